@@ -1,0 +1,149 @@
+"""Every error this package raises on purpose, in one tree.
+
+    EcowasError
+    ├── ConfigurationError (ValueError)         settings, URLs, arguments that contradict each other
+    │   └── MissingExtraError                   an optional dependency is not installed
+    ├── InvalidInputError (ValueError)          what the caller passed can't be used
+    │   ├── InvalidIdError                      an id that is empty or is not text
+    │   ├── NotSerializableError (TypeError)    a value that could not be read back
+    │   │   └── TypeNotAllowedError             a type outside the checkpointer's allowlist
+    │   ├── EmptyQuestionError                  nothing was asked
+    │   └── UnknownGroupError                   no working group has this id
+    ├── StorageError                            Redis or what is stored in it
+    │   ├── RedisUnavailableError               nobody answers, or the connection broke
+    │   │   └── RedisTimeoutError               it answers too late
+    │   ├── RedisRefusedError                   it answered: no (login, ACL, memory, read-only, …)
+    │   ├── WrongTypeError                      somebody else's data type is at one of our keys
+    │   ├── CorruptDataError                    stored bytes that this format does not allow
+    │   │   └── DecryptionError                 wrong key, or a row moved or changed
+    │   ├── FormatVersionError                  written by a newer version of this package
+    │   ├── CheckpointConflictError             another run has extended this checkpoint (fencing)
+    │   └── EmbeddedServerError                 the embedded server is missing or does not start
+    ├── ModelError                              Ollama or the model behind it
+    │   ├── ModelServerUnavailableError         nobody answers at the address
+    │   ├── ModelNotFoundError                  the model is not pulled
+    │   ├── ModelTimeoutError                   no answer in time
+    │   ├── ModelCapabilityError                no tools or no structured output
+    │   └── ContextOverflowError                the question does not fit the model's context
+    └── SupervisorError                         the graph
+        └── LoopBudgetError                     too many hops, or the same step again and again
+
+A message says what was wrong and what to do next. None holds a password.
+"""
+
+from __future__ import annotations
+
+
+class EcowasError(Exception):
+    """Base class of every error raised on purpose by this package."""
+
+
+class ConfigurationError(EcowasError, ValueError):
+    """Settings, a URL or arguments that can't be used, or that contradict each other."""
+
+
+class MissingExtraError(ConfigurationError):
+    """An optional dependency is needed and not installed; the message gives the command."""
+
+
+class InvalidInputError(EcowasError, ValueError):
+    """Something the caller passed can't be used; nothing was written."""
+
+
+class InvalidIdError(InvalidInputError):
+    """An agent, session, thread or group id that is empty or is not text."""
+
+
+class NotSerializableError(InvalidInputError, TypeError):
+    """A value that could not be read back the same; nothing was written."""
+
+
+class TypeNotAllowedError(NotSerializableError):
+    """A value whose type is outside the checkpointer's allowlist, on write or on read."""
+
+
+class EmptyQuestionError(InvalidInputError):
+    """A question with no text in it."""
+
+
+class UnknownGroupError(InvalidInputError):
+    """No working group has this id; the message lists those there are."""
+
+
+class StorageError(EcowasError):
+    """Redis, or what is stored in it."""
+
+
+class RedisUnavailableError(StorageError):
+    """Nobody answers at the server's address, or the connection broke and retries ran out."""
+
+
+class RedisTimeoutError(RedisUnavailableError):
+    """The server did not answer within the socket timeout; a write may have happened."""
+
+
+class RedisRefusedError(StorageError):
+    """The server answered, and refused: login, ACL, memory limit, read-only replica, …"""
+
+
+class WrongTypeError(StorageError):
+    """One of our keys holds a data type that this package never writes there."""
+
+
+class CorruptDataError(StorageError):
+    """Stored bytes that the storage format does not allow."""
+
+
+class DecryptionError(CorruptDataError):
+    """An encrypted value that this key does not open, or that was moved or changed."""
+
+
+class FormatVersionError(StorageError):
+    """Data written in a newer storage format than this version of the package reads."""
+
+
+class CheckpointConflictError(StorageError):
+    """Another run has already extended this checkpoint (only with ``fencing=True``)."""
+
+
+class EmbeddedServerError(StorageError):
+    """The embedded server's binary is missing, or the server does not start."""
+
+
+class ModelError(EcowasError):
+    """Ollama, or the model behind it."""
+
+
+class ModelServerUnavailableError(ModelError):
+    """Nobody answers at the model server's address."""
+
+
+class ModelNotFoundError(ModelError):
+    """The model server runs and does not have this model."""
+
+
+class ModelTimeoutError(ModelError):
+    """The model did not answer within the time allowed."""
+
+
+class ModelCapabilityError(ModelError):
+    """The model can't do what was asked of it (tools, structured output)."""
+
+
+class ContextOverflowError(ModelError):
+    """The prompt does not fit the model's effective context window."""
+
+
+class SupervisorError(EcowasError):
+    """The supervisor graph could not go on."""
+
+
+class LoopBudgetError(SupervisorError):
+    """A run used up its hop or repeat budget; the state is intact."""
+
+
+__all__ = [
+    name
+    for name, value in list(globals().items())
+    if isinstance(value, type) and issubclass(value, EcowasError)
+]
