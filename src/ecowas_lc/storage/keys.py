@@ -1,0 +1,130 @@
+"""Key names: the published schema, the checkpoints' keys and the indexes, all from one encoding of ids.
+
+An id is any text that is not empty. In a key, the five characters that would give it a second meaning stand
+percent-encoded: ``%``, ``:`` (separates ids), ``{`` and ``}`` (choose the cluster slot), and control
+characters (unreadable in redis-cli). Everything else, upper case and unicode included, stands as it is, so
+for ordinary ids the published key is its text exactly, and no two ids ever share a key.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ecowas_lc.errors import ConfigurationError, InvalidIdError
+
+_SPECIAL = re.compile(r"[%:{}\x00-\x1f\x7f]")
+_ESCAPED = re.compile(rb"%([0-9A-F]{2})")
+# A prefix also stands in ACL patterns, so none of the characters that mean something there.
+_PREFIX = re.compile(r"[^\s:%{}*?\[\]\\\x00-\x1f\x7f]+")
+
+
+def check_id(value: object, what: str) -> str:
+    """``value`` where it is usable as an id.
+
+    Raises:
+        InvalidIdError: it is not text, or it is empty; ``what`` names it in the message.
+    """
+    if not isinstance(value, str):
+        raise InvalidIdError(f"The {what} must be text, not {type(value).__name__}.")
+    if not value:
+        raise InvalidIdError(f"The {what} is empty. Give it at least one character.")
+    return value
+
+
+def id_bytes(value: str) -> bytes:
+    """An id as stored in an index: UTF-8, lone surrogates included, so that it always comes back."""
+    return value.encode("utf-8", "surrogatepass")
+
+
+def id_text(raw: bytes) -> str:
+    """What :func:`id_bytes` stored."""
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def encode_id(value: object, what: str) -> bytes:
+    """``value`` as it stands in a key.
+
+    Raises:
+        InvalidIdError: see :func:`check_id`.
+    """
+    text = check_id(value, what)
+    return id_bytes(_SPECIAL.sub(lambda match: f"%{ord(match[0]):02X}", text))
+
+
+def decode_id(raw: bytes) -> str:
+    """The id that :func:`encode_id` encoded."""
+    return id_text(_ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), raw))
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Every key of one prefix. One prefix is one organisation: an ACL of ``~{prefix}:*`` is enough."""
+
+    prefix: str = "ecowas"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prefix, str) or not _PREFIX.fullmatch(self.prefix):
+            raise ConfigurationError(
+                f"The prefix {self.prefix!r} can't be used: it must be text without spaces, control "
+                "characters or any of : % { } * ? [ ] \\"
+            )
+
+    def _key(self, *parts: bytes) -> bytes:
+        return b":".join((id_bytes(self.prefix), *parts))
+
+    # --- the published schema ---
+
+    def history(self, agent_id: str, session_id: str) -> bytes:
+        """List of JSON objects, one message each, oldest first."""
+        return self._key(b"history", encode_id(agent_id, "agent id"), encode_id(session_id, "session id"))
+
+    def state(self, agent_id: str) -> bytes:
+        """String: an agent's state as JSON."""
+        return self._key(b"state", encode_id(agent_id, "agent id"))
+
+    def session_data(self, session_id: str, key: str) -> bytes:
+        """String: one value of a session as JSON."""
+        return self._key(b"session", encode_id(session_id, "session id"), encode_id(key, "session data key"))
+
+    # --- beside a history, in its cluster slot ---
+
+    def history_meta(self, agent_id: str, session_id: str) -> bytes:
+        """Hash beside a history: message ids that it holds, and when it began and was last used."""
+        return self._key(b"history-meta", b"{" + self.history(agent_id, session_id) + b"}")
+
+    # --- indexes: sorted sets scored by time, so that nothing is ever scanned ---
+
+    def sessions_of_agent(self, agent_id: str) -> bytes:
+        """Sorted set: an agent's session ids by last activity."""
+        return self._key(b"index", b"sessions", encode_id(agent_id, "agent id"))
+
+    def agents_of_session(self, session_id: str) -> bytes:
+        """Sorted set: the agents with a history in a session, by last activity."""
+        return self._key(b"index", b"session-agents", encode_id(session_id, "session id"))
+
+    def data_of_session(self, session_id: str) -> bytes:
+        """Sorted set: a session's data keys by last write."""
+        return self._key(b"index", b"session-data", encode_id(session_id, "session id"))
+
+    def agents(self) -> bytes:
+        """Sorted set: agents with a history or a state, by last activity."""
+        return self._key(b"index", b"agents")
+
+    def threads(self) -> bytes:
+        """Sorted set: threads with checkpoints, by last write."""
+        return self._key(b"index", b"threads")
+
+    def run(self, run_id: str) -> bytes:
+        """Sorted set: the threads in which a run wrote checkpoints."""
+        return self._key(b"index", b"runs", encode_id(run_id, "run id"))
+
+    # --- checkpoints: every key of a thread in one cluster slot ---
+
+    def thread(self, thread_id: str) -> bytes:
+        """Hash: everything a thread holds (checkpoints, values, elements, pending writes)."""
+        return self._key(b"checkpoint", b"{" + encode_id(thread_id, "thread id") + b"}")
+
+    def thread_order(self, thread_id: str) -> bytes:
+        """Sorted set, all scores 0: a thread's checkpoints, ordered by namespace and id."""
+        return self.thread(thread_id) + b":order"

@@ -1,0 +1,63 @@
+"""Programs: what an operation sends and what it makes of the replies, with no I/O of its own.
+
+A program is a generator that yields batches of commands, receives their replies and returns its result.
+:mod:`ecowas_lc.storage.runners` drives it over a sync or an async client, so that no logic is written
+twice. Each batch is one flush to the server and, on a single server, one round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ecowas_lc.storage.scripts import Script
+
+T = TypeVar("T")
+
+Arg = bytes | str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command, its key among ``args`` where Redis expects it; ``optional``: an error is its reply."""
+
+    args: tuple[Arg, ...]
+    optional: bool = False
+
+    def wire(self) -> tuple[Arg, ...]:
+        """The words to send."""
+        return self.args
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptCall:
+    """One atomic step on the server: a script, the keys it may touch (all in one slot) and its arguments."""
+
+    script: Script
+    keys: tuple[bytes, ...]
+    args: tuple[Arg, ...] = ()
+    optional: bool = False
+
+    def wire(self) -> tuple[Arg, ...]:
+        """The words to send where the server has the script already, as it nearly always does."""
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+    def wire_with_source(self) -> tuple[Arg, ...]:
+        """The words to send where it has not (a new server, ``SCRIPT FLUSH``, a failover)."""
+        return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args)
+
+
+Call = Command | ScriptCall
+Batch = tuple[Call, ...]
+Op = Generator[Batch, list[Any], T]
+
+
+def command(*args: Arg, optional: bool = False) -> Command:
+    """``command("GET", key)``."""
+    return Command(args, optional)
+
+
+def call(script: Script, keys: tuple[bytes, ...], *args: Arg, optional: bool = False) -> ScriptCall:
+    """``call(APPEND, (history_key,), body, ttl_seconds)``."""
+    return ScriptCall(script, keys, args, optional)

@@ -1,0 +1,97 @@
+"""The two shells that drive a program: one over a sync client, one over an async client."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from redis.exceptions import NoScriptError, RedisError
+
+from ecowas_lc.storage.failures import translate
+from ecowas_lc.storage.ops import Batch, Op, ScriptCall
+
+T = TypeVar("T")
+
+# What redis-py takes for "bytes out", whatever the client's decode_responses says.
+_BYTES_OUT: dict[str, Any] = {"NEVER_DECODE": True}
+
+
+def run(client: Any, op: Op[T], where: str) -> T:
+    """Drive ``op`` over a ``redis.Redis`` or ``redis.RedisCluster`` and give its result."""
+    try:
+        batch = next(op)
+        while True:
+            try:
+                replies = _send(client, batch)
+            except (RedisError, OSError) as error:
+                batch = op.throw(translate(error, where))
+            else:
+                batch = op.send(replies)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+async def arun(client: Any, op: Op[T], where: str) -> T:
+    """Drive ``op`` over a ``redis.asyncio.Redis`` or ``RedisCluster`` and give its result."""
+    try:
+        batch = next(op)
+        while True:
+            try:
+                replies = await _asend(client, batch)
+            except (RedisError, OSError) as error:
+                batch = op.throw(translate(error, where))
+            else:
+                batch = op.send(replies)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+def _send(client: Any, batch: Batch) -> list[Any]:
+    if len(batch) == 1 and not batch[0].optional:
+        [item] = batch
+        try:
+            return [client.execute_command(*item.wire(), **_BYTES_OUT)]
+        except NoScriptError:
+            assert isinstance(item, ScriptCall)
+            return [client.execute_command(*item.wire_with_source(), **_BYTES_OUT)]
+    replies = _queue(client, [item.wire() for item in batch]).execute(raise_on_error=False)
+    if unknown := _unknown_scripts(replies):
+        again = [batch[index].wire_with_source() for index in unknown]  # type: ignore[union-attr]
+        for index, reply in zip(unknown, _queue(client, again).execute(raise_on_error=False), strict=True):
+            replies[index] = reply
+    return _checked(batch, replies)
+
+
+async def _asend(client: Any, batch: Batch) -> list[Any]:
+    if len(batch) == 1 and not batch[0].optional:
+        [item] = batch
+        try:
+            return [await client.execute_command(*item.wire(), **_BYTES_OUT)]
+        except NoScriptError:
+            assert isinstance(item, ScriptCall)
+            return [await client.execute_command(*item.wire_with_source(), **_BYTES_OUT)]
+    replies = await _queue(client, [item.wire() for item in batch]).execute(raise_on_error=False)
+    if unknown := _unknown_scripts(replies):
+        again = [batch[index].wire_with_source() for index in unknown]  # type: ignore[union-attr]
+        resent = await _queue(client, again).execute(raise_on_error=False)
+        for index, reply in zip(unknown, resent, strict=True):
+            replies[index] = reply
+    return _checked(batch, replies)
+
+
+def _queue(client: Any, commands: list[tuple[Any, ...]]) -> Any:
+    # No MULTI: what must be atomic is one script, and a cluster could not do it across slots.
+    pipeline = client.pipeline(transaction=False)
+    for words in commands:
+        pipeline.execute_command(*words, **_BYTES_OUT)
+    return pipeline
+
+
+def _unknown_scripts(replies: list[Any]) -> list[int]:
+    return [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+
+
+def _checked(batch: Batch, replies: list[Any]) -> list[Any]:
+    for item, reply in zip(batch, replies, strict=True):
+        if isinstance(reply, Exception) and not item.optional:
+            raise reply
+    return replies
