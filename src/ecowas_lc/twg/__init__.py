@@ -1,0 +1,8 @@
+"""The technical working groups, as data: who they are, what they know, which words point to them."""
+
+from __future__ import annotations
+
+from ecowas_lc.twg.catalogue import default_groups, summit_description
+from ecowas_lc.twg.group import RESERVED_IDS, TWG, validate_groups
+
+__all__ = ["RESERVED_IDS", "TWG", "default_groups", "summit_description", "validate_groups"]
