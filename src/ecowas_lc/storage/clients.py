@@ -1,0 +1,200 @@
+"""redis-py clients for an address: the one place that knows about topology, TLS, timeouts and retries."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+import redis.asyncio
+import redis.asyncio.retry
+import redis.asyncio.sentinel
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.cluster import ClusterNode
+from redis.connection import URL_QUERY_ARGUMENT_PARSERS
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from ecowas_lc.embedded import use_server
+from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.settings import Settings
+from ecowas_lc.storage.addresses import Address
+
+# A lost connection is tried again; a server that hangs is not: the caller's timeout is the caller's.
+_RETRIES = 3
+_RETRY_ON: Any = (RedisConnectionError, ConnectionError)
+
+
+class EmbeddedConnection(redis.UnixDomainSocketConnection):
+    """A connection to the embedded server that starts it, or mends it, before it connects."""
+
+    def __init__(self, settings: Settings, **kwargs: Any) -> None:
+        self._settings = settings
+        super().__init__(**kwargs)
+
+    def _connect(self) -> Any:
+        self.path = str(use_server(self._settings).socket)
+        return super()._connect()
+
+
+class AsyncEmbeddedConnection(redis.asyncio.UnixDomainSocketConnection):
+    """The same for asyncio; the server is started in a worker thread."""
+
+    def __init__(self, *, settings: Settings, **kwargs: Any) -> None:
+        self._settings = settings
+        super().__init__(**kwargs)
+
+    async def _connect(self) -> None:
+        self.path = str((await asyncio.to_thread(use_server, self._settings)).socket)
+        await super()._connect()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFactory:
+    """Makes sync and async clients for one address (``None``: the embedded server)."""
+
+    address: Address | None
+    settings: Settings
+
+    @property
+    def where(self) -> str:
+        """The server's name in messages, without secrets."""
+        return "the embedded server" if self.address is None else str(self.address)
+
+    def make(self) -> Any:
+        """A new ``redis.Redis`` or ``redis.RedisCluster``, not yet connected except to a cluster."""
+        retry = Retry(_backoff(), _RETRIES, supported_errors=_RETRY_ON)
+        if self.address is None:
+            pool = redis.BlockingConnectionPool(
+                connection_class=EmbeddedConnection,
+                settings=self.settings,
+                retry=retry,
+                **self._pool_options(),
+            )
+            return redis.Redis.from_pool(pool)
+        if self.address.kind == "cluster":
+            nodes = [ClusterNode(host, port) for host, port in self.address.hosts]
+            return redis.RedisCluster(
+                startup_nodes=nodes,
+                connection_pool_class=redis.BlockingConnectionPool,
+                **self._options(),
+                **self._pool_options(),
+            )
+        if self.address.kind == "sentinel":
+            sentinel = Sentinel(self.address.hosts, sentinel_kwargs=self._sentinel_options(), **self._options())
+            return sentinel.master_for(self.address.service, retry=retry, **self._db_and_limit())
+        pool = redis.BlockingConnectionPool(
+            **self._endpoint(redis.UnixDomainSocketConnection, redis.SSLConnection, redis.Connection),
+            retry=retry,
+            **self._pool_options(),
+        )
+        return redis.Redis.from_pool(pool)
+
+    def make_async(self) -> Any:
+        """A new ``redis.asyncio.Redis`` or ``RedisCluster`` for the running event loop."""
+        retry = redis.asyncio.retry.Retry(_backoff(), _RETRIES, supported_errors=_RETRY_ON)
+        if self.address is None:
+            pool = redis.asyncio.BlockingConnectionPool(
+                connection_class=AsyncEmbeddedConnection,
+                settings=self.settings,
+                retry=retry,
+                **self._pool_options(),
+            )
+            return redis.asyncio.Redis.from_pool(pool)
+        if self.address.kind == "cluster":
+            nodes = [AsyncClusterNode(host, port) for host, port in self.address.hosts]
+            return redis.asyncio.RedisCluster(startup_nodes=nodes, **self._options())
+        if self.address.kind == "sentinel":
+            sentinel = redis.asyncio.sentinel.Sentinel(
+                self.address.hosts, sentinel_kwargs=self._sentinel_options(), **self._options()
+            )
+            return sentinel.master_for(self.address.service, retry=retry, **self._db_and_limit())
+        pool = redis.asyncio.BlockingConnectionPool(
+            **self._endpoint(
+                redis.asyncio.UnixDomainSocketConnection,
+                redis.asyncio.SSLConnection,
+                redis.asyncio.Connection,
+            ),
+            retry=retry,
+            **self._pool_options(),
+        )
+        return redis.asyncio.Redis.from_pool(pool)
+
+    def _pool_options(self) -> dict[str, Any]:
+        # Waiting longer for a free connection than for an answer would hide which of the two is slow.
+        return {
+            "max_connections": self.settings.redis_max_connections,
+            "timeout": self.settings.redis_socket_timeout,
+            **({} if self.address and self.address.kind == "cluster" else self._common()),
+        }
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "socket_timeout": self.settings.redis_socket_timeout,
+            "socket_connect_timeout": self.settings.redis_connect_timeout,
+            "protocol": 2,  # bytes in, bytes out: RESP3 would add nothing, and floors at Redis 6
+        }
+
+    def _options(self) -> dict[str, Any]:
+        address = self.address
+        assert address is not None
+        options = self._common() | {"username": address.username, "password": address.password}
+        if address.tls:
+            options |= {"ssl": True} | self._tls_files()
+        return options | _query_options(address)
+
+    def _endpoint(self, unix: Any, tls: Any, tcp: Any) -> dict[str, Any]:
+        address = self.address
+        assert address is not None
+        login = {"username": address.username, "password": address.password, "db": address.db}
+        options = login | _query_options(address)
+        if address.kind == "unix":
+            return options | {"connection_class": unix, "path": address.path}
+        [(host, port)] = address.hosts if len(address.hosts) == 1 else [("", 0)]
+        if not host:
+            raise ConfigurationError("Several hosts need redis+cluster:// or redis+sentinel:// in the URL")
+        options |= {"host": host, "port": port, "connection_class": tls if address.tls else tcp}
+        return options | (self._tls_files() if address.tls else {})
+
+    def _sentinel_options(self) -> dict[str, Any]:
+        # Sentinels have logins of their own; the URL's belongs to the data servers.
+        address = self.address
+        assert address is not None
+        return self._common() | ({"ssl": True} | self._tls_files() if address.tls else {})
+
+    def _db_and_limit(self) -> dict[str, Any]:
+        assert self.address is not None
+        return {"db": self.address.db, "max_connections": self.settings.redis_max_connections}
+
+    def _tls_files(self) -> dict[str, Any]:
+        files = {
+            "ssl_ca_certs": self.settings.redis_ssl_ca_certs,
+            "ssl_certfile": self.settings.redis_ssl_certfile,
+            "ssl_keyfile": self.settings.redis_ssl_keyfile,
+        }
+        for name, path in files.items():
+            if path is not None and not path.is_file():
+                raise ConfigurationError(f"{name.upper()}: there is no file {path}")
+        return {name: str(path) for name, path in files.items() if path is not None}
+
+
+def _backoff() -> ExponentialWithJitterBackoff:
+    return ExponentialWithJitterBackoff(base=0.05, cap=1.0)
+
+
+def _query_options(address: Address) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    known = set(inspect.signature(redis.Redis.__init__).parameters) - {"self", "decode_responses", "protocol"}
+    for name, text in address.options:
+        if name not in known:
+            raise ConfigurationError(f"The Redis URL has an option that is not known: {name}")
+        try:
+            parse: Any = URL_QUERY_ARGUMENT_PARSERS.get(name, str)
+            options[name] = parse(text)
+        except (TypeError, ValueError):
+            raise ConfigurationError(f"The Redis URL's option {name} has a value that can't be read") from None
+    return options
