@@ -114,7 +114,6 @@ class Server:
     @property
     def is_cluster(self) -> bool:
         """Whether keys live in slots on several servers."""
-        cluster = (redis.RedisCluster, redis.asyncio.RedisCluster)
         if self._factory is not None:
             return self._factory.address is not None and self._factory.address.kind == "cluster"
         return isinstance(

@@ -1,0 +1,5 @@
+"""Fixtures for every test; each family of them is a module of ``tests.fixtures``."""
+
+from __future__ import annotations
+
+pytest_plugins = ["tests.fixtures.servers"]
