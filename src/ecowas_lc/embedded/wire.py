@@ -1,0 +1,81 @@
+"""Asks a server over its socket whether it answers: raw bytes, so that no client need be imported."""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+ANSWER_SECONDS = 1.0
+
+
+class State(Enum):
+    """What a server does when asked."""
+
+    ABSENT = "nobody listens at the socket"
+    SILENT = "it accepts connections and does not answer"
+    LOADING = "it is reading its data from disk"
+    READY = "it answers"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A server's state and, where it says so, its process id, its uptime and what it complains of."""
+
+    state: State
+    pid: int | None = None
+    uptime_seconds: int | None = None
+    complaint: str = ""
+
+
+def probe(path: Path) -> Answer:
+    """Ask the server at ``path`` for ``PING`` and ``INFO``; never raises for a server in any state."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(ANSWER_SECONDS)
+            connection.connect(str(path))
+            try:
+                connection.sendall(b"PING\r\nINFO server\r\n")
+                reply = _read(connection)
+            except TimeoutError:
+                return Answer(State.SILENT)
+    except (TimeoutError, BlockingIOError):  # its queue of new connections is full
+        return Answer(State.SILENT)
+    except OSError:
+        return Answer(State.ABSENT)
+    if not reply:  # it hung up: a server on its way out
+        return Answer(State.ABSENT)
+    state, complaint = State.SILENT, ""
+    if reply.startswith(b"+PONG"):
+        state = State.READY
+    elif reply.startswith(b"-LOADING"):
+        state = State.LOADING
+    else:  # such as -BUSY while a script runs
+        complaint = reply.partition(b"\r\n")[0][1:].decode(errors="replace")
+    return Answer(state, _field(reply, b"process_id"), _field(reply, b"uptime_in_seconds"), complaint)
+
+
+def _read(connection: socket.socket) -> bytes:
+    """Both replies, or what came of them before the server hung up."""
+    reply = b""
+    while not _is_complete(reply):
+        chunk = connection.recv(16384)
+        if not chunk:
+            break
+        reply += chunk
+    return reply
+
+
+def _is_complete(reply: bytes) -> bool:
+    _, _, second = reply.partition(b"\r\n")
+    head, end, body = second.partition(b"\r\n")
+    if not end:
+        return False
+    return len(body) >= int(head[1:]) + 2 if head.startswith(b"$") else True
+
+
+def _field(reply: bytes, name: bytes) -> int | None:
+    found = re.search(rb"^" + name + rb":(\d+)\r$", reply, re.MULTILINE)
+    return int(found[1]) if found else None
