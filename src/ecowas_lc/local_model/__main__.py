@@ -1,0 +1,46 @@
+"""The child process of :func:`~ecowas_lc.local_model.running_local_model`; not a command for people.
+
+It writes its base URL to standard output once it answers, and ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+
+from ecowas_lc.errors import EcowasError
+from ecowas_lc.local_model.serving import serve
+
+
+def main() -> int:
+    """Serve until the parent is gone; the exit code is 2 where it can't be served."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    arguments = parser.parse_args()
+
+    announcements = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever native code prints belongs in the log
+
+    def announce(base_url: str) -> None:
+        with announcements:
+            announcements.write(f"{base_url}\n")
+
+    threading.Thread(target=_end_with_parent, daemon=True, name="parent-watch").start()
+    try:
+        serve(port=arguments.port, threads=arguments.threads, on_ready=announce)
+    except EcowasError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)  # returns at the end of input alone: the parent never writes
+    os._exit(0)  # there is nothing to save, and an orderly stop could wait for a slow client
+
+
+if __name__ == "__main__":
+    sys.exit(main())

