@@ -1,0 +1,24 @@
+"""Models on Ollama: chat models, a plain chat service, the effective context window, named errors.
+
+The only part of the package that imports ``ChatOllama``, and it does so when a model is first made.
+"""
+
+from __future__ import annotations
+
+from ecowas_lc.llm.context import aeffective_context, effective_context, within_context
+from ecowas_lc.llm.faults import named_error, named_errors, safe_url
+from ecowas_lc.llm.models import chat_model, make_chat_model
+from ecowas_lc.llm.service import LLMService, get_llm_service
+
+__all__ = [
+    "LLMService",
+    "aeffective_context",
+    "chat_model",
+    "effective_context",
+    "get_llm_service",
+    "make_chat_model",
+    "named_error",
+    "named_errors",
+    "safe_url",
+    "within_context",
+]

@@ -1,0 +1,117 @@
+"""How many tokens a model really takes in: Ollama cuts longer prompts without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ecowas_lc.llm.faults import named_errors
+from ecowas_lc.llm.models import is_chat_ollama
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+DEFAULT_CONTEXT = 4096
+"""Tokens that Ollama allots (without a large graphics card) where nobody said otherwise."""
+
+
+def effective_context(model: BaseChatModel) -> int | None:
+    """Return the tokens that prompt and answer may take together, or ``None`` where nobody says.
+
+    For ``ChatOllama``: its ``num_ctx``; else what the model's file sets; else what the server allots once it
+    has loaded the model (``OLLAMA_CONTEXT_LENGTH``, memory), which this loads if need be; never more than the
+    model was trained for. For other models: what their ``profile`` says.
+
+    Raises:
+        ModelServerUnavailableError: the server does not answer.
+        ModelNotFoundError: the server does not have the model.
+    """
+    if not is_chat_ollama(model):
+        return _from_profile(model)
+    if model.num_ctx:
+        return model.num_ctx
+    probe = _probe(model.model)
+    reply: Any = None
+    try:
+        while True:
+            method, arguments = probe.send(reply)
+            with named_errors(model):
+                reply = getattr(model._client, method)(**arguments)
+    except StopIteration as stop:
+        return int(stop.value)
+
+
+async def aeffective_context(model: BaseChatModel) -> int | None:
+    """Return what :func:`effective_context` returns, without blocking the event loop."""
+    if not is_chat_ollama(model):
+        return _from_profile(model)
+    if model.num_ctx:
+        return model.num_ctx
+    probe = _probe(model.model)
+    reply: Any = None
+    try:
+        while True:
+            method, arguments = probe.send(reply)
+            with named_errors(model):
+                reply = await getattr(model._async_client, method)(**arguments)
+    except StopIteration as stop:
+        return int(stop.value)
+
+
+def within_context(model: BaseChatModel, num_ctx: int, num_predict: int) -> BaseChatModel:
+    """Return the model held to a context of ``num_ctx`` tokens and answers of ``num_predict`` at most.
+
+    Only ``ChatOllama`` can be held to it, and what its maker set stays as it is; others come back unchanged.
+    Asking for the context by name keeps the server from choosing another one later.
+    """
+    if not is_chat_ollama(model):
+        return model
+    update: dict[str, int] = {}
+    if not model.num_ctx:
+        update["num_ctx"] = num_ctx
+    if model.num_predict is None or model.num_predict < 0:
+        update["num_predict"] = num_predict
+    return model.model_copy(update=update) if update else model
+
+
+def _probe(name: str) -> Generator[tuple[str, dict[str, Any]], Any, int]:
+    """Find the context by calls to Ollama's client: yields (method, arguments), receives replies."""
+    shown = yield "show", {"model": name}
+    trained = _trained_length(shown.modelinfo or {})
+    length = _parameter(shown.parameters or "", "num_ctx")
+    if length is None:
+        length = _allotted((yield "ps", {}), name)
+    if length is None:
+        yield "chat", {"model": name, "messages": []}  # loads the model, generates nothing
+        length = _allotted((yield "ps", {}), name)
+    length = length or DEFAULT_CONTEXT
+    return min(length, trained) if trained else length
+
+
+def _trained_length(model_info: Mapping[str, Any]) -> int | None:
+    found = [v for k, v in model_info.items() if k.endswith(".context_length") and isinstance(v, int) and v > 0]
+    return min(found) if found else None
+
+
+def _parameter(parameters: str, name: str) -> int | None:
+    """Read one whole number from the lines of a model file's parameters ("num_ctx    8192")."""
+    for line in parameters.splitlines():
+        words = line.split()
+        if len(words) == 2 and words[0] == name and words[1].isdigit() and int(words[1]) > 0:
+            return int(words[1])
+    return None
+
+
+def _allotted(processes: Any, name: str) -> int | None:
+    """Return the context of a loaded model; servers before 0.10 don't tell."""
+    tagged = name if ":" in name else f"{name}:latest"
+    for process in processes.models:
+        if (process.model or process.name) in (name, tagged) and process.context_length:
+            return int(process.context_length)
+    return None
+
+
+def _from_profile(model: BaseChatModel) -> int | None:
+    profile = getattr(model, "profile", None)
+    length = profile.get("max_input_tokens") if isinstance(profile, Mapping) else None
+    return length if isinstance(length, int) and length > 0 else None

@@ -1,0 +1,69 @@
+"""Chat models on Ollama, made from the settings and safe to use from one event loop after the other."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_ollama import ChatOllama
+
+
+def make_chat_model(
+    settings: Settings | None = None,
+    *,
+    model: str | None = None,
+    base_url: str | None = None,
+    temperature: float | None = None,
+    timeout: float | None = None,
+    **options: Any,
+) -> ChatOllama:
+    """Return a ``ChatOllama``; what is not given comes from the settings (``None``: the process's).
+
+    ``timeout`` is in seconds, for connecting and for each wait for more of the answer. ``options`` are
+    ``ChatOllama``'s own (``num_ctx``, ``num_predict``, ``seed``, …). Reasoning is off unless asked for: small
+    models spend their whole answer on it. No connection is made here. The model may be used from several
+    event loops, one after the other.
+    """
+    import httpx
+    from langchain_ollama import ChatOllama
+
+    settings = settings or get_settings()
+    seconds = settings.llm_timeout if timeout is None else timeout
+    if seconds <= 0:
+        raise ConfigurationError(f"A timeout of {seconds:g} s can't be used. Give more than 0 seconds.")
+    client_kwargs = {"timeout": seconds, **(options.pop("client_kwargs", None) or {})}
+    # An idle connection belongs to the event loop that opened it and breaks the next one: keep none.
+    no_idle = {"limits": httpx.Limits(max_keepalive_connections=0)}
+    return ChatOllama(
+        model=model or settings.ollama_model,
+        base_url=base_url or settings.ollama_base_url,
+        temperature=settings.llm_temperature if temperature is None else temperature,
+        client_kwargs=client_kwargs,
+        async_client_kwargs={**no_idle, **(options.pop("async_client_kwargs", None) or {})},
+        reasoning=options.pop("reasoning", False),
+        **options,
+    )
+
+
+def chat_model(model: BaseChatModel | str | None = None) -> BaseChatModel:
+    """Return a chat model as it is, or the one on Ollama with this name (``None``: the settings' model)."""
+    if model is None or isinstance(model, str):
+        if model is not None and not model.strip():
+            raise ConfigurationError("The model's name is empty. Name one, such as 'llama3.2:3b', or pass None.")
+        return make_chat_model(model=model)
+    if not hasattr(model, "invoke") or not hasattr(model, "bind"):
+        raise ConfigurationError(
+            f"{model!r} is not a chat model. Pass a LangChain chat model, a model's name, or None."
+        )
+    return model
+
+
+def is_chat_ollama(model: object) -> TypeGuard[ChatOllama]:
+    """Return whether ``model`` is a ``ChatOllama``, without importing it where nobody has."""
+    module = sys.modules.get("langchain_ollama")
+    return module is not None and isinstance(model, module.ChatOllama)

@@ -1,0 +1,99 @@
+"""The working groups as tools, for agents that are not this package's own graph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import merge_configs
+from langchain_core.tools import BaseTool, StructuredTool, ToolException
+from pydantic import Field
+
+from ecowas_lc.errors import EmptyQuestionError, InvalidInputError
+from ecowas_lc.supervisor.desk import Desk
+from ecowas_lc.supervisor.graph import ToolLike, make_desk
+from ecowas_lc.supervisor.group import report_of
+from ecowas_lc.supervisor.programs import arun, run
+from ecowas_lc.supervisor.state import Report
+from ecowas_lc.supervisor.tokens import TokenCounter, count_tokens
+from ecowas_lc.twg import TWG
+
+Question = Annotated[str, Field(description="The question, with all that is needed to understand it.")]
+
+
+def twg_tools(
+    model: BaseChatModel | str | None = None,
+    *,
+    groups: Sequence[TWG] | None = None,
+    tools: Mapping[str, Sequence[ToolLike]] | None = None,
+    max_parallel: int | None = None,
+    group_timeout: float | None = None,
+    max_hops: int = 8,
+    max_repeats: int = 2,
+    num_ctx: int | None = None,
+    token_counter: TokenCounter = count_tokens,
+) -> list[BaseTool]:
+    """Return each working group as a LangChain tool, for ``create_agent`` and the like.
+
+    The tool ``ask_energy`` takes a ``question`` and gives the group's answer; tokens streamed on the way carry
+    ``metadata["twg"]``. A group that can't answer gives a tool error which says why. The arguments are those of
+    :func:`build_supervisor`.
+
+    Raises:
+        ConfigurationError: an argument can't be used.
+        InvalidIdError, InvalidInputError: the groups can't be used together.
+        UnknownGroupError: tools for a group that is not there.
+    """
+    desk = make_desk(
+        model,
+        groups=groups,
+        tools=tools,
+        max_parallel=max_parallel,
+        group_timeout=group_timeout,
+        max_hops=max_hops,
+        max_repeats=max_repeats,
+        num_ctx=num_ctx,
+        token_counter=token_counter,
+    )
+    made = [_tool(desk, group) for group in desk.groups.values()]
+    if len({tool.name for tool in made}) < len(made):
+        raise InvalidInputError(
+            "Two groups' ids give the same tool name. Use letters, digits, '_' and '-' in ids."
+        )
+    return made
+
+
+def _tool(desk: Desk, group: TWG) -> BaseTool:
+    def ask(question: Question, config: RunnableConfig) -> str:
+        return _said(run(report_of(desk, group, _asked(question)), _labelled(config, group)))
+
+    async def aask(question: Question, config: RunnableConfig) -> str:
+        return _said(await arun(report_of(desk, group, _asked(question)), _labelled(config, group)))
+
+    return StructuredTool.from_function(
+        func=ask,
+        coroutine=aask,
+        name=f"ask_{re.sub(r'[^a-zA-Z0-9_-]', '_', group.id)}",
+        description=f"Ask the working group {group.name}. {group.description}".strip(),
+        handle_tool_error=True,
+    )
+
+
+def _asked(question: str) -> HumanMessage:
+    if not question.strip():
+        raise ToolException(str(EmptyQuestionError("The question is empty. Ask something.")))
+    return HumanMessage(question)
+
+
+def _labelled(config: RunnableConfig, group: TWG) -> RunnableConfig:
+    return merge_configs(config, {"metadata": {"twg": group.id}})
+
+
+def _said(report: Report) -> str:
+    if report["status"] != "answered":
+        raise ToolException(report.get("reason") or "The group could not answer.")
+    return report["text"]

@@ -1,0 +1,186 @@
+"""Effects on models and tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, ToolCall, ToolMessage
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import merge_configs
+from langchain_core.tools import BaseTool
+from langgraph.constants import TAG_NOSTREAM
+from langgraph.errors import GraphBubbleUp
+
+from ecowas_lc.llm import named_errors
+from ecowas_lc.supervisor.limits import stop_handlers
+from ecowas_lc.supervisor.voice import Voice
+
+
+def unheard(config: RunnableConfig) -> RunnableConfig:
+    """Return the config for calls whose tokens are not for the user's ears."""
+    return merge_configs(config, {"tags": [TAG_NOSTREAM]})
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A model's answer to a prompt; its tokens are streamed unless ``quiet``.
+
+    ``runnable`` is the model itself or with tools bound; ``model`` tells errors which one it was.
+
+    Raises:
+        ModelError: the model, or its server, could not answer.
+    """
+
+    runnable: Runnable[Any, Any]
+    messages: Sequence[BaseMessage]
+    model: Any
+    quiet: bool = False
+
+    def run(self, config: RunnableConfig) -> AIMessage:
+        """Ask, blocking."""
+        heard = merge_configs(self._config(config), {"callbacks": stop_handlers()})
+        with named_errors(self.model):
+            answer: AIMessage = self.runnable.invoke(list(self.messages), heard)
+        return answer
+
+    async def arun(self, config: RunnableConfig) -> AIMessage:
+        """Ask without blocking the event loop."""
+        with named_errors(self.model):
+            answer: AIMessage = await self.runnable.ainvoke(list(self.messages), self._config(config))
+        return answer
+
+    def _config(self, config: RunnableConfig) -> RunnableConfig:
+        return unheard(config) if self.quiet else config
+
+
+class Rendering:
+    """Turns a growing answer into text of which each version begins with the one before."""
+
+    def __init__(self, render: Any) -> None:
+        self._render = render
+        self.said = ""
+        self.value: Mapping[str, Any] | None = None
+
+    def take(self, value: Any, *, complete: bool = False) -> str:
+        """Return what is new to say about a more complete answer."""
+        if isinstance(value, Mapping):
+            self.value = value
+        if self.value is None:
+            return ""
+        text: str = self._render(self.value, complete=complete)
+        if not text.startswith(self.said):  # the model did not keep to the schema's order
+            return f"\n\n{text}" if complete else ""
+        new, self.said = text[len(self.said) :], text
+        return new
+
+
+@dataclass(frozen=True, slots=True)
+class Recite:
+    """A model's structured answer, rendered as text and said aloud while it is being made.
+
+    ``render(value, complete=…)`` gives the text of a partial answer. The reply is the last state of the
+    answer, or ``None`` where the model gave none.
+
+    Raises:
+        ModelError: the model, or its server, could not answer, or can't answer by a schema.
+    """
+
+    model: BaseChatModel
+    schema: Mapping[str, Any]
+    messages: Sequence[BaseMessage]
+    message_id: str
+    render: Any
+
+    def run(self, config: RunnableConfig) -> Mapping[str, Any] | None:
+        """Recite, blocking."""
+        rendering = Rendering(self.render)
+        with named_errors(self.model):
+            self._voice(rendering, config).invoke("", config)
+        return rendering.value
+
+    async def arun(self, config: RunnableConfig) -> Mapping[str, Any] | None:
+        """Recite without blocking the event loop."""
+        rendering = Rendering(self.render)
+        with named_errors(self.model):
+            await self._voice(rendering, config).ainvoke("", config)
+        return rendering.value
+
+    def _voice(self, rendering: Rendering, config: RunnableConfig) -> Voice:
+        structured = self.model.with_structured_output(dict(self.schema), method="json_schema")
+        prompt, quiet = list(self.messages), unheard(config)
+        handlers = stop_handlers()
+
+        def says() -> Iterator[str]:
+            for value in structured.stream(prompt, merge_configs(quiet, {"callbacks": handlers})):
+                if new := rendering.take(value):
+                    yield new
+            if rest := rendering.take(None, complete=True):
+                yield rest
+
+        async def asays() -> AsyncIterator[str]:
+            async for value in structured.astream(prompt, quiet):
+                if new := rendering.take(value):
+                    yield new
+            if rest := rendering.take(None, complete=True):
+                yield rest
+
+        return Voice(message_id=self.message_id, says=says, asays=asays)
+
+
+@dataclass(frozen=True, slots=True)
+class UseTool:
+    """One tool call's result as a message; what goes wrong is told to the model, which may try otherwise."""
+
+    tools: Mapping[str, BaseTool]
+    call: ToolCall
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self, config: RunnableConfig) -> ToolMessage:
+        """Use the tool, blocking."""
+        tool = self.tools.get(self.call["name"])
+        if tool is None:
+            return self._unknown()
+        try:
+            return self._message(tool.invoke(self._request(), config))
+        except GraphBubbleUp:
+            raise
+        except Exception as error:  # a tool may raise anything
+            return self._failed(error)
+
+    async def arun(self, config: RunnableConfig) -> ToolMessage:
+        """Use the tool without blocking the event loop."""
+        tool = self.tools.get(self.call["name"])
+        if tool is None:
+            return self._unknown()
+        try:
+            return self._message(await tool.ainvoke(self._request(), config))
+        except GraphBubbleUp:
+            raise
+        except Exception as error:  # a tool may raise anything
+            return self._failed(error)
+
+    @property
+    def step(self) -> str:
+        """The call as text, the same for the same call."""
+        return f"{self.call['name']}({json.dumps(self.call['args'], sort_keys=True, default=str)})"
+
+    def _request(self) -> ToolCall:
+        return {**self.call, "type": "tool_call"}
+
+    def _message(self, result: Any) -> ToolMessage:
+        if isinstance(result, ToolMessage):
+            return result
+        return ToolMessage(str(result), tool_call_id=self.call["id"] or "", name=self.call["name"])
+
+    def _unknown(self) -> ToolMessage:
+        return self._error(f"There is no tool {self.call['name']!r}. There are: {', '.join(self.tools)}.")
+
+    def _failed(self, error: Exception) -> ToolMessage:
+        return self._error(f"{type(error).__name__}: {error}")
+
+    def _error(self, text: str) -> ToolMessage:
+        return ToolMessage(text, tool_call_id=self.call["id"] or "", name=self.call["name"], status="error")

@@ -1,0 +1,100 @@
+"""What the nodes of one graph share: the model, the groups, how to route, where to write, how far to go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.tools import BaseTool
+
+from ecowas_lc.llm import aeffective_context, effective_context, within_context
+from ecowas_lc.supervisor.budgets import LoopGuard
+from ecowas_lc.supervisor.histories import HistoryFactory
+from ecowas_lc.supervisor.limits import Limited, Slots
+from ecowas_lc.supervisor.programs import Doing, Program
+from ecowas_lc.supervisor.routing import Router
+from ecowas_lc.supervisor.state import Report
+from ecowas_lc.supervisor.tokens import UNKNOWN_CONTEXT, TokenCounter, Window
+from ecowas_lc.supervisor.trimming import Exchange, prompt_of
+from ecowas_lc.twg import TWG
+
+
+@dataclass(slots=True)
+class Desk:
+    """The collaborators and limits of one compiled graph; the same object in every run and thread of it."""
+
+    model: BaseChatModel
+    groups: Mapping[str, TWG]
+    router: Router
+    tools: Mapping[str, Mapping[str, BaseTool]]
+    history_factory: HistoryFactory | None
+    held: frozenset[str]
+    slots: Slots
+    group_timeout: float | None
+    max_hops: int
+    max_repeats: int
+    count: TokenCounter
+    num_ctx: int | None = None
+    can_call_tools: bool = True
+    failures: set[str] = field(default_factory=set)
+    _window: Window | None = None
+    _fitted: BaseChatModel | None = None
+
+    def window(self) -> Program[Window]:
+        """Find how many tokens the model takes, by asking its server the first time.
+
+        Raises:
+            ModelError: the server does not answer, or does not have the model.
+        """
+        if self._window is None:
+            context = self.num_ctx
+            if context is None:
+                context = yield Doing(
+                    lambda _: effective_context(self.model), lambda _: aeffective_context(self.model)
+                )
+            limit = getattr(self.model, "num_predict", None)
+            self._window = Window.of(context or UNKNOWN_CONTEXT, limit)
+        return self._window
+
+    def speaker(self, window: Window) -> BaseChatModel:
+        """Return the model, held to the window."""
+        if self._fitted is None:
+            self._fitted = within_context(self.model, window.context, window.answer)
+        return self._fitted
+
+    def prompt(
+        self,
+        window: Window,
+        system: str,
+        turn: Sequence[BaseMessage],
+        past: Sequence[Exchange] = (),
+        extra: int = 0,
+    ) -> list[BaseMessage]:
+        """Return a prompt that fits the window.
+
+        Raises:
+            ContextOverflowError: this turn alone does not fit.
+        """
+        name = str(getattr(self.model, "model", None) or type(self.model).__name__)
+        return prompt_of(system, past, turn, window=window, count=self.count, extra=extra, who=f"the model {name}")
+
+    def saw(self, failed: Iterable[Report]) -> bool:
+        """Return whether all these failures happened in this process since it was last asked, and forget them.
+
+        A run that is resumed after a total failure finds them forgotten, and may ask the groups again.
+        """
+        attempts = {report.get("attempt", "") for report in failed}
+        seen = attempts <= self.failures
+        self.failures -= attempts
+        return seen
+
+    def limited(self, program: Program[Any], who: str) -> Limited:
+        """Return the effect that runs a program in one of the slots and within the time allowed."""
+        return Limited(program, who, self.group_timeout, self.slots)
+
+    def guard(self, who: str) -> LoopGuard:
+        """Return a fresh guard against going round in circles."""
+        return LoopGuard(who, max_hops=self.max_hops, max_repeats=self.max_repeats)

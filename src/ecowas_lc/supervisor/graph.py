@@ -1,0 +1,190 @@
+"""The supervisor graph, put together: route, ask the groups in parallel, bring their answers together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.tools import BaseTool
+from langchain_core.tools import tool as as_tool
+from langgraph.graph import START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Checkpointer
+
+from ecowas_lc.errors import ConfigurationError, InvalidInputError, UnknownGroupError
+from ecowas_lc.llm import chat_model
+from ecowas_lc.supervisor import nodes
+from ecowas_lc.supervisor.desk import Desk
+from ecowas_lc.supervisor.histories import HistoryFactory
+from ecowas_lc.supervisor.limits import Slots
+from ecowas_lc.supervisor.programs import as_node
+from ecowas_lc.supervisor.routing import Router, get_router
+from ecowas_lc.supervisor.state import SUPERVISOR, SupervisorInput, SupervisorOutput, SupervisorState
+from ecowas_lc.supervisor.tokens import TokenCounter, count_tokens
+from ecowas_lc.twg import TWG, default_groups, validate_groups
+
+ToolLike = BaseTool | Callable[..., Any]
+RESERVED_IDS = frozenset({*nodes.NODES, *SupervisorState.__annotations__})
+"""Ids that no group may have here: the graph's own nodes and state keys."""
+
+
+def build_supervisor(
+    model: BaseChatModel | str | None = None,
+    *,
+    groups: Sequence[TWG] | None = None,
+    router: str | Router = "hybrid",
+    checkpointer: Checkpointer = None,
+    history_factory: HistoryFactory | None = None,
+    max_parallel: int | None = None,
+    interrupt_before_release: Collection[str] | Literal["all"] = (),
+    tools: Mapping[str, Sequence[ToolLike]] | None = None,
+    group_timeout: float | None = None,
+    max_hops: int = 8,
+    max_repeats: int = 2,
+    num_ctx: int | None = None,
+    token_counter: TokenCounter = count_tokens,
+) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """Return the compiled graph that answers ``{"messages": [("user", question)]}``.
+
+    ``model`` is a chat model or a model's name on Ollama (``None``: the settings' model). ``groups`` are the
+    working groups (``None``: the summit's six). ``router`` is a router's name or any object with ``route`` and
+    ``aroute``. ``history_factory(agent_id, session_id)`` gives the chat message history in which a group (under
+    its id) or the supervisor (under ``"supervisor"``) keeps what it said; the session is the thread.
+
+    ``max_parallel`` groups at most speak at once (``None``: all). Answers of the groups in
+    ``interrupt_before_release`` (or of ``"all"``) wait for a reviewer, see :func:`approval.reviewed`; this needs a
+    checkpointer. ``tools`` maps groups' ids to LangChain tools or functions.
+
+    ``group_timeout`` is in seconds for each answer, synthesis and summary (``None``: the model's own time-out
+    alone). ``max_hops`` is the number of model calls a group may make for one question, ``max_repeats`` how often
+    it may make the very same tool call. ``num_ctx`` is the context in tokens (``None``: what the model or its
+    server says). ``token_counter`` counts the tokens of messages.
+
+    The result holds ``messages`` (questions and final answers), ``decision``, ``reports`` and ``synthesis``, see
+    :class:`SupervisorOutput`. Runs raise :class:`EmptyQuestionError`, :class:`ContextOverflowError`, and, where no
+    group at all could answer, what kept them from it: a :class:`ModelError`, :class:`LoopBudgetError` or
+    :class:`SupervisorError`. Resuming such a run (``invoke(None, config)``) asks the groups again.
+
+    Raises:
+        ConfigurationError: an argument can't be used.
+        InvalidIdError, InvalidInputError: the groups can't be used.
+        UnknownGroupError: tools or approval for a group that is not there.
+    """
+    desk = make_desk(
+        model,
+        groups=groups,
+        router=router,
+        history_factory=history_factory,
+        max_parallel=max_parallel,
+        held=interrupt_before_release,
+        tools=tools,
+        group_timeout=group_timeout,
+        max_hops=max_hops,
+        max_repeats=max_repeats,
+        num_ctx=num_ctx,
+        token_counter=token_counter,
+    )
+    return _graph(desk).compile(checkpointer=checkpointer, name="ecowas_supervisor")
+
+
+def make_desk(
+    model: BaseChatModel | str | None,
+    *,
+    groups: Sequence[TWG] | None,
+    router: str | Router = "lexical",
+    history_factory: HistoryFactory | None = None,
+    max_parallel: int | None = None,
+    held: Collection[str] | Literal["all"] = (),
+    tools: Mapping[str, Sequence[ToolLike]] | None = None,
+    group_timeout: float | None = None,
+    max_hops: int = 8,
+    max_repeats: int = 2,
+    num_ctx: int | None = None,
+    token_counter: TokenCounter = count_tokens,
+) -> Desk:
+    """Return what the nodes share, its arguments checked; they are :func:`build_supervisor`'s."""
+    chosen = validate_groups(default_groups() if groups is None else groups, reserved=RESERVED_IDS)
+    by_id = {group.id: group for group in chosen}
+    for name, value in (
+        ("max_parallel", max_parallel),
+        ("max_hops", max_hops),
+        ("max_repeats", max_repeats),
+        ("num_ctx", num_ctx),
+    ):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ConfigurationError(f"{name}={value!r} can't be used. Give a whole number of at least 1.")
+    if group_timeout is not None and group_timeout <= 0:
+        raise ConfigurationError(f"group_timeout={group_timeout!r} can't be used. Give more than 0 seconds.")
+    if isinstance(held, str) and held != "all":
+        raise ConfigurationError(
+            f"interrupt_before_release={held!r} can't be used. Give a list of groups' ids, or 'all'."
+        )
+    kept_back = frozenset(by_id) if held == "all" else frozenset(held)
+    _known(kept_back, by_id, "interrupt_before_release")
+    _known(tools or {}, by_id, "tools")
+    chat = chat_model(model)
+    return Desk(
+        model=chat,
+        groups=by_id,
+        router=_router(router, chosen, chat),
+        tools={group: _named(listed) for group, listed in (tools or {}).items()},
+        history_factory=history_factory,
+        held=kept_back,
+        slots=Slots(max_parallel),
+        group_timeout=group_timeout,
+        max_hops=max_hops,
+        max_repeats=max_repeats,
+        count=token_counter,
+        num_ctx=num_ctx,
+    )
+
+
+def _graph(desk: Desk) -> StateGraph[Any, Any, Any, Any]:
+    ids = tuple(desk.groups)
+    builder: StateGraph[Any, Any, Any, Any] = StateGraph(
+        SupervisorState, input_schema=SupervisorInput, output_schema=SupervisorOutput
+    )
+
+    def add(name: str, program: nodes.NodeProgram, *goes_to: str, **label: str) -> None:
+        builder.add_node(name, as_node(name, program, label), destinations=goes_to)
+
+    add(nodes.ROUTE, nodes.route(desk), *ids, SUPERVISOR)
+    add(SUPERVISOR, nodes.supervisor(desk), nodes.RECORD)
+    for group in desk.groups.values():
+        after = (nodes.RELEASE,) if group.id in desk.held else (nodes.GATHER, nodes.RECORD)
+        add(group.id, nodes.group(desk, group), *after, twg=group.id)
+    if desk.held:
+        add(nodes.RELEASE, nodes.release, nodes.GATHER, nodes.RECORD)
+    add(nodes.GATHER, nodes.gather(desk), nodes.SYNTHESISE, nodes.RECORD)
+    add(nodes.SYNTHESISE, nodes.synthesise(desk), nodes.RECORD)
+    add(nodes.RECORD, nodes.record(desk), nodes.SUMMARISE, "__end__")
+    add(nodes.SUMMARISE, nodes.summarise(desk), "__end__")
+    builder.add_edge(START, nodes.ROUTE)
+    return builder
+
+
+def _router(router: str | Router, groups: Sequence[TWG], model: BaseChatModel) -> Router:
+    if isinstance(router, str):
+        return get_router(router, groups=groups, model=model)
+    if not callable(getattr(router, "route", None)) or not callable(getattr(router, "aroute", None)):
+        raise ConfigurationError(
+            f"{router!r} is not a router. Pass a router's name, or an object with route and aroute."
+        )
+    return router
+
+
+def _known(ids: Collection[str], groups: Mapping[str, TWG], argument: str) -> None:
+    unknown = [group for group in ids if group not in groups]
+    if unknown:
+        raise UnknownGroupError(
+            f"{argument} names {', '.join(map(repr, unknown))}; there are only: {', '.join(groups)}."
+        )
+
+
+def _named(tools: Sequence[ToolLike]) -> dict[str, BaseTool]:
+    listed = [tool if isinstance(tool, BaseTool) else as_tool(tool) for tool in tools]
+    by_name = {tool.name: tool for tool in listed}
+    if len(by_name) < len(listed):
+        raise InvalidInputError("Two tools of a group have the same name. Rename one.")
+    return by_name

@@ -1,0 +1,132 @@
+"""How many speak at once, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables import RunnableConfig
+
+from ecowas_lc.llm.faults import timed_out
+from ecowas_lc.supervisor.programs import Program, arun, run
+
+
+class Slots:
+    """At most ``limit`` holders at once (``None``: no limit), among threads and within each event loop."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._threads = threading.BoundedSemaphore(limit) if limit else None
+        self._tasks: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Hold a slot, waiting for one in this thread."""
+        if self._threads is None:
+            yield
+        else:
+            with self._threads:
+                yield
+
+    @asynccontextmanager
+    async def aheld(self) -> AsyncGenerator[None]:
+        """Hold a slot, waiting for one in this task."""
+        if self._limit is None:
+            yield
+        else:
+            async with self._of_this_loop(self._limit):
+                yield
+
+    def _of_this_loop(self, limit: int) -> asyncio.Semaphore:
+        loop = asyncio.get_running_loop()  # a semaphore belongs to the loop that first waited on it
+        if loop not in self._tasks:
+            self._tasks = {old: tasks for old, tasks in self._tasks.items() if not old.is_closed()}
+        return self._tasks.setdefault(loop, asyncio.Semaphore(limit))
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """An effect: a whole program, in a slot, given up after ``seconds`` (``None``: never).
+
+    Raises:
+        ModelTimeoutError: it took longer.
+    """
+
+    program: Program[Any]
+    who: str
+    seconds: float | None
+    slots: Slots
+
+    def run(self, config: RunnableConfig) -> Any:
+        """Run the program, in a thread of its own when it may have to be given up."""
+        with self.slots.held():
+            if self.seconds is None:
+                return run(self.program, config)
+            return self._in_time(config, self.seconds)
+
+    async def arun(self, config: RunnableConfig) -> Any:
+        """Run the program, cancelling it when its time is up."""
+        async with self.slots.aheld():
+            try:
+                async with asyncio.timeout(self.seconds):
+                    return await arun(self.program, config)
+            except TimeoutError:
+                raise timed_out(self.who, self.seconds) from None
+
+    def _in_time(self, config: RunnableConfig, seconds: float) -> Any:
+        outcome: Future[Any] = Future()
+        given_up = threading.Event()
+
+        def work() -> None:
+            _given_up.set(given_up)
+            try:
+                outcome.set_result(run(self.program, config))
+            except BaseException as error:  # handed to the waiting thread, whatever it is
+                outcome.set_exception(error)
+
+        # a blocking call can't be cancelled: the thread is left behind and stops at the model's next token
+        threading.Thread(target=copy_context().run, args=(work,), name=self.who, daemon=True).start()
+        try:
+            return outcome.result(seconds)
+        except FutureTimeoutError:
+            if outcome.done():
+                raise
+            raise timed_out(self.who, seconds) from None
+        finally:
+            given_up.set()
+
+
+_given_up: ContextVar[threading.Event | None] = ContextVar("given_up", default=None)
+
+
+class GivenUp(BaseException):
+    """Nobody waits for this answer any more: no error, and nothing on the way may take it for one."""
+
+
+class StopWhenGivenUp(BaseCallbackHandler):
+    """Makes a model stop at its next token once nobody waits for it any more."""
+
+    raise_error = True
+    run_inline = True
+
+    def __init__(self, given_up: threading.Event) -> None:
+        self._given_up = given_up
+
+    def on_llm_new_token(self, token: str | list[str | dict[str, Any]], **kwargs: Any) -> None:
+        """Raise when the answer has been given up."""
+        if self._given_up.is_set():
+            raise GivenUp
+
+
+def stop_handlers() -> list[BaseCallbackHandler]:
+    """Return the callbacks that a model call needs in a thread that may be left behind."""
+    event = _given_up.get()
+    return [StopWhenGivenUp(event)] if event is not None else []

@@ -1,0 +1,92 @@
+"""The running summary: what no longer fits a prompt is kept in short."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langgraph.errors import GraphBubbleUp
+
+from ecowas_lc.supervisor.calls import Ask
+from ecowas_lc.supervisor.desk import Desk
+from ecowas_lc.supervisor.programs import Program
+from ecowas_lc.supervisor.prompts import SUMMARISE, summary_request
+from ecowas_lc.supervisor.state import Summary
+from ecowas_lc.supervisor.tokens import TokenCounter, Window, shorten
+from ecowas_lc.supervisor.trimming import Exchange, exchanges, newest
+
+log = logging.getLogger(__name__)
+
+
+def conversation_of(state: Mapping[str, Any]) -> list[Exchange]:
+    """Return all answered questions of a session: from before the thread began, then the thread's own."""
+    before = (state.get("earlier") or {}).get("messages") or []
+    return exchanges([*before, *state["messages"]])
+
+
+def summary_text(state: Mapping[str, Any]) -> str:
+    """Return the running summary, ``""`` while there is none."""
+    return str((state.get("summary") or {}).get("text") or "")
+
+
+def summarised_through(state: Mapping[str, Any]) -> str | None:
+    """Return the id of the last message that the summary covers."""
+    return (state.get("summary") or {}).get("through") or None
+
+
+def outgrown(state: Mapping[str, Any], window: Window, count: TokenCounter) -> list[Exchange]:
+    """Return the exchanges that are to be summarised now: none until the conversation fills half the window.
+
+    The newest, up to a quarter of the window, stay as they are, and so does the last one whatever its length.
+    """
+    fresh = _not_summarised(state)
+    if sum(count(exchange) for exchange in fresh) <= window.prompt // 2:
+        return []
+    kept = max(len(newest(fresh, window.prompt // 4, count)), 1)
+    return fresh[:-kept]
+
+
+def summary_of(desk: Desk, state: Mapping[str, Any]) -> Program[Summary | None]:
+    """Return the summary with the outgrown exchanges worked in, ``None`` where there is nothing to do.
+
+    Where the model can't make one the old text stays, and the outgrown exchanges are left out of prompts
+    without a summary.
+    """
+    window = yield from desk.window()
+    old = outgrown(state, window, desk.count)
+    if not old:
+        return None
+    through = str(old[-1][-1].id)
+    before = summary_text(state)
+    room = window.prompt // 2
+    spoken = shorten("\n\n".join(_spoken(message) for exchange in old for message in exchange), room)
+    model = desk.speaker(window)
+    try:
+        prompt = desk.prompt(window, SUMMARISE, [HumanMessage(summary_request(before, spoken))])
+        answer: AIMessage = yield desk.limited(_asked(model, prompt), "The summary")
+    except GraphBubbleUp:
+        raise
+    except Exception as error:  # a summary is a help, not a need
+        log.info("no summary was made: %s", error)
+        return {"text": before, "through": through}
+    text = answer.text.strip()
+    return {"text": shorten(text, window.prompt // 6) if text else before, "through": through}
+
+
+def _asked(model: Any, prompt: Sequence[BaseMessage]) -> Program[AIMessage]:
+    answer: AIMessage = yield Ask(model, prompt, model, quiet=True)
+    return answer
+
+
+def _not_summarised(state: Mapping[str, Any]) -> list[Exchange]:
+    found = conversation_of(state)
+    through = summarised_through(state)
+    start = next((i + 1 for i, exchange in enumerate(found) if exchange[-1].id == through), 0)
+    return found[start:]
+
+
+def _spoken(message: BaseMessage) -> str:
+    speaker = "User" if isinstance(message, HumanMessage) else message.name or "Supervisor"
+    return f"{speaker}: {message.text.strip()}"

@@ -1,0 +1,111 @@
+"""What of a conversation goes into a prompt: whole exchanges, newest first, as many as fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from ecowas_lc.errors import ContextOverflowError
+from ecowas_lc.supervisor.tokens import TokenCounter, Window, shorten
+
+Exchange = list[BaseMessage]
+"""A question with all that followed it: answers, tool calls and their results are never parted."""
+
+_LEAST_RESULT = 32
+
+
+def exchanges(messages: Iterable[BaseMessage]) -> list[Exchange]:
+    """Cut a conversation into its answered questions; what was never answered is left out."""
+    found: list[Exchange] = []
+    for message in messages:
+        if isinstance(message, HumanMessage):
+            found.append([message])
+        elif found and not isinstance(message, SystemMessage):
+            found[-1].append(message)
+    return [exchange for exchange in found if isinstance(exchange[-1], AIMessage)]
+
+
+def joined(conversation: Sequence[Exchange], own: Sequence[Exchange], through: str | None) -> list[Exchange]:
+    """Return the shared conversation as one of its speakers remembers it.
+
+    Where the speaker's own history has the same question, its own answer takes the place of the shared one;
+    what only its own history has comes first. Exchanges up to the message ``through`` are left out: a
+    summary stands for them.
+    """
+    start = next((i + 1 for i, exchange in enumerate(conversation) if exchange[-1].id == through), 0)
+    by_question = {_key(exchange): exchange for exchange in own}
+    shared = {_key(exchange) for exchange in conversation}
+    alone = [exchange for exchange in own if _key(exchange) not in shared]
+    return alone + [by_question.get(_key(exchange), exchange) for exchange in conversation[start:]]
+
+
+def newest(past: Sequence[Exchange], tokens: int, count: TokenCounter) -> list[Exchange]:
+    """Return the newest exchanges that take ``tokens`` tokens at most together, in their order."""
+    kept: list[Exchange] = []
+    for exchange in reversed(past):
+        tokens -= count(exchange)
+        if tokens < 0:
+            break
+        kept.append(exchange)
+    return kept[::-1]
+
+
+def prompt_of(
+    system: str,
+    past: Sequence[Exchange],
+    turn: Sequence[BaseMessage],
+    *,
+    window: Window,
+    count: TokenCounter,
+    extra: int = 0,
+    who: str = "the model",
+) -> list[BaseMessage]:
+    """Return a prompt that fits: the system's text, as much of the past as there is room for, this turn.
+
+    ``extra`` tokens are taken by what is not a message, such as descriptions of tools. Results of tools are
+    shortened before the turn is given up.
+
+    Raises:
+        ContextOverflowError: the turn does not fit even with no past at all.
+    """
+    head = SystemMessage(system)
+    fixed = [head, *turn]
+    room = window.prompt - extra
+    if count(fixed) > room:
+        fixed = [head, *_with_shorter_results(turn, lambda kept: count([head, *kept]) <= room)]
+    taken = count(fixed)
+    if taken > room:
+        raise ContextOverflowError(
+            f"The question does not fit: with its instructions it takes about {taken + extra} tokens, and {who} "
+            f"reads {window.prompt} at most (a context of {window.context}, {window.answer} of it kept for the "
+            "answer). Ask less at once, or raise num_ctx."
+        )
+    return [
+        fixed[0],
+        *(message for exchange in newest(past, room - taken, count) for message in exchange),
+        *fixed[1:],
+    ]
+
+
+def _with_shorter_results(
+    turn: Sequence[BaseMessage], fits: Callable[[list[BaseMessage]], bool]
+) -> list[BaseMessage]:
+    """Halve the tools' results again and again until the turn fits or nothing of them is left to cut."""
+    kept = list(turn)
+    limit = 4096
+    while not fits(kept) and limit >= _LEAST_RESULT:
+        kept = [_cut(message, limit) if isinstance(message, ToolMessage) else message for message in kept]
+        limit //= 2
+    return kept
+
+
+def _cut(message: ToolMessage, tokens: int) -> ToolMessage:
+    text = shorten(message.text, tokens)
+    return message if text == message.text else message.model_copy(update={"content": text})
+
+
+def _key(exchange: Exchange) -> str:
+    """Tell exchanges apart by their question's id, or by its text where a history keeps no ids."""
+    question = exchange[0]
+    return question.id or f"text:{question.text}"

@@ -1,0 +1,97 @@
+"""Says text aloud: puts what is not a model's own stream of tokens into the graph's stream of messages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import RunnableConfig
+
+
+class Voice(BaseChatModel):
+    """A chat model that says what it is told to, bit by bit, under one message id."""
+
+    message_id: str
+    says: Callable[[], Iterator[str]]
+    asays: Callable[[], AsyncIterator[str]]
+    cache: bool | None = False
+
+    @property
+    def _llm_type(self) -> str:
+        return "voice"
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return self._whole("".join(self.says()))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return self._whole("".join([text async for text in self.asays()]))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for text in self.says():
+            yield self._chunk(text)
+        yield self._chunk("", last=True)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async for text in self.asays():
+            yield self._chunk(text)
+        yield self._chunk("", last=True)
+
+    def _whole(self, text: str) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(text, id=self.message_id))])
+
+    def _chunk(self, text: str, *, last: bool = False) -> ChatGenerationChunk:
+        # without a chunk marked as the last one, langchain-core adds one under an id of its own
+        position: Literal["last"] | None = "last" if last else None
+        message = AIMessageChunk(content=text, id=self.message_id, chunk_position=position)
+        return ChatGenerationChunk(message=message)
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """An effect: a text is said aloud under a message's id; the reply is the text."""
+
+    text: str
+    message_id: str
+
+    def run(self, config: RunnableConfig) -> str:
+        """Say it."""
+        return self._voice().invoke("", config).text
+
+    async def arun(self, config: RunnableConfig) -> str:
+        """Say it without blocking the event loop."""
+        return (await self._voice().ainvoke("", config)).text
+
+    def _voice(self) -> Voice:
+        async def once() -> AsyncIterator[str]:
+            yield self.text
+
+        return Voice(message_id=self.message_id, says=lambda: iter([self.text]), asays=once)
