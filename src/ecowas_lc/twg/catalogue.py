@@ -1,8 +1,9 @@
-"""The summit's own six groups, read from the data files beside this module."""
+"""The summit's own six groups and the words that speak against any group, from the data files here."""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -22,6 +23,16 @@ def default_groups() -> tuple[TWG, ...]:
 def summit_description() -> str:
     """Return a short English text on ECOWAS and its 2026 summit, for prompts that need the setting."""
     return (DATA / "summit.md").read_text(encoding="utf-8").strip()
+
+
+@cache
+def general_cues() -> Mapping[str, tuple[str, ...]]:
+    """Return the terms that speak against any group (greetings, the summit at large, …), by kind.
+
+    Those under ``"neutral"`` say nothing themselves; they hide shorter terms within them.
+    """
+    kinds = tomllib.loads((DATA / "cues.toml").read_text(encoding="utf-8"))
+    return {kind: split_terms(content["terms"]) for kind, content in kinds.items()}
 
 
 def split_terms(text: str) -> tuple[str, ...]:

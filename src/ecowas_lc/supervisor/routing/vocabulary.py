@@ -9,21 +9,28 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ecowas_lc.errors import InvalidInputError
-from ecowas_lc.supervisor.routing.text import fold, words
+from ecowas_lc.supervisor.routing.text import accented_words, fold, guess_language, words
 
 # Words that may stand between the words of a phrase: "pertes sur le réseau" is found by "pertes réseau".
 _FILLERS = frozenset(
-    words(
-        "a an and of for the to in on our their its my your de du des la le les l d et sur en au aux un une nos "
-        "da do das dos na no nas o os as e em para por um uma"
-    )
+    """a an and of for the to in on our their its my your de du des la le les l d et sur en au aux un une nos
+    da do das dos na no nas o os as e em para por um uma""".split()
 )
 _MOST_FILLERS = 2
-_PART = re.compile(r"[^\W_]+\*?")
+_PART = re.compile(r"=?[^\W_]+\*?")
+_OTHER_LANGUAGE = 0.55  # "data" is a date in Portuguese; yet technical English is at home in all three
+
+
+class Term(NamedTuple):
+    """A term as a group's data give it, the label it points to, and its language (``""``: any)."""
+
+    text: str
+    label: str
+    language: str = ""
 
 
 class Match(NamedTuple):
-    """A term found in a question: the words it spans, its text, and the weight it has for each label."""
+    """A term found in a question: the words it spans, its text, and how much it weighs for each label."""
 
     start: int
     end: int
@@ -36,12 +43,14 @@ class _Node:
     exact: dict[str, _Node] = field(default_factory=dict)
     stems: dict[str, _Node] = field(default_factory=dict)
     term: str = ""
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[tuple[str, str], float] = field(default_factory=dict)  # by label and language
 
-    def after(self, word: str) -> Iterator[_Node]:
-        """Yield the nodes that ``word`` leads to, the more exact ones first."""
+    def after(self, word: str, accented: str) -> Iterator[_Node]:
+        """Yield the nodes that a word leads to."""
         if word in self.exact:
             yield self.exact[word]
+        if accented != word and "=" + accented in self.exact:
+            yield self.exact["=" + accented]
         if self.stems:
             for length in range(len(word), 0, -1):
                 if word[:length] in self.stems:
@@ -51,50 +60,57 @@ class _Node:
 class Vocabulary:
     """Terms with the label each points to; one term may point to several labels.
 
-    A term is a word or a phrase; a word that ends in ``*`` is a stem; ``^0.5`` behind the term gives a weight
-    other than 1. Case, accents, hyphens and apostrophes make no difference. Where one term lies within
-    another, only the longer one counts.
+    A term is a word or a phrase; a word that ends in ``*`` is a stem; a word that starts with ``=`` needs its
+    accents (``=maïs`` is not ``mais``); ``^0.5`` behind the term gives a weight other than 1. Else case, accents,
+    hyphens and apostrophes make no difference. Where one term lies within another, only the longer one
+    counts. A term weighs less in a question that is plainly in another language.
 
     Raises:
         InvalidInputError: a term without a letter, or with a weight that is no positive number.
     """
 
-    def __init__(self, terms: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, terms: Iterable[Term]) -> None:
         self._root = _Node()
-        for term, label in terms:
-            text, weight = parse_term(term)
+        self._languages: set[str] = set()
+        for term in terms:
+            text, weight = parse_term(term.text)
             node = self._root
-            for part in _PART.findall(fold(text)):
+            for part in _parts(text):
                 children = node.stems if part.endswith("*") else node.exact
                 node = children.setdefault(part.rstrip("*"), _Node())
             node.term = text
-            node.weights[label] = max(weight, node.weights.get(label, 0.0))
+            key = (term.label, term.language)
+            node.weights[key] = max(weight, node.weights.get(key, 0.0))
+            self._languages.add(term.language)
 
-    def matches(self, question: Sequence[str]) -> list[Match]:
-        """Return the terms found among a question's folded words, in order, none inside another."""
+    def matches(self, question: str) -> list[Match]:
+        """Return the terms found in a question, in order, none inside another."""
+        folded, accented = words(question), accented_words(question)
+        if len(accented) != len(folded):  # letters that fold into several words or none: rare scripts
+            accented = folded
+        language = guess_language(folded)
         found: list[Match] = []
         covered = 0
-        for start in range(len(question)):
-            longest = self._longest(question, start)
-            if longest is not None and longest.end > covered:
-                found.append(longest)
-                covered = longest.end
+        for start in range(len(folded)):
+            end, node = self._longest(folded, accented, start)
+            if node is not None and end > covered:
+                found.append(Match(start, end, node.term, _weigh(node, language)))
+                covered = end
         return found
 
-    def _longest(self, question: Sequence[str], start: int) -> Match | None:
-        best: Match | None = None
+    def _longest(self, folded: Sequence[str], accented: Sequence[str], start: int) -> tuple[int, _Node | None]:
+        best: tuple[int, _Node | None] = (start, None)
         stack = [(self._root, start, 0)]
         while stack:
             node, position, skipped = stack.pop()
-            if node.weights and (best is None or position > best.end):
-                best = Match(start, position, node.term, node.weights)
-            if position == len(question):
+            if node.weights and position > best[0]:
+                best = (position, node)
+            if position == len(folded):
                 continue
-            word = question[position]
-            inside = position > start
-            if inside and skipped < _MOST_FILLERS and word in _FILLERS and (node.exact or node.stems):
+            word = folded[position]
+            if start < position and skipped < _MOST_FILLERS and word in _FILLERS and (node.exact or node.stems):
                 stack.append((node, position + 1, skipped + 1))
-            stack.extend((child, position + 1, skipped) for child in node.after(word))
+            stack.extend((child, position + 1, skipped) for child in node.after(word, accented[position]))
         return best
 
 
@@ -110,9 +126,21 @@ def parse_term(term: str) -> tuple[str, float]:
     except ValueError:
         weight = 0.0
     if not weight > 0 or math.isinf(weight):
-        raise InvalidInputError(
-            f"The weight of {term!r} is no positive number. Write it as in 'tariff*^0.5'."
-        )
+        raise InvalidInputError(f"The weight of {term!r} is no positive number. Write it as in 'tariff*^0.5'.")
     if not _PART.search(text):
         raise InvalidInputError(f"The term {term!r} holds no letter and no digit. Remove it.")
     return text.strip(), weight
+
+
+def _parts(text: str) -> list[str]:
+    """Return a term's words as the tree spells them: folded, but for those that need their accents."""
+    return [part if part.startswith("=") else fold(part) for part in _PART.findall(text.lower())]
+
+
+def _weigh(node: _Node, language: str | None) -> dict[str, float]:
+    """Return a term's weight for each label, in a question that is in ``language``."""
+    weights: dict[str, float] = {}
+    for (label, own), weight in node.weights.items():
+        foreign = language is not None and own in ("en", "fr", "pt") and own != language
+        weights[label] = max(weights.get(label, 0.0), weight * (_OTHER_LANGUAGE if foreign else 1.0))
+    return weights
