@@ -90,25 +90,29 @@ class Keys:
     # --- beside a history, in its cluster slot ---
 
     def history_meta(self, agent_id: str, session_id: str) -> bytes:
-        """Hash beside a history: message ids that it holds, and when it began and was last used."""
+        """Sorted set beside a history: message ids that it knows, and when it began and was last used."""
         return self._key(b"history-meta", b"{" + self.history(agent_id, session_id) + b"}")
 
     # --- indexes: sorted sets scored by time, so that nothing is ever scanned ---
 
+    def sessions(self) -> bytes:
+        """Sorted set: sessions with a history or data, by the time until which they may live."""
+        return self._key(b"index", b"sessions")
+
     def sessions_of_agent(self, agent_id: str) -> bytes:
-        """Sorted set: an agent's session ids by last activity."""
+        """Sorted set: the sessions in which an agent has a history, by the time until which they may live."""
         return self._key(b"index", b"sessions", encode_id(agent_id, "agent id"))
 
     def agents_of_session(self, session_id: str) -> bytes:
-        """Sorted set: the agents with a history in a session, by last activity."""
+        """Sorted set: the agents with a history in a session, by the time until which they may live."""
         return self._key(b"index", b"session-agents", encode_id(session_id, "session id"))
 
     def data_of_session(self, session_id: str) -> bytes:
-        """Sorted set: a session's data keys by last write."""
+        """Sorted set: a session's data keys, by the time until which they may live."""
         return self._key(b"index", b"session-data", encode_id(session_id, "session id"))
 
     def agents(self) -> bytes:
-        """Sorted set: agents with a history or a state, by last activity."""
+        """Sorted set: agents with a history or a state, by the time until which they may live."""
         return self._key(b"index", b"agents")
 
     def threads(self) -> bytes:

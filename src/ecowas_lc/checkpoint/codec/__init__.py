@@ -1,0 +1,1 @@
+"""Values to bytes and back: strict about types, exact about what comes back, sharing what is large."""

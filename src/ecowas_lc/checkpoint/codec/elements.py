@@ -1,0 +1,149 @@
+"""Elements: what a thread stores once and refers to by digest (long texts, and the items of shared lists).
+
+A *blob* is a count of references (2 bytes, big-endian), that many digests (16 bytes each) and a payload in which
+a reference is its index. The server follows references without knowing what a payload holds. An element is a
+blob whose payload begins with a letter for its kind; its digest is BLAKE2b-128 of the blob, keyed where values
+are encrypted, so that equal texts of two threads can't be told.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Protocol
+
+from ecowas_lc.errors import CorruptDataError
+
+DIGEST_BYTES = 16
+MAX_REFERENCES = 65_535
+NO_REFERENCES = b"\x00\x00"
+
+TEXT = b"s"  # UTF-8
+MESSAGE = b"m"  # a LangChain message, see codec/messages.py
+VALUE = b"x"  # any other value, see codec/serializer.py
+_PLAIN_TEXT = NO_REFERENCES + TEXT
+
+
+class Sealer(Protocol):
+    """Encrypts payloads; ``None`` in its place leaves them as they are."""
+
+    def digest_key(self, thread: bytes) -> bytes:
+        """The key of a thread's digests, at most 64 bytes."""
+
+    def seal(self, payload: bytes, context: bytes) -> bytes:
+        """``payload`` encrypted and bound to ``context``."""
+
+    def open(self, sealed: bytes, context: bytes) -> bytes:
+        """What :meth:`seal` sealed in the same context."""
+
+
+def pack_blob(references: list[bytes], payload: bytes) -> bytes:
+    """A blob that refers to ``references``."""
+    if not references:
+        return NO_REFERENCES + payload
+    return b"".join((len(references).to_bytes(2, "big"), *references, payload))
+
+
+def split_blob(blob: bytes, start: int = 0) -> tuple[list[bytes], bytes]:
+    """A blob's references and payload.
+
+    Raises:
+        CorruptDataError: it is shorter than it says.
+    """
+    body = start + 2
+    count = int.from_bytes(blob[start:body], "big")
+    if not count and len(blob) >= body:
+        return [], blob[body:]
+    end = body + DIGEST_BYTES * count
+    if len(blob) < end:
+        raise CorruptDataError("A stored value is cut short.")
+    return [blob[at : at + DIGEST_BYTES] for at in range(body, end, DIGEST_BYTES)], blob[end:]
+
+
+def digests_in(joined: bytes) -> list[bytes]:
+    """Digests stored one after the other."""
+    return [joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), DIGEST_BYTES)]
+
+
+class Collector:
+    """Gathers the elements of one write: each body once, by digest (a text stays text until it is sent)."""
+
+    __slots__ = ("_context", "_key", "_sealer", "_texts", "bodies")
+
+    def __init__(self, thread: bytes, sealer: Sealer | None, texts: dict[str, bytes]) -> None:
+        self.bodies: dict[bytes, bytes | str] = {}
+        self._sealer = sealer
+        self._key = sealer.digest_key(thread) if sealer else b""
+        self._context = thread
+        self._texts = texts
+
+    def add(self, kind: bytes, references: list[bytes], payload: bytes) -> bytes:
+        """The digest of this element, which is sent if the server may lack it."""
+        blob = pack_blob(references, kind + payload)
+        digest = blake2b(blob, digest_size=DIGEST_BYTES, key=self._key).digest()
+        self.bodies[digest] = blob
+        return digest
+
+    def add_text(self, text: str) -> bytes | None:
+        """The digest of a long text, or ``None`` where it is no UTF-8 (lone surrogates)."""
+        digest = self._texts.get(text)
+        if digest is None:
+            try:
+                digest = self.add(TEXT, [], text.encode())
+            except UnicodeEncodeError:
+                return None
+            self._texts[text] = digest
+        self.bodies[digest] = text
+        return digest
+
+    def references(self, digest: bytes) -> list[bytes]:
+        """The digests that an element refers to."""
+        body = self.bodies[digest]
+        return [] if isinstance(body, str) else split_blob(body)[0]
+
+    def stored(self, digest: bytes) -> bytes:
+        """An element's blob as the server is to store it."""
+        body = self.bodies[digest]
+        blob = NO_REFERENCES + TEXT + body.encode() if isinstance(body, str) else body
+        if self._sealer is None:
+            return blob
+        references, payload = split_blob(blob)
+        return pack_blob(references, self._sealer.seal(payload, self._context + digest))
+
+
+class Elements:
+    """The elements that came with a read, opened on demand."""
+
+    __slots__ = ("_context", "_sealer", "_stored")
+
+    def __init__(self, stored: dict[bytes, bytes], thread: bytes, sealer: Sealer | None) -> None:
+        self._stored = stored
+        self._context = thread
+        self._sealer = sealer
+
+    def get(self, digest: bytes) -> tuple[bytes, list[bytes], bytes]:
+        """An element's kind, references and payload.
+
+        Raises:
+            CorruptDataError: it is not there, or it is not an element.
+        """
+        blob = self._stored.get(digest)
+        if not blob:
+            raise CorruptDataError("A stored value refers to an element that is not there.")
+        references, payload = split_blob(blob)
+        if self._sealer is not None:
+            payload = self._sealer.open(payload, self._context + digest)
+        return payload[:1], references, payload[1:]
+
+    def text(self, digest: bytes) -> str:
+        """A long text."""
+        blob = self._stored.get(digest)
+        if self._sealer is None and blob is not None and blob.startswith(_PLAIN_TEXT):
+            raw = blob[len(_PLAIN_TEXT) :]
+        else:
+            kind, _, raw = self.get(digest)
+            if kind != TEXT:
+                raise CorruptDataError("A stored value refers to a text, and what is there is not one.")
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            raise CorruptDataError("A stored text is not UTF-8.") from None

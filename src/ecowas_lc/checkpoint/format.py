@@ -1,0 +1,245 @@
+"""Between checkpoints and what is stored of them: no I/O, no knowledge of how it travels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    PendingWrite,
+    writes_sort_key,
+)
+from langgraph.checkpoint.serde.types import ERROR, _DeltaSnapshot
+
+from ecowas_lc.checkpoint.codec.elements import Collector, Elements, Sealer, digests_in, split_blob
+from ecowas_lc.checkpoint.codec.rows import open_blob, pack_row, seal_blob, split_row
+from ecowas_lc.checkpoint.envelope import pack_envelope, unpack_envelope
+from ecowas_lc.checkpoint.lists import Memo, is_worth_sharing
+from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, field_of
+from ecowas_lc.errors import CorruptDataError
+from ecowas_lc.storage.keys import id_bytes, id_text
+
+_PLAIN, _LIST = b"p", b"l"
+_BARE, _SNAPSHOT = b"b", b"d"
+# Values as small as these stand in every checkpoint's row: a field of their own would cost more.
+_INLINE_TEXT = 64
+
+
+@dataclass(slots=True)
+class ListValue:
+    """A channel's list as digests of its items; ``wrapper``: bare, or inside a delta channel's snapshot."""
+
+    channel: str
+    wrapper: bytes
+    digests: bytes
+
+
+@dataclass(slots=True)
+class Draft:
+    """What one ``put`` stores: the row, its value fields, the values to send and the elements they may need."""
+
+    row: bytes
+    fields: list[bytes]
+    values: dict[bytes, bytes | ListValue]
+    elements: Collector
+    row_references: list[bytes]
+
+
+@dataclass(slots=True)
+class Found:
+    """One checkpoint as the server answered it."""
+
+    place: Place
+    row: bytes
+    values: list[bytes] = field(default_factory=list)
+    writes: list[bytes] = field(default_factory=list)
+
+
+class Format:
+    """The storage format of one saver: its serializer and, where values are encrypted, its sealer."""
+
+    def __init__(self, serializer: Any, sealer: Sealer | None, prefix: str, memo: Memo) -> None:
+        self.serializer = serializer
+        self.sealer = sealer
+        self.memo = memo
+        self._prefix = id_bytes(prefix)
+        self.shares = bool(getattr(serializer, "shares", False))
+
+    def context(self, thread_id: str, *parts: bytes) -> bytes:
+        """What an encrypted payload is bound to: prefix, thread and its own place in it, unambiguously."""
+        return b"".join(
+            len(part).to_bytes(4, "big") + part for part in (self._prefix, id_bytes(thread_id), *parts)
+        )
+
+    def collector(self, thread_id: str) -> Collector:
+        """A collector for one write to a thread."""
+        texts = self.memo.texts() if self.sealer is None else {}
+        return Collector(self.context(thread_id), self.sealer, texts)
+
+    def elements(self, thread_id: str, digests: list[bytes], bodies: list[bytes]) -> Elements:
+        """The elements of one read of a thread."""
+        return Elements(dict(zip(digests, bodies, strict=True)), self.context(thread_id), self.sealer)
+
+    # --- writing ---
+
+    def draft(
+        self,
+        place: Place,
+        parent: str,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> Draft:
+        """A checkpoint ready to be sent, its new values serialised.
+
+        Raises:
+            NotSerializableError: a value could not be read back the same.
+        """
+        shared = self.collector(place.thread_id)
+        inline: dict[str, Any] = {}
+        fields: list[bytes] = []
+        values: dict[bytes, bytes | ListValue] = {}
+        versions = checkpoint["channel_versions"]
+        for channel, value in checkpoint["channel_values"].items():
+            version = versions.get(channel)
+            if version is None or _is_small(value):
+                inline[channel] = value
+                continue
+            name = field_of(place.ns, channel, version)
+            fields.append(name)
+            if channel in new_versions:
+                values[name] = self.value(place, name, channel, value, shared)
+        header = pack_row(id_bytes(parent), fields)
+        blob = self.serializer.dump(pack_envelope(checkpoint, metadata, inline), shared if self.shares else None)
+        sealed = seal_blob(blob, self.sealer, self.context(place.thread_id, b"c", place.ns, place.id, header))
+        return Draft(header + sealed, fields, values, shared, split_blob(blob)[0])
+
+    def value(self, place: Place, name: bytes, channel: str, value: Any, shared: Collector) -> bytes | ListValue:
+        """One channel's value: a list worth sharing as digests, anything else as a blob."""
+        wrapper, items = _BARE, value
+        if type(value) is _DeltaSnapshot:
+            wrapper, items = _SNAPSHOT, value.value
+        if self.shares and is_worth_sharing(items, lambda item: len(self.serializer.dump(item))):
+            item = self.serializer.dump_item
+            return ListValue(channel, wrapper, b"".join([item(each, shared) for each in items]))
+        blob = self.serializer.dump(value, shared if self.shares else None)
+        return seal_blob(blob, self.sealer, self.context(place.thread_id, b"v", name))
+
+    def batch(
+        self, place: Place, writes: Any, task_id: str, task_path: str
+    ) -> tuple[bytes, Collector, list[bytes]]:
+        """One batch of pending writes, the elements it may need, and those it refers to."""
+        shared = self.collector(place.thread_id)
+        rows = [
+            [WRITES_IDX_MAP.get(channel, position), channel, repr(value) if _is_failure(channel, value) else value]
+            for position, (channel, value) in enumerate(writes)
+        ]
+        blob = self.serializer.dump([task_id, task_path, rows], shared if self.shares else None)
+        context = self.context(place.thread_id, b"w", place.ns, place.id)
+        return seal_blob(blob, self.sealer, context), shared, split_blob(blob)[0]
+
+    # --- reading ---
+
+    def checkpoint(self, found: Found, elements: Elements) -> CheckpointTuple:
+        """A checkpoint as langgraph has it.
+
+        Raises:
+            CorruptDataError: what is stored is not in the storage format.
+            TypeNotAllowedError: a stored value names a class that is not allowed.
+        """
+        place = found.place
+        assert place.checkpoint_id is not None
+        row = split_row(found.row)
+        checkpoint, metadata = self.envelope(found, elements)
+        values = checkpoint["channel_values"]
+        for name, stored in zip(row.fields, found.values, strict=True):
+            values[channel_of(name)] = self.load_value(place, name, stored, elements)
+        return CheckpointTuple(
+            config=place.config(place.checkpoint_id),
+            checkpoint=checkpoint,
+            metadata=metadata,
+            parent_config=place.config(id_text(row.parent)) if row.parent else None,
+            pending_writes=self.pending_writes(found, elements),
+        )
+
+    def envelope(self, found: Found, elements: Elements) -> tuple[Checkpoint, CheckpointMetadata]:
+        """A checkpoint with its inline values alone, and its metadata."""
+        place = found.place
+        row = split_row(found.row)
+        context = self.context(place.thread_id, b"c", place.ns, place.id, row.header)
+        parts = self.serializer.load(open_blob(row.blob, self.sealer, context), elements)
+        return unpack_envelope(parts, place.checkpoint_id or "")
+
+    def load_value(self, place: Place, name: bytes, stored: bytes, elements: Elements) -> Any:
+        """One channel's stored value."""
+        if stored[:1] == _LIST:
+            item = self.serializer.load_item
+            items = [item(digest, elements) for digest in digests_in(stored[2:])]
+            return _DeltaSnapshot(items) if stored[1:2] == _SNAPSHOT else items
+        if stored[:1] != _PLAIN:
+            raise CorruptDataError(
+                f"The value of channel {channel_of(name)!r} of a stored checkpoint is not there any more."
+            )
+        context = self.context(place.thread_id, b"v", name)
+        return self.serializer.load(open_blob(stored[1:], self.sealer, context), elements)
+
+    def references(self, found: Found) -> list[bytes]:
+        """The elements that a checkpoint's row and its pending writes refer to."""
+        blobs = (split_row(found.row).blob, *found.writes)
+        return [digest for blob in blobs for digest in split_blob(blob)[0]]
+
+    def list_values(self, found: Found) -> list[tuple[bytes, str, bytes]]:
+        """Field, channel and digests of each list value, for the memo."""
+        fields = split_row(found.row).fields
+        return [
+            (name, channel_of(name), stored[2:])
+            for name, stored in zip(fields, found.values, strict=True)
+            if stored[:1] == _LIST
+        ]
+
+    def pending_writes(self, found: Found, elements: Elements) -> list[PendingWrite]:
+        """The writes pending on a checkpoint, in the order in which a run applies them."""
+        place = found.place
+        context = self.context(place.thread_id, b"w", place.ns, place.id)
+        kept: dict[tuple[str, int], tuple[str, str, Any]] = {}
+        for batch in found.writes:
+            parts = self.serializer.load(open_blob(batch, self.sealer, context), elements)
+            try:
+                task_id, task_path, rows = parts
+                for position, channel, value in rows:
+                    # A task's ordinary writes are written once; errors, interrupts and resumes are replaced.
+                    if position < 0 or (task_id, position) not in kept:
+                        kept[task_id, position] = (task_path, channel, value)
+            except (TypeError, ValueError) as error:
+                raise CorruptDataError("Stored pending writes are not in the storage format.") from error
+        order = sorted(kept, key=lambda key: writes_sort_key(kept[key][0], *key))
+        return [(task_id, *kept[task_id, position][1:]) for task_id, position in order]
+
+
+def found_in(thread_id: str, answer: Any) -> list[Found]:
+    """The checkpoints of an answer of the read script."""
+    return [
+        Found(Place(thread_id, decode_part(ns), id_text(id_)), row, values, writes)
+        for ns, id_, row, values, writes in answer
+    ]
+
+
+def _is_small(value: Any) -> bool:
+    kind = type(value)
+    return (
+        value is None
+        or kind is bool
+        or kind is int
+        or kind is float
+        or (kind is str and len(value) <= _INLINE_TEXT)
+    )
+
+
+def _is_failure(channel: str, value: Any) -> bool:
+    # What a task raised is kept for people to read, as every saver does; nobody can put an exception together again.
+    return channel == ERROR and isinstance(value, BaseException)

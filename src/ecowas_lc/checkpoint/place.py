@@ -1,0 +1,124 @@
+"""Where in storage a config points, and the configs that storage hands out."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+
+from ecowas_lc.errors import InvalidIdError, InvalidInputError
+from ecowas_lc.storage.keys import id_bytes, id_text
+
+_MAX_BYTES = 60_000  # lengths of ids in a row take 2 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A thread, a namespace in it (``None``: every one) and perhaps a checkpoint."""
+
+    thread_id: str
+    namespace: str | None = ""
+    checkpoint_id: str | None = None
+
+    @property
+    def ns(self) -> bytes:
+        """The namespace as stored."""
+        return encode_part(self.namespace or "")
+
+    @property
+    def id(self) -> bytes:
+        """The checkpoint's id as stored."""
+        return id_bytes(self.checkpoint_id or "")
+
+    def config(self, checkpoint_id: str) -> RunnableConfig:
+        """The config of a checkpoint of this thread and namespace."""
+        return {
+            "configurable": {
+                "thread_id": self.thread_id,
+                "checkpoint_ns": self.namespace or "",
+                "checkpoint_id": checkpoint_id,
+            }
+        }
+
+
+def place_of(config: RunnableConfig, *, every_namespace: bool = False) -> Place:
+    """Where a config points.
+
+    Raises:
+        InvalidIdError: it has no usable thread id, namespace or checkpoint id.
+    """
+    configurable = (config or {}).get("configurable") or {}
+    if "thread_id" not in configurable:
+        raise InvalidIdError('The config has no thread id: {"configurable": {"thread_id": "…"}}')
+    default = None if every_namespace else ""
+    namespace = configurable.get("checkpoint_ns", default)
+    return Place(
+        thread_id_of(configurable["thread_id"]),
+        namespace if namespace is None else _text(namespace, "checkpoint namespace"),
+        checkpoint_id_of(config),
+    )
+
+
+def checkpoint_id_of(config: RunnableConfig | None) -> str | None:
+    """The checkpoint id of a config, if it has one."""
+    found = ((config or {}).get("configurable") or {}).get("checkpoint_id")
+    return _text(found, "checkpoint id") if found else None
+
+
+def thread_id_of(value: Any) -> str:
+    """A thread id as text; numbers and UUIDs, which applications use too, become theirs."""
+    if isinstance(value, (int, uuid.UUID)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value:
+        raise InvalidIdError("The thread id must be text that is not empty.")
+    return value
+
+
+def encode_part(text: str) -> bytes:
+    """A namespace or channel name as part of a field's name: NUL, which separates, is escaped."""
+    if "%" in text or "\0" in text:
+        text = text.replace("%", "%25").replace("\0", "%00")
+    return id_bytes(text)
+
+
+def decode_part(raw: bytes) -> str:
+    """What :func:`encode_part` encoded."""
+    return id_text(raw).replace("%00", "\0").replace("%25", "%")
+
+
+def encode_version(version: Any) -> bytes:
+    """A channel version as the end of a field's name.
+
+    Raises:
+        InvalidInputError: it is not a number or text.
+    """
+    if type(version) is int:
+        return b"i%d" % version
+    if type(version) is float:
+        return b"f" + repr(version).encode()
+    if type(version) is str:
+        return b"s" + id_bytes(version)
+    raise InvalidInputError(f"A channel version must be a number or text, not {type(version).__name__}.")
+
+
+def field_of(ns: bytes, channel: str, version: Any) -> bytes:
+    """The name of a value's field, without its first letter."""
+    name = b"\0".join((ns, encode_part(channel), encode_version(version)))
+    if len(name) > _MAX_BYTES:
+        raise InvalidIdError(f"The channel name is longer than {_MAX_BYTES} bytes, its namespace included.")
+    return name
+
+
+def channel_of(field: bytes) -> str:
+    """The channel of a value's field."""
+    return decode_part(field.split(b"\0", 2)[1])
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidIdError(f"The {what} must be text, not {type(value).__name__}.")
+    if len(value) > _MAX_BYTES // 3 and len(id_bytes(value)) > _MAX_BYTES:
+        raise InvalidIdError(f"The {what} is longer than {_MAX_BYTES} bytes.")
+    return value

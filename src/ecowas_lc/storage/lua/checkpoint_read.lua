@@ -1,0 +1,109 @@
+-- Read checkpoints, newest first: ttl, ns, all, from, id, along, limit, writes, values, elements.
+--   all: '1' every namespace;  from: 'latest', 'at', 'before' (id);  along: 'prev' or 'parent'.
+-- Answers {{ns, id, row, {value…}, {writes…}}…, digests, {element…}}; a list value is 'l' + wrapper + digests.
+local wrong = check_format()
+if wrong then return wrong end
+local ttl, only, from, start, along = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]
+local limit, with_writes, with_values, with_elements = tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9] == '1', ARGV[10] == '1'
+local out, wanted, order = {}, {}, {}
+
+local function want(digest)
+  if not wanted[digest] then
+    wanted[digest] = true
+    order[#order + 1] = digest
+  end
+end
+
+local function fetch(ns, id) return redis.call('HGET', H, 'c' .. ns .. '\0' .. id) end
+
+local function add(ns, id, row)
+  local _, _, after = row_link(row)
+  local fields, blob = row_values(row, after)
+  local values, writes = {}, {}
+  if with_elements then each_ref(row, blob, want) end
+  if with_values then
+    for i, field in ipairs(fields) do
+      local value = redis.call('HGET', H, field)
+      if value and string.sub(value, 1, 1) == 'l' then
+        local digests = list_digests(log_of(field), value)
+        value = digests and string.sub(value, 1, 2) .. digests or false
+        if digests and with_elements then
+          for at = 1, #digests, 16 do want(string.sub(digests, at, at + 15)) end
+        end
+      elseif value and with_elements then
+        each_ref(value, 2, want)
+      end
+      values[i] = value or ''
+    end
+  end
+  if with_writes then
+    local k = 0
+    local batch = redis.call('HGET', H, 'w' .. ns .. '\0' .. id .. '\0' .. k)
+    while batch do
+      if with_elements then each_ref(batch, 1, want) end
+      k = k + 1
+      writes[k] = batch
+      batch = redis.call('HGET', H, 'w' .. ns .. '\0' .. id .. '\0' .. k)
+    end
+  end
+  out[#out + 1] = { ns, id, row, values, writes }
+end
+
+local function first(ns)
+  if from == 'at' then return start end
+  local id = redis.call('HGET', H, 'L' .. ns)
+  if from == 'latest' or not id then return id end
+  local row = fetch(ns, start)
+  if row then return (row_link(row)) end
+  while id and id ~= '' and not less(id, start) do
+    row = fetch(ns, id)
+    id = row and (row_link(row)) or ''
+  end
+  return id
+end
+
+local heads = {}
+local function push(ns, id)
+  if not id or id == '' then return end
+  local row = fetch(ns, id)
+  if row then heads[#heads + 1] = { ns = ns, id = id, row = row } end
+end
+
+if ARGV[3] == '1' then
+  local ns = redis.call('HGET', H, 'N')
+  while ns do
+    push(ns, first(ns))
+    ns = redis.call('HGET', H, 'M' .. ns)
+  end
+else
+  push(only, first(only))
+end
+
+local last
+while #heads > 0 do
+  local best = 1
+  for i = 2, #heads do
+    if less(heads[best].id, heads[i].id) then best = i end
+  end
+  local head = table.remove(heads, best)
+  -- The next page begins before the last id of this one: equal ids of several namespaces stay together.
+  if #out >= limit and head.id ~= last then break end
+  last = head.id
+  add(head.ns, head.id, head.row)
+  local prev, parent = row_link(head.row)
+  if along == 'prev' then push(head.ns, prev) elseif along == 'parent' then push(head.ns, parent) end
+end
+
+local elements, at = {}, 1
+while at <= #order do
+  local fields = {}
+  local stop = math.min(at + CHUNK - 1, #order)
+  for i = at, stop do fields[#fields + 1] = 'e' .. order[i] end
+  for i, element in ipairs(redis.call('HMGET', H, unpack(fields))) do
+    elements[at + i - 1] = element or ''
+    if element then each_ref(element, 1, want) end
+  end
+  at = stop + 1
+end
+if #out > 0 then expire(ttl) end
+return { out, table.concat(order), elements }

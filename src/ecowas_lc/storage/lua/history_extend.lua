@@ -1,0 +1,7 @@
+-- Renews a history. ARGV: expiry rule.
+-- Answers {KEPT, 1 where there is one, time of expiry}, {FOREIGN, key, kind}.
+
+local kind, refusal = history_kind()
+if refusal then return refusal end
+if kind == 'none' then return {KEPT, 0, 0} end
+return {KEPT, 1, set_expiry(ARGV[1], redis.call('PTTL', KEYS[1]), now_ms())}

@@ -1,0 +1,95 @@
+-- Functions that the scripts over one history share. A history is two keys of one slot that expire together:
+-- KEYS[1], the list of JSON objects, and KEYS[2], its companion: a sorted set of named numbers,
+--   'began', 'used'  first and last write, milliseconds since 1970
+--   'm' .. id        a message id that was stored, scored 1, 2, 3, ... in the order of arrival
+--   'o' .. id        an operation that was done, scored by minus its time, so that a retry can be told apart
+
+local KEPT, LEGACY, FOREIGN = 1, 0, 2
+local LAST_ID = '(1000000000000'       -- beyond it lie times in milliseconds
+local IDS_REMEMBERED_AFTER_TRIM = 256
+local OPERATIONS_REMEMBERED = 1000
+local OPERATION_REMEMBERED_MS = 120000 -- longer than any retry of a lost connection takes
+local CHUNK = 1000                     -- unpack() of many thousands of values overflows Lua's stack
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function kind_of(key)
+  return redis.call('TYPE', key)['ok']
+end
+
+-- 'none', 'list' or 'string' (the list as one JSON text); nil and a reply where it is somebody else's.
+local function history_kind()
+  local kind = kind_of(KEYS[1])
+  if kind ~= 'none' and kind ~= 'list' and kind ~= 'string' then
+    return nil, {FOREIGN, KEYS[1], kind}
+  end
+  local companion = kind_of(KEYS[2])
+  if companion ~= 'none' and companion ~= 'zset' then
+    return nil, {FOREIGN, KEYS[2], companion}
+  end
+  return kind
+end
+
+local function push(elements)
+  for first = 1, #elements, CHUNK do
+    redis.call('RPUSH', KEYS[1], unpack(elements, first, math.min(first + CHUNK - 1, #elements)))
+  end
+end
+
+local function add_numbers(pairs_)
+  for first = 1, #pairs_, CHUNK do
+    redis.call('ZADD', KEYS[2], unpack(pairs_, first, math.min(first + CHUNK - 1, #pairs_)))
+  end
+end
+
+local function already_done(operation)
+  return operation ~= '' and redis.call('ZSCORE', KEYS[2], 'o' .. operation)
+end
+
+local function remember_operation(operation, now)
+  if operation == '' then return end
+  redis.call('ZADD', KEYS[2], whole(-now), 'o' .. operation)
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. whole(OPERATION_REMEMBERED_MS - now), '(0')
+  local held = redis.call('ZCOUNT', KEYS[2], '-inf', '(0')
+  if held > OPERATIONS_REMEMBERED then
+    redis.call('ZREMRANGEBYRANK', KEYS[2], OPERATIONS_REMEMBERED, held - 1)
+  end
+end
+
+local function last_id_number()
+  local top = redis.call('ZREVRANGEBYSCORE', KEYS[2], LAST_ID, '(0', 'WITHSCORES', 'LIMIT', 0, 1)
+  return tonumber(top[2] or 0)
+end
+
+local function forget_old_ids(length)
+  local held = redis.call('ZCOUNT', KEYS[2], '(0', LAST_ID)
+  local excess = held - length - IDS_REMEMBERED_AFTER_TRIM
+  if excess > 0 then
+    local first = redis.call('ZCOUNT', KEYS[2], '-inf', '(0')
+    redis.call('ZREMRANGEBYRANK', KEYS[2], first, first + excess - 1)
+  end
+end
+
+-- rule '=ms': expire in ms; '>ms': in ms, or later where it already lives longer; '>': never.
+-- left: what PTTL said before the write. Answers the time of expiry in milliseconds, -1 for never.
+local function set_expiry(rule, left, now)
+  local ms = tonumber(string.sub(rule, 2))
+  local longer = string.sub(rule, 1, 1) == '>'
+  if not ms or (longer and left == -1) then
+    redis.call('PERSIST', KEYS[1])
+    redis.call('PERSIST', KEYS[2])
+    return -1
+  end
+  if longer then ms = math.max(ms, left) end
+  local at = now + ms
+  redis.call('PEXPIREAT', KEYS[1], whole(at))
+  redis.call('PEXPIREAT', KEYS[2], whole(at))
+  return at
+end

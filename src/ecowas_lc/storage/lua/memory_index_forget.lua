@@ -1,0 +1,10 @@
+-- Takes names out that nobody has renewed since they were read. ARGV: name, score as text, name, score, …
+-- Answers how many went.
+
+local gone = 0
+for index = 1, #ARGV, 2 do
+  if redis.call('ZSCORE', KEYS[1], ARGV[index]) == ARGV[index + 1] then
+    gone = gone + redis.call('ZREM', KEYS[1], ARGV[index])
+  end
+end
+return gone

@@ -1,0 +1,18 @@
+-- An index is a sorted set of names, each scored by the time (milliseconds) until which what it names may live, a
+-- little generously: so it can drop the expired by itself, and it expires as a whole with the last of them.
+
+-- Writers index a history once a minute, not on each append, and two cluster nodes' clocks may differ by another.
+local GENEROUS_MS = 120000
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function drop_expired(now)
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. whole(now))
+end
