@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ecowas_lc.twg.catalogue import default_groups, summit_description
+from ecowas_lc.twg.catalogue import default_groups, general_cues, summit_description
 from ecowas_lc.twg.group import RESERVED_IDS, TWG, validate_groups
 
-__all__ = ["RESERVED_IDS", "TWG", "default_groups", "summit_description", "validate_groups"]
+__all__ = ["RESERVED_IDS", "TWG", "default_groups", "general_cues", "summit_description", "validate_groups"]

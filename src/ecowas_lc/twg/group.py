@@ -50,9 +50,7 @@ def validate_groups(groups: Iterable[TWG], *, reserved: Collection[str] = ()) ->
     """
     checked = tuple(groups)
     if not checked:
-        raise InvalidInputError(
-            "There is no working group. Give at least one TWG, or None for the default six."
-        )
+        raise InvalidInputError("There is no working group. Give at least one TWG, or None for the default six.")
     seen: set[str] = set()
     for group in checked:
         if not isinstance(group, TWG):
@@ -69,17 +67,11 @@ def _check_id(group_id: object, reserved: Collection[str]) -> None:
     if not isinstance(group_id, str) or not group_id.strip():
         raise InvalidIdError(f"{group_id!r} is no id for a working group. Use a short text such as 'energy'.")
     if group_id in reserved or group_id.startswith("__"):
-        raise InvalidIdError(
-            f"The id {group_id!r} is taken by the graph itself. Choose another for the group."
-        )
+        raise InvalidIdError(f"The id {group_id!r} is taken by the graph itself. Choose another for the group.")
     if group_id != group_id.strip() or not group_id.isprintable():
-        raise InvalidIdError(
-            f"The id {group_id!r} has blanks around it or unprintable characters. Remove them."
-        )
+        raise InvalidIdError(f"The id {group_id!r} has blanks around it or unprintable characters. Remove them.")
     if any(character in group_id for character in _FORBIDDEN_CHARACTERS):
-        raise InvalidIdError(
-            f"The id {group_id!r} holds '|' or ':', which LangGraph forbids. Use '_' or '-'."
-        )
+        raise InvalidIdError(f"The id {group_id!r} holds '|' or ':', which LangGraph forbids. Use '_' or '-'.")
 
 
 def _check_text(group: TWG) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -49,3 +50,9 @@ def checked_question(question: str) -> str:
     if not isinstance(question, str) or not question.strip():
         raise EmptyQuestionError("The question is empty. Ask something in English, French or Portuguese.")
     return question.strip()
+
+
+def chosen_groups(relevance: Mapping[str, float], least: float) -> tuple[str, ...]:
+    """Return the groups that are relevant enough, the most relevant first."""
+    relevant = [group for group, value in relevance.items() if value >= least]
+    return tuple(sorted(relevant, key=relevance.__getitem__, reverse=True))

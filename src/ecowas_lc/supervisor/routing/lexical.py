@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from ecowas_lc.supervisor.routing.decision import RouteDecision, checked_question
+from ecowas_lc.supervisor.routing.decision import RouteDecision, checked_question, chosen_groups
 from ecowas_lc.supervisor.routing.text import words
-from ecowas_lc.supervisor.routing.vocabulary import Vocabulary
-from ecowas_lc.twg import TWG, default_groups, validate_groups
+from ecowas_lc.supervisor.routing.vocabulary import Term, Vocabulary, parse_term
+from ecowas_lc.twg import TWG, default_groups, general_cues, validate_groups
 
-LEAST_SCORE = 0.7
-LEAST_SHARE = 0.4
+LEAST_RELEVANCE = 0.5
+
+# Logistic regression on the example questions, one model for all groups so that it holds for anybody's own: what
+# counts is the weight of a group's words, of its strongest rival's, and of the words that speak against any group.
+# ``python -m ecowas_lc.supervisor.routing.build`` prints them afresh.
+OWN, RIVAL, CUE, BIAS = 12.05, -2.66, -4.06, -3.65
+
+_CUE, _NEUTRAL = "|cue", "|neutral"  # no group's id may hold a bar
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the words of a question say: weights per group, the terms behind them, and the words against."""
+
+    weights: Mapping[str, float]
+    terms: Mapping[str, tuple[str, ...]]
+    against: float
+
+    def relevance(self) -> dict[str, float]:
+        """Return for each group, between 0 and 1, how sure the words are that the question concerns it."""
+        return {group: logistic(*self.features(group)) for group in self.weights}
+
+    def features(self, group: str) -> tuple[float, float, float]:
+        """Return the group's own weight, its strongest rival's and the weight against, each from 0 to 1."""
+        rival = max((weight for other, weight in self.weights.items() if other != group), default=0.0)
+        return _saturate(self.weights[group]), _saturate(rival), _saturate(self.against)
 
 
 class LexicalRouter:
@@ -22,9 +48,7 @@ class LexicalRouter:
 
     def __init__(self, groups: Sequence[TWG] | None = None) -> None:
         self._groups = default_groups() if groups is None else validate_groups(groups)
-        self._vocabulary = Vocabulary(
-            (term, group.id) for group in self._groups for terms in group.terms.values() for term in terms
-        )
+        self._vocabulary = Vocabulary([*_own_terms(self._groups), *_terms_against(self._groups)])
 
     def route(self, question: str) -> RouteDecision:
         """Return the groups whose words the question holds, the strongest first.
@@ -32,25 +56,62 @@ class LexicalRouter:
         Raises:
             EmptyQuestionError: the question holds no text.
         """
-        scores, evidence = self._score(checked_question(question))
-        best = max(scores.values())
-        least = max(LEAST_SCORE, LEAST_SHARE * best)
-        chosen = sorted((g for g in scores if scores[g] >= least), key=lambda g: -scores[g])
-        if not chosen:
-            return RouteDecision((), "lexical", "No group's words are in the question.")
-        found = "; ".join(f"{g}: {', '.join(evidence[g])}" for g in chosen)
-        return RouteDecision(tuple(chosen), "lexical", f"Words found for {found}.")
+        evidence = self.evidence(checked_question(question))
+        groups = chosen_groups(evidence.relevance(), LEAST_RELEVANCE)
+        if groups:
+            found = "; ".join(f"{group} ({', '.join(evidence.terms[group])})" for group in groups)
+            return RouteDecision(groups, "lexical", f"The question holds words of {found}.")
+        if any(evidence.weights.values()):
+            return RouteDecision((), "lexical", "The question's words point to no group clearly enough.")
+        if evidence.against:
+            return RouteDecision((), "lexical", "The question's words are general ones.")
+        return RouteDecision((), "lexical", "No group's words are in the question.")
 
     async def aroute(self, question: str) -> RouteDecision:
         """Return what :meth:`route` returns; it is quick enough not to leave the event loop."""
         return self.route(question)
 
-    def _score(self, question: str) -> tuple[dict[str, float], dict[str, list[str]]]:
-        scores = {group.id: 0.0 for group in self._groups}
-        evidence: dict[str, list[str]] = {group.id: [] for group in self._groups}
-        for match in self._vocabulary.matches(words(question)):
+    def evidence(self, question: str) -> Evidence:
+        """Return what the words of a question say about each group."""
+        weights = {group.id: 0.0 for group in self._groups}
+        terms: dict[str, list[str]] = {group.id: [] for group in self._groups}
+        seen: set[tuple[str, str]] = set()
+        against = 0.0
+        for match in self._vocabulary.matches(question):
             for label, weight in match.weights.items():
-                if match.term not in evidence[label]:
-                    scores[label] += weight
-                    evidence[label].append(match.term)
-        return scores, evidence
+                if (label, match.term) in seen:
+                    continue
+                seen.add((label, match.term))
+                if label == _CUE:
+                    against += weight
+                elif label != _NEUTRAL:
+                    weights[label] += weight
+                    terms[label].append(match.term)
+        return Evidence(weights, {group: tuple(found) for group, found in terms.items()}, against)
+
+
+def logistic(own: float, rival: float, against: float) -> float:
+    """Return the relevance that these features of a group amount to."""
+    return 1 / (1 + math.exp(-(OWN * own + RIVAL * rival + CUE * against + BIAS)))
+
+
+def _saturate(weight: float) -> float:
+    return 1 - math.exp(-weight)
+
+
+def _own_terms(groups: Sequence[TWG]) -> Iterator[Term]:
+    for group in groups:
+        for language, terms in group.terms.items():
+            for term in terms:
+                yield Term(term, group.id, language)
+
+
+def _terms_against(groups: Sequence[TWG]) -> Iterator[Term]:
+    """Yield the general cues, but for those that one of the groups calls its own."""
+    claimed = {tuple(words(parse_term(term.text)[0])) for term in _own_terms(groups)}
+    for kind, terms in general_cues().items():
+        for term in terms:
+            if kind == "neutral":
+                yield Term(term, _NEUTRAL)
+            elif tuple(words(parse_term(term)[0])) not in claimed:
+                yield Term(term, _CUE)

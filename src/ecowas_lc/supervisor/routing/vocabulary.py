@@ -13,8 +13,10 @@ from ecowas_lc.supervisor.routing.text import accented_words, fold, guess_langua
 
 # Words that may stand between the words of a phrase: "pertes sur le réseau" is found by "pertes réseau".
 _FILLERS = frozenset(
-    """a an and of for the to in on our their its my your de du des la le les l d et sur en au aux un une nos
-    da do das dos na no nas o os as e em para por um uma""".split()
+    words(
+        """a an and of for the to in on our their its my your de du des la le les l d et sur en au aux un une nos
+        da do das dos na no nas o os as e em para por um uma"""
+    )
 )
 _MOST_FILLERS = 2
 _PART = re.compile(r"=?[^\W_]+\*?")
