@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging  # noqa: F401  Its fork hooks must be registered before ours, which is then waited for first.
 import os
 import subprocess
 import sys
@@ -28,6 +29,7 @@ UNREACHABLE_SECONDS = 3.0  # a server that runs opens its socket long before
 LOG_BYTES = 1_000_000
 _LOG_LINES = 12
 
+# Also held while modules are imported on demand: a child forked meanwhile would wait for them for good.
 _mutex = threading.RLock()
 
 
@@ -41,7 +43,7 @@ def use_server(settings: Settings | None = None) -> EmbeddedServer:
         EmbeddedServerError: the binary is missing, the directory can't be used, or the server does not start.
         ConfigurationError: the settings can't be read.
     """
-    return _use(_settings(settings), keep=False)
+    return _use(settings, keep=False)
 
 
 def start_server(settings: Settings | None = None) -> EmbeddedServer:
@@ -50,7 +52,7 @@ def start_server(settings: Settings | None = None) -> EmbeddedServer:
     Raises:
         EmbeddedServerError: see :func:`use_server`.
     """
-    return _use(_settings(settings), keep=True)
+    return _use(settings, keep=True)
 
 
 def stop_server(settings: Settings | None = None) -> bool:
@@ -63,10 +65,9 @@ def stop_server(settings: Settings | None = None) -> bool:
     """
     if sys.platform == "win32":
         return False
-    place = find_place(_settings(settings))
-    if not place.data_dir.exists():
-        return False
-    with _mutex, _explained(place):
+    with _mutex, _explained(place := find_place(_settings(settings))):
+        if not place.data_dir.exists():
+            return False
         place.prepare()
         with _starting(place, 2 * START_SECONDS):
             place.kept.unlink(missing_ok=True)
@@ -81,8 +82,7 @@ def server_status(settings: Settings | None = None) -> ServerStatus:
     """
     if sys.platform == "win32":
         raise EmbeddedServerError("There is no embedded server on Windows. Set REDIS_URL to a server.")
-    place = find_place(_settings(settings))
-    with _explained(place):
+    with _mutex, _explained(place := find_place(_settings(settings))):
         answer = probe(place.socket)
         running = answer.state is not State.ABSENT or keeper.is_held(place.server_lock)
         return ServerStatus(
@@ -98,11 +98,12 @@ def server_status(settings: Settings | None = None) -> ServerStatus:
 
 def is_available(settings: Settings | None = None) -> bool:
     """Whether a binary to run is there: the one that the settings name, else the extra's."""
-    try:
-        find_binary(_settings(settings).valkey_server)
-    except EmbeddedServerError:
-        return False
-    return True
+    with _mutex:
+        try:
+            find_binary(_settings(settings).valkey_server)
+        except EmbeddedServerError:
+            return False
+        return True
 
 
 def _settings(settings: Settings | None) -> Settings:
@@ -113,19 +114,25 @@ def _settings(settings: Settings | None) -> Settings:
     return get_settings()
 
 
-def _use(settings: Settings, *, keep: bool) -> EmbeddedServer:
+def _use(given: Settings | None, *, keep: bool) -> EmbeddedServer:
     if sys.platform == "win32":
-        find_binary(settings.valkey_server)
-    place = find_place(settings)
-    with _mutex, _explained(place):
-        if not place.data_dir.exists():
-            find_binary(settings.valkey_server)  # without one, leave no directories behind
-        place.prepare()
-        # A user first: once it holds its lock, no keeper ends the server under it.
-        users.register(place, settings.linger_seconds)
-        answer = _running(place, settings.valkey_server)
-        if keep:
-            place.kept.touch(mode=0o600)
+        find_binary(None)
+    with _mutex:
+        settings = _settings(given)
+        place = find_place(settings)
+        with _explained(place):
+            return _use_at(place, settings, keep=keep)
+
+
+def _use_at(place: Place, settings: Settings, *, keep: bool) -> EmbeddedServer:
+    if not place.data_dir.exists():
+        find_binary(settings.valkey_server)  # without one, leave no directories behind
+    place.prepare()
+    # A user first: once it holds its lock, no keeper ends the server under it.
+    users.register(place, settings.linger_seconds)
+    answer = _running(place, settings.valkey_server)
+    if keep:
+        place.kept.touch(mode=0o600)
     return EmbeddedServer(place.socket, place.data_dir, answer.pid or _noted_pid(place) or 0)
 
 
@@ -155,23 +162,25 @@ def _mend(place: Place, override: Path | None) -> None:
             return
         begun, pause = time.monotonic(), 0.001
         log_start: int | None = None
-        adopted = False
+        unreachable_since: float | None = None
         while True:
             has_keeper = keeper.is_held(place.keeper_lock)
             answer = probe(place.socket)
             if answer.state is not State.ABSENT:
                 if has_keeper:
                     return
-                if adopted and not keeper.is_held(place.server_lock):
+                if keeper.is_held(place.server_lock):
+                    _start_keeper(place, None)
+                elif probe(place.socket).state is not State.ABSENT:  # nor is it one that has just ended
                     raise EmbeddedServerError(
                         f"Process {answer.pid} answers at {place.socket}, and is not the embedded server that "
                         "belongs there. Stop it, or set ECOWAS_LC_DATA_DIR to another directory."
                     )
-                _start_keeper(place, None)
-                adopted = True
             elif keeper.is_held(place.server_lock):
-                if time.monotonic() - begun > UNREACHABLE_SECONDS:  # somebody removed its socket
+                unreachable_since = unreachable_since or time.monotonic()
+                if time.monotonic() - unreachable_since > UNREACHABLE_SECONDS:  # somebody removed its socket
                     _stop(place)
+                    begun, unreachable_since = time.monotonic(), None
             elif not has_keeper:
                 if log_start is not None:
                     raise _not_started(place, log_start)
@@ -309,7 +318,10 @@ def _sleep(pause: float) -> float:
 
 def _forget_other_threads() -> None:
     global _mutex
-    _mutex = threading.RLock()
+    # Also held while modules are imported on demand: a child forked meanwhile would wait for them for good.
+
+
+_mutex = threading.RLock()
 
 
 if sys.platform != "win32":

@@ -98,7 +98,9 @@ def _make_private(directory: Path) -> None:
     if found.st_mode & 0o077:
         entries = os.listdir(directory)
         if entries and found.st_mode & 0o022:
-            raise _refused(directory, "can be written by other users and is not empty")
+            raise _refused(
+                directory, "can be written by other users and is not empty (`chmod 700` it if you trust it)"
+            )
         if entries and keeper.USERS_LOCK not in entries:
             # Somebody's home or project: closing it to others is not ours to decide.
             raise _refused(directory, "holds other files and is open to other users")
