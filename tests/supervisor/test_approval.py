@@ -1,0 +1,155 @@
+"""Human approval: a held answer waits, days if need be, and its group is not asked again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
+
+from ecowas_lc.supervisor import build_supervisor
+from tests.fixtures.scripted_model import FixedRouter, ScriptedModel, by_speaker, speaker_of
+from tests.supervisor.conftest import Ask, Graph, in_thread
+
+SYNTHESIS = {"views": {"energy": "E.", "protocol": "P."}, "answer": "So."}
+
+
+def supervisor(
+    held: Any, saver: InMemorySaver | None = None, script: dict[str, Any] | None = None, **options: Any
+) -> tuple[Graph, ScriptedModel]:
+    model = ScriptedModel(script=by_speaker({"synthesis": SYNTHESIS, **(script or {})}), structured=True)
+    graph = build_supervisor(
+        model,
+        router=FixedRouter(),
+        checkpointer=saver or InMemorySaver(),
+        interrupt_before_release=held,
+        **options,
+    )
+    return graph, model
+
+
+def waiting(graph: Graph) -> dict[str, Any]:
+    """Return the pending requests, by group, with the ids to answer them by."""
+    return {i.value["group"]: i for i in graph.get_state(in_thread("t")).interrupts}
+
+
+@pytest.mark.parametrize("decision", [True, "approve", {"action": "approve"}])
+def test_an_approved_answer_is_passed_on(ask: Ask, decision: Any) -> None:
+    """Approval releases the answer as it is; the reviewer sees the question and the answer."""
+    graph, model = supervisor(["protocol"])
+    ask(graph, "protocol: who sits where?")
+    request = waiting(graph)["protocol"].value
+    assert request["question"] == "protocol: who sits where?"
+    assert request["answer"] == "protocol speaks."
+    assert request["name"] == "Protocol & Logistics"
+    assert len(graph.get_state(in_thread("t")).values["messages"]) == 1
+    result = ask(graph, Command(resume=decision))
+    assert result["messages"][-1].text == "protocol speaks."
+    assert result["reports"]["protocol"]["released"] == "approved"
+    assert len(model.calls) == 1
+
+
+def test_an_edited_answer_takes_the_place_of_the_first(ask: Ask) -> None:
+    """What the reviewer wrote is what is said."""
+    graph, _ = supervisor("all")
+    ask(graph, "protocol: who sits where?")
+    result = ask(graph, Command(resume={"action": "edit", "text": " In order of precedence. "}))
+    assert result["messages"][-1].text == "In order of precedence."
+    assert result["reports"]["protocol"]["released"] == "edited"
+    assert "protocol speaks." not in str(result)
+
+
+@pytest.mark.parametrize("decision", [False, "reject", {"action": "reject", "reason": "too early"}])
+def test_a_rejected_answer_is_not_said(ask: Ask, decision: Any) -> None:
+    """The user is told that it was not released; the text is nowhere, the reason is in the report."""
+    graph, _ = supervisor(["protocol"])
+    ask(graph, "protocol: who sits where?")
+    result = ask(graph, Command(resume=decision))
+    assert result["messages"][-1].text == "The answer of Protocol & Logistics was not released."
+    assert result["reports"]["protocol"]["status"] == "rejected"
+    assert "protocol speaks." not in str(result)
+    if isinstance(decision, dict):
+        assert result["reports"]["protocol"]["reason"] == "too early"
+
+
+@pytest.mark.parametrize("nonsense", ["perhaps", {"action": "edit"}, {"action": "edit", "text": " "}, 7])
+def test_what_is_no_decision_pauses_again(ask: Ask, nonsense: Any) -> None:
+    """A mistake of the reviewer's releases nothing and loses nothing: the request comes back with the problem."""
+    graph, model = supervisor(["protocol"])
+    ask(graph, "protocol: who sits where?")
+    ask(graph, Command(resume=nonsense))
+    assert "no decision" in waiting(graph)["protocol"].value["problem"]
+    assert ask(graph, Command(resume="approve"))["messages"][-1].text == "protocol speaks."
+    assert len(model.calls) == 1
+
+
+def test_groups_that_are_not_held_are_not_waited_for(ask: Ask) -> None:
+    """Only the groups named are held; with others the graph does not pause."""
+    graph, _ = supervisor(["protocol"])
+    assert ask(graph, "energy: a?")["messages"][-1].text == "energy speaks."
+
+
+def test_the_synthesis_waits_for_the_release(ask: Ask) -> None:
+    """With a held answer among several, nothing of it is brought together before it is released."""
+    graph, model = supervisor(["protocol"])
+    ask(graph, "energy+protocol: a?")
+    assert "synthesis" not in map(speaker_of, model.calls)
+    result = ask(graph, Command(resume={"action": "edit", "text": "Edited view."}))
+    prompt = next(prompt for prompt in model.calls if speaker_of(prompt) == "synthesis")
+    assert "Edited view." in prompt[1].text
+    assert "protocol speaks." not in prompt[1].text
+    assert set(result["synthesis"]["views"]) == {"energy", "protocol"}
+
+
+def test_several_held_answers_are_decided_one_by_one(ask: Ask) -> None:
+    """All requests are there at once; each may be answered on its own, in any order."""
+    graph, model = supervisor("all")
+    ask(graph, "energy+protocol: a?")
+    pending = waiting(graph)
+    assert set(pending) == {"energy", "protocol"}
+    ask(graph, Command(resume={pending["protocol"].id: "approve"}))
+    assert set(waiting(graph)) == {"energy"}
+    assert "synthesis" not in map(speaker_of, model.calls)
+    result = ask(graph, Command(resume={pending["energy"].id: {"action": "reject", "reason": "no"}}))
+    assert result["messages"][-1].text.startswith("protocol speaks.")
+    assert "Missing: the view of Energy & Infrastructure (its answer was not released)" in result["messages"][-1].text
+    assert len(model.calls) == 2
+
+
+def test_all_can_be_decided_at_once(ask: Ask) -> None:
+    """One resume may carry every decision."""
+    graph, _ = supervisor("all")
+    ask(graph, "energy+protocol: a?")
+    result = ask(graph, Command(resume={request.id: True for request in waiting(graph).values()}))
+    assert result["synthesis"]["form"] == "structured"
+
+
+def test_the_run_goes_on_in_another_process(ask: Ask) -> None:
+    """What waits is in the checkpointer alone: another graph object, built the same way, takes the decision."""
+    saver = InMemorySaver()
+    first, _ = supervisor(["protocol"], saver)
+    ask(first, "protocol: who sits where?")
+    second, model = supervisor(["protocol"], saver)
+    result = ask(second, Command(resume="approve"))
+    assert result["messages"][-1].text == "protocol speaks."
+    assert model.calls == []
+
+
+def test_a_held_group_that_fails_needs_no_decision(ask: Ask) -> None:
+    """There is nothing to release where there is no answer: the run goes on without a reviewer."""
+    graph, _ = supervisor(["protocol"], script={"protocol": RuntimeError("boom")})
+    result = ask(graph, "energy+protocol: a?")
+    assert result["messages"][-1].text.startswith("energy speaks.")
+    assert set(result["synthesis"]["missing"]) == {"protocol"}
+
+
+def test_the_next_question_drops_what_nobody_decided(ask: Ask) -> None:
+    """A thread is not blocked by a request that is never answered."""
+    graph, _ = supervisor(["protocol"])
+    ask(graph, "protocol: a?")
+    result = ask(graph, "energy: b?")
+    assert result["messages"][-1].text == "energy speaks."
+    assert [m.text for m in result["messages"] if isinstance(m, AIMessage)] == ["energy speaks."]
+    assert waiting(graph) == {}

@@ -1,0 +1,74 @@
+"""Groups speak at the same time, but no more of them than allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from langgraph.checkpoint.memory import InMemorySaver
+
+from ecowas_lc.supervisor import build_supervisor
+from tests.fixtures.scripted_model import FixedRouter, ScriptedModel, by_speaker, speaker_of
+from tests.supervisor.conftest import Ask, asked, in_thread
+
+
+class QuickSynthesis(ScriptedModel):
+    """Sleeps for groups only."""
+
+    def _nap(self, messages: Any) -> float:
+        return 0.0 if speaker_of(messages) == "synthesis" else 0.5
+
+    def _stream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        time.sleep(self._nap(messages))
+        return super()._stream(messages, *args, **kwargs)
+
+    async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        await asyncio.sleep(self._nap(messages))
+        async for chunk in super()._astream(messages, *args, **kwargs):
+            yield chunk
+
+
+def model() -> QuickSynthesis:
+    return QuickSynthesis(script=by_speaker({"synthesis": {"views": {}, "answer": "So."}}), structured=True)
+
+
+def test_three_groups_take_as_long_as_the_slowest(ask: Ask) -> None:
+    """Wall time of three groups is at most 1.3 times that of the slowest, synthesis and storage included."""
+    graph = build_supervisor(model(), router=FixedRouter(), checkpointer=InMemorySaver())
+    ask(graph, "hello", "warm-up")
+    start = time.perf_counter()
+    ask(graph, "energy+digital+minerals: a?")
+    assert time.perf_counter() - start <= 0.5 * 1.3
+
+
+def test_no_more_groups_speak_at_once_than_allowed(ask: Ask) -> None:
+    """``max_parallel`` bounds the calls under way, and everybody is heard in the end."""
+    for limit in (1, 2):
+        scripted = ScriptedModel(script=by_speaker({}), seconds=0.05)
+        graph = build_supervisor(scripted, router=FixedRouter(), max_parallel=limit)
+        result = ask(graph, "energy+digital+minerals+protocol: a?")
+        assert scripted.most_at_once == limit
+        assert len(result["reports"]) == 4
+
+
+def test_the_bound_holds_for_all_runs_of_a_graph_together() -> None:
+    """Several threads of conversation share the slots: they share the model server as well."""
+    scripted = ScriptedModel(script=by_speaker({}), seconds=0.02)
+    graph = build_supervisor(scripted, router=FixedRouter(), max_parallel=2, checkpointer=InMemorySaver())
+
+    async def together() -> None:
+        await asyncio.gather(
+            *(graph.ainvoke(asked("energy+digital: a?"), in_thread(str(thread))) for thread in range(4))
+        )
+
+    asyncio.run(together())
+    assert scripted.most_at_once == 2
+
+
+def test_waiting_for_a_slot_does_not_count_as_taking_too_long(ask: Ask) -> None:
+    """The time allowed begins when a group may speak."""
+    scripted = ScriptedModel(script=by_speaker({}), seconds=0.2)
+    graph = build_supervisor(scripted, router=FixedRouter(), max_parallel=1, group_timeout=0.45)
+    result = ask(graph, "energy+digital+minerals: a?")
+    assert {report["status"] for report in result["reports"].values()} == {"answered"}

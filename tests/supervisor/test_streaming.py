@@ -1,0 +1,162 @@
+"""What a listener hears: each token once, labelled with who speaks, and nothing that is not said to the user."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from langchain_core._api import LangChainBetaWarning
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
+
+from ecowas_lc.supervisor import build_supervisor
+from tests.fixtures.scripted_model import FixedRouter, ModelAskingRouter, ScriptedModel, by_speaker
+from tests.supervisor.conftest import Stream
+
+SYNTHESIS = {
+    "views": {"energy": "Solar, first.", "digital": "Cables, first."},
+    "agreements": ["Both want speed.", "none"],
+    "conflicts": ["Who is first."],
+    "open_questions": [],
+    "answer": "Begin with both of them.",
+}
+
+
+def heard(parts: list[Any]) -> dict[tuple[str, str | None], str]:
+    """Join the tokens of each message, by node and label."""
+    texts: dict[tuple[str, str | None, str], str] = defaultdict(str)
+    for chunk, metadata in parts:
+        texts[metadata["langgraph_node"], metadata.get("twg"), chunk.id] += chunk.text
+    joined: dict[tuple[str, str | None], str] = {}
+    for (node, label, _), text in texts.items():
+        assert (node, label) not in joined, "the same speaker was heard under two ids"
+        joined[node, label] = text.strip()
+    return joined
+
+
+@pytest.fixture(params=[False, True], ids=["ids of langchain", "ids of the model's own"])
+def model(request: pytest.FixtureRequest) -> ScriptedModel:
+    return ScriptedModel(script=by_speaker({"synthesis": SYNTHESIS}), structured=True, own_ids=request.param)
+
+
+def test_a_single_answer_is_heard_once(stream: Stream, model: ScriptedModel) -> None:
+    """Passing an answer on does not say it again."""
+    graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
+    parts = stream(graph, "energy: a?", stream_mode="messages")
+    assert heard(parts) == {("energy", "energy"): "energy speaks."}
+    assert len(parts) >= 2
+
+
+def test_several_groups_are_told_apart(stream: Stream, model: ScriptedModel) -> None:
+    """Tokens of groups that speak at the same time carry the id of the group; the synthesis has none."""
+    graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
+    parts = stream(graph, "energy+digital: a?", stream_mode="messages")
+    said = heard(parts)
+    assert said[("energy", "energy")] == "energy speaks."
+    assert said[("digital", "digital")] == "digital speaks."
+    final = graph.get_state({"configurable": {"thread_id": "t"}}).values["messages"][-1]
+    assert said[("synthesise", None)] == final.text
+    assert len(said) == 3
+    assert sum(metadata["langgraph_node"] == "synthesise" for _, metadata in parts) > 5
+
+
+def test_no_json_is_heard(stream: Stream, model: ScriptedModel) -> None:
+    """The form that the model fills in is never part of what is said."""
+    graph = build_supervisor(model, router=FixedRouter())
+    text = "".join(chunk.text for chunk, _ in stream(graph, "energy+digital: a?", stream_mode="messages"))
+    assert "{" not in text
+    assert '"views"' not in text
+
+
+def test_what_a_router_asks_of_a_model_is_not_heard(stream: Stream) -> None:
+    """Routing is not said aloud, even by a router that takes no care of it."""
+    asking = ScriptedModel(script=lambda messages: "ROUTING")
+    graph = build_supervisor(ScriptedModel(script=by_speaker({})), router=ModelAskingRouter(asking))
+    parts = stream(graph, "energy: a?", stream_mode="messages")
+    assert len(asking.calls) == 1
+    assert heard(parts) == {("energy", "energy"): "energy speaks."}
+
+
+def test_minutes_are_not_heard(stream: Stream) -> None:
+    """The running summary is made in silence."""
+    model = ScriptedModel(script=by_speaker({"energy": "long " * 150, "summary": "MINUTES"}))
+    graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver(), num_ctx=2048)
+    said = ""
+    for turn in range(8):
+        parts = stream(graph, f"energy: {turn}?", stream_mode="messages")
+        said += "".join(chunk.text for chunk, _ in parts)
+    assert graph.get_state({"configurable": {"thread_id": "t"}}).values["summary"]["text"] == "MINUTES"
+    assert "MINUTES" not in said
+
+
+def test_history_is_not_replayed(stream: Stream, model: ScriptedModel) -> None:
+    """A later turn's stream holds nothing of the earlier ones."""
+    graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
+    stream(graph, "energy: a?", stream_mode="messages")
+    stream(graph, "hello", stream_mode="messages")
+    assert heard(stream(graph, "digital: b?", stream_mode="messages")) == {
+        ("digital", "digital"): "digital speaks."
+    }
+
+
+def test_updates_are_labelled_by_node(stream: Stream, model: ScriptedModel) -> None:
+    """In the stream of updates a group's report stands under the group's id, the final answer comes once."""
+    graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
+    updates = stream(graph, "energy+digital: a?", stream_mode="updates")
+    by_node = {node: update for part in updates for node, update in part.items()}
+    assert by_node["route"]["decision"]["groups"] == ["energy", "digital"]
+    assert by_node["energy"]["reports"]["energy"]["text"] == "energy speaks."
+    assert by_node["digital"]["reports"]["digital"]["text"] == "digital speaks."
+    finals = [
+        m for part in updates for update in part.values() for m in (update or {}).get("messages", [])
+    ]
+    assert [type(message) for message in finals] == [AIMessage]
+
+
+def test_both_modes_together(stream: Stream, model: ScriptedModel) -> None:
+    """The two modes can be had in one stream, and what was decided comes before the first token."""
+    graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
+    parts = stream(graph, "energy: a?", stream_mode=["updates", "messages"])
+    assert [mode for mode, _ in parts][0] == "updates"
+    assert heard([part for mode, part in parts if mode == "messages"]) == {
+        ("energy", "energy"): "energy speaks."
+    }
+
+
+def test_the_note_on_a_missing_view_is_heard(stream: Stream) -> None:
+    """What is heard under a message's id is the whole message, the graph's own sentences included."""
+    model = ScriptedModel(script=by_speaker({"digital": RuntimeError("boom")}))
+    graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
+    texts: dict[str, str] = defaultdict(str)
+    for chunk, _ in stream(graph, "energy+digital: a?", stream_mode="messages"):
+        texts[chunk.id] += chunk.text
+    final = graph.get_state({"configurable": {"thread_id": "t"}}).values["messages"][-1]
+    assert texts[final.id].split() == final.text.split()
+
+
+def test_a_held_answer_is_not_heard_before_it_is_released(stream: Stream, model: ScriptedModel) -> None:
+    """Neither its tokens nor its report show a held answer; after its release it is heard once."""
+    graph = build_supervisor(
+        model, router=FixedRouter(), checkpointer=InMemorySaver(), interrupt_before_release=["energy"]
+    )
+    parts = stream(graph, "energy: a?", stream_mode=["updates", "messages"])
+    assert [part for mode, part in parts if mode == "messages"] == []
+    updates = [part for mode, part in parts if mode == "updates" and "__interrupt__" not in part]
+    assert "energy speaks." not in str(updates)
+    parts = stream(graph, Command(resume="approve"), stream_mode="messages")
+    assert [chunk.text.strip() for chunk, _ in parts] == ["energy speaks."]
+
+
+def test_events_of_the_newest_protocol_carry_tokens_too() -> None:
+    """``stream_events(version="v3")`` hears the same answer, once."""
+    graph = build_supervisor(
+        ScriptedModel(script=by_speaker({"synthesis": SYNTHESIS}), structured=True), router=FixedRouter()
+    )
+    deltas: dict[str, str] = defaultdict(str)
+    with pytest.warns(LangChainBetaWarning):
+        events: Any = graph.stream_events({"messages": [("user", "energy: a?")]}, version="v3")
+    for message in events.messages:
+        deltas[message.node] += "".join(message.text)
+    assert {node: text.strip() for node, text in deltas.items()} == {"energy": "energy speaks."}
