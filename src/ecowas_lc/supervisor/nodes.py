@@ -133,7 +133,7 @@ def gather(desk: Desk) -> NodeProgram:
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
         yield from ()
-        reports: dict[str, Report] = state["reports"]
+        reports = _ordered(state)
         if answers := answered(reports):
             return Command(goto=SYNTHESISE if len(answers) > 1 else RECORD)
         failed = {g: report for g, report in reports.items() if report["status"] == "failed"}
