@@ -16,8 +16,8 @@ from ecowas_lc.errors import CorruptDataError
 _OWN = {"v", "id", "ts", "channel_values", "channel_versions", "versions_seen", "updated_channels"}
 
 
-def pack_envelope(checkpoint: Checkpoint, metadata: CheckpointMetadata, inline: dict[str, Any]) -> list[Any]:
-    """A checkpoint (but for its id, which is its key) and its metadata as one plain list."""
+def pack_envelope(checkpoint: Checkpoint, metadata: CheckpointMetadata, inline: dict[str, Any]) -> tuple[list[Any], str]:
+    """A checkpoint (but for its id, which is its key) and its metadata as one plain list, and its names."""
     names: dict[str, int] = {}
     versions: dict[Any, int] = {}
 
@@ -35,7 +35,7 @@ def pack_envelope(checkpoint: Checkpoint, metadata: CheckpointMetadata, inline: 
         [position(node, names), *pairs(by_channel)] for node, by_channel in checkpoint["versions_seen"].items()
     ]
     updated = checkpoint.get("updated_channels")
-    return [
+    parts = [
         checkpoint["v"],
         checkpoint["ts"],
         channel_versions,
@@ -45,8 +45,8 @@ def pack_envelope(checkpoint: Checkpoint, metadata: CheckpointMetadata, inline: 
         dict(metadata),
         {key: value for key, value in checkpoint.items() if key not in _OWN},
         [version for _, version in versions],
-        json.dumps(list(names), separators=(",", ":")),
     ]
+    return parts, json.dumps(list(names), separators=(",", ":"))
 
 
 def unpack_envelope(parts: Any, checkpoint_id: str) -> tuple[Checkpoint, CheckpointMetadata]:

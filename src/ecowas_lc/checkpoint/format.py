@@ -16,7 +16,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.types import ERROR, _DeltaSnapshot
 
-from ecowas_lc.checkpoint.codec.elements import Collector, Elements, Sealer, digests_in, split_blob
+from ecowas_lc.checkpoint.codec.elements import Collector, Digests, Elements, Sealer, digests_in, split_blob
 from ecowas_lc.checkpoint.codec.rows import open_blob, pack_row, seal_blob, split_row
 from ecowas_lc.checkpoint.envelope import pack_envelope, unpack_envelope
 from ecowas_lc.checkpoint.lists import Memo, is_worth_sharing
@@ -78,8 +78,9 @@ class Format:
 
     def collector(self, thread_id: str) -> Collector:
         """A collector for one write to a thread."""
-        texts = self.memo.texts() if self.sealer is None else {}
-        return Collector(self.context(thread_id), self.sealer, texts)
+        # Encrypted digests are keyed by thread, so what one thread knows is nothing to another.
+        seen = self.memo.seen() if self.sealer is None else Digests()
+        return Collector(self.context(thread_id), self.sealer, seen)
 
     def elements(self, thread_id: str, digests: list[bytes], bodies: list[bytes]) -> Elements:
         """The elements of one read of a thread."""
@@ -115,7 +116,8 @@ class Format:
             if channel in new_versions:
                 values[name] = self.value(place, name, channel, value, shared)
         header = pack_row(id_bytes(parent), fields)
-        blob = self.serializer.dump(pack_envelope(checkpoint, metadata, inline), shared if self.shares else None)
+        parts, names = pack_envelope(checkpoint, metadata, inline)
+        blob = self.serializer.dump_row(parts, names, shared if self.shares else None)
         sealed = seal_blob(blob, self.sealer, self.context(place.thread_id, b"c", place.ns, place.id, header))
         return Draft(header + sealed, fields, values, shared, split_blob(blob)[0])
 
@@ -125,8 +127,7 @@ class Format:
         if type(value) is _DeltaSnapshot:
             wrapper, items = _SNAPSHOT, value.value
         if self.shares and is_worth_sharing(items, lambda item: len(self.serializer.dump(item))):
-            item = self.serializer.dump_item
-            return ListValue(channel, wrapper, b"".join([item(each, shared) for each in items]))
+            return ListValue(channel, wrapper, b"".join(self.serializer.dump_items(items, shared)))
         blob = self.serializer.dump(value, shared if self.shares else None)
         return seal_blob(blob, self.sealer, self.context(place.thread_id, b"v", name))
 
@@ -178,8 +179,7 @@ class Format:
     def load_value(self, place: Place, name: bytes, stored: bytes, elements: Elements) -> Any:
         """One channel's stored value."""
         if stored[:1] == _LIST:
-            item = self.serializer.load_item
-            items = [item(digest, elements) for digest in digests_in(stored[2:])]
+            items = self.serializer.load_items(digests_in(stored[2:]), elements)
             return _DeltaSnapshot(items) if stored[1:2] == _SNAPSHOT else items
         if stored[:1] != _PLAIN:
             raise CorruptDataError(

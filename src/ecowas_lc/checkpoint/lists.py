@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
-from ecowas_lc.checkpoint.codec.elements import DIGEST_BYTES, digests_in
+from ecowas_lc.checkpoint.codec.elements import DIGEST_BYTES, Digests, digests_in
 from ecowas_lc.checkpoint.codec.messages import SPECS
 
 _KEEP, _NEW = 0, 1
@@ -22,6 +22,7 @@ _MAX_THREADS = 4096
 _MAX_DIGEST_BYTES = 64 * 2**20
 _MAX_KNOWN = 1024
 _MAX_TEXT_CHARACTERS = 32 * 2**20
+_MAX_MESSAGES = 100_000
 
 
 def is_worth_sharing(value: Any, size_of: Any) -> bool:
@@ -94,7 +95,7 @@ class Memo:
     def __init__(self) -> None:
         self._threads: OrderedDict[str, ThreadMemo] = OrderedDict()
         self._lock = threading.Lock()
-        self._texts: dict[str, bytes] = {}
+        self._seen = Digests()
         self._next_check = 1024
 
     def thread(self, thread_id: str) -> ThreadMemo:
@@ -112,16 +113,17 @@ class Memo:
         with self._lock:
             self._threads.pop(thread_id, None)
 
-    def texts(self) -> dict[str, bytes]:
-        """Digests of long texts, for serializers whose digests do not depend on the thread."""
+    def seen(self) -> Digests:
+        """Digests of texts and messages, for serializers whose digests do not depend on the thread."""
         # The texts are the very objects that the state holds, so that only dead ones cost memory; they go all at
         # once, which costs the next step of each thread a few milliseconds.
-        if len(self._texts) > self._next_check:
+        seen = self._seen
+        if len(seen.texts) + len(seen.messages) > self._next_check:
             with self._lock:
-                if sum(map(len, list(self._texts))) > _MAX_TEXT_CHARACTERS:
-                    self._texts = {}
-                self._next_check = len(self._texts) + 1024
-        return self._texts
+                if sum(map(len, list(seen.texts))) > _MAX_TEXT_CHARACTERS or len(seen.messages) > _MAX_MESSAGES:
+                    self._seen = Digests()
+                self._next_check = len(self._seen.texts) + len(self._seen.messages) + 1024
+        return self._seen
 
     def _shrink(self) -> None:
         while len(self._threads) > _MAX_THREADS:

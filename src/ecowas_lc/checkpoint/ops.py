@@ -59,7 +59,7 @@ def put_op(
     """Store a checkpoint: one round trip, unless the server lost what this process has seen there before."""
     draft = at.format.draft(place, parent, checkpoint, metadata, new_versions)
     memo = at.format.memo.thread(place.thread_id)
-    index = _index_calls(at, place.thread_id, metadata.get("run_id"))
+    index_keys, beside, entry = _index_calls(at, place.thread_id, metadata.get("run_id"))
     anew: set[bytes] = set()
     lacking: set[bytes] = set()
     for _ in range(_ATTEMPTS):
@@ -68,7 +68,7 @@ def put_op(
         required = [name for name in draft.fields if name not in draft.values]
         script = call(
             _PUT,
-            (at.keys.thread(place.thread_id),),
+            (at.keys.thread(place.thread_id), *index_keys),
             at.ttl(),
             place.ns,
             place.id,
@@ -81,8 +81,9 @@ def put_op(
             len(send) // 2,
             *send,
             b"".join(check),
+            *entry,
         )
-        answer = (yield (*index, script))[-1]
+        answer = (yield (*beside, script))[-1]
         if not answer:
             memo.saw(needed)
             memo.lists.update(lists)
@@ -303,14 +304,16 @@ def outline_op(at: Context, place: Place, *, along: str = "prev", writes: bool =
         before = page[-1].place.checkpoint_id
 
 
-def _index_calls(at: Context, thread_id: str, run_id: Any) -> Batch:
+def _index_calls(at: Context, thread_id: str, run_id: Any) -> tuple[tuple[bytes, ...], Batch, tuple[Arg, Arg]]:
+    """Index keys for the script (a single server), or calls to send beside it (a cluster), and what they hold."""
     # The index first: an entry too many is harmless and pruned on read; one too few would hide a thread.
-    now = time.time()
-    member = id_bytes(thread_id)
-    calls: list[Call] = [command("ZADD", at.keys.threads(), now, member)]
+    keys = [at.keys.threads()]
     if isinstance(run_id, str) and run_id:
-        run = at.keys.run(run_id)
-        calls.append(command("ZADD", run, now, member))
-        if at.ttl_ms is not None:
-            calls.append(command("PEXPIRE", run, at.ttl_ms))
-    return tuple(calls)
+        keys.append(at.keys.run(run_id))
+    member, now = id_bytes(thread_id), time.time()
+    if at.one_slot:
+        return tuple(keys), (), (member, now)
+    calls: list[Call] = [command("ZADD", key, now, member) for key in keys]
+    if len(keys) > 1 and at.ttl_ms is not None:
+        calls.append(command("PEXPIRE", keys[1], at.ttl_ms))
+    return (), tuple(calls), (member, now)

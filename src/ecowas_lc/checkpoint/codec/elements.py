@@ -8,6 +8,7 @@ are encrypted, so that equal texts of two threads can't be told.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Protocol
 
@@ -20,7 +21,7 @@ NO_REFERENCES = b"\x00\x00"
 TEXT = b"s"  # UTF-8
 MESSAGE = b"m"  # a LangChain message, see codec/messages.py
 VALUE = b"x"  # any other value, see codec/serializer.py
-_PLAIN_TEXT = NO_REFERENCES + TEXT
+PLAIN_TEXT = NO_REFERENCES + TEXT
 
 
 class Sealer(Protocol):
@@ -64,17 +65,31 @@ def digests_in(joined: bytes) -> list[bytes]:
     return [joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), DIGEST_BYTES)]
 
 
+class Digests:
+    """Digests of texts and of simple messages that this process has seen lately.
+
+    A key is made of immutable values only (a text; a message's class, content and id, all else being default), so
+    a message that was changed in place has another key. Bounded by :class:`~ecowas_lc.checkpoint.lists.Memo`.
+    """
+
+    __slots__ = ("messages", "texts")
+
+    def __init__(self) -> None:
+        self.texts: dict[str, bytes] = {}
+        self.messages: dict[tuple[int, str, str | None], bytes] = {}
+
+
 class Collector:
-    """Gathers the elements of one write: each body once, by digest (a text stays text until it is sent)."""
+    """Gathers the elements of one write, each once; what is simple is packed only when it is sent."""
 
-    __slots__ = ("_context", "_key", "_sealer", "_texts", "bodies")
+    __slots__ = ("_context", "_key", "_sealer", "bodies", "seen")
 
-    def __init__(self, thread: bytes, sealer: Sealer | None, texts: dict[str, bytes]) -> None:
-        self.bodies: dict[bytes, bytes | str] = {}
+    def __init__(self, thread: bytes, sealer: Sealer | None, seen: Digests) -> None:
+        self.bodies: dict[bytes, bytes | str | Callable[[], bytes]] = {}
+        self.seen = seen
         self._sealer = sealer
         self._key = sealer.digest_key(thread) if sealer else b""
         self._context = thread
-        self._texts = texts
 
     def add(self, kind: bytes, references: list[bytes], payload: bytes) -> bytes:
         """The digest of this element, which is sent if the server may lack it."""
@@ -85,25 +100,31 @@ class Collector:
 
     def add_text(self, text: str) -> bytes | None:
         """The digest of a long text, or ``None`` where it is no UTF-8 (lone surrogates)."""
-        digest = self._texts.get(text)
+        digest = self.seen.texts.get(text)
         if digest is None:
             try:
                 digest = self.add(TEXT, [], text.encode())
             except UnicodeEncodeError:
                 return None
-            self._texts[text] = digest
+            self.seen.texts[text] = digest
         self.bodies[digest] = text
         return digest
 
+    def _blob(self, digest: bytes) -> bytes:
+        body = self.bodies[digest]
+        if isinstance(body, str):
+            return NO_REFERENCES + TEXT + body.encode()
+        if not isinstance(body, bytes):
+            body = self.bodies[digest] = body()
+        return body
+
     def references(self, digest: bytes) -> list[bytes]:
         """The digests that an element refers to."""
-        body = self.bodies[digest]
-        return [] if isinstance(body, str) else split_blob(body)[0]
+        return [] if isinstance(self.bodies[digest], str) else split_blob(self._blob(digest))[0]
 
     def stored(self, digest: bytes) -> bytes:
         """An element's blob as the server is to store it."""
-        body = self.bodies[digest]
-        blob = NO_REFERENCES + TEXT + body.encode() if isinstance(body, str) else body
+        blob = self._blob(digest)
         if self._sealer is None:
             return blob
         references, payload = split_blob(blob)
@@ -113,10 +134,11 @@ class Collector:
 class Elements:
     """The elements that came with a read, opened on demand."""
 
-    __slots__ = ("_context", "_sealer", "_stored")
+    __slots__ = ("_context", "_sealer", "_stored", "plain")
 
     def __init__(self, stored: dict[bytes, bytes], thread: bytes, sealer: Sealer | None) -> None:
         self._stored = stored
+        self.plain = stored if sealer is None else None  # read directly where nothing is encrypted
         self._context = thread
         self._sealer = sealer
 
@@ -137,8 +159,8 @@ class Elements:
     def text(self, digest: bytes) -> str:
         """A long text."""
         blob = self._stored.get(digest)
-        if self._sealer is None and blob is not None and blob.startswith(_PLAIN_TEXT):
-            raw = blob[len(_PLAIN_TEXT) :]
+        if self._sealer is None and blob is not None and blob.startswith(PLAIN_TEXT):
+            raw = blob[len(PLAIN_TEXT) :]
         else:
             kind, _, raw = self.get(digest)
             if kind != TEXT:

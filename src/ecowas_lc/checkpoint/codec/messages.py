@@ -76,13 +76,13 @@ class Spec:
 
     code: int
     cls: type[BaseMessage]
-    type: str
+    type_text: str
     names: tuple[str, ...]  # of the fields after content and id
     get: Callable[[dict[str, Any]], tuple[Any, ...]]  # content, id and those, at once
     defaults: tuple[Any, ...]
     fields: frozenset[str]
     template: dict[str, Any]  # every field of the class in its order; required ones are None
-    fresh: tuple[tuple[str, type[dict[Any, Any]] | type[list[Any]]], ...]  # defaults made anew each time
+    fresh: tuple[tuple[str, Callable[[], Any]], ...]  # defaults made anew each time
     all_default: bool  # no field after content and id is required
 
 
@@ -117,10 +117,10 @@ def pack_array(message: BaseMessage, spec: Spec) -> list[Any]:
     state = message.__dict__
     content, id_, *rest = spec.get(state)
     extra = message.__pydantic_extra__
-    more = len(state) > len(spec.fields) or state["type"] != spec.type
+    more = len(state) > len(spec.fields) or state["type"] != spec.type_text
     if more or extra:
         others = {name: value for name, value in state.items() if name not in spec.fields}
-        if state["type"] != spec.type:
+        if state["type"] != spec.type_text:
             others["type"] = state["type"]
         return [spec.code, content, id_, *rest, others, extra or {}]
     if tuple(rest) == spec.defaults:
@@ -190,7 +190,7 @@ def _is_usage(value: Any) -> bool:
 
 def _validate(spec: Spec, state: dict[str, Any], extra: dict[str, Any]) -> None:
     try:
-        spec.cls(**{**state, **extra, "type": spec.type})
+        spec.cls(**{**state, **extra, "type": spec.type_text})
     except (ValidationError, TypeError, ValueError) as error:
         raise CorruptDataError(f"A stored {spec.cls.__name__} has fields that it can't have.") from error
 

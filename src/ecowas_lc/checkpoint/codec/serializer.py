@@ -19,6 +19,7 @@ from ecowas_lc.checkpoint.codec.elements import (
     VALUE,
     Collector,
     Elements,
+    PLAIN_TEXT,
     pack_blob,
     split_blob,
 )
@@ -39,6 +40,7 @@ _OPTIONS = (
 )
 # Shorter texts cost less in place than as an element of their own (a hash entry is about 90 bytes).
 LONG_TEXT = 160
+_LONG_NAMES = 48
 # Containers are searched for long texts this deep and wide; beyond, they are stored as they are.
 _SEARCH_DEPTH, _SEARCH_WIDTH = 5, 64
 _MAX_DEPTH = 200
@@ -91,26 +93,43 @@ class Serializer:
         payload = writer.pack(writer.lift(value))
         return pack_blob(writer.references, payload)
 
-    def dump_item(self, item: Any, shared: Collector) -> bytes:
-        """The digest of a list's item, an element of its own."""
-        spec = SPECS.get(type(item))
-        if spec is not None:
+    def dump_row(self, parts: list[Any], names: str, shared: Collector | None = None) -> bytes:
+        """A checkpoint's envelope as a blob; ``names``, the same from step to step, become an element."""
+        writer = _Writer(self.allowed, shared)
+        listed = writer.lift_text(names) if len(names) >= _LONG_NAMES else names
+        return pack_blob(writer.references, writer.pack([*parts, listed]))
+
+    def dump_items(self, items: list[Any], shared: Collector) -> list[bytes]:
+        """The digests of a list's items, each an element of its own."""
+        digests = []
+        seen, bodies = shared.seen.messages, shared.bodies
+        for item in items:
+            spec = SPECS.get(type(item))
+            if spec is None:
+                digests.append(self._dump_value(item, shared))
+                continue
+            # Nearly every message of a long thread, on every step: simple, and seen before.
             array = pack_array(item, spec)
-            content = array[1]
-            if len(array) == 3 and type(content) is str:
-                # Nearly every message of a long thread, on every step: no writer is made for it.
-                digest = shared.add_text(content) if len(content) >= LONG_TEXT else None
-                if digest is not None:
-                    array[1] = None
+            if len(array) == 3:
+                key = tuple(array)
                 try:
-                    payload = ormsgpack.packb(array, option=_OPTIONS)
-                except TypeError:
-                    pass
-                else:
-                    return shared.add(MESSAGE, [] if digest is None else [digest], payload)
+                    digest = seen.get(key)
+                except TypeError:  # content blocks
+                    digest = None
+                if digest is not None:
+                    digests.append(digest)
+                    if digest not in bodies:
+                        bodies[digest] = _Again(self, array, shared)
+                    continue
             writer = _Writer(self.allowed, shared)
-            payload = writer.pack(writer.lift_message(item, spec))
-            return shared.add(MESSAGE, writer.references, payload)
+            payload = writer.pack(writer.lift_array(array))
+            digest = shared.add(MESSAGE, writer.references, payload)
+            if len(array) == 3 and type(array[1]) is str and (array[2] is None or type(array[2]) is str):
+                seen[spec.code, array[1], array[2]] = digest
+            digests.append(digest)
+        return digests
+
+    def _dump_value(self, item: Any, shared: Collector) -> bytes:
         if type(item) is str and (digest := shared.add_text(item)) is not None:
             return digest
         writer = _Writer(self.allowed, shared)
@@ -122,20 +141,51 @@ class Serializer:
         references, payload = split_blob(blob)
         return _Reader(self.allowed, references, elements).unpack(payload)
 
-    def load_item(self, digest: bytes, elements: Elements) -> Any:
-        """What :meth:`dump_item` was given, made anew at each call."""
+    def load_items(self, digests: list[bytes], elements: Elements) -> list[Any]:
+        """What :meth:`dump_items` was given, made anew at each call."""
+        out = []
+        plain = elements.plain or {}
+        for digest in digests:
+            blob = plain.get(digest)
+            if blob is not None and blob[:2] == b"\x00\x01" and blob[18:19] == MESSAGE:
+                text = plain.get(blob[2:18])
+                if text is not None and text[:3] == PLAIN_TEXT:
+                    try:
+                        out.append(unpack_array(ormsgpack.unpackb(blob[19:]), text[3:].decode()))
+                        continue
+                    except ValueError:  # extension types, or corrupt: the slow way tells
+                        pass
+            out.append(self._load_item(digest, elements))
+        return out
+
+    def _load_item(self, digest: bytes, elements: Elements) -> Any:
         kind, references, payload = elements.get(digest)
         if kind == MESSAGE:
-            try:
-                array = ormsgpack.unpackb(payload)
-            except ValueError:  # it has extension types, as few messages have
-                array = _Reader(self.allowed, references, elements).unpack(payload)
-            return unpack_array(array, elements.text(references[0]) if references else None)
+            array = _Reader(self.allowed, references, elements).unpack(payload)
+            # Only a content of nil is the first reference; others are met by their index.
+            first = type(array) is list and len(array) > 1 and array[1] is None and references
+            return unpack_array(array, elements.text(references[0]) if first else None)
         if kind == TEXT:
             return elements.text(digest)
         if kind == VALUE:
             return _Reader(self.allowed, references, elements).unpack(payload)
         raise CorruptDataError("A stored list refers to an element of an unknown kind.")
+
+
+class _Again:
+    """A message's element, packed again only if the server turns out to lack it."""
+
+    __slots__ = ("_array", "_serializer", "_shared")
+
+    def __init__(self, serializer: Serializer, array: list[Any], shared: Collector) -> None:
+        self._serializer = serializer
+        self._array = array
+        self._shared = shared
+
+    def __call__(self) -> bytes:
+        writer = _Writer(self._serializer.allowed, self._shared)
+        payload = writer.pack(writer.lift_array(self._array))
+        return pack_blob(writer.references, MESSAGE + payload)
 
 
 def _is_text(text: str) -> bool:
@@ -190,7 +240,7 @@ class _Writer:
         """``value`` with its long texts replaced by references, so far as they are worth looking for."""
         kind = type(value)
         if kind is str:
-            return self._lift_text(value) if len(value) >= LONG_TEXT else value
+            return self.lift_text(value) if len(value) >= LONG_TEXT else value
         if kind is bytearray:
             return ormsgpack.Ext(_OBJECT, self.pack(["bytearray", bytes(value)]))
         if kind is dict and depth <= _SEARCH_DEPTH and len(value) <= _SEARCH_WIDTH:
@@ -198,22 +248,24 @@ class _Writer:
         if kind is list and depth <= _SEARCH_DEPTH and len(value) <= _SEARCH_WIDTH:
             return [self.lift(inner, depth + 1) for inner in value]
         if spec := SPECS.get(kind):
-            return ormsgpack.Ext(_MESSAGE, self.pack(self.lift_message(value, spec, first=False)))
+            return ormsgpack.Ext(_MESSAGE, self.pack([self.lift(field) for field in pack_array(value, spec)]))
         return value
 
-    def lift_message(self, message: BaseMessage, spec: Any, first: bool = True) -> list[Any]:
-        """A message's array; ``first``: its content may be the blob's first reference, without an index."""
-        array = pack_array(message, spec)
+    def lift_array(self, array: list[Any]) -> list[Any]:
+        """A message's array whose long content is the blob's first reference, told by nil instead of an index."""
+        head: list[Any] = [array[0], array[1]]
         content = array[1]
-        if first and self._shared is not None and type(content) is str and len(content) >= LONG_TEXT:
+        if self._shared is not None and type(content) is str and len(content) >= LONG_TEXT:
             digest = self._shared.add_text(content)
             if digest is not None:
                 self.references.append(digest)
-                array[1] = None
-        array[1:] = [self.lift(field) for field in array[1:]]
-        return array
+                head[1] = None
+        if head[1] is not None:
+            head[1] = self.lift(content)
+        return head + [self.lift(field) for field in array[2:]]
 
-    def _lift_text(self, text: str) -> Any:
+    def lift_text(self, text: str) -> Any:
+        """A reference to a long text, where one can be made."""
         if self._shared is None or len(self.references) >= MAX_REFERENCES:
             return text
         digest = self._shared.add_text(text)
@@ -301,6 +353,10 @@ class GivenSerializer:
         """``value`` as a blob that holds the serializer's type and bytes."""
         kind, data = self.serde.dumps_typed(value)
         return pack_blob([], ormsgpack.packb([kind, bytes(data)]))
+
+    def dump_row(self, parts: list[Any], names: str, shared: Collector | None = None) -> bytes:
+        """A checkpoint's envelope as a blob."""
+        return self.dump([*parts, names])
 
     def load(self, blob: bytes, elements: Elements | None = None) -> Any:
         """What :meth:`dump` was given."""

@@ -1,4 +1,5 @@
--- Store one checkpoint: ttl, ns, id, body, fence, n, (field, kind, …)*n, m, field*m, k, (digest, element)*k, digests.
+-- Store one checkpoint: ttl, ns, id, body, fence, n, (field, kind, …)*n, m, field*m, k, (digest, element)*k, digests,
+-- thread, now. KEYS after the thread's are indexes of threads to enter it in (on a cluster they travel beside).
 -- Answers {} when stored; otherwise {fields, digests} that the thread lacks, and has written nothing.
 local wrong, known = check_format()
 if wrong then return wrong end
@@ -40,6 +41,7 @@ for _ = 1, tonumber(take()) do
   sent[#sent + 1] = take()
 end
 missing_elements(take(), missing_digests)
+for i = 2, #KEYS do redis.call('ZADD', KEYS[i], ARGV[at + 1], ARGV[at]) end
 if #missing_fields > 0 or #missing_digests > 0 then return { missing_fields, table.concat(missing_digests) } end
 
 if not known then redis.call('HSET', H, 'format', FORMAT) end
@@ -136,4 +138,5 @@ else
   redis.call('HSET', H, own, link(prev, body), 'c' .. ns .. '\0' .. above, link(id, string.sub(row, after)))
 end
 expire(ttl)
+if KEYS[3] and ttl ~= '' then redis.call('PEXPIRE', KEYS[3], ttl) end
 return {}
