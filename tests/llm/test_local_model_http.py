@@ -1,0 +1,386 @@
+"""The local model over plain HTTP and through ``ollama.Client``: protocol and faults, never what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import time
+from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import ollama
+import pytest
+
+from ecowas_lc.local_model import MODEL_NAME, LocalModel, weights_path
+from tests.fixtures.local_model import ENDLESS_SCHEMA
+
+pytestmark = pytest.mark.llm
+
+HELLO = [{"role": "user", "content": "Say hello."}]
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    return {"model": MODEL_NAME, "messages": HELLO, "options": {"num_predict": 8}} | fields
+
+
+def endless() -> dict[str, Any]:
+    return body(format=ENDLESS_SCHEMA, options={"num_predict": -1})
+
+
+def lines(response: httpx.Response) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+@pytest.fixture
+def client(local_model: LocalModel) -> Iterator[ollama.Client]:
+    with ollama.Client(local_model.base_url) as client:
+        yield client
+
+
+def test_a_stream_is_lines_of_json_of_which_the_last_is_done(http: httpx.Client) -> None:
+    """Streaming is the default: every line has a role and text, only the last is done, with all counts."""
+    response = http.post("/api/chat", json=body())
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/x-ndjson"
+    *parts, last = lines(response)
+    assert parts
+    assert all(part["message"]["role"] == "assistant" and part["message"]["content"] for part in parts)
+    assert not any(part["done"] for part in parts)
+    assert last["done"] is True
+    assert last["done_reason"] in ("stop", "length")
+    for name in ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration"):
+        assert isinstance(last[name], int), name
+        assert 0 < last[name] < 60_000_000_000, name
+    assert last["prompt_eval_count"] > len(HELLO)
+    assert 0 < last["eval_count"] <= 8
+    assert {part["model"] for part in (*parts, last)} == {MODEL_NAME}
+
+
+def test_a_single_answer_is_one_object(http: httpx.Client) -> None:
+    """With ``"stream": false`` the whole text comes with the counts."""
+    response = http.post("/api/chat", json=body(stream=False))
+    assert response.headers["content-type"] == "application/json"
+    answer = response.json()
+    assert answer["done"] is True
+    assert answer["message"]["content"]
+    assert answer["eval_count"] > 0
+
+
+def test_num_predict_ends_the_answer(http: httpx.Client) -> None:
+    """num_predict is honoured to the token, and the reason is ``length``."""
+    answer = http.post(
+        "/api/chat", json=body(stream=False, format=ENDLESS_SCHEMA, options={"num_predict": 5})
+    ).json()
+    assert (answer["done_reason"], answer["eval_count"]) == ("length", 5)
+
+
+def test_num_ctx_ends_the_answer(http: httpx.Client) -> None:
+    """An answer never goes beyond num_ctx, and the reason is ``length``."""
+    options = {"num_ctx": 60, "num_predict": -1}
+    answer = http.post("/api/chat", json=body(stream=False, format=ENDLESS_SCHEMA, options=options)).json()
+    assert answer["done_reason"] == "length"
+    assert answer["prompt_eval_count"] + answer["eval_count"] == 60
+
+
+def test_stop_ends_the_answer_before_the_text(http: httpx.Client) -> None:
+    """A stop sequence ends the answer and is not part of it."""
+    options = {"num_predict": 64, "stop": [","]}
+    answer = http.post("/api/chat", json=body(stream=False, format=ENDLESS_SCHEMA, options=options)).json()
+    assert answer["done_reason"] == "stop"
+    assert answer["message"]["content"]
+    assert "," not in answer["message"]["content"]
+
+
+def test_every_option_of_ollama_is_accepted(http: httpx.Client) -> None:
+    """The options that clients send, sampling and loading alike, are no errors."""
+    options = {
+        "frequency_penalty": 0.1,
+        "min_p": 0.05,
+        "mirostat": 0,
+        "mirostat_eta": 0.1,
+        "mirostat_tau": 5.0,
+        "num_ctx": 2048,
+        "num_gpu": 0,
+        "num_predict": 4,
+        "num_thread": 2,
+        "presence_penalty": 0.1,
+        "repeat_last_n": 32,
+        "repeat_penalty": 1.2,
+        "seed": 42,
+        "stop": ["\n\n\n"],
+        "temperature": 0,
+        "tfs_z": 1.0,
+        "top_k": 20,
+        "top_p": 0.5,
+        "typical_p": 1.0,
+    }
+    response = http.post("/api/chat", json=body(stream=False, options=options, keep_alive="5m", think=False))
+    assert response.status_code == 200
+    assert 0 < response.json()["eval_count"] <= 4
+
+
+def test_a_schema_is_kept_to(http: httpx.Client) -> None:
+    """With a schema in ``format``, a finished answer is valid for it, enumerations included."""
+    schema = {
+        "type": "object",
+        "properties": {
+            "groups": {"type": "array", "items": {"enum": ["energy", "digital"]}, "minItems": 1, "maxItems": 2}
+        },
+        "required": ["groups"],
+        "additionalProperties": False,
+    }
+    answer = http.post("/api/chat", json=body(stream=False, format=schema, options={"num_predict": 200})).json()
+    assert answer["done_reason"] == "stop"
+    value = json.loads(answer["message"]["content"])
+    assert value.keys() == {"groups"}
+    assert 1 <= len(value["groups"]) <= 2
+    assert set(value["groups"]) <= {"energy", "digital"}
+
+
+def test_format_json_is_an_object(http: httpx.Client) -> None:
+    """``"format": "json"`` makes every answer begin as a JSON object, whatever is asked."""
+    answer = http.post("/api/chat", json=body(stream=False, format="json")).json()
+    assert answer["message"]["content"].lstrip().startswith("{")
+
+
+def test_tools_and_their_results_are_accepted(http: httpx.Client) -> None:
+    """A request with tools, and a conversation in which tools were called, is answered."""
+    tool = {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather in a city",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        },
+    }
+    call = {"function": {"name": "weather", "arguments": {"city": "Accra"}}}
+    messages = [
+        {"role": "user", "content": "What is the weather in Accra?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "31 degrees", "tool_name": "weather"},
+    ]
+    for stream in (True, False):
+        response = http.post("/api/chat", json=body(messages=messages, tools=[tool], stream=stream))
+        assert response.status_code == 200
+        assert lines(response)[-1]["done"] is True
+
+
+@pytest.mark.parametrize("messages", [[], None])
+def test_no_messages_only_load(http: httpx.Client, messages: list[Any] | None) -> None:
+    """An empty or missing message list is answered at once with ``load``."""
+    answer = http.post("/api/chat", json=body(messages=messages)).json()
+    assert (answer["done"], answer["done_reason"], answer["message"]["content"]) == (True, "load", "")
+
+
+def test_another_model_is_not_found(http: httpx.Client) -> None:
+    """A model name other than the one served is 404 with Ollama's words, in chat and in show."""
+    for path in ("/api/chat", "/api/show"):
+        response = http.post(path, json=body(model="qwen2.5:0.5b"))
+        assert response.status_code == 404
+        assert response.json() == {"error": "model 'qwen2.5:0.5b' not found"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"messages": []}'])
+def test_a_malformed_body_is_refused(http: httpx.Client, content: bytes) -> None:
+    """What is no request is a 400 with an error in words, and the server goes on."""
+    for path in ("/api/chat", "/api/show"):
+        response = http.post(path, content=content)
+        assert response.status_code == 400
+        assert response.json()["error"].startswith("invalid request: ")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": "hello"},
+        {"options": {"temperature": "hot"}},
+        {"format": {"type": "nonsense"}},
+        {"format": {"$ref": "#/nowhere"}},
+        {"format": {"type": "string", "minLength": 10**9}},
+        {"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]},
+        {"think": True},
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_cant_be_done_is_refused_before_the_stream_starts(
+    http: httpx.Client, fields: dict[str, Any], stream: bool
+) -> None:
+    """A request that can't be met is a 400 with one error, never a broken stream, and the server goes on."""
+    response = http.post("/api/chat", json=body(stream=stream, **fields))
+    assert response.status_code == 400
+    assert list(response.json()) == ["error"]
+    assert http.get("/api/version").status_code == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("words", "options"), [(5000, {}), (5000, {"num_ctx": 100_000}), (100, {"num_ctx": 64})])
+def test_a_prompt_beyond_the_window_is_refused(
+    http: httpx.Client, words: int, options: dict[str, Any], stream: bool
+) -> None:
+    """A prompt that does not fit is a 400 that says how long it is and how long it may be: nothing is cut."""
+    messages = [{"role": "user", "content": "word " * words}]
+    response = http.post("/api/chat", json=body(messages=messages, options=options, stream=stream))
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert "the input length exceeds the context length" in error
+    assert str(min(4096, options.get("num_ctx", 4096))) in error
+
+
+def test_what_is_not_offered_says_so(http: httpx.Client) -> None:
+    """Ollama's other endpoints answer 501 and what to use instead, unknown paths 404, wrong methods 405."""
+    for path in ("generate", "embed", "embeddings", "pull", "push", "create", "copy", "delete"):
+        response = http.request("DELETE" if path == "delete" else "POST", f"/api/{path}", json={})
+        assert response.status_code == 501
+        assert "/api/chat" in response.json()["error"]
+    for response, status in ((http.get("/nowhere"), 404), (http.get("/api/chat"), 405)):
+        assert response.status_code == status
+        assert response.json()["error"]
+
+
+def test_it_does_not_pretend_to_be_ollama(http: httpx.Client) -> None:
+    """The greeting and the version say what the server is."""
+    assert "it is not Ollama" in http.get("/").text
+    assert http.get("/api/version").json()["server"] == "ecowas_lc local model"
+
+
+def test_ollamas_client_lists_and_shows_it(client: ollama.Client) -> None:
+    """``list``, ``show`` and ``ps`` of the official client agree on name, size, digest and window."""
+    [listed] = client.list().models
+    [running] = client.ps().models
+    assert listed.model == running.model == MODEL_NAME
+    assert listed.size == weights_path().stat().st_size
+    assert listed.digest is not None
+    assert len(listed.digest) == 64
+    assert listed.digest == running.digest
+    shown = client.show(MODEL_NAME)
+    assert shown.capabilities == ["completion"]
+    assert shown.modelinfo is not None
+    assert shown.modelinfo["llama.context_length"] == running.context_length == 4096
+    assert "num_ctx 4096" in (shown.parameters or "")
+    with pytest.raises(ollama.ResponseError, match="not found") as missing:
+        client.show("llama3")
+    assert missing.value.status_code == 404
+
+
+def test_ollamas_client_chats(client: ollama.Client) -> None:
+    """The official client reads both forms of answer, and refusals as its own error."""
+    answer = client.chat(MODEL_NAME, HELLO, options={"num_predict": 4})
+    assert answer.message.content
+    *_, last = client.chat(MODEL_NAME, HELLO, stream=True, options={"num_predict": 4})
+    assert last.done_reason in ("stop", "length")
+    with pytest.raises(ollama.ResponseError, match="exceeds the context length"):
+        next(client.chat(MODEL_NAME, HELLO, stream=True, options={"num_ctx": 4}))
+
+
+def test_concurrent_requests_are_all_answered(http: httpx.Client) -> None:
+    """More requests than the engine computes at once wait for their turn and are answered, each its own."""
+
+    def ask(limit: int) -> dict[str, Any]:
+        fields = {"format": ENDLESS_SCHEMA, "options": {"num_predict": limit}, "stream": limit % 2 == 0}
+        return lines(http.post("/api/chat", json=body(**fields)))[-1]
+
+    limits = [4, 5, 6, 7, 8, 9]
+    with ThreadPoolExecutor(len(limits)) as pool:
+        answers = list(pool.map(ask, limits))
+    assert [answer["eval_count"] for answer in answers] == limits
+
+
+async def test_clients_that_go_away_free_the_model(local_model: LocalModel) -> None:
+    """Endless answers whose clients left, streamed, single or still waiting, do not hold up the next one."""
+    async with httpx.AsyncClient(base_url=local_model.base_url, timeout=60) as http:
+
+        async def stream(first_line: asyncio.Event) -> None:
+            async with http.stream("POST", "/api/chat", json=endless()) as response:
+                async for line in response.aiter_lines():
+                    assert not json.loads(line)["done"]
+                    first_line.set()
+
+        async def single() -> None:
+            await http.post("/api/chat", json=endless() | {"stream": False})
+
+        for streaming in ((True, True), (True, False), (False, False)):
+            started = [asyncio.Event() for is_stream in streaming if is_stream]
+            clients = [asyncio.create_task(stream(event)) for event in started]
+            clients += [asyncio.create_task(single()) for is_stream in (*streaming, False) if not is_stream]
+            await asyncio.wait_for(asyncio.gather(*(event.wait() for event in started)), 30)
+            await asyncio.wait(clients, timeout=0.5)  # those without a first line are under way, or wait
+            for client in clients:
+                assert not client.done()
+                client.cancel()
+            await asyncio.wait(clients)
+
+            before = time.monotonic()
+            answer = await http.post("/api/chat", json=body(stream=False))
+            assert answer.status_code == 200
+            assert time.monotonic() - before < 15
+
+
+async def test_an_error_in_mid_stream_is_a_line() -> None:
+    """What goes wrong after the status is out comes as a line with an error, which Ollama's clients raise."""
+    app = pytest.importorskip("ecowas_lc.local_model.app")
+
+    class BreakingEngine:
+        weights = Path("none.gguf")
+
+        async def chat(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+            yield {"choices": [{"delta": {"content": "Well"}}]}
+            yield {"error": {"code": 500, "message": "out of memory"}}
+
+    transport = httpx.ASGITransport(app.create_app(BreakingEngine()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+        first, last = lines(await http.post("/api/chat", json=body()))
+        assert first["message"]["content"] == "Well"
+        assert last == {"error": "out of memory"}
+        single = await http.post("/api/chat", json=body(stream=False))
+        assert (single.status_code, single.json()) == (500, {"error": "out of memory"})
+
+
+def test_only_names_of_this_machine_are_answered(http: httpx.Client) -> None:
+    """A request for another host name, as a web page with a rebound name sends it, is refused."""
+    port = http.base_url.port
+    for host, status in (("localhost", 200), ("evil.example", 400), ("evil.example:11434", 400)):
+        assert http.get("/api/tags", headers={"Host": host}).status_code == status
+    assert http.get(f"http://localhost:{port}/api/version").status_code == 200
+
+
+def test_only_the_loopback_address_listens(local_model: LocalModel) -> None:
+    """The port is open on 127.0.0.1 and on no other address."""
+    port = httpx.URL(local_model.base_url).port
+    assert port is not None
+    for address, is_open in (("127.0.0.1", True), ("127.0.0.2", False)):
+        with socket.socket() as client:
+            client.settimeout(5)
+            assert (client.connect_ex((address, port)) == 0) is is_open
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_other_port_of_it_lets_anybody_in(local_model: LocalModel) -> None:
+    """Whatever else the engine listens on is on 127.0.0.1 and locked."""
+    ports = _listening_ports(local_model.pid)
+    assert httpx.URL(local_model.base_url).port in ports
+    for port in ports - {httpx.URL(local_model.base_url).port}:
+        for method, path in (("GET", "/props"), ("GET", "/slots"), ("POST", "/v1/chat/completions")):
+            assert httpx.request(method, f"http://127.0.0.1:{port}{path}").status_code in (401, 404)
+
+
+def _listening_ports(pid: int) -> set[int]:
+    """The TCP ports on which a process listens, all of which must be on 127.0.0.1."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        target = str(descriptor.readlink())
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    ports = set()
+    for table in ("tcp", "tcp6"):
+        for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = row.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                address, port = fields[1].split(":")
+                assert address == "0100007F"  # 127.0.0.1
+                ports.add(int(port, 16))
+    return ports
