@@ -114,7 +114,9 @@ def test_several_held_answers_are_decided_one_by_one(ask: Ask) -> None:
     assert "synthesis" not in map(speaker_of, model.calls)
     result = ask(graph, Command(resume={pending["energy"].id: {"action": "reject", "reason": "no"}}))
     assert result["messages"][-1].text.startswith("protocol speaks.")
-    assert "Missing: the view of Energy & Infrastructure (its answer was not released)" in result["messages"][-1].text
+    assert (
+        "Missing: the view of Energy & Infrastructure (its answer was not released)" in result["messages"][-1].text
+    )
     assert len(model.calls) == 2
 
 

@@ -120,7 +120,7 @@ def test_different_failures_are_all_told(ask: Ask) -> None:
 
 
 def test_a_resumed_run_asks_the_groups_that_failed_again(ask: Ask) -> None:
-    """After a total failure nothing is lost: the run can be resumed when the server is back, as often as needed."""
+    """After a total failure the run can be resumed when the server is back, as often as needed."""
     down = True
 
     def energy(messages: list[Any]) -> Answer:

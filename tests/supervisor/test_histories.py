@@ -135,7 +135,7 @@ def test_a_group_remembers_what_it_was_asked_directly(ask: Ask) -> None:
 
 
 def test_a_session_goes_on_from_its_transcript(ask: Ask) -> None:
-    """With an empty thread the transcript is the conversation so far: for each turn, and without being replayed."""
+    """With an empty thread the transcript is the conversation so far, in each turn, without a replay."""
     histories = Histories()
     first, _ = supervisor(histories)
     ask(first, "energy: a?")

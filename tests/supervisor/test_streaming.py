@@ -109,9 +109,7 @@ def test_updates_are_labelled_by_node(stream: Stream, model: ScriptedModel) -> N
     assert by_node["route"]["decision"]["groups"] == ["energy", "digital"]
     assert by_node["energy"]["reports"]["energy"]["text"] == "energy speaks."
     assert by_node["digital"]["reports"]["digital"]["text"] == "digital speaks."
-    finals = [
-        m for part in updates for update in part.values() for m in (update or {}).get("messages", [])
-    ]
+    finals = [m for part in updates for update in part.values() for m in (update or {}).get("messages", [])]
     assert [type(message) for message in finals] == [AIMessage]
 
 
@@ -119,10 +117,8 @@ def test_both_modes_together(stream: Stream, model: ScriptedModel) -> None:
     """The two modes can be had in one stream, and what was decided comes before the first token."""
     graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
     parts = stream(graph, "energy: a?", stream_mode=["updates", "messages"])
-    assert [mode for mode, _ in parts][0] == "updates"
-    assert heard([part for mode, part in parts if mode == "messages"]) == {
-        ("energy", "energy"): "energy speaks."
-    }
+    assert next(mode for mode, _ in parts) == "updates"
+    assert heard([part for mode, part in parts if mode == "messages"]) == {("energy", "energy"): "energy speaks."}
 
 
 def test_the_note_on_a_missing_view_is_heard(stream: Stream) -> None:

@@ -30,7 +30,7 @@ def exchange(n: int, words: int = 20, tools: int = 0) -> list[BaseMessage]:
 
 
 def test_fifty_turns_fit(ask: Ask) -> None:
-    """After 50 turns every prompt of every speaker still fits, and the last ones know of the first by the summary."""
+    """After 50 turns every prompt of every speaker fits, and the last ones know of the first by the summary."""
 
     def minutes(messages: list[BaseMessage]) -> Answer:
         return "The user is called Awa. " + ("She asked about kilns. " if "kilns" in messages[1].text else "")
@@ -87,7 +87,7 @@ def test_an_exchange_is_kept_whole_or_not_at_all() -> None:
     st.integers(256, 4096),
 )
 def test_a_prompt_fits_or_is_refused(shape: list[tuple[int, int]], context: int) -> None:
-    """For any conversation and window: the prompt fits, begins with the system's text and ends with the question."""
+    """For any conversation and window the prompt fits, from the system's text to the question."""
     window = Window.of(context)
     past = [exchange(n, words, tools) for n, (words, tools) in enumerate(shape)]
     turn: list[BaseMessage] = [HumanMessage("And now? " * 10)]

@@ -148,7 +148,7 @@ def test_a_conversation_may_be_handed_in_whole(ask: Ask) -> None:
 
 @pytest.mark.parametrize("question", ["", "   \n"])
 def test_an_empty_question_is_refused(ask: Ask, question: str) -> None:
-    """Nothing is asked of any model for an empty question, and the next one is answered as if it were the first."""
+    """No model is asked for an empty question, and the next one is answered as if it were the first."""
     graph, model = supervisor()
     with pytest.raises(EmptyQuestionError, match="empty"):
         ask(graph, question)
@@ -198,7 +198,7 @@ def test_arguments_that_cannot_be_used_are_refused_when_the_graph_is_built() -> 
         with pytest.raises(ConfigurationError):
             build_supervisor(model, **{"router": FixedRouter(), **options})
     for options in ({"interrupt_before_release": ["finance"]}, {"tools": {"finance": []}}):
-        with pytest.raises(UnknownGroupError, match="finance.*energy"):
+        with pytest.raises(UnknownGroupError, match=r"finance.*energy"):
             build_supervisor(model, router=FixedRouter(), **options)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 
 from ecowas_lc.llm import aeffective_context, effective_context, within_context
@@ -20,6 +21,9 @@ from ecowas_lc.supervisor.state import Report
 from ecowas_lc.supervisor.tokens import UNKNOWN_CONTEXT, TokenCounter, Window
 from ecowas_lc.supervisor.trimming import Exchange, prompt_of
 from ecowas_lc.twg import TWG
+
+_ENOUGH_TO_LEARN_FROM = 200
+_MOST_CORRECTION = 3.0
 
 
 @dataclass(slots=True)
@@ -36,10 +40,11 @@ class Desk:
     group_timeout: float | None
     max_hops: int
     max_repeats: int
-    count: TokenCounter
+    counter: TokenCounter
     num_ctx: int | None = None
     can_call_tools: bool = True
     failures: set[str] = field(default_factory=set)
+    correction: float = 1.0
     _window: Window | None = None
     _fitted: BaseChatModel | None = None
 
@@ -64,6 +69,20 @@ class Desk:
         if self._fitted is None:
             self._fitted = within_context(self.model, window.context, window.answer)
         return self._fitted
+
+    def count(self, messages: Sequence[BaseMessage]) -> int:
+        """Return how many tokens messages take, corrected by what the model was found to count."""
+        return math.ceil(self.counter(messages) * self.correction)
+
+    def learn(self, prompt: Sequence[BaseMessage], answer: AIMessage, extra: int = 0) -> None:
+        """Count more from now on where the model counted more in a prompt than was estimated.
+
+        Never less: servers leave out what they had in their cache, or cut off.
+        """
+        told = answer.usage_metadata["input_tokens"] if answer.usage_metadata else 0
+        estimated = self.counter(prompt) + extra
+        if estimated >= _ENOUGH_TO_LEARN_FROM and told > estimated * self.correction:
+            self.correction = min(told / estimated, _MOST_CORRECTION)
 
     def prompt(
         self,

@@ -135,7 +135,7 @@ def make_desk(
         group_timeout=group_timeout,
         max_hops=max_hops,
         max_repeats=max_repeats,
-        count=token_counter,
+        counter=token_counter,
         num_ctx=num_ctx,
     )
 

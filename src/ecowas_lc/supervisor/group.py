@@ -86,6 +86,7 @@ def answer_of(
         prompt = desk.prompt(window, system, turn, past, extra)
         try:
             answer: AIMessage = yield Ask(runnable, prompt, model, quiet)
+            desk.learn(prompt, answer, extra)
         except ModelCapabilityError:
             if not usable:
                 raise

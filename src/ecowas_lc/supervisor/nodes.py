@@ -81,6 +81,7 @@ def supervisor(desk: Desk) -> NodeProgram:
         model = desk.speaker(window)
         messages = desk.prompt(window, system, [question_of(state)], past)
         answer: AIMessage = yield Ask(model, messages, model)
+        desk.learn(messages, answer)
         if not answer.text.strip():
             raise ModelError("The supervisor got an empty answer from the model. Ask again.")
         return answer

@@ -1,0 +1,207 @@
+"""Tools of a group: used where the model can, done without where not, never round in circles."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command, interrupt
+from ollama import ResponseError
+
+from ecowas_lc.errors import InvalidInputError, LoopBudgetError
+from ecowas_lc.supervisor import build_supervisor
+from tests.fixtures.scripted_model import Answer, FixedRouter, Script, ScriptedModel, by_speaker
+from tests.supervisor.conftest import Ask, Graph, Stream, in_thread
+
+
+@tool
+def tariff(country: str) -> str:
+    """Look up a country's electricity tariff."""
+    if country == "Atlantis":
+        raise LookupError("no such country")
+    return f"{country}: 0.13 USD/kWh"
+
+
+def calling(name: str = "tariff", **args: Any) -> AIMessage:
+    return AIMessage("", tool_calls=[{"name": name, "args": args, "id": f"call-{json.dumps(args)}"}])
+
+
+def results(messages: list[BaseMessage]) -> list[ToolMessage]:
+    return [message for message in messages if isinstance(message, ToolMessage)]
+
+
+def supervisor(script: Script, *, can: bool = True, **options: Any) -> tuple[Graph, ScriptedModel]:
+    model = ScriptedModel(script=script, tools=can)
+    options.setdefault("tools", {"energy": [tariff]})
+    return build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver(), **options), model
+
+
+def test_a_group_uses_its_tools(ask: Ask) -> None:
+    """The model's calls are made, their results shown to it, and the thread holds the final answer alone."""
+
+    def energy(messages: list[BaseMessage]) -> Answer:
+        found = results(messages)
+        return f"It is {found[-1].text}." if found else calling(country="Ghana")
+
+    graph, model = supervisor(by_speaker({"energy": energy}))
+    result = ask(graph, "energy: what does power cost?")
+    assert result["messages"][-1].text == "It is Ghana: 0.13 USD/kWh."
+    assert result["reports"]["energy"]["tools"] == "used"
+    assert result["reports"]["energy"]["model_calls"] == len(model.calls) == 2
+    assert len(graph.get_state(in_thread("t")).values["messages"]) == 2
+
+
+def test_tools_belong_to_their_group_alone(ask: Ask) -> None:
+    """Another group is asked without them."""
+    graph, _ = supervisor(by_speaker({}))
+    assert ask(graph, "digital: a?")["reports"]["digital"]["tools"] == "none"
+    assert ask(graph, "energy: a?")["reports"]["energy"]["tools"] == "unused"
+
+
+def test_plain_functions_are_tools_too(ask: Ask) -> None:
+    """A function with a docstring and types is made a tool."""
+
+    def half(number: int) -> int:
+        """Halve a number."""
+        return number // 2
+
+    def energy(messages: list[BaseMessage]) -> Answer:
+        found = results(messages)
+        return found[-1].text if found else calling("half", number=8)
+
+    graph, _ = supervisor(by_speaker({"energy": energy}), tools={"energy": [half]})
+    assert ask(graph, "energy: a?")["messages"][-1].text == "4"
+
+
+def test_a_tools_failure_is_told_to_the_model(ask: Ask) -> None:
+    """A tool that fails, or that does not exist, costs no answer: the model may try otherwise."""
+
+    def energy(messages: list[BaseMessage]) -> Answer:
+        found = results(messages)
+        if not found:
+            return calling(country="Atlantis")
+        if len(found) == 1:
+            return calling("price", country="Ghana")
+        return " ".join(message.text for message in found)
+
+    graph, _ = supervisor(by_speaker({"energy": energy}))
+    text = ask(graph, "energy: a?")["messages"][-1].text
+    assert "LookupError: no such country" in text
+    assert "There is no tool 'price'. There are: tariff." in text
+
+
+def test_without_support_for_tools_the_group_answers_and_says_so(ask: Ask) -> None:
+    """A model that can't bind tools answers from what it knows, and the answer says that it had none."""
+    graph, model = supervisor(by_speaker({"energy": "About 0.13 USD."}), can=False)
+    result = ask(graph, "energy: what does power cost?")
+    assert result["messages"][-1].text == (
+        "About 0.13 USD.\n\n(Answered without tools: the model can't call any.)"
+    )
+    assert result["reports"]["energy"]["tools"] == "unavailable"
+    assert "You have no tools" in model.calls[-1][0].text
+
+
+class Refusing(ScriptedModel):
+    """Takes tools, and is told by its server that the model does not: as with Ollama."""
+
+    refusals: int = 0
+
+    def _stream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        self._refuse(kwargs)
+        return super()._stream(messages, *args, **kwargs)
+
+    def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        self._refuse(kwargs)
+        return super()._astream(messages, *args, **kwargs)
+
+    def _refuse(self, kwargs: dict[str, Any]) -> None:
+        if kwargs.get("tools"):
+            self.refusals += 1
+            raise ResponseError("registry.ollama.ai/library/tiny does not support tools", 400)
+
+
+@pytest.mark.parametrize(
+    "question", ["energy: quel est le prix de l'électricité ?", "energy: qual é o preço da energia?"]
+)
+def test_a_server_that_refuses_tools_is_asked_once(ask: Ask, question: str) -> None:
+    """The refusal is remembered, and the note is in the language of the question."""
+    model = Refusing(script=by_speaker({"energy": "0,13."}), tools=True)
+    graph = build_supervisor(model, router=FixedRouter(), tools={"energy": [tariff]})
+    for _ in range(2):
+        text = ask(graph, question)["messages"][-1].text
+    assert ("sans outils" if "électricité" in question else "sem ferramentas") in text
+    assert model.refusals == 1
+
+
+def test_the_note_is_heard(stream: Stream) -> None:
+    """Who listens to the tokens hears that there were no tools, under the group's label."""
+    graph, _ = supervisor(by_speaker({"energy": "About 0.13 USD."}), can=False)
+    parts = stream(graph, "energy: a?", stream_mode="messages")
+    assert "".join(chunk.text for chunk, _ in parts).endswith(
+        "(Answered without tools: the model can't call any.)"
+    )
+    assert {metadata["twg"] for _, metadata in parts} == {"energy"}
+    assert len({chunk.id for chunk, _ in parts}) == 1
+
+
+def test_going_round_in_circles_ends(ask: Ask) -> None:
+    """The very same call again and again is a named error; the state is intact and the next question answered."""
+    graph, model = supervisor(
+        by_speaker(
+            {"energy": lambda messages: "Yes." if "second" in messages[-1].text else calling(country="Mali")}
+        )
+    )
+    with pytest.raises(LoopBudgetError, match=r"energy.*same step.*tariff.*Mali"):
+        ask(graph, "energy: first?")
+    assert len(model.calls) == 3
+    state = graph.get_state(in_thread("t")).values
+    assert [message.text for message in state["messages"]] == ["energy: first?"]
+    assert ask(graph, "energy: second?")["messages"][-1].text == "Yes."
+
+
+def test_never_coming_to_an_end_ends(ask: Ask) -> None:
+    """Ever new calls end at the budget of model calls."""
+
+    def energy(messages: list[BaseMessage]) -> Answer:
+        return calling(country=f"Country {len(messages)}")
+
+    graph, model = supervisor(by_speaker({"energy": energy}), max_hops=5)
+    with pytest.raises(LoopBudgetError, match="5 model calls"):
+        ask(graph, "energy: a?")
+    assert len(model.calls) == 5
+
+
+def test_one_groups_loop_does_not_lose_the_others(ask: Ask) -> None:
+    """A group in a loop is a missing view like any other failure."""
+    graph, _ = supervisor(by_speaker({"energy": lambda messages: calling(country="Mali")}))
+    result = ask(graph, "energy+digital: a?")
+    assert result["reports"]["energy"]["error"] == "LoopBudgetError"
+    assert result["messages"][-1].text.startswith("digital speaks.")
+
+
+def test_a_tool_may_ask_the_user(ask: Ask) -> None:
+    """A tool that interrupts pauses the run; resumed, its result is what the user said."""
+
+    @tool
+    def confirm() -> str:
+        """Ask the user to confirm."""
+        return f"user said {interrupt('May I?')}"
+
+    def energy(messages: list[BaseMessage]) -> Answer:
+        found = results(messages)
+        return found[-1].text if found else calling("confirm")
+
+    graph, _ = supervisor(by_speaker({"energy": energy}), tools={"energy": [confirm]}, group_timeout=5)
+    ask(graph, "energy: a?")
+    assert [i.value for i in graph.get_state(in_thread("t")).interrupts] == ["May I?"]
+    assert ask(graph, Command(resume="yes"))["messages"][-1].text == "user said yes"
+
+
+def test_two_tools_of_one_name_are_refused() -> None:
+    """A group's tools are told apart by their names."""
+    with pytest.raises(InvalidInputError, match="same name"):
+        supervisor(by_speaker({}), tools={"energy": [tariff, tariff]})
