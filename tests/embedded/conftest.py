@@ -109,7 +109,9 @@ class Home:
 
     def user(self) -> User:
         """Start a process that uses the server until it is told to leave."""
-        return self.run(PROGRAM)
+        if self.binary is not None:
+            return self.run(PROGRAM)
+        return self.run(PROGRAM, str(self.data_dir), str(self.linger_seconds))
 
     def status(self) -> ServerStatus:
         return server_status(self.settings)

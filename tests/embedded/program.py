@@ -1,12 +1,24 @@
-"""A process that uses the embedded server its environment names: says what it got, then waits to be ended."""
+"""A process that uses the embedded server: says what it got, then waits to be ended.
+
+The server is the one that its environment names, or that of the directory and linger time in its
+arguments, which saves the import of pydantic: most of a process's start.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 from ecowas_lc.embedded import use_server
 
-server = use_server()
+if len(sys.argv) > 1:
+    directory, linger = sys.argv[1:]
+    server = use_server(
+        SimpleNamespace(data_dir=Path(directory), linger_seconds=float(linger), valkey_server=None)  # type: ignore[arg-type]
+    )
+else:
+    server = use_server()
 print(json.dumps({"socket": str(server.socket), "pid": server.pid, "url": server.url}), flush=True)
 sys.stdin.read()

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from ecowas_lc.embedded import keeper, lifecycle, server_status, start_server, stop_server, use_server, wire
+from ecowas_lc.embedded import keeper, lifecycle, server_status, start_server, stop_server, use_server, users, wire
 from ecowas_lc.embedded.binary import find_binary
 from ecowas_lc.errors import EmbeddedServerError
 from tests.embedded.conftest import Home
@@ -360,3 +361,55 @@ def test_unknown_locale_is_no_obstacle(home: Home, monkeypatch: pytest.MonkeyPat
     """The server starts where the environment names a locale that is not installed."""
     monkeypatch.setenv("LC_ALL", "xx_YY.UTF-8")
     assert use_server(home.settings).pid == server_status(home.settings).pid
+
+
+def test_start_that_is_killed_is_tried_again(home: Home, tmp_path: Path) -> None:
+    """A server that is killed while it starts, with its predecessor as it were, is started once more."""
+    home.binary = tmp_path / "server"
+    home.binary.write_text(f'#!/bin/sh\nmkdir {tmp_path}/once && kill -9 $$\nexec {find_binary(None)} "$@"\n')
+    home.binary.chmod(0o755)
+    assert use_server(home.settings).pid == home.status().pid
+
+
+def test_blocked_signals_are_not_inherited(home: Home) -> None:
+    """A starter whose thread blocks signals leaves a keeper that heeds them."""
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
+    try:
+        use_server(home.settings)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+    os.kill(home.keeper_pid(), signal.SIGTERM)
+    home.wait_until_down()
+
+
+def test_descriptor_closed_by_a_daemon(home: Home) -> None:
+    """A process that closed all its descriptors, as daemons do, counts again at its next use."""
+    use_server(home.settings)
+    os.close(users._seats[home.data_dir].descriptor)
+    assert home.status().users == 0
+    use_server(home.settings)
+    assert home.status().users == 1
+
+
+def test_descriptor_that_became_another_file(home: Home) -> None:
+    """Where that descriptor's number is another file's by now, that file is left open."""
+    use_server(home.settings)
+    descriptor = users._seats[home.data_dir].descriptor
+    with open(os.devnull, "rb") as file:
+        os.dup2(file.fileno(), descriptor)
+    try:
+        use_server(home.settings)
+        assert home.status().users == 1
+        assert os.path.samestat(os.fstat(descriptor), os.stat(os.devnull))
+    finally:
+        os.close(descriptor)
+
+
+def test_program_that_embeds_python(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ``sys.executable`` is no Python, as under uWSGI, the keeper is run by the one that belongs to it."""
+    monkeypatch.setattr(sys, "executable", "/usr/sbin/uwsgi")
+    assert use_server(home.settings).pid == home.status().pid
+    stop_server(home.settings)
+    monkeypatch.setattr(sys, "exec_prefix", "/nonexistent")
+    with pytest.raises(EmbeddedServerError, match="needs a Python interpreter"):
+        use_server(home.settings)

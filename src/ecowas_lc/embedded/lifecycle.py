@@ -162,6 +162,7 @@ def _mend(place: Place, override: Path | None) -> None:
             return
         begun, pause = time.monotonic(), 0.001
         log_start: int | None = None
+        attempts = 0
         unreachable_since: float | None = None
         while True:
             has_keeper = keeper.is_held(place.keeper_lock)
@@ -182,9 +183,10 @@ def _mend(place: Place, override: Path | None) -> None:
                     _stop(place)
                     begun, unreachable_since = time.monotonic(), None
             elif not has_keeper:
-                if log_start is not None:
+                if attempts == 2:  # the first may have been killed by whoever killed its predecessor
                     raise _not_started(place, log_start)
                 log_start = _start_keeper(place, find_binary(override))
+                attempts += 1
             if time.monotonic() - begun > START_SECONDS:
                 raise _not_started(place, log_start)
             pause = _sleep(pause)

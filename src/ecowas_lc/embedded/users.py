@@ -52,7 +52,7 @@ def register(place: Place, linger_seconds: float) -> None:
             raise
         os.close(descriptor)  # the directory was replaced meanwhile
     _arrive(place, descriptor, linger_seconds)
-    if seat is not None:
+    if seat is not None and seat.descriptor != descriptor:
         _leave(seat)
 
 
