@@ -16,7 +16,9 @@ from ecowas_lc.errors import CorruptDataError
 _OWN = {"v", "id", "ts", "channel_values", "channel_versions", "versions_seen", "updated_channels"}
 
 
-def pack_envelope(checkpoint: Checkpoint, metadata: CheckpointMetadata, inline: dict[str, Any]) -> tuple[list[Any], str]:
+def pack_envelope(
+    checkpoint: Checkpoint, metadata: CheckpointMetadata, inline: dict[str, Any]
+) -> tuple[list[Any], str]:
     """A checkpoint (but for its id, which is its key) and its metadata as one plain list, and its names."""
     names: dict[str, int] = {}
     versions: dict[Any, int] = {}

@@ -204,21 +204,37 @@ class Format:
 
     def pending_writes(self, found: Found, elements: Elements) -> list[PendingWrite]:
         """The writes pending on a checkpoint, in the order in which a run applies them."""
+        kept: dict[tuple[str, int], tuple[str, str, Any]] = {}
+        for task_id, task_path, rows in self._stored_batches(found, elements):
+            for position, channel, value in rows:
+                # A task's ordinary writes are written once; errors, interrupts and resumes are replaced.
+                if position < 0 or (task_id, position) not in kept:
+                    kept[task_id, position] = (task_path, channel, value)
+        order = sorted(kept, key=lambda key: writes_sort_key(kept[key][0], *key))
+        return [(task_id, *kept[task_id, position][1:]) for task_id, position in order]
+
+    def batches(self, found: Found, elements: Elements) -> list[tuple[str, str, list[tuple[str, Any]]]]:
+        """The batches of pending writes as they were put: task id, task path, writes."""
+        return [
+            (task_id, task_path, [(channel, value) for _, channel, value in rows])
+            for task_id, task_path, rows in self._stored_batches(found, elements)
+        ]
+
+    def _stored_batches(
+        self, found: Found, elements: Elements
+    ) -> list[tuple[str, str, list[tuple[int, str, Any]]]]:
         place = found.place
         context = self.context(place.thread_id, b"w", place.ns, place.id)
-        kept: dict[tuple[str, int], tuple[str, str, Any]] = {}
+        batches = []
         for batch in found.writes:
             parts = self.serializer.load(open_blob(batch, self.sealer, context), elements)
             try:
                 task_id, task_path, rows = parts
-                for position, channel, value in rows:
-                    # A task's ordinary writes are written once; errors, interrupts and resumes are replaced.
-                    if position < 0 or (task_id, position) not in kept:
-                        kept[task_id, position] = (task_path, channel, value)
+                checked = [(int(position), str(channel), value) for position, channel, value in rows]
             except (TypeError, ValueError) as error:
                 raise CorruptDataError("Stored pending writes are not in the storage format.") from error
-        order = sorted(kept, key=lambda key: writes_sort_key(kept[key][0], *key))
-        return [(task_id, *kept[task_id, position][1:]) for task_id, position in order]
+            batches.append((str(task_id), str(task_path), checked))
+        return batches
 
 
 def found_in(thread_id: str, answer: Any) -> list[Found]:

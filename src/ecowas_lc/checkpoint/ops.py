@@ -10,7 +10,7 @@ from typing import Any
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
 
 from ecowas_lc.checkpoint.codec.elements import Collector, digests_in, split_blob
-from ecowas_lc.checkpoint.format import Draft, Format, Found, found_in
+from ecowas_lc.checkpoint.format import Draft, Format, found_in
 from ecowas_lc.checkpoint.lists import ThreadMemo, edits
 from ecowas_lc.checkpoint.place import Place, channel_of, decode_part
 from ecowas_lc.errors import StorageError
@@ -36,6 +36,7 @@ class Context:
     ttl_ms: int | None
     refresh_on_read: bool
     one_slot: bool  # a single server: index entries travel in the same script
+    indexes: bool = True
 
     def ttl(self) -> Arg:
         """A write's expiry in milliseconds; empty for none."""
@@ -169,7 +170,7 @@ def put_writes_op(at: Context, place: Place, writes: Any, task_id: str, task_pat
     raise StorageError("The server keeps losing what was just sent to it. Check its maxmemory-policy: noeviction.")
 
 
-def _read(
+def read_call(
     at: Context,
     place: Place,
     *,
@@ -180,6 +181,7 @@ def _read(
     values: bool = True,
     elements: bool = True,
 ) -> Call:
+    """A call that reads checkpoints: see the script ``checkpoint_read``."""
     return call(
         _READ,
         (at.keys.thread(place.thread_id),),
@@ -196,13 +198,19 @@ def _read(
     )
 
 
-def get_tuple_op(at: Context, place: Place) -> Op[CheckpointTuple | None]:
-    """A checkpoint, or a thread's latest: one round trip."""
+def get_tuple_op(at: Context, place: Place, forks: set[Place] | None = None) -> Op[CheckpointTuple | None]:
+    """A checkpoint, or a thread's latest: one round trip.
+
+    Where ``forks`` is given, an older checkpoint that was asked for by its id is entered in it: what extends that
+    one forks on purpose.
+    """
     start = "at" if place.checkpoint_id else "latest"
-    [[rows, digests, bodies]] = yield (_read(at, place, start=start, along="", limit=1),)
+    [[rows, digests, bodies, latest]] = yield (read_call(at, place, start=start, along="", limit=1),)
     if not rows:
         return None
     [found] = found_in(place.thread_id, rows)
+    if forks is not None and place.checkpoint_id and latest != found.place.id:
+        forks.add(found.place)
     elements = at.format.elements(place.thread_id, digests_in(digests), bodies)
     memo = at.format.memo.thread(place.thread_id)
     for name, channel, held in at.format.list_values(found):
@@ -231,8 +239,8 @@ def list_page_op(
     elif before is not None:
         start, place = "before", Place(place.thread_id, place.namespace, before)
     whole = wanted is None
-    read = _read(at, place, start=start, along=along, limit=limit, writes=whole, values=whole)
-    [[rows, digests, bodies]] = yield (read,)
+    read = read_call(at, place, start=start, along=along, limit=limit, writes=whole, values=whole)
+    [[rows, digests, bodies, _]] = yield (read,)
     elements = at.format.elements(place.thread_id, digests_in(digests), bodies)
     page = found_in(place.thread_id, rows)
     following = page[-1].place.checkpoint_id if len(page) >= limit and along else None
@@ -241,9 +249,9 @@ def list_page_op(
     chosen = [found.place for found in page if wanted(at.format.envelope(found, elements)[1])]
     if not chosen:
         return [], following
-    answers = yield tuple(_read(at, each, start="at", along="", limit=1) for each in chosen)
+    answers = yield tuple(read_call(at, each, start="at", along="", limit=1) for each in chosen)
     tuples = []
-    for rows, digests, bodies in answers:
+    for rows, digests, bodies, _ in answers:
         for found in found_in(place.thread_id, rows):
             elements = at.format.elements(place.thread_id, digests_in(digests), bodies)
             tuples.append(at.format.checkpoint(found, elements))
@@ -285,30 +293,11 @@ def delete_checkpoints_op(at: Context, doomed: list[Place]) -> Op[None]:
         yield (command("ZREM", at.keys.threads(), id_bytes(thread_id)),)
 
 
-def outline_op(at: Context, place: Place, *, along: str = "prev", writes: bool = False) -> Op[list[Found]]:
-    """The rows of a thread without their values, newest first, page by page."""
-    page_size = 200
-    out: list[Found] = []
-    before: str | None = None
-    while True:
-        where = place if before is None else Place(place.thread_id, place.namespace, before)
-        start = "latest" if before is None else "before"
-        read = _read(
-            at, where, start=start, along=along, limit=page_size, writes=writes, values=False, elements=True
-        )
-        [[rows, digests, bodies]] = yield (read,)
-        page = found_in(place.thread_id, rows)
-        out += page
-        if len(page) < page_size:
-            return out
-        before = page[-1].place.checkpoint_id
-
-
 def _index_calls(at: Context, thread_id: str, run_id: Any) -> tuple[tuple[bytes, ...], Batch, tuple[Arg, Arg]]:
     """Index keys for the script (a single server), or calls to send beside it (a cluster), and what they hold."""
     # The index first: an entry too many is harmless and pruned on read; one too few would hide a thread.
-    keys = [at.keys.threads()]
-    if isinstance(run_id, str) and run_id:
+    keys = [at.keys.threads()] if at.indexes else []
+    if at.indexes and isinstance(run_id, str) and run_id:
         keys.append(at.keys.run(run_id))
     member, now = id_bytes(thread_id), time.time()
     if at.one_slot:

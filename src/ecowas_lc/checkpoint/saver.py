@@ -15,6 +15,7 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
+    DeltaChannelHistory,
     get_checkpoint_metadata,
 )
 
@@ -33,6 +34,16 @@ from ecowas_lc.checkpoint.ops import (
     threads_page_op,
 )
 from ecowas_lc.checkpoint.place import Place, checkpoint_id_of, place_of, thread_id_of
+from ecowas_lc.checkpoint.upkeep import (
+    check_prune,
+    copy_thread_op,
+    delete_runs_of_thread_op,
+    delta_history_op,
+    expiry_op,
+    forget_runs_op,
+    prune_op,
+    threads_of_run_op,
+)
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.keys import Keys
@@ -56,6 +67,9 @@ class RedisSaver(BaseCheckpointSaver[Any]):
         allow: classes that state may hold beyond Python's own, LangChain's messages and langgraph's: classes,
             ``"module.Class"``, or ``"any"`` if you trust everybody who can write to this Redis.
         refresh_on_read: reading a thread renews its ``ttl`` too.
+        fencing: of two runs that extend the same checkpoint of a thread, the second fails with
+            CheckpointConflictError instead of forking the thread in silence. Forks on purpose (time travel,
+            ``update_state`` on an older checkpoint) stay possible.
 
     Raises:
         RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
@@ -74,6 +88,7 @@ class RedisSaver(BaseCheckpointSaver[Any]):
         serde: Any = None,
         allow: Allow = (),
         refresh_on_read: bool = False,
+        fencing: bool = False,
         server: Server | None = None,
     ) -> None:
         super().__init__(serde=serde if serde is not None else Serializer(allow))
@@ -85,6 +100,8 @@ class RedisSaver(BaseCheckpointSaver[Any]):
         self._keys = Keys(prefix)
         self._ttl_ms = None if ttl is None else max(1, round(ttl * 1000))
         self._refresh_on_read = refresh_on_read
+        # Older checkpoints that this saver was asked for by id: extending one of them forks on purpose.
+        self._forks: set[Place] | None = set() if fencing else None
         self._memo = Memo()
 
     @classmethod
@@ -113,7 +130,7 @@ class RedisSaver(BaseCheckpointSaver[Any]):
         serializer = self.serde if isinstance(self.serde, Serializer) else GivenSerializer(self.serde)
         return Context(
             self._keys,
-            Format(serializer, None, self._keys.prefix, self._memo),
+            Format(serializer, getattr(serializer, "sealer", None), self._keys.prefix, self._memo),
             self._ttl_ms,
             self._refresh_on_read,
             not self._server.is_cluster,
@@ -135,7 +152,7 @@ class RedisSaver(BaseCheckpointSaver[Any]):
             get_checkpoint_metadata(config, metadata),
             new_versions,
             parent=before.checkpoint_id or "",
-            fence=b"",
+            fence=self._fence(before),
         )
         return op, {
             "configurable": {
@@ -144,6 +161,14 @@ class RedisSaver(BaseCheckpointSaver[Any]):
                 "checkpoint_id": checkpoint["id"],
             }
         }
+
+    def _fence(self, extended: Place) -> bytes:
+        if self._forks is None:
+            return b""
+        if extended in self._forks:
+            self._forks.discard(extended)
+            return b""
+        return b"x" + extended.id
 
     def _writes_op(self, config: RunnableConfig, writes: Any, task_id: str, task_path: str) -> Any:
         place = place_of(config)
@@ -155,7 +180,7 @@ class RedisSaver(BaseCheckpointSaver[Any]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that ``config`` names, or its thread's latest; ``None`` if there is none."""
-        return self._server.run(get_tuple_op(self._at, place_of(config)))
+        return self._server.run(get_tuple_op(self._at, place_of(config), self._forks))
 
     def put(
         self,
@@ -212,11 +237,72 @@ class RedisSaver(BaseCheckpointSaver[Any]):
         """Remove a thread, whatever its size, in one flush."""
         self._server.run(delete_thread_op(self._at, thread_id_of(thread_id)))
 
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread whole, atomically; the copy is not pinned. A source that is not there copies nothing.
+
+        Raises:
+            InvalidInputError: there is a target thread already; it was left as it is.
+        """
+        source, target = thread_id_of(source_thread_id), thread_id_of(target_thread_id)
+        self._server.run(copy_thread_op(self._at, source, target))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Remove the checkpoints that these runs wrote, in whatever threads.
+
+        What delta channels of other checkpoints are rebuilt from stays, until those are gone.
+        """
+        wanted = _run_ids(run_ids)
+        for run_id in wanted:
+            for thread_id in self._server.run(threads_of_run_op(self._at, run_id)):
+                self._server.run(delete_runs_of_thread_op(self._at, thread_id, wanted))
+        if wanted:
+            self._server.run(forget_runs_op(self._at, wanted))
+
+    def prune(
+        self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None
+    ) -> None:
+        """Shorten threads: ``"keep_latest"`` (or the ``keep_last`` newest of each namespace), or ``"delete"``.
+
+        What delta channels and interrupted runs need stays. One call on the server holds it for about as long as
+        reading the thread once takes.
+        """
+        keep = check_prune(strategy, keep_last)
+        for thread_id in map(thread_id_of, thread_ids):
+            self._server.run(prune_op(self._at, thread_id, strategy, keep))
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """For each channel, the writes since the nearest ancestor that has a value for it, and that value.
+
+        One round trip for 200 ancestors, and one for each value.
+        """
+        return self._server.run(delta_history_op(self._at, place_of(config), channels)) if channels else {}
+
+    def pin(self, thread_id: str) -> bool:
+        """Keep a thread from expiring, whatever is written later; whether there was one."""
+        return self._server.run(self._expiry_op(thread_id, "pin")) != -1
+
+    def unpin(self, thread_id: str) -> bool:
+        """Let a thread expire again, the saver's ``ttl`` from now; whether there was one."""
+        return self._server.run(self._expiry_op(thread_id, "unpin")) != -1
+
+    def touch(self, thread_id: str) -> bool:
+        """Renew a thread's expiry without reading it; whether there was one."""
+        return self._server.run(self._expiry_op(thread_id, "touch")) != -1
+
+    def ttl(self, thread_id: str) -> float | None:
+        """Seconds until a thread expires; ``None``: never; -1: there is no such thread."""
+        return self._server.run(self._expiry_op(thread_id, "ttl"))
+
+    def _expiry_op(self, thread_id: str, what: str) -> Any:
+        return expiry_op(self._at, thread_id_of(thread_id), what, self._ttl_ms)
+
     # --- async ---
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Like :meth:`get_tuple`, without blocking the event loop."""
-        return await self._server.arun(get_tuple_op(self._at, place_of(config)))
+        return await self._server.arun(get_tuple_op(self._at, place_of(config), self._forks))
 
     async def aput(
         self,
@@ -271,6 +357,50 @@ class RedisSaver(BaseCheckpointSaver[Any]):
     async def adelete_thread(self, thread_id: str) -> None:
         """Like :meth:`delete_thread`, without blocking the event loop."""
         await self._server.arun(delete_thread_op(self._at, thread_id_of(thread_id)))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Like :meth:`copy_thread`, without blocking the event loop."""
+        source, target = thread_id_of(source_thread_id), thread_id_of(target_thread_id)
+        await self._server.arun(copy_thread_op(self._at, source, target))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Like :meth:`delete_for_runs`, without blocking the event loop."""
+        wanted = _run_ids(run_ids)
+        for run_id in wanted:
+            for thread_id in await self._server.arun(threads_of_run_op(self._at, run_id)):
+                await self._server.arun(delete_runs_of_thread_op(self._at, thread_id, wanted))
+        if wanted:
+            await self._server.arun(forget_runs_op(self._at, wanted))
+
+    async def aprune(
+        self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None
+    ) -> None:
+        """Like :meth:`prune`, without blocking the event loop."""
+        keep = check_prune(strategy, keep_last)
+        for thread_id in map(thread_id_of, thread_ids):
+            await self._server.arun(prune_op(self._at, thread_id, strategy, keep))
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Like :meth:`get_delta_channel_history`, without blocking the event loop."""
+        return await self._server.arun(delta_history_op(self._at, place_of(config), channels)) if channels else {}
+
+    async def apin(self, thread_id: str) -> bool:
+        """Like :meth:`pin`, without blocking the event loop."""
+        return await self._server.arun(self._expiry_op(thread_id, "pin")) != -1
+
+    async def aunpin(self, thread_id: str) -> bool:
+        """Like :meth:`unpin`, without blocking the event loop."""
+        return await self._server.arun(self._expiry_op(thread_id, "unpin")) != -1
+
+    async def atouch(self, thread_id: str) -> bool:
+        """Like :meth:`touch`, without blocking the event loop."""
+        return await self._server.arun(self._expiry_op(thread_id, "touch")) != -1
+
+    async def attl(self, thread_id: str) -> float | None:
+        """Like :meth:`ttl`, without blocking the event loop."""
+        return await self._server.arun(self._expiry_op(thread_id, "ttl"))
 
     # --- the rest of the contract ---
 
@@ -364,6 +494,12 @@ class _Query:
 
     def _matches(self, metadata: CheckpointMetadata) -> bool:
         return all(metadata.get(key) == value for key, value in self._wanted.items())
+
+
+def _run_ids(run_ids: Sequence[str]) -> list[str]:
+    if isinstance(run_ids, str):
+        raise InvalidInputError("delete_for_runs takes a list of run ids.")
+    return list(dict.fromkeys(str(run_id) for run_id in run_ids))
 
 
 async def _one(place: Place) -> AsyncIterator[Place]:

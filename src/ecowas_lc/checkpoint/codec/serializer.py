@@ -10,16 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 import ormsgpack
-from langchain_core.messages import BaseMessage
 
 from ecowas_lc.checkpoint.codec.elements import (
     MAX_REFERENCES,
     MESSAGE,
+    PLAIN_TEXT,
     TEXT,
     VALUE,
     Collector,
     Elements,
-    PLAIN_TEXT,
     pack_blob,
     split_blob,
 )

@@ -1,6 +1,7 @@
 -- Read checkpoints, newest first: ttl, ns, all, from, id, along, limit, writes, values, elements.
 --   all: '1' every namespace;  from: 'latest', 'at', 'before' (id);  along: 'prev' or 'parent'.
--- Answers {{ns, id, row, {value…}, {writes…}}…, digests, {element…}}; a list value is 'l' + wrapper + digests.
+-- Answers {{ns, id, row, {value…}, {writes…}}…, digests, {element…}, latest}; a list value is 'l' + wrapper +
+-- digests; latest is the id of the namespace's latest checkpoint.
 local wrong = check_format()
 if wrong then return wrong end
 local ttl, only, from, start, along = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]
@@ -106,4 +107,4 @@ while at <= #order do
   at = stop + 1
 end
 if #out > 0 then expire(ttl) end
-return { out, table.concat(order), elements }
+return { out, table.concat(order), elements, redis.call('HGET', H, 'L' .. only) or '' }

@@ -1,0 +1,138 @@
+"""Encryption at rest: AES-GCM for every stored value, bound to its place, with keys that can be rotated."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Mapping
+from hashlib import blake2b, sha256
+from typing import TYPE_CHECKING, Any
+
+from ecowas_lc.checkpoint.codec.serializer import Serializer
+from ecowas_lc.checkpoint.codec.types import Allow
+from ecowas_lc.errors import ConfigurationError, DecryptionError, MissingExtraError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+# 0xC1 is the one byte that msgpack never writes, and no kind of element: what begins with it is encrypted.
+_MARK = b"\xc1\x01"
+_NONCE_BYTES = 12
+_KEY_BYTES = (16, 24, 32)
+
+
+class EncryptedRedisSerializer(Serializer):
+    """The default serializer with every value encrypted: ``RedisSaver(…, serde=EncryptedRedisSerializer(key))``.
+
+    AES-GCM (NIST SP 800-38D) with a random nonce for each value. The additional data binds a checkpoint's row to
+    prefix, thread, namespace and id, a channel's value to its channel and version, and a shared element to its
+    thread and digest: a row that was moved or changed does not open. Digests are keyed by thread, so that equal
+    texts of two threads can't be told. Thread, namespace, checkpoint and channel names, sizes and times stay
+    readable: the server works with them.
+
+    Args:
+        keys: one key of 16, 24 or 32 bytes, or several by id (text): values are read with the key that wrote them.
+        current: the id of the key that writes; needed with several.
+        allow: as for :class:`~ecowas_lc.RedisSaver`.
+        accept_plaintext: read rows that were written before encryption was turned on; they are encrypted as
+            threads go on. Off by default, so that nobody can put plain rows in place of encrypted ones.
+
+    Raises:
+        ConfigurationError: a key is not of a usable length, or ``current`` names none of them.
+        MissingExtraError: the extra ``encryption`` is not installed.
+        DecryptionError: (from reads) wrong key, or a row that was moved, changed or is not encrypted.
+    """
+
+    def __init__(
+        self,
+        keys: bytes | Mapping[str, bytes],
+        *,
+        current: str | None = None,
+        allow: Allow = (),
+        accept_plaintext: bool = False,
+    ) -> None:
+        super().__init__(allow)
+        by_id = {"": keys} if isinstance(keys, bytes) else dict(keys)
+        if current is None:
+            if len(by_id) != 1:
+                raise ConfigurationError("With several keys, current= names the one that writes.")
+            [current] = by_id
+        if current not in by_id:
+            raise ConfigurationError(f"current={current!r} is the id of none of the keys.")
+        self.sealer = AesGcmSealer(by_id, current, accept_plaintext)
+
+    def with_allowed(self, allow: Any) -> EncryptedRedisSerializer:
+        """The same keys, allowing these classes too."""
+        clone = object.__new__(type(self))
+        clone.allowed = self.allowed.extended(allow)
+        clone.sealer = self.sealer
+        return clone
+
+    with_msgpack_allowlist = with_allowed
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(current={self.sealer.current!r})"
+
+
+class AesGcmSealer:
+    """Seals payloads for :class:`EncryptedRedisSerializer`."""
+
+    def __init__(self, keys: Mapping[str, bytes], current: str, accept_plaintext: bool) -> None:
+        self.current = current
+        self._accept_plaintext = accept_plaintext
+        self._ciphers = {id_: _cipher(key, id_) for id_, key in keys.items()}
+        self._head = _MARK + len(current.encode()).to_bytes(1, "big") + current.encode()
+        self._digest_secret = _derive(keys[current], b"digests")
+
+    def digest_key(self, thread: bytes) -> bytes:
+        """The key of a thread's digests."""
+        return blake2b(thread, key=self._digest_secret, digest_size=32).digest()
+
+    def seal(self, payload: bytes, context: bytes) -> bytes:
+        """``payload`` encrypted with the current key and bound to ``context``."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return self._head + nonce + self._ciphers[self.current].encrypt(nonce, payload, self._head + context)
+
+    def open(self, sealed: bytes, context: bytes) -> bytes:
+        """What :meth:`seal` sealed in the same context.
+
+        Raises:
+            DecryptionError: another key, another place, changed, or not encrypted.
+        """
+        from cryptography.exceptions import InvalidTag
+
+        if sealed[:2] != _MARK:
+            if self._accept_plaintext:
+                return sealed
+            raise DecryptionError(
+                "A stored value is not encrypted. If it was written before encryption was turned on, read it with "
+                "EncryptedRedisSerializer(…, accept_plaintext=True)."
+            )
+        end = 3 + sealed[2] if len(sealed) > 2 else 3
+        head, id_ = sealed[:end], sealed[3:end].decode("utf-8", "replace")
+        cipher = self._ciphers.get(id_)
+        if cipher is None:
+            raise DecryptionError(f"A stored value was encrypted with the key {id_!r}, which was not given.")
+        try:
+            return cipher.decrypt(sealed[end : end + _NONCE_BYTES], sealed[end + _NONCE_BYTES :], head + context)
+        except (InvalidTag, ValueError):
+            raise DecryptionError(
+                "A stored value does not open: the key is another one, or the value was moved or changed."
+            ) from None
+
+
+def _cipher(key: bytes, id_: str) -> AESGCM:
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    except ImportError:
+        raise MissingExtraError("Encryption needs an extra: pip install 'ecowas-lc[encryption]'") from None
+    if not isinstance(key, bytes) or len(key) not in _KEY_BYTES:
+        raise ConfigurationError("An encryption key is 16, 24 or 32 random bytes: os.urandom(32)")
+    if not isinstance(id_, str) or len(id_.encode()) > 255:
+        raise ConfigurationError("A key's id is text of at most 255 bytes.")
+    return AESGCM(_derive(key, b"payloads"))
+
+
+def _derive(key: bytes, purpose: bytes) -> bytes:
+    # One HMAC-SHA-256 block of HKDF-Expand (RFC 5869): the keys for payloads and for digests are independent.
+    return hmac.new(key, b"ecowas_lc " + purpose + b"\x01", sha256).digest()
