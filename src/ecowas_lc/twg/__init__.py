@@ -4,5 +4,17 @@ from __future__ import annotations
 
 from ecowas_lc.twg.catalogue import default_groups, general_cues, summit_description
 from ecowas_lc.twg.group import RESERVED_IDS, TWG, validate_groups
+from ecowas_lc.twg.questions import LabelledQuestion, evaluation_set, example_questions, load_questions
 
-__all__ = ["RESERVED_IDS", "TWG", "default_groups", "general_cues", "summit_description", "validate_groups"]
+__all__ = [
+    "RESERVED_IDS",
+    "TWG",
+    "LabelledQuestion",
+    "default_groups",
+    "evaluation_set",
+    "example_questions",
+    "general_cues",
+    "load_questions",
+    "summit_description",
+    "validate_groups",
+]

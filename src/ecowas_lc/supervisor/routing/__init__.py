@@ -41,6 +41,10 @@ def get_router(
     """
     if name not in ROUTERS:
         raise ConfigurationError(f"There is no router {name!r}. Choose one of: {', '.join(ROUTERS)}.")
+    if name == "semantic":
+        from ecowas_lc.supervisor.routing.semantic import SemanticRouter  # brings numpy
+
+        return SemanticRouter(groups, embeddings)
     return LexicalRouter(groups)
 
 

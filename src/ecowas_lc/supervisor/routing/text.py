@@ -9,6 +9,7 @@ from collections.abc import Iterable
 _WORD = re.compile(r"[^\W_]+")
 _LIGATURES = str.maketrans({"œ": "oe", "æ": "ae", "ß": "ss"})
 
+
 def fold(text: str) -> str:
     """Return ``text`` in lower case with its accents removed and ligatures spelt out."""
     lowered = text.lower()
@@ -39,9 +40,9 @@ _COMMON = {
     ),
     "fr": frozenset(
         words(
-            """le les des du est sont qui quoi quel quelle quels quelles comment où pourquoi avec sur nous notre nos
-            une dans aux ce cette ces il elle ils peut faut entre combien quand l d au et pour qu vous votre sans
-            chez donnez être avons ont leur leurs un je"""
+            """le les des du est sont qui quoi quel quelle quels quelles comment où pourquoi avec sur nous notre
+            nos une dans aux ce cette ces il elle ils peut faut entre combien quand l d au et pour qu vous votre
+            sans chez donnez être avons ont leur leurs un je"""
         )
     ),
     "pt": frozenset(

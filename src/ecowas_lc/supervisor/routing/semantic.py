@@ -1,0 +1,156 @@
+"""The router that goes by meaning: it compares the question with questions whose groups are known."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ecowas_lc.supervisor.routing.decision import RouteDecision, checked_question, chosen_groups
+from ecowas_lc.supervisor.routing.embedding import Embedder, OfflineEmbeddings
+from ecowas_lc.supervisor.routing.examples import prepare
+from ecowas_lc.supervisor.routing.kernel import Array, KernelModel, best_threshold
+from ecowas_lc.supervisor.routing.lexical import LexicalRouter
+from ecowas_lc.supervisor.routing.vectors import embed, example_vectors
+from ecowas_lc.twg import TWG, default_groups, example_questions, validate_groups
+
+LEAST_RELEVANCE = 0.4
+
+# A group that is only described scores lower than one with examples; measured by describing each of the six.
+_DESCRIBED_THRESHOLD = 0.12
+_TOWARDS_CENTRE = 0.5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How relevant each group is to a question, from 0 to 1, and the known sentence that is most like it."""
+
+    relevance: dict[str, float]
+    nearest: str
+
+
+class SemanticRouter:
+    """Routes by sentence embeddings; any LangChain ``Embeddings``, or offline ones (``None``).
+
+    The first question takes longer: the vectors of about 1,200 example questions are read, or computed where
+    they are not stored, and a small model is trained on them (0.2 s offline). When the embeddings fail, the
+    lexical router decides, and the decision says so.
+
+    Raises:
+        MissingExtraError: no embeddings were given and the extra ``semantic`` is not installed.
+        InvalidIdError, InvalidInputError: the groups can't be used.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[TWG] | None = None,
+        embeddings: Embedder | None = None,
+        *,
+        cache_dir: Path | None = None,
+    ) -> None:
+        self._groups = default_groups() if groups is None else validate_groups(groups)
+        self._embedder = OfflineEmbeddings() if embeddings is None else embeddings
+        self._words = LexicalRouter(self._groups)
+        self._cache_dir = cache_dir
+        self._trained: _Trained | None = None
+        self._training = threading.Lock()
+
+    def route(self, question: str) -> RouteDecision:
+        """Return the groups whose known questions are like this one, the most relevant first.
+
+        Raises:
+            EmptyQuestionError: the question holds no text.
+        """
+        question = checked_question(question)
+        try:
+            return _decide(self.likeness(question))
+        except Exception as error:  # embeddings are anybody's code, and a question must find its way without
+            return self._by_words(question, error)
+
+    async def aroute(self, question: str) -> RouteDecision:
+        """Return what :meth:`route` returns, without blocking the event loop."""
+        question = checked_question(question)
+        try:
+            return _decide(await self.alikeness(question))
+        except Exception as error:  # as above
+            return self._by_words(question, error)
+
+    def likeness(self, question: str) -> Likeness:
+        """Return how relevant each group is; whatever the embeddings raise is raised."""
+        return self._train().compare(self._embedder.embed_query(question))
+
+    async def alikeness(self, question: str) -> Likeness:
+        """Return what :meth:`likeness` returns, without blocking the event loop."""
+        trained = self._trained
+        if trained is None:
+            trained = await asyncio.to_thread(self._train)
+        return trained.compare(await self._embedder.aembed_query(question))
+
+    def _by_words(self, question: str, error: Exception) -> RouteDecision:
+        reason = describe(error)
+        log.warning("The embeddings failed, the words decide: %s", reason)
+        decision = self._words.route(question)
+        return RouteDecision(
+            decision.groups, decision.source, f"The embeddings failed ({reason}). {decision.reason}"
+        )
+
+    def _train(self) -> _Trained:
+        with self._training:  # once, however many threads ask the first question
+            trained = self._trained or _Trained(self._groups, self._words, self._embedder, self._cache_dir)
+            self._trained = trained
+            return trained
+
+
+class _Trained:
+    """The model behind a router's groups, and the scale that makes the least relevance the same for all."""
+
+    def __init__(
+        self, groups: Sequence[TWG], words: LexicalRouter, embedder: Embedder, cache_dir: Path | None
+    ) -> None:
+        lesson = prepare(groups, words)
+        questions = [example.question for example in example_questions()]
+        everything = example_vectors(embedder, questions, cache_dir=cache_dir)
+        centre = everything.mean(axis=0)
+        self._ids = tuple(group.id for group in groups)
+        self._sentences = [questions[row] for row in lesson.rows]
+        blocks: list[Array] = [everything[list(lesson.rows)]]
+        labels = [[float(group in concerned) for group in self._ids] for concerned in lesson.labels]
+        for group, sentences in lesson.described.items():
+            own = embed(embedder, sentences)
+            blocks.append(own + _TOWARDS_CENTRE * (centre - own.mean(axis=0)))
+            labels.extend([float(group == other) for other in self._ids] for _ in sentences)
+            self._sentences.extend(sentences)
+        truth = np.asarray(labels)
+        self._model = KernelModel(np.concatenate(blocks), truth, centre)
+        known = [column for column, group in enumerate(self._ids) if group not in lesson.described]
+        rows = len(lesson.rows)
+        threshold = best_threshold(self._model.left_out[:rows, known], truth[:rows, known])
+        self._scale = LEAST_RELEVANCE / np.array(
+            [_DESCRIBED_THRESHOLD if group in lesson.described else threshold for group in self._ids]
+        )
+
+    def compare(self, vector: Sequence[float]) -> Likeness:
+        scores, nearest = self._model.scores(np.asarray(vector, dtype=np.float64))
+        relevance = np.clip(scores * self._scale, 0, 1)
+        return Likeness(dict(zip(self._ids, relevance.tolist(), strict=True)), self._sentences[nearest])
+
+
+def describe(error: BaseException) -> str:
+    """Return an error's kind and the first line of its message, short enough for a reason."""
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def _decide(likeness: Likeness) -> RouteDecision:
+    groups = chosen_groups(likeness.relevance, LEAST_RELEVANCE)
+    if not groups:
+        return RouteDecision((), "semantic", f"No group's questions are like it; nearest: {likeness.nearest!r}.")
+    found = ", ".join(f"{group} {likeness.relevance[group]:.2f}" for group in groups)
+    return RouteDecision(groups, "semantic", f"Like questions of {found}; nearest: {likeness.nearest!r}.")

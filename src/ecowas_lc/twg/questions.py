@@ -1,0 +1,99 @@
+"""Questions whose groups are known: those that routers learn from and those that they are measured on."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from ecowas_lc.errors import InvalidInputError
+from ecowas_lc.twg.catalogue import DATA
+
+LANGUAGES = ("en", "fr", "pt")
+EVALUATION_SETS = ("dev", "validation")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledQuestion:
+    """A question, the groups it concerns (none: the supervisor answers itself) and its language's code."""
+
+    question: str
+    groups: tuple[str, ...]
+    language: str
+
+
+@cache
+def example_questions() -> tuple[LabelledQuestion, ...]:
+    """Return the example questions that the semantic and the hybrid router learn from."""
+    return tuple(question for language in LANGUAGES for question in _read_examples(language))
+
+
+@cache
+def evaluation_set(name: str) -> tuple[LabelledQuestion, ...]:
+    """Return one of :data:`EVALUATION_SETS`; no router has learnt from either.
+
+    Raises:
+        InvalidInputError: there is no such set.
+    """
+    if name not in EVALUATION_SETS:
+        raise InvalidInputError(
+            f"There is no evaluation set {name!r}. Choose one of: {', '.join(EVALUATION_SETS)}."
+        )
+    return _parse(DATA / "eval" / f"{name}.jsonl")
+
+
+def load_questions(path: str | Path) -> tuple[LabelledQuestion, ...]:
+    """Read labelled questions from a JSONL file.
+
+    Each line is an object with ``question`` (text), ``twgs`` (list of group ids, may be empty) and, optionally,
+    ``lang`` (a language's code); blank lines are passed over.
+
+    Raises:
+        InvalidInputError: the file can't be read or holds no question, or a line is no such object; the
+            message gives file and line.
+    """
+    return _parse(Path(path))
+
+
+def _parse(source: Traversable) -> tuple[LabelledQuestion, ...]:
+    try:
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InvalidInputError(f"The questions in {source} can't be read: {reason}.") from None
+    questions = tuple(
+        _parse_line(line, f"{source}, line {number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    )
+    if not questions:
+        raise InvalidInputError(f"{source} holds no question. Put one JSON object on each line.")
+    return questions
+
+
+def _parse_line(line: str, place: str) -> LabelledQuestion:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        raise InvalidInputError(f"{place} is not JSON. Write one object a line.") from None
+    if not isinstance(row, dict):
+        raise InvalidInputError(f"{place} is not a JSON object.")
+    question, groups, language = row.get("question"), row.get("twgs"), row.get("lang", "")
+    if not isinstance(question, str) or not question.strip():
+        raise InvalidInputError(f'{place} has no "question".')
+    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+        raise InvalidInputError(f'{place} has no "twgs". Give a list of group ids; an empty one for none.')
+    if not isinstance(language, str):
+        raise InvalidInputError(f'"lang" in {place} is not text.')
+    return LabelledQuestion(question.strip(), tuple(dict.fromkeys(groups)), language)
+
+
+def _read_examples(language: str) -> Iterable[LabelledQuestion]:
+    content = tomllib.loads((DATA / "examples" / f"{language}.toml").read_text(encoding="utf-8"))
+    for block in content["examples"]:
+        for line in block["questions"].strip().splitlines():
+            yield LabelledQuestion(line.strip(), tuple(block["groups"]), language)
