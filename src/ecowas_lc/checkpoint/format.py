@@ -60,6 +60,9 @@ class Found:
     writes: list[bytes] = field(default_factory=list)
 
 
+_Batch = tuple[str, str, list[tuple[int, str, Any]]]
+
+
 class Format:
     """The storage format of one saver: its serializer and, where values are encrypted, its sealer."""
 
@@ -220,12 +223,10 @@ class Format:
             for task_id, task_path, rows in self._stored_batches(found, elements)
         ]
 
-    def _stored_batches(
-        self, found: Found, elements: Elements
-    ) -> list[tuple[str, str, list[tuple[int, str, Any]]]]:
+    def _stored_batches(self, found: Found, elements: Elements) -> list[_Batch]:
         place = found.place
         context = self.context(place.thread_id, b"w", place.ns, place.id)
-        batches = []
+        batches: list[_Batch] = []
         for batch in found.writes:
             parts = self.serializer.load(open_blob(batch, self.sealer, context), elements)
             try:
@@ -257,5 +258,5 @@ def _is_small(value: Any) -> bool:
 
 
 def _is_failure(channel: str, value: Any) -> bool:
-    # What a task raised is kept for people to read, as every saver does; nobody can put an exception together again.
+    # What a task raised is kept for people to read, as every saver does: an exception can't be put together again.
     return channel == ERROR and isinstance(value, BaseException)

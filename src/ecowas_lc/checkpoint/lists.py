@@ -33,7 +33,8 @@ def is_worth_sharing(value: Any, size_of: Any) -> bool:
         return True
     step = max(1, len(value) // _SAMPLE)
     sample = value[::step][:_SAMPLE]
-    return sum(size_of(item) for item in sample) >= _WORTH_SHARING_BYTES * len(sample)
+    total: int = sum(size_of(item) for item in sample)
+    return total >= _WORTH_SHARING_BYTES * len(sample)
 
 
 def edits(base: bytes, now: bytes) -> tuple[bytes, bytes]:
@@ -49,7 +50,7 @@ def edits(base: bytes, now: bytes) -> tuple[bytes, bytes]:
     places: dict[bytes, int] = {}
     for place, digest in enumerate(digests_in(base)):
         places.setdefault(digest, place)
-    runs: list[list[int]] = []
+    runs: list[list[int]] = []  # kind, from, how many
     new: list[bytes] = []
     base_items = len(base) // size
     for digest in digests_in(now):
@@ -59,9 +60,8 @@ def edits(base: bytes, now: bytes) -> tuple[bytes, bytes]:
             if following < base_items and base[following * size : (following + 1) * size] == digest:
                 runs[-1][2] += 1
                 continue
-        place = places.get(digest)
-        if place is not None:
-            runs.append([_KEEP, place, 1])
+        if (held := places.get(digest)) is not None:
+            runs.append([_KEEP, held, 1])
         elif runs and runs[-1][0] == _NEW:
             new.append(digest)
             runs[-1][2] += 1

@@ -47,6 +47,7 @@ from ecowas_lc.checkpoint.upkeep import (
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server
 
 _PAGE = 20
@@ -59,7 +60,8 @@ class RedisSaver(BaseCheckpointSaver[Any]):
     ``with`` or ``async with``. One object serves sync code from any thread and async code from any event loop.
 
     Args:
-        client: ``redis.Redis`` or ``redis.RedisCluster``. Without ``async_client``, async methods run it in threads.
+        client: ``redis.Redis`` or ``redis.RedisCluster``. Without ``async_client``, async
+            methods run it in threads.
         async_client: ``redis.asyncio.Redis`` or ``RedisCluster``.
         prefix: what every key begins with; an ACL of ``~{prefix}:*`` is enough.
         ttl: seconds after its last write at which a whole thread expires; ``None``: never.
@@ -73,8 +75,8 @@ class RedisSaver(BaseCheckpointSaver[Any]):
 
     Raises:
         RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
-        TypeNotAllowedError: a value could not be read back (from ``put`` and ``put_writes``), or a stored one names
-            a class that is not allowed (from reads); the message gives the line to add.
+        TypeNotAllowedError: a value could not be read back (from ``put`` and ``put_writes``), or a stored one
+            names a class that is not allowed (from reads); the message gives the line to add.
         CorruptDataError, FormatVersionError, WrongTypeError: what is stored is not a thread of this version.
     """
 
@@ -295,7 +297,7 @@ class RedisSaver(BaseCheckpointSaver[Any]):
         """Seconds until a thread expires; ``None``: never; -1: there is no such thread."""
         return self._server.run(self._expiry_op(thread_id, "ttl"))
 
-    def _expiry_op(self, thread_id: str, what: str) -> Any:
+    def _expiry_op(self, thread_id: str, what: str) -> Op[float | None]:
         return expiry_op(self._at, thread_id_of(thread_id), what, self._ttl_ms)
 
     # --- async ---
@@ -477,12 +479,11 @@ class _Query:
         """The arguments of each page of a thread, for as long as there may be another and more are wanted."""
         before = self._before
         while self._left is None or self._left > 0:
-            size = _PAGE if self._left is None else min(_PAGE, self._left)
-            self.following = None
+            size = _PAGE if self._left is None or self._wanted else min(_PAGE, self._left)
             yield {"before": before, "limit": size, "wanted": self._matches if self._wanted else None}
-            if self.following is None:
-                return
             before = self.following
+            if before is None:
+                return
 
     def taken(self, tuples: list[CheckpointTuple]) -> list[CheckpointTuple]:
         """As many of a page as are still wanted."""

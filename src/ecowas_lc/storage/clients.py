@@ -65,6 +65,11 @@ class ClientFactory:
         """The server's name in messages, without secrets."""
         return "the embedded server" if self.address is None else str(self.address)
 
+    @property
+    def pool_blocks(self) -> bool:
+        """Whether clients wait for a free connection; redis-py's for clusters and Sentinel fail instead."""
+        return self.address is None or self.address.kind not in ("cluster", "sentinel")
+
     def make(self) -> Any:
         """A new ``redis.Redis`` or ``redis.RedisCluster``, not yet connected except to a cluster."""
         retry = Retry(_backoff(), _RETRIES, supported_errors=_RETRY_ON)
@@ -78,15 +83,10 @@ class ClientFactory:
             return redis.Redis.from_pool(pool)
         if self.address.kind == "cluster":
             nodes = [ClusterNode(host, port) for host, port in self.address.hosts]
-            return redis.RedisCluster(
-                startup_nodes=nodes,
-                connection_pool_class=redis.BlockingConnectionPool,
-                **self._options(),
-                **self._pool_options(),
-            )
+            return redis.RedisCluster(startup_nodes=nodes, **self._options())
         if self.address.kind == "sentinel":
             sentinel = Sentinel(self.address.hosts, sentinel_kwargs=self._sentinel_options(), **self._options())
-            return sentinel.master_for(self.address.service, retry=retry, **self._db_and_limit())
+            return sentinel.master_for(self.address.service, retry=retry, db=self.address.db)
         pool = redis.BlockingConnectionPool(
             **self._endpoint(redis.UnixDomainSocketConnection, redis.SSLConnection, redis.Connection),
             retry=retry,
@@ -112,7 +112,7 @@ class ClientFactory:
             sentinel = redis.asyncio.sentinel.Sentinel(
                 self.address.hosts, sentinel_kwargs=self._sentinel_options(), **self._options()
             )
-            return sentinel.master_for(self.address.service, retry=retry, **self._db_and_limit())
+            return sentinel.master_for(self.address.service, retry=retry, db=self.address.db)
         pool = redis.asyncio.BlockingConnectionPool(
             **self._endpoint(
                 redis.asyncio.UnixDomainSocketConnection,
@@ -129,7 +129,7 @@ class ClientFactory:
         return {
             "max_connections": self.settings.redis_max_connections,
             "timeout": self.settings.redis_socket_timeout,
-            **({} if self.address and self.address.kind == "cluster" else self._common()),
+            **self._common(),
         }
 
     def _common(self) -> dict[str, Any]:
@@ -165,10 +165,6 @@ class ClientFactory:
         address = self.address
         assert address is not None
         return self._common() | ({"ssl": True} | self._tls_files() if address.tls else {})
-
-    def _db_and_limit(self) -> dict[str, Any]:
-        assert self.address is not None
-        return {"db": self.address.db, "max_connections": self.settings.redis_max_connections}
 
     def _tls_files(self) -> dict[str, Any]:
         files = {

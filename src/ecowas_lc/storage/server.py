@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import redis
 import redis.asyncio
+from redis.exceptions import MaxConnectionsError
 
 from ecowas_lc.embedded import is_available
 from ecowas_lc.errors import ConfigurationError, StorageError
@@ -26,6 +28,13 @@ _SYNC_CLIENTS = (redis.Redis, redis.RedisCluster)
 _ASYNC_CLIENTS = (redis.asyncio.Redis, redis.asyncio.RedisCluster)
 
 
+@dataclass(frozen=True, slots=True)
+class _LoopClient:
+    client: Any
+    closer: AsyncGenerator[None]
+    gate: asyncio.Semaphore | None
+
+
 class Server:
     """One Redis or Valkey server, Sentinel group or cluster, sync and async in one object.
 
@@ -40,9 +49,10 @@ class Server:
         self._client = client
         self._given_async_client = async_client
         self._lock = threading.Lock()
-        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None]]] = (
-            WeakKeyDictionary()
-        )
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopClient] = WeakKeyDictionary()
+        limited = factory is not None and not factory.pool_blocks
+        self._limit = factory.settings.redis_max_connections if factory and limited else None
+        self._gate = threading.BoundedSemaphore(self._limit) if self._limit else None
         self.where = factory.where if factory else _where(client if client is not None else async_client)
 
     @classmethod
@@ -140,7 +150,15 @@ class Server:
 
     def run(self, op: Op[T]) -> T:
         """The program's result. Raises the errors of :mod:`ecowas_lc.errors` and no other library's."""
-        return run(self.client, op, self.where)
+        if self._gate is None:
+            return run(self.client, op, self.where)
+        assert self._factory is not None
+        if not self._gate.acquire(timeout=self._factory.settings.redis_socket_timeout):
+            raise translate(MaxConnectionsError(), self.where)
+        try:
+            return run(self.client, op, self.where)
+        finally:
+            self._gate.release()
 
     async def arun(self, op: Op[T]) -> T:
         """The program's result, without blocking the event loop."""
@@ -148,18 +166,28 @@ class Server:
             return await arun(self._given_async_client, op, self.where)
         if self._factory is None:
             return await asyncio.to_thread(self.run, op)
-        return await arun(await self._client_of_this_loop(self._factory), op, self.where)
+        here = await self._client_of_this_loop(self._factory)
+        if here.gate is None:
+            return await arun(here.client, op, self.where)
+        try:
+            await asyncio.wait_for(here.gate.acquire(), self._factory.settings.redis_socket_timeout)
+        except TimeoutError:
+            raise translate(MaxConnectionsError(), self.where) from None
+        try:
+            return await arun(here.client, op, self.where)
+        finally:
+            here.gate.release()
 
-    async def _client_of_this_loop(self, factory: ClientFactory) -> Any:
+    async def _client_of_this_loop(self, factory: ClientFactory) -> _LoopClient:
         loop = asyncio.get_running_loop()
         if entry := self._by_loop.get(loop):
-            return entry[0]
+            return entry
         with self._lock:
             client = factory.make_async()
-            closer = _closes_with_the_loop(client)
-            self._by_loop[loop] = (client, closer)
-        await anext(closer)
-        return client
+            gate = asyncio.Semaphore(self._limit) if self._limit else None
+            entry = self._by_loop[loop] = _LoopClient(client, _closes_with_the_loop(client), gate)
+        await anext(entry.closer)
+        return entry
 
     def close(self) -> None:
         """Close the sync client's connections, where they are ours; the next use opens new ones."""
@@ -173,7 +201,7 @@ class Server:
         """Close the connections of the running event loop and the sync client's, where they are ours."""
         entry = self._by_loop.pop(asyncio.get_running_loop(), None)
         if entry is not None:
-            await entry[1].aclose()
+            await entry.closer.aclose()
         self.close()
 
     def __repr__(self) -> str:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import importlib
+import inspect
 import ipaddress
 import pathlib
 import re
 import sys
-import types
 import typing
 import uuid
 import zoneinfo
@@ -95,26 +95,26 @@ _BUILTIN: dict[type, tuple[str, TakeApart, PutTogether]] = {
         lambda pairs: collections.Counter(dict(pairs)),
     ),
     collections.defaultdict: ("defaultdict", _default_dict_parts, _default_dict),
-    datetime.datetime: (
+    dt.datetime: (
         "datetime",
         lambda value: [value.replace(tzinfo=None).isoformat(), value.tzinfo, value.fold],
-        lambda parts: datetime.datetime.fromisoformat(parts[0]).replace(tzinfo=parts[1], fold=parts[2]),
+        lambda parts: dt.datetime.fromisoformat(parts[0]).replace(tzinfo=parts[1], fold=parts[2]),
     ),
-    datetime.date: ("date", datetime.date.isoformat, datetime.date.fromisoformat),
-    datetime.time: (
+    dt.date: ("date", dt.date.isoformat, dt.date.fromisoformat),
+    dt.time: (
         "time",
         lambda value: [value.replace(tzinfo=None).isoformat(), value.tzinfo, value.fold],
-        lambda parts: datetime.time.fromisoformat(parts[0]).replace(tzinfo=parts[1], fold=parts[2]),
+        lambda parts: dt.time.fromisoformat(parts[0]).replace(tzinfo=parts[1], fold=parts[2]),
     ),
-    datetime.timedelta: (
+    dt.timedelta: (
         "timedelta",
         lambda value: [value.days, value.seconds, value.microseconds],
-        lambda parts: datetime.timedelta(*parts),
+        lambda parts: dt.timedelta(*parts),
     ),
-    datetime.timezone: (
+    dt.timezone: (
         "timezone",
         lambda value: list(value.__getinitargs__()),
-        lambda parts: datetime.timezone(*parts),
+        lambda parts: dt.timezone(*parts),
     ),
     zoneinfo.ZoneInfo: ("zoneinfo", lambda value: value.key, zoneinfo.ZoneInfo),
     uuid.UUID: ("uuid", lambda value: value.bytes, lambda raw: uuid.UUID(bytes=raw)),
@@ -241,7 +241,7 @@ class Allowlist:
             return cls
         if not (self.any or name in self._names):
             raise TypeNotAllowedError(
-                f"A stored value names the type {name.replace(':', '.')}, which is not allowed; it was not imported. "
+                f"A stored value names {name.replace(':', '.')}, which is not allowed; it was not imported. "
                 f'If you trust it, add allow=["{name.replace(":", ".")}"] to RedisSaver(…).'
             )
         module, _, qualname = name.partition(":")
@@ -284,7 +284,7 @@ def _mentioned_classes(cls: type) -> Iterable[type]:
     while pending:
         hint = pending.pop()
         pending.extend(typing.get_args(hint))
-        if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and _kind(hint):
+        if inspect.isclass(hint) and typing.get_origin(hint) is None and _kind(hint):
             yield hint
 
 
@@ -321,8 +321,8 @@ def take_apart(value: Any, allowed: Allowlist) -> tuple[str, Any] | str:
     kind = _kind(cls)
     if kind is None:
         raise TypeNotAllowedError(
-            f"A value of type {type_name(cls).replace(':', '.')} can't be stored. Put what it holds into the state as "
-            "plain data, a dataclass, a pydantic model, an enum or a named tuple."
+            f"A value of type {type_name(cls).replace(':', '.')} can't be stored. Put what it holds into the "
+            "state as plain data, a dataclass, a pydantic model, an enum or a named tuple."
         )
     name = allowed.check(cls)
     if kind == "enum":
