@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from ecowas_lc.embedded import keeper, lifecycle, server_status, start_server, stop_server, use_server, users, wire
+from ecowas_lc.embedded import keeper, lifecycle, start_server, stop_server, use_server, users, wire
 from ecowas_lc.embedded.binary import find_binary
 from ecowas_lc.errors import EmbeddedServerError
 from tests.embedded.conftest import Home
@@ -357,10 +357,12 @@ def test_server_runs_as_promised(home: Home, connect: Connect) -> None:
     assert int(config["auto-aof-rewrite-percentage"]) > 0
 
 
-def test_unknown_locale_is_no_obstacle(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server starts where the environment names a locale that is not installed."""
+def test_starters_locale_does_not_matter(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's locale is C, whatever its starter's is, installed or not."""
     monkeypatch.setenv("LC_ALL", "xx_YY.UTF-8")
-    assert use_server(home.settings).pid == server_status(home.settings).pid
+    pid = use_server(home.settings).pid
+    assert b"LC_ALL=C" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    assert "LOCALE" not in home.place.log.read_text()
 
 
 def test_start_that_is_killed_is_tried_again(home: Home, tmp_path: Path) -> None:

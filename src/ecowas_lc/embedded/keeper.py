@@ -200,7 +200,7 @@ class Keeper:
                     server_command(binary, self._directory, self._socket_path),
                     stdin=subprocess.DEVNULL,
                     cwd="/",
-                    # A locale that is not installed here makes Valkey refuse to start.
+                    # How it sorts for all must not depend on the locale of whoever came first.
                     env={**os.environ, "LC_ALL": "C"},
                     pass_fds=[lock],
                     start_new_session=True,
