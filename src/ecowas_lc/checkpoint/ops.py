@@ -9,7 +9,7 @@ from typing import Any
 
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
 
-from ecowas_lc.checkpoint.codec.elements import Collector, digests_in, split_blob
+from ecowas_lc.checkpoint.codec.elements import ChangedMeanwhileError, Collector, digests_in, split_blob
 from ecowas_lc.checkpoint.format import Draft, Format, found_in
 from ecowas_lc.checkpoint.lists import ThreadMemo, edits
 from ecowas_lc.checkpoint.place import Place, channel_of, decode_part
@@ -64,8 +64,12 @@ def put_op(
     anew: set[bytes] = set()
     lacking: set[bytes] = set()
     for _ in range(_ATTEMPTS):
-        values, needed, lists = _value_args(draft, memo, anew)
-        send, check = _elements_to_send(draft.elements, needed, memo, lacking)
+        try:
+            values, needed, lists = _value_args(draft, memo, anew)
+            send, check = _elements_to_send(draft.elements, needed, memo, lacking)
+        except ChangedMeanwhileError:
+            draft = at.format.draft(place, parent, checkpoint, metadata, new_versions)
+            continue
         required = [name for name in draft.fields if name not in draft.values]
         script = call(
             _PUT,

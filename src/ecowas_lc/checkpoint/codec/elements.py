@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Protocol
+from typing import Any, Protocol
 
 from ecowas_lc.errors import CorruptDataError
 
@@ -65,6 +65,10 @@ def digests_in(joined: bytes) -> list[bytes]:
     return [joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), DIGEST_BYTES)]
 
 
+class ChangedMeanwhileError(Exception):
+    """A value was changed in place while it was being stored: it has to be taken down anew."""
+
+
 class Digests:
     """Digests of texts and of simple messages that this process has seen lately.
 
@@ -82,11 +86,12 @@ class Digests:
 class Collector:
     """Gathers the elements of one write, each once; what is simple is packed only when it is sent."""
 
-    __slots__ = ("_context", "_key", "_sealer", "bodies", "seen")
+    __slots__ = ("_context", "_key", "_sealer", "_sources", "bodies", "seen")
 
     def __init__(self, thread: bytes, sealer: Sealer | None, seen: Digests) -> None:
-        self.bodies: dict[bytes, bytes | str | Callable[[], bytes]] = {}
+        self.bodies: dict[bytes, bytes | str] = {}
         self.seen = seen
+        self._sources: list[tuple[list[bytes], list[Any], Callable[[Any, Collector], bytes]]] = []
         self._sealer = sealer
         self._key = sealer.digest_key(thread) if sealer else b""
         self._context = thread
@@ -110,13 +115,20 @@ class Collector:
         self.bodies[digest] = text
         return digest
 
+    def add_source(self, digests: list[bytes], items: list[Any], dump: Callable[[Any, Collector], bytes]) -> None:
+        """Where to make the elements of a list's items again, should the server turn out to lack one."""
+        self._sources.append((digests, items, dump))
+
     def _blob(self, digest: bytes) -> bytes:
-        body = self.bodies[digest]
-        if isinstance(body, str):
-            return NO_REFERENCES + TEXT + body.encode()
-        if not isinstance(body, bytes):
-            body = self.bodies[digest] = body()
-        return body
+        body = self.bodies.get(digest)
+        if body is None:
+            for digests, items, dump in self._sources:
+                if digest in digests:
+                    dump(items[digests.index(digest)], self)
+            body = self.bodies.get(digest)
+            if body is None:
+                raise ChangedMeanwhileError
+        return NO_REFERENCES + TEXT + body.encode() if isinstance(body, str) else body
 
     def references(self, digest: bytes) -> list[bytes]:
         """The digests that an element refers to."""

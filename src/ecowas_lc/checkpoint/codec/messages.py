@@ -78,11 +78,13 @@ class Spec:
     cls: type[BaseMessage]
     type_text: str
     names: tuple[str, ...]  # of the fields after content and id
-    get: Callable[[dict[str, Any]], tuple[Any, ...]]  # content, id and those, at once
+    get: Callable[[dict[str, Any]], tuple[Any, ...]]  # those, at once
     defaults: tuple[Any, ...]
     fields: frozenset[str]
     template: dict[str, Any]  # every field of the class in its order; required ones are None
-    fresh: tuple[tuple[str, Callable[[], Any]], ...]  # defaults made anew each time
+    dicts: tuple[str, ...]  # fields whose default is made anew each time
+    lists: tuple[str, ...]
+    size: int  # how many fields it has, where langchain-core has added none
     all_default: bool  # no field after content and id is required
 
 
@@ -99,11 +101,13 @@ def _spec(code: int, cls: type[BaseMessage]) -> Spec:
         cls,
         cls.model_fields["type"].default,
         names,
-        itemgetter("content", "id", *names),
+        itemgetter(*names),
         defaults,
         frozenset({"content", "id", "type", *names}),
         template,
-        tuple((name, type(value)) for name, value in template.items() if isinstance(value, (dict, list))),
+        tuple(name for name, value in template.items() if isinstance(value, dict)),
+        tuple(name for name, value in template.items() if isinstance(value, list)),
+        len(names) + 3,
         _NEVER not in defaults,
     )
 
@@ -112,20 +116,29 @@ SPECS = {cls: _spec(code, cls) for code, cls in enumerate(_CLASSES)}
 _BY_CODE = tuple(SPECS.values())
 
 
+def is_simple(message: BaseMessage, state: dict[str, Any], spec: Spec) -> bool:
+    """Whether a message (``state`` is its ``__dict__``) is its content and id, all else being default."""
+    return (
+        len(state) == spec.size
+        and spec.get(state) == spec.defaults
+        and state["type"] == spec.type_text
+        and not message.__pydantic_extra__
+    )
+
+
 def pack_array(message: BaseMessage, spec: Spec) -> list[Any]:
     """A message as its array, content in its place."""
     state = message.__dict__
-    content, id_, *rest = spec.get(state)
+    if is_simple(message, state, spec):
+        return [spec.code, state["content"], state["id"]]
+    array = [spec.code, state["content"], state["id"], *spec.get(state)]
     extra = message.__pydantic_extra__
-    more = len(state) > len(spec.fields) or state["type"] != spec.type_text
-    if more or extra:
-        others = {name: value for name, value in state.items() if name not in spec.fields}
-        if state["type"] != spec.type_text:
-            others["type"] = state["type"]
-        return [spec.code, content, id_, *rest, others, extra or {}]
-    if tuple(rest) == spec.defaults:
-        return [spec.code, content, id_]
-    return [spec.code, content, id_, *rest]
+    if len(state) == spec.size and state["type"] == spec.type_text and not extra:
+        return array
+    others = {name: value for name, value in state.items() if name not in spec.fields}
+    if state["type"] != spec.type_text:
+        others["type"] = state["type"]
+    return [*array, others, extra or {}]
 
 
 def unpack_array(array: Any, content: str | None) -> BaseMessage:
@@ -142,8 +155,10 @@ def unpack_array(array: Any, content: str | None) -> BaseMessage:
     if spec is None:
         raise CorruptDataError("A stored message is not in the format of messages.")
     state = spec.template.copy()
-    for name, make in spec.fresh:
-        state[name] = make()
+    for name in spec.dicts:
+        state[name] = {}
+    for name in spec.lists:
+        state[name] = []
     state["content"] = content if inline is None else inline
     state["id"] = id_
     extra: dict[str, Any] = {}
@@ -199,7 +214,7 @@ def _restore(spec: Spec, state: dict[str, Any], extra: dict[str, Any]) -> BaseMe
     message = spec.cls.__new__(spec.cls)
     put = object.__setattr__
     put(message, "__dict__", state)
-    put(message, "__pydantic_fields_set__", {*state, *extra})
+    put(message, "__pydantic_fields_set__", set(state) if not extra else {*state, *extra})
     put(message, "__pydantic_extra__", extra)
     put(message, "__pydantic_private__", None)
     return message

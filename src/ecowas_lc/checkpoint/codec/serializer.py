@@ -22,7 +22,7 @@ from ecowas_lc.checkpoint.codec.elements import (
     pack_blob,
     split_blob,
 )
-from ecowas_lc.checkpoint.codec.messages import SPECS, pack_array, unpack_array
+from ecowas_lc.checkpoint.codec.messages import SPECS, is_simple, pack_array, unpack_array
 from ecowas_lc.checkpoint.codec.types import Allow, Allowlist, put_together, take_apart
 from ecowas_lc.errors import CorruptDataError, EcowasError, NotSerializableError
 
@@ -101,32 +101,34 @@ class Serializer:
     def dump_items(self, items: list[Any], shared: Collector) -> list[bytes]:
         """The digests of a list's items, each an element of its own."""
         digests = []
-        seen, bodies = shared.seen.messages, shared.bodies
+        seen = shared.seen.messages
         for item in items:
             spec = SPECS.get(type(item))
-            if spec is None:
-                digests.append(self._dump_value(item, shared))
-                continue
-            # Nearly every message of a long thread, on every step: simple, and seen before.
-            array = pack_array(item, spec)
-            if len(array) == 3:
-                key = tuple(array)
-                try:
-                    digest = seen.get(key)
-                except TypeError:  # content blocks
-                    digest = None
-                if digest is not None:
-                    digests.append(digest)
-                    if digest not in bodies:
-                        bodies[digest] = _Again(self, array, shared)
-                    continue
-            writer = _Writer(self.allowed, shared)
-            payload = writer.pack(writer.lift_array(array))
-            digest = shared.add(MESSAGE, writer.references, payload)
-            if len(array) == 3 and type(array[1]) is str and (array[2] is None or type(array[2]) is str):
-                seen[spec.code, array[1], array[2]] = digest
-            digests.append(digest)
+            if spec is not None:
+                # Nearly every message of a long thread, on every step: simple, and seen before. All that its element
+                # is made of is compared here, so that one that was changed in place is found.
+                state = item.__dict__
+                content = state["content"]
+                if type(content) is str and is_simple(item, state, spec):
+                    digest = seen.get((spec.code, content, state["id"]))
+                    if digest is not None:
+                        digests.append(digest)
+                        continue
+            digests.append(self._dump_item(item, shared))
+        shared.add_source(digests, items, self._dump_item)
         return digests
+
+    def _dump_item(self, item: Any, shared: Collector) -> bytes:
+        spec = SPECS.get(type(item))
+        if spec is None:
+            return self._dump_value(item, shared)
+        array = pack_array(item, spec)
+        writer = _Writer(self.allowed, shared)
+        payload = writer.pack(writer.lift_array(array))
+        digest = shared.add(MESSAGE, writer.references, payload)
+        if len(array) == 3 and type(array[1]) is str and (array[2] is None or type(array[2]) is str):
+            shared.seen.messages[spec.code, array[1], array[2]] = digest
+        return digest
 
     def _dump_value(self, item: Any, shared: Collector) -> bytes:
         if type(item) is str and (digest := shared.add_text(item)) is not None:
@@ -144,13 +146,14 @@ class Serializer:
         """What :meth:`dump_items` was given, made anew at each call."""
         out = []
         plain = elements.plain or {}
+        unpack = ormsgpack.unpackb
         for digest in digests:
             blob = plain.get(digest)
             if blob is not None and blob[:2] == b"\x00\x01" and blob[18:19] == MESSAGE:
                 text = plain.get(blob[2:18])
                 if text is not None and text[:3] == PLAIN_TEXT:
                     try:
-                        out.append(unpack_array(ormsgpack.unpackb(blob[19:]), text[3:].decode()))
+                        out.append(unpack_array(unpack(blob[19:]), text[3:].decode()))
                         continue
                     except ValueError:  # extension types, or corrupt: the slow way tells
                         pass
@@ -169,22 +172,6 @@ class Serializer:
         if kind == VALUE:
             return _Reader(self.allowed, references, elements).unpack(payload)
         raise CorruptDataError("A stored list refers to an element of an unknown kind.")
-
-
-class _Again:
-    """A message's element, packed again only if the server turns out to lack it."""
-
-    __slots__ = ("_array", "_serializer", "_shared")
-
-    def __init__(self, serializer: Serializer, array: list[Any], shared: Collector) -> None:
-        self._serializer = serializer
-        self._array = array
-        self._shared = shared
-
-    def __call__(self) -> bytes:
-        writer = _Writer(self._serializer.allowed, self._shared)
-        payload = writer.pack(writer.lift_array(self._array))
-        return pack_blob(writer.references, MESSAGE + payload)
 
 
 def _is_text(text: str) -> bool:
