@@ -320,9 +320,10 @@ async def test_clients_that_go_away_free_the_model(local_model: LocalModel) -> N
             assert time.monotonic() - before < 15
 
 
+@pytest.mark.usefixtures("local_model")
 async def test_an_error_in_mid_stream_is_a_line() -> None:
     """What goes wrong after the status is out comes as a line with an error, which Ollama's clients raise."""
-    app = pytest.importorskip("ecowas_lc.local_model.app")
+    from ecowas_lc.local_model import app  # importable only with the extra
 
     class BreakingEngine:
         weights = Path("none.gguf")

@@ -147,7 +147,7 @@ class TestWithTheModel:
 
     def test_it_lives_as_long_as_the_block(self) -> None:
         """In the block it answers, on 127.0.0.1; after it, also after an error in it, nobody does."""
-        with suppress(KeyError), running_local_model(threads=1) as model:
+        with suppress(KeyError), running_local_model() as model:
             assert model.base_url.startswith("http://127.0.0.1:")
             assert is_answering(model.base_url)
             raise KeyError
@@ -158,7 +158,7 @@ class TestWithTheModel:
     def test_a_block_ends_though_an_answer_is_under_way(self) -> None:
         """A client in mid-stream does not hold up the end, and sees its connection break."""
         with httpx.Client(timeout=30) as http:
-            with running_local_model(threads=1) as model:
+            with running_local_model() as model:
                 request = {"model": model.model, "messages": [{"role": "user", "content": "Count."}]}
                 request |= {"format": ENDLESS_SCHEMA, "options": {"num_predict": -1}}
                 answer = http.send(
@@ -189,7 +189,8 @@ class TestWithTheModel:
 
     def test_weights_that_are_no_model_are_named(self, tmp_path: Path) -> None:
         """A file that is cut short is an error with its path and the command that brings it again."""
-        engine = pytest.importorskip("ecowas_lc.local_model.engine")
+        from ecowas_lc.local_model import engine  # importable only with the extra
+
         broken = tmp_path / "broken.gguf"
         broken.write_bytes(weights_path().read_bytes()[:100_000])
         with pytest.raises(ModelServerUnavailableError, match=r"broken\.gguf") as error:
@@ -201,7 +202,7 @@ class TestWithTheModel:
         code = (
             "import sys\n"
             "from ecowas_lc.local_model import running_local_model\n"
-            "with running_local_model(threads=1) as model:\n"
+            "with running_local_model() as model:\n"
             "    print(model.base_url, flush=True)\n"
             "    sys.stdin.read()\n"
         )
@@ -218,7 +219,7 @@ class TestWithTheModel:
         code = (
             "from functools import partial\n"
             "from ecowas_lc.local_model import serve\n"
-            "serve('localhost', 0, threads=1, on_ready=partial(print, flush=True))\n"
+            "serve('localhost', 0, on_ready=partial(print, flush=True))\n"
             "print('over')\n"
         )
         with program(code) as server:

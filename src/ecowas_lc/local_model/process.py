@@ -14,7 +14,7 @@ from typing import IO
 
 from ecowas_lc.errors import ModelServerUnavailableError
 from ecowas_lc.local_model.install import MODEL_NAME, require
-from ecowas_lc.local_model.serving import usable_threads
+from ecowas_lc.local_model.serving import check_threads
 
 _STOP_SECONDS = 5.0
 _LOG_TAIL_BYTES = 4000
@@ -30,9 +30,7 @@ class LocalModel:
 
 
 @contextmanager
-def running_local_model(
-    port: int = 0, *, threads: int | None = None, timeout_seconds: float = 60.0
-) -> Iterator[LocalModel]:
+def running_local_model(port: int = 0, *, threads: int = 1, timeout_seconds: float = 60.0) -> Iterator[LocalModel]:
     """Run the local model in a child process for the length of the block, on 127.0.0.1.
 
     The child is ready when the block starts. It ends with the block, and also when this process dies in any
@@ -40,17 +38,18 @@ def running_local_model(
 
     Args:
         port: 0 takes a free one.
-        threads: as for :func:`~ecowas_lc.local_model.serve`; 1 is steadiest beside other work.
+        threads: as for :func:`~ecowas_lc.local_model.serve`.
         timeout_seconds: the longest wait for the model to load and answer (about 0.5 s when its file is in
             the disk cache).
 
     Raises:
+        ConfigurationError: a number of threads that can't be.
         MissingExtraError: the engine or the weights are not installed; the message gives the commands.
         ModelServerUnavailableError: the child ended or was not ready in time; the message quotes its log.
     """
+    check_threads(threads)
     require()
-    command = [sys.executable, "-P", "-m", __package__, f"--port={port}"]
-    command.append(f"--threads={usable_threads(threads)}")
+    command = [sys.executable, "-P", "-m", __package__, f"--port={port}", f"--threads={threads}"]
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(  # noqa: S603
             command,

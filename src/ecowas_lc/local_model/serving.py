@@ -13,14 +13,13 @@ from ecowas_lc.local_model.install import require
 DEFAULT_PORT = 11434  # Ollama's, so that every client's default address finds the model
 
 _HOSTS = ("127.0.0.1", "localhost")
-_MOST_THREADS = 4  # a model of 135M parameters gains nothing from more
 
 
 def serve(
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
     *,
-    threads: int | None = None,
+    threads: int = 1,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the local model until Ctrl-C or SIGTERM; call it from the main thread.
@@ -28,7 +27,8 @@ def serve(
     Args:
         host: ``127.0.0.1`` or ``localhost``; nothing else is served.
         port: 0 takes a free one.
-        threads: for computing; by default one for each core this process may use, at most 4.
+        threads: for computing. More than one read prompts faster where as many cores are free, and are
+            many times slower where they are not: llama.cpp's threads wait for each other at every step.
         on_ready: is called once, with the base URL, when the model is loaded and answers.
 
     Raises:
@@ -36,9 +36,14 @@ def serve(
         MissingExtraError: the engine or the weights are not installed; the message gives the commands.
         ModelServerUnavailableError: the weights can't be loaded.
     """
-    threads = usable_threads(threads)
+    check_threads(threads)
+    if host not in _HOSTS:
+        raise ConfigurationError(
+            f"The local model is served on {_HOSTS[0]} alone, not on {host!r}: it has no authentication. "
+            "Use an Ollama server for other machines."
+        )
     weights = require()
-    with _listen(host, port) as listener:
+    with _listen(port) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
         import uvicorn
@@ -67,22 +72,13 @@ def serve(
                 Server(config).run(sockets=[listener])
 
 
-def usable_threads(threads: int | None) -> int:
-    """``threads`` if it is a positive number, or the default that :func:`serve` documents for ``None``."""
-    if threads is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return min(cores or 1, _MOST_THREADS)
+def check_threads(threads: int) -> None:
+    """Raise ConfigurationError unless ``threads`` is a number of threads."""
     if threads < 1:
-        raise ConfigurationError(f"threads={threads} can't be: give 1 or more, or None for the default.")
-    return threads
+        raise ConfigurationError(f"threads={threads} can't be: give 1 or more.")
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    if host not in _HOSTS:
-        raise ConfigurationError(
-            f"The local model is served on {_HOSTS[0]} alone, not on {host!r}: it has no authentication. "
-            "Use an Ollama server for other machines."
-        )
+def _listen(port: int) -> socket.socket:
     listener = socket.socket()
     try:
         if os.name == "posix":  # elsewhere the option would let a second server share a live port
