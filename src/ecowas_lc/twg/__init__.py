@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from ecowas_lc.twg.catalogue import default_groups, general_cues, summit_description
 from ecowas_lc.twg.group import RESERVED_IDS, TWG, validate_groups
-from ecowas_lc.twg.questions import LabelledQuestion, evaluation_set, example_questions, load_questions
+from ecowas_lc.twg.questions import (
+    EVALUATION_SETS,
+    LabelledQuestion,
+    evaluation_set,
+    example_questions,
+    load_questions,
+    prompt_examples,
+)
 
 __all__ = [
+    "EVALUATION_SETS",
     "RESERVED_IDS",
     "TWG",
     "LabelledQuestion",
@@ -15,6 +23,7 @@ __all__ = [
     "example_questions",
     "general_cues",
     "load_questions",
+    "prompt_examples",
     "summit_description",
     "validate_groups",
 ]

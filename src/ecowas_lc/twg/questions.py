@@ -46,6 +46,12 @@ def evaluation_set(name: str) -> tuple[LabelledQuestion, ...]:
     return _parse(DATA / "eval" / f"{name}.jsonl")
 
 
+@cache
+def prompt_examples() -> tuple[LabelledQuestion, ...]:
+    """Return the few questions that show a chat model how to route."""
+    return _parse(DATA / "prompt_examples.jsonl")
+
+
 def load_questions(path: str | Path) -> tuple[LabelledQuestion, ...]:
     """Read labelled questions from a JSONL file.
 
@@ -66,9 +72,7 @@ def _parse(source: Traversable) -> tuple[LabelledQuestion, ...]:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InvalidInputError(f"The questions in {source} can't be read: {reason}.") from None
     questions = tuple(
-        _parse_line(line, f"{source}, line {number}")
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
+        _parse_line(line, f"{source}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()
     )
     if not questions:
         raise InvalidInputError(f"{source} holds no question. Put one JSON object on each line.")

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.supervisor.routing.decision import RouteDecision, Router
+from ecowas_lc.supervisor.routing.embedding import require_numpy
+from ecowas_lc.supervisor.routing.hybrid import HybridRouter
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter
+from ecowas_lc.supervisor.routing.model import ModelRouter
 from ecowas_lc.twg import TWG
 
 if TYPE_CHECKING:
@@ -31,21 +34,35 @@ def get_router(
     groups: Sequence[TWG] | None = None,
     model: BaseChatModel | None = None,
     embeddings: Embeddings | None = None,
+    ask_model: bool | None = None,
 ) -> Router:
     """Return the router called ``name`` for these groups (``None``: the summit's six).
 
+    ``embeddings`` (``None``: the offline ones, where the extra ``semantic`` is installed) serve ``"semantic"``
+    and ``"hybrid"``; ``model`` serves ``"model"`` and ``"hybrid"``. ``ask_model`` is for ``"hybrid"`` alone:
+    whether it asks the model where the other routers are unsure (``None``: if ``ecowas-lc eval --model`` has
+    measured that it helps).
+
     Raises:
-        ConfigurationError: no router has this name, or ``"model"`` was asked for without a model.
-        MissingExtraError: ``"semantic"`` was asked for with neither embeddings nor the extra ``semantic``.
+        ConfigurationError: no router has this name, or ``"model"`` was asked for without a chat model.
+        MissingExtraError: ``"semantic"`` was asked for with neither embeddings nor the extra ``semantic``, or
+            embeddings were given and numpy is not installed.
         InvalidIdError, InvalidInputError: the groups can't be used.
     """
-    if name not in ROUTERS:
-        raise ConfigurationError(f"There is no router {name!r}. Choose one of: {', '.join(ROUTERS)}.")
+    if name == "lexical":
+        return LexicalRouter(groups)
     if name == "semantic":
-        from ecowas_lc.supervisor.routing.semantic import SemanticRouter  # brings numpy
+        require_numpy()
+        from ecowas_lc.supervisor.routing.semantic import SemanticRouter
 
         return SemanticRouter(groups, embeddings)
-    return LexicalRouter(groups)
+    if name == "model":
+        if model is None:
+            raise ConfigurationError("The router 'model' needs a chat model. Pass model=, such as ChatOllama(…).")
+        return ModelRouter(model, groups)
+    if name == "hybrid":
+        return HybridRouter(groups, embeddings=embeddings, model=model, ask_model=ask_model)
+    raise ConfigurationError(f"There is no router {name!r}. Choose one of: {', '.join(ROUTERS)}.")
 
 
 __all__ = ["ROUTERS", "RouteDecision", "Router", "get_router"]

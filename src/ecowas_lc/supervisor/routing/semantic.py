@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from ecowas_lc.supervisor.routing.decision import RouteDecision, checked_question, chosen_groups
-from ecowas_lc.supervisor.routing.embedding import Embedder, OfflineEmbeddings
+from ecowas_lc.supervisor.routing.embedding import Embedder, OfflineEmbeddings, name_of
 from ecowas_lc.supervisor.routing.examples import prepare
+from ecowas_lc.supervisor.routing.faults import describe
 from ecowas_lc.supervisor.routing.kernel import Array, KernelModel, best_threshold
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter
 from ecowas_lc.supervisor.routing.vectors import embed, example_vectors
@@ -57,6 +58,7 @@ class SemanticRouter:
     ) -> None:
         self._groups = default_groups() if groups is None else validate_groups(groups)
         self._embedder = OfflineEmbeddings() if embeddings is None else embeddings
+        self.embedder_name = name_of(self._embedder)
         self._words = LexicalRouter(self._groups)
         self._cache_dir = cache_dir
         self._trained: _Trained | None = None
@@ -140,12 +142,6 @@ class _Trained:
         scores, nearest = self._model.scores(np.asarray(vector, dtype=np.float64))
         relevance = np.clip(scores * self._scale, 0, 1)
         return Likeness(dict(zip(self._ids, relevance.tolist(), strict=True)), self._sentences[nearest])
-
-
-def describe(error: BaseException) -> str:
-    """Return an error's kind and the first line of its message, short enough for a reason."""
-    text = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 def _decide(likeness: Likeness) -> RouteDecision:

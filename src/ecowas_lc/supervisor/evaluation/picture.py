@@ -1,0 +1,77 @@
+"""A picture of what routers mistake for what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ecowas_lc.errors import InvalidInputError, MissingExtraError
+from ecowas_lc.supervisor.evaluation.report import NO_GROUP, RouterReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLOURS = "Blues"  # one hue from light to dark: reads the same with every colour blindness, and in grey
+_CELL_INCHES = 0.62
+
+
+def draw_confusion(reports: Mapping[str, RouterReport], path: str | Path) -> Path:
+    """Draw one confusion table per router, side by side, as a PNG at ``path``; return the path.
+
+    A row is the group that a question concerns and a column the one chosen for it; colours are shares of
+    the row, numbers are counts.
+
+    Raises:
+        InvalidInputError: there is no report.
+        MissingExtraError: the extra ``eval`` is not installed.
+        OSError: the file can't be written.
+    """
+    if not reports:
+        raise InvalidInputError("There is no report to draw. Evaluate at least one router first.")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError(
+            "Drawing needs matplotlib. Run: pip install 'ecowas-lc[eval]', or go without the picture."
+        ) from None
+    widest = max(len(report.confusion) for report in reports.values())
+    side = 2.3 + _CELL_INCHES * widest
+    columns = 2 if len(reports) == 4 else min(len(reports), 3)
+    rows = -(-len(reports) // columns)
+    figure = Figure(figsize=(side * columns + 0.4, (side + 0.3) * rows), layout="constrained", dpi=130)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat[len(reports) :]:
+        axis.set_axis_off()
+    for axis, (name, report) in zip(axes.flat, reports.items(), strict=False):
+        _draw(axis, name, report)
+    target = Path(path)
+    figure.savefig(target, format="png")
+    return target
+
+
+def _draw(axis: Axes, name: str, report: RouterReport) -> None:
+    names = list(report.confusion)
+    counts = [[report.confusion[expected][chosen] for chosen in names] for expected in names]
+    shares = [[count / (sum(row) or 1) for count in row] for row in counts]
+    axis.imshow(shares, cmap=_COLOURS, vmin=-0.03, vmax=1.1)
+    for y, row in enumerate(counts):
+        for x, count in enumerate(row):
+            if count:
+                colour = "white" if shares[y][x] > 0.5 else "black"
+                weight = "bold" if x == y else "normal"
+                axis.text(x, y, str(count), ha="center", va="center", color=colour, weight=weight, fontsize=11)
+    labels = [label.replace("_", "\n") if label != NO_GROUP else "no group" for label in names]
+    style: dict[str, Any] = {"fontsize": 10}
+    axis.set_xticks(range(len(names)), labels, rotation=40, ha="right", rotation_mode="anchor", **style)
+    axis.set_yticks(range(len(names)), labels, **style)
+    axis.set_xticks([x - 0.5 for x in range(1, len(names))], minor=True)
+    axis.set_yticks([y - 0.5 for y in range(1, len(names))], minor=True)
+    axis.grid(which="minor", color="white", linewidth=1.5)
+    axis.tick_params(which="both", length=0)
+    axis.spines[:].set_visible(False)
+    axis.set_xlabel("chosen", fontsize=10)
+    axis.set_ylabel("expected", fontsize=10)
+    axis.set_title(
+        f"{name}: micro-F1 {report.micro_f1:.2f}, exact {report.exact_set:.0%} of {report.n}", fontsize=12, pad=10
+    )

@@ -1,0 +1,82 @@
+"""Whether a model may help the cheap routers: what it was measured to be worth where they are unsure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from ecowas_lc.twg import TWG
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMeasurement:
+    """How a model did on the questions where the cheap routers were unsure, beside how they did there.
+
+    ``groups`` and ``beside`` say what was measured with: a digest of the groups, and the cheap routers' kind.
+    """
+
+    model: str
+    groups: str
+    beside: str
+    asked: int
+    model_right: int
+    cheap_right: int
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the model got more questions wholly right than the cheap routers did."""
+        return self.model_right > self.cheap_right
+
+
+def groups_digest(groups: Sequence[TWG]) -> str:
+    """Return what tells one set of groups from another, as far as routing goes."""
+    known = json.dumps([[group.id, group.description, dict(group.terms)] for group in groups], sort_keys=True)
+    return hashlib.sha256(known.encode()).hexdigest()[:16]
+
+
+def measurements_file() -> Path:
+    """Return where ``ecowas-lc eval --model`` writes what it measured, in the user's data directory."""
+    return user_data_path("ecowas-lc", appauthor=False) / "routing" / "models.json"
+
+
+def load_measurement(model: str, groups: str, beside: str, file: Path | None = None) -> ModelMeasurement | None:
+    """Return what was measured of this model with these groups, or ``None``; an unreadable file is as none."""
+    for measured in _load(file or measurements_file()):
+        if (measured.model, measured.groups, measured.beside) == (model, groups, beside):
+            return measured
+    return None
+
+
+def save_measurement(measured: ModelMeasurement, file: Path | None = None) -> Path:
+    """Write a measurement in place of an older one of the same kind; return the file.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    path = file or measurements_file()
+    key = (measured.model, measured.groups, measured.beside)
+    others = [old for old in _load(path) if (old.model, old.groups, old.beside) != key]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps([asdict(row) for row in [*others, measured]], indent=2), encoding="utf-8")
+    part.replace(path)
+    return path
+
+
+def _load(path: Path) -> list[ModelMeasurement]:
+    try:
+        return [ModelMeasurement(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        log.warning("What was measured of models can't be read from %s: %s", path, error)
+        return []
