@@ -21,9 +21,9 @@ first one hangs or finishes unseen. The keeper is a small process that starts th
 it can lock ``users.lock`` for itself; it keeps that lock until the server is down, and users take theirs
 before they look for the server, so that nobody is handed one that is about to go.
 
-Writes reach the kernel before they are acknowledged, and the disk within a second or two. (While Valkey
-waits for the disk, once a second, it holds writes back: those of the last moment, at most 2 s where the
-disk is that slow, are then lost if the server itself is killed in that moment.)
+Writes reach the kernel before they are acknowledged, so that killing every process loses none, and the disk
+about a second later: the keeper sees to that, because a server that does it itself (``appendfsync everysec``)
+holds acknowledged writes back in its memory meanwhile.
 """
 
 from __future__ import annotations

@@ -89,7 +89,9 @@ class Server:
         if settings.redis_source == "url":
             assert settings.redis_url is not None
             return cls.from_url(settings.redis_url.get_secret_value(), settings=settings)
-        if settings.redis_source == "default" and is_available(settings):
+        # A binary that was named and is not there is the user's to hear about, not a reason to go elsewhere.
+        embedded = settings.valkey_server is not None or is_available(settings)
+        if settings.redis_source == "default" and embedded:
             return cls(ClientFactory(None, settings))
         return cls.from_parts(
             settings.redis_host,
