@@ -20,10 +20,15 @@ Arg = bytes | str | int | float
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command, its key among ``args`` where Redis expects it; ``optional``: an error is its reply."""
+    """One command, its key among ``args`` where Redis expects it; ``optional``: an error is its reply.
+
+    ``node``: for commands about a server rather than a key. They are alone in their batch, and the reply is a dict
+    by the node's name: that one node's, or with ``EVERY_NODE`` each primary's (a single server's name is ``""``).
+    """
 
     args: tuple[Arg, ...]
     optional: bool = False
+    node: str | None = None
 
     def wire(self) -> tuple[Arg, ...]:
         """The words to send."""
@@ -48,14 +53,16 @@ class ScriptCall:
         return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args)
 
 
+EVERY_NODE = "*"
+
 Call = Command | ScriptCall
 Batch = tuple[Call, ...]
 Op = Generator[Batch, list[Any], T]
 
 
-def command(*args: Arg, optional: bool = False) -> Command:
+def command(*args: Arg, optional: bool = False, node: str | None = None) -> Command:
     """``command("GET", key)``."""
-    return Command(args, optional)
+    return Command(args, optional, node)
 
 
 def call(script: Script, keys: tuple[bytes, ...], *args: Arg, optional: bool = False) -> ScriptCall:

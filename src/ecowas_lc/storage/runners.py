@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from ecowas_lc.storage.failures import translate
-from ecowas_lc.storage.ops import Batch, Op, ScriptCall
+from ecowas_lc.storage.ops import EVERY_NODE, Batch, Command, Op, ScriptCall
 
 T = TypeVar("T")
 
@@ -46,6 +46,8 @@ async def arun(client: Any, op: Op[T], where: str) -> T:
 
 
 def _send(client: Any, batch: Batch) -> list[Any]:
+    if isinstance(batch[0], Command) and batch[0].node is not None:
+        return [_on_nodes(client, batch[0])]
     if len(batch) == 1 and not batch[0].optional:
         [item] = batch
         try:
@@ -62,6 +64,8 @@ def _send(client: Any, batch: Batch) -> list[Any]:
 
 
 async def _asend(client: Any, batch: Batch) -> list[Any]:
+    if isinstance(batch[0], Command) and batch[0].node is not None:
+        return [await _aon_nodes(client, batch[0])]
     if len(batch) == 1 and not batch[0].optional:
         [item] = batch
         try:
@@ -76,6 +80,41 @@ async def _asend(client: Any, batch: Batch) -> list[Any]:
         for index, reply in zip(unknown, resent, strict=True):
             replies[index] = reply
     return _checked(batch, replies)
+
+
+def _on_nodes(client: Any, item: Command) -> dict[str, Any]:
+    replies: dict[str, Any] = {}
+    for name, target in _targets(client, item.node):
+        try:
+            replies[name] = client.execute_command(*item.wire(), **target, **_BYTES_OUT)
+        except ResponseError as error:
+            if not item.optional:
+                raise
+            replies[name] = error
+    return replies
+
+
+async def _aon_nodes(client: Any, item: Command) -> dict[str, Any]:
+    if hasattr(client, "get_primaries"):
+        await client.initialize()
+    replies: dict[str, Any] = {}
+    for name, target in _targets(client, item.node):
+        try:
+            replies[name] = await client.execute_command(*item.wire(), **target, **_BYTES_OUT)
+        except ResponseError as error:
+            if not item.optional:
+                raise
+            replies[name] = error
+    return replies
+
+
+def _targets(client: Any, node: str | None) -> list[tuple[str, dict[str, Any]]]:
+    if not hasattr(client, "get_primaries"):
+        return [("", {})]
+    found = [(primary.name, {"target_nodes": primary}) for primary in client.get_primaries()]
+    if node != EVERY_NODE and not (found := [target for target in found if target[0] == node]):
+        raise RedisClusterException(f"the node {node} is no primary any more")
+    return found
 
 
 def _queue(client: Any, commands: list[tuple[Any, ...]]) -> Any:

@@ -3,7 +3,8 @@
 
 local gone = 0
 for index = 1, #ARGV, 2 do
-  if redis.call('ZSCORE', KEYS[1], ARGV[index]) == ARGV[index + 1] then
+  local score = redis.call('ZSCORE', KEYS[1], ARGV[index])
+  if score and (score == ARGV[index + 1] or tonumber(score) == tonumber(ARGV[index + 1])) then
     gone = gone + redis.call('ZREM', KEYS[1], ARGV[index])
   end
 end

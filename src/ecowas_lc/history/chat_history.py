@@ -1,0 +1,195 @@
+"""LangChain's chat message history on Redis or Valkey."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from langchain_core.chat_history import BaseChatMessageHistory
+from langchain_core.messages import BaseMessage
+
+from ecowas_lc.errors import ConfigurationError, InvalidInputError
+from ecowas_lc.history.messages import to_document
+from ecowas_lc.history.window import TokenCounter, Window, read_op
+from ecowas_lc.memory.arguments import check_count, check_ttl
+from ecowas_lc.memory.connections import shared_server
+from ecowas_lc.memory.conversations import SessionInfo
+from ecowas_lc.memory.documents import shown
+from ecowas_lc.memory.programs import MemoryPrograms
+from ecowas_lc.settings import get_settings
+from ecowas_lc.storage.ops import Op
+from ecowas_lc.storage.server import Server
+
+
+class RedisChatMessageHistory(BaseChatMessageHistory):
+    """The messages of one agent in one session, sync and async, each message with every field it has.
+
+    LangChain recommends a checkpointer for agents and graphs, and deprecated the base class; use this for a
+    transcript of its own: one that outlives a graph, that several programs read, or behind
+    ``RunnableWithMessageHistory``.
+
+    Give ``url``, or ``client`` (a redis-py client, sync or async, that stays yours to close), or ``server``
+    (another object's ``.server``); without any it is the server that the settings name. All histories of one
+    process at one URL share their connections, so making one costs nothing.
+
+    ``ttl`` is in seconds: each write makes the history live exactly so long. Without it, a write keeps the
+    longer of what was left and the settings' ``REDIS_MEMORY_TTL``. Reading gives at most the last
+    ``max_messages``, and of those what fits ``max_tokens`` as ``token_counter`` counts (a function of messages
+    or of one message, or a model; default: an approximation); it costs what it gives. ``max_history`` removes
+    all but the last so many on each write. Neither cuts between a call of tools and its results.
+
+    A message without an id gets one when it is added. A message whose id the history knows is not stored again, so
+    adding may be repeated.
+
+    Raises:
+        InvalidIdError: an id that is empty or not text.
+        ConfigurationError: arguments that contradict each other or can't be used.
+        InvalidInputError: a limit or ttl that is not a whole number from 1 on.
+    """
+
+    def __init__(
+        self,
+        agent_id: str,
+        session_id: str,
+        url: str | None = None,
+        client: Any = None,
+        ttl: int | None = None,
+        max_messages: int | None = None,
+        max_tokens: int | None = None,
+        token_counter: TokenCounter | None = None,
+        *,
+        max_history: int | None = None,
+        server: Server | None = None,
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._agent_id = agent_id
+        self._session_id = session_id
+        self._server = _server(url, client, server)
+        self._window = Window(max_messages, max_tokens, token_counter)
+        self._ttl = None if ttl is None else check_ttl(ttl)
+        self._max_history = None if max_history is None else check_count(max_history, "max_history")
+        self._programs = MemoryPrograms(self._server, prefix, get_settings().redis_memory_ttl)
+        self._key = self._programs.keys.history(agent_id, session_id)
+
+    @property
+    def agent_id(self) -> str:
+        """Whose messages these are."""
+        return self._agent_id
+
+    @property
+    def session_id(self) -> str:
+        """The session they belong to."""
+        return self._session_id
+
+    @property
+    def key(self) -> str:
+        """The key of the list on the server."""
+        return shown(self._key)
+
+    @property
+    def server(self) -> Server:
+        """The server, for other objects that are to share its connections."""
+        return self._server
+
+    @property
+    def messages(self) -> list[BaseMessage]:  # type: ignore[override]  # LangChain means a property, too
+        """The messages in the window, oldest first; without a window, all of them."""
+        return self._server.run(self._read_op())
+
+    async def aget_messages(self) -> list[BaseMessage]:
+        """The messages in the window, oldest first; without a window, all of them."""
+        return await self._server.arun(self._read_op())
+
+    def add_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Append messages in one atomic step, those that the history knows by their id excepted.
+
+        Raises:
+            InvalidInputError: one is not a LangChain message.
+            NotSerializableError: one would not come back the same; nothing is written.
+        """
+        self._server.run(self._add_op(messages))
+
+    async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Append messages: see :meth:`add_messages`."""
+        await self._server.arun(self._add_op(messages))
+
+    def clear(self) -> None:
+        """Remove all messages."""
+        self._server.run(self._programs.sessions.clear_op(self._agent_id, self._session_id))
+
+    async def aclear(self) -> None:
+        """Remove all messages."""
+        await self._server.arun(self._programs.sessions.clear_op(self._agent_id, self._session_id))
+
+    def info(self) -> SessionInfo | None:
+        """Length, activity and time to live, without reading the messages; ``None`` while there are none."""
+        return self._server.run(self._programs.info_op(self._agent_id, self._session_id))
+
+    async def ainfo(self) -> SessionInfo | None:
+        """Length, activity and time to live: see :meth:`info`."""
+        return await self._server.arun(self._programs.info_op(self._agent_id, self._session_id))
+
+    def extend_ttl(self, ttl: int | None = None) -> bool:
+        """Renew the history and its session's data for ``ttl`` seconds (default: this history's); whether any."""
+        return self._server.run(self._extend_op(ttl))
+
+    async def aextend_ttl(self, ttl: int | None = None) -> bool:
+        """Renew the history and its session's data: see :meth:`extend_ttl`."""
+        return await self._server.arun(self._extend_op(ttl))
+
+    def _read_op(self) -> Op[list[BaseMessage]]:
+        return read_op(self._programs.conversations, self._agent_id, self._session_id, self._window)
+
+    def _add_op(self, messages: Sequence[BaseMessage]) -> Op[None]:
+        found = list(messages)
+        for message in found:
+            if not isinstance(message, BaseMessage):
+                raise InvalidInputError(
+                    f"A history holds LangChain messages, not {type(message).__name__}. For dicts with role and "
+                    "content use RedisMemoryService, or langchain_core.messages.convert_to_messages."
+                )
+            if message.id is None:
+                message.id = str(uuid.uuid4())
+        if found:
+            documents = [to_document(message) for message in found]
+            yield from self._programs.conversations.append_op(
+                self._agent_id, self._session_id, documents, max_history=self._max_history, ttl=self._ttl
+            )
+
+    def _extend_op(self, ttl: int | None) -> Op[bool]:
+        ttl = self._ttl if ttl is None else ttl
+        return self._programs.sessions.extend_op(self._agent_id, self._session_id, ttl)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.key!r} at {self._server.where})"
+
+
+HistoryFactory = Callable[[str, str], RedisChatMessageHistory]
+
+
+def history_factory(
+    url: str | None = None, client: Any = None, *, server: Server | None = None, **options: Any
+) -> HistoryFactory:
+    """A function from an agent id and a session id to their history, all of them on one server's connections.
+
+    ``options`` are the further arguments of :class:`RedisChatMessageHistory`.
+
+    Raises:
+        ConfigurationError: arguments that contradict each other or can't be used.
+    """
+    at = _server(url, client, server)
+
+    def make(agent_id: str, session_id: str) -> RedisChatMessageHistory:
+        return RedisChatMessageHistory(agent_id, session_id, server=at, **options)
+
+    return make
+
+
+def _server(url: str | None, client: Any, server: Server | None) -> Server:
+    if sum(given is not None for given in (url, client, server)) > 1:
+        raise ConfigurationError("Give a url, a client or a server; not more than one of these.")
+    if server is not None:
+        return server
+    return shared_server(url) if client is None else Server.from_clients(client)

@@ -1,0 +1,92 @@
+"""Reading the end of a history: the last so many messages, or those that fit a number of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.messages import BaseMessage, trim_messages
+from langchain_core.messages.utils import count_tokens_approximately
+
+from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.history.messages import from_document
+from ecowas_lc.memory.arguments import check_count
+from ecowas_lc.memory.conversations import Conversations
+from ecowas_lc.storage.ops import Op
+
+TokenCounter = Callable[[list[BaseMessage]], int] | Callable[[BaseMessage], int] | BaseLanguageModel[Any]
+
+_FIRST_PAGE = 16
+_RESULTS = frozenset({"tool", "function", "ToolMessageChunk", "FunctionMessageChunk"})
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How much of a history is read: at most so many messages, and so many tokens; ``None``: no limit."""
+
+    max_messages: int | None = None
+    max_tokens: int | None = None
+    token_counter: TokenCounter | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_messages", "max_tokens"):
+            if getattr(self, name) is not None:
+                check_count(getattr(self, name), name)
+        if self.token_counter is not None and self.max_tokens is None:
+            raise ConfigurationError("token_counter counts towards max_tokens: give that too.")
+
+
+def read_op(conversations: Conversations, agent_id: str, session_id: str, window: Window) -> Op[list[BaseMessage]]:
+    """The messages in the window, oldest first.
+
+    A window never begins between a call of tools and its results: results whose call lies outside are left out;
+    where nothing else would be left of ``max_messages``, their call is read too.
+    """
+    key = conversations.keys.history(agent_id, session_id)
+    most = window.max_messages
+    if most is None and window.max_tokens is None:
+        documents = yield from conversations.slice_op(key, 0, -1)
+        return [from_document(document, key, index) for index, document in enumerate(documents)]
+    wanted = most if window.max_tokens is None else min(_FIRST_PAGE, most or _FIRST_PAGE)
+    assert wanted is not None
+    while True:
+        # One more than wanted tells whether the history goes on before the window.
+        documents = yield from conversations.slice_op(key, -wanted - 1, -1)
+        is_cut = len(documents) > wanted
+        messages = [from_document(document, key, index) for index, document in enumerate(documents[-wanted:])]
+        fitting = _fitting(messages, window)
+        if is_cut and len(fitting) == len(messages) and wanted != most and window.max_tokens is not None:
+            wanted = min(wanted * 2, most) if most else wanted * 2
+            continue
+        if not is_cut and len(fitting) == len(messages):
+            return messages
+        paired = _without_orphans(fitting)
+        if paired or len(fitting) < len(messages):
+            return paired
+        return (yield from _with_their_call_op(conversations, key, wanted))
+
+
+def _with_their_call_op(conversations: Conversations, key: bytes, most: int) -> Op[list[BaseMessage]]:
+    documents = yield from conversations.slice_op(key, -2 * most, -1)
+    messages = [from_document(document, key, index) for index, document in enumerate(documents)]
+    for index in range(len(messages) - most - 1, -1, -1):
+        if messages[index].type not in _RESULTS:
+            return messages[index:]
+    return []
+
+
+def _fitting(messages: list[BaseMessage], window: Window) -> list[BaseMessage]:
+    if window.max_tokens is None:
+        return messages
+    counter: Any = window.token_counter or count_tokens_approximately
+    kept = trim_messages(messages, max_tokens=window.max_tokens, token_counter=counter, strategy="last")
+    return messages[len(messages) - len(kept) :]
+
+
+def _without_orphans(messages: list[BaseMessage]) -> list[BaseMessage]:
+    for index, message in enumerate(messages):
+        if message.type not in _RESULTS:
+            return messages[index:]
+    return []

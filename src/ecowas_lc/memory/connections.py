@@ -1,0 +1,88 @@
+"""Which server a memory service or a history talks to, and the servers that a process shares."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.storage.addresses import Address
+from ecowas_lc.storage.clients import ClientFactory
+from ecowas_lc.storage.server import Server
+
+_lock = threading.Lock()
+_shared: dict[tuple[str | None, Settings], Server] = {}
+
+
+def shared_server(url: str | None = None) -> Server:
+    """The process's one server at ``url``, or, without it, the one that the settings name.
+
+    Raises:
+        ConfigurationError: the URL or the settings can't be used.
+    """
+    settings = get_settings()
+    with _lock:
+        if (url, settings) not in _shared:
+            _shared[url, settings] = Server.from_settings(settings) if url is None else Server.from_url(url)
+        return _shared[url, settings]
+
+
+def server_from(
+    host: str,
+    port: int,
+    db: int,
+    password: str | None,
+    *,
+    username: str | None = None,
+    url: str | None = None,
+    client: Any = None,
+    async_client: Any = None,
+    ssl: bool = False,
+    ssl_ca_certs: str | Path | None = None,
+    ssl_certfile: str | Path | None = None,
+    ssl_keyfile: str | Path | None = None,
+    socket_timeout: float | None = None,
+    connect_timeout: float | None = None,
+    max_connections: int | None = None,
+) -> Server:
+    """The server that a constructor's arguments name.
+
+    Raises:
+        ConfigurationError: the arguments contradict each other or can't be used.
+    """
+    parts = (host, port, db, password, username, ssl) != ("localhost", 6379, 0, None, None, False)
+    clients = client is not None or async_client is not None
+    if parts + (url is not None) + clients > 1:
+        raise ConfigurationError(
+            "Give a url, a client, or host, port, db and password; not more than one of these."
+        )
+    if clients:
+        return Server.from_clients(client, async_client)
+    given = {
+        "redis_ssl_ca_certs": Path(ssl_ca_certs) if ssl_ca_certs else None,
+        "redis_ssl_certfile": Path(ssl_certfile) if ssl_certfile else None,
+        "redis_ssl_keyfile": Path(ssl_keyfile) if ssl_keyfile else None,
+        "redis_socket_timeout": _positive(socket_timeout, "socket_timeout"),
+        "redis_connect_timeout": _positive(connect_timeout, "connect_timeout"),
+        "redis_max_connections": _positive(max_connections, "max_connections"),
+    }
+    update = {name: value for name, value in given.items() if value is not None}
+    settings = get_settings().model_copy(update=update)
+    if url is not None:
+        return Server.from_url(url, settings=settings)
+    if not isinstance(host, str) or not host:
+        raise ConfigurationError(f"The Redis host must be text, not {host!r}.")
+    if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
+        raise ConfigurationError(f"The Redis port must be a number from 1 to 65535, not {port!r}.")
+    if isinstance(db, bool) or not isinstance(db, int) or db < 0:
+        raise ConfigurationError(f"The Redis database must be a number from 0 on, not {db!r}.")
+    address = Address("single", hosts=((host, port),), db=db, username=username, password=password, tls=ssl)
+    return Server(ClientFactory(address, settings))
+
+
+def _positive(number: float | None, name: str) -> float | None:
+    if number is not None and number <= 0:
+        raise ConfigurationError(f"{name} must be more than 0, not {number}.")
+    return number

@@ -1,0 +1,238 @@
+"""Programs over one history: a list of JSON objects and its companion, renewed and expiring together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from ecowas_lc.errors import CorruptDataError, WrongTypeError
+from ecowas_lc.memory.arguments import check_count, check_ttl, expiry_rule
+from ecowas_lc.memory.documents import from_json, shown, to_json, wrong_type
+from ecowas_lc.memory.index import FOREVER, RecentlyIndexed, touch
+from ecowas_lc.storage.keys import Keys, id_bytes
+from ecowas_lc.storage.ops import Arg, Op, ScriptCall, call, command
+from ecowas_lc.storage.scripts import load_script
+
+APPEND = load_script("history_shared", "history_trim", "history_append")
+REPLACE = load_script("history_shared", "history_replace")
+CLEAR = load_script("history_shared", "history_clear")
+EXTEND = load_script("history_shared", "history_extend")
+
+_LEGACY, _FOREIGN = 0, 2
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """What is known of one history without reading it. Times are in UTC, by the server's clock."""
+
+    agent_id: str
+    session_id: str
+    messages: int
+    ttl_seconds: float | None
+    """Seconds until it expires; ``None``: never."""
+    first_activity: datetime | None
+    """When it began; ``None`` for one that another program wrote."""
+    last_activity: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversations:
+    """The histories of one prefix; ``default_ttl`` is in seconds, ``None`` for ever."""
+
+    keys: Keys
+    default_ttl: int | None
+    indexed: RecentlyIndexed = field(default_factory=RecentlyIndexed)
+
+    def append_op(
+        self,
+        agent_id: str,
+        session_id: str,
+        messages: Sequence[dict[str, Any]],
+        *,
+        max_history: int | None = None,
+        ttl: int | None = None,
+    ) -> Op[int]:
+        """Append messages, each ``id`` once; how many the history holds then."""
+        key, companion = self._pair(agent_id, session_id)
+        lifetime = self._lifetime(ttl)
+        most = 0 if max_history is None else check_count(max_history, "max_history")
+        words, operation = _words(messages)
+        legacy: tuple[Arg, ...] = ("", 0)
+        index_first = (
+            () if self.indexed.covers(key, lifetime) else self.index_calls(agent_id, session_id, lifetime)
+        )
+        is_indexed = bool(index_first)
+        while True:
+            append = call(
+                APPEND, (key, companion), expiry_rule(ttl, self.default_ttl), most, operation, *legacy, *words
+            )
+            reply = (yield (*index_first, append))[-1]
+            if reply[0] != _LEGACY:
+                break
+            index_first = ()
+            legacy = _converted(reply[1], key)
+        _refuse_foreign(reply)
+        _, length, expires_at, is_new, _ = reply
+        if expires_at == -1:
+            lifetime, is_indexed = FOREVER, is_indexed and lifetime == FOREVER
+        if not is_indexed and (is_new or not self.indexed.covers(key, lifetime)):
+            yield self.index_calls(agent_id, session_id, lifetime)
+            is_indexed = True
+        if is_indexed:
+            self.indexed.remember(key, lifetime)
+        return int(length)
+
+    def replace_op(
+        self, agent_id: str, session_id: str, messages: Sequence[dict[str, Any]], *, ttl: int | None = None
+    ) -> Op[None]:
+        """Put ``messages``, at least one, in the place of what the history held."""
+        key, companion = self._pair(agent_id, session_id)
+        lifetime = self._lifetime(ttl)
+        words, operation = _words(messages)
+        rule = "=" if lifetime == FOREVER else f"={int(lifetime) * 1000}"
+        replace = call(REPLACE, (key, companion), rule, operation, *words)
+        replies = yield (*self.index_calls(agent_id, session_id, lifetime), replace)
+        _refuse_foreign(replies[-1])
+        self.indexed.remember(key, lifetime)
+
+    def read_op(self, agent_id: str, session_id: str, last: int | None = None) -> Op[list[dict[str, Any]]]:
+        """The messages, oldest first; only the ``last`` so many where that is given."""
+        key = self.keys.history(agent_id, session_id)
+        start = 0 if last is None else -check_count(last, "last")
+        return (yield from self.slice_op(key, start, -1))
+
+    def slice_op(self, key: bytes, start: int, stop: int) -> Op[list[dict[str, Any]]]:
+        """The messages from ``start`` to ``stop``, both included; negative ones count from the end."""
+        try:
+            [items] = yield (command("LRANGE", key, start, stop),)
+        except WrongTypeError:
+            items = None
+        if items is not None:
+            return [_message(from_json(item, key, index), key) for index, item in enumerate(items)]
+        messages = _legacy_messages((yield from self._legacy_text_op(key)), key)
+        return messages[start : stop + 1 or None]
+
+    def _legacy_text_op(self, key: bytes) -> Op[bytes]:
+        try:
+            [text] = yield (command("GET", key),)
+        except WrongTypeError:
+            [kind] = yield (command("TYPE", key),)
+            raise wrong_type(key, _text(kind)) from None
+        return text if text is not None else b"[]"
+
+    def clear_call(self, agent_id: str, session_id: str) -> ScriptCall:
+        """The call that removes a history; :func:`was_cleared` reads its reply."""
+        key, companion = self._pair(agent_id, session_id)
+        self.indexed.forget(key)
+        return call(CLEAR, (key, companion))
+
+    def describe_op(self, pairs: Sequence[tuple[str, str]]) -> Op[list[SessionInfo]]:
+        """What is known of the histories of these agents and sessions; those that don't exist are left out."""
+        keys = [self._pair(*pair) for pair in pairs]
+        replies = yield tuple(
+            words
+            for key, companion in keys
+            for words in (
+                command("LLEN", key, optional=True),
+                command("PTTL", key),
+                command("ZMSCORE", companion, "began", "used"),
+            )
+        )
+        found: list[SessionInfo] = []
+        rows = zip(pairs, keys, replies[::3], replies[1::3], replies[2::3], strict=True)
+        for pair, (key, _), length, left, (began, used) in rows:
+            if left == -2:
+                continue
+            if isinstance(length, Exception):
+                length = len(_legacy_messages((yield from self._legacy_text_op(key)), key))
+            ttl_seconds = None if left == -1 else left / 1000
+            found.append(SessionInfo(*pair, length, ttl_seconds, _time(began), _time(used)))
+        return found
+
+    def extend_call(self, agent_id: str, session_id: str, ttl: int | None) -> ScriptCall:
+        """The call that renews a history; :func:`extended` reads its reply."""
+        return call(EXTEND, self._pair(agent_id, session_id), expiry_rule(ttl, self.default_ttl))
+
+    def index_calls(self, agent_id: str, session_id: str, ttl_seconds: float) -> tuple[ScriptCall, ...]:
+        """The calls that make a history known to the indexes."""
+        return (
+            touch(self.keys.sessions_of_agent(agent_id), ttl_seconds, session_id),
+            touch(self.keys.agents_of_session(session_id), ttl_seconds, agent_id),
+            touch(self.keys.agents(), ttl_seconds, agent_id),
+            touch(self.keys.sessions(), ttl_seconds, session_id),
+        )
+
+    def _pair(self, agent_id: str, session_id: str) -> tuple[bytes, bytes]:
+        return self.keys.history(agent_id, session_id), self.keys.history_meta(agent_id, session_id)
+
+    def _lifetime(self, ttl: int | None) -> float:
+        if ttl is not None:
+            return check_ttl(ttl)
+        return FOREVER if self.default_ttl is None else self.default_ttl
+
+
+def extended(reply: list[Any], lifetime: float) -> tuple[bool, float]:
+    """Whether the history of :meth:`Conversations.extend_call` existed, and its lifetime in seconds now."""
+    _refuse_foreign(reply)
+    return bool(reply[1]), FOREVER if reply[2] == -1 else lifetime
+
+
+def was_cleared(reply: list[Any]) -> bool:
+    """Whether the history of :meth:`Conversations.clear_call` existed."""
+    _refuse_foreign(reply)
+    return bool(reply[1])
+
+
+def _words(messages: Sequence[dict[str, Any]]) -> tuple[list[Arg], str]:
+    words: list[Arg] = []
+    operation = ""
+    for message in messages:
+        body = to_json(message, "message")
+        identity = message.get("id")
+        if isinstance(identity, str) and identity:
+            words += (id_bytes(identity), body)
+        else:
+            # redis-py sends a call again when the connection broke; this lets the server know it again.
+            operation = operation or os.urandom(9).hex()
+            words += ("", body)
+    return words, operation
+
+
+def _message(value: Any, key: bytes) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise CorruptDataError(
+            f"The key {shown(key)} holds a message that is not a JSON object. Mend it, or delete the key."
+        )
+    return value
+
+
+def _legacy_messages(text: bytes, key: bytes) -> list[dict[str, Any]]:
+    value = from_json(text, key)
+    if not isinstance(value, list):
+        raise CorruptDataError(
+            f"The key {shown(key)} holds a JSON {type(value).__name__} where a list of messages should be. "
+            "Mend it, or delete the key."
+        )
+    return [_message(item, key) for item in value]
+
+
+def _converted(text: bytes, key: bytes) -> tuple[Arg, ...]:
+    elements = [to_json(message, "message") for message in _legacy_messages(text, key)]
+    return hashlib.sha1(text, usedforsecurity=False).hexdigest(), len(elements), *elements
+
+
+def _refuse_foreign(reply: list[Any]) -> None:
+    if reply[0] == _FOREIGN:
+        raise wrong_type(reply[1], _text(reply[2]))
+
+
+def _text(word: bytes | str) -> str:
+    return word.decode() if isinstance(word, bytes) else word
+
+
+def _time(score: Any) -> datetime | None:
+    return None if score is None else datetime.fromtimestamp(float(score) / 1000, UTC)

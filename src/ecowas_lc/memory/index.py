@@ -1,0 +1,82 @@
+"""The indexes over histories, states and session data, so that nothing ever scans the server.
+
+An index names what may be alive, never what is: it is written before what it names, so that a crash leaves at
+most a stray name; whoever lists it looks at what it names, and takes strays out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ecowas_lc.storage.keys import id_bytes, id_text
+from ecowas_lc.storage.ops import ScriptCall, call
+from ecowas_lc.storage.scripts import load_script
+from ecowas_lc.storage.server import Server
+
+TOUCH = load_script("memory_index_shared", "memory_index_touch")
+LIST = load_script("memory_index_shared", "memory_index_list")
+FORGET = load_script("memory_index_forget")
+
+FOREVER = float("inf")
+_FRESH_SECONDS = 60.0  # half of what the scripts add to each score
+_MOST_REMEMBERED = 10_000
+
+
+def touch(index: bytes, ttl_seconds: float, *names: str) -> ScriptCall:
+    """The call that enters names into an index, or renews them, for ``ttl_seconds`` (``FOREVER``: no end)."""
+    milliseconds: str | int = "" if ttl_seconds == FOREVER else int(ttl_seconds * 1000)
+    return call(TOUCH, (index,), milliseconds, *(id_bytes(name) for name in names))
+
+
+def listing(index: bytes) -> ScriptCall:
+    """The call that lists an index; :func:`entries` reads its reply."""
+    return call(LIST, (index,))
+
+
+def counting(index: bytes) -> ScriptCall:
+    """The call that counts an index."""
+    return call(LIST, (index,), "count")
+
+
+def entries(reply: list[Any]) -> dict[str, bytes]:
+    """Each name in the reply to :func:`listing`, with its score as text."""
+    return {id_text(name): score for name, score in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def forget(index: bytes, strays: Iterable[tuple[str, bytes]]) -> ScriptCall:
+    """The call that takes names out of an index, except those renewed since they were listed."""
+    return call(FORGET, (index,), *(word for name, score in strays for word in (id_bytes(name), score)))
+
+
+class RecentlyIndexed:
+    """Which histories this process entered into the indexes a moment ago, so that it need not on each append."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._known: dict[bytes, tuple[float, float]] = {}
+
+    def covers(self, history: bytes, ttl_seconds: float) -> bool:
+        """Whether the indexes know this history, and for long enough."""
+        known = self._known.get(history)
+        return known is not None and self._clock() - known[0] < _FRESH_SECONDS and ttl_seconds <= known[1]
+
+    def remember(self, history: bytes, ttl_seconds: float) -> None:
+        """The indexes know this history now."""
+        if len(self._known) >= _MOST_REMEMBERED:
+            self._known.clear()
+        self._known[history] = (self._clock(), ttl_seconds)
+
+    def forget(self, history: bytes) -> None:
+        """The indexes may not know this history any more."""
+        self._known.pop(history, None)
+
+
+_by_server: WeakKeyDictionary[Server, RecentlyIndexed] = WeakKeyDictionary()
+
+
+def recently_indexed(server: Server) -> RecentlyIndexed:
+    """What this process knows of a server's indexes: shared by all that write through it."""
+    return _by_server.setdefault(server, RecentlyIndexed())

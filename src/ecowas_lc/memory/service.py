@@ -1,0 +1,255 @@
+"""The memory service: histories, agent state and session data by name, in Redis or Valkey."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ecowas_lc.errors import EcowasError
+from ecowas_lc.memory.connections import server_from
+from ecowas_lc.memory.conversations import SessionInfo
+from ecowas_lc.memory.programs import MemoryPrograms
+from ecowas_lc.memory.stats import ping_op, stats_op
+from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.storage.server import Server
+
+
+class MemoryServiceBase:
+    """What the sync and the async service share: where they store, and for how long."""
+
+    def __init__(
+        self,
+        host: str = "localhost",
+        port: int = 6379,
+        db: int = 0,
+        password: str | None = None,
+        default_ttl: int | None = 86400,
+        *,
+        url: str | None = None,
+        client: Any = None,
+        async_client: Any = None,
+        server: Server | None = None,
+        prefix: str | None = None,
+        username: str | None = None,
+        ssl: bool = False,
+        ssl_ca_certs: str | Path | None = None,
+        ssl_certfile: str | Path | None = None,
+        ssl_keyfile: str | Path | None = None,
+        socket_timeout: float | None = None,
+        connect_timeout: float | None = None,
+        max_connections: int | None = None,
+    ) -> None:
+        self._server = server or server_from(
+            host,
+            port,
+            db,
+            password,
+            username=username,
+            url=url,
+            client=client,
+            async_client=async_client,
+            ssl=ssl,
+            ssl_ca_certs=ssl_ca_certs,
+            ssl_certfile=ssl_certfile,
+            ssl_keyfile=ssl_keyfile,
+            socket_timeout=socket_timeout,
+            connect_timeout=connect_timeout,
+            max_connections=max_connections,
+        )
+        self._closes_server = server is None
+        self._programs = MemoryPrograms(self._server, prefix, default_ttl)
+        self._default_ttl = default_ttl
+
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None) -> Self:
+        """A service for the server that the settings name, ``REDIS_MEMORY_TTL`` being its ``default_ttl``."""
+        settings = settings or get_settings()
+        ttl, prefix = settings.redis_memory_ttl, settings.prefix
+        service = cls(server=Server.from_settings(settings), default_ttl=ttl, prefix=prefix)
+        service._closes_server = True
+        return service
+
+    @property
+    def default_ttl(self) -> int | None:
+        """Seconds that what is written without a ``ttl`` lives; ``None``: for ever."""
+        return self._default_ttl
+
+    @property
+    def prefix(self) -> str:
+        """What every key starts with."""
+        return self._programs.keys.prefix
+
+    @property
+    def server(self) -> Server:
+        """The server, for other objects that are to share its connections."""
+        return self._server
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._server.where}, prefix={self.prefix!r})"
+
+
+class RedisMemoryService(MemoryServiceBase):
+    """Histories, agent state and session data in Redis or Valkey, safe to share between threads.
+
+    Without arguments it talks to ``localhost:6379``. ``default_ttl`` is in seconds (``None``: for ever).
+    Instead of host and port give ``url`` (``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``,
+    ``redis+cluster://``), ``client`` (a redis-py client that stays yours to close) or ``server`` (another
+    object's ``.server``). ``prefix`` starts every key (default: the settings' ``ECOWAS_LC_PREFIX``); timeouts
+    are in seconds, and what is not given comes from the settings. Connections are opened on first use, so
+    creating a service never fails for want of a server. It is also a context manager.
+
+    Every method but ``health_check`` may raise ``InvalidIdError`` (an id that is empty or not text),
+    ``RedisUnavailableError`` and ``RedisRefusedError``; those that read, ``CorruptDataError``; and where another
+    program's data is at one of our keys, ``WrongTypeError``, nothing being overwritten.
+
+    Raises:
+        ConfigurationError: arguments that contradict each other or can't be used.
+    """
+
+    def save_conversation_history(
+        self, agent_id: str, session_id: str, history: Sequence[dict[str, Any]], ttl: int | None = None
+    ) -> None:
+        """Replace a history with these messages, to live ``ttl`` seconds (default: ``default_ttl``).
+
+        Each message is a dict with ``role`` and ``content``; other keys are kept as they are. An empty list
+        removes the history.
+
+        Raises:
+            InvalidInputError: not a list of such dicts, or a ttl that is not a whole number from 1 on.
+            NotSerializableError: a value that would not come back from JSON the same; nothing is written.
+        """
+        self._server.run(self._programs.save_op(agent_id, session_id, history, ttl))
+
+    def get_conversation_history(
+        self, agent_id: str, session_id: str, last: int | None = None
+    ) -> list[dict[str, Any]]:
+        """The messages, oldest first, as they were saved; ``[]`` if there are none.
+
+        With ``last``, only the last so many, at the cost of so many.
+        """
+        return self._server.run(self._programs.conversations.read_op(agent_id, session_id, last))
+
+    def append_to_history(
+        self,
+        agent_id: str,
+        session_id: str,
+        message: dict[str, Any],
+        max_history: int | None = None,
+        ttl: int | None = None,
+    ) -> int:
+        """Append one message; the number of messages that the history holds then.
+
+        One atomic step at a cost that does not grow with the history. ``max_history`` keeps the last so many,
+        and never cuts between a call of tools and its results: results whose call goes, go too, and where
+        nothing but results would be left their call stays with them. Without ``ttl`` (seconds) the history
+        lives for the longer of what it had left and ``default_ttl``; with it, exactly so long. A message whose
+        ``id`` the history knows is not stored again; nor is one sent again because the connection broke.
+
+        Raises:
+            InvalidInputError: not a dict with ``role`` and ``content``; ``max_history`` or ``ttl`` below 1.
+            NotSerializableError: a value that would not come back from JSON the same; nothing is written.
+        """
+        return self._server.run(self._programs.append_op(agent_id, session_id, message, max_history, ttl))
+
+    def clear_conversation_history(self, agent_id: str, session_id: str) -> bool:
+        """Remove a history; whether there was one."""
+        return self._server.run(self._programs.sessions.clear_op(agent_id, session_id))
+
+    def save_agent_state(self, agent_id: str, state: Any, ttl: int | None = None) -> None:
+        """Store an agent's state, any JSON-able value, for ``ttl`` seconds (default: ``default_ttl``).
+
+        Raises:
+            NotSerializableError: a value that would not come back from JSON the same; nothing is written.
+        """
+        self._server.run(self._programs.values.save_state_op(agent_id, state, ttl))
+
+    def get_agent_state(self, agent_id: str) -> Any:
+        """An agent's state; ``None`` if there is none."""
+        return self._server.run(self._programs.values.state_op(agent_id))
+
+    def set_session_data(self, session_id: str, key: str, value: Any, ttl: int | None = None) -> None:
+        """Store a session's value, any JSON-able one, for ``ttl`` seconds (default: ``default_ttl``).
+
+        Raises:
+            NotSerializableError: a value that would not come back from JSON the same; nothing is written.
+        """
+        self._server.run(self._programs.values.set_data_op(session_id, key, value, ttl))
+
+    def get_session_data(self, session_id: str, key: str) -> Any:
+        """A session's value; ``None`` if there is none."""
+        return self._server.run(self._programs.values.data_op(session_id, key))
+
+    def get_all_session_data(self, session_id: str) -> dict[str, Any]:
+        """Every value of a session by its key."""
+        return self._server.run(self._programs.values.all_data_op(session_id))
+
+    def delete_session_data(self, session_id: str, key: str) -> bool:
+        """Remove a session's value; whether there was one."""
+        return self._server.run(self._programs.values.delete_data_op(session_id, key))
+
+    def get_all_sessions_for_agent(self, agent_id: str) -> list[str]:
+        """The ids of the sessions in which an agent has a history now, most recently active first."""
+        return self._server.run(self._programs.sessions.of_agent_op(agent_id))
+
+    def get_all_agents_for_session(self, session_id: str) -> list[str]:
+        """The ids of the agents that have a history in a session now, most recently active first."""
+        return self._server.run(self._programs.sessions.agents_of_op(session_id))
+
+    def get_all_agents(self) -> list[str]:
+        """The ids of the agents with histories or a state, in alphabetical order."""
+        return self._server.run(self._programs.sessions.agents_op())
+
+    def get_session_info(self, agent_id: str, session_id: str) -> SessionInfo | None:
+        """What is known of a history without reading it: length, activity, time to live; ``None`` if none."""
+        return self._server.run(self._programs.info_op(agent_id, session_id))
+
+    def get_session_infos(self, agent_id: str | None = None) -> list[SessionInfo]:
+        """The same for every history, or every one of an agent; most recently active first."""
+        return self._server.run(self._programs.sessions.all_op(agent_id))
+
+    def extend_ttl(self, agent_id: str, session_id: str, ttl: int | None = None) -> bool:
+        """Renew a history and its session's data; whether there was anything to renew.
+
+        With ``ttl`` they live exactly so many seconds from now; without, for the longer of what they had left and
+        ``default_ttl``.
+        """
+        return self._server.run(self._programs.sessions.extend_op(agent_id, session_id, ttl))
+
+    def clear_all_agent_data(self, agent_id: str) -> int:
+        """Remove all histories and the state of an agent; how many there were."""
+        return self._server.run(self._programs.sessions.clear_agent_op(agent_id))
+
+    def clear_session(self, session_id: str) -> int:
+        """Remove every agent's history in a session and the session's data; how many there were."""
+        return self._server.run(self._programs.sessions.clear_session_op(session_id))
+
+    def get_memory_stats(self) -> dict[str, Any]:
+        """What the server holds, summed over a cluster's primaries.
+
+        ``used_memory`` (text), ``used_memory_bytes`` and ``total_keys`` are the whole server's; where this user
+        may not ask for them the text says so and the numbers are ``None``. ``agents``, ``sessions``,
+        ``histories`` and ``threads`` are this prefix's as its indexes count them; ``nodes`` counts primaries.
+        """
+        return self._server.run(stats_op(self._programs.keys))
+
+    def health_check(self) -> bool:
+        """Whether the server answers; never raises."""
+        with contextlib.suppress(EcowasError):
+            return self._server.run(ping_op(self._programs.keys))
+        return False
+
+    def close(self) -> None:
+        """Close the connections, where they are this service's own; the next use opens new ones."""
+        if self._closes_server:
+            self._server.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,106 @@
+"""Programs over single JSON values: an agent's state and a session's data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ecowas_lc.errors import WrongTypeError
+from ecowas_lc.memory.arguments import check_ttl, expiry_rule
+from ecowas_lc.memory.documents import from_json, to_json, wrong_type
+from ecowas_lc.memory.index import FOREVER, entries, listing, touch
+from ecowas_lc.storage.keys import Keys, id_bytes
+from ecowas_lc.storage.ops import Op, ScriptCall, call, command
+from ecowas_lc.storage.scripts import load_script
+
+STORE = load_script("memory_value")
+RENEW = load_script("memory_renew")
+
+_FOREIGN = 2
+_KEYS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The states and session data of one prefix; ``default_ttl`` is in seconds, ``None`` for ever."""
+
+    keys: Keys
+    default_ttl: int | None
+
+    def save_state_op(self, agent_id: str, state: Any, ttl: int | None = None) -> Op[None]:
+        """Store an agent's state in the place of what there was."""
+        lifetime = self.lifetime(ttl)
+        store = _store(self.keys.state(agent_id), to_json(state, "state"), lifetime)
+        replies = yield (touch(self.keys.agents(), lifetime, agent_id), store)
+        _refuse_foreign(replies[-1])
+
+    def state_op(self, agent_id: str) -> Op[Any]:
+        """An agent's state; ``None`` where there is none."""
+        return (yield from _value_op(self.keys.state(agent_id)))
+
+    def set_data_op(self, session_id: str, name: str, value: Any, ttl: int | None = None) -> Op[None]:
+        """Store a value of a session."""
+        lifetime = self.lifetime(ttl)
+        store = _store(self.keys.session_data(session_id, name), to_json(value, "value"), lifetime)
+        replies = yield (
+            touch(self.keys.data_of_session(session_id), lifetime, name),
+            touch(self.keys.sessions(), lifetime, session_id),
+            store,
+        )
+        _refuse_foreign(replies[-1])
+
+    def data_op(self, session_id: str, name: str) -> Op[Any]:
+        """A value of a session; ``None`` where there is none."""
+        return (yield from _value_op(self.keys.session_data(session_id, name)))
+
+    def delete_data_op(self, session_id: str, name: str) -> Op[bool]:
+        """Remove a value of a session; whether there was one."""
+        gone, _ = yield (
+            command("DEL", self.keys.session_data(session_id, name)),
+            command("ZREM", self.keys.data_of_session(session_id), id_bytes(name)),
+        )
+        return bool(gone)
+
+    def all_data_op(self, session_id: str) -> Op[dict[str, Any]]:
+        """Every value of a session by its key."""
+        [reply] = yield (listing(self.keys.data_of_session(session_id)),)
+        names = sorted(entries(reply))
+        found: dict[str, Any] = {}
+        for first in range(0, len(names), _KEYS_AT_ONCE):
+            some = names[first : first + _KEYS_AT_ONCE]
+            keys = [self.keys.session_data(session_id, name) for name in some]
+            bodies = yield tuple(command("GET", key) for key in keys)
+            found |= {
+                name: from_json(body, key)
+                for name, key, body in zip(some, keys, bodies, strict=True)
+                if body is not None
+            }
+        return found
+
+    def renew_call(self, session_id: str, name: str, ttl: int | None) -> ScriptCall:
+        """The call that renews a value of a session; its reply is 1 where there is one."""
+        return call(RENEW, (self.keys.session_data(session_id, name),), expiry_rule(ttl, self.default_ttl))
+
+    def lifetime(self, ttl: int | None) -> float:
+        """``ttl``, or the default where it is ``None``, in seconds."""
+        if ttl is not None:
+            return check_ttl(ttl)
+        return FOREVER if self.default_ttl is None else self.default_ttl
+
+
+def _store(key: bytes, body: bytes, lifetime: float) -> ScriptCall:
+    return call(STORE, (key,), body, "" if lifetime == FOREVER else int(lifetime) * 1000)
+
+
+def _value_op(key: bytes) -> Op[Any]:
+    try:
+        [body] = yield (command("GET", key),)
+    except WrongTypeError:
+        [kind] = yield (command("TYPE", key),)
+        raise wrong_type(key, kind.decode() if isinstance(kind, bytes) else kind) from None
+    return None if body is None else from_json(body, key)
+
+
+def _refuse_foreign(reply: list[Any]) -> None:
+    if reply[0] == _FOREIGN:
+        raise wrong_type(reply[1], reply[2].decode())
