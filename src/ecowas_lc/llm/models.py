@@ -36,15 +36,15 @@ def make_chat_model(
     seconds = settings.llm_timeout if timeout is None else timeout
     if seconds <= 0:
         raise ConfigurationError(f"A timeout of {seconds:g} s can't be used. Give more than 0 seconds.")
-    client_kwargs = {"timeout": seconds, **(options.pop("client_kwargs", None) or {})}
-    # An idle connection belongs to the event loop that opened it and breaks the next one: keep none.
-    no_idle = {"limits": httpx.Limits(max_keepalive_connections=0)}
+    # An idle connection belongs to the event loop that opened it and breaks the next one, and nobody closes it
+    # when the model is forgotten: keep none.
+    no_idle = httpx.Limits(max_keepalive_connections=0)
+    client_kwargs = {"timeout": seconds, "limits": no_idle, **(options.pop("client_kwargs", None) or {})}
     return ChatOllama(
         model=model or settings.ollama_model,
         base_url=base_url or settings.ollama_base_url,
         temperature=settings.llm_temperature if temperature is None else temperature,
         client_kwargs=client_kwargs,
-        async_client_kwargs={**no_idle, **(options.pop("async_client_kwargs", None) or {})},
         reasoning=options.pop("reasoning", False),
         **options,
     )

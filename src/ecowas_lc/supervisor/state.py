@@ -48,6 +48,7 @@ class Synthesis(TypedDict):
     ``form`` says how it was made: ``"structured"`` (the model filled the lists), ``"text"`` (it could only
     write prose, so the lists are empty), ``"reports"`` (it could not, so the answers stand one after the
     other) or ``"verbatim"`` (only one group answered). ``missing`` maps a group's id to why its view lacks.
+    ``left_out`` holds what the model said with figures that neither a group nor the user gave.
     """
 
     text: str
@@ -56,6 +57,7 @@ class Synthesis(TypedDict):
     conflicts: list[str]
     open_questions: list[str]
     missing: dict[str, str]
+    left_out: list[str]
     form: Literal["structured", "text", "reports", "verbatim"]
 
 

@@ -1,0 +1,125 @@
+"""The effective context window: what the server will really read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_ollama import ChatOllama
+
+from ecowas_lc.errors import ConfigurationError, ModelNotFoundError, ModelServerUnavailableError
+from ecowas_lc.llm import aeffective_context, chat_model, effective_context, within_context
+from tests.fixtures.ollama_stub import OllamaStub, serving_stub
+from tests.fixtures.scripted_model import ScriptedModel, by_speaker
+
+Context = Callable[[BaseChatModel], int | None]
+
+
+@pytest.fixture
+def stub() -> Iterator[OllamaStub]:
+    with serving_stub() as serving:
+        yield serving
+
+
+@pytest.fixture(params=["sync", "async"])
+def context(request: pytest.FixtureRequest) -> Context:
+    """Ask for a model's context in one of the two ways, and close the connections of the user's model."""
+
+    def blocking(model: BaseChatModel) -> int | None:
+        try:
+            return effective_context(model)
+        finally:
+            if isinstance(model, ChatOllama):
+                model._client.close()
+
+    async def awaiting(model: BaseChatModel) -> int | None:
+        try:
+            return await aeffective_context(model)
+        finally:
+            if isinstance(model, ChatOllama):
+                await model._async_client.close()
+
+    return blocking if request.param == "sync" else lambda model: asyncio.run(awaiting(model))
+
+
+def ollama(stub: OllamaStub, **options: Any) -> ChatOllama:
+    return ChatOllama(base_url=stub.url, model="tiny", **options)
+
+
+def test_what_the_caller_set_is_what_holds(stub: OllamaStub, context: Context) -> None:
+    """``num_ctx`` on the model is sent with every call, so nobody needs to be asked."""
+    assert context(ollama(stub, num_ctx=12345)) == 12345
+    assert stub.requests == []
+
+
+def test_the_models_file_comes_next(stub: OllamaStub, context: Context) -> None:
+    """A ``num_ctx`` in the Modelfile is what Ollama uses by itself."""
+    stub.parameters = 'stop                           "<|im_end|>"\nnum_ctx                        8192'
+    assert context(ollama(stub)) == 8192
+
+
+def test_a_loaded_model_tells_what_it_was_allotted(stub: OllamaStub, context: Context) -> None:
+    """Server settings and memory show in what is loaded."""
+    stub.loaded_context = 16384
+    assert context(ollama(stub)) == 16384
+    assert stub.bodies("/api/chat") == []
+
+
+def test_a_model_that_is_not_loaded_is_loaded_first(stub: OllamaStub, context: Context) -> None:
+    """Only then does the server say what it allots; nothing is generated for it."""
+    stub.allots = 2048
+    assert context(ollama(stub)) == 2048
+    assert stub.bodies("/api/chat")[0]["messages"] == []
+
+
+def test_old_servers_are_taken_at_their_default(stub: OllamaStub, context: Context) -> None:
+    """A server that does not tell gives 4096, never more than the model was trained for."""
+    assert context(ollama(stub)) == 4096
+    stub.trained = 2048
+    assert context(ollama(stub)) == 2048
+
+
+def test_more_than_the_training_is_not_believed(stub: OllamaStub, context: Context) -> None:
+    """A file may set more than the model can read."""
+    stub.parameters = "num_ctx 999999"
+    assert context(ollama(stub)) == 32768
+
+
+def test_errors_have_names(stub: OllamaStub, context: Context) -> None:
+    """A missing model and a missing server are told as such."""
+    with pytest.raises(ModelNotFoundError, match="ollama pull huge"):
+        context(ChatOllama(base_url=stub.url, model="huge"))
+    with pytest.raises(ModelServerUnavailableError, match="ollama serve"):
+        context(ChatOllama(base_url="http://127.0.0.1:9", model="tiny"))
+
+
+def test_other_models_say_in_their_profile(context: Context) -> None:
+    """Models that are not on Ollama may tell; where they don't, nothing is known."""
+    model = ScriptedModel(script=by_speaker({}))
+    assert context(model) is None
+    assert context(model.model_copy(update={"profile": {"max_input_tokens": 32000}})) == 32000
+
+
+def test_a_model_is_held_to_its_window(stub: OllamaStub) -> None:
+    """The window that was found is asked for by name, and what the caller set stays."""
+    held = within_context(ollama(stub), 4096, 1024)
+    assert isinstance(held, ChatOllama)
+    assert (held.num_ctx, held.num_predict) == (4096, 1024)
+    own = ollama(stub, num_ctx=8192, num_predict=50)
+    assert within_context(own, 4096, 1024) is own
+    other = ScriptedModel(script=by_speaker({}))
+    assert within_context(other, 4096, 1024) is other
+
+
+def test_a_chat_model_may_be_given_by_name() -> None:
+    """A name is a model on Ollama; a model is taken as it is; anything else is refused."""
+    made = chat_model("llama3.2:3b")
+    assert isinstance(made, ChatOllama)
+    assert made.model == "llama3.2:3b"
+    assert chat_model(made) is made
+    for wrong in ("", 7):
+        with pytest.raises(ConfigurationError):
+            chat_model(wrong)  # type: ignore[arg-type]

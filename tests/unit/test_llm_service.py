@@ -1,0 +1,261 @@
+"""The chat service on Ollama: what it asks of the server, and what it makes of the server's troubles."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+
+from ecowas_lc.errors import (
+    ConfigurationError,
+    ContextOverflowError,
+    EmptyQuestionError,
+    InvalidInputError,
+    ModelCapabilityError,
+    ModelError,
+    ModelNotFoundError,
+    ModelServerUnavailableError,
+    ModelTimeoutError,
+)
+from ecowas_lc.llm import LLMService, get_llm_service, make_chat_model
+from ecowas_lc.settings import Settings, get_settings
+from tests.fixtures.ollama_stub import OllamaStub, serving_stub
+
+
+@pytest.fixture
+def stub() -> Iterator[OllamaStub]:
+    with serving_stub() as serving:
+        yield serving
+
+
+@pytest.fixture(params=["sync", "async"])
+def chat(request: pytest.FixtureRequest) -> Callable[..., str]:
+    """``chat(service, prompt, …)`` through the blocking or the awaitable method."""
+
+    def run(service: LLMService, *args: Any, **kwargs: Any) -> str:
+        if request.param == "sync":
+            return service.chat(*args, **kwargs)
+        return asyncio.run(service.achat(*args, **kwargs))
+
+    return run
+
+
+def service(stub: OllamaStub, **options: Any) -> LLMService:
+    return LLMService(stub.url, "tiny", **{"temperature": 0.2, "timeout": 5.0, **options})
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_chat_sends_prompt_system_prompt_and_limits(stub: OllamaStub, chat: Callable[..., str]) -> None:
+    """Temperature and token limit of a call reach the server, those of the service are its defaults."""
+    llm = service(stub)
+    assert chat(llm, "Hello?", system_prompt="Be brief.", temperature=0.9, max_tokens=33) == "Good morning."
+    body = stub.bodies("/api/chat")[-1]
+    assert [(m["role"], m["content"]) for m in body["messages"]] == [("system", "Be brief."), ("user", "Hello?")]
+    assert body["options"]["temperature"] == 0.9
+    assert body["options"]["num_predict"] == 33
+    chat(llm, "Again?")
+    options = stub.bodies("/api/chat")[-1]["options"]
+    assert options["temperature"] == 0.2
+    assert "num_predict" not in options
+
+
+def test_reasoning_is_off_unless_asked_for(stub: OllamaStub, chat: Callable[..., str]) -> None:
+    """Small models would spend their answer on it."""
+    chat(service(stub), "Hello?")
+    assert stub.bodies("/api/chat")[-1]["think"] is False
+
+
+def test_chat_with_history(stub: OllamaStub) -> None:
+    """A conversation is sent as it is, from dictionaries or messages; what is neither is refused."""
+    llm = service(stub)
+    turns: list[Any] = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "One?"},
+        {"role": "assistant", "content": "One."},
+        {"role": "user", "content": "Two?"},
+    ]
+    assert llm.chat_with_history(turns) == "Good morning."
+    assert asyncio.run(llm.achat_with_history(turns, temperature=0.0, max_tokens=5)) == "Good morning."
+    sent = stub.bodies("/api/chat")
+    assert [(m["role"], m["content"]) for m in sent[0]["messages"]] == [(t["role"], t["content"]) for t in turns]
+    assert sent[1]["options"]["num_predict"] == 5
+    llm.chat_with_history([SystemMessage("s"), HumanMessage("u"), AIMessage("a"), HumanMessage("v")])
+    assert [m["role"] for m in stub.bodies("/api/chat")[-1]["messages"]] == ["system", "user", "assistant", "user"]
+    for wrong in ({"role": "robot", "content": "x"}, {"role": "user", "content": None}, {"content": "x"}):
+        with pytest.raises(InvalidInputError, match="role"):
+            llm.chat_with_history([wrong])
+    with pytest.raises(EmptyQuestionError):
+        llm.chat_with_history([])
+
+
+def test_stream_yields_the_answer_as_it_comes(stub: OllamaStub) -> None:
+    """The first words are there before the last ones are made."""
+    stub.stall_before = 2
+    parts = service(stub).stream("Hello?")
+    assert next(parts) == "Good "
+    assert next(parts) == "morning"
+    stub.released.set()
+    assert list(parts) == ["."]
+
+    async def collect() -> list[str]:
+        return [part async for part in service(stub).astream("Hello?")]
+
+    assert asyncio.run(collect()) == ["Good ", "morning", "."]
+
+
+def test_one_service_lives_through_several_event_loops(stub: OllamaStub) -> None:
+    """``asyncio.run`` again and again with one service: no closed loop, no connection left open."""
+    llm = service(stub)
+    for _ in range(3):
+        assert asyncio.run(llm.achat("Hello?")) == "Good morning."
+
+    async def several() -> list[str]:
+        return list(await asyncio.gather(*(llm.achat("Hello?") for _ in range(5))))
+
+    assert asyncio.run(several()) == ["Good morning."] * 5
+
+
+def test_bad_arguments_are_refused_before_anything_is_sent(stub: OllamaStub, chat: Callable[..., str]) -> None:
+    """Empty prompts, impossible temperatures and limits are named errors."""
+    llm = service(stub)
+    for wrong in ("", "  "):
+        with pytest.raises(EmptyQuestionError):
+            chat(llm, wrong)
+    with pytest.raises(InvalidInputError, match="temperature"):
+        chat(llm, "x", temperature=3.0)
+    with pytest.raises(InvalidInputError, match="max_tokens"):
+        chat(llm, "x", max_tokens=0)
+    with pytest.raises(ConfigurationError, match="timeout"):
+        service(stub, timeout=0)
+    assert stub.requests == []
+
+
+def test_a_server_that_is_down_is_named(chat: Callable[..., str]) -> None:
+    """The address and the command that mends it, never the password."""
+    port = free_port()
+    llm = LLMService(f"http://user:secret@127.0.0.1:{port}", "tiny", timeout=2)
+    with pytest.raises(ModelServerUnavailableError) as caught:
+        chat(llm, "x")
+    assert f"http://127.0.0.1:{port}" in str(caught.value)
+    assert "ollama serve" in str(caught.value)
+    assert "secret" not in f"{caught.value}{llm!r}"
+
+
+def test_a_model_that_is_not_pulled_is_named(stub: OllamaStub, chat: Callable[..., str]) -> None:
+    """The message has the command that gets the model."""
+    llm = LLMService(stub.url, "llama9:1b", timeout=2)
+    with pytest.raises(ModelNotFoundError, match="ollama pull llama9:1b"):
+        chat(llm, "x")
+
+
+@pytest.mark.parametrize("position", [-1, 1], ids=["before the answer", "in the middle of it"])
+def test_a_model_that_takes_too_long_is_given_up(
+    stub: OllamaStub, chat: Callable[..., str], position: int
+) -> None:
+    """The time-out holds for the beginning and for every pause."""
+    stub.stall_before = position
+    with pytest.raises(ModelTimeoutError, match="LLM_TIMEOUT"):
+        chat(service(stub, timeout=0.3), "x")
+
+
+def test_an_answer_without_end_is_given_up(stub: OllamaStub, chat: Callable[..., str]) -> None:
+    """A model that keeps talking is bounded by the same time-out."""
+    stub.words = ["word "] * 200_000
+    with pytest.raises(ModelTimeoutError, match=r"0\.2 s"):
+        chat(service(stub, timeout=0.2), "x")
+
+
+def test_a_server_that_dies_in_mid_answer_is_named(stub: OllamaStub, chat: Callable[..., str]) -> None:
+    """A broken connection is a server that is not there, not a half answer."""
+    stub.die_before = 2
+    with pytest.raises(ModelServerUnavailableError, match="ollama serve"):
+        chat(service(stub), "x")
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind"),
+    [
+        (400, "registry.ollama.ai/library/tiny does not support tools", ModelCapabilityError),
+        (400, "the request exceeds the available context size (4096)", ContextOverflowError),
+        (503, "server busy, please try again", ModelServerUnavailableError),
+        (500, "llama runner process has terminated", ModelError),
+    ],
+)
+def test_what_the_server_refuses_has_a_name(
+    stub: OllamaStub, chat: Callable[..., str], status: int, text: str, kind: type[ModelError]
+) -> None:
+    """Each refusal is its own error and quotes the server."""
+    stub.error = (status, text)
+    with pytest.raises(kind) as caught:
+        chat(service(stub), "x")
+    assert type(caught.value) is kind
+    assert text in str(caught.value)
+
+
+def test_health_check_never_raises(stub: OllamaStub) -> None:
+    """True where the server answers and has the model; ``check`` says why it is not."""
+    llm = service(stub)
+    assert llm.health_check() is True
+    assert asyncio.run(llm.ahealth_check()) is True
+    missing = LLMService(stub.url, "llama9:1b", timeout=2)
+    assert missing.health_check() is False
+    with pytest.raises(ModelNotFoundError):
+        missing.check()
+    down = LLMService(f"http://127.0.0.1:{free_port()}", "tiny", timeout=2)
+    assert down.health_check() is False
+    assert asyncio.run(down.ahealth_check()) is False
+    with pytest.raises(ModelServerUnavailableError):
+        asyncio.run(down.acheck())
+
+
+def test_list_models(stub: OllamaStub) -> None:
+    """The names that the server has."""
+    stub.models = ["tiny:latest", "qwen2.5:0.5b"]
+    assert service(stub).list_models() == ["tiny:latest", "qwen2.5:0.5b"]
+    assert asyncio.run(service(stub).alist_models()) == ["tiny:latest", "qwen2.5:0.5b"]
+
+
+def test_the_settings_fill_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process's service is made once, from OLLAMA_* and LLM_*."""
+    monkeypatch.setenv("OLLAMA_BASE_URL", "http://models.example:1234")
+    monkeypatch.setenv("OLLAMA_MODEL", "llama3.2:3b")
+    monkeypatch.setenv("LLM_TEMPERATURE", "0.1")
+    monkeypatch.setenv("LLM_TIMEOUT", "45")
+    get_settings.cache_clear()
+    get_llm_service.cache_clear()
+    try:
+        llm = get_llm_service()
+        assert (llm.base_url, llm.model, llm.timeout) == ("http://models.example:1234", "llama3.2:3b", 45.0)
+        assert get_llm_service() is llm
+        assert make_chat_model().temperature == 0.1
+    finally:
+        get_settings.cache_clear()
+        get_llm_service.cache_clear()
+
+
+def test_arguments_win_over_settings() -> None:
+    """What is passed is used, the rest is the settings'."""
+    model = make_chat_model(Settings(ollama_model="a", llm_temperature=0.3), model="b", num_ctx=2048)
+    assert (model.model, model.temperature, model.num_ctx) == ("b", 0.3, 2048)
+
+
+def test_importing_the_service_does_not_import_langchain() -> None:
+    """``ecowas_lc.llm`` costs nothing until a model is made."""
+    code = (
+        "import sys, ecowas_lc.llm\n"
+        "print([m for m in ('langchain_core', 'langchain_ollama', 'ollama', 'httpx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
