@@ -71,13 +71,13 @@ def test_one_graph_through_several_event_loops(model: ChatOllama) -> None:
 
 
 def test_a_held_answer_is_released_by_another_graph(model: ChatOllama) -> None:
-    """The reviewer's process asks no model."""
+    """The reviewer's process asks no model and needs no model server."""
     saver = InMemorySaver()
     first = build_supervisor(
         model, router=FixedRouter(), checkpointer=saver, interrupt_before_release=["protocol"]
     )
     first.invoke(asked("protocol: who sits where?"), in_thread("t"))
-    elsewhere = make_chat_model(base_url="http://127.0.0.1:9", model="nobody", num_ctx=4096)
+    elsewhere = make_chat_model(base_url="http://127.0.0.1:9", model="nobody")
     second = build_supervisor(
         elsewhere, router=FixedRouter(), checkpointer=saver, interrupt_before_release=["protocol"]
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
@@ -187,6 +188,34 @@ def test_the_same_question_in_two_turns_is_kept_twice(ask: Ask) -> None:
     for _ in range(2):
         ask(graph, "energy: a?")
     assert histories.texts("energy") == ["energy: a?", "energy speaks."] * 2
+
+
+class Bare(BaseChatMessageHistory):
+    """The least that LangChain asks of a history: a list, one ``add_messages``, no async of its own."""
+
+    def __init__(self) -> None:
+        self.messages: list[BaseMessage] = []
+
+    def add_messages(self, messages: Sequence[BaseMessage]) -> None:
+        self.messages.extend(messages)
+
+    def clear(self) -> None:
+        self.messages.clear()
+
+
+def test_any_langchain_history_will_do(ask: Ask) -> None:
+    """Histories made for LangChain's base class work as they are, in both ways of running a graph."""
+    histories: dict[tuple[str, str], Bare] = defaultdict(Bare)
+    graph = build_supervisor(
+        ScriptedModel(script=by_speaker({})),
+        router=FixedRouter(),
+        history_factory=lambda agent, session: histories[agent, session],
+        checkpointer=InMemorySaver(),
+    )
+    ask(graph, "energy: a?")
+    ask(graph, "hello")
+    assert [m.text for m in histories["energy", "t"].messages] == ["energy: a?", "energy speaks."]
+    assert len(histories["supervisor", "t"].messages) == 4
 
 
 class CrashError(BaseException):

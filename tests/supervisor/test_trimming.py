@@ -169,6 +169,27 @@ def test_the_window_keeps_room_for_the_answer() -> None:
     assert Window.of(4096, -1).answer == 1024
 
 
+def test_a_model_that_counts_more_is_learnt_from(ask: Ask) -> None:
+    """What the model itself counted in a prompt corrects the estimate for the next ones, upwards only."""
+
+    class Counting(ScriptedModel):
+        factor: float = 1.0
+
+        def _result(self, whole: Any) -> Any:
+            result = super()._result(whole)
+            read = round(count_tokens(self.calls[-1]) * self.factor)
+            usage = {"input_tokens": read, "output_tokens": 1, "total_tokens": read + 1}
+            result.generations[0].message.usage_metadata = usage
+            return result
+
+    model = Counting(script=by_speaker({"energy": "word " * 60}))
+    graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver(), num_ctx=2048)
+    for turn in range(12):
+        model.factor = 2.0 if turn == 0 else 0.1
+        ask(graph, f"energy: {turn}?")
+    assert max(count_tokens(prompt) for prompt in model.calls) <= Window.of(2048).prompt / 2
+
+
 def test_a_users_own_counter_is_used(ask: Ask) -> None:
     """Whoever has the model's tokenizer can count with it."""
     counted: list[int] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage
@@ -47,6 +47,9 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
         ConfigurationError: arguments that contradict each other or can't be used.
         InvalidInputError: a limit or ttl that is not a whole number from 1 on.
     """
+
+    appends_once: ClassVar[bool] = True
+    """For the supervisor: a repeated id is told here, so nothing need be read before an append."""
 
     def __init__(
         self,

@@ -174,7 +174,10 @@ def record(desk: Desk) -> NodeProgram:
                 name = final.name if speaker == SUPERVISOR else speaker
                 answer = AIMessage(text, id=answer_id(question.id, speaker), name=name)
                 yield from append_once(desk.history_factory, speaker, config, [question, answer])
-        window = yield from desk.window()
+        try:
+            window = yield from desk.window()
+        except ModelError:  # an answer that a reviewer released needs no model server to be there
+            return Command(update=update)
         told: list[BaseMessage] = [*state["messages"], *update.get("messages", [])]
         if outgrown({**state, "messages": told}, window, desk.count):
             return Command(update=update, goto=SUMMARISE)

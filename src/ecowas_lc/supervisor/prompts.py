@@ -20,11 +20,11 @@ SUMMARISE = (
 
 def supervisor_prompt(groups: Sequence[TWG]) -> str:
     """Return the system prompt for what concerns no group."""
-    covered = "\n".join(f"- {group.name}: {_short(group)}" for group in groups)
+    names = "; ".join(group.name for group in groups)
     return (
         "You are the supervisor of the technical working groups that prepare a summit.\n\n"
         f"{summit_description()}\n\n"
-        f"The working groups are:\n{covered}\n\n"
+        f"The working groups are: {names}.\n\n"
         "Greetings, questions about the summit itself and anything that concerns no group you answer "
         "yourself, in two or three sentences, diplomatically and in the language of the question. Say when "
         "you do not know, and which group could be asked; never invent commitments, figures or declarations "
@@ -106,8 +106,3 @@ def _synthesis_task(names: Mapping[str, str], missing: Sequence[str]) -> str:
         f"{', '.join(names.values())}.{absent} Use only what they say; never invent commitments, figures or "
         "declarations of member states. Be diplomatic and balanced. Write in the language of the question."
     )
-
-
-def _short(group: TWG) -> str:
-    description = " ".join(group.description.split())
-    return description if description else "its own field"
