@@ -1,0 +1,58 @@
+"""The supervisor on a real server: sessions that outlive processes, however they end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import Any
+
+from langgraph.types import Command
+
+from ecowas_lc.history import RedisChatMessageHistory
+from tests.fixtures.servers import RunningServer
+from tests.supervisor.conftest import Ask, in_thread
+from tests.supervisor.crashing import supervisor
+
+
+def texts(server: RunningServer, prefix: str, agent: str) -> list[str]:
+    history = RedisChatMessageHistory(agent, "s", url=server.url, prefix=prefix)
+    return [message.text for message in history.messages]
+
+
+def test_a_killed_process_leaves_nothing_twice(redis_server: RunningServer, prefix: str) -> None:
+    """SIGKILL anywhere in a run: another process resumes it, and every history is as if nothing had happened."""
+    for n in range(1, 9):
+        place = f"{prefix}-{n}"
+        command = [sys.executable, "-m", "tests.supervisor.crashing", redis_server.url, place, str(n)]
+        ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
+        graph, _ = supervisor(redis_server.url, place)
+        result: dict[str, Any] = graph.get_state(in_thread("s")).values
+        if ended.returncode:
+            result = graph.invoke(None, in_thread("s"))
+        assert texts(redis_server, place, "energy") == ["energy+digital: a?", "energy speaks."]
+        assert texts(redis_server, place, "digital") == ["energy+digital: a?", "digital speaks."]
+        assert texts(redis_server, place, "supervisor") == [message.text for message in result["messages"]]
+        assert len(result["messages"]) == 2
+        if not ended.returncode:
+            break
+    assert n == 8, "a run has seven places to die in: the model's answer, and before and after three writes"
+
+
+def test_everything_in_a_thread_can_be_read_back(ask: Ask, redis_server: RunningServer, prefix: str) -> None:
+    """Every turn of every kind passes the strict checkpointer, and another graph goes on from it."""
+    held: dict[str, Any] = {"interrupt_before_release": ["protocol"], "num_ctx": 1024}
+    graph, _ = supervisor(redis_server.url, prefix, **held)
+    for question in ("hello", "energy: a?", "energy+digital: b?", "energy+protocol: c?"):
+        ask(graph, question, "s")
+    assert [i.value["group"] for i in graph.get_state(in_thread("s")).interrupts] == ["protocol"]
+
+    later, model = supervisor(redis_server.url, prefix, **held)
+    result = ask(later, Command(resume="approve"), "s")
+    assert result["reports"]["protocol"]["released"] == "approved"
+    for turn in range(6):
+        result = ask(later, f"energy: {turn} " + "and so on " * 12, "s")
+    assert later.get_state(in_thread("s")).values["summary"]["text"]
+    assert len(result["messages"]) == 20
+    assert model.calls
