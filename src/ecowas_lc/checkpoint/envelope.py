@@ -7,6 +7,7 @@ versions likewise; ``channel_versions`` and ``versions_seen`` are pairs of posit
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata
@@ -22,33 +23,46 @@ def pack_envelope(
     """A checkpoint (but for its id, which is its key) and its metadata as one plain list, and its names."""
     names: dict[str, int] = {}
     versions: dict[Any, int] = {}
-
-    def position(of: Any, among: dict[Any, int]) -> int:
-        return among.setdefault(of, len(among))
-
-    def pairs(by_channel: Any) -> list[int]:
-        flat: list[int] = []
+    place, number = names.setdefault, versions.setdefault
+    current: list[int] = []
+    for channel, version in checkpoint["channel_versions"].items():
+        # Keyed by type too: 1 and 1.0 are equal, and come back as what they were.
+        current += place(channel, len(names)), number((type(version), version), len(versions))
+    seen: list[list[int]] = []
+    for node, by_channel in checkpoint["versions_seen"].items():
+        flat = [place(node, len(names))]
         for channel, version in by_channel.items():
-            flat += position(channel, names), position((type(version), version), versions)
-        return flat
-
-    channel_versions = pairs(checkpoint["channel_versions"])
-    seen = [
-        [position(node, names), *pairs(by_channel)] for node, by_channel in checkpoint["versions_seen"].items()
-    ]
+            flat += place(channel, len(names)), number((type(version), version), len(versions))
+        seen.append(flat)
     updated = checkpoint.get("updated_channels")
+    small: list[Any] = []
+    for channel, value in inline.items():
+        small += place(channel, len(names)), value
     parts = [
         checkpoint["v"],
         checkpoint["ts"],
-        channel_versions,
+        current,
         seen,
-        None if updated is None else [position(channel, names) for channel in updated],
-        [part for channel, value in inline.items() for part in (position(channel, names), value)],
-        dict(metadata),
-        {key: value for key, value in checkpoint.items() if key not in _OWN},
+        None if updated is None else [place(channel, len(names)) for channel in updated],
+        small,
+        metadata,
+        {key: checkpoint[key] for key in checkpoint.keys() - _OWN},  # type: ignore[literal-required]
         [version for _, version in versions],
     ]
-    return parts, json.dumps(list(names), separators=(",", ":"))
+    return parts, _names_text(tuple(names))
+
+
+@lru_cache(maxsize=512)
+def _names_text(names: tuple[str, ...]) -> str:
+    return json.dumps(names, separators=(",", ":"))
+
+
+@lru_cache(maxsize=512)
+def _names_of(text: str) -> tuple[str, ...]:
+    names = json.loads(text)
+    if type(names) is not list or not all(type(name) is str for name in names):
+        raise CorruptDataError("A stored checkpoint has no list of names.")
+    return tuple(names)
 
 
 def unpack_envelope(parts: Any, checkpoint_id: str) -> tuple[Checkpoint, CheckpointMetadata]:
@@ -59,7 +73,7 @@ def unpack_envelope(parts: Any, checkpoint_id: str) -> tuple[Checkpoint, Checkpo
     """
     try:
         v, ts, channel_versions, seen, updated, inline, metadata, others, versions, names_text = parts
-        names = json.loads(names_text)
+        names = _names_of(names_text)
 
         def by_channel(flat: list[int]) -> dict[str, Any]:
             return {names[flat[at]]: versions[flat[at + 1]] for at in range(0, len(flat), 2)}

@@ -75,6 +75,8 @@ class Format:
 
     def context(self, thread_id: str, *parts: bytes) -> bytes:
         """What an encrypted payload is bound to: prefix, thread and its own place in it, unambiguously."""
+        if self.sealer is None:
+            return b""
         return b"".join(
             len(part).to_bytes(4, "big") + part for part in (self._prefix, id_bytes(thread_id), *parts)
         )

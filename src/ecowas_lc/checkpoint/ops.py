@@ -37,6 +37,7 @@ class Context:
     refresh_on_read: bool
     one_slot: bool  # a single server: index entries travel in the same script
     indexes: bool = True
+    serde: Any = None  # the serializer as the user sees it
 
     def ttl(self) -> Arg:
         """A write's expiry in milliseconds; empty for none."""

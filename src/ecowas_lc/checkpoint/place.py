@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 
@@ -14,8 +13,7 @@ from ecowas_lc.storage.keys import id_bytes, id_text
 _MAX_BYTES = 60_000  # lengths of ids in a row take 2 bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A thread, a namespace in it (``None``: every one) and perhaps a checkpoint."""
 
     thread_id: str
@@ -25,7 +23,7 @@ class Place:
     @property
     def ns(self) -> bytes:
         """The namespace as stored."""
-        return encode_part(self.namespace or "")
+        return encode_part(self.namespace) if self.namespace else b""
 
     @property
     def id(self) -> bytes:
@@ -56,7 +54,7 @@ def place_of(config: RunnableConfig, *, every_namespace: bool = False) -> Place:
     namespace = configurable.get("checkpoint_ns", default)
     return Place(
         thread_id_of(configurable["thread_id"]),
-        namespace if namespace is None else _text(namespace, "checkpoint namespace"),
+        namespace if namespace is None else checked_id(namespace, "checkpoint namespace"),
         checkpoint_id_of(config),
     )
 
@@ -64,7 +62,7 @@ def place_of(config: RunnableConfig, *, every_namespace: bool = False) -> Place:
 def checkpoint_id_of(config: RunnableConfig | None) -> str | None:
     """The checkpoint id of a config, if it has one."""
     found = ((config or {}).get("configurable") or {}).get("checkpoint_id")
-    return _text(found, "checkpoint id") if found else None
+    return checked_id(found, "checkpoint id") if found else None
 
 
 def thread_id_of(value: Any) -> str:
@@ -116,7 +114,8 @@ def channel_of(field: bytes) -> str:
     return decode_part(field.split(b"\0", 2)[1])
 
 
-def _text(value: Any, what: str) -> str:
+def checked_id(value: Any, what: str) -> str:
+    """``value`` where it is text that a row has room for."""
     if not isinstance(value, str):
         raise InvalidIdError(f"The {what} must be text, not {type(value).__name__}.")
     if len(value) > _MAX_BYTES // 3 and len(id_bytes(value)) > _MAX_BYTES:

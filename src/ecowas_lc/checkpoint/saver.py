@@ -33,7 +33,7 @@ from ecowas_lc.checkpoint.ops import (
     put_writes_op,
     threads_page_op,
 )
-from ecowas_lc.checkpoint.place import Place, checkpoint_id_of, place_of, thread_id_of
+from ecowas_lc.checkpoint.place import Place, checked_id, checkpoint_id_of, place_of, thread_id_of
 from ecowas_lc.checkpoint.upkeep import (
     check_prune,
     copy_thread_op,
@@ -105,6 +105,7 @@ class RedisSaver(BaseCheckpointSaver[Any]):
         # Older checkpoints that this saver was asked for by id: extending one of them forks on purpose.
         self._forks: set[Place] | None = set() if fencing else None
         self._memo = Memo()
+        self._context: Context | None = None
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
@@ -129,14 +130,19 @@ class RedisSaver(BaseCheckpointSaver[Any]):
 
     @property
     def _at(self) -> Context:
-        serializer = self.serde if isinstance(self.serde, Serializer) else GivenSerializer(self.serde)
-        return Context(
-            self._keys,
-            Format(serializer, getattr(serializer, "sealer", None), self._keys.prefix, self._memo),
-            self._ttl_ms,
-            self._refresh_on_read,
-            not self._server.is_cluster,
-        )
+        # Made again where the serializer was replaced, as with_allowlist does on a copy of this object.
+        context = self._context
+        if context is None or context.serde is not self.serde:
+            serializer = self.serde if isinstance(self.serde, Serializer) else GivenSerializer(self.serde)
+            context = self._context = Context(
+                self._keys,
+                Format(serializer, getattr(serializer, "sealer", None), self._keys.prefix, self._memo),
+                self._ttl_ms,
+                self._refresh_on_read,
+                not self._server.is_cluster,
+                serde=self.serde,
+            )
+        return context
 
     def _put_op(
         self,
@@ -146,7 +152,7 @@ class RedisSaver(BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> tuple[Any, RunnableConfig]:
         before = place_of(config)
-        place = place_of({"configurable": {**config["configurable"], "checkpoint_id": checkpoint["id"]}})
+        place = before._replace(checkpoint_id=checked_id(checkpoint["id"], "checkpoint id"))
         op = put_op(
             self._at,
             place,

@@ -260,7 +260,7 @@ def _copy_sealed_op(at: Context, source: str, target: str, beside: Keys, copy: b
         elements = at.format.elements(source, digests_in(digests), bodies)
         for found in found_in(source, rows):
             read = at.format.checkpoint(found, elements)
-            place = replace(found.place, thread_id=target)
+            place = found.place._replace(thread_id=target)
             versions = read.checkpoint["channel_versions"]
             yield from put_op(
                 into, place, read.checkpoint, read.metadata, versions, parent=outlined.parent, fence=b""

@@ -49,6 +49,8 @@ def encode_id(value: object, what: str) -> bytes:
         InvalidIdError: see :func:`check_id`.
     """
     text = check_id(value, what)
+    if text.isalnum() or not _SPECIAL.search(text):
+        return id_bytes(text)
     return id_bytes(_SPECIAL.sub(lambda match: f"%{ord(match[0]):02X}", text))
 
 

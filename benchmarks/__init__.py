@@ -1,0 +1,1 @@
+"""Benchmarks that a sceptic can rerun: ratios measured side by side in one run, never absolute promises."""

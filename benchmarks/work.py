@@ -1,0 +1,69 @@
+"""The same work for every saver: one thread of a chat graph of three supersteps a turn (the start and two nodes)."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import string
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Annotated, Any, TypedDict
+
+import redis
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.message import add_messages
+
+QUESTION_CHARACTERS, ANSWER_CHARACTERS = 200, 1200
+
+
+class State(TypedDict):
+    messages: Annotated[list[Any], add_messages]
+    note: str
+
+
+def text(length: int) -> str:
+    return "".join(random.choices(string.ascii_lowercase + " ", k=length))
+
+
+def build(saver: Any) -> Any:
+    builder = StateGraph(State)
+    builder.add_node("route", lambda state: {"note": "r"})
+    builder.add_node("answer", lambda state: {"messages": [AIMessage(text(ANSWER_CHARACTERS))]})
+    builder.add_edge(START, "route")
+    builder.add_edge("route", "answer")
+    builder.add_edge("answer", END)
+    return builder.compile(checkpointer=saver)
+
+
+def config(thread_id: str) -> dict[str, Any]:
+    return {"configurable": {"thread_id": thread_id}}
+
+
+def run_turns(graph: Any, thread_id: str, turns: int) -> float:
+    """Seconds that so many turns took."""
+    begun = time.perf_counter()
+    for _ in range(turns):
+        graph.invoke({"messages": [HumanMessage(text(QUESTION_CHARACTERS))]}, config(thread_id))
+    return time.perf_counter() - begun
+
+
+def timed(work: Callable[[], Any], times: int = 9) -> float:
+    """Median seconds of some calls."""
+    taken = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken)
+
+
+@contextmanager
+def server(flavour: str = "redis") -> Iterator[tuple[str, redis.Redis]]:
+    """A server of its own, and a client that looks at it."""
+    from tests.fixtures.servers import running_server
+
+    with ExitStack() as stack:
+        running = stack.enter_context(running_server(flavour))
+        yield running.url, stack.enter_context(running.client())
