@@ -145,7 +145,7 @@ class Format:
             [WRITES_IDX_MAP.get(channel, position), channel, repr(value) if _is_failure(channel, value) else value]
             for position, (channel, value) in enumerate(writes)
         ]
-        blob = self.serializer.dump([task_id, task_path, rows], shared if self.shares else None)
+        blob = self.serializer.dump_batch(task_id, task_path, rows, shared if self.shares else None)
         context = self.context(place.thread_id, b"w", place.ns, place.id)
         return seal_blob(blob, self.sealer, context), shared, split_blob(blob)[0]
 

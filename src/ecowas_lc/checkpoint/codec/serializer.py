@@ -40,9 +40,14 @@ _OPTIONS = (
 # Shorter texts cost less in place than as an element of their own (a hash entry is about 90 bytes).
 LONG_TEXT = 160
 _LONG_NAMES = 48
+_LARGE = 1024
+_FIRST_REFERENCE = ormsgpack.packb(ormsgpack.Ext(_REFERENCE, b"\0\0"))
 # Containers are searched for long texts this deep and wide; beyond, they are stored as they are.
 _SEARCH_DEPTH, _SEARCH_WIDTH = 5, 64
 _MAX_DEPTH = 200
+
+
+_SCALARS = (type(None), bool, int, float, str)
 
 
 class Serializer:
@@ -90,7 +95,19 @@ class Serializer:
         """
         writer = _Writer(self.allowed, shared)
         payload = writer.pack(writer.lift(value))
+        if shared is not None and len(payload) >= _LARGE:
+            return pack_blob([shared.add(VALUE, writer.references, payload)], _FIRST_REFERENCE)
         return pack_blob(writer.references, payload)
+
+    def dump_batch(self, task_id: str, task_path: str, rows: list[list[Any]], shared: Collector | None) -> bytes:
+        """A batch of pending writes (index, channel, value) as a blob; large values are elements of their own.
+
+        The channel that a write goes to often has the same value on the next step: it is then stored once.
+        """
+        writer = _Writer(self.allowed, shared)
+        if shared is not None:
+            rows = [[*row[:2], writer.large(row[2])] for row in rows]
+        return pack_blob(writer.references, writer.pack([task_id, task_path, rows]))
 
     def dump_row(self, parts: list[Any], names: str, shared: Collector | None = None) -> bytes:
         """A checkpoint's envelope as a blob; ``names``, the same from step to step, become an element."""
@@ -105,8 +122,8 @@ class Serializer:
         for item in items:
             spec = SPECS.get(type(item))
             if spec is not None:
-                # Nearly every message of a long thread, on every step: simple, and seen before. All that its element
-                # is made of is compared here, so that one that was changed in place is found.
+                # Nearly every message of a long thread, on every step: simple, and seen before. All that its
+                # element is made of is compared here, so that one that was changed in place is found.
                 state = item.__dict__
                 content = state["content"]
                 if type(content) is str and is_simple(item, state, spec):
@@ -237,6 +254,17 @@ class _Writer:
             return ormsgpack.Ext(_MESSAGE, self.pack([self.lift(field) for field in pack_array(value, spec)]))
         return value
 
+    def large(self, value: Any) -> Any:
+        """``value`` lifted, or a reference to it where it is large even so."""
+        lifted = self.lift(value)
+        if self._shared is None or type(value) in _SCALARS:
+            return lifted
+        inner = _Writer(self._allowed, self._shared)
+        payload = inner.pack(inner.lift(value))
+        if len(payload) < _LARGE or len(self.references) >= MAX_REFERENCES:
+            return lifted
+        return self._refer(self._shared.add(VALUE, inner.references, payload))
+
     def lift_array(self, array: list[Any]) -> list[Any]:
         """A message's array whose long content is the blob's first reference, told by nil instead of an index."""
         head: list[Any] = [array[0], array[1]]
@@ -257,6 +285,9 @@ class _Writer:
         digest = self._shared.add_text(text)
         if digest is None:
             return text
+        return self._refer(digest)
+
+    def _refer(self, digest: bytes) -> Any:
         self.references.append(digest)
         return ormsgpack.Ext(_REFERENCE, (len(self.references) - 1).to_bytes(2, "big"))
 
@@ -320,11 +351,17 @@ class _Reader:
             raise self._failure from error
         raise CorruptDataError(f"A stored value has an extension type {code} that this version does not know.")
 
-    def _reference(self, data: bytes) -> str:
+    def _reference(self, data: bytes) -> Any:
         index = int.from_bytes(data, "big")
         if self._elements is None or index >= len(self._references):
             raise CorruptDataError("A stored value refers to an element that it does not list.")
-        return self._elements.text(self._references[index])
+        digest = self._references[index]
+        kind, references, payload = self._elements.get(digest)
+        if kind == TEXT:
+            return self._elements.text(digest)
+        if kind != VALUE or digest in references:
+            raise CorruptDataError("A stored value refers to an element of the wrong kind.")
+        return _Reader(self._allowed, references, self._elements).unpack(payload)
 
 
 class GivenSerializer:
@@ -343,6 +380,10 @@ class GivenSerializer:
     def dump_row(self, parts: list[Any], names: str, shared: Collector | None = None) -> bytes:
         """A checkpoint's envelope as a blob."""
         return self.dump([*parts, names])
+
+    def dump_batch(self, task_id: str, task_path: str, rows: list[list[Any]], shared: Collector | None) -> bytes:
+        """A batch of pending writes as a blob."""
+        return self.dump([task_id, task_path, rows])
 
     def load(self, blob: bytes, elements: Elements | None = None) -> Any:
         """What :meth:`dump` was given."""
