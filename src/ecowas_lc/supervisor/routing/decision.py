@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -52,7 +52,25 @@ def checked_question(question: str) -> str:
     return question.strip()
 
 
-def chosen_groups(relevance: Mapping[str, float], least: float) -> tuple[str, ...]:
-    """Return the groups that are relevant enough, the most relevant first."""
-    relevant = [group for group, value in relevance.items() if value >= least]
-    return tuple(sorted(relevant, key=relevance.__getitem__, reverse=True))
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How relevant a group must be, from 0 to 1: the most relevant one, and any further one.
+
+    A further group has to be the surer: most questions concern one group, whatever else they mention.
+    """
+
+    first: float
+    further: float
+
+    def choose(self, relevance: Mapping[str, float]) -> tuple[str, ...]:
+        """Return the groups that are relevant enough, the most relevant first."""
+        ranked = sorted(relevance, key=relevance.__getitem__, reverse=True)
+        return tuple(group for group in ranked if relevance[group] >= self._least(group, ranked))
+
+    def is_near(self, relevance: Mapping[str, float], distance: float) -> bool:
+        """Return whether a group is so near to its threshold that the choice could as well be another."""
+        ranked = sorted(relevance, key=relevance.__getitem__, reverse=True)
+        return any(abs(relevance[group] - self._least(group, ranked)) < distance for group in ranked)
+
+    def _least(self, group: str, ranked: Sequence[str]) -> float:
+        return self.first if group == ranked[0] else self.further

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 
-from ecowas_lc.supervisor.routing.lexical import LEAST_RELEVANCE, LexicalRouter
+from ecowas_lc.supervisor.routing.lexical import THRESHOLDS, LexicalRouter
 from ecowas_lc.supervisor.routing.vocabulary import parse_term
 from ecowas_lc.twg import TWG, default_groups, example_questions
 
@@ -48,7 +48,7 @@ def prepare(groups: Sequence[TWG], words: LexicalRouter) -> Lesson:
         own: tuple[str, ...] = ()
         if described:
             relevance = words.evidence(example.question).relevance()
-            own = tuple(group for group in described if relevance[group] >= LEAST_RELEVANCE)
+            own = tuple(group for group in described if relevance[group] >= THRESHOLDS.first)
         rows.append(row)
         labels.append(example.groups + own)
     return Lesson(tuple(rows), tuple(labels), described)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecowas_lc.supervisor.routing.decision import RouteDecision, checked_question, chosen_groups
+from ecowas_lc.supervisor.routing.decision import RouteDecision, Thresholds, checked_question
 from ecowas_lc.supervisor.routing.embedding import Embedder, offline_installed, require_numpy
 from ecowas_lc.supervisor.routing.faults import describe
-from ecowas_lc.supervisor.routing.lexical import LEAST_RELEVANCE as LEAST_BY_WORDS
+from ecowas_lc.supervisor.routing.lexical import THRESHOLDS as BY_WORDS
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter
 from ecowas_lc.supervisor.routing.measurement import groups_digest, load_measurement
 from ecowas_lc.supervisor.routing.model import ModelRouter
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 # Chosen on the development and validation sets: shares of 0.2 to 0.5 do nearly as well.
 WORDS_SHARE = 0.3
-LEAST_RELEVANCE = 0.4
+THRESHOLDS = Thresholds(first=0.35, further=0.5)
 
-# How near a group's relevance may be to the least one before the decision counts as unsure.
-UNSURE_TOGETHER = 0.15
-UNSURE_BY_WORDS = 0.48  # takes in the question in which no group's words are found
+# How near to its threshold a group may be before the decision counts as unsure.
+UNSURE_TOGETHER = 0.1
+UNSURE_BY_WORDS = 0.45  # takes in the question in which no group's words are found
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class HybridRouter:
                 decision.groups, decision.source, f"The embeddings failed ({problem}). {decision.reason}"
             )
         relevance = self._words.evidence(question).relevance()
-        return Weighed(decision, _is_near(relevance, LEAST_BY_WORDS, UNSURE_BY_WORDS))
+        return Weighed(decision, BY_WORDS.is_near(relevance, UNSURE_BY_WORDS))
 
     def _together(self, question: str, likeness: Likeness) -> Weighed:
         evidence = self._words.evidence(question)
@@ -143,12 +143,12 @@ class HybridRouter:
             group: WORDS_SHARE * by_words[group] + (1 - WORDS_SHARE) * like
             for group, like in likeness.relevance.items()
         }
-        groups = chosen_groups(relevance, LEAST_RELEVANCE)
+        groups = THRESHOLDS.choose(relevance)
         found = ", ".join(f"{group} {relevance[group]:.2f}" for group in groups) or "no group"
         terms = ", ".join(dict.fromkeys(term for group in groups for term in evidence.terms[group])) or "none"
         reason = f"Words and meaning point to {found}; words found: {terms}; nearest: {likeness.nearest!r}."
         decision = RouteDecision(groups, "semantic", reason)
-        return Weighed(decision, _is_near(relevance, LEAST_RELEVANCE, UNSURE_TOGETHER))
+        return Weighed(decision, THRESHOLDS.is_near(relevance, UNSURE_TOGETHER))
 
 
 def _semantic(groups: Sequence[TWG], embeddings: Embedder | None) -> SemanticRouter | None:
@@ -166,10 +166,6 @@ def _semantic(groups: Sequence[TWG], embeddings: Embedder | None) -> SemanticRou
     except (ImportError, OSError, RuntimeError) as error:  # installed, yet its engine does not load here
         log.warning("The offline embeddings can't be used, the words decide: %s", describe(error))
         return None
-
-
-def _is_near(relevance: Mapping[str, float], least: float, distance: float) -> bool:
-    return any(abs(value - least) < distance for value in relevance.values())
 
 
 def _second_opinion(own: RouteDecision, asked: RouteDecision) -> RouteDecision:

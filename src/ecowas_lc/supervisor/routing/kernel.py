@@ -11,6 +11,8 @@ Array = NDArray[np.float64]
 SHARPNESS = 1.5
 RIDGE = 0.1
 
+_CANDIDATES = np.arange(0.2, 0.625, 0.025)
+
 
 class KernelModel:
     """Groups' scores for sentence vectors, about 1 where a group is concerned and 0 where it is not.
@@ -35,15 +37,19 @@ class KernelModel:
         return similar @ self._weights + self._mean, int(similar.argmax())
 
 
-def best_threshold(scores: Array, labels: Array) -> float:
+def best_threshold(scores: Array, labels: Array, further: float) -> float:
     """Return the least score that best tells the groups concerned from the others on known sentences.
 
-    Best is the highest sum of micro-F1 and the share of sentences whose groups are all right.
+    A sentence's second and later groups need ``further`` times that score. Best is the highest sum of micro-F1
+    and the share of sentences whose groups are all right.
     """
     truth = labels > 0.5
+    if not scores.size:
+        return float(_CANDIDATES[0])
+    leads = scores == scores.max(axis=1, keepdims=True)
     quality: dict[float, float] = {}
-    for threshold in np.arange(0.2, 0.625, 0.025).tolist():
-        found = scores >= threshold
+    for threshold in _CANDIDATES.tolist():
+        found = scores >= np.where(leads, threshold, further * threshold)
         hits = int((found & truth).sum())
         f1 = 2 * hits / max(int(found.sum() + truth.sum()), 1)
         quality[threshold] = f1 + float((found == truth).all(axis=1).mean())

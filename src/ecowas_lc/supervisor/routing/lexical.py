@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ecowas_lc.supervisor.routing.decision import RouteDecision, checked_question, chosen_groups
+from ecowas_lc.supervisor.routing.decision import RouteDecision, Thresholds, checked_question
 from ecowas_lc.supervisor.routing.text import words
 from ecowas_lc.supervisor.routing.vocabulary import Term, Vocabulary, parse_term
 from ecowas_lc.twg import TWG, default_groups, general_cues, validate_groups
 
-LEAST_RELEVANCE = 0.5
+THRESHOLDS = Thresholds(first=0.5, further=0.6)
 
 # Logistic regression on the example questions, one model for all groups so that it holds for anybody's own: what
 # counts is the weight of a group's words, of its strongest rival's, and of the words that speak against any group.
 # ``python -m ecowas_lc.supervisor.routing.build`` prints them afresh.
-OWN, RIVAL, CUE, BIAS = 12.05, -2.66, -4.06, -3.65
+OWN, RIVAL, CUE, BIAS = 10.47, -2.62, -4.09, -2.67
 
 _CUE, _NEUTRAL = "|cue", "|neutral"  # no group's id may hold a bar
 
@@ -57,7 +57,7 @@ class LexicalRouter:
             EmptyQuestionError: the question holds no text.
         """
         evidence = self.evidence(checked_question(question))
-        groups = chosen_groups(evidence.relevance(), LEAST_RELEVANCE)
+        groups = THRESHOLDS.choose(evidence.relevance())
         if groups:
             found = "; ".join(f"{group} ({', '.join(evidence.terms[group])})" for group in groups)
             return RouteDecision(groups, "lexical", f"The question holds words of {found}.")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecowas_lc.supervisor.routing.decision import RouteDecision, checked_question, chosen_groups
+from ecowas_lc.supervisor.routing.decision import RouteDecision, Thresholds, checked_question
 from ecowas_lc.supervisor.routing.embedding import Embedder, OfflineEmbeddings, name_of
 from ecowas_lc.supervisor.routing.examples import prepare
 from ecowas_lc.supervisor.routing.faults import describe
@@ -20,7 +20,7 @@ from ecowas_lc.supervisor.routing.lexical import LexicalRouter
 from ecowas_lc.supervisor.routing.vectors import embed, example_vectors
 from ecowas_lc.twg import TWG, default_groups, example_questions, validate_groups
 
-LEAST_RELEVANCE = 0.4
+THRESHOLDS = Thresholds(first=0.4, further=0.5)
 
 # A group that is only described scores lower than one with examples; measured by describing each of the six.
 _DESCRIBED_THRESHOLD = 0.12
@@ -133,8 +133,9 @@ class _Trained:
         self._model = KernelModel(np.concatenate(blocks), truth, centre)
         known = [column for column, group in enumerate(self._ids) if group not in lesson.described]
         rows = len(lesson.rows)
-        threshold = best_threshold(self._model.left_out[:rows, known], truth[:rows, known])
-        self._scale = LEAST_RELEVANCE / np.array(
+        further = THRESHOLDS.further / THRESHOLDS.first
+        threshold = best_threshold(self._model.left_out[:rows, known], truth[:rows, known], further)
+        self._scale = THRESHOLDS.first / np.array(
             [_DESCRIBED_THRESHOLD if group in lesson.described else threshold for group in self._ids]
         )
 
@@ -145,7 +146,7 @@ class _Trained:
 
 
 def _decide(likeness: Likeness) -> RouteDecision:
-    groups = chosen_groups(likeness.relevance, LEAST_RELEVANCE)
+    groups = THRESHOLDS.choose(likeness.relevance)
     if not groups:
         return RouteDecision((), "semantic", f"No group's questions are like it; nearest: {likeness.nearest!r}.")
     found = ", ".join(f"{group} {likeness.relevance[group]:.2f}" for group in groups)
