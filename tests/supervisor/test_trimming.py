@@ -167,6 +167,7 @@ def test_the_window_keeps_room_for_the_answer() -> None:
     assert Window.of(32768).answer == 1024
     assert Window.of(4096, 200).answer == 200
     assert Window.of(4096, -1).answer == 1024
+    assert Window.of(4096, 8000).answer == 2048
 
 
 def test_a_model_that_counts_more_is_learnt_from(ask: Ask) -> None:

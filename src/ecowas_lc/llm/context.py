@@ -61,7 +61,8 @@ async def aeffective_context(model: BaseChatModel) -> int | None:
 def within_context(model: BaseChatModel, num_ctx: int, num_predict: int) -> BaseChatModel:
     """Return the model held to a context of ``num_ctx`` tokens and answers of ``num_predict`` at most.
 
-    Only ``ChatOllama`` can be held to it, and what its maker set stays as it is; others come back unchanged.
+    Only ``ChatOllama`` can be held to it; others come back unchanged. Limits that were set on it stay, but an
+    answer without end (a negative ``num_predict``) gets this one.
     Asking for the context by name keeps the server from choosing another one later.
     """
     if not is_chat_ollama(model):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolCall, ToolMessage
@@ -57,10 +57,18 @@ class Ask:
         return unheard(config) if self.quiet else config
 
 
+class Render(Protocol):
+    """Gives the text of an answer that is still being made, or of the complete one."""
+
+    def __call__(self, value: Mapping[str, Any], *, complete: bool) -> str:
+        """Return the text."""
+        ...
+
+
 class Rendering:
     """Turns a growing answer into text of which each version begins with the one before."""
 
-    def __init__(self, render: Any) -> None:
+    def __init__(self, render: Render) -> None:
         self._render = render
         self.said = ""
         self.value: Mapping[str, Any] | None = None
@@ -71,7 +79,7 @@ class Rendering:
             self.value = value
         if self.value is None:
             return ""
-        text: str = self._render(self.value, complete=complete)
+        text = self._render(self.value, complete=complete)
         if not text.startswith(self.said):  # the model did not keep to the schema's order
             return f"\n\n{text}" if complete else ""
         new, self.said = text[len(self.said) :], text
@@ -93,7 +101,7 @@ class Recite:
     schema: Mapping[str, Any]
     messages: Sequence[BaseMessage]
     message_id: str
-    render: Any
+    render: Render
 
     def run(self, config: RunnableConfig) -> Mapping[str, Any] | None:
         """Recite, blocking."""
@@ -133,11 +141,14 @@ class Recite:
 
 @dataclass(frozen=True, slots=True)
 class UseTool:
-    """One tool call's result as a message; what goes wrong is told to the model, which may try otherwise."""
+    """One tool call's result as a message; what goes wrong is told to the model, which may try otherwise.
+
+    With ``quiet``, tokens of models that the tool itself asks are not streamed.
+    """
 
     tools: Mapping[str, BaseTool]
     call: ToolCall
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    quiet: bool = False
 
     def run(self, config: RunnableConfig) -> ToolMessage:
         """Use the tool, blocking."""
@@ -145,7 +156,7 @@ class UseTool:
         if tool is None:
             return self._unknown()
         try:
-            return self._message(tool.invoke(self._request(), config))
+            return self._message(tool.invoke(self._request(), self._config(config)))
         except GraphBubbleUp:
             raise
         except Exception as error:  # a tool may raise anything
@@ -157,7 +168,7 @@ class UseTool:
         if tool is None:
             return self._unknown()
         try:
-            return self._message(await tool.ainvoke(self._request(), config))
+            return self._message(await tool.ainvoke(self._request(), self._config(config)))
         except GraphBubbleUp:
             raise
         except Exception as error:  # a tool may raise anything
@@ -167,6 +178,9 @@ class UseTool:
     def step(self) -> str:
         """The call as text, the same for the same call."""
         return f"{self.call['name']}({json.dumps(self.call['args'], sort_keys=True, default=str)})"
+
+    def _config(self, config: RunnableConfig) -> RunnableConfig:
+        return unheard(config) if self.quiet else config
 
     def _request(self) -> ToolCall:
         return {**self.call, "type": "tool_call"}

@@ -99,7 +99,7 @@ def answer_of(
         used = True
         turn.append(answer)
         for call in answer.tool_calls:
-            use = UseTool(tools, call)
+            use = UseTool(tools, call, quiet)
             guard.repeat(use.step)
             turn.append((yield use))
     text = answer.text.strip()

@@ -32,8 +32,13 @@ class Window:
 
     @classmethod
     def of(cls, context: int, answer: int | None = None) -> Window:
-        """Divide a context; a quarter, 1,024 tokens at most, is kept for the answer where none is asked for."""
-        kept = answer if answer is not None and 0 < answer < context else min(_MOST_FOR_ANSWER, context // 4)
+        """Divide a context: ``answer`` tokens, half of it at most, are kept for the answer.
+
+        Where no length is asked for it is a quarter, 1,024 tokens at most.
+        """
+        kept = min(_MOST_FOR_ANSWER, context // 4)
+        if answer is not None and answer > 0:
+            kept = min(answer, context // 2)
         return cls(context, max(kept, 1))
 
     @property
