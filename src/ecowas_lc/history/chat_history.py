@@ -11,7 +11,7 @@ from langchain_core.messages import BaseMessage
 
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
 from ecowas_lc.history.messages import to_document
-from ecowas_lc.history.window import TokenCounter, Window, read_op
+from ecowas_lc.history.window import TokenCounter, Window, read_all_op, read_op
 from ecowas_lc.memory.arguments import check_count, check_ttl
 from ecowas_lc.memory.connections import shared_server
 from ecowas_lc.memory.conversations import SessionInfo
@@ -105,6 +105,14 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
         """The messages in the window, oldest first; without a window, all of them."""
         return await self._server.arun(self._read_op())
 
+    def all_messages(self) -> list[BaseMessage]:
+        """Every message, whatever the window; those without an id have one made from what they hold."""
+        return self._server.run(self._read_all_op())
+
+    async def aall_messages(self) -> list[BaseMessage]:
+        """Every message, whatever the window: see :meth:`all_messages`."""
+        return await self._server.arun(self._read_all_op())
+
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Append messages in one atomic step, those that the history knows by their id excepted.
 
@@ -144,6 +152,9 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
 
     def _read_op(self) -> Op[list[BaseMessage]]:
         return read_op(self._programs.conversations, self._agent_id, self._session_id, self._window)
+
+    def _read_all_op(self) -> Op[list[BaseMessage]]:
+        return read_all_op(self._programs.conversations, self._agent_id, self._session_id)
 
     def _add_op(self, messages: Sequence[BaseMessage]) -> Op[None]:
         found = list(messages)

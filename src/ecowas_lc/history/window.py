@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,7 @@ from ecowas_lc.storage.ops import Op
 
 TokenCounter = Callable[[list[BaseMessage]], int] | Callable[[BaseMessage], int] | BaseLanguageModel[Any]
 
+_WITHOUT_ID = uuid.UUID("6bb8b9b0-0d0c-4a5e-9d5f-3a4c9e1f7a21")
 _FIRST_PAGE = 16
 _RESULTS = frozenset({"tool", "function", "ToolMessageChunk", "FunctionMessageChunk"})
 
@@ -66,6 +69,18 @@ def read_op(conversations: Conversations, agent_id: str, session_id: str, window
         if paired or len(fitting) < len(messages):
             return paired
         return (yield from _with_their_call_op(conversations, key, wanted))
+
+
+def read_all_op(conversations: Conversations, agent_id: str, session_id: str) -> Op[list[BaseMessage]]:
+    """Every message; one without an id gets one made from its text and how often that came before."""
+    messages = yield from read_op(conversations, agent_id, session_id, Window())
+    seen: Counter[str] = Counter()
+    for message in messages:
+        if message.id is None:
+            text = message.model_dump_json()
+            seen[text] += 1
+            message.id = str(uuid.uuid5(_WITHOUT_ID, f"{seen[text]} {text}"))
+    return messages
 
 
 def _with_their_call_op(conversations: Conversations, key: bytes, most: int) -> Op[list[BaseMessage]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ecowas_lc.memory.async_service import AsyncRedisMemoryService
+from ecowas_lc.memory.backup import ImportReport
 from ecowas_lc.memory.conversations import SessionInfo
 from ecowas_lc.memory.factories import (
     create_redis_memory_from_config,
@@ -14,6 +15,7 @@ from ecowas_lc.memory.service import RedisMemoryService
 
 __all__ = [
     "AsyncRedisMemoryService",
+    "ImportReport",
     "RedisMemoryService",
     "SessionInfo",
     "create_redis_memory_from_config",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from ecowas_lc.errors import EcowasError
+from ecowas_lc.memory import backup
+from ecowas_lc.memory.backup import ImportReport
 from ecowas_lc.memory.conversations import SessionInfo
+from ecowas_lc.memory.reindex import reindex_op
 from ecowas_lc.memory.service import MemoryServiceBase
 from ecowas_lc.memory.stats import ping_op, stats_op
 
@@ -107,6 +110,28 @@ class AsyncRedisMemoryService(MemoryServiceBase):
         """What the server holds, summed over a cluster's primaries."""
         return await self._server.arun(stats_op(self._programs.keys))
 
+    async def reindex(self) -> int:
+        """Find, by scanning the server once, what the indexes don't know; how many histories were new to them."""
+        return await self._server.arun(reindex_op(self._programs.conversations))
+
+    async def export_jsonl(self, agent_id: str | None = None, session_id: str | None = None) -> AsyncIterator[str]:
+        """Histories, agent states and session data as lines of JSON, without newlines."""
+        yield backup.header()
+        units = await self._server.arun(backup.units_op(self._programs.sessions, agent_id, session_id))
+        for some in backup.chunks(units):
+            for line in await self._server.arun(backup.lines_op(self._programs.sessions, some)):
+                yield line
+
+    async def import_jsonl(
+        self, lines: Iterable[str] | AsyncIterable[str], *, overwrite: bool = False
+    ) -> ImportReport:
+        """Restore what :meth:`export_jsonl` gave. Times to live count from now."""
+        importer = backup.Importer(self._programs.sessions, overwrite=overwrite)
+        async for line in _one_by_one(lines):
+            if line.strip():
+                await self._server.arun(importer.line_op(line))
+        return importer.finish()
+
     async def health_check(self) -> bool:
         """Whether the server answers; never raises."""
         with contextlib.suppress(EcowasError):
@@ -127,3 +152,12 @@ class AsyncRedisMemoryService(MemoryServiceBase):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+async def _one_by_one(lines: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[str]:
+    if isinstance(lines, AsyncIterable):
+        async for line in lines:
+            yield line
+    else:
+        for line in lines:
+            yield line

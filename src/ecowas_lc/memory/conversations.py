@@ -58,7 +58,7 @@ class Conversations:
     ) -> Op[int]:
         """Append messages, each ``id`` once; how many the history holds then."""
         key, companion = self._pair(agent_id, session_id)
-        lifetime = self._lifetime(ttl)
+        lifetime = self.lifetime(ttl)
         most = 0 if max_history is None else check_count(max_history, "max_history")
         words, operation = _words(messages)
         legacy: tuple[Arg, ...] = ("", 0)
@@ -87,17 +87,30 @@ class Conversations:
         return int(length)
 
     def replace_op(
-        self, agent_id: str, session_id: str, messages: Sequence[dict[str, Any]], *, ttl: int | None = None
-    ) -> Op[None]:
-        """Put ``messages``, at least one, in the place of what the history held."""
+        self,
+        agent_id: str,
+        session_id: str,
+        messages: Sequence[dict[str, Any]],
+        *,
+        lifetime: float,
+        only_if_absent: bool = False,
+        began: datetime | None = None,
+        used: datetime | None = None,
+    ) -> Op[bool]:
+        """Put ``messages``, at least one, in the place of what the history held; whether it was written.
+
+        ``lifetime`` is in seconds. Without ``began`` and ``used`` it began when it did, and is used now.
+        """
         key, companion = self._pair(agent_id, session_id)
-        lifetime = self._lifetime(ttl)
         words, operation = _words(messages)
-        rule = "=" if lifetime == FOREVER else f"={int(lifetime) * 1000}"
-        replace = call(REPLACE, (key, companion), rule, operation, *words)
+        rule = "=" if lifetime == FOREVER else f"={int(lifetime * 1000)}"
+        condition = "absent" if only_if_absent else ""
+        times = (_milliseconds(began), _milliseconds(used))
+        replace = call(REPLACE, (key, companion), rule, operation, condition, *times, *words)
         replies = yield (*self.index_calls(agent_id, session_id, lifetime), replace)
         _refuse_foreign(replies[-1])
         self.indexed.remember(key, lifetime)
+        return bool(replies[-1][3])
 
     def read_op(self, agent_id: str, session_id: str, last: int | None = None) -> Op[list[dict[str, Any]]]:
         """The messages, oldest first; only the ``last`` so many where that is given."""
@@ -169,7 +182,8 @@ class Conversations:
     def _pair(self, agent_id: str, session_id: str) -> tuple[bytes, bytes]:
         return self.keys.history(agent_id, session_id), self.keys.history_meta(agent_id, session_id)
 
-    def _lifetime(self, ttl: int | None) -> float:
+    def lifetime(self, ttl: int | None) -> float:
+        """``ttl``, or the default where it is ``None``, in seconds."""
         if ttl is not None:
             return check_ttl(ttl)
         return FOREVER if self.default_ttl is None else self.default_ttl
@@ -236,3 +250,7 @@ def _text(word: bytes | str) -> str:
 
 def _time(score: Any) -> datetime | None:
     return None if score is None else datetime.fromtimestamp(float(score) / 1000, UTC)
+
+
+def _milliseconds(time: datetime | None) -> str:
+    return "" if time is None else str(round(time.timestamp() * 1000))

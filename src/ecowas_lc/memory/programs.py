@@ -39,10 +39,9 @@ class MemoryPrograms:
     def save_op(self, agent_id: str, session_id: str, history: Any, ttl: int | None) -> Op[None]:
         """Replace a history; an empty one is removed."""
         messages = check_history(history)
-        if ttl is not None:
-            check_ttl(ttl)
+        lifetime = self.values.lifetime(ttl)
         if messages:
-            yield from self.conversations.replace_op(agent_id, session_id, messages, ttl=ttl)
+            yield from self.conversations.replace_op(agent_id, session_id, messages, lifetime=lifetime)
         else:
             yield from self.sessions.clear_op(agent_id, session_id)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from ecowas_lc.errors import EcowasError
+from ecowas_lc.memory import backup
+from ecowas_lc.memory.backup import ImportReport
 from ecowas_lc.memory.connections import server_from
 from ecowas_lc.memory.conversations import SessionInfo
 from ecowas_lc.memory.programs import MemoryPrograms
+from ecowas_lc.memory.reindex import reindex_op
 from ecowas_lc.memory.stats import ping_op, stats_op
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.server import Server
@@ -234,6 +237,39 @@ class RedisMemoryService(MemoryServiceBase):
         ``histories`` and ``threads`` are this prefix's as its indexes count them; ``nodes`` counts primaries.
         """
         return self._server.run(stats_op(self._programs.keys))
+
+    def reindex(self) -> int:
+        """Find, by scanning the server once, what the indexes don't know; how many histories were new to them.
+
+        Needed once for data that other programs wrote; nothing else ever scans.
+        """
+        return self._server.run(reindex_op(self._programs.conversations))
+
+    def export_jsonl(self, agent_id: str | None = None, session_id: str | None = None) -> Iterator[str]:
+        """Histories, agent states and session data as lines of JSON, without newlines.
+
+        Everything, or only an agent's or a session's. Streams: a few histories are in memory at a time.
+        """
+        yield backup.header()
+        units = self._server.run(backup.units_op(self._programs.sessions, agent_id, session_id))
+        for some in backup.chunks(units):
+            yield from self._server.run(backup.lines_op(self._programs.sessions, some))
+
+    def import_jsonl(self, lines: Iterable[str], *, overwrite: bool = False) -> ImportReport:
+        """Restore what :meth:`export_jsonl` gave. Times to live count from now.
+
+        What exists with other contents is left as it is, and named in the report, unless ``overwrite``. Importing
+        again changes nothing.
+
+        Raises:
+            CorruptDataError: a line that can't be read, by its number; those before it are imported.
+            FormatVersionError: a newer version of this package wrote the lines.
+        """
+        importer = backup.Importer(self._programs.sessions, overwrite=overwrite)
+        for line in lines:
+            if line.strip():
+                self._server.run(importer.line_op(line))
+        return importer.finish()
 
     def health_check(self) -> bool:
         """Whether the server answers; never raises."""

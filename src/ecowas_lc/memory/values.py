@@ -29,10 +29,15 @@ class Values:
 
     def save_state_op(self, agent_id: str, state: Any, ttl: int | None = None) -> Op[None]:
         """Store an agent's state in the place of what there was."""
-        lifetime = self.lifetime(ttl)
-        store = _store(self.keys.state(agent_id), to_json(state, "state"), lifetime)
+        yield from self.put_state_op(agent_id, state, self.lifetime(ttl))
+
+    def put_state_op(
+        self, agent_id: str, state: Any, lifetime: float, *, only_if_absent: bool = False
+    ) -> Op[bool]:
+        """Store an agent's state for ``lifetime`` seconds; whether it was written."""
+        store = _store(self.keys.state(agent_id), to_json(state, "state"), lifetime, only_if_absent)
         replies = yield (touch(self.keys.agents(), lifetime, agent_id), store)
-        _refuse_foreign(replies[-1])
+        return _was_stored(replies[-1])
 
     def state_op(self, agent_id: str) -> Op[Any]:
         """An agent's state; ``None`` where there is none."""
@@ -40,14 +45,19 @@ class Values:
 
     def set_data_op(self, session_id: str, name: str, value: Any, ttl: int | None = None) -> Op[None]:
         """Store a value of a session."""
-        lifetime = self.lifetime(ttl)
-        store = _store(self.keys.session_data(session_id, name), to_json(value, "value"), lifetime)
+        yield from self.put_data_op(session_id, name, value, self.lifetime(ttl))
+
+    def put_data_op(
+        self, session_id: str, name: str, value: Any, lifetime: float, *, only_if_absent: bool = False
+    ) -> Op[bool]:
+        """Store a value of a session for ``lifetime`` seconds; whether it was written."""
+        store = _store(self.keys.session_data(session_id, name), to_json(value, "value"), lifetime, only_if_absent)
         replies = yield (
             touch(self.keys.data_of_session(session_id), lifetime, name),
             touch(self.keys.sessions(), lifetime, session_id),
             store,
         )
-        _refuse_foreign(replies[-1])
+        return _was_stored(replies[-1])
 
     def data_op(self, session_id: str, name: str) -> Op[Any]:
         """A value of a session; ``None`` where there is none."""
@@ -88,8 +98,9 @@ class Values:
         return FOREVER if self.default_ttl is None else self.default_ttl
 
 
-def _store(key: bytes, body: bytes, lifetime: float) -> ScriptCall:
-    return call(STORE, (key,), body, "" if lifetime == FOREVER else int(lifetime) * 1000)
+def _store(key: bytes, body: bytes, lifetime: float, only_if_absent: bool) -> ScriptCall:
+    milliseconds: str | int = "" if lifetime == FOREVER else int(lifetime * 1000)
+    return call(STORE, (key,), body, milliseconds, *(("absent",) if only_if_absent else ()))
 
 
 def _value_op(key: bytes) -> Op[Any]:
@@ -101,6 +112,7 @@ def _value_op(key: bytes) -> Op[Any]:
     return None if body is None else from_json(body, key)
 
 
-def _refuse_foreign(reply: list[Any]) -> None:
+def _was_stored(reply: list[Any]) -> bool:
     if reply[0] == _FOREIGN:
         raise wrong_type(reply[1], reply[2].decode())
+    return bool(reply[0])

@@ -1,24 +1,30 @@
 -- Puts other messages in a history's place. All or nothing.
--- ARGV: expiry rule, operation id, then id (or '') and body of each message, at least one.
--- Answers {KEPT, length, time of expiry}, {FOREIGN, key, kind}.
+-- ARGV: expiry rule, operation id, 'absent' to write only where there is none, first and last activity in
+-- milliseconds ('': as it was, now), then id (or '') and body of each message, at least one.
+-- Answers {KEPT, length, time of expiry, 1 where it was written}, {FOREIGN, key, kind}.
 
-local rule, operation = ARGV[1], ARGV[2]
+local rule, operation, condition, began, used = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local kind, refusal = history_kind()
 if refusal then return refusal end
 
 local now = now_ms()
-if kind == 'list' and already_done(operation) then
+local is_done = kind == 'list' and already_done(operation)
+if is_done or (condition == 'absent' and kind ~= 'none') then
   local left = redis.call('PTTL', KEYS[1])
-  return {KEPT, redis.call('LLEN', KEYS[1]), left < 0 and -1 or now + left}
+  local length = kind == 'list' and redis.call('LLEN', KEYS[1]) or 0
+  return {KEPT, length, left < 0 and -1 or now + left, is_done and 1 or 0}
 end
-local began = kind == 'none' and whole(now) or redis.call('ZSCORE', KEYS[2], 'began')
+if began == '' then
+  began = kind == 'none' and whole(now) or redis.call('ZSCORE', KEYS[2], 'began')
+end
 redis.call('DEL', KEYS[1], KEYS[2])
 
-local bodies, numbers, number, in_this_call = {}, {whole(now), 'used'}, 0, {}
+local bodies, number, in_this_call = {}, 0, {}
+local numbers = {used ~= '' and used or whole(now), 'used'}
 if began then
   numbers[3], numbers[4] = began, 'began'
 end
-for index = 3, #ARGV, 2 do
+for index = 6, #ARGV, 2 do
   local id = ARGV[index]
   bodies[#bodies + 1] = ARGV[index + 1]
   if id ~= '' and not in_this_call[id] then
@@ -31,4 +37,4 @@ end
 push(bodies)
 add_numbers(numbers)
 remember_operation(operation, now)
-return {KEPT, #bodies, set_expiry(rule, -2, now)}
+return {KEPT, #bodies, set_expiry(rule, -2, now), 1}

@@ -1,0 +1,98 @@
+"""The one program that scans: it finds histories, states and session data that no index knows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ecowas_lc.errors import InvalidIdError
+from ecowas_lc.memory.conversations import Conversations
+from ecowas_lc.memory.documents import shown
+from ecowas_lc.memory.index import FOREVER, touch
+from ecowas_lc.storage.keys import Keys, decode_id, id_bytes
+from ecowas_lc.storage.ops import EVERY_NODE, Op, ScriptCall, command
+
+_KEYS_AT_ONCE = 500
+_log = logging.getLogger("ecowas_lc.memory")
+
+
+def reindex_op(conversations: Conversations) -> Op[int]:
+    """Enter into the indexes what they don't know; how many histories were new to them."""
+    keys = conversations.keys
+    pattern = id_bytes(keys.prefix) + b":*"
+    [cursors] = yield (command("SCAN", 0, "MATCH", pattern, "COUNT", _KEYS_AT_ONCE, node=EVERY_NODE),)
+    added = 0
+    for node, reply in cursors.items():
+        cursor, names = _page(reply)
+        while True:
+            added += yield from _enter_op(conversations, names)
+            if cursor == 0:
+                break
+            [answer] = yield (command("SCAN", cursor, "MATCH", pattern, "COUNT", _KEYS_AT_ONCE, node=node),)
+            cursor, names = _page(answer[node])
+    return added
+
+
+def _enter_op(conversations: Conversations, names: Iterable[bytes]) -> Op[int]:
+    keys = conversations.keys
+    found = [(name, *place) for name in names if (place := _place(keys, name))]
+    if not found:
+        return 0
+    lifetimes = yield tuple(command("PTTL", name) for name, *_ in found)
+    histories = [ids for _, kind, ids in found if kind == b"history"]
+    known = (
+        (
+            yield tuple(
+                command("ZSCORE", keys.sessions_of_agent(agent_id), id_bytes(session_id))
+                for agent_id, session_id in histories
+            )
+        )
+        if histories
+        else []
+    )
+    calls: list[ScriptCall] = []
+    for (_, kind, ids), left in zip(found, lifetimes, strict=True):
+        if left == -2:
+            continue
+        lifetime = FOREVER if left == -1 else left / 1000
+        if kind == b"history":
+            agent_id, session_id = ids
+            calls += conversations.index_calls(agent_id, session_id, lifetime)
+        elif kind == b"state":
+            calls.append(touch(keys.agents(), lifetime, *ids))
+        else:
+            session_id, name = ids
+            calls.append(touch(keys.data_of_session(session_id), lifetime, name))
+            calls.append(touch(keys.sessions(), lifetime, session_id))
+    if calls:
+        yield tuple(calls)
+    return sum(score is None for score in known)
+
+
+def _place(keys: Keys, name: bytes) -> tuple[bytes, list[str]] | None:
+    kind, _, rest = name.removeprefix(id_bytes(keys.prefix) + b":").partition(b":")
+    names: dict[bytes, Callable[..., bytes]] = {
+        b"history": keys.history,
+        b"state": keys.state,
+        b"session": keys.session_data,
+    }
+    if kind not in names:
+        return None
+    try:
+        ids = [decode_id(part) for part in rest.split(b":")]
+        if names[kind](*ids) == name:
+            return kind, ids
+    except (InvalidIdError, TypeError, UnicodeDecodeError):
+        pass
+    _log.warning(
+        "The key %s stands for no ids, so nothing finds it: rename it, with %%3A for : in ids", shown(name)
+    )
+    return None
+
+
+def _page(reply: Any) -> tuple[int, list[bytes]]:
+    cursor, names = reply
+    if isinstance(cursor, dict):  # a cluster client's, by node
+        [cursor] = cursor.values()
+    return int(cursor), names
