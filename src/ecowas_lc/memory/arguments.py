@@ -7,6 +7,7 @@ from typing import Any
 
 from ecowas_lc.errors import InvalidInputError
 
+FOREVER = float("inf")
 _LONGEST_TTL_SECONDS = 10**10  # three centuries; Redis refuses what overflows its clock
 
 
@@ -21,6 +22,13 @@ def check_ttl(ttl: object) -> int:
     if not 1 <= ttl <= _LONGEST_TTL_SECONDS:
         raise InvalidInputError(f"ttl must be from 1 to {_LONGEST_TTL_SECONDS} seconds, not {ttl}.")
     return ttl
+
+
+def lifetime_seconds(ttl: int | None, default_ttl: int | None) -> float:
+    """``ttl``, or the default where it is ``None``; ``FOREVER`` where that is ``None``, too."""
+    if ttl is not None:
+        return check_ttl(ttl)
+    return FOREVER if default_ttl is None else default_ttl
 
 
 def expiry_rule(ttl: int | None, default_ttl: int | None) -> str:

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ecowas_lc.errors import CorruptDataError, FormatVersionError
-from ecowas_lc.memory.arguments import check_history
-from ecowas_lc.memory.index import FOREVER, entries, listing
+from ecowas_lc.memory.arguments import FOREVER, check_history
+from ecowas_lc.memory.index import entries, listing
 from ecowas_lc.memory.sessions import Sessions
 from ecowas_lc.storage.ops import Op, command
 

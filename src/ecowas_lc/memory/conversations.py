@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ecowas_lc.errors import CorruptDataError, WrongTypeError
-from ecowas_lc.memory.arguments import check_count, check_ttl, expiry_rule
+from ecowas_lc.memory.arguments import FOREVER, check_count, expiry_rule, lifetime_seconds
 from ecowas_lc.memory.documents import from_json, shown, to_json, wrong_type
-from ecowas_lc.memory.index import FOREVER, RecentlyIndexed, touch
+from ecowas_lc.memory.index import RecentlyIndexed, touch
 from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Arg, Op, ScriptCall, call, command
 from ecowas_lc.storage.scripts import load_script
@@ -58,7 +58,7 @@ class Conversations:
     ) -> Op[int]:
         """Append messages, each ``id`` once; how many the history holds then."""
         key, companion = self._pair(agent_id, session_id)
-        lifetime = self.lifetime(ttl)
+        lifetime = lifetime_seconds(ttl, self.default_ttl)
         most = 0 if max_history is None else check_count(max_history, "max_history")
         words, operation = _words(messages)
         legacy: tuple[Arg, ...] = ("", 0)
@@ -181,12 +181,6 @@ class Conversations:
 
     def _pair(self, agent_id: str, session_id: str) -> tuple[bytes, bytes]:
         return self.keys.history(agent_id, session_id), self.keys.history_meta(agent_id, session_id)
-
-    def lifetime(self, ttl: int | None) -> float:
-        """``ttl``, or the default where it is ``None``, in seconds."""
-        if ttl is not None:
-            return check_ttl(ttl)
-        return FOREVER if self.default_ttl is None else self.default_ttl
 
 
 def extended(reply: list[Any], lifetime: float) -> tuple[bool, float]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ecowas_lc.memory.arguments import FOREVER
 from ecowas_lc.storage.keys import id_bytes, id_text
 from ecowas_lc.storage.ops import ScriptCall, call
 from ecowas_lc.storage.scripts import load_script
@@ -20,7 +21,6 @@ TOUCH = load_script("memory_index_shared", "memory_index_touch")
 LIST = load_script("memory_index_shared", "memory_index_list")
 FORGET = load_script("memory_index_forget")
 
-FOREVER = float("inf")
 _FRESH_SECONDS = 60.0  # half of what the scripts add to each score
 _MOST_REMEMBERED = 10_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
-from ecowas_lc.memory.arguments import check_history, check_message, check_ttl
+from ecowas_lc.memory.arguments import check_history, check_message, check_ttl, lifetime_seconds
 from ecowas_lc.memory.conversations import Conversations, SessionInfo
 from ecowas_lc.memory.index import recently_indexed
 from ecowas_lc.memory.sessions import Sessions
@@ -39,7 +39,7 @@ class MemoryPrograms:
     def save_op(self, agent_id: str, session_id: str, history: Any, ttl: int | None) -> Op[None]:
         """Replace a history; an empty one is removed."""
         messages = check_history(history)
-        lifetime = self.values.lifetime(ttl)
+        lifetime = lifetime_seconds(ttl, self.values.default_ttl)
         if messages:
             yield from self.conversations.replace_op(agent_id, session_id, messages, lifetime=lifetime)
         else:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ecowas_lc.memory.arguments import lifetime_seconds
 from ecowas_lc.memory.conversations import Conversations, SessionInfo, extended, was_cleared
 from ecowas_lc.memory.index import entries, forget, listing, touch
 from ecowas_lc.memory.values import Values
@@ -73,7 +74,7 @@ class Sessions:
 
     def extend_op(self, agent_id: str, session_id: str, ttl: int | None = None) -> Op[bool]:
         """Renew a history and its session's data; whether there was anything to renew."""
-        lifetime = self.values.lifetime(ttl)
+        lifetime = lifetime_seconds(ttl, self.values.default_ttl)
         data_index = self.keys.data_of_session(session_id)
         extend = self.conversations.extend_call(agent_id, session_id, ttl)
         history, data = yield (extend, listing(data_index))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecowas_lc.errors import WrongTypeError
-from ecowas_lc.memory.arguments import check_ttl, expiry_rule
+from ecowas_lc.memory.arguments import FOREVER, expiry_rule, lifetime_seconds
 from ecowas_lc.memory.documents import from_json, to_json, wrong_type
-from ecowas_lc.memory.index import FOREVER, entries, listing, touch
+from ecowas_lc.memory.index import entries, listing, touch
 from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Op, ScriptCall, call, command
 from ecowas_lc.storage.scripts import load_script
@@ -29,7 +29,7 @@ class Values:
 
     def save_state_op(self, agent_id: str, state: Any, ttl: int | None = None) -> Op[None]:
         """Store an agent's state in the place of what there was."""
-        yield from self.put_state_op(agent_id, state, self.lifetime(ttl))
+        yield from self.put_state_op(agent_id, state, lifetime_seconds(ttl, self.default_ttl))
 
     def put_state_op(
         self, agent_id: str, state: Any, lifetime: float, *, only_if_absent: bool = False
@@ -45,7 +45,7 @@ class Values:
 
     def set_data_op(self, session_id: str, name: str, value: Any, ttl: int | None = None) -> Op[None]:
         """Store a value of a session."""
-        yield from self.put_data_op(session_id, name, value, self.lifetime(ttl))
+        yield from self.put_data_op(session_id, name, value, lifetime_seconds(ttl, self.default_ttl))
 
     def put_data_op(
         self, session_id: str, name: str, value: Any, lifetime: float, *, only_if_absent: bool = False
@@ -90,12 +90,6 @@ class Values:
     def renew_call(self, session_id: str, name: str, ttl: int | None) -> ScriptCall:
         """The call that renews a value of a session; its reply is 1 where there is one."""
         return call(RENEW, (self.keys.session_data(session_id, name),), expiry_rule(ttl, self.default_ttl))
-
-    def lifetime(self, ttl: int | None) -> float:
-        """``ttl``, or the default where it is ``None``, in seconds."""
-        if ttl is not None:
-            return check_ttl(ttl)
-        return FOREVER if self.default_ttl is None else self.default_ttl
 
 
 def _store(key: bytes, body: bytes, lifetime: float, only_if_absent: bool) -> ScriptCall:
