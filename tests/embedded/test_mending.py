@@ -400,3 +400,22 @@ def test_program_that_embeds_python(home: Home, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "exec_prefix", "/nonexistent")
     with pytest.raises(EmbeddedServerError, match="needs a Python interpreter"):
         use_server(home.settings)
+
+
+def test_keeper_brings_the_log_to_the_disk(home: Home, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changed in the log since the last look is flushed, and nothing else is: a power cut loses a second."""
+    client = connect(use_server(home.settings).url)
+    client.set("a", "1")
+    flushed: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.readlink(f"/proc/self/fd/{fd}")))
+    watcher = object.__new__(keeper.Keeper)
+    watcher._directory = str(home.data_dir)
+    watcher._flushed = {}
+    watcher._flush()
+    log = next(name for name in flushed if name.endswith(".incr.aof"))
+    flushed.clear()
+    watcher._flush()
+    assert flushed == []
+    client.set("b", "2")
+    watcher._flush()
+    assert flushed == [log]
