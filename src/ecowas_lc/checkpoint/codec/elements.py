@@ -132,7 +132,7 @@ class Collector:
 
     def references(self, digest: bytes) -> list[bytes]:
         """The digests that an element refers to."""
-        return [] if isinstance(self.bodies[digest], str) else split_blob(self._blob(digest))[0]
+        return [] if isinstance(self.bodies.get(digest), str) else split_blob(self._blob(digest))[0]
 
     def stored(self, digest: bytes) -> bytes:
         """An element's blob as the server is to store it."""
