@@ -6,12 +6,14 @@ local wrong = check_format()
 if wrong then return wrong end
 local ttl, only, from, start, along = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]
 local limit, with_writes, with_values, with_elements = tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9] == '1', ARGV[10] == '1'
-local out, wanted, order = {}, {}, {}
+local out, wanted, order, count = {}, {}, {}, 0
+local sub, byte = string.sub, string.byte
 
 local function want(digest)
   if not wanted[digest] then
     wanted[digest] = true
-    order[#order + 1] = digest
+    count = count + 1
+    order[count] = digest
   end
 end
 
@@ -29,7 +31,14 @@ local function add(ns, id, row)
         local digests = list_digests(log_of(field), value)
         value = digests and string.sub(value, 1, 2) .. digests or false
         if digests and with_elements then
-          for at = 1, #digests, 16 do want(string.sub(digests, at, at + 15)) end
+          for at = 1, #digests, 16 do -- `want`, without a call for each of perhaps thousands
+            local digest = sub(digests, at, at + 15)
+            if not wanted[digest] then
+              wanted[digest] = true
+              count = count + 1
+              order[count] = digest
+            end
+          end
         end
       elseif value and with_elements then
         each_ref(value, 2, want)
@@ -95,16 +104,35 @@ while #heads > 0 do
   if along == 'prev' then push(head.ns, prev) elseif along == 'parent' then push(head.ns, parent) end
 end
 
-local elements, at = {}, 1
-while at <= #order do
+-- Elements refer to elements: those that are met on the way are fetched in the next round.
+local elements, done = {}, 0
+while done < count do
+  local stop = math.min(done + CHUNK, count)
   local fields = {}
-  local stop = math.min(at + CHUNK - 1, #order)
-  for i = at, stop do fields[#fields + 1] = 'e' .. order[i] end
-  for i, element in ipairs(redis.call('HMGET', H, unpack(fields))) do
-    elements[at + i - 1] = element or ''
-    if element then each_ref(element, 1, want) end
+  for i = done + 1, stop do fields[i - done] = 'e' .. order[i] end
+  local found = redis.call('HMGET', H, unpack(fields))
+  for i = 1, stop - done do
+    local element = found[i]
+    if not element then
+      elements[done + i] = ''
+    else
+      elements[done + i] = element
+      local high, low = byte(element, 1, 2)
+      if high ~= 0 or low ~= 0 then
+        if high == 0 and low == 1 then
+          local digest = sub(element, 3, 18)
+          if not wanted[digest] then
+            wanted[digest] = true
+            count = count + 1
+            order[count] = digest
+          end
+        else
+          each_ref(element, 1, want)
+        end
+      end
+    end
   end
-  at = stop + 1
+  done = stop
 end
 if #out > 0 then expire(ttl) end
 return { out, table.concat(order), elements, redis.call('HGET', H, 'L' .. only) or '' }
