@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING, Any
 
+from ecowas_lc.checkpoint.codec.allowlist import Allow
 from ecowas_lc.checkpoint.codec.serializer import Serializer
-from ecowas_lc.checkpoint.codec.types import Allow
 from ecowas_lc.errors import ConfigurationError, DecryptionError, MissingExtraError
 
 if TYPE_CHECKING:

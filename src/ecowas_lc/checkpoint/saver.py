@@ -19,8 +19,8 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 
+from ecowas_lc.checkpoint.codec.allowlist import Allow
 from ecowas_lc.checkpoint.codec.serializer import GivenSerializer, Serializer
-from ecowas_lc.checkpoint.codec.types import Allow
 from ecowas_lc.checkpoint.format import Format
 from ecowas_lc.checkpoint.lists import Memo
 from ecowas_lc.checkpoint.ops import (

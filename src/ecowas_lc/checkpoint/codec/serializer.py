@@ -11,6 +11,7 @@ from typing import Any
 
 import ormsgpack
 
+from ecowas_lc.checkpoint.codec.allowlist import Allow, Allowlist
 from ecowas_lc.checkpoint.codec.elements import (
     MAX_REFERENCES,
     MESSAGE,
@@ -23,7 +24,7 @@ from ecowas_lc.checkpoint.codec.elements import (
     split_blob,
 )
 from ecowas_lc.checkpoint.codec.messages import SPECS, is_simple, pack_array, unpack_array
-from ecowas_lc.checkpoint.codec.types import Allow, Allowlist, put_together, take_apart
+from ecowas_lc.checkpoint.codec.types import put_together, take_apart
 from ecowas_lc.errors import CorruptDataError, EcowasError, NotSerializableError
 
 _REFERENCE, _OBJECT, _MESSAGE, _MAP, _SURROGATES = 1, 2, 3, 4, 5
@@ -45,6 +46,8 @@ _FIRST_REFERENCE = ormsgpack.packb(ormsgpack.Ext(_REFERENCE, b"\0\0"))
 # Containers are searched for long texts this deep and wide; beyond, they are stored as they are.
 _SEARCH_DEPTH, _SEARCH_WIDTH = 5, 64
 _MAX_DEPTH = 200
+_TOO_DEEP = f"A value is nested more than {_MAX_DEPTH} deep (or holds itself): it can't be stored."
+_BIN = (b"\xc4", b"\xc5", b"\xc6")  # what msgpack's bytes begin with; so may other things
 
 
 _SCALARS = (type(None), bool, int, float, str)
@@ -54,7 +57,7 @@ class Serializer:
     """Strict, exact serialisation of graph state.
 
     ``allow`` names the classes beyond Python's, LangChain's messages and langgraph's types that may be written
-    and read; see :class:`~ecowas_lc.checkpoint.codec.types.Allowlist`. It is also a plain langgraph serializer
+    and read; see :class:`~ecowas_lc.checkpoint.codec.allowlist.Allowlist`. It is also a plain langgraph serializer
     (``dumps_typed``, ``loads_typed``) and can be given to other savers.
     """
 
@@ -191,6 +194,15 @@ class Serializer:
         raise CorruptDataError("A stored list refers to an element of an unknown kind.")
 
 
+def _holds_buffers(value: Any) -> bool:
+    kind = type(value)
+    if kind is list:
+        return any(_holds_buffers(inner) for inner in value)
+    if kind is dict:
+        return any(_holds_buffers(inner) for inner in value.values())
+    return kind is bytearray or kind is memoryview
+
+
 def _is_text(text: str) -> bool:
     try:
         text.encode()
@@ -212,7 +224,13 @@ class _Writer:
 
     def pack(self, value: Any) -> bytes:
         try:
-            return ormsgpack.packb(value, default=self._default, option=_OPTIONS)
+            packed: bytes = ormsgpack.packb(value, default=self._default, option=_OPTIONS)
+            # msgpack makes bytes of bytearrays, unasked: rare enough to be looked for only where there are bytes.
+            if any(mark in packed for mark in _BIN) and _holds_buffers(value):
+                packed = ormsgpack.packb(self._rewrite(value, 0), default=self._default, option=_OPTIONS)
+            return packed
+        except NotSerializableError:
+            raise
         except TypeError as error:
             if self._failure is not None:
                 raise self._failure from None
@@ -220,6 +238,8 @@ class _Writer:
             try:
                 rewritten = self._rewrite(value, 0)
                 return ormsgpack.packb(rewritten, default=self._default, option=_OPTIONS)
+            except NotSerializableError:
+                raise
             except TypeError:
                 if self._failure is not None:
                     raise self._failure from None
@@ -238,14 +258,15 @@ class _Writer:
             # ormsgpack replaces what a hook raises with an error of its own.
             self._failure = error
             raise TypeError from error
+        except RecursionError as error:
+            self._failure = NotSerializableError(_TOO_DEEP)
+            raise TypeError from error
 
     def lift(self, value: Any, depth: int = 0) -> Any:
         """``value`` with its long texts replaced by references, so far as they are worth looking for."""
         kind = type(value)
         if kind is str:
             return self.lift_text(value) if len(value) >= LONG_TEXT else value
-        if kind is bytearray:
-            return ormsgpack.Ext(_OBJECT, self.pack(["bytearray", bytes(value)]))
         if kind is dict and depth <= _SEARCH_DEPTH and len(value) <= _SEARCH_WIDTH:
             return {key: self.lift(inner, depth + 1) for key, inner in value.items()}
         if kind is list and depth <= _SEARCH_DEPTH and len(value) <= _SEARCH_WIDTH:
@@ -293,7 +314,7 @@ class _Writer:
 
     def _rewrite(self, value: Any, depth: int) -> Any:
         if depth > _MAX_DEPTH:
-            raise NotSerializableError(f"A value is nested more than {_MAX_DEPTH} deep (or holds itself).")
+            raise NotSerializableError(_TOO_DEEP)
         kind = type(value)
         if kind is str:
             return value if _is_text(value) else ormsgpack.Ext(_SURROGATES, value.encode("utf-8", "surrogatepass"))
@@ -306,6 +327,10 @@ class _Writer:
                 [self._rewrite(key, depth + 1), self._rewrite(inner, depth + 1)] for key, inner in value.items()
             ]
             return ormsgpack.Ext(_MAP, self.pack(pairs))
+        if kind is bytearray:
+            return ormsgpack.Ext(_OBJECT, self.pack(list(take_apart(value, self._allowed))))
+        if kind is memoryview:
+            raise NotSerializableError("A memoryview can't be stored. Use bytes(…).")
         return value
 
 

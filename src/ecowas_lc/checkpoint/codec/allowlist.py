@@ -1,0 +1,214 @@
+"""Which classes a value may hold: written only if they could be read back, imported only if they are named here.
+
+Stored names are ``module:QualifiedName`` for classes. What Python, LangChain's messages and langgraph bring along
+is in :mod:`ecowas_lc.checkpoint.codec.builtin` and needs no entry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import importlib
+import inspect
+import typing
+from collections.abc import Collection, Iterable
+from typing import Any, Literal
+
+from langchain_core.documents import Document
+from langgraph.store.base import GetOp
+from langgraph.types import Command, Interrupt, Overwrite, PregelTask, StateSnapshot, TimeoutPolicy
+from pydantic import BaseModel
+
+from ecowas_lc.errors import ConfigurationError, CorruptDataError, TypeNotAllowedError
+
+Allow = Literal["any"] | Collection[str | type | tuple[str, ...]]
+
+_ALWAYS_ALLOWED: tuple[type, ...] = (
+    Document,
+    Command,
+    GetOp,
+    Interrupt,
+    Overwrite,
+    PregelTask,
+    StateSnapshot,
+    TimeoutPolicy,
+)
+# What a class of these holds is not all in its fields.
+_CONTAINERS = (dict, list, tuple, set, frozenset, str, bytes, int, float)
+
+
+def type_name(cls: type) -> str:
+    """``module:QualifiedName``, as stored."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def kind_of(cls: type) -> str | None:
+    """How objects of this class are taken apart; ``None``: they are not."""
+    if cls.__module__ == "builtins":
+        return None
+    if issubclass(cls, enum.Enum):
+        return "enum"
+    if issubclass(cls, BaseModel):
+        return "model"
+    if dataclasses.is_dataclass(cls):
+        return None if issubclass(cls, _CONTAINERS) else "dataclass"
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        return "namedtuple"
+    return None
+
+
+class Allowlist:
+    """The classes that values may hold beyond Python's own and langgraph's.
+
+    ``allow`` takes classes, ``"module.Class"`` or ``"module:Outer.Class"``, langgraph's ``(module, name)``
+    pairs, or ``"any"`` for those who trust everybody who can write to their Redis. The classes that an allowed
+    one names in its annotations are allowed with it.
+    """
+
+    def __init__(self, allow: Allow = ()) -> None:
+        self.any = allow == "any"
+        self._classes: dict[str, type] = {}
+        self._names: set[str] = set()
+        self._resolved: set[str] = set()
+        for cls in _ALWAYS_ALLOWED:
+            self._add(cls)
+        self.extend(() if isinstance(allow, str) and self.any else allow)
+
+    def extend(self, allow: Iterable[str | type | tuple[str, ...]]) -> None:
+        """Allow these too."""
+        if isinstance(allow, str):
+            raise ConfigurationError(f'allow must be "any" or a list: allow=[{allow!r}]')
+        for entry in allow:
+            if isinstance(entry, type):
+                self._add(entry)
+            elif isinstance(entry, str):
+                self._names.add(_stored_name(entry))
+            elif isinstance(entry, tuple) and len(entry) >= 2 and all(isinstance(part, str) for part in entry):
+                self._names.add(f"{entry[0]}:{entry[1]}")
+            else:
+                raise ConfigurationError(f"allow takes classes or 'module.Class', not {entry!r}")
+
+    def extended(self, allow: Iterable[str | type | tuple[str, ...]]) -> Allowlist:
+        """A copy that allows these too."""
+        copy = Allowlist("any" if self.any else ())
+        copy._classes |= self._classes
+        copy._names |= self._names
+        copy.extend(allow)
+        return copy
+
+    def _add(self, cls: type) -> None:
+        name = type_name(cls)
+        if self._classes.get(name) is cls:
+            return
+        self._classes[name] = cls
+        for mentioned in _mentioned_classes(cls):
+            self._add(mentioned)
+
+    def check(self, cls: type) -> str:
+        """The name to store for an object of this class.
+
+        Raises:
+            TypeNotAllowedError: it could not be read back; the message gives the line to add.
+        """
+        name = type_name(cls)
+        if self._classes.get(name) is cls:
+            return name
+        if self.any or name in self._names or self._is_mentioned(name):
+            if _locate(name) is not cls:
+                raise TypeNotAllowedError(
+                    f"A value of type {spelt(name)} can't be stored: reading could not find the class under this "
+                    f"name. Move it to the top of a module, or pass the class itself: allow=[{cls.__name__}]"
+                )
+            self._add(cls)
+            return name
+        if _locate(name) is cls:
+            line = f'Add allow=["{spelt(name)}"] (or the class itself)'
+        else:
+            line = f"Add the class itself, allow=[{cls.__name__}],"
+        raise TypeNotAllowedError(
+            f"A value of type {spelt(name)} can't be stored: reading it back must be allowed first. "
+            f'{line} to RedisSaver(…), or allow="any" if you trust everybody who can write to this Redis.'
+        )
+
+    def find(self, name: str) -> type:
+        """The class of a stored name, imported only where the allowlist names it.
+
+        Raises:
+            TypeNotAllowedError: the allowlist does not name it; nothing was imported.
+            CorruptDataError: it does, and there is no such class.
+        """
+        if cls := self._classes.get(name):
+            return cls
+        if not (self.any or name in self._names):
+            if self._is_mentioned(name):
+                return self._classes[name]
+            raise TypeNotAllowedError(
+                f"A stored value names {spelt(name)}, which is not allowed; it was not imported. "
+                f'If you trust it, add allow=["{spelt(name)}"] (or the class itself) to RedisSaver(…).'
+            )
+        found = _locate(name)
+        if found is None:
+            raise CorruptDataError(f"A stored value is a {spelt(name)}, which is no longer there.")
+        if not isinstance(found, type):
+            raise TypeNotAllowedError(f"A stored value names {spelt(name)}, which is not a class.")
+        self._classes[name] = found
+        self._add(found)
+        return found
+
+    def _is_mentioned(self, name: str) -> bool:
+        # What an allowed class names in its annotations is known only once that class is imported.
+        for allowed in self._names - self._resolved:
+            self._resolved.add(allowed)
+            if isinstance(found := _locate(allowed), type):
+                self._add(found)
+        return name in self._classes
+
+
+def spelt(name: str) -> str:
+    """A stored name as ``allow`` takes it: ``module.Class``, with a colon where that would be ambiguous."""
+    dotted = name.replace(":", ".")
+    return dotted if "." in dotted and _stored_name(dotted) == name else name
+
+
+def _stored_name(entry: str) -> str:
+    if ":" in entry:
+        return entry
+    module, dot, name = entry.rpartition(".")
+    if not dot:
+        raise ConfigurationError(f"allow takes 'module.Class', not {entry!r}")
+    # A.B.C may be a class in a class: what is a module is decided by capital letters only if nothing else says so.
+    parts = module.split(".")
+    while len(parts) > 1 and parts[-1][:1].isupper():
+        name = f"{parts.pop()}.{name}"
+    return f"{'.'.join(parts)}:{name}"
+
+
+def _locate(name: str) -> Any:
+    """What an allowed name stands for; ``None`` if nothing has it."""
+    module, _, qualname = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in qualname.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return found
+
+
+def _mentioned_classes(cls: type) -> Iterable[type]:
+    if cls in _ALWAYS_ALLOWED or kind_of(cls) in (None, "enum"):
+        return
+    pending: list[Any] = [cls]
+    opened: set[Any] = set()
+    while pending:
+        hint = pending.pop()
+        if inspect.isclass(hint) and typing.get_origin(hint) is None and kind_of(hint) and hint is not cls:
+            yield hint
+        elif (hint is cls or typing.is_typeddict(hint)) and hint not in opened:
+            opened.add(hint)
+            # Annotations may name what only a type checker sees; those classes are then asked for.
+            with contextlib.suppress(Exception):
+                pending.extend(typing.get_type_hints(hint).values())
+        else:
+            pending.extend(typing.get_args(hint))
