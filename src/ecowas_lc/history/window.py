@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.language_models import BaseLanguageModel
-from langchain_core.messages import BaseMessage, trim_messages
+from langchain_core.messages import AIMessage, BaseMessage, trim_messages
 from langchain_core.messages.utils import count_tokens_approximately
 
 from ecowas_lc.errors import ConfigurationError
@@ -22,6 +22,7 @@ TokenCounter = Callable[[list[BaseMessage]], int] | Callable[[BaseMessage], int]
 
 _WITHOUT_ID = uuid.UUID("6bb8b9b0-0d0c-4a5e-9d5f-3a4c9e1f7a21")
 _FIRST_PAGE = 16
+_MOST_RESULTS = 100  # of one call, which are read with it where nothing else would be left
 _RESULTS = frozenset({"tool", "function", "ToolMessageChunk", "FunctionMessageChunk"})
 
 
@@ -68,7 +69,7 @@ def read_op(conversations: Conversations, agent_id: str, session_id: str, window
         paired = _without_orphans(fitting)
         if paired or len(fitting) < len(messages):
             return paired
-        return (yield from _with_their_call_op(conversations, key, wanted))
+        return (yield from _with_their_call_op(conversations, key))
 
 
 def read_all_op(conversations: Conversations, agent_id: str, session_id: str) -> Op[list[BaseMessage]]:
@@ -83,13 +84,13 @@ def read_all_op(conversations: Conversations, agent_id: str, session_id: str) ->
     return messages
 
 
-def _with_their_call_op(conversations: Conversations, key: bytes, most: int) -> Op[list[BaseMessage]]:
-    documents = yield from conversations.slice_op(key, -2 * most, -1)
+def _with_their_call_op(conversations: Conversations, key: bytes) -> Op[list[BaseMessage]]:
+    documents = yield from conversations.slice_op(key, -_MOST_RESULTS - 1, -1)
     messages = [from_document(document, key, index) for index, document in enumerate(documents)]
-    for index in range(len(messages) - most - 1, -1, -1):
-        if messages[index].type not in _RESULTS:
-            return messages[index:]
-    return []
+    paired = next(
+        (index for index in range(len(messages) - 1, -1, -1) if messages[index].type not in _RESULTS), None
+    )
+    return [] if paired is None or not isinstance(messages[paired], AIMessage) else messages[paired:]
 
 
 def _fitting(messages: list[BaseMessage], window: Window) -> list[BaseMessage]:

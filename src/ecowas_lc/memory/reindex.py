@@ -94,6 +94,4 @@ def _place(keys: Keys, name: bytes) -> tuple[bytes, list[str]] | None:
 
 def _page(reply: Any) -> tuple[int, list[bytes]]:
     cursor, names = reply
-    if isinstance(cursor, dict):  # a cluster client's, by node
-        [cursor] = cursor.values()
     return int(cursor), names

@@ -84,9 +84,10 @@ async def _asend(client: Any, batch: Batch) -> list[Any]:
 
 def _on_nodes(client: Any, item: Command) -> dict[str, Any]:
     replies: dict[str, Any] = {}
-    for name, target in _targets(client, item.node):
+    for name, primary in _targets(client, item.node).items():
+        target = client if primary is None else client.get_redis_connection(primary)
         try:
-            replies[name] = client.execute_command(*item.wire(), **target, **_BYTES_OUT)
+            replies[name] = target.execute_command(*item.wire(), **_BYTES_OUT)
         except ResponseError as error:
             if not item.optional:
                 raise
@@ -98,9 +99,10 @@ async def _aon_nodes(client: Any, item: Command) -> dict[str, Any]:
     if hasattr(client, "get_primaries"):
         await client.initialize()
     replies: dict[str, Any] = {}
-    for name, target in _targets(client, item.node):
+    for name, primary in _targets(client, item.node).items():
+        target = client if primary is None else primary
         try:
-            replies[name] = await client.execute_command(*item.wire(), **target, **_BYTES_OUT)
+            replies[name] = await target.execute_command(*item.wire(), **_BYTES_OUT)
         except ResponseError as error:
             if not item.optional:
                 raise
@@ -108,13 +110,15 @@ async def _aon_nodes(client: Any, item: Command) -> dict[str, Any]:
     return replies
 
 
-def _targets(client: Any, node: str | None) -> list[tuple[str, dict[str, Any]]]:
+def _targets(client: Any, node: str | None) -> dict[str, Any]:
     if not hasattr(client, "get_primaries"):
-        return [("", {})]
-    found = [(primary.name, {"target_nodes": primary}) for primary in client.get_primaries()]
-    if node != EVERY_NODE and not (found := [target for target in found if target[0] == node]):
+        return {"": None}
+    found = {primary.name: primary for primary in client.get_primaries()}
+    if node is None or node == EVERY_NODE:
+        return found
+    if node not in found:
         raise RedisClusterException(f"the node {node} is no primary any more")
-    return found
+    return {node: found[node]}
 
 
 def _queue(client: Any, commands: list[tuple[Any, ...]]) -> Any:

@@ -1,12 +1,19 @@
 -- Where a history may be cut: never between a call of tools and its results.
 
-local function is_tool_result(index)
+local MOST_RESULTS = 100 -- of one call, which stay with it where nothing else would be left
+
+local RESULTS = {tool = true, ['function'] = true}
+local CALLERS = {assistant = true, ai = true}
+
+local function has_role(index, roles)
   local body = redis.call('LINDEX', KEYS[1], index)
-  if not string.find(body, '"role"%s*:%s*"tool"') and not string.find(body, '"role"%s*:%s*"function"') then
-    return false
+  for role in pairs(roles) do
+    if string.find(body, '"role"%s*:%s*"' .. role .. '"') then
+      local readable, message = pcall(cjson.decode, body)
+      return readable and type(message) == 'table' and roles[message['role']] or false
+    end
   end
-  local readable, message = pcall(cjson.decode, body)
-  return readable and type(message) == 'table' and (message['role'] == 'tool' or message['role'] == 'function')
+  return false
 end
 
 -- The index of the first message to keep, so that about the last `most` of `length` stay: results whose call is
@@ -14,10 +21,12 @@ end
 local function first_kept(length, most)
   local cut = length - most
   for index = cut, length - 1 do
-    if not is_tool_result(index) then return index end
+    if not has_role(index, RESULTS) then return index end
   end
-  for index = cut - 1, math.max(cut - most, 0), -1 do
-    if not is_tool_result(index) then return index end
+  for index = cut - 1, math.max(length - MOST_RESULTS - 1, 0), -1 do
+    if not has_role(index, RESULTS) then
+      return has_role(index, CALLERS) and index or cut
+    end
   end
   return cut
 end

@@ -1,0 +1,130 @@
+"""What lives how long: histories, values and what the indexes know of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from ecowas_lc.memory import RedisMemoryService
+from tests.fixtures.servers import wait_until
+
+MESSAGE = {"role": "user", "content": "x"}
+
+
+@pytest.fixture
+def memory(server, prefix):
+    with RedisMemoryService(url=server.url, prefix=prefix, default_ttl=1000) as service:
+        yield service
+
+
+@pytest.fixture
+def raw(server):
+    with server.client() as client:
+        yield client
+
+
+def ttl(memory, agent_id="energy", session_id="s"):
+    return memory.get_session_info(agent_id, session_id).ttl_seconds
+
+
+def test_append_without_ttl_keeps_the_longer(memory):
+    """Without ``ttl`` an append keeps the longer of what was left and the default; with it, exactly that."""
+    memory.append_to_history("energy", "s", MESSAGE)
+    assert 999 < ttl(memory) <= 1000
+    memory.append_to_history("energy", "s", MESSAGE, ttl=5000)
+    assert 4999 < ttl(memory) <= 5000
+    memory.append_to_history("energy", "s", MESSAGE)
+    assert 4990 < ttl(memory) <= 5000
+    memory.append_to_history("energy", "s", MESSAGE, ttl=60)
+    assert 59 < ttl(memory) <= 60
+    memory.append_to_history("energy", "s", MESSAGE)
+    assert 999 < ttl(memory) <= 1000
+
+
+def test_saving_sets_the_time_to_live(memory, raw, prefix):
+    """What is saved lives for ``ttl``, or the default: the old time goes with the old value."""
+    memory.save_conversation_history("energy", "s", [MESSAGE], ttl=5000)
+    memory.save_conversation_history("energy", "s", [MESSAGE])
+    assert 999 < ttl(memory) <= 1000
+    memory.save_agent_state("energy", {}, ttl=30)
+    assert 29 <= raw.ttl(f"{prefix}:state:energy") <= 30
+    memory.set_session_data("s", "k", 1)
+    assert 999 <= raw.ttl(f"{prefix}:session:s:k") <= 1000
+
+
+def test_no_default_is_for_ever(server, prefix):
+    """With ``default_ttl=None`` nothing expires unless a ``ttl`` says so."""
+    with RedisMemoryService(url=server.url, prefix=prefix, default_ttl=None) as memory:
+        memory.append_to_history("energy", "s", MESSAGE)
+        assert ttl(memory) is None
+        memory.append_to_history("energy", "s", MESSAGE, ttl=60)
+        assert ttl(memory) <= 60
+        memory.append_to_history("energy", "s", MESSAGE)
+        assert ttl(memory) is None
+        assert memory.extend_ttl("energy", "s") is True
+        assert memory.get_all_sessions_for_agent("energy") == ["s"]
+
+
+def test_a_history_expires_whole(memory, raw, prefix):
+    """A history and all that belongs to it expire at the same moment, and no listing knows it any more."""
+    memory.append_to_history("energy", "s", {**MESSAGE, "id": "1"}, ttl=1)
+    memory.append_to_history("energy", "t", MESSAGE)
+    keys = [
+        key for key in raw.scan_iter(f"{prefix}:*") if b"index" not in key and key.endswith((b"energy:s", b"s}"))
+    ]
+    assert len(keys) == 2
+    assert len({raw.pexpiretime(key) for key in keys}) == 1
+    wait_until(lambda: not raw.exists(*keys), "the expiry")
+    assert memory.get_conversation_history("energy", "s") == []
+    assert memory.get_all_sessions_for_agent("energy") == ["t"]
+    assert memory.get_all_agents_for_session("s") == []
+    assert memory.get_session_info("energy", "s") is None
+    assert memory.append_to_history("energy", "s", {**MESSAGE, "id": "1"}) == 1
+    assert set(memory.get_all_sessions_for_agent("energy")) == {"s", "t"}
+
+
+def test_extending_renews_history_and_data(memory, raw, prefix):
+    """``extend_ttl`` renews a history and its session's data, and says whether there was anything."""
+    assert memory.extend_ttl("energy", "s", 60) is False
+    assert list(raw.scan_iter(f"{prefix}:*")) == []
+    memory.append_to_history("energy", "s", MESSAGE, ttl=10)
+    memory.set_session_data("s", "k", 1, ttl=10)
+    memory.set_session_data("s", "long", 1, ttl=9000)
+    assert memory.extend_ttl("energy", "s") is True
+    assert 999 < ttl(memory) <= 1000
+    assert 999 <= raw.ttl(f"{prefix}:session:s:k") <= 1000
+    assert 8990 <= raw.ttl(f"{prefix}:session:s:long") <= 9000
+    assert memory.extend_ttl("energy", "s", 50) is True
+    assert ttl(memory) <= 50
+    assert raw.ttl(f"{prefix}:session:s:long") <= 50
+    assert memory.extend_ttl("digital", "s", 60) is True, "its data was renewed"
+
+
+def test_indexes_do_not_grow_for_ever(memory, raw, prefix):
+    """What has expired leaves the indexes with the next write, and an index expires with the last it names."""
+    index = f"{prefix}:index:sessions:energy"
+    memory.append_to_history("energy", "old", MESSAGE)
+    raw.zadd(index, {f"dead-{n}": 1000 + n for n in range(50)})
+    memory.append_to_history("energy", "new", MESSAGE)
+    assert set(raw.zrange(index, 0, -1)) == {b"old", b"new"}
+    for key in raw.scan_iter(f"{prefix}:index:*"):
+        assert 1000 < raw.ttl(key) < 1200, key
+
+
+def test_strays_are_never_listed_and_go_on_reading(memory, raw, prefix):
+    """A name whose history is gone (deleted by hand, a crash) isn't listed, and reading takes it out."""
+    memory.append_to_history("energy", "s", MESSAGE)
+    memory.append_to_history("energy", "gone", MESSAGE)
+    raw.delete(f"{prefix}:history:energy:gone")
+    assert memory.get_all_sessions_for_agent("energy") == ["s"]
+    assert raw.zrange(f"{prefix}:index:sessions:energy", 0, -1) == [b"s"]
+    assert memory.append_to_history("energy", "gone", MESSAGE) == 1
+    assert set(memory.get_all_sessions_for_agent("energy")) == {"s", "gone"}
+
+
+def test_a_longer_life_reaches_the_index(memory, raw, prefix):
+    """A history that never expires stays listed: the append that met it tells the index."""
+    raw.rpush(f"{prefix}:history:energy:s", '{"role":"user","content":"by hand"}')
+    memory.append_to_history("energy", "s", MESSAGE)
+    assert ttl(memory) is None
+    assert raw.zscore(f"{prefix}:index:sessions:energy", "s") == float("inf")
+    assert raw.ttl(f"{prefix}:index:sessions:energy") == -1
