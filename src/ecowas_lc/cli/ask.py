@@ -1,0 +1,47 @@
+"""``ecowas-lc ask``: one question, answered."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from ecowas_lc.cli.conversation import (
+    Conversation,
+    checked_groups,
+    checked_question,
+    checked_session,
+    new_session,
+)
+from ecowas_lc.cli.models import chosen_model
+from ecowas_lc.cli.screen import Screen, Silence, remark, show_json
+from ecowas_lc.cli.storage import chosen_server
+from ecowas_lc.settings import get_settings
+
+
+def ask_once(question: str, session: str | None, agents: Sequence[str], *, as_json: bool) -> None:
+    """Ask one question in a session, and show the answer."""
+    question = checked_question(question)
+    session = checked_session(session) if session is not None else new_session()
+    groups = checked_groups(agents)
+    settings = get_settings()
+    server = chosen_server(settings)  # before a model is started in vain
+    with (
+        chosen_model(settings) as model,
+        Conversation(session, model.chat, settings=settings, server=server, agents=groups) as conversation,
+    ):
+        if model.note:
+            remark(model.note)
+        if as_json:
+            show_json(conversation.ask(question, Silence()).as_json())
+            return
+        from ecowas_lc.twg import default_groups
+
+        screen = Screen({group.id: group.name for group in default_groups()})
+        try:
+            conversation.ask(question, screen)
+        finally:
+            screen.done()
+    if server is None:
+        remark("\nNot kept: AGENT_USE_REDIS_MEMORY is off.")
+    else:
+        remark(f'\nSession {session}. Go on with: ecowas-lc ask --session {shlex.quote(session)} "…"')

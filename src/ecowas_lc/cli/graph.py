@@ -1,0 +1,24 @@
+"""``ecowas-lc graph``: the picture of the supervisor graph."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ecowas_lc.cli.conversation import checked_groups
+from ecowas_lc.cli.screen import out
+
+
+def show_graph(output: Path | None, form: str, route: Sequence[str]) -> None:
+    """Print the graph, or write its picture; mark the route that goes by these groups."""
+    from ecowas_lc.drawing import draw_graph
+    from ecowas_lc.supervisor import build_supervisor
+
+    groups = checked_groups(route)
+    graph = build_supervisor(router="lexical")
+    picture = draw_graph(graph, {"decision": {"groups": list(groups)}} if groups else None)
+    if output is not None:
+        out().print(str(picture.save(output).resolve()), markup=False)
+    else:
+        sys.stdout.write({"ascii": lambda: picture.ascii, "mermaid": lambda: picture.mermaid}[form]())

@@ -1,0 +1,116 @@
+"""Which model answers: the user's own Ollama where there is one, else the small local model, said honestly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ecowas_lc.errors import ModelError, ModelServerUnavailableError, ModelTimeoutError
+from ecowas_lc.settings import Settings
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+_DEFAULT_ADDRESS_SECONDS = 3.0
+_LOCAL_ANSWER_TOKENS = 160  # a model this small has said all it can by then
+_LOCAL_TEMPERATURE = 0.3  # and loses its thread sooner
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """A chat model that answers, its name and address, and what the user should know about the choice."""
+
+    chat: BaseChatModel
+    name: str
+    base_url: str
+    is_local: bool
+    note: str = ""
+
+
+@contextmanager
+def chosen_model(settings: Settings, *, for_demo: bool = False) -> Iterator[ChosenModel]:
+    """Give the model to ask, for the length of the block.
+
+    ``OLLAMA_BASE_URL`` alone where it is set; else Ollama at its default address; else the small local model,
+    in a process that ends with the block. ``for_demo`` takes the local model also where Ollama lacks the model
+    that nobody chose.
+
+    Raises:
+        ModelServerUnavailableError, ModelNotFoundError: nothing usable answers; the message says what to do.
+    """
+    from ecowas_lc.llm import make_chat_model, safe_url
+
+    unchosen = "ollama_model" not in settings.model_fields_set
+    try:
+        name = _served(settings, unchosen=unchosen)
+    except ModelError as error:
+        nobody_there = isinstance(error, ModelServerUnavailableError | ModelTimeoutError)
+        if settings.ollama_is_set or not (nobody_there or (for_demo and unchosen)):
+            raise
+        with _started_local_model(error) as base_url:
+            at = settings.ollama_base_url
+            why = f"No Ollama answers at {at}" if nobody_there else f"Ollama at {at} lacks {settings.ollama_model}"
+            yield _local_model(settings, base_url, f"{why}, so ")
+        return
+    if name != settings.ollama_model:
+        yield _local_model(settings, settings.ollama_base_url)
+        return
+    address = safe_url(settings.ollama_base_url).rstrip("/")
+    yield ChosenModel(make_chat_model(settings), name, address, is_local=False)
+
+
+def _served(settings: Settings, *, unchosen: bool) -> str:
+    """Return the model to ask at the settings' address: theirs, or the small local one where only that is served.
+
+    Raises:
+        ModelError: there is neither.
+    """
+    from ecowas_lc.llm import LLMService
+    from ecowas_lc.local_model import MODEL_NAME
+
+    seconds = settings.llm_timeout if settings.ollama_is_set else _DEFAULT_ADDRESS_SECONDS
+    service = LLMService(settings=settings, timeout=min(seconds, settings.llm_timeout))
+    if service.list_models() == [MODEL_NAME] and unchosen:
+        return MODEL_NAME
+    service.check()
+    return settings.ollama_model
+
+
+@contextmanager
+def _started_local_model(instead_of: ModelError) -> Iterator[str]:
+    """Run the local model for the length of the block; gives its address.
+
+    Raises:
+        ModelServerUnavailableError: it is not installed.
+    """
+    from ecowas_lc.local_model import is_available, running_local_model
+
+    if not is_available():
+        raise ModelServerUnavailableError(
+            f"{instead_of} Or install the small local model: `ecowas-lc local-model install`."
+        ) from instead_of
+    with running_local_model() as served:
+        yield served.base_url
+
+
+def _local_model(settings: Settings, base_url: str, why: str = "") -> ChosenModel:
+    from ecowas_lc.llm import make_chat_model
+    from ecowas_lc.local_model import MODEL_NAME
+
+    direct = {"trust_env": False}  # a proxy that the environment names has no business before 127.0.0.1
+    chat = make_chat_model(
+        settings,
+        model=MODEL_NAME,
+        base_url=base_url,
+        temperature=min(settings.llm_temperature, _LOCAL_TEMPERATURE),
+        num_predict=_LOCAL_ANSWER_TOKENS,
+        client_kwargs=direct,
+        async_client_kwargs=direct,
+    )
+    note = (
+        f"{why}the small local model {MODEL_NAME} answers: it is real, but its prose is weak and may be wrong. "
+        "For a better one, with Ollama: ollama pull qwen2.5:3b && export OLLAMA_MODEL=qwen2.5:3b"
+    )
+    return ChosenModel(chat, MODEL_NAME, base_url, is_local=True, note=note[0].upper() + note[1:])

@@ -1,0 +1,50 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from ecowas_lc.cli.outcome import show_tracebacks
+
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        help="Show tracebacks and the package's log.",
+        callback=show_tracebacks,
+        is_eager=True,
+        expose_value=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
+Session = Annotated[
+    str | None,
+    typer.Option(
+        "--session", metavar="ID", help="Go on with this session; left out, begin one.", show_default=False
+    ),
+]
+Agents = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--agent",
+        metavar="GROUP",
+        help="Ask this working group, whatever the question is. May be repeated.",
+        show_default=False,
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before something is removed.")]
+Limit = Annotated[int, typer.Option(min=1, help="At most so many.")]
+SessionArgument = Annotated[str, typer.Argument(metavar="SESSION", help="Its id.", show_default=False)]
+ThreadArgument = Annotated[
+    str, typer.Argument(metavar="THREAD", help="Its id: the session's.", show_default=False)
+]
+
+
+class Form(StrEnum):
+    """How a graph is printed."""
+
+    ASCII = "ascii"
+    MERMAID = "mermaid"

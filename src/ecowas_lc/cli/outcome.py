@@ -1,0 +1,77 @@
+"""How a command ends: its exit code, and one line on standard error where something went wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from ecowas_lc.errors import ConfigurationError, EcowasError, InvalidInputError, MissingExtraError
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 something failed (a server or model is down, a check found a problem); "
+    "2 what was given can't be used (arguments, settings, .env); 130 ended with Ctrl-C."
+)
+
+_debugging = False
+
+
+def show_tracebacks(wanted: bool) -> None:
+    """Show tracebacks and the package's log from now on, if ``wanted``: what ``--debug`` does."""
+    global _debugging
+    if not wanted:
+        return
+    _debugging = True
+    import logging
+
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("ecowas_lc").setLevel(logging.DEBUG)
+
+
+def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+    """Run ``app`` and return its exit code; nothing is raised."""
+    try:
+        # not in its own standalone mode, which frames errors over several lines
+        code = typer.main.get_command(app)(arguments, prog_name="ecowas-lc", standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except typer.Abort:  # older versions of typer turn Ctrl-C into it; else a question was answered with no
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has gone; flushing the rest at exit must not complain either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        return explain(error)
+    return code if isinstance(code, int) else OK
+
+
+def explain(error: Exception) -> int:
+    """Say on standard error what went wrong, and return the exit code for it."""
+    if _debugging:
+        traceback.print_exception(error)
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # typer's own, of whatever version
+        message, code = str(error.format_message()), int(error.exit_code)
+        context = getattr(error, "ctx", None)
+        hint = f" See `{context.command_path} --help`." if context is not None else ""
+        _complain(f"{message.strip()}{hint}" if "\n" not in message.strip() else message)
+        return code
+    if isinstance(error, EcowasError):
+        _complain(str(error))
+        usable = isinstance(error, MissingExtraError) or not isinstance(
+            error, ConfigurationError | InvalidInputError
+        )
+        return FAILED if usable else BAD_INPUT
+    if not _debugging:
+        _complain(f"Unexpected {type(error).__name__}: {error} Run it again with --debug for the details.")
+    return FAILED
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"{message}\n")

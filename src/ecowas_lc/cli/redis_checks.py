@@ -1,0 +1,280 @@
+"""What ``doctor`` asks of Redis or Valkey."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ecowas_lc.cli.findings import Finding, broken, note, ok, warning
+from ecowas_lc.errors import EcowasError, RedisRefusedError
+from ecowas_lc.settings import Settings
+
+if TYPE_CHECKING:
+    from ecowas_lc.storage.addresses import Address
+    from ecowas_lc.storage.ops import Op
+    from ecowas_lc.storage.server import Server
+
+AREA = "Redis"
+OLDEST = (6, 2)
+RIGHTS = "resetchannels -@all +@read +@write +@connection -@dangerous +eval +evalsha +info +dbsize"
+_NEARLY_FULL = 0.9
+_SLOW_SECONDS = 0.5
+_LOOPBACK = ("localhost", "127.", "::1")
+
+
+def examine_redis(settings: Settings) -> Iterator[Finding]:
+    """Yield what is found about the settings' server; stops where nothing more can be asked."""
+    from ecowas_lc.storage.server import Server
+
+    address = _address(settings)
+    server = Server.from_settings(settings)
+    try:
+        yield from _examine(server, address, settings)
+    finally:
+        server.close()
+
+
+def _examine(server: Server, address: Address | None, settings: Settings) -> Iterator[Finding]:
+    from ecowas_lc.memory.stats import ping_op
+    from ecowas_lc.storage.keys import Keys
+
+    source = {"url": "REDIS_URL", "parts": "REDIS_HOST", "default": "neither REDIS_URL nor REDIS_HOST is set"}
+    where = f"{server.where} ({source[settings.redis_source]})"
+    begun = time.monotonic()
+    try:
+        server.run(ping_op(Keys(settings.prefix)))
+    except RedisRefusedError as error:
+        yield broken(AREA, "reachable", str(error), _rights_command(settings, address))
+        return
+    except EcowasError as error:
+        yield broken(AREA, "reachable", str(error), _start_command(address))
+        return
+    yield ok(AREA, "reachable", f"{where}, {1000 * (time.monotonic() - begun):.0f} ms")
+    for name, info in server.run(_on_every_node("INFO")).items():
+        at = f"{name}: " if name else ""
+        if isinstance(info, Exception):
+            yield note(AREA, "server", f"{at}this user may not ask (INFO)", _rights_command(settings, address))
+            continue
+        facts = _facts(info)
+        yield _version(facts, at)
+        yield from _topology(facts, address, at)
+        yield from _persistence(facts, _configured(server, "save", name), at)
+        yield from _eviction(facts, at)
+    yield from _cluster(server)
+    yield from _rights(server, settings, address)
+    yield from _privacy(address)
+
+
+def _version(facts: dict[str, str], at: str) -> Finding:
+    kind = "Valkey" if "valkey_version" in facts else "Redis"
+    version = facts.get("valkey_version") or facts.get("redis_version", "unknown")
+    compatible = facts.get("redis_version", version)  # Valkey tells which Redis it is like
+    if tuple(int(part) for part in compatible.split(".")[:2] if part.isdigit()) < OLDEST:
+        return broken(AREA, "version", f"{at}{kind} {version} is too old: 6.2 is needed", "upgrade the server")
+    return ok(AREA, "version", f"{at}{kind} {version}")
+
+
+def _topology(facts: dict[str, str], address: Address | None, at: str) -> Iterator[Finding]:
+    mode = facts.get("redis_mode", "standalone")
+    if facts.get("role") in ("slave", "replica"):
+        yield broken(
+            AREA,
+            "topology",
+            f"{at}a read-only replica",
+            f"point REDIS_URL at {facts.get('master_host', 'its primary')}",
+        )
+    elif mode == "cluster" and address is not None and address.kind != "cluster":
+        hosts = ",".join(f"{host}:{port}" for host, port in address.hosts)
+        scheme = "rediss" if address.tls else "redis"
+        yield broken(
+            AREA,
+            "topology",
+            f"{at}one node of a cluster, spoken to as a single server",
+            f"export REDIS_URL={scheme}+cluster://{hosts}",
+        )
+    else:
+        kind = (
+            "embedded, one server"
+            if address is None
+            else {"unix": "single", "single": "single"}.get(address.kind, address.kind)
+        )
+        yield ok(AREA, "topology", f"{at}{kind}, {facts.get('connected_slaves', '0')} replicas")
+
+
+def _persistence(facts: dict[str, str], save: str | None, at: str) -> Iterator[Finding]:
+    for fact, what in (("rdb_last_bgsave_status", "snapshot"), ("aof_last_write_status", "log write")):
+        if facts.get(fact, "ok") != "ok":
+            yield broken(AREA, "persistence", f"{at}the last {what} failed; its log says why", "free disk space")
+    mend = "redis-cli CONFIG SET appendonly yes && redis-cli CONFIG REWRITE"
+    if facts.get("aof_enabled") == "1":
+        yield ok(AREA, "persistence", f"{at}every write is logged (append-only file)")
+    elif save == "":
+        yield warning(AREA, "persistence", f"{at}none: a restart of the server loses every conversation", mend)
+    else:
+        rules = f" (save {save})" if save else ""
+        yield warning(
+            AREA, "persistence", f"{at}snapshots alone{rules}: a crash loses what came after the last", mend
+        )
+
+
+def _eviction(facts: dict[str, str], at: str) -> Iterator[Finding]:
+    limit, used = int(facts.get("maxmemory", 0)), int(facts.get("used_memory", 0))
+    policy = facts.get("maxmemory_policy", "unknown")
+    if not limit:
+        yield ok(AREA, "memory", f"{at}{_size(used)} used, no limit, so nothing is evicted")
+        return
+    room = f"{at}{_size(used)} of {_size(limit)} used, policy {policy}"
+    if policy != "noeviction":
+        yield warning(
+            AREA,
+            "memory",
+            f"{room}: when it is full, conversations are thrown away in silence",
+            "redis-cli CONFIG SET maxmemory-policy noeviction",
+        )
+    elif used > limit * _NEARLY_FULL:
+        yield warning(
+            AREA, "memory", f"{room}: soon it will refuse writes", f"redis-cli CONFIG SET maxmemory {2 * limit}"
+        )
+    else:
+        yield ok(AREA, "memory", room)
+
+
+def _cluster(server: Server) -> Iterator[Finding]:
+    if not server.is_cluster:
+        return
+    for name, reply in server.run(_on_every_node("CLUSTER", "INFO")).items():
+        facts = _facts(reply) if not isinstance(reply, Exception) else {}
+        if facts.get("cluster_state", "ok") != "ok":
+            yield broken(AREA, "cluster", f"{name}: the cluster is down", f"redis-cli --cluster check {name}")
+            return
+    yield ok(AREA, "cluster", "every slot is served")
+
+
+def _rights(server: Server, settings: Settings, address: Address | None) -> Iterator[Finding]:
+    """Do once what conversations do, under names of its own, and remove it again."""
+    begun = time.monotonic()
+    try:
+        _rehearse(server, settings)
+    except RedisRefusedError as error:
+        yield broken(AREA, "rights", str(error), _rights_command(settings, address))
+    except EcowasError as error:
+        yield broken(AREA, "rehearsal", str(error))
+    else:
+        seconds = time.monotonic() - begun
+        text = f"history and checkpoint come and go under {settings.prefix}:*, {1000 * seconds:.0f} ms"
+        yield ok(AREA, "rights", text) if seconds < _SLOW_SECONDS else warning(AREA, "rights", f"{text}: slow")
+
+
+def _rehearse(server: Server, settings: Settings) -> None:
+    from langgraph.checkpoint.base import empty_checkpoint
+
+    from ecowas_lc.checkpoint import RedisSaver
+    from ecowas_lc.memory import RedisMemoryService
+
+    name = f"doctor-{uuid.uuid4().hex}"
+    memory = RedisMemoryService(server=server, prefix=settings.prefix, default_ttl=60)
+    saver = RedisSaver(server=server, prefix=settings.prefix, ttl=60)
+    thread: Any = {"configurable": {"thread_id": name, "checkpoint_ns": ""}}
+    try:
+        memory.append_to_history("doctor", name, {"role": "user", "content": "Is anybody there?"})
+        memory.get_conversation_history("doctor", name)
+        stored = saver.put(thread, empty_checkpoint(), {"source": "input", "step": -1}, {})
+        saver.put_writes(stored, [("answer", "yes")], "task")
+        saver.get_tuple(thread)
+    finally:
+        memory.clear_session(name)
+        saver.delete_thread(name)
+
+
+def _privacy(address: Address | None) -> Iterator[Finding]:
+    if address is None or address.kind == "unix":
+        yield ok(AREA, "privacy", "a socket on this machine")
+        return
+    distant = [host for host, _ in address.hosts if not host.startswith(_LOOPBACK)]
+    if address.tls:
+        yield ok(AREA, "privacy", "TLS")
+    elif distant:
+        yield warning(
+            AREA,
+            "privacy",
+            f"no TLS to {', '.join(distant)}: conversations travel in the clear",
+            "use rediss:// in REDIS_URL, and REDIS_SSL_CA_CERTS for an authority of your own",
+        )
+    else:
+        yield ok(AREA, "privacy", "no TLS, and none needed on this machine")
+    if distant and not address.password:
+        yield warning(AREA, "login", "no password", "set REDIS_PASSWORD, or put it in REDIS_URL")
+
+
+def _on_every_node(*words: str) -> Op[dict[str, Any]]:
+    from ecowas_lc.storage.ops import EVERY_NODE, command
+
+    [replies] = yield (command(*words, optional=True, node=EVERY_NODE),)
+    return dict(replies)
+
+
+def _configured(server: Server, name: str, node: str) -> str | None:
+    """Return a server's setting; ``None`` where this user may not ask."""
+    reply = server.run(_on_every_node("CONFIG", "GET", name)).get(node)
+    if isinstance(reply, dict):
+        words = [part for pair in reply.items() for part in pair]
+    elif isinstance(reply, list):
+        words = reply
+    else:
+        return None
+    texts = [part.decode() if isinstance(part, bytes) else str(part) for part in words]
+    return texts[1] if len(texts) == 2 else None
+
+
+def _facts(info: Any) -> dict[str, str]:
+    if isinstance(info, dict):
+        return {_text(key): _text(value) for key, value in info.items()}
+    pairs = (line.split(":", 1) for line in _text(info).splitlines() if ":" in line)
+    return {key: value.strip() for key, value in pairs}
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _address(settings: Settings) -> Address | None:
+    """Return where the server is; ``None``: it is the embedded one."""
+    from ecowas_lc.embedded import is_available
+    from ecowas_lc.storage.addresses import Address, parse_url
+
+    if settings.redis_source == "url":
+        assert settings.redis_url is not None
+        return parse_url(settings.redis_url.get_secret_value())
+    if settings.redis_source == "default" and is_available(settings):
+        return None
+    return Address(
+        "single",
+        hosts=((settings.redis_host, settings.redis_port),),
+        username=settings.redis_username,
+        password="set" if settings.redis_password else None,  # only whether there is one matters here
+    )
+
+
+def _start_command(address: Address | None) -> str:
+    if address is None:
+        return "ecowas-lc server start"
+    local = all(host.startswith(_LOOPBACK) for host, _ in address.hosts)
+    if address.kind == "unix" or not local:
+        return "start it there, or unset REDIS_URL and REDIS_HOST to use the embedded server"
+    return f"redis-server --port {address.hosts[0][1]} --appendonly yes"
+
+
+def _rights_command(settings: Settings, address: Address | None) -> str:
+    user = (address.username if address else None) or settings.redis_username or "default"
+    return f"redis-cli ACL SETUSER {user} '~{settings.prefix}:*' {RIGHTS}"
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1024 or unit == "GB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

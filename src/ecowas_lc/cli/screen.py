@@ -1,0 +1,255 @@
+"""What people see: results on standard output, remarks on standard error, one speaker at a time."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ecowas_lc.cli.conversation import SUPERVISOR, SYNTHESIS
+from ecowas_lc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ecowas_lc.supervisor import Decision, Report
+
+MARGIN = "  "
+_MOST_COLUMNS = 100  # longer lines are hard to read
+# told apart by people who are colour-blind too, on dark and on light ground; the names stand beside them
+_COLOURS = ("dark_orange", "deep_sky_blue1", "spring_green4", "gold3", "dodger_blue3", "orchid")
+# a model's text must not steer the terminal
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def out() -> Console:
+    """Return the console of standard output, as it is now."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Return the console of standard error, as it is now."""
+    return Console(highlight=False, soft_wrap=True, stderr=True)
+
+
+def remark(text: str) -> None:
+    """Say something that is no result, on standard error."""
+    console = err()
+    console.print(Text(wrapped(text, console), style="dim"))
+
+
+def show_json(value: Any) -> None:
+    """Print one JSON value."""
+    sys.stdout.write(f"{json.dumps(value, ensure_ascii=False, indent=2)}\n")
+
+
+def clean(text: str) -> str:
+    """Return ``text`` without characters that steer a terminal."""
+    return _CONTROL.sub("", text)
+
+
+def wrapped(text: str, console: Console, indent: str = "", first: str = "") -> str:
+    """Return ``text`` broken into lines that fit the terminal; unbroken where output is no terminal."""
+    from textwrap import wrap
+
+    if not console.is_terminal:
+        return f"{first}{text}"
+    width = min(console.width, _MOST_COLUMNS)
+    lines = [
+        line
+        for number, paragraph in enumerate(text.split("\n"))
+        for line in wrap(
+            paragraph,
+            width,
+            initial_indent=first if number == 0 else indent,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        or [""]
+    ]
+    return "\n".join(lines)
+
+
+def shortened(text: str, console: Console) -> str:
+    """Return ``text`` on one line that fits the terminal."""
+    line = " ".join(clean(text).split())
+    line = text[: len(text) - len(text.lstrip())] + line
+    width = min(console.width, _MOST_COLUMNS)
+    return line if len(line) <= width else f"{line[: width - 1].rstrip()}…"
+
+
+def confirmed(question: str, *, yes: bool) -> bool:
+    """Return whether the user agrees; ``--yes`` does so beforehand.
+
+    Raises:
+        ConfigurationError: nobody can be asked.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise ConfigurationError(f"{question} Nobody can be asked here: say --yes.")
+    err().print(f"{question} [y/N] ", markup=False, end="")
+    return input().strip().lower() in ("y", "yes")
+
+
+class Prose:
+    """Writes text that comes in bits, broken at words where the output is a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._width = min(console.width, _MOST_COLUMNS) if console.is_terminal else None
+        self._column = 0
+        self._word = ""
+        self._spaces = ""
+        self._has_begun = False
+
+    def write(self, text: str) -> None:
+        """Write a bit more."""
+        text = clean(text)
+        if not self._has_begun:
+            text = text.lstrip()
+            self._has_begun = bool(text)
+        for piece in re.split(r"(\s)", text):
+            if piece == "\n":
+                self._flush()
+                self._spaces = ""
+                self._put("\n")
+                self._column = 0
+            elif piece.isspace():
+                self._flush()
+                self._spaces += " "
+            else:
+                self._word += piece
+
+    def end(self) -> None:
+        """Write what is held back, and end the line."""
+        self._flush()
+        if self._column:
+            self._put("\n")
+            self._column = 0
+
+    def _flush(self) -> None:
+        if not self._word:
+            return
+        if self._width and self._column and self._column + len(self._spaces + self._word) > self._width:
+            self._put("\n")
+            self._column = 0
+        lead = MARGIN if not self._column else self._spaces
+        self._put(lead + self._word)
+        self._column += len(lead + self._word)
+        self._word = self._spaces = ""
+
+    def _put(self, text: str) -> None:
+        self._console.out(text, end="", highlight=False)
+        self._console.file.flush()
+
+
+class Screen:
+    """Shows a conversation as it goes on: who is asked and why, then each speaker's words under a heading.
+
+    When several speak at once, the first has the floor; what the others say meanwhile follows in their order.
+    """
+
+    def __init__(self, names: Mapping[str, str], console: Console | None = None) -> None:
+        self._console = console or out()
+        self._names = {**names, SUPERVISOR: "Supervisor", SYNTHESIS: "Synthesis"}
+        self._colours = dict(zip(names, _COLOURS * 9, strict=False))
+        self._waiting: dict[tuple[str, str], list[str]] = {}
+        self._finished: set[str] = set()
+        self._floor: tuple[str, str] | None = None
+        self._last: tuple[str, str] | None = None
+        self._prose: Prose | None = None
+        self._failures: list[tuple[str, str]] = []
+
+    def routed(self, decision: Decision) -> None:
+        """Show which groups are asked and why."""
+        groups = ", ".join(decision["groups"]) or "no group: the supervisor answers itself"
+        self._line("Route", groups)
+        self._line("Why", f"{clean(decision['reason']).rstrip('.')} ({decision['source']})")
+
+    def said(self, speaker: str, message_id: str, text: str) -> None:
+        """Show a bit of what a speaker says, now or when it has the floor."""
+        entry = (speaker, message_id)
+        self._finished.discard(speaker)
+        if self._floor is None:
+            self._take_floor(entry)
+        if entry == self._floor and self._prose is not None:
+            self._prose.write(text)
+        else:
+            self._waiting.setdefault(entry, []).append(text)
+
+    def finished(self, speaker: str, report: Report | None) -> None:
+        """Give the floor to the next one, where the speaker had it."""
+        self._finished.add(speaker)
+        if report is not None and report["status"] == "failed":
+            self._failures.append((speaker, report.get("reason", "")))
+        while self._floor is not None and self._floor[0] in self._finished:
+            self._end_speech()
+            if self._waiting:
+                entry = next(iter(self._waiting))
+                bits = self._waiting.pop(entry)
+                self._take_floor(entry)
+                assert self._prose is not None
+                for bit in bits:
+                    self._prose.write(bit)
+        if self._floor is None:
+            self._tell_failures()
+
+    def done(self) -> None:
+        """End whatever is still open: the answer is complete, or has been broken off."""
+        self._end_speech()
+        for entry, bits in self._waiting.items():
+            self._take_floor(entry)
+            assert self._prose is not None
+            self._prose.write("".join(bits))
+            self._end_speech()
+        self._waiting.clear()
+        self._finished.clear()
+        self._tell_failures()
+
+    def _take_floor(self, entry: tuple[str, str]) -> None:
+        if entry == self._last:  # a note on what it has said
+            self._console.print()
+        else:
+            self._heading(entry[0])
+        self._floor = self._last = entry
+        self._prose = Prose(self._console)
+
+    def _end_speech(self) -> None:
+        if self._prose is not None:
+            self._prose.end()
+        self._floor = self._prose = None
+
+    def _heading(self, speaker: str) -> None:
+        name = self._names.get(speaker, speaker)
+        colour = self._colours.get(speaker, "bold")
+        heading = Text.assemble("\n", (f"● {name}", f"bold {colour}" if colour != "bold" else colour))
+        self._console.print(heading)
+
+    def _line(self, label: str, text: str) -> None:
+        body = wrapped(text, self._console, " " * 7, f"{label:<7}")
+        self._console.print(Text.assemble((body[:7], "dim"), body[7:]))
+
+    def _tell_failures(self) -> None:
+        for speaker, reason in self._failures:
+            name = self._names.get(speaker, speaker)
+            text = wrapped(f"✗ {name} could not answer: {clean(reason)}", self._console, MARGIN)
+            self._console.print(Text.assemble("\n", (text, "red")))
+        self._failures.clear()
+
+
+class Silence:
+    """Listens and shows nothing."""
+
+    def routed(self, decision: Decision) -> None:
+        """Nothing."""
+
+    def said(self, speaker: str, message_id: str, text: str) -> None:
+        """Nothing."""
+
+    def finished(self, speaker: str, report: Report | None) -> None:
+        """Nothing."""

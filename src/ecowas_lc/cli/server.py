@@ -1,0 +1,81 @@
+"""``ecowas-lc server``: the embedded server."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import typer
+
+from ecowas_lc.cli.outcome import FAILED
+from ecowas_lc.cli.screen import out, remark, show_json
+from ecowas_lc.settings import Settings, get_settings
+
+
+def start(*, as_json: bool) -> None:
+    """Start it, to stay until it is stopped."""
+    from ecowas_lc.embedded import start_server
+
+    settings = get_settings()
+    running = start_server(settings)
+    if as_json:
+        show_json({"socket": str(running.socket), "data_dir": str(running.data_dir), "pid": running.pid})
+    else:
+        console = out()
+        console.print(f"Runs as process {running.pid}, until `ecowas-lc server stop`.")
+        _place(running.socket, running.data_dir)
+    _warn_if_unused(settings)
+
+
+def stop(*, as_json: bool) -> None:
+    """Stop it."""
+    from ecowas_lc.embedded import stop_server
+
+    stopped = stop_server(get_settings())
+    if as_json:
+        show_json({"stopped": stopped})
+    else:
+        out().print("Stopped; the data stay." if stopped else "It was not running.")
+
+
+def status(*, as_json: bool) -> None:
+    """Show how it stands."""
+    from ecowas_lc.embedded import server_status
+
+    settings = get_settings()
+    found = server_status(settings)
+    if as_json:
+        shown: dict[str, Any] = asdict(found)
+        show_json(shown | {"socket": str(found.socket), "data_dir": str(found.data_dir)})
+    elif found.running:
+        stays = "until it is stopped" if found.kept else "while it is used"
+        users = "" if found.users is None else f", used by {found.users} process{'' if found.users == 1 else 'es'}"
+        uptime = "" if found.uptime_seconds is None else f", up for {_duration(found.uptime_seconds)}"
+        out().print(f"Runs as process {found.pid}{uptime}{users}; stays {stays}.")
+        _place(found.socket, found.data_dir)
+    else:
+        out().print("Not running. It starts by itself when it is needed; `ecowas-lc server start` keeps it.")
+        out().print(f"Data    {found.data_dir}")
+    _warn_if_unused(settings)
+    if not found.running:
+        raise typer.Exit(FAILED)
+
+
+def _place(socket: object, data_dir: object) -> None:
+    console = out()
+    console.print(f"Socket  {socket}", markup=False)
+    console.print(f"Data    {data_dir}", markup=False)
+    console.print(f"Look    redis-cli -s {socket}", markup=False)
+
+
+def _warn_if_unused(settings: Settings) -> None:
+    if settings.redis_source != "default":
+        name = "REDIS_URL" if settings.redis_source == "url" else "REDIS_HOST"
+        remark(f"{name} is set, so conversations are kept on that server and not here.")
+
+
+def _duration(seconds: int) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

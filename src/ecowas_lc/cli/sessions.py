@@ -1,0 +1,177 @@
+"""``ecowas-lc sessions``: what is kept of each session, and for how long."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from ecowas_lc.cli.conversation import checked_session
+from ecowas_lc.cli.screen import MARGIN, Prose, clean, confirmed, out, remark, shortened, show_json
+from ecowas_lc.cli.store import Store, ago, as_json, duration, not_there, opened_store, speaker_of
+from ecowas_lc.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
+    from ecowas_lc.memory import SessionInfo
+
+
+def list_sessions(agent: str | None, limit: int, *, json: bool) -> None:
+    """Show the sessions that live, most recently active first."""
+    with opened_store() as store:
+        infos = store.memory.get_session_infos(agent)
+    sessions: dict[str, list[SessionInfo]] = {}
+    for info in infos:
+        sessions.setdefault(info.session_id, []).append(info)
+    shown = list(sessions.items())[:limit]
+    if json:
+        show_json([_session_as_json(session, found) for session, found in shown])
+        return
+    if not shown:
+        remark('No session lives. Begin one: ecowas-lc ask "…"')
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("session", "agents", "messages", "active", "lives for"):
+        table.add_column(heading, overflow="fold")
+    for session, found in shown:
+        table.add_row(
+            clean(session),
+            clean(", ".join(info.agent_id for info in found)),
+            str(sum(info.messages for info in found)),
+            ago(_latest(found)),
+            duration(_soonest(found)),
+        )
+    out().print(table)
+    if len(sessions) > limit:
+        remark(f"{len(sessions) - limit} more; --limit shows them.")
+
+
+def show_session(session: str, *, brief: bool, json: bool) -> None:
+    """Show a session's conversation and each agent's history.
+
+    Raises:
+        EcowasError: there is no such session.
+    """
+    session = checked_session(session)
+    with opened_store() as store:
+        thread = store.thread_messages(session)
+        agents = sorted(store.memory.get_all_agents_for_session(session))
+        histories = {agent: store.history(agent, session) for agent in agents}
+        data = store.memory.get_all_session_data(session)
+    if thread is None and not histories and not data:
+        raise not_there("session", session)
+    if json:
+        show_json(
+            {
+                "session": session,
+                "process": os.getpid(),
+                "messages": [as_json(message) for message in thread or []],
+                "histories": {agent: [as_json(m) for m in messages] for agent, messages in histories.items()},
+                "data": data,
+            }
+        )
+        return
+    _line("Read by", f"process {os.getpid()}")
+    _messages(f"Conversation: {_count(thread or [])}", thread or [], brief=brief)
+    for agent, messages in histories.items():
+        _messages(f"History of {clean(agent)}: {_count(messages)}", messages, brief=brief)
+    if data:
+        _line("Data", ", ".join(clean(key) for key in sorted(data)))
+
+
+def extend_session(session: str, ttl: int | None, *, json: bool) -> None:
+    """Let a session live longer: its histories, its data and its thread.
+
+    Raises:
+        EcowasError: there is no such session.
+        InvalidInputError: the time is not a whole number from 1 on.
+    """
+    session = checked_session(session)
+    if ttl is not None and ttl < 1:
+        raise InvalidInputError(f"--ttl {ttl} can't be used. Give whole seconds, 1 or more.")
+    with opened_store() as store:
+        agents = store.memory.get_all_agents_for_session(session)
+        renewed = [store.memory.extend_ttl(agent, session, ttl) for agent in agents]
+        found = _touch(store, session, ttl) or any(renewed)
+    if not found:
+        raise not_there("session", session)
+    seconds = ttl or store.settings.redis_memory_ttl
+    if json:
+        show_json({"session": session, "ttl_seconds": seconds})
+    else:
+        out().print(f"Session {session} lives for {duration(seconds)} from now.", markup=False)
+
+
+def clear_session(session: str, *, yes: bool, json: bool) -> None:
+    """Remove a session: its histories, its data and its thread.
+
+    Raises:
+        EcowasError: there is no such session.
+    """
+    session = checked_session(session)
+    with opened_store() as store:
+        there = store.thread_messages(session) is not None
+        there = there or bool(store.memory.get_all_agents_for_session(session))
+        if not (there or store.memory.get_all_session_data(session)):
+            raise not_there("session", session)
+        if not confirmed(f"Remove everything of session {session}?", yes=yes):
+            return
+        gone = store.memory.clear_session(session)
+        store.saver.delete_thread(session)
+    if json:
+        show_json({"session": session, "removed": gone})
+    else:
+        out().print(f"Session {session} is gone.", markup=False)
+
+
+def _touch(store: Store, session: str, ttl: int | None) -> bool:
+    from ecowas_lc.checkpoint import RedisSaver
+
+    seconds = ttl or store.settings.redis_memory_ttl
+    return RedisSaver(server=store.server, prefix=store.settings.prefix, ttl=seconds).touch(session)
+
+
+def _messages(title: str, messages: Sequence[BaseMessage], *, brief: bool) -> None:
+    console = out()
+    console.print(Text(f"\n{title}", style="bold"))
+    for message in messages:
+        speaker = clean(speaker_of(message))
+        if brief:
+            text = shortened(f"{MARGIN}{speaker}: {message.text}", console)
+            console.print(Text.assemble((text[: len(speaker) + 3], "dim"), text[len(speaker) + 3 :]))
+        else:
+            console.print(Text(f"{MARGIN}{speaker}:", style="dim"))
+            prose = Prose(console)
+            prose.write(message.text)
+            prose.end()
+
+
+def _count(messages: Sequence[object]) -> str:
+    return f"{len(messages)} message{'' if len(messages) == 1 else 's'}"
+
+
+def _line(label: str, text: str) -> None:
+    out().print(Text.assemble((f"{label:<9}", "dim"), text))
+
+
+def _session_as_json(session: str, infos: Sequence[SessionInfo]) -> dict[str, Any]:
+    latest = _latest(infos)
+    return {
+        "session": session,
+        "agents": {info.agent_id: info.messages for info in infos},
+        "last_activity": latest.isoformat() if latest else None,
+        "ttl_seconds": _soonest(infos),
+    }
+
+
+def _latest(infos: Iterable[SessionInfo]) -> datetime | None:
+    return max((info.last_activity for info in infos if info.last_activity), default=None)
+
+
+def _soonest(infos: Iterable[SessionInfo]) -> float | None:
+    return min((info.ttl_seconds for info in infos if info.ttl_seconds is not None), default=None)

@@ -1,0 +1,117 @@
+"""What is stored of sessions and threads, opened for commands that read, renew or remove it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ecowas_lc.cli.storage import answering_server
+from ecowas_lc.errors import EcowasError
+from ecowas_lc.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
+    from ecowas_lc.checkpoint import RedisSaver
+    from ecowas_lc.memory import RedisMemoryService
+    from ecowas_lc.storage.server import Server
+
+
+@dataclass(frozen=True)
+class Store:
+    """The settings' server with the memory service and the checkpointer on it."""
+
+    settings: Settings
+    server: Server
+    memory: RedisMemoryService
+    saver: RedisSaver
+
+    def thread_ids(self, limit: int) -> list[str]:
+        """The threads that live, most recently written first."""
+        from ecowas_lc.storage.keys import Keys, id_text
+        from ecowas_lc.storage.ops import Op, command
+
+        keys = Keys(self.settings.prefix)
+
+        def op() -> Op[list[str]]:
+            [members] = yield (command("ZREVRANGE", keys.threads(), 0, limit - 1),)
+            found = [id_text(member) for member in members]
+            if not found:
+                return []
+            there = yield tuple(command("EXISTS", keys.thread(thread)) for thread in found)
+            return [thread for thread, exists in zip(found, there, strict=True) if exists]
+
+        return self.server.run(op())
+
+    def thread_messages(self, thread_id: str) -> list[BaseMessage] | None:
+        """The messages in a thread's latest checkpoint; ``None`` if there is no such thread."""
+        found = self.saver.get_tuple({"configurable": {"thread_id": thread_id}})
+        if found is None:
+            return None
+        return list(found.checkpoint["channel_values"].get("messages", []))
+
+    def history(self, agent_id: str, session_id: str) -> list[BaseMessage]:
+        """An agent's messages in a session."""
+        from ecowas_lc.history import RedisChatMessageHistory
+
+        return RedisChatMessageHistory(
+            agent_id, session_id, server=self.server, prefix=self.settings.prefix
+        ).messages
+
+
+@contextmanager
+def opened_store() -> Iterator[Store]:
+    """Give what is stored on the settings' server, which answers.
+
+    Raises:
+        ConfigurationError, StorageError: the server can't be used.
+    """
+    from ecowas_lc.checkpoint import RedisSaver
+    from ecowas_lc.memory import RedisMemoryService
+
+    settings = get_settings()
+    server = answering_server(settings)
+    try:
+        yield Store(
+            settings,
+            server,
+            RedisMemoryService(server=server, prefix=settings.prefix, default_ttl=settings.redis_memory_ttl),
+            RedisSaver(server=server, prefix=settings.prefix, ttl=settings.redis_memory_ttl),
+        )
+    finally:
+        server.close()
+
+
+def not_there(kind: str, name: str) -> EcowasError:
+    """Return the error for something that is not stored."""
+    return EcowasError(f"There is no {kind} {name!r}. `ecowas-lc {kind}s list` shows those there are.")
+
+
+def speaker_of(message: BaseMessage) -> str:
+    """Return who said a message: a group's id, ``supervisor`` or ``user``."""
+    return str(message.name or {"human": "user", "ai": "assistant"}.get(message.type, message.type))
+
+
+def as_json(message: BaseMessage) -> dict[str, Any]:
+    """Return a message as ``--json`` shows it."""
+    return {"speaker": speaker_of(message), "text": message.text}
+
+
+def ago(moment: datetime | None) -> str:
+    """Return how long ago something was, for people."""
+    if moment is None:
+        return "unknown"
+    return f"{duration(max(0.0, (datetime.now(UTC) - moment).total_seconds()))} ago"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration for people; ``None`` is for ever."""
+    if seconds is None:
+        return "for ever"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,18 @@
+"""The child process of :func:`ecowas_lc.drawing.graphviz.rendered`: Graphviz's language in, a picture out."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Draw what standard input holds, as the format that the one argument names."""
+    import pygraphviz
+
+    graph = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode())
+    graph.layout("dot")
+    sys.stdout.buffer.write(graph.draw(format=sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
