@@ -1,7 +1,154 @@
-"""Memory in Redis or Valkey and models on Ollama, for LangChain and LangGraph."""
+"""Memory in Redis or Valkey and models on Ollama, for LangChain and LangGraph.
+
+Everything public is here: ``from ecowas_lc import RedisSaver``. Importing the package imports nothing else; a
+name brings its module when it is first used.
+"""
 
 from __future__ import annotations
 
-from ecowas_lc._version import __version__
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["__version__"]
+from ecowas_lc._version import __version__
+from ecowas_lc.errors import (
+    CheckpointConflictError,
+    ConfigurationError,
+    ContextOverflowError,
+    CorruptDataError,
+    DecryptionError,
+    EcowasError,
+    EmbeddedServerError,
+    EmptyQuestionError,
+    FormatVersionError,
+    InvalidIdError,
+    InvalidInputError,
+    LoopBudgetError,
+    MissingExtraError,
+    ModelCapabilityError,
+    ModelError,
+    ModelNotFoundError,
+    ModelServerUnavailableError,
+    ModelTimeoutError,
+    NotSerializableError,
+    RedisRefusedError,
+    RedisTimeoutError,
+    RedisUnavailableError,
+    StorageError,
+    SupervisorError,
+    TypeNotAllowedError,
+    UnknownGroupError,
+    WrongTypeError,
+)
+
+if TYPE_CHECKING:
+    from ecowas_lc.checkpoint import RedisSaver
+    from ecowas_lc.drawing import GraphPicture, draw_graph
+    from ecowas_lc.history import RedisChatMessageHistory, history_factory
+    from ecowas_lc.llm import LLMService, get_llm_service, make_chat_model
+    from ecowas_lc.memory import (
+        AsyncRedisMemoryService,
+        RedisMemoryService,
+        SessionInfo,
+        create_redis_memory_from_config,
+        get_async_redis_memory,
+        get_redis_memory,
+        test_redis_connection,
+    )
+    from ecowas_lc.settings import Settings, get_settings
+    from ecowas_lc.supervisor import build_supervisor, twg_tools
+    from ecowas_lc.supervisor.routing import RouteDecision, Router, get_router
+    from ecowas_lc.twg import TWG, default_groups
+
+_HOMES = {
+    "RedisSaver": "checkpoint",
+    "GraphPicture": "drawing",
+    "draw_graph": "drawing",
+    "RedisChatMessageHistory": "history",
+    "history_factory": "history",
+    "LLMService": "llm",
+    "get_llm_service": "llm",
+    "make_chat_model": "llm",
+    "AsyncRedisMemoryService": "memory",
+    "RedisMemoryService": "memory",
+    "SessionInfo": "memory",
+    "create_redis_memory_from_config": "memory",
+    "get_async_redis_memory": "memory",
+    "get_redis_memory": "memory",
+    "test_redis_connection": "memory",
+    "Settings": "settings",
+    "get_settings": "settings",
+    "build_supervisor": "supervisor",
+    "twg_tools": "supervisor",
+    "RouteDecision": "supervisor.routing",
+    "Router": "supervisor.routing",
+    "get_router": "supervisor.routing",
+    "TWG": "twg",
+    "default_groups": "twg",
+}
+
+__all__ = [
+    "TWG",
+    "AsyncRedisMemoryService",
+    "CheckpointConflictError",
+    "ConfigurationError",
+    "ContextOverflowError",
+    "CorruptDataError",
+    "DecryptionError",
+    "EcowasError",
+    "EmbeddedServerError",
+    "EmptyQuestionError",
+    "FormatVersionError",
+    "GraphPicture",
+    "InvalidIdError",
+    "InvalidInputError",
+    "LLMService",
+    "LoopBudgetError",
+    "MissingExtraError",
+    "ModelCapabilityError",
+    "ModelError",
+    "ModelNotFoundError",
+    "ModelServerUnavailableError",
+    "ModelTimeoutError",
+    "NotSerializableError",
+    "RedisChatMessageHistory",
+    "RedisMemoryService",
+    "RedisRefusedError",
+    "RedisSaver",
+    "RedisTimeoutError",
+    "RedisUnavailableError",
+    "RouteDecision",
+    "Router",
+    "SessionInfo",
+    "Settings",
+    "StorageError",
+    "SupervisorError",
+    "TypeNotAllowedError",
+    "UnknownGroupError",
+    "WrongTypeError",
+    "__version__",
+    "build_supervisor",
+    "create_redis_memory_from_config",
+    "default_groups",
+    "draw_graph",
+    "get_async_redis_memory",
+    "get_llm_service",
+    "get_redis_memory",
+    "get_router",
+    "get_settings",
+    "history_factory",
+    "make_chat_model",
+    "test_redis_connection",
+    "twg_tools",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value  # found at once from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
