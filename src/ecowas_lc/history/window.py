@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import uuid
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.language_models import BaseLanguageModel
-from langchain_core.messages import AIMessage, BaseMessage, trim_messages
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 
 from ecowas_lc.errors import ConfigurationError
@@ -96,9 +98,21 @@ def _with_their_call_op(conversations: Conversations, key: bytes) -> Op[list[Bas
 def _fitting(messages: list[BaseMessage], window: Window) -> list[BaseMessage]:
     if window.max_tokens is None:
         return messages
-    counter: Any = window.token_counter or count_tokens_approximately
-    kept = trim_messages(messages, max_tokens=window.max_tokens, token_counter=counter, strategy="last")
-    return messages[len(messages) - len(kept) :]
+    count, budget = _list_counter(window.token_counter or count_tokens_approximately), window.max_tokens
+    fitting = bisect_right(range(1, len(messages) + 1), budget, key=lambda last: count(messages[-last:]))
+    return messages[len(messages) - fitting :]
+
+
+def _list_counter(counter: Any) -> Callable[[list[BaseMessage]], int]:
+    if isinstance(counter, BaseLanguageModel):
+        return counter.get_num_tokens_from_messages
+    try:
+        first = next(iter(inspect.signature(counter, eval_str=True).parameters.values()))
+    except (NameError, StopIteration, ValueError):
+        return counter  # type: ignore[no-any-return]
+    if isinstance(first.annotation, type) and issubclass(first.annotation, BaseMessage):
+        return lambda messages: sum(counter(message) for message in messages)
+    return counter  # type: ignore[no-any-return]
 
 
 def _without_orphans(messages: list[BaseMessage]) -> list[BaseMessage]:
