@@ -43,10 +43,18 @@ from ecowas_lc.errors import (
 if TYPE_CHECKING:
     from ecowas_lc.checkpoint import RedisSaver
     from ecowas_lc.drawing import GraphPicture, draw_graph
-    from ecowas_lc.history import RedisChatMessageHistory, history_factory
+    from ecowas_lc.history import (
+        RedisChatMessageHistory,
+        ahistory_to_thread,
+        athread_to_history,
+        history_factory,
+        history_to_thread,
+        thread_to_history,
+    )
     from ecowas_lc.llm import LLMService, get_llm_service, make_chat_model
     from ecowas_lc.memory import (
         AsyncRedisMemoryService,
+        ImportReport,
         RedisMemoryService,
         SessionInfo,
         create_redis_memory_from_config,
@@ -64,11 +72,16 @@ _HOMES = {
     "GraphPicture": "drawing",
     "draw_graph": "drawing",
     "RedisChatMessageHistory": "history",
+    "ahistory_to_thread": "history",
+    "athread_to_history": "history",
     "history_factory": "history",
+    "history_to_thread": "history",
+    "thread_to_history": "history",
     "LLMService": "llm",
     "get_llm_service": "llm",
     "make_chat_model": "llm",
     "AsyncRedisMemoryService": "memory",
+    "ImportReport": "memory",
     "RedisMemoryService": "memory",
     "SessionInfo": "memory",
     "create_redis_memory_from_config": "memory",
@@ -99,6 +112,7 @@ __all__ = [
     "EmptyQuestionError",
     "FormatVersionError",
     "GraphPicture",
+    "ImportReport",
     "InvalidIdError",
     "InvalidInputError",
     "LLMService",
@@ -126,6 +140,8 @@ __all__ = [
     "UnknownGroupError",
     "WrongTypeError",
     "__version__",
+    "ahistory_to_thread",
+    "athread_to_history",
     "build_supervisor",
     "create_redis_memory_from_config",
     "default_groups",
@@ -136,8 +152,10 @@ __all__ = [
     "get_router",
     "get_settings",
     "history_factory",
+    "history_to_thread",
     "make_chat_model",
     "test_redis_connection",
+    "thread_to_history",
     "twg_tools",
 ]
 
