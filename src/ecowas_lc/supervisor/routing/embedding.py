@@ -99,7 +99,7 @@ def _engine() -> E5:
     return engine
 
 
-def name_of(embedder: Any) -> str:
-    """Return a text that tells one embedding model from another, as far as its object says."""
-    model = getattr(embedder, "model", None) or getattr(embedder, "model_name", None) or ""
-    return f"{type(embedder).__module__}.{type(embedder).__qualname__}:{model}"
+def name_of(model: Any) -> str:
+    """Return a text that tells one embedding or chat model from another, as far as its object says."""
+    name = getattr(model, "model", None) or getattr(model, "model_name", None) or ""
+    return f"{type(model).__name__} {name}".strip()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecowas_lc.supervisor.routing.decision import RouteDecision, Thresholds, checked_question
+from ecowas_lc.supervisor.routing.descriptions import count_terms
 from ecowas_lc.supervisor.routing.embedding import Embedder, offline_installed, require_numpy
 from ecowas_lc.supervisor.routing.faults import describe
 from ecowas_lc.supervisor.routing.lexical import THRESHOLDS as BY_WORDS
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 # Chosen on the development and validation sets: shares of 0.2 to 0.5 do nearly as well.
 WORDS_SHARE = 0.3
 THRESHOLDS = Thresholds(first=0.35, further=0.5)
+
+RICH_VOCABULARY = 150
+"""With fewer terms, that none of a group's words is in a question says the less against the group."""
 
 # How near to its threshold a group may be before the decision counts as unsure.
 UNSURE_TOGETHER = 0.1
@@ -66,6 +70,9 @@ class HybridRouter:
     ) -> None:
         self._groups = default_groups() if groups is None else validate_groups(groups)
         self._words = LexicalRouter(self._groups)
+        self._silence_share = {
+            group.id: WORDS_SHARE * min(1, count_terms(group) / RICH_VOCABULARY) for group in self._groups
+        }
         self._meaning = _semantic(self._groups, embeddings)
         self.beside = "words" if self._meaning is None else f"words and {self._meaning.embedder_name}"
         self._model = None if model is None or ask_model is False else ModelRouter(model, self._groups)
@@ -139,10 +146,10 @@ class HybridRouter:
     def _together(self, question: str, likeness: Likeness) -> Weighed:
         evidence = self._words.evidence(question)
         by_words = evidence.relevance()
-        relevance = {
-            group: WORDS_SHARE * by_words[group] + (1 - WORDS_SHARE) * like
-            for group, like in likeness.relevance.items()
-        }
+        relevance: dict[str, float] = {}
+        for group, like in likeness.relevance.items():
+            share = WORDS_SHARE if evidence.weights[group] else self._silence_share[group]
+            relevance[group] = share * by_words[group] + (1 - share) * like
         groups = THRESHOLDS.choose(relevance)
         found = ", ".join(f"{group} {relevance[group]:.2f}" for group in groups) or "no group"
         terms = ", ".join(dict.fromkeys(term for group in groups for term in evidence.terms[group])) or "none"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ecowas_lc.supervisor.routing.decision import RouteDecision, Thresholds, checked_question
+from ecowas_lc.supervisor.routing.descriptions import described_terms
 from ecowas_lc.supervisor.routing.text import words
 from ecowas_lc.supervisor.routing.vocabulary import Term, Vocabulary, parse_term
 from ecowas_lc.twg import TWG, default_groups, general_cues, validate_groups
@@ -104,6 +105,8 @@ def _own_terms(groups: Sequence[TWG]) -> Iterator[Term]:
         for language, terms in group.terms.items():
             for term in terms:
                 yield Term(term, group.id, language)
+        for term in described_terms(group):
+            yield Term(term, group.id)
 
 
 def _terms_against(groups: Sequence[TWG]) -> Iterator[Term]:

@@ -23,7 +23,7 @@ from ecowas_lc.twg import TWG, default_groups, example_questions, validate_group
 THRESHOLDS = Thresholds(first=0.4, further=0.5)
 
 # A group that is only described scores lower than one with examples; measured by describing each of the six.
-_DESCRIBED_THRESHOLD = 0.12
+_DESCRIBED_THRESHOLD = 0.1
 _TOWARDS_CENTRE = 0.5
 
 log = logging.getLogger(__name__)
