@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.fixtures.local_model", "tests.fixtures.servers"]
+pytest_plugins = ["tests.fixtures.faults", "tests.fixtures.local_model", "tests.fixtures.servers"]

@@ -1,0 +1,255 @@
+"""One server and what befalls it, under load through the public API, sync and async."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from ecowas_lc.errors import RedisRefusedError, RedisTimeoutError, RedisUnavailableError
+from tests.faults.load import Load
+from tests.fixtures.proxy import running_proxy
+from tests.fixtures.servers import running_server, wait_until
+
+# With everysec the server may acknowledge what it keeps in memory yet, for as long as an fsync takes (flushAppendOnlyFile).
+AOF = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@pytest.fixture
+def kinds_of_errors():
+    """Asserts that all errors of a load are of these classes exactly."""
+
+    def check(load, *expected):
+        found = {type(error) for error in load.errors}
+        assert found <= set(expected), [e for e in load.errors if type(e) not in expected][:3]
+        return found
+
+    return check
+
+
+def test_killed_and_restarted(flavour, connect, prefix, load_seconds, is_long, record_row, kinds_of_errors):
+    """SIGKILL of a server with an append-only file loses nothing that a call returned for, and doubles nothing."""
+    with running_server(flavour, *AOF) as server:
+        with Load(connect(server.url), prefix) as load:
+            for _ in range(4 if is_long else 2):
+                load.run_for(load_seconds)
+                load.fault()
+                server.kill()
+                load.wait_for_errors()
+                server.start()
+                load.wait_for_recovery()
+            load.run_for(load_seconds)
+        outcome = load.outcome(f"{flavour}: SIGKILL and restart, AOF always")
+    record_row(outcome)
+    outcome.assert_nothing_lost()
+    kinds_of_errors(load, RedisUnavailableError, RedisTimeoutError, RedisRefusedError)
+
+
+@pytest.mark.parametrize("what", ["command", "reply"])
+def test_cut_in_the_middle(what, flavour, connect, prefix, load_seconds, is_long, record_row, kinds_of_errors):
+    """A connection that breaks inside a command or inside its reply: the call is made again, and counts once."""
+    with running_server(flavour) as server, running_proxy(server.port) as proxy:
+        with Load(connect(proxy.url), prefix) as load:
+            load.run_for(load_seconds)
+            load.fault()
+            for cut in range(400 if is_long else 60):
+                proxy.cut_next(what, after=(0, 1, 2, 3, 7, 19, 40, 83, 211, 999)[cut % 10])
+                wait_until(lambda: not proxy.is_armed(what), "the connection breaks")
+            load.wait_for_recovery()
+            load.run_for(load_seconds)
+        outcome = load.outcome(f"{flavour}: {proxy.cuts} connections cut inside a {what}")
+    record_row(outcome)
+    outcome.assert_nothing_lost()
+    kinds_of_errors(load, RedisUnavailableError)
+
+
+def test_connections_refused_for_a_while(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
+    """A network that drops every connection for a while: named errors, then all goes on."""
+    with running_server(flavour) as server, running_proxy(server.port) as proxy:
+        with Load(connect(proxy.url), prefix) as load:
+            load.run_for(load_seconds)
+            load.fault()
+            proxy.refuse()
+            load.wait_for_errors()
+            proxy.accept()
+            load.wait_for_recovery()
+            load.run_for(load_seconds)
+        outcome = load.outcome(f"{flavour}: network drops every connection")
+    record_row(outcome)
+    outcome.assert_nothing_lost()
+    kinds_of_errors(load, RedisUnavailableError)
+
+
+def test_slow_network(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
+    """20 ms more on each way: slower, and nothing else."""
+    with running_server(flavour) as server, running_proxy(server.port) as proxy:
+        with Load(connect(proxy.url), prefix) as load:
+            load.run_for(load_seconds)
+            proxy.delay_seconds = 0.02
+            load.fault()
+            load.wait_for_recovery()
+            load.run_for(load_seconds)
+        outcome = load.outcome(f"{flavour}: 20 ms of delay each way")
+    record_row(outcome)
+    outcome.assert_nothing_lost()
+    assert not load.errors
+
+
+def test_network_that_swallows(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
+    """A network that lets nothing through and says nothing: calls end by their timeout, and go on afterwards."""
+    with running_server(flavour) as server, running_proxy(server.port) as proxy:
+        with Load(connect(proxy.url), prefix) as load:
+            load.run_for(load_seconds)
+            load.fault()
+            proxy.hold()
+            load.wait_for_errors()
+            proxy.release()
+            load.wait_for_recovery()
+            load.run_for(load_seconds)
+        outcome = load.outcome(f"{flavour}: network lets nothing through")
+    record_row(outcome)
+    outcome.assert_nothing_lost()
+    kinds_of_errors(load, RedisTimeoutError)
+
+
+def test_client_kill(flavour, connect, prefix, load_seconds, is_long, record_row):
+    """CLIENT KILL of every connection, again and again, is noticed by no caller."""
+    with running_server(flavour) as server, server.client() as admin:
+        with Load(connect(server.url), prefix) as load:
+            load.run_for(load_seconds)
+            load.fault()
+            end = time.monotonic() + (10 if is_long else 1)
+            kills = 0
+            while time.monotonic() < end:
+                kills += admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                load.run_for(0.1)
+            load.wait_for_recovery()
+        outcome = load.outcome(f"{flavour}: CLIENT KILL of {kills} connections")
+    record_row(outcome)
+    outcome.assert_nothing_lost()
+    assert kills > 20
+    assert not load.errors
+
+
+def test_script_flush(flavour, connect, prefix, load_seconds, is_long, record_row):
+    """SCRIPT FLUSH at any moment is noticed by no caller."""
+    with running_server(flavour) as server, server.client() as admin:
+        with Load(connect(server.url), prefix) as load:
+            load.run_for(load_seconds)
+            load.fault()
+            for _ in range(100 if is_long else 15):
+                admin.script_flush()
+                load.run_for(0.02)
+            load.wait_for_recovery()
+        outcome = load.outcome(f"{flavour}: SCRIPT FLUSH")
+    record_row(outcome)
+    outcome.assert_nothing_lost()
+    assert not load.errors
+
+
+def test_out_of_memory(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
+    """A full server (noeviction) refuses with an error that says so; nothing half is written."""
+    with running_server(flavour, "--maxmemory-policy", "noeviction") as server, server.client() as admin:
+        with Load(connect(server.url), prefix) as load:
+            load.run_for(load_seconds)
+            load.fault()
+            admin.config_set("maxmemory", "1mb")
+            load.wait_for_errors(2)
+            admin.config_set("maxmemory", "0")
+            load.wait_for_recovery()
+            load.run_for(load_seconds)
+        outcome = load.outcome(f"{flavour}: out of memory, noeviction")
+    record_row(outcome)
+    outcome.assert_nothing_lost()
+    assert kinds_of_errors(load, RedisRefusedError)
+    assert all("maxmemory" in str(error) for error in load.errors)
+
+
+def test_becomes_a_read_only_replica(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
+    """A server that becomes a replica refuses writes by name, and takes them again as a primary."""
+    with running_server(flavour) as other, running_server(flavour) as server, server.client() as admin:
+        with Load(connect(server.url), prefix) as load, other.client() as other_admin:
+            load.run_for(load_seconds)
+            other_admin.replicaof("127.0.0.1", server.port)
+            wait_until(
+                lambda: admin.execute_command("WAIT", 1, 100) == 1, "the other server has what this one has"
+            )
+            load.fault()
+            # A replica of a server that has nothing would empty itself: this one's primary is not there at all.
+            admin.replicaof("127.0.0.1", 1)
+            load.wait_for_errors(2)
+            admin.replicaof("NO", "ONE")
+            load.wait_for_recovery()
+            load.run_for(load_seconds)
+        outcome = load.outcome(f"{flavour}: becomes a read-only replica for a while")
+    record_row(outcome)
+    outcome.assert_nothing_lost()
+    kinds_of_errors(load, RedisRefusedError)
+    assert all("read-only replica" in str(error) for error in load.errors)
+
+
+def test_disk_full(connect, prefix, load_seconds, record_row, kinds_of_errors):
+    """A disk without room for the append-only file: writes are refused by name until there is room.
+
+    Debian's Redis alone: a server that fsyncs each write ends itself on a full disk, so this is everysec.
+    """
+    options = ("--appendonly", "yes", "--appendfsync", "everysec")
+    with small_disk() as folder, running_server("redis", *options, "--dir", str(folder)) as server:
+        with Load(connect(server.url), prefix) as load:
+            load.run_for(load_seconds)
+            load.fault()
+            filler = folder / "filler"
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            load.wait_for_errors(2)
+            filler.unlink()
+            load.wait_for_recovery()
+            load.run_for(load_seconds)
+        outcome = load.outcome("redis: disk full for a while")
+        live = load.stored()
+        server.stop()
+        server.start()
+        assert load.stored() == live, "what the server acknowledged is what its file brings back"
+    record_row(outcome)
+    outcome.assert_nothing_lost()
+    kinds_of_errors(load, RedisRefusedError, RedisUnavailableError)
+
+
+@contextlib.contextmanager
+def small_disk():
+    """A folder on a file system of 4 MB."""
+    with tempfile.TemporaryDirectory(prefix="ecowas-lc-disk-") as folder:
+        command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder]
+        mounted = subprocess.run(command, capture_output=True, check=False)
+        if mounted.returncode:
+            pytest.skip("mounting a small file system needs root and CAP_SYS_ADMIN")
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_hung_server(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
+    """SIGSTOP: every call ends by its timeout and not later, and all goes on once the server does."""
+    with running_server(flavour) as server:
+        with Load(connect(server.url), prefix) as load:
+            load.run_for(load_seconds)
+            load.fault()
+            os.kill(server.process.pid, signal.SIGSTOP)
+            try:
+                load.wait_for_errors(2)
+            finally:
+                os.kill(server.process.pid, signal.SIGCONT)
+            load.wait_for_recovery()
+            load.run_for(load_seconds)
+        outcome = load.outcome(f"{flavour}: SIGSTOP, then SIGCONT")
+    record_row(outcome)
+    outcome.assert_nothing_lost()
+    kinds_of_errors(load, RedisTimeoutError)
