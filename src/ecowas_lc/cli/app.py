@@ -135,6 +135,33 @@ def graph(
     show_graph(output, form.value, route or ())
 
 
+@app.command("eval")
+def evaluate(
+    questions: Annotated[
+        str, typer.Option("--questions", metavar="SET|FILE", help="dev, validation, or a JSONL file.")
+    ] = "validation",
+    routers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--router", metavar="NAME", help="Only this one. May be repeated. All without.", show_default=False
+        ),
+    ] = None,
+    with_model: Annotated[
+        bool, typer.Option("--model", help="Measure the chat model too, and remember whether it helps.")
+    ] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", metavar="FILE", help="Draw what is confused with what.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure the routers on labelled questions."""
+    from ecowas_lc.cli.evaluation import evaluate as run
+
+    run(questions, routers or (), with_model=with_model, picture=picture, as_json=as_json)
+
+
 @sessions.command("list")
 def sessions_list(
     agent: Annotated[

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
+import typer
+
 from ecowas_lc.cli.conversation import Conversation, checked_groups, checked_session, new_session
 from ecowas_lc.cli.models import ChosenModel, chosen_model
-from ecowas_lc.cli.outcome import explain
+from ecowas_lc.cli.outcome import FAILED, explain
 from ecowas_lc.cli.screen import Screen, err, out, remark
 from ecowas_lc.cli.storage import chosen_server
 from ecowas_lc.errors import EcowasError, StorageError
@@ -41,6 +43,7 @@ def chat(session: str | None, agents: Sequence[str], *, use_redis: bool, keep_hi
         known = len(conversation.messages()) // 2 if keep_history else 0
         so_far = f", {known} question{'' if known == 1 else 's'} so far" if known else ""
         remark(f"Session {session}{so_far}. Write a question; help lists the commands, quit leaves.")
+        all_answered = True
         for line in _lines():
             match line.lower().removeprefix("/"):
                 case "quit" | "exit":
@@ -53,7 +56,9 @@ def chat(session: str | None, agents: Sequence[str], *, use_redis: bool, keep_hi
                     conversation.reset()
                     out().print("Forgotten. This session begins anew.")
                 case _:
-                    _answer(conversation, line)
+                    all_answered &= _answer(conversation, line)
+    if not (all_answered or sys.stdin.isatty()):
+        raise typer.Exit(FAILED)
 
 
 def _lines() -> Iterator[str]:
@@ -76,7 +81,8 @@ def _lines() -> Iterator[str]:
             yield line
 
 
-def _answer(conversation: Conversation, question: str) -> None:
+def _answer(conversation: Conversation, question: str) -> bool:
+    """Answer a question; return whether it could be."""
     from ecowas_lc.twg import default_groups
 
     screen = Screen({group.id: group.name for group in default_groups()})
@@ -87,8 +93,10 @@ def _answer(conversation: Conversation, question: str) -> None:
     except EcowasError as error:  # the next question may fare better
         screen.done()
         explain(error)
+        return False
     finally:
         screen.done()
+    return True
 
 
 def _show_info(conversation: Conversation, model: ChosenModel, place: str) -> None:

@@ -45,6 +45,7 @@ def demonstrate(folder: Path) -> None:
         _row("Model", f"{model.name} at {model.base_url}")
         _row("Storage", f"{server.where} ({_kind(settings)})")
         _row("Session", session)
+        _row("Process", str(os.getpid()))
         if model.note:
             remark(f"\n{model.note}")
         with Conversation(session, model.chat, settings=settings, server=server) as conversation:

@@ -69,9 +69,12 @@ def explain(error: Exception) -> int:
         )
         return FAILED if usable else BAD_INPUT
     if not _debugging:
-        _complain(f"Unexpected {type(error).__name__}: {error} Run it again with --debug for the details.")
+        what = f"{type(error).__name__}: {error}".rstrip(". ")
+        _complain(f"Unexpected {what}. Run it again with --debug for the details.")
     return FAILED
 
 
 def _complain(message: str) -> None:
-    sys.stderr.write(f"{message}\n")
+    from ecowas_lc.cli.screen import clean, err, wrapped
+
+    sys.stderr.write(f"{wrapped(clean(message), err())}\n")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -106,6 +107,7 @@ class Prose:
         self._word = ""
         self._spaces = ""
         self._has_begun = False
+        self._is_bold = False
 
     def write(self, text: str) -> None:
         """Write a bit more."""
@@ -116,6 +118,7 @@ class Prose:
         for piece in re.split(r"(\s)", text):
             if piece == "\n":
                 self._flush()
+                self._is_bold = False
                 self._spaces = ""
                 self._put("\n")
                 self._column = 0
@@ -135,16 +138,22 @@ class Prose:
     def _flush(self) -> None:
         if not self._word:
             return
-        if self._width and self._column and self._column + len(self._spaces + self._word) > self._width:
+        # ** begins and ends what is bold in Markdown, which models like to write
+        parts = self._word.split("**") if self._width else [self._word]
+        length = sum(map(cell_len, parts))
+        if self._width and self._column and self._column + len(self._spaces) + length > self._width:
             self._put("\n")
             self._column = 0
         lead = MARGIN if not self._column else self._spaces
-        self._put(lead + self._word)
-        self._column += len(lead + self._word)
+        self._put(lead)
+        for number, part in enumerate(parts):
+            self._is_bold ^= number > 0
+            self._put(part, "bold" if self._is_bold else None)
+        self._column += len(lead) + length
         self._word = self._spaces = ""
 
-    def _put(self, text: str) -> None:
-        self._console.out(text, end="", highlight=False)
+    def _put(self, text: str, style: str | None = None) -> None:
+        self._console.out(text, end="", highlight=False, style=style)
         self._console.file.flush()
 
 
@@ -160,6 +169,7 @@ class Screen:
         self._colours = dict(zip(names, _COLOURS * 9, strict=False))
         self._waiting: dict[tuple[str, str], list[str]] = {}
         self._finished: set[str] = set()
+        self._said: dict[str, str] = {}
         self._floor: tuple[str, str] | None = None
         self._last: tuple[str, str] | None = None
         self._prose: Prose | None = None
@@ -175,6 +185,12 @@ class Screen:
         """Show a bit of what a speaker says, now or when it has the floor."""
         entry = (speaker, message_id)
         self._finished.discard(speaker)
+        if speaker == SYNTHESIS and self._repeats_all(text):
+            self._heading(speaker)
+            words = "The model could not bring these together: the answers above stand side by side."
+            self._console.print(Text(wrapped(words, self._console, MARGIN, MARGIN), style="italic"))
+            return
+        self._said[speaker] = self._said.get(speaker, "") + text
         if self._floor is None:
             self._take_floor(entry)
         if entry == self._floor and self._prose is not None:
@@ -209,7 +225,12 @@ class Screen:
             self._end_speech()
         self._waiting.clear()
         self._finished.clear()
+        self._said.clear()
         self._tell_failures()
+
+    def _repeats_all(self, text: str) -> bool:
+        """Return whether a text is the groups' answers over again, which is what there is without a synthesis."""
+        return bool(self._said) and all(said.strip() in text for said in self._said.values())
 
     def _take_floor(self, entry: tuple[str, str]) -> None:
         if entry == self._last:  # a note on what it has said

@@ -1,0 +1,89 @@
+"""``ecowas-lc eval``: how good the routers are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ecowas_lc.cli.screen import err, out, remark, show_json
+from ecowas_lc.settings import get_settings
+
+if TYPE_CHECKING:
+    from ecowas_lc.supervisor.evaluation import LabelledQuestion
+    from ecowas_lc.supervisor.evaluation.comparison import Progress
+
+
+def evaluate(
+    source: str, routers: Sequence[str], *, with_model: bool, picture: Path | None, as_json: bool
+) -> None:
+    """Show each router's figures on labelled questions; with a model, measure and remember what it is worth.
+
+    Raises:
+        InvalidInputError: the questions can't be read.
+        ConfigurationError, MissingExtraError: a router can't be used.
+    """
+    from ecowas_lc.cli.models import chosen_model
+    from ecowas_lc.supervisor.evaluation import (
+        compare_routers,
+        draw_confusion,
+        format_table,
+        save_measurement,
+    )
+
+    questions = _questions(source)
+    with chosen_model(get_settings()) if with_model else nullcontext() as model:
+        if model is not None and model.note:
+            remark(model.note)
+        with _progress() as progress:
+            found = compare_routers(
+                routers or None,
+                questions=questions,
+                model=model.chat if model is not None else None,
+                on_progress=progress,
+            )
+    if found.measured is not None:
+        save_measurement(found.measured)
+    drawn = draw_confusion(found.reports, picture) if picture is not None else None
+    if as_json:
+        show_json(found.as_dict())
+        return
+    out().print(f"{len(questions)} questions from {source}\n", markup=False)
+    sys.stdout.write(f"{format_table(found.reports)}\n")
+    if found.measured is not None:
+        one = found.measured
+        verdict = "so it is asked there" if one.is_better else "so it is not asked"
+        out().print(
+            f"\nWhere the others are unsure ({one.asked} questions): {one.model} {one.model_right} right, "
+            f"they {one.cheap_right}; {verdict}.",
+            markup=False,
+        )
+    if drawn is not None:
+        out().print(f"\nPicture  {drawn.resolve()}", markup=False)
+
+
+def _questions(source: str) -> tuple[LabelledQuestion, ...]:
+    from ecowas_lc.supervisor.evaluation import evaluation_set, load_questions
+    from ecowas_lc.twg.questions import EVALUATION_SETS
+
+    return evaluation_set(source) if source in EVALUATION_SETS else load_questions(source)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Show on standard error how far it has got, where that is a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = err()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks = {}
+
+        def tell(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done)
+
+        yield tell
