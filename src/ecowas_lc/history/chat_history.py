@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage
@@ -34,8 +34,8 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
     process at one URL share their connections, so making one costs nothing.
 
     ``ttl`` is in seconds: each write makes the history live exactly so long. Without it, a write keeps the
-    longer of what was left and the settings' ``REDIS_MEMORY_TTL``. Reading gives at most the last
-    ``max_messages``, and of those what fits ``max_tokens`` as ``token_counter`` counts (a function of a list of
+    longer of what was left and ``default_ttl`` (default: the settings' ``REDIS_MEMORY_TTL``). Reading gives at
+    most the last ``max_messages``, and of those what fits ``max_tokens`` as ``token_counter`` counts (a function of a list of
     messages, or of one if annotated so, or a model; default: an approximation); it costs what it gives.
     ``max_history`` removes all but the last so many on each write. Neither cuts between a call of tools and
     its results.
@@ -66,6 +66,7 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
         max_history: int | None = None,
         server: Server | None = None,
         prefix: str | None = None,
+        default_ttl: int | Literal["settings"] | None = "settings",
     ) -> None:
         super().__init__()
         self._agent_id = agent_id
@@ -74,7 +75,8 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
         self._window = Window(max_messages, max_tokens, token_counter)
         self._ttl = None if ttl is None else check_ttl(ttl)
         self._max_history = None if max_history is None else check_count(max_history, "max_history")
-        self._programs = MemoryPrograms(self._server, prefix, get_settings().redis_memory_ttl)
+        default = get_settings().redis_memory_ttl if default_ttl == "settings" else default_ttl
+        self._programs = MemoryPrograms(self._server, prefix, default)
         self._key = self._programs.keys.history(agent_id, session_id)
 
     @property

@@ -16,16 +16,18 @@ _lock = threading.Lock()
 _shared: dict[tuple[str | None, Settings], Server] = {}
 
 
-def shared_server(url: str | None = None) -> Server:
-    """The process's one server at ``url``, or, without it, the one that the settings name.
+def shared_server(url: str | None = None, settings: Settings | None = None) -> Server:
+    """The process's one server at ``url``, or, without it, the one that the settings name (``None``: the process's).
 
     Raises:
         ConfigurationError: the URL or the settings can't be used.
     """
-    settings = get_settings()
+    settings = settings or get_settings()
     with _lock:
         if (url, settings) not in _shared:
-            _shared[url, settings] = Server.from_settings(settings) if url is None else Server.from_url(url)
+            _shared[url, settings] = (
+                Server.from_settings(settings) if url is None else Server.from_url(url, settings=settings)
+            )
         return _shared[url, settings]
 
 
