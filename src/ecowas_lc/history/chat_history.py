@@ -35,10 +35,10 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
 
     ``ttl`` is in seconds: each write makes the history live exactly so long. Without it, a write keeps the
     longer of what was left and ``default_ttl`` (default: the settings' ``REDIS_MEMORY_TTL``). Reading gives at
-    most the last ``max_messages``, and of those what fits ``max_tokens`` as ``token_counter`` counts (a function of a list of
-    messages, or of one if annotated so, or a model; default: an approximation); it costs what it gives.
-    ``max_history`` removes all but the last so many on each write. Neither cuts between a call of tools and
-    its results.
+    most the last ``max_messages``, and of those what fits ``max_tokens`` as ``token_counter`` counts (a function
+    of a list of messages, or of one if annotated so, or a model; default: an approximation); it costs what it
+    gives. ``max_history`` removes all but the last so many on each write. Neither cuts between a call of tools
+    and its results.
 
     A message without an id gets one when it is added. A message whose id the history knows is not stored again, so
     adding may be repeated.

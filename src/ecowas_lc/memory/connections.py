@@ -17,7 +17,7 @@ _shared: dict[tuple[str | None, Settings], Server] = {}
 
 
 def shared_server(url: str | None = None, settings: Settings | None = None) -> Server:
-    """The process's one server at ``url``, or, without it, the one that the settings name (``None``: the process's).
+    """The process's one server at ``url``, or, without it, the one that ``settings`` (or the process's) name.
 
     Raises:
         ConfigurationError: the URL or the settings can't be used.
