@@ -41,8 +41,8 @@ from ecowas_lc.errors import (
 )
 
 if TYPE_CHECKING:
-    from ecowas_lc.checkpoint import RedisSaver
-    from ecowas_lc.drawing import GraphPicture, draw_graph
+    from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
+    from ecowas_lc.drawing import GraphPicture, ThreadPicture, adraw_thread, draw_graph, draw_thread
     from ecowas_lc.history import (
         RedisChatMessageHistory,
         ahistory_to_thread,
@@ -68,9 +68,13 @@ if TYPE_CHECKING:
     from ecowas_lc.twg import TWG, default_groups
 
 _HOMES = {
+    "EncryptedRedisSerializer": "checkpoint",
     "RedisSaver": "checkpoint",
     "GraphPicture": "drawing",
+    "ThreadPicture": "drawing",
+    "adraw_thread": "drawing",
     "draw_graph": "drawing",
+    "draw_thread": "drawing",
     "RedisChatMessageHistory": "history",
     "ahistory_to_thread": "history",
     "athread_to_history": "history",
@@ -110,6 +114,7 @@ __all__ = [
     "EcowasError",
     "EmbeddedServerError",
     "EmptyQuestionError",
+    "EncryptedRedisSerializer",
     "FormatVersionError",
     "GraphPicture",
     "ImportReport",
@@ -136,16 +141,19 @@ __all__ = [
     "Settings",
     "StorageError",
     "SupervisorError",
+    "ThreadPicture",
     "TypeNotAllowedError",
     "UnknownGroupError",
     "WrongTypeError",
     "__version__",
+    "adraw_thread",
     "ahistory_to_thread",
     "athread_to_history",
     "build_supervisor",
     "create_redis_memory_from_config",
     "default_groups",
     "draw_graph",
+    "draw_thread",
     "get_async_redis_memory",
     "get_llm_service",
     "get_redis_memory",

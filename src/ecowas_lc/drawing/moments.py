@@ -1,0 +1,159 @@
+"""A thread as moments in time: each checkpoint with where it came from, what ran, who spoke and what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, convert_to_messages
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+
+_BRANCH = "branch:to:"
+_INPUT, _SENDS = "__start__", "__pregel_tasks"
+_INTERRUPT, _RESUME, _ERROR = "__interrupt__", "__resume__", "__error__"
+_SPEAKERS = {"human": "user", "ai": "assistant"}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message: who spoke, and the text on one line."""
+
+    speaker: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One checkpoint of a thread.
+
+    ``number`` counts from 1 in the order of time and ``parent`` is the number of the checkpoint that this one
+    follows (``None``: of none that is drawn). ``config`` leads back to it: ``graph.invoke(None, moment.config)``
+    goes on from there, as a fork. ``source`` is langgraph's: ``"input"``, ``"loop"``, ``"update"`` or ``"fork"``.
+    ``ran`` are the nodes that led here and ``next`` those that would run; ``waiting`` and ``answered`` are what
+    interrupts asked for, and ``failed`` what went wrong.
+    """
+
+    number: int
+    parent: int | None
+    config: RunnableConfig
+    source: str
+    ran: tuple[str, ...]
+    said: tuple[Said, ...]
+    waiting: tuple[str, ...]
+    answered: tuple[str, ...]
+    failed: tuple[str, ...]
+    next: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What happened, in a word or two."""
+        ran = " + ".join(name.strip("_") for name in self.ran)
+        if self.source == "loop":
+            return ran or "step"
+        return f"{self.source} as {ran}" if ran and self.source == "update" else self.source
+
+
+def moments_of(newest_first: Iterable[CheckpointTuple], channel: str) -> list[Moment]:
+    """Return the checkpoints as moments, oldest first; messages are those of the state's ``channel``."""
+    found = list(newest_first)[::-1]
+    numbers = {_id(item.config): number for number, item in enumerate(found, start=1)}
+    by_id = {_id(item.config): item for item in found}
+    followed = {_id(item.parent_config) for item in found if item.parent_config}
+    moments = []
+    for number, item in enumerate(found, start=1):
+        before = _id(item.parent_config) if item.parent_config else None
+        parent = by_id.get(before) if before else None
+        waiting, answered = _interrupts(item, is_over=_id(item.config) in followed)
+        moments.append(
+            Moment(
+                number=number,
+                parent=numbers.get(before) if before else None,
+                config=item.config,
+                source=str(item.metadata.get("source", "loop")),
+                ran=_ran(item, parent) if parent or before is None else (),
+                said=tuple(map(_said, _new_messages(item, parent, channel, is_first=before is None))),
+                waiting=waiting,
+                answered=answered,
+                failed=tuple(_line(value) for _, name, value in item.pending_writes or () if name == _ERROR),
+                next=_next(item),
+            )
+        )
+    return moments
+
+
+def _id(config: Mapping[str, Any] | None) -> str:
+    return str((config or {}).get("configurable", {}).get("checkpoint_id", ""))
+
+
+def _ran(item: CheckpointTuple, parent: CheckpointTuple | None) -> tuple[str, ...]:
+    # versions_seen changes for exactly the nodes that ran, but not for those that were sent to
+    before = parent.checkpoint["versions_seen"] if parent else {}
+    seen = item.checkpoint["versions_seen"]
+    ran = [name for name in seen if name != "__input__" and seen[name] != before.get(name, {})]
+    ran = [name for name in ran if name != "__interrupt__"]
+    if parent and item.metadata.get("source") == "loop":
+        ran += [send.node for send in parent.checkpoint["channel_values"].get(_SENDS) or ()]
+    return tuple(dict.fromkeys(ran))
+
+
+def _next(item: CheckpointTuple) -> tuple[str, ...]:
+    checkpoint = item.checkpoint
+    named = [name.removeprefix(_BRANCH) for name in checkpoint["channel_values"] if name.startswith(_BRANCH)]
+    sends = [send.node for send in checkpoint["channel_values"].get(_SENDS) or ()]
+    return tuple(dict.fromkeys([*named, *sends]))
+
+
+def _interrupts(item: CheckpointTuple, *, is_over: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    writes = item.pending_writes or []
+    resumed = {task for task, name, _ in writes if name == _RESUME}
+    waiting: list[str] = []
+    answered: list[str] = []
+    for task, name, value in writes:
+        if name == _INTERRUPT:
+            asked = value if isinstance(value, (list, tuple)) else [value]
+            texts = [_line(getattr(interrupt, "value", interrupt)) for interrupt in asked]
+            (answered if is_over or task in resumed else waiting).extend(texts)
+    return tuple(waiting), tuple(answered)
+
+
+def _new_messages(
+    item: CheckpointTuple, parent: CheckpointTuple | None, channel: str, *, is_first: bool
+) -> Sequence[BaseMessage]:
+    if parent is None and not is_first:
+        return ()  # what was there before is not drawn, so nothing can be called new
+    values = item.checkpoint["channel_values"]
+    if channel in values or channel not in item.checkpoint["channel_versions"]:
+        old = _messages(parent.checkpoint["channel_values"].get(channel)) if parent else []
+        known = {message.id: message for message in old}
+        return [message for message in _messages(values.get(channel)) if known.get(message.id) != message]
+    # a DeltaChannel: its value is not in every checkpoint, but the writes that made it are with its parent
+    writes = (parent.pending_writes or []) if parent else []
+    return [message for _, name, value in writes if name == channel for message in _messages(value)]
+
+
+def _messages(value: Any) -> list[BaseMessage]:
+    listed = value if isinstance(value, list) else [] if value is None else [value]
+    try:
+        return convert_to_messages(listed)
+    except (NotImplementedError, ValueError, TypeError):  # a channel that holds something else
+        return []
+
+
+def _said(message: BaseMessage) -> Said:
+    speaker = message.name or _SPEAKERS.get(message.type, message.type)
+    if isinstance(message, ToolMessage) and message.name:
+        speaker = f"tool {message.name}"
+    text = _line(message.text)
+    if not text and isinstance(message, AIMessage) and message.tool_calls:
+        text = "calls " + ", ".join(f"{call['name']}({_line(call['args'])})" for call in message.tool_calls)
+    return Said(speaker, text)
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{name}: {_line(part)}" for name, part in value.items())
+    elif isinstance(value, (list, tuple)):
+        value = " / ".join(map(_line, value))
+    return " ".join(str(value).split())

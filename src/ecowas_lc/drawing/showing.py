@@ -1,0 +1,81 @@
+"""What every picture can do: show itself in notebooks, be saved, be printed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from ecowas_lc.errors import InvalidInputError, MissingExtraError
+
+
+class Picture(ABC):
+    """A picture: ``mermaid`` and ``ascii`` always, ``svg`` and ``png`` with the extra ``draw``.
+
+    ``svg`` and ``png`` raise :class:`MissingExtraError` without it.
+    """
+
+    @property
+    @abstractmethod
+    def svg(self) -> str:
+        """The picture as SVG."""
+
+    @property
+    @abstractmethod
+    def png(self) -> bytes:
+        """The picture as PNG."""
+
+    @property
+    @abstractmethod
+    def mermaid(self) -> str:
+        """The picture in Mermaid's language, which GitHub and many others draw."""
+
+    @property
+    @abstractmethod
+    def ascii(self) -> str:
+        """The picture in plain characters."""
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture; the ending says how: ``.svg``, ``.png``, ``.mmd`` or ``.md``, ``.txt``. Returns the path.
+
+        Raises:
+            InvalidInputError: another ending.
+            MissingExtraError: SVG or PNG without the extra ``draw``; nothing is written.
+        """
+        path = Path(path)
+        match path.suffix.lower():
+            case ".svg":
+                content = self.svg.encode()
+            case ".png":
+                content = self.png
+            case ".mmd":
+                content = self.mermaid.encode()
+            case ".md":
+                content = f"```mermaid\n{self.mermaid}```\n".encode()
+            case ".txt":
+                content = self.ascii.encode()
+            case other:
+                raise InvalidInputError(
+                    f"A picture can't be saved as {other or 'a file without an ending'!r}. "
+                    "Use .svg, .png, .mmd, .md or .txt."
+                )
+        path.write_bytes(content)
+        return path
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, Any]:
+        bundle: dict[str, Any] = {"text/plain": self.ascii}
+        try:
+            bundle["image/svg+xml"] = self.svg
+        except MissingExtraError:
+            bundle["text/vnd.mermaid"] = self.mermaid
+        return {
+            kind: content
+            for kind, content in bundle.items()
+            if (not include or kind in include) and kind not in (exclude or ())
+        }
+
+    def __str__(self) -> str:
+        return self.ascii

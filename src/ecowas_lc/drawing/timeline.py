@@ -1,0 +1,186 @@
+"""A thread's moments as Graphviz's language, as Mermaid and as plain characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import shorten, wrap
+from unicodedata import east_asian_width, normalize
+from xml.sax.saxutils import escape
+
+from ecowas_lc.drawing.graphviz import FONT
+from ecowas_lc.drawing.lanes import Lanes
+from ecowas_lc.drawing.moments import Moment
+from ecowas_lc.drawing.text import mermaid_text
+
+# Told apart by the colour-blind (Okabe and Ito), and dark enough for a line on white; the lane's place tells the same.
+_LANE_COLOURS = ("#0072B2", "#D55E00", "#00795A", "#8A4B7C", "#5A5A5A")
+_WAITING, _WAITING_FILL = "#9A3B00", "#FFE3B0"
+_QUIET = "#505050"
+# All in points: 900 are 1200 pixels on a screen.
+_WIDTH, _MARGIN, _LANE, _DOT, _LINE, _GAP = 900.0, 14.0, 30.0, 21.0, 15.5, 13.0
+_POINTS_A_CHARACTER = 6.6
+_TITLE_CHARACTERS = 28
+_SAID_CHARACTERS, _ASCII_CHARACTERS, _MERMAID_CHARACTERS = 200, 60, 60
+
+Line = tuple[str, str, str]
+"""Who or what (in bold), the text, and a colour."""
+
+
+def timeline_dot(moments: Sequence[Moment], lanes: Lanes, *, is_cut: bool) -> str:
+    """Return the timeline in Graphviz's language, every place given: a row for each moment, a column for each lane."""
+    left = _MARGIN + lanes.count * _LANE + 6
+    titles = {m.number: shorten(m.title, _TITLE_CHARACTERS, placeholder="…") for m in moments}
+    title = (max(map(len, titles.values())) + 3) * _POINTS_A_CHARACTER
+    room = _WIDTH - left - title - _MARGIN
+    columns = int(room / _POINTS_A_CHARACTER)
+    rows = [_rows(moment, columns) for moment in moments]
+    heights = [max(len(row), 1) * _LINE + _GAP for row in rows]
+    tops = [sum(heights[:index]) for index in range(len(rows))]
+    centre = {m.number: -(tops[i] + _LINE / 2 + _GAP / 2) for i, m in enumerate(moments)}
+    x = {m.number: _MARGIN + (lanes.of[m.number] + 0.5) * _LANE for m in moments}
+    out = [
+        "digraph {",
+        "  graph [layout=nop, splines=line, outputorder=edgesfirst, pad=0.15, bgcolor=white, dpi=96];",
+        f'  node [fontname="{FONT}", fontsize=11];',
+        "  edge [arrowhead=none, penwidth=2.4];",
+    ]
+    if is_cut:
+        out.append(_point("cut", x[1], centre[1] + _LINE + _GAP))
+        out.append(f'  cut -> m1 [style=dotted, color="{_LANE_COLOURS[0]}"];')
+    for moment, lines in zip(moments, rows, strict=True):
+        number = moment.number
+        colour = _LANE_COLOURS[lanes.of[number] % len(_LANE_COLOURS)]
+        waits = bool(moment.waiting)
+        out.append(
+            f'  m{number} [pos="{x[number]:.1f},{centre[number]:.1f}", label="{number}", '
+            f"shape={'diamond' if waits else 'circle'}, style=filled, penwidth=2, fixedsize=true, "
+            f"width={_DOT * (1.5 if waits else 1) / 72:.3f}, height={_DOT * (1.5 if waits else 1) / 72:.3f}, "
+            f'fontsize={10 if number < 100 else 8}, color="{_WAITING if waits else colour}", '
+            f'fillcolor="{_WAITING_FILL if waits else "#ffffff"}"];'
+        )
+        height = max(len(lines), 1) * _LINE
+        middle = centre[number] + _LINE / 2 - height / 2
+        out.append(
+            f'  t{number} [shape=plaintext, margin=0, pos="{left + (title + room) / 2:.1f},{middle:.1f}", '
+            f"label=<{_table(titles[number], lines, title, room)}>];"
+        )
+    for moment in moments:
+        if moment.parent is None:
+            continue
+        lane = lanes.of[moment.number]
+        style = f'color="{_LANE_COLOURS[lane % len(_LANE_COLOURS)]}"'
+        if lane == lanes.of[moment.parent]:
+            out.append(f"  m{moment.parent} -> m{moment.number} [{style}];")
+            continue
+        turn = centre[moment.parent] - _LINE
+        out.append(_point(f"f{moment.number}", x[moment.number], turn))
+        out.append(f"  m{moment.parent} -> f{moment.number} [{style}];")
+        out.append(f"  f{moment.number} -> m{moment.number} [{style}];")
+    return "\n".join([*out, "}"])
+
+
+def timeline_mermaid(moments: Sequence[Moment]) -> str:
+    """Return the timeline in Mermaid's language."""
+    out = ["flowchart TB"]
+    for moment in moments:
+        lines = [f"{moment.number}. {moment.title}"]
+        lines += [
+            shorten(f"{who}: {text}", _MERMAID_CHARACTERS, placeholder="…") for who, text, _ in _notes(moment)
+        ]
+        label = "<br/>".join(mermaid_text(line) for line in lines)
+        out.append(f'  m{moment.number}{{{{"{label}"}}}}' if moment.waiting else f'  m{moment.number}["{label}"]')
+    out += [f"  m{m.parent} --> m{m.number}" for m in moments if m.parent is not None]
+    waiting = [f"m{m.number}" for m in moments if m.waiting]
+    if waiting:
+        out.append(f"  classDef waiting fill:{_WAITING_FILL},stroke:{_WAITING},stroke-width:3px,color:#000")
+        out.append(f"  class {','.join(waiting)} waiting")
+    return "\n".join(out) + "\n"
+
+
+def timeline_ascii(moments: Sequence[Moment], lanes: Lanes, *, is_cut: bool) -> str:
+    """Return the timeline in plain ASCII: ``o`` is a checkpoint, ``?`` one that waits for an answer."""
+    digits = len(str(len(moments)))
+    titles = min(max(len(_plain(m.title)) for m in moments), 24)
+    out = [":"] if is_cut else []
+    for moment in moments:
+        lane = lanes.of[moment.number]
+        rails = _rails(moments, lanes, moment.number, moment.number)
+        rails[lane] = "?" if moment.waiting else "o"
+        head = f"{' '.join(rails)}  {moment.number:>{digits}}  {_plain(moment.title)[:titles]:<{titles}}"
+        notes = [
+            shorten(_plain(f"{who}: {text}"), _ASCII_CHARACTERS, placeholder="...")
+            for who, text, _ in _notes(moment)
+        ]
+        below = " ".join(_rails(moments, lanes, moment.number, moment.number + 1))
+        out.append("  ".join([head, *notes[:1]]))
+        forks = sorted(lanes.of[fork.number] for fork in lanes.forks_from(moment, moments))
+        plain = "".join(" " if index // 2 in forks else sign for index, sign in enumerate(below))
+        out += [f"{plain}{'':<{digits + titles + 6}}{note}" for note in notes[1:]]
+        if forks:
+            bend = list(plain)
+            for index in range(2 * lane + 1, 2 * forks[-1]):
+                bend[index] = "-" if bend[index] == " " else bend[index]
+            for fork in forks:
+                bend[2 * fork] = "."
+            bend[2 * lane] = "|" if bend[2 * lane] == "|" else "'"
+            out.append("".join(bend))
+    return "\n".join(line.rstrip() for line in out) + "\n"
+
+
+def _rails(moments: Sequence[Moment], lanes: Lanes, after: int, before: int) -> list[str]:
+    """Return each lane's line as it is between two rows, or on one row that is both."""
+    passing = {
+        lanes.of[m.number]
+        for m in moments
+        if m.parent is not None
+        and m.parent <= after
+        and m.number >= before
+        and (m.parent, m.number) != (after, after)
+        and not (after == before and after in (m.parent, m.number))
+    }
+    return ["|" if lane in passing else " " for lane in range(lanes.count)]
+
+
+def _notes(moment: Moment) -> list[Line]:
+    lines = [(said.speaker, said.text, "#000000") for said in moment.said]
+    lines += [("was asked", text, _QUIET) for text in moment.answered]
+    lines += [("waits for an answer", text, _WAITING) for text in moment.waiting]
+    lines += [("failed", text, _WAITING) for text in moment.failed]
+    return lines
+
+
+def _rows(moment: Moment, columns: int) -> list[Line]:
+    """Return the lines of text beside a moment, as long as there is room."""
+    rows: list[Line] = []
+    for who, text, colour in _notes(moment):
+        text = shorten(text, _SAID_CHARACTERS, placeholder=" …")
+        wide = any(east_asian_width(sign) in "WF" for sign in text)
+        first = max(columns // (2 if wide else 1), 20)
+        lead = "\0" * (len(who) + 3)  # bold, and so a little wider than the same number of letters
+        wrapped = wrap(lead + text, first) or [lead]
+        rows.append((who, wrapped[0].lstrip("\0"), colour))
+        rows += [("", line, colour) for line in wrapped[1:]]
+    return rows
+
+
+def _table(title: str, lines: Sequence[Line], width: float, room: float) -> str:
+    cells = [
+        f'<TR><TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{width:.0f}" HEIGHT="{_LINE}">'
+        f"{_text(title) if index == 0 else ' '}</TD>"
+        f'<TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{room:.0f}" HEIGHT="{_LINE}"><FONT COLOR="{colour}">'
+        f"{f'<B>{_text(who)}</B>: ' if who else ''}{_text(text) or ' '}</FONT></TD></TR>"
+        for index, (who, text, colour) in enumerate(lines or [("", "", "#000000")])
+    ]
+    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0">{"".join(cells)}</TABLE>'
+
+
+def _text(text: str) -> str:
+    return escape("".join(sign for sign in text if sign.isprintable()))
+
+
+def _point(name: str, x: float, y: float) -> str:
+    return f'  {name} [shape=point, width=0.01, style=invis, pos="{x:.1f},{y:.1f}"];'
+
+
+def _plain(text: str) -> str:
+    return normalize("NFKD", text.replace("…", "...")).encode("ascii", "ignore").decode()
