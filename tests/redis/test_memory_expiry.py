@@ -82,6 +82,18 @@ def test_a_history_expires_whole(memory, raw, prefix):
     assert set(memory.get_all_sessions_for_agent("energy")) == {"s", "t"}
 
 
+def test_what_expired_leaves_the_counts(memory):
+    """Agents and sessions of which nothing is left are soon listed and counted no more, without any write."""
+    memory.append_to_history("energy", "s", MESSAGE, ttl=1)
+    memory.save_agent_state("digital", {}, ttl=1)
+    memory.set_session_data("t", "k", 1, ttl=1)
+    assert memory.get_all_agents() == ["digital", "energy"]
+    wait_until(lambda: memory.get_all_agents() == [], "the expiry", 5)
+    wait_until(lambda: memory.get_memory_stats()["sessions"] == 0, "the expiry", 5)
+    stats = memory.get_memory_stats()
+    assert (stats["agents"], stats["histories"]) == (0, 0)
+
+
 def test_extending_renews_history_and_data(memory, raw, prefix):
     """``extend_ttl`` renews a history and its session's data, and says whether there was anything."""
     assert memory.extend_ttl("energy", "s", 60) is False

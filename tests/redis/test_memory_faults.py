@@ -154,6 +154,16 @@ def test_foreign_types_are_named_and_left(memory, raw, prefix):
     assert not raw.exists(history)
 
 
+def test_foreign_data_does_not_stop_a_removal(memory, raw, prefix):
+    """Removing all of an agent passes over a key that another program took, and leaves it."""
+    for session in ("a", "b", "c"):
+        memory.append_to_history("energy", session, MESSAGE)
+    raw.delete(f"{prefix}:history:energy:b")
+    raw.hset(f"{prefix}:history:energy:b", "field", "theirs")
+    assert memory.clear_all_agent_data("energy") == 2
+    assert raw.hgetall(f"{prefix}:history:energy:b") == {b"field": b"theirs"}
+
+
 def test_corrupt_data_is_named(memory, raw, prefix):
     """Bytes that are not what this package writes are a ``CorruptDataError`` that names the key."""
     raw.set(f"{prefix}:state:energy", "{nonsense")

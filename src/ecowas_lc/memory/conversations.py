@@ -195,6 +195,11 @@ def was_cleared(reply: list[Any]) -> bool:
     return bool(reply[1])
 
 
+def cleared_one(reply: list[Any]) -> bool:
+    """The same among many: somebody else's data stays, and is no reason to stop."""
+    return reply[0] != _FOREIGN and was_cleared(reply)
+
+
 def _words(messages: Sequence[dict[str, Any]]) -> tuple[list[Arg], str]:
     words: list[Arg] = []
     operation = ""

@@ -77,9 +77,13 @@ def _reason(value: Any, what: str) -> str:
 
 
 def _offender(value: Any, path: str) -> str | None:
-    if value is None or isinstance(value, (bool, int)):
+    if value is None or isinstance(value, (bool, str)):
         return None
-    if isinstance(value, str):
+    if isinstance(value, int):
+        try:
+            str(value)
+        except ValueError:  # Python's limit on digits
+            return f"{path} is a number of too many digits"
         return None
     if isinstance(value, float):
         return None if math.isfinite(value) else f"{path} is {value}"

@@ -21,13 +21,15 @@ TOUCH = load_script("memory_index_shared", "memory_index_touch")
 LIST = load_script("memory_index_shared", "memory_index_list")
 FORGET = load_script("memory_index_forget")
 
-_FRESH_SECONDS = 60.0  # half of what the scripts add to each score
+_CLOCKS_DIFFER_SECONDS = 1.0  # between the nodes of a cluster
 _MOST_REMEMBERED = 10_000
 
 
 def touch(index: bytes, ttl_seconds: float, *names: str) -> ScriptCall:
     """The call that enters names into an index, or renews them, for ``ttl_seconds`` (``FOREVER``: no end)."""
-    milliseconds: str | int = "" if ttl_seconds == FOREVER else int(ttl_seconds * 1000)
+    # Until it is entered again, what a name stands for may be renewed, and so outlive this by as much.
+    generous = ttl_seconds + _fresh_seconds(ttl_seconds) + _CLOCKS_DIFFER_SECONDS
+    milliseconds: str | int = "" if ttl_seconds == FOREVER else int(generous * 1000)
     return call(TOUCH, (index,), milliseconds, *(id_bytes(name) for name in names))
 
 
@@ -61,7 +63,9 @@ class RecentlyIndexed:
     def covers(self, history: bytes, ttl_seconds: float) -> bool:
         """Whether the indexes know this history, and for long enough."""
         known = self._known.get(history)
-        return known is not None and self._clock() - known[0] < _FRESH_SECONDS and ttl_seconds <= known[1]
+        if known is None or ttl_seconds > known[1]:
+            return False
+        return self._clock() - known[0] < _fresh_seconds(known[1])
 
     def remember(self, history: bytes, ttl_seconds: float) -> None:
         """The indexes know this history now."""
@@ -72,6 +76,10 @@ class RecentlyIndexed:
     def forget(self, history: bytes) -> None:
         """The indexes may not know this history any more."""
         self._known.pop(history, None)
+
+
+def _fresh_seconds(ttl_seconds: float) -> float:
+    return min(60.0, ttl_seconds / 10)
 
 
 _by_server: WeakKeyDictionary[Server, RecentlyIndexed] = WeakKeyDictionary()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ecowas_lc.memory.arguments import lifetime_seconds
-from ecowas_lc.memory.conversations import Conversations, SessionInfo, extended, was_cleared
+from ecowas_lc.memory.conversations import Conversations, SessionInfo, cleared_one, extended, was_cleared
 from ecowas_lc.memory.index import entries, forget, listing, touch
 from ecowas_lc.memory.values import Values
 from ecowas_lc.storage.keys import Keys, id_bytes
@@ -111,7 +111,7 @@ class Sessions:
                 for session_id, _ in some
             ]
             replies = yield (*calls, forget(index, some), *tidy)
-            gone += sum(was_cleared(reply) for reply in replies[: len(calls)])
+            gone += sum(map(cleared_one, replies[: len(calls)]))
         yield from self._tidy_op([agent_id], names)
         return int(gone)
 
@@ -127,7 +127,7 @@ class Sessions:
             calls = [self.conversations.clear_call(agent_id, session_id) for agent_id in some]
             tidy = [words for agent_id in some for words in self._forgetting(agent_id, session_id)]
             replies = yield (*calls, *tidy)
-            gone += sum(was_cleared(reply) for reply in replies[: len(calls)])
+            gone += sum(map(cleared_one, replies[: len(calls)]))
         for names in _chunks(list(entries(data_reply))):
             keys = [self.keys.session_data(session_id, name) for name in names]
             *unlinked, _ = yield (

@@ -1,8 +1,5 @@
--- An index is a sorted set of names, each scored by the time (milliseconds) until which what it names may live, a
--- little generously: so it can drop the expired by itself, and it expires as a whole with the last of them.
-
--- Writers index a history once a minute, not on each append, and two cluster nodes' clocks may differ by another.
-local GENEROUS_MS = 120000
+-- An index is a sorted set of names, each scored by the time (milliseconds) until which what it names may live:
+-- so it can drop the expired by itself, and it expires as a whole with the last of them.
 
 local function now_ms()
   local time = redis.call('TIME')

@@ -1,8 +1,8 @@
--- Enters names or renews them, never shortening. ARGV: time to live in milliseconds or '' (for ever), names.
+-- Enters names or renews them, never shortening. ARGV: milliseconds that they may live or '' (for ever), names.
 
 local now = now_ms()
 drop_expired(now)
-local at = ARGV[1] == '' and '+inf' or whole(now + tonumber(ARGV[1]) + GENEROUS_MS)
+local at = ARGV[1] == '' and '+inf' or whole(now + tonumber(ARGV[1]))
 for index = 2, #ARGV do
   redis.call('ZADD', KEYS[1], 'GT', at, ARGV[index])
 end

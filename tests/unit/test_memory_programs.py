@@ -1,0 +1,218 @@
+"""The memory programs without a server: what they send, and what they make of replies."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecowas_lc.errors import NotSerializableError, RedisUnavailableError, WrongTypeError
+from ecowas_lc.memory.conversations import APPEND, Conversations
+from ecowas_lc.memory.documents import from_json, to_json
+from ecowas_lc.memory.index import FORGET, LIST, TOUCH, RecentlyIndexed
+from ecowas_lc.memory.sessions import Sessions
+from ecowas_lc.memory.stats import stats_op
+from ecowas_lc.memory.values import Values
+from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.ops import Command
+
+MESSAGE = {"role": "user", "content": "x"}
+
+
+def replay(program, *batches):
+    """Drive a program with these replies; the batches it sent, and its result."""
+    sent = [next(program)]
+    for replies in batches:
+        try:
+            sent.append(program.throw(replies) if isinstance(replies, Exception) else program.send(replies))
+        except StopIteration as stop:
+            return sent, stop.value
+    raise AssertionError("the program wants more replies")
+
+
+def scripts_of(batch):
+    return [item.script for item in batch if not isinstance(item, Command)]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def conversations(clock):
+    return Conversations(Keys("p"), 100, RecentlyIndexed(clock))
+
+
+def kept(length=1, expires_at=100_000, is_new=0, stored=1):
+    return [1, length, expires_at, is_new, stored]
+
+
+def append(conversations, *batches, **options):
+    return replay(conversations.append_op("a", "s", [MESSAGE], **options), *batches)
+
+
+def test_indexes_come_first_and_seldom(conversations, clock):
+    """The first append of a session brings its index entries in the same batch, before it; those of the next
+    minute don't; a longer ttl, or a minute later, brings them again."""
+    [batch], length = append(conversations, [1, 1, 1, 1, kept(is_new=1)])
+    assert scripts_of(batch) == [TOUCH] * 4 + [APPEND]
+    assert length == 1
+    [batch], _ = append(conversations, [kept(2)])
+    assert scripts_of(batch) == [APPEND]
+    [batch], _ = append(conversations, [1, 1, 1, 1, kept(3)], ttl=5000)
+    assert len(batch) == 5
+    clock.now = 61
+    [batch], _ = append(conversations, [1, 1, 1, 1, kept(4)])
+    assert len(batch) == 5
+
+
+def test_a_history_that_vanished_is_indexed_again(conversations):
+    """An append that finds its history gone, though indexed a moment ago, enters it again afterwards."""
+    append(conversations, [1, 1, 1, 1, kept(is_new=1)])
+    sent, _ = append(conversations, [kept(is_new=1)], [1, 1, 1, 1])
+    assert scripts_of(sent[1]) == [TOUCH] * 4
+
+
+def test_a_history_that_never_expires_is_indexed_for_ever(conversations):
+    """When the server says that a history never expires, the indexes learn it."""
+    sent, _ = append(conversations, [1, 1, 1, 1, kept(expires_at=-1)], [1, 1, 1, 1])
+    assert sent[1][0].args[0] == ""
+    [batch], _ = append(conversations, [kept(expires_at=-1)])
+    assert scripts_of(batch) == [APPEND]
+
+
+def test_clearing_forgets_that_it_was_indexed(conversations):
+    """After a clear the next append brings the index entries again."""
+    append(conversations, [1, 1, 1, 1, kept(is_new=1)])
+    conversations.clear_call("a", "s")
+    [batch], _ = append(conversations, [1, 1, 1, 1, kept(is_new=1)])
+    assert len(batch) == 5
+
+
+def test_the_older_format_is_sent_back_converted(conversations):
+    """When the server answers with the older text, it is sent again as elements, with the text's digest; when the
+    text has changed meanwhile, once more."""
+    first, second = (json.dumps([{"role": "user", "content": text}]).encode() for text in ("1", "2"))
+    sent, length = append(conversations, [1, 1, 1, 1, [0, first]], [[0, second]], [kept(2)])
+    assert length == 2
+    assert [batch[-1].args[4] for batch in sent] == [0, 1, 1]
+    assert b'"1"' in sent[1][-1].args[5]
+    assert b'"2"' in sent[2][-1].args[5]
+    assert sent[1][-1].args[3] != sent[2][-1].args[3]
+
+
+def test_messages_with_ids_need_no_operation_id(conversations):
+    """An append of messages without ids carries an id of its own; messages with ids need none."""
+    sent = [next(conversations.append_op("a", "s", [MESSAGE]))[-1].args[2] for _ in range(2)]
+    assert len(set(sent)) == 2
+    assert all(sent)
+    assert next(conversations.append_op("a", "s", [{**MESSAGE, "id": "1"}]))[-1].args[2] == ""
+
+
+def test_foreign_data_stops_a_program(conversations):
+    """A reply that names somebody else's data is a ``WrongTypeError`` with the key's name."""
+    with pytest.raises(WrongTypeError, match="p:history:a:s holds a hash"):
+        append(conversations, [1, 1, 1, 1, [2, b"p:history:a:s", b"hash"]])
+
+
+def test_listing_takes_strays_out(conversations):
+    """A listed name whose history is gone is taken out, by the score that was read, and is not in the result."""
+    sessions = Sessions(conversations, Values(conversations.keys, 100))
+    program = sessions.of_agent_op("a")
+    sent, result = replay(program, [[b"s", b"5", b"t", b"6", b"u", b"7"]], [1, 10, 0, None, 1, 20], [1])
+    assert result == ["u", "s"]
+    assert scripts_of(sent[0]) == [LIST]
+    assert scripts_of(sent[2]) == [FORGET]
+    assert sent[2][0].args == (b"t", b"6")
+
+
+def test_errors_pass_through_a_program(conversations):
+    """What the runner throws into a program comes out of it."""
+    with pytest.raises(RedisUnavailableError):
+        append(conversations, RedisUnavailableError("down"))
+
+
+def test_statistics_without_the_right_to_ask():
+    """Where ``INFO`` and ``DBSIZE`` are refused, the statistics say so and count what the indexes know."""
+    refusal = Exception("NOPERM")
+    _, stats = replay(
+        stats_op(Keys("p")),
+        [{"a": refusal, "b": 5}],
+        [{"a": refusal, "b": b"# Memory\r\nused_memory:100\r\n"}],
+        [[b"energy", b"1"], 2, 3],
+        [4],
+    )
+    assert (stats["used_memory_bytes"], stats["total_keys"]) == (None, None)
+    assert "INFO" in stats["used_memory"]
+    assert (stats["agents"], stats["sessions"], stats["threads"], stats["histories"]) == (1, 2, 3, 4)
+
+
+def test_statistics_are_summed():
+    """On a cluster sizes are added up, whichever way redis-py gives INFO."""
+    _, stats = replay(
+        stats_op(Keys("p")),
+        [{"a": 1, "b": 5}],
+        [{"a": {"used_memory": 1024}, "b": b"# Memory\r\nused_memory:1024\r\n"}],
+        [[], 0, 0],
+    )
+    assert (stats["used_memory_bytes"], stats["used_memory"], stats["total_keys"]) == (2048, "2.00K", 6)
+
+
+surrogates = st.text(st.characters(categories=["Cs", "Ll", "Lo"]) | st.sampled_from("😀é"))
+
+
+@given(surrogates)
+def test_any_text_is_stored_or_refused(text):
+    """Text with lone surrogates comes back the same, or is refused: never silently another."""
+    try:
+        raw = to_json({"content": text}, "message")
+    except NotSerializableError:
+        assert any(0xD800 <= ord(a) < 0xDC00 <= ord(b) < 0xE000 for a, b in pairwise(text))
+    else:
+        assert from_json(raw, b"key") == {"content": text}
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ({"a": [1, {"b": (1,)}]}, r"state\['a'\]\[1\]\['b'\] is a tuple"),
+        ({"a": {3: 1}}, r"state\['a'\] has the key 3"),
+        ([1.0, float("nan")], r"state\[1\] is nan"),
+        (object(), "state is a object"),
+    ],
+)
+def test_refusals_name_the_place(value, place):
+    """The error for a value that JSON can't hold says where in it the trouble is."""
+    with pytest.raises(NotSerializableError, match=place):
+        to_json(value, "state")
+
+
+def test_numbers_too_long_to_print_are_refused():
+    """An integer beyond Python's limit on digits is a named error."""
+    with pytest.raises(NotSerializableError, match=r"state\['n'\] is a number of too many digits"):
+        to_json({"n": 10**5000}, "state")
+
+
+def test_endless_values_are_refused():
+    """A value that contains itself, or is nested too deeply, is a named error."""
+    loop = []
+    loop.append(loop)
+    deep = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    for value in (loop, deep):
+        with pytest.raises(NotSerializableError, match="nested too deeply"):
+            to_json(value, "state")
+    while deep:
+        deep = deep["a"]
