@@ -1,4 +1,4 @@
-"""Pictures of graphs, made here and shown here: nothing is sent anywhere.
+"""Pictures of graphs and threads, made here and shown here: nothing is sent anywhere.
 
 Mermaid and plain text need nothing; SVG and PNG need the extra ``draw`` (Graphviz in pygraphviz's wheels, and a
 font).
@@ -6,6 +6,8 @@ font).
 
 from __future__ import annotations
 
+from ecowas_lc.drawing.moments import Moment
 from ecowas_lc.drawing.picture import GraphPicture, draw_graph
+from ecowas_lc.drawing.thread import ThreadPicture, adraw_thread, draw_thread
 
-__all__ = ["GraphPicture", "draw_graph"]
+__all__ = ["GraphPicture", "Moment", "ThreadPicture", "adraw_thread", "draw_graph", "draw_thread"]

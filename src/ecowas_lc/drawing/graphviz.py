@@ -16,7 +16,7 @@ from ecowas_lc.drawing.plan import END, START, Plan
 from ecowas_lc.drawing.text import TAKEN, UNTAKEN
 from ecowas_lc.errors import EcowasError, MissingExtraError
 
-FONT = "DejaVu Sans"
+FONT = "DejaVu Sans,Verdana,sans-serif"  # the first is here; where an SVG is looked at, any of them may be
 _LABEL_COLUMNS = 20
 _SECONDS = 60.0
 _FONT_CONFIGURATION = """<?xml version="1.0"?>

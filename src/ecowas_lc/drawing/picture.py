@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from ecowas_lc.drawing.graphviz import drawn
 from ecowas_lc.drawing.plan import Plan, plan_of
+from ecowas_lc.drawing.showing import Picture
 from ecowas_lc.drawing.text import ascii_text, mermaid
-from ecowas_lc.errors import InvalidInputError, MissingExtraError
 from ecowas_lc.twg import default_groups
 
 
@@ -30,7 +29,7 @@ def draw_graph(graph: Any, route: Any = None, *, labels: Mapping[str, str] | Non
 
 
 @dataclass(frozen=True)
-class GraphPicture:
+class GraphPicture(Picture):
     """A picture of a graph: ``mermaid`` and ``ascii`` always, ``svg`` and ``png`` with the extra ``draw``.
 
     ``svg`` and ``png`` raise :class:`MissingExtraError` without it.
@@ -57,47 +56,3 @@ class GraphPicture:
     def ascii(self) -> str:
         """The graph in plain characters."""
         return ascii_text(self.plan)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the picture as its ending says (.svg, .png, .mmd, .md, .txt); return the path.
-
-        Raises:
-            InvalidInputError: another ending.
-            MissingExtraError: SVG or PNG without the extra ``draw``; nothing is written.
-        """
-        path = Path(path)
-        match path.suffix.lower():
-            case ".svg":
-                content = self.svg.encode()
-            case ".png":
-                content = self.png
-            case ".mmd":
-                content = self.mermaid.encode()
-            case ".md":
-                content = f"```mermaid\n{self.mermaid}```\n".encode()
-            case ".txt":
-                content = self.ascii.encode()
-            case other:
-                raise InvalidInputError(
-                    f"A picture can't be saved as {other or 'a file without an ending'!r}. "
-                    "Use .svg, .png, .mmd, .md or .txt."
-                )
-        path.write_bytes(content)
-        return path
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, Any]:
-        bundle: dict[str, Any] = {"text/plain": self.ascii}
-        try:
-            bundle["image/svg+xml"] = self.svg
-        except MissingExtraError:
-            bundle["text/vnd.mermaid"] = self.mermaid
-        return {
-            kind: content
-            for kind, content in bundle.items()
-            if (not include or kind in include) and kind not in (exclude or ())
-        }
-
-    def __str__(self) -> str:
-        return self.ascii

@@ -63,12 +63,12 @@ class ThreadPicture(Picture):
     @cached_property
     def svg(self) -> str:
         """The picture as SVG."""
-        return rendered(timeline_dot(self.moments, self.lanes, is_cut=self.is_cut), "svg").decode()
+        return rendered(timeline_dot(self.moments, self.lanes, is_cut=self.is_cut, dpi=72), "svg").decode()
 
     @cached_property
     def png(self) -> bytes:
         """The picture as PNG."""
-        return rendered(timeline_dot(self.moments, self.lanes, is_cut=self.is_cut), "png")
+        return rendered(timeline_dot(self.moments, self.lanes, is_cut=self.is_cut, dpi=96), "png")
 
     @cached_property
     def mermaid(self) -> str:

@@ -26,7 +26,7 @@ Line = tuple[str, str, str]
 """Who or what (in bold), the text, and a colour."""
 
 
-def timeline_dot(moments: Sequence[Moment], lanes: Lanes, *, is_cut: bool) -> str:
+def timeline_dot(moments: Sequence[Moment], lanes: Lanes, *, is_cut: bool, dpi: int) -> str:
     """Return the timeline in Graphviz's language, every place given: a row for each moment, a column for each lane."""
     left = _MARGIN + lanes.count * _LANE + 6
     titles = {m.number: shorten(m.title, _TITLE_CHARACTERS, placeholder="…") for m in moments}
@@ -40,7 +40,7 @@ def timeline_dot(moments: Sequence[Moment], lanes: Lanes, *, is_cut: bool) -> st
     x = {m.number: _MARGIN + (lanes.of[m.number] + 0.5) * _LANE for m in moments}
     out = [
         "digraph {",
-        "  graph [layout=nop, splines=line, outputorder=edgesfirst, pad=0.15, bgcolor=white, dpi=96];",
+        f"  graph [layout=nop, splines=line, outputorder=edgesfirst, pad=0.15, bgcolor=white, dpi={dpi}];",
         f'  node [fontname="{FONT}", fontsize=11];',
         "  edge [arrowhead=none, penwidth=2.4];",
     ]
