@@ -82,11 +82,16 @@ class AesGcmSealer:
         self._accept_plaintext = accept_plaintext
         self._ciphers = {id_: _cipher(key, id_) for id_, key in keys.items()}
         self._head = _MARK + len(current.encode()).to_bytes(1, "big") + current.encode()
-        self._digest_secret = _derive(keys[current], b"digests")
+        self._secrets = {id_: _derive(key, b"digests") for id_, key in keys.items()}
 
     def digest_key(self, thread: bytes) -> bytes:
-        """The key of a thread's digests."""
-        return blake2b(thread, key=self._digest_secret, digest_size=32).digest()
+        """The key of a thread's digests and marks."""
+        return blake2b(thread, key=self._secrets[self.current], digest_size=32).digest()
+
+    def mark_keys(self, thread: bytes) -> list[bytes]:
+        """The keys that a thread's marks may have been made with."""
+        made = [blake2b(thread, key=secret, digest_size=32).digest() for secret in self._secrets.values()]
+        return [*made, b""] if self._accept_plaintext else made
 
     def seal(self, payload: bytes, context: bytes) -> bytes:
         """``payload`` encrypted with the current key and bound to ``context``."""

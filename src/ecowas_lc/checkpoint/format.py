@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 from langgraph.checkpoint.base import (
@@ -19,24 +21,29 @@ from langgraph.checkpoint.serde.types import ERROR, _DeltaSnapshot
 from ecowas_lc.checkpoint.codec.elements import Collector, Digests, Elements, Sealer, digests_in, split_blob
 from ecowas_lc.checkpoint.codec.rows import open_blob, pack_row, seal_blob, split_row
 from ecowas_lc.checkpoint.envelope import pack_envelope, unpack_envelope
-from ecowas_lc.checkpoint.lists import Memo, is_worth_sharing
-from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, field_of
-from ecowas_lc.errors import CorruptDataError
-from ecowas_lc.storage.keys import id_bytes, id_text
+from ecowas_lc.checkpoint.lists import Memo, SeenList, is_worth_sharing
+from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, field_of, stored_text
+from ecowas_lc.errors import CorruptDataError, DecryptionError, NotSerializableError
+from ecowas_lc.storage.keys import id_bytes
 
 _PLAIN, _LIST = b"p", b"l"
 _BARE, _SNAPSHOT = b"b", b"d"
 # Values as small as these stand in every checkpoint's row: a field of their own would cost more.
 _INLINE_TEXT = 64
+_MOST_FIELDS = 65_535  # their count takes 2 bytes
 
 
 @dataclass(slots=True)
 class ListValue:
-    """A channel's list as digests of its items; ``wrapper``: bare, or inside a delta channel's snapshot."""
+    """A channel's list as digests of its items; ``wrapper``: bare, or inside a delta channel's snapshot.
+
+    ``mark`` tells it from every other list, and that it is whole and in its place.
+    """
 
     channel: str
     wrapper: bytes
     digests: bytes
+    mark: bytes
 
 
 @dataclass(slots=True)
@@ -58,6 +65,7 @@ class Found:
     row: bytes
     values: list[bytes] = field(default_factory=list)
     writes: list[bytes] = field(default_factory=list)
+    is_latest: bool = True  # of its namespace
 
 
 _Batch = tuple[str, str, list[tuple[int, str, Any]]]
@@ -85,11 +93,12 @@ class Format:
         """A collector for one write to a thread."""
         # Encrypted digests are keyed by thread, so what one thread knows is nothing to another.
         seen = self.memo.seen() if self.sealer is None else Digests()
-        return Collector(self.context(thread_id), self.sealer, seen)
+        key = self.sealer.digest_key(self.context(thread_id)) if self.sealer else b""
+        return Collector(self.context(thread_id, b"e"), self.sealer, seen, key)
 
     def elements(self, thread_id: str, digests: list[bytes], bodies: list[bytes]) -> Elements:
         """The elements of one read of a thread."""
-        return Elements(dict(zip(digests, bodies, strict=True)), self.context(thread_id), self.sealer)
+        return Elements(dict(zip(digests, bodies, strict=True)), self.context(thread_id, b"e"), self.sealer)
 
     # --- writing ---
 
@@ -120,6 +129,8 @@ class Format:
             fields.append(name)
             if channel in new_versions:
                 values[name] = self.value(place, name, channel, value, shared)
+        if len(fields) > _MOST_FIELDS:
+            raise NotSerializableError(f"A checkpoint of more than {_MOST_FIELDS} channels can't be stored.")
         header = pack_row(id_bytes(parent), fields)
         parts, names = pack_envelope(checkpoint, metadata, inline)
         blob = self.serializer.dump_row(parts, names, shared if self.shares else None)
@@ -132,7 +143,8 @@ class Format:
         if type(value) is _DeltaSnapshot:
             wrapper, items = _SNAPSHOT, value.value
         if self.shares and is_worth_sharing(items, lambda item: len(self.serializer.dump(item))):
-            return ListValue(channel, wrapper, b"".join(self.serializer.dump_items(items, shared)))
+            digests = b"".join(self.serializer.dump_items(items, shared))
+            return ListValue(channel, wrapper, digests, mark_of(name, wrapper, digests, shared.key))
         blob = self.serializer.dump(value, shared if self.shares else None)
         return seal_blob(blob, self.sealer, self.context(place.thread_id, b"v", name))
 
@@ -169,7 +181,7 @@ class Format:
             config=place.config(place.checkpoint_id),
             checkpoint=checkpoint,
             metadata=metadata,
-            parent_config=place.config(id_text(row.parent)) if row.parent else None,
+            parent_config=place.config(stored_text(row.parent)) if row.parent else None,
             pending_writes=self.pending_writes(found, elements),
         )
 
@@ -184,8 +196,10 @@ class Format:
     def load_value(self, place: Place, name: bytes, stored: bytes, elements: Elements) -> Any:
         """One channel's stored value."""
         if stored[:1] == _LIST:
-            items = self.serializer.load_items(digests_in(stored[2:]), elements)
-            return _DeltaSnapshot(items) if stored[1:2] == _SNAPSHOT else items
+            wrapper, mark, digests = stored[1:2], stored[2:18], stored[18:]
+            self._check_mark(place.thread_id, mark, name, wrapper, digests)
+            items = self.serializer.load_items(digests_in(digests), elements)
+            return _DeltaSnapshot(items) if wrapper == _SNAPSHOT else items
         if stored[:1] != _PLAIN:
             raise CorruptDataError(
                 f"The value of channel {channel_of(name)!r} of a stored checkpoint is not there any more."
@@ -193,16 +207,25 @@ class Format:
         context = self.context(place.thread_id, b"v", name)
         return self.serializer.load(open_blob(stored[1:], self.sealer, context), elements)
 
+    def _check_mark(self, thread_id: str, mark: bytes, name: bytes, wrapper: bytes, digests: bytes) -> None:
+        keys = self.sealer.mark_keys(self.context(thread_id)) if self.sealer else [b""]
+        if any(hmac.compare_digest(mark, mark_of(name, wrapper, digests, key)) for key in keys):
+            return
+        message = f"The stored list of channel {channel_of(name)!r} was moved or changed"
+        if self.sealer is not None:
+            raise DecryptionError(f"{message}, or written with a key that was not given.")
+        raise CorruptDataError(f"{message}.")
+
     def references(self, found: Found) -> list[bytes]:
         """The elements that a checkpoint's row and its pending writes refer to."""
         blobs = (split_row(found.row).blob, *found.writes)
         return [digest for blob in blobs for digest in split_blob(blob)[0]]
 
-    def list_values(self, found: Found) -> list[tuple[bytes, str, bytes]]:
-        """Field, channel and digests of each list value, for the memo."""
+    def list_values(self, found: Found) -> list[tuple[str, SeenList]]:
+        """Channel of each list value, and what there is to know of it, for the memo."""
         fields = split_row(found.row).fields
         return [
-            (name, channel_of(name), stored[2:])
+            (channel_of(name), (name, stored[2:18], stored[18:]))
             for name, stored in zip(fields, found.values, strict=True)
             if stored[:1] == _LIST
         ]
@@ -243,9 +266,16 @@ class Format:
 def found_in(thread_id: str, answer: Any) -> list[Found]:
     """The checkpoints of an answer of the read script."""
     return [
-        Found(Place(thread_id, decode_part(ns), id_text(id_)), row, values, writes)
-        for ns, id_, row, values, writes in answer
+        Found(Place(thread_id, decode_part(ns), stored_text(id_)), row, values, writes, bool(is_latest))
+        for ns, id_, row, values, writes, is_latest in answer
     ]
+
+
+def mark_of(name: bytes, wrapper: bytes, digests: bytes, key: bytes) -> bytes:
+    """The mark of a list value; ``key``: the thread's digest key, where values are encrypted."""
+    mark = blake2b(len(name).to_bytes(2, "big") + name + wrapper, digest_size=16, key=key, person=b"list")
+    mark.update(digests)
+    return mark.digest()
 
 
 def _is_small(value: Any) -> bool:

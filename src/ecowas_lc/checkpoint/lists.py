@@ -71,22 +71,28 @@ def edits(base: bytes, now: bytes) -> tuple[bytes, bytes]:
     return b"".join(_EDIT.pack(*run) for run in runs), b"".join(new)
 
 
+SeenList = tuple[bytes, bytes, bytes]  # the field it is stored in, its mark, its digests
+NOTHING_SEEN: SeenList = (b"", b"", b"")
+
+
 @dataclass(slots=True)
 class ThreadMemo:
     """What this process has seen of a thread's stored lists and elements: a saving, never relied on."""
 
-    lists: dict[tuple[str, str], tuple[bytes, bytes]] = field(default_factory=dict)
+    lists: dict[tuple[str, str], SeenList] = field(default_factory=dict)
     known: dict[bytes, None] = field(default_factory=dict)
 
     def saw(self, digests: Any) -> None:
         """The server has these elements."""
         self.known.update(dict.fromkeys(digests))
-        while len(self.known) > _MAX_KNOWN:
-            self.known.pop(next(iter(self.known), b""), None)
+        if len(self.known) > _MAX_KNOWN:
+            # A list first: other threads write here too, and a dict that changes can't be walked.
+            for digest in list(self.known)[:-_MAX_KNOWN]:
+                self.known.pop(digest, None)
 
     def size(self) -> int:
         """Bytes of digests held."""
-        return sum(len(digests) for _, digests in list(self.lists.values()))
+        return sum(len(digests) for _, _, digests in list(self.lists.values()))
 
 
 class Memo:

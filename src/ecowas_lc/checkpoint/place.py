@@ -7,8 +7,12 @@ from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 
-from ecowas_lc.errors import InvalidIdError, InvalidInputError
+from ecowas_lc.errors import CorruptDataError, InvalidIdError, InvalidInputError
 from ecowas_lc.storage.keys import id_bytes, id_text
+
+# In a config that a fencing saver hands out: the id of this checkpoint, which others extend already. langgraph
+# passes it on to `put`; whoever extends that one forks on purpose.
+FORK = "__ecowas_fork"
 
 _MAX_BYTES = 60_000  # lengths of ids in a row take 2 bytes
 
@@ -51,7 +55,8 @@ def place_of(config: RunnableConfig, *, every_namespace: bool = False) -> Place:
     if "thread_id" not in configurable:
         raise InvalidIdError('The config has no thread id: {"configurable": {"thread_id": "…"}}')
     default = None if every_namespace else ""
-    namespace = configurable.get("checkpoint_ns", default)
+    namespace = configurable.get("checkpoint_ns")
+    namespace = default if namespace is None else namespace
     return Place(
         thread_id_of(configurable["thread_id"]),
         namespace if namespace is None else checked_id(namespace, "checkpoint namespace"),
@@ -83,7 +88,19 @@ def encode_part(text: str) -> bytes:
 
 def decode_part(raw: bytes) -> str:
     """What :func:`encode_part` encoded."""
-    return id_text(raw).replace("%00", "\0").replace("%25", "%")
+    return stored_text(raw).replace("%00", "\0").replace("%25", "%")
+
+
+def stored_text(raw: bytes) -> str:
+    """An id as it is stored in a thread.
+
+    Raises:
+        CorruptDataError: it is not text.
+    """
+    try:
+        return id_text(raw)
+    except UnicodeDecodeError as error:
+        raise CorruptDataError("A stored id or name is not text.") from error
 
 
 def encode_version(version: Any) -> bytes:
@@ -110,8 +127,15 @@ def field_of(ns: bytes, channel: str, version: Any) -> bytes:
 
 
 def channel_of(field: bytes) -> str:
-    """The channel of a value's field."""
-    return decode_part(field.split(b"\0", 2)[1])
+    """The channel of a value's field.
+
+    Raises:
+        CorruptDataError: it is not the name of one.
+    """
+    parts = field.split(b"\0", 2)
+    if len(parts) != 3:
+        raise CorruptDataError("A stored checkpoint names a value that has no channel.")
+    return decode_part(parts[1])
 
 
 def checked_id(value: Any, what: str) -> str:

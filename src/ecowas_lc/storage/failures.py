@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 from redis import exceptions as redis_errors
 
 from ecowas_lc.errors import (
@@ -24,6 +26,14 @@ _SCRIPT_ERRORS: dict[str, type[StorageError]] = {
     "ECOWASTYPE": WrongTypeError,
 }
 
+# What redis-py raises; its cluster clients' own errors are no RedisError.
+FAILURES: tuple[type[Exception], ...] = (
+    redis_errors.RedisError,
+    redis_errors.RedisClusterException,
+    redis_errors.ChildDeadlockedError,
+    OSError,
+)
+
 _REFUSALS = {
     "OOM": "It is out of memory. Raise its maxmemory, or shorten TTLs so that it can free some.",
     "READONLY": "It is a read-only replica. Point REDIS_URL at the primary (or at Sentinel).",
@@ -33,20 +43,41 @@ _REFUSALS = {
     "MISCONF": "It refuses writes because it can't save to disk. Free disk space; its log says more.",
     "NOREPLICAS": "It refuses writes because too few replicas follow it. Start them again.",
     "LOADING": "It is still loading its data. Try again in a moment.",
+    "MASTERDOWN": "It is a replica that has lost its primary. Point REDIS_URL at the primary (or at Sentinel).",
     "CLUSTERDOWN": "The cluster is down. `redis-cli --cluster check` says which slots nobody serves.",
+    "TRYAGAIN": "The cluster is moving this slot to another node. Try again in a moment.",
     "BUSY": "It is busy with a long script. Try again in a moment.",
     "CROSSSLOT": "It is a cluster: use a redis+cluster:// URL.",
     "MOVED": "It is a cluster: use a redis+cluster:// URL.",
+    "ASK": "It is a cluster: use a redis+cluster:// URL.",
 }
-
-
-def _word_and_rest(error: Exception) -> tuple[str, str]:
-    text = str(error)
-    word, _, rest = text.partition(" ")
-    if word == "ERR" and (found := next((w for w in _SCRIPT_ERRORS if w in rest), None)):
-        # Redis < 7 wraps an error that a script returns: "ERR Error running script …: ECOWASTYPE …"
-        return found, rest.partition(found)[2].lstrip()
-    return word, rest
+# redis-py takes the word that an answer begins with out of the text of these.
+_WORDS: dict[type[BaseException], str] = {
+    redis_errors.OutOfMemoryError: "OOM",
+    redis_errors.ReadOnlyError: "READONLY",
+    redis_errors.NoPermissionError: "NOPERM",
+    redis_errors.BusyLoadingError: "LOADING",
+    redis_errors.MasterDownError: "MASTERDOWN",
+    redis_errors.ClusterDownError: "CLUSTERDOWN",
+    redis_errors.TryAgainError: "TRYAGAIN",
+    redis_errors.ClusterCrossSlotError: "CROSSSLOT",
+    redis_errors.MovedError: "MOVED",
+    redis_errors.AskError: "ASK",
+}
+# Answers that have no word of their own.
+_TEXTS = {
+    "without any password configured": "It has no password, and was given one. Take it out of REDIS_URL.",
+    "max number of clients reached": "It has as many clients as it takes. Raise its maxclients, or lower "
+    "REDIS_MAX_CONNECTIONS.",
+    "invalid username-password pair": _REFUSALS["WRONGPASS"],
+    "invalid password": _REFUSALS["WRONGPASS"],
+    "Authentication required": _REFUSALS["NOAUTH"],
+    "The user executing the script can't": _REFUSALS["NOPERM"],
+    "DB index is out of range": "It has no database of this number. Change REDIS_DB, or the end of REDIS_URL.",
+    "SELECT is not allowed in cluster mode": "A cluster has database 0 alone. Use a redis+cluster:// URL.",
+    "Cluster mode is not enabled": "It is not a cluster: use a redis:// URL.",
+    "cluster support disabled": "It is not a cluster: use a redis:// URL.",
+}
 
 
 def translate(error: Exception, where: str) -> EcowasError:
@@ -58,26 +89,8 @@ def translate(error: Exception, where: str) -> EcowasError:
             f"All connections to Redis at {where} are in use and none came free in time. "
             "Raise REDIS_MAX_CONNECTIONS, or ask for less at once."
         )
-    if isinstance(error, (redis_errors.AuthenticationError, redis_errors.AuthorizationError)):
-        return RedisRefusedError(f"Redis at {where} refused the login. {_REFUSALS['WRONGPASS']}")
-    if isinstance(error, (redis_errors.TimeoutError, TimeoutError)):
-        return RedisTimeoutError(
-            f"Redis at {where} did not answer in time. Check that it is not overloaded, "
-            "or raise REDIS_SOCKET_TIMEOUT."
-        )
-    if isinstance(error, redis_errors.RedisClusterException):
-        return RedisUnavailableError(
-            f"The Redis cluster at {where} can't be used: {error}. Check that its nodes run and are reachable."
-        )
-    if isinstance(error, (redis_errors.ConnectionError, OSError)) and not isinstance(
-        error, redis_errors.ReadOnlyError
-    ):
-        if isinstance(error, redis_errors.BusyLoadingError):
-            return RedisRefusedError(f"Redis at {where} refused: {_REFUSALS['LOADING']}")
-        return RedisUnavailableError(
-            f"Redis at {where} can't be reached. Start it, or set REDIS_URL to a server that runs; "
-            "`ecowas-lc doctor` says more."
-        )
+    if advice := next((advice for text, advice in _TEXTS.items() if text in str(error)), None):
+        return RedisRefusedError(f"Redis at {where} refused: {advice}")
     word, rest = _word_and_rest(error)
     if word in _SCRIPT_ERRORS:
         return _SCRIPT_ERRORS[word](rest)
@@ -87,12 +100,60 @@ def translate(error: Exception, where: str) -> EcowasError:
             "Some other program uses the same prefix: set ECOWAS_LC_PREFIX, or move that key."
         )
     for refusal, advice in _REFUSALS.items():
-        if word == refusal or f"-{refusal} " in rest or f"{refusal} " in rest:
+        # Redis < 7 wraps what a command in a script answered, too.
+        if word == refusal or f"-{refusal} " in rest or f": {refusal} " in rest:
             return RedisRefusedError(f"Redis at {where} refused: {advice}")
-    if isinstance(error, redis_errors.ReadOnlyError):
-        return RedisRefusedError(f"Redis at {where} refused: {_REFUSALS['READONLY']}")
-    if isinstance(error, redis_errors.OutOfMemoryError):
-        return RedisRefusedError(f"Redis at {where} refused: {_REFUSALS['OOM']}")
-    if isinstance(error, redis_errors.NoPermissionError):
-        return RedisRefusedError(f"Redis at {where} refused: {_REFUSALS['NOPERM']}")
+    if isinstance(error, (redis_errors.AuthenticationError, redis_errors.AuthorizationError)):
+        return RedisRefusedError(f"Redis at {where} refused the login. {_REFUSALS['WRONGPASS']}")
+    return _unanswered(error, where)
+
+
+def _word_and_rest(error: Exception) -> tuple[str, str]:
+    for cls in type(error).__mro__:
+        if cls in _WORDS:
+            return _WORDS[cls], str(error)
+    text = str(error)
+    word, _, rest = text.partition(" ")
+    if word == "ERR" and (found := next((w for w in _SCRIPT_ERRORS if w in rest), None)):
+        # Redis < 7 wraps an error that a script returns: "ERR Error running script …: ECOWASTYPE …"
+        return found, rest.partition(found)[2].lstrip()
+    return word, rest
+
+
+def _unanswered(error: Exception, where: str) -> EcowasError:
+    if isinstance(error, (redis_errors.TimeoutError, TimeoutError)):
+        return RedisTimeoutError(
+            f"Redis at {where} did not answer in time. Check that it is not overloaded, "
+            "or raise REDIS_SOCKET_TIMEOUT."
+        )
+    if isinstance(error, redis_errors.InvalidResponse):
+        return RedisUnavailableError(f"What answers at {where} does not speak Redis' protocol. Check the address.")
+    if isinstance(error, (redis_errors.RedisClusterException, redis_errors.ClusterError)):
+        return RedisUnavailableError(
+            f"The Redis cluster at {where} can't be used: no node for these keys can be reached. "
+            "`redis-cli --cluster check` says more."
+        )
+    if (fault := _tls_fault(error)) is not None:
+        return RedisUnavailableError(
+            f"Redis at {where} can't be reached with TLS: {fault.reason or fault.strerror or 'handshake failed'}. "
+            "Check REDIS_SSL_CA_CERTS, REDIS_SSL_CERTFILE and REDIS_SSL_KEYFILE, and that the port speaks TLS."
+        )
+    if isinstance(error, (redis_errors.ConnectionError, OSError)):
+        return RedisUnavailableError(
+            f"Redis at {where} can't be reached. Start it, or set REDIS_URL to a server that runs; "
+            "`ecowas-lc doctor` says more."
+        )
+    if "user_script" in rest:
+        # Scripts of ours stumble over nothing but what is stored.
+        return CorruptDataError(
+            f"What is stored under a key of ours on Redis at {where} is not in the storage format: {error}"
+        )
     return StorageError(f"Redis at {where} answered with an error: {error}")
+
+
+def _tls_fault(error: BaseException | None) -> ssl.SSLError | None:
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -122,7 +122,7 @@ class Keys:
         return self._key(b"index", b"threads")
 
     def run(self, run_id: str) -> bytes:
-        """Sorted set: the threads in which a run wrote checkpoints."""
+        """Sorted set: the threads in which a run wrote checkpoints in the last 30 days."""
         return self._key(b"index", b"runs", encode_id(run_id, "run id"))
 
     # --- checkpoints: every key of a thread in one cluster slot ---
@@ -130,7 +130,3 @@ class Keys:
     def thread(self, thread_id: str) -> bytes:
         """Hash: everything a thread holds (checkpoints, values, elements, pending writes)."""
         return self._key(b"checkpoint", b"{" + encode_id(thread_id, "thread id") + b"}")
-
-    def thread_order(self, thread_id: str) -> bytes:
-        """Sorted set, all scores 0: a thread's checkpoints, ordered by namespace and id."""
-        return self.thread(thread_id) + b":order"

@@ -28,7 +28,10 @@ class Sealer(Protocol):
     """Encrypts payloads; ``None`` in its place leaves them as they are."""
 
     def digest_key(self, thread: bytes) -> bytes:
-        """The key of a thread's digests, at most 64 bytes."""
+        """The key of a thread's digests and marks, at most 64 bytes."""
+
+    def mark_keys(self, thread: bytes) -> list[bytes]:
+        """The keys that a thread's marks may have been made with."""
 
     def seal(self, payload: bytes, context: bytes) -> bytes:
         """``payload`` encrypted and bound to ``context``."""
@@ -83,23 +86,41 @@ class Digests:
         self.messages: dict[tuple[int, str, str | None], bytes] = {}
 
 
+class _Source:
+    """The items of a list, by digest once one is asked for."""
+
+    __slots__ = ("_by_digest", "_digests", "_dump", "_items")
+
+    def __init__(self, digests: list[bytes], items: list[Any], dump: Callable[[Any, Collector], bytes]) -> None:
+        self._digests = digests
+        self._items = items
+        self._dump = dump
+        self._by_digest: dict[bytes, Any] | None = None
+
+    def remake(self, digest: bytes, into: Collector) -> None:
+        if self._by_digest is None:
+            self._by_digest = dict(zip(self._digests, self._items, strict=False))
+        if digest in self._by_digest:
+            self._dump(self._by_digest[digest], into)
+
+
 class Collector:
     """Gathers the elements of one write, each once; what is simple is packed only when it is sent."""
 
-    __slots__ = ("_context", "_key", "_sealer", "_sources", "bodies", "seen")
+    __slots__ = ("_context", "_sealer", "_sources", "bodies", "key", "seen")
 
-    def __init__(self, thread: bytes, sealer: Sealer | None, seen: Digests) -> None:
+    def __init__(self, context: bytes, sealer: Sealer | None, seen: Digests, key: bytes) -> None:
         self.bodies: dict[bytes, bytes | str] = {}
         self.seen = seen
-        self._sources: list[tuple[list[bytes], list[Any], Callable[[Any, Collector], bytes]]] = []
+        self.key = key
+        self._sources: list[_Source] = []
         self._sealer = sealer
-        self._key = sealer.digest_key(thread) if sealer else b""
-        self._context = thread
+        self._context = context
 
     def add(self, kind: bytes, references: list[bytes], payload: bytes) -> bytes:
         """The digest of this element, which is sent if the server may lack it."""
         blob = pack_blob(references, kind + payload)
-        digest = blake2b(blob, digest_size=DIGEST_BYTES, key=self._key).digest()
+        digest = blake2b(blob, digest_size=DIGEST_BYTES, key=self.key).digest()
         self.bodies[digest] = blob
         return digest
 
@@ -117,14 +138,13 @@ class Collector:
 
     def add_source(self, digests: list[bytes], items: list[Any], dump: Callable[[Any, Collector], bytes]) -> None:
         """Where to make the elements of a list's items again, should the server turn out to lack one."""
-        self._sources.append((digests, items, dump))
+        self._sources.append(_Source(digests, items, dump))
 
     def _blob(self, digest: bytes) -> bytes:
         body = self.bodies.get(digest)
         if body is None:
-            for digests, items, dump in self._sources:
-                if digest in digests:
-                    dump(items[digests.index(digest)], self)
+            for source in self._sources:
+                source.remake(digest, self)
             body = self.bodies.get(digest)
             if body is None:
                 raise ChangedMeanwhileError
@@ -148,10 +168,10 @@ class Elements:
 
     __slots__ = ("_context", "_sealer", "_stored", "plain")
 
-    def __init__(self, stored: dict[bytes, bytes], thread: bytes, sealer: Sealer | None) -> None:
+    def __init__(self, stored: dict[bytes, bytes], context: bytes, sealer: Sealer | None) -> None:
         self._stored = stored
         self.plain = stored if sealer is None else None  # read directly where nothing is encrypted
-        self._context = thread
+        self._context = context
         self._sealer = sealer
 
     def get(self, digest: bytes) -> tuple[bytes, list[bytes], bytes]:

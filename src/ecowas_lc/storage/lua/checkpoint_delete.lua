@@ -1,35 +1,18 @@
--- Delete checkpoints and everything that only they use: n, (ns, id)*n. Answers how many checkpoints are left.
+-- Delete checkpoints and everything that only they use: n, (ns, id)*n, run*: these runs have no checkpoint left here.
+-- Answers how many checkpoints are left.
 local wrong, known = check_format()
 if wrong then return wrong end
 if not known then return 0 end
-local doomed, spaces = {}, {}
-for i = 0, tonumber(ARGV[1]) - 1 do
-  local ns, id = ARGV[2 + 2 * i], ARGV[3 + 2 * i]
-  doomed[ns .. '\0' .. id] = true
-end
+local doomed = {}
+local names = 1 + 2 * tonumber(ARGV[1])
+for i = 2, names, 2 do doomed[ARGV[i] .. '\0' .. ARGV[i + 1]] = true end
 
--- What stays is linked anew; what it refers to is marked.
-local kept, marked, drop, logs = 0, {}, {}, {}
+-- What stays, and its links.
+local live_fields, live_rows, live_spaces, latest_of, relinked = {}, {}, {}, {}, {}
+local marked, used_segments = {}, {}
 local function mark(digest) marked[digest] = true end
-local function mark_list(field, value)
-  local log = log_of(field)
-  logs[log] = logs[log] or {}
-  for _, piece in ipairs(pieces_of(value)) do
-    for segment = math.floor(piece[1] / SEGMENT), math.floor((piece[1] + piece[2] - 1) / SEGMENT) do
-      logs[log][segment] = true
-    end
-  end
-  local digests = list_digests(log, value) or ''
-  for at = 1, #digests, 16 do mark(string.sub(digests, at, at + 15)) end
-end
-
-local live_fields, live_rows, live_spaces = {}, {}, {}
-local ns = redis.call('HGET', H, 'N')
-while ns do
-  spaces[#spaces + 1] = ns
-  ns = redis.call('HGET', H, 'M' .. ns)
-end
-for _, space in ipairs(spaces) do
+local space = redis.call('HGET', H, 'N')
+while space do
   local id = redis.call('HGET', H, 'L' .. space)
   local chain = {}
   while id and id ~= '' do
@@ -41,49 +24,64 @@ for _, space in ipairs(spaces) do
   for i, item in ipairs(chain) do
     local _, _, after = row_link(item[2])
     local prev = chain[i + 1] and chain[i + 1][1] or ''
-    local relinked = link(prev, string.sub(item[2], after))
-    if relinked ~= item[2] then redis.call('HSET', H, 'c' .. space .. '\0' .. item[1], relinked) end
+    local row = link(prev, string.sub(item[2], after))
+    local field = 'c' .. space .. '\0' .. item[1]
+    if row ~= item[2] then
+      relinked[#relinked + 1] = field
+      relinked[#relinked + 1] = row
+    end
     local fields, blob = row_values(item[2], after)
     each_ref(item[2], blob, mark)
-    for _, field in ipairs(fields) do live_fields[field] = true end
-    live_rows[space .. '\0' .. item[1]] = true
+    for _, value in ipairs(fields) do live_fields[value] = true end
+    live_rows[field] = true
   end
-  kept = kept + #chain
   if #chain > 0 then
-    live_spaces[#live_spaces + 1] = { space, chain[1][1] }
+    live_spaces[#live_spaces + 1] = space
+    latest_of[space] = chain[1][1]
   end
+  space = redis.call('HGET', H, 'M' .. space)
 end
-if kept == 0 then
+if #live_spaces == 0 then
   redis.call('UNLINK', H)
   return 0
 end
 for field in pairs(live_fields) do
   local value = redis.call('HGET', H, field)
-  if value and string.sub(value, 1, 1) == 'l' then mark_list(field, value) elseif value then each_ref(value, 2, mark) end
+  if value and string.sub(value, 1, 1) == 'l' then
+    local log, pieces = log_of(field), pieces_of(value)
+    local used = used_segments[log] or {}
+    used_segments[log] = used
+    for _, piece in ipairs(pieces) do
+      for segment = math.floor(piece[1] / SEGMENT), math.floor((piece[1] + piece[2] - 1) / SEGMENT) do
+        used[segment] = true
+      end
+    end
+    local digests = digests_of(log, pieces) or ''
+    for at = 1, #digests, 16 do mark(string.sub(digests, at, at + 15)) end
+  elseif value then
+    each_ref(value, 2, mark)
+  end
 end
 
-local all = redis.call('HKEYS', H)
-local function row_of_writes(field)
-  -- 'w' ns '\0' id '\0' k: cut the last part off
-  local k = string.match(field, '()%z%d+$')
-  return string.sub(field, 2, k - 1)
-end
+local all, drop, kept = redis.call('HKEYS', H), {}, 0
 for _, field in ipairs(all) do
-  local kind = string.sub(field, 1, 1)
-  if kind == 'w' then
-    -- Writes of a checkpoint that is yet to come (they may arrive first) stay.
-    if doomed[row_of_writes(field)] then
-      drop[#drop + 1] = field
-    else
+  if string.byte(field) == 119 then -- 'w' ns '\0' id '\0' k
+    local checkpoint = string.sub(field, 2, string.match(field, '()%z%d+$') - 1)
+    local cut = string.find(checkpoint, '\0', 1, true)
+    local newest = latest_of[string.sub(checkpoint, 1, cut - 1)]
+    -- Writes may arrive before their checkpoint does; those of one that was deleted may arrive after.
+    local may_come = not newest or less(newest, string.sub(checkpoint, cut + 1))
+    if live_rows['c' .. checkpoint] or (may_come and not doomed[checkpoint]) then
       each_ref(redis.call('HGET', H, field), 1, mark)
+    else
+      drop[#drop + 1] = field
     end
   end
 end
 local pending = {}
 for digest in pairs(marked) do pending[#pending + 1] = digest end
 while #pending > 0 do
-  local digest = table.remove(pending)
-  local element = redis.call('HGET', H, 'e' .. digest)
+  local element = redis.call('HGET', H, 'e' .. table.remove(pending))
   if element then
     each_ref(element, 1, function(inner)
       if not marked[inner] then
@@ -93,42 +91,48 @@ while #pending > 0 do
     end)
   end
 end
+
+local function segment_is_used(field)
+  local log, segment = string.match(field, '^g(.*)%z(%d+)$')
+  local used = used_segments[log]
+  if not used then return false end
+  -- The log's last segment stays even where nothing uses it: later elements are appended to it.
+  local count = tonumber(redis.call('HGET', H, 'n' .. log))
+  segment = tonumber(segment)
+  return used[segment] or (count % SEGMENT ~= 0 and segment == math.floor(count / SEGMENT))
+end
+
 for _, field in ipairs(all) do
-  local kind, rest = string.sub(field, 1, 1), string.sub(field, 2)
-  if kind == 'c' and not live_rows[rest] then
-    drop[#drop + 1] = field
-  elseif kind == 'v' and not live_fields[field] then
-    drop[#drop + 1] = field
-  elseif kind == 'e' and not marked[rest] then
-    drop[#drop + 1] = field
+  local kind, rest, stays = string.sub(field, 1, 1), string.sub(field, 2), true
+  if kind == 'c' then
+    stays = live_rows[field]
+    if stays then kept = kept + 1 end
+  elseif kind == 'v' then
+    stays = live_fields[field]
+  elseif kind == 'e' then
+    stays = marked[rest]
   elseif kind == 'g' then
-    local cut = string.match(rest, '()%z%d+$')
-    local used = logs[string.sub(rest, 1, cut - 1)]
-    if not (used and used[tonumber(string.sub(rest, cut + 1))]) then drop[#drop + 1] = field end
+    stays = segment_is_used(field)
+  elseif kind == 'n' then
+    stays = used_segments[rest]
   elseif kind == 'L' or kind == 'M' then
-    drop[#drop + 1] = field
+    stays = latest_of[rest]
+  end
+  if not stays then drop[#drop + 1] = field end
+end
+for i = names + 1, #ARGV do drop[#drop + 1] = 'r' .. ARGV[i] end
+
+-- Removal first: where the server is out of memory, only a script's first write is refused, and this is none of
+-- those that can be.
+for i = 1, #drop, CHUNK do redis.call('HDEL', H, unpack(drop, i, math.min(i + CHUNK - 1, #drop))) end
+for i, live in ipairs(live_spaces) do
+  redis.call('HSET', H, 'L' .. live, latest_of[live])
+  if live_spaces[i + 1] then
+    redis.call('HSET', H, 'M' .. live, live_spaces[i + 1])
+  else
+    redis.call('HDEL', H, 'M' .. live)
   end
 end
--- The log's last segment stays even where nothing uses it: later elements are appended to it.
-local keep_segment = {}
-for _, field in ipairs(all) do
-  if string.sub(field, 1, 1) == 'n' then
-    local count = tonumber(redis.call('HGET', H, field))
-    if count % SEGMENT ~= 0 then
-      keep_segment['g' .. string.sub(field, 2) .. '\0' .. math.floor(count / SEGMENT)] = true
-    end
-  end
-end
-local dropping = {}
-for _, field in ipairs(drop) do
-  if not keep_segment[field] then dropping[#dropping + 1] = field end
-end
-for i = 1, #dropping, CHUNK do
-  redis.call('HDEL', H, unpack(dropping, i, math.min(i + CHUNK - 1, #dropping)))
-end
-for i, space in ipairs(live_spaces) do
-  redis.call('HSET', H, 'L' .. space[1], space[2])
-  if live_spaces[i + 1] then redis.call('HSET', H, 'M' .. space[1], live_spaces[i + 1][1]) end
-end
-redis.call('HSET', H, 'N', live_spaces[1][1])
+redis.call('HSET', H, 'N', live_spaces[1])
+for i = 1, #relinked, 2 do redis.call('HSET', H, relinked[i], relinked[i + 1]) end
 return kept

@@ -1,7 +1,7 @@
 -- A thread's expiry: what ('pin', 'unpin', 'touch', 'ttl'), ttl. Answers milliseconds left, -1 for never, -2 for no thread.
 local wrong, known = check_format()
 if wrong then return wrong end
-if not known then return -2 end
+if not known or redis.call('HEXISTS', H, 'N') == 0 then return -2 end
 local what, ttl = ARGV[1], ARGV[2]
 if what == 'pin' then
   redis.call('HSET', H, 'pinned', '1')

@@ -1,5 +1,5 @@
 -- Store one checkpoint: ttl, ns, id, body, fence, n, (field, kind, …)*n, m, field*m, k, (digest, element)*k, digests,
--- thread, now. KEYS after the thread's are indexes of threads to enter it in (on a cluster they travel beside).
+-- run, thread, now. KEYS after the thread's are indexes of threads to enter it in (on a cluster they travel beside).
 -- Answers {} when stored; otherwise {fields, digests} that the thread lacks, and has written nothing.
 local wrong, known = check_format()
 if wrong then return wrong end
@@ -19,10 +19,12 @@ for _ = 1, tonumber(take()) do
   if value.kind == 'p' then
     value.blob = take()
   else
-    value.wrapper, value.base, value.ops, value.new = take(), take(), take(), take()
-    if value.base ~= '' then
-      local base = redis.call('HGET', H, 'v' .. value.base)
-      if base and string.sub(base, 1, 1) == 'l' then
+    local base_name, base_mark
+    value.wrapper, value.mark, base_name, base_mark, value.ops, value.new = take(), take(), take(), take(), take(), take()
+    if base_name ~= '' then
+      -- The edits hold for the very list that the client has in mind, and for no other of that name.
+      local base = redis.call('HGET', H, 'v' .. base_name)
+      if base and string.sub(base, 1, 1) == 'l' and mark_of(base) == base_mark then
         value.pieces = pieces_of(base)
       else
         missing_fields[#missing_fields + 1] = string.sub(value.field, 2)
@@ -41,15 +43,17 @@ for _ = 1, tonumber(take()) do
   sent[#sent + 1] = take()
 end
 missing_elements(take(), missing_digests)
-for i = 2, #KEYS do redis.call('ZADD', KEYS[i], ARGV[at + 1], ARGV[at]) end
+local run, thread, now = take(), take(), take()
+for i = 2, #KEYS do redis.call('ZADD', KEYS[i], now, thread) end
 if #missing_fields > 0 or #missing_digests > 0 then return { missing_fields, table.concat(missing_digests) } end
 
 if not known then redis.call('HSET', H, 'format', FORMAT) end
-for i = 1, #sent, CHUNK do redis.call('HSET', H, unpack(sent, i, math.min(i + CHUNK - 1, #sent))) end
+if run ~= '' then redis.call('HSET', H, 'r' .. run, '') end
+store_elements(sent, 1, #sent)
 
 local function append_to_log(log, digests)
-  local count = tonumber(redis.call('HGET', H, 'n' .. log) or '0')
-  local start, done, total = count, 0, #digests / 16
+  local start = tonumber(redis.call('HGET', H, 'n' .. log) or '0')
+  local done, total = 0, #digests / 16
   while done < total do
     local segment = math.floor((start + done) / SEGMENT)
     local room = (segment + 1) * SEGMENT - (start + done)
@@ -72,49 +76,57 @@ local function add_piece(pieces, start, length)
   end
 end
 
-local function slice(pieces, start, length, into)
-  for _, piece in ipairs(pieces) do
-    if length <= 0 then return end
-    if start < piece[2] then
-      local n = math.min(piece[2] - start, length)
-      add_piece(into, piece[1] + start, n)
-      start, length = 0, length - n
-    else
-      start = start - piece[2]
-    end
+-- Items from .. from + length - 1 of a list whose pieces begin at the places `begins`.
+local function slice(pieces, begins, from, length, into)
+  local low, high = 1, #pieces
+  while low < high do
+    local middle = math.ceil((low + high) / 2)
+    if begins[middle] <= from then low = middle else high = middle - 1 end
+  end
+  while length > 0 do
+    local piece, skip = pieces[low], from - begins[low]
+    local n = math.min(piece[2] - skip, length)
+    add_piece(into, piece[1] + skip, n)
+    from, length, low = from + n, length - n, low + 1
   end
 end
 
-local function pack_pieces(wrapper, pieces)
-  local out = { 'l', wrapper }
-  for i, piece in ipairs(pieces) do out[i + 2] = struct.pack('>I4I4', piece[1], piece[2]) end
-  return table.concat(out)
+local function edited(value, start)
+  local begins, place = {}, 0
+  for i, piece in ipairs(value.pieces or {}) do
+    begins[i] = place
+    place = place + piece[2]
+  end
+  local pieces, total = {}, 0
+  for op = 1, #value.ops, 9 do
+    local from, length = struct.unpack('>I4I4', value.ops, op + 1)
+    total = total + length
+    if string.byte(value.ops, op) == 0 then
+      slice(value.pieces, begins, from, length, pieces)
+    else
+      add_piece(pieces, start + from, length)
+    end
+  end
+  return pieces, total
 end
 
 for _, value in ipairs(values) do
   if value.kind == 'p' then
     redis.call('HSET', H, value.field, 'p' .. value.blob)
   else
-    local log, pieces, total = log_of(value.field), {}, 0
+    local log = log_of(value.field)
     local start = #value.new > 0 and append_to_log(log, value.new) or 0
-    for op = 1, #value.ops, 9 do
-      local from, length = struct.unpack('>I4I4', value.ops, op + 1)
-      total = total + length
-      if string.byte(value.ops, op) == 0 then
-        slice(value.pieces, from, length, pieces)
-      else
-        add_piece(pieces, start + from, length)
-      end
-    end
-    local row = pack_pieces(value.wrapper, pieces)
-    if #pieces > 16 + total / 8 then
-      -- Many small edits: written out once more, so that neither size nor reading grows with their number.
-      local digests = list_digests(log, row)
-      row = pack_pieces(value.wrapper, { { append_to_log(log, digests), total } })
-    end
-    redis.call('HSET', H, value.field, row)
+    local pieces, total = edited(value, start)
+    -- Many small edits: written out once more, so that neither size nor reading grows with their number.
+    local digests = #pieces > 16 + total / 8 and digests_of(log, pieces)
+    if digests then pieces = { { append_to_log(log, digests), total } } end
+    local out = { 'l', value.wrapper, value.mark }
+    for i, piece in ipairs(pieces) do out[i + 3] = struct.pack('>I4I4', piece[1], piece[2]) end
+    redis.call('HSET', H, value.field, table.concat(out))
   end
 end
+
+local function row_at(checkpoint) return redis.call('HGET', H, 'c' .. ns .. '\0' .. checkpoint) end
 
 local own = 'c' .. ns .. '\0' .. id
 local present = redis.call('HGET', H, own)
@@ -128,15 +140,15 @@ elseif less(latest, id) then
   redis.call('HSET', H, 'L' .. ns, id, own, link(latest, body))
 else
   local above = latest
-  local row = redis.call('HGET', H, 'c' .. ns .. '\0' .. above)
+  local row = row_at(above)
   local prev, _, after = row_link(row)
   while prev ~= '' and less(id, prev) do
     above = prev
-    row = redis.call('HGET', H, 'c' .. ns .. '\0' .. above)
+    row = row_at(above)
     prev, _, after = row_link(row)
   end
   redis.call('HSET', H, own, link(prev, body), 'c' .. ns .. '\0' .. above, link(id, string.sub(row, after)))
 end
-expire(ttl)
-if KEYS[3] and ttl ~= '' then redis.call('PEXPIRE', KEYS[3], ttl) end
+renew(ttl)
+if KEYS[3] then redis.call('PEXPIRE', KEYS[3], 2592000000) end -- see Keys.run
 return {}

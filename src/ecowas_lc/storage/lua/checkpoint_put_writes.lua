@@ -25,5 +25,5 @@ end
 if free == 0 or redis.call('HGET', H, row .. (free - 1)) ~= batch then
   redis.call('HSET', H, row .. free, batch)
 end
-expire(ttl)
+renew(ttl)
 return ''

@@ -1,11 +1,11 @@
--- Read checkpoints, newest first: ttl, ns, all, from, id, along, limit, writes, values, elements.
+-- Read checkpoints, newest first: ttl, ns, all, from, id, along, limit, writes, values.
 --   all: '1' every namespace;  from: 'latest', 'at', 'before' (id);  along: 'prev' or 'parent'.
--- Answers {{ns, id, row, {value…}, {writes…}}…, digests, {element…}, latest}; a list value is 'l' + wrapper +
--- digests; latest is the id of the namespace's latest checkpoint.
+-- Answers {{ns, id, row, {value…}, {writes…}, 1 for the namespace's latest or 0}…, digests, {element…}}; a list
+-- value is 'l' + wrapper + mark + digests.
 local wrong = check_format()
 if wrong then return wrong end
 local ttl, only, from, start, along = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]
-local limit, with_writes, with_values, with_elements = tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9] == '1', ARGV[10] == '1'
+local limit, with_writes, with_values = tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9] == '1'
 local out, wanted, order, count = {}, {}, {}, 0
 local sub, byte = string.sub, string.byte
 
@@ -23,14 +23,14 @@ local function add(ns, id, row)
   local _, _, after = row_link(row)
   local fields, blob = row_values(row, after)
   local values, writes = {}, {}
-  if with_elements then each_ref(row, blob, want) end
+  each_ref(row, blob, want)
   if with_values then
     for i, field in ipairs(fields) do
       local value = redis.call('HGET', H, field)
       if value and string.sub(value, 1, 1) == 'l' then
-        local digests = list_digests(log_of(field), value)
-        value = digests and string.sub(value, 1, 2) .. digests or false
-        if digests and with_elements then
+        local digests = digests_of(log_of(field), pieces_of(value))
+        value = digests and sub(value, 1, PIECES - 1) .. digests or false
+        if digests then
           for at = 1, #digests, 16 do -- `want`, without a call for each of perhaps thousands
             local digest = sub(digests, at, at + 15)
             if not wanted[digest] then
@@ -40,7 +40,7 @@ local function add(ns, id, row)
             end
           end
         end
-      elseif value and with_elements then
+      elseif value then
         each_ref(value, 2, want)
       end
       values[i] = value or ''
@@ -50,13 +50,13 @@ local function add(ns, id, row)
     local k = 0
     local batch = redis.call('HGET', H, 'w' .. ns .. '\0' .. id .. '\0' .. k)
     while batch do
-      if with_elements then each_ref(batch, 1, want) end
+      each_ref(batch, 1, want)
       k = k + 1
       writes[k] = batch
       batch = redis.call('HGET', H, 'w' .. ns .. '\0' .. id .. '\0' .. k)
     end
   end
-  out[#out + 1] = { ns, id, row, values, writes }
+  out[#out + 1] = { ns, id, row, values, writes, redis.call('HGET', H, 'L' .. ns) == id and 1 or 0 }
 end
 
 local function first(ns)
@@ -72,11 +72,18 @@ local function first(ns)
   return id
 end
 
+-- The next checkpoint of each namespace, the newest of them last.
 local heads = {}
+local function older(a, b) return less(a.id, b.id) end
 local function push(ns, id)
-  if not id or id == '' then return end
-  local row = fetch(ns, id)
-  if row then heads[#heads + 1] = { ns = ns, id = id, row = row } end
+  local row = id and id ~= '' and fetch(ns, id)
+  if not row then return end
+  local head, low, high = { ns = ns, id = id, row = row }, 1, #heads + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if older(heads[middle], head) then low = middle + 1 else high = middle end
+  end
+  table.insert(heads, low, head)
 end
 
 if ARGV[3] == '1' then
@@ -91,11 +98,7 @@ end
 
 local last
 while #heads > 0 do
-  local best = 1
-  for i = 2, #heads do
-    if less(heads[best].id, heads[i].id) then best = i end
-  end
-  local head = table.remove(heads, best)
+  local head = table.remove(heads)
   -- The next page begins before the last id of this one: equal ids of several namespaces stay together.
   if #out >= limit and head.id ~= last then break end
   last = head.id
@@ -135,4 +138,4 @@ while done < count do
   done = stop
 end
 if #out > 0 then expire(ttl) end
-return { out, table.concat(order), elements, redis.call('HGET', H, 'L' .. only) or '' }
+return { out, table.concat(order), elements }

@@ -5,15 +5,17 @@
 --   L<ns>             id of the namespace's latest checkpoint
 --   c<ns>\0<id>       a checkpoint: link to the one before it, then what the client made
 --   w<ns>\0<id>\0<k>  the k-th batch of writes pending on a checkpoint
---   v<ns>\0<channel>\0<version>  a channel's value: 'p' + blob, or 'l' + wrapper + pieces of the list log
+--   v<ns>\0<channel>\0<version>  a channel's value: 'p' + blob, or 'l' + wrapper + mark + pieces of the list log
 --   g<ns>\0<channel>\0<segment>  list log: SEGMENT digests of list elements;  n<ns>\0<channel>  how many
 --   e<digest>         an element
+--   r<run id>         present where this run wrote checkpoints
 -- A blob begins with how many elements it refers to (2 bytes) and their digests (16 bytes each).
 -- All checks come before the first write: a script that fails half way is not rolled back.
 local H = KEYS[1]
 local FORMAT = '1'
 local SEGMENT = 64
 local CHUNK = 2000 -- unpack() of about 8,000 values overflows the stack
+local WITHOUT_CHECKPOINTS_MS = 3600000
 
 local function check_format()
   local found = redis.call('HGET', H, 'format')
@@ -30,10 +32,12 @@ end
 -- Lua compares strings by the server's locale; ids are ordered by their bytes.
 local function less(a, b)
   if a == b then return false end
-  local n = math.min(#a, #b)
-  for i = 1, n do
+  local n, i = math.min(#a, #b), 1
+  while i + 7 <= n and string.sub(a, i, i + 7) == string.sub(b, i, i + 7) do i = i + 8 end
+  while i <= n do
     local x, y = string.byte(a, i), string.byte(b, i)
     if x ~= y then return x < y end
+    i = i + 1
   end
   return #a < #b
 end
@@ -78,19 +82,23 @@ local function each_ref(blob, at, visit)
   end
 end
 
+-- A list value: 'l', wrapper, mark (16 bytes, the client's seal on the whole list), pieces of the list log.
+local PIECES = 19
+local function mark_of(value) return string.sub(value, 3, PIECES - 1) end
+
 local function pieces_of(value)
   local pieces = {}
-  for at = 3, #value, 8 do
+  for at = PIECES, #value, 8 do
     local start, length = struct.unpack('>I4I4', value, at)
     pieces[#pieces + 1] = { start, length }
   end
   return pieces
 end
 
--- The digests of a list value, one string: its pieces read off the list log.
-local function list_digests(log, value)
+-- The digests that pieces of a list log stand for, one string; nil where the log lacks some.
+local function digests_of(log, pieces)
   local out = {}
-  for _, piece in ipairs(pieces_of(value)) do
+  for _, piece in ipairs(pieces) do
     local start, stop = piece[1], piece[1] + piece[2]
     while start < stop do
       local segment = math.floor(start / SEGMENT)
@@ -113,6 +121,22 @@ end
 
 local function expire(ttl)
   if ttl ~= '' and redis.call('HEXISTS', H, 'pinned') == 0 then redis.call('PEXPIRE', H, ttl) end
+end
+
+-- After a write. Without a ttl a thread that another saver let expire stays, as this saver promises; what came
+-- before its first checkpoint, or after its last, goes by itself if none follows.
+local function renew(ttl)
+  if redis.call('HEXISTS', H, 'N') == 0 then
+    redis.call('PEXPIRE', H, ttl == '' and WITHOUT_CHECKPOINTS_MS or math.min(ttl, WITHOUT_CHECKPOINTS_MS))
+  elseif ttl == '' then
+    redis.call('PERSIST', H)
+  else
+    expire(ttl)
+  end
+end
+
+local function store_elements(words, first, last)
+  for i = first, last, CHUNK do redis.call('HSET', H, unpack(words, i, math.min(i + CHUNK - 1, last))) end
 end
 
 -- Which of these digests (one string) the thread lacks.

@@ -1,0 +1,7 @@
+-- Store elements ahead of what refers to them, where they are too many for one command: (digest, element)*.
+local wrong, known = check_format()
+if wrong then return wrong end
+if not known then redis.call('HSET', H, 'format', FORMAT) end
+for i = 1, #ARGV, 2 do redis.call('HSET', H, 'e' .. ARGV[i], ARGV[i + 1]) end
+if redis.call('HEXISTS', H, 'N') == 0 then redis.call('PEXPIRE', H, WITHOUT_CHECKPOINTS_MS) end
+return 1

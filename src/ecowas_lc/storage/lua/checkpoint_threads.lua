@@ -1,0 +1,3 @@
+-- A page of an index of threads, latest first: from (a score, or '+inf'), above (a score, or '-inf'), count.
+-- Answers member, score, member, score…
+return redis.call('ZREVRANGEBYSCORE', KEYS[1], ARGV[1], '(' .. ARGV[2], 'WITHSCORES', 'LIMIT', 0, ARGV[3])
