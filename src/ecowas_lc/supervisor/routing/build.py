@@ -1,6 +1,6 @@
 """Rebuilds what the routers ship: ``python -m ecowas_lc.supervisor.routing.build`` after editing the data.
 
-It writes the vectors of the example questions and prints the lexical router's four constants, fitted afresh.
+It writes the vectors of the example questions and prints the lexical router's constants, fitted afresh.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def build_vectors() -> Path:
     return path
 
 
-def fit_lexical_constants() -> tuple[float, float, float, float]:
-    """Return ``OWN``, ``RIVAL``, ``CUE`` and ``BIAS`` as the example questions have them."""
+def fit_lexical_constants() -> tuple[float, ...]:
+    """Return ``OWN``, ``RIVAL``, ``GENERAL``, ``ELSEWHERE`` and ``BIAS`` as the example questions have them."""
     router = LexicalRouter()
     rows: list[tuple[float, ...]] = []
     truth: list[float] = []
@@ -38,17 +38,16 @@ def fit_lexical_constants() -> tuple[float, float, float, float]:
             rows.append((*evidence.features(group), 1.0))
             truth.append(float(group in example.groups))
     features, labels = np.array(rows), np.array(truth)
-    ridge = np.diag([_PENALTY * len(rows)] * 3 + [0.0])
-    weights = np.zeros(4)
+    ridge = np.diag([_PENALTY * len(rows)] * 4 + [0.0])
+    weights = np.zeros(5)
     for _ in range(50):  # Newton's method; the problem is convex and small
         chance = 1 / (1 + np.exp(-(features @ weights)))
         slope = features.T @ (chance - labels) + ridge @ weights
         curve = (features * (chance * (1 - chance))[:, None]).T @ features + ridge
         weights -= np.linalg.solve(curve, slope)
-    own, rival, cue, bias = weights.tolist()
-    return own, rival, cue, bias
+    return tuple(weights.tolist())
 
 
 if __name__ == "__main__":
     constants = ", ".join(f"{value:.2f}" for value in fit_lexical_constants())
-    sys.stdout.write(f"Wrote {build_vectors()}\nOWN, RIVAL, CUE, BIAS = {constants}\n")
+    sys.stdout.write(f"Wrote {build_vectors()}\nOWN, RIVAL, GENERAL, ELSEWHERE, BIAS = {constants}\n")

@@ -15,11 +15,12 @@ from ecowas_lc.twg import TWG, default_groups, general_cues, validate_groups
 THRESHOLDS = Thresholds(first=0.5, further=0.6)
 
 # Logistic regression on the example questions, one model for all groups so that it holds for anybody's own: what
-# counts is the weight of a group's words, of its strongest rival's, and of the words that speak against any group.
+# counts is the weight of a group's words, of its strongest rival's, and of the words that speak against any group:
+# general ones (greetings, the summit at large) and those from elsewhere (poems, football).
 # ``python -m ecowas_lc.supervisor.routing.build`` prints them afresh.
-OWN, RIVAL, CUE, BIAS = 10.47, -2.62, -4.09, -2.67
+OWN, RIVAL, GENERAL, ELSEWHERE, BIAS = 10.24, -2.48, -2.91, -6.34, -2.71
 
-_CUE, _NEUTRAL = "|cue", "|neutral"  # no group's id may hold a bar
+_GENERAL, _ELSEWHERE, _NEUTRAL = "|general", "|elsewhere", "|neutral"  # no group's id may hold a bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +29,22 @@ class Evidence:
 
     weights: Mapping[str, float]
     terms: Mapping[str, tuple[str, ...]]
-    against: float
+    general: float
+    elsewhere: float
 
     def relevance(self) -> dict[str, float]:
         """Return for each group, between 0 and 1, how sure the words are that the question concerns it."""
         return {group: logistic(*self.features(group)) for group in self.weights}
 
-    def features(self, group: str) -> tuple[float, float, float]:
-        """Return the group's own weight, its strongest rival's and the weight against, each from 0 to 1."""
+    def features(self, group: str) -> tuple[float, float, float, float]:
+        """Return the group's own weight, its strongest rival's and the two against, each from 0 to 1."""
         rival = max((weight for other, weight in self.weights.items() if other != group), default=0.0)
-        return _saturate(self.weights[group]), _saturate(rival), _saturate(self.against)
+        return (
+            _saturate(self.weights[group]),
+            _saturate(rival),
+            _saturate(self.general),
+            _saturate(self.elsewhere),
+        )
 
 
 class LexicalRouter:
@@ -64,7 +71,7 @@ class LexicalRouter:
             return RouteDecision(groups, "lexical", f"The question holds words of {found}.")
         if any(evidence.weights.values()):
             return RouteDecision((), "lexical", "The question's words point to no group clearly enough.")
-        if evidence.against:
+        if evidence.general or evidence.elsewhere:
             return RouteDecision((), "lexical", "The question's words are general ones.")
         return RouteDecision((), "lexical", "No group's words are in the question.")
 
@@ -74,26 +81,28 @@ class LexicalRouter:
 
     def evidence(self, question: str) -> Evidence:
         """Return what the words of a question say about each group."""
-        weights = {group.id: 0.0 for group in self._groups}
+        weights = dict.fromkeys((*(group.id for group in self._groups), _GENERAL, _ELSEWHERE, _NEUTRAL), 0.0)
         terms: dict[str, list[str]] = {group.id: [] for group in self._groups}
         seen: set[tuple[str, str]] = set()
-        against = 0.0
         for match in self._vocabulary.matches(question):
             for label, weight in match.weights.items():
                 if (label, match.term) in seen:
                     continue
                 seen.add((label, match.term))
-                if label == _CUE:
-                    against += weight
-                elif label != _NEUTRAL:
-                    weights[label] += weight
+                weights[label] += weight
+                if label in terms:
                     terms[label].append(match.term)
-        return Evidence(weights, {group: tuple(found) for group, found in terms.items()}, against)
+        return Evidence(
+            weights={group: weights[group] for group in terms},
+            terms={group: tuple(found) for group, found in terms.items()},
+            general=weights[_GENERAL],
+            elsewhere=weights[_ELSEWHERE],
+        )
 
 
-def logistic(own: float, rival: float, against: float) -> float:
+def logistic(own: float, rival: float, general: float, elsewhere: float) -> float:
     """Return the relevance that these features of a group amount to."""
-    return 1 / (1 + math.exp(-(OWN * own + RIVAL * rival + CUE * against + BIAS)))
+    return 1 / (1 + math.exp(-(OWN * own + RIVAL * rival + GENERAL * general + ELSEWHERE * elsewhere + BIAS)))
 
 
 def _saturate(weight: float) -> float:
@@ -112,9 +121,8 @@ def _own_terms(groups: Sequence[TWG]) -> Iterator[Term]:
 def _terms_against(groups: Sequence[TWG]) -> Iterator[Term]:
     """Yield the general cues, but for those that one of the groups calls its own."""
     claimed = {tuple(words(parse_term(term.text)[0])) for term in _own_terms(groups)}
+    labels = {"neutral": _NEUTRAL, "elsewhere": _ELSEWHERE}
     for kind, terms in general_cues().items():
         for term in terms:
-            if kind == "neutral":
-                yield Term(term, _NEUTRAL)
-            elif tuple(words(parse_term(term)[0])) not in claimed:
-                yield Term(term, _CUE)
+            if kind == "neutral" or tuple(words(parse_term(term)[0])) not in claimed:
+                yield Term(term, labels.get(kind, _GENERAL))
