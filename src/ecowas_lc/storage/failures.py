@@ -143,7 +143,7 @@ def _unanswered(error: Exception, where: str) -> EcowasError:
             f"Redis at {where} can't be reached. Start it, or set REDIS_URL to a server that runs; "
             "`ecowas-lc doctor` says more."
         )
-    if "user_script" in rest:
+    if "user_script" in str(error):
         # Scripts of ours stumble over nothing but what is stored.
         return CorruptDataError(
             f"What is stored under a key of ours on Redis at {where} is not in the storage format: {error}"
