@@ -21,7 +21,7 @@ class Lanes:
 
 
 def lanes_of(moments: Sequence[Moment]) -> Lanes:
-    """Return the lanes: the first to follow a moment stays in its lane, each other one gets a lane that is free."""
+    """Return the lanes: the first to follow a moment stays in its lane, each other one gets a free lane."""
     branch: dict[int, int] = {}  # a moment's number to the number with which its branch began
     continued: set[int] = set()
     spans: dict[int, tuple[int, int]] = {}  # a branch to the rows that it covers, its connection included

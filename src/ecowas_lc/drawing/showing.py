@@ -37,7 +37,9 @@ class Picture(ABC):
         """The picture in plain characters."""
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture; the ending says how: ``.svg``, ``.png``, ``.mmd`` or ``.md``, ``.txt``. Returns the path.
+        """Write the picture and return the path; its ending says how.
+
+        ``.svg``, ``.png``, ``.mmd`` (Mermaid), ``.md`` (Mermaid in a code block) or ``.txt``.
 
         Raises:
             InvalidInputError: another ending.

@@ -65,4 +65,5 @@ def _ascii(text: str) -> str:
 
 
 def mermaid_text(text: str) -> str:
+    """Return text as Mermaid takes it between quotes."""
     return re.sub(r"[^\w .,:()/+-]", lambda match: f"#{ord(match[0])};", text)

@@ -24,8 +24,8 @@ def draw_thread(
 
     ``saver`` is any langgraph checkpointer. ``limit`` is how many checkpoints are drawn at most, the newest
     (``None``: all). ``channel`` is where the state keeps its messages. ``checkpoint_ns`` names a subgraph's
-    checkpoints instead of the thread's own. Each checkpoint has a number, and ``picture[number].config`` leads back
-    to it.
+    checkpoints instead of the thread's own. Each checkpoint has a number, and ``picture[number].config`` leads
+    back to it.
 
     Raises:
         InvalidInputError: no checkpointer, or it has no such thread.

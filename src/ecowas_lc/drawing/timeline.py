@@ -12,7 +12,7 @@ from ecowas_lc.drawing.lanes import Lanes
 from ecowas_lc.drawing.moments import Moment
 from ecowas_lc.drawing.text import mermaid_text
 
-# Told apart by the colour-blind (Okabe and Ito), and dark enough for a line on white; the lane's place tells the same.
+# Told apart by the colour-blind (Okabe and Ito) and dark enough on white; the lane's place tells the same.
 _LANE_COLOURS = ("#0072B2", "#D55E00", "#00795A", "#8A4B7C", "#5A5A5A")
 _WAITING, _WAITING_FILL = "#9A3B00", "#FFE3B0"
 _QUIET = "#505050"
@@ -27,7 +27,7 @@ Line = tuple[str, str, str]
 
 
 def timeline_dot(moments: Sequence[Moment], lanes: Lanes, *, is_cut: bool, dpi: int) -> str:
-    """Return the timeline in Graphviz's language, every place given: a row for each moment, a column for each lane."""
+    """Return the timeline in Graphviz's language: a row for each moment, a column for each lane."""
     left = _MARGIN + lanes.count * _LANE + 6
     titles = {m.number: shorten(m.title, _TITLE_CHARACTERS, placeholder="…") for m in moments}
     title = (max(map(len, titles.values())) + 3) * _POINTS_A_CHARACTER
