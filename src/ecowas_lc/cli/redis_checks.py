@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ecowas_lc.cli.findings import Finding, broken, note, ok, warning
@@ -154,9 +154,10 @@ def _cluster(server: Server) -> Iterator[Finding]:
 
 def _rights(server: Server, settings: Settings, address: Address | None) -> Iterator[Finding]:
     """Do once what conversations do, under names of its own, and remove it again."""
+    rehearse = _rehearsal(server, settings)
     begun = time.monotonic()
     try:
-        _rehearse(server, settings)
+        rehearse()
     except RedisRefusedError as error:
         yield broken(AREA, "rights", str(error), _rights_command(settings, address))
     except EcowasError as error:
@@ -167,7 +168,8 @@ def _rights(server: Server, settings: Settings, address: Address | None) -> Iter
         yield ok(AREA, "rights", text) if seconds < _SLOW_SECONDS else warning(AREA, "rights", f"{text}: slow")
 
 
-def _rehearse(server: Server, settings: Settings) -> None:
+def _rehearsal(server: Server, settings: Settings) -> Callable[[], None]:
+    """Return the rehearsal, with everything imported that it needs: imports are not the server's time."""
     from langgraph.checkpoint.base import empty_checkpoint
 
     from ecowas_lc.checkpoint import RedisSaver
@@ -177,15 +179,19 @@ def _rehearse(server: Server, settings: Settings) -> None:
     memory = RedisMemoryService(server=server, prefix=settings.prefix, default_ttl=60)
     saver = RedisSaver(server=server, prefix=settings.prefix, ttl=60)
     thread: Any = {"configurable": {"thread_id": name, "checkpoint_ns": ""}}
-    try:
-        memory.append_to_history("doctor", name, {"role": "user", "content": "Is anybody there?"})
-        memory.get_conversation_history("doctor", name)
-        stored = saver.put(thread, empty_checkpoint(), {"source": "input", "step": -1}, {})
-        saver.put_writes(stored, [("answer", "yes")], "task")
-        saver.get_tuple(thread)
-    finally:
-        memory.clear_session(name)
-        saver.delete_thread(name)
+
+    def rehearse() -> None:
+        try:
+            memory.append_to_history("doctor", name, {"role": "user", "content": "Is anybody there?"})
+            memory.get_conversation_history("doctor", name)
+            stored = saver.put(thread, empty_checkpoint(), {"source": "input", "step": -1}, {})
+            saver.put_writes(stored, [("answer", "yes")], "task")
+            saver.get_tuple(thread)
+        finally:
+            memory.clear_session(name)
+            saver.delete_thread(name)
+
+    return rehearse
 
 
 def _privacy(address: Address | None) -> Iterator[Finding]:

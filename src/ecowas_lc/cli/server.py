@@ -48,10 +48,11 @@ def status(*, as_json: bool) -> None:
         shown: dict[str, Any] = asdict(found)
         show_json(shown | {"socket": str(found.socket), "data_dir": str(found.data_dir)})
     elif found.running:
-        stays = "until it is stopped" if found.kept else "while it is used"
+        linger = f"{settings.linger_seconds:g} s after its last use"
+        stays = "until it is stopped" if found.kept else f"until {linger}"
         users = "" if found.users is None else f", used by {found.users} process{'' if found.users == 1 else 'es'}"
         uptime = "" if found.uptime_seconds is None else f", up for {_duration(found.uptime_seconds)}"
-        out().print(f"Runs as process {found.pid}{uptime}{users}; stays {stays}.")
+        out().print(f"Runs as process {found.pid}{uptime}{users}; it stays {stays}.")
         _place(found.socket, found.data_dir)
     else:
         out().print("Not running. It starts by itself when it is needed; `ecowas-lc server start` keeps it.")

@@ -37,11 +37,11 @@ def list_sessions(agent: str | None, limit: int, *, json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("session", "agents", "messages", "active", "lives for"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading != "agents")
     for session, found in shown:
         table.add_row(
             clean(session),
-            clean(", ".join(info.agent_id for info in found)),
+            clean(", ".join(sorted(info.agent_id for info in found))),
             str(sum(info.messages for info in found)),
             ago(_latest(found)),
             duration(_soonest(found)),

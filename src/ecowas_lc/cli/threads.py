@@ -39,7 +39,7 @@ def list_threads(limit: int, *, json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("thread", "messages", "step", "active", "lives for"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, no_wrap=True, overflow="ellipsis")
     for row in rows:
         table.add_row(
             clean(row["thread"]),

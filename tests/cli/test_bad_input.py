@@ -1,0 +1,99 @@
+"""Bad input: one line on standard error, exit code 2, and nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.fixtures.ollama_stub import OllamaStub
+from tests.fixtures.servers import RunningServer
+
+BAD = {
+    "empty question": (["ask", ""], "The question is empty"),
+    "blank question": (["ask", " \n "], "The question is empty"),
+    "no question": (["ask"], "Missing argument"),
+    "empty session": (["ask", "Why?", "--session", ""], "The session id is empty"),
+    "blank session": (["chat", "--session", "  "], "The session id is empty"),
+    "unknown group": (["ask", "Why?", "--agent", "fishing"], "There is no working group 'fishing'. There are: energy,"),
+    "unknown group in chat": (["chat", "--agent", "fishing"], "There is no working group 'fishing'"),
+    "unknown group in a route": (["graph", "--route", "fishing"], "There is no working group 'fishing'"),
+    "unknown option": (["ask", "Why?", "--loud"], "No such option: --loud"),
+    "unknown command": (["aks"], "No such command 'aks'"),
+    "no such picture": (["graph", "-o", "graph.gif"], "can't be saved as '.gif'"),
+    "no such format": (["graph", "--format", "gif"], "'gif' is not one of"),
+    "no such router": (["eval", "--router", "dice"], "There is no router 'dice'"),
+    "no such questions": (["eval", "--questions", "/no/such/file"], "/no/such/file can't be read"),
+    "time to live of nothing": (["sessions", "extend", "s", "--ttl", "0"], "--ttl 0 can't be used"),
+    "empty session to show": (["sessions", "show", ""], "The session id is empty"),
+    "nobody to ask": (["sessions", "clear", "kept"], "say --yes"),
+    "limit of nothing": (["threads", "list", "--limit", "0"], "limit"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_arguments(
+    run: Run,
+    environment: pytest.MonkeyPatch,
+    redis_server: RunningServer,
+    prefix: str,
+    stub: OllamaStub,
+    arguments: list[str],
+    message: str,
+) -> None:
+    """What can't be used is refused in one line with exit code 2; no model is asked and nothing written."""
+    with redis_server.client() as client:
+        client.rpush(f"{prefix}:history:energy:kept", '{"role": "user", "content": "Hello"}')
+        client.zadd(f"{prefix}:index:session-agents:kept", {"energy": 9e12})
+        before = {key: client.dump(key) for key in client.scan_iter(f"{prefix}:*")}
+        ended = run(*arguments)
+        after = {key: client.dump(key) for key in client.scan_iter(f"{prefix}:*")}
+    assert ended.code == 2
+    assert message in ended.err
+    assert ended.err.count("\n") == 1
+    assert "Traceback" not in ended.err
+    assert ended.out == ""
+    assert after == before
+    assert stub.bodies("/api/chat") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("REDIS_URL", "http://user:hunter2@localhost", "The Redis URL must start with one of redis://"),
+        ("REDIS_URL", "redis://:hunter2@localhost:port", "a host or port that can't be read"),
+        ("REDIS_URL", "redis://:hunter2@localhost/notes", "database must be a number"),
+        ("REDIS_PORT", "hunter2", "REDIS_PORT"),
+        ("LLM_TEMPERATURE", "hunter2", "LLM_TEMPERATURE"),
+        ("ECOWAS_LC_PREFIX", "hunter2:*", "can't be used"),
+        ("ECOWAS_LC_ROUTER", "dice", "There is no router 'dice'"),
+    ],
+)
+def test_settings(run: Run, environment: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:
+    """A setting that can't be used is named in one line with exit code 2; a password is never shown."""
+    environment.setenv(name, value)
+    ended = run("ask", "Which solar tariffs apply?")
+    assert (ended.code, ended.out) == (2, "")
+    assert message in ended.err
+    assert ended.err.count("\n") == 1
+    assert "hunter2" not in ended.err or name == "ECOWAS_LC_PREFIX"
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _not_text(path: Path) -> None:
+    path.write_bytes(b"REDIS_URL=\xff\xfe")
+
+
+@pytest.mark.parametrize("spoil", [_folder, _not_text])
+def test_env_file(run: Run, environment: pytest.MonkeyPatch, spoil: object) -> None:
+    """An unreadable ``.env`` is named in one line with exit code 2, and left as it is."""
+    spoil(Path(".env"))  # type: ignore[operator]
+    ended = run("ask", "Which solar tariffs apply?")
+    assert (ended.code, ended.out) == (2, "")
+    assert f"{Path('.env').absolute()} can't be read" in ended.err
+    assert ended.err.count("\n") == 1
+    assert Path(".env").exists()

@@ -1,0 +1,83 @@
+"""What fails while it runs: exit code 1, the address without a password, the command that mends it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ecowas_lc.cli import outcome
+from tests.cli.conftest import Run
+from tests.fixtures.ollama_stub import OllamaStub
+from tests.fixtures.servers import free_port
+
+SOLAR = "Which solar tariffs does the power pool charge?"
+NEEDS_REDIS = [["ask", SOLAR], ["chat"], ["demo"], ["sessions", "list"], ["threads", "list"], ["sessions", "show", "s"]]
+
+
+@pytest.mark.parametrize("command", NEEDS_REDIS, ids=lambda command: command[0])
+def test_redis_is_down(run: Run, environment: pytest.MonkeyPatch, command: list[str], stub: OllamaStub) -> None:
+    """Without the server every command ends at once, names host and port and what to do, and asks no model."""
+    port = free_port()
+    environment.setenv("REDIS_URL", f"redis://someone:hunter2@localhost:{port}/0")
+    ended = run(*command)
+    assert ended.code == 1
+    assert f"localhost:{port}" in ended.err
+    assert "`ecowas-lc doctor`" in ended.err
+    assert "hunter2" not in ended.err + ended.out
+    assert "Traceback" not in ended.err
+    assert ended.err.count("\n") == 1
+    assert stub.requests == []
+
+
+def test_the_model_server_is_down(run: Run, environment: pytest.MonkeyPatch) -> None:
+    """Without the model server that was named no other takes its place; the message tells how to start it."""
+    port = free_port()
+    environment.setenv("OLLAMA_BASE_URL", f"http://someone:hunter2@localhost:{port}")
+    ended = run("ask", SOLAR)
+    assert ended.code == 1
+    assert f"http://localhost:{port}" in ended.err
+    assert "`ollama serve`" in ended.err
+    assert "hunter2" not in ended.err
+    assert ended.out == ""
+
+
+def test_the_model_is_not_pulled(run: Run, environment: pytest.MonkeyPatch) -> None:
+    """A model that the server lacks is named with the command that gets it."""
+    environment.setenv("OLLAMA_MODEL", "llama3.2:3b")
+    ended = run("ask", SOLAR)
+    assert ended.code == 1
+    assert "`ollama pull llama3.2:3b`" in ended.err
+
+
+def test_the_model_fails_while_it_answers(run: Run, environment: pytest.MonkeyPatch, stub: OllamaStub) -> None:
+    """A model that breaks off is an error, not a traceback; the question is kept and may be asked again."""
+    stub.error = (500, "the model crashed")
+    ended = run("ask", SOLAR, "--session", "s")
+    assert ended.code == 1
+    assert "the model crashed" in ended.err
+    assert "Traceback" not in ended.err
+    stub.error = None
+    assert "Good morning." in run("ask", SOLAR, "--session", "s").out
+
+
+def test_debug_shows_the_traceback(run: Run, environment: pytest.MonkeyPatch) -> None:
+    """``--debug`` shows the traceback, before the command or after it, and ends with the same message."""
+    environment.setenv("OLLAMA_MODEL", "llama3.2:3b")
+    for arguments in (["ask", SOLAR, "--debug"], ["--debug", "ask", SOLAR]):
+        ended = run(*arguments)
+        assert ended.code == 1
+        assert "Traceback (most recent call last)" in ended.err
+        assert ended.err.rstrip().endswith("`ollama pull llama3.2:3b`.")
+
+
+def test_what_nobody_foresaw_is_one_line_too(
+    run: Run, environment: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that is none of ours gets no traceback either, and tells how to see it."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no such luck.")
+
+    monkeypatch.setattr("ecowas_lc.cli.ask.ask_once", fail)
+    ended = run("ask", SOLAR)
+    assert ended.code == outcome.FAILED
+    assert ended.err == "Unexpected RuntimeError: no such luck. Run it again with --debug for the details.\n"

@@ -1,0 +1,119 @@
+"""Help and version: quick, complete, and without anything heavy."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+COMMANDS = [
+    ["ask"],
+    ["chat"],
+    ["demo"],
+    ["doctor"],
+    ["eval"],
+    ["graph"],
+    ["local-model", "install"],
+    ["local-model", "serve"],
+    ["server", "start"],
+    ["server", "status"],
+    ["server", "stop"],
+    ["sessions", "clear"],
+    ["sessions", "extend"],
+    ["sessions", "list"],
+    ["sessions", "show"],
+    ["threads", "delete"],
+    ["threads", "history"],
+    ["threads", "list"],
+]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """``--help`` imports no langchain, langgraph or redis, and none of the package but the command line."""
+    code = (
+        "import sys; from ecowas_lc.cli import main; main(['--help']); "
+        "print('\\n'.join(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    modules = done.stderr.split()
+    roots = {name.partition(".")[0] for name in modules}
+    heavy = {"httpx", "langchain", "langchain_core", "langchain_ollama", "langgraph", "numpy", "ollama", "redis"}
+    assert roots.isdisjoint(heavy)
+    assert {name for name in modules if name.startswith("ecowas_lc.")} == {
+        "ecowas_lc._version",
+        "ecowas_lc.cli",
+        "ecowas_lc.cli.app",
+        "ecowas_lc.cli.options",
+        "ecowas_lc.cli.outcome",
+        "ecowas_lc.errors",
+    }
+
+
+def test_help_is_quick(tmp_path: Path) -> None:
+    """``--help`` takes at most 1.6 times the processor time of a bare typer program's."""
+    bare = tmp_path / "bare.py"
+    bare.write_text(
+        "import typer\napp = typer.Typer()\n"
+        "@app.command()\ndef one() -> None:\n    'One.'\n"
+        "@app.command()\ndef two() -> None:\n    'Two.'\napp()\n"
+    )
+
+    def seconds(*command: str) -> float:
+        spent = []
+        for _ in range(5):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, *command, "--help"], capture_output=True, check=True, timeout=60)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        return min(spent)
+
+    assert seconds("-m", "ecowas_lc.cli") <= 1.6 * seconds(str(bare))
+
+
+def test_help_documents_the_exit_codes(run: Run) -> None:
+    """The exit codes are part of what a script relies on, so help says them."""
+    ended = run("--help")
+    assert ended.code == 0
+    assert "Exit codes: 0 done; 1 something failed" in " ".join(ended.out.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(run: Run, command: list[str]) -> None:
+    """Every command explains itself, and all that are documented are there."""
+    ended = run(*command, "--help")
+    assert ended.code == 0
+    assert "Usage: ecowas-lc " + " ".join(command) in " ".join(ended.out.split())
+    assert ended.err == ""
+
+
+def test_no_command_is_undocumented(run: Run) -> None:
+    """The list of commands that tests go by is the whole of them."""
+    from typer.main import get_command
+
+    from ecowas_lc.cli.app import app
+
+    found = []
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        found += [[name, sub] for sub in command.commands] if hasattr(command, "commands") else [[name]]
+    assert sorted(found) == sorted(COMMANDS)
+
+
+def test_version(run: Run) -> None:
+    """``--version`` prints the version alone."""
+    from ecowas_lc import __version__
+
+    assert (run("--version").code, run("--version").out) == (0, f"{__version__}\n")
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_a_missing_extra_is_named(missing: str) -> None:
+    """Without typer or rich the command says which extra to install, in one line."""
+    code = f"import sys; sys.modules[{missing!r}] = None; from ecowas_lc.cli import main; sys.exit(main(['ask']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"The command needs {missing}, which is not installed. Run: pip install 'ecowas-lc[cli]'\n"

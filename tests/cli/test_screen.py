@@ -1,0 +1,176 @@
+"""What people see: one speaker at a time, words whole, nothing that steers a terminal."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from ecowas_lc.cli.screen import Prose, Screen, shortened, wrapped
+
+NAMES = {"energy": "Energy", "digital": "Digital"}
+
+
+def terminal(width: int = 40) -> Console:
+    return Console(file=StringIO(), width=width, force_terminal=True, color_system=None, highlight=False)
+
+
+def pipe() -> Console:
+    return Console(file=StringIO(), width=40, highlight=False, soft_wrap=True)
+
+
+def shown(console: Console) -> str:
+    file = console.file
+    assert isinstance(file, StringIO)
+    return file.getvalue()
+
+
+def test_the_first_to_speak_has_the_floor() -> None:
+    """Bits of two speakers never mix: the second's follow when the first has come to its end."""
+    console = pipe()
+    screen = Screen(NAMES, console)
+    screen.said("energy", "1", "Solar ")
+    screen.said("digital", "2", "Cables ")
+    screen.said("energy", "1", "first.")
+    assert "Cables" not in shown(console)
+    screen.finished("energy", None)
+    screen.said("digital", "2", "first.")
+    screen.finished("digital", None)
+    screen.done()
+    assert shown(console) == "\n● Energy\n  Solar first.\n\n● Digital\n  Cables first.\n"
+
+
+def test_words_are_shown_as_they_come() -> None:
+    """Whoever has the floor is heard at once, word by word."""
+    console = pipe()
+    screen = Screen(NAMES, console)
+    screen.said("energy", "1", "Solar power ")
+    assert shown(console).endswith("  Solar power")
+
+
+def test_a_speaker_who_ended_while_waiting_is_heard_whole() -> None:
+    """What was said while another had the floor is not lost, whichever ends first."""
+    console = pipe()
+    screen = Screen(NAMES, console)
+    screen.said("energy", "1", "Solar")
+    screen.said("digital", "2", "Cables.")
+    screen.finished("digital", None)
+    screen.finished("energy", None)
+    assert shown(console) == "\n● Energy\n  Solar\n\n● Digital\n  Cables.\n"
+
+
+def test_what_is_broken_off_is_shown() -> None:
+    """When an answer is broken off, all that was said until then is on the screen."""
+    console = pipe()
+    screen = Screen(NAMES, console)
+    screen.said("energy", "1", "Solar pow")
+    screen.said("digital", "2", "Cab")
+    screen.done()
+    assert shown(console) == "\n● Energy\n  Solar pow\n\n● Digital\n  Cab\n"
+
+
+def test_a_failure_is_told_after_the_speeches() -> None:
+    """A group that could not answer is named with the reason."""
+    console = pipe()
+    screen = Screen(NAMES, console)
+    screen.said("energy", "1", "Solar.")
+    screen.finished("digital", {"status": "failed", "text": "", "reason": "The model is down."})
+    screen.finished("energy", {"status": "answered", "text": "Solar."})
+    assert shown(console) == "\n● Energy\n  Solar.\n\n✗ Digital could not answer: The model is down.\n"
+
+
+def test_a_note_on_an_answer_has_no_heading_of_its_own() -> None:
+    """What is added to an answer under its own id stands below it."""
+    console = pipe()
+    screen = Screen(NAMES, console)
+    screen.said("energy", "1", "Solar.")
+    screen.finished("energy", None)
+    screen.said("energy", "1", "\n\nMissing: Digital.")
+    screen.done()
+    assert shown(console) == "\n● Energy\n  Solar.\n\n  Missing: Digital.\n"
+
+
+def test_the_same_answers_again_are_no_synthesis() -> None:
+    """Where the synthesis is the answers over again, that is said instead of printing them twice."""
+    console = pipe()
+    screen = Screen(NAMES, console)
+    for number, group in enumerate(NAMES):
+        screen.said(group, str(number), f"{group} speaks.")
+        screen.finished(group, None)
+    screen.said("synthesis", "s", "**Energy**\n\nenergy speaks.\n\n**Digital**\n\ndigital speaks.")
+    screen.finished("synthesis", None)
+    assert shown(console).count("energy speaks.") == 1
+    assert "side by side" in shown(console)
+
+
+def test_the_route_and_its_reason() -> None:
+    """Who is asked is shown with what decided so and why; nobody is said in words."""
+    console = pipe()
+    screen = Screen(NAMES, console)
+    screen.routed({"groups": ["energy", "digital"], "source": "lexical", "reason": "Words found: solar."})
+    screen.routed({"groups": [], "source": "lexical", "reason": "A greeting."})
+    assert shown(console).splitlines() == [
+        "Route  energy, digital",
+        "Why    Words found: solar (lexical)",
+        "Route  no group: the supervisor answers itself",
+        "Why    A greeting (lexical)",
+    ]
+
+
+@pytest.mark.parametrize("bits", [["The power pool of West Africa."], list("The power pool of West Africa.")])
+def test_words_are_not_broken(bits: list[str]) -> None:
+    """On a terminal lines end between words, however the text arrives, and are indented."""
+    console = terminal(14)
+    prose = Prose(console)
+    for bit in bits:
+        prose.write(bit)
+    prose.end()
+    assert shown(console) == "  The power\n  pool of West\n  Africa.\n"
+
+
+def test_a_pipe_gets_the_lines_as_they_are() -> None:
+    """Where nobody reads on a terminal no line is broken and nothing is coloured or reformatted."""
+    console = pipe()
+    prose = Prose(console)
+    text = "A **long** line that goes well beyond the forty columns there are.\n\n- a list\n"
+    prose.write(text)
+    prose.end()
+    assert shown(console) == "".join(f"  {line}\n" if line else "\n" for line in text.splitlines())
+
+
+def test_bold_on_a_terminal() -> None:
+    """Markdown's bold is shown as such on a terminal, across words."""
+    console = Console(file=StringIO(), width=40, force_terminal=True, color_system="standard", highlight=False)
+    prose = Prose(console)
+    prose.write("Now **both of** them.\n")
+    prose.end()
+    assert shown(console) == "  Now \x1b[1mboth\x1b[0m \x1b[1mof\x1b[0m them.\n"
+
+
+def test_a_model_cannot_steer_the_terminal() -> None:
+    """Control characters in an answer do not reach the terminal."""
+    console = terminal()
+    prose = Prose(console)
+    prose.write("\x1b]0;owned\x07Hel\x1b[31mlo\x9b2J\r\n")
+    prose.end()
+    assert shown(console) == "  ]0;ownedHel[31mlo2J\n"
+
+
+def test_wide_characters_count_twice() -> None:
+    """Lines fit the terminal also where characters take two columns."""
+    console = terminal(12)
+    prose = Prose(console)
+    prose.write("西非 电力 联营")
+    prose.end()
+    assert shown(console) == "  西非 电力\n  联营\n"
+
+
+def test_one_line_is_one_line() -> None:
+    """A shortened text keeps its indent, has no line break and fits."""
+    assert shortened("  a: first\nsecond " + "x" * 80, terminal(20)) == "  a: first second x…"
+
+
+def test_wrapping_keeps_paragraphs() -> None:
+    """Commands that an error quotes on lines of their own stay so."""
+    assert wrapped("Run:\n  pip install", terminal(40)) == "Run:\n  pip install"
