@@ -54,8 +54,13 @@ def conversations(clock):
     return Conversations(Keys("p"), 100, RecentlyIndexed(clock))
 
 
-def kept(length=1, expires_at=100_000, is_new=0, stored=1):
-    return [1, length, expires_at, is_new, stored]
+def kept(length=1, is_new=0, is_eternal=0):
+    return [1, length, is_new, is_eternal] if is_new or is_eternal else [1, length]
+
+
+def how(batch):
+    """What an append was told: expiry rule, limit, operation id, digest of the older text, its elements."""
+    return batch[-1].args[0].split(" ")
 
 
 def append(conversations, *batches, **options):
@@ -86,9 +91,9 @@ def test_a_history_that_vanished_is_indexed_again(conversations):
 
 def test_a_history_that_never_expires_is_indexed_for_ever(conversations):
     """When the server says that a history never expires, the indexes learn it."""
-    sent, _ = append(conversations, [1, 1, 1, 1, kept(expires_at=-1)], [1, 1, 1, 1])
+    sent, _ = append(conversations, [1, 1, 1, 1, kept(is_eternal=1)], [1, 1, 1, 1])
     assert sent[1][0].args[0] == ""
-    [batch], _ = append(conversations, [kept(expires_at=-1)])
+    [batch], _ = append(conversations, [kept(is_eternal=1)])
     assert scripts_of(batch) == [APPEND]
 
 
@@ -106,18 +111,18 @@ def test_the_older_format_is_sent_back_converted(conversations):
     first, second = (json.dumps([{"role": "user", "content": text}]).encode() for text in ("1", "2"))
     sent, length = append(conversations, [1, 1, 1, 1, [0, first]], [[0, second]], [kept(2)])
     assert length == 2
-    assert [batch[-1].args[4] for batch in sent] == [0, 1, 1]
-    assert b'"1"' in sent[1][-1].args[5]
-    assert b'"2"' in sent[2][-1].args[5]
-    assert sent[1][-1].args[3] != sent[2][-1].args[3]
+    assert [how(batch)[4] for batch in sent] == ["0", "1", "1"]
+    assert b'"1"' in sent[1][-1].args[1]
+    assert b'"2"' in sent[2][-1].args[1]
+    assert how(sent[0])[3] == "" != how(sent[1])[3] != how(sent[2])[3]
 
 
 def test_messages_with_ids_need_no_operation_id(conversations):
     """An append of messages without ids carries an id of its own; messages with ids need none."""
-    sent = [next(conversations.append_op("a", "s", [MESSAGE]))[-1].args[2] for _ in range(2)]
+    sent = [how(next(conversations.append_op("a", "s", [MESSAGE])))[2] for _ in range(2)]
     assert len(set(sent)) == 2
     assert all(sent)
-    assert next(conversations.append_op("a", "s", [{**MESSAGE, "id": "1"}]))[-1].args[2] == ""
+    assert how(next(conversations.append_op("a", "s", [{**MESSAGE, "id": "1"}])))[2] == ""
 
 
 def test_foreign_data_stops_a_program(conversations):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +20,8 @@ from ecowas_lc.memory.programs import MemoryPrograms
 from ecowas_lc.settings import get_settings
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server
+
+_ID_BYTES = 12  # enough that no two are ever the same, short enough to travel and be kept with each message
 
 
 class RedisChatMessageHistory(BaseChatMessageHistory):
@@ -168,7 +170,7 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
                     "content use RedisMemoryService, or langchain_core.messages.convert_to_messages."
                 )
             if message.id is None:
-                message.id = str(uuid.uuid4())
+                message.id = secrets.token_urlsafe(_ID_BYTES)
         if found:
             documents = [to_document(message) for message in found]
             yield from self._programs.conversations.append_op(

@@ -59,26 +59,23 @@ class Conversations:
         """Append messages, each ``id`` once; how many the history holds then."""
         key, companion = self._pair(agent_id, session_id)
         lifetime = lifetime_seconds(ttl, self.default_ttl)
+        rule = expiry_rule(ttl, self.default_ttl)
         most = 0 if max_history is None else check_count(max_history, "max_history")
         words, operation = _words(messages)
-        legacy: tuple[Arg, ...] = ("", 0)
-        index_first = (
-            () if self.indexed.covers(key, lifetime) else self.index_calls(agent_id, session_id, lifetime)
-        )
-        is_indexed = bool(index_first)
+        sha, elements = "", list[Arg]()
+        is_indexed = not self.indexed.covers(key, lifetime)
+        index_first = self.index_calls(agent_id, session_id, lifetime) if is_indexed else ()
         while True:
-            append = call(
-                APPEND, (key, companion), expiry_rule(ttl, self.default_ttl), most, operation, *legacy, *words
-            )
-            reply = (yield (*index_first, append))[-1]
+            how = f"{rule} {most} {operation} {sha} {len(elements)}"
+            reply = (yield (*index_first, call(APPEND, (key, companion), how, *elements, *words)))[-1]
             if reply[0] != _LEGACY:
                 break
             index_first = ()
-            legacy = _converted(reply[1], key)
+            sha, elements = _converted(reply[1], key)
         _refuse_foreign(reply)
-        _, length, expires_at, is_new, _ = reply
-        if expires_at == -1:
-            lifetime, is_indexed = FOREVER, is_indexed and lifetime == FOREVER
+        length, is_new, is_eternal = (*reply[1:], 0, 0)[:3]
+        if is_eternal and lifetime != FOREVER:
+            lifetime, is_indexed = FOREVER, False
         if not is_indexed and (is_new or not self.indexed.covers(key, lifetime)):
             yield self.index_calls(agent_id, session_id, lifetime)
             is_indexed = True
@@ -233,9 +230,9 @@ def _legacy_messages(text: bytes, key: bytes) -> list[dict[str, Any]]:
     return [_message(item, key) for item in value]
 
 
-def _converted(text: bytes, key: bytes) -> tuple[Arg, ...]:
-    elements = [to_json(message, "message") for message in _legacy_messages(text, key)]
-    return hashlib.sha1(text, usedforsecurity=False).hexdigest(), len(elements), *elements
+def _converted(text: bytes, key: bytes) -> tuple[str, list[Arg]]:
+    elements: list[Arg] = [to_json(message, "message") for message in _legacy_messages(text, key)]
+    return hashlib.sha1(text, usedforsecurity=False).hexdigest(), elements
 
 
 def _refuse_foreign(reply: list[Any]) -> None:
