@@ -17,7 +17,7 @@ from tests.faults.load import Load
 from tests.fixtures.proxy import running_proxy
 from tests.fixtures.servers import running_server, wait_until
 
-# With everysec the server may acknowledge what it keeps in memory yet, for as long as an fsync takes (flushAppendOnlyFile).
+# With everysec a server acknowledges what it keeps in its memory yet, for as long as an fsync takes.
 AOF = ("--appendonly", "yes", "--appendfsync", "always")
 
 

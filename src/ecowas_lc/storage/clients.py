@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import redis
@@ -85,13 +86,12 @@ class ClientFactory:
             nodes = [ClusterNode(host, port) for host, port in self.address.hosts]
             return redis.RedisCluster(startup_nodes=nodes, **self._options())
         if self.address.kind == "sentinel":
-            sentinel = Sentinel(self.address.hosts, sentinel_kwargs=self._sentinel_options(), **self._options())
+            sentinel = Sentinel(
+                self.address.hosts, sentinel_kwargs=self._sentinel_options(Retry), **self._options()
+            )
             return sentinel.master_for(self.address.service, retry=retry, db=self.address.db)
-        pool = redis.BlockingConnectionPool(
-            **self._endpoint(redis.UnixDomainSocketConnection, redis.SSLConnection, redis.Connection),
-            retry=retry,
-            **self._pool_options(),
-        )
+        endpoint = self._endpoint(redis.UnixDomainSocketConnection, redis.SSLConnection, redis.Connection)
+        pool = redis.BlockingConnectionPool(**self._pool_options() | endpoint, retry=retry)
         return redis.Redis.from_pool(pool)
 
     def make_async(self) -> Any:
@@ -110,18 +110,15 @@ class ClientFactory:
             return redis.asyncio.RedisCluster(startup_nodes=nodes, **self._options())
         if self.address.kind == "sentinel":
             sentinel = redis.asyncio.sentinel.Sentinel(
-                self.address.hosts, sentinel_kwargs=self._sentinel_options(), **self._options()
+                self.address.hosts,
+                sentinel_kwargs=self._sentinel_options(redis.asyncio.retry.Retry),
+                **self._options(),
             )
             return sentinel.master_for(self.address.service, retry=retry, db=self.address.db)
-        pool = redis.asyncio.BlockingConnectionPool(
-            **self._endpoint(
-                redis.asyncio.UnixDomainSocketConnection,
-                redis.asyncio.SSLConnection,
-                redis.asyncio.Connection,
-            ),
-            retry=retry,
-            **self._pool_options(),
+        endpoint = self._endpoint(
+            redis.asyncio.UnixDomainSocketConnection, redis.asyncio.SSLConnection, redis.asyncio.Connection
         )
+        pool = redis.asyncio.BlockingConnectionPool(**self._pool_options() | endpoint, retry=retry)
         return redis.asyncio.Redis.from_pool(pool)
 
     def _pool_options(self) -> dict[str, Any]:
@@ -160,11 +157,13 @@ class ClientFactory:
         options |= {"host": host, "port": port, "connection_class": tls if address.tls else tcp}
         return options | (self._tls_files() if address.tls else {})
 
-    def _sentinel_options(self) -> dict[str, Any]:
-        # Sentinels have logins of their own; the URL's belongs to the data servers.
+    def _sentinel_options(self, retry: Any) -> dict[str, Any]:
+        # Sentinels have logins of their own; the URL's belongs to the data servers. They are asked again with each
+        # try to connect: redis-py's own three tries of each, seconds apart, would multiply that to 20 s.
         address = self.address
         assert address is not None
-        return self._common() | ({"ssl": True} | self._tls_files() if address.tls else {})
+        options = self._common() | {"retry": retry(_backoff(), 0, supported_errors=_RETRY_ON)}
+        return options | ({"ssl": True} | self._tls_files() if address.tls else {})
 
     def _tls_files(self) -> dict[str, Any]:
         files = {
@@ -182,9 +181,32 @@ def _backoff() -> ExponentialWithJitterBackoff:
     return ExponentialWithJitterBackoff(base=0.05, cap=1.0)
 
 
+@cache
+def _connection_options(tls: bool) -> frozenset[str]:
+    classes: list[Any] = [
+        redis.connection.AbstractConnection,
+        redis.Connection,
+        *([redis.SSLConnection] if tls else []),
+    ]
+    names = {name for cls in classes for name in inspect.signature(cls).parameters}
+    # What makes bytes of text, or is not text itself, is not the URL's to say.
+    not_ours = {
+        "self",
+        "args",
+        "kwargs",
+        "host",
+        "port",
+        "protocol",
+        "decode_responses",
+        "retry",
+        "retry_on_error",
+    }
+    return frozenset(names | {"max_connections"}) - not_ours
+
+
 def _query_options(address: Address) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    known = set(inspect.signature(redis.Redis.__init__).parameters) - {"self", "decode_responses", "protocol"}
+    known = _connection_options(address.tls)
     for name, text in address.options:
         if name not in known:
             raise ConfigurationError(f"The Redis URL has an option that is not known: {name}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisClusterException, ResponseError
 
-from ecowas_lc.storage.failures import translate
+from ecowas_lc.storage.failures import FAILURES, translate
 from ecowas_lc.storage.ops import EVERY_NODE, Batch, Command, Op, ScriptCall
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ def run(client: Any, op: Op[T], where: str) -> T:
         while True:
             try:
                 replies = _send(client, batch)
-            except (RedisError, OSError) as error:
+            except FAILURES as error:
                 batch = op.throw(translate(error, where))
             else:
                 batch = op.send(replies)
@@ -37,7 +37,7 @@ async def arun(client: Any, op: Op[T], where: str) -> T:
         while True:
             try:
                 replies = await _asend(client, batch)
-            except (RedisError, OSError) as error:
+            except FAILURES as error:
                 batch = op.throw(translate(error, where))
             else:
                 batch = op.send(replies)

@@ -18,7 +18,7 @@ from ecowas_lc.errors import ConfigurationError, StorageError
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.addresses import Address, parse_url
 from ecowas_lc.storage.clients import ClientFactory
-from ecowas_lc.storage.failures import translate
+from ecowas_lc.storage.failures import FAILURES, translate
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.runners import arun, run
 
@@ -146,7 +146,7 @@ class Server:
                 if self._client is None:
                     try:
                         self._client = self._factory.make()
-                    except (redis.RedisError, OSError) as error:
+                    except FAILURES as error:
                         raise translate(error, self.where) from error
         return self._client
 

@@ -17,6 +17,7 @@ end
 if began == '' then
   began = kind == 'none' and whole(now) or redis.call('ZSCORE', KEYS[2], 'began')
 end
+ask_for_memory(now)
 redis.call('DEL', KEYS[1], KEYS[2])
 
 local bodies, number, in_this_call = {}, 0, {}

@@ -37,6 +37,12 @@ local function history_kind()
   return kind
 end
 
+-- Comes before a script's first DEL: a server that is out of memory refuses a script's first write only, and DEL is
+-- never refused, so that what follows it would be let through.
+local function ask_for_memory(now)
+  redis.call('ZADD', KEYS[2], whole(now), 'used')
+end
+
 local function push(elements)
   for first = 1, #elements, CHUNK do
     redis.call('RPUSH', KEYS[1], unpack(elements, first, math.min(first + CHUNK - 1, #elements)))
