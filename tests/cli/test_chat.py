@@ -1,0 +1,192 @@
+"""``chat``: line after line, with four commands, from a pipe as from a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.fixtures.ollama_stub import OllamaStub
+from tests.fixtures.servers import DEADLINE_SECONDS, RunningServer, wait_until
+
+SOLAR = "Which solar tariffs does the power pool charge?"
+CABLES = "Which broadband cables reach Freetown?"
+
+
+def keys(redis_server: RunningServer, prefix: str) -> list[bytes]:
+    with redis_server.client() as client:
+        return sorted(client.scan_iter(f"{prefix}:*"))
+
+
+def test_every_line_is_answered(run: Run, environment: pytest.MonkeyPatch) -> None:
+    """From a pipe each line is a question, blank lines are none, and ``quit`` ends it before the rest."""
+    ended = run("chat", stdin=f"{SOLAR}\n\n{CABLES}\nquit\nnever asked\n")
+    assert ended.code == 0
+    assert [line for line in ended.out.splitlines() if line.startswith("●")] == [
+        "● Energy & Infrastructure",
+        "● Digital Economy & Transformation",
+    ]
+    assert "> " not in ended.out, "no prompt where nobody types"
+
+
+def test_the_end_of_input_ends_it(run: Run, environment: pytest.MonkeyPatch) -> None:
+    """A pipe that ends without ``quit`` is as good, the last line without its line end too."""
+    ended = run("chat", stdin=SOLAR)
+    assert (ended.code, ended.out.count("Good morning.")) == (0, 1)
+
+
+def test_nothing_is_replayed(run: Run, environment: pytest.MonkeyPatch) -> None:
+    """A session that goes on shows how much there is, never what was said before."""
+    run("chat", "--session", "s", stdin=f"{SOLAR}\n")
+    ended = run("chat", "--session", "s", stdin="")
+    assert "Session s, 1 question so far." in ended.err
+    assert ended.out == ""
+
+
+def test_info(run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer) -> None:
+    """``info`` says which session this is, where it is kept and who answers; with or without a slash."""
+    for word in ("info", "/info", "INFO"):
+        lines = run("chat", "--session", "s", "--agent", "energy", stdin=f"{word}\n").out.splitlines()
+        assert lines[0].split(maxsplit=1) == ["Session", "s"]
+        assert lines[1].split(maxsplit=1) == ["Kept", f"127.0.0.1:{redis_server.port}"]
+        assert lines[2].split(maxsplit=1) == ["Questions", "0"]
+        assert lines[3].split(maxsplit=1) == ["Groups", "energy"]
+        assert lines[4].startswith("Model      tiny at http://127.0.0.1:")
+
+
+def test_help(run: Run, environment: pytest.MonkeyPatch) -> None:
+    """``help`` names the four commands."""
+    said = run("chat", stdin="help\n").out
+    assert all(f"\n  {word}" in said for word in ("info", "reset", "help", "quit"))
+
+
+def test_reset_forgets_the_session_and_no_other(
+    run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str, stub: OllamaStub
+) -> None:
+    """After ``reset`` nothing of the session is left on the server, and the model is told nothing of it."""
+    run("chat", "--session", "other", stdin=f"{SOLAR}\n")
+    others = keys(redis_server, prefix)
+    ended = run("chat", "--session", "s", stdin=f"{SOLAR}\nreset\nAnd wind power?\n")
+    assert ended.code == 0
+    told = [message["content"] for message in stub.bodies("/api/chat")[-1]["messages"]]
+    assert SOLAR not in told
+    assert run("chat", "--session", "s", stdin="reset\n").code == 0
+    assert keys(redis_server, prefix) == others
+
+
+def test_without_redis(
+    run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str, stub: OllamaStub
+) -> None:
+    """With ``--no-redis`` the conversation goes on from line to line, and no key is written."""
+    ended = run("chat", "--no-redis", stdin=f"{SOLAR}\nAnd solar power at night?\ninfo\n")
+    told = [message["content"] for message in stub.bodies("/api/chat")[-1]["messages"]]
+    assert told[-3:] == [SOLAR, "Good morning.", "And solar power at night?"]
+    assert "this process's memory alone" in ended.out
+    assert keys(redis_server, prefix) == []
+
+
+def test_without_history(
+    run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str, stub: OllamaStub
+) -> None:
+    """With ``--no-history`` each question stands for itself, and no key is written."""
+    ended = run("chat", "--no-history", stdin=f"{SOLAR}\nAnd solar power at night?\ninfo\n")
+    assert ended.code == 0
+    told = [message["content"] for message in stub.bodies("/api/chat")[-1]["messages"]]
+    assert SOLAR not in told
+    assert "nowhere" in ended.out
+    assert keys(redis_server, prefix) == []
+
+
+def test_a_question_that_fails_does_not_end_it(
+    run: Run, environment: pytest.MonkeyPatch, stub: OllamaStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next line is answered all the same; in a pipe the exit code tells that one was not."""
+    answer = stub.answer
+
+    def fails_for_cables(path: str, body: dict[str, object]) -> tuple[int, object]:
+        return (500, {"error": "boom"}) if "cables" in str(body.get("messages")) else answer(path, body)
+
+    monkeypatch.setattr(stub, "answer", fails_for_cables)
+    ended = run("chat", "--no-history", stdin=f"{CABLES}\n{SOLAR}\n")
+    assert ended.code == 1
+    assert "boom" in ended.err
+    assert "Good morning." in ended.out
+
+
+def test_ctrl_c_keeps_what_was_said(run: Run, environment: pytest.MonkeyPatch, stub: OllamaStub) -> None:
+    """Ctrl-C in mid-answer ends with 130 and no noise; question and half an answer are in the thread."""
+    stub.stall_before = 2
+    chat = subprocess.Popen(
+        [sys.executable, "-P", "-m", "ecowas_lc.cli", "chat", "--session", "s"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert chat.stdin is not None
+        assert chat.stdout is not None
+        chat.stdin.write(f"{SOLAR}\n".encode())
+        chat.stdin.flush()
+        heard = b""
+        while b"Good" not in heard:
+            ready, _, _ = select.select([chat.stdout], [], [], DEADLINE_SECONDS)
+            assert ready, f"heard only {heard!r}"
+            heard += os.read(chat.stdout.fileno(), 4096)
+        chat.send_signal(signal.SIGINT)
+        out, err = chat.communicate(timeout=DEADLINE_SECONDS)
+    finally:
+        chat.kill()
+        chat.wait(DEADLINE_SECONDS)
+    assert chat.returncode == 130
+    assert b"Traceback" not in err
+    assert err.count(b"\n") == 1, "nothing but the remark at the start"
+    assert (heard + out).endswith(b"morning\n") or (heard + out).endswith(b"Good morning\n")
+    kept = json.loads(run("sessions", "show", "s", "--json").out)["messages"]
+    assert kept == [{"speaker": "user", "text": SOLAR}, {"speaker": "energy", "text": "Good morning […]"}]
+    stub.stall_before = None
+    assert "Good morning." in run("ask", "And solar power at night?", "--session", "s").out
+
+
+def test_a_terminal(environment: pytest.MonkeyPatch) -> None:
+    """On a terminal there is a prompt, the answer, and Ctrl-D leaves with exit code 0."""
+    ours, theirs = pty.openpty()
+    chat = subprocess.Popen(
+        [sys.executable, "-P", "-m", "ecowas_lc.cli", "chat", "--session", "s"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        env={**os.environ, "TERM": "dumb", "COLUMNS": "80"},
+    )
+    os.close(theirs)
+    seen = b""
+
+    def read_until(word: bytes) -> None:
+        nonlocal seen
+        end = time.monotonic() + DEADLINE_SECONDS
+        while word not in seen:
+            ready, _, _ = select.select([ours], [], [], max(0.0, end - time.monotonic()))
+            assert ready, f"{word!r} is not in {seen!r}"
+            seen += os.read(ours, 4096)
+
+    try:
+        read_until(b"\n> ")
+        os.write(ours, f"{SOLAR}\n".encode())
+        read_until(b"Good morning.")
+        seen = seen.partition(b"Good morning.")[2]
+        read_until(b"\n> ")
+        os.write(ours, b"\x04")
+        wait_until(lambda: chat.poll() is not None, "the chat ends")
+    finally:
+        chat.kill()
+        chat.wait(DEADLINE_SECONDS)
+        os.close(ours)
+    assert chat.returncode == 0

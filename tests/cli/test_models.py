@@ -1,0 +1,106 @@
+"""Which model answers, and what is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from ecowas_lc.cli.models import chosen_model
+from ecowas_lc.errors import ModelNotFoundError, ModelServerUnavailableError
+from ecowas_lc.local_model import MODEL_NAME, LocalModel
+from ecowas_lc.settings import Settings
+from tests.fixtures.ollama_stub import OllamaStub
+from tests.fixtures.servers import free_port
+
+
+def settings(url: str, model: str, *chosen: str) -> Settings:
+    """Settings as if ``url`` and ``model`` were the defaults, but for those of the names that were chosen."""
+    found = Settings(_env_file=None, ollama_base_url=url, ollama_model=model)
+    found.__pydantic_fields_set__.difference_update({"ollama_base_url", "ollama_model"}.difference(chosen))
+    return found
+
+
+def nobody() -> str:
+    return f"http://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often the local model was started; a fake one, since only the choice is looked at."""
+    starts: list[int] = []
+
+    @contextmanager
+    def running() -> Iterator[LocalModel]:
+        starts.append(1)
+        yield LocalModel("http://127.0.0.1:9", MODEL_NAME, 1)
+
+    monkeypatch.setattr("ecowas_lc.local_model.running_local_model", running)
+    monkeypatch.setattr("ecowas_lc.local_model.is_available", lambda: True)
+    return starts
+
+
+def test_ollama_at_its_default_address_is_tried_first(stub: OllamaStub, started: list[int]) -> None:
+    """Where Ollama has the model, it answers although nobody set its address, and nothing need be said."""
+    with chosen_model(settings(stub.url, "tiny")) as model:
+        assert (model.name, model.base_url, model.is_local, model.note) == ("tiny", stub.url, False, "")
+    assert started == []
+
+
+def test_the_local_model_where_there_is_no_ollama(started: list[int]) -> None:
+    """Where nobody answers at the default address the local model does, and one line says so honestly."""
+    with chosen_model(settings(nobody(), "tiny")) as model:
+        assert (model.name, model.base_url, model.is_local) == (MODEL_NAME, "http://127.0.0.1:9", True)
+    assert started == [1]
+    assert "\n" not in model.note
+    assert "its prose is weak" in model.note
+    assert "ollama pull qwen2.5:3b" in model.note
+
+
+def test_an_address_that_was_set_is_never_replaced(started: list[int]) -> None:
+    """Where the user named a server that does not answer, that is an error."""
+    with (
+        pytest.raises(ModelServerUnavailableError, match="ollama serve"),
+        chosen_model(settings(nobody(), "tiny", "ollama_base_url")),
+    ):
+        pass
+    assert started == []
+
+
+def test_a_model_that_is_not_pulled_is_an_error(stub: OllamaStub, started: list[int]) -> None:
+    """Where Ollama runs, one command gets the model: no weaker one is put in its place."""
+    with pytest.raises(ModelNotFoundError, match="ollama pull big"), chosen_model(settings(stub.url, "big")):
+        pass
+    assert started == []
+
+
+def test_the_demo_goes_on_with_the_local_model(stub: OllamaStub, started: list[int]) -> None:
+    """The demo takes the local model where Ollama lacks the default one, unless the user chose the model."""
+    with chosen_model(settings(stub.url, "big"), for_demo=True) as model:
+        assert model.is_local
+    assert "lacks big" in model.note
+    with (
+        pytest.raises(ModelNotFoundError),
+        chosen_model(settings(stub.url, "big", "ollama_model"), for_demo=True),
+    ):
+        pass
+
+
+def test_a_served_local_model_is_used(stub: OllamaStub, started: list[int]) -> None:
+    """``local-model serve`` in another terminal is enough: its model is asked although the default is another."""
+    stub.models = [MODEL_NAME]
+    for chosen in ((), ("ollama_base_url",)):
+        with chosen_model(settings(stub.url, "qwen2.5:0.5b", *chosen)) as model:
+            assert (model.name, model.base_url, model.is_local) == (MODEL_NAME, stub.url, True)
+    assert started == []
+
+
+def test_how_to_get_the_local_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not installed either, the error tells both ways out."""
+    monkeypatch.setattr("ecowas_lc.local_model.is_available", lambda: False)
+    with (
+        pytest.raises(ModelServerUnavailableError, match=r"`ollama serve`.*`ecowas-lc local-model install`"),
+        chosen_model(settings(nobody(), "tiny")),
+    ):
+        pass

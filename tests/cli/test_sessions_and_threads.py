@@ -1,0 +1,130 @@
+"""``sessions`` and ``threads``: what is kept, for how long, and how it is removed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.fixtures.servers import RunningServer
+
+SOLAR = "Which solar tariffs does the power pool charge?"
+
+
+@pytest.fixture
+def talked(run: Run, environment: pytest.MonkeyPatch) -> None:
+    """Two sessions, the second one more recent."""
+    for session in ("first", "second"):
+        assert run("ask", SOLAR, "--session", session).code == 0
+
+
+@pytest.mark.usefixtures("talked")
+def test_sessions_are_listed(run: Run) -> None:
+    """Each session stands in one line, the most recent first, with its agents, messages and time to live."""
+    rows = json.loads(run("sessions", "list", "--json").out)
+    assert [row["session"] for row in rows] == ["second", "first"]
+    assert rows[0]["agents"] == {"energy": 2, "supervisor": 2}
+    assert 86000 < rows[0]["ttl_seconds"] <= 86400
+    lines = run("sessions", "list").out.splitlines()
+    assert lines[0].split() == ["session", "agents", "messages", "active", "lives", "for"]
+    assert lines[1].split()[:4] == ["second", "energy,", "supervisor", "4"]
+    limited = run("sessions", "list", "--limit", "1")
+    assert len(limited.out.splitlines()) == 2
+    assert "1 more" in limited.err
+
+
+@pytest.mark.usefixtures("talked")
+def test_a_session_is_shown(run: Run) -> None:
+    """The conversation and each agent's history are shown, in full or one line a message."""
+    for arguments in ((), ("--brief",)):
+        said = run("sessions", "show", "first", *arguments).out
+        assert "Conversation: 2 messages" in said
+        assert "History of energy: 2 messages" in said
+        assert said.count("Good morning.") == 3
+    shown = json.loads(run("sessions", "show", "first", "--json").out)
+    assert shown["messages"] == shown["histories"]["energy"]
+    assert shown["messages"] == [
+        {"speaker": "user", "text": SOLAR},
+        {"speaker": "energy", "text": "Good morning."},
+    ]
+
+
+@pytest.mark.usefixtures("talked")
+def test_a_session_is_extended(run: Run, redis_server: RunningServer, prefix: str) -> None:
+    """Histories and thread live as long as was asked for, others as before."""
+    assert run("sessions", "extend", "first", "--ttl", "100").code == 0
+    with redis_server.client() as client:
+        for key in ("history:energy:first", "history:supervisor:first", "checkpoint:{first}"):
+            assert 90 < client.ttl(f"{prefix}:{key}") <= 100
+        assert client.ttl(f"{prefix}:history:energy:second") > 86000
+    assert json.loads(run("sessions", "extend", "first", "--json").out)["ttl_seconds"] == 86400
+    with redis_server.client() as client:
+        assert client.ttl(f"{prefix}:checkpoint:{{first}}") > 86000
+
+
+@pytest.mark.usefixtures("talked")
+def test_a_session_is_cleared(run: Run, redis_server: RunningServer, prefix: str) -> None:
+    """Nothing of it is left, and the other is untouched."""
+    assert run("sessions", "clear", "first", "--yes").code == 0
+    with redis_server.client() as client:
+        assert [key for key in client.scan_iter(f"{prefix}:*") if b"first" in key] == []
+    assert [row["session"] for row in json.loads(run("sessions", "list", "--json").out)] == ["second"]
+    assert [row["thread"] for row in json.loads(run("threads", "list", "--json").out)] == ["second"]
+
+
+@pytest.mark.usefixtures("talked")
+def test_threads_are_listed(run: Run) -> None:
+    """Each thread stands in one line, the most recent first."""
+    rows = json.loads(run("threads", "list", "--json").out)
+    assert [(row["thread"], row["messages"]) for row in rows] == [("second", 2), ("first", 2)]
+    assert 86000 < rows[0]["ttl_seconds"] <= 86400
+    assert [line.split()[0] for line in run("threads", "list").out.splitlines()] == ["thread", "second", "first"]
+
+
+@pytest.mark.usefixtures("talked")
+def test_a_threads_history(run: Run) -> None:
+    """Its checkpoints are shown newest first, each with its step and what was said last."""
+    rows = json.loads(run("threads", "history", "first", "--json").out)
+    assert [row["step"] for row in rows] == sorted((row["step"] for row in rows), reverse=True)
+    assert rows[0]["last"] == "Good morning."
+    assert rows[-1]["source"] == "input"
+    assert len(json.loads(run("threads", "history", "first", "--limit", "2", "--json").out)) == 2
+    assert "Good morning." in run("threads", "history", "first").out
+
+
+@pytest.mark.usefixtures("talked")
+def test_a_thread_is_deleted(run: Run) -> None:
+    """The thread goes; the groups' histories of the session stay, as help says."""
+    assert run("threads", "delete", "first", "--yes").code == 0
+    assert [row["thread"] for row in json.loads(run("threads", "list", "--json").out)] == ["second"]
+    shown = json.loads(run("sessions", "show", "first", "--json").out)
+    assert shown["messages"] == []
+    assert len(shown["histories"]["energy"]) == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sessions", "show", "none"],
+        ["sessions", "extend", "none"],
+        ["sessions", "clear", "none", "--yes"],
+        ["threads", "history", "none"],
+        ["threads", "delete", "none", "--yes"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_there(run: Run, environment: pytest.MonkeyPatch, command: list[str]) -> None:
+    """A session or thread that is not kept ends with exit code 1 and the command that lists those there are."""
+    ended = run(*command)
+    assert (ended.code, ended.out) == (1, "")
+    assert f"There is no {command[0][:-1]} 'none'. `ecowas-lc {command[0]} list` shows" in ended.err
+
+
+def test_nothing_there_yet(run: Run, environment: pytest.MonkeyPatch) -> None:
+    """An empty list is no failure: it tells how to begin."""
+    for kind in ("sessions", "threads"):
+        ended = run(kind, "list")
+        assert (ended.code, ended.out) == (0, "")
+        assert "ecowas-lc ask" in ended.err
+        assert json.loads(run(kind, "list", "--json").out) == []
