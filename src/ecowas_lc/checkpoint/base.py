@@ -6,7 +6,7 @@ import copy
 import random
 from collections.abc import Collection, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -34,6 +34,17 @@ _LONGEST_TTL = 10_000_000_000  # seconds; a server refuses times that its clock 
 _PLAIN = (str, int, float, bool)
 # In langgraph's configs: a subgraph that replays what came after a checkpoint of its parent.
 _REPLAY = "__pregel_replay_state"
+
+
+class SaverOptions(TypedDict, total=False):
+    """The options of a saver, by name; see :class:`~ecowas_lc.RedisSaver`."""
+
+    prefix: str
+    ttl: float | None
+    serde: Any
+    allow: Allow
+    refresh_on_read: bool
+    fencing: bool
 
 
 class SaverBase(BaseCheckpointSaver[Any]):
@@ -66,23 +77,45 @@ class SaverBase(BaseCheckpointSaver[Any]):
         self._context: Context | None = None
 
     @classmethod
-    def from_url(cls, url: str, **options: Any) -> Self:
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = "ecowas",
+        ttl: float | None = None,
+        serde: Any = None,
+        allow: Allow = (),
+        refresh_on_read: bool = False,
+        fencing: bool = False,
+    ) -> Self:
         """A saver for a URL: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ``redis+cluster://``.
 
-        ``options`` are those of the constructor. Connections open on first use.
+        The other arguments are the constructor's. Connections open on first use.
         """
-        return cls(server=Server.from_url(url), **options)
+        return cls(
+            server=Server.from_url(url),
+            prefix=prefix,
+            ttl=ttl,
+            serde=serde,
+            allow=allow,
+            refresh_on_read=refresh_on_read,
+            fencing=fencing,
+        )
 
     @classmethod
-    def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
-        """The same, under the name that other savers use."""
+    def from_conn_string(cls, conn_string: str, **options: Unpack[SaverOptions]) -> Self:
+        """The same as :meth:`from_url`, under the name that other savers use."""
         return cls.from_url(conn_string, **options)
 
     @classmethod
-    def from_settings(cls, settings: Settings | None = None, **options: Any) -> Self:
-        """A saver for the server of the settings: ``REDIS_URL``, ``REDIS_HOST``, or the embedded server."""
+    def from_settings(cls, settings: Settings | None = None, **options: Unpack[SaverOptions]) -> Self:
+        """A saver for the server of the settings: ``REDIS_URL``, ``REDIS_HOST``, or the embedded server.
+
+        ``options`` are those of :meth:`from_url`; the prefix, unless given, is the settings' as well.
+        """
         settings = settings or get_settings()
-        return cls(server=Server.from_settings(settings), **{"prefix": settings.prefix, **options})
+        options.setdefault("prefix", settings.prefix)
+        return cls(server=Server.from_settings(settings), **options)
 
     # --- arguments made programs ---
 
