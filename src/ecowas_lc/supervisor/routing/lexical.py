@@ -18,7 +18,7 @@ THRESHOLDS = Thresholds(first=0.5, further=0.6)
 # counts is the weight of a group's words, of its strongest rival's, and of the words that speak against any group:
 # general ones (greetings, the summit at large) and those from elsewhere (poems, football).
 # ``python -m ecowas_lc.supervisor.routing.build`` prints them afresh.
-OWN, RIVAL, GENERAL, ELSEWHERE, BIAS = 10.24, -2.48, -2.91, -6.34, -2.71
+OWN, RIVAL, GENERAL, ELSEWHERE, BIAS = 10.09, -2.50, -3.06, -6.37, -2.73
 
 _GENERAL, _ELSEWHERE, _NEUTRAL = "|general", "|elsewhere", "|neutral"  # no group's id may hold a bar
 

@@ -48,7 +48,7 @@ class _Node:
     weights: dict[tuple[str, str], float] = field(default_factory=dict)  # by label and language
 
     def after(self, word: str, accented: str) -> Iterator[_Node]:
-        """Yield the nodes that a word leads to."""
+        """Yield the nodes that a word leads to, the most exact first."""
         if word in self.exact:
             yield self.exact[word]
         if accented != word and "=" + accented in self.exact:
@@ -65,7 +65,8 @@ class Vocabulary:
     A term is a word or a phrase; a word that ends in ``*`` is a stem; a word that starts with ``=`` needs its
     accents (``=maïs`` is not ``mais``); ``^0.5`` behind the term gives a weight other than 1. Else case, accents,
     hyphens and apostrophes make no difference. Where one term lies within another, only the longer one
-    counts. A term weighs less in a question that is plainly in another language.
+    counts; of those that span the same words, a less exact one counts only in the languages of the most exact:
+    a *banquet* is no *banque*. A term weighs less in a question that is plainly in another language.
 
     Raises:
         InvalidInputError: a term without a letter, or with a weight that is no positive number.
@@ -94,26 +95,30 @@ class Vocabulary:
         found: list[Match] = []
         covered = 0
         for start in range(len(folded)):
-            end, node = self._longest(folded, accented, start)
-            if node is not None and end > covered:
-                found.append(Match(start, end, node.term, _weigh(node, language)))
+            end, nodes = self._longest(folded, accented, start)
+            if nodes and end > covered:
+                found.append(Match(start, end, nodes[0].term, _weigh(nodes, language)))
                 covered = end
         return found
 
-    def _longest(self, folded: Sequence[str], accented: Sequence[str], start: int) -> tuple[int, _Node | None]:
-        best: tuple[int, _Node | None] = (start, None)
+    def _longest(self, folded: Sequence[str], accented: Sequence[str], start: int) -> tuple[int, list[_Node]]:
+        """Return where the longest terms from ``start`` on end, and their nodes, the most exact first."""
+        longest: tuple[int, list[_Node]] = (start, [])
         stack = [(self._root, start, 0)]
         while stack:
             node, position, skipped = stack.pop()
-            if node.weights and position > best[0]:
-                best = (position, node)
+            if node.weights and position > longest[0]:
+                longest = (position, [node])
+            elif node.weights and position == longest[0]:
+                longest[1].append(node)
             if position == len(folded):
                 continue
             word = folded[position]
             if start < position and skipped < _MOST_FILLERS and word in _FILLERS and (node.exact or node.stems):
                 stack.append((node, position + 1, skipped + 1))
-            stack.extend((child, position + 1, skipped) for child in node.after(word, accented[position]))
-        return best
+            children = list(node.after(word, accented[position]))
+            stack.extend((child, position + 1, skipped) for child in reversed(children))  # the last is taken first
+        return longest
 
 
 def parse_term(term: str) -> tuple[str, float]:
@@ -139,10 +144,16 @@ def _parts(text: str) -> list[str]:
     return [part if part.startswith("=") else fold(part) for part in _PART.findall(text.lower())]
 
 
-def _weigh(node: _Node, language: str | None) -> dict[str, float]:
-    """Return a term's weight for each label, in a question that is in ``language``."""
+def _weigh(nodes: Sequence[_Node], language: str | None) -> dict[str, float]:
+    """Return what terms that span the same words weigh for each label, in a question in ``language``."""
+    languages = {own for _, own in nodes[0].weights}
     weights: dict[str, float] = {}
-    for (label, own), weight in node.weights.items():
-        foreign = language is not None and own in ("en", "fr", "pt") and own != language
-        weights[label] = max(weights.get(label, 0.0), weight * (_OTHER_LANGUAGE if foreign else 1.0))
+    for node in nodes:
+        fresh: dict[str, float] = {}
+        for (label, own), weight in node.weights.items():
+            if label in weights or (own and own not in languages):
+                continue
+            foreign = language is not None and own in ("en", "fr", "pt") and own != language
+            fresh[label] = max(fresh.get(label, 0.0), weight * (_OTHER_LANGUAGE if foreign else 1.0))
+        weights |= fresh
     return weights
