@@ -64,7 +64,10 @@ def test_histories_are_readable_on_the_server(
     with redis_server.client() as client:
         for group in ("energy", "digital"):
             rows = [json.loads(row) for row in client.lrange(f"{prefix}:history:{group}:s", 0, -1)]
-            assert [(row["role"], row["content"]) for row in rows] == [("user", BOTH), ("assistant", "Good morning.")]
+            assert [(row["role"], row["content"]) for row in rows] == [
+                ("user", BOTH),
+                ("assistant", "Good morning."),
+            ]
         assert 86000 < client.ttl(f"{prefix}:history:energy:s") <= 86400
         assert 86000 < client.ttl(f"{prefix}:checkpoint:{{s}}") <= 86400, "thread and histories live equally long"
 

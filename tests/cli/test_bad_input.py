@@ -16,7 +16,10 @@ BAD = {
     "no question": (["ask"], "Missing argument"),
     "empty session": (["ask", "Why?", "--session", ""], "The session id is empty"),
     "blank session": (["chat", "--session", "  "], "The session id is empty"),
-    "unknown group": (["ask", "Why?", "--agent", "fishing"], "There is no working group 'fishing'. There are: energy,"),
+    "unknown group": (
+        ["ask", "Why?", "--agent", "fishing"],
+        "There is no working group 'fishing'. There are: energy,",
+    ),
     "unknown group in chat": (["chat", "--agent", "fishing"], "There is no working group 'fishing'"),
     "unknown group in a route": (["graph", "--route", "fishing"], "There is no working group 'fishing'"),
     "unknown option": (["ask", "Why?", "--loud"], "No such option: --loud"),

@@ -10,7 +10,14 @@ from tests.fixtures.ollama_stub import OllamaStub
 from tests.fixtures.servers import free_port
 
 SOLAR = "Which solar tariffs does the power pool charge?"
-NEEDS_REDIS = [["ask", SOLAR], ["chat"], ["demo"], ["sessions", "list"], ["threads", "list"], ["sessions", "show", "s"]]
+NEEDS_REDIS = [
+    ["ask", SOLAR],
+    ["chat"],
+    ["demo"],
+    ["sessions", "list"],
+    ["threads", "list"],
+    ["sessions", "show", "s"],
+]
 
 
 @pytest.mark.parametrize("command", NEEDS_REDIS, ids=lambda command: command[0])

@@ -70,16 +70,18 @@ def _structured(model: ChosenModel, client: Any) -> Iterator[Finding]:
 
     begun = time.monotonic()
     with named_errors(model.chat):
-        reply = client.chat(
+        parts = client.chat(
             model=model.name,
             messages=[{"role": "user", "content": "Are you ready? Answer in JSON."}],
             format=_SCHEMA,
             options={"num_predict": 32, "temperature": 0},
-            think=None,
+            think=False,
+            stream=True,
         )
+        text = "".join(part.message.content or "" for part in parts)
     seconds = time.monotonic() - begun
     try:
-        kept_form = isinstance(json.loads(reply.message.content or "")["ready"], bool)
+        kept_form = isinstance(json.loads(text)["ready"], bool)
     except (ValueError, KeyError, TypeError):
         kept_form = False
     if kept_form:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 AREA = "Redis"
 OLDEST = (6, 2)
-RIGHTS = "resetchannels -@all +@read +@write +@connection -@dangerous +eval +evalsha +info +dbsize"
+RIGHTS = "resetchannels +@all -@dangerous -@admin +info"
 _NEARLY_FULL = 0.9
 _SLOW_SECONDS = 0.5
 _LOOPBACK = ("localhost", "127.", "::1")
@@ -46,7 +46,11 @@ def _examine(server: Server, address: Address | None, settings: Settings) -> Ite
     try:
         server.run(ping_op(Keys(settings.prefix)))
     except RedisRefusedError as error:
-        yield broken(AREA, "reachable", str(error), _rights_command(settings, address))
+        facts = _facts_of_one(server)
+        if _is_node_of_cluster(facts, address):
+            yield from _topology(facts, address, "")
+        else:
+            yield broken(AREA, "reachable", str(error), _rights_command(settings, address))
         return
     except EcowasError as error:
         yield broken(AREA, "reachable", str(error), _start_command(address))
@@ -77,7 +81,6 @@ def _version(facts: dict[str, str], at: str) -> Finding:
 
 
 def _topology(facts: dict[str, str], address: Address | None, at: str) -> Iterator[Finding]:
-    mode = facts.get("redis_mode", "standalone")
     if facts.get("role") in ("slave", "replica"):
         yield broken(
             AREA,
@@ -85,7 +88,8 @@ def _topology(facts: dict[str, str], address: Address | None, at: str) -> Iterat
             f"{at}a read-only replica",
             f"point REDIS_URL at {facts.get('master_host', 'its primary')}",
         )
-    elif mode == "cluster" and address is not None and address.kind != "cluster":
+    elif _is_node_of_cluster(facts, address):
+        assert address is not None
         hosts = ",".join(f"{host}:{port}" for host, port in address.hosts)
         scheme = "rediss" if address.tls else "redis"
         yield broken(
@@ -101,6 +105,20 @@ def _topology(facts: dict[str, str], address: Address | None, at: str) -> Iterat
             else {"unix": "single", "single": "single"}.get(address.kind, address.kind)
         )
         yield ok(AREA, "topology", f"{at}{kind}, {facts.get('connected_slaves', '0')} replicas")
+
+
+def _is_node_of_cluster(facts: dict[str, str], address: Address | None) -> bool:
+    """Return whether a server that was taken for a single one belongs to a cluster."""
+    return facts.get("redis_mode") == "cluster" and address is not None and address.kind != "cluster"
+
+
+def _facts_of_one(server: Server) -> dict[str, str]:
+    """Return what a server says of itself, which is nothing where this user may not ask."""
+    try:
+        [info] = server.run(_on_every_node("INFO")).values()
+    except EcowasError:
+        return {}
+    return {} if isinstance(info, Exception) else _facts(info)
 
 
 def _persistence(facts: dict[str, str], save: str | None, at: str) -> Iterator[Finding]:

@@ -1,0 +1,225 @@
+"""``doctor``: what is wrong, and the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from ecowas_lc.cli.redis_checks import RIGHTS
+from tests.cli.conftest import Run
+from tests.fixtures.ollama_stub import OllamaStub
+from tests.fixtures.servers import RunningCluster, RunningServer, free_port, running_server, wait_until
+
+Examine = Callable[..., tuple[int, dict[str, dict[str, str]]]]
+
+
+@pytest.fixture
+def examine(run: Run, environment: pytest.MonkeyPatch) -> Examine:
+    """Run the doctor with other settings; gives the exit code and the findings by what they are about."""
+
+    def look(**settings: str) -> tuple[int, dict[str, dict[str, str]]]:
+        for name, value in settings.items():
+            environment.setenv(name, value)
+        ended = run("doctor", "--json")
+        assert ended.err == ""
+        found: dict[str, Any] = json.loads(ended.out)
+        assert found["healthy"] is (ended.code == 0)
+        worst: dict[str, dict[str, str]] = {}
+        for finding in found["findings"]:
+            if finding["state"] != "ok" or finding["what"] not in worst:
+                worst[finding["what"]] = finding
+        return ended.code, worst
+
+    return look
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[RunningServer]:
+    """A server for tests that configure it; they put back what they change."""
+    with running_server("redis", "--appendonly", "yes") as server:
+        yield server
+
+
+def test_all_is_well(examine: Examine, own: RunningServer) -> None:
+    """On a server that loses nothing every finding about it is good, and the exit code is 0."""
+    code, found = examine(REDIS_URL=own.url)
+    assert code == 0
+    about_redis = {what: finding["state"] for what, finding in found.items() if finding["area"] == "Redis"}
+    assert set(about_redis.values()) == {"ok"}
+    assert set(about_redis) == {"reachable", "version", "topology", "persistence", "memory", "rights", "privacy"}
+    assert found["version"]["text"].startswith("Redis 7")
+
+
+def test_it_leaves_nothing_behind(examine: Examine, own: RunningServer, prefix: str) -> None:
+    """What it writes to see whether it may is gone afterwards."""
+    examine(REDIS_URL=own.url)
+    with own.client() as client:
+        assert list(client.scan_iter(f"{prefix}:*")) == []
+
+
+def test_nobody_answers(examine: Examine) -> None:
+    """A server that is down is broken, with the command that starts it, and never a password."""
+    port = free_port()
+    code, found = examine(REDIS_URL=f"redis://:hunter2@127.0.0.1:{port}")
+    assert code == 1
+    assert found["reachable"]["state"] == "broken"
+    assert found["reachable"]["mend"] == f"redis-server --port {port} --appendonly yes"
+    assert "hunter2" not in json.dumps(found)
+
+
+def test_nothing_is_persisted(examine: Examine, redis_server: RunningServer) -> None:
+    """A server without persistence works, and is warned of with the command that mends it."""
+    code, found = examine(REDIS_URL=redis_server.url)
+    assert code == 0
+    assert found["persistence"]["state"] == "warning"
+    assert "CONFIG SET appendonly yes" in found["persistence"]["mend"]
+
+
+def test_snapshots_alone(examine: Examine, redis_server: RunningServer) -> None:
+    """Snapshots lose what came after the last one: a warning that quotes the rule."""
+    with redis_server.client() as client:
+        client.config_set("save", "3600 1")
+        try:
+            _, found = examine(REDIS_URL=redis_server.url)
+        finally:
+            client.config_set("save", "")
+    assert found["persistence"]["state"] == "warning"
+    assert "save 3600 1" in found["persistence"]["text"]
+
+
+def test_eviction(examine: Examine, own: RunningServer) -> None:
+    """A memory limit with a policy that evicts is warned of; its command mends it."""
+    with own.client() as client:
+        client.config_set("maxmemory", "1gb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            _, found = examine(REDIS_URL=own.url)
+            assert found["memory"]["state"] == "warning"
+            assert "allkeys-lru" in found["memory"]["text"]
+            client.execute_command(*found["memory"]["mend"].split()[1:])
+            _, found = examine(REDIS_URL=own.url)
+            assert found["memory"]["state"] == "ok"
+        finally:
+            client.config_set("maxmemory", "0")
+
+
+def test_memory_is_nearly_full(examine: Examine, own: RunningServer) -> None:
+    """A limit that is nearly reached is warned of before writes are refused."""
+    with own.client() as client:
+        used = client.info("memory")["used_memory"]
+        client.config_set("maxmemory", str(used + 40_000))
+        try:
+            _, found = examine(REDIS_URL=own.url)
+        finally:
+            client.config_set("maxmemory", "0")
+    assert found["memory"]["state"] == "warning"
+    assert "maxmemory" in found["memory"]["mend"]
+
+
+def test_a_replica(examine: Examine, own: RunningServer) -> None:
+    """A read-only replica is broken: conversations can't be written there."""
+    with running_server("redis", "--replicaof", f"127.0.0.1 {own.port}") as replica:
+        with replica.client() as client:
+            wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica follows")
+        code, found = examine(REDIS_URL=replica.url)
+    assert code == 1
+    assert found["topology"]["state"] == "broken"
+    assert "read-only" in found["rights"]["text"]
+
+
+def test_a_cluster(examine: Examine, cluster: RunningCluster) -> None:
+    """A cluster is recognised, each of its nodes examined."""
+    code, found = examine(REDIS_URL=cluster.url)
+    assert code == 0
+    assert found["cluster"]["state"] == "ok"
+    assert found["rights"]["state"] == "ok"
+    assert found["topology"]["text"].endswith("cluster, 0 replicas")
+
+
+@pytest.mark.parametrize("prefix", ["a", "b", "c", "d"])  # whose keys live on different nodes
+def test_a_cluster_spoken_to_as_a_single_server(examine: Examine, cluster: RunningCluster, prefix: str) -> None:
+    """One node of a cluster under a plain URL is broken; the command gives the URL that works."""
+    code, found = examine(REDIS_URL=cluster.nodes[0].url)
+    assert code == 1
+    mend = found["topology"]["mend"]
+    assert mend == f"export REDIS_URL=redis+cluster://127.0.0.1:{cluster.nodes[0].port}"
+    code, _ = examine(REDIS_URL=mend.partition("=")[2])
+    assert code == 0
+
+
+def test_rights(examine: Examine, own: RunningServer, prefix: str) -> None:
+    """A user who may too little is broken; the command that is shown gives exactly what is needed."""
+    url = f"redis://clerk:secret@127.0.0.1:{own.port}/0"
+    with own.client() as admin:
+        admin.acl_setuser("clerk", enabled=True, passwords=["+secret"], categories=["+@connection"])
+        code, found = examine(REDIS_URL=url)
+        assert code == 1
+        mend = found["reachable"]["mend"]
+        assert mend == f"redis-cli ACL SETUSER clerk '~{prefix}:*' {RIGHTS}"
+        subprocess.run(f"{mend.replace('redis-cli', f'redis-cli -p {own.port}')}", shell=True, check=True)
+        code, found = examine(REDIS_URL=url)
+        assert code == 0
+        assert found["rights"]["state"] == "ok"
+        with redis.Redis.from_url(url) as clerk, pytest.raises(redis.exceptions.NoPermissionError):
+            clerk.set("elsewhere", "x")
+        with redis.Redis.from_url(url) as clerk, pytest.raises(redis.exceptions.NoPermissionError):
+            clerk.flushall()
+        admin.acl_deluser("clerk")
+
+
+def test_the_wrong_password(examine: Examine, own: RunningServer) -> None:
+    """A login that is refused is broken, and says where the password is set."""
+    code, found = examine(REDIS_URL=f"redis://clerk:hunter2@127.0.0.1:{own.port}/0")
+    assert code == 1
+    assert "REDIS_PASSWORD" in found["reachable"]["text"]
+    assert "hunter2" not in json.dumps(found)
+
+
+def test_the_model(examine: Examine, own: RunningServer, stub: OllamaStub) -> None:
+    """What the model can't do is a warning or a note with the command that gets one that can."""
+    stub.parameters = "num_ctx 2048"
+    code, found = examine(REDIS_URL=own.url)
+    assert code == 0
+    assert found["model"]["text"] == "tiny is there"
+    assert (found["tools"]["state"], found["tools"]["mend"]) == ("note", "ollama pull llama3.2:3b")
+    assert (found["context"]["state"], found["context"]["text"][:11]) == ("warning", "2048 tokens")
+    assert "OLLAMA_CONTEXT_LENGTH" in found["context"]["mend"]
+    assert found["structured output"]["state"] == "warning"
+    stub.parameters = ""
+    stub.words = ['{"ready": ', "true}"]
+    _, found = examine(REDIS_URL=own.url)
+    assert found["structured output"]["state"] == "ok"
+    assert found["context"]["state"] == "ok"
+    assert stub.bodies("/api/chat")[-1]["format"]["required"] == ["ready"]
+
+
+def test_the_model_is_not_pulled(examine: Examine, own: RunningServer) -> None:
+    """A model that the server lacks is broken, with the command that gets it."""
+    code, found = examine(REDIS_URL=own.url, OLLAMA_MODEL="llama3.2:3b")
+    assert code == 1
+    assert (found["model"]["state"], found["model"]["mend"]) == ("broken", "ollama pull llama3.2:3b")
+
+
+def test_the_model_server_is_down(examine: Examine, own: RunningServer) -> None:
+    """A model server that does not answer is broken, with the command that starts it."""
+    code, found = examine(REDIS_URL=own.url, OLLAMA_BASE_URL=f"http://127.0.0.1:{free_port()}")
+    assert code == 1
+    assert (found["reachable"]["area"], found["reachable"]["mend"]) == ("Model", "ollama serve")
+
+
+def test_people_get_marks(run: Run, environment: pytest.MonkeyPatch, own: RunningServer) -> None:
+    """For people each finding has a mark, each problem its command, and the last line says how it stands."""
+    environment.setenv("REDIS_URL", own.url)
+    environment.setenv("OLLAMA_MODEL", "llama3.2:3b")
+    ended = run("doctor")
+    assert ended.code == 1
+    lines = ended.out.splitlines()
+    assert "  ✓ rights: " in ended.out
+    at = next(number for number, line in enumerate(lines) if line.startswith("  ✗ model: "))
+    assert lines[at + 1] == "    → ollama pull llama3.2:3b"
+    assert lines[-1].startswith("1 broken.")
