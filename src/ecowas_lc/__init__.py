@@ -41,6 +41,18 @@ from ecowas_lc.errors import (
 )
 
 if TYPE_CHECKING:
+    from ecowas_lc.agents import (
+        BaseAgent,
+        RedisAgent,
+        SupervisorAgent,
+        create_agriculture_agent,
+        create_digital_agent,
+        create_energy_agent,
+        create_minerals_agent,
+        create_protocol_agent,
+        create_resource_mobilization_agent,
+        create_supervisor,
+    )
     from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
     from ecowas_lc.drawing import GraphPicture, ThreadPicture, adraw_thread, draw_graph, draw_thread
     from ecowas_lc.history import (
@@ -68,6 +80,16 @@ if TYPE_CHECKING:
     from ecowas_lc.twg import TWG, default_groups
 
 _HOMES = {
+    "BaseAgent": "agents",
+    "RedisAgent": "agents",
+    "SupervisorAgent": "agents",
+    "create_agriculture_agent": "agents",
+    "create_digital_agent": "agents",
+    "create_energy_agent": "agents",
+    "create_minerals_agent": "agents",
+    "create_protocol_agent": "agents",
+    "create_resource_mobilization_agent": "agents",
+    "create_supervisor": "agents",
     "EncryptedRedisSerializer": "checkpoint",
     "RedisSaver": "checkpoint",
     "GraphPicture": "drawing",
@@ -106,6 +128,7 @@ _HOMES = {
 __all__ = [
     "TWG",
     "AsyncRedisMemoryService",
+    "BaseAgent",
     "CheckpointConflictError",
     "ConfigurationError",
     "ContextOverflowError",
@@ -129,6 +152,7 @@ __all__ = [
     "ModelServerUnavailableError",
     "ModelTimeoutError",
     "NotSerializableError",
+    "RedisAgent",
     "RedisChatMessageHistory",
     "RedisMemoryService",
     "RedisRefusedError",
@@ -140,6 +164,7 @@ __all__ = [
     "SessionInfo",
     "Settings",
     "StorageError",
+    "SupervisorAgent",
     "SupervisorError",
     "ThreadPicture",
     "TypeNotAllowedError",
@@ -150,7 +175,14 @@ __all__ = [
     "ahistory_to_thread",
     "athread_to_history",
     "build_supervisor",
+    "create_agriculture_agent",
+    "create_digital_agent",
+    "create_energy_agent",
+    "create_minerals_agent",
+    "create_protocol_agent",
     "create_redis_memory_from_config",
+    "create_resource_mobilization_agent",
+    "create_supervisor",
     "default_groups",
     "draw_graph",
     "draw_thread",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolCall, ToolMessage
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import merge_configs
+from langchain_core.runnables.config import merge_configs, set_config_context
 from langchain_core.tools import BaseTool
 from langgraph.constants import TAG_NOSTREAM
 from langgraph.errors import GraphBubbleUp
@@ -137,6 +138,35 @@ class Recite:
                 yield rest
 
         return Voice(message_id=self.message_id, says=says, asays=asays)
+
+
+class Agent(Protocol):
+    """Anything that answers a question, such as another agent; it may have an ``achat`` as well."""
+
+    def chat(self, prompt: str) -> str:
+        """Return the answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgent:
+    """An agent's answer to a question; tokens of models that it asks on the way are not streamed."""
+
+    agent: Agent
+    question: str
+
+    def run(self, config: RunnableConfig) -> str:
+        """Ask, blocking."""
+        with set_config_context(unheard(config)) as context:
+            return str(context.run(self.agent.chat, self.question))
+
+    async def arun(self, config: RunnableConfig) -> str:
+        """Ask without blocking the event loop; an agent without ``achat`` is asked in a thread."""
+        with set_config_context(unheard(config)) as context:
+            if achat := getattr(self.agent, "achat", None):
+                return str(await asyncio.create_task(achat(self.question), context=context))
+            loop = asyncio.get_running_loop()
+            return str(await loop.run_in_executor(None, context.run, self.agent.chat, self.question))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from langchain_core.tools import BaseTool
 
 from ecowas_lc.llm import aeffective_context, effective_context, within_context
 from ecowas_lc.supervisor.budgets import LoopGuard
+from ecowas_lc.supervisor.calls import Agent
 from ecowas_lc.supervisor.histories import HistoryFactory
 from ecowas_lc.supervisor.limits import Limited, Slots
 from ecowas_lc.supervisor.programs import Doing, Program
@@ -42,6 +43,7 @@ class Desk:
     max_repeats: int
     counter: TokenCounter
     num_ctx: int | None = None
+    agents: Mapping[str, Agent] = field(default_factory=dict)
     can_call_tools: bool = True
     failures: set[str] = field(default_factory=set)
     correction: float = 1.0

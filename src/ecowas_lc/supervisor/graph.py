@@ -15,6 +15,7 @@ from langgraph.types import Checkpointer
 from ecowas_lc.errors import ConfigurationError, InvalidInputError, UnknownGroupError
 from ecowas_lc.llm import chat_model
 from ecowas_lc.supervisor import nodes
+from ecowas_lc.supervisor.calls import Agent
 from ecowas_lc.supervisor.desk import Desk
 from ecowas_lc.supervisor.histories import HistoryFactory
 from ecowas_lc.supervisor.limits import Slots
@@ -39,6 +40,7 @@ def build_supervisor(
     max_parallel: int | None = None,
     interrupt_before_release: Collection[str] | Literal["all"] = (),
     tools: Mapping[str, Sequence[ToolLike]] | None = None,
+    agents: Mapping[str, Agent] | None = None,
     group_timeout: float | None = None,
     max_hops: int = 8,
     max_repeats: int = 2,
@@ -54,7 +56,9 @@ def build_supervisor(
 
     ``max_parallel`` groups at most speak at once (``None``: all). Answers of the groups in
     ``interrupt_before_release`` (or of ``"all"``) wait for a reviewer, see :func:`approval.reviewed`; this needs a
-    checkpointer. ``tools`` maps groups' ids to LangChain tools or functions.
+    checkpointer. ``tools`` maps groups' ids to LangChain tools or functions. ``agents`` maps groups' ids to
+    objects that answer in the model's place: ``chat(question)`` gives text, and so does ``await achat(question)``
+    where there is one; for one whose ``keep_history`` is true no history is kept here, as it keeps its own.
 
     ``group_timeout`` is in seconds for each answer, synthesis and summary (``None``: the model's own time-out
     alone). ``max_hops`` is the number of model calls a group may make for one question, ``max_repeats`` how often
@@ -69,7 +73,7 @@ def build_supervisor(
     Raises:
         ConfigurationError: an argument can't be used.
         InvalidIdError, InvalidInputError: the groups can't be used.
-        UnknownGroupError: tools or approval for a group that is not there.
+        UnknownGroupError: tools, approval or an agent for a group that is not there.
     """
     desk = make_desk(
         model,
@@ -79,6 +83,7 @@ def build_supervisor(
         max_parallel=max_parallel,
         held=interrupt_before_release,
         tools=tools,
+        agents=agents,
         group_timeout=group_timeout,
         max_hops=max_hops,
         max_repeats=max_repeats,
@@ -97,6 +102,7 @@ def make_desk(
     max_parallel: int | None = None,
     held: Collection[str] | Literal["all"] = (),
     tools: Mapping[str, Sequence[ToolLike]] | None = None,
+    agents: Mapping[str, Agent] | None = None,
     group_timeout: float | None = None,
     max_hops: int = 8,
     max_repeats: int = 2,
@@ -123,12 +129,14 @@ def make_desk(
     kept_back = frozenset(by_id) if held == "all" else frozenset(held)
     _known(kept_back, by_id, "interrupt_before_release")
     _known(tools or {}, by_id, "tools")
+    _known(agents or {}, by_id, "agents")
     chat = chat_model(model)
     return Desk(
         model=chat,
         groups=by_id,
         router=_router(router, chosen, chat),
         tools={group: _named(listed) for group, listed in (tools or {}).items()},
+        agents=dict(agents or {}),
         history_factory=history_factory,
         held=kept_back,
         slots=Slots(max_parallel),

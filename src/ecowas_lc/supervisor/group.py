@@ -13,7 +13,7 @@ from langchain_core.tools import BaseTool
 from langgraph.errors import GraphBubbleUp
 
 from ecowas_lc.errors import EcowasError, ModelCapabilityError, ModelError
-from ecowas_lc.supervisor.calls import Ask, UseTool
+from ecowas_lc.supervisor.calls import Ask, AskAgent, UseTool
 from ecowas_lc.supervisor.desk import Desk
 from ecowas_lc.supervisor.phrases import language_of, phrase
 from ecowas_lc.supervisor.programs import Program
@@ -70,6 +70,8 @@ def answer_of(
         ModelError: the model or its server could not answer, or the question does not fit.
         LoopBudgetError: the group went round in circles.
     """
+    if group.id in desk.agents:
+        return (yield from _answer_of_agent(desk, group, question, quiet=quiet))
     window = yield from desk.window()
     model = desk.speaker(window)
     tools = desk.tools.get(group.id, {})
@@ -115,6 +117,18 @@ def answer_of(
     else:
         report["tools"] = "used" if used else "unused" if tools else "none"
     return report
+
+
+def _answer_of_agent(desk: Desk, group: TWG, question: HumanMessage, *, quiet: bool) -> Program[Report]:
+    """Return the answer of the agent that stands for the group."""
+    said: str = yield AskAgent(desk.agents[group.id], question.text)
+    text = said.strip()
+    if not text:
+        raise ModelError(f"The agent of the working group {group.id} gave an empty answer. Ask again.")
+    message_id = str(uuid4())
+    if not quiet:
+        yield Say(text, message_id)
+    return {"status": "answered", "text": text, "message_id": message_id, "tools": "none"}
 
 
 def _with_tools(desk: Desk, model: Any, tools: Mapping[str, BaseTool]) -> tuple[Runnable[Any, Any], bool]:

@@ -171,6 +171,8 @@ def record(desk: Desk) -> NodeProgram:
         if desk.history_factory is not None:
             spoken = {**answered(_ordered(state)), SUPERVISOR: final.text}
             for speaker, text in spoken.items():
+                if getattr(desk.agents.get(speaker), "keep_history", False):
+                    continue
                 name = final.name if speaker == SUPERVISOR else speaker
                 answer = AIMessage(text, id=answer_id(question.id, speaker), name=name)
                 yield from append_once(desk.history_factory, speaker, config, [question, answer])

@@ -1,0 +1,226 @@
+"""An agent that answers and remembers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+
+from ecowas_lc.agents.hearing import Hearing
+from ecowas_lc.agents.keeping import Keeping
+from ecowas_lc.agents.speaking import desk_of, model_of, persona_of
+from ecowas_lc.agents.transcript import as_dicts
+from ecowas_lc.errors import ModelError
+from ecowas_lc.llm import named_errors
+from ecowas_lc.memory import RedisMemoryService
+from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.supervisor.desk import Desk
+from ecowas_lc.supervisor.histories import answer_id
+from ecowas_lc.supervisor.programs import Program, arun, run
+from ecowas_lc.supervisor.routing.decision import checked_question
+from ecowas_lc.supervisor.trimming import exchanges
+
+
+class BaseAgent:
+    """An agent that answers as one of the working groups (or as whom ``prompt`` says), in one session.
+
+    ``agent_id`` is a group's id, such as ``"energy"``, or any other text. With ``keep_history`` it remembers
+    the last ``max_history`` messages of the session; without, each question stands for itself. ``session_id``
+    is made up where none is given.
+
+    With ``use_redis`` the history is kept on the server that the settings name, whatever ``keep_history``
+    says: it is loaded on creation, stored after each answer, and renewed for ``memory_ttl`` seconds each time
+    (default: at least the settings' ``REDIS_MEMORY_TTL``). An exchange is stored when it is complete; a question
+    that the model could not answer leaves no trace. While Redis can't be used the agent goes on in memory: the log
+    has one warning, ``get_session_info()["backend"]`` is ``"memory"``, and what was said meanwhile is stored, once
+    and in order, when Redis answers again, whether or not the agent still exists by then. Only the end of the
+    process loses it.
+
+    ``model`` is a chat model or a model's name on Ollama (default: the settings' model), ``memory`` a memory
+    service whose server, prefix and default time to live are used instead of the settings'. Creating an agent
+    reads from Redis, blocking: in asyncio code, create it in a thread.
+
+    Raises:
+        InvalidIdError: an id that is empty or not text.
+        InvalidInputError: ``max_history`` or ``memory_ttl`` is not a whole number from 1 on, or ``prompt`` is
+            blank.
+        ConfigurationError: the settings or an argument can't be used.
+        WrongTypeError, CorruptDataError: another program's data is where the history should be.
+    """
+
+    def __init__(
+        self,
+        agent_id: str,
+        keep_history: bool = False,
+        max_history: int = 10,
+        session_id: str | None = None,
+        use_redis: bool = False,
+        memory_ttl: int | None = None,
+        *,
+        prompt: str | None = None,
+        model: BaseChatModel | str | None = None,
+        memory: RedisMemoryService | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.settings = settings or get_settings()
+        self.agent_id = agent_id
+        self.session_id = uuid.uuid4().hex if session_id is None else session_id
+        self.keep_history = keep_history or use_redis
+        self.max_history = max_history
+        self.use_redis = use_redis
+        self._keeping = Keeping(self.settings, use_redis=use_redis, ttl=memory_ttl, memory=memory)
+        self._transcript = self._keeping.transcript(agent_id, self.session_id, max_history)
+        self._persona = persona_of(agent_id, prompt)
+        self._model = model_of(model, self.settings)
+        if use_redis:
+            run(self._transcript.read(), {})
+
+    @cached_property
+    def _desk(self) -> Desk:
+        return desk_of(self._model)
+
+    @property
+    def name(self) -> str:
+        """The agent's name: its group's, or its id."""
+        return self._persona.name
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The last ``max_history`` messages as ``{"role": …, "content": …}``, oldest first."""
+        return as_dicts(run(self._remembered(), {}))
+
+    async def aget_history(self) -> list[dict[str, Any]]:
+        """What :attr:`history` is, without blocking the event loop."""
+        return as_dicts(await arun(self._remembered(), {}))
+
+    def _remembered(self) -> Program[list[BaseMessage]]:
+        return (yield from self._transcript.read()) if self.keep_history else []
+
+    def chat(self, prompt: str) -> str:
+        """The answer to ``prompt``.
+
+        Raises:
+            EmptyQuestionError: there is no text in it.
+            ModelError: the model could not answer; the message says what mends it.
+        """
+        return "".join(self.stream(prompt))
+
+    async def achat(self, prompt: str) -> str:
+        """What :meth:`chat` gives, without blocking the event loop."""
+        return "".join([text async for text in self.astream(prompt)])
+
+    def stream(self, prompt: str) -> Iterator[str]:
+        """The answer to ``prompt`` as the model writes it. One that is not heard to its end is not remembered.
+
+        Raises:
+            EmptyQuestionError, ModelError: see :meth:`chat`.
+        """
+        return self._stream(checked_question(prompt))
+
+    def astream(self, prompt: str) -> AsyncIterator[str]:
+        """What :meth:`stream` gives, without blocking the event loop."""
+        return self._astream(checked_question(prompt))
+
+    def _stream(self, text: str) -> Iterator[str]:
+        exchange = run(self._asked(text), {})
+        with named_errors(self._model):
+            for chunk in exchange.model.stream(exchange.prompt):
+                if heard := exchange.hear(chunk):
+                    yield heard
+        run(self._answered(exchange), {})
+
+    async def _astream(self, text: str) -> AsyncIterator[str]:
+        exchange = await arun(self._asked(text), {})
+        with named_errors(self._model):
+            async for chunk in exchange.model.astream(exchange.prompt):
+                if heard := exchange.hear(chunk):
+                    yield heard
+        await arun(self._answered(exchange), {})
+
+    def _asked(self, text: str) -> Program[_Exchange]:
+        question = HumanMessage(text, id=str(uuid.uuid4()))
+        past = yield from self._remembered()
+        window = yield from self._desk.window()
+        prompt = self._desk.prompt(window, self._persona.prompt, [question], exchanges(past))
+        return _Exchange(question, self._desk.speaker(window), prompt)
+
+    def _answered(self, exchange: _Exchange) -> Program[None]:
+        text = exchange.hearing.text
+        if not text:
+            raise ModelError(f"The agent {self.agent_id} got an empty answer from the model. Ask again.")
+        if isinstance(exchange.whole, AIMessageChunk):
+            self._desk.learn(exchange.prompt, AIMessage(text, usage_metadata=exchange.whole.usage_metadata))
+        if self.keep_history:
+            answer = AIMessage(text, id=answer_id(exchange.question.id, self.agent_id), name=self.agent_id)
+            yield from self._transcript.append([exchange.question, answer])
+
+    def reset_history(self) -> None:
+        """Forget the session's history, on the server too."""
+        run(self._forget(), {})
+
+    async def areset_history(self) -> None:
+        """Do what :meth:`reset_history` does, without blocking the event loop."""
+        await arun(self._forget(), {})
+
+    def _forget(self) -> Program[None]:
+        yield from self._transcript.clear()
+
+    def get_session_info(self) -> dict[str, Any]:
+        """What is known of the session.
+
+        ``agent_id``, ``session_id``; ``history_length`` in messages; ``backend``: ``"redis"``, or ``"memory"``
+        where Redis is not used or can't be; ``ttl``: the seconds that the history has left (``None``: it does not
+        expire, or does not exist); ``first_activity`` and ``last_activity`` as ISO 8601 in UTC, or ``None``.
+        """
+        return run(self._session_info(), {})
+
+    async def aget_session_info(self) -> dict[str, Any]:
+        """What :meth:`get_session_info` gives, without blocking the event loop."""
+        return await arun(self._session_info(), {})
+
+    def _session_info(self) -> Program[dict[str, Any]]:
+        info = yield from self._transcript.info()
+        return {"agent_id": self.agent_id, "session_id": self.session_id, **info}
+
+    def get_agent_info(self) -> dict[str, Any]:
+        """Who the agent is, how it was made, and what :meth:`get_session_info` says."""
+        return run(self._agent_info(), {})
+
+    async def aget_agent_info(self) -> dict[str, Any]:
+        """What :meth:`get_agent_info` gives, without blocking the event loop."""
+        return await arun(self._agent_info(), {})
+
+    def _agent_info(self) -> Program[dict[str, Any]]:
+        info = yield from self._session_info()
+        return {
+            "name": self.name,
+            "model": str(getattr(self._model, "model", None) or type(self._model).__name__),
+            "keep_history": self.keep_history,
+            "max_history": self.max_history,
+            "use_redis": self.use_redis,
+            "memory_ttl": self._keeping.ttl,
+            **info,
+        }
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.agent_id!r}, session_id={self.session_id!r})"
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """A question on its way to becoming an answer."""
+
+    question: HumanMessage
+    model: BaseChatModel
+    prompt: list[BaseMessage]
+    hearing: Hearing = field(default_factory=Hearing)
+    whole: Any = None
+
+    def hear(self, chunk: Any) -> str:
+        self.whole = chunk if self.whole is None else self.whole + chunk
+        return self.hearing.take(chunk.text)

@@ -1,0 +1,171 @@
+"""A server as agents with a fallback see it: whether it can be used now, and what waits until it can."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, TypeVar
+from weakref import WeakSet, WeakValueDictionary
+
+from ecowas_lc.errors import EmbeddedServerError, RedisRefusedError, RedisUnavailableError
+from ecowas_lc.memory.stats import ping_op
+from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.server import Server
+
+log = logging.getLogger(__name__)
+
+OUTAGES = (RedisUnavailableError, RedisRefusedError, EmbeddedServerError)
+"""What says that the server can't be used now, whoever asks; anything else is wrong with what was asked."""
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 3.0
+
+T = TypeVar("T")
+
+
+class Link:
+    """One prefix on one server, shared by all agents of the process.
+
+    While it is down nobody but one thread in the background tries the server, so that no conversation waits for
+    it; when it answers, what was held is stored in the order in which it came, and the link is up again.
+    """
+
+    def __init__(self, server: Server, prefix: str) -> None:
+        self.server = server
+        self.prefix = prefix
+        self._keys = Keys(prefix)
+        self._lock = threading.Lock()
+        self._problem: Exception | None = None
+        self._held: dict[Hashable, Callable[[], None]] = {}
+        self._worker: threading.Thread | None = None
+        self._shared: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
+        self._on_failure: WeakSet[Any] = WeakSet()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the server could be used when it was last tried."""
+        return self._problem is None
+
+    @property
+    def holds(self) -> int:
+        """How many things wait for the server."""
+        return len(self._held)
+
+    def shared(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The object under ``key``, the same for everybody as long as somebody has it; made where there is none.
+
+        One with a method ``link_failed`` is told when the link goes down.
+        """
+        with self._lock:
+            found: T | None = self._shared.get(key)
+            if found is None:
+                self._shared[key] = found = make()
+                if hasattr(found, "link_failed"):
+                    self._on_failure.add(found)
+            return found
+
+    def failed(self, error: Exception) -> None:
+        """Take the link down; the first to notice says so in the log."""
+        with self._lock:
+            is_first = self._problem is None
+            self._problem = error
+            watching = list(self._on_failure) if is_first else []
+        if is_first:
+            log.warning("%s Conversations go on in memory, and are stored when it can be used again.", error)
+        for watcher in watching:
+            watcher.link_failed(self)
+        self._start()
+
+    def hold(self, key: Hashable, store: Callable[[], None]) -> None:
+        """Call ``store`` once the server can be used, in place of what was held under the same key before.
+
+        It may be called more than once. It raises one of :data:`OUTAGES` where the server can't be used after
+        all.
+        """
+        with self._lock:
+            self._held[key] = store
+        self._start()
+
+    def replay(self) -> None:
+        """Store what is held, and take the link up.
+
+        Raises:
+            RedisUnavailableError, RedisRefusedError, EmbeddedServerError: the server can't be used yet.
+        """
+        self.server.run(ping_op(self._keys))
+        stored = 0
+        while True:
+            with self._lock:
+                if not self._held:
+                    was_down, self._problem = self._problem is not None, None
+                    break
+                key = next(iter(self._held))
+                store = self._held.pop(key)
+            try:
+                store()
+            except OUTAGES as error:
+                with self._lock:
+                    self._held = {key: store} | self._held
+                    self._problem = error
+                raise
+            except Exception:  # one that can't be stored must not keep back the others
+                log.exception("What was held of %s could not be stored", key)
+            else:
+                stored += 1
+        if was_down:
+            log.info("Redis at %s answers again; what was held has been stored (%d).", self.server.where, stored)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._worker is None or not self._worker.is_alive():  # a forked child has the thread only by name
+                self._worker = threading.Thread(target=self._work, name="ecowas-lc-replay", daemon=True)
+                self._worker.start()
+
+    def _work(self) -> None:
+        for pause in _pauses():
+            time.sleep(pause)
+            try:
+                self.replay()
+            except OUTAGES:
+                continue
+            with self._lock:
+                if self._problem is None and not self._held:
+                    self._worker = None
+                    return
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.server.where}, {'up' if self.is_up else 'down'})"
+
+
+def link_to(server: Server, prefix: str) -> Link:
+    """The process's one link to a prefix on a server."""
+    with _lock:
+        link = _links.get((id(server), prefix))
+        if link is None:  # it has the server, so that no other can get this one's id while it lives
+            _links[id(server), prefix] = link = Link(server, prefix)
+        return link
+
+
+_lock = threading.Lock()
+_links: WeakValueDictionary[tuple[int, str], Link] = WeakValueDictionary()
+
+
+def _pauses() -> Iterator[float]:
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311  # so that not all processes come back at once
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+@atexit.register
+def _last_try() -> None:
+    for link in list(_links.values()):
+        if link.holds:
+            try:
+                link.replay()
+            except OUTAGES as error:
+                log.warning("%s The process ends, and what it held for it is lost (%d).", error, link.holds)

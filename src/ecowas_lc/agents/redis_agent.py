@@ -1,0 +1,106 @@
+"""An agent whose session lives in Redis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+
+from ecowas_lc.agents.base import BaseAgent
+from ecowas_lc.agents.link import OUTAGES
+from ecowas_lc.agents.state import StateKeeper
+from ecowas_lc.memory import RedisMemoryService
+from ecowas_lc.memory.arguments import check_ttl
+from ecowas_lc.settings import Settings
+from ecowas_lc.supervisor.programs import Doing, Program, arun, run
+
+
+class RedisAgent(BaseAgent):
+    """A :class:`BaseAgent` in a session that outlives the process, with a state of its own.
+
+    A second agent with the same ids, in whatever process, goes on with the conversation. Without
+    ``keep_history`` nothing of it is kept, and ``use_redis`` is for the state alone; without ``use_redis`` all
+    of it is in this process. The other arguments and the errors are those of :class:`BaseAgent`.
+    """
+
+    def __init__(
+        self,
+        agent_id: str,
+        session_id: str,
+        keep_history: bool = True,
+        max_history: int = 10,
+        use_redis: bool = True,
+        memory_ttl: int | None = None,
+        *,
+        prompt: str | None = None,
+        model: BaseChatModel | str | None = None,
+        memory: RedisMemoryService | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        super().__init__(
+            agent_id,
+            keep_history,
+            max_history,
+            session_id,
+            use_redis,
+            memory_ttl,
+            prompt=prompt,
+            model=model,
+            memory=memory,
+            settings=settings,
+        )
+        self.keep_history = keep_history  # here it is on unless refused, so that a refusal counts
+        self._state = StateKeeper(self._keeping, agent_id)
+
+    def save_state(self, state: Any) -> None:
+        """Keep the agent's state, any JSON-able value, in the place of the one before; sessions share it.
+
+        It lives ``memory_ttl`` seconds, or the default time. While Redis can't be used it is kept in memory, and
+        the last one saved is stored later.
+
+        Raises:
+            NotSerializableError: a value that would not come back from JSON the same; nothing is kept of it.
+        """
+        run(self._state.save(state), {})
+
+    async def asave_state(self, state: Any) -> None:
+        """Do what :meth:`save_state` does, without blocking the event loop."""
+        await arun(self._state.save(state), {})
+
+    def load_state(self) -> Any:
+        """The agent's state; ``None`` if there is none."""
+        return run(self._state.load(), {})
+
+    async def aload_state(self) -> Any:
+        """What :meth:`load_state` gives, without blocking the event loop."""
+        return await arun(self._state.load(), {})
+
+    def extend_session(self, ttl: int | None = None) -> bool:
+        """Renew the session's history and data for ``ttl`` seconds (default: ``memory_ttl``, or the default time).
+
+        Whether there was anything to renew; ``False`` as well while Redis is not used or can't be.
+
+        Raises:
+            InvalidInputError: ``ttl`` is not a whole number of seconds from 1 on.
+        """
+        return run(self._extended(ttl), {})
+
+    async def aextend_session(self, ttl: int | None = None) -> bool:
+        """Do what :meth:`extend_session` does, without blocking the event loop."""
+        return await arun(self._extended(ttl), {})
+
+    def _extended(self, ttl: int | None) -> Program[bool]:
+        seconds = self._keeping.ttl if ttl is None else check_ttl(ttl)
+        link = self._keeping.link
+        if link is None or not link.is_up:
+            return False
+        memory, async_memory = self._keeping.memory, self._keeping.async_memory
+        try:
+            renewed: bool = yield Doing(
+                lambda _: memory.extend_ttl(self.agent_id, self.session_id, seconds),
+                lambda _: async_memory.extend_ttl(self.agent_id, self.session_id, seconds),
+            )
+        except OUTAGES as error:
+            link.failed(error)
+            return False
+        return renewed
