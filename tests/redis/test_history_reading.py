@@ -14,7 +14,7 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 
 from ecowas_lc.errors import ConfigurationError, InvalidIdError, InvalidInputError
 from ecowas_lc.history import RedisChatMessageHistory, history_factory
-from tests.fixtures.proxies import proxy_to
+from tests.fixtures.proxy import running_proxy
 
 TEXTS = [HumanMessage(f"message {number}", id=str(number)) for number in range(100)]
 
@@ -135,7 +135,7 @@ def test_limits_are_checked(make, server):
 def test_reading_the_end_costs_the_end(server, prefix):
     """The last twenty of many messages are one round trip and twenty messages' bytes; an append is one round
     trip, whatever its messages."""
-    with proxy_to(server.port) as proxy:
+    with running_proxy(server.port) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/0"
         history = RedisChatMessageHistory("energy", "s", url, prefix=prefix, max_messages=20)
         history.add_messages([HumanMessage(f"{n}") for n in range(2000)])

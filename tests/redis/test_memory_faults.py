@@ -10,7 +10,7 @@ import pytest
 
 from ecowas_lc.errors import CorruptDataError, RedisUnavailableError, WrongTypeError
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
-from tests.fixtures.proxies import proxy_to
+from tests.fixtures.proxy import running_proxy
 from tests.fixtures.servers import running_server
 
 MESSAGE = {"role": "user", "content": "x"}
@@ -34,19 +34,19 @@ def numbered(number):
 
 def test_a_cut_connection_does_not_duplicate(server, prefix):
     """An append whose reply is lost is sent again and is there once; a later equal one is another."""
-    with proxy_to(server.port) as proxy, RedisMemoryService(port=proxy.port, prefix=prefix) as memory:
+    with running_proxy(server.port) as proxy, RedisMemoryService(port=proxy.port, prefix=prefix) as memory:
         memory.append_to_history("energy", "s", numbered(0))
         for number in range(1, 4):
-            proxy.drop_next_reply.set()
+            proxy.cut_next("reply", 0)
             assert memory.append_to_history("energy", "s", numbered(number)) == number + 1
-        assert proxy.dropped == 3
+        assert proxy.cuts == 3
         memory.append_to_history("energy", "s", numbered(3))
         assert [m["content"] for m in memory.get_conversation_history("energy", "s")] == list("01233")
 
 
 def test_a_cut_connection_does_not_undo_others(server, prefix):
     """A save whose reply is lost is done once: what another client appends before it is sent again stays."""
-    with proxy_to(server.port) as proxy, RedisMemoryService(port=proxy.port, prefix=prefix) as memory:
+    with running_proxy(server.port) as proxy, RedisMemoryService(port=proxy.port, prefix=prefix) as memory:
         program = memory._programs.save_op("energy", "s", [numbered(0)], None)
         batch = next(program)
         memory.server.run(_once(batch))
@@ -61,12 +61,12 @@ def _once(batch):
 
 async def test_a_cut_connection_does_not_duplicate_async(server, prefix):
     """The same for asyncio."""
-    with proxy_to(server.port) as proxy:
+    with running_proxy(server.port) as proxy:
         async with AsyncRedisMemoryService(port=proxy.port, prefix=prefix) as memory:
             await memory.append_to_history("energy", "s", numbered(0))
-            proxy.drop_next_reply.set()
+            proxy.cut_next("reply", 0)
             assert await memory.append_to_history("energy", "s", numbered(1)) == 2
-            assert proxy.dropped == 1
+            assert proxy.cuts == 1
 
 
 def test_a_server_that_forgot_its_scripts(memory, raw):
@@ -260,7 +260,7 @@ def test_reindex_finds_what_no_index_knows(memory, raw, prefix, caplog):
 def test_what_an_append_costs(server, prefix):
     """An append is one flush and one command; the first of a session brings the indexes along in the same flush.
     Reading the last twenty of many costs twenty."""
-    with proxy_to(server.port) as proxy, RedisMemoryService(port=proxy.port, prefix=prefix) as memory:
+    with running_proxy(server.port) as proxy, RedisMemoryService(port=proxy.port, prefix=prefix) as memory:
         memory.health_check()
         proxy.reset_counts()
         memory.append_to_history("energy", "warm", MESSAGE)  # the server may not know the scripts yet
