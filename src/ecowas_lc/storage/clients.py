@@ -17,6 +17,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.cluster import ClusterNode
 from redis.connection import URL_QUERY_ARGUMENT_PARSERS
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -54,6 +55,22 @@ class AsyncEmbeddedConnection(redis.asyncio.UnixDomainSocketConnection):
         await super()._connect()
 
 
+def _but_timeouts(errors: tuple[type[Exception], ...]) -> Any:
+    return tuple(error for error in errors if error is not RedisTimeoutError)
+
+
+class ClusterClient(redis.RedisCluster):
+    """A cluster client that does not wait several timeouts long for a node that hangs."""
+
+    ERRORS_ALLOW_RETRY = _but_timeouts(redis.RedisCluster.ERRORS_ALLOW_RETRY)
+
+
+class AsyncClusterClient(redis.asyncio.RedisCluster):
+    """The same for asyncio."""
+
+    ERRORS_ALLOW_RETRY = _but_timeouts(redis.asyncio.RedisCluster.ERRORS_ALLOW_RETRY)
+
+
 @dataclass(frozen=True, slots=True)
 class ClientFactory:
     """Makes sync and async clients for one address (``None``: the embedded server)."""
@@ -84,7 +101,7 @@ class ClientFactory:
             return redis.Redis.from_pool(pool)
         if self.address.kind == "cluster":
             nodes = [ClusterNode(host, port) for host, port in self.address.hosts]
-            return redis.RedisCluster(startup_nodes=nodes, **self._options())
+            return ClusterClient(startup_nodes=nodes, retry=retry, **self._options())
         if self.address.kind == "sentinel":
             sentinel = Sentinel(
                 self.address.hosts, sentinel_kwargs=self._sentinel_options(Retry), **self._options()
@@ -107,7 +124,7 @@ class ClientFactory:
             return redis.asyncio.Redis.from_pool(pool)
         if self.address.kind == "cluster":
             nodes = [AsyncClusterNode(host, port) for host, port in self.address.hosts]
-            return redis.asyncio.RedisCluster(startup_nodes=nodes, **self._options())
+            return AsyncClusterClient(startup_nodes=nodes, retry=retry, **self._options())
         if self.address.kind == "sentinel":
             sentinel = redis.asyncio.sentinel.Sentinel(
                 self.address.hosts,
