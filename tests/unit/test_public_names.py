@@ -1,0 +1,134 @@
+"""What ``import ecowas_lc`` gives: these names, and nothing that costs time before it is used."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ecowas_lc
+
+NAMES = [
+    "AsyncRedisMemoryService",
+    "BaseAgent",
+    "CheckpointConflictError",
+    "ConfigurationError",
+    "ContextOverflowError",
+    "CorruptDataError",
+    "DecryptionError",
+    "EcowasError",
+    "EmbeddedServerError",
+    "EmptyQuestionError",
+    "EncryptedRedisSerializer",
+    "FormatVersionError",
+    "GraphPicture",
+    "ImportReport",
+    "InvalidIdError",
+    "InvalidInputError",
+    "LLMService",
+    "LoopBudgetError",
+    "MissingExtraError",
+    "ModelCapabilityError",
+    "ModelError",
+    "ModelNotFoundError",
+    "ModelServerUnavailableError",
+    "ModelTimeoutError",
+    "NotSerializableError",
+    "RedisAgent",
+    "RedisChatMessageHistory",
+    "RedisMemoryService",
+    "RedisRefusedError",
+    "RedisSaver",
+    "RedisTimeoutError",
+    "RedisUnavailableError",
+    "RouteDecision",
+    "Router",
+    "SessionInfo",
+    "Settings",
+    "StorageError",
+    "SupervisorAgent",
+    "SupervisorError",
+    "TWG",
+    "ThreadPicture",
+    "TypeNotAllowedError",
+    "UnknownGroupError",
+    "WrongTypeError",
+    "__version__",
+    "adraw_thread",
+    "ahistory_to_thread",
+    "athread_to_history",
+    "build_supervisor",
+    "create_agriculture_agent",
+    "create_digital_agent",
+    "create_energy_agent",
+    "create_minerals_agent",
+    "create_protocol_agent",
+    "create_redis_memory_from_config",
+    "create_resource_mobilization_agent",
+    "create_supervisor",
+    "default_groups",
+    "draw_graph",
+    "draw_thread",
+    "get_async_redis_memory",
+    "get_llm_service",
+    "get_redis_memory",
+    "get_router",
+    "get_settings",
+    "history_factory",
+    "history_to_thread",
+    "make_chat_model",
+    "test_redis_connection",
+    "thread_to_history",
+    "twg_tools",
+]
+
+
+def test_the_public_names() -> None:
+    """A name is public when it is in this list; adding or removing one is a decision."""
+    assert sorted(ecowas_lc.__all__) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_name_is_there(name: str) -> None:
+    """Every public name can be had, and from where ``from ecowas_lc import *`` and completion look."""
+    assert getattr(ecowas_lc, name) is not None
+    assert name in dir(ecowas_lc)
+
+
+def test_type_checkers_see_what_is_there() -> None:
+    """The imports that type checkers read name the same things in the same modules as those at run time."""
+    tree = ast.parse(Path(ecowas_lc.__file__).read_text(encoding="utf-8"))
+    [guarded] = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        alias.name: str(node.module).removeprefix("ecowas_lc.")
+        for node in guarded.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == ecowas_lc._HOMES
+
+
+def test_an_unknown_name() -> None:
+    """A name that is not there is an AttributeError that tells it."""
+    with pytest.raises(AttributeError, match="RedisServer"):
+        _ = ecowas_lc.RedisServer
+
+
+def test_every_error_is_public() -> None:
+    """Whoever catches our errors imports them from the package itself."""
+    from ecowas_lc import errors
+
+    assert set(errors.__all__) <= set(NAMES)
+
+
+def test_importing_is_silent_and_light() -> None:
+    """``import ecowas_lc`` warns of nothing, prints nothing and imports none of what it stands on."""
+    code = (
+        "import sys, ecowas_lc; heavy = {'langchain_core', 'langgraph', 'redis', 'pydantic', 'numpy', 'typer'}; "
+        "print(*heavy.intersection(sys.modules), end='')"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
