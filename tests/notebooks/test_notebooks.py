@@ -1,0 +1,65 @@
+"""The notebooks run as they are, and what is committed with them is fit to be read."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from ecowas_lc.embedded import stop_server
+from ecowas_lc.local_model import LocalModel
+from ecowas_lc.settings import load_settings
+from tests.notebooks.execution import NOTEBOOKS, environment, executed
+
+EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+PICTURES = ("image/svg+xml", "image/png")
+OF_A_MACHINE = re.compile(r"/(root|home|tmp|work|Users|var)/|127\.0\.0\.1|0x[0-9a-f]{8}")
+
+
+def outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def kinds(notebook: nbformat.NotebookNode) -> list[str]:
+    return [kind for output in outputs(notebook) for kind in output.get("data", {}) if kind in PICTURES]
+
+
+@EACH
+@pytest.mark.llm
+def test_runs_top_to_bottom(path: Path, tmp_path: Path, local_model: LocalModel) -> None:
+    """Every cell of every notebook runs without an error or a warning, and draws what the committed one shows."""
+    env = environment(tmp_path, local_model, os.environ)
+    try:
+        notebook = executed(path, tmp_path, env)
+    finally:
+        stop_server(load_settings(data_dir=tmp_path / "data"))
+    noise = [output["text"] for output in outputs(notebook) if output.get("name") == "stderr"]
+    assert noise == []
+    assert kinds(notebook) == kinds(nbformat.read(path, as_version=4))
+
+
+@EACH
+def test_committed_outputs(path: Path) -> None:
+    """What is committed was run top to bottom, shows a picture, no error and nothing of the machine it ran on."""
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert kinds(notebook), "no picture"
+    assert not [output for output in outputs(notebook) if output.output_type == "error"]
+    shown = "\n".join(
+        str(text)
+        for output in outputs(notebook)
+        for kind, text in [("text", output.get("text", "")), *output.get("data", {}).items()]
+        if kind != "image/png"
+    )
+    found = OF_A_MACHINE.search(shown)
+    assert found is None, shown[max(0, found.start() - 80) : found.end() + 80]
+
+
+def test_all_six_are_there() -> None:
+    """The notebooks are numbered in the order in which they are to be read."""
+    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06"]
