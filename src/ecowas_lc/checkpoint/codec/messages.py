@@ -1,9 +1,10 @@
 """LangChain messages as short arrays, and back without validating again what a message's own state was.
 
 An array is ``[class code, content, id]`` where every other field has its default, else with the other fields in
-the order of :data:`SPECS`, and a map of extra fields at the end if there are any. Content ``nil`` stands for the
-text that is the array's one reference. What came back as the simple shapes that nearly every message has is put
-together directly (about 1 µs, where pydantic's validation takes 6); anything else is validated first.
+the order of :data:`SPECS`, and two maps at the end where there are more: fields of the class, and extra ones.
+Content ``nil`` stands for the text that is the array's first reference. A message is put together directly (about
+1 µs, where pydantic's validation takes 6), with what it held when it was written: it may have been changed in
+place since it was validated, and a thread must not become unreadable for that.
 """
 
 from __future__ import annotations
@@ -29,9 +30,8 @@ from langchain_core.messages import (
     ToolMessage,
     ToolMessageChunk,
 )
-from pydantic import ValidationError
 
-from ecowas_lc.errors import CorruptDataError
+from ecowas_lc.errors import CorruptDataError, NotSerializableError
 
 # The stored class codes: never reorder, only append.
 _CLASSES: tuple[type[BaseMessage], ...] = (
@@ -118,26 +118,40 @@ _BY_CODE = tuple(SPECS.values())
 
 def is_simple(message: BaseMessage, state: dict[str, Any], spec: Spec) -> bool:
     """Whether a message (``state`` is its ``__dict__``) is its content and id, all else being default."""
-    return (
-        len(state) == spec.size
-        and spec.get(state) == spec.defaults
-        and state["type"] == spec.type_text
-        and not message.__pydantic_extra__
-    )
+    try:
+        return (
+            len(state) == spec.size
+            and spec.get(state) == spec.defaults
+            and state["type"] == spec.type_text
+            and not message.__pydantic_extra__
+        )
+    except KeyError:  # put together without validation
+        return False
 
 
 def pack_array(message: BaseMessage, spec: Spec) -> list[Any]:
-    """A message as its array, content in its place."""
+    """A message as its array, content in its place.
+
+    Raises:
+        NotSerializableError: a field is missing, or its content is ``None``.
+    """
     state = message.__dict__
-    if is_simple(message, state, spec):
-        return [spec.code, state["content"], state["id"]]
-    array = [spec.code, state["content"], state["id"], *spec.get(state)]
+    try:
+        content, id_ = state["content"], state["id"]
+        if content is None:
+            raise NotSerializableError(f"A {spec.cls.__name__} whose content is None can't be stored. Use ''.")
+        if is_simple(message, state, spec):
+            return [spec.code, content, id_]
+        array = [spec.code, content, id_, *spec.get(state)]
+        type_text = state["type"]
+    except KeyError as error:
+        raise NotSerializableError(f"A {spec.cls.__name__} without its {error} can't be stored.") from error
     extra = message.__pydantic_extra__
-    if len(state) == spec.size and state["type"] == spec.type_text and not extra:
+    if len(state) == spec.size and type_text == spec.type_text and not extra:
         return array
     others = {name: value for name, value in state.items() if name not in spec.fields}
-    if state["type"] != spec.type_text:
-        others["type"] = state["type"]
+    if type_text != spec.type_text:
+        others["type"] = type_text
     return [*array, others, extra or {}]
 
 
@@ -162,52 +176,20 @@ def unpack_array(array: Any, content: str | None) -> BaseMessage:
     state["content"] = content if inline is None else inline
     state["id"] = id_
     extra: dict[str, Any] = {}
-    simple = spec.all_default and type(state["content"]) is str and (id_ is None or type(id_) is str)
     if rest:
         count = len(spec.names)
         tail = rest[count:]
         if len(rest) < count or len(tail) not in (0, 2) or not all(type(part) is dict for part in tail):
             raise CorruptDataError("A stored message is not in the format of messages.")
         state.update(zip(spec.names, rest, strict=False))
-        simple = not tail and _has_simple_shape(state, spec)
         if tail:
-            state.update(tail[0])
             extra = tail[1]
-    if not simple:
-        _validate(spec, state, extra)
+            for name, value in tail[0].items():
+                # Fields that this langchain-core does not know are extra ones to it.
+                (state if name in spec.template else extra)[name] = value
+    elif not spec.all_default:
+        raise CorruptDataError("A stored message is not in the format of messages.")
     return _restore(spec, state, extra)
-
-
-def _has_simple_shape(state: dict[str, Any], spec: Spec) -> bool:
-    if type(state["content"]) is not str:
-        return False
-    for name in ("id", "name", "tool_call_id", "status", "role"):
-        if name in state and type(state[name]) is not str and not (name in ("id", "name") and state[name] is None):
-            return False
-    if state.get("status", "success") not in ("success", "error"):
-        return False
-    if type(state["additional_kwargs"]) is not dict or type(state["response_metadata"]) is not dict:
-        return False
-    if spec.cls in (FunctionMessage, FunctionMessageChunk) and state["name"] is None:
-        return False
-    return all(not state.get(name) and type(state.get(name, [])) is list for name in _LISTS) and (
-        state.get("usage_metadata") is None or _is_usage(state["usage_metadata"])
-    )
-
-
-_LISTS = ("tool_calls", "invalid_tool_calls", "tool_call_chunks")
-_USAGE = ("input_tokens", "output_tokens", "total_tokens")
-
-
-def _is_usage(value: Any) -> bool:
-    return type(value) is dict and len(value) == 3 and all(type(value.get(name)) is int for name in _USAGE)
-
-
-def _validate(spec: Spec, state: dict[str, Any], extra: dict[str, Any]) -> None:
-    try:
-        spec.cls(**{**state, **extra, "type": spec.type_text})
-    except (ValidationError, TypeError, ValueError) as error:
-        raise CorruptDataError(f"A stored {spec.cls.__name__} has fields that it can't have.") from error
 
 
 def _restore(spec: Spec, state: dict[str, Any], extra: dict[str, Any]) -> BaseMessage:

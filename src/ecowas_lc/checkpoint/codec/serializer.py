@@ -128,9 +128,9 @@ class Serializer:
                 # Nearly every message of a long thread, on every step: simple, and seen before. All that its
                 # element is made of is compared here, so that one that was changed in place is found.
                 state = item.__dict__
-                content = state["content"]
-                if type(content) is str and is_simple(item, state, spec):
-                    digest = seen.get((spec.code, content, state["id"]))
+                content, id_ = state.get("content"), state.get("id")
+                if type(content) is str and (id_ is None or type(id_) is str) and is_simple(item, state, spec):
+                    digest = seen.get((spec.code, content, id_))
                     if digest is not None:
                         digests.append(digest)
                         continue

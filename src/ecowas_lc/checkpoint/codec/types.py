@@ -145,8 +145,10 @@ def _put_model_together(
     put = object.__setattr__
     put(made, "__dict__", state)
     put(made, "__pydantic_fields_set__", set(fields_set))
-    put(made, "__pydantic_extra__", extra if cls.model_config.get("extra") == "allow" else None)
-    put(made, "__pydantic_private__", own)
+    if not cls.__pydantic_root_model__:  # those have no room for either
+        put(made, "__pydantic_extra__", extra if cls.model_config.get("extra") == "allow" else None)
+    if own is not None or not cls.__pydantic_root_model__:
+        put(made, "__pydantic_private__", own)
     return made
 
 
