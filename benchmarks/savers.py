@@ -71,7 +71,9 @@ def footprint(name: str, make: Callable[[], Any], client: redis.Redis, turns: in
         "MB": (used_memory(client) - before) / 1e6,
         "kB sent/turn": float(stats["total_net_input_bytes"]) / turns / 1000,
         "round trips/turn": sum(
-            figures["calls"] for command, figures in commands.items() if command in ("cmdstat_evalsha", "cmdstat_eval")
+            figures["calls"]
+            for command, figures in commands.items()
+            if command in ("cmdstat_evalsha", "cmdstat_eval")
         )
         / turns,
         "keys": len(client.keys("*")),
