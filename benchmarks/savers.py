@@ -16,6 +16,7 @@ from benchmarks.work import build, config, run_turns, server, timed
 from ecowas_lc.checkpoint import RedisSaver
 
 BLOCK = 10
+SCRIPTS = ("cmdstat_evalsha", "cmdstat_eval")
 
 
 def interleaved(makers: dict[str, Callable[[], Any]], turns: int, rounds: int) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""The same work for every saver: one thread of a chat graph of three supersteps a turn (the start and two nodes)."""
+"""The same work for every saver: a chat graph of three supersteps a turn (the start and two nodes)."""
 
 from __future__ import annotations
 
