@@ -187,6 +187,8 @@ def _stored_name(entry: str) -> str:
 def _locate(name: str) -> Any:
     """What an allowed name stands for; ``None`` if nothing has it."""
     module, _, qualname = name.partition(":")
+    if "[" in qualname:
+        return None  # Box[int] has this name only where something has made it
     try:
         found: Any = importlib.import_module(module)
         for part in qualname.split("."):
@@ -205,7 +207,9 @@ def _mentioned_classes(cls: type) -> Iterable[type]:
         hint = pending.pop()
         if inspect.isclass(hint) and typing.get_origin(hint) is None and kind_of(hint) and hint is not cls:
             yield hint
-        elif (hint is cls or typing.is_typeddict(hint)) and hint not in opened:
+        elif hint is cls or hasattr(hint, "__total__"):  # a TypedDict, of typing or of typing_extensions
+            if hint in opened:
+                continue
             opened.add(hint)
             # Annotations may name what only a type checker sees; those classes are then asked for.
             with contextlib.suppress(Exception):
