@@ -1,0 +1,52 @@
+"""The supervisor for a LangGraph Agent Server: ``langgraph.json`` names :func:`graph` and :func:`checkpointer`.
+
+``langgraph dev`` comes with the extra ``server`` and serves both on 127.0.0.1:2024, for LangGraph's SDKs and Studio.
+Redis and Ollama are those of the settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
+
+from langgraph.graph.state import CompiledStateGraph
+
+from ecowas_lc.checkpoint import RedisSaver
+from ecowas_lc.history import history_factory
+from ecowas_lc.settings import get_settings
+from ecowas_lc.supervisor import build_supervisor
+from ecowas_lc.supervisor.routing import Router, get_router
+
+
+def graph() -> CompiledStateGraph[Any, Any, Any, Any]:
+    """Return the supervisor graph, each group with its history of the thread; built once for each process."""
+    return _graph()
+
+
+@asynccontextmanager
+async def checkpointer() -> AsyncGenerator[RedisSaver]:
+    """A saver for the server that the settings name; its connections are closed with the Agent Server."""
+    async with await asyncio.to_thread(_ready) as saver:
+        yield saver
+
+
+@cache
+def _graph() -> CompiledStateGraph[Any, Any, Any, Any]:
+    return build_supervisor(router=_router(), history_factory=history_factory())
+
+
+@cache
+def _router() -> Router:
+    return get_router(get_settings().router)
+
+
+def _ready() -> RedisSaver:
+    """Do now what takes a while the first time, since it may not block the Agent Server's event loop later."""
+    _graph()
+    _router().route("energy")  # reads the embeddings
+    saver = RedisSaver.from_settings()
+    saver.ttl("-")  # an embedded server starts
+    return saver
