@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from typing import Any
 
 import redis
@@ -136,6 +137,8 @@ def in_a_child(function: Any) -> tuple[int, Any]:
         try:
             os.write(write, json.dumps(function()).encode())
             code = 0
+        except Exception:
+            traceback.print_exc()
         finally:
             os._exit(code)
     os.close(write)

@@ -98,6 +98,8 @@ class Format:
 
     def elements(self, thread_id: str, digests: list[bytes], bodies: list[bytes]) -> Elements:
         """The elements of one read of a thread."""
+        if len(digests) != len(bodies):
+            raise CorruptDataError("A stored value refers to half an element.")
         return Elements(dict(zip(digests, bodies, strict=True)), self.context(thread_id, b"e"), self.sealer)
 
     # --- writing ---

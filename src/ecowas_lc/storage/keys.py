@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ecowas_lc.errors import ConfigurationError, InvalidIdError
+from ecowas_lc.errors import ConfigurationError, CorruptDataError, InvalidIdError
 
 _SPECIAL = re.compile(r"[%:{}\x00-\x1f\x7f]")
 _ESCAPED = re.compile(rb"%([0-9A-F]{2})")
@@ -38,8 +38,18 @@ def id_bytes(value: str) -> bytes:
 
 
 def id_text(raw: bytes) -> str:
-    """What :func:`id_bytes` stored."""
-    return raw.decode("utf-8", "surrogatepass")
+    """What :func:`id_bytes` stored.
+
+    Raises:
+        CorruptDataError: it stored nothing like this.
+    """
+    try:
+        return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        raise CorruptDataError(
+            f"Where an id should be stored, there is {raw[:40]!r}, which is not text. Another program uses this "
+            "prefix: set ECOWAS_LC_PREFIX, or remove what it wrote."
+        ) from None
 
 
 def encode_id(value: object, what: str) -> bytes:
