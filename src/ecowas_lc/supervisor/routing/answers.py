@@ -74,7 +74,7 @@ class Questionnaire:
         """
         named = _named(answer)
         if named is None:
-            named = next(filter(lambda found: found is not None, map(_named, _objects(text))), None)
+            named = next(_named_within(text), None)
         if named is None:
             raise UnusableAnswerError("it is no JSON with a list of groups")
         ids = tuple(dict.fromkeys(self._id_of(name) for name in named))
@@ -116,9 +116,13 @@ def _named(answer: Any) -> list[Any] | None:
     return answer if isinstance(answer, list) else None
 
 
-def _objects(text: str) -> Iterator[Any]:
+def _named_within(text: str) -> Iterator[list[Any]]:
+    """Yield the lists of groups amid other text; empty brackets alone are no answer there."""
     for found in _JSON.finditer(text):
         try:
-            yield json.loads(found.group())
+            answer = json.loads(found.group())
         except ValueError:
             continue
+        named = _named(answer)
+        if named is not None and (named or isinstance(answer, dict)):
+            yield named

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,12 @@ class SemanticRouter:
 
     def _train(self) -> _Trained:
         with self._training:  # once, however many threads ask the first question
-            trained = self._trained or _Trained(self._groups, self._words, self._embedder, self._cache_dir)
+            if self._trained is not None:
+                return self._trained
+            if isinstance(self._embedder, OfflineEmbeddings):
+                trained = _trained_offline(tuple(self._groups))
+            else:
+                trained = _Trained(self._groups, self._words, self._embedder, self._cache_dir)
             self._trained = trained
             return trained
 
@@ -143,6 +149,12 @@ class _Trained:
         scores, nearest = self._model.scores(np.asarray(vector, dtype=np.float64))
         relevance = np.clip(scores * self._scale, 0, 1)
         return Likeness(dict(zip(self._ids, relevance.tolist(), strict=True)), self._sentences[nearest])
+
+
+@lru_cache(maxsize=4)
+def _trained_offline(groups: tuple[TWG, ...]) -> _Trained:
+    """Return what all routers of these groups share in a process, since the offline model is always the same."""
+    return _Trained(groups, LexicalRouter(groups), OfflineEmbeddings(), None)
 
 
 def _decide(likeness: Likeness) -> RouteDecision:
