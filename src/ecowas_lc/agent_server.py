@@ -1,7 +1,7 @@
 """The supervisor for a LangGraph Agent Server: ``langgraph.json`` names :func:`graph` and :func:`checkpointer`.
 
-``langgraph dev`` comes with the extra ``server`` and serves both on 127.0.0.1:2024, for LangGraph's SDKs and Studio.
-Redis and Ollama are those of the settings.
+``langgraph dev`` comes with the extra ``server`` and serves both on 127.0.0.1:2024, for LangGraph's SDKs and
+Studio. Redis and Ollama are those of the settings.
 """
 
 from __future__ import annotations
