@@ -41,6 +41,7 @@ def chosen_model(settings: Settings, *, for_demo: bool = False) -> Iterator[Chos
         ModelServerUnavailableError, ModelNotFoundError: nothing usable answers; the message says what to do.
     """
     from ecowas_lc.llm import make_chat_model, safe_url
+    from ecowas_lc.local_model import MODEL_NAME
 
     unchosen = "ollama_model" not in settings.model_fields_set
     try:
@@ -50,15 +51,14 @@ def chosen_model(settings: Settings, *, for_demo: bool = False) -> Iterator[Chos
         if settings.ollama_is_set or not (nobody_there or (for_demo and unchosen)):
             raise
         with _started_local_model(error) as base_url:
-            at = settings.ollama_base_url
+            at = safe_url(settings.ollama_base_url)
             why = f"No Ollama answers at {at}" if nobody_there else f"Ollama at {at} lacks {settings.ollama_model}"
             yield _local_model(settings, base_url, f"{why}, so ")
         return
-    if name != settings.ollama_model:
-        yield _local_model(settings, settings.ollama_base_url)
+    if name == MODEL_NAME:
+        yield _local_model(settings, settings.ollama_base_url, note=unchosen)
         return
-    address = safe_url(settings.ollama_base_url).rstrip("/")
-    yield ChosenModel(make_chat_model(settings), name, address, is_local=False)
+    yield ChosenModel(make_chat_model(settings), name, safe_url(settings.ollama_base_url), is_local=False)
 
 
 def _served(settings: Settings, *, unchosen: bool) -> str:
@@ -95,22 +95,25 @@ def _started_local_model(instead_of: ModelError) -> Iterator[str]:
         yield served.base_url
 
 
-def _local_model(settings: Settings, base_url: str, why: str = "") -> ChosenModel:
-    from ecowas_lc.llm import make_chat_model
+def _local_model(settings: Settings, base_url: str, why: str = "", *, note: bool = True) -> ChosenModel:
+    from ecowas_lc.llm import make_chat_model, safe_url
     from ecowas_lc.local_model import MODEL_NAME
 
-    direct = {"trust_env": False}  # a proxy that the environment names has no business before 127.0.0.1
+    # a proxy that the environment names has no business before 127.0.0.1
+    options = {"trust_env": not base_url.startswith("http://127.0.0.1:")}
     chat = make_chat_model(
         settings,
         model=MODEL_NAME,
         base_url=base_url,
         temperature=min(settings.llm_temperature, _LOCAL_TEMPERATURE),
         num_predict=_LOCAL_ANSWER_TOKENS,
-        client_kwargs=direct,
-        async_client_kwargs=direct,
+        client_kwargs=options,
+        async_client_kwargs=options,
     )
-    note = (
+    words = (
         f"{why}the small local model {MODEL_NAME} answers: it is real, but its prose is weak and may be wrong. "
         "For a better one, with Ollama: ollama pull qwen2.5:3b && export OLLAMA_MODEL=qwen2.5:3b"
     )
-    return ChosenModel(chat, MODEL_NAME, base_url, is_local=True, note=note[0].upper() + note[1:])
+    return ChosenModel(
+        chat, MODEL_NAME, base_url, is_local=True, note=words[0].upper() + words[1:] if note else ""
+    )
