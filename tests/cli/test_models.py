@@ -104,3 +104,15 @@ def test_how_to_get_the_local_model(monkeypatch: pytest.MonkeyPatch) -> None:
         chosen_model(settings(nobody(), "tiny")),
     ):
         pass
+
+
+def test_no_password_is_shown(stub: OllamaStub, started: list[int]) -> None:
+    """A password in the address reaches the server alone, whichever model answers."""
+    address = stub.url.replace("//", "//someone:hunter2@")
+    stub.models = ["tiny", MODEL_NAME]
+    for name in stub.models:
+        with chosen_model(settings(address, name, "ollama_base_url", "ollama_model")) as model:
+            assert model.base_url == stub.url
+    stub.models = ["tiny"]
+    with chosen_model(settings(address, "big"), for_demo=True) as model:
+        assert "hunter2" not in model.note

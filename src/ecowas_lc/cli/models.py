@@ -114,6 +114,5 @@ def _local_model(settings: Settings, base_url: str, why: str = "", *, note: bool
         f"{why}the small local model {MODEL_NAME} answers: it is real, but its prose is weak and may be wrong. "
         "For a better one, with Ollama: ollama pull qwen2.5:3b && export OLLAMA_MODEL=qwen2.5:3b"
     )
-    return ChosenModel(
-        chat, MODEL_NAME, base_url, is_local=True, note=words[0].upper() + words[1:] if note else ""
-    )
+    said = words[0].upper() + words[1:] if note else ""
+    return ChosenModel(chat, MODEL_NAME, safe_url(base_url), is_local=True, note=said)
