@@ -1,0 +1,238 @@
+"""Pictures of threads: what they tell, and that they tell it legibly."""
+
+from __future__ import annotations
+
+import re
+import struct
+from itertools import pairwise
+from typing import Annotated, Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langgraph.channels import DeltaChannel
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command, Send, interrupt
+from typing_extensions import TypedDict
+
+from ecowas_lc import InvalidInputError, adraw_thread, draw_thread
+from ecowas_lc.drawing import Moment, ThreadPicture
+from ecowas_lc.drawing.lanes import lanes_of
+
+CONFIG: dict[str, Any] = {"configurable": {"thread_id": "t"}}
+
+
+def echo(state: MessagesState) -> dict[str, Any]:
+    return {"messages": [AIMessage(f"You said: {state['messages'][-1].text}", name="echo")]}
+
+
+def talk(saver: InMemorySaver, *questions: str) -> Any:
+    graph = StateGraph(MessagesState).add_node(echo).add_edge(START, "echo").compile(checkpointer=saver)
+    for question in questions:
+        graph.invoke({"messages": [("user", question)]}, CONFIG)
+    return graph
+
+
+def told(picture: ThreadPicture) -> list[tuple[int, int | None, str, list[str]]]:
+    return [(m.number, m.parent, m.title, [f"{said.speaker}: {said.text}" for said in m.said]) for m in picture]
+
+
+def fold(state: list[AnyMessage], writes: Any) -> list[AnyMessage]:
+    return [*state, *(message for write in writes for message in write)]
+
+
+class DeltaState(TypedDict):
+    messages: Annotated[list[AnyMessage], DeltaChannel(fold)]
+
+
+def moment(number: int, parent: int | None) -> Moment:
+    return Moment(number, parent, {}, "loop", (), (), (), (), (), ())
+
+
+def test_tells_who_spoke_where() -> None:
+    """Each checkpoint names what ran and the messages that are new in it, and no others."""
+    saver = InMemorySaver()
+    talk(saver, "one", "two")
+    assert told(draw_thread(saver, "t")) == [
+        (1, None, "input", []),
+        (2, 1, "start", ["user: one"]),
+        (3, 2, "echo", ["echo: You said: one"]),
+        (4, 3, "input", []),
+        (5, 4, "start", ["user: two"]),
+        (6, 5, "echo", ["echo: You said: two"]),
+    ]
+
+
+def test_leads_back_to_each_checkpoint() -> None:
+    """A moment's config is the checkpoint that it stands for."""
+    saver = InMemorySaver()
+    graph = talk(saver, "one", "two")
+    picture = draw_thread(saver, "t")
+    assert [m.text for m in graph.get_state(picture[3].config).values["messages"]] == ["one", "You said: one"]
+    assert picture[2].next == ("echo",)
+    with pytest.raises(InvalidInputError, match="from 1 to 6"):
+        picture[7]
+
+
+def test_forks_run_in_lanes_of_their_own() -> None:
+    """What follows an earlier checkpoint is drawn beside what it left, joined to where it left it."""
+    saver = InMemorySaver()
+    graph = talk(saver, "one", "two")
+    fork = graph.update_state(
+        draw_thread(saver, "t")[3].config, {"messages": [("user", "instead")]}, as_node=START
+    )
+    graph.invoke(None, fork)
+    picture = draw_thread(saver, "t")
+    assert [picture.lanes.of[m.number] for m in picture] == [0, 0, 0, 0, 0, 0, 1, 1]
+    assert picture[7].parent == 3
+    assert picture.ascii.splitlines() == [
+        "o    1  input",
+        "o    2  start   user: one",
+        "o    3  echo    echo: You said: one",
+        "|-.",
+        "o |  4  input",
+        "o |  5  start   user: two",
+        "o |  6  echo    echo: You said: two",
+        "  o  7  update  user: instead",
+        "  o  8  echo    echo: You said: instead",
+    ]
+
+
+def test_no_line_covers_another() -> None:
+    """Branches share a lane only where one has ended before the other leaves its parent."""
+    moments = [moment(1, None), moment(2, 1), moment(3, 1), moment(4, 2), moment(5, 2), moment(6, 5), moment(7, 4)]
+    assert lanes_of(moments).of == {1: 0, 2: 0, 3: 1, 4: 0, 5: 2, 6: 2, 7: 0}
+    moments = [moment(1, None), moment(2, 1), moment(3, 1), moment(4, 2), moment(5, 4), moment(6, 4)]
+    assert lanes_of(moments).of == {1: 0, 2: 0, 3: 1, 4: 0, 5: 0, 6: 1}
+
+
+def test_interrupts_wait_and_are_answered() -> None:
+    """What a run waits for is marked until it is answered, and stays readable afterwards."""
+
+    def ask(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [("assistant", interrupt({"question": "May I?", "choices": ["yes", "no"]}))]}
+
+    saver = InMemorySaver()
+    graph = StateGraph(MessagesState).add_node(ask).add_edge(START, "ask").compile(checkpointer=saver)
+    graph.invoke({"messages": [("user", "go")]}, CONFIG)
+    before = draw_thread(saver, "t")
+    assert before[2].waiting == ("question: May I?, choices: yes / no",)
+    assert "?  2  start  user: go" in before.ascii
+    assert "waits for an answer: question: May I?" in before.ascii
+    assert "class m2 waiting" in before.mermaid
+    graph.invoke(Command(resume="certainly"), CONFIG)
+    after = draw_thread(saver, "t")
+    assert (after[2].waiting, after[2].answered) == ((), before[2].waiting)
+    assert after[3].said[0].text == "certainly"
+    assert "?" not in after.ascii.replace("I?", "")
+
+
+def test_failures_are_told() -> None:
+    """A step that failed says why."""
+
+    def fail(state: MessagesState) -> dict[str, Any]:
+        raise ValueError("the lamp is out")
+
+    saver = InMemorySaver()
+    graph = StateGraph(MessagesState).add_node(fail).add_edge(START, "fail").compile(checkpointer=saver)
+    with pytest.raises(ValueError, match="lamp"):
+        graph.invoke({"messages": [("user", "go")]}, CONFIG)
+    assert "failed: " in draw_thread(saver, "t").ascii
+    assert "the lamp is out" in draw_thread(saver, "t").ascii
+
+
+def test_tools_and_sent_nodes_have_names() -> None:
+    """Calls of tools, their results, and nodes that were sent to are told by name."""
+
+    def call(state: MessagesState) -> Command[Any]:
+        asking = AIMessage("", tool_calls=[{"name": "deposit", "args": {"mineral": "lithium"}, "id": "1"}])
+        return Command(update={"messages": [asking]}, goto=[Send("look", state)])
+
+    def look(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [ToolMessage("18 Mt", tool_call_id="1", name="deposit")]}
+
+    saver = InMemorySaver()
+    builder = StateGraph(MessagesState).add_node(call, destinations=("look",)).add_node(look)
+    builder.add_edge(START, "call").compile(checkpointer=saver).invoke(
+        {"messages": [("user", "how much?")]}, CONFIG
+    )
+    assert told(draw_thread(saver, "t"))[2:] == [
+        (3, 2, "call", ["assistant: calls deposit(mineral: lithium)"]),
+        (4, 3, "look", ["tool deposit: 18 Mt"]),
+    ]
+
+
+def test_delta_channels_tell_who_spoke() -> None:
+    """Messages are found where checkpoints hold only what was written, too."""
+
+    saver = InMemorySaver()
+    graph = StateGraph(DeltaState).add_node("echo", echo).add_edge(START, "echo").compile(checkpointer=saver)
+    for text in ("one", "two"):
+        graph.invoke({"messages": [HumanMessage(text)]}, CONFIG)
+    said = [f"{said.speaker}: {said.text}" for m in draw_thread(saver, "t") for said in m.said]
+    assert said == ["user: one", "echo: You said: one", "user: two", "echo: You said: two"]
+
+
+def test_only_the_newest_when_there_are_many() -> None:
+    """``limit`` draws the newest and shows that there is more; what was said before them is not called new."""
+    saver = InMemorySaver()
+    talk(saver, "one", "two", "three")
+    picture = draw_thread(saver, "t", limit=3)
+    assert picture.is_cut
+    assert picture.ascii.startswith(":\n")
+    assert [said.text for m in picture for said in m.said] == ["three", "You said: three"]
+    assert not draw_thread(saver, "t").is_cut
+
+
+async def test_async_draws_the_same() -> None:
+    """``adraw_thread`` gives the same picture."""
+    saver = InMemorySaver()
+    talk(saver, "one")
+    assert (await adraw_thread(saver, "t")).ascii == draw_thread(saver, "t").ascii
+
+
+def test_what_is_not_there_is_named() -> None:
+    """A thread that is not there, or something that is no checkpointer, is an error that says so."""
+    with pytest.raises(InvalidInputError, match="no thread 'elsewhere'"):
+        draw_thread(InMemorySaver(), "elsewhere")
+    with pytest.raises(InvalidInputError, match="not a checkpointer"):
+        draw_thread("t", "t")
+
+
+def test_pictures_fit_and_text_stays_apart() -> None:
+    """At most 1200 pixels wide; no two rows of text come closer than their height, whatever is said."""
+    saver = InMemorySaver()
+    graph = talk(saver, "long " * 200, "x" * 500, '<b>&amp;</b> "quoted" \\n {} |', "日本語の質問 " * 30, "")
+    graph.invoke(None, graph.update_state(draw_thread(saver, "t")[3].config, {"messages": [("user", "fork")]}))
+    picture = draw_thread(saver, "t")
+    width, _ = struct.unpack(">II", picture.png[16:24])
+    assert picture.png[:4] == b"\x89PNG"
+    assert width <= 1200
+    root = ET.fromstring(picture.svg.encode())
+    assert float(root.attrib["width"].removesuffix("pt")) * 96 / 72 <= 1200
+    places = [
+        (round(float(text.attrib["y"]), 1), float(text.attrib["x"]))
+        for text in root.iter("{http://www.w3.org/2000/svg}text")
+    ]
+    rows = sorted({y for y, x in places if x > 100})
+    assert min(b - a for a, b in pairwise(rows) if b - a > 1) >= 14
+    assert "<b>" in "".join(text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text"))
+
+
+def test_shows_itself_in_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook gets SVG and text; without the extra ``draw``, Mermaid and text."""
+    saver = InMemorySaver()
+    talk(saver, "one")
+    assert set(draw_thread(saver, "t")._repr_mimebundle_()) == {"image/svg+xml", "text/plain"}
+    monkeypatch.setattr("ecowas_lc.drawing.graphviz._fonts", lambda: None)
+    assert set(draw_thread(saver, "t")._repr_mimebundle_()) == {"text/vnd.mermaid", "text/plain"}
+
+
+def test_mermaid_takes_any_text() -> None:
+    """What could end a label is written as Mermaid's entities."""
+    saver = InMemorySaver()
+    talk(saver, 'say "end" ] --> <script>')
+    labels = re.findall(r'\["(.*)"\]', draw_thread(saver, "t").mermaid)
+    assert len(labels) == 3
+    assert not [label for label in labels if re.search(r'["\]<>]', label.replace("<br/>", ""))]
