@@ -164,6 +164,7 @@ def unpack_array(array: Any, content: str | None) -> BaseMessage:
     try:
         code, inline, id_, *rest = array
         spec = _BY_CODE[code] if type(code) is int and code >= 0 else None
+        hash(id_)  # of which messages are told apart
     except (TypeError, ValueError, IndexError):
         spec = None
     if spec is None:
