@@ -167,7 +167,8 @@ def test_delta_channels_tell_who_spoke() -> None:
     """Messages are found where checkpoints hold only what was written, too."""
 
     saver = InMemorySaver()
-    graph = StateGraph(DeltaState).add_node("echo", lambda state: echo(state)).add_edge(START, "echo").compile(checkpointer=saver)
+    builder = StateGraph(DeltaState).add_node("echo", lambda state: echo(state))
+    graph = builder.add_edge(START, "echo").compile(checkpointer=saver)
     for text in ("one", "two"):
         graph.invoke({"messages": [HumanMessage(text)]}, CONFIG)
     said = [f"{said.speaker}: {said.text}" for m in draw_thread(saver, "t") for said in m.said]
