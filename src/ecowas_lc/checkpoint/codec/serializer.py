@@ -416,4 +416,12 @@ class GivenSerializer:
             kind, data = ormsgpack.unpackb(split_blob(blob)[1])
         except (ValueError, TypeError) as error:
             raise CorruptDataError("A stored value was not written with this serializer.") from error
-        return self.serde.loads_typed((kind, data))
+        try:
+            return self.serde.loads_typed((kind, data))
+        except EcowasError:
+            raise
+        except Exception as error:
+            raise CorruptDataError(
+                f"A stored value can't be read with {type(self.serde).__name__}: {error}. "
+                "Give the saver the serde, and the key, that it was written with."
+            ) from error
