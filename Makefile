@@ -44,6 +44,7 @@ clean: ## Remove the virtual environment and what tools leave behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# With the oldest Python that is supported, whose needs include those of newer ones: make PYTHON=… constraints
 constraints: ## Resolve all dependencies afresh and write their versions to constraints.txt
 	rm -rf build/resolve && $(PYTHON) -m venv build/resolve
 	build/resolve/bin/python -m pip install --quiet --upgrade pip hatchling editables
