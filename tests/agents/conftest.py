@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ecowas_lc import BaseAgent, RedisAgent, RedisMemoryService, SupervisorAgent
+from ecowas_lc import RedisAgent, RedisMemoryService, SupervisorAgent
 from tests.fixtures.scripted_model import Answer, FixedRouter, ScriptedModel, by_speaker
 from tests.fixtures.servers import RunningServer, running_server
 
@@ -76,5 +76,3 @@ def redis_agent(memory: RedisMemoryService, agent_id: str = "energy", **options:
 def supervisor(memory: RedisMemoryService | None = None, **options: Any) -> SupervisorAgent:
     chosen = {"session_id": "s", "use_redis": memory is not None, "memory": memory, "router": FixedRouter()}
     return SupervisorAgent(**{"model": model(), **chosen, **options})
-
-

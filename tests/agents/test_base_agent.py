@@ -22,13 +22,13 @@ from tests.agents.conftest import Call, dialogue, model, numbered, texts
 
 def test_constructors_are_as_promised() -> None:
     """Names, order and defaults of the published arguments."""
+    of_an_agent = "keep_history=False, max_history=10, session_id=None, use_redis=False, memory_ttl=None"
+    of_a_supervisor = "keep_history=True, session_id=None, use_redis=False, memory_ttl=None, auto_register=True"
     promised = {
-        BaseAgent: "agent_id, keep_history=False, max_history=10, session_id=None, use_redis=False, memory_ttl=None",
+        BaseAgent: f"agent_id, {of_an_agent}",
         RedisAgent: "agent_id, session_id, keep_history=True, max_history=10, use_redis=True, memory_ttl=None",
-        SupervisorAgent: "keep_history=True, session_id=None, use_redis=False, memory_ttl=None, auto_register=True",
-        ecowas_lc.create_supervisor: (
-            "keep_history=True, session_id=None, use_redis=False, memory_ttl=None, auto_register=True"
-        ),
+        SupervisorAgent: of_a_supervisor,
+        ecowas_lc.create_supervisor: of_a_supervisor,
     }
     for made, arguments in promised.items():
         parameters = inspect.signature(made).parameters.values()

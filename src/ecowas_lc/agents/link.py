@@ -103,19 +103,17 @@ class Link:
                 if not self._held:
                     was_down, self._problem = self._problem is not None, None
                     break
-                key = next(iter(self._held))
-                store = self._held.pop(key)
+                key, store = next(iter(self._held.items()))
             try:
                 store()
-            except OUTAGES as error:
-                with self._lock:
-                    self._held = {key: store} | self._held
-                    self._problem = error
+                stored += 1
+            except OUTAGES:
                 raise
             except Exception:  # one that can't be stored must not keep back the others
                 log.exception("What was held of %s could not be stored", key)
-            else:
-                stored += 1
+            with self._lock:
+                if self._held.get(key) is store:  # else there is more of it meanwhile
+                    del self._held[key]
         if was_down:
             log.info("Redis at %s answers again; what was held has been stored (%d).", self.server.where, stored)
 
@@ -130,7 +128,8 @@ class Link:
             time.sleep(pause)
             try:
                 self.replay()
-            except OUTAGES:
+            except OUTAGES as error:
+                self.failed(error)
                 continue
             with self._lock:
                 if self._problem is None and not self._held:

@@ -55,8 +55,7 @@ class Said:
     def add(self, messages: Sequence[BaseMessage]) -> None:
         """Add messages, each of which has an id, except those that are here already."""
         with self._lock:
-            ids = {message.id for message in (*self._known, *self._waiting)}
-            self._waiting += [message for message in messages if message.id not in ids]
+            self._waiting += _others(messages, (*self._known, *self._waiting))
             self.used = datetime.now(UTC)
             self.began = self.began or self.used
 
@@ -77,14 +76,12 @@ class Said:
     def view(self, limit: int) -> list[BaseMessage]:
         """The last ``limit`` messages, as far as they are known here."""
         with self._lock:
-            ids = {message.id for message in self._known}
-            return [*self._known, *(message for message in self._waiting if message.id not in ids)][-limit:]
+            return [*self._known, *_others(self._waiting, self._known)][-limit:]
 
-    def batch(self, *, again: bool) -> Batch:
-        """What is to be stored; ``again``: together with what a server that died just now may have lost."""
+    def batch(self) -> Batch:
+        """What is to be stored."""
         with self._lock:
-            unsettled = [message for at, message in self._unsettled if not _is_settled(at)] if again else []
-            return Batch(self._is_reset, (*unsettled, *self._waiting))
+            return Batch(self._is_reset, tuple(self._waiting))
 
     def was_reset(self) -> None:
         """Take note that the server has forgotten the conversation."""
@@ -98,7 +95,7 @@ class Said:
         with self._lock:
             done = [message for message in self._waiting if message.id in ids]
             self._waiting = [message for message in self._waiting if message.id not in ids]
-            self._known += done
+            self._known += _others(done, self._known)
             self._unsettled.extend((now, message) for message in done)
             while self._unsettled and _is_settled(self._unsettled[0][0]):
                 self._unsettled.popleft()
@@ -111,25 +108,34 @@ class Said:
             self._waiting, self._is_reset = [], False
 
     def link_failed(self, link: Link) -> None:
-        """Hold what the server may be losing just now."""
-        if self.batch(again=True) != Batch():
+        """Hold what a server that dies now may not have saved yet."""
+        with self._lock:
+            doubtful = [message for at, message in self._unsettled if not _is_settled(at)]
+            self._waiting = [*doubtful, *self._waiting]
+            self._unsettled.clear()
+        if self.waits:
             link.hold(self.key, self.replay)
 
     def replay(self) -> None:
         """Store what the server lacks, blocking."""
         if self.store is not None:
-            run(storing(self, self.store, again=True), {})
+            run(storing(self, self.store), {})
 
 
-def storing(said: Said, store: RedisChatMessageHistory, *, again: bool = False) -> Program[None]:
+def storing(said: Said, store: RedisChatMessageHistory) -> Program[None]:
     """Bring to the server what it lacks; a message that it has is told by its id and left as it is."""
-    batch = said.batch(again=again)
+    batch = said.batch()
     if batch.reset:
         yield Doing(lambda _: store.clear(), lambda _: store.aclear())
         said.was_reset()
     if batch.messages:
         yield Doing(lambda _: store.add_messages(batch.messages), lambda _: store.aadd_messages(batch.messages))
         said.stored(batch.messages)
+
+
+def _others(messages: Sequence[BaseMessage], known: Sequence[BaseMessage]) -> list[BaseMessage]:
+    ids = {message.id for message in known}
+    return [message for message in messages if message.id not in ids]
 
 
 def _is_settled(at: float) -> bool:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from langchain_core.language_models import BaseChatModel
 
+from ecowas_lc.agents.turn import AskedOrRouted
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.llm import chat_model, make_chat_model
 from ecowas_lc.settings import Settings
 from ecowas_lc.supervisor.desk import Desk
 from ecowas_lc.supervisor.limits import Slots
 from ecowas_lc.supervisor.prompts import supervisor_prompt
-from ecowas_lc.supervisor.routing.lexical import LexicalRouter
 from ecowas_lc.supervisor.state import SUPERVISOR
 from ecowas_lc.supervisor.tokens import count_tokens
 from ecowas_lc.twg import default_groups, summit_description
@@ -60,7 +60,7 @@ def desk_of(model: BaseChatModel) -> Desk:
     return Desk(
         model=model,
         groups={},
-        router=LexicalRouter(),
+        router=AskedOrRouted(None),
         tools={},
         history_factory=None,
         held=frozenset(),

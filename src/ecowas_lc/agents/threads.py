@@ -38,7 +38,7 @@ class RunSaver(BaseCheckpointSaver[Any]):
         super().__init__(serde=saver.serde)
         self._saver = saver
         self._link = link
-        self.is_lost = not link.is_up
+        self.is_lost = False
 
     def get_next_version(self, current: Any, channel: None = None) -> Any:
         """The version after ``current``, as the checkpointer itself numbers them."""
@@ -46,7 +46,7 @@ class RunSaver(BaseCheckpointSaver[Any]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The thread's checkpoint; ``None`` where it can't be read."""
-        if not self.is_lost:
+        if self._is_kept:
             try:
                 return self._saver.get_tuple(config)
             except OUTAGES as error:
@@ -55,7 +55,7 @@ class RunSaver(BaseCheckpointSaver[Any]):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The thread's checkpoint; ``None`` where it can't be read."""
-        if not self.is_lost:
+        if self._is_kept:
             try:
                 return await self._saver.aget_tuple(config)
             except OUTAGES as error:
@@ -70,7 +70,7 @@ class RunSaver(BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint, unless one before it could not be stored."""
-        if not self.is_lost:
+        if self._is_kept:
             try:
                 return self._saver.put(config, checkpoint, metadata, new_versions)
             except OUTAGES as error:
@@ -85,7 +85,7 @@ class RunSaver(BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint, unless one before it could not be stored."""
-        if not self.is_lost:
+        if self._is_kept:
             try:
                 return await self._saver.aput(config, checkpoint, metadata, new_versions)
             except OUTAGES as error:
@@ -96,7 +96,7 @@ class RunSaver(BaseCheckpointSaver[Any]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store pending writes, unless something before them could not be stored."""
-        if not self.is_lost:
+        if self._is_kept:
             try:
                 self._saver.put_writes(config, writes, task_id, task_path)
             except OUTAGES as error:
@@ -106,7 +106,7 @@ class RunSaver(BaseCheckpointSaver[Any]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store pending writes, unless something before them could not be stored."""
-        if not self.is_lost:
+        if self._is_kept:
             try:
                 await self._saver.aput_writes(config, writes, task_id, task_path)
             except OUTAGES as error:
@@ -119,6 +119,11 @@ class RunSaver(BaseCheckpointSaver[Any]):
     def alist(self, config: RunnableConfig | None, **options: Any) -> AsyncIterator[CheckpointTuple]:
         """The thread's checkpoints."""
         return self._saver.alist(config, **options)
+
+    @property
+    def _is_kept(self) -> bool:
+        self.is_lost = self.is_lost or not self._link.is_up
+        return not self.is_lost
 
     def _lose(self, error: Exception) -> None:
         self.is_lost = True

@@ -29,7 +29,7 @@ class Transcript:
         self, said: Said, limit: int, link: Link | None = None, store: RedisChatMessageHistory | None = None
     ) -> None:
         self._said = said
-        self._limit = limit
+        self.limit = limit
         self._link = link
         self._store = store
         said.store = store or said.store
@@ -58,7 +58,7 @@ class Transcript:
                 return (yield from self.read_stored())
             except OUTAGES as error:
                 self._link.failed(error)
-        return self._said.view(self._limit)
+        return self._said.view(self.limit)
 
     def read_stored(self) -> Program[list[BaseMessage]]:
         """The server's messages, what was said here included.
@@ -68,7 +68,7 @@ class Transcript:
         """
         store = self._store
         if store is None:
-            return self._said.view(self._limit)
+            return self._said.view(self.limit)
         yield from storing(self._said, store)
         version = self._said.version
         stored: list[BaseMessage] = yield Doing(lambda _: store.messages, lambda _: store.aget_messages())
@@ -98,6 +98,8 @@ class Transcript:
             except OUTAGES as error:
                 self._link.failed(error)
             else:
+                if found:
+                    self._said.began, self._said.used = found.first_activity, found.last_activity
                 return {
                     "history_length": found.messages if found else 0,
                     "backend": "redis",
@@ -106,7 +108,7 @@ class Transcript:
                     "last_activity": _text(found.last_activity if found else None),
                 }
         return {
-            "history_length": len(self._said.view(self._limit)),
+            "history_length": len(self._said.view(self.limit)),
             "backend": "memory",
             "ttl": None,
             "first_activity": _text(self._said.began),
@@ -115,7 +117,7 @@ class Transcript:
 
     def _store_or_hold(self) -> Program[None]:
         if self._link is None or self._store is None:
-            self._said.keep_here(self._limit)
+            self._said.keep_here(self.limit)
             return
         if self._link.is_up:
             try:

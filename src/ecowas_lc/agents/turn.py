@@ -60,6 +60,11 @@ class Turn:
         self._message_id: str | None = None
 
     @property
+    def input(self) -> dict[str, Any]:
+        """What the graph is given."""
+        return {"messages": [self.question]}
+
+    @property
     def answer(self) -> str:
         """The final answer."""
         return str(self.result["messages"][-1].text)

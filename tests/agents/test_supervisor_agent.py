@@ -1,0 +1,388 @@
+"""The supervisor as an object: a session of the graph, in this process or on a real server."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ecowas_lc import TWG, BaseAgent, RedisMemoryService, create_supervisor, default_groups
+from ecowas_lc.errors import (
+    ConfigurationError,
+    EmptyQuestionError,
+    InvalidIdError,
+    InvalidInputError,
+    ModelError,
+    UnknownGroupError,
+)
+from ecowas_lc.settings import load_settings
+from tests.agents.conftest import Call, dialogue, model, numbered, redis_agent, supervisor, texts
+from tests.fixtures.scripted_model import FixedRouter, ScriptedModel, by_speaker
+from tests.fixtures.servers import RunningServer
+
+IDS = [group.id for group in default_groups()]
+SYNTHESIS = {"views": {"energy": "E.", "digital": "D."}, "answer": "So."}
+
+
+def structured() -> ScriptedModel:
+    return ScriptedModel(script=by_speaker({"synthesis": SYNTHESIS}), structured=True)
+
+
+def thread(agent: Any) -> dict[str, Any]:
+    return dict(agent.graph.get_state({"configurable": {"thread_id": agent.session_id}}).values)
+
+
+@pytest.fixture(params=["process", "redis"])
+def kept(request: pytest.FixtureRequest) -> RedisMemoryService | None:
+    """A memory service, or none: what holds for one place holds for the other."""
+    return None if request.param == "process" else request.getfixturevalue("memory")
+
+
+def test_a_question_goes_to_whom_it_concerns(call: Call, kept: RedisMemoryService | None) -> None:
+    """One group's answer is passed on, several are brought together, a general one the supervisor answers."""
+    agent = supervisor(kept, model=structured())
+    assert call(agent, "smart_chat", "energy: a?") == "energy speaks."
+    both = call(agent, "smart_chat", "energy+digital: b?")
+    assert "Energy & Infrastructure" in both
+    assert both != "energy speaks."
+    assert call(agent, "smart_chat", "hello") == "supervisor speaks."
+    assert texts(call(agent, "history")) == [
+        "energy: a?",
+        "energy speaks.",
+        "energy+digital: b?",
+        both,
+        "hello",
+        "supervisor speaks.",
+    ]
+
+
+def test_the_facade_runs_the_graph(kept: RedisMemoryService | None) -> None:
+    """The thread has the session's id, and holds what the transcript shows."""
+    agent = supervisor(kept, model=structured())
+    agent.smart_chat("energy: a?")
+    agent.smart_chat("energy+digital: b?")
+    state = thread(agent)
+    assert [message.text for message in state["messages"]] == texts(agent.history)
+    assert state["decision"]["groups"] == ["energy", "digital"]
+
+
+def test_each_group_keeps_its_own_history(memory: RedisMemoryService) -> None:
+    """Under its id; the transcript is the supervisor's."""
+    agent = supervisor(memory, model=structured())
+    agent.smart_chat("energy: a?")
+    agent.smart_chat("energy+digital: b?")
+    stored = {id_: texts(memory.get_conversation_history(id_, "s")) for id_ in ("energy", "digital", "supervisor")}
+    assert stored["energy"] == ["energy: a?", "energy speaks.", "energy+digital: b?", "energy speaks."]
+    assert stored["digital"] == ["energy+digital: b?", "digital speaks."]
+    assert stored["supervisor"] == texts(agent.history)
+
+
+def test_another_supervisor_goes_on(call: Call, memory: RedisMemoryService) -> None:
+    """Same session, same conversation: what the first was told the second's models know."""
+    call(supervisor(memory), "smart_chat", "energy: a?")
+    scripted = model()
+    second = supervisor(memory, model=scripted)
+    assert texts(call(second, "history")) == ["energy: a?", "energy speaks."]
+    call(second, "smart_chat", "energy: b?")
+    assert [m.text for m in scripted.calls[-1][1:]] == ["energy: a?", "energy speaks.", "energy: b?"]
+    assert len(thread(second)["messages"]) == 4
+
+
+def test_a_stream_is_the_final_answer(call: Call) -> None:
+    """Of several groups' answers only what is made of them is heard; joined it is what is kept."""
+    agent = supervisor(model=structured())
+    for question in ("energy: a?", "energy+digital: b?", "hello"):
+        pieces = call(agent, "stream", question)
+        assert "".join(pieces) == agent.history[-1]["content"]
+        assert len(pieces) > 1
+
+
+def test_a_stream_has_what_failures_add() -> None:
+    """Where only one of several could answer, its answer and the note on the others are heard."""
+    failing = ScriptedModel(script=by_speaker({"digital": ModelError("broken")}))
+    agent = supervisor(model=failing)
+    heard = "".join(agent.stream("energy+digital: b?"))
+    assert heard.startswith("energy speaks.\n\n")
+    assert "Digital Economy & Transformation" in heard
+    assert heard == agent.history[-1]["content"]
+
+
+def test_chat_is_the_supervisors_own_answer(call: Call) -> None:
+    """Whomever the question would concern; it is part of the conversation."""
+    agent = supervisor()
+    assert call(agent, "chat", "energy: a?") == "supervisor speaks."
+    assert texts(agent.history) == ["energy: a?", "supervisor speaks."]
+
+
+def test_delegating(call: Call, kept: RedisMemoryService | None) -> None:
+    """The named group answers, whomever the question concerns; it is part of the conversation."""
+    agent = supervisor(kept)
+    assert call(agent, "delegate_to_agent", "digital", "energy: a?") == "digital speaks."
+    assert texts(agent.history) == ["energy: a?", "digital speaks."]
+    assert call(agent, "get_supervisor_status")["last_decision"]["groups"] == ["digital"]
+
+
+def test_consulting(call: Call) -> None:
+    """Each named group's own answer; the history has what they come to together."""
+    agent = supervisor(model=structured())
+    answers = call(agent, "consult_multiple_agents", "a?", ["digital", "energy", "digital"])
+    assert answers == {"digital": "digital speaks.", "energy": "energy speaks."}
+    assert list(answers) == ["digital", "energy"]
+    assert len(agent.history) == 2
+    assert call(agent, "consult_multiple_agents", "b?", ["digital"]) == {"digital": "digital speaks."}
+
+
+def test_who_could_not_be_consulted_is_told() -> None:
+    """The others' answers are not lost for it; where nobody could answer the reason is raised."""
+    agent = supervisor(model=ScriptedModel(script=by_speaker({"digital": ModelError("broken. Mend it.")})))
+    assert agent.consult_multiple_agents("a?", ["energy", "digital"]) == {"energy": "energy speaks."}
+    report = agent.get_supervisor_status()["last_reports"]["digital"]
+    assert (report["status"], report["reason"]) == ("failed", "broken. Mend it.")
+    with pytest.raises(ModelError, match="broken"):
+        agent.delegate_to_agent("digital", "b?")
+    assert len(agent.history) == 2, "a question that nobody answered leaves no trace"
+
+
+def test_unknown_groups_are_named(call: Call) -> None:
+    """With those that there are."""
+    agent = supervisor()
+    for name, arguments in (
+        ("delegate_to_agent", ("nobody", "a?")),
+        ("consult_multiple_agents", ("a?", ["energy", "nobody"])),
+    ):
+        with pytest.raises(UnknownGroupError, match=r"'nobody'.*energy, agriculture"):
+            call(agent, name, *arguments)
+    with pytest.raises(InvalidInputError, match="Nobody is named"):
+        call(agent, "consult_multiple_agents", "a?", [])
+    assert agent.history == []
+
+
+@pytest.mark.parametrize("prompt", ["", " \n"])
+def test_an_empty_prompt_is_refused(call: Call, prompt: str) -> None:
+    """Whatever is asked for."""
+    agent = supervisor()
+    for name, arguments in (
+        ("smart_chat", (prompt,)),
+        ("chat", (prompt,)),
+        ("stream", (prompt,)),
+        ("identify_relevant_agents", (prompt,)),
+        ("delegate_to_agent", ("energy", prompt)),
+        ("consult_multiple_agents", (prompt, ["energy"])),
+    ):
+        with pytest.raises(EmptyQuestionError):
+            call(agent, name, *arguments)
+
+
+def test_who_is_relevant(call: Call) -> None:
+    """As the router that is shipped finds it; nobody for a greeting; no model is asked, nothing kept."""
+    scripted = model()
+    agent = supervisor(model=scripted, router="lexical")
+    assert call(agent, "identify_relevant_agents", "How do we extend the solar grid of the power pool?") == [
+        "energy"
+    ]
+    assert call(agent, "identify_relevant_agents", "Good morning!") == []
+    assert agent.history == []
+    assert scripted.calls == []
+
+
+def test_without_history_each_question_stands_for_itself(call: Call, memory: RedisMemoryService) -> None:
+    """Refused by name, nothing is kept anywhere, whatever ``use_redis`` says."""
+    scripted = model()
+    agent = supervisor(memory, keep_history=False, model=scripted)
+    call(agent, "smart_chat", "energy: a?")
+    call(agent, "smart_chat", "energy: b?")
+    assert [message.text for message in scripted.calls[-1][1:]] == ["energy: b?"]
+    assert call(agent, "history") == []
+    assert memory.get_all_agents() == []
+    assert memory.get_memory_stats()["threads"] == 0
+    call(agent, "reset_history")
+
+
+def test_a_reset_forgets_the_session(call: Call, kept: RedisMemoryService | None) -> None:
+    """Transcript, thread and groups' histories of this session; not other sessions, nor session data."""
+    scripted = model()
+    agent = supervisor(kept, model=scripted)
+    other = supervisor(kept, session_id="other")
+    other.smart_chat("energy: z?")
+    if kept is not None:
+        kept.set_session_data("s", "language", "fr")
+    call(agent, "smart_chat", "energy: a?")
+    call(agent, "reset_history")
+    assert call(agent, "history") == []
+    assert thread(agent) == {}
+    call(agent, "smart_chat", "energy: b?")
+    assert [message.text for message in scripted.calls[-1][1:]] == ["energy: b?"]
+    assert len(other.history) == 2
+    if kept is not None:
+        assert kept.get_session_data("s", "language") == "fr"
+        assert texts(kept.get_conversation_history("energy", "s")) == ["energy: b?", "energy speaks."]
+
+
+def test_how_much_is_kept(redis_server: RunningServer, prefix: str) -> None:
+    """``SUPERVISOR_MAX_HISTORY`` and ``AGENT_MAX_HISTORY`` messages; all of it for ``memory_ttl`` seconds."""
+    settings = load_settings(
+        redis_url=redis_server.url, prefix=prefix, supervisor_max_history=4, agent_max_history=2
+    )
+    agent = create_supervisor(
+        session_id="s", use_redis=True, memory_ttl=300, settings=settings, model=model(), router=FixedRouter()
+    )
+    for question in ("energy: a?", "energy: b?", "energy: c?"):
+        agent.smart_chat(question)
+    assert texts(agent.history) == ["energy: b?", "energy speaks.", "energy: c?", "energy speaks."]
+    with redis_server.client() as client:
+        assert client.llen(f"{prefix}:history:energy:s") == 2
+        keys = [key for key in client.keys(f"{prefix}:*:*s*") if not key.startswith(f"{prefix}:index".encode())]
+        assert len(keys) >= 5
+        for key in keys:
+            assert 290 <= client.ttl(key) <= 300, key
+
+
+def test_a_transcript_without_a_thread_is_gone_on_with(memory: RedisMemoryService) -> None:
+    """Somebody else's conversation, saved as the published dicts, reaches the models and is not doubled."""
+    told = [{"role": "user", "content": "old?"}, {"role": "assistant", "content": "Old."}]
+    memory.save_conversation_history("supervisor", "s", told)
+    scripted = model()
+    agent = supervisor(memory, model=scripted)
+    for question in ("energy: a?", "energy: b?"):
+        agent.smart_chat(question)
+    heard = [message.text for message in scripted.calls[-1][1:]]
+    assert heard == ["old?", "Old.", "energy: a?", "energy speaks.", "energy: b?"]
+    assert texts(agent.history) == [*heard, "energy speaks."]
+    assert [message.text for message in thread(agent)["messages"]] == texts(agent.history)
+
+
+def test_the_status_says_all(call: Call, memory: RedisMemoryService) -> None:
+    """Who is registered, how the last answer came about, where it is kept; JSON-able."""
+    agent = supervisor(memory)
+    agent.smart_chat("energy: a?")
+    status = json.loads(json.dumps(call(agent, "get_supervisor_status")))
+    assert list(status["agents"]) == IDS
+    assert status["agents"]["energy"] == {"name": "Energy & Infrastructure", "answered_by": "graph"}
+    assert status["last_decision"]["groups"] == ["energy"]
+    assert status["last_reports"]["energy"]["status"] == "answered"
+    expected = {
+        "session_id": "s",
+        "backend": "redis",
+        "history_length": 2,
+        "router": "FixedRouter",
+        "model": "ScriptedModel",
+    }
+    assert expected.items() <= status.items()
+
+
+# --- registered agents ---
+
+
+class Clerk:
+    """Answers without a model; anything with ``chat`` can be registered."""
+
+    def __init__(self, answer: str = "By the book.") -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+
+    def chat(self, prompt: str) -> str:
+        self.asked.append(prompt)
+        return self.answer
+
+
+def test_a_registered_agent_answers_for_its_group(call: Call, kept: RedisMemoryService | None) -> None:
+    """In the graph, alone or with others, with the group's model left out; the graph keeps its history."""
+    scripted = structured()
+    agent = supervisor(kept, model=scripted)
+    clerk = Clerk()
+    agent.register_agent("energy", clerk)
+    assert call(agent, "smart_chat", "energy: a?") == "By the book."
+    assert scripted.calls == []
+    assert "".join(call(agent, "stream", "energy: b?")) == "By the book."
+    assert call(agent, "consult_multiple_agents", "c?", ["energy", "digital"])["energy"] == "By the book."
+    assert clerk.asked == ["energy: a?", "energy: b?", "c?"]
+    assert agent.get_supervisor_status()["agents"]["energy"]["answered_by"] == "Clerk"
+    if kept is not None:
+        assert len(kept.get_conversation_history("energy", "s")) == 6
+
+
+def test_an_agent_that_keeps_its_history_keeps_it_once(call: Call, memory: RedisMemoryService) -> None:
+    """The graph does not write beside it, even under the same ids; the model's tokens are not heard twice."""
+    agent = supervisor(memory)
+    agent.register_agent("energy", redis_agent(memory))
+    assert "".join(call(agent, "stream", "energy: a?")) == "Answer to: energy: a?"
+    assert texts(memory.get_conversation_history("energy", "s")) == dialogue("energy: a?")
+    assert texts(agent.history) == dialogue("energy: a?")
+
+
+def test_a_new_group_can_be_registered() -> None:
+    """It is found by its terms, or asked by its id; the others stay."""
+    agent = supervisor(router="lexical")
+    agent.register_agent("heritage", Clerk("Masks."), name="Culture", terms={"en": ["museum*", "mask*"]})
+    assert agent.get_registered_agents() == [*IDS, "heritage"]
+    assert agent.identify_relevant_agents("Which museums show masks?") == ["heritage"]
+    assert agent.smart_chat("Which museums show masks?") == "Masks."
+    assert agent.delegate_to_agent("heritage", "a?") == "Masks."
+    assert agent.get_supervisor_status()["agents"]["heritage"]["name"] == "Culture"
+
+
+def test_nobody_is_registered_unasked() -> None:
+    """``auto_register=False`` begins without groups: the supervisor answers all until some are registered."""
+    agent = supervisor(auto_register=False, router="lexical")
+    question = "How do we extend the solar grid of the power pool?"
+    assert agent.get_registered_agents() == []
+    assert agent.identify_relevant_agents(question) == []
+    assert agent.smart_chat(question) == "supervisor speaks."
+    with pytest.raises(UnknownGroupError, match="register_agent"):
+        agent.delegate_to_agent("energy", "a?")
+    agent.register_agent("energy")
+    agent.register_agent("digital", Clerk())
+    assert agent.get_registered_agents() == ["energy", "digital"]
+    assert agent.smart_chat(question) == "energy speaks."
+    assert len(agent.history) == 4, "registering goes on with the conversation"
+
+
+def test_a_failing_agent_is_a_failing_group() -> None:
+    """Others' answers are not lost for it, and it can be replaced by the group itself."""
+
+    class Broken:
+        def chat(self, prompt: str) -> str:
+            raise RuntimeError("no idea")
+
+    agent = supervisor()
+    agent.register_agent("digital", Broken())
+    assert agent.consult_multiple_agents("a?", ["energy", "digital"]) == {"energy": "energy speaks."}
+    assert "no idea" in agent.get_supervisor_status()["last_reports"]["digital"]["reason"]
+    agent.register_agent("digital")
+    assert agent.delegate_to_agent("digital", "b?") == "digital speaks."
+
+
+def test_what_can_not_be_registered() -> None:
+    """No agent, no group, no id."""
+    agent = supervisor()
+    with pytest.raises(InvalidInputError, match=r"no method chat"):
+        agent.register_agent("energy", object())  # type: ignore[arg-type]
+    with pytest.raises(UnknownGroupError, match="nobody"):
+        agent.register_agent("nobody")
+    for bad in ("", "a:b", "supervisor", "messages"):
+        with pytest.raises(InvalidIdError):
+            agent.register_agent(bad, Clerk())
+    assert agent.get_registered_agents() == IDS
+
+
+def test_groups_are_data() -> None:
+    """Other groups than the summit's, and what can't be used is named."""
+    own = [TWG("law", "Law", "You know the law.", {"en": ["treaty", "treaties"]})]
+    scripted = numbered()
+    agent = supervisor(groups=own, router="lexical", model=scripted)
+    assert agent.get_registered_agents() == ["law"]
+    agent.smart_chat("Which treaties?")
+    assert scripted.calls[-1][0].text == "You know the law."
+    with pytest.raises(ConfigurationError, match="router"):
+        supervisor(router="oracle")
+    with pytest.raises(InvalidInputError):
+        supervisor(groups=[])
+
+
+def test_a_supervisor_is_an_agent() -> None:
+    """With an id, a name and a session of its own making, so that it can stand where an agent can."""
+    agent = create_supervisor(model=model(), router=FixedRouter())
+    assert isinstance(agent, BaseAgent)
+    assert (agent.agent_id, agent.max_history) == ("supervisor", 20)
+    assert agent.session_id != create_supervisor(model=model()).session_id
