@@ -44,9 +44,9 @@ def _router() -> Router:
 
 
 def _ready() -> RedisSaver:
-    """Do now what takes a while the first time, since it may not block the Agent Server's event loop later."""
+    """Do now what would block the Agent Server's event loop later, and say now if Redis can't be reached."""
     _graph()
     _router().route("energy")  # reads the embeddings
     saver = RedisSaver.from_settings()
-    saver.ttl("-")  # an embedded server starts
+    saver.ttl("-")
     return saver

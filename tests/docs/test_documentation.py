@@ -1,0 +1,70 @@
+"""The documentation builds, and does what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ecowas_lc.embedded import stop_server
+from ecowas_lc.settings import load_settings
+from tests.docs.page import LANGUAGES, blocks_of
+from tests.fixtures.ollama_stub import serving_stub
+from tests.fixtures.servers import server_binary
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+WITH_BLOCKS = [page for page in PAGES if blocks_of(page.read_text(encoding="utf-8"))]
+
+
+@pytest.fixture
+def model_url() -> Iterator[str]:
+    with serving_stub() as stub:
+        yield stub.url
+
+
+@pytest.mark.parametrize("path", WITH_BLOCKS, ids=lambda path: str(path.relative_to(ROOT / "docs")))
+def test_every_block_runs(path: Path, tmp_path: Path, model_url: str) -> None:
+    """A reader who copies the blocks of a page one after the other gets what the page says."""
+    if "redis-server" in path.read_text(encoding="utf-8"):
+        server_binary("redis")
+    env = {
+        **{name: value for name, value in os.environ.items() if not re.match(r"(REDIS|OLLAMA|ECOWAS)_", name)},
+        "ECOWAS_LC_DATA_DIR": str(tmp_path / "data"),
+        "ECOWAS_LC_LINGER_SECONDS": "0",
+        "OLLAMA_BASE_URL": model_url,
+        "OLLAMA_MODEL": "tiny",
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    command = [sys.executable, "-W", "error", "-m", "tests.docs.page", str(path)]
+    try:
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100)
+    finally:
+        stop_server(load_settings(data_dir=tmp_path / "data"))
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("path", WITH_BLOCKS, ids=lambda path: str(path.relative_to(ROOT / "docs")))
+def test_no_block_is_left_out(path: Path) -> None:
+    """Every fenced block has a language that the test above knows, so none goes unchecked."""
+    text = path.read_text(encoding="utf-8")
+    fences = re.findall(r"^ *```(.*)$", text, re.MULTILINE)
+    assert len(fences) == 2 * len(blocks_of(text))
+    assert {block.language for block in blocks_of(text)} <= set(LANGUAGES)
+
+
+def test_builds_strictly(tmp_path: Path) -> None:
+    """mkdocs finds every page, link, anchor and name, and warns of nothing."""
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr[-3000:]
+    reference = (tmp_path / "site" / "reference" / "memory" / "index.html").read_text(encoding="utf-8")
+    assert "append_to_history" in reference
+    assert ":meth:" not in reference
