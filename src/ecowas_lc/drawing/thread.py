@@ -53,7 +53,7 @@ class ThreadPicture(Picture):
     thread_id: str
     moments: tuple[Moment, ...]
     is_cut: bool
-    """Whether there are earlier checkpoints that are not drawn."""
+    """Whether the oldest one drawn follows another, which is left out here or was pruned."""
 
     @cached_property
     def lanes(self) -> Lanes:

@@ -46,7 +46,7 @@ def draw_confusion(reports: Mapping[str, RouterReport], path: str | Path) -> Pat
     for axis, (name, report) in zip(axes.flat, reports.items(), strict=False):
         _draw(axis, name, report)
     target = Path(path)
-    figure.savefig(target, format="png")
+    figure.savefig(target, format="png", bbox_inches="tight", pad_inches=0.15)
     return target
 
 
