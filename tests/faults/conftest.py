@@ -38,4 +38,4 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for a ``flavour`` on both kinds of server in the long form, and on one in the short."""
     if "flavour" in metafunc.fixturenames:
         is_long = metafunc.config.getoption("--faults") == "long"
-        metafunc.parametrize("flavour", ["redis", "valkey"] if is_long else ["redis"])
+        metafunc.parametrize("flavour", ["redis", "valkey"] if is_long else ["redis"], scope="module")

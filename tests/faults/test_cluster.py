@@ -18,8 +18,9 @@ from tests.fixtures.servers import running_cluster, wait_until
 EXPECTED = {RedisUnavailableError, RedisTimeoutError, RedisRefusedError, StorageError}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def replicated(flavour):
+    """Three primaries and three replicas; the last test of the module breaks them."""
     with running_cluster(flavour, replicas=1) as cluster:
         yield cluster
 
@@ -45,27 +46,6 @@ def wait_for_replicas(cluster):
 def _replicas_online(client):
     info = client.info("replication")
     return info["role"] != "master" or info.get("slave0", {}).get("state") == "online"
-
-
-def test_primary_killed(replicated, flavour, connect, prefix, load_seconds, record_row):
-    """A primary is killed under load: its replica takes over, and nothing acknowledged and replicated is lost."""
-    wait_for_replicas(replicated)
-    with Load(connect(replicated.url), prefix) as load:
-        load.run_for(load_seconds)
-        load.fault()
-        victim = replicated.nodes[0]
-        victim.kill()
-        load.wait_for_recovery()
-        load.run_for(load_seconds)
-        with replicated.nodes[1].client() as client:
-            wait_until(lambda: victim.port not in slots_of(client), "another node has its slots")
-        load.run_for(load_seconds)
-        victim.start()
-    outcome = load.outcome(f"{flavour} cluster: primary killed, failover (asynchronous replication)")
-    record_row(outcome)
-    outcome.assert_nothing_lost()
-    assert load.errors
-    assert {type(error) for error in load.errors} <= EXPECTED
 
 
 def test_slots_move(replicated, flavour, connect, prefix, load_seconds, is_long, record_row):
@@ -136,9 +116,9 @@ def test_hung_primary(replicated, flavour, connect, prefix):
     assert slow[0][1] is RedisTimeoutError
 
 
-def test_everything_of_a_thread_in_one_slot(cluster, connect, prefix):
+def test_everything_of_a_thread_in_one_slot(replicated, connect, prefix):
     """Every operation of every part works on a cluster: no CROSSSLOT anywhere, whatever the ids."""
-    server = connect(cluster.url)
+    server = connect(replicated.url)
     ids = ["a", "{b}", "a}{b", "{}", "c:d", "é{x}y", "}"]
     saver = RedisSaver(server=server, prefix=prefix)
     graph = build_graph(saver)
@@ -172,3 +152,24 @@ def test_everything_of_a_thread_in_one_slot(cluster, connect, prefix):
         assert memory.clear_all_agent_data(name) == 2
         assert memory.clear_session(name) == 1
     assert memory.get_memory_stats()["sessions"] == 0
+
+
+def test_primary_killed(replicated, flavour, connect, prefix, load_seconds, record_row):
+    """A primary is killed under load: its replica takes over, and nothing acknowledged and replicated is lost."""
+    wait_for_replicas(replicated)
+    with Load(connect(replicated.url), prefix) as load:
+        load.run_for(load_seconds)
+        load.fault()
+        victim = replicated.nodes[0]
+        victim.kill()
+        load.wait_for_recovery()
+        load.run_for(load_seconds)
+        with replicated.nodes[1].client() as client:
+            wait_until(lambda: victim.port not in slots_of(client), "another node has its slots")
+        load.run_for(load_seconds)
+        victim.start()
+    outcome = load.outcome(f"{flavour} cluster: primary killed, failover (asynchronous replication)")
+    record_row(outcome)
+    outcome.assert_nothing_lost()
+    assert load.errors
+    assert {type(error) for error in load.errors} <= EXPECTED

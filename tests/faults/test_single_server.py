@@ -11,9 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from langchain_core.messages import HumanMessage
 
+from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.errors import RedisRefusedError, RedisTimeoutError, RedisUnavailableError
-from tests.faults.load import Load
+from ecowas_lc.memory import RedisMemoryService
+from tests.faults.load import Load, build_graph
 from tests.fixtures.proxy import running_proxy
 from tests.fixtures.servers import running_server, wait_until
 
@@ -173,7 +176,12 @@ def test_out_of_memory(flavour, connect, prefix, load_seconds, record_row, kinds
 
 def test_becomes_a_read_only_replica(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
     """A server that becomes a replica refuses writes by name, and takes them again as a primary."""
-    with running_server(flavour) as other, running_server(flavour) as server, server.client() as admin:
+    at_once = ("--repl-diskless-sync-delay", "0")
+    with (
+        running_server(flavour) as other,
+        running_server(flavour, *at_once) as server,
+        server.client() as admin,
+    ):
         with Load(connect(server.url), prefix) as load, other.client() as other_admin:
             load.run_for(load_seconds)
             other_admin.replicaof("127.0.0.1", server.port)
@@ -253,3 +261,32 @@ def test_hung_server(flavour, connect, prefix, load_seconds, record_row, kinds_o
     record_row(outcome)
     outcome.assert_nothing_lost()
     kinds_of_errors(load, RedisTimeoutError)
+
+
+def test_eviction(flavour, connect, prefix, is_long):
+    """A server that evicts (allkeys-lru) loses whole threads and histories, never parts; nothing else goes wrong.
+
+    What it evicts is lost: that is what the policy says, and why `ecowas-lc doctor` warns of it.
+    """
+    with running_server(flavour, "--maxmemory-policy", "allkeys-lru", "--maxmemory", "4mb") as server:
+        service = RedisMemoryService(server=connect(server.url), prefix=prefix)
+        saver = RedisSaver(server=service.server, prefix=prefix)
+        graph = build_graph(saver)
+        count = 300 if is_long else 60
+        for n in range(count):
+            config = {"configurable": {"thread_id": str(n)}}
+            for turn in range(2):
+                graph.invoke({"messages": [HumanMessage(os.urandom(8000).hex(), id=str(turn))]}, config)
+            for turn in range(2):
+                service.append_to_history("a", str(n), {"role": "user", "content": str(turn) + "x" * 2000})
+        with server.client() as admin:
+            assert admin.info("stats")["evicted_keys"] > 20
+        lengths = [len(service.get_conversation_history("a", str(n))) for n in range(count)]
+        threads = [
+            len(graph.get_state({"configurable": {"thread_id": str(n)}}).values.get("messages", []))
+            for n in range(count)
+        ]
+    assert set(lengths) <= {0, 1, 2}  # one: evicted between two appends, and begun anew
+    assert set(threads) <= {0, 2, 4}
+    assert 0 in threads
+    assert threads[-1] == 4

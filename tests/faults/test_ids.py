@@ -1,0 +1,184 @@
+"""Whatever text an id is: every part keeps it apart from every other, and gives it back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
+
+from ecowas_lc.checkpoint import RedisSaver
+from ecowas_lc.errors import InvalidIdError, NotSerializableError
+from ecowas_lc.history import RedisChatMessageHistory
+from ecowas_lc.memory import RedisMemoryService
+from tests.faults.load import build_graph
+from tests.fixtures.servers import running_server
+
+# Separators, globs, hash tags, escapes and their look-alikes come up far more often than chance has them.
+PARTS = st.sampled_from([*":%{}*?\\,[] Aaé\n\0", "%3A", "[a]", "e\u0301", "\ud800"])
+IDS = st.one_of(st.lists(PARTS, min_size=1, max_size=6).map("".join), st.text(min_size=1, max_size=20))
+SURROGATES = st.characters(categories=["Cs"])
+
+
+@pytest.fixture(scope="module")
+def own():
+    with running_server("redis") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def service(own):
+    with RedisMemoryService(url=own.url, prefix="ids") as memory:
+        yield memory
+
+
+def examples(is_long):
+    return settings(
+        max_examples=500 if is_long else 20, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
+
+
+def test_no_two_ids_meet(service, own, is_long):
+    """Two pairs of ids have two histories, states and values; each comes back as written, and goes alone."""
+
+    @examples(is_long)
+    @given(st.lists(st.tuples(IDS, IDS), min_size=2, max_size=6, unique=True))
+    def check(pairs):
+        with own.client() as raw:
+            raw.flushall()
+        for agent, session in pairs:
+            service.append_to_history(agent, session, {"role": "user", "content": agent + session})
+            service.set_session_data(session, agent, [agent, session])
+            service.save_agent_state(agent, agent)
+        for agent, session in pairs:
+            [message] = service.get_conversation_history(agent, session)
+            assert message["content"] == agent + session
+            assert service.get_session_data(session, agent) == [agent, session]
+            assert service.get_agent_state(agent) == agent
+            assert set(service.get_all_sessions_for_agent(agent)) == {s for a, s in pairs if a == agent}
+            assert set(service.get_all_agents_for_session(session)) == {a for a, s in pairs if s == session}
+            assert set(service.get_all_session_data(session)) == {a for a, s in pairs if s == session}
+        assert set(service.get_all_agents()) == {agent for agent, _ in pairs}
+        (agent, session), *others = pairs
+        assert service.clear_conversation_history(agent, session)
+        for other in others:
+            assert service.get_conversation_history(*other)
+        service.clear_session(session)
+        for a, s in others:
+            assert (s != session) == bool(service.get_conversation_history(a, s))
+
+    check()
+
+
+def test_threads_are_kept_apart(own, is_long):
+    """Two thread ids have two threads, listed by their own ids, and deleted one by one."""
+
+    @examples(is_long)
+    @given(st.lists(IDS, min_size=2, max_size=4, unique=True))
+    def check(threads):
+        with own.client() as raw:
+            raw.flushall()
+        with RedisSaver.from_url(own.url, prefix="ids") as saver:
+            graph = build_graph(saver)
+            for thread in threads:
+                graph.invoke({"messages": [HumanMessage(f"in {thread!r}")]}, config_of(thread))
+            listed = {found.config["configurable"]["thread_id"] for found in saver.list(None)}
+            assert listed == set(threads)
+            saver.delete_thread(threads[0])
+            for thread in threads:
+                messages = graph.get_state(config_of(thread)).values.get("messages", [])
+                assert [m.text for m in messages[:1]] == ([] if thread == threads[0] else [f"in {thread!r}"])
+
+    check()
+
+
+def config_of(thread):
+    return {"configurable": {"thread_id": thread}}
+
+
+def test_prefixes_are_kept_apart(own, is_long):
+    """What is under one prefix is nowhere under another, whatever the ids."""
+
+    @examples(is_long)
+    @given(IDS, IDS, st.sampled_from([("a", "ab"), ("a", "A"), ("a.b", "a"), ("a-x", "a")]))
+    def check(agent, session, prefixes):
+        with own.client() as raw:
+            raw.flushall()
+        services = [RedisMemoryService(url=own.url, prefix=prefix) for prefix in prefixes]
+        try:
+            services[0].append_to_history(agent, session, {"role": "user", "content": "?"})
+            services[0].set_session_data(session, agent, 1)
+            other = services[1]
+            assert other.get_all_agents() == []
+            assert other.get_conversation_history(agent, session) == []
+            assert other.clear_session(session) == 0
+            assert other.clear_all_agent_data(agent) == 0
+            assert len(services[0].get_conversation_history(agent, session)) == 1
+        finally:
+            for each in services:
+                each.close()
+
+    check()
+
+
+@pytest.mark.parametrize("size", [60_000, 1_000_000])
+def test_very_long_ids(service, own, size):
+    """Ids of a megabyte are just text."""
+    long = "é" * (size // 2)
+    service.append_to_history(long, long, {"role": "user", "content": "?"})
+    assert service.get_all_sessions_for_agent(long) == [long]
+    assert len(service.get_conversation_history(long, long)) == 1
+    assert service.clear_all_agent_data(long) == 1
+    with RedisSaver.from_url(own.url, prefix="ids") as saver:
+        graph = build_graph(saver)
+        graph.invoke({"messages": [HumanMessage("?")]}, config_of(long))
+        assert len(graph.get_state(config_of(long)).values["messages"]) == 2
+        saver.delete_thread(long)
+
+
+@pytest.mark.parametrize("bad", ["", None, 7, b"a", ["a"]])
+def test_unusable_ids(service, bad):
+    """An id that is empty or is not text is refused by name before anything is sent."""
+    for call in (
+        lambda: service.get_conversation_history(bad, "s"),
+        lambda: service.append_to_history("a", bad, {"role": "user", "content": "?"}),
+        lambda: service.set_session_data("s", bad, 1),
+        lambda: service.save_agent_state(bad, {}),
+        lambda: RedisChatMessageHistory(bad, "s"),
+    ):
+        with pytest.raises(InvalidIdError):
+            call()
+
+
+def test_any_messages_come_back(own, is_long):
+    """Contents and metadata of any text, however nested, come back equal from histories and threads."""
+    scalars = (
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+    )
+    nested = {"extend": lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v, max_size=3)}
+    values = st.recursive(scalars, **nested, max_leaves=8)
+    extra = st.dictionaries(st.text(min_size=1), values, max_size=3)
+
+    @examples(is_long)
+    @given(st.lists(st.tuples(st.text() | st.lists(SURROGATES).map("".join), extra), min_size=1, max_size=4))
+    def check(contents):
+        with own.client() as raw:
+            raw.flushall()
+        messages = [
+            HumanMessage(text, additional_kwargs=kwargs, id=str(n)) for n, (text, kwargs) in enumerate(contents)
+        ]
+        history = RedisChatMessageHistory("a", "s", url=own.url, prefix="ids")
+        try:
+            history.add_messages(messages)
+        except NotSerializableError:  # JSON has no way to tell two lone surrogates from the character they make
+            assert any("\ud800" <= character <= "\udfff" for text, _ in contents for character in text)
+            assert history.messages == []
+        else:
+            assert history.messages == messages
+        with RedisSaver.from_url(own.url, prefix="ids") as saver:
+            graph = build_graph(saver)
+            graph.invoke({"messages": messages}, config_of("t"))
+            with RedisSaver.from_url(own.url, prefix="ids") as other:
+                assert build_graph(other).get_state(config_of("t")).values["messages"][:-1] == messages
+
+    check()
