@@ -264,11 +264,12 @@ class _Writer:
 
     def lift(self, value: Any, depth: int = 0) -> Any:
         """``value`` with its long texts replaced by references, so far as they are worth looking for."""
+        # Another thread may change it meanwhile: langgraph stores a step while the next one runs.
         kind = type(value)
         if kind is str:
             return self.lift_text(value) if len(value) >= LONG_TEXT else value
         if kind is dict and depth <= _SEARCH_DEPTH and len(value) <= _SEARCH_WIDTH:
-            return {key: self.lift(inner, depth + 1) for key, inner in value.items()}
+            return {key: self.lift(inner, depth + 1) for key, inner in list(value.items())}
         if kind is list and depth <= _SEARCH_DEPTH and len(value) <= _SEARCH_WIDTH:
             return [self.lift(inner, depth + 1) for inner in value]
         if spec := SPECS.get(kind):
