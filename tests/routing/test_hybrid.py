@@ -18,7 +18,7 @@ from ecowas_lc.supervisor.routing.measurement import (
 )
 from ecowas_lc.twg import LabelledQuestion, default_groups, evaluation_set
 
-from .bag_of_words import BrokenEmbeddings
+from .bag_of_words import BagOfWords, BrokenEmbeddings
 from .own_groups import HEALTH
 from .scripted import Scripted
 
@@ -111,6 +111,23 @@ async def test_failing_embeddings_leave_the_words() -> None:
     for decision in (router.route("solar power"), await router.aroute("solar power")):
         assert (decision.groups, decision.source) == (("energy",), "lexical")
         assert "nobody answers" in decision.reason
+
+
+def test_poor_embeddings_do_not_spoil_what_the_words_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How much meaning counts is measured on the examples: crude embeddings count for little."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    questions = evaluation_set("validation")
+    words = evaluate(get_router("lexical"), questions)
+    together = evaluate(get_router("hybrid", embeddings=BagOfWords()), questions)
+    assert together.sources == {"semantic": together.n}
+    assert together.micro_f1 >= words.micro_f1 - 0.02
+
+
+@pytest.mark.parametrize("name", ["semantic", "hybrid"])
+def test_what_is_no_embeddings_is_refused_at_once(name: str) -> None:
+    """A model's name instead of its embeddings is a mistake to hear of before the first question."""
+    with pytest.raises(ConfigurationError, match="OllamaEmbeddings"):
+        get_router(name, embeddings="nomic-embed-text")  # type: ignore[arg-type]
 
 
 def test_an_unknown_router_is_named_with_those_there_are() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.supervisor.routing.decision import RouteDecision, Router
-from ecowas_lc.supervisor.routing.embedding import require_numpy
+from ecowas_lc.supervisor.routing.embedding import check_embeddings
 from ecowas_lc.supervisor.routing.hybrid import HybridRouter
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter
 from ecowas_lc.supervisor.routing.model import ModelRouter
@@ -44,7 +44,8 @@ def get_router(
     measured that it helps).
 
     Raises:
-        ConfigurationError: no router has this name, or ``"model"`` was asked for without a chat model.
+        ConfigurationError: no router has this name, ``"model"`` was asked for without a chat model, or an argument
+            is no embeddings or no chat model.
         MissingExtraError: ``"semantic"`` was asked for with neither embeddings nor the extra ``semantic``, or
             embeddings were given and numpy is not installed.
         InvalidIdError, InvalidInputError: the groups can't be used.
@@ -52,7 +53,7 @@ def get_router(
     if name == "lexical":
         return LexicalRouter(groups)
     if name == "semantic":
-        require_numpy()
+        check_embeddings(embeddings)
         from ecowas_lc.supervisor.routing.semantic import SemanticRouter
 
         return SemanticRouter(groups, embeddings)

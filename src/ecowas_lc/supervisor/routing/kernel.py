@@ -37,23 +37,29 @@ class KernelModel:
         return similar @ self._weights + self._mean, int(similar.argmax())
 
 
-def best_threshold(scores: Array, labels: Array, further: float) -> float:
-    """Return the least score that best tells the groups concerned from the others on known sentences.
-
-    A sentence's second and later groups need ``further`` times that score. Best is the highest sum of micro-F1
-    and the share of sentences whose groups are all right.
-    """
-    truth = labels > 0.5
+def best_threshold(scores: Array, truth: Array, further: float) -> float:
+    """Return the least score that best tells the groups concerned from the others; see :func:`quality`."""
     if not scores.size:
         return float(_CANDIDATES[0])
+    found: dict[float, float] = {}
+    for least in _CANDIDATES.tolist():
+        found[least] = quality(scores, truth, least, further)
+    return max(found, key=found.__getitem__)
+
+
+def quality(scores: Array, truth: Array, least: float, further: float) -> float:
+    """Return how well scores of known sentences (rows) give their groups (columns), from 0 to 2.
+
+    It is the sum of micro-F1 and the share of sentences whose groups are all right, when a sentence's best group
+    needs the ``least`` score and any other ``further`` times that.
+    """
+    concerned = truth > 0.5
     leads = scores == scores.max(axis=1, keepdims=True)
-    quality: dict[float, float] = {}
-    for threshold in _CANDIDATES.tolist():
-        found = scores >= np.where(leads, threshold, further * threshold)
-        hits = int((found & truth).sum())
-        f1 = 2 * hits / max(int(found.sum() + truth.sum()), 1)
-        quality[threshold] = f1 + float((found == truth).all(axis=1).mean())
-    return max(quality, key=quality.__getitem__)
+    found = scores >= np.where(leads, least, further * least)
+    hits = int((found & concerned).sum())
+    micro_f1 = 2 * hits / max(int(found.sum() + concerned.sum()), 1)
+    exact = int((found == concerned).all(axis=1).sum())
+    return micro_f1 + exact / len(concerned)
 
 
 def _kernel(rows: Array, columns: Array) -> Array:

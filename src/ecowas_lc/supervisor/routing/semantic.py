@@ -18,6 +18,7 @@ from ecowas_lc.supervisor.routing.examples import prepare
 from ecowas_lc.supervisor.routing.faults import describe
 from ecowas_lc.supervisor.routing.kernel import Array, KernelModel, best_threshold
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter
+from ecowas_lc.supervisor.routing.mixing import best_share
 from ecowas_lc.supervisor.routing.vectors import embed, example_vectors
 from ecowas_lc.twg import TWG, default_groups, example_questions, validate_groups
 
@@ -32,10 +33,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How relevant each group is to a question, from 0 to 1, and the known sentence that is most like it."""
+    """How relevant each group is to a question, from 0 to 1, and the known sentence that is most like it.
+
+    ``words_share`` is how much words should count beside, these embeddings being as good as they are.
+    """
 
     relevance: dict[str, float]
     nearest: str
+    words_share: float
 
 
 class SemanticRouter:
@@ -140,15 +145,29 @@ class _Trained:
         known = [column for column, group in enumerate(self._ids) if group not in lesson.described]
         rows = len(lesson.rows)
         further = THRESHOLDS.further / THRESHOLDS.first
-        threshold = best_threshold(self._model.left_out[:rows, known], truth[:rows, known], further)
+        left_out, truth = self._model.left_out[:rows, known], truth[:rows, known]
+        threshold = best_threshold(left_out, truth, further)
         self._scale = THRESHOLDS.first / np.array(
             [_DESCRIBED_THRESHOLD if group in lesson.described else threshold for group in self._ids]
         )
 
+        by_words = np.array([_by_words(words, self._sentences[row], self._ids) for row in range(rows)])[:, known]
+        meaning = np.clip(left_out * THRESHOLDS.first / threshold, 0, 1)
+        self._words_share = best_share(by_words, meaning, truth)
+
     def compare(self, vector: Sequence[float]) -> Likeness:
         scores, nearest = self._model.scores(np.asarray(vector, dtype=np.float64))
         relevance = np.clip(scores * self._scale, 0, 1)
-        return Likeness(dict(zip(self._ids, relevance.tolist(), strict=True)), self._sentences[nearest])
+        return Likeness(
+            relevance=dict(zip(self._ids, relevance.tolist(), strict=True)),
+            nearest=self._sentences[nearest],
+            words_share=self._words_share,
+        )
+
+
+def _by_words(words: LexicalRouter, sentence: str, groups: Sequence[str]) -> list[float]:
+    relevance = words.evidence(sentence).relevance()
+    return [relevance[group] for group in groups]
 
 
 @lru_cache(maxsize=4)
