@@ -13,6 +13,7 @@
     │   ├── RedisUnavailableError               nobody answers, or the connection broke
     │   │   └── RedisTimeoutError               it answers too late
     │   ├── RedisRefusedError                   it answered: no (login, ACL, memory, read-only, …)
+    │   ├── NotReplicatedError                  too few replicas have it (only with ``wait_replicas``)
     │   ├── WrongTypeError                      somebody else's data type is at one of our keys
     │   ├── CorruptDataError                    stored bytes that this format does not allow
     │   │   └── DecryptionError                 wrong key, or a row moved or changed
@@ -86,6 +87,10 @@ class RedisRefusedError(StorageError):
     """The server answered, and refused: login, ACL, memory limit, read-only replica, …"""
 
 
+class NotReplicatedError(StorageError):
+    """The write was made, and too few replicas have it yet: it is lost should the primary fail now."""
+
+
 class WrongTypeError(StorageError):
     """One of our keys holds a data type that this package never writes there."""
 
@@ -143,7 +148,5 @@ class LoopBudgetError(SupervisorError):
 
 
 __all__ = [
-    name
-    for name, value in list(globals().items())
-    if isinstance(value, type) and issubclass(value, EcowasError)
+    name for name, value in list(globals().items()) if isinstance(value, type) and issubclass(value, EcowasError)
 ]
