@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     prefix: str = Field(default="ecowas", min_length=1, alias="ECOWAS_LC_PREFIX")
     data_dir: Path | None = Field(default=None, alias="ECOWAS_LC_DATA_DIR")
     valkey_server: Path | None = Field(default=None, alias="ECOWAS_LC_VALKEY_SERVER")
+    wait_replicas: int = Field(default=0, ge=0, alias="ECOWAS_LC_WAIT_REPLICAS")
     linger_seconds: float = Field(default=60.0, ge=0, alias="ECOWAS_LC_LINGER_SECONDS")
     router: str = Field(default="hybrid", alias="ECOWAS_LC_ROUTER")
 

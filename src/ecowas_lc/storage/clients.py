@@ -25,6 +25,7 @@ from ecowas_lc.embedded import use_server
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage.addresses import Address
+from ecowas_lc.storage.ops import Waiting
 
 # A lost connection is tried again; a server that hangs is not: the caller's timeout is the caller's.
 _RETRIES = 3
@@ -87,6 +88,26 @@ class ClientFactory:
     def pool_blocks(self) -> bool:
         """Whether clients wait for a free connection; redis-py's for clusters and Sentinel fail instead."""
         return self.address is None or self.address.kind not in ("cluster", "sentinel")
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """What the URL's option ``wait_replicas``, or else the settings, ask of replicas.
+
+        Raises:
+            ConfigurationError: it is no number, or the server is a cluster, whose clients can't wait.
+        """
+        given = dict(self.address.options).get("wait_replicas") if self.address else None
+        if given is not None and not (given.isascii() and given.isdigit()):
+            raise ConfigurationError("The Redis URL's option wait_replicas must be a number from 0 on")
+        replicas = self.settings.wait_replicas if given is None else int(given)
+        if not replicas:
+            return None
+        if self.address is not None and self.address.kind == "cluster":
+            raise ConfigurationError(
+                "wait_replicas is for single servers and Sentinel. On a cluster set min-replicas-to-write instead."
+            )
+        # Less than the socket's timeout: the answer says how many have it, and a timeout says nothing.
+        return Waiting(replicas, max(1, int(self.settings.redis_socket_timeout * 500)))
 
     def make(self) -> Any:
         """A new ``redis.Redis`` or ``redis.RedisCluster``, not yet connected except to a cluster."""
@@ -225,6 +246,8 @@ def _query_options(address: Address) -> dict[str, Any]:
     options: dict[str, Any] = {}
     known = _connection_options(address.tls)
     for name, text in address.options:
+        if name == "wait_replicas":
+            continue
         if name not in known:
             raise ConfigurationError(f"The Redis URL has an option that is not known: {name}")
         try:

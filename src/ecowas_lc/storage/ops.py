@@ -34,6 +34,8 @@ class Command:
         """The words to send."""
         return self.args
 
+    wire_with_source = wire
+
 
 @dataclass(frozen=True, slots=True)
 class ScriptCall:
@@ -51,6 +53,18 @@ class ScriptCall:
     def wire_with_source(self) -> tuple[Arg, ...]:
         """The words to send where it has not (a new server, ``SCRIPT FLUSH``, a failover)."""
         return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many replicas must have a write before its call returns, and for how long that is waited for."""
+
+    replicas: int
+    milliseconds: int
+
+    def command(self) -> Command:
+        """To send after a write, on its connection."""
+        return Command(("WAIT", self.replicas, self.milliseconds))
 
 
 EVERY_NODE = "*"

@@ -53,6 +53,7 @@ class Server:
         limited = factory is not None and not factory.pool_blocks
         self._limit = factory.settings.redis_max_connections if factory and limited else None
         self._gate = threading.BoundedSemaphore(self._limit) if self._limit else None
+        self._waiting = factory.waiting if factory else None
         self.where = factory.where if factory else _where(client if client is not None else async_client)
 
     @classmethod
@@ -153,30 +154,30 @@ class Server:
     def run(self, op: Op[T]) -> T:
         """The program's result. Raises the errors of :mod:`ecowas_lc.errors` and no other library's."""
         if self._gate is None:
-            return run(self.client, op, self.where)
+            return run(self.client, op, self.where, self._waiting)
         assert self._factory is not None
         if not self._gate.acquire(timeout=self._factory.settings.redis_socket_timeout):
             raise translate(MaxConnectionsError(), self.where)
         try:
-            return run(self.client, op, self.where)
+            return run(self.client, op, self.where, self._waiting)
         finally:
             self._gate.release()
 
     async def arun(self, op: Op[T]) -> T:
         """The program's result, without blocking the event loop."""
         if self._given_async_client is not None:
-            return await arun(self._given_async_client, op, self.where)
+            return await arun(self._given_async_client, op, self.where, self._waiting)
         if self._factory is None:
             return await asyncio.to_thread(self.run, op)
         here = await self._client_of_this_loop(self._factory)
         if here.gate is None:
-            return await arun(here.client, op, self.where)
+            return await arun(here.client, op, self.where, self._waiting)
         try:
             await asyncio.wait_for(here.gate.acquire(), self._factory.settings.redis_socket_timeout)
         except TimeoutError:
             raise translate(MaxConnectionsError(), self.where) from None
         try:
-            return await arun(here.client, op, self.where)
+            return await arun(here.client, op, self.where, self._waiting)
         finally:
             here.gate.release()
 
