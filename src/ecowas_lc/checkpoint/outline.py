@@ -26,10 +26,9 @@ class Outlined:
     versioned: frozenset[str]
 
     @property
-    def delta_channels(self) -> frozenset[str]:
-        """Channels whose value is that of an ancestor plus the writes since."""
-        counted = self.metadata.get("counters_since_delta_snapshot") or {}
-        return (frozenset(counted) & self.versioned) - self.channels
+    def counted(self) -> frozenset[str]:
+        """Delta channels, which langgraph counts the updates of, but for those with a snapshot here."""
+        return frozenset(self.metadata.get("counters_since_delta_snapshot") or ())
 
 
 def outline_op(at: Context, thread_id: str) -> Op[list[Outlined]]:
@@ -60,12 +59,18 @@ def outline_op(at: Context, thread_id: str) -> Op[list[Outlined]]:
 
 
 def with_what_they_need(kept: Iterable[Outlined], every: list[Outlined]) -> set[Place]:
-    """The places of ``kept`` and of the ancestors that their delta channels are rebuilt from."""
+    """The places of ``kept`` and of the ancestors that their delta channels are rebuilt from.
+
+    A delta channel's value is that of the nearest ancestor that has one plus the writes since.
+    """
     by_place = {(each.place.namespace, each.place.checkpoint_id): each for each in every}
+    delta: dict[str | None, set[str]] = {}
+    for each in every:
+        delta.setdefault(each.place.namespace, set()).update(each.counted)
     places = set()
     for each in kept:
-        places.add(each.place)
-        wanted, cursor, met = set(each.delta_channels), each, {each.place}
+        wanted = (delta[each.place.namespace] & each.versioned) - each.channels
+        cursor, met = each, {each.place}
         while wanted:
             parent = by_place.get((cursor.place.namespace, cursor.parent))
             if parent is None or parent.place in met:
