@@ -19,7 +19,7 @@ from ecowas_lc.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-CELL_SECONDS = 60
+CELL_SECONDS = 100
 
 
 class _ThisPython(KernelSpecManager):
