@@ -246,3 +246,16 @@ def test_a_thread_with_a_newer_format_is_left_alone(redis_server, connect, prefi
             with pytest.raises(StorageError):
                 call()
         assert raw.dump(key) == before
+
+
+def test_a_row_that_the_scripts_choke_on(redis_server, connect, prefix):
+    """What a server-side script can't read is corrupt data by name, as what this process can't read is."""
+    everything = Everything(connect(redis_server.url), prefix)
+    everything.write()
+    with redis_server.client() as raw:
+        [key] = [key for key in raw.scan_iter(f"{prefix}:checkpoint:*") if raw.hexists(key, "format")]
+        for field in raw.hkeys(key):
+            if field.startswith(b"c"):
+                raw.hset(key, field, b"\x00")
+    with pytest.raises(CorruptDataError):
+        everything.saver.get_tuple(CONFIG)

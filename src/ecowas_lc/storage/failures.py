@@ -148,6 +148,11 @@ def _unanswered(error: Exception, where: str) -> EcowasError:
         return CorruptDataError(
             f"What is stored under a key of ours on Redis at {where} is not in the storage format: {error}"
         )
+    if "user_script:" in str(error):
+        return CorruptDataError(
+            f"A key of ours on Redis at {where} holds what is not in the storage format: {error}. "
+            "Delete the thread or history, or restore it from a backup."
+        )
     return StorageError(f"Redis at {where} answered with an error: {error}")
 
 
