@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -50,8 +51,8 @@ class RouterReport:
     """A router's figures over ``n`` questions.
 
     ``micro_f1`` counts every right, added and missed group alike; ``exact_set`` is the share of questions sent to
-    exactly their groups. ``ms_per_question`` is the mean time of one decision in milliseconds, after a first one
-    that loads what the router needs. ``sources`` counts what decided. ``confusion[expected][chosen]`` counts
+    exactly their groups. ``ms_per_question`` is the median time of a decision in milliseconds, after a first
+    one that loads what the router needs. ``sources`` counts what decided. ``confusion[expected][chosen]`` counts
     groups; where a question has more groups than were chosen or fewer, the odd ones pair with :data:`NO_GROUP`.
     """
 
@@ -113,11 +114,11 @@ def evaluate(
         raise InvalidInputError("There is no question to evaluate on. Give at least one.")
     router.route(asked[0].question)
     outcomes: list[Mistake] = []
-    seconds = 0.0
+    seconds: list[float] = []
     for done, question in enumerate(asked, start=1):
         started = perf_counter()
         decision = router.route(question.question)
-        seconds += perf_counter() - started
+        seconds.append(perf_counter() - started)
         outcomes.append(Mistake(question, decision))
         if on_question is not None:
             on_question(done, len(asked))
@@ -127,7 +128,7 @@ def evaluate(
         n=len(asked),
         micro_f1=_micro_f1(outcomes),
         exact_set=_exact_set(outcomes),
-        ms_per_question=1000 * seconds / len(asked),
+        ms_per_question=1000 * median(seconds),
         by_group={label: _group_score(label, outcomes) for label in labels},
         by_language={language: _language_score(language, outcomes) for language in languages},
         sources=dict(Counter(outcome.decision.source for outcome in outcomes)),
