@@ -1,0 +1,106 @@
+"""Who can be asked: the registered groups, the agents that answer for them, the router that finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from langchain_core.language_models import BaseChatModel
+
+from ecowas_lc.agents.turn import AskedOrRouted
+from ecowas_lc.errors import ConfigurationError, InvalidInputError, UnknownGroupError
+from ecowas_lc.supervisor.calls import Agent
+from ecowas_lc.supervisor.graph import RESERVED_IDS
+from ecowas_lc.supervisor.routing import ROUTERS, Router, get_router
+from ecowas_lc.twg import TWG, validate_groups
+
+
+class Registry:
+    """The groups of one supervisor. ``version`` changes whenever they do.
+
+    Raises:
+        InvalidIdError, InvalidInputError: the groups can't be used.
+        ConfigurationError: there is no such router.
+    """
+
+    def __init__(
+        self, groups: Sequence[TWG], router: str | Router, model: BaseChatModel, *, auto_register: bool
+    ) -> None:
+        if isinstance(router, str) and router not in ROUTERS:
+            raise ConfigurationError(f"There is no router {router!r}. Choose one of: {', '.join(ROUTERS)}.")
+        self._known = {group.id: group for group in validate_groups(groups, reserved=RESERVED_IDS)}
+        self.groups = dict(self._known) if auto_register else {}
+        self.agents: dict[str, Agent] = {}
+        self.version = 0
+        self._given = router
+        self._model = model
+        self._router: tuple[int, AskedOrRouted] | None = None
+
+    @property
+    def nodes(self) -> tuple[TWG, ...]:
+        """The groups for a graph, which can't be without: all that are known while none is registered."""
+        return tuple((self.groups or self._known).values())
+
+    @property
+    def router(self) -> AskedOrRouted:
+        """The router over the registered groups; it finds nobody while there are none."""
+        if self._router is None or self._router[0] != self.version:
+            found: Router | None = None
+            if self.groups and isinstance(self._given, str):
+                found = get_router(self._given, groups=tuple(self.groups.values()), model=self._model)
+            elif self.groups and not isinstance(self._given, str):
+                found = self._given
+            self._router = self.version, AskedOrRouted(found)
+        return self._router[1]
+
+    @property
+    def router_name(self) -> str:
+        """What the router is called."""
+        return self._given if isinstance(self._given, str) else type(self._given).__name__
+
+    def register(
+        self,
+        agent_id: str,
+        agent: Agent | None,
+        name: str | None,
+        description: str,
+        terms: Mapping[str, Sequence[str]] | None,
+    ) -> None:
+        """Enter a group, and who answers for it; see :meth:`SupervisorAgent.register_agent`."""
+        if agent is not None and not callable(getattr(agent, "chat", None)):
+            raise InvalidInputError(f"{agent!r} can't answer: it has no method chat(prompt).")
+        group = self.groups.get(agent_id) or self._known.get(agent_id)
+        if group is None and agent is None:
+            raise UnknownGroupError(
+                f"There is no working group {agent_id!r}. There are: {', '.join(self._known)}. "
+                "For another, pass the agent that answers for it."
+            )
+        title = name or (group.name if group else str(getattr(agent, "name", None) or agent_id))
+        entered = TWG(
+            agent_id,
+            title,
+            group.prompt if group else f"You are {title}.",
+            terms or (group.terms if group else {}),
+            description or (group.description if group else ""),
+        )
+        validate_groups([entered], reserved=RESERVED_IDS)
+        self.groups[agent_id] = entered
+        self.agents.pop(agent_id, None)
+        if agent is not None:
+            self.agents[agent_id] = agent
+        self.version += 1
+
+    def named(self, agent_ids: Iterable[str]) -> list[str]:
+        """The ids, each once, where all of them are registered.
+
+        Raises:
+            UnknownGroupError: one is not; the message names those that are.
+            InvalidInputError: there is none.
+        """
+        asked = [agent_ids] if isinstance(agent_ids, str) else list(dict.fromkeys(agent_ids))
+        if not asked:
+            raise InvalidInputError("Nobody is named. Give the ids of the groups to ask.")
+        for agent_id in asked:
+            if agent_id not in self.groups:
+                known = ", ".join(self.groups) or "none yet; register_agent adds one"
+                raise UnknownGroupError(f"There is no working group {agent_id!r}. There are: {known}.")
+        return asked
