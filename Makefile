@@ -29,7 +29,7 @@ test: $(VENV)/.stamp-test servers ## Set everything up and run linters, type che
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 $(PYTEST_ARGS)
 
 faults: $(VENV)/.stamp-test servers ## Break servers, networks and processes for half an hour, and print what was lost
 	$(BIN)/pytest tests/faults --faults=long $(PYTEST_ARGS)
