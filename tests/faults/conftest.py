@@ -31,7 +31,7 @@ def connect() -> Iterator[Connect]:
 @pytest.fixture(scope="session")
 def load_seconds(is_long: bool) -> float:
     """How long load runs before and after a fault."""
-    return 5.0 if is_long else 0.4
+    return 5.0 if is_long else 0.3
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -145,7 +145,7 @@ def test_garbage_at_every_key(redis_server, connect, prefix, is_long):
         for key in dumped:
             for name, value, replace in list(places(raw, key)):
                 tries = corruptions(value, dice, 40 if is_long else 2)
-                for bad in tries if is_long else dice.sample(tries, 3):
+                for bad in tries if is_long else dice.sample(tries, 1):
                     replace(bad)
                     everything.try_all(f"{key!r} {name} = {bad[:80]!r}")
                     tried += 1
@@ -153,7 +153,7 @@ def test_garbage_at_every_key(redis_server, connect, prefix, is_long):
                         raw.delete(other)
                     for other, dump in dumped.items():
                         raw.restore(other, 0, dump, replace=True)
-        assert tried >= 100
+        assert tried >= 50
 
 
 @pytest.mark.parametrize("kind", ["string", "list", "hash", "set", "zset", "stream"])
