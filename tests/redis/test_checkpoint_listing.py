@@ -149,7 +149,7 @@ def test_bounds_and_filters(saver: RedisSaver) -> None:
         {"no": None},
     ]
     befores = [None, at("a", "020"), at("a", "0195"), at("x", "zzz"), at("x", "")]
-    for config, wanted, before, limit in itertools.product(configs, filters, befores, [None, 0, 1, 3, 100]):
+    for config, wanted, before, limit in itertools.product(configs, filters, befores, [None, 0, 2, 100]):
         options: Any = {"filter": wanted, "before": before, "limit": limit}
         ours = [(each.config, each.metadata) for each in saver.list(config, **options)]
         theirs = [(each.config, each.metadata) for each in memory.list(config, **{**options, "limit": None})]
@@ -178,7 +178,7 @@ def test_pages(saver: RedisSaver) -> None:
         (id_of(each.config), each.config["configurable"]["checkpoint_ns"]) for each in saver.list(at(ns=None))
     ]
     assert [id_ for id_, _ in everything] == sorted((id_ for id_, _ in everything), reverse=True)
-    assert len(set(everything)) == len(everything) == 130 + 86 + 65 - 0
+    assert len(set(everything)) == len(everything) == 130 + 86 + 65
     bounded = saver.list(at(ns=None), limit=45)
     assert [(id_of(each.config), each.config["configurable"]["checkpoint_ns"]) for each in bounded] == everything[
         :45
@@ -229,25 +229,28 @@ def test_all_threads_on_a_cluster(cluster: Any, prefix: str) -> None:
 
 def test_no_scanning_and_nothing_dangerous(prefix: str) -> None:
     """Everything a saver can do is done without KEYS, SCAN and other commands that walk or endanger a server."""
-    with running_server("redis") as server, RedisSaver.from_url(server.url, prefix=prefix, ttl=100) as saver:
-        with server.client() as raw:
-            dangerous = {name.decode().lower() for name in raw.execute_command("ACL", "CAT", "dangerous")}
-            dangerous |= {name.decode().lower() for name in raw.execute_command("ACL", "CAT", "admin")}
-            raw.config_resetstat()
-            for number in range(30):
-                writer = Writer(saver, f"t{number}")
-                for step in range(3):
-                    last = writer.put(None, {"run_id": f"run{step}"}, a=[HumanMessage("x" * 300)])
-                    saver.put_writes(last, [("a", 1)], "task")
-            assert len(list(saver.list(None))) == 90
-            assert len(list(saver.list(None, filter={"step": 2}, limit=5))) == 5
-            saver.get_delta_channel_history(config=at("t1"), channels=["b"])
-            saver.copy_thread("t1", "copy")
-            saver.delete_for_runs(["run0", "no such run"])
-            saver.prune(["t2", "t3"], keep_last=1)
-            for method in (saver.pin, saver.unpin, saver.touch, saver.ttl, saver.delete_thread):
-                method("t4")
-            used = {name.partition("_")[2].partition("|")[0] for name in raw.info("commandstats")}
+    with (
+        running_server("redis") as server,
+        RedisSaver.from_url(server.url, prefix=prefix, ttl=100) as saver,
+        server.client() as raw,
+    ):
+        dangerous = {name.decode().lower() for name in raw.execute_command("ACL", "CAT", "dangerous")}
+        dangerous |= {name.decode().lower() for name in raw.execute_command("ACL", "CAT", "admin")}
+        raw.config_resetstat()
+        for number in range(30):
+            writer = Writer(saver, f"t{number}")
+            for step in range(3):
+                last = writer.put(None, {"run_id": f"run{step}"}, a=[HumanMessage("x" * 300)])
+                saver.put_writes(last, [("a", 1)], "task")
+        assert len(list(saver.list(None))) == 90
+        assert len(list(saver.list(None, filter={"step": 2}, limit=5))) == 5
+        saver.get_delta_channel_history(config=at("t1"), channels=["b"])
+        saver.copy_thread("t1", "copy")
+        saver.delete_for_runs(["run0", "no such run"])
+        saver.prune(["t2", "t3"], keep_last=1)
+        for method in (saver.pin, saver.unpin, saver.touch, saver.ttl, saver.delete_thread):
+            method("t4")
+        used = {name.partition("_")[2].partition("|")[0] for name in raw.info("commandstats")}
     mine = used - {"config", "acl", "info", "client", "hello", "command"}
     assert mine & (dangerous | {"scan", "hscan", "zscan", "sscan", "keys", "randomkey"}) == set()
     assert {"evalsha", "hget", "hset", "unlink"} <= mine
@@ -261,7 +264,7 @@ def test_limits_are_limits_on_the_server_too(redis_server: Any, prefix: str) -> 
         writer = Writer(saver, "long")
         for number in range(60):
             writer.put(a=[HumanMessage(f"{number}" * 2000)])
-        saver.get_tuple(at("long"))
+        assert len(list(saver.list(None, limit=1))) == 1  # the scripts are known from here on
         proxy.reset_counts()
         assert len(list(saver.list(at("long"), limit=10))) == 10
         assert proxy.flushes == 1
