@@ -185,7 +185,7 @@ def test_at_whichever_moment_it_dies(call: Call, mortal: RunningServer, prefix: 
     assert rounds >= 5, "two operations for each question, and a round without a death"
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(("call", "moment"), [("sync", "before"), ("async", "after")], indirect=["call"])
 def test_the_supervisor_at_whichever_moment_it_dies(
     call: Call, mortal: RunningServer, prefix: str, moment: str
 ) -> None:

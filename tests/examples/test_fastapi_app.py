@@ -1,0 +1,189 @@
+"""The HTTP API, served by uvicorn and asked by httpx."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.examples.conftest import environment_for
+from tests.fixtures.ollama_stub import OllamaStub, serving_stub
+from tests.fixtures.servers import RunningServer, free_port, wait_until
+
+
+@pytest.fixture(scope="module")
+def stub() -> Iterator[OllamaStub]:
+    """The model server behind the one application that all tests here ask."""
+    with serving_stub() as serving:
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def application(
+    redis_server: RunningServer, stub: OllamaStub, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of the application, in a process of its own."""
+    folder = tmp_path_factory.mktemp("fastapi")
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    environment = environment_for(redis_server, "fastapi-test", stub) | {"PYTHONWARNINGS": "error"}
+    command = [sys.executable, "-m", "uvicorn", "examples.fastapi_app:app", "--port", str(port)]
+    with (folder / "log").open("w+") as log:
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+        try:
+            wait_until(lambda: process.poll() is not None or _answers(address), "the application")
+            yield address
+        finally:
+            process.terminate()
+            process.wait(20)
+        log.seek(0)
+        told = log.read()
+        assert "Traceback" not in told, told
+
+
+@pytest.fixture
+def api(application: str) -> Iterator[httpx.Client]:
+    """A client of the application; afterwards it knows no session."""
+    with httpx.Client(base_url=application, timeout=60, trust_env=False) as client:
+        yield client
+        for session in client.get("/sessions").json():
+            client.delete(f"/sessions/{session['session_id']}")
+
+
+@pytest.fixture
+def ollama(stub: OllamaStub) -> Iterator[OllamaStub]:
+    """The model server, well again after each test."""
+    stub.requests.clear()
+    yield stub
+    stub.error, stub.stall_before, stub.models = None, None, ["tiny:latest"]
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/openapi.json", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def events(text: str) -> list[tuple[str, Any]]:
+    """What the server sent: (event, data)."""
+    found = []
+    for block in text.strip().split("\n\n"):
+        name, data = block.split("\n")
+        found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+def test_a_conversation(api: httpx.Client, ollama: OllamaStub) -> None:
+    """Chat, streamed chat, a named group; the sessions that come of it, until they are cleared."""
+    answer = api.post("/chat", json={"session_id": "s", "prompt": "How far does the power pool reach?"})
+    assert answer.json() == {"session_id": "s", "answer": "Good morning.", "groups": ["energy"]}
+
+    with api.stream("POST", "/chat/stream", json={"session_id": "s", "prompt": "hello"}) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        told = events("".join(stream.iter_text()))
+    assert [name for name, _ in told] == ["text", "text", "text", "done"]
+    assert "".join(data for name, data in told if name == "text") == "Good morning."
+    assert told[-1] == ("done", [])
+
+    delegated = api.post("/chat", json={"session_id": "s", "prompt": "hello", "group": "digital"})
+    assert delegated.json()["groups"] == ["digital"]
+    prompts = [message["content"] for message in ollama.bodies("/api/chat")[-1]["messages"][1:]]
+    assert prompts == ["How far does the power pool reach?", "Good morning.", "hello", "Good morning.", "hello"]
+
+    api.post("/chat", json={"session_id": "t", "prompt": "hello"})
+    assert [session["session_id"] for session in api.get("/sessions").json()] == ["t", "s"]
+    shown = api.get("/sessions/s").json()
+    assert shown["messages"] == 6
+    assert set(shown["agents"]) == {"supervisor", "energy", "digital"}
+    assert [message["role"] for message in shown["history"]] == ["user", "assistant"] * 3
+    assert api.post("/sessions/s/extend", json={"ttl": 1000}).json()["ttl"] == 1000
+    assert 990 <= api.get("/sessions/s").json()["ttl"] <= 1000
+
+    assert api.delete("/sessions/s").status_code == 204
+    assert api.get("/sessions/s").status_code == 404
+    assert api.post("/sessions/s/extend", json={"ttl": 10}).status_code == 404
+    assert [session["session_id"] for session in api.get("/sessions").json()] == ["t"]
+    assert api.get("/sessions", params={"agent": "energy"}).json() == []
+    again = api.post("/chat", json={"session_id": "s", "prompt": "again?"})
+    assert again.status_code == 200
+    assert len(ollama.bodies("/api/chat")[-1]["messages"]) == 2, "the thread has been forgotten too"
+
+
+def test_what_is_refused(api: httpx.Client) -> None:
+    """Empty, unknown, too long: by a status and a sentence, before any model is asked."""
+    for body, status in (
+        ({"session_id": "s", "prompt": ""}, 422),
+        ({"session_id": "s", "prompt": "   "}, 400),
+        ({"session_id": "", "prompt": "hello"}, 422),
+        ({"session_id": "s", "prompt": "x" * 4001}, 422),
+        ({"session_id": "s", "prompt": "hello", "group": "nobody"}, 400),
+        ({"session_id": "s", "prompt": "x" * 20_000}, 413),
+    ):
+        refused = api.post("/chat", json=body)
+        assert refused.status_code == status, refused.text
+        assert refused.json()["detail"]
+    assert api.post("/chat/stream", json={"session_id": "s", "prompt": "  "}).status_code == 400
+    assert api.post("/chat", content=iter([b"{}"])).status_code == 411
+    assert api.post("/sessions/s/extend", json={"ttl": 0}).status_code == 422
+    assert api.get("/sessions", params={"limit": 0}).status_code == 422
+
+
+def test_the_server_is_the_settings_own(api: httpx.Client, redis_server: RunningServer) -> None:
+    """No query chooses another, and none is offered."""
+    asked = api.get("/stats", params={"host": "evil.example", "port": 1, "password": "x", "db": 5})
+    assert asked.status_code == 200
+    assert asked.json()["nodes"] == 1
+    paths = api.get("/openapi.json").json()["paths"]
+    offered = {
+        p["name"] for path in paths.values() for method in path.values() for p in method.get("parameters", [])
+    }
+    assert offered == {"agent", "limit", "session_id"}
+    assert set(paths) == {
+        "/chat",
+        "/chat/stream",
+        "/sessions",
+        "/sessions/{session_id}",
+        "/sessions/{session_id}/extend",
+        "/health",
+        "/stats",
+    }
+
+
+def test_health_and_a_model_that_fails(api: httpx.Client, ollama: OllamaStub) -> None:
+    """503 and who is ill; a failing model's question is answered with the reason, in a stream too."""
+    assert (api.get("/health").status_code, api.get("/health").json()) == (200, {"redis": True, "model": True})
+    ollama.error = (500, "out of memory")
+    failed = api.post("/chat", json={"session_id": "s", "prompt": "hello"})
+    assert (failed.status_code, failed.json()["error"]) == (503, "ModelError")
+    assert "out of memory" in failed.json()["detail"]
+    [(name, detail)] = events(api.post("/chat/stream", json={"session_id": "s", "prompt": "hello"}).text)
+    assert name == "error"
+    assert "out of memory" in detail
+    ollama.models = []
+    assert (api.get("/health").status_code, api.get("/health").json()["model"]) == (503, False)
+    assert api.get("/sessions").json() == [], "a question that was not answered leaves no trace"
+
+
+def test_too_many_at_once(api: httpx.Client, ollama: OllamaStub) -> None:
+    """Eight are answered; whoever comes then is told to come again; afterwards all is as before."""
+    ollama.stall_before = 1
+
+    def ask(number: int) -> int:
+        return api.post("/chat", json={"session_id": f"s{number}", "prompt": "hello"}).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(ask, number) for number in range(8)]
+        wait_until(lambda: len(ollama.bodies("/api/chat")) == 8, "eight questions on their way")
+        late = api.post("/chat", json={"session_id": "late", "prompt": "hello"})
+        assert (late.status_code, late.headers["retry-after"]) == (429, "5")
+        assert api.post("/chat/stream", json={"session_id": "late", "prompt": "hello"}).status_code == 429
+        assert api.get("/health").status_code == 200, "others are served meanwhile"
+        ollama.released.set()
+        assert [future.result(30) for future in asked] == [200] * 8
+    assert ask(9) == 200
