@@ -13,7 +13,7 @@ from ecowas_lc.cli.conversation import (
     new_session,
 )
 from ecowas_lc.cli.models import chosen_model
-from ecowas_lc.cli.screen import Screen, Silence, remark, show_json
+from ecowas_lc.cli.screen import Screen, Silence, program, remark, show_json
 from ecowas_lc.cli.storage import chosen_server
 from ecowas_lc.settings import get_settings
 
@@ -44,4 +44,4 @@ def ask_once(question: str, session: str | None, agents: Sequence[str], *, as_js
     if server is None:
         remark("\nNot kept: AGENT_USE_REDIS_MEMORY is off.")
     else:
-        remark(f'\nSession {session}. Go on with: ecowas-lc ask --session {shlex.quote(session)} "…"')
+        remark(f'\nSession {session}. Go on with: {program()} ask --session {shlex.quote(session)} "…"')

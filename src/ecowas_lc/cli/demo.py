@@ -14,7 +14,7 @@ from rich.text import Text
 from ecowas_lc.cli.conversation import Conversation, Turn, new_session
 from ecowas_lc.cli.local_model import install
 from ecowas_lc.cli.models import chosen_model
-from ecowas_lc.cli.screen import Screen, out, remark, wrapped
+from ecowas_lc.cli.screen import Screen, out, program, remark, wrapped
 from ecowas_lc.cli.storage import answering_server
 from ecowas_lc.errors import EcowasError, MissingExtraError, ModelServerUnavailableError
 from ecowas_lc.settings import Settings, get_settings
@@ -97,15 +97,15 @@ def _read_back(session: str) -> None:
     Raises:
         EcowasError: it did not find the conversation.
     """
-    command = ["ecowas-lc", "sessions", "show", "--brief", session]
+    command = ["sessions", "show", "--brief", session]
     console = out()
-    console.print(Text(f"$ {shlex.join(command)}", style="bold"))
+    console.print(Text(f"$ {program()} {shlex.join(command)}", style="bold"))
     console.file.flush()
     environment = {**os.environ, "COLUMNS": str(console.width)}
     if console.is_terminal and "NO_COLOR" not in environment:
         environment["FORCE_COLOR"] = "1"
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-P", "-m", "ecowas_lc.cli", *command[1:]], check=False, env=environment
+        [sys.executable, "-P", "-m", "ecowas_lc.cli", *command], check=False, env=environment
     )
     if done.returncode != 0:
         raise EcowasError(f"The second process did not find the session (exit code {done.returncode}).")
@@ -126,8 +126,8 @@ def _draw(graph: Any, turn: Turn, folder: Path) -> None:
 
 
 def _hints(session: str, settings: Settings, server: Server) -> None:
-    _row("Ask", f'ecowas-lc ask --session {session} "…"')
-    _row("Talk", f"ecowas-lc chat --session {session}")
+    _row("Ask", f'{program()} ask --session {session} "…"')
+    _row("Talk", f"{program()} chat --session {session}")
     _row("Look", f"{_redis_cli(settings, server)} LRANGE {settings.prefix}:history:energy:{session} 0 -1")
 
 

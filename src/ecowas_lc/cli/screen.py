@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -45,6 +48,16 @@ def remark(text: str) -> None:
 def show_json(value: Any) -> None:
     """Print one JSON value."""
     sys.stdout.write(f"{json.dumps(value, ensure_ascii=False, indent=2)}\n")
+
+
+def program() -> str:
+    """Return what to type for this command: its name, or its path where the shell would not find it."""
+    name = "ecowas-lc"
+    script = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    if found is not None or not script.is_file():
+        return name
+    return shlex.quote(str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script))
 
 
 def clean(text: str) -> str:
