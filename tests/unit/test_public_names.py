@@ -36,6 +36,7 @@ NAMES = [
     "ModelNotFoundError",
     "ModelServerUnavailableError",
     "ModelTimeoutError",
+    "NotReplicatedError",
     "NotSerializableError",
     "RedisAgent",
     "RedisChatMessageHistory",
