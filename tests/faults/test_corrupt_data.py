@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
 import traceback
@@ -259,3 +260,30 @@ def test_a_row_that_the_scripts_choke_on(redis_server, connect, prefix):
                 raw.hset(key, field, b"\x00")
     with pytest.raises(CorruptDataError):
         everything.saver.get_tuple(CONFIG)
+
+
+def test_claims_that_would_take_for_ever(redis_server, connect, prefix):
+    """A list that claims milliards of items, and checkpoints that link in a ring, take no time."""
+    everything = Everything(connect(redis_server.url), prefix)
+    everything.write()
+    saver = everything.saver
+    with redis_server.client() as raw:
+        [key] = [key for key in raw.scan_iter(f"{prefix}:checkpoint:*") if raw.hexists(key, "format")]
+        for field, value in raw.hgetall(key).items():
+            if field.startswith(b"v") and value.startswith(b"l"):
+                raw.hset(key, field, value[:2] + struct.pack(">II", 0, 2**32 - 1))
+        for call in everything.calls():
+            with contextlib.suppress(CorruptDataError):
+                call()
+        saver.delete_thread("t")
+        everything.write()
+        newest, *_, oldest = [found.config["configurable"]["checkpoint_id"] for found in saver.list(CONFIG)]
+        row = raw.hget(key, b"c\0" + oldest.encode())
+        link = int.from_bytes(row[:2], "big")
+        rest = row[2:] if link == 0xFFFF else row[2 + link :]
+        raw.hset(key, b"c\0" + oldest.encode(), len(newest).to_bytes(2, "big") + newest.encode() + rest)
+        calls = everything.calls()
+        calls.append(lambda: next(iter(saver.list(CONFIG, before={"configurable": {"checkpoint_id": "0"}})), None))
+        for call in calls:
+            with contextlib.suppress(CorruptDataError):
+                call()

@@ -117,6 +117,8 @@ def test_wait_replicas(flavour, connect, prefix):
         assert len(memory.get_conversation_history("a", "s")) == 1
         with running_server(flavour, "--replicaof", f"127.0.0.1 {server.port}"), server.client() as client:
             wait_until(lambda: client.info("replication").get("slave0", {}).get("state") == "online", "a replica")
+            patient = connect(f"{server.url}?wait_replicas=1", redis_socket_timeout=40)
+            memory = RedisMemoryService(server=patient, prefix=prefix)
             assert memory.append_to_history("a", "s", message) == 1, "the same message again is there once"
             client.script_flush()
             assert memory.append_to_history("a", "s", message | {"id": "2"}) == 2

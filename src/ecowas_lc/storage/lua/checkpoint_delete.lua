@@ -19,7 +19,8 @@ while space do
     local row = redis.call('HGET', H, 'c' .. space .. '\0' .. id)
     if not row then break end
     if not doomed[space .. '\0' .. id] then chain[#chain + 1] = { id, row } end
-    id = (row_link(row))
+    local prev = (row_link(row))
+    id = less(prev, id) and prev or '' -- a link that leads up is corrupt, and would never end
   end
   for i, item in ipairs(chain) do
     local _, _, after = row_link(item[2])
@@ -51,12 +52,14 @@ for field in pairs(live_fields) do
     local log, pieces = log_of(field), pieces_of(value)
     local used = used_segments[log] or {}
     used_segments[log] = used
-    for _, piece in ipairs(pieces) do
+    local digests = digests_of(log, pieces)
+    -- Without them a piece reaches beyond the log: it is corrupt, and may claim milliards of segments.
+    for _, piece in ipairs(digests and pieces or {}) do
       for segment = math.floor(piece[1] / SEGMENT), math.floor((piece[1] + piece[2] - 1) / SEGMENT) do
         used[segment] = true
       end
     end
-    local digests = digests_of(log, pieces) or ''
+    digests = digests or ''
     for at = 1, #digests, 16 do mark(string.sub(digests, at, at + 15)) end
   elseif value then
     each_ref(value, 2, mark)

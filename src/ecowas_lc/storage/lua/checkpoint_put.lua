@@ -142,7 +142,7 @@ else
   local above = latest
   local row = row_at(above)
   local prev, _, after = row_link(row)
-  while prev ~= '' and less(id, prev) do
+  while prev ~= '' and less(id, prev) and less(prev, above) do
     above = prev
     row = row_at(above)
     prev, _, after = row_link(row)

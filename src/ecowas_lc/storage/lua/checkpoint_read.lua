@@ -64,10 +64,14 @@ local function first(ns)
   local id = redis.call('HGET', H, 'L' .. ns)
   if from == 'latest' or not id then return id end
   local row = fetch(ns, start)
-  if row then return (row_link(row)) end
+  if row then
+    local prev = (row_link(row))
+    return less(prev, start) and prev or '' -- one that leads up is corrupt, and would never end
+  end
   while id and id ~= '' and not less(id, start) do
     row = fetch(ns, id)
-    id = row and (row_link(row)) or ''
+    local prev = row and (row_link(row)) or ''
+    id = less(prev, id) and prev or ''
   end
   return id
 end
@@ -104,7 +108,7 @@ while #heads > 0 do
   last = head.id
   add(head.ns, head.id, head.row)
   local prev, parent = row_link(head.row)
-  if along == 'prev' then push(head.ns, prev) elseif along == 'parent' then push(head.ns, parent) end
+  if along == 'prev' then push(head.ns, less(prev, head.id) and prev) elseif along == 'parent' then push(head.ns, parent) end
 end
 
 -- Elements refer to elements: those that are met on the way are fetched in the next round.
