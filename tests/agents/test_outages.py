@@ -16,7 +16,7 @@ from ecowas_lc import BaseAgent, RedisAgent, RedisMemoryService, SupervisorAgent
 from ecowas_lc.errors import RedisTimeoutError
 from ecowas_lc.storage.server import Server
 from tests.agents.conftest import Call, dialogue, numbered, redis_agent, supervisor, texts
-from tests.fixtures.servers import RunningServer, free_port, running_server, wait_until
+from tests.fixtures.servers import RunningServer, running_server, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -116,8 +116,8 @@ class DyingServer(Server):
 
     @classmethod
     def of(cls, victim: RunningServer, moment: str) -> DyingServer:
-        server = Server.from_url(victim.url)
-        server.__class__ = cls
+        server = cls.from_url(victim.url)
+        assert isinstance(server, cls)
         server._victim, server._left, server._moment = victim, 0, moment
         return server
 
@@ -364,9 +364,7 @@ def test_no_conversation_waits_for_a_dead_server(mortal: RunningServer, prefix: 
             tried.append(threading.current_thread().name)
             return super().run(op)
 
-    server = Server.from_url(mortal.url)
-    server.__class__ = Watched
-    agent = redis_agent(RedisMemoryService(server=server, prefix=prefix))
+    agent = redis_agent(RedisMemoryService(server=Watched.from_url(mortal.url), prefix=prefix))
     mortal.kill()
     agent.chat("one?")
     tried.clear()
@@ -427,12 +425,3 @@ def test_a_process_that_ends_tries_once_more(prefix: str, comes_back: bool) -> N
             assert stored(server, prefix) == dialogue("one?")
         else:
             assert "is lost (1)" in errors
-
-
-def test_nobody_there_at_all(call: Call) -> None:
-    """Without any server, ever, agents answer and remember."""
-    nowhere = RedisMemoryService(port=free_port())
-    agent = supervisor(nowhere)
-    call(agent, "smart_chat", "energy: a?")
-    assert len(call(agent, "history")) == 2
-    agent._keeping.link._held.clear()  # nobody is to wait for it

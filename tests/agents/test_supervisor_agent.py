@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -19,7 +23,7 @@ from ecowas_lc.errors import (
 from ecowas_lc.settings import load_settings
 from tests.agents.conftest import Call, dialogue, model, numbered, redis_agent, supervisor, texts
 from tests.fixtures.scripted_model import FixedRouter, ScriptedModel, by_speaker
-from tests.fixtures.servers import RunningServer
+from tests.fixtures.servers import RunningCluster, RunningServer
 
 IDS = [group.id for group in default_groups()]
 SYNTHESIS = {"views": {"energy": "E.", "digital": "D."}, "answer": "So."}
@@ -250,6 +254,59 @@ def test_a_transcript_without_a_thread_is_gone_on_with(memory: RedisMemoryServic
     assert heard == ["old?", "Old.", "energy: a?", "energy speaks.", "energy: b?"]
     assert texts(agent.history) == [*heard, "energy speaks."]
     assert [message.text for message in thread(agent)["messages"]] == texts(agent.history)
+
+
+def test_two_turns_at_the_same_time(kept: RedisMemoryService | None) -> None:
+    """Both are answered and remembered, and the next turn knows of both."""
+    both_asked = threading.Barrier(2)
+
+    def wait(_: Any) -> str:
+        both_asked.wait(20)
+        return "Together."
+
+    waiting = supervisor(kept, model=model(energy=wait))
+    other = supervisor(kept, model=model(energy=wait)) if kept else waiting
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(agent.smart_chat, f"energy: {n}?") for n, agent in enumerate((waiting, other))]
+        assert [future.result(30) for future in asked] == ["Together.", "Together."]
+    scripted = model()
+    waiting.register_agent("digital", BaseAgent("digital", model=scripted))
+    waiting.smart_chat("digital: c?")
+    transcript = texts(waiting.history)
+    assert sorted(transcript[:4:2]) == ["energy: 0?", "energy: 1?"]
+    assert transcript[1::2] == ["Together.", "Together.", "digital speaks."]
+    assert sorted(message.text for message in thread(waiting)["messages"]) == sorted(transcript)
+
+
+def test_a_stream_that_is_broken_off_is_not_remembered(kept: RedisMemoryService | None) -> None:
+    """Half an answer is none, and the conversation can go on."""
+    agent = supervisor(kept, model=model(energy="one two three"))
+    heard = agent.stream("energy: a?")
+    assert next(heard) == "one"
+    heard.close()  # type: ignore[attr-defined]
+
+    async def breaks_off() -> str:
+        stream = agent.astream("energy: b?")
+        async with aclosing(stream):  # type: ignore[type-var]
+            return await anext(stream)
+
+    assert asyncio.run(breaks_off()) == "one"
+    assert agent.history == []
+    assert agent.smart_chat("energy: c?") == "one two three"
+    assert texts(agent.history) == ["energy: c?", "one two three"]
+
+
+def test_on_a_cluster(cluster: RunningCluster, prefix: str) -> None:
+    """A session's keys may be anywhere."""
+    with RedisMemoryService(url=cluster.url, prefix=prefix) as place:
+        supervisor(place).smart_chat("energy: a?")
+        agent = supervisor(place)
+        agent.smart_chat("energy: b?")
+        assert texts(agent.history) == ["energy: a?", "energy speaks.", "energy: b?", "energy speaks."]
+        assert [message.text for message in thread(agent)["messages"]] == texts(agent.history)
+        assert agent.get_session_info()["backend"] == "redis"
+        agent.reset_history()
+        assert (agent.history, thread(agent)) == ([], {})
 
 
 def test_the_status_says_all(call: Call, memory: RedisMemoryService) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -134,12 +135,14 @@ class BaseAgent:
                     yield heard
         run(self._answered(exchange), {})
 
-    async def _astream(self, text: str) -> AsyncIterator[str]:
+    async def _astream(self, text: str) -> AsyncGenerator[str]:
         exchange = await arun(self._asked(text), {})
         with named_errors(self._model):
-            async for chunk in exchange.model.astream(exchange.prompt):
-                if heard := exchange.hear(chunk):
-                    yield heard
+            stream: Any = exchange.model.astream(exchange.prompt)
+            async with aclosing(stream):
+                async for chunk in stream:
+                    if heard := exchange.hear(chunk):
+                        yield heard
         await arun(self._answered(exchange), {})
 
     def _asked(self, text: str) -> Program[_Exchange]:

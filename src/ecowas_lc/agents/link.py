@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
-from ecowas_lc.errors import EmbeddedServerError, RedisRefusedError, RedisUnavailableError
+from ecowas_lc.errors import EcowasError, EmbeddedServerError, RedisRefusedError, RedisUnavailableError
 from ecowas_lc.memory.stats import ping_op
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.server import Server
@@ -128,7 +128,7 @@ class Link:
             time.sleep(pause)
             try:
                 self.replay()
-            except OUTAGES as error:
+            except EcowasError as error:
                 self.failed(error)
                 continue
             with self._lock:
@@ -166,5 +166,5 @@ def _last_try() -> None:
         if link.holds:
             try:
                 link.replay()
-            except OUTAGES as error:
+            except EcowasError as error:
                 log.warning("%s The process ends, and what it held for it is lost (%d).", error, link.holds)

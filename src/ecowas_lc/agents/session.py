@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -75,14 +76,16 @@ class Session:
         if rest := turn.rest:
             yield rest
 
-    async def aheard(self, turn: Turn) -> AsyncIterator[str]:
+    async def aheard(self, turn: Turn) -> AsyncGenerator[str]:
         """What :meth:`heard` gives, without blocking the event loop."""
         await arun(self._mended(), {})
         graph, saver = self._for_one_run()
         try:
-            async for mode, part in graph.astream(turn.input, turn.config, stream_mode=STREAM_MODES):
-                if text := turn.hear(str(mode), part):
-                    yield text
+            stream: Any = graph.astream(turn.input, turn.config, stream_mode=STREAM_MODES)
+            async with aclosing(stream):
+                async for mode, part in stream:
+                    if text := turn.hear(mode, part):
+                        yield text
         finally:
             self._after(saver)
         if rest := turn.rest:
@@ -118,14 +121,18 @@ class Session:
             self._hold_thread()
 
     def _mended(self) -> Program[None]:
-        """Add to the thread what only the transcript has: Redis, or another process, failed in mid-turn."""
+        """Add to the thread what only the transcript has.
+
+        That is what was said while Redis, or a process, failed in mid-turn, or while another turn was under way.
+        """
         link = self._keeping.link
-        if link is None or not link.is_up or self._transcript is None:
+        if self._transcript is None or (link is not None and not link.is_up):
             return
         try:
             transcript = yield from self._transcript.read_stored()
             yield from mending(self.graph, self._config, transcript)
         except OUTAGES as error:
+            assert link is not None
             link.failed(error)
 
     def _hold_thread(self, *, forget: bool = False) -> None:

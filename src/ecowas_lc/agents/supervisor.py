@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -254,9 +255,10 @@ class SupervisorAgent(BaseAgent):
         yield from self._session.heard(turn)
         self._last = turn.result
 
-    async def _aheard(self, turn: Turn) -> AsyncIterator[str]:
-        async for text in self._session.aheard(turn):
-            yield text
+    async def _aheard(self, turn: Turn) -> AsyncGenerator[str]:
+        async with aclosing(self._session.aheard(turn)) as heard:
+            async for text in heard:
+                yield text
         self._last = turn.result
 
     # --- the session ---
