@@ -52,6 +52,8 @@ class EncryptedRedisSerializer(Serializer):
         accept_plaintext: bool = False,
     ) -> None:
         super().__init__(allow)
+        if not isinstance(keys, (bytes, Mapping)):
+            raise ConfigurationError("keys is one key of bytes, or several by their ids.")
         by_id = {"": keys} if isinstance(keys, bytes) else dict(keys)
         if current is None:
             if len(by_id) != 1:

@@ -93,7 +93,7 @@ def translate(error: Exception, where: str) -> EcowasError:
         return RedisRefusedError(f"Redis at {where} refused: {advice}")
     word, rest = _word_and_rest(error)
     if word in _SCRIPT_ERRORS:
-        return _SCRIPT_ERRORS[word](rest)
+        return _SCRIPT_ERRORS[word](rest.partition(" script: ")[0])  # Redis 7 adds which script it was
     if word == "WRONGTYPE" or "WRONGTYPE" in rest:
         return WrongTypeError(
             f"A key of ours on Redis at {where} holds another type of data, which was left as it is. "

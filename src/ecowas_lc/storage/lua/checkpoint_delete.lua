@@ -11,16 +11,14 @@ for i = 2, names, 2 do doomed[ARGV[i] .. '\0' .. ARGV[i + 1]] = true end
 local live_fields, live_rows, live_spaces, latest_of, relinked = {}, {}, {}, {}, {}
 local marked, used_segments = {}, {}
 local function mark(digest) marked[digest] = true end
-local space = redis.call('HGET', H, 'N')
-while space do
+for _, space in ipairs(spaces()) do
   local id = redis.call('HGET', H, 'L' .. space)
   local chain = {}
   while id and id ~= '' do
     local row = redis.call('HGET', H, 'c' .. space .. '\0' .. id)
     if not row then break end
     if not doomed[space .. '\0' .. id] then chain[#chain + 1] = { id, row } end
-    local prev = (row_link(row))
-    id = less(prev, id) and prev or '' -- a link that leads up is corrupt, and would never end
+    id = (links_of(id, row))
   end
   for i, item in ipairs(chain) do
     local _, _, after = row_link(item[2])
@@ -40,7 +38,6 @@ while space do
     live_spaces[#live_spaces + 1] = space
     latest_of[space] = chain[1][1]
   end
-  space = redis.call('HGET', H, 'M' .. space)
 end
 if #live_spaces == 0 then
   redis.call('UNLINK', H)

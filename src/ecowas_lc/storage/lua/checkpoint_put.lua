@@ -141,11 +141,11 @@ elseif less(latest, id) then
 else
   local above = latest
   local row = row_at(above)
-  local prev, _, after = row_link(row)
-  while prev ~= '' and less(id, prev) and less(prev, above) do
+  local prev, _, after = links_of(above, row)
+  while prev ~= '' and less(id, prev) do
     above = prev
     row = row_at(above)
-    prev, _, after = row_link(row)
+    prev, _, after = links_of(above, row)
   end
   redis.call('HSET', H, own, link(prev, body), 'c' .. ns .. '\0' .. above, link(id, string.sub(row, after)))
 end

@@ -64,14 +64,10 @@ local function first(ns)
   local id = redis.call('HGET', H, 'L' .. ns)
   if from == 'latest' or not id then return id end
   local row = fetch(ns, start)
-  if row then
-    local prev = (row_link(row))
-    return less(prev, start) and prev or '' -- one that leads up is corrupt, and would never end
-  end
+  if row then return (links_of(start, row)) end
   while id and id ~= '' and not less(id, start) do
     row = fetch(ns, id)
-    local prev = row and (row_link(row)) or ''
-    id = less(prev, id) and prev or ''
+    id = row and (links_of(id, row)) or ''
   end
   return id
 end
@@ -91,11 +87,7 @@ local function push(ns, id)
 end
 
 if ARGV[3] == '1' then
-  local ns = redis.call('HGET', H, 'N')
-  while ns do
-    push(ns, first(ns))
-    ns = redis.call('HGET', H, 'M' .. ns)
-  end
+  for _, ns in ipairs(spaces()) do push(ns, first(ns)) end
 else
   push(only, first(only))
 end
@@ -104,11 +96,11 @@ local last
 while #heads > 0 do
   local head = table.remove(heads)
   -- The next page begins before the last id of this one: equal ids of several namespaces stay together.
-  if #out >= limit and head.id ~= last then break end
+  if #out >= limit and (head.id ~= last or along == 'parent') then break end
   last = head.id
   add(head.ns, head.id, head.row)
-  local prev, parent = row_link(head.row)
-  if along == 'prev' then push(head.ns, less(prev, head.id) and prev) elseif along == 'parent' then push(head.ns, parent) end
+  local prev, parent = links_of(head.id, head.row)
+  if along == 'prev' then push(head.ns, prev) elseif along == 'parent' then push(head.ns, parent) end
 end
 
 -- Elements refer to elements: those that are met on the way are fetched in the next round.

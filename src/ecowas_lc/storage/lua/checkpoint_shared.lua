@@ -55,6 +55,28 @@ local function row_link(row)
   return prev, parent, after
 end
 
+-- The same of the checkpoint `id`. Links lead to what is older: a loop would never end, and hold the whole server.
+local function links_of(id, row)
+  local prev, parent, after = row_link(row)
+  if prev ~= '' and not less(prev, id) then
+    error('ECOWASCORRUPT A stored checkpoint follows one that is not older.', 0)
+  end
+  return prev, parent, after
+end
+
+-- Every namespace, newest first.
+local function spaces()
+  local out, met = {}, {}
+  local ns = redis.call('HGET', H, 'N')
+  while ns do
+    if met[ns] then error('ECOWASCORRUPT The stored namespaces lead in a circle.', 0) end
+    met[ns] = true
+    out[#out + 1] = ns
+    ns = redis.call('HGET', H, 'M' .. ns)
+  end
+  return out
+end
+
 local function link(prev, body)
   local np = u16(body, 1)
   if np > 0 and prev == string.sub(body, 3, 2 + np) then return '\255\255' .. body end
