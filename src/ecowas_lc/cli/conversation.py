@@ -91,6 +91,7 @@ class Conversation:
         self.session = checked_session(session)
         self.agents = checked_groups(agents)
         self.keeps_history = keep_history
+        self._settings = settings
         self._stored = server is not None and keep_history
         self._saver = _saver(server, settings) if server is not None and keep_history else _in_memory()
         self._runner = asyncio.Runner()
@@ -174,7 +175,7 @@ class Conversation:
         if self._server is not None and self._stored:
             from ecowas_lc.memory import RedisMemoryService
 
-            RedisMemoryService(server=self._server).clear_session(self.session)
+            RedisMemoryService(server=self._server, prefix=self._settings.prefix).clear_session(self.session)
 
     def __enter__(self) -> Conversation:
         return self

@@ -1,0 +1,76 @@
+"""``graph`` and ``eval``: pictures and figures, without a model or a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ecowas_lc import build_supervisor, draw_graph
+from tests.cli.conftest import Run
+from tests.fixtures.servers import free_port
+
+
+@pytest.fixture(autouse=True)
+def offline(bare: pytest.MonkeyPatch) -> None:
+    """Neither a server nor a model is there to be asked."""
+    bare.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
+    bare.setenv("OLLAMA_BASE_URL", f"http://127.0.0.1:{free_port()}")
+
+
+def test_the_graph_is_printed(run: Run) -> None:
+    """The graph is printed as text or Mermaid, as the library gives it."""
+    picture = draw_graph(build_supervisor(router="lexical"))
+    assert run("graph").out == picture.ascii
+    assert run("graph", "--format", "mermaid").out == picture.mermaid
+
+
+def test_a_route_is_marked(run: Run) -> None:
+    """``--route`` marks the way by the groups that it names."""
+    assert run("graph", "--route", "energy").out.splitlines()[0].split() == ["*", "start", "=>", "route"]
+
+
+@pytest.mark.parametrize("name", ["graph.svg", "graph.png", "graph.mmd", "graph.md", "graph.txt"])
+def test_the_picture_is_written(run: Run, name: str) -> None:
+    """``--output`` writes the picture and prints where, as a path that can be clicked or pasted."""
+    ended = run("graph", "--output", name)
+    assert (ended.code, ended.out) == (0, f"{Path(name).resolve()}\n")
+    assert Path(name).stat().st_size > 300
+
+
+def test_routers_are_measured(run: Run) -> None:
+    """Each router that was named has its figures, as a table or as JSON."""
+    ended = run("eval", "--router", "lexical", "--questions", "dev", "--json")
+    figures = json.loads(ended.out)
+    assert list(figures) == ["lexical"]
+    assert 0.5 < figures["lexical"]["micro_f1"] <= 1
+    table = run("eval", "--router", "lexical", "--questions", "dev").out
+    assert table.splitlines()[0].endswith("questions from dev")
+    assert f"{figures['lexical']['micro_f1']:.3f}" in table
+
+
+def test_questions_of_ones_own(run: Run) -> None:
+    """A file of labelled questions is measured as the sets that ship are."""
+    rows = [
+        {"question": "Which solar tariffs does the power pool charge?", "twgs": ["energy"]},
+        {"question": "Which solar tariffs does the power pool charge?", "twgs": ["protocol"]},
+    ]
+    Path("own.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    figures = json.loads(run("eval", "--router", "lexical", "--questions", "own.jsonl", "--json").out)["lexical"]
+    assert (figures["n"], figures["exact_set"]) == (2, 0.5)
+
+
+def test_what_is_confused_is_drawn(run: Run) -> None:
+    """``--picture`` draws what is confused with what, and says where."""
+    ended = run("eval", "--router", "lexical", "--questions", "dev", "--picture", "eval.png")
+    assert ended.code == 0
+    assert f"Picture  {Path('eval.png').resolve()}" in ended.out
+    assert Path("eval.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_model_that_is_down_can_not_be_measured(run: Run) -> None:
+    """``--model`` needs the model, and says what starts it."""
+    ended = run("eval", "--model")
+    assert (ended.code, ended.out) == (1, "")
+    assert "`ollama serve`" in ended.err
