@@ -366,6 +366,52 @@ def test_writing_to_a_damaged_thread(redis_server: Any, prefix: str, kind: bytes
                         raise AssertionError(f"{name!r} as {bad!r}: {label}") from error
 
 
+CIRCLES: dict[str, Callable[[Any, str, dict[bytes, bytes]], Any]] = {
+    "two checkpoints": lambda raw, key, fields: raw.hset(key, b"c\x000001", fields[b"c\x000003"]),
+    "itself": lambda raw, key, fields: raw.hset(key, b"c\x000002", b"\0\x040002" + fields[b"c\x000002"][2:]),
+    "namespaces": lambda raw, key, fields: raw.hset(key, b"M", b"sub"),
+    "a namespace": lambda raw, key, fields: raw.hset(key, b"Msub", b"sub"),
+}
+
+
+@pytest.mark.parametrize("circle", CIRCLES.values(), ids=CIRCLES.keys())
+def test_links_in_a_circle(saver: RedisSaver, raw: Any, prefix: str, circle: Callable[..., Any]) -> None:
+    """Links that lead in a circle end in an error: no script loops, which would hold the server for everybody."""
+    fill(saver)
+    key = key_of(prefix)
+    spare = key_of(prefix, "spare")
+    circle(raw, key, raw.hgetall(key))
+    raw.copy(key, spare)
+    wrong = 0
+    for label, call in CALLS.items():
+        raw.copy(spare, key, replace=True)
+        try:
+            call(saver)
+        except EXPECTED:
+            wrong += 1
+        except BaseException as error:
+            raise AssertionError(label) from error
+    assert wrong >= 2
+
+
+async def test_a_checkpoint_that_extends_itself(redis_server: Any, prefix: str) -> None:
+    """A checkpoint put again on top of itself, as tools that rewrite metadata do, sends no walk into a circle."""
+    async with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
+        writer = Writer(saver)
+        first = writer.put("0001", a=[HumanMessage(LONG)])
+        found = saver.get_tuple(first)
+        delta = {"counters_since_delta_snapshot": {"b": [1, 1]}}
+        await saver.aput(found.config, found.checkpoint, {**found.metadata, **delta}, {})
+        again = await saver.aget_tuple(first)
+        assert again.checkpoint == found.checkpoint
+        assert id_of(again.parent_config) == "0001"
+        assert await saver.aget_delta_channel_history(config=first, channels=["b"]) == {"b": {"writes": []}}
+        assert len([each async for each in saver.alist(at())]) == 1
+        saver.prune(["t"])
+        saver.copy_thread("t", "copy")
+        assert saver.get_tuple(at("copy")).checkpoint == found.checkpoint
+
+
 def test_a_full_server(prefix: str) -> None:
     """A server out of memory refuses by name and changes nothing; reading, deleting and pruning go on."""
     with (
