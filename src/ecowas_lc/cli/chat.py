@@ -74,8 +74,10 @@ def _lines() -> Iterator[str]:
     while True:
         try:
             line = input("\n> ").strip()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt) as ending:
             err().print()
+            if isinstance(ending, KeyboardInterrupt):
+                raise
             return
         if line:
             yield line
