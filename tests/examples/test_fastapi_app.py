@@ -79,6 +79,11 @@ def events(text: str) -> list[tuple[str, Any]]:
     return found
 
 
+def asked_of(ollama: OllamaStub) -> list[dict[str, Any]]:
+    """The questions that reached the model; a request without messages only loads it."""
+    return [body for body in ollama.bodies("/api/chat") if body["messages"]]
+
+
 def test_a_conversation(api: httpx.Client, ollama: OllamaStub) -> None:
     """Chat, streamed chat, a named group; the sessions that come of it, until they are cleared."""
     answer = api.post("/chat", json={"session_id": "s", "prompt": "How far does the power pool reach?"})
@@ -179,7 +184,7 @@ def test_too_many_at_once(api: httpx.Client, ollama: OllamaStub) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(ask, number) for number in range(8)]
-        wait_until(lambda: len(ollama.bodies("/api/chat")) == 8, "eight questions on their way")
+        wait_until(lambda: len(asked_of(ollama)) == 8, "eight questions on their way")
         late = api.post("/chat", json={"session_id": "late", "prompt": "hello"})
         assert (late.status_code, late.headers["retry-after"]) == (429, "5")
         assert api.post("/chat/stream", json={"session_id": "late", "prompt": "hello"}).status_code == 429
