@@ -176,9 +176,18 @@ def test_changed_to_what_validation_refuses() -> None:
     message = lc.AIMessage("x", tool_calls=[CALL])
     message.content = 5  # type: ignore[assignment]
     message.tool_calls = "nonsense"  # type: ignore[assignment]
-    message.id = ["list"]  # type: ignore[assignment]
+    message.id = 7  # type: ignore[assignment]
     for way in (as_item, as_value):
         assert way(message).__dict__ == message.__dict__
+
+
+def test_an_id_that_messages_cannot_be_told_apart_by() -> None:
+    """An id that can't be looked up, which breaks langgraph's reducers, is refused when it is written."""
+    message = lc.AIMessage("x")
+    message.id = ["list"]  # type: ignore[assignment]
+    for way in (as_item, as_value):
+        with pytest.raises(NotSerializableError, match="id must be text"):
+            way(message)
 
 
 def test_a_message_made_without_its_fields() -> None:

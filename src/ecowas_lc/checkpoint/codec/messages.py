@@ -9,7 +9,7 @@ place since it was validated, and a thread must not become unreadable for that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -133,13 +133,15 @@ def pack_array(message: BaseMessage, spec: Spec) -> list[Any]:
     """A message as its array, content in its place.
 
     Raises:
-        NotSerializableError: a field is missing, or its content is ``None``.
+        NotSerializableError: a field is missing, its content is ``None``, or its id could be nobody's.
     """
     state = message.__dict__
     try:
         content, id_ = state["content"], state["id"]
         if content is None:
             raise NotSerializableError(f"A {spec.cls.__name__} whose content is None can't be stored. Use ''.")
+        if id_ is not None and type(id_) is not str and not isinstance(id_, Hashable):
+            raise NotSerializableError(f"A message's id must be text, not {type(id_).__name__}.")
         if is_simple(message, state, spec):
             return [spec.code, content, id_]
         array = [spec.code, content, id_, *spec.get(state)]
