@@ -23,7 +23,7 @@ from ecowas_lc.checkpoint.codec.elements import (
     pack_blob,
     split_blob,
 )
-from ecowas_lc.checkpoint.codec.messages import SPECS, is_simple, pack_array, unpack_array
+from ecowas_lc.checkpoint.codec.messages import SPECS, Spec, is_simple, pack_array, unpack_array
 from ecowas_lc.checkpoint.codec.types import put_together, take_apart
 from ecowas_lc.errors import CorruptDataError, EcowasError, NotSerializableError
 
@@ -249,11 +249,11 @@ class _Writer:
         try:
             spec = SPECS.get(type(value))
             if spec is not None:
-                return ormsgpack.Ext(_MESSAGE, self.pack(pack_array(value, spec)))
+                return self._message(value, spec)
             parts = take_apart(value, self._allowed)
             if isinstance(parts, str):
                 return parts
-            return ormsgpack.Ext(_OBJECT, self.pack(list(parts)))
+            return ormsgpack.Ext(_OBJECT, self.pack([parts[0], self.lift(parts[1])]))
         except EcowasError as error:
             # ormsgpack replaces what a hook raises with an error of its own.
             self._failure = error
@@ -273,8 +273,11 @@ class _Writer:
         if kind is list and depth <= _SEARCH_DEPTH and len(value) <= _SEARCH_WIDTH:
             return [self.lift(inner, depth + 1) for inner in value]
         if spec := SPECS.get(kind):
-            return ormsgpack.Ext(_MESSAGE, self.pack([self.lift(field) for field in pack_array(value, spec)]))
+            return self._message(value, spec)
         return value
+
+    def _message(self, value: Any, spec: Spec) -> Any:
+        return ormsgpack.Ext(_MESSAGE, self.pack([self.lift(field) for field in pack_array(value, spec)]))
 
     def large(self, value: Any) -> Any:
         """``value`` lifted, or a reference to it where it is large even so."""

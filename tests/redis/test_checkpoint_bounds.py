@@ -1,0 +1,144 @@
+"""What the saver costs, counted: flushes, bytes and memory, which must not grow with the length of a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import string
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langchain_core.documents import Document
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.message import add_messages
+
+from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
+from tests.fixtures.proxy import Proxy, running_proxy
+from tests.redis.writer import Writer, at, key_of
+
+THREAD: Any = {"configurable": {"thread_id": "t"}}
+
+
+@pytest.fixture
+def proxy(redis_server: Any) -> Iterator[Proxy]:
+    with running_proxy(redis_server.port) as proxy:
+        yield proxy
+
+
+def text(generator: random.Random, length: int) -> str:
+    return "".join(generator.choices(string.ascii_lowercase + " ", k=length))
+
+
+class State(TypedDict):
+    messages: Annotated[list[AnyMessage], add_messages]
+    note: str
+
+
+def conversation(checkpointer: Any, generator: random.Random) -> Any:
+    """A chat of three supersteps a turn: questions of 200 characters, answers of 1,200."""
+    builder = StateGraph(State).add_node("route", lambda state: {"note": "r"})
+    builder.add_node("answer", lambda state: {"messages": [AIMessage(text(generator, 1200))]})
+    builder.add_edge(START, "route").add_edge("route", "answer").add_edge("answer", END)
+    return builder.compile(checkpointer=checkpointer)
+
+
+def test_a_conversation_of_200_turns(proxy: Proxy, redis_server: Any, prefix: str) -> None:
+    """At most 8 kB and 8 flushes a turn, at its end as at its beginning; 1.5 MB in all, growing by turns alone."""
+    generator = random.Random(9)
+    sent, memory = [], [0]
+    with RedisSaver.from_url(proxy.url, prefix=prefix) as saver, redis_server.client() as raw:
+        graph = conversation(saver, generator)
+        for turn in range(200):
+            if turn % 50 == 0:
+                proxy.reset_counts()
+            graph.invoke({"messages": [HumanMessage(text(generator, 200))]}, THREAD)
+            if turn % 50 == 49:
+                sent.append(proxy.sent / 50)
+                memory.append(raw.memory_usage(key_of(prefix), samples=0))
+                assert proxy.flushes <= 8 * 50 + 20  # the first of all ask for the scripts
+        assert len(graph.get_state(THREAD).values["messages"]) == 400
+        assert len(raw.keys(f"{prefix}:*")) == 2
+    assert max(sent) <= 8_000
+    assert sent[-1] <= 1.05 * sent[1]
+    assert memory[-1] <= 1_500_000
+    steps = [after - before for before, after in itertools.pairwise(memory)]
+    assert max(steps[1:]) <= 1.4 * min(steps[1:])  # a hash's table doubles now and then
+    assert memory[-1] <= 4.5 * memory[1]
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_one_flush_each(proxy: Proxy, prefix: str, encrypted: bool) -> None:
+    """Putting, reading and deleting are one flush each, whatever the number of channels and their sizes."""
+    serde = EncryptedRedisSerializer(b"k" * 32) if encrypted else None
+    with RedisSaver.from_url(proxy.url, prefix=prefix, serde=serde, ttl=100, fencing=True) as saver:
+        Writer(saver, "warm").put(None, {"run_id": "r"}, a=1)
+        saver.put_writes(saver.get_tuple(at("warm")).config, [("a", 1)], "task")  # type: ignore[union-attr]
+        saver.touch("warm")
+        saver.delete_thread("warm")  # the scripts are known from here on
+        writer = Writer(saver)
+        channels = {f"c{number}": [HumanMessage(f"{number} {'x' * 200}")] for number in range(30)}
+        channels |= {f"d{number}": {"x": f"{number} {'y' * 200}"} for number in range(30)}
+        last: Any = None
+        calls: dict[str, Callable[[], Any]] = {
+            "put": lambda: writer.put(None, {"run_id": "r"}, **channels),
+            "put again": lambda: writer.put(None, {"run_id": "r"}, c1=[*channels["c1"], HumanMessage("more")]),
+            "put_writes": lambda: saver.put_writes(writer.config, list(channels.items()), "task"),
+            "get_tuple": lambda: saver.get_tuple(at()),
+            "get_tuple by id": lambda: saver.get_tuple(writer.config),
+            "list": lambda: list(saver.list(at(), limit=10)),
+            "touch": lambda: saver.touch("t"),
+            "delete_thread": lambda: saver.delete_thread("t"),
+        }
+        for name, call in calls.items():
+            proxy.reset_counts()
+            last = call()
+            assert proxy.flushes == 1, name
+        assert last is None
+
+
+async def test_one_flush_each_async(proxy: Proxy, prefix: str) -> None:
+    """The async methods flush as seldom."""
+    async with RedisSaver.from_url(proxy.url, prefix=prefix) as saver:
+        writer = Writer(saver)
+        await writer.aput(a=1)
+        await saver.aput_writes(writer.config, [("a", 1)], "task")
+        await saver.aget_tuple(at())
+        await saver.adelete_thread("warm")
+        for name, call in {
+            "put": lambda: writer.aput(a=[HumanMessage("x" * 500)]),
+            "put_writes": lambda: saver.aput_writes(writer.config, [("a", "x" * 500)], "task"),
+            "get_tuple": lambda: saver.aget_tuple(at()),
+            "delete_thread": lambda: saver.adelete_thread("t"),
+        }.items():
+            proxy.reset_counts()
+            await call()
+            assert proxy.flushes == 1, name
+    await asyncio.sleep(0)
+
+
+def test_what_is_equal_is_stored_once(redis_server: Any, prefix: str) -> None:
+    """Equal long texts and messages of a thread, in lists, writes, values and objects, take their room once."""
+    with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver, redis_server.client() as raw:
+        long = text(random.Random(10), 50_000)
+        writer = Writer(saver)
+        for number in range(10):
+            message = HumanMessage(long, id="same")
+            last = writer.put(m=[message] * 3, d={"text": long, "n": number}, t=(number, Document(long)))
+            saver.put_writes(last, [("m", message), ("d", {"text": long})], f"task{number}")
+        assert raw.memory_usage(key_of(prefix), samples=0) < 50_000 * 3
+
+
+def test_memory_of_the_process_is_bounded(redis_server: Any, prefix: str) -> None:
+    """A saver that serves thousands of threads remembers a bounded part of what it has seen."""
+    with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
+        memo = saver._memo
+        for number in range(5000):
+            memo.thread(f"t{number}").saw([bytes([number % 256]) * 16])
+        assert len(memo._threads) <= 4096
+        thread = memo.thread("t")
+        thread.saw(number.to_bytes(16, "big") for number in range(5000))
+        assert len(thread.known) <= 1024
+        assert (4999).to_bytes(16, "big") in thread.known
