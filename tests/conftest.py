@@ -8,6 +8,6 @@ pytest_plugins = ["tests.fixtures.faults", "tests.fixtures.local_model", "tests.
 
 
 def pytest_configure() -> None:
-    """Let processes that tests start hear Ctrl-C, which they would ignore where a shell runs us in the background."""
+    """Let processes that tests start hear Ctrl-C, though a shell that runs us in the background ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
