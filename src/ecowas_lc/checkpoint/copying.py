@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from ecowas_lc.checkpoint.ops import RUN_SECONDS, Context, put_op, put_writes_op
 from ecowas_lc.checkpoint.outline import outline_op
-from ecowas_lc.checkpoint.place import Place, stored_text
+from ecowas_lc.checkpoint.place import Place
 from ecowas_lc.checkpoint.reading import found_elements, read_call
 from ecowas_lc.errors import FormatVersionError, InvalidInputError, WrongTypeError
-from ecowas_lc.storage.keys import Keys, id_bytes
+from ecowas_lc.storage.keys import Keys, id_bytes, id_text
 from ecowas_lc.storage.ops import Op, call, command
 from ecowas_lc.storage.scripts import load_script
 
@@ -75,7 +75,7 @@ def _copy_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str
         return None
     for words in _chunks(fields):
         yield (command("HSET", copy, *words), command("EXPIRE", copy, _COPY_SECONDS))
-    return [stored_text(field[1:]) for field in fields if field.startswith(b"r")]
+    return [id_text(field[1:]) for field in fields if field.startswith(b"r")]
 
 
 def _chunks(fields: dict[bytes, bytes]) -> Iterator[list[bytes]]:

@@ -10,8 +10,9 @@ from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 from ecowas_lc.checkpoint.codec.rows import split_row
 from ecowas_lc.checkpoint.format import Found
 from ecowas_lc.checkpoint.ops import Context
-from ecowas_lc.checkpoint.place import Place, channel_of, stored_text
+from ecowas_lc.checkpoint.place import Place, channel_of
 from ecowas_lc.checkpoint.reading import found_elements, read_call
+from ecowas_lc.storage.keys import id_text
 from ecowas_lc.storage.ops import Op
 
 _PAGE = 200
@@ -53,7 +54,7 @@ def delta_history_op(at: Context, place: Place, channels: Sequence[str]) -> Op[d
                 break
         for channel, found in seeded:
             yield from _seed_op(at, found.place, channel, seeds)
-        parent = stored_text(split_row(page[-1].row).parent) if page else ""
+        parent = id_text(split_row(page[-1].row).parent) if page else ""
         start, cursor = "at", Place(place.thread_id, place.namespace, parent)
         if len(page) < _PAGE or not parent or cursor in met:
             break

@@ -22,9 +22,9 @@ from ecowas_lc.checkpoint.codec.elements import Collector, Digests, Elements, Se
 from ecowas_lc.checkpoint.codec.rows import open_blob, pack_row, seal_blob, split_row
 from ecowas_lc.checkpoint.envelope import pack_envelope, unpack_envelope
 from ecowas_lc.checkpoint.lists import Memo, SeenList, is_worth_sharing
-from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, field_of, stored_text
+from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, field_of
 from ecowas_lc.errors import CorruptDataError, DecryptionError, NotSerializableError
-from ecowas_lc.storage.keys import id_bytes
+from ecowas_lc.storage.keys import id_bytes, id_text
 
 _PLAIN, _LIST = b"p", b"l"
 _BARE, _SNAPSHOT = b"b", b"d"
@@ -183,7 +183,7 @@ class Format:
             config=place.config(place.checkpoint_id),
             checkpoint=checkpoint,
             metadata=metadata,
-            parent_config=place.config(stored_text(row.parent)) if row.parent else None,
+            parent_config=place.config(id_text(row.parent)) if row.parent else None,
             pending_writes=self.pending_writes(found, elements),
         )
 
@@ -268,7 +268,7 @@ class Format:
 def found_in(thread_id: str, answer: Any) -> list[Found]:
     """The checkpoints of an answer of the read script."""
     return [
-        Found(Place(thread_id, decode_part(ns), stored_text(id_)), row, values, writes, bool(is_latest))
+        Found(Place(thread_id, decode_part(ns), id_text(id_)), row, values, writes, bool(is_latest))
         for ns, id_, row, values, writes, is_latest in answer
     ]
 

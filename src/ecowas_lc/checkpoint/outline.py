@@ -8,8 +8,9 @@ from typing import Any
 
 from ecowas_lc.checkpoint.codec.rows import split_row
 from ecowas_lc.checkpoint.ops import Context
-from ecowas_lc.checkpoint.place import Place, channel_of, stored_text
+from ecowas_lc.checkpoint.place import Place, channel_of
 from ecowas_lc.checkpoint.reading import found_elements, read_call
+from ecowas_lc.storage.keys import id_text
 from ecowas_lc.storage.ops import Op
 
 _PAGE = 200
@@ -47,7 +48,7 @@ def outline_op(at: Context, thread_id: str) -> Op[list[Outlined]]:
             out.append(
                 Outlined(
                     found.place,
-                    stored_text(row.parent),
+                    id_text(row.parent),
                     metadata,
                     frozenset(checkpoint["channel_values"]) | {channel_of(name) for name in row.fields},
                     frozenset(checkpoint["channel_versions"]),

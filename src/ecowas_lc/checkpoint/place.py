@@ -88,19 +88,7 @@ def encode_part(text: str) -> bytes:
 
 def decode_part(raw: bytes) -> str:
     """What :func:`encode_part` encoded."""
-    return stored_text(raw).replace("%00", "\0").replace("%25", "%")
-
-
-def stored_text(raw: bytes) -> str:
-    """An id as it is stored in a thread.
-
-    Raises:
-        CorruptDataError: it is not text.
-    """
-    try:
-        return id_text(raw)
-    except UnicodeDecodeError as error:
-        raise CorruptDataError("A stored id or name is not text.") from error
+    return id_text(raw).replace("%00", "\0").replace("%25", "%")
 
 
 def encode_version(version: Any) -> bytes:

@@ -10,8 +10,8 @@ from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple
 from ecowas_lc.checkpoint.codec.elements import Elements, digests_in
 from ecowas_lc.checkpoint.format import Found, found_in
 from ecowas_lc.checkpoint.ops import Context
-from ecowas_lc.checkpoint.place import FORK, Place, stored_text
-from ecowas_lc.storage.keys import id_bytes
+from ecowas_lc.checkpoint.place import FORK, Place
+from ecowas_lc.storage.keys import id_bytes, id_text
 from ecowas_lc.storage.ops import Call, Op, call, command
 from ecowas_lc.storage.scripts import load_script
 
@@ -122,6 +122,6 @@ def threads_page_op(at: Context, *, start: bytes, above: bytes, count: int) -> O
 def forget_thread_op(at: Context, entry: Entry) -> Op[None]:
     """Forget the index entry of a thread that has expired, unless it has come back."""
     member, score = entry
-    [there] = yield (command("EXISTS", at.keys.thread(stored_text(member))),)
+    [there] = yield (command("EXISTS", at.keys.thread(id_text(member))),)
     if not there:
         yield (call(_FORGET, (at.keys.threads(),), member, score),)

@@ -6,10 +6,9 @@ from collections.abc import Collection, Sequence
 
 from ecowas_lc.checkpoint.ops import Context, delete_checkpoints_op, delete_thread_op
 from ecowas_lc.checkpoint.outline import Outlined, outline_op, with_what_they_need
-from ecowas_lc.checkpoint.place import stored_text
 from ecowas_lc.checkpoint.walk import Walk, next_page, walk_threads
 from ecowas_lc.errors import InvalidInputError
-from ecowas_lc.storage.keys import id_bytes
+from ecowas_lc.storage.keys import id_bytes, id_text
 from ecowas_lc.storage.ops import Op, call, command
 from ecowas_lc.storage.scripts import load_script
 
@@ -69,7 +68,7 @@ def delete_for_runs_walk(at: Context, run_ids: Sequence[str]) -> Walk[None]:
         # Their indexes have expired, or they never wrote here: the threads themselves know.
         walk = walk_threads(at, page=_WALK_PAGE)
         while (page := (yield from next_page(walk))) is not None:
-            ids = [stored_text(member) for member, _ in page]
+            ids = [id_text(member) for member, _ in page]
             threads.update((yield _threads_with_runs_op(at, ids, unknown)))
     for thread_id in sorted(threads):
         yield _delete_runs_of_thread_op(at, thread_id, run_ids)
@@ -79,7 +78,7 @@ def delete_for_runs_walk(at: Context, run_ids: Sequence[str]) -> Walk[None]:
 
 def _threads_of_run_op(at: Context, run_id: str) -> Op[list[str]]:
     [members] = yield (command("ZRANGE", at.keys.run(run_id), 0, -1),)
-    return [stored_text(member) for member in members]
+    return [id_text(member) for member in members]
 
 
 def _threads_with_runs_op(at: Context, thread_ids: list[str], run_ids: list[str]) -> Op[list[str]]:

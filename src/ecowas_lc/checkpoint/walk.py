@@ -9,8 +9,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple
 
 from ecowas_lc.checkpoint.ops import Context
-from ecowas_lc.checkpoint.place import Place, checkpoint_id_of, place_of, stored_text
+from ecowas_lc.checkpoint.place import Place, checkpoint_id_of, place_of
 from ecowas_lc.checkpoint.reading import Entry, forget_thread_op, list_page_op, threads_page_op
+from ecowas_lc.storage.keys import id_text
 from ecowas_lc.storage.ops import Op
 
 _PAGE = 20
@@ -87,7 +88,7 @@ class Query:
         threads = walk_threads(self._at)
         while self._wants_more() and (page := (yield from next_page(threads))) is not None:
             for entry in page:
-                found = yield from self._thread(Place(stored_text(entry[0]), None))
+                found = yield from self._thread(Place(id_text(entry[0]), None))
                 if not found:
                     yield forget_thread_op(self._at, entry)
                 if not self._wants_more():
