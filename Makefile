@@ -44,13 +44,6 @@ bench: $(VENV)/.stamp-bench servers ## Measure savers and histories beside other
 	@$(BIN)/python -m benchmarks.savers
 	@$(BIN)/python -m benchmarks.histories
 
-faults: $(VENV)/.stamp-test servers ## Repeat the tests of faults at length (half an hour)
-	$(BIN)/pytest tests/faults --faults=long
-
-bench: $(VENV)/.stamp-bench servers ## Measure checkpointers and histories side by side
-	$(BIN)/python -m benchmarks.savers
-	$(BIN)/python -m benchmarks.histories
-
 eval: $(VENV)/.stamp-demo ## Measure the routers on labelled questions
 	@$(BIN)/ecowas-lc eval
 
@@ -107,11 +100,6 @@ $(VENV)/.stamp-test: $(VENV)/.stamp-demo $(DECLARED)
 
 $(VENV)/.stamp-bench: $(VENV)/.stamp-test $(DECLARED)
 	@echo 'Installing what is measured beside us'
-	@$(PIP) install --quiet $(PINNED) --group bench
-	@touch $@
-
-$(VENV)/.stamp-bench: $(VENV)/.stamp-test $(DECLARED)
-	@echo 'Installing what is measured beside ours'
 	@$(PIP) install --quiet $(PINNED) --group bench
 	@touch $@
 
