@@ -33,7 +33,8 @@ def is_worth_sharing(value: Any, size_of: Any) -> bool:
         return True
     step = max(1, len(value) // _SAMPLE)
     sample = value[::step][:_SAMPLE]
-    total: int = sum(size_of(item) for item in sample)
+    # One large item among many small ones makes none of those worth it.
+    total: int = sum(min(size_of(item), 4 * _WORTH_SHARING_BYTES) for item in sample)
     return total >= _WORTH_SHARING_BYTES * len(sample)
 
 

@@ -1,0 +1,269 @@
+"""The checkpointer's pieces without a server: edits, memos, fields' names, envelopes, programs and replies."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
+
+from ecowas_lc.checkpoint.codec.elements import Digests
+from ecowas_lc.checkpoint.codec.rows import pack_row, split_row
+from ecowas_lc.checkpoint.codec.serializer import Serializer
+from ecowas_lc.checkpoint.envelope import pack_envelope, unpack_envelope
+from ecowas_lc.checkpoint.format import Format
+from ecowas_lc.checkpoint.lists import Memo, ThreadMemo, edits, is_worth_sharing
+from ecowas_lc.checkpoint.ops import Context, put_op, put_writes_op
+from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, encode_part, encode_version, field_of
+from ecowas_lc.errors import CorruptDataError, InvalidInputError, StorageError
+from ecowas_lc.storage.keys import Keys
+
+DIGESTS = st.lists(st.integers(0, 6).map(lambda number: bytes([number]) * 16), max_size=30).map(b"".join)
+LONG = "word " * 60
+
+
+def applied(base: bytes, packed: bytes, new: bytes) -> bytes:
+    """What the server makes of edits."""
+    out = b""
+    for kind, start, count in struct.iter_unpack(">BII", packed):
+        out += (new if kind else base)[16 * start : 16 * (start + count)]
+    return out
+
+
+@settings(max_examples=500, derandomize=True, deadline=None)
+@given(DIGESTS, DIGESTS)
+def test_edits_make_the_one_list_of_the_other(base: bytes, now: bytes) -> None:
+    """Edits applied to their base give the list that they were made for."""
+    packed, new = edits(base, now)
+    assert applied(base, packed, new) == now
+    assert len(new) <= len(now)
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(DIGESTS, DIGESTS, st.integers(0, 30))
+def test_ordinary_edits_are_small(base: bytes, more: bytes, drop: int) -> None:
+    """Appending, and dropping the front, take at most two edits each where nothing is in the list twice."""
+    base = b"".join(bytes([100 + number]) * 16 for number in range(len(base) // 16))
+    for now in (base + more, base[16 * drop :], base[16 * drop :] + more):
+        packed, new = edits(base, now)
+        assert applied(base, packed, new) == now
+        assert len(packed) <= 2 * 9
+        assert len(new) <= len(more)
+
+
+def size(value: Any) -> int:
+    return len(Serializer().dump(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "worth"),
+    [
+        ([], False),
+        ((HumanMessage("x"),), False),
+        ("x" * 1000, False),
+        ({"a": "x" * 1000}, False),
+        ([1, 2, 3], False),
+        (["short"] * 100, False),
+        ([HumanMessage("x")], True),
+        ([1, HumanMessage("x")], True),
+        ([HumanMessage("x"), 1], True),
+        (["x" * 200] * 3, True),
+        ([{"text": "x" * 200}, {"text": "y" * 300}], True),
+        (["x" * 1000, *range(100)], False),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_which_lists_are_worth_sharing(value: Any, worth: bool) -> None:
+    """Lists of messages, and of what is large on average; not those whose items a reference would outweigh."""
+    assert is_worth_sharing(value, size) is worth
+
+
+def test_memos_forget_the_least_recent() -> None:
+    """Memos are kept for as many threads, digests and texts as are bounded, the latest in use."""
+    memo = Memo()
+    for number in range(5000):
+        memo.thread(f"t{number}").lists["", "m"] = (b"", b"", b"x" * 32_000)
+        memo.thread("kept")
+    assert len(memo._threads) <= 4096
+    assert "kept" in memo._threads
+    assert sum(each.size() for each in memo._threads.values()) <= 64 * 2**20 + 64 * 32_000
+    memo.forget("kept")
+    memo.forget("never there")
+    assert "kept" not in memo._threads
+
+
+def test_digests_of_texts_are_bounded() -> None:
+    """Texts that were seen once are not kept for ever."""
+    memo = Memo()
+    for number in range(1200):
+        memo.seen().texts[f"{number}" * 20_000] = b"d"
+    assert sum(map(len, memo.seen().texts)) <= 40 * 2**20
+    assert isinstance(memo.seen(), Digests)
+
+
+def test_memos_are_shared_by_threads() -> None:
+    """Threads that note what they saw at the same time disturb each other in nothing."""
+    memo = ThreadMemo()
+    start = threading.Barrier(6)
+
+    def note(number: int) -> None:
+        start.wait(10)
+        for count in range(3000):
+            memo.saw([bytes([number]) + count.to_bytes(15, "big")])
+
+    with ThreadPoolExecutor(6) as pool:
+        for outcome in [pool.submit(note, number) for number in range(6)]:
+            outcome.result(30)
+    memo.saw([])
+    assert len(memo.known) <= 1024 + 6
+
+
+NAMES = st.text() | st.text(alphabet="\0%:a{}")
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(
+    st.lists(
+        st.tuples(NAMES, NAMES, st.integers() | st.text() | st.floats(allow_nan=False)), min_size=2, max_size=8
+    )
+)
+def test_no_two_values_share_a_field(places: list[Any]) -> None:
+    """Namespace, channel and version make a name that no other three make, and that tells the channel."""
+    fields = {field_of(encode_part(ns), channel, version) for ns, channel, version in places}
+    assert len(fields) == len({(ns, channel, type(version), repr(version)) for ns, channel, version in places})
+    for ns, channel, version in places:
+        name = field_of(encode_part(ns), channel, version)
+        assert channel_of(name) == channel
+        assert decode_part(name.split(b"\0")[0]) == ns
+
+
+def test_versions_that_are_none() -> None:
+    """A version is a number or text."""
+    assert len({encode_version(version) for version in (1, 1.0, "1")}) == 3
+    for version in (None, True, b"1", (1,)):
+        with pytest.raises(InvalidInputError, match="version"):
+            encode_version(version)
+
+
+VERSIONS = st.dictionaries(
+    st.text(max_size=4), st.integers() | st.text(max_size=4) | st.floats(allow_nan=False), max_size=4
+)
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {
+            "v": st.integers(),
+            "ts": st.text(),
+            "channel_versions": VERSIONS,
+            "versions_seen": st.dictionaries(st.text(max_size=4), VERSIONS, max_size=3),
+            "updated_channels": st.none() | st.lists(st.text(max_size=4)),
+        },
+        optional={"pending_sends": st.lists(st.integers()), "of_tomorrow": st.text()},
+    ),
+    st.dictionaries(st.text(max_size=4), st.none() | st.booleans() | st.integers() | st.text()),
+    st.dictionaries(st.text(), st.integers() | st.text()),
+)
+def test_envelopes(checkpoint: Any, inline: Any, metadata: Any) -> None:
+    """A checkpoint comes back out of its envelope with the types of its versions, what is new to us included."""
+    parts, names = pack_envelope({**checkpoint, "id": "1"}, metadata, inline)
+    serializer = Serializer()
+    back, said = unpack_envelope(serializer.load(serializer.dump_row(parts, names)), "1")
+    assert back == {**checkpoint, "id": "1", "channel_values": inline}
+    assert repr(back["channel_versions"]) == repr(checkpoint["channel_versions"])
+    assert repr(back["versions_seen"]) == repr(checkpoint["versions_seen"])
+    assert said == metadata
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(st.binary(max_size=60))
+def test_rows_that_are_none(raw: bytes) -> None:
+    """Bytes that are no row are a named error, or a row."""
+    try:
+        row = split_row(raw)
+    except CorruptDataError:
+        return
+    assert len(row.parent) <= len(raw)
+    assert split_row(b"\0\0" + pack_row(b"parent", [b"a\0b\0c"]) + b"blob").fields == (b"a\0b\0c",)
+
+
+def context() -> Context:
+    return Context(Keys("p"), Format(Serializer(), None, "p", Memo()), None, False, True)
+
+
+def checkpoint(**values: Any) -> Any:
+    versions = dict.fromkeys(values, 1)
+    return {
+        "v": 4,
+        "id": "1",
+        "ts": "",
+        "channel_values": values,
+        "channel_versions": versions,
+        "versions_seen": {},
+    }
+
+
+def test_a_put_that_the_server_lacks_things_for() -> None:
+    """A server that lacks a value or an element is sent just that, on top of what it was sent."""
+    at = context()
+    values = {"old": {"text": LONG}, "new": [HumanMessage(LONG)]}
+    program = put_op(at, Place("t"), checkpoint(**values), {}, {"new": 1}, parent="", fence=b"")
+    [first] = next(program)
+    assert first.args.count(b"p") == 0
+    [second] = program.send([[[b"\0old\0i1"], b""]])
+    assert second.args.count(b"p") == 1
+    assert program.gi_frame is not None
+    with pytest.raises(StopIteration):
+        program.send([[]])
+    # The next one relies on what the first was told is there, and sends it when it is told otherwise.
+    again = put_op(at, Place("t"), checkpoint(**values), {}, {"new": 1}, parent="", fence=b"")
+    [third] = next(again)
+    assert not any(isinstance(arg, bytes) and LONG.encode() in arg for arg in third.args)
+    known = list(at.format.memo.thread("t").known)
+    [fourth] = again.send([[[b"\0new\0i1"], b"".join(known)]])
+    assert sum(isinstance(arg, bytes) and LONG.encode() in arg for arg in fourth.args) == 1
+    with pytest.raises(StopIteration):
+        again.send([[]])
+
+
+def tried(program: Any, answer: Any) -> None:
+    next(program)
+    for _ in range(20):
+        program.send(answer)
+
+
+def test_a_server_that_loses_everything_it_is_sent() -> None:
+    """A server that evicts what it was sent a moment ago ends in an error that says why, not in a loop."""
+    at = context()
+    put = put_op(at, Place("t"), checkpoint(a={"text": LONG}), {}, {}, parent="", fence=b"")
+    with pytest.raises(StorageError, match="maxmemory-policy"):
+        tried(put, [[[b"\0a\0i1"], b""]])
+    _, elements, _ = at.format.batch(Place("t", "", "1"), [("a", LONG)], "task", "")
+    writes = put_writes_op(at, Place("t", "", "1"), [("a", LONG)], "task", "")
+    with pytest.raises(StorageError, match="maxmemory-policy"):
+        tried(writes, [b"".join(elements.bodies)])
+
+
+def test_a_message_changed_while_it_is_stored() -> None:
+    """A message that another thread changes between two attempts is taken down anew."""
+    at = context()
+    messages = [HumanMessage(f"{number} {LONG}", id=str(number)) for number in range(3)]
+    for _ in range(2):
+        program = put_op(at, Place("t"), checkpoint(m=messages), {}, {"m": 1}, parent="", fence=b"")
+        [sent] = next(program)
+        with pytest.raises(StopIteration):
+            program.send([[]])
+    program = put_op(at, Place("t"), checkpoint(m=messages), {}, {"m": 1}, parent="", fence=b"")
+    next(program)
+    messages[1].content = f"changed {LONG}"
+    [sent] = program.send([[[b"\0m\0i1"], b"".join(at.format.memo.thread("t").known)]])
+    assert sum(isinstance(arg, bytes) and b"changed" in arg for arg in sent.args) == 1
+    assert not any(isinstance(arg, bytes) and f"1 {LONG}".encode() in arg for arg in sent.args)
+    with pytest.raises(StopIteration):
+        program.send([[]])
