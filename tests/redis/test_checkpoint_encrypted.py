@@ -92,6 +92,30 @@ def test_every_byte_is_guarded(saver: RedisSaver, raw: Any, prefix: str) -> None
     assert read_all() == expected
 
 
+def test_references_are_guarded_too(saver: RedisSaver, raw: Any, prefix: str) -> None:
+    """What a stored value refers to can't be exchanged for something else of the same thread."""
+    fill(saver)
+    key = key_of(prefix)
+    fields = raw.hgetall(key)
+    elements = read(fields).elements
+    holders = [name for name in fields if name[:1] == b"e" and elements[name[1:]][0]]
+    holders += [name for name in fields if name[:1] in b"cw" and b"\0" in name]
+    tried = 0
+    for name in holders:
+        value = fields[name]
+        for digest in elements:
+            place = value.find(digest)
+            for other in elements if place >= 0 else ():
+                if other != digest:
+                    raw.hset(key, name, value[:place] + other + value[place + 16 :])
+                    with pytest.raises(CorruptDataError):
+                        everything(saver)
+                    tried += 1
+        raw.hset(key, name, value)
+    assert tried > 50
+    assert len(everything(saver)) == 3
+
+
 def test_lists_are_guarded_too(saver: RedisSaver, raw: Any, prefix: str) -> None:
     """A list can't be shortened, put into another order or given an item of another list of the same thread."""
     fill(saver)

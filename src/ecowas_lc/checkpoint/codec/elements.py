@@ -160,7 +160,7 @@ class Collector:
         if self._sealer is None:
             return blob
         references, payload = split_blob(blob)
-        return pack_blob(references, self._sealer.seal(payload, self._context + digest))
+        return pack_blob(references, self._sealer.seal(payload, b"".join((self._context, digest, *references))))
 
 
 class Elements:
@@ -185,7 +185,7 @@ class Elements:
             raise CorruptDataError("A stored value refers to an element that is not there.")
         references, payload = split_blob(blob)
         if self._sealer is not None:
-            payload = self._sealer.open(payload, self._context + digest)
+            payload = self._sealer.open(payload, b"".join((self._context, digest, *references)))
         return payload[:1], references, payload[1:]
 
     def text(self, digest: bytes) -> str:

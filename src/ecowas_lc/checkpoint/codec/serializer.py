@@ -1,8 +1,8 @@
 """The serializer: msgpack with an allowlist, exact, and with references to what a thread holds already.
 
-msgpack carries what msgpack has types for. Two extension types carry the rest: 1 is a reference (the index of a
+msgpack carries what msgpack has types for. Five extension types carry the rest: 1 is a reference (the index of a
 digest in the blob's list), 2 is an object ``[stored name, data]``, 3 a message's array, 4 a map whose keys are not
-all text. A dictionary is always a dictionary: no key in it has a second meaning.
+all text, 5 text that is no UTF-8. A dictionary is always a dictionary: no key in it has a second meaning.
 """
 
 from __future__ import annotations
