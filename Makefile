@@ -45,7 +45,7 @@ bench: $(VENV)/.stamp-bench servers ## Measure savers and histories beside other
 	@$(BIN)/python -m benchmarks.histories
 
 eval: $(VENV)/.stamp-demo ## Measure the routers on labelled questions
-	@$(BIN)/ecowas-lc eval
+	@$(BIN)/ecowas-lc eval --picture ecowas-lc-eval.png
 
 clean: ## Remove the virtual environment and what tools leave behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist site

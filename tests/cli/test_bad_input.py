@@ -27,7 +27,7 @@ BAD = {
     "no such picture": (["graph", "-o", "graph.gif"], "can't be saved as '.gif'"),
     "no such format": (["graph", "--format", "gif"], "'gif' is not one of"),
     "no such router": (["eval", "--router", "dice"], "There is no router 'dice'"),
-    "no such questions": (["eval", "--questions", "/no/such/file"], "/no/such/file can't be read"),
+    "no such questions": (["eval", "--data", "/no/such/file"], "/no/such/file can't be read"),
     "time to live of nothing": (["sessions", "extend", "s", "--ttl", "0"], "--ttl 0 can't be used"),
     "empty session to show": (["sessions", "show", ""], "The session id is empty"),
     "nobody to ask": (["sessions", "clear", "kept"], "say --yes"),

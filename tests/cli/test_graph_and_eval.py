@@ -41,11 +41,11 @@ def test_the_picture_is_written(run: Run, name: str) -> None:
 
 def test_routers_are_measured(run: Run) -> None:
     """Each router that was named has its figures, as a table or as JSON."""
-    ended = run("eval", "--router", "lexical", "--questions", "dev", "--json")
+    ended = run("eval", "--router", "lexical", "--data", "dev", "--json")
     figures = json.loads(ended.out)
     assert list(figures) == ["lexical"]
     assert 0.5 < figures["lexical"]["micro_f1"] <= 1
-    table = run("eval", "--router", "lexical", "--questions", "dev").out
+    table = run("eval", "--router", "lexical", "--data", "dev").out
     assert table.splitlines()[0].endswith("questions from dev")
     assert f"{figures['lexical']['micro_f1']:.3f}" in table
 
@@ -57,20 +57,20 @@ def test_questions_of_ones_own(run: Run) -> None:
         {"question": "Which solar tariffs does the power pool charge?", "twgs": ["protocol"]},
     ]
     Path("own.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    figures = json.loads(run("eval", "--router", "lexical", "--questions", "own.jsonl", "--json").out)["lexical"]
+    figures = json.loads(run("eval", "--router", "lexical", "--data", "own.jsonl", "--json").out)["lexical"]
     assert (figures["n"], figures["exact_set"]) == (2, 0.5)
 
 
 def test_what_is_confused_is_drawn(run: Run) -> None:
     """``--picture`` draws what is confused with what, and says where."""
-    ended = run("eval", "--router", "lexical", "--questions", "dev", "--picture", "eval.png")
+    ended = run("eval", "--router", "lexical", "--data", "dev", "--picture", "eval.png")
     assert ended.code == 0
     assert f"Picture  {Path('eval.png').resolve()}" in ended.out
     assert Path("eval.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_model_that_is_down_can_not_be_measured(run: Run) -> None:
-    """``--model`` needs the model, and says what starts it."""
-    ended = run("eval", "--model")
+    """``--model NAME`` needs the model, and says what starts it."""
+    ended = run("eval", "--model", "llama3.2:3b")
     assert (ended.code, ended.out) == (1, "")
     assert "`ollama serve`" in ended.err

@@ -137,8 +137,8 @@ def graph(
 
 @app.command("eval")
 def evaluate(
-    questions: Annotated[
-        str, typer.Option("--questions", metavar="SET|FILE", help="dev, validation, or a JSONL file.")
+    data: Annotated[
+        str, typer.Option("--data", metavar="SET|FILE", help="dev, validation, or a JSONL file.")
     ] = "validation",
     routers: Annotated[
         list[str] | None,
@@ -146,9 +146,15 @@ def evaluate(
             "--router", metavar="NAME", help="Only this one. May be repeated. All without.", show_default=False
         ),
     ] = None,
-    with_model: Annotated[
-        bool, typer.Option("--model", help="Measure the chat model too, and remember whether it helps.")
-    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="Measure this chat model too (llama3.2:3b), and remember whether it helps.",
+            show_default=False,
+        ),
+    ] = None,
     picture: Annotated[
         Path | None,
         typer.Option("--picture", metavar="FILE", help="Draw what is confused with what.", show_default=False),
@@ -159,7 +165,7 @@ def evaluate(
     """Measure the routers on labelled questions."""
     from ecowas_lc.cli.evaluation import evaluate as run
 
-    run(questions, routers or (), with_model=with_model, picture=picture, as_json=as_json)
+    run(data, routers or (), model_name=model, picture=picture, as_json=as_json)
 
 
 @sessions.command("list")

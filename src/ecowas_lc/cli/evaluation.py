@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    source: str, routers: Sequence[str], *, with_model: bool, picture: Path | None, as_json: bool
+    source: str, routers: Sequence[str], *, model_name: str | None, picture: Path | None, as_json: bool
 ) -> None:
     """Show each router's figures on labelled questions; with a model, measure and remember what it is worth.
 
@@ -34,7 +34,15 @@ def evaluate(
     )
 
     questions = _questions(source)
-    with chosen_model(get_settings()) if with_model else nullcontext() as model:
+    from ecowas_lc.local_model import MODEL_NAME
+
+    settings = get_settings()
+    chosen = {"ollama_model": model_name}
+    if model_name != MODEL_NAME:
+        # A model that was named is the one to measure: the small local one does not stand in for it.
+        chosen["ollama_base_url"] = settings.ollama_base_url
+    settings = settings.model_copy(update=chosen)
+    with chosen_model(settings) if model_name else nullcontext() as model:
         if model is not None and model.note:
             remark(model.note)
         with _progress() as progress:
