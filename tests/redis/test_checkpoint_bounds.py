@@ -126,7 +126,8 @@ def test_what_is_equal_is_stored_once(redis_server: Any, prefix: str) -> None:
         writer = Writer(saver)
         for number in range(10):
             message = HumanMessage(long, id="same")
-            last = writer.put(m=[message] * 3, d={"text": long, "n": number}, t=(number, Document(long)))
+            nested = {"energy": [HumanMessage("short")] * 100 + [message]}
+            last = writer.put(m=[message] * 3, d={"text": long, "n": number}, t=(number, Document(long)), h=nested)
             saver.put_writes(last, [("m", message), ("d", {"text": long})], f"task{number}")
         assert raw.memory_usage(key_of(prefix), samples=0) < 50_000 * 3
 

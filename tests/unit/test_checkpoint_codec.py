@@ -30,7 +30,7 @@ from langgraph.types import Command, Interrupt, Overwrite, Send
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, SecretStr
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from ecowas_lc.checkpoint.codec.elements import Collector, Digests, Elements
+from ecowas_lc.checkpoint.codec.elements import Collector, Digests, Elements, pack_blob
 from ecowas_lc.checkpoint.codec.serializer import Serializer
 from ecowas_lc.errors import CorruptDataError, NotSerializableError, TypeNotAllowedError
 
@@ -521,6 +521,21 @@ class TestGarbage:
             blob = ormsgpack.packb(ormsgpack.Ext(4, blob))
         with pytest.raises(CorruptDataError):
             serializer.load(b"\x00\x00" + blob)
+
+    def test_elements_that_unfold_without_end(self) -> None:
+        """Elements that refer to elements in a circle, or many times each, are a named error at once."""
+        reference = ormsgpack.Ext(1, b"\0\0")
+        digests = [bytes([number]) * 16 for number in range(12)]
+        for payload in (ormsgpack.packb(reference), ormsgpack.packb([reference] * 10)):
+            stored = {
+                digest: pack_blob([following], b"x" + payload)
+                for digest, following in zip(digests, [*digests[1:], digests[0]], strict=True)
+            }
+            elements = Elements(stored, b"", None)
+            with pytest.raises(CorruptDataError):
+                serializer.load(pack_blob(digests[:1], payload), elements)
+            with pytest.raises(CorruptDataError):
+                serializer.load_items(digests[:1], elements)
 
     def test_another_serializers_value(self) -> None:
         """``loads_typed`` refuses what another serializer wrote: above all, never unpickles."""

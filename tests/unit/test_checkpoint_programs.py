@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 
-from ecowas_lc.checkpoint.codec.elements import Digests
+from ecowas_lc.checkpoint.codec.elements import Collector
 from ecowas_lc.checkpoint.codec.rows import pack_row, split_row
 from ecowas_lc.checkpoint.codec.serializer import Serializer
 from ecowas_lc.checkpoint.envelope import pack_envelope, unpack_envelope
@@ -98,12 +98,14 @@ def test_memos_forget_the_least_recent() -> None:
 
 
 def test_digests_of_texts_are_bounded() -> None:
-    """Texts that were seen once are not kept for ever."""
+    """Texts that were seen once are not kept for ever, few large ones as little as many small ones."""
     memo = Memo()
-    for number in range(1200):
-        memo.seen().texts[f"{number}" * 20_000] = b"d"
-    assert sum(map(len, memo.seen().texts)) <= 40 * 2**20
-    assert isinstance(memo.seen(), Digests)
+    for number in range(60):
+        Collector(b"", None, memo.seen(), b"").add_text(f"{number}" * 1_000_000)
+        assert sum(map(len, memo.seen().texts)) <= 34 * 2**20
+    for number in range(110_000):
+        memo.seen().messages[0, f"{number}", None] = b"d"
+    assert len(memo.seen().messages) <= 100_001
 
 
 def test_memos_are_shared_by_threads() -> None:

@@ -103,7 +103,7 @@ class Memo:
         self._threads: OrderedDict[str, ThreadMemo] = OrderedDict()
         self._lock = threading.Lock()
         self._seen = Digests()
-        self._next_check = 1024
+        self._made = 0
 
     def thread(self, thread_id: str) -> ThreadMemo:
         """The thread's memo."""
@@ -111,6 +111,7 @@ class Memo:
             memo = self._threads.get(thread_id)
             if memo is None:
                 memo = self._threads[thread_id] = ThreadMemo()
+                self._made += 1
                 self._shrink()
             self._threads.move_to_end(thread_id)
             return memo
@@ -125,17 +126,14 @@ class Memo:
         # The texts are the very objects that the state holds, so that only dead ones cost memory; they go all at
         # once, which costs the next step of each thread a few milliseconds.
         seen = self._seen
-        if len(seen.texts) + len(seen.messages) > self._next_check:
-            with self._lock:
-                if sum(map(len, list(seen.texts))) > _MAX_TEXT_CHARACTERS or len(seen.messages) > _MAX_MESSAGES:
-                    self._seen = Digests()
-                self._next_check = len(self._seen.texts) + len(self._seen.messages) + 1024
-        return self._seen
+        if seen.characters > _MAX_TEXT_CHARACTERS or len(seen.messages) > _MAX_MESSAGES:
+            seen = self._seen = Digests()
+        return seen
 
     def _shrink(self) -> None:
         while len(self._threads) > _MAX_THREADS:
             self._threads.popitem(last=False)
-        if len(self._threads) % 64 == 0:
+        if self._made % 64 == 0:
             total = sum(memo.size() for memo in self._threads.values())
             while total > _MAX_DIGEST_BYTES and len(self._threads) > 1:
                 total -= self._threads.popitem(last=False)[1].size()

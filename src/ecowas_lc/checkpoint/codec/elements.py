@@ -79,9 +79,10 @@ class Digests:
     a message that was changed in place has another key. Bounded by :class:`~ecowas_lc.checkpoint.lists.Memo`.
     """
 
-    __slots__ = ("messages", "texts")
+    __slots__ = ("characters", "messages", "texts")
 
     def __init__(self) -> None:
+        self.characters = 0  # of all texts
         self.texts: dict[str, bytes] = {}
         self.messages: dict[tuple[int, str, str | None], bytes] = {}
 
@@ -133,6 +134,7 @@ class Collector:
             except UnicodeEncodeError:
                 return None
             self.seen.texts[text] = digest
+            self.seen.characters += len(text)
         self.bodies[digest] = text
         return digest
 

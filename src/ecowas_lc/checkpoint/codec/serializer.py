@@ -183,14 +183,14 @@ class Serializer:
     def _load_item(self, digest: bytes, elements: Elements) -> Any:
         kind, references, payload = elements.get(digest)
         if kind == MESSAGE:
-            array = _Reader(self.allowed, references, elements).unpack(payload)
+            array = _Reader(self.allowed, references, elements, is_element=True).unpack(payload)
             # Only a content of nil is the first reference; others are met by their index.
             first = type(array) is list and len(array) > 1 and array[1] is None and references
             return unpack_array(array, elements.text(references[0]) if first else None)
         if kind == TEXT:
             return elements.text(digest)
         if kind == VALUE:
-            return _Reader(self.allowed, references, elements).unpack(payload)
+            return _Reader(self.allowed, references, elements, is_element=True).unpack(payload)
         raise CorruptDataError("A stored list refers to an element of an unknown kind.")
 
 
@@ -270,7 +270,7 @@ class _Writer:
             return self.lift_text(value) if len(value) >= LONG_TEXT else value
         if kind is dict and depth <= _SEARCH_DEPTH and len(value) <= _SEARCH_WIDTH:
             return {key: self.lift(inner, depth + 1) for key, inner in list(value.items())}
-        if kind is list and depth <= _SEARCH_DEPTH and len(value) <= _SEARCH_WIDTH:
+        if kind is list and depth <= _SEARCH_DEPTH and (len(value) <= _SEARCH_WIDTH or type(value[-1]) in SPECS):
             return [self.lift(inner, depth + 1) for inner in value]
         if spec := SPECS.get(kind):
             return self._message(value, spec)
@@ -341,12 +341,15 @@ class _Writer:
 class _Reader:
     """Unpacks one blob."""
 
-    __slots__ = ("_allowed", "_elements", "_failure", "_references")
+    __slots__ = ("_allowed", "_elements", "_failure", "_is_element", "_references")
 
-    def __init__(self, allowed: Allowlist, references: list[bytes], elements: Elements | None) -> None:
+    def __init__(
+        self, allowed: Allowlist, references: list[bytes], elements: Elements | None, is_element: bool = False
+    ) -> None:
         self._allowed = allowed
         self._references = references
         self._elements = elements
+        self._is_element = is_element
         self._failure: EcowasError | None = None
 
     def unpack(self, payload: bytes) -> Any:
@@ -388,9 +391,10 @@ class _Reader:
         kind, references, payload = self._elements.get(digest)
         if kind == TEXT:
             return self._elements.text(digest)
-        if kind != VALUE or digest in references:
+        if kind != VALUE or self._is_element:
+            # Elements are written with references to texts alone: chains of values could unfold without end.
             raise CorruptDataError("A stored value refers to an element of the wrong kind.")
-        return _Reader(self._allowed, references, self._elements).unpack(payload)
+        return _Reader(self._allowed, references, self._elements, is_element=True).unpack(payload)
 
 
 class GivenSerializer:
