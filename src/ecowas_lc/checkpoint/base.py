@@ -18,7 +18,8 @@ from langgraph.checkpoint.base import (
 )
 
 from ecowas_lc.checkpoint.codec.allowlist import Allow
-from ecowas_lc.checkpoint.codec.serializer import GivenSerializer, Serializer
+from ecowas_lc.checkpoint.codec.given import GivenSerializer
+from ecowas_lc.checkpoint.codec.serializer import Serializer
 from ecowas_lc.checkpoint.format import Format
 from ecowas_lc.checkpoint.lists import Memo
 from ecowas_lc.checkpoint.ops import Context, put_op, put_writes_op

@@ -20,7 +20,7 @@ NO_REFERENCES = b"\x00\x00"
 
 TEXT = b"s"  # UTF-8
 MESSAGE = b"m"  # a LangChain message, see codec/messages.py
-VALUE = b"x"  # any other value, see codec/serializer.py
+VALUE = b"x"  # any other value, see codec/writer.py
 PLAIN_TEXT = NO_REFERENCES + TEXT
 
 

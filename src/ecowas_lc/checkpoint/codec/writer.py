@@ -1,0 +1,189 @@
+"""Values to payloads: msgpack, extension types for what msgpack has no type for, references for what is long.
+
+Five extension types: 1 is a reference (the index of a digest in the blob's list), 2 is an object
+``[stored name, data]``, 3 a message's array, 4 a map whose keys are not all text, 5 text that is no UTF-8.
+A dictionary is always a dictionary: no key in it has a second meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ormsgpack
+
+from ecowas_lc.checkpoint.codec.allowlist import Allowlist
+from ecowas_lc.checkpoint.codec.elements import VALUE, Collector
+from ecowas_lc.checkpoint.codec.messages import SPECS, Spec, pack_array
+from ecowas_lc.checkpoint.codec.types import take_apart
+from ecowas_lc.errors import EcowasError, NotSerializableError
+
+REFERENCE, OBJECT, MESSAGE_ARRAY, MAP, SURROGATES = 1, 2, 3, 4, 5
+
+_OPTIONS = (
+    ormsgpack.OPT_PASSTHROUGH_BIG_INT
+    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_TUPLE
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+)
+# Shorter texts cost less in place than as an element of their own (a hash entry is about 90 bytes).
+LONG_TEXT = 160
+LARGE = 1024  # bytes of a value that is an element of its own
+FIRST_REFERENCE = ormsgpack.packb(ormsgpack.Ext(REFERENCE, b"\0\0"))
+# Containers are searched for long texts this deep and wide; beyond, they are stored as they are.
+_SEARCH_DEPTH, _SEARCH_WIDTH = 5, 64
+_MAX_DEPTH = 200
+_TOO_DEEP = f"A value is nested more than {_MAX_DEPTH} deep (or holds itself): it can't be stored."
+_BIN = (b"\xc4", b"\xc5", b"\xc6")  # what msgpack's bytes begin with; so may other things
+_SCALARS = (type(None), bool, int, float, str)
+
+
+class Writer:
+    """Packs one blob; ``references`` are the digests that it refers to."""
+
+    __slots__ = ("_allowed", "_failure", "_shared", "references")
+
+    def __init__(self, allowed: Allowlist, shared: Collector | None) -> None:
+        self.references: list[bytes] = []
+        self._allowed = allowed
+        self._shared = shared
+        self._failure: EcowasError | None = None
+
+    def pack(self, value: Any) -> bytes:
+        """A lifted value's payload.
+
+        Raises:
+            NotSerializableError: it holds something that could not be read back the same.
+        """
+        try:
+            packed: bytes = ormsgpack.packb(value, default=self._default, option=_OPTIONS)
+            # msgpack makes bytes of bytearrays, unasked: rare enough to be looked for only where there are bytes.
+            if any(mark in packed for mark in _BIN) and _holds_buffers(value):
+                packed = ormsgpack.packb(self._rewrite(value, 0), default=self._default, option=_OPTIONS)
+            return packed
+        except NotSerializableError:
+            raise
+        except TypeError as error:
+            if self._failure is not None:
+                raise self._failure from None
+            # Lone surrogates, keys that are not text: rare enough to be found only when msgpack refuses them.
+            try:
+                rewritten = self._rewrite(value, 0)
+                return ormsgpack.packb(rewritten, default=self._default, option=_OPTIONS)
+            except NotSerializableError:
+                raise
+            except TypeError:
+                if self._failure is not None:
+                    raise self._failure from None
+                raise NotSerializableError(f"A value can't be stored: {error}") from error
+
+    def _default(self, value: Any) -> Any:
+        try:
+            spec = SPECS.get(type(value))
+            if spec is not None:
+                return self._message(value, spec)
+            parts = take_apart(value, self._allowed)
+            if isinstance(parts, str):
+                return parts
+            return ormsgpack.Ext(OBJECT, self.pack([parts[0], self.lift(parts[1])]))
+        except EcowasError as error:
+            # ormsgpack replaces what a hook raises with an error of its own.
+            self._failure = error
+            raise TypeError from error
+        except RecursionError as error:
+            self._failure = NotSerializableError(_TOO_DEEP)
+            raise TypeError from error
+
+    def lift(self, value: Any, depth: int = 0) -> Any:
+        """``value`` with its long texts replaced by references, so far as they are worth looking for."""
+        # Another thread may change it meanwhile: langgraph stores a step while the next one runs.
+        kind = type(value)
+        if kind is str:
+            return self.lift_text(value) if len(value) >= LONG_TEXT else value
+        if kind is dict and depth <= _SEARCH_DEPTH and len(value) <= _SEARCH_WIDTH:
+            return {key: self.lift(inner, depth + 1) for key, inner in list(value.items())}
+        if kind is list and depth <= _SEARCH_DEPTH and (len(value) <= _SEARCH_WIDTH or type(value[-1]) in SPECS):
+            return [self.lift(inner, depth + 1) for inner in value]
+        if spec := SPECS.get(kind):
+            return self._message(value, spec)
+        return value
+
+    def _message(self, value: Any, spec: Spec) -> Any:
+        return ormsgpack.Ext(MESSAGE_ARRAY, self.pack([self.lift(field) for field in pack_array(value, spec)]))
+
+    def large(self, value: Any) -> Any:
+        """``value`` lifted, or a reference to it where it is large even so."""
+        lifted = self.lift(value)
+        if self._shared is None or type(value) in _SCALARS:
+            return lifted
+        inner = Writer(self._allowed, self._shared)
+        payload = inner.pack(inner.lift(value))
+        if len(payload) < LARGE or len(self.references) >= MAX_REFERENCES:
+            return lifted
+        return self._refer(self._shared.add(VALUE, inner.references, payload))
+
+    def lift_array(self, array: list[Any]) -> list[Any]:
+        """A message's array whose long content is the blob's first reference, told by nil instead of an index."""
+        head: list[Any] = [array[0], array[1]]
+        content = array[1]
+        if self._shared is not None and type(content) is str and len(content) >= LONG_TEXT:
+            digest = self._shared.add_text(content)
+            if digest is not None:
+                self.references.append(digest)
+                head[1] = None
+        if head[1] is not None:
+            head[1] = self.lift(content)
+        return head + [self.lift(field) for field in array[2:]]
+
+    def lift_text(self, text: str) -> Any:
+        """A reference to a long text, where one can be made."""
+        if self._shared is None or len(self.references) >= MAX_REFERENCES:
+            return text
+        digest = self._shared.add_text(text)
+        if digest is None:
+            return text
+        return self._refer(digest)
+
+    def _refer(self, digest: bytes) -> Any:
+        self.references.append(digest)
+        return ormsgpack.Ext(REFERENCE, (len(self.references) - 1).to_bytes(2, "big"))
+
+    def _rewrite(self, value: Any, depth: int) -> Any:
+        if depth > _MAX_DEPTH:
+            raise NotSerializableError(_TOO_DEEP)
+        kind = type(value)
+        if kind is str:
+            return value if _is_text(value) else ormsgpack.Ext(SURROGATES, value.encode("utf-8", "surrogatepass"))
+        if kind is list:
+            return [self._rewrite(inner, depth + 1) for inner in value]
+        if kind is dict:
+            if all(type(key) is str and _is_text(key) for key in value):
+                return {key: self._rewrite(inner, depth + 1) for key, inner in value.items()}
+            pairs = [
+                [self._rewrite(key, depth + 1), self._rewrite(inner, depth + 1)] for key, inner in value.items()
+            ]
+            return ormsgpack.Ext(MAP, self.pack(pairs))
+        if kind is bytearray:
+            return ormsgpack.Ext(OBJECT, self.pack(list(take_apart(value, self._allowed))))
+        if kind is memoryview:
+            raise NotSerializableError("A memoryview can't be stored. Use bytes(…).")
+        return value
+
+
+def _holds_buffers(value: Any) -> bool:
+    kind = type(value)
+    if kind is list:
+        return any(_holds_buffers(inner) for inner in value)
+    if kind is dict:
+        return any(_holds_buffers(inner) for inner in value.values())
+    return kind is bytearray or kind is memoryview
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
