@@ -12,7 +12,7 @@ from typing import Any
 import ormsgpack
 
 from ecowas_lc.checkpoint.codec.allowlist import Allowlist
-from ecowas_lc.checkpoint.codec.elements import VALUE, Collector
+from ecowas_lc.checkpoint.codec.elements import MAX_REFERENCES, VALUE, Collector
 from ecowas_lc.checkpoint.codec.messages import SPECS, Spec, pack_array
 from ecowas_lc.checkpoint.codec.types import take_apart
 from ecowas_lc.errors import EcowasError, NotSerializableError
