@@ -306,8 +306,9 @@ async def test_clients_that_go_away_free_the_model(local_model: LocalModel) -> N
         for streaming in ((True, True), (True, False), (False, False)):
             started = [asyncio.Event() for is_stream in streaming if is_stream]
             clients = [asyncio.create_task(stream(event)) for event in started]
-            clients += [asyncio.create_task(single()) for is_stream in (*streaming, False) if not is_stream]
+            # The model computes two answers at once: one that came before these could keep them waiting for ever.
             await asyncio.wait_for(asyncio.gather(*(event.wait() for event in started)), 30)
+            clients += [asyncio.create_task(single()) for is_stream in (*streaming, False) if not is_stream]
             await asyncio.wait(clients, timeout=0.5)  # those without a first line are under way, or wait
             for client in clients:
                 assert not client.done()
