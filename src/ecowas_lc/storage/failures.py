@@ -73,6 +73,7 @@ _TEXTS = {
     "invalid password": _REFUSALS["WRONGPASS"],
     "Authentication required": _REFUSALS["NOAUTH"],
     "The user executing the script can't": _REFUSALS["NOPERM"],
+    "ACL failure in script": _REFUSALS["NOPERM"],
     "DB index is out of range": "It has no database of this number. Change REDIS_DB, or the end of REDIS_URL.",
     "SELECT is not allowed in cluster mode": "A cluster has database 0 alone. Use a redis+cluster:// URL.",
     "Cluster mode is not enabled": "It is not a cluster: use a redis:// URL.",
@@ -146,11 +147,7 @@ def _unanswered(error: Exception, where: str) -> EcowasError:
     if "user_script" in str(error):
         # Scripts of ours stumble over nothing but what is stored.
         return CorruptDataError(
-            f"What is stored under a key of ours on Redis at {where} is not in the storage format: {error}"
-        )
-    if "user_script:" in str(error):
-        return CorruptDataError(
-            f"A key of ours on Redis at {where} holds what is not in the storage format: {error}. "
+            f"What is stored under a key of ours on Redis at {where} is not in the storage format: {error}. "
             "Delete the thread or history, or restore it from a backup."
         )
     return StorageError(f"Redis at {where} answered with an error: {error}")
