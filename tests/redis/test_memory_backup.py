@@ -107,7 +107,7 @@ def test_lines_that_can_not_be_read_are_named(memory, other):
         "{nonsense",
         "[1]",
         "{}",
-        '{"type": "thread"}',
+        '{"type": "threat"}',
         '{"type": "session-data", "session": "", "key": "k", "ttl_seconds": 1, "value": 1}',
         '{"type": "history", "agent": "a", "session": "s", "ttl_seconds": 1, "messages": "x"}',
         '{"type": "history", "agent": "a", "session": "s", "ttl_seconds": 1, "messages": []}',

@@ -17,6 +17,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 
+from ecowas_lc.checkpoint.backup import export_walk
 from ecowas_lc.checkpoint.codec.allowlist import Allow
 from ecowas_lc.checkpoint.codec.given import GivenSerializer
 from ecowas_lc.checkpoint.codec.serializer import Serializer
@@ -25,9 +26,11 @@ from ecowas_lc.checkpoint.lists import Memo
 from ecowas_lc.checkpoint.ops import Context, put_op, put_writes_op
 from ecowas_lc.checkpoint.place import FORK, Place, checked_id, place_of, thread_id_of
 from ecowas_lc.checkpoint.upkeep import check_prune, expiry_op, prune_op
+from ecowas_lc.checkpoint.walk import Walk
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.lines import Progress
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server
 
@@ -189,6 +192,12 @@ class SaverBase(BaseCheckpointSaver[Any]):
     def _prune_each_op(self, thread_ids: Sequence[str], strategy: str, keep: int) -> Op[None]:
         for thread_id in thread_ids:
             yield from prune_op(self._at, thread_id, strategy, keep)
+
+    def _export_walk(self, thread_ids: Sequence[str] | None, on_progress: Progress | None) -> Walk[str]:
+        if isinstance(thread_ids, str):
+            raise InvalidInputError("export_jsonl takes a list of thread ids.")
+        ids = None if thread_ids is None else [thread_id_of(thread_id) for thread_id in thread_ids]
+        return export_walk(self._at, ids, on_progress)
 
     def _expiry_op(self, thread_id: str, what: str) -> Op[float | None]:
         return expiry_op(self._at, thread_id_of(thread_id), what)

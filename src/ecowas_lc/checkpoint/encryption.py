@@ -76,6 +76,11 @@ class EncryptedRedisSerializer(Serializer):
         return f"{type(self).__name__}(current={self.sealer.current!r})"
 
 
+def is_sealed(payload: bytes) -> bool:
+    """Whether a stored payload is encrypted."""
+    return payload.startswith(_MARK)
+
+
 class AesGcmSealer:
     """Seals payloads for :class:`EncryptedRedisSerializer`."""
 
@@ -108,7 +113,7 @@ class AesGcmSealer:
         """
         from cryptography.exceptions import InvalidTag
 
-        if sealed[:2] != _MARK:
+        if not is_sealed(sealed):
             if self._accept_plaintext:
                 return sealed
             raise DecryptionError(

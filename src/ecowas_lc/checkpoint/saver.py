@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -20,8 +20,10 @@ from ecowas_lc.checkpoint.delta import delta_history_op
 from ecowas_lc.checkpoint.ops import delete_thread_op
 from ecowas_lc.checkpoint.place import place_of, thread_id_of
 from ecowas_lc.checkpoint.reading import get_tuple_op
+from ecowas_lc.checkpoint.restoring import ThreadImporter
 from ecowas_lc.checkpoint.upkeep import delete_for_runs_walk
 from ecowas_lc.checkpoint.walk import Query, Walk
+from ecowas_lc.storage.lines import ImportReport, Progress, one_by_one
 
 
 class RedisSaver(SaverBase):
@@ -147,6 +149,36 @@ class RedisSaver(SaverBase):
         """
         return self._server.run(delta_history_op(self._at, place_of(config), channels)) if channels else {}
 
+    def export_jsonl(
+        self, thread_ids: Sequence[str] | None = None, *, on_progress: Progress | None = None
+    ) -> Iterator[str]:
+        """These threads, or every one, as lines of JSON without newlines, to the byte as they are stored.
+
+        Streams: about a megabyte is in memory at a time, while the server keeps the thread as it stood when its
+        turn came. Values are not decoded, so encrypted threads are exported as they are, without the key. Threads
+        that are not there are left out. ``on_progress`` is called with how many are done, and of how many.
+        """
+        return self._walked(self._export_walk(thread_ids, on_progress))
+
+    def import_jsonl(self, lines: Iterable[str], *, overwrite: bool = False) -> ImportReport:
+        """Restore the threads that :meth:`export_jsonl` gave, pins included. Times to live count from now.
+
+        Each thread comes whole, in one step, or not at all. One that exists with other contents is left as it is,
+        and named in the report, unless ``overwrite``. Importing again changes nothing. What the memory service
+        exported is passed over. Nothing is decoded: classes are checked against ``allow`` when a thread is read.
+
+        Raises:
+            CorruptDataError: a line that can't be read, by its number, or a file that was cut short; the threads
+                before it are imported.
+            FormatVersionError: a newer version of this package wrote the lines.
+            DecryptionError: an encrypted thread of another prefix, which could not be opened here.
+        """
+        importer = ThreadImporter(self._at, overwrite=overwrite)
+        for line in lines:
+            if line.strip():
+                self._server.run(importer.line_op(line))
+        return importer.finish()
+
     def pin(self, thread_id: str) -> bool:
         """Keep a thread from expiring, whatever is written later; whether there was one."""
         return self._server.run(self._expiry_op(thread_id, "pin")) != -1
@@ -242,6 +274,23 @@ class RedisSaver(SaverBase):
     ) -> Mapping[str, DeltaChannelHistory]:
         """Like :meth:`get_delta_channel_history`, without blocking the event loop."""
         return await self._server.arun(delta_history_op(self._at, place_of(config), channels)) if channels else {}
+
+    async def aexport_jsonl(
+        self, thread_ids: Sequence[str] | None = None, *, on_progress: Progress | None = None
+    ) -> AsyncIterator[str]:
+        """Like :meth:`export_jsonl`, without blocking the event loop."""
+        async for line in self._awalked(self._export_walk(thread_ids, on_progress)):
+            yield line
+
+    async def aimport_jsonl(
+        self, lines: Iterable[str] | AsyncIterable[str], *, overwrite: bool = False
+    ) -> ImportReport:
+        """Like :meth:`import_jsonl`, without blocking the event loop; takes async iterables too."""
+        importer = ThreadImporter(self._at, overwrite=overwrite)
+        async for line in one_by_one(lines):
+            if line.strip():
+                await self._server.arun(importer.line_op(line))
+        return importer.finish()
 
     async def apin(self, thread_id: str) -> bool:
         """Like :meth:`pin`, without blocking the event loop."""

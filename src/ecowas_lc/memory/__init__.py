@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ecowas_lc.memory.async_service import AsyncRedisMemoryService
-from ecowas_lc.memory.backup import ImportReport
 from ecowas_lc.memory.conversations import SessionInfo
 from ecowas_lc.memory.factories import (
     create_redis_memory_from_config,
@@ -12,6 +11,7 @@ from ecowas_lc.memory.factories import (
     test_redis_connection,
 )
 from ecowas_lc.memory.service import RedisMemoryService
+from ecowas_lc.storage.lines import ImportReport
 
 __all__ = [
     "AsyncRedisMemoryService",

@@ -9,11 +9,11 @@ from typing import Any, Self
 
 from ecowas_lc.errors import EcowasError
 from ecowas_lc.memory import backup
-from ecowas_lc.memory.backup import ImportReport
 from ecowas_lc.memory.conversations import SessionInfo
 from ecowas_lc.memory.reindex import reindex_op
 from ecowas_lc.memory.service import MemoryServiceBase
 from ecowas_lc.memory.stats import ping_op, stats_op
+from ecowas_lc.storage.lines import ImportReport, Progress, header, one_by_one
 
 
 class AsyncRedisMemoryService(MemoryServiceBase):
@@ -114,11 +114,17 @@ class AsyncRedisMemoryService(MemoryServiceBase):
         """Find, by scanning the server once, what the indexes don't know; how many histories were new to them."""
         return await self._server.arun(reindex_op(self._programs.conversations))
 
-    async def export_jsonl(self, agent_id: str | None = None, session_id: str | None = None) -> AsyncIterator[str]:
+    async def export_jsonl(
+        self,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        *,
+        on_progress: Progress | None = None,
+    ) -> AsyncIterator[str]:
         """Histories, agent states and session data as lines of JSON, without newlines."""
-        yield backup.header()
+        yield header()
         units = await self._server.arun(backup.units_op(self._programs.sessions, agent_id, session_id))
-        for some in backup.chunks(units):
+        for some in backup.chunks(units, on_progress):
             for line in await self._server.arun(backup.lines_op(self._programs.sessions, some)):
                 yield line
 
@@ -127,7 +133,7 @@ class AsyncRedisMemoryService(MemoryServiceBase):
     ) -> ImportReport:
         """Restore what :meth:`export_jsonl` gave. Times to live count from now."""
         importer = backup.Importer(self._programs.sessions, overwrite=overwrite)
-        async for line in _one_by_one(lines):
+        async for line in one_by_one(lines):
             if line.strip():
                 await self._server.arun(importer.line_op(line))
         return importer.finish()
@@ -152,12 +158,3 @@ class AsyncRedisMemoryService(MemoryServiceBase):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-async def _one_by_one(lines: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[str]:
-    if isinstance(lines, AsyncIterable):
-        async for line in lines:
-            yield line
-    else:
-        for line in lines:
-            yield line

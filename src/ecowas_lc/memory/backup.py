@@ -1,45 +1,23 @@
-"""Sessions, session data and agent states as JSON Lines, and back: programs for backup and restore.
+"""Histories, session data and agent states as lines of a backup, and back: programs.
 
-The first line says the format and its version; each further one is a whole history, state or value with the
-seconds that it had left. Times to live count from the restoring, so that an old backup is worth having.
+A line is a whole history, state or value with the seconds that it had left; see :mod:`ecowas_lc.storage.lines`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
-from ecowas_lc.errors import CorruptDataError, FormatVersionError
 from ecowas_lc.memory.arguments import FOREVER, check_history
 from ecowas_lc.memory.index import entries, listing
 from ecowas_lc.memory.sessions import Sessions
+from ecowas_lc.storage.lines import OF_THREADS, ImportReport, Lines, Outcome, Progress, line_of, time_of
 from ecowas_lc.storage.ops import Op, command
-
-FORMAT = "ecowas-lc"
-VERSION = 1
 
 _NAMES = {"history": ("agent", "session"), "state": ("agent",), "session-data": ("session", "key")}
 
 Unit = tuple[str, ...]
 UNITS_AT_ONCE = 16  # histories held in memory at a time
-
-
-@dataclass(frozen=True, slots=True)
-class ImportReport:
-    """What an import did: what it wrote, what was there already, and what it left because it differs."""
-
-    written: int = 0
-    unchanged: int = 0
-    kept: tuple[str, ...] = ()
-    """What exists on the server with other contents and was left, as ``history agent/session`` and the like."""
-
-
-def header() -> str:
-    """The first line."""
-    return _line({"format": FORMAT, "version": VERSION, "created": datetime.now(UTC).isoformat()})
 
 
 def units_op(sessions: Sessions, agent_id: str | None = None, session_id: str | None = None) -> Op[list[Unit]]:
@@ -75,7 +53,7 @@ def lines_op(sessions: Sessions, units: Sequence[Unit]) -> Op[list[str]]:
             else (yield from _value_op(sessions, kind, ids))
         )
         if record is not None:
-            lines.append(_line(record))
+            lines.append(line_of(record))
     return lines
 
 
@@ -110,40 +88,37 @@ def _value_op(sessions: Sessions, kind: str, ids: list[str]) -> Op[dict[str, Any
 
 
 class Importer:
-    """Reads lines one by one and gives the program that restores each."""
+    """Gives the program that restores each record; threads are a saver's to restore, and passed over."""
 
     def __init__(self, sessions: Sessions, *, overwrite: bool) -> None:
         self._sessions = sessions
         self._overwrite = overwrite
-        self._number = 0
+        self._lines = Lines()
         self.report = ImportReport()
 
     def line_op(self, line: str) -> Op[None]:
         """Restore what one line holds."""
-        self._number += 1
-        record = self._record(line)
-        if self._number == 1:
-            self._check_header(record)
+        record = self._lines.record(line)
+        if record is not None:
+            yield from self.record_op(record, self._lines)
+
+    def record_op(self, record: dict[str, Any], lines: Lines) -> Op[None]:
+        """Restore a record that was read from ``lines``."""
+        if record.get("type") in OF_THREADS:
+            self.report = self.report.without(record)
             return
         try:
             outcome = yield from self._restore_op(record)
         except (KeyError, TypeError, ValueError) as error:
-            raise self._corrupt(f"{type(error).__name__}: {error}") from None
-        name = " ".join((record["type"], "/".join(self._ids(record))))
-        if outcome == "written":
-            self.report = replace(self.report, written=self.report.written + 1)
-        elif outcome == "unchanged":
-            self.report = replace(self.report, unchanged=self.report.unchanged + 1)
-        else:
-            self.report = replace(self.report, kept=(*self.report.kept, name))
+            raise lines.corrupt(f"{type(error).__name__}: {error}") from None
+        self.report = self.report.with_one(outcome, " ".join((record["type"], "/".join(self._ids(record)))))
 
     def finish(self) -> ImportReport:
         """The report, once every line was read."""
-        if self._number == 0:
-            raise CorruptDataError("There is nothing to import: not even the first line, which names the format.")
+        self._lines.check_end()
         return self.report
 
-    def _restore_op(self, record: dict[str, Any]) -> Op[str]:
+    def _restore_op(self, record: dict[str, Any]) -> Op[Outcome]:
         ttl = record["ttl_seconds"]
         lifetime = FOREVER if ttl is None else max(float(ttl), 0.001)
         if record["type"] == "history":
@@ -161,7 +136,7 @@ class Importer:
             written = yield from values.put_data_op(session_id, name, value, lifetime, only_if_absent=if_absent)
         return "written" if written else "kept"
 
-    def _restore_history_op(self, record: dict[str, Any], lifetime: float) -> Op[str]:
+    def _restore_history_op(self, record: dict[str, Any], lifetime: float) -> Op[Outcome]:
         agent_id, session_id = self._ids(record)
         messages = check_history(record["messages"])
         if not messages:
@@ -175,8 +150,8 @@ class Importer:
             messages,
             lifetime=lifetime,
             only_if_absent=not self._overwrite,
-            began=_time(record.get("first_activity")),
-            used=_time(record.get("last_activity")),
+            began=time_of(record.get("first_activity")),
+            used=time_of(record.get("last_activity")),
         )
         return "written" if written else "kept"
 
@@ -185,45 +160,10 @@ class Importer:
             raise ValueError(f"nothing is known of the type {record['type']!r}")
         return tuple(record[name] for name in _NAMES[record["type"]])
 
-    def _record(self, line: str) -> dict[str, Any]:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            raise self._corrupt("it is not JSON") from None
-        if not isinstance(record, dict):
-            raise self._corrupt("it is not a JSON object")
-        return record
 
-    def _check_header(self, record: dict[str, Any]) -> None:
-        version = record.get("version")
-        if record.get("format") != FORMAT or not isinstance(version, int):
-            raise self._corrupt('the first line must name the format: {"format": "ecowas-lc", "version": 1}')
-        if version > VERSION:
-            raise FormatVersionError(
-                f"This export has version {version}; this package reads up to {VERSION}. Upgrade it: "
-                "pip install -U ecowas-lc"
-            )
-
-    def _corrupt(self, reason: str) -> CorruptDataError:
-        return CorruptDataError(
-            f"Line {self._number} can't be imported: {reason}. What stands before it has been imported; mend the "
-            "line and import again."
-        )
-
-
-def chunks(units: Sequence[Unit]) -> Iterator[Sequence[Unit]]:
+def chunks(units: Sequence[Unit], on_progress: Progress | None) -> Iterator[Sequence[Unit]]:
     """The units, so many at a time as are held in memory."""
-    return (units[first : first + UNITS_AT_ONCE] for first in range(0, len(units), UNITS_AT_ONCE))
-
-
-def _line(record: dict[str, Any]) -> str:
-    try:
-        line = json.dumps(record, ensure_ascii=False)
-        line.encode()
-    except UnicodeEncodeError:
-        line = json.dumps(record)
-    return line
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+    for first in range(0, len(units), UNITS_AT_ONCE):
+        yield units[first : first + UNITS_AT_ONCE]
+        if on_progress is not None:
+            on_progress(min(first + UNITS_AT_ONCE, len(units)), len(units))

@@ -10,13 +10,13 @@ from typing import Any, Self
 
 from ecowas_lc.errors import EcowasError
 from ecowas_lc.memory import backup
-from ecowas_lc.memory.backup import ImportReport
 from ecowas_lc.memory.connections import server_from
 from ecowas_lc.memory.conversations import SessionInfo
 from ecowas_lc.memory.programs import MemoryPrograms
 from ecowas_lc.memory.reindex import reindex_op
 from ecowas_lc.memory.stats import ping_op, stats_op
 from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.storage.lines import ImportReport, Progress, header
 from ecowas_lc.storage.server import Server
 
 
@@ -245,21 +245,29 @@ class RedisMemoryService(MemoryServiceBase):
         """
         return self._server.run(reindex_op(self._programs.conversations))
 
-    def export_jsonl(self, agent_id: str | None = None, session_id: str | None = None) -> Iterator[str]:
+    def export_jsonl(
+        self,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        *,
+        on_progress: Progress | None = None,
+    ) -> Iterator[str]:
         """Histories, agent states and session data as lines of JSON, without newlines.
 
         Everything, or only an agent's or a session's. Streams: a few histories are in memory at a time.
+        ``on_progress`` is called with how many of them are done and how many there are. Threads are a
+        saver's to export, in the same format: ``RedisSaver.export_jsonl``.
         """
-        yield backup.header()
+        yield header()
         units = self._server.run(backup.units_op(self._programs.sessions, agent_id, session_id))
-        for some in backup.chunks(units):
+        for some in backup.chunks(units, on_progress):
             yield from self._server.run(backup.lines_op(self._programs.sessions, some))
 
     def import_jsonl(self, lines: Iterable[str], *, overwrite: bool = False) -> ImportReport:
         """Restore what :meth:`export_jsonl` gave. Times to live count from now.
 
         What exists with other contents is left as it is, and named in the report, unless ``overwrite``. Importing
-        again changes nothing.
+        again changes nothing. Threads in the lines are passed over: a saver imports them.
 
         Raises:
             CorruptDataError: a line that can't be read, by its number; those before it are imported.

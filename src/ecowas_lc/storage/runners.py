@@ -17,7 +17,24 @@ _BYTES_OUT: dict[str, Any] = {"NEVER_DECODE": True}
 
 
 # Batches of these alone change nothing, so no replica need be waited for.
-_READING = {"GET", "MGET", "TYPE", "EXISTS", "LRANGE", "LLEN", "PTTL", "ZSCORE", "ZMSCORE", "ZCARD", "ZREVRANGE"}
+_READING = {
+    "GET",
+    "MGET",
+    "TYPE",
+    "EXISTS",
+    "LRANGE",
+    "LLEN",
+    "HEXISTS",
+    "HMGET",
+    "HLEN",
+    "HGETALL",
+    "HSCAN",
+    "PTTL",
+    "ZSCORE",
+    "ZMSCORE",
+    "ZCARD",
+    "ZREVRANGE",
+}
 _READING |= {"DBSIZE", "INFO", "SCAN", "checkpoint_read", "checkpoint_elements", "memory_index_list"}
 
 

@@ -1,0 +1,143 @@
+"""The file of a backup: JSON Lines, the first of which names the format and its version.
+
+Each further line has a ``type``. Histories, agent states and session data are a line each
+(:mod:`ecowas_lc.memory.backup`), a thread is several (:mod:`ecowas_lc.checkpoint.backup`). Further first lines are
+allowed, so that files may be joined. Times to live count from the restoring: an old backup is worth having.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from ecowas_lc.errors import CorruptDataError, FormatVersionError
+
+FORMAT = "ecowas-lc"
+VERSION = 1
+
+Progress = Callable[[int, int], None]  # how many are done, and of how many
+Outcome = Literal["written", "unchanged", "kept"]
+
+OF_MEMORY = ("history", "state", "session-data")
+# A thread's lines: what it is, its contents, its end.
+THREAD, CONTENTS, THREAD_END = "thread", "thread-contents", "thread-end"
+OF_THREADS = (THREAD, CONTENTS, THREAD_END)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did: what it wrote, what was there already, and what it left because it differs."""
+
+    written: int = 0
+    unchanged: int = 0
+    kept: tuple[str, ...] = ()
+    """What exists on the server with other contents and was left, as ``history agent/session`` and the like."""
+    passed_over: int = 0
+    """Records of a kind that somebody else restores: threads the saver, all others the memory service."""
+
+    def with_one(self, outcome: Outcome, name: str) -> ImportReport:
+        """The report with one more record in it."""
+        match outcome:
+            case "written":
+                return replace(self, written=self.written + 1)
+            case "unchanged":
+                return replace(self, unchanged=self.unchanged + 1)
+            case "kept":
+                return replace(self, kept=(*self.kept, name))
+
+    def without(self, record: dict[str, Any]) -> ImportReport:
+        """The report with a record passed over."""
+        return replace(self, passed_over=self.passed_over + (record.get("type") not in OF_THREADS[1:]))
+
+    def __add__(self, other: ImportReport) -> ImportReport:
+        return ImportReport(
+            self.written + other.written,
+            self.unchanged + other.unchanged,
+            self.kept + other.kept,
+            self.passed_over + other.passed_over,
+        )
+
+
+def header() -> str:
+    """The first line."""
+    return line_of({"format": FORMAT, "version": VERSION, "created": datetime.now(UTC).isoformat()})
+
+
+def line_of(record: dict[str, Any]) -> str:
+    """A record as a line, readable where it can be."""
+    try:
+        line = json.dumps(record, ensure_ascii=False)
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(record)
+    return line
+
+
+def time_of(text: str | None) -> datetime | None:
+    """A moment of a record."""
+    return None if text is None else datetime.fromisoformat(text)
+
+
+class Lines:
+    """Reads lines one by one: numbers them, checks those that name the format, says which is wrong and why."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def record(self, line: str) -> dict[str, Any] | None:
+        """What a line holds; ``None`` where it names the format.
+
+        Raises:
+            CorruptDataError: it is not a JSON object, or the first line does not name the format.
+            FormatVersionError: a newer version of this package wrote it.
+        """
+        self._number += 1
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            raise self.corrupt("it is not JSON") from None
+        if not isinstance(record, dict):
+            raise self.corrupt("it is not a JSON object")
+        if self._number > 1 and "format" not in record:
+            return record
+        self._check_header(record)
+        return None
+
+    def corrupt(self, reason: str) -> CorruptDataError:
+        """The error for the line that was read last."""
+        return CorruptDataError(
+            f"Line {self._number} can't be imported: {reason}. What stands before it has been imported; mend the "
+            "line and import again."
+        )
+
+    def check_end(self) -> None:
+        """Every line was read.
+
+        Raises:
+            CorruptDataError: there was none.
+        """
+        if self._number == 0:
+            raise CorruptDataError("There is nothing to import: not even the first line, which names the format.")
+
+    def _check_header(self, record: dict[str, Any]) -> None:
+        version = record.get("version")
+        if record.get("format") != FORMAT or type(version) is not int:
+            raise self.corrupt('the first line must name the format: {"format": "ecowas-lc", "version": 1}')
+        if version > VERSION:
+            raise FormatVersionError(
+                f"This export has version {version}; this package reads up to {VERSION}. Upgrade it: "
+                "pip install -U ecowas-lc"
+            )
+
+
+async def one_by_one(lines: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[str]:
+    """Lines of either kind of iterable."""
+    if isinstance(lines, AsyncIterable):
+        async for line in lines:
+            yield line
+    else:
+        for line in lines:
+            yield line
