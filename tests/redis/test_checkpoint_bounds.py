@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 
@@ -143,3 +143,42 @@ def test_memory_of_the_process_is_bounded(redis_server: Any, prefix: str) -> Non
         thread.saw(number.to_bytes(16, "big") for number in range(5000))
         assert len(thread.known) <= 1024
         assert (4999).to_bytes(16, "big") in thread.known
+
+
+def test_reading_costs_what_is_new(proxy: Proxy, redis_server: Any, prefix: str) -> None:
+    """Of a list that this process has seen no item travels again, and of a longer one only what is new."""
+    generator = random.Random(11)
+    messages: list[AnyMessage] = [AIMessage(text(generator, 1200), id=f"{number}") for number in range(400)]
+    messages[7] = AIMessage("", id="7", tool_calls=[{"name": "f", "args": {"a": [1]}, "id": "c"}])
+    messages[8] = HumanMessage([{"type": "text", "text": text(generator, 800)}], id="8")
+    messages[9] = ToolMessage("x", id="9", tool_call_id="c", artifact=Document(text(generator, 800)))
+
+    def received(saver: RedisSaver) -> int:
+        proxy.reset_counts()
+        read = saver.get_tuple(THREAD)
+        assert read is not None
+        assert read.checkpoint["channel_values"]["m"] == messages
+        return proxy.received
+
+    with (
+        RedisSaver.from_url(proxy.url, prefix=prefix) as saver,
+        RedisSaver.from_url(redis_server.url, prefix=prefix) as elsewhere,
+    ):
+        writer = Writer(elsewhere)
+        writer.put(m=messages)
+        whole = received(saver)
+        assert whole > 400 * 1200
+        assert received(saver) < 1500
+        messages.append(AIMessage(text(generator, 1200), id="new"))
+        writer.put(m=messages)
+        assert received(saver) < 1500 + 1500 + 16 * 401
+        del messages[:200]
+        writer.put(m=messages)
+        assert received(saver) < 1500 + 16 * 201
+        assert received(saver) < 1500
+        # What it knows has gone from the server, which must not be taken at its word.
+        elsewhere.delete_thread("t")
+        assert saver.get_tuple(THREAD) is None
+        messages[:] = messages[:3]
+        Writer(elsewhere).put(m=messages)
+        assert received(saver) > 3 * 1200

@@ -116,9 +116,10 @@ def test_references_are_guarded_too(saver: RedisSaver, raw: Any, prefix: str) ->
     assert len(everything(saver)) == 3
 
 
-def test_lists_are_guarded_too(saver: RedisSaver, raw: Any, prefix: str) -> None:
+def test_lists_are_guarded_too(saver: RedisSaver, redis_server: Any, raw: Any, prefix: str) -> None:
     """A list can't be shortened, put into another order or given an item of another list of the same thread."""
-    fill(saver)
+    with saver_of(redis_server, prefix) as writer:  # which knows the list, and would not read it again
+        fill(writer)
     key = key_of(prefix)
     fields = raw.hgetall(key)
     [log] = [name for name in fields if name[:1] == b"g"]

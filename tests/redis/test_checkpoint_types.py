@@ -104,8 +104,13 @@ def test_a_stored_name_is_not_imported(redis_server: Any, prefix: str, tmp_path:
                 crafted = ormsgpack.packb(ormsgpack.Ext(2, ormsgpack.packb([name, arguments])))
                 for field, bad in ((value, b"p\0\0" + crafted), (element, b"\0\0x" + crafted)):
                     raw.hset(key_of(prefix), field, bad)
-                    with pytest.raises(TypeNotAllowedError, match="was not imported"):
-                        saver.get_tuple(last)
+                    with (
+                        RedisSaver.from_url(
+                            redis_server.url, prefix=prefix
+                        ) as another,  # which has not seen it yet
+                        pytest.raises(TypeNotAllowedError, match="was not imported"),
+                    ):
+                        another.get_tuple(last)
                     raw.hset(key_of(prefix), field, fields[field])
         assert saver.get_tuple(last) is not None
     assert not marker.exists()

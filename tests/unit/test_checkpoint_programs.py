@@ -17,7 +17,7 @@ from ecowas_lc.checkpoint.codec.rows import pack_row, split_row
 from ecowas_lc.checkpoint.codec.serializer import Serializer
 from ecowas_lc.checkpoint.envelope import pack_envelope, unpack_envelope
 from ecowas_lc.checkpoint.format import Format
-from ecowas_lc.checkpoint.lists import Memo, ThreadMemo, edits, is_worth_sharing
+from ecowas_lc.checkpoint.lists import Memo, SeenList, ThreadMemo, edits, is_worth_sharing
 from ecowas_lc.checkpoint.ops import Context, put_op, put_writes_op
 from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, encode_part, encode_version, field_of
 from ecowas_lc.errors import CorruptDataError, InvalidInputError, StorageError
@@ -87,14 +87,25 @@ def test_memos_forget_the_least_recent() -> None:
     """Memos are kept for as many threads, digests and texts as are bounded, the latest in use."""
     memo = Memo()
     for number in range(5000):
-        memo.thread(f"t{number}").lists["", "m"] = (b"", b"", b"x" * 32_000)
+        seen = SeenList(b"", b"", b"x" * 32_000, {(0, "y" * 1000, None): b"x" * 16})
+        memo.thread(f"t{number}")
+        memo.keep(f"t{number}", {("", "m"): seen})
         memo.thread("kept")
-    assert len(memo._threads) <= 4096
+    assert 1000 < len(memo._threads) <= 4096
     assert "kept" in memo._threads
-    assert sum(each.size() for each in memo._threads.values()) <= 64 * 2**20 + 64 * 32_000
+    kept = sum(seen.weight() for each in memo._threads.values() for seen in each.lists.values())
+    assert kept == memo._weight <= 64 * 2**20
+    for number in range(1000):
+        memo.keep("kept", {(f"subgraph:{number}", "m"): seen})
+    assert len(memo.thread("kept").lists) <= 64
+    memo.keep("forgotten", {("", "m"): seen})
+    assert "forgotten" not in memo._threads
     memo.forget("kept")
     memo.forget("never there")
     assert "kept" not in memo._threads
+    for number in range(5000):
+        memo.forget(f"t{number}")
+    assert memo._weight == 0
 
 
 def test_digests_of_texts_are_bounded() -> None:

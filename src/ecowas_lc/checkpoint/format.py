@@ -19,14 +19,16 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.types import ERROR, _DeltaSnapshot
 
 from ecowas_lc.checkpoint.codec.elements import Collector, Digests, Elements, Sealer, digests_in, split_blob
+from ecowas_lc.checkpoint.codec.recipes import Recipe
 from ecowas_lc.checkpoint.codec.rows import open_blob, pack_row, seal_blob, split_row
 from ecowas_lc.checkpoint.envelope import pack_envelope, unpack_envelope
-from ecowas_lc.checkpoint.lists import Memo, SeenList, is_worth_sharing
+from ecowas_lc.checkpoint.lists import NOTHING_SEEN, Memo, SeenList, is_worth_sharing
 from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, field_of
 from ecowas_lc.errors import CorruptDataError, DecryptionError, NotSerializableError
 from ecowas_lc.storage.keys import id_bytes, id_text
 
 _PLAIN, _LIST = b"p", b"l"
+_KNOWN = b"k"  # in answers alone: a list that the client has
 _BARE, _SNAPSHOT = b"b", b"d"
 # Values as small as these stand in every checkpoint's row: a field of their own would cost more.
 _INLINE_TEXT = 64
@@ -44,6 +46,7 @@ class ListValue:
     wrapper: bytes
     digests: bytes
     mark: bytes
+    recipes: dict[Recipe, bytes]  # its items' digests, by what they are made of
 
 
 @dataclass(slots=True)
@@ -145,8 +148,10 @@ class Format:
         if type(value) is _DeltaSnapshot:
             wrapper, items = _SNAPSHOT, value.value
         if self.shares and is_worth_sharing(items, lambda item: len(self.serializer.dump(item))):
-            digests = b"".join(self.serializer.dump_items(items, shared))
-            return ListValue(channel, wrapper, digests, mark_of(name, wrapper, digests, shared.key))
+            before = self.memo.thread(place.thread_id).lists.get((place.namespace or "", channel), NOTHING_SEEN)
+            listed, recipes = self.serializer.dump_items(items, shared, before.recipes)
+            digests = b"".join(listed)
+            return ListValue(channel, wrapper, digests, mark_of(name, wrapper, digests, shared.key), recipes)
         blob = self.serializer.dump(value, shared if self.shares else None)
         return seal_blob(blob, self.sealer, self.context(place.thread_id, b"v", name))
 
@@ -223,14 +228,37 @@ class Format:
         blobs = (split_row(found.row).blob, *found.writes)
         return [digest for blob in blobs for digest in split_blob(blob)[0]]
 
-    def list_values(self, found: Found) -> list[tuple[str, SeenList]]:
-        """Channel of each list value, and what there is to know of it, for the memo."""
-        fields = split_row(found.row).fields
-        return [
-            (channel_of(name), (name, stored[2:18], stored[18:]))
-            for name, stored in zip(fields, found.values, strict=True)
-            if stored[:1] == _LIST
-        ]
+    def expand(self, found: Found, known: dict[bytes, SeenList]) -> None:
+        """Put lists in the place of what the server answers for those that it was told are known.
+
+        Raises:
+            CorruptDataError: it answers for others.
+        """
+        for at, stored in enumerate(found.values):
+            if stored[:1] == _KNOWN:
+                seen = known.get(stored[2:18])
+                if seen is None:
+                    raise CorruptDataError("The server takes a list for known that is not.")
+                found.values[at] = _LIST + stored[1:] + seen.digests
+
+    def lists_of(
+        self, found: Found, elements: Elements, read: CheckpointTuple, known: dict[bytes, SeenList]
+    ) -> dict[tuple[str, str], SeenList]:
+        """What there is to know of the lists of a checkpoint that was read, but for those that are known."""
+        lists: dict[tuple[str, str], SeenList] = {}
+        for name, stored in zip(split_row(found.row).fields, found.values, strict=True):
+            mark, digests = stored[2:18], stored[18:]
+            if stored[:1] == _LIST and mark not in known:
+                channel = channel_of(name)
+                items = read.checkpoint["channel_values"][channel]
+                items = items.value if type(items) is _DeltaSnapshot else items
+                recipes = self.serializer.recipes_of(items, digests_in(digests), elements)
+                if self.sealer is not None:
+                    # Digests of a former key, or of no key, must go with the next write.
+                    key = self.sealer.digest_key(self.context(found.place.thread_id))
+                    recipes = recipes if mark == mark_of(name, stored[1:2], digests, key) else {}
+                lists[found.place.namespace or "", channel] = SeenList(name, mark, digests, recipes)
+        return lists
 
     def pending_writes(self, found: Found, elements: Elements) -> list[PendingWrite]:
         """The writes pending on a checkpoint, in the order in which a run applies them."""

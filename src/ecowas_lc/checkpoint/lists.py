@@ -5,11 +5,14 @@ from __future__ import annotations
 import struct
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from ecowas_lc.checkpoint.codec.elements import DIGEST_BYTES, Digests, digests_in
 from ecowas_lc.checkpoint.codec.messages import SPECS
+from ecowas_lc.checkpoint.codec.recipes import Recipe, weight_of
 
 _KEEP, _NEW = 0, 1
 _EDIT = struct.Struct(">BII")
@@ -19,7 +22,8 @@ _WORTH_SHARING_BYTES = 128
 
 # Least recently used threads are forgotten beyond either bound; that costs bytes on their next step, never data.
 _MAX_THREADS = 4096
-_MAX_DIGEST_BYTES = 64 * 2**20
+_MAX_BYTES = 64 * 2**20
+_MAX_LISTS = 64  # of a thread: each call of a subgraph has a namespace of its own
 _MAX_KNOWN = 1024
 _MAX_TEXT_CHARACTERS = 32 * 2**20
 _MAX_MESSAGES = 100_000
@@ -72,8 +76,20 @@ def edits(base: bytes, now: bytes) -> tuple[bytes, bytes]:
     return b"".join(_EDIT.pack(*run) for run in runs), b"".join(new)
 
 
-SeenList = tuple[bytes, bytes, bytes]  # the field it is stored in, its mark, its digests
-NOTHING_SEEN: SeenList = (b"", b"", b"")
+class SeenList(NamedTuple):
+    """A list as the server has it."""
+
+    name: bytes = b""  # of the field that it is stored in
+    mark: bytes = b""
+    digests: bytes = b""
+    recipes: Mapping[Recipe, bytes] = MappingProxyType({})  # its items' digests, by what they are made of; or none
+
+    def weight(self) -> int:
+        """About how many bytes of memory it takes."""
+        return len(self.digests) + weight_of(self.recipes)
+
+
+NOTHING_SEEN = SeenList()
 
 
 @dataclass(slots=True)
@@ -82,6 +98,17 @@ class ThreadMemo:
 
     lists: dict[tuple[str, str], SeenList] = field(default_factory=dict)
     known: dict[bytes, None] = field(default_factory=dict)
+    weights: dict[tuple[str, str], int] = field(default_factory=dict)  # of the lists
+    weight: int = 0
+
+    def lists_in(self, namespace: str) -> list[SeenList]:
+        """The lists of a namespace that can be made again from what is known of them."""
+        return [seen for (ns, _), seen in list(self.lists.items()) if ns == namespace and seen.recipes]
+
+    def drop(self, key: tuple[str, str]) -> None:
+        """Forget a list."""
+        self.lists.pop(key, None)
+        self.weight -= self.weights.pop(key, 0)
 
     def saw(self, digests: Any) -> None:
         """The server has these elements."""
@@ -91,10 +118,6 @@ class ThreadMemo:
             for digest in list(self.known)[:-_MAX_KNOWN]:
                 self.known.pop(digest, None)
 
-    def size(self) -> int:
-        """Bytes of digests held."""
-        return sum(len(digests) for _, _, digests in list(self.lists.values()))
-
 
 class Memo:
     """The memos of the threads in use, and the digests of the texts in use; bounded, safe from several threads."""
@@ -103,7 +126,7 @@ class Memo:
         self._threads: OrderedDict[str, ThreadMemo] = OrderedDict()
         self._lock = threading.Lock()
         self._seen = Digests()
-        self._made = 0
+        self._weight = 0
 
     def thread(self, thread_id: str) -> ThreadMemo:
         """The thread's memo."""
@@ -111,15 +134,34 @@ class Memo:
             memo = self._threads.get(thread_id)
             if memo is None:
                 memo = self._threads[thread_id] = ThreadMemo()
-                self._made += 1
                 self._shrink()
             self._threads.move_to_end(thread_id)
             return memo
 
+    def keep(self, thread_id: str, lists: Mapping[tuple[str, str], SeenList]) -> None:
+        """The server has these lists of a thread."""
+        if not lists:
+            return
+        weights = {key: seen.weight() for key, seen in lists.items()}
+        with self._lock:
+            memo = self._threads.get(thread_id)
+            if memo is None:  # forgotten meanwhile
+                return
+            before = memo.weight
+            for key, seen in lists.items():
+                memo.drop(key)
+                memo.lists[key], memo.weights[key] = seen, weights[key]
+                memo.weight += weights[key]
+            while len(memo.lists) > _MAX_LISTS:
+                memo.drop(next(iter(memo.lists)))
+            self._weight += memo.weight - before
+            self._shrink()
+
     def forget(self, thread_id: str) -> None:
         """The thread was deleted or changed as a whole."""
         with self._lock:
-            self._threads.pop(thread_id, None)
+            if memo := self._threads.pop(thread_id, None):
+                self._weight -= memo.weight
 
     def seen(self) -> Digests:
         """Digests of texts and messages, for serializers whose digests do not depend on the thread."""
@@ -131,9 +173,5 @@ class Memo:
         return seen
 
     def _shrink(self) -> None:
-        while len(self._threads) > _MAX_THREADS:
-            self._threads.popitem(last=False)
-        if self._made % 64 == 0:
-            total = sum(memo.size() for memo in self._threads.values())
-            while total > _MAX_DIGEST_BYTES and len(self._threads) > 1:
-                total -= self._threads.popitem(last=False)[1].size()
+        while len(self._threads) > _MAX_THREADS or (self._weight > _MAX_BYTES and len(self._threads) > 1):
+            self._weight -= self._threads.popitem(last=False)[1].weight

@@ -77,6 +77,7 @@ def put_op(
             values, needed, lists = _value_args(draft, memo, anew)
             send, check = _elements_to_send(draft.elements, needed, memo, lacking)
         except ChangedMeanwhileError:
+            memo.lists.clear()  # what was read before may have had the digests of something else
             draft = at.format.draft(place, parent, checkpoint, metadata, new_versions)
             _add_values(at, place, draft, checkpoint, anew)
             continue
@@ -102,7 +103,7 @@ def put_op(
         answer = (yield (*beside, script))[-1]
         if not answer:
             memo.saw(needed)
-            memo.lists.update(lists)
+            at.format.memo.keep(place.thread_id, lists)
             return
         fields, digests = answer
         anew.update(fields)
@@ -132,11 +133,11 @@ def _value_args(
             needed += split_blob(value)[0]
             continue
         key = (decode_part(name.split(b"\0", 1)[0]), value.channel)
-        base_name, base_mark, base = NOTHING_SEEN if name in anew else memo.lists.get(key, NOTHING_SEEN)
-        packed, new = edits(base, value.digests)
-        args += name, b"l", value.wrapper, value.mark, base_name, base_mark, packed, new
+        base = NOTHING_SEEN if name in anew else memo.lists.get(key, NOTHING_SEEN)
+        packed, new = edits(base.digests, value.digests)
+        args += name, b"l", value.wrapper, value.mark, base.name, base.mark, packed, new
         needed += digests_in(new)
-        lists[key] = (name, value.mark, value.digests)
+        lists[key] = SeenList(name, value.mark, value.digests, value.recipes)
     return args, needed, lists
 
 

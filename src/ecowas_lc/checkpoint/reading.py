@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple
 
 from ecowas_lc.checkpoint.codec.elements import Elements, digests_in
 from ecowas_lc.checkpoint.format import Found, found_in
+from ecowas_lc.checkpoint.lists import SeenList
 from ecowas_lc.checkpoint.ops import Context
 from ecowas_lc.checkpoint.place import FORK, Place
 from ecowas_lc.storage.keys import id_bytes, id_text
@@ -32,8 +33,9 @@ def read_call(
     limit: int,
     writes: bool = True,
     values: bool = True,
+    known: Iterable[SeenList] = (),
 ) -> Call:
-    """A call that reads checkpoints: see the script ``checkpoint_read``."""
+    """A call that reads checkpoints: see the script ``checkpoint_read``; of ``known`` lists only what is new."""
     return call(
         _READ,
         (at.keys.thread(place.thread_id),),
@@ -46,6 +48,7 @@ def read_call(
         limit,
         int(writes),
         int(values),
+        *(word for seen in known for word in (seen.name, seen.mark)),
     )
 
 
@@ -65,16 +68,20 @@ def _tuple_of(at: Context, found: Found, elements: Elements) -> CheckpointTuple:
 def get_tuple_op(at: Context, place: Place) -> Op[CheckpointTuple | None]:
     """A checkpoint, or a thread's latest: one round trip."""
     start = "at" if place.checkpoint_id else "latest"
-    [answer] = yield (read_call(at, place, start=start, along="", limit=1),)
+    memo = at.format.memo.thread(place.thread_id)
+    known = {seen.mark: seen for seen in memo.lists_in(place.namespace or "")}
+    [answer] = yield (read_call(at, place, start=start, along="", limit=1, known=known.values()),)
     page, elements = found_elements(at, place.thread_id, answer)
     if not page:
         return None
     [found] = page
-    memo = at.format.memo.thread(place.thread_id)
-    for channel, seen in at.format.list_values(found):
-        memo.lists[place.namespace or "", channel] = seen
+    for seen in known.values():
+        elements.recipes.update((digest, recipe) for recipe, digest in seen.recipes.items())
+    at.format.expand(found, known)
+    read = _tuple_of(at, found, elements)
     memo.saw(at.format.references(found))
-    return _tuple_of(at, found, elements)
+    at.format.memo.keep(place.thread_id, at.format.lists_of(found, elements, read, known))
+    return read
 
 
 def list_page_op(

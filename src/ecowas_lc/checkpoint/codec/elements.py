@@ -73,18 +73,17 @@ class ChangedMeanwhileError(Exception):
 
 
 class Digests:
-    """Digests of texts and of simple messages that this process has seen lately.
+    """Digests of texts and of messages, by their recipes, that this process has seen lately.
 
-    A key is made of immutable values only (a text; a message's class, content and id, all else being default), so
-    a message that was changed in place has another key. Bounded by :class:`~ecowas_lc.checkpoint.lists.Memo`.
+    Bounded by :class:`~ecowas_lc.checkpoint.lists.Memo`.
     """
 
     __slots__ = ("characters", "messages", "texts")
 
     def __init__(self) -> None:
-        self.characters = 0  # of all texts
+        self.characters = 0  # of all texts, and bytes in recipes
         self.texts: dict[str, bytes] = {}
-        self.messages: dict[tuple[int, str, str | None], bytes] = {}
+        self.messages: dict[Any, bytes] = {}
 
 
 class _Source:
@@ -156,6 +155,12 @@ class Collector:
         """The digests that an element refers to."""
         return [] if isinstance(self.bodies.get(digest), str) else split_blob(self._blob(digest))[0]
 
+    def excerpt(self, digest: bytes) -> Elements:
+        """An element with those that it refers to, as if they had been read."""
+        blob = self._blob(digest)
+        parts = {each: self._blob(each) for each in split_blob(blob)[0]}
+        return Elements(parts | {digest: blob}, self._context, None)
+
     def stored(self, digest: bytes) -> bytes:
         """An element's blob as the server is to store it."""
         blob = self._blob(digest)
@@ -166,15 +171,26 @@ class Collector:
 
 
 class Elements:
-    """The elements that came with a read, opened on demand."""
+    """The elements that came with a read, opened on demand; ``recipes``: of list items that are known already."""
 
-    __slots__ = ("_context", "_sealer", "_stored", "plain")
+    __slots__ = ("_context", "_sealer", "_stored", "plain", "recipes")
 
     def __init__(self, stored: dict[bytes, bytes], context: bytes, sealer: Sealer | None) -> None:
         self._stored = stored
+        self.recipes: dict[bytes, Any] = {}
         self.plain = stored if sealer is None else None  # read directly where nothing is encrypted
         self._context = context
         self._sealer = sealer
+
+    def __len__(self) -> int:
+        """Bytes of all elements."""
+        return sum(map(len, self._stored.values()))
+
+    def excerpt(self, digest: bytes) -> Elements:
+        """An element with those that it refers to."""
+        blob = self._stored.get(digest, b"")
+        parts = {each: self._stored.get(each, b"") for each in split_blob(blob)[0]} if blob else {}
+        return Elements(parts | {digest: blob}, self._context, self._sealer)
 
     def get(self, digest: bytes) -> tuple[bytes, list[bytes], bytes]:
         """An element's kind, references and payload.

@@ -113,7 +113,7 @@ def _spec(code: int, cls: type[BaseMessage]) -> Spec:
 
 
 SPECS = {cls: _spec(code, cls) for code, cls in enumerate(_CLASSES)}
-_BY_CODE = tuple(SPECS.values())
+BY_CODE = tuple(SPECS.values())
 
 
 def is_simple(message: BaseMessage, state: dict[str, Any], spec: Spec) -> bool:
@@ -165,7 +165,7 @@ def unpack_array(array: Any, content: str | None) -> BaseMessage:
     """
     try:
         code, inline, id_, *rest = array
-        spec = _BY_CODE[code] if type(code) is int and code >= 0 else None
+        spec = BY_CODE[code] if type(code) is int and code >= 0 else None
         hash(id_)  # of which messages are told apart
     except (TypeError, ValueError, IndexError):
         spec = None
@@ -192,10 +192,11 @@ def unpack_array(array: Any, content: str | None) -> BaseMessage:
                 (state if name in spec.template else extra)[name] = value
     elif not spec.all_default:
         raise CorruptDataError("A stored message is not in the format of messages.")
-    return _restore(spec, state, extra)
+    return restore(spec, state, extra)
 
 
-def _restore(spec: Spec, state: dict[str, Any], extra: dict[str, Any]) -> BaseMessage:
+def restore(spec: Spec, state: dict[str, Any], extra: dict[str, Any]) -> BaseMessage:
+    """A message that holds this state, without validation."""
     message = spec.cls.__new__(spec.cls)
     put = object.__setattr__
     put(message, "__dict__", state)

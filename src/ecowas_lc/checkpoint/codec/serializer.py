@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import ormsgpack
@@ -17,12 +19,14 @@ from ecowas_lc.checkpoint.codec.elements import (
     pack_blob,
     split_blob,
 )
-from ecowas_lc.checkpoint.codec.messages import SPECS, is_simple, pack_array, unpack_array
+from ecowas_lc.checkpoint.codec.messages import SPECS, pack_array, unpack_array
 from ecowas_lc.checkpoint.codec.reader import Reader
+from ecowas_lc.checkpoint.codec.recipes import Recipe, made, recipe_of
 from ecowas_lc.checkpoint.codec.writer import FIRST_REFERENCE, LARGE, Writer
 from ecowas_lc.errors import CorruptDataError
 
 _LONG_NAMES = 48
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 class Serializer:
@@ -90,37 +94,44 @@ class Serializer:
         listed = writer.lift_text(names) if len(names) >= _LONG_NAMES else names
         return pack_blob(writer.references, writer.pack([*parts, listed]))
 
-    def dump_items(self, items: list[Any], shared: Collector) -> list[bytes]:
-        """The digests of a list's items, each an element of its own."""
+    def dump_items(
+        self, items: list[Any], shared: Collector, known: Mapping[Recipe, bytes] = _NOTHING
+    ) -> tuple[list[bytes], dict[Recipe, bytes]]:
+        """The digests of a list's items, each an element of its own, and by the items' recipes.
+
+        ``known``: the latter of an earlier version of the list.
+        """
         digests = []
+        recipes: dict[Recipe, bytes] = {}
         seen = shared.seen.messages
         for item in items:
-            spec = SPECS.get(type(item))
-            if spec is not None:
-                # Nearly every message of a long thread, on every step: simple, and seen before. All that its
-                # element is made of is compared here, so that one that was changed in place is found.
-                state = item.__dict__
-                content, id_ = state.get("content"), state.get("id")
-                if type(content) is str and (id_ is None or type(id_) is str) and is_simple(item, state, spec):
-                    digest = seen.get((spec.code, content, id_))
-                    if digest is not None:
-                        digests.append(digest)
-                        continue
-            digests.append(self._dump_item(item, shared))
+            # Nearly every message of a long thread, on every step, has been seen before. All that its element is
+            # made of is in its recipe, so that one that was changed in place is found.
+            recipe = recipe_of(item)
+            if recipe is None:
+                digest = self._dump_item(item, shared)
+                recipe = shared.excerpt(digest)
+            else:
+                digest = known.get(recipe) or seen.get(recipe) or self._dump_recipe(recipe, item, shared)
+            digests.append(digest)
+            recipes[recipe] = digest
         shared.add_source(digests, items, self._dump_item)
-        return digests
+        return digests, recipes
+
+    def _dump_recipe(self, recipe: Recipe, item: Any, shared: Collector) -> bytes:
+        digest = self._dump_item(item, shared)
+        if type(recipe) is tuple:
+            shared.seen.messages[recipe] = digest
+            shared.seen.characters += len(recipe[3]) if len(recipe) == 4 else 0
+        return digest
 
     def _dump_item(self, item: Any, shared: Collector) -> bytes:
         spec = SPECS.get(type(item))
         if spec is None:
             return self._dump_value(item, shared)
-        array = pack_array(item, spec)
         writer = Writer(self.allowed, shared)
-        payload = writer.pack(writer.lift_array(array))
-        digest = shared.add(MESSAGE, writer.references, payload)
-        if len(array) == 3 and type(array[1]) is str and (array[2] is None or type(array[2]) is str):
-            shared.seen.messages[spec.code, array[1], array[2]] = digest
-        return digest
+        payload = writer.pack(writer.lift_array(pack_array(item, spec)))
+        return shared.add(MESSAGE, writer.references, payload)
 
     def _dump_value(self, item: Any, shared: Collector) -> bytes:
         if type(item) is str and (digest := shared.add_text(item)) is not None:
@@ -137,9 +148,14 @@ class Serializer:
     def load_items(self, digests: list[bytes], elements: Elements) -> list[Any]:
         """What :meth:`dump_items` was given, made anew at each call."""
         out = []
+        recipes = elements.recipes
         plain = elements.plain or {}
         unpack = ormsgpack.unpackb
         for digest in digests:
+            recipe = recipes.get(digest)
+            if recipe is not None:
+                out.append(made(recipe) if type(recipe) is tuple else self._remade(digest, recipe))
+                continue
             blob = plain.get(digest)
             if blob is not None and blob[:2] == b"\x00\x01" and blob[18:19] == MESSAGE:
                 text = plain.get(blob[2:18])
@@ -151,6 +167,17 @@ class Serializer:
                         pass
             out.append(self._load_item(digest, elements))
         return out
+
+    def recipes_of(self, items: list[Any], digests: list[bytes], elements: Elements) -> dict[Recipe, bytes]:
+        """The digests by the recipes of a list's items that were read just now."""
+        recipes: dict[Recipe, bytes] = {}
+        for item, digest in zip(items, digests, strict=True):
+            recipe = elements.recipes.get(digest) or recipe_of(item) or elements.excerpt(digest)
+            recipes[recipe] = digest
+        return recipes
+
+    def _remade(self, digest: bytes, recipe: str | Elements) -> Any:
+        return recipe if isinstance(recipe, str) else self._load_item(digest, recipe)
 
     def _load_item(self, digest: bytes, elements: Elements) -> Any:
         kind, references, payload = elements.get(digest)

@@ -19,7 +19,7 @@ from ecowas_lc.errors import EcowasError, NotSerializableError
 
 REFERENCE, OBJECT, MESSAGE_ARRAY, MAP, SURROGATES = 1, 2, 3, 4, 5
 
-_OPTIONS = (
+OPTIONS = (
     ormsgpack.OPT_PASSTHROUGH_BIG_INT
     | ormsgpack.OPT_PASSTHROUGH_DATACLASS
     | ormsgpack.OPT_PASSTHROUGH_DATETIME
@@ -58,10 +58,10 @@ class Writer:
             NotSerializableError: it holds something that could not be read back the same.
         """
         try:
-            packed: bytes = ormsgpack.packb(value, default=self._default, option=_OPTIONS)
+            packed: bytes = ormsgpack.packb(value, default=self._default, option=OPTIONS)
             # msgpack makes bytes of bytearrays, unasked: rare enough to be looked for only where there are bytes.
-            if any(mark in packed for mark in _BIN) and _holds_buffers(value):
-                packed = ormsgpack.packb(self._rewrite(value, 0), default=self._default, option=_OPTIONS)
+            if may_hold_buffers(packed, value):
+                packed = ormsgpack.packb(self._rewrite(value, 0), default=self._default, option=OPTIONS)
             return packed
         except NotSerializableError:
             raise
@@ -71,7 +71,7 @@ class Writer:
             # Lone surrogates, keys that are not text: rare enough to be found only when msgpack refuses them.
             try:
                 rewritten = self._rewrite(value, 0)
-                return ormsgpack.packb(rewritten, default=self._default, option=_OPTIONS)
+                return ormsgpack.packb(rewritten, default=self._default, option=OPTIONS)
             except NotSerializableError:
                 raise
             except TypeError:
@@ -172,9 +172,14 @@ class Writer:
         return value
 
 
+def may_hold_buffers(packed: bytes, value: Any) -> bool:
+    """Whether msgpack made bytes of something in ``value`` that is not, as bytearrays."""
+    return any(mark in packed for mark in _BIN) and _holds_buffers(value)
+
+
 def _holds_buffers(value: Any) -> bool:
     kind = type(value)
-    if kind is list:
+    if kind is list or kind is tuple:
         return any(_holds_buffers(inner) for inner in value)
     if kind is dict:
         return any(_holds_buffers(inner) for inner in value.values())

@@ -1,7 +1,8 @@
--- Read checkpoints, newest first: ttl, ns, all, from, id, along, limit, writes, values.
+-- Read checkpoints, newest first: ttl, ns, all, from, id, along, limit, writes, values, (field, mark)*k.
 --   all: '1' every namespace;  from: 'latest', 'at', 'before' (id);  along: 'prev' or 'parent'.
 -- Answers {{ns, id, row, {value…}, {writes…}, 1 for the namespace's latest or 0}…, digests, {element…}}; a list
--- value is 'l' + wrapper + mark + digests.
+-- value is 'l' + wrapper + mark + digests. The client has the lists of these fields and marks, and their elements:
+-- of one that is read it is answered 'k' + wrapper + mark, and of a list with the same log only other elements.
 local wrong = check_format()
 if wrong then return wrong end
 local ttl, only, from, start, along = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]
@@ -17,6 +18,23 @@ local function want(digest)
   end
 end
 
+local known, bases = {}, {}
+for i = 10, #ARGV, 2 do
+  known[ARGV[i + 1]] = true
+  bases[log_of('v' .. ARGV[i])] = { field = 'v' .. ARGV[i], mark = ARGV[i + 1] }
+end
+
+-- The digests of which the client has the elements, of a list with this log.
+local function held_by_client(log)
+  local held, base = {}, bases[log]
+  local value = base and redis.call('HGET', H, base.field)
+  if value and sub(value, 1, 1) == 'l' and mark_of(value) == base.mark then
+    local digests = digests_of(log, pieces_of(value)) or ''
+    for at = 1, #digests, 16 do held[sub(digests, at, at + 15)] = true end
+  end
+  return held
+end
+
 local function fetch(ns, id) return redis.call('HGET', H, 'c' .. ns .. '\0' .. id) end
 
 local function add(ns, id, row)
@@ -27,13 +45,17 @@ local function add(ns, id, row)
   if with_values then
     for i, field in ipairs(fields) do
       local value = redis.call('HGET', H, field)
-      if value and string.sub(value, 1, 1) == 'l' then
-        local digests = digests_of(log_of(field), pieces_of(value))
+      if value and sub(value, 1, 1) == 'l' and known[mark_of(value)] then
+        value = 'k' .. sub(value, 2, PIECES - 1)
+      elseif value and sub(value, 1, 1) == 'l' then
+        local log = log_of(field)
+        local digests = digests_of(log, pieces_of(value))
         value = digests and sub(value, 1, PIECES - 1) .. digests or false
         if digests then
+          local held = held_by_client(log)
           for at = 1, #digests, 16 do -- `want`, without a call for each of perhaps thousands
             local digest = sub(digests, at, at + 15)
-            if not wanted[digest] then
+            if not wanted[digest] and not held[digest] then
               wanted[digest] = true
               count = count + 1
               order[count] = digest

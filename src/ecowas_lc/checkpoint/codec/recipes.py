@@ -1,0 +1,87 @@
+"""Recipes: what a list's item is made of, in values that never change, so that it can be compared and made again.
+
+A message's recipe is its class, content and id, and where other fields differ from their defaults the msgpack of
+those: equal recipes are equal messages, and one that was changed in place has another. A text is its own. Any
+other item's is the elements that it is stored in, which are equal to nothing but themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import ormsgpack
+from langchain_core.messages import BaseMessage
+
+from ecowas_lc.checkpoint.codec.messages import BY_CODE, SPECS, Spec, restore
+from ecowas_lc.checkpoint.codec.writer import OPTIONS, may_hold_buffers
+
+Recipe = Any
+"""Of a message ``(code, content, id)``, with the msgpack of its other fields where they are not all default
+(content first, and ``None`` in its place, where it is a list); of a text the text; of all else ``Elements``."""
+
+_MOST_BYTES = 4096  # of a message's other fields: what is larger is not worth comparing
+_SLOT_BYTES = 250  # that a recipe takes beside its texts
+
+
+def recipe_of(item: Any) -> Recipe | None:
+    """An item's recipe; ``None`` where only its elements can be it: it holds what msgpack has no type for, say."""
+    spec = SPECS.get(type(item))
+    if spec is not None:
+        return _recipe_of(item, spec)
+    return item if type(item) is str else None
+
+
+def _recipe_of(message: BaseMessage, spec: Spec) -> Recipe | None:
+    state = message.__dict__
+    try:
+        content, id_ = state["content"], state["id"]
+        if (
+            len(state) != spec.size
+            or state["type"] != spec.type_text
+            or (id_ is not None and type(id_) is not str)
+            or message.__pydantic_extra__
+        ):
+            return None
+        others = spec.get(state)
+    except KeyError:  # put together without validation
+        return None
+    if type(content) is str:
+        if others == spec.defaults:
+            return spec.code, content, id_
+    elif type(content) is list:
+        content, others = None, (content, *others)
+    else:
+        return None
+    try:
+        packed: bytes = ormsgpack.packb(list(others), option=OPTIONS)
+    except TypeError:
+        return None
+    if len(packed) > _MOST_BYTES or may_hold_buffers(packed, others):
+        return None
+    return spec.code, content, id_, packed
+
+
+def made(recipe: Recipe) -> BaseMessage:
+    """A message of its own, made by a message's recipe."""
+    spec = BY_CODE[recipe[0]]
+    state = spec.template.copy()
+    for name in spec.dicts:
+        state[name] = {}
+    for name in spec.lists:
+        state[name] = []
+    state["content"] = recipe[1]
+    state["id"] = recipe[2]
+    if len(recipe) == 4:
+        others = ormsgpack.unpackb(recipe[3])
+        if recipe[1] is None:
+            state["content"] = others.pop(0)
+        state.update(zip(spec.names, others, strict=True))
+    return restore(spec, state, {})
+
+
+def weight_of(recipes: Collection[Recipe]) -> int:
+    """About how many bytes of memory recipes take."""
+    return _SLOT_BYTES * len(recipes) + sum(
+        [len(recipe[1] or recipe[-1]) if type(recipe) is tuple else len(recipe) for recipe in recipes]
+    )
