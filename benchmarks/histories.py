@@ -6,90 +6,146 @@ otherwise its recorded figure is quoted as such.
 
 from __future__ import annotations
 
-import os
 import statistics
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from typing import Any
 
 import redis
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from benchmarks.work import server, text
-from ecowas_lc import RedisChatMessageHistory
+from benchmarks import part
+from benchmarks.contenders import STACK_URL, Contender, missing, on_redis
+from benchmarks.places import counted
+from benchmarks.report import Report, Table, against, figure, times
+from benchmarks.work import seconds, text
+from benchmarks.workers import Bench, at, fresh, working
 
-MESSAGES, LAST, ROUNDS = 1000, 20, 5
-RECORDED = "langchain-redis 0.2.6 (recorded elsewhere, not run here): 22.8 ms to read 1,000 messages"
+MESSAGES, LAST, CHARACTERS = 1000, 20, 200
+OURS, COMMUNITY, MODULES = "RedisChatMessageHistory", "langchain-community", "langchain-redis"
+RECORDED = "langchain-redis was not run; recorded elsewhere with 0.2.6: 22.8 ms to read 1,000 messages"
+
+Maker = Callable[..., Any]
 
 
-def makers(url: str) -> dict[str, Callable[[str], Any]]:
-    """How to make a history of each library that is installed and has a server."""
-    out: dict[str, Callable[[str], Any]] = {
-        "ecowas_lc": lambda session: RedisChatMessageHistory("bench", session, url=url),
-    }
-    try:
-        from langchain_community.chat_message_histories import RedisChatMessageHistory as Community
-    except ImportError:
-        print("langchain-community is not installed: left out")
-    else:
-        out["langchain-community"] = lambda session: Community(session, url=url, ttl=86400)
-    if stack := os.environ.get("BENCH_REDIS_STACK_URL"):
-        from langchain_redis import RedisChatMessageHistory as LangchainRedis
+@contextmanager
+def _ours(url: str) -> Iterator[Maker]:
+    from ecowas_lc import RedisChatMessageHistory
 
-        out["langchain-redis"] = lambda session: LangchainRedis(session_id=session, redis_url=stack)
-    else:
-        print(RECORDED)
+    yield cache(lambda session, **window: RedisChatMessageHistory("bench", session, url=url, **window))
+
+
+@contextmanager
+def _community(url: str) -> Iterator[Maker]:
+    from langchain_community.chat_message_histories import RedisChatMessageHistory
+
+    yield cache(lambda session: RedisChatMessageHistory(session, url=url, ttl=86400))
+
+
+@contextmanager
+def _modules(url: str) -> Iterator[Maker]:
+    from langchain_redis import RedisChatMessageHistory
+
+    warnings.simplefilter("ignore")  # LangChain announces its own end
+    with redis.Redis.from_url(url, protocol=2) as client:  # it reads no replies in RESP3
+        yield cache(lambda session: RedisChatMessageHistory(session_id=session, redis_client=client, ttl=86400))
+
+
+@asynccontextmanager
+async def _never(url: str) -> AsyncIterator[Maker]:
+    raise NotImplementedError
+    yield
+
+
+CONTENDERS = {
+    OURS: Contender(OURS, "ecowas_lc", "redis", _ours, _never, on_redis),
+    COMMUNITY: Contender(COMMUNITY, "langchain_community", "redis", _community, _never, on_redis),
+    MODULES: Contender(MODULES, "langchain_redis", STACK_URL, _modules, _never, on_redis),
+}
+
+
+def append(bench: Bench, session: str) -> float:
+    """Milliseconds to append every message, one by one."""
+    messages: list[BaseMessage] = [
+        (HumanMessage, AIMessage)[number % 2](text(CHARACTERS), id=f"m{number}") for number in range(MESSAGES)
+    ]
+    history = bench.saver(session)
+    return 1000 * seconds(lambda: [history.add_message(message) for message in messages])
+
+
+def read_whole(bench: Bench, session: str) -> float:
+    history = bench.saver(session)
+    found: list[Any] = []
+    taken = 1000 * statistics.median(seconds(lambda: found.append(history.messages)) for _ in range(5))
+    assert len(found[-1]) == MESSAGES
+    return taken
+
+
+def read_last(bench: Bench, session: str) -> float:
+    """A windowed read where there is one, else the whole."""
+    if bench.contender.name == OURS:
+        history = bench.saver(session, max_messages=LAST)
+        return 1000 * statistics.median(seconds(lambda: history.messages) for _ in range(5))
+    history = bench.saver(session)
+    return 1000 * statistics.median(seconds(lambda: history.messages[-LAST:]) for _ in range(5))
+
+
+def clear(bench: Bench, session: str) -> None:
+    bench.saver(session).clear()
+
+
+TASKS = {f"append {MESSAGES}, one by one": append, "read all": read_whole, f"read the last {LAST}": read_last}
+CALLS = {append: MESSAGES, read_whole: 5, read_last: 5}
+
+
+def exchanged(url: str, name: str) -> dict[str, str]:
+    """Round trips and kB that passed, of each task."""
+    out = {}
+    with counted(url) as (through, relay), at(name, through, "benchmarks.histories") as worker:
+        worker.do(append, fresh("warm"))
+        worker.do(clear, fresh("warm"))
+        for what, task in TASKS.items():
+            relay.reset_counts()
+            worker.do(task, fresh("counted"))
+            once = 1 if task is append else CALLS[task]
+            kilobytes = (relay.sent + relay.received) / once / 1000
+            out[what] = f"{round(relay.round_trips / once)} round trips, {figure(kilobytes)} kB"
+        worker.do(clear, fresh("counted"))
     return out
 
 
-def measured(client: redis.Redis, work: Callable[[], Any]) -> tuple[float, float, float]:
-    """Milliseconds, commands of the client, kB both ways."""
-    client.config_resetstat()
-    begun = time.perf_counter()
-    work()
-    taken = time.perf_counter() - begun
-    stats, commands = client.info("stats"), client.info("commandstats")
-    inner = {"cmdstat_info", "cmdstat_config|resetstat"}
-    # What a script calls on the server travels nowhere: where scripts ran, they are the client's commands.
-    scripts = sum(commands.get(name, {"calls": 0})["calls"] for name in ("cmdstat_evalsha", "cmdstat_eval"))
-    every = sum(figures["calls"] for name, figures in commands.items() if name not in inner)
-    kilobytes = (stats["total_net_input_bytes"] + stats["total_net_output_bytes"]) / 1000
-    return 1000 * taken, scripts or every, kilobytes
-
-
-def main() -> None:
-    """Run each work in turn, and print medians."""
-    warnings.simplefilter("ignore")  # langchain-community announces its own end
-    messages: list[BaseMessage] = [
-        (HumanMessage, AIMessage)[number % 2](text(200), id=f"m{number}") for number in range(MESSAGES)
-    ]
-    figures: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
-    with server("redis") as (url, client):
-        every = makers(url)
-        for round_ in range(ROUNDS):
-            for name, make in every.items():
-                history = make(f"{name}-{round_}")
-                works = {
-                    "append one by one": lambda history=history: [history.add_message(m) for m in messages],
-                    "read whole": lambda history=history: history.messages,
-                    f"read the last {LAST}": lambda name=name, history=history: last(name, url, history),
-                }
-                for what, work in works.items():
-                    figures.setdefault((what, name), []).append(measured(client, work))
-    print(f"{MESSAGES} messages of 200 characters, medians of {ROUNDS} rounds taken in turn:")
-    for (what, name), rows in sorted(figures.items()):
-        milliseconds, commands, kilobytes = (statistics.median(row[i] for row in rows) for i in range(3))
-        print(f"  {what:20} {name:22} {milliseconds:8.1f} ms  {commands:6.0f} commands  {kilobytes:8.1f} kB")
-
-
-def last(name: str, url: str, history: Any) -> list[BaseMessage]:
-    """The last messages: a windowed read where there is one, else the whole."""
-    if name != "ecowas_lc":
-        return list(history.messages[-LAST:])
-    windowed = RedisChatMessageHistory("bench", history.session_id, url=url, max_messages=LAST)
-    return windowed.messages
+def measure(options: part.Options) -> Report:
+    report = Report()
+    names = []
+    for name, contender in CONTENDERS.items():
+        reason = missing(contender)
+        names += [] if reason else [name]
+        report.left_out += [reason] if reason else []
+    if MODULES not in names:
+        report.left_out.append(RECORDED)
+    taken: dict[tuple[str, str], list[float]] = {}
+    with working(names, "benchmarks.histories") as workers:
+        for number in range(options.rounds or (3 if options.quick else 7)):
+            for worker in workers:
+                for what, task in TASKS.items():
+                    taken.setdefault((what, worker.name), []).append(worker.do(task, fresh(str(number))))
+                worker.do(clear, fresh(str(number)))
+        passed = {worker.name: exchanged(worker.url, worker.name) for worker in workers}
+    rows, travelled = [], []
+    for what in TASKS:
+        medians = [statistics.median(taken[what, name]) for name in names]
+        ratios = [against(taken[what, name], taken[what, OURS]) for name in names]
+        rows.append(
+            [what, *(f"{figure(ms)} ms, {times(ratio)}" for ms, ratio in zip(medians, ratios, strict=True))]
+        )
+        travelled.append([what, *(passed[name][what] for name in names)])
+    title = f"A history of {MESSAGES:,} messages of {CHARACTERS} characters: time, and its ratio to ours"
+    report.tables.append(Table(title, ["", *names], rows))
+    report.tables.append(Table("What travelled", ["", *names], travelled))
+    return report
 
 
 if __name__ == "__main__":
-    main()
+    part.main(measure, part.parser(__doc__))

@@ -1,155 +1,164 @@
-"""Checkpointers side by side: ``python -m benchmarks.savers [--quick]``."""
+"""Time per turn, and what must be reached: ``python -m benchmarks.savers [--turns 30,200,800] [--savers …]``."""
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
 import ormsgpack
 import redis
-from langgraph.checkpoint.memory import InMemorySaver
 
-from benchmarks.work import build, config, run_turns, server, timed
-from ecowas_lc.checkpoint import RedisSaver
+from benchmarks import part
+from benchmarks.contenders import MEMORY, OURS, VALKEY
+from benchmarks.pictures import bars
+from benchmarks.places import counted, place
+from benchmarks.report import Bound, Report, Table, against, figure, times
+from benchmarks.work import build, config, run_turns, seconds
+from benchmarks.workers import Bench, Worker, at, fresh, working
 
-MEMORY, OURS = "InMemorySaver", "ecowas_lc RedisSaver"
-SCRIPTS = ("cmdstat_evalsha", "cmdstat_eval")
-
-
-def interleaved(names: list[str], url: str, valkey_url: str, turns: int, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds a turn of each saver in each round: a process of its own each, in turn.
-
-    In one process each saver would pay for the others' objects, which Python's collector walks.
-    """
-    out: dict[str, list[float]] = {name: [] for name in names}
-    for round_ in range(rounds):
-        for name in names:
-            one = [sys.executable, "-m", "benchmarks.savers", "--one", name, "--turns", str(turns)]
-            one += ["--url", url, "--valkey-url", valkey_url, "--thread", f"{name}-{turns}-{round_}"]
-            out[name].append(float(subprocess.run(one, check=True, capture_output=True, text=True).stdout))
-    return out
+ROUNDS = {30: 9, 200: 5, 800: 3}
+QUICK_ROUNDS = {30: 5, 200: 3, 800: 1}
+THREADS = {30: 4}  # so many in a round: a short thread is over too soon to be timed alone
+LONGEST = 400  # what grows quadratically is not grown further
+MOST_PER_TURN = {30: 1.6, 200: 1.15, 800: 0.9}
+LINEAR = (MEMORY, OURS)
 
 
-def one(make: Callable[[], Any], turns: int, thread_id: str) -> float:
-    """Milliseconds a turn of one thread, after a few turns of another."""
-    graph = build(make())
-    run_turns(graph, f"{thread_id}-warm", 3)
-    return 1000 * run_turns(graph, thread_id, turns) / turns
+def one_thread(bench: Bench, turns: int, thread_id: str) -> float:
+    """Milliseconds a turn of a thread that grows from nothing to so many turns."""
+    taken = run_turns(bench.graph, thread_id, turns)
+    bench.saver.delete_thread(thread_id)
+    return 1000 * taken / turns
 
 
-def peers(url: str, valkey_url: str | None) -> dict[str, Callable[[], Any]]:
-    """The savers that are installed and have a server."""
-    makers: dict[str, Callable[[], Any]] = {
-        MEMORY: InMemorySaver,
-        OURS: lambda: RedisSaver.from_url(url),
-    }
-    if valkey_url:
-        try:
-            from langgraph_checkpoint_aws import ValkeySaver
-            from valkey import Valkey
-        except ImportError:
-            pass
-        else:
-            makers["ValkeySaver (langgraph-checkpoint-aws)"] = lambda: ValkeySaver(Valkey.from_url(valkey_url))
-    return makers
+def per_turn(workers: list[Worker], turns: int, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds a turn of each saver in each round."""
+    racing = [worker for worker in workers if turns <= LONGEST or worker.name in LINEAR]
+    taken: dict[str, list[float]] = {worker.name: [] for worker in racing}
+    for number in range(rounds):
+        for worker in racing:
+            every = range(THREADS.get(turns, 1))
+            threads = [worker.do(one_thread, turns, fresh(f"{turns}-{number}-{each}")) for each in every]
+            taken[worker.name].append(statistics.median(threads))
+    return taken
 
 
-def used_memory(client: redis.Redis) -> int:
-    return int(client.info("memory")["used_memory"])
+def grow(bench: Bench, thread_id: str, turns: int) -> None:
+    run_turns(bench.graph, thread_id, turns)
 
 
-def footprint(make: Callable[[], Any], client: redis.Redis, turns: int) -> dict[str, float]:
-    """Server memory, bytes sent and commands of one thread."""
-    client.flushall()
-    graph = build(make())
-    run_turns(graph, "warm", 2)
-    client.delete(*client.keys("*"))
-    client.config_resetstat()
-    before = used_memory(client)
-    run_turns(graph, "thread", turns)
-    stats = client.info("stats")
-    commands = client.info("commandstats")
-    client.memory_purge()
-    return {
-        "MB": (used_memory(client) - before) / 1e6,
-        "kB sent/turn": float(stats["total_net_input_bytes"]) / turns / 1000,
-        "round trips/turn": sum(
-            figures["calls"]
-            for command, figures in commands.items()
-            if command in ("cmdstat_evalsha", "cmdstat_eval")
-        )
-        / turns,
-        "keys": len(client.keys("*")),
-    }
+def stored(bench: Bench) -> int:
+    return bench.contender.stored(bench.url)
 
 
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    for hidden in ("--one", "--url", "--valkey-url", "--thread"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
-    parser.add_argument("--turns", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        print(one(peers(given.url, given.valkey_url)[given.one], given.turns, given.thread))
-        return
-    with ExitStack() as stack:
-        url, client = stack.enter_context(server("redis"))
-        valkey_url, _ = stack.enter_context(server("valkey"))
-        makers = peers(url, valkey_url)
-        print("Time per turn against InMemorySaver, one thread growing to so many turns (medians):")
-        for turns, rounds in ((30, 9), (200, 5), (800, 3)):
-            names = list(makers) if turns <= 200 else [MEMORY, OURS]
-            times = interleaved(names, url, valkey_url, turns, 3 if given.quick else rounds)
-            for name, taken in times.items():
-                ratio = statistics.median(mine / theirs for mine, theirs in zip(taken, times[MEMORY], strict=True))
-                print(f"  {turns:4} turns  {name:40} {statistics.median(taken):7.2f} ms  {ratio:5.2f} x")
-        print("Footprint of our thread:")
-        small, large = (footprint(makers[OURS], client, turns) for turns in (200, 800))
-        for key, value in small.items():
-            print(f"  {key:18} {value:8.2f} after 200 turns, {large[key]:8.2f} after 800")
-        print(f"  memory of 800 turns / of 200: {large['MB'] / small['MB']:.2f}")
-        reads(makers)
-        ints(url, client)
+def footprint(turns: tuple[int, ...]) -> tuple[list[list[str]], dict[int, float], float]:
+    """What one thread of ours takes: rows of a table, megabytes by turns, most kB sent a turn."""
+    rows, megabytes, most = [], {}, 0.0
+    with place("redis") as direct, counted(direct) as (url, relay), at(OURS, url) as worker:
+        worker.do(grow, "bench-warm", 1)
+        with redis.Redis.from_url(direct) as client:
+            for number in turns:
+                client.flushdb()
+                before = worker.do(stored)
+                relay.reset_counts()
+                worker.do(grow, "bench", number)
+                sent, trips = relay.sent / number / 1000, relay.round_trips / number
+                megabytes[number] = (worker.do(stored) - before) / 1e6
+                most = max(most, sent)
+                keys = len(client.keys("*"))
+                rows.append([str(number), figure(megabytes[number]), figure(sent), figure(trips), str(keys)])
+    return rows, megabytes, most
 
 
-def reads(makers: dict[str, Callable[[], Any]]) -> None:
-    """``get_tuple`` and ``list`` of a thread of 400 messages."""
-    print("Reading a thread of 400 messages, against InMemorySaver:")
-    both = {}
-    for name in (MEMORY, OURS):
-        saver = makers[name]()
-        run_turns(build(saver), "read", 200)
-        both[name] = saver
-    works = {
-        "get_tuple": lambda saver: saver.get_tuple(config("read")),
-        "list(limit=10)": lambda saver: list(saver.list(config("read"), limit=10)),
-    }
-    for what, work in works.items():
-        ratios, mine = [], []
-        for _ in range(7):
-            theirs = timed(lambda work=work: work(both[MEMORY]), 5)
-            ours = timed(lambda work=work: work(both[OURS]), 5)
-            ratios.append(ours / theirs)
-            mine.append(ours)
-        print(f"  {what:16} {1000 * statistics.median(mine):7.2f} ms  {statistics.median(ratios):5.2f} x")
+def read_tuple(bench: Bench, thread_id: str) -> float:
+    return statistics.median(seconds(lambda: bench.saver.get_tuple(config(thread_id))) for _ in range(9)) * 1000
 
 
-def ints(url: str, client: redis.Redis) -> None:
-    """What a plain list of 200,000 numbers costs, against its msgpack."""
-    client.flushall()
+def read_list(bench: Bench, thread_id: str) -> float:
+    listed = [seconds(lambda: list(bench.saver.list(config(thread_id), limit=10))) for _ in range(9)]
+    return statistics.median(listed) * 1000
+
+
+def reading(rounds: int) -> tuple[list[list[str]], dict[str, float]]:
+    """Reading a thread of 400 messages: rows, and ratios to memory."""
+    rows, ratios = [], {}
+    with working([MEMORY, OURS]) as workers:
+        for worker in workers:
+            worker.do(grow, "bench", 200)
+        for what, task in {"get_tuple": read_tuple, "list(limit=10)": read_list}.items():
+            taken: dict[str, list[float]] = {worker.name: [] for worker in workers}
+            for _ in range(rounds):
+                for worker in workers:
+                    taken[worker.name].append(worker.do(task, "bench"))
+            ratios[what] = against(taken[OURS], taken[MEMORY])
+            medians = {name: statistics.median(values) for name, values in taken.items()}
+            rows.append([what, figure(medians[MEMORY]), figure(medians[OURS]), times(ratios[what])])
+    return rows, ratios
+
+
+def numbers_kept(bench: Bench) -> float:
+    """What a plain list of 200,000 numbers takes, against its msgpack."""
     values = list(range(200_000))
-    graph = build(RedisSaver.from_url(url))
-    graph.update_state(config("ints"), {"note": values})
-    stored = sum(client.memory_usage(key, samples=0) or 0 for key in client.keys("*"))
-    print(f"A list of 200,000 ints: {stored / len(ormsgpack.packb(values)):.2f} x its msgpack")
+    build(bench.saver).update_state(config("bench-numbers"), {"note": values})
+    with redis.Redis.from_url(bench.url) as client:
+        sizes = [client.memory_usage(key, samples=0) or 0 for key in client.keys("*")]
+    return sum(sizes) / len(ormsgpack.packb(values))
+
+
+def measure(options: part.Options) -> Report:
+    names, left_out = part.chosen(options)
+    if MEMORY not in names:
+        names.insert(0, MEMORY)
+    report = Report(left_out=left_out)
+    medians: dict[int, dict[str, float]] = {}
+    ratios: dict[int, dict[str, float]] = {}
+    with working(names) as workers:
+        for turns in options.turns:
+            rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS).get(turns, 3)
+            taken = per_turn(workers, turns, rounds)
+            medians[turns] = {name: statistics.median(each) for name, each in taken.items()}
+            ratios[turns] = {name: against(taken[name], taken[MEMORY]) for name in taken}
+            if OURS in taken and turns in MOST_PER_TURN:
+                what = f"time per turn at {turns} turns, against InMemorySaver"
+                report.bounds.append(Bound(what, MOST_PER_TURN[turns], ratios[turns][OURS], " ×"))
+            if OURS in taken and VALKEY in taken and turns == 200:
+                what = "time per turn at 200 turns, against ValkeySaver"
+                report.bounds.append(Bound(what, 0.8, against(taken[OURS], taken[VALKEY]), " ×"))
+    columns = ["saver", *(f"{turns} turns" for turns in options.turns)]
+    rows: list[list[Any]] = []
+    for name in names:
+        cells = [(medians[turns].get(name), ratios[turns].get(name)) for turns in options.turns]
+        rows.append([name, *(f"{figure(ms)} ms, {times(ratio)}" if ms and ratio else "–" for ms, ratio in cells)])
+    report.tables.append(Table("Milliseconds a turn, and the ratio to InMemorySaver", columns, rows))
+    title = "Time per turn of a thread that grows to so many turns, against InMemorySaver"
+    bars(options.pictures / "savers.png", title, {f"{turns} turns": each for turns, each in ratios.items()})
+    report.pictures["savers.png"] = f"{title}, as bars; the table has the figures"
+    if OURS in names and not options.only_time:
+        _rest(report, options)
+    return report
+
+
+def _rest(report: Report, options: part.Options) -> None:
+    rows, megabytes, most = footprint((200, 800))
+    columns = ["turns", "MB on the server", "kB sent a turn", "round trips a turn", "keys"]
+    report.tables.append(Table("What one thread of RedisSaver takes", columns, rows))
+    reads, ratios = reading(options.rounds or (3 if options.quick else 7))
+    columns = ["call", "InMemorySaver, ms", "RedisSaver, ms", "ratio"]
+    report.tables.append(Table("Reading a thread of 400 messages", columns, reads))
+    with working([OURS]) as [worker]:
+        kept = worker.do(numbers_kept)
+    report.bounds += [
+        Bound("server memory after 200 turns", 1.5, megabytes[200], " MB"),
+        Bound("server memory after 800 turns, against 200", 4.5, megabytes[800] / megabytes[200], " ×"),
+        Bound("sent a turn, on average", 8, most, " kB"),
+        Bound("get_tuple of 400 messages, against InMemorySaver", 1.3, ratios["get_tuple"], " ×"),
+        Bound("list(limit=10) of 400 messages, against InMemorySaver", 1.5, ratios["list(limit=10)"], " ×"),
+        Bound("a list of 200,000 numbers, against its msgpack", 1.3, kept, " ×"),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    arguments = part.parser(__doc__)
+    arguments.add_argument("--turns", type=part.numbers, default=[30, 200, 800], help="lengths of threads")
+    arguments.add_argument("--only-time", action="store_true", help="time per turn, and nothing else")
+    part.main(measure, arguments)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import random
-import statistics
 import string
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
-import redis
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
@@ -25,6 +22,10 @@ class State(TypedDict):
 
 def text(length: int) -> str:
     return "".join(random.choices(string.ascii_lowercase + " ", k=length))
+
+
+def question() -> dict[str, Any]:
+    return {"messages": [HumanMessage(text(QUESTION_CHARACTERS))]}
 
 
 def build(saver: Any) -> Any:
@@ -45,25 +46,11 @@ def run_turns(graph: Any, thread_id: str, turns: int) -> float:
     """Seconds that so many turns took."""
     begun = time.perf_counter()
     for _ in range(turns):
-        graph.invoke({"messages": [HumanMessage(text(QUESTION_CHARACTERS))]}, config(thread_id))
+        graph.invoke(question(), config(thread_id))
     return time.perf_counter() - begun
 
 
-def timed(work: Callable[[], Any], times: int = 9) -> float:
-    """Median seconds of some calls."""
-    taken = []
-    for _ in range(times):
-        begun = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - begun)
-    return statistics.median(taken)
-
-
-@contextmanager
-def server(flavour: str = "redis") -> Iterator[tuple[str, redis.Redis]]:
-    """A server of its own, and a client that looks at it."""
-    from tests.fixtures.servers import running_server
-
-    with ExitStack() as stack:
-        running = stack.enter_context(running_server(flavour))
-        yield running.url, stack.enter_context(running.client())
+def seconds(work: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun

@@ -1,0 +1,50 @@
+"""All parts of the benchmarks, one after the other: ``python -m benchmarks [--quick] [--write] [PART …]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+
+from rich.console import Console
+
+from benchmarks.part import RESULTS
+from benchmarks.report import Bound, Report
+
+PARTS = ("savers", "histories")
+
+
+def main() -> None:
+    """Run the parts; those that fail are named at the end, and the rest runs all the same."""
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    arguments.add_argument("parts", nargs="*", metavar="PART", help=f"only these, of {', '.join(PARTS)}")
+    arguments.add_argument("--quick", action="store_true", help="fewer and smaller rounds: a few minutes in all")
+    arguments.add_argument("--write", action="store_true", help="also write docs/performance.md and its pictures")
+    given = arguments.parse_args()
+    if unknown := [name for name in given.parts if name not in PARTS]:
+        arguments.error(f"no such part: {', '.join(unknown)}")
+    options = [f"--{name}" for name in ("quick", "write") if getattr(given, name)]
+    parts = given.parts or PARTS
+    failed = []
+    for name in parts:
+        print(f"--- {name} ---\n", flush=True)
+        if subprocess.run([sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", *options]).returncode:
+            failed.append(name)
+    _bounds([name for name in parts if name not in failed])
+    if failed:
+        raise SystemExit(f"These parts failed: {', '.join(failed)}")
+
+
+def _bounds(parts: list[str]) -> None:
+    report = Report()
+    for name in parts:
+        saved = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        report.bounds += [Bound(**bound) for bound in saved["bounds"]]
+    report.show(Console(width=None if sys.stdout.isatty() else 120))
+    if missed := [bound.what for bound in report.bounds if not bound.is_met]:
+        print(f"Not reached: {'; '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()

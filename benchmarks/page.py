@@ -1,0 +1,30 @@
+"""``docs/performance.md``: what is between its marks is what was measured; the rest is written by hand."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from benchmarks.machine import description
+from benchmarks.report import Report
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+PICTURES = PAGE.parent / "performance"
+
+
+def write(part: str, report: Report, date: str) -> None:
+    """Put a part's tables and pictures in their place, and say on what machine they were measured."""
+    command = " ".join(["python -m benchmarks." + part, *(each for each in sys.argv[1:] if each != "--write")])
+    text = PAGE.read_text(encoding="utf-8")
+    text = _put(text, part, f"{report.markdown(PICTURES.name)}\n\nMeasured on {date} by `{command}`.")
+    text = _put(text, "machine", description())
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def _put(text: str, mark: str, block: str) -> str:
+    begin, end = f"<!-- measured: {mark} -->", f"<!-- end: {mark} -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if not pattern.search(text):
+        raise SystemExit(f"docs/performance.md has no place for {mark}: {begin} … {end}")
+    return pattern.sub(lambda _: f"{begin}\n\n{block}\n\n{end}", text)
