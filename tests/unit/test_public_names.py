@@ -125,11 +125,32 @@ def test_every_error_is_public() -> None:
     assert set(errors.__all__) <= set(NAMES)
 
 
-def test_importing_is_silent_and_light() -> None:
-    """``import ecowas_lc`` warns of nothing, prints nothing and imports none of what it stands on."""
-    code = (
-        "import sys, ecowas_lc; heavy = {'langchain_core', 'langgraph', 'redis', 'pydantic', 'numpy', 'typer'}; "
-        "print(*heavy.intersection(sys.modules), end='')"
-    )
+def loaded_by(code: str) -> set[str]:
+    """The modules that an interpreter has after ``code``, and not before; it must say nothing."""
+    code = f"import sys; before = set(sys.modules); {code}; print(*(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stderr) == (0, "")
+    return set(done.stdout.split())
+
+
+def test_importing_is_silent_and_light() -> None:
+    """``import ecowas_lc`` warns of nothing, prints nothing, and of all libraries loads three modules of ours."""
+    loaded = loaded_by("import ecowas_lc")
+    ours = {"ecowas_lc", "ecowas_lc._version", "ecowas_lc.errors"}
+    assert {module for module in loaded if module.partition(".")[0] not in sys.stdlib_module_names} == ours
+
+
+def test_a_name_brings_what_it_stands_on_and_no_more() -> None:
+    """Whoever wants the saver alone does not wait for the supervisor, the models or the pictures to load."""
+    loaded = loaded_by("from ecowas_lc import RedisSaver")
+    assert {module.split(".")[1] for module in loaded if module.startswith("ecowas_lc.")} == {
+        "_version",
+        "checkpoint",
+        "embedded",
+        "errors",
+        "settings",
+        "storage",
+    }
+    assert not loaded & {"langchain_ollama", "ollama", "numpy", "langgraph.pregel", "typer", "rich"}
+    service = loaded_by("from ecowas_lc import RedisMemoryService")
+    assert not service & {"langchain_core.messages", "langgraph", "ollama", "numpy"}

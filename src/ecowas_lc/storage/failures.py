@@ -6,6 +6,7 @@ import ssl
 
 from redis import exceptions as redis_errors
 
+from ecowas_lc.embedded import is_available
 from ecowas_lc.errors import (
     CheckpointConflictError,
     CorruptDataError,
@@ -18,6 +19,7 @@ from ecowas_lc.errors import (
     WrongTypeError,
 )
 
+_UNLESS_SET = "localhost:6379"
 # Our scripts answer these words, followed by a space and a sentence.
 _SCRIPT_ERRORS: dict[str, type[StorageError]] = {
     "ECOWASCONFLICT": CheckpointConflictError,
@@ -140,8 +142,13 @@ def _unanswered(error: Exception, where: str) -> EcowasError:
             "Check REDIS_SSL_CA_CERTS, REDIS_SSL_CERTFILE and REDIS_SSL_KEYFILE, and that the port speaks TLS."
         )
     if isinstance(error, (redis_errors.ConnectionError, OSError)):
+        by_itself = (
+            ", or run: pip install 'ecowas-lc[embedded]' for one that starts by itself"
+            if where == _UNLESS_SET and not is_available()
+            else ""
+        )
         return RedisUnavailableError(
-            f"Redis at {where} can't be reached. Start it, or set REDIS_URL to a server that runs; "
+            f"Redis at {where} can't be reached. Start it, or set REDIS_URL to a server that runs{by_itself}; "
             "`ecowas-lc doctor` says more."
         )
     if "user_script" in str(error):

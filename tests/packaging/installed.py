@@ -1,0 +1,160 @@
+"""Builds the distributions, and installs the wheel into environments that hold what it declares and nothing else.
+
+What it depends on comes from this environment, where constraints.txt pinned it: what each distribution in the
+closure of the wheel's own metadata installed is linked. So no network is needed, and nothing else can be imported.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PackagePath, PathDistribution, distribution
+from itertools import chain
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.fixtures.servers import need
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 100.0
+
+
+def built(folder: Path) -> tuple[Path, Path]:
+    """The sdist of this tree, and the wheel that is made from that sdist, in ``folder``."""
+    _hatch(ROOT, folder, "sdist")
+    [sdist] = folder.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / "unpacked", filter="data")
+    [tree] = (folder / "unpacked").iterdir()
+    _hatch(tree, folder, "wheel")
+    [wheel] = folder.glob("*.whl")
+    return sdist, wheel
+
+
+def _hatch(tree: Path, folder: Path, target: str) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An environment in ``folder`` with the wheel and some of its extras."""
+
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    @property
+    def site(self) -> Path:
+        [found] = self.folder.glob("lib/python*/site-packages")
+        return found
+
+    @property
+    def distribution(self) -> Distribution:
+        """The wheel as it is installed."""
+        [metadata] = self.site.glob("ecowas_lc-*.dist-info")
+        return PathDistribution(metadata)
+
+    def run(self, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of this environment where no source is, with nothing but ``settings`` set."""
+        program = [str(self.folder / "bin" / command[0]), *command[1:]]
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        ours = {"ECOWAS_LC_DATA_DIR": str(self.folder / "data"), "ECOWAS_LC_LINGER_SECONDS": "0"}
+        return subprocess.run(
+            program,
+            cwd=self.folder,
+            env=kept | ours | settings,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    def says(self, code: str, **settings: str) -> str:
+        """What ``code`` prints; it must warn of nothing and say nothing on standard error."""
+        done = self.run("python", "-W", "error", "-c", code, **settings)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr[-3000:]
+        return done.stdout
+
+
+def installed(wheel: Path, folder: Path, *extras: str) -> Installed:
+    """The wheel, installed by pip, and what it needs with these extras, in an environment of its own."""
+    environment = _empty(folder)
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(environment.python)]
+    done = subprocess.run(
+        [*command, "install", "--quiet", "--no-index", "--no-deps", str(wheel)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    _link(_closure(environment.distribution, extras, set()), environment.site)
+    return environment
+
+
+def with_extra(core: Installed, folder: Path, extra: str) -> Installed:
+    """What ``core`` has, and an extra, in an environment of its own; without pip's time, and without programs."""
+    environment = _empty(folder)
+    _link([core.distribution, *_closure(core.distribution, (extra,), set())], environment.site)
+    return environment
+
+
+def _empty(folder: Path) -> Installed:
+    venv.create(folder, symlinks=True)
+    return Installed(folder)
+
+
+def _closure(of: Distribution, extras: tuple[str, ...], seen: set[tuple[str, str]]) -> Iterator[Distribution]:
+    """Every distribution that ``of`` needs with these extras, and what those need; each once or more."""
+    for line in of.requires or []:
+        requirement = Requirement(line)
+        for extra in ("", *extras):
+            if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+                continue
+            wanted = {(canonicalize_name(requirement.name), name) for name in ("", *requirement.extras)}
+            if wanted <= seen:
+                continue
+            seen |= wanted
+            found = of if requirement.name == of.name else _pinned(requirement.name)
+            if found is not of:
+                yield found
+            yield from _closure(found, tuple(requirement.extras), seen)
+
+
+def _pinned(name: str) -> Distribution:
+    try:
+        return distribution(name)
+    except ModuleNotFoundError:
+        need(f"{name} (pip install -c constraints.txt {name})")
+        raise
+
+
+def _link(all_needed: Iterable[Distribution], site: Path) -> None:
+    """Make what these distributions install importable in ``site``: whole folders where one alone has them."""
+    found: dict[str, dict[str, list[PackagePath]]] = {}
+    for needed in all_needed:
+        for file in needed.files or ():
+            if ".." not in file.parts:  # else it is a program
+                found.setdefault(file.parts[0], {}).setdefault(needed.name, []).append(file)
+    for name, by_owner in found.items():
+        if len(by_owner) == 1:
+            [[file, *_]] = by_owner.values()
+            where = Path(str(file.locate()))
+            (site / name).symlink_to(where.parents[len(file.parts) - 2] if len(file.parts) > 1 else where)
+            continue
+        for file in chain.from_iterable(by_owner.values()):
+            (site / file).parent.mkdir(parents=True, exist_ok=True)
+            if not (site / file).exists():
+                (site / file).symlink_to(Path(str(file.locate())))
