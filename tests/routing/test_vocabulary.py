@@ -44,6 +44,7 @@ def test_the_longest_term_hides_those_within_it() -> None:
     """``data room`` speaks of money and no longer of data."""
     assert found("the data room opens", "data", "data room") == ["data room"]
     assert found("data for the data room", "data", "data room") == ["data", "data room"]
+    assert found("in the data room for the staff", "room", "room bank*", "data room") == ["data room"]
 
 
 def test_a_term_that_needs_its_accents_gets_them() -> None:

@@ -104,20 +104,21 @@ class Vocabulary:
     def _longest(self, folded: Sequence[str], accented: Sequence[str], start: int) -> tuple[int, list[_Node]]:
         """Return where the longest terms from ``start`` on end, and their nodes, the most exact first."""
         longest: tuple[int, list[_Node]] = (start, [])
-        stack = [(self._root, start, 0)]
+        stack = [(self._root, start, 0, False)]
         while stack:
-            node, position, skipped = stack.pop()
-            if node.weights and position > longest[0]:
-                longest = (position, [node])
-            elif node.weights and position == longest[0]:
-                longest[1].append(node)
+            node, position, skipped, behind_filler = stack.pop()
+            if node.weights and not behind_filler:  # a term ends with a word of its own
+                if position > longest[0]:
+                    longest = (position, [node])
+                elif position == longest[0]:
+                    longest[1].append(node)
             if position == len(folded):
                 continue
             word = folded[position]
             if start < position and skipped < _MOST_FILLERS and word in _FILLERS and (node.exact or node.stems):
-                stack.append((node, position + 1, skipped + 1))
+                stack.append((node, position + 1, skipped + 1, True))
             children = list(node.after(word, accented[position]))
-            stack.extend((child, position + 1, skipped) for child in reversed(children))  # the last is taken first
+            stack.extend((child, position + 1, skipped, False) for child in reversed(children))  # the last is taken first
         return longest
 
 
