@@ -61,6 +61,20 @@ def test_a_view_with_foreign_figures_gives_way_to_the_groups_own_words(ask: Ask)
     assert views == {"energy": "The Dorsale Nord costs 684 million USD.", "digital": "Share the pylons."}
 
 
+@pytest.mark.parametrize("view", ["energy", "Energy & Infrastructure.", "The view of Energy & Infrastructure."])
+def test_a_view_that_only_names_the_group_gives_way_to_its_own_words(ask: Ask, view: str) -> None:
+    """Weak models write a group's name where its view should be: that is no view, and no agreement either."""
+    made = {
+        **GOOD,
+        "views": {**GOOD["views"], "energy": view},
+        "agreements": ["energy", "One corridor serves both."],
+    }
+    graph, _ = supervisor(made)
+    synthesis = ask(graph, "energy+digital: a?")["synthesis"]
+    assert synthesis["views"]["energy"] == "The Dorsale Nord costs 684 million USD."
+    assert synthesis["agreements"] == ["One corridor serves both."]
+
+
 @pytest.mark.parametrize(
     "form",
     [

@@ -11,9 +11,11 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langgraph.checkpoint.memory import InMemorySaver
 
 from ecowas_lc.errors import ContextOverflowError
+from ecowas_lc.llm import make_chat_model
 from ecowas_lc.supervisor import build_supervisor
 from ecowas_lc.supervisor.tokens import Window, count_tokens, shorten
 from ecowas_lc.supervisor.trimming import exchanges, joined, newest, prompt_of
+from tests.fixtures.ollama_stub import serving_stub
 from tests.fixtures.scripted_model import Answer, FixedRouter, ScriptedModel, by_speaker, speaker_of
 from tests.supervisor.conftest import Ask, in_thread
 
@@ -204,3 +206,23 @@ def test_a_users_own_counter_is_used(ask: Ask) -> None:
     with pytest.raises(ContextOverflowError):
         ask(graph, "energy: a?")
     assert counted
+
+
+@pytest.mark.parametrize(
+    ("on_model", "given", "holds"),
+    [(2048, 8192, 8192), (8192, 2048, 2048), (None, 99_999, 8192), (99_999, None, 8192)],
+)
+def test_ollama_is_asked_for_the_context_that_prompts_are_cut_to(
+    ask: Ask, on_model: int | None, given: int | None, holds: int
+) -> None:
+    """The graph's ``num_ctx`` comes before the model's, and neither is believed beyond the model's training."""
+    with serving_stub() as stub:
+        stub.trained = 8192
+        model = make_chat_model(base_url=stub.url, model="tiny", num_ctx=on_model, num_predict=100_000)
+        graph = build_supervisor(model, router=FixedRouter(), num_ctx=given)
+        ask(graph, "energy: a?")
+        [body] = stub.bodies("/api/chat")
+        assert (body["options"]["num_ctx"], body["options"]["num_predict"]) == (holds, holds // 2)
+        with pytest.raises(ContextOverflowError, match=f"context of {holds}"):
+            ask(graph, "energy: " + "word " * holds)
+        assert len(stub.bodies("/api/chat")) == 1

@@ -50,9 +50,10 @@ def ollama(stub: OllamaStub, **options: Any) -> ChatOllama:
 
 
 def test_what_the_caller_set_is_what_holds(stub: OllamaStub, context: Context) -> None:
-    """``num_ctx`` on the model is sent with every call, so nobody needs to be asked."""
+    """``num_ctx`` on the model is sent with every call: file and server have no say, nothing is loaded."""
+    stub.parameters, stub.loaded_context = "num_ctx 8192", 16384
     assert context(ollama(stub, num_ctx=12345)) == 12345
-    assert stub.requests == []
+    assert [path for path, _ in stub.requests] == ["/api/show"]
 
 
 def test_the_models_file_comes_next(stub: OllamaStub, context: Context) -> None:
@@ -83,9 +84,10 @@ def test_old_servers_are_taken_at_their_default(stub: OllamaStub, context: Conte
 
 
 def test_more_than_the_training_is_not_believed(stub: OllamaStub, context: Context) -> None:
-    """A file may set more than the model can read."""
+    """A file, or a caller, may set more than the model can read: Ollama lowers it without a word."""
     stub.parameters = "num_ctx 999999"
     assert context(ollama(stub)) == 32768
+    assert context(ollama(stub, num_ctx=999999)) == 32768
 
 
 def test_errors_have_names(stub: OllamaStub, context: Context) -> None:
@@ -104,11 +106,12 @@ def test_other_models_say_in_their_profile(context: Context) -> None:
 
 
 def test_a_model_is_held_to_its_window(stub: OllamaStub) -> None:
-    """The window that was found is asked for by name, and what the caller set stays."""
-    held = within_context(ollama(stub), 4096, 1024)
-    assert isinstance(held, ChatOllama)
-    assert (held.num_ctx, held.num_predict) == (4096, 1024)
-    own = ollama(stub, num_ctx=8192, num_predict=50)
+    """The window that was found is asked for by name, and no answer is longer than its room; shorter ones stay."""
+    for options, num_predict in (({}, 1024), ({"num_predict": -1}, 1024), ({"num_predict": 9000}, 1024)):
+        held = within_context(ollama(stub, **options), 4096, 1024)
+        assert isinstance(held, ChatOllama)
+        assert (held.num_ctx, held.num_predict) == (4096, num_predict)
+    own = ollama(stub, num_ctx=4096, num_predict=50)
     assert within_context(own, 4096, 1024) is own
     other = ScriptedModel(script=by_speaker({}))
     assert within_context(other, 4096, 1024) is other

@@ -15,22 +15,21 @@ DEFAULT_CONTEXT = 4096
 """Tokens that Ollama allots (without a large graphics card) where nobody said otherwise."""
 
 
-def effective_context(model: BaseChatModel) -> int | None:
+def effective_context(model: BaseChatModel, num_ctx: int | None = None) -> int | None:
     """Return the tokens that prompt and answer may take together, or ``None`` where nobody says.
 
-    For ``ChatOllama``: its ``num_ctx``; else what the model's file sets; else what the server allots once it
-    has loaded the model (``OLLAMA_CONTEXT_LENGTH``, memory), which this loads if need be; never more than the
-    model was trained for. For other models: what their ``profile`` says.
+    For ``ChatOllama``: ``num_ctx``, here or on the model; else what the model's file sets; else what the server
+    allots once it has loaded the model (``OLLAMA_CONTEXT_LENGTH``, memory), which this loads if need be; never
+    more than the model was trained for, as Ollama gives no more whatever it is asked for. For other models:
+    ``num_ctx``, else what their ``profile`` says.
 
     Raises:
         ModelServerUnavailableError: the server does not answer.
         ModelNotFoundError: the server does not have the model.
     """
     if not is_chat_ollama(model):
-        return _from_profile(model)
-    if model.num_ctx:
-        return model.num_ctx
-    probe = _probe(model.model)
+        return num_ctx or _from_profile(model)
+    probe = _probe(model.model, num_ctx or model.num_ctx)
     reply: Any = None
     try:
         while True:
@@ -41,13 +40,11 @@ def effective_context(model: BaseChatModel) -> int | None:
         return int(stop.value)
 
 
-async def aeffective_context(model: BaseChatModel) -> int | None:
+async def aeffective_context(model: BaseChatModel, num_ctx: int | None = None) -> int | None:
     """Return what :func:`effective_context` returns, without blocking the event loop."""
     if not is_chat_ollama(model):
-        return _from_profile(model)
-    if model.num_ctx:
-        return model.num_ctx
-    probe = _probe(model.model)
+        return num_ctx or _from_profile(model)
+    probe = _probe(model.model, num_ctx or model.num_ctx)
     reply: Any = None
     try:
         while True:
@@ -61,25 +58,24 @@ async def aeffective_context(model: BaseChatModel) -> int | None:
 def within_context(model: BaseChatModel, num_ctx: int, num_predict: int) -> BaseChatModel:
     """Return the model held to a context of ``num_ctx`` tokens and answers of ``num_predict`` at most.
 
-    Only ``ChatOllama`` can be held to it; others come back unchanged. Limits that were set on it stay, but an
-    answer without end (a negative ``num_predict``) gets this one.
+    Only ``ChatOllama`` can be held to it; others come back unchanged. A shorter ``num_predict`` of its own stays.
     Asking for the context by name keeps the server from choosing another one later.
     """
     if not is_chat_ollama(model):
         return model
-    update: dict[str, int] = {}
-    if not model.num_ctx:
-        update["num_ctx"] = num_ctx
-    if model.num_predict is None or model.num_predict < 0:
-        update["num_predict"] = num_predict
-    return model.model_copy(update=update) if update else model
+    own = model.num_predict
+    if own is None or own < 0 or own > num_predict:
+        own = num_predict
+    if (model.num_ctx, model.num_predict) == (num_ctx, own):
+        return model
+    return model.model_copy(update={"num_ctx": num_ctx, "num_predict": own})
 
 
-def _probe(name: str) -> Generator[tuple[str, dict[str, Any]], Any, int]:
+def _probe(name: str, asked: int | None) -> Generator[tuple[str, dict[str, Any]], Any, int]:
     """Find the context by calls to Ollama's client: yields (method, arguments), receives replies."""
     shown = yield "show", {"model": name}
     trained = _trained_length(shown.modelinfo or {})
-    length = _parameter(shown.parameters or "", "num_ctx")
+    length = asked or _parameter(shown.parameters or "", "num_ctx")
     if length is None:
         length = _allotted((yield "ps", {}), name)
     if length is None:

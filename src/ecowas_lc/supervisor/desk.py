@@ -57,11 +57,10 @@ class Desk:
             ModelError: the server does not answer, or does not have the model.
         """
         if self._window is None:
-            context = self.num_ctx
-            if context is None:
-                context = yield Doing(
-                    lambda _: effective_context(self.model), lambda _: aeffective_context(self.model)
-                )
+            context = yield Doing(
+                lambda _: effective_context(self.model, self.num_ctx),
+                lambda _: aeffective_context(self.model, self.num_ctx),
+            )
             limit = getattr(self.model, "num_predict", None)
             self._window = Window.of(context or UNKNOWN_CONTEXT, limit)
         return self._window

@@ -8,6 +8,7 @@ from typing import Any
 
 from ecowas_lc.supervisor.figures import Sources, sentences_of
 from ecowas_lc.supervisor.phrases import Language, phrase
+from ecowas_lc.supervisor.prompts import view_of
 from ecowas_lc.supervisor.state import Synthesis
 from ecowas_lc.supervisor.tokens import shorten
 
@@ -89,7 +90,8 @@ class Digest:
         for key in LISTS:
             closed = done or (key in value and under_way != key)
             for item in _texts(value.get(key), closed=closed):
-                read.keep(read.lists[key], item, everything)
+                if self._says_something(item):
+                    read.keep(read.lists[key], item, everything)
 
         answer = value.get("answer")
         if isinstance(answer, str):
@@ -103,9 +105,15 @@ class Digest:
     def _view(self, group: str, given: Any, read: _Read) -> str:
         view = " ".join(given.split()) if isinstance(given, str) else ""
         kept: list[str] = []
-        if view.lower().strip(" .") not in _NOTHING:
+        if self._says_something(view):
             read.keep(kept, view, Sources([self.question, self.answers[group]]))
         return kept[0] if kept else self.own_words(group)
+
+    def _says_something(self, text: str) -> bool:
+        """Return whether a text is more than a word for nothing, or a group's name where its view should be."""
+        bare = text.strip(" .:*-–").lower()
+        labels = {label.lower() for group, name in self.names.items() for label in (group, name, view_of(name))}
+        return bare not in _NOTHING and bare not in labels
 
 
 @dataclass(slots=True)
@@ -126,7 +134,6 @@ class _Read:
 
 
 def _texts(value: object, *, closed: bool) -> list[str]:
-    """Return the texts of a list that say something, without the last one while the list is not closed."""
+    """Return the texts of a list, without the last one while the list is not closed."""
     items: Sequence[object] = value if isinstance(value, list) else []
-    texts = [" ".join(item.split()) for item in (items if closed else items[:-1]) if isinstance(item, str)]
-    return [text for text in texts if text.strip(" .-–").lower() not in _NOTHING]
+    return [" ".join(item.split()) for item in (items if closed else items[:-1]) if isinstance(item, str)]

@@ -63,7 +63,8 @@ def build_supervisor(
     ``group_timeout`` is in seconds for each answer, synthesis and summary (``None``: the model's own time-out
     alone). ``max_hops`` is the number of model calls a group may make for one question, ``max_repeats`` how often
     it may make the very same tool call. ``num_ctx`` is the context in tokens (``None``: what the model or its
-    server says). ``token_counter`` counts the tokens of messages.
+    server says); a model on Ollama gets no more than it was trained for. ``token_counter`` counts the tokens of
+    messages.
 
     The result holds ``messages`` (questions and final answers), ``decision``, ``reports`` and ``synthesis``, see
     :class:`SupervisorOutput`. Runs raise :class:`EmptyQuestionError`, :class:`ContextOverflowError`, and, where no

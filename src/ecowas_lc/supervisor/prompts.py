@@ -73,7 +73,7 @@ def synthesis_schema(names: Mapping[str, str]) -> dict[str, object]:
         "views": {
             "type": "object",
             "properties": {
-                group: {"type": "string", "description": f"The view of {name}."} for group, name in names.items()
+                group: {"type": "string", "description": f"{view_of(name)}."} for group, name in names.items()
             },
             "required": list(names),
             "additionalProperties": False,
@@ -91,6 +91,11 @@ def synthesis_schema(names: Mapping[str, str]) -> dict[str, object]:
         "required": list(properties),
         "additionalProperties": False,
     }
+
+
+def view_of(name: str) -> str:
+    """Return what the schema calls a group's view; weak models repeat it in place of one."""
+    return f"The view of {name}"
 
 
 def summary_request(summary: str, conversation: str) -> str:

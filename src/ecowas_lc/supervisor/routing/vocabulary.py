@@ -118,7 +118,9 @@ class Vocabulary:
             if start < position and skipped < _MOST_FILLERS and word in _FILLERS and (node.exact or node.stems):
                 stack.append((node, position + 1, skipped + 1, True))
             children = list(node.after(word, accented[position]))
-            stack.extend((child, position + 1, skipped, False) for child in reversed(children))  # the last is taken first
+            stack.extend(
+                (child, position + 1, skipped, False) for child in reversed(children)
+            )  # the last is taken first
         return longest
 
 
