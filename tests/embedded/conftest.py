@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,13 +115,10 @@ class Home:
     def status(self) -> ServerStatus:
         return server_status(self.settings)
 
-    def wait_until_down(self) -> float:
-        """Wait until server and keeper have ended; how many seconds that took."""
-        begun = time.monotonic()
+    def wait_until_down(self) -> None:
+        """Wait until server and keeper have ended."""
         wait_until(lambda: not self.status().running, "the server ends")
-        ended = time.monotonic() - begun
         wait_until(lambda: not keeper.is_held(self.place.keeper_lock), "the keeper ends")
-        return ended
 
     def keeper_pid(self) -> int:
         """The keeper's process id; waits until it has noted it."""

@@ -147,10 +147,10 @@ def test_start_failure_quotes_the_log(home: Home) -> None:
 
 def test_removed_socket(home: Home, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server whose socket somebody removed is ended and replaced, with what was written."""
-    monkeypatch.setattr(starting, "UNREACHABLE_SECONDS", 0.2)
     first = use_server(home.settings)
     connect(first.url).set("a", "1")
     first.socket.unlink()
+    monkeypatch.setattr(starting, "UNREACHABLE_SECONDS", 1.0)
     second = use_server(home.settings)
     assert servers_in(home.data_dir) == {second.pid} != {first.pid}
     assert connect(second.url).get("a") == b"1"
@@ -179,10 +179,10 @@ def stopped(pid: int) -> Iterator[None]:
 
 def test_hanging_server_is_an_error_and_never_doubled(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that hangs is an error within bounds; no second one is started, and it may go on."""
-    monkeypatch.setattr(starting, "START_SECONDS", 0.5)
-    monkeypatch.setattr(wire, "ANSWER_SECONDS", 0.2)
     first = use_server(home.settings)
-    with stopped(first.pid):
+    with stopped(first.pid), monkeypatch.context() as impatient:
+        impatient.setattr(starting, "START_SECONDS", 0.5)
+        impatient.setattr(wire, "ANSWER_SECONDS", 0.2)
         with pytest.raises(EmbeddedServerError, match=f"process {first.pid}.*does not answer.*server stop"):
             use_server(home.settings)
         status = home.status()
@@ -194,10 +194,10 @@ def test_hanging_server_is_an_error_and_never_doubled(home: Home, monkeypatch: p
 
 def test_hanging_server_is_stopped_by_force(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopping ends even a server that does not react."""
-    monkeypatch.setattr(keeper, "STOP_SECONDS", 0.3)
-    monkeypatch.setattr(wire, "ANSWER_SECONDS", 0.2)
     first = use_server(home.settings)
-    with stopped(first.pid):
+    with stopped(first.pid), monkeypatch.context() as impatient:
+        impatient.setattr(keeper, "STOP_SECONDS", 0.3)
+        impatient.setattr(wire, "ANSWER_SECONDS", 0.2)
         assert stop_server(home.settings) is True
     assert not servers_in(home.data_dir)
     assert use_server(home.settings).pid != first.pid
@@ -205,15 +205,16 @@ def test_hanging_server_is_stopped_by_force(home: Home, monkeypatch: pytest.Monk
 
 def test_process_that_hangs_while_starting(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who holds the start lock for ever is an error within bounds, not a wait for ever."""
-    monkeypatch.setattr(starting, "START_SECONDS", 0.2)
     home.data_dir.mkdir(mode=0o700)
     lock = keeper.open_lock(home.place.start_lock)
     try:
         assert keeper.try_lock(lock)
-        with pytest.raises(EmbeddedServerError, match="Another process has been starting or stopping"):
-            use_server(home.settings)
-        with pytest.raises(EmbeddedServerError, match="Another process has been starting or stopping"):
-            stop_server(home.settings)
+        with monkeypatch.context() as impatient:
+            impatient.setattr(starting, "START_SECONDS", 0.2)
+            with pytest.raises(EmbeddedServerError, match="Another process has been starting or stopping"):
+                use_server(home.settings)
+            with pytest.raises(EmbeddedServerError, match="Another process has been starting or stopping"):
+                stop_server(home.settings)
     finally:
         os.close(lock)
     assert use_server(home.settings).pid
@@ -265,10 +266,10 @@ def test_loading_is_waited_for(home: Home, connect: Connect, tmp_path: Path) -> 
 
 def test_complaint_is_passed_on(home: Home, monkeypatch: pytest.MonkeyPatch, connect: Connect) -> None:
     """A server that answers with an error is waited for in vain, and its complaint is in the message."""
-    monkeypatch.setattr(starting, "START_SECONDS", 0.2)
     server = use_server(home.settings)
     client = connect(server.url)
     client.config_set("requirepass", "secret")
+    monkeypatch.setattr(starting, "START_SECONDS", 0.2)
     try:
         with pytest.raises(EmbeddedServerError, match="NOAUTH") as caught:
             use_server(home.settings)

@@ -19,6 +19,8 @@ from tests.fixtures.local_model import ENDLESS_SCHEMA
 pytestmark = pytest.mark.llm
 
 ChatFactory = Callable[..., ChatOllama]
+SECONDS = 30.0
+"""An answer to a short question, on loaded cores; an endless one that held it up would take minutes."""
 
 
 class Choice(BaseModel):
@@ -107,7 +109,7 @@ def test_a_broken_off_stream_frees_the_model(chat_ollama: ChatFactory) -> None:
         stream.close()
     before = time.monotonic()
     assert chat_ollama(num_predict=4).invoke("Hello").text
-    assert time.monotonic() - before < 15
+    assert time.monotonic() - before < SECONDS
 
 
 async def test_a_cancelled_task_frees_the_model(chat_ollama: ChatFactory) -> None:
@@ -127,7 +129,7 @@ async def test_a_cancelled_task_frees_the_model(chat_ollama: ChatFactory) -> Non
     assert all(task.cancelled() for task in tasks)
     before = time.monotonic()
     assert (await chat_ollama(num_predict=4).ainvoke("Hello")).text
-    assert time.monotonic() - before < 15
+    assert time.monotonic() - before < SECONDS
 
 
 async def test_concurrent_questions_get_their_own_answers(chat_ollama: ChatFactory) -> None:

@@ -318,7 +318,7 @@ async def test_clients_that_go_away_free_the_model(local_model: LocalModel) -> N
             before = time.monotonic()
             answer = await http.post("/api/chat", json=body(stream=False))
             assert answer.status_code == 200
-            assert time.monotonic() - before < 15
+            assert time.monotonic() - before < 30  # endless answers take minutes
 
 
 @pytest.mark.usefixtures("local_model")

@@ -29,14 +29,14 @@ from ecowas_lc.local_model import (
 )
 from ecowas_lc.local_model.install import ENGINE_REQUIREMENTS, WEIGHTS_REQUIREMENT
 from tests.fixtures.local_model import ENDLESS_SCHEMA
-from tests.fixtures.servers import wait_until
+from tests.fixtures.servers import DEADLINE_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
 
 
 def is_answering(base_url: str) -> bool:
     try:
-        return httpx.get(f"{base_url}/api/version").is_success
+        return httpx.get(f"{base_url}/api/version", timeout=DEADLINE_SECONDS).is_success
     except httpx.TransportError:
         return False
 
@@ -168,7 +168,7 @@ class TestWithTheModel:
                 lines = answer.iter_lines()
                 assert next(lines)
                 before = time.monotonic()
-            assert time.monotonic() - before < 5
+            assert time.monotonic() - before < 20, "the answer would take minutes"
             with pytest.raises(httpx.TransportError):
                 list(lines)
         assert not is_answering(model.base_url)
@@ -210,7 +210,7 @@ class TestWithTheModel:
             base_url = first_line(parent)
             assert is_answering(base_url)
             parent.kill()
-            parent.wait(10)
+            parent.wait(DEADLINE_SECONDS)
             wait_until(lambda: not is_answering(base_url), "the model ends after its parent")
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -226,6 +226,6 @@ class TestWithTheModel:
             base_url = first_line(server)
             assert is_answering(base_url)
             server.send_signal(number)
-            assert server.wait(10) == (0 if number == signal.SIGINT else -number)
+            assert server.wait(DEADLINE_SECONDS) == (0 if number == signal.SIGINT else -number)
             assert first_line(server) == ("over" if number == signal.SIGINT else "")
         assert not is_answering(base_url)

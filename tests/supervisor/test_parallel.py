@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 from langgraph.checkpoint.memory import InMemorySaver
@@ -37,15 +38,19 @@ def test_three_groups_take_as_long_as_the_slowest(ask: Ask) -> None:
     """Wall time of three groups is at most 1.3 times that of the slowest, synthesis and storage included."""
     graph = build_supervisor(model(), router=FixedRouter(), checkpointer=InMemorySaver())
     ask(graph, "hello", "warm-up")
+    assert min(_seconds(lambda: ask(graph, "energy+digital+minerals: a?")) for _ in range(3)) <= 0.5 * 1.3
+
+
+def _seconds(call: Callable[[], object]) -> float:
     start = time.perf_counter()
-    ask(graph, "energy+digital+minerals: a?")
-    assert time.perf_counter() - start <= 0.5 * 1.3
+    call()
+    return time.perf_counter() - start
 
 
 def test_no_more_groups_speak_at_once_than_allowed(ask: Ask) -> None:
     """``max_parallel`` bounds the calls under way, and everybody is heard in the end."""
     for limit in (1, 2):
-        scripted = ScriptedModel(script=by_speaker({}), seconds=0.05)
+        scripted = ScriptedModel(script=by_speaker({}), seconds=0.2)
         graph = build_supervisor(scripted, router=FixedRouter(), max_parallel=limit)
         result = ask(graph, "energy+digital+minerals+protocol: a?")
         assert scripted.most_at_once == limit
@@ -54,7 +59,7 @@ def test_no_more_groups_speak_at_once_than_allowed(ask: Ask) -> None:
 
 def test_the_bound_holds_for_all_runs_of_a_graph_together() -> None:
     """Several threads of conversation share the slots: they share the model server as well."""
-    scripted = ScriptedModel(script=by_speaker({}), seconds=0.02)
+    scripted = ScriptedModel(script=by_speaker({}), seconds=0.1)
     graph = build_supervisor(scripted, router=FixedRouter(), max_parallel=2, checkpointer=InMemorySaver())
 
     async def together() -> None:
@@ -69,6 +74,6 @@ def test_the_bound_holds_for_all_runs_of_a_graph_together() -> None:
 def test_waiting_for_a_slot_does_not_count_as_taking_too_long(ask: Ask) -> None:
     """The time allowed begins when a group may speak."""
     scripted = ScriptedModel(script=by_speaker({}), seconds=0.2)
-    graph = build_supervisor(scripted, router=FixedRouter(), max_parallel=1, group_timeout=0.45)
-    result = ask(graph, "energy+digital+minerals: a?")
+    graph = build_supervisor(scripted, router=FixedRouter(), max_parallel=1, group_timeout=1.0)
+    result = ask(graph, "energy+agriculture+minerals+digital+protocol+resource_mobilization: a?")
     assert {report["status"] for report in result["reports"].values()} == {"answered"}

@@ -83,7 +83,7 @@ def test_an_exchange_is_kept_whole_or_not_at_all() -> None:
     assert isinstance(kept[0], HumanMessage)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(0, 3)), max_size=12),
     st.integers(256, 4096),
