@@ -69,6 +69,14 @@ class Settings(BaseSettings):
             raise ValueError("must not be blank")
         return value.strip()
 
+    @field_validator("ollama_base_url", mode="after")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        scheme, separator, _ = value.partition("://")  # without one, as in localhost:11434, it is http
+        if separator and scheme.lower() not in ("http", "https"):
+            raise ValueError("must start with http:// or https://")
+        return value
+
     @property
     def redis_source(self) -> Literal["url", "parts", "default"]:
         """Where the address comes from: ``REDIS_URL``, ``REDIS_HOST`` and its parts, or neither is set."""

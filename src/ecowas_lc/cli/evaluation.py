@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecowas_lc.cli.screen import err, out, remark, show_json
+from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.settings import get_settings
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def evaluate(
     )
 
     questions = _questions(source)
+    if "model" in routers and not model_name:
+        raise ConfigurationError("The router 'model' needs a model: add --model, such as --model llama3.2:3b.")
     from ecowas_lc.local_model import MODEL_NAME
 
     settings = get_settings()

@@ -47,7 +47,8 @@ def parse_url(url: str) -> Address:
     scheme = scheme.lower()
     if not separator or scheme not in SCHEMES:
         raise ConfigurationError(
-            f"The Redis URL must start with one of {', '.join(f'{known}://' for known in SCHEMES)}"
+            f"The Redis URL must start with one of {', '.join(f'{known}://' for known in SCHEMES)}; "
+            "an ordinary one is redis://localhost:6379/0."
         )
     base, _, mode = scheme.partition("+")
     authority, slash, tail = rest.partition("/")
