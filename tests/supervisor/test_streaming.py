@@ -13,7 +13,7 @@ from langgraph.types import Command
 
 from ecowas_lc.supervisor import build_supervisor
 from tests.fixtures.scripted_model import FixedRouter, ModelAskingRouter, ScriptedModel, by_speaker
-from tests.supervisor.conftest import Stream
+from tests.supervisor.conftest import Stream, in_thread
 
 SYNTHESIS = {
     "views": {"energy": "Solar, first.", "digital": "Cables, first."},
@@ -156,3 +156,16 @@ def test_events_of_the_newest_protocol_carry_tokens_too() -> None:
     for message in events.messages:
         deltas[message.node] += "".join(message.text)
     assert {node: text.strip() for node, text in deltas.items()} == {"energy": "energy speaks."}
+
+
+@pytest.mark.parametrize("question", ["energy: a?", "hello"])
+def test_an_answer_that_was_cut_off_says_so(stream: Stream, question: str) -> None:
+    """Where the model had no room for the end a mark stands there, heard as well as kept; else there is none."""
+    for reason, mark in (("length", " […]"), ("stop", "")):
+        model = ScriptedModel(script=by_speaker({}), done_reason=reason)
+        graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
+        parts = stream(graph, question, stream_mode="messages")
+        final = graph.get_state(in_thread("t")).values["messages"][-1]
+        assert final.text.endswith(f" speaks.{mark}")
+        assert "".join(chunk.text for chunk, _ in parts) == final.text
+        assert {chunk.id for chunk, _ in parts} == {final.id}

@@ -21,7 +21,7 @@ from ecowas_lc.supervisor.prompts import WITHOUT_TOOLS, with_summary
 from ecowas_lc.supervisor.state import Report
 from ecowas_lc.supervisor.tokens import count_tools
 from ecowas_lc.supervisor.trimming import Exchange
-from ecowas_lc.supervisor.voice import Say
+from ecowas_lc.supervisor.voice import Say, whole_text
 from ecowas_lc.twg import TWG
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def answer_of(
             use = UseTool(tools, call, quiet)
             guard.repeat(use.step)
             turn.append((yield use))
-    text = answer.text.strip()
+    text = yield from whole_text(answer, quiet=quiet)
     if not text:
         raise ModelError(f"The working group {group.id} got an empty answer from the model. Ask again.")
     report: Report = {"status": "answered", "text": text, "model_calls": guard.hops, "message_id": str(answer.id)}

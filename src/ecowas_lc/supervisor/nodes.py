@@ -31,7 +31,7 @@ from ecowas_lc.supervisor.summary import (
 )
 from ecowas_lc.supervisor.synthesis import answered, missing_note, missing_views, synthesis_of, verbatim
 from ecowas_lc.supervisor.trimming import exchanges, joined
-from ecowas_lc.supervisor.voice import Say
+from ecowas_lc.supervisor.voice import Say, whole_text
 from ecowas_lc.twg import TWG
 
 ROUTE, SYNTHESISE, GATHER, RELEASE, RECORD, SUMMARISE = (
@@ -82,13 +82,13 @@ def supervisor(desk: Desk) -> NodeProgram:
         messages = desk.prompt(window, system, [question_of(state)], past)
         answer: AIMessage = yield Ask(model, messages, model)
         desk.learn(messages, answer)
-        if not answer.text.strip():
+        text = yield from whole_text(answer)
+        if not text:
             raise ModelError("The supervisor got an empty answer from the model. Ask again.")
-        return answer
+        return AIMessage(text, id=answer.id, name=SUPERVISOR)
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
-        answer = yield desk.limited(answering(state), "The supervisor")
-        final = AIMessage(answer.text.strip(), id=answer.id, name=SUPERVISOR)
+        final = yield desk.limited(answering(state), "The supervisor")
         return Command(update={"messages": [final]}, goto=RECORD)
 
     return program

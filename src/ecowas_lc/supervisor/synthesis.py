@@ -25,6 +25,7 @@ from ecowas_lc.supervisor.prompts import (
 )
 from ecowas_lc.supervisor.state import Report, Synthesis
 from ecowas_lc.supervisor.tokens import shorten
+from ecowas_lc.supervisor.voice import whole_text
 from ecowas_lc.twg import TWG
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,8 @@ def _made_by_model(desk: Desk, digest: Digest) -> Program[tuple[AIMessage, Synth
 
     prompt = desk.prompt(window, plain_synthesis_prompt(digest.names, absent), [request])
     answer: AIMessage = yield Ask(model, prompt, model, quiet=True)
-    text, left_out = Sources([digest.question, *digest.answers.values()]).supported(answer.text)
+    prose = yield from whole_text(answer, quiet=True)
+    text, left_out = Sources([digest.question, *digest.answers.values()]).supported(prose)
     if not text:
         raise ModelError("nothing that the model said of the groups' answers can be used")
     views = {group: digest.own_words(group) for group in digest.answers}

@@ -15,6 +15,9 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 TokenCounter = Callable[[Sequence[BaseMessage]], int]
 """Counts the tokens of messages. It should rather say too many than too few."""
 
+CUT = "[…]"
+"""Stands where a text was cut off."""
+
 CHARACTERS_PER_TOKEN = 3.0
 UNKNOWN_CONTEXT = 8192
 """Tokens assumed for models that are not on Ollama and don't say."""
@@ -81,7 +84,7 @@ def shorten(text: str, tokens: int) -> str:
             high = middle - 1
     cut = text[:low]
     at_word = cut.rsplit(maxsplit=1)[0] if " " in cut.strip() else cut
-    return f"{at_word.rstrip()} […]" if at_word else "[…]"
+    return f"{at_word.rstrip()} {CUT}" if at_word else CUT
 
 
 def _estimate(text: str) -> int:

@@ -12,6 +12,9 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 
+from ecowas_lc.supervisor.programs import Program
+from ecowas_lc.supervisor.tokens import CUT
+
 
 class Voice(BaseChatModel):
     """A chat model that says what it is told to, bit by bit, under one message id."""
@@ -95,3 +98,15 @@ class Say:
             yield self.text
 
         return Voice(message_id=self.message_id, says=lambda: iter([self.text]), asays=once)
+
+
+def whole_text(answer: AIMessage, *, quiet: bool = False) -> Program[str]:
+    """Return what a model said; where it was cut off a mark says so, which is said aloud unless ``quiet``."""
+    text = str(answer.text)
+    reasons = (answer.response_metadata.get("done_reason"), answer.response_metadata.get("finish_reason"))
+    if text.strip() and "length" in reasons:
+        mark = CUT if text[-1].isspace() else f" {CUT}"
+        if not quiet:
+            yield Say(mark, str(answer.id))
+        text += mark
+    return text.strip()
