@@ -13,6 +13,11 @@ settings.register_profile("busy machine", deadline=None, suppress_health_check=[
 settings.load_profile("busy machine")
 
 
+# On a machine that does other things too, how long an example takes says nothing.
+settings.register_profile("ecowas_lc", deadline=None)
+settings.load_profile("ecowas_lc")
+
+
 def pytest_configure() -> None:
     """Let processes that tests start hear Ctrl-C, though a shell that runs us in the background ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
