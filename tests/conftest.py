@@ -8,14 +8,9 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.fixtures.faults", "tests.fixtures.local_model", "tests.fixtures.servers"]
 
-
+# On a machine that does other things too, how long an example takes says nothing.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
-
-
-# On a machine that does other things too, how long an example takes says nothing.
-settings.register_profile("ecowas_lc", deadline=None)
-settings.load_profile("ecowas_lc")
 
 
 def pytest_configure() -> None:
