@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import struct
 from itertools import pairwise
 from typing import Annotated, Any
@@ -186,6 +187,53 @@ def test_only_the_newest_when_there_are_many() -> None:
     assert not draw_thread(saver, "t").is_cut
 
 
+def test_what_follows_something_that_is_not_drawn_says_so() -> None:
+    """Each branch whose beginning is left out has a mark above it: nothing seems to begin out of nothing."""
+    saver = InMemorySaver()
+    graph = talk(saver, "one", "two")
+    graph.update_state(draw_thread(saver, "t")[3].config, {"messages": [("user", "fork")]}, as_node=START)
+    picture = draw_thread(saver, "t", limit=2)
+    assert [moment.is_cut for moment in picture] == [True, True]
+    assert picture.ascii.splitlines()[::2] == [":", ":"]
+    assert ET.fromstring(picture.svg.encode()).findtext(".//{http://www.w3.org/2000/svg}title") is not None
+    assert [moment.is_cut for moment in draw_thread(saver, "t")] == [False] * 7
+
+
+def test_long_names_and_words_are_cut_and_not_dropped() -> None:
+    """A node's long name, and a word longer than the line, show how they begin."""
+    saver = InMemorySaver()
+    name = "a_node_with_a_name_that_is_longer_than_there_is_room"
+    graph = StateGraph(MessagesState).add_node(name, echo).add_edge(START, name).compile(checkpointer=saver)
+    graph.invoke({"messages": [("user", "x" * 500)]}, CONFIG)
+    picture = draw_thread(saver, "t")
+    for text in (picture.ascii, picture.svg):
+        assert "a_node_with_a_name" in text
+        assert "xxxxxxxxxxxxxxxxxxxx" in text
+        assert name not in text
+    assert "xxxxxxxxxxxxxxxxxxxx" in picture.mermaid
+
+
+def test_what_is_written_from_right_to_left_stays_behind_its_speaker() -> None:
+    """The colon after a name belongs to the name, whatever the direction of what follows."""
+    saver = InMemorySaver()
+    talk(saver, "مرحبا")
+    assert "\u200e: مرحبا" in draw_thread(saver, "t").svg
+
+
+def test_forty_forks_fit() -> None:
+    """The lanes of many forks run closer together and leave room for what is said."""
+    saver = InMemorySaver()
+    graph = talk(saver, "one")
+    root = draw_thread(saver, "t")[3].config
+    for number in range(40):
+        graph.update_state(root, {"messages": [("user", f"fork {number} " + "of a tree " * 12)]}, as_node=START)
+    picture = draw_thread(saver, "t")
+    width, _ = struct.unpack(">II", picture.png[16:24])
+    assert picture.lanes.count == 40
+    assert width <= 1200
+    assert "fork 39 of a tree of a tree of a tree" in picture.svg
+
+
 async def test_async_draws_the_same() -> None:
     """``adraw_thread`` gives the same picture."""
     saver = InMemorySaver()
@@ -222,7 +270,12 @@ def test_pictures_fit_and_text_stays_apart() -> None:
 
 
 def test_shows_itself_in_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A notebook gets SVG and text; without the extra ``draw``, Mermaid and text."""
+    """A notebook gets SVG and text; without the extra ``draw``, Mermaid and text; nothing goes to the network."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a picture went to the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
     saver = InMemorySaver()
     talk(saver, "one")
     assert set(draw_thread(saver, "t")._repr_mimebundle_()) == {"image/svg+xml", "text/plain"}

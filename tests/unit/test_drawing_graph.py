@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
-from ecowas_lc import MissingExtraError, RouteDecision, build_supervisor, draw_graph
+from ecowas_lc import TWG, MissingExtraError, RouteDecision, build_supervisor, draw_graph
 from ecowas_lc.errors import InvalidInputError
 from tests.fixtures.scripted_model import FixedRouter, ScriptedModel, by_speaker
 
@@ -130,6 +130,43 @@ def test_the_route_is_what_the_run_really_did(graph: Any) -> None:
 def test_other_ways_to_say_a_route(graph: Any, route: Any) -> None:
     """A decision alone or the nodes step by step mark the same way."""
     assert draw_graph(graph, route).plan.taken == set(TWO)
+
+
+def test_a_decision_goes_through_the_reviewer() -> None:
+    """A decision does not tell that answers were held back; the graph does, and no line is left open."""
+    model = ScriptedModel(script=by_speaker({}), structured=False)
+    held = build_supervisor(
+        model, router=FixedRouter(), checkpointer=InMemorySaver(), interrupt_before_release=["energy"]
+    )
+    alone = draw_graph(held, {"groups": ["energy"]}).plan.taken
+    assert alone == {
+        ("__start__", "route"),
+        ("route", "energy"),
+        ("energy", "release"),
+        ("release", "record"),
+        ("record", "__end__"),
+    }
+    released = {"energy": {"status": "answered", "released": True}, "digital": {"status": "answered"}}
+    both = draw_graph(held, {"decision": {"groups": ["energy", "digital"]}, "reports": released}).plan.taken
+    assert both == {edge for edge in TWO if edge != ("energy", "gather")} | {
+        ("energy", "release"),
+        ("release", "gather"),
+    }
+
+
+def test_groups_of_ones_own_have_their_names() -> None:
+    """A group that a user brought is called by its name, as the summit's are; long names keep inside their box."""
+    model = ScriptedModel(script=by_speaker({}), structured=False)
+    groups = [
+        TWG("water", "水資源管理ワーキンググループと国境を越える河川の管理", "You are."),
+        TWG("sport", "Sport & Leisure", "You are."),
+    ]
+    picture = draw_graph(build_supervisor(model, groups=groups, router=FixedRouter()))
+    assert "Sport & Leisure" in texts(picture.svg)
+    assert "Sport #38; Leisure" in picture.mermaid
+    lines = [text for text in texts(picture.svg) if any(letter > "\u3000" for letter in text)]
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 10
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from ecowas_lc.drawing import render
 from ecowas_lc.drawing.plan import END, START, Plan
-from ecowas_lc.drawing.text import TAKEN, UNTAKEN
+from ecowas_lc.drawing.text import TAKEN, UNTAKEN, cells
 from ecowas_lc.errors import EcowasError, MissingExtraError
 
 FONT = "DejaVu Sans,Verdana,sans-serif"  # the first is here; where an SVG is looked at, any of them may be
@@ -21,8 +22,16 @@ _LABEL_COLUMNS = 20
 _SECONDS = 60.0
 _FONT_CONFIGURATION = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
-<fontconfig><dir>{fonts}</dir><cachedir>{cache}</cachedir></fontconfig>
+<fontconfig>{dirs}</fontconfig>
 """
+# Letters that our font does not have are drawn with fonts of the machine, if it has any with them.
+_MACHINE_FONTS = (
+    '<dir prefix="xdg">fonts</dir><dir>/usr/share/fonts</dir><dir>/usr/local/share/fonts</dir>'
+    '<dir>/Library/Fonts</dir><dir>/System/Library/Fonts</dir><cachedir prefix="xdg">fontconfig</cachedir>'
+    # coloured emoji are bitmaps of one size, as large as five lines
+    "<selectfont><rejectfont><glob>*Emoji*</glob><glob>*emoji*</glob></rejectfont></selectfont>"
+)
+_ELSEWHERE = re.compile("[^\0-\u07ff\u1e00-\u1fff\u2000-\u2bff\u2d30-\u2d7f\ufb00-\ufeff]")
 
 
 def drawn(plan: Plan, form: str) -> bytes:
@@ -46,7 +55,7 @@ def dot(plan: Plan) -> str:
     for node in plan.nodes:
         on_route = node in plan.visited
         style = {
-            "label": "\n".join(wrap(plan.label(node), _LABEL_COLUMNS)),
+            "label": _label(plan.label(node)),
             "fillcolor": "#d6ebf7" if on_route else "#ffffff" if marked else "#f2f6f9",
             "color": TAKEN if on_route else UNTAKEN if marked else "#404040",
             "fontcolor": "#000000" if on_route or not marked else "#555555",
@@ -83,9 +92,9 @@ def rendered(source: str, form: str) -> bytes:
         )
     with tempfile.TemporaryDirectory(prefix="ecowas-lc-draw-") as folder:
         configuration = Path(folder, "fonts.conf")
-        configuration.write_text(
-            _FONT_CONFIGURATION.format(fonts=escape(str(fonts)), cache=escape(folder)), encoding="utf-8"
-        )
+        dirs = f"<dir>{escape(str(fonts))}</dir>"
+        dirs += _MACHINE_FONTS if _ELSEWHERE.search(source) else f"<cachedir>{escape(folder)}</cachedir>"
+        configuration.write_text(_FONT_CONFIGURATION.format(dirs=dirs), encoding="utf-8")
         done = subprocess.run(  # noqa: S603
             [sys.executable, "-P", render.__file__, form],
             input=source.encode(),
@@ -97,6 +106,10 @@ def rendered(source: str, form: str) -> bytes:
     if done.returncode != 0 or not done.stdout:
         raise EcowasError(f"Graphviz could not draw the graph: {done.stderr.decode(errors='replace')[-500:]}")
     return done.stdout
+
+
+def _label(name: str) -> str:
+    return "\n".join(wrap(name, max(_LABEL_COLUMNS * len(name) // cells(name), 1)))
 
 
 def _fonts() -> Path | None:

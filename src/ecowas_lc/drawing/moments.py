@@ -32,7 +32,8 @@ class Moment:
     follows (``None``: of none that is drawn). ``config`` leads back to it: ``graph.invoke(None, moment.config)``
     goes on from there, as a fork. ``source`` is langgraph's: ``"input"``, ``"loop"``, ``"update"`` or ``"fork"``.
     ``ran`` are the nodes that led here and ``next`` those that would run; ``waiting`` and ``answered`` are what
-    interrupts asked for, and ``failed`` what went wrong.
+    interrupts asked for, and ``failed`` what went wrong. ``is_cut`` says that it follows a checkpoint that is not
+    drawn.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Moment:
     answered: tuple[str, ...]
     failed: tuple[str, ...]
     next: tuple[str, ...]
+    is_cut: bool = False
 
     @property
     def title(self) -> str:
@@ -78,6 +80,7 @@ def moments_of(newest_first: Iterable[CheckpointTuple], channel: str) -> list[Mo
                 answered=answered,
                 failed=tuple(_line(value) for _, name, value in item.pending_writes or () if name == _ERROR),
                 next=_next(item),
+                is_cut=bool(before) and before not in numbers,
             )
         )
     return moments

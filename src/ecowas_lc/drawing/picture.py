@@ -11,7 +11,6 @@ from ecowas_lc.drawing.graphviz import drawn
 from ecowas_lc.drawing.plan import Plan, plan_of
 from ecowas_lc.drawing.showing import Picture
 from ecowas_lc.drawing.text import ascii_text, mermaid
-from ecowas_lc.twg import default_groups
 
 
 def draw_graph(graph: Any, route: Any = None, *, labels: Mapping[str, str] | None = None) -> GraphPicture:
@@ -19,13 +18,12 @@ def draw_graph(graph: Any, route: Any = None, *, labels: Mapping[str, str] | Non
 
     ``route`` marks what a run went through: the run's result (with ``decision`` and ``reports``), a decision
     alone, or the names of nodes step by step, where a step may hold several. ``labels`` maps nodes to what they
-    are called in the picture; the summit's groups have their names.
+    are called in the picture; groups have their names, and whatever node has a ``title`` in its metadata.
 
     Raises:
         InvalidInputError: no graph, no route, or a route through nodes that the graph does not have.
     """
-    names = {group.id: group.name for group in default_groups()} | dict(labels or {})
-    return GraphPicture(plan_of(graph, names, route))
+    return GraphPicture(plan_of(graph, labels or {}, route))
 
 
 @dataclass(frozen=True)

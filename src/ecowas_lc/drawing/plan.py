@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from ecowas_lc.errors import InvalidInputError
@@ -42,9 +41,11 @@ def plan_of(graph: Any, labels: Mapping[str, str], route: Any) -> Plan:
     if not hasattr(drawable, "nodes") or not hasattr(drawable, "edges"):
         raise InvalidInputError(f"{graph!r} is not a graph. Pass a compiled graph, such as build_supervisor(…).")
     nodes = tuple(map(str, drawable.nodes))
+    titles = {str(id_): (node.metadata or {}).get("title") for id_, node in drawable.nodes.items()}
+    names = {id_: str(title) for id_, title in titles.items() if title} | dict(labels)
     edges = tuple(dict.fromkeys((str(edge.source), str(edge.target)) for edge in drawable.edges))
     taken = None if route is None else frozenset(_edges_of(route, nodes, edges))
-    return Plan(nodes, labels, edges, taken)
+    return Plan(nodes, names, edges, taken)
 
 
 def _edges_of(route: Any, nodes: Sequence[str], edges: Collection[Edge]) -> Iterable[Edge]:
@@ -53,14 +54,24 @@ def _edges_of(route: Any, nodes: Sequence[str], edges: Collection[Edge]) -> Iter
     if unknown:
         raise InvalidInputError(f"The route names {', '.join(map(repr, unknown))}; the graph has no such node.")
     steps = [step for step in ({START}, *steps, {END}) if step]
-    present = set(edges)
-    return [
-        (source, target)
-        for before, after in pairwise(steps)
-        for source in before
-        for target in after
-        if (source, target) in present
-    ]
+    for number, step in enumerate(steps):
+        for source in step:
+            yield from _way(source, steps[number + 1 :], nodes, set(edges))
+
+
+def _way(source: str, later: Sequence[set[str]], nodes: Sequence[str], edges: Collection[Edge]) -> set[Edge]:
+    """Return the edges from a node to the next step; over a node that the steps leave out, or to a later step."""
+    for step in later:
+        direct = {(source, target) for target in step}.intersection(edges)
+        if direct:
+            return direct
+        between = [node for node in nodes if (source, node) in edges]
+        detours = {
+            ((source, node), (node, target)) for node in between for target in step if (node, target) in edges
+        }
+        if detours:
+            return {edge for detour in detours for edge in detour}
+    return set()
 
 
 def _steps_of(route: Any) -> list[set[str]]:

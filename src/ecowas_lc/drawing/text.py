@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from textwrap import wrap
-from unicodedata import normalize
+from unicodedata import east_asian_width, normalize
 
 from ecowas_lc.drawing.plan import END, START, Plan
 
@@ -62,6 +62,21 @@ def ascii_text(plan: Plan) -> str:
 
 def _ascii(text: str) -> str:
     return normalize("NFKD", text).encode("ascii", "ignore").decode() or "?"
+
+
+def cells(text: str) -> int:
+    """Return how many letters wide text is; Chinese, Japanese and Korean ones count twice."""
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def shortened(text: str, most: int, end: str = "…") -> str:
+    """Return text on one line, cut at a blank, or where there is none in a word, if it is longer than ``most``."""
+    text = " ".join(text.split())
+    if len(text) <= most:
+        return text
+    kept = text[: most - len(end)]
+    at_a_blank = kept.rpartition(" ")[0]
+    return (at_a_blank if len(at_a_blank) > most // 2 else kept).rstrip() + end
 
 
 def mermaid_text(text: str) -> str:

@@ -52,8 +52,11 @@ class ThreadPicture(Picture):
 
     thread_id: str
     moments: tuple[Moment, ...]
-    is_cut: bool
-    """Whether the oldest one drawn follows another, which is left out here or was pruned."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether one that is drawn follows another that is not: it was left out here, or pruned."""
+        return any(moment.is_cut for moment in self.moments)
 
     @cached_property
     def lanes(self) -> Lanes:
@@ -63,12 +66,12 @@ class ThreadPicture(Picture):
     @cached_property
     def svg(self) -> str:
         """The picture as SVG."""
-        return rendered(timeline_dot(self.moments, self.lanes, is_cut=self.is_cut, dpi=72), "svg").decode()
+        return rendered(timeline_dot(self.moments, self.lanes, dpi=72), "svg").decode()
 
     @cached_property
     def png(self) -> bytes:
         """The picture as PNG."""
-        return rendered(timeline_dot(self.moments, self.lanes, is_cut=self.is_cut, dpi=96), "png")
+        return rendered(timeline_dot(self.moments, self.lanes, dpi=96), "png")
 
     @cached_property
     def mermaid(self) -> str:
@@ -78,7 +81,7 @@ class ThreadPicture(Picture):
     @cached_property
     def ascii(self) -> str:
         """The picture in plain characters."""
-        return timeline_ascii(self.moments, self.lanes, is_cut=self.is_cut)
+        return timeline_ascii(self.moments, self.lanes)
 
     def __getitem__(self, number: int) -> Moment:
         """The moment with this number, counted from 1.
@@ -106,6 +109,4 @@ def _config(thread_id: str, checkpoint_ns: str) -> RunnableConfig:
 def _picture(found: list[Any], thread_id: str, channel: str) -> ThreadPicture:
     if not found:
         raise InvalidInputError(f"There is no thread {thread_id!r} here. Look for its id with saver.list(None).")
-    moments = tuple(moments_of(found, channel))
-    is_cut = any(item.parent_config for item in found[-1:])
-    return ThreadPicture(thread_id, moments, is_cut)
+    return ThreadPicture(thread_id, tuple(moments_of(found, channel)))

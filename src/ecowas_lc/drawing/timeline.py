@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import shorten, wrap
-from unicodedata import east_asian_width, normalize
+from textwrap import wrap
+from unicodedata import combining, normalize
 from xml.sax.saxutils import escape
 
 from ecowas_lc.drawing.graphviz import FONT
 from ecowas_lc.drawing.lanes import Lanes
 from ecowas_lc.drawing.moments import Moment
-from ecowas_lc.drawing.text import mermaid_text
+from ecowas_lc.drawing.text import cells, mermaid_text, shortened
 
 # Told apart by the colour-blind (Okabe and Ito) and dark enough on white; the lane's place tells the same.
 _LANE_COLOURS = ("#0072B2", "#D55E00", "#00795A", "#8A4B7C", "#5A5A5A")
@@ -18,39 +18,45 @@ _WAITING, _WAITING_FILL = "#9A3B00", "#FFE3B0"
 _QUIET = "#505050"
 # All in points: 900 are 1200 pixels on a screen.
 _WIDTH, _MARGIN, _LANE, _DOT, _LINE, _GAP = 900.0, 14.0, 30.0, 21.0, 15.5, 13.0
+_ALL_LANES = 400.0  # at most; more than a dozen of them run closer together
 _POINTS_A_CHARACTER = 6.6
 _TITLE_CHARACTERS = 28
 _SAID_CHARACTERS, _ASCII_CHARACTERS, _MERMAID_CHARACTERS = 200, 60, 60
+
+_LEFT_TO_RIGHT = "\u200e"  # keeps the colon beside the name where Arabic or Hebrew follows
 
 Line = tuple[str, str, str]
 """Who or what (in bold), the text, and a colour."""
 
 
-def timeline_dot(moments: Sequence[Moment], lanes: Lanes, *, is_cut: bool, dpi: int) -> str:
+def timeline_dot(moments: Sequence[Moment], lanes: Lanes, *, dpi: int) -> str:
     """Return the timeline in Graphviz's language: a row for each moment, a column for each lane."""
-    left = _MARGIN + lanes.count * _LANE + 6
-    titles = {m.number: shorten(m.title, _TITLE_CHARACTERS, placeholder="…") for m in moments}
+    lane_width = min(_LANE, _ALL_LANES / lanes.count)
+    left = _MARGIN + lanes.count * lane_width + 6
+    titles = {m.number: shortened(m.title, _TITLE_CHARACTERS) for m in moments}
     title = (max(map(len, titles.values())) + 3) * _POINTS_A_CHARACTER
     room = _WIDTH - left - title - _MARGIN
     columns = int(room / _POINTS_A_CHARACTER)
     rows = [_rows(moment, columns) for moment in moments]
+    longest = max((cells(f"{who}: {text}" if who else text) for row in rows for who, text, _ in row), default=0)
+    room = min(room, (longest + 2) * _POINTS_A_CHARACTER)
     heights = [max(len(row), 1) * _LINE + _GAP for row in rows]
     tops = [sum(heights[:index]) for index in range(len(rows))]
     centre = {m.number: -(tops[i] + _LINE / 2 + _GAP / 2) for i, m in enumerate(moments)}
-    x = {m.number: _MARGIN + (lanes.of[m.number] + 0.5) * _LANE for m in moments}
+    x = {m.number: _MARGIN + (lanes.of[m.number] + 0.5) * lane_width for m in moments}
     out = [
         "digraph {",
         f"  graph [layout=nop, splines=line, outputorder=edgesfirst, pad=0.15, bgcolor=white, dpi={dpi}];",
         f'  node [fontname="{FONT}", fontsize=11];',
         "  edge [arrowhead=none, penwidth=2.4];",
     ]
-    if is_cut:
-        out.append(_point("cut", x[1], centre[1] + _LINE + _GAP))
-        out.append(f'  cut -> m1 [style=dotted, color="{_LANE_COLOURS[0]}"];')
     for moment, lines in zip(moments, rows, strict=True):
         number = moment.number
         colour = _LANE_COLOURS[lanes.of[number] % len(_LANE_COLOURS)]
         waits = bool(moment.waiting)
+        if moment.is_cut:
+            out.append(_point(f"c{number}", x[number], centre[number] + _DOT))
+            out.append(f'  c{number} -> m{number} [style=dotted, color="{colour}"];')
         out.append(
             f'  m{number} [pos="{x[number]:.1f},{centre[number]:.1f}", label="{number}", '
             f"shape={'diamond' if waits else 'circle'}, style=filled, penwidth=2, fixedsize=true, "
@@ -84,9 +90,7 @@ def timeline_mermaid(moments: Sequence[Moment]) -> str:
     out = ["flowchart TB"]
     for moment in moments:
         lines = [f"{moment.number}. {moment.title}"]
-        lines += [
-            shorten(f"{who}: {text}", _MERMAID_CHARACTERS, placeholder="…") for who, text, _ in _notes(moment)
-        ]
+        lines += [shortened(f"{who}: {text}", _MERMAID_CHARACTERS) for who, text, _ in _notes(moment)]
         label = "<br/>".join(mermaid_text(line) for line in lines)
         out.append(f'  m{moment.number}{{{{"{label}"}}}}' if moment.waiting else f'  m{moment.number}["{label}"]')
     out += [f"  m{m.parent} --> m{m.number}" for m in moments if m.parent is not None]
@@ -97,20 +101,24 @@ def timeline_mermaid(moments: Sequence[Moment]) -> str:
     return "\n".join(out) + "\n"
 
 
-def timeline_ascii(moments: Sequence[Moment], lanes: Lanes, *, is_cut: bool) -> str:
-    """Return the timeline in plain ASCII: ``o`` is a checkpoint, ``?`` one that waits for an answer."""
+def timeline_ascii(moments: Sequence[Moment], lanes: Lanes) -> str:
+    """Return the timeline in plain ASCII: ``o`` is a checkpoint, ``?`` one that waits for an answer.
+
+    ``:`` stands for checkpoints that are not drawn.
+    """
     digits = len(str(len(moments)))
-    titles = min(max(len(_plain(m.title)) for m in moments), 24)
-    out = [":"] if is_cut else []
+    named = {m.number: shortened(_plain(m.title), 24, "...") for m in moments}
+    titles = max(map(len, named.values()))
+    out = []
     for moment in moments:
         lane = lanes.of[moment.number]
+        if moment.is_cut:
+            above = _rails(moments, lanes, moment.number, moment.number)
+            out.append(" ".join([*above[:lane], ":", *above[lane + 1 :]]))
         rails = _rails(moments, lanes, moment.number, moment.number)
         rails[lane] = "?" if moment.waiting else "o"
-        head = f"{' '.join(rails)}  {moment.number:>{digits}}  {_plain(moment.title)[:titles]:<{titles}}"
-        notes = [
-            shorten(_plain(f"{who}: {text}"), _ASCII_CHARACTERS, placeholder="...")
-            for who, text, _ in _notes(moment)
-        ]
+        head = f"{' '.join(rails)}  {moment.number:>{digits}}  {named[moment.number]:<{titles}}"
+        notes = [shortened(_plain(f"{who}: {text}"), _ASCII_CHARACTERS, "...") for who, text, _ in _notes(moment)]
         below = " ".join(_rails(moments, lanes, moment.number, moment.number + 1))
         out.append("  ".join([head, *notes[:1]]))
         forks = sorted(lanes.of[fork.number] for fork in lanes.forks_from(moment, moments))
@@ -153,9 +161,8 @@ def _rows(moment: Moment, columns: int) -> list[Line]:
     """Return the lines of text beside a moment, as long as there is room."""
     rows: list[Line] = []
     for who, text, colour in _notes(moment):
-        text = shorten(text, _SAID_CHARACTERS, placeholder=" …")
-        wide = any(east_asian_width(sign) in "WF" for sign in text)
-        first = max(columns // (2 if wide else 1), 20)
+        text = shortened(text, _SAID_CHARACTERS, " …")
+        first = max(columns * len(text) // max(cells(text), 1), 20)
         lead = "\0" * (len(who) + 3)  # bold, and so a little wider than the same number of letters
         wrapped = wrap(lead + text, first) or [lead]
         rows.append((who, wrapped[0].lstrip("\0"), colour))
@@ -168,7 +175,7 @@ def _table(title: str, lines: Sequence[Line], width: float, room: float) -> str:
         f'<TR><TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{width:.0f}" HEIGHT="{_LINE}">'
         f"{_text(title) if index == 0 else ' '}</TD>"
         f'<TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{room:.0f}" HEIGHT="{_LINE}"><FONT COLOR="{colour}">'
-        f"{f'<B>{_text(who)}</B>: ' if who else ''}{_text(text) or ' '}</FONT></TD></TR>"
+        f"{f'<B>{_text(who)}</B>{_LEFT_TO_RIGHT}: ' if who else ''}{_text(text) or ' '}</FONT></TD></TR>"
         for index, (who, text, colour) in enumerate(lines or [("", "", "#000000")])
     ]
     return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0">{"".join(cells)}</TABLE>'
@@ -183,4 +190,5 @@ def _point(name: str, x: float, y: float) -> str:
 
 
 def _plain(text: str) -> str:
-    return normalize("NFKD", text.replace("…", "...")).encode("ascii", "ignore").decode()
+    letters = normalize("NFKD", text.replace("…", "..."))
+    return "".join(letter for letter in letters if not combining(letter)).encode("ascii", "replace").decode()

@@ -155,14 +155,15 @@ def _graph(desk: Desk) -> StateGraph[Any, Any, Any, Any]:
         SupervisorState, input_schema=SupervisorInput, output_schema=SupervisorOutput
     )
 
-    def add(name: str, program: nodes.NodeProgram, *goes_to: str, **label: str) -> None:
-        builder.add_node(name, as_node(name, program, label), destinations=goes_to)
+    def add(name: str, program: nodes.NodeProgram, *goes_to: str, title: str = "", **label: str) -> None:
+        about = {"title": title} if title else None  # for pictures
+        builder.add_node(name, as_node(name, program, label), destinations=goes_to, metadata=about)
 
     add(nodes.ROUTE, nodes.route(desk), *ids, SUPERVISOR)
     add(SUPERVISOR, nodes.supervisor(desk), nodes.RECORD)
     for group in desk.groups.values():
         after = (nodes.RELEASE,) if group.id in desk.held else (nodes.GATHER, nodes.RECORD)
-        add(group.id, nodes.group(desk, group), *after, twg=group.id)
+        add(group.id, nodes.group(desk, group), *after, title=group.name, twg=group.id)
     if desk.held:
         add(nodes.RELEASE, nodes.release, nodes.GATHER, nodes.RECORD)
     add(nodes.GATHER, nodes.gather(desk), nodes.SYNTHESISE, nodes.RECORD)
