@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["ecowas_lc"]):
     from ecowas_lc.checkpoint.codec.elements import Elements, digests_in
     from ecowas_lc.checkpoint.codec.serializer import Serializer
     from ecowas_lc.checkpoint.format import Format, Found
-    from ecowas_lc.checkpoint.lists import Memo
+    from ecowas_lc.checkpoint.memo import Memo
     from ecowas_lc.checkpoint.place import Place
     from ecowas_lc.errors import EcowasError
     from ecowas_lc.history.messages import from_document

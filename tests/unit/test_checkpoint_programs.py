@@ -17,7 +17,8 @@ from ecowas_lc.checkpoint.codec.rows import pack_row, split_row
 from ecowas_lc.checkpoint.codec.serializer import Serializer
 from ecowas_lc.checkpoint.envelope import pack_envelope, unpack_envelope
 from ecowas_lc.checkpoint.format import Format
-from ecowas_lc.checkpoint.lists import Memo, SeenList, ThreadMemo, edits, is_worth_sharing
+from ecowas_lc.checkpoint.lists import edits, is_worth_sharing
+from ecowas_lc.checkpoint.memo import Memo, SeenList, ThreadMemo
 from ecowas_lc.checkpoint.ops import Context, put_op, put_writes_op
 from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, encode_part, encode_version, field_of
 from ecowas_lc.errors import CorruptDataError, InvalidInputError, StorageError

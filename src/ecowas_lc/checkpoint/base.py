@@ -22,7 +22,7 @@ from ecowas_lc.checkpoint.codec.allowlist import Allow
 from ecowas_lc.checkpoint.codec.given import GivenSerializer
 from ecowas_lc.checkpoint.codec.serializer import Serializer
 from ecowas_lc.checkpoint.format import Format
-from ecowas_lc.checkpoint.lists import Memo
+from ecowas_lc.checkpoint.memo import Memo
 from ecowas_lc.checkpoint.ops import Context, put_op, put_writes_op
 from ecowas_lc.checkpoint.place import FORK, Place, checked_id, place_of, thread_id_of
 from ecowas_lc.checkpoint.upkeep import check_prune, expiry_op, prune_op

@@ -22,7 +22,8 @@ from ecowas_lc.checkpoint.codec.elements import Collector, Digests, Elements, Se
 from ecowas_lc.checkpoint.codec.recipes import Recipe
 from ecowas_lc.checkpoint.codec.rows import open_blob, pack_row, seal_blob, split_row
 from ecowas_lc.checkpoint.envelope import pack_envelope, unpack_envelope
-from ecowas_lc.checkpoint.lists import NOTHING_SEEN, Memo, SeenList, is_worth_sharing
+from ecowas_lc.checkpoint.lists import is_worth_sharing
+from ecowas_lc.checkpoint.memo import NOTHING_SEEN, Memo, SeenList
 from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, field_of
 from ecowas_lc.errors import CorruptDataError, DecryptionError, NotSerializableError
 from ecowas_lc.storage.keys import id_bytes, id_text

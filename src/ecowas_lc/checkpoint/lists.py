@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import struct
-import threading
-from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-from ecowas_lc.checkpoint.codec.elements import DIGEST_BYTES, Digests, digests_in
+from ecowas_lc.checkpoint.codec.elements import DIGEST_BYTES, digests_in
 from ecowas_lc.checkpoint.codec.messages import SPECS
-from ecowas_lc.checkpoint.codec.recipes import Recipe, weight_of
 
 _KEEP, _NEW = 0, 1
 _EDIT = struct.Struct(">BII")
 _SAMPLE = 8
 # A reference costs 16 bytes in the log and an element about 100 of the server's memory.
 _WORTH_SHARING_BYTES = 128
-
-# Least recently used threads are forgotten beyond either bound; that costs bytes on their next step, never data.
-_MAX_THREADS = 4096
-_MAX_BYTES = 64 * 2**20
-_MAX_LISTS = 64  # of a thread: each call of a subgraph has a namespace of its own
-_MAX_KNOWN = 1024
-_MAX_TEXT_CHARACTERS = 32 * 2**20
-_MAX_MESSAGES = 100_000
 
 
 def is_worth_sharing(value: Any, size_of: Any) -> bool:
@@ -74,104 +60,3 @@ def edits(base: bytes, now: bytes) -> tuple[bytes, bytes]:
             runs.append([_NEW, len(new), 1])
             new.append(digest)
     return b"".join(_EDIT.pack(*run) for run in runs), b"".join(new)
-
-
-class SeenList(NamedTuple):
-    """A list as the server has it."""
-
-    name: bytes = b""  # of the field that it is stored in
-    mark: bytes = b""
-    digests: bytes = b""
-    recipes: Mapping[Recipe, bytes] = MappingProxyType({})  # its items' digests, by what they are made of; or none
-
-    def weight(self) -> int:
-        """About how many bytes of memory it takes."""
-        return len(self.digests) + weight_of(self.recipes)
-
-
-NOTHING_SEEN = SeenList()
-
-
-@dataclass(slots=True)
-class ThreadMemo:
-    """What this process has seen of a thread's stored lists and elements: a saving, never relied on."""
-
-    lists: dict[tuple[str, str], SeenList] = field(default_factory=dict)
-    known: dict[bytes, None] = field(default_factory=dict)
-    weights: dict[tuple[str, str], int] = field(default_factory=dict)  # of the lists
-    weight: int = 0
-
-    def lists_in(self, namespace: str) -> list[SeenList]:
-        """The lists of a namespace that can be made again from what is known of them."""
-        return [seen for (ns, _), seen in list(self.lists.items()) if ns == namespace and seen.recipes]
-
-    def drop(self, key: tuple[str, str]) -> None:
-        """Forget a list."""
-        self.lists.pop(key, None)
-        self.weight -= self.weights.pop(key, 0)
-
-    def saw(self, digests: Any) -> None:
-        """The server has these elements."""
-        self.known.update(dict.fromkeys(digests))
-        if len(self.known) > _MAX_KNOWN:
-            # A list first: other threads write here too, and a dict that changes can't be walked.
-            for digest in list(self.known)[:-_MAX_KNOWN]:
-                self.known.pop(digest, None)
-
-
-class Memo:
-    """The memos of the threads in use, and the digests of the texts in use; bounded, safe from several threads."""
-
-    def __init__(self) -> None:
-        self._threads: OrderedDict[str, ThreadMemo] = OrderedDict()
-        self._lock = threading.Lock()
-        self._seen = Digests()
-        self._weight = 0
-
-    def thread(self, thread_id: str) -> ThreadMemo:
-        """The thread's memo."""
-        with self._lock:
-            memo = self._threads.get(thread_id)
-            if memo is None:
-                memo = self._threads[thread_id] = ThreadMemo()
-                self._shrink()
-            self._threads.move_to_end(thread_id)
-            return memo
-
-    def keep(self, thread_id: str, lists: Mapping[tuple[str, str], SeenList]) -> None:
-        """The server has these lists of a thread."""
-        if not lists:
-            return
-        weights = {key: seen.weight() for key, seen in lists.items()}
-        with self._lock:
-            memo = self._threads.get(thread_id)
-            if memo is None:  # forgotten meanwhile
-                return
-            before = memo.weight
-            for key, seen in lists.items():
-                memo.drop(key)
-                memo.lists[key], memo.weights[key] = seen, weights[key]
-                memo.weight += weights[key]
-            while len(memo.lists) > _MAX_LISTS:
-                memo.drop(next(iter(memo.lists)))
-            self._weight += memo.weight - before
-            self._shrink()
-
-    def forget(self, thread_id: str) -> None:
-        """The thread was deleted or changed as a whole."""
-        with self._lock:
-            if memo := self._threads.pop(thread_id, None):
-                self._weight -= memo.weight
-
-    def seen(self) -> Digests:
-        """Digests of texts and messages, for serializers whose digests do not depend on the thread."""
-        # The texts are the very objects that the state holds, so that only dead ones cost memory; they go all at
-        # once, which costs the next step of each thread a few milliseconds.
-        seen = self._seen
-        if seen.characters > _MAX_TEXT_CHARACTERS or len(seen.messages) > _MAX_MESSAGES:
-            seen = self._seen = Digests()
-        return seen
-
-    def _shrink(self) -> None:
-        while len(self._threads) > _MAX_THREADS or (self._weight > _MAX_BYTES and len(self._threads) > 1):
-            self._weight -= self._threads.popitem(last=False)[1].weight

@@ -11,7 +11,8 @@ from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMet
 
 from ecowas_lc.checkpoint.codec.elements import ChangedMeanwhileError, Collector, digests_in, split_blob
 from ecowas_lc.checkpoint.format import Draft, Format
-from ecowas_lc.checkpoint.lists import NOTHING_SEEN, SeenList, ThreadMemo, edits
+from ecowas_lc.checkpoint.lists import edits
+from ecowas_lc.checkpoint.memo import NOTHING_SEEN, SeenList, ThreadMemo
 from ecowas_lc.checkpoint.place import Place, channel_of, decode_part
 from ecowas_lc.errors import StorageError
 from ecowas_lc.storage.keys import Keys, id_bytes

@@ -9,7 +9,7 @@ from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple
 
 from ecowas_lc.checkpoint.codec.elements import Elements, digests_in
 from ecowas_lc.checkpoint.format import Found, found_in
-from ecowas_lc.checkpoint.lists import SeenList
+from ecowas_lc.checkpoint.memo import SeenList
 from ecowas_lc.checkpoint.ops import Context
 from ecowas_lc.checkpoint.place import FORK, Place
 from ecowas_lc.storage.keys import id_bytes, id_text

@@ -75,7 +75,7 @@ class ChangedMeanwhileError(Exception):
 class Digests:
     """Digests of texts and of messages, by their recipes, that this process has seen lately.
 
-    Bounded by :class:`~ecowas_lc.checkpoint.lists.Memo`.
+    Bounded by :class:`~ecowas_lc.checkpoint.memo.Memo`.
     """
 
     __slots__ = ("characters", "messages", "texts")
