@@ -114,10 +114,10 @@ def test_digests_of_texts_are_bounded() -> None:
     memo = Memo()
     for number in range(60):
         Collector(b"", None, memo.seen(), b"").add_text(f"{number}" * 1_000_000)
-        assert sum(map(len, memo.seen().texts)) <= 34 * 2**20
-    for number in range(110_000):
+        assert sum(map(len, memo.seen().texts)) <= 10 * 2**20
+    for number in range(21_000):
         memo.seen().messages[0, f"{number}", None] = b"d"
-    assert len(memo.seen().messages) <= 100_001
+    assert len(memo.seen().messages) <= 20_001
 
 
 def test_memos_are_shared_by_threads() -> None:

@@ -17,8 +17,8 @@ _MAX_THREADS = 4096
 _MAX_BYTES = 64 * 2**20
 _MAX_LISTS = 64  # of a thread: each call of a subgraph has a namespace of its own
 _MAX_KNOWN = 1024
-_MAX_TEXT_CHARACTERS = 32 * 2**20
-_MAX_MESSAGES = 100_000
+_MAX_TEXT_CHARACTERS = 8 * 2**20
+_MAX_MESSAGES = 20_000
 
 
 class SeenList(NamedTuple):
@@ -110,8 +110,8 @@ class Memo:
 
     def seen(self) -> Digests:
         """Digests of texts and messages, for serializers whose digests do not depend on the thread."""
-        # The texts are the very objects that the state holds, so that only dead ones cost memory; they go all at
-        # once, which costs the next step of each thread a few milliseconds.
+        # What pends on one step is in the list of the next, and a subgraph's list is its caller's: few are enough.
+        # They go all at once, which costs the next step of each thread a moment.
         seen = self._seen
         if seen.characters > _MAX_TEXT_CHARACTERS or len(seen.messages) > _MAX_MESSAGES:
             seen = self._seen = Digests()

@@ -31,7 +31,7 @@ class RedisSaver(SaverBase):
 
     Make one with :meth:`from_url` or :meth:`from_settings`, or hand in redis-py clients; use it plainly or with
     ``with`` or ``async with``. One object serves sync code from any thread and async code from any event loop.
-    It remembers up to about 100 MB of the lists and texts it has met, so that they are not sent or read again.
+    It remembers up to about 80 MB of the lists and texts it has met, so that they are not sent or read again.
 
     Args:
         client: ``redis.Redis`` or ``redis.RedisCluster``. Without ``async_client``, async
