@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ecowas_lc.checkpoint import RedisSaver
 from tests.cli.conftest import Run
 from tests.fixtures.ollama_stub import OllamaStub
 from tests.fixtures.servers import RunningServer
+from tests.redis.writer import Writer
 
 BAD = {
     "empty question": (["ask", ""], "The question is empty"),
@@ -32,8 +35,32 @@ BAD = {
     "time to live of nothing": (["sessions", "extend", "s", "--ttl", "0"], "--ttl 0 can't be used"),
     "empty session to show": (["sessions", "show", ""], "The session id is empty"),
     "nobody to ask": (["sessions", "clear", "kept"], "say --yes"),
+    "nobody to ask about pruning": (["threads", "prune", "kept"], "say --yes"),
+    "no thread to prune": (["threads", "prune"], "Give their ids, or --all"),
+    "threads and all of them": (["threads", "prune", "kept", "--all"], "Give their ids, or --all"),
+    "nothing to keep": (["threads", "prune", "kept", "--keep", "0", "--yes"], "keep"),
+    "copy onto itself": (["threads", "copy", "kept", "kept"], "can't be copied onto itself"),
+    "copy onto another": (["threads", "copy", "kept", "taken"], "There is a thread 'taken' already"),
+    "copy to nothing": (["threads", "copy", "kept", ""], "id is empty"),
+    "no file": (["threads", "import", "none.jsonl"], "none.jsonl can't be read: No such file"),
+    "a folder": (["sessions", "import", "/"], "/ can't be read: Is a directory"),
+    "no export": (["sessions", "import", __file__], "Line 1 can't be imported: it is not JSON"),
+    "a file in no folder": (["threads", "export", "-o", "no/such/x.jsonl"], "can't be written: No such file"),
+    "onto a folder": (["sessions", "export", "-o", "/"], "can't be written"),
+    "a report without a file": (["sessions", "export", "--json"], "give --output too"),
+    "too often": (["stats", "--watch", "--every", "0"], "every"),
     "limit of nothing": (["threads", "list", "--limit", "0"], "limit"),
 }
+
+
+def contents(client: Any, prefix: str) -> dict[bytes, Any]:
+    """What each key holds. (DUMP tells the order of a hash's fields too, which means nothing and changes.)"""
+    read = {
+        b"hash": client.hgetall,
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+    }
+    return {key: read[client.type(key)](key) for key in client.scan_iter(f"{prefix}:*")}
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
@@ -50,9 +77,12 @@ def test_arguments(
     with redis_server.client() as client:
         client.rpush(f"{prefix}:history:energy:kept", '{"role": "user", "content": "Hello"}')
         client.zadd(f"{prefix}:index:session-agents:kept", {"energy": 9e12})
-        before = {key: client.dump(key) for key in client.scan_iter(f"{prefix}:*")}
+        with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
+            for thread in ("kept", "taken"):
+                Writer(saver, thread).put(messages=[])
+        before = contents(client, prefix)
         ended = run(*arguments)
-        after = {key: client.dump(key) for key in client.scan_iter(f"{prefix}:*")}
+        after = contents(client, prefix)
     assert ended.code == 2
     assert message in ended.err
     assert ended.err.count("\n") == 1

@@ -24,12 +24,22 @@ COMMANDS = [
     ["server", "status"],
     ["server", "stop"],
     ["sessions", "clear"],
+    ["sessions", "export"],
     ["sessions", "extend"],
+    ["sessions", "import"],
     ["sessions", "list"],
+    ["sessions", "reindex"],
     ["sessions", "show"],
+    ["stats"],
+    ["threads", "copy"],
     ["threads", "delete"],
+    ["threads", "diff"],
+    ["threads", "export"],
     ["threads", "history"],
+    ["threads", "import"],
     ["threads", "list"],
+    ["threads", "prune"],
+    ["threads", "show"],
 ]
 
 
@@ -50,6 +60,9 @@ def test_help_imports_nothing_heavy() -> None:
         "ecowas_lc.cli.app",
         "ecowas_lc.cli.options",
         "ecowas_lc.cli.outcome",
+        "ecowas_lc.cli.server_commands",
+        "ecowas_lc.cli.session_commands",
+        "ecowas_lc.cli.thread_commands",
         "ecowas_lc.errors",
     }
 

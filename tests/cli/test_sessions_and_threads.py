@@ -111,6 +111,12 @@ def test_a_thread_is_deleted(run: Run) -> None:
         ["sessions", "clear", "none", "--yes"],
         ["threads", "history", "none"],
         ["threads", "delete", "none", "--yes"],
+        ["threads", "show", "none"],
+        ["threads", "diff", "none"],
+        ["threads", "copy", "none", "some"],
+        ["threads", "prune", "none", "--yes"],
+        ["threads", "export", "none"],
+        ["sessions", "export", "none"],
     ],
     ids=" ".join,
 )

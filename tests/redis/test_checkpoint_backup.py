@@ -314,7 +314,7 @@ BAD: dict[str, tuple[Callable[[list[str]], list[str]], type[Exception], str]] = 
     "no JSON": (lambda ls: [ls[0], "{nonsense"], CorruptDataError, "Line 2 can't be imported: it is not JSON"),
     "no object": (lambda ls: [ls[0], "[1]"], CorruptDataError, "Line 2 .* not a JSON object"),
     "too deep": (lambda ls: [ls[0], "[" * 100_000], CorruptDataError, "Line 2"),
-    "no header": (lambda ls: ls[1:], CorruptDataError, "the first line must name the format"),
+    "no header": (lambda ls: ls[1:], CorruptDataError, "Line 1 .* does not name the format"),
     "nothing": (lambda ls: [], CorruptDataError, "nothing to import"),
     "newer file": (lambda ls: [changed(ls[0], version=2)], FormatVersionError, "reads up to 1. Upgrade"),
     "newer thread": (

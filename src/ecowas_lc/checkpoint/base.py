@@ -25,6 +25,7 @@ from ecowas_lc.checkpoint.format import Format
 from ecowas_lc.checkpoint.memo import Memo
 from ecowas_lc.checkpoint.ops import Context, put_op, put_writes_op
 from ecowas_lc.checkpoint.place import FORK, Place, checked_id, place_of, thread_id_of
+from ecowas_lc.checkpoint.restoring import ThreadImporter
 from ecowas_lc.checkpoint.upkeep import check_prune, expiry_op, prune_op
 from ecowas_lc.checkpoint.walk import Walk
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
@@ -198,6 +199,10 @@ class SaverBase(BaseCheckpointSaver[Any]):
             raise InvalidInputError("export_jsonl takes a list of thread ids.")
         ids = None if thread_ids is None else [thread_id_of(thread_id) for thread_id in thread_ids]
         return export_walk(self._at, ids, on_progress)
+
+    def importer(self, *, overwrite: bool) -> ThreadImporter:
+        """What restores threads line by line, for a reader of files that hold more than threads."""
+        return ThreadImporter(self._at, overwrite=overwrite)
 
     def _expiry_op(self, thread_id: str, what: str) -> Op[float | None]:
         return expiry_op(self._at, thread_id_of(thread_id), what)

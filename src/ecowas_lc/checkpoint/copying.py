@@ -17,8 +17,8 @@ from ecowas_lc.checkpoint.beside import (
 from ecowas_lc.checkpoint.ops import RUN_SECONDS, Context, put_op, put_writes_op
 from ecowas_lc.checkpoint.outline import outline_op
 from ecowas_lc.checkpoint.place import Place
-from ecowas_lc.checkpoint.reading import found_elements, read_call
-from ecowas_lc.errors import FormatVersionError, InvalidInputError, WrongTypeError
+from ecowas_lc.checkpoint.reading import found_elements, has_sealed, read_call
+from ecowas_lc.errors import DecryptionError, FormatVersionError, InvalidInputError, WrongTypeError
 from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Op, call, command
 from ecowas_lc.storage.scripts import load_script
@@ -34,6 +34,9 @@ def copy_thread_op(at: Context, source: str, target: str) -> Op[None]:
     """
     if source == target:
         raise InvalidInputError("A thread can't be copied onto itself.")
+    [taken] = yield (command("HEXISTS", at.keys.thread(target), "N"),)
+    if taken:
+        raise _taken(target)
     beside = Beside.of(at.keys)
     copy = beside.thread(target)
     runs = yield from (_copy_op if at.format.sealer is None else _copy_sealed_op)(at, source, target, beside)
@@ -49,15 +52,20 @@ def copy_thread_op(at: Context, source: str, target: str) -> Op[None]:
         *(command("EXPIRE", at.keys.run(run_id), RUN_SECONDS) for run_id in runs),
     )
     if not adopted:
-        raise InvalidInputError(
-            f"There is a thread {target!r} already; it was left as it is. Delete it first, or copy to another id."
-        )
+        raise _taken(target)
+
+
+def _taken(target: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"There is a thread {target!r} already; it was left as it is. Delete it first, or copy to another id."
+    )
 
 
 def _copy_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str] | None]:
     # No stored byte names its thread, so the fields are copied as they are.
     copy = beside.thread(target)
-    [reply] = yield (command("HGETALL", at.keys.thread(source)),)
+    latest = read_call(at, Place(source, None), start="latest", along="", limit=1, writes=False, values=False)
+    reply, answer = yield (command("HGETALL", at.keys.thread(source)), latest)
     fields = fields_of(reply)
     if fields and (found := fields.get(b"format")) != STORED_FORMAT:
         if found is None:
@@ -65,6 +73,11 @@ def _copy_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str
         raise FormatVersionError(f"The thread {source!r} is stored in a newer format. Upgrade ecowas_lc.")
     if b"N" not in fields:
         return None
+    if has_sealed(found_elements(at, source, answer)[0]):
+        raise DecryptionError(
+            f"The thread {source!r} is encrypted and bound to its id. A saver with its key can copy it: "
+            "serde=EncryptedRedisSerializer(…)"
+        )
     for some in chunks(fields.items()):
         yield beside_calls(copy, some)
     return runs_in(fields)

@@ -9,14 +9,13 @@ from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING, Any
 
 from ecowas_lc.checkpoint.codec.allowlist import Allow
+from ecowas_lc.checkpoint.codec.elements import SEALED, is_sealed
 from ecowas_lc.checkpoint.codec.serializer import Serializer
 from ecowas_lc.errors import ConfigurationError, DecryptionError, MissingExtraError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-# 0xC1 is the one byte that msgpack never writes, and no kind of element: what begins with it is encrypted.
-_MARK = b"\xc1\x01"
 _NONCE_BYTES = 12
 _KEY_BYTES = (16, 24, 32)
 
@@ -76,11 +75,6 @@ class EncryptedRedisSerializer(Serializer):
         return f"{type(self).__name__}(current={self.sealer.current!r})"
 
 
-def is_sealed(payload: bytes) -> bool:
-    """Whether a stored payload is encrypted."""
-    return payload.startswith(_MARK)
-
-
 class AesGcmSealer:
     """Seals payloads for :class:`EncryptedRedisSerializer`."""
 
@@ -88,7 +82,7 @@ class AesGcmSealer:
         self.current = current
         self._accept_plaintext = accept_plaintext
         self._ciphers = {id_: _cipher(key, id_) for id_, key in keys.items()}
-        self._head = _MARK + len(current.encode()).to_bytes(1, "big") + current.encode()
+        self._head = SEALED + len(current.encode()).to_bytes(1, "big") + current.encode()
         self._secrets = {id_: _derive(key, b"digests") for id_, key in keys.items()}
 
     def digest_key(self, thread: bytes) -> bytes:

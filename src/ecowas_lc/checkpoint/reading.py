@@ -7,7 +7,8 @@ from typing import Any
 
 from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple
 
-from ecowas_lc.checkpoint.codec.elements import Elements, digests_in
+from ecowas_lc.checkpoint.codec.elements import Elements, digests_in, is_sealed, split_blob
+from ecowas_lc.checkpoint.codec.rows import split_row
 from ecowas_lc.checkpoint.format import Found, found_in
 from ecowas_lc.checkpoint.memo import SeenList
 from ecowas_lc.checkpoint.ops import Context
@@ -56,6 +57,11 @@ def found_elements(at: Context, thread_id: str, answer: Any) -> tuple[list[Found
     """The checkpoints of the read script's answer, and the elements that came with them."""
     rows, digests, bodies = answer
     return found_in(thread_id, rows), at.format.elements(thread_id, digests_in(digests), bodies)
+
+
+def has_sealed(page: list[Found]) -> bool:
+    """Whether one of these checkpoints is encrypted, which needs no key to tell."""
+    return any(is_sealed(split_blob(split_row(found.row).blob)[1]) for found in page)
 
 
 def _tuple_of(at: Context, found: Found, elements: Elements) -> CheckpointTuple:

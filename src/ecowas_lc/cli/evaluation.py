@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecowas_lc.cli.screen import err, out, remark, show_json
+from ecowas_lc.cli.progress import shown_progress
+from ecowas_lc.cli.screen import out, remark, show_json
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.settings import get_settings
 
 if TYPE_CHECKING:
     from ecowas_lc.supervisor.evaluation import LabelledQuestion
-    from ecowas_lc.supervisor.evaluation.comparison import Progress
 
 
 def evaluate(
@@ -48,7 +48,7 @@ def evaluate(
     with chosen_model(settings) if model_name else nullcontext() as model:
         if model is not None and model.note:
             remark(model.note)
-        with _progress() as progress:
+        with shown_progress() as progress:
             found = compare_routers(
                 routers or None,
                 questions=questions,
@@ -80,21 +80,3 @@ def _questions(source: str) -> tuple[LabelledQuestion, ...]:
     from ecowas_lc.twg.questions import EVALUATION_SETS
 
     return evaluation_set(source) if source in EVALUATION_SETS else load_questions(source)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show on standard error how far it has got, where that is a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = err()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        tasks = {}
-
-        def tell(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total)
-            bar.update(tasks[name], completed=done)
-
-        yield tell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,6 +38,18 @@ Agents = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before something is removed.")]
 Limit = Annotated[int, typer.Option(min=1, help="At most so many.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Where to; compressed if it ends in .gz.", show_default=False
+    ),
+]
+ImportFile = Annotated[
+    str, typer.Argument(metavar="FILE", help="What export wrote; - for standard input.", show_default=False)
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is there with other contents; left as it is without.")
+]
 SessionArgument = Annotated[str, typer.Argument(metavar="SESSION", help="Its id.", show_default=False)]
 ThreadArgument = Annotated[
     str, typer.Argument(metavar="THREAD", help="Its id: the session's.", show_default=False)

@@ -96,6 +96,11 @@ def shortened(text: str, console: Console) -> str:
     return line if len(line) <= width else f"{line[: width - 1].rstrip()}…"
 
 
+def counted(number: int, thing: str) -> str:
+    """Return ``1 thread`` or ``2 threads``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def confirmed(question: str, *, yes: bool) -> bool:
     """Return whether the user agrees; ``--yes`` does so beforehand.
 

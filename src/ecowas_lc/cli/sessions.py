@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ecowas_lc.cli.conversation import checked_session
-from ecowas_lc.cli.screen import MARGIN, Prose, clean, confirmed, out, remark, shortened, show_json
+from ecowas_lc.cli.screen import MARGIN, Prose, clean, confirmed, counted, err, out, remark, shortened, show_json
 from ecowas_lc.cli.store import Store, ago, as_json, duration, not_there, opened_store, speaker_of
 from ecowas_lc.errors import InvalidInputError
 
@@ -77,9 +77,9 @@ def show_session(session: str, *, brief: bool, json: bool) -> None:
         )
         return
     _line("Read by", f"process {os.getpid()}")
-    _messages(f"Conversation: {_count(thread or [])}", thread or [], brief=brief)
+    _messages(f"Conversation: {counted(len(thread or []), 'message')}", thread or [], brief=brief)
     for agent, messages in histories.items():
-        _messages(f"History of {clean(agent)}: {_count(messages)}", messages, brief=brief)
+        _messages(f"History of {clean(agent)}: {counted(len(messages), 'message')}", messages, brief=brief)
     if data:
         _line("Data", ", ".join(clean(key) for key in sorted(data)))
 
@@ -129,6 +129,17 @@ def clear_session(session: str, *, yes: bool, json: bool) -> None:
         out().print(f"Session {session} is gone.", markup=False)
 
 
+def reindex(*, json: bool) -> None:
+    """Find histories that no index knows, by scanning the server once."""
+    with opened_store() as store, err().status("Scanning the server …"):
+        found = store.memory.reindex()
+    if json:
+        show_json({"found": found})
+    else:
+        histories = "1 history" if found == 1 else f"{found} histories"
+        out().print(f"{histories} found that no list knew." if found else "Every history was known already.")
+
+
 def _touch(store: Store, session: str, ttl: int | None) -> bool:
     from ecowas_lc.checkpoint import RedisSaver
 
@@ -149,10 +160,6 @@ def _messages(title: str, messages: Sequence[BaseMessage], *, brief: bool) -> No
             prose = Prose(console)
             prose.write(message.text)
             prose.end()
-
-
-def _count(messages: Sequence[object]) -> str:
-    return f"{len(messages)} message{'' if len(messages) == 1 else 's'}"
 
 
 def _line(label: str, text: str) -> None:

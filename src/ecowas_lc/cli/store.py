@@ -14,10 +14,14 @@ from ecowas_lc.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
+    from langgraph.checkpoint.base import CheckpointTuple
 
     from ecowas_lc.checkpoint import RedisSaver
     from ecowas_lc.memory import RedisMemoryService
     from ecowas_lc.storage.server import Server
+
+
+SPEAKERS = {"human": "user", "ai": "assistant"}  # of messages without a name
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class Store:
     memory: RedisMemoryService
     saver: RedisSaver
 
-    def thread_ids(self, limit: int) -> list[str]:
-        """The threads that live, most recently written first."""
+    def thread_ids(self, limit: int = 0) -> list[str]:
+        """The threads that live, most recently written first; at most so many, or every one."""
         from ecowas_lc.storage.keys import Keys, id_text
         from ecowas_lc.storage.ops import Op, command
 
@@ -46,12 +50,16 @@ class Store:
 
         return self.server.run(op())
 
+    def has_thread(self, thread_id: str) -> bool:
+        """Whether there is such a thread."""
+        return self.saver.ttl(thread_id) != -1
+
     def thread_messages(self, thread_id: str) -> list[BaseMessage] | None:
         """The messages in a thread's latest checkpoint; ``None`` if there is no such thread."""
         found = self.saver.get_tuple({"configurable": {"thread_id": thread_id}})
         if found is None:
             return None
-        return list(found.checkpoint["channel_values"].get("messages", []))
+        return messages_in(found)
 
     def history(self, agent_id: str, session_id: str) -> list[BaseMessage]:
         """An agent's messages in a session."""
@@ -70,6 +78,7 @@ def opened_store() -> Iterator[Store]:
         ConfigurationError, StorageError: the server can't be used.
     """
     from ecowas_lc.checkpoint import RedisSaver
+    from ecowas_lc.cli.viewing import ViewingSerializer
     from ecowas_lc.memory import RedisMemoryService
 
     settings = get_settings()
@@ -79,7 +88,12 @@ def opened_store() -> Iterator[Store]:
             settings,
             server,
             RedisMemoryService(server=server, prefix=settings.prefix, default_ttl=settings.redis_memory_ttl),
-            RedisSaver(server=server, prefix=settings.prefix, ttl=settings.redis_memory_ttl),
+            RedisSaver(
+                server=server,
+                prefix=settings.prefix,
+                ttl=settings.redis_memory_ttl,
+                serde=ViewingSerializer(),
+            ),
         )
     finally:
         server.close()
@@ -90,9 +104,17 @@ def not_there(kind: str, name: str) -> EcowasError:
     return EcowasError(f"There is no {kind} {name!r}. `ecowas-lc {kind}s list` shows those there are.")
 
 
+def messages_in(found: CheckpointTuple) -> list[BaseMessage]:
+    """Return the conversation in a checkpoint; other applications may keep something else under its name."""
+    from langchain_core.messages import BaseMessage
+
+    messages = found.checkpoint["channel_values"].get("messages")
+    return [item for item in messages if isinstance(item, BaseMessage)] if isinstance(messages, list) else []
+
+
 def speaker_of(message: BaseMessage) -> str:
     """Return who said a message: a group's id, ``supervisor`` or ``user``."""
-    return str(message.name or {"human": "user", "ai": "assistant"}.get(message.type, message.type))
+    return str(message.name or SPEAKERS.get(message.type, message.type))
 
 
 def as_json(message: BaseMessage) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 from rich.table import Table
 
 from ecowas_lc.cli.conversation import checked_session
-from ecowas_lc.cli.screen import clean, confirmed, out, remark, shortened, show_json
-from ecowas_lc.cli.store import ago, duration, not_there, opened_store
+from ecowas_lc.cli.screen import clean, out, remark, shortened, show_json
+from ecowas_lc.cli.store import Store, ago, duration, messages_in, not_there, opened_store
+from ecowas_lc.errors import CorruptDataError, FormatVersionError
 
 
 def list_threads(limit: int, *, json: bool) -> None:
@@ -18,19 +19,9 @@ def list_threads(limit: int, *, json: bool) -> None:
     rows: list[dict[str, Any]] = []
     with opened_store() as store:
         for thread_id in store.thread_ids(limit):
-            latest = store.saver.get_tuple({"configurable": {"thread_id": thread_id}})
-            if latest is None:
-                continue
-            values = latest.checkpoint["channel_values"]
-            rows.append(
-                {
-                    "thread": thread_id,
-                    "messages": len(values.get("messages", [])),
-                    "step": latest.metadata.get("step"),
-                    "last_activity": latest.checkpoint["ts"],
-                    "ttl_seconds": store.saver.ttl(thread_id),
-                }
-            )
+            row = _summary(store, thread_id)
+            if row is not None:
+                rows.append(row)
     if json:
         show_json(rows)
         return
@@ -43,12 +34,35 @@ def list_threads(limit: int, *, json: bool) -> None:
     for row in rows:
         table.add_row(
             clean(row["thread"]),
-            str(row["messages"]),
-            str(row["step"]),
-            ago(datetime.fromisoformat(row["last_activity"])),
+            _shown(row["messages"]),
+            _shown(row["step"]),
+            ago(datetime.fromisoformat(row["last_activity"])) if row["last_activity"] else "?",
             duration(row["ttl_seconds"]),
         )
     out().print(table)
+    if unreadable := next((row["unreadable"] for row in rows if "unreadable" in row), None):
+        remark(f"? could not be read: {unreadable}")
+
+
+def _summary(store: Store, thread_id: str) -> dict[str, Any] | None:
+    try:
+        latest = store.saver.get_tuple({"configurable": {"thread_id": thread_id}})
+    except (CorruptDataError, FormatVersionError) as error:  # an encrypted one, for example: the others are shown
+        found: dict[str, Any] = dict.fromkeys(("messages", "step", "last_activity"))
+        found["unreadable"] = str(error)
+    else:
+        if latest is None:
+            return None
+        found = {
+            "messages": len(messages_in(latest)),
+            "step": latest.metadata.get("step"),
+            "last_activity": latest.checkpoint["ts"],
+        }
+    return {"thread": thread_id, **found, "ttl_seconds": store.saver.ttl(thread_id)}
+
+
+def _shown(value: object) -> str:
+    return "?" if value is None else str(value)
 
 
 def show_history(thread: str, limit: int, *, json: bool) -> None:
@@ -61,7 +75,7 @@ def show_history(thread: str, limit: int, *, json: bool) -> None:
     rows: list[dict[str, Any]] = []
     with opened_store() as store:
         for found in store.saver.list({"configurable": {"thread_id": thread, "checkpoint_ns": ""}}, limit=limit):
-            messages = found.checkpoint["channel_values"].get("messages", [])
+            messages = messages_in(found)
             rows.append(
                 {
                     "checkpoint": found.checkpoint["id"],
@@ -80,26 +94,8 @@ def show_history(thread: str, limit: int, *, json: bool) -> None:
         return
     console = out()
     for row in rows:
-        head = f"{row['step']:>4}  {row['checkpoint']}  {row['source']:<6} {row['messages']:>3} messages"
+        step, source = _shown(row["step"]), _shown(row["source"])
+        head = f"{step:>4}  {row['checkpoint']}  {source:<6} {row['messages']:>3} messages"
         console.print(head, markup=False)
         if row["last"]:
             console.print(shortened(f"      {row['last']}", console), markup=False, style="dim")
-
-
-def delete_thread(thread: str, *, yes: bool, json: bool) -> None:
-    """Remove a thread; the groups' histories of that session stay.
-
-    Raises:
-        EcowasError: there is no such thread.
-    """
-    thread = checked_session(thread)
-    with opened_store() as store:
-        if store.thread_messages(thread) is None:
-            raise not_there("thread", thread)
-        if not confirmed(f"Remove thread {thread} and all its checkpoints?", yes=yes):
-            return
-        store.saver.delete_thread(thread)
-    if json:
-        show_json({"thread": thread, "deleted": True})
-    else:
-        out().print(f"Thread {thread} is gone.", markup=False)

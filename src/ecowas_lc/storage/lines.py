@@ -108,10 +108,10 @@ class Lines:
 
     def corrupt(self, reason: str) -> CorruptDataError:
         """The error for the line that was read last."""
-        return CorruptDataError(
-            f"Line {self._number} can't be imported: {reason}. What stands before it has been imported; mend the "
-            "line and import again."
-        )
+        done = "What stands before it has been imported; mend the line and import again."
+        if self._number == 1:
+            done = "Give what an export wrote, from its first line on."
+        return CorruptDataError(f"Line {self._number} can't be imported: {reason}. {done}")
 
     def check_end(self) -> None:
         """Every line was read.
@@ -125,7 +125,7 @@ class Lines:
     def _check_header(self, record: dict[str, Any]) -> None:
         version = record.get("version")
         if record.get("format") != FORMAT or type(version) is not int:
-            raise self.corrupt('the first line must name the format: {"format": "ecowas-lc", "version": 1}')
+            raise self.corrupt('it does not name the format: {"format": "ecowas-lc", "version": 1}')
         if version > VERSION:
             raise FormatVersionError(
                 f"This export has version {version}; this package reads up to {VERSION}. Upgrade it: "

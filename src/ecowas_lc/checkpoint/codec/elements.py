@@ -21,6 +21,8 @@ NO_REFERENCES = b"\x00\x00"
 TEXT = b"s"  # UTF-8
 MESSAGE = b"m"  # a LangChain message, see codec/messages.py
 VALUE = b"x"  # any other value, see codec/writer.py
+# 0xC1 is the one byte that msgpack never writes, and no kind of element: a payload that begins so is encrypted.
+SEALED = b"\xc1\x01"
 PLAIN_TEXT = NO_REFERENCES + TEXT
 
 
@@ -61,6 +63,11 @@ def split_blob(blob: bytes, start: int = 0) -> tuple[list[bytes], bytes]:
     if len(blob) < end:
         raise CorruptDataError("A stored value is cut short.")
     return [blob[at : at + DIGEST_BYTES] for at in range(body, end, DIGEST_BYTES)], blob[end:]
+
+
+def is_sealed(payload: bytes) -> bool:
+    """Whether a stored payload is encrypted."""
+    return payload.startswith(SEALED)
 
 
 def digests_in(joined: bytes) -> list[bytes]:

@@ -7,11 +7,11 @@ from typing import Any
 import ormsgpack
 
 from ecowas_lc.checkpoint.codec.allowlist import Allowlist
-from ecowas_lc.checkpoint.codec.elements import TEXT, VALUE, Elements
+from ecowas_lc.checkpoint.codec.elements import TEXT, VALUE, Elements, is_sealed
 from ecowas_lc.checkpoint.codec.messages import unpack_array
 from ecowas_lc.checkpoint.codec.types import put_together
 from ecowas_lc.checkpoint.codec.writer import MAP, MESSAGE_ARRAY, OBJECT, REFERENCE, SURROGATES
-from ecowas_lc.errors import CorruptDataError, EcowasError
+from ecowas_lc.errors import CorruptDataError, DecryptionError, EcowasError
 
 
 class Reader:
@@ -42,6 +42,10 @@ class Reader:
         except (ValueError, TypeError, RecursionError) as error:
             if self._failure is not None:
                 raise self._failure from None
+            if is_sealed(payload):
+                raise DecryptionError(
+                    "A stored value is encrypted: read it with serde=EncryptedRedisSerializer(…) and its key."
+                ) from error
             raise CorruptDataError("A stored value is not in the storage format.") from error
 
     def _hook(self, code: int, data: bytes) -> Any:

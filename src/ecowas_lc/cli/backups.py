@@ -1,0 +1,207 @@
+"""``ecowas-lc sessions|threads export|import``: what is stored, as JSON Lines and back."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
+from errno import EISDIR
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ecowas_lc.cli.conversation import checked_session
+from ecowas_lc.cli.progress import Tell, shown_progress
+from ecowas_lc.cli.screen import counted, out, remark, show_json
+from ecowas_lc.cli.store import Store, not_there, opened_store
+from ecowas_lc.errors import CorruptDataError, EcowasError, FormatVersionError, InvalidInputError
+
+if TYPE_CHECKING:
+    from ecowas_lc.memory import ImportReport
+    from ecowas_lc.storage.lines import Lines
+    from ecowas_lc.storage.ops import Op
+
+_MOST_NAMED = 10
+_GZIP = b"\x1f\x8b"
+# What is counted, and what one of it and several are called.
+_KINDS = {
+    "history": ("history", "histories"),
+    "state": ("agent's state", "agents' states"),
+    "session-data": ("value of a session", "values of sessions"),
+    "thread": ("thread", "threads"),
+}
+
+
+def export_sessions(sessions: Sequence[str], output: Path | None, *, json: bool) -> None:
+    """Write sessions with their threads, or everything there is.
+
+    Raises:
+        EcowasError: there is no such session; nothing is written.
+        InvalidInputError: the file can't be written.
+    """
+    names = _checked(sessions)
+
+    def lines(store: Store, tell: Tell) -> Iterator[str]:
+        if not names:
+            yield from store.memory.export_jsonl(on_progress=partial(tell, "histories and values"))
+            yield from store.saver.export_jsonl(on_progress=partial(tell, "threads"))
+            return
+        for session in names:
+            there = store.memory.get_all_agents_for_session(session) or store.memory.get_all_session_data(session)
+            if not there and not store.has_thread(session):
+                raise not_there("session", session)
+        for number, session in enumerate(names, start=1):
+            yield from store.memory.export_jsonl(session_id=session)
+            tell("sessions", number, len(names))
+        yield from store.saver.export_jsonl(names, on_progress=partial(tell, "threads"))
+
+    _export(lines, output, json=json)
+
+
+def export_threads(threads: Sequence[str], output: Path | None, *, json: bool) -> None:
+    """Write threads, or every one.
+
+    Raises:
+        EcowasError: there is no such thread; nothing is written.
+        InvalidInputError: the file can't be written.
+    """
+    names = _checked(threads)
+
+    def lines(store: Store, tell: Tell) -> Iterator[str]:
+        for thread in names:
+            if not store.has_thread(thread):
+                raise not_there("thread", thread)
+        yield from store.saver.export_jsonl(names or None, on_progress=partial(tell, "threads"))
+
+    _export(lines, output, json=json)
+
+
+def import_file(name: str, *, overwrite: bool, threads_alone: bool, json: bool) -> None:
+    """Restore what a file holds, or its threads alone.
+
+    Raises:
+        InvalidInputError: the file can't be read, or what is in it; what stands before that is restored.
+    """
+    try:
+        with opened_store() as store, shown_progress(in_bytes=True) as tell, _lines_of(name, tell) as lines:
+            if threads_alone:
+                report = store.saver.import_jsonl(lines, overwrite=overwrite)
+            else:
+                report = _import_everything(store, lines, overwrite=overwrite)
+    except (CorruptDataError, FormatVersionError) as error:
+        raise InvalidInputError(str(error)) from error
+    if json:
+        show_json(asdict(report))
+        return
+    out().print(f"{report.written} written, {report.unchanged} there already.")
+    if report.kept:
+        more = f" and {len(report.kept) - _MOST_NAMED} more" if len(report.kept) > _MOST_NAMED else ""
+        named = ", ".join(report.kept[:_MOST_NAMED])
+        remark(f"Left as it is, since it differs: {named}{more}. --overwrite restores it from the file.")
+    if report.passed_over:
+        remark(f"{counted(report.passed_over, 'record')} passed over: `ecowas-lc sessions import` restores all.")
+
+
+def _import_everything(store: Store, lines: Iterable[str], *, overwrite: bool) -> ImportReport:
+    from ecowas_lc.memory.backup import Importer
+    from ecowas_lc.memory.programs import MemoryPrograms
+    from ecowas_lc.storage.lines import OF_THREADS, Lines
+
+    programs = MemoryPrograms(store.server, store.settings.prefix, store.settings.redis_memory_ttl)
+    others, threads = Importer(programs.sessions, overwrite=overwrite), store.saver.importer(overwrite=overwrite)
+    read = Lines()
+    for line in lines:
+        record = read.record(line)
+        if record is None:
+            continue
+        its: Callable[[dict[str, Any], Lines], Op[None]] = (
+            threads.record_op if threads.is_busy or record.get("type") in OF_THREADS else others.record_op
+        )
+        store.server.run(its(record, read))
+    read.check_end()
+    threads.check_end()
+    return others.report + threads.report
+
+
+def _export(lines: Callable[[Store, Tell], Iterator[str]], output: Path | None, *, json: bool) -> None:
+    if output is None and json:
+        raise InvalidInputError("--json is for the report: give --output too. The export is JSON Lines as it is.")
+    counts: dict[str, int] = {}
+    with opened_store() as store, shown_progress() as tell, _written(output) as write:
+        for line in lines(store, tell):
+            write(line)
+            kind = _kind_of(line)
+            counts[kind] = counts.get(kind, 0) + 1
+    found = {kind: counts.get(kind, 0) for kind in _KINDS}
+    if json:
+        assert output is not None
+        show_json({"file": str(output.resolve()), **{kind.replace("-", "_"): n for kind, n in found.items()}})
+        return
+    said = ", ".join(f"{n} {_KINDS[kind][n > 1]}" for kind, n in found.items() if n)
+    remark(f"Exported {said or 'nothing: there is nothing yet'}{f', to {output}' if output is not None else ''}.")
+
+
+def _kind_of(line: str) -> str:
+    start = line[:40]
+    return next((kind for kind in _KINDS if start.startswith(f'{{"type": "{kind}"')), "")
+
+
+def _checked(names: Sequence[str]) -> list[str]:
+    return [checked_session(name) for name in dict.fromkeys(names)]
+
+
+@contextmanager
+def _written(output: Path | None) -> Iterator[Callable[[str], object]]:
+    """Give what writes a line; a file is there when all is, or else what it was before, for its owner alone."""
+    if output is None:
+        yield lambda line: sys.stdout.buffer.write(f"{line}\n".encode())
+        sys.stdout.buffer.flush()
+        return
+    try:
+        if output.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
+    except OSError as error:
+        raise InvalidInputError(f"{output} can't be written: {error.strerror}.") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file, _packed(file, output) as packed:
+            yield lambda line: packed.write(f"{line}\n".encode())
+        Path(name).replace(output)
+    except OSError as error:
+        raise EcowasError(f"{output} can't be written: {error.strerror}. It was left as it was.") from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _packed(file: IO[bytes], output: Path) -> AbstractContextManager[IO[bytes]]:
+    return gzip.GzipFile(fileobj=file, mode="wb") if output.suffix == ".gz" else nullcontext(file)  # type: ignore[return-value]
+
+
+@contextmanager
+def _lines_of(name: str, tell: Tell) -> Iterator[Iterator[str]]:
+    """Give the lines of a file, or of standard input, telling how much has been read."""
+    try:
+        with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as raw:
+            size = 0 if name == "-" else os.fstat(raw.fileno()).st_size
+            is_packed = raw.peek(2)[:2] == _GZIP  # type: ignore[union-attr]
+            lines: Iterable[bytes] = gzip.GzipFile(fileobj=raw) if is_packed else raw
+            yield _decoded(lines, name, lambda: tell("imported", raw.tell(), size) if size else None)
+    except OSError as error:
+        raise InvalidInputError(f"{name} can't be read: {error.strerror or error}.") from error
+
+
+def _decoded(lines: Iterable[bytes], name: str, read: Callable[[], None]) -> Iterator[str]:
+    try:
+        for line in lines:
+            read()
+            if line.strip():
+                yield line.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{name} can't be read: it is not UTF-8.") from error
+    except (EOFError, zlib.error) as error:
+        raise InvalidInputError(f"{name} can't be read to its end: it was cut short or damaged.") from error

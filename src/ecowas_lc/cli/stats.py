@@ -1,0 +1,100 @@
+"""``ecowas-lc stats``: how much the server holds, once or again and again."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ecowas_lc.cli.screen import clean, out, show_json, wrapped
+from ecowas_lc.cli.store import Store, opened_store
+from ecowas_lc.errors import StorageError
+
+_LABELS = {
+    "used_memory": "memory used",
+    "total_keys": "keys",
+    "nodes": "nodes",
+    "agents": "agents",
+    "sessions": "sessions",
+    "histories": "histories",
+    "threads": "threads",
+}
+
+
+def show_stats(*, watch: bool, every: float, json: bool) -> None:
+    """Show the figures once, or again every so many seconds until Ctrl-C."""
+    with opened_store() as store:
+        if not watch:
+            figures = _figures(store)
+            if json:
+                show_json(figures)
+            else:
+                out().print(_table(figures, {}))
+            return
+        if json or not out().is_terminal:
+            for figures in _again_and_again(store, every):
+                sys.stdout.write(f"{json_module.dumps(figures, ensure_ascii=False)}\n")
+                sys.stdout.flush()
+            return
+        first: dict[str, Any] = {}
+        with Live(console=out(), auto_refresh=False) as live:
+            for figures in _again_and_again(store, every):
+                first = first if "threads" in first else figures
+                live.update(_screen(figures, first, every), refresh=True)
+
+
+def _figures(store: Store) -> dict[str, Any]:
+    return {"server": store.server.where, "prefix": store.settings.prefix, **store.memory.get_memory_stats()}
+
+
+def _again_and_again(store: Store, every: float) -> Iterator[dict[str, Any]]:
+    """Yield the figures, or that there are none just now: a server that is started again is met again."""
+    while True:
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        try:
+            yield {"at": now, **_figures(store)}
+        except StorageError as error:
+            yield {"at": now, "server": store.server.where, "prefix": store.settings.prefix, "error": str(error)}
+        time.sleep(every)
+
+
+def _screen(figures: dict[str, Any], first: dict[str, Any], every: float) -> Group:
+    moment = str(figures["at"])[11:19]
+    footer = Text(
+        f"\n{moment}, again every {every:g} s; Ctrl-C ends it. In brackets: since it began.", style="dim"
+    )
+    if "error" in figures:
+        fault = wrapped(clean(figures["error"]), out())
+        return Group(_place(figures), Text(f"\n{fault}", style="red"), footer)
+    return Group(_table(figures, first), footer)
+
+
+def _table(figures: dict[str, Any], first: dict[str, Any]) -> Group:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    table.add_column()
+    for name, label in _LABELS.items():
+        if name == "nodes" and figures[name] == 1:
+            continue
+        value = figures[name]
+        table.add_row(label, "unknown" if value is None else str(value), _since(value, first.get(name)))
+    return Group(_place(figures), table)
+
+
+def _place(figures: dict[str, Any]) -> Text:
+    return Text(f"{figures['server']}, prefix {figures['prefix']}")
+
+
+def _since(value: Any, before: Any) -> str:
+    if not (isinstance(value, int) and isinstance(before, int)) or value == before:
+        return ""
+    return f"({value - before:+d})"

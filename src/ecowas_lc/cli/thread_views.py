@@ -1,0 +1,209 @@
+"""``ecowas-lc threads show|diff``: what a checkpoint holds, and what changed between two."""
+
+from __future__ import annotations
+
+import json as json_module
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from ecowas_lc.cli.conversation import checked_session
+from ecowas_lc.cli.screen import MARGIN, clean, counted, out, shortened, show_json
+from ecowas_lc.cli.store import SPEAKERS, Store, ago, duration, not_there, opened_store
+from ecowas_lc.cli.viewing import plain
+from ecowas_lc.errors import EcowasError
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.base import CheckpointTuple
+
+_NEXT = "branch:to:"  # in langgraph's channels: the node after this is the next one
+_KNOWN = ("source", "step", "parents", "run_id", "thread_id", "checkpoint_ns", "checkpoint_id")
+
+
+def show_checkpoint(thread: str, checkpoint: str | None, namespace: str, *, json: bool) -> None:
+    """Show a checkpoint, or the latest.
+
+    Raises:
+        EcowasError: there is no such thread or checkpoint.
+    """
+    thread = checked_session(thread)
+    with opened_store() as store:
+        found = _found(store, thread, checkpoint, namespace)
+        left = store.saver.ttl(thread)
+    values = {channel: plain(value) for channel, value in found.checkpoint["channel_values"].items()}
+    pending = [
+        {"task": task, "channel": channel, "value": plain(value)}
+        for task, channel, value in found.pending_writes or ()
+    ]
+    parent = _id_of(found.parent_config) if found.parent_config is not None else None
+    metadata = {key: plain(value) for key, value in found.metadata.items() if key not in _KNOWN}
+    if json:
+        show_json(
+            {
+                "thread": thread,
+                "namespace": namespace,
+                "checkpoint": found.checkpoint["id"],
+                "parent": parent,
+                "at": found.checkpoint["ts"],
+                "step": found.metadata.get("step"),
+                "source": found.metadata.get("source"),
+                "run": found.metadata.get("run_id"),
+                "metadata": metadata,
+                "ttl_seconds": left,
+                "values": values,
+                "pending": pending,
+            }
+        )
+        return
+    _line("Thread", f"{thread}, {'never expires' if left is None else f'lives for {duration(left)}'}")
+    _line("Checkpoint", f"{found.checkpoint['id']}{_moment(found)}")
+    _line("After", parent or "nothing: it is the first")
+    for label, text in (("Namespace", namespace), ("Run", found.metadata.get("run_id"))):
+        if text:
+            _line(label, str(text))
+    for key, value in metadata.items():
+        _line(key, _text(value))
+    if following := [channel.removeprefix(_NEXT) for channel in values if channel.startswith(_NEXT)]:
+        _line("Next", ", ".join(following))
+    _section("Values")
+    for channel, value in values.items():
+        if not channel.startswith(_NEXT):
+            _value(channel, value)
+    if pending:
+        _section("Pending")
+        for write in pending:
+            _value(write["channel"].strip("_"), write["value"])
+
+
+def show_difference(thread: str, before: str | None, after: str | None, namespace: str, *, json: bool) -> None:
+    """Show what changed from one checkpoint to another: by default, from the latest one's parent to it.
+
+    Raises:
+        EcowasError: there is no such thread or checkpoint, or nothing comes before it.
+    """
+    thread = checked_session(thread)
+    with opened_store() as store:
+        new = _found(store, thread, after, namespace)
+        if before is None:
+            if new.parent_config is None:
+                raise EcowasError(
+                    f"The checkpoint {new.checkpoint['id']} is the first: there is nothing before it."
+                )
+            before = _id_of(new.parent_config)
+        old = _found(store, thread, before, namespace)
+    old_values, new_values = _values(old), _values(new)
+    channels = {
+        channel: _change(old_values.get(channel, _ABSENT), new_values.get(channel, _ABSENT))
+        for channel in sorted(old_values.keys() | new_values.keys())
+        if old_values.get(channel, _ABSENT) != new_values.get(channel, _ABSENT)
+    }
+    if json:
+        ends = {"before": old.checkpoint["id"], "after": new.checkpoint["id"]}
+        show_json({"thread": thread, "namespace": namespace, **ends, "channels": channels})
+        return
+    _line("From", f"{old.checkpoint['id']}{_moment(old)}")
+    _line("To", f"{new.checkpoint['id']}{_moment(new)}")
+    shown = {channel: change for channel, change in channels.items() if not channel.startswith(_NEXT)}
+    if not shown:
+        out().print("\nNo value changed.")
+    for channel, change in shown.items():
+        out().print(Text(f"\n{clean(channel)}: {change['change']}", style="bold"))
+        removed, added = (
+            (change["removed"], change["added"])
+            if "removed" in change
+            else ([change[end]] if end in change else [] for end in ("before", "after"))
+        )
+        for mark, style, items in (("-", "dark_orange", removed), ("+", "deep_sky_blue1", added)):
+            for item in items:
+                out().print(Text(shortened(f"{MARGIN}{mark} {_text(item)}", out()), style=style))
+
+
+_ABSENT = object()
+
+
+def _change(old: Any, new: Any) -> dict[str, Any]:
+    if old is _ABSENT:
+        return {"change": "new", "after": new}
+    if new is _ABSENT:
+        return {"change": "gone", "before": old}
+    if not (isinstance(old, list) and isinstance(new, list)):
+        return {"change": "changed", "before": old, "after": new}
+    ours, theirs = [_key(item) for item in old], [_key(item) for item in new]
+    removed: list[Any] = []
+    added: list[Any] = []
+    for kind, begin, end, from_, to in SequenceMatcher(a=ours, b=theirs, autojunk=False).get_opcodes():
+        if kind != "equal":
+            removed += old[begin:end]
+            added += new[from_:to]
+    return {"change": "changed", "removed": removed, "added": added}
+
+
+def _key(item: Any) -> str:
+    return json_module.dumps(item, sort_keys=True)
+
+
+def _found(store: Store, thread: str, checkpoint: str | None, namespace: str) -> CheckpointTuple:
+    place = {"thread_id": thread, "checkpoint_ns": namespace}
+    found = store.saver.get_tuple(
+        {"configurable": place if checkpoint is None else {**place, "checkpoint_id": checkpoint}}
+    )
+    if found is not None:
+        return found
+    if not store.has_thread(thread):
+        raise not_there("thread", thread)
+    if checkpoint is not None:
+        raise EcowasError(
+            f"There is no checkpoint {checkpoint!r} in thread {thread!r}. `ecowas-lc threads history` lists them."
+        )
+    known = sorted({_namespace_of(each) for each in store.saver.list({"configurable": {"thread_id": thread}})})
+    raise EcowasError(
+        f"There is no namespace {namespace!r} in thread {thread!r}. There are: {', '.join(map(repr, known))}."
+    )
+
+
+def _namespace_of(found: CheckpointTuple) -> str:
+    return str(found.config["configurable"].get("checkpoint_ns", ""))
+
+
+def _id_of(config: Any) -> str:
+    return str(config["configurable"]["checkpoint_id"])
+
+
+def _values(found: CheckpointTuple) -> dict[str, Any]:
+    return {channel: plain(value) for channel, value in found.checkpoint["channel_values"].items()}
+
+
+def _moment(found: CheckpointTuple) -> str:
+    from datetime import datetime
+
+    step, source = found.metadata.get("step"), found.metadata.get("source")
+    return f" (step {step}, {source}, {ago(datetime.fromisoformat(found.checkpoint['ts']))})"
+
+
+def _value(channel: str, value: Any) -> None:
+    console = out()
+    if isinstance(value, list) and value:
+        console.print(Text(f"{MARGIN}{clean(channel)}: {counted(len(value), 'item')}"))
+        for item in value:
+            console.print(Text(shortened(f"{MARGIN}{MARGIN}{_text(item)}", console), style="dim"))
+    else:
+        console.print(Text(shortened(f"{MARGIN}{clean(channel)}: {_text(value)}", console)))
+
+
+def _text(value: Any) -> str:
+    """Return a value on one line: a message as who says what, anything else as JSON."""
+    if isinstance(value, dict) and {"type", "text"} <= value.keys():
+        speaker = value.get("name") or SPEAKERS.get(value["type"], value["type"])
+        said = f"{speaker}: {value['text']}"
+        calls = ", ".join(f"{call['name']}({_text(call['args'])})" for call in value.get("tool_calls", ()))
+        return f"{said} {calls}".rstrip() if calls else said
+    return value if isinstance(value, str) else json_module.dumps(value, ensure_ascii=False)
+
+
+def _section(title: str) -> None:
+    out().print(Text(f"\n{title}", style="bold"))
+
+
+def _line(label: str, text: str) -> None:
+    out().print(Text.assemble((f"{clean(label):<11}", "dim"), " ", clean(text)))

@@ -1,0 +1,172 @@
+"""``export`` and ``import``: what a file holds comes back, and nobody else can read the file."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ecowas_lc import RedisMemoryService, RedisSaver
+from tests.cli.conftest import Run, process
+from tests.fixtures.servers import RunningServer
+from tests.redis.test_checkpoint_upkeep import everything, grow
+
+
+@pytest.fixture
+def saver(redis_server: RunningServer, prefix: str, environment: pytest.MonkeyPatch) -> RedisSaver:
+    """Two sessions: ``first`` has a thread, a history and data; ``second`` a history alone."""
+    memory = RedisMemoryService(url=redis_server.url, prefix=prefix)
+    for session in ("first", "second"):
+        memory.append_to_history("energy", session, {"role": "user", "content": f"Hello {session} é"})
+    memory.set_session_data("first", "language", "fr")
+    memory.save_agent_state("energy", {"briefed": True})
+    memory.close()
+    saver = RedisSaver.from_url(redis_server.url, prefix=prefix)
+    grow(saver, "first", steps=3)
+    grow(saver, "other", steps=2)
+    return saver
+
+
+def empty(redis_server: RunningServer, prefix: str) -> None:
+    with redis_server.client() as client:
+        client.delete(*client.scan_iter(f"{prefix}:*"))
+
+
+def types_in(text: str) -> list[str]:
+    kinds = [json.loads(line).get("type") for line in text.splitlines()]
+    return [kind for kind in kinds if kind not in (None, "thread-contents", "thread-end")]
+
+
+def test_everything_and_back(run: Run, saver: RedisSaver, redis_server: RunningServer, prefix: str) -> None:
+    """One file holds histories, states, data and threads; importing it restores all, once."""
+    before = {thread: everything(saver, thread) for thread in ("first", "other")}
+    exported = run("sessions", "export", "-o", "all.jsonl")
+    assert (exported.code, exported.out) == (0, "")
+    assert exported.err == (
+        "Exported 2 histories, 1 agent's state, 1 value of a session, 2 threads, to all.jsonl.\n"
+    )
+    assert Path("all.jsonl").stat().st_mode & 0o777 == 0o600
+    empty(redis_server, prefix)
+    assert run("sessions", "import", "all.jsonl").out == "6 written, 0 there already.\n"
+    assert {thread: everything(saver, thread) for thread in ("first", "other")} == before
+    shown = json.loads(run("sessions", "show", "first", "--json").out)
+    assert shown["histories"]["energy"] == [{"speaker": "user", "text": "Hello first é"}]
+    assert shown["data"] == {"language": "fr"}
+    again = json.loads(run("sessions", "import", "all.jsonl", "--json").out)
+    assert again == {"written": 0, "unchanged": 6, "kept": [], "passed_over": 0}
+
+
+def test_one_session(run: Run, saver: RedisSaver) -> None:
+    """A session that is named comes with its data and its thread, and nothing else."""
+    assert types_in(run("sessions", "export", "first").out) == ["history", "session-data", "thread"]
+    assert types_in(run("sessions", "export", "second").out) == ["history"]
+    report = json.loads(run("sessions", "export", "first", "second", "-o", "two.jsonl", "--json").out)
+    assert report.pop("file") == str(Path("two.jsonl").resolve())
+    assert report == {"history": 2, "state": 0, "session_data": 1, "thread": 1}
+
+
+def test_threads_alone(run: Run, saver: RedisSaver) -> None:
+    """``threads`` exports and imports threads; what else a file holds is passed over, and said."""
+    assert types_in(run("threads", "export", "other").out) == ["thread"]
+    run("sessions", "export", "-o", "all.jsonl")
+    saver.delete_thread("other")
+    ended = run("threads", "import", "all.jsonl")
+    assert ended.out == "1 written, 1 there already.\n"
+    assert "4 records passed over" in ended.err
+
+
+def test_what_differs_stays_unless_told_otherwise(run: Run, saver: RedisSaver) -> None:
+    """What has gone on since is left, named, and restored with ``--overwrite`` alone."""
+    before = everything(saver, "other")
+    run("threads", "export", "-o", "old.jsonl")
+    grow(saver, "other", steps=4)
+    ended = run("threads", "import", "old.jsonl")
+    assert (ended.code, ended.out) == (0, "0 written, 1 there already.\n")
+    assert "Left as it is, since it differs: thread other. --overwrite" in ended.err
+    assert run("threads", "import", "old.jsonl", "--overwrite").out == "1 written, 1 there already.\n"
+    assert everything(saver, "other") == before
+
+
+def test_compressed(run: Run, saver: RedisSaver) -> None:
+    """A name that ends in .gz is compressed; import finds that out by itself; a cut or damaged file is named."""
+    assert run("threads", "export", "-o", "t.jsonl.gz").code == 0
+    packed = Path("t.jsonl.gz").read_bytes()
+    assert types_in(gzip.decompress(packed).decode()) == ["thread", "thread"]
+    Path("unmarked").write_bytes(packed)
+    assert run("threads", "import", "unmarked").out == "0 written, 2 there already.\n"
+    for bad in (packed[: len(packed) // 2], packed[:100] + b"\0\0\0\0" + packed[104:]):
+        Path("bad").write_bytes(bad)
+        ended = run("threads", "import", "bad")
+        assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+
+
+def test_a_pipe_moves_everything(saver: RedisSaver, redis_server: RunningServer, prefix: str) -> None:
+    """Export to standard output and import from standard input move everything elsewhere."""
+    exported = process("sessions", "export")
+    assert exported.returncode == 0
+    env = {**os.environ, "ECOWAS_LC_PREFIX": f"{prefix}-other"}
+    imported = process("sessions", "import", "-", input=exported.stdout, env=env)
+    assert (imported.returncode, imported.stdout) == (0, "6 written, 0 there already.\n")
+    other = RedisSaver.from_url(redis_server.url, prefix=f"{prefix}-other")
+    assert everything(other, "first") == everything(saver, "first")
+
+
+def test_bad_files(run: Run, saver: RedisSaver) -> None:
+    """A file that was cut short, is no text or comes from a newer version is named in one line, exit code 2."""
+    run("threads", "export", "-o", "good.jsonl")
+    lines = Path("good.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    saver.delete_thread("first")
+    for number, (content, message) in enumerate(
+        {
+            "".join(lines[:-1]).encode(): "breaks off in the middle",
+            b"".join((lines[0].encode(), b"\xff\xfe\n")): "not UTF-8",
+            b"": "nothing to import",
+            b'{"format": "ecowas-lc", "version": 99}': "Upgrade it",
+            b'{"format": "ecowas-lc", "version": 1}\n{"type": "threat"}': "Line 2 can't be imported",
+        }.items()
+    ):
+        Path(f"bad{number}").write_bytes(content)
+        for kind in ("threads", "sessions"):
+            ended = run(kind, "import", f"bad{number}")
+            assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1), ended.err
+            assert message in ended.err
+
+
+def test_a_failed_export_leaves_the_file(run: Run, saver: RedisSaver, environment: pytest.MonkeyPatch) -> None:
+    """Where an export fails, the file of the last one is as it was, and nothing is left beside it."""
+    Path("backup.jsonl").write_text("the last one")
+    assert run("threads", "export", "none", "-o", "backup.jsonl").code == 1
+    environment.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    assert run("threads", "export", "-o", "backup.jsonl").code == 1
+    assert [path.name for path in Path().iterdir()] == ["backup.jsonl"]
+    assert Path("backup.jsonl").read_text() == "the last one"
+
+
+@pytest.mark.parametrize("arguments", [["export", "-o", "t.jsonl"], ["import", "old.jsonl"]], ids=" ".join)
+def test_progress_is_shown_on_a_terminal(run: Run, saver: RedisSaver, arguments: list[str]) -> None:
+    """A bar on standard error, where that is a terminal; elsewhere there is none."""
+    quiet = run("threads", "export", "-o", "old.jsonl")
+    assert "━" not in quiet.err
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-P", "-m", "ecowas_lc.cli", "threads", *arguments]
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=env) as running:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                bit = os.read(ours, 4096)
+            except OSError:
+                break
+            if not bit:
+                break
+            shown += bit
+        assert running.wait(60) == 0
+    os.close(ours)
+    assert "━" in shown.decode()

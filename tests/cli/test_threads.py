@@ -1,0 +1,146 @@
+"""``threads show|diff|copy|prune``: also of graphs that are not ours, with classes that nobody allowed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.types import Interrupt
+
+from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
+from tests.cli.conftest import Run
+from tests.fixtures.servers import RunningServer
+from tests.redis.writer import Writer, at, id_of
+
+
+@dataclasses.dataclass
+class Plan:
+    """A class of another application's."""
+
+    text: str
+
+
+HELLO = [HumanMessage("Hello", id="1"), AIMessage("Good morning.", name="energy", id="2")]
+
+
+@pytest.fixture
+def saver(redis_server: RunningServer, prefix: str, environment: pytest.MonkeyPatch) -> RedisSaver:
+    return RedisSaver.from_url(redis_server.url, prefix=prefix, allow=[Plan])
+
+
+@pytest.fixture
+def steps(saver: RedisSaver) -> list[str]:
+    """The ids of the three checkpoints of a thread that waits for an answer."""
+    writer = Writer(saver, "t")
+    made = [
+        writer.put(None, {"run_id": "r1"}, messages=HELLO[:1], plan=Plan("first"), score=1.5),
+        writer.put(None, {"run_id": "r1"}, messages=HELLO, plan=Plan("second"), note={"a": [1]}),
+        writer.put(None, {"run_id": "r2"}, gone=("score",), **{"branch:to:ask": None}),
+    ]
+    saver.put_writes(made[-1], [("__interrupt__", (Interrupt({"question": "Approve?"}, id="i"),))], "task")
+    return [id_of(config) for config in made]
+
+
+def test_show(run: Run, steps: list[str]) -> None:
+    """Where a checkpoint stands, its values, what comes next and what waits for an answer; nothing is imported."""
+    said = run("threads", "show", "t").out
+    lines = said.splitlines()
+    assert lines[0] == "Thread      t, never expires"
+    assert lines[1].startswith(f"Checkpoint  {steps[2]} (step 2, loop, ")
+    assert lines[2] == f"After       {steps[1]}"
+    assert "Run         r2" in lines
+    assert "Next        ask" in lines
+    assert "  messages: 2 items\n    user: Hello\n    energy: Good morning.\n" in said
+    assert '  plan: {"class": "tests.cli.test_threads.Plan", "data": {"text": "second"}}' in said
+    assert said.endswith("Pending\n  interrupt: 1 item\n" + lines[-1] + "\n")
+    assert "Approve?" in lines[-1]
+
+
+def test_show_for_programs(run: Run, steps: list[str]) -> None:
+    """``--json`` tells all of any checkpoint."""
+    shown = json.loads(run("threads", "show", "t", "--checkpoint", steps[1], "--json").out)
+    assert (shown["checkpoint"], shown["parent"], shown["run"]) == (steps[1], steps[0], "r1")
+    assert shown["values"] == {
+        "messages": [
+            {"type": "human", "id": "1", "text": "Hello"},
+            {"type": "ai", "name": "energy", "id": "2", "text": "Good morning."},
+        ],
+        "plan": {"class": "tests.cli.test_threads.Plan", "data": {"text": "second"}},
+        "score": 1.5,
+        "note": {"a": [1]},
+    }
+    assert shown["pending"] == []
+    latest = json.loads(run("threads", "show", "t", "--json").out)
+    [write] = latest["pending"]
+    assert (write["task"], write["channel"]) == ("task", "__interrupt__")
+    assert write["value"][0]["value"] == {"question": "Approve?"}
+
+
+def test_diff(run: Run, steps: list[str]) -> None:
+    """What came, went and changed between two checkpoints; lists item by item."""
+    found = json.loads(run("threads", "diff", "t", steps[0], steps[1], "--json").out)
+    assert (found["before"], found["after"]) == (steps[0], steps[1])
+    assert found["channels"]["messages"] == {
+        "change": "changed",
+        "removed": [],
+        "added": [{"type": "ai", "name": "energy", "id": "2", "text": "Good morning."}],
+    }
+    assert found["channels"]["note"] == {"change": "new", "after": {"a": [1]}}
+    assert found["channels"]["plan"]["change"] == "changed"
+    assert "score" not in found["channels"]
+    said = run("threads", "diff", "t", steps[0], steps[1]).out
+    assert "\nmessages: changed\n  + energy: Good morning.\n" in said
+    last = run("threads", "diff", "t").out
+    assert f"From        {steps[1]}" in last
+    assert "\nscore: gone\n  - 1.5\n" in last
+    assert "branch:to" not in last
+    assert run("threads", "diff", "t", steps[1], steps[1]).out.endswith("\nNo value changed.\n")
+
+
+def test_what_is_not_in_a_thread(run: Run, saver: RedisSaver, steps: list[str]) -> None:
+    """A checkpoint or namespace that is not there, and a first one without another before it, are named."""
+    Writer(saver, "t", "sub|x").put(m=1)
+    for arguments, message in (
+        (["show", "t", "--checkpoint", "nope"], "There is no checkpoint 'nope' in thread 't'"),
+        (
+            ["show", "t", "--namespace", "nope"],
+            "There is no namespace 'nope' in thread 't'. There are: '', 'sub|x'.",
+        ),
+        (["diff", "t", steps[0], "nope"], "There is no checkpoint 'nope'"),
+        (["diff", "t", "--namespace", "sub|x"], "is the first: there is nothing before it"),
+    ):
+        ended = run("threads", *arguments)
+        assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+        assert message in ended.err
+
+
+def test_copy_and_prune(run: Run, saver: RedisSaver, steps: list[str]) -> None:
+    """A copy holds all that the thread does; pruning leaves the newest checkpoints, of those named or of all."""
+    assert run("threads", "copy", "t", "u").out == "Thread u is a copy of t.\n"
+    assert json.loads(run("threads", "copy", "t", "v", "--json").out) == {"thread": "t", "copy": "v"}
+    assert run("threads", "prune", "u", "--keep", "2", "--yes").code == 0
+    kept = {thread: len(list(saver.list(at(thread)))) for thread in ("t", "u", "v")}
+    assert kept == {"t": 3, "u": 2, "v": 3}
+    pruned = json.loads(run("threads", "prune", "--all", "--yes", "--json").out)
+    assert (sorted(pruned["threads"]), pruned["kept"]) == (["t", "u", "v"], 1)
+    assert [id_of(each.config) for each in saver.list(None)] == [steps[2]] * 3
+    assert saver.get_tuple(at("t")).pending_writes, "what waits for an answer still does"  # type: ignore[union-attr]
+
+
+def test_threads_that_can_not_be_read(run: Run, saver: RedisSaver, steps: list[str], prefix: str) -> None:
+    """An encrypted thread does not hide the others; looking into it, or copying it, says what it takes."""
+    sealed = RedisSaver(server=saver._server, prefix=prefix, serde=EncryptedRedisSerializer(b"k" * 32))
+    Writer(sealed, "sealed").put(messages=HELLO)
+    listed = run("threads", "list")
+    assert [line.split()[:2] for line in listed.out.splitlines()[1:]] == [["sealed", "?"], ["t", "2"]]
+    assert "is encrypted" in listed.err
+    rows: list[dict[str, Any]] = json.loads(run("threads", "list", "--json").out)
+    assert (rows[0]["messages"], rows[1]["messages"]) == (None, 2)
+    for command in (["show", "sealed"], ["history", "sealed"], ["copy", "sealed", "x"]):
+        ended = run("threads", *command)
+        assert (ended.code, ended.out) == (1, "")
+        assert "encrypted" in ended.err
+    assert run("threads", "delete", "sealed", "--yes").code == 0
