@@ -151,7 +151,7 @@ async def test_a_model_that_proved_better_is_asked_where_the_others_are_unsure(
     tmp_path: Path, offline: HybridRouter, unsure: LabelledQuestion
 ) -> None:
     """It is asked in doubt alone; elsewhere the cheap routers decide without a call."""
-    file = save_measurement(measured(offline.beside, model_right=12, cheap_right=11), tmp_path / "models.json")
+    file = save_measurement(measured(offline.beside, model_right=16, cheap_right=11), tmp_path / "models.json")
     model = Scripted(sayings=[ANSWER])
     router = HybridRouter(model=model, measurements=file)
     assert router.asks_model
@@ -165,9 +165,9 @@ async def test_a_model_that_proved_better_is_asked_where_the_others_are_unsure(
     assert len(model.calls) == 2
 
 
-@pytest.mark.parametrize("right", [0, 10, 11])
+@pytest.mark.parametrize("right", [0, 10, 11, 12, 15])
 def test_a_model_that_proved_no_better_is_not_asked(tmp_path: Path, offline: HybridRouter, right: int) -> None:
-    """A small model must not make things worse, and as good is not worth its time."""
+    """A small model must not make things worse: a lead that luck may have given on 20 questions is none."""
     file = save_measurement(measured(offline.beside, model_right=right, cheap_right=11), tmp_path / "models.json")
     assert not HybridRouter(model=Scripted(sayings=[ANSWER]), measurements=file).asks_model
 

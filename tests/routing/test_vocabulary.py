@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecowas_lc.errors import InvalidInputError
-from ecowas_lc.supervisor.routing.text import accented_words, fold, guess_language, words
+from ecowas_lc.supervisor.routing.text import accented_words, fold, words
 from ecowas_lc.supervisor.routing.vocabulary import Term, Vocabulary, parse_term
 
 
@@ -91,18 +91,3 @@ def test_folding_keeps_the_count_of_words(text: str) -> None:
     """Words with and without their accents stand at the same places."""
     assert len(words(text)) == len(accented_words(text))
     assert fold(fold(text)) == fold(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "language"),
-    [
-        ("What is the price of the land?", "en"),
-        ("Quel est le prix de la terre ?", "fr"),
-        ("Qual é o preço da terra?", "pt"),
-        ("cobalt", None),
-        ("", None),
-    ],
-)
-def test_the_language_is_guessed_only_when_words_tell(text: str, language: str | None) -> None:
-    """A wrong guess would weaken the right terms, so that doubt is no guess."""
-    assert guess_language(words(text)) == language

@@ -13,7 +13,6 @@ from langgraph.checkpoint.memory import InMemorySaver
 from ecowas_lc.supervisor import build_supervisor
 from ecowas_lc.supervisor.digest import Digest
 from ecowas_lc.supervisor.figures import Sources, figures_in
-from ecowas_lc.supervisor.phrases import language_of
 from tests.fixtures.scripted_model import Answer, FixedRouter, ScriptedModel, by_speaker, speaker_of
 from tests.supervisor.conftest import Ask, Graph
 
@@ -171,21 +170,6 @@ def test_the_graphs_own_words_are_in_the_users_language(
     text = ask(build_supervisor(model, router=FixedRouter()), question)["messages"][-1].text
     assert heading in text
     assert f"{missing} Protocol & Logistics" in text
-
-
-@pytest.mark.parametrize(
-    ("text", "language"),
-    [
-        ("Comment financer les mini-réseaux ?", "fr"),
-        ("Como financiar as minirredes?", "pt"),
-        ("How can mini-grids be financed?", "en"),
-        ("WAPP 2026", "en"),
-        ("", "en"),
-    ],
-)
-def test_the_language_of_a_question(text: str, language: str) -> None:
-    """The commonest words tell; where nothing does it is English."""
-    assert language_of(text) == language
 
 
 def partials(value: Any) -> list[dict[str, Any]]:

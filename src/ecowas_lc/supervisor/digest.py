@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecowas_lc.supervisor.figures import Sources, sentences_of
-from ecowas_lc.supervisor.phrases import Language, phrase
+from ecowas_lc.supervisor.language import Language
+from ecowas_lc.supervisor.phrases import phrase
 from ecowas_lc.supervisor.prompts import view_of
 from ecowas_lc.supervisor.state import Synthesis
 from ecowas_lc.supervisor.tokens import shorten

@@ -15,7 +15,8 @@ from langgraph.errors import GraphBubbleUp
 from ecowas_lc.errors import EcowasError, ModelCapabilityError, ModelError
 from ecowas_lc.supervisor.calls import Ask, AskAgent, UseTool
 from ecowas_lc.supervisor.desk import Desk
-from ecowas_lc.supervisor.phrases import language_of, phrase
+from ecowas_lc.supervisor.language import language_of
+from ecowas_lc.supervisor.phrases import phrase
 from ecowas_lc.supervisor.programs import Program
 from ecowas_lc.supervisor.prompts import WITHOUT_TOOLS, with_summary
 from ecowas_lc.supervisor.state import Report

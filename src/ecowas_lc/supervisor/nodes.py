@@ -17,7 +17,8 @@ from ecowas_lc.supervisor.calls import Ask, unheard
 from ecowas_lc.supervisor.desk import Desk
 from ecowas_lc.supervisor.group import report_of
 from ecowas_lc.supervisor.histories import answer_id, append_once, read
-from ecowas_lc.supervisor.phrases import language_of, phrase
+from ecowas_lc.supervisor.language import language_of
+from ecowas_lc.supervisor.phrases import phrase
 from ecowas_lc.supervisor.programs import Doing, Program
 from ecowas_lc.supervisor.prompts import supervisor_prompt, with_summary
 from ecowas_lc.supervisor.routing import RouteDecision

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Literal
-
-Language = Literal["en", "fr", "pt"]
+from ecowas_lc.supervisor.language import Language
 
 _PHRASES: dict[str, dict[Language, str]] = {
     "agreements": {"en": "Agreements", "fr": "Points d'accord", "pt": "Pontos de acordo"},
@@ -38,36 +35,6 @@ _PHRASES: dict[str, dict[Language, str]] = {
         "pt": "A resposta de {name} não foi aprovada.",
     },
 }
-
-_WORD = re.compile(r"[^\W\d_]+")
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(_WORD.findall(text.lower()))
-
-
-_COMMON_WORDS: dict[Language, frozenset[str]] = {
-    "en": _words(
-        """the of and to in is are what which how who when where does do can should for with on we our it this that
-        a an be will would please tell between"""
-    ),
-    "fr": _words(
-        """le la les des du de et est sont que qui quoi quel quelle quels quelles comment où pour avec sur nous
-        notre nos un une dans au aux ce cette il elle peut faut entre combien pourquoi quand"""
-    ),
-    "pt": _words(
-        """o os as das dos do da de e é são que quem qual quais como onde para com sobre nós nosso nossa nossos
-        um uma no na nos nas em ao aos este esta isto ele ela pode entre quanto porquê quando"""
-    ),
-}
-
-
-def language_of(text: str) -> Language:
-    """Guess which of the three languages a text is in by its commonest words; English where nothing tells."""
-    words = _WORD.findall(text.lower())
-    scores = {language: sum(word in common for word in words) for language, common in _COMMON_WORDS.items()}
-    best = max(scores.values())
-    return next(language for language in ("en", "fr", "pt") if scores[language] == best)
 
 
 def phrase(key: str, language: Language, **parts: str) -> str:

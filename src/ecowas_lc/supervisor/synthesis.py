@@ -15,7 +15,8 @@ from ecowas_lc.supervisor.calls import Ask, Recite
 from ecowas_lc.supervisor.desk import Desk
 from ecowas_lc.supervisor.digest import Digest
 from ecowas_lc.supervisor.figures import Sources
-from ecowas_lc.supervisor.phrases import Language, language_of, phrase
+from ecowas_lc.supervisor.language import Language, language_of
+from ecowas_lc.supervisor.phrases import phrase
 from ecowas_lc.supervisor.programs import Program
 from ecowas_lc.supervisor.prompts import (
     plain_synthesis_prompt,

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ecowas_lc.errors import InvalidInputError
-from ecowas_lc.supervisor.routing.text import accented_words, fold, guess_language, words
+from ecowas_lc.supervisor.language import guess_language
+from ecowas_lc.supervisor.routing.text import accented_words, fold, words
 
 # Words that may stand between the words of a phrase: "pertes sur le réseau" is found by "pertes réseau".
 _FILLERS = frozenset(
@@ -91,7 +92,7 @@ class Vocabulary:
         folded, accented = words(question), accented_words(question)
         if len(accented) != len(folded):  # letters that fold into several words or none: rare scripts
             accented = folded
-        language = guess_language(folded)
+        language = guess_language(question)
         found: list[Match] = []
         covered = 0
         for start in range(len(folded)):
