@@ -12,7 +12,18 @@ from rich.console import Console
 from benchmarks.part import RESULTS
 from benchmarks.report import Bound, Report
 
-PARTS = ("savers", "histories")
+PARTS = (
+    "savers",
+    "growth",
+    "operations",
+    "shapes",
+    "concurrency",
+    "neighbours",
+    "cluster",
+    "histories",
+    "starting",
+    "turn",
+)
 
 
 def main() -> None:

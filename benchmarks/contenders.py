@@ -13,7 +13,8 @@ from typing import Any
 
 import redis
 
-OURS, MEMORY, SQLITE, POSTGRES = "RedisSaver", "InMemorySaver", "SqliteSaver", "PostgresSaver"
+OURS, CLUSTER = "RedisSaver", "RedisSaver, 3 primaries"
+MEMORY, SQLITE, POSTGRES = "InMemorySaver", "SqliteSaver", "PostgresSaver"
 VALKEY, MODULES = "ValkeySaver", "langgraph-checkpoint-redis"
 STACK_URL, POSTGRES_URL = "BENCH_REDIS_STACK_URL", "BENCH_POSTGRES_URL"
 
@@ -62,6 +63,10 @@ def _ours(url: str) -> Iterator[Any]:
 
     with RedisSaver.from_url(url) as saver:
         yield saver
+
+
+def _nowhere(url: str) -> int:
+    raise NotImplementedError
 
 
 @asynccontextmanager
@@ -210,5 +215,8 @@ CONTENDERS = {
         Contender(POSTGRES, "langgraph.checkpoint.postgres", POSTGRES_URL, _postgres, _apostgres, _in_tables),
         Contender(VALKEY, "langgraph_checkpoint_aws", "valkey", _valkey, _avalkey, on_redis),
         Contender(MODULES, "langgraph.checkpoint.redis", STACK_URL, _modules, _amodules, on_redis),
+        Contender(CLUSTER, "ecowas_lc", "cluster", _ours, _aours, _nowhere),
     )
 }
+COMPARED = tuple(name for name in CONTENDERS if name != CLUSTER)
+"""All but what :mod:`benchmarks.cluster` compares alone."""

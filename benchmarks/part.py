@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import page
-from benchmarks.contenders import CONTENDERS, missing
+from benchmarks.contenders import COMPARED, CONTENDERS, missing
 from benchmarks.report import Report
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(description=description)
     out.add_argument("--quick", action="store_true", help="fewer and smaller rounds")
     out.add_argument("--rounds", type=int, help="how many rounds (the default depends on the part)")
-    out.add_argument("--savers", help=f"only these, with commas between: {', '.join(CONTENDERS)}")
+    out.add_argument("--savers", help=f"only these, with commas between: {', '.join(COMPARED)}")
     out.add_argument(
         "--write", action="store_true", help="also write tables and pictures into docs/performance.md"
     )
@@ -42,9 +42,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 def chosen(options: Options, *wanted: str) -> tuple[list[str], list[str]]:
     """The contenders that were asked for (of ``wanted``; default: all) and can run, and why others can't."""
-    given = options.savers.split(",") if options.savers else list(wanted or CONTENDERS)
+    given = options.savers.split(",") if options.savers else list(wanted or COMPARED)
     if unknown := [name for name in given if name not in CONTENDERS]:
-        raise SystemExit(f"No such saver: {', '.join(unknown)}. There are: {', '.join(CONTENDERS)}.")
+        raise SystemExit(f"No such saver: {', '.join(unknown)}. There are: {', '.join(COMPARED)}.")
     why = {name: missing(CONTENDERS[name]) for name in CONTENDERS if name in given}
     return [name for name in why if not why[name]], [reason for reason in why.values() if reason]
 

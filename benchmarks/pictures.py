@@ -24,6 +24,15 @@ STYLES = {
 }
 _OTHERS = (("#56B4E9", "X", "ooo"), ("#F0E442", "*", "---"), ("#000000", "<", "|||"))
 
+# For curves that are no contenders: colours and marks.
+NEUTRAL = tuple(
+    zip(
+        ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#8C6D00", "#7F7F7F"),
+        "os^DvPX*<",
+        strict=True,
+    )
+)
+
 
 def style(name: str) -> tuple[str, str, str]:
     """Colour, mark and hatch; the same in every picture."""

@@ -16,8 +16,8 @@ from benchmarks.report import Bound, Report, Table, against, figure, times
 from benchmarks.work import build, config, run_turns, seconds
 from benchmarks.workers import Bench, Worker, at, fresh, working
 
-ROUNDS = {30: 9, 200: 5, 800: 3}
-QUICK_ROUNDS = {30: 5, 200: 3, 800: 1}
+ROUNDS = {30: 7, 200: 5, 800: 3}
+QUICK_ROUNDS = {30: 3, 200: 2, 800: 1}
 THREADS = {30: 4}  # so many in a round: a short thread is over too soon to be timed alone
 LONGEST = 400  # what grows quadratically is not grown further
 MOST_PER_TURN = {30: 1.6, 200: 1.15, 800: 0.9}
@@ -109,6 +109,7 @@ def measure(options: part.Options) -> Report:
     names, left_out = part.chosen(options)
     if MEMORY not in names:
         names.insert(0, MEMORY)
+    options.turns = options.turns or ([30, 200] if options.quick else [30, 200, 800])
     report = Report(left_out=left_out)
     medians: dict[int, dict[str, float]] = {}
     ratios: dict[int, dict[str, float]] = {}
@@ -159,6 +160,6 @@ def _rest(report: Report, options: part.Options) -> None:
 
 if __name__ == "__main__":
     arguments = part.parser(__doc__)
-    arguments.add_argument("--turns", type=part.numbers, default=[30, 200, 800], help="lengths of threads")
+    arguments.add_argument("--turns", type=part.numbers, help="lengths of threads (default: 30,200,800)")
     arguments.add_argument("--only-time", action="store_true", help="time per turn, and nothing else")
     part.main(measure, arguments)

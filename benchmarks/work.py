@@ -28,10 +28,27 @@ def question() -> dict[str, Any]:
     return {"messages": [HumanMessage(text(QUESTION_CHARACTERS))]}
 
 
-def build(saver: Any) -> Any:
+def route(state: State) -> dict[str, Any]:
+    return {"note": "r"}
+
+
+def answer(state: State) -> dict[str, Any]:
+    return {"messages": [AIMessage(text(ANSWER_CHARACTERS))]}
+
+
+async def aroute(state: State) -> dict[str, Any]:
+    return route(state)
+
+
+async def aanswer(state: State) -> dict[str, Any]:
+    return answer(state)
+
+
+def build(saver: Any, asynchronous: bool = False) -> Any:
+    """The graph; with ``asynchronous`` its nodes are coroutines, which langgraph runs without threads."""
     builder = StateGraph(State)
-    builder.add_node("route", lambda state: {"note": "r"})
-    builder.add_node("answer", lambda state: {"messages": [AIMessage(text(ANSWER_CHARACTERS))]})
+    builder.add_node("route", aroute if asynchronous else route)
+    builder.add_node("answer", aanswer if asynchronous else answer)
     builder.add_edge(START, "route")
     builder.add_edge("route", "answer")
     builder.add_edge("answer", END)

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import Contender
@@ -24,6 +25,7 @@ from benchmarks.places import place
 from benchmarks.work import build, run_turns
 
 SAVERS = "benchmarks.contenders"
+LOG = Path(__file__).parents[1] / "build" / "bench" / "workers.log"
 _RUN = secrets.token_hex(3)
 
 
@@ -68,7 +70,11 @@ class Worker:
         self.name = name
         self.url = url
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.workers", name, url, module]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        LOG.parent.mkdir(parents=True, exist_ok=True)
+        with LOG.open("a") as log:  # what the libraries have to say would bury the tables
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
 
     def do(self, task: Callable[..., Any], *arguments: Any) -> Any:
         """What ``task(bench, *arguments)`` gives in the worker, as JSON can carry it.
@@ -84,7 +90,7 @@ class Worker:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise TaskFailedError(f"{self.name}: its process ended")
+            raise TaskFailedError(f"{self.name}: its process ended, see {LOG}")
         done, result = json.loads(answer)
         if not done:
             raise TaskFailedError(f"{self.name}, {task.__name__}: {result}")

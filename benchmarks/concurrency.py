@@ -1,0 +1,148 @@
+"""Many conversations at once, in threads and in asyncio: ``python -m benchmarks.concurrency [--at 1,10,100]``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from benchmarks import part
+from benchmarks.pictures import figure as drawing
+from benchmarks.pictures import legend, lines, tidy
+from benchmarks.report import Report, Table, figure
+from benchmarks.work import build, config, question
+from benchmarks.workers import Bench, TaskFailedError, fresh, working
+
+TURNS = {1: 60, 10: 20, 100: 3, 1000: 1}  # of each conversation
+MOST_SECONDS = 20  # for one of these measurements, as the one before lets expect
+
+Outcome = list[float]  # turns a second, then milliseconds that half and 99 of 100 turns took at most
+
+
+def outcome(taken: float, latencies: list[float]) -> Outcome:
+    cuts = statistics.quantiles(latencies, n=100, method="inclusive")
+    return [len(latencies) / taken, 1000 * cuts[49], 1000 * cuts[98]]
+
+
+def in_threads(bench: Bench, name: str, conversations: int, turns: int) -> Outcome:
+    """A thread for each conversation."""
+    graph = bench.graph
+
+    def converse(number: int) -> list[float]:
+        taken = []
+        for _ in range(turns):
+            begun = time.perf_counter()
+            graph.invoke(question(), config(f"{name}-{number}"))
+            taken.append(time.perf_counter() - begun)
+        return taken
+
+    with ThreadPoolExecutor(conversations) as pool:
+        begun = time.perf_counter()
+        every = list(pool.map(converse, range(conversations)))
+        taken = time.perf_counter() - begun
+    for number in range(conversations):
+        bench.saver.delete_thread(f"{name}-{number}")
+    return outcome(taken, [each for some in every for each in some])
+
+
+def in_asyncio(bench: Bench, name: str, conversations: int, turns: int) -> Outcome:
+    """A task for each conversation, all on one event loop."""
+    return asyncio.run(_in_asyncio(bench, name, conversations, turns))
+
+
+async def _in_asyncio(bench: Bench, name: str, conversations: int, turns: int) -> Outcome:
+    async with bench.contender.aopened(bench.url) as saver:
+        graph = build(saver, asynchronous=True)
+
+        async def converse(thread_id: str, turns: int) -> list[float]:
+            taken = []
+            for _ in range(turns):
+                begun = time.perf_counter()
+                await graph.ainvoke(question(), config(thread_id))
+                taken.append(time.perf_counter() - begun)
+            return taken
+
+        await converse(f"{name}-warm", 3)
+        begun = time.perf_counter()
+        every = await asyncio.gather(*(converse(f"{name}-{number}", turns) for number in range(conversations)))
+        taken = time.perf_counter() - begun
+        for number in (*range(conversations), "warm"):
+            await saver.adelete_thread(f"{name}-{number}")
+    return outcome(taken, [each for some in every for each in some])
+
+
+MODES = {"threads": in_threads, "asyncio": in_asyncio}
+
+
+def measure(options: part.Options) -> Report:
+    names, left_out = part.chosen(options)
+    sizes = options.at or ([1, 10, 100] if options.quick else [1, 10, 100, 1000])
+    rounds = options.rounds or (1 if options.quick else 3)
+    found: dict[tuple[str, str, int], list[Outcome]] = {}
+    failed: dict[tuple[str, str], str] = {}
+    with contextlib.ExitStack() as stack:
+        workers = stack.enter_context(working(names))
+        for size in sizes:
+            for number in range(rounds):
+                for mode, task in MODES.items():
+                    for worker in workers:
+                        if (worker.name, mode) in failed:
+                            continue
+                        turns = TURNS.get(size, 1)
+                        slowest = found.get((worker.name, mode, sizes[max(0, sizes.index(size) - 1)]), [[1e9]])
+                        if number == 0 and size * turns / slowest[-1][0] > MOST_SECONDS:
+                            failed[worker.name, mode] = f"{worker.name} with {size:,} in {mode}: takes too long"
+                            continue
+                        try:
+                            outcomes = worker.do(task, fresh(f"{mode}-{size}-{number}"), size, turns)
+                        except TaskFailedError as error:
+                            failed[worker.name, mode] = str(error)[:160]
+                            continue
+                        found.setdefault((worker.name, mode, size), []).append(outcomes)
+    report = Report(left_out=[*left_out, *dict.fromkeys(failed.values())])
+    medians = {
+        key: [statistics.median(each) for each in zip(*outcomes, strict=True)] for key, outcomes in found.items()
+    }
+    for mode in MODES:
+        rows = []
+        for name in names:
+            cells = [_cell(medians.get((name, mode, size))) for size in sizes]
+            rows.append([name, *cells])
+        title = f"Conversations at once, in {mode}: turns a second (p50, p99 of a turn in ms)"
+        report.tables.append(Table(title, ["saver", *(f"{size:,}" for size in sizes)], rows))
+    _draw(options, medians, names, sizes)
+    report.pictures["concurrency.png"] = (
+        "Turns a second, and the time of 99 of 100 turns, against conversations at once"
+    )
+    return report
+
+
+def _cell(values: Outcome | None) -> str:
+    return "–" if values is None else f"{figure(values[0])} ({figure(values[1])}, {figure(values[2])})"
+
+
+def _draw(options: part.Options, medians: dict[Any, Outcome], names: list[str], sizes: list[int]) -> None:
+    out, axes = drawing(2, 2, 860)
+    places = [(mode, what) for what in (0, 2) for mode in MODES]
+    for axis, (mode, what) in zip(axes, places, strict=True):
+        for name in names:
+            known = [size for size in sizes if (name, mode, size) in medians]
+            lines(axis, {name: (known, [medians[name, mode, size][what] for size in known])})
+        axis.set_xscale("log")
+        if what:
+            axis.set_yscale("log")
+        else:
+            axis.set_ylim(bottom=0)
+        title = "Turns a second" if what == 0 else "Milliseconds within which 99 of 100 turns ended"
+        tidy(axis, f"{title}, {mode}", "conversations at once")
+    legend(out, axes[0])
+    out.savefig(options.pictures / "concurrency.png")
+
+
+if __name__ == "__main__":
+    arguments = part.parser(__doc__)
+    arguments.add_argument("--at", type=part.numbers, help="how many conversations")
+    part.main(measure, arguments)

@@ -1,0 +1,141 @@
+"""Wide and heavy steps: many tasks at once, and values of 1 MB: ``python -m benchmarks.shapes``."""
+
+from __future__ import annotations
+
+import operator
+import os
+import statistics
+from collections.abc import Callable
+from typing import Annotated, Any, TypedDict
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Send
+
+from benchmarks import part
+from benchmarks.contenders import CONTENDERS, MEMORY
+from benchmarks.places import counted
+from benchmarks.report import Report, Table, against, figure, times
+from benchmarks.work import config, seconds, text
+from benchmarks.workers import Bench, Worker, at, fresh, working
+
+FEW, MANY = 6, 100
+LARGE = 1_000_000
+STEPS = 5
+
+
+class Spread(TypedDict):
+    width: int
+    answers: Annotated[list[str], operator.add]
+
+
+class Heavy(TypedDict):
+    load: bytes
+    note: str
+
+
+def spreading(saver: Any) -> Any:
+    """A node that starts so many tasks at once, each of which answers 200 characters."""
+    builder = StateGraph(Spread)
+    builder.add_node("spread", lambda state: {})
+    builder.add_node("work", lambda state: {"answers": [text(200)]})
+    builder.add_edge(START, "spread")
+    builder.add_conditional_edges(
+        "spread", lambda state: [Send("work", {}) for _ in range(state["width"])], ["work"]
+    )
+    builder.add_edge("work", END)
+    return builder.compile(checkpointer=saver)
+
+
+def carrying(saver: Any) -> Any:
+    """Two nodes: one that changes a value of 1 MB when it is told to, and one that does not."""
+    builder = StateGraph(Heavy)
+    builder.add_node("change", lambda state: {"load": os.urandom(LARGE)} if state["note"] == "change" else {})
+    builder.add_node("rest", lambda state: {"note": text(10)})
+    builder.add_edge(START, "change").add_edge("change", "rest").add_edge("rest", END)
+    return builder.compile(checkpointer=saver)
+
+
+def spread(bench: Bench, thread_id: str, width: int) -> float:
+    """Milliseconds of one run."""
+    graph = spreading(bench.saver)
+    return 1000 * seconds(lambda: graph.invoke({"width": width}, config(thread_id)))
+
+
+def carry(bench: Bench, thread_id: str, note: str) -> float:
+    """Milliseconds a turn, of some; the thread's first turn brings 1 MB, whatever is asked."""
+    graph = carrying(bench.saver)
+    taken = [seconds(lambda: graph.invoke({"note": note}, config(thread_id))) for _ in range(STEPS)]
+    return 1000 * statistics.median(taken)
+
+
+def begin(bench: Bench, thread_id: str) -> None:
+    carrying(bench.saver).invoke({"note": "change"}, config(thread_id))
+
+
+def forget(bench: Bench, thread_id: str) -> None:
+    bench.saver.delete_thread(thread_id)
+
+
+WORKS: dict[str, tuple[Callable[..., float], Any]] = {
+    f"fan-out to {FEW}": (spread, FEW),
+    f"fan-out to {MANY}": (spread, MANY),
+    "1 MB, changed each turn": (carry, "change"),
+    "1 MB, unchanged": (carry, "keep"),
+}
+
+
+def travelled(worker: Worker) -> list[str]:
+    """Round trips and kB sent a run."""
+    if CONTENDERS[worker.name].needs in ("nothing", "file"):
+        return ["–"] * len(WORKS)
+    out = []
+    with counted(worker.url) as (url, relay), at(worker.name, url) as through:
+        for number, (task, argument) in enumerate(WORKS.values()):
+            thread = fresh(f"counted-{number}")
+            through.do(spread, f"{thread}-warm", 2)
+            if task is carry:
+                through.do(begin, thread)
+            relay.reset_counts()
+            through.do(task, thread, argument)
+            runs = 1 if task is spread else STEPS
+            out.append(f"{figure(relay.round_trips / runs)}, {figure(relay.sent / runs / 1000)} kB")
+            for each in (thread, f"{thread}-warm"):
+                through.do(forget, each)
+    return out
+
+
+def measure(options: part.Options) -> Report:
+    names, left_out = part.chosen(options)
+    rounds = options.rounds or (2 if options.quick else 7)
+    taken: dict[tuple[str, str], list[float]] = {}
+    with working(names) as workers:
+        for worker in workers:
+            worker.do(spread, fresh("warm"), 2)
+            worker.do(forget, fresh("warm"))
+        for number in range(rounds):
+            for what, (task, argument) in WORKS.items():
+                for worker in workers:
+                    thread = fresh(f"{number}")
+                    if task is carry:
+                        worker.do(begin, thread)
+                    taken.setdefault((worker.name, what), []).append(worker.do(task, thread, argument))
+                    worker.do(forget, thread)
+        passed = {worker.name: travelled(worker) for worker in workers}
+    rows = []
+    for name in names:
+        cells = []
+        for what in WORKS:
+            cell = f"{figure(statistics.median(taken[name, what]))} ms"
+            if MEMORY in names:
+                cell += f", {times(against(taken[name, what], taken[MEMORY, what]))}"
+            cells.append(cell)
+        rows.append([name, *cells])
+    report = Report(left_out=left_out)
+    report.tables.append(Table("Milliseconds a turn, and the ratio to InMemorySaver", ["saver", *WORKS], rows))
+    rows = [[name, *cells] for name, cells in passed.items()]
+    report.tables.append(Table("Round trips a turn, and what was sent", ["saver", *WORKS], rows))
+    return report
+
+
+if __name__ == "__main__":
+    part.main(measure, part.parser(__doc__))
