@@ -19,7 +19,7 @@ from ecowas_lc.settings import Settings
 from tests.cli.conftest import OURS
 from tests.fixtures.servers import need
 
-SECONDS = 120.0
+SECONDS = 240.0
 """The longest that any process here may take, on loaded cores."""
 
 

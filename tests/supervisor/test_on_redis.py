@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 from langgraph.types import Command
 
 from ecowas_lc.history import RedisChatMessageHistory
@@ -20,12 +21,13 @@ def texts(server: RunningServer, prefix: str, agent: str) -> list[str]:
     return [message.text for message in history.messages]
 
 
+@pytest.mark.timeout(300)
 def test_a_killed_process_leaves_nothing_twice(redis_server: RunningServer, prefix: str) -> None:
     """SIGKILL anywhere in a run: another process resumes it, and every history is as if nothing had happened."""
     for n in range(1, 9):
         place = f"{prefix}-{n}"
         command = [sys.executable, "-m", "tests.supervisor.crashing", redis_server.url, place, str(n)]
-        ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
         assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
         graph, _ = supervisor(redis_server.url, place)
         result: dict[str, Any] = graph.get_state(in_thread("s")).values

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from ecowas_lc.supervisor import build_supervisor
@@ -38,7 +39,12 @@ def test_three_groups_take_as_long_as_the_slowest(ask: Ask) -> None:
     """Wall time of three groups is at most 1.3 times that of the slowest, synthesis and storage included."""
     graph = build_supervisor(model(), router=FixedRouter(), checkpointer=InMemorySaver())
     ask(graph, "hello", "warm-up")
-    assert min(_seconds(lambda: ask(graph, "energy+digital+minerals: a?")) for _ in range(3)) <= 0.5 * 1.3
+    for _ in range(6):  # a busy machine may hold one of them up
+        alone = _seconds(lambda: ask(graph, "energy: a?"))
+        together = _seconds(lambda: ask(graph, "energy+digital+minerals: a?"))
+        if together <= alone * 1.3:
+            return
+    pytest.fail(f"three took {together:.2f} s, and one {alone:.2f} s")
 
 
 def _seconds(call: Callable[[], object]) -> float:
