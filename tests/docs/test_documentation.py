@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import ecowas_lc
 from ecowas_lc.embedded import stop_server
 from ecowas_lc.settings import load_settings
 from tests.docs.page import LANGUAGES, blocks_of
@@ -59,12 +61,44 @@ def test_no_block_is_left_out(path: Path) -> None:
     assert {block.language for block in blocks_of(text)} <= set(LANGUAGES)
 
 
-def test_builds_strictly(tmp_path: Path) -> None:
-    """mkdocs finds every page, link, anchor and name, and warns of nothing."""
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages as they are published; mkdocs finds every page, link, anchor and name, and warns of nothing."""
+    folder = tmp_path_factory.mktemp("site")
     env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr[-3000:]
-    reference = (tmp_path / "site" / "reference" / "memory" / "index.html").read_text(encoding="utf-8")
-    assert "append_to_history" in reference
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr[-3000:]
+    return folder
+
+
+def test_the_reference_is_complete(site: Path) -> None:
+    """Every public name is in the reference, and so is every public method of ours that a public class has."""
+    reference = "".join(page.read_text(encoding="utf-8") for page in (site / "reference").rglob("*.html"))
+    shown = set(re.findall(r'id="(ecowas_lc\.[\w.]+)"', reference))
     assert ":meth:" not in reference
+    missing = []
+    for name in set(ecowas_lc.__all__) - {"__version__"}:
+        value = getattr(ecowas_lc, name)
+        home = [place for place in shown if place.endswith(f".{name}")]
+        methods = [
+            method
+            for method in (vars(value) if inspect.isclass(value) else ())
+            if not method.startswith("_")
+            and inspect.isroutine(getattr(value, method))
+            and getattr(getattr(value, method), "__name__", "") == method
+        ]
+        if not home:
+            missing.append(name)
+        missing += [f"{name}.{method}" for method in methods if f"{home[0]}.{method}" not in shown]
+    assert missing == []
+    for inherited in ("SupervisorAgent.areset_history", "RedisAgent.chat", "RedisSaver.from_settings"):
+        assert any(place.endswith(f".{inherited}") for place in shown), inherited
+
+
+@pytest.mark.parametrize("asset", ["src", "href"])
+def test_pages_load_nothing_from_elsewhere(site: Path, asset: str) -> None:
+    """Fonts, scripts and styles come with the pages: a reader without network sees the same."""
+    pattern = re.compile(rf'<(?:script|link|img)[^>]* {asset}="(?:https?:)?//([^"]+)"')
+    for page in site.rglob("*.html"):
+        assert pattern.findall(page.read_text(encoding="utf-8")) == [], page.name

@@ -53,9 +53,9 @@ def test_every_command_in_the_table_is_there() -> None:
 
 
 def test_its_links_lead_somewhere() -> None:
-    """Files that it links to are there."""
+    """Files and folders that it links to are there."""
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", README):
-        assert (Path(__file__).parents[2] / target).is_file(), target
+        assert (Path(__file__).parents[2] / target).exists(), target
 
 
 def test_the_makefile_has_its_two_commands() -> None:

@@ -150,6 +150,7 @@ class AsyncRedisMemoryService(MemoryServiceBase):
             await self._server.aclose()
 
     aclose = close
+    """The same as :meth:`close`."""
 
     async def __aenter__(self) -> Self:
         return self
