@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -152,6 +154,22 @@ def test_event_loops(redis_server, connect, prefix, record_row):
     row = outcome("20 event loops, one saver", expected, [m["content"] for m in found])
     record_row(row)
     row.assert_nothing_lost()
+
+
+def test_event_loops_that_are_gone(redis_server, connect, prefix):
+    """One object used in one event loop after the other keeps none of those that ended, nor their connections."""
+    server = connect(redis_server.url)
+    memory = AsyncRedisMemoryService(server=server, prefix=prefix)
+    loops = []
+
+    async def turn():
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await memory.append_to_history("a", "s", MESSAGE)
+
+    for _ in range(4):
+        asyncio.run(turn())
+    gc.collect()
+    assert [loop() for loop in loops[:-1]] == [None, None, None]
 
 
 def test_two_writers_of_one_thread(redis_server, connect, prefix, record_row):

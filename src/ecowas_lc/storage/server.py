@@ -186,6 +186,9 @@ class Server:
         if entry := self._by_loop.get(loop):
             return entry
         with self._lock:
+            # What belongs to a loop refers to it, so that weak keys alone would keep both for ever.
+            for gone in [known for known in self._by_loop if known.is_closed()]:
+                del self._by_loop[gone]
             client = factory.make_async()
             gate = asyncio.Semaphore(self._limit) if self._limit else None
             entry = self._by_loop[loop] = _LoopClient(client, _closes_with_the_loop(client), gate)
