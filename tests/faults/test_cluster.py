@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -9,13 +11,22 @@ import time
 import pytest
 
 from ecowas_lc.checkpoint import RedisSaver
-from ecowas_lc.errors import RedisRefusedError, RedisTimeoutError, RedisUnavailableError, StorageError
+from ecowas_lc.errors import (
+    NotReplicatedError,
+    RedisRefusedError,
+    RedisTimeoutError,
+    RedisUnavailableError,
+    StorageError,
+)
 from ecowas_lc.history import RedisChatMessageHistory
-from ecowas_lc.memory import RedisMemoryService
+from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
+from ecowas_lc.storage.keys import Keys
 from tests.faults.load import Load, build_graph
-from tests.fixtures.servers import running_cluster, wait_until
+from tests.fixtures.servers import IN_CLUSTER, running_cluster, running_server, wait_until
 
-EXPECTED = {RedisUnavailableError, RedisTimeoutError, RedisRefusedError, StorageError}
+EXPECTED = {RedisUnavailableError, RedisTimeoutError, RedisRefusedError, NotReplicatedError, StorageError}
+HOW = {0: "asynchronous", 1: "wait_replicas=1"}
+replicas_waited_for = pytest.mark.parametrize("replicas", HOW, ids=list(HOW.values()))
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +47,12 @@ def slots_of(client):
     return found
 
 
+def has_all_slots(client, but):
+    """Whether three primaries have slots and ``but`` is none of them."""
+    ports = slots_of(client)
+    return len(ports) == 3 and but.port not in ports
+
+
 def wait_for_replicas(cluster):
     """Wait until every replica follows its primary."""
     for node in cluster.nodes[:3]:
@@ -48,9 +65,11 @@ def _replicas_online(client):
     return info["role"] != "master" or info.get("slave0", {}).get("state") == "online"
 
 
-def test_slots_move(replicated, flavour, connect, prefix, load_seconds, is_long, record_row):
+@replicas_waited_for
+def test_slots_move(replicas, replicated, flavour, connect, prefix, load_seconds, is_long, record_row):
     """Slots move to another primary under load (ASK, TRYAGAIN, MOVED): nothing is lost or doubled."""
-    with Load(connect(replicated.url), prefix) as load:
+    wait_for_replicas(replicated)
+    with Load(connect(f"{replicated.url}?wait_replicas={replicas}"), prefix) as load:
         load.run_for(load_seconds)
         load.fault()
         moved = 0
@@ -64,10 +83,45 @@ def test_slots_move(replicated, flavour, connect, prefix, load_seconds, is_long,
         load.wait_for_recovery()
         load.run_for(load_seconds)
     assert moved > 3
-    outcome = load.outcome(f"{flavour} cluster: {moved} slots moved under load")
+    outcome = load.outcome(f"{flavour} cluster: {moved} slots moved under load, {HOW[replicas]}")
     record_row(outcome)
     outcome.assert_nothing_lost()
     assert {type(error) for error in load.errors} <= EXPECTED, load.errors[:3]
+
+
+def test_slots_move_to_a_new_node(replicated, flavour, connect, prefix, load_seconds, record_row):
+    """A node that no client has heard of yet takes slots over under load, and gives them back."""
+    primaries = replicated.nodes[:3]
+    options = (*IN_CLUSTER, "--cluster-allow-replica-migration", "no")
+    with running_server(flavour, *options) as new, new.client() as admin:
+        admin.execute_command("CLUSTER", "MEET", "127.0.0.1", primaries[0].port)
+        wait_until(lambda: all(knows(node, new) for node in primaries), "everybody knows the new node")
+        wait_until(
+            lambda: b"cluster_state:ok" in admin.execute_command("CLUSTER", "INFO", NEVER_DECODE=1),
+            "the new node knows the cluster",
+        )
+        with Load(connect(replicated.url), prefix) as load:
+            load.run_for(load_seconds)
+            load.fault()
+            moved = [(node, slot) for node in primaries for slot in sorted(slots_in_use(node, prefix))][:5]
+            for node, slot in moved:
+                move_slot(node, new, slot, [*primaries, new])
+            load.wait_for_recovery()
+            load.run_for(load_seconds)
+            for node, slot in moved:
+                move_slot(new, node, slot, [*primaries, new])
+            load.run_for(load_seconds)
+        outcome = load.outcome(f"{flavour} cluster: {len(moved)} slots moved to a new node and back")
+    record_row(outcome)
+    outcome.assert_nothing_lost()
+    assert not load.errors, load.errors[:3]
+
+
+def knows(node, other):
+    """Whether a node has met another."""
+    with node.client() as client:
+        nodes = client.execute_command("CLUSTER", "NODES", NEVER_DECODE=1).decode()
+        return any(f":{other.port}@" in line and "handshake" not in line for line in nodes.splitlines())
 
 
 def slots_in_use(node, prefix):
@@ -78,19 +132,100 @@ def slots_in_use(node, prefix):
 
 def move_slot(source, target, slot, primaries):
     """Move a slot key by key, as `redis-cli --cluster reshard` does, with a while between two keys."""
+    with moving(source, target, slot) as migrate, source.client() as client:
+        while keys := client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
+            migrate(keys[0])
+            pause = time.monotonic() + 0.01
+            wait_until(lambda end=pause: time.monotonic() > end, "callers meet a slot that is half moved")
+    with target.client() as client:
+        there = client.execute_command("CLUSTER", "MYID", NEVER_DECODE=1)
+    for node in primaries:
+        with node.client() as client:
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", there)
+
+
+@contextlib.contextmanager
+def moving(source, target, slot):
+    """A slot on its way; gives a function that moves one key, and makes the target the slot's owner at the end."""
     with source.client() as giving, target.client() as taking:
         here, there = (client.execute_command("CLUSTER", "MYID", NEVER_DECODE=1) for client in (giving, taking))
         taking.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", here)
         giving.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", there)
-        while keys := giving.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
-            giving.execute_command("MIGRATE", "127.0.0.1", target.port, keys[0], 0, 5000)
-            pause = time.monotonic() + 0.01
-            wait_until(lambda end=pause: time.monotonic() > end, "callers meet a slot that is half moved")
+        yield lambda key: giving.execute_command("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
         for client in (taking, giving):
             client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", there)
-    for node in primaries:
-        with node.client() as client:
-            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", there)
+
+
+@replicas_waited_for
+def test_half_moved_slot(replicas, replicated, connect, prefix):
+    """While a slot moves, what is gone already is written where it is; what is half gone waits to be, by name."""
+    wait_for_replicas(replicated)
+    server = connect(f"{replicated.url}?wait_replicas={replicas}")
+    memory = RedisMemoryService(server=server, prefix=prefix)
+    awaiting = AsyncRedisMemoryService(server=server, prefix=prefix)
+    expected = []
+
+    def append():
+        expected.append(str(len(expected)))
+        memory.append_to_history("a", "s", {"role": "user", "content": expected[-1]})
+
+    async def append_async():
+        # Many at once, so that there are more connections than one to take the wrong one of.
+        texts = [str(len(expected) + n) for n in range(4)]
+        expected.extend(texts)
+        await asyncio.gather(
+            *(awaiting.append_to_history("a", "s", {"role": "user", "content": t}) for t in texts)
+        )
+
+    append()
+    key = Keys(prefix).history("a", "s")
+    with replicated.nodes[0].client() as client:
+        slot = client.execute_command("CLUSTER", "KEYSLOT", key)
+        here = next(port for port, (_, ranges) in slots_of(client).items() if is_in(slot, ranges))
+    source = next(node for node in replicated.nodes if node.port == here)
+    target = next(node for node in replicated.nodes[:3] if node is not source)
+    with moving(source, target, slot) as migrate:
+        append()
+        migrate(key)
+        with pytest.raises(StorageError, match="moving this slot"):
+            append()
+        expected.pop()
+        migrate(Keys(prefix).history_meta("a", "s"))
+        append()
+        asyncio.run(append_async())
+    append()
+    asyncio.run(append_async())
+    found = [message["content"] for message in memory.get_conversation_history("a", "s")]
+    assert sorted(found, key=int) == expected
+
+
+def is_in(slot, ranges):
+    """Whether a slot is one of those that CLUSTER NODES lists as ``0-99`` or ``7``."""
+    return any(int(words[0]) <= slot <= int(words[-1]) for words in (each.split("-") for each in ranges))
+
+
+def test_wait_replicas(replicated, connect, prefix):
+    """A write returns when the replicas asked for have it, and says when they don't; sync, async, new scripts."""
+    wait_for_replicas(replicated)
+    message = {"role": "user", "content": "?", "id": "1"}
+    for replicas in (1, 2):
+        server = connect(f"{replicated.url}?wait_replicas={replicas}")
+        calls = [
+            lambda s=server: RedisMemoryService(server=s, prefix=prefix).append_to_history("a", "s", message),
+            lambda s=server: asyncio.run(
+                AsyncRedisMemoryService(server=s, prefix=prefix).append_to_history("a", "s", message)
+            ),
+        ]
+        for call in calls:
+            for node in replicated.nodes[:3]:
+                with node.client() as client:
+                    client.script_flush()
+            if replicas == 1:
+                assert call() == 1, "the same message again is there once"
+            else:
+                with pytest.raises(NotReplicatedError, match="1 of 2 replicas"):
+                    call()
+        assert len(RedisMemoryService(server=server, prefix=prefix).get_conversation_history("a", "s")) == 1
 
 
 def test_hung_primary(replicated, flavour, connect, prefix):
@@ -156,23 +291,32 @@ def test_everything_of_a_thread_in_one_slot(replicated, connect, prefix):
     assert memory.get_memory_stats()["sessions"] == 0
 
 
-def test_primary_killed(replicated, flavour, connect, prefix, load_seconds, record_row):
-    """A primary is killed under load: its replica takes over, and the load goes on."""
+@replicas_waited_for
+def test_primary_killed(replicas, replicated, flavour, connect, prefix, load_seconds, record_row):
+    """A primary is killed under load: its replica takes over, and the load goes on.
+
+    Redis replicates after it has answered, so what it answered last may be lost with it; with ``wait_replicas=1``
+    a call returns only when a replica has it, too, and nothing is.
+    """
     wait_for_replicas(replicated)
-    with Load(connect(replicated.url), prefix) as load:
+    victim, survivor = replicated.nodes[replicas], replicated.nodes[2]
+    with Load(connect(f"{replicated.url}?wait_replicas={replicas}"), prefix) as load:
         load.run_for(load_seconds)
         load.fault()
-        victim = replicated.nodes[0]
         victim.kill()
+        with survivor.client() as client:
+            # Started again any earlier it would be its slots' primary, with nothing in them.
+            wait_until(lambda: has_all_slots(client, but=victim), "another node has its slots")
+        if replicas:  # nothing is acknowledged there before there is a replica again
+            victim.start()
         load.wait_for_recovery()
         load.run_for(load_seconds)
-        with replicated.nodes[1].client() as client:
-            wait_until(lambda: victim.port not in slots_of(client), "another node has its slots")
-        load.run_for(load_seconds)
-        victim.start()
-    outcome = load.outcome(f"{flavour} cluster: primary killed, failover (asynchronous replication)")
+        if not replicas:
+            victim.start()
+    outcome = load.outcome(f"{flavour} cluster: primary killed, {HOW[replicas]}")
     record_row(outcome)
-    # Redis replicates after it has answered: what it answered last may be lost with it.
+    if replicas:
+        outcome.assert_nothing_lost()
     assert outcome.doubled == 0
     assert outcome.lost < 0.02 * outcome.acknowledged
     assert load.errors

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 
 import pytest
+from langchain_core.messages import HumanMessage
 
+from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.errors import (
     ConfigurationError,
     NotReplicatedError,
@@ -15,10 +19,13 @@ from ecowas_lc.errors import (
     RedisTimeoutError,
     RedisUnavailableError,
 )
+from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import RedisMemoryService
-from tests.faults.load import Load
+from tests.faults.load import Load, build_graph
+from tests.fixtures.proxy import running_proxy
 from tests.fixtures.servers import RunningServer, free_port, running_server, server_binary, wait_until
 
+CONFIG = {"configurable": {"thread_id": "t"}}
 AT_ONCE = ("--repl-diskless-sync-delay", "0")
 
 
@@ -122,7 +129,44 @@ def test_wait_replicas(flavour, connect, prefix):
             assert memory.append_to_history("a", "s", message) == 1, "the same message again is there once"
             client.script_flush()
             assert memory.append_to_history("a", "s", message | {"id": "2"}) == 2
-    with pytest.raises(ConfigurationError, match="cluster"):
-        connect("redis+cluster://127.0.0.1:1?wait_replicas=1")
     with pytest.raises(ConfigurationError, match="number"):
         connect("redis://127.0.0.1:1?wait_replicas=many")
+
+
+def test_a_write_made_again_waits_too(flavour, connect, prefix):
+    """A write whose answer was lost is made again, and not acknowledged without its replica then either."""
+    with (
+        running_server(flavour, *AT_ONCE) as server,
+        running_server(flavour, "--replicaof", f"127.0.0.1 {server.port}") as replica,
+        running_proxy(server.port) as proxy,
+    ):
+        with server.client() as client:
+            wait_until(lambda: client.info("replication").get("slave0", {}).get("state") == "online", "a replica")
+        connected = connect(f"{proxy.url}?wait_replicas=1", redis_socket_timeout=0.5)
+        memory = RedisMemoryService(server=connected, prefix=prefix)
+        history = RedisChatMessageHistory("b", "s", server=connected, prefix=prefix)
+        saver = RedisSaver(server=connected, prefix=prefix)
+        patient = RedisSaver(
+            server=connect(f"{server.url}?wait_replicas=1", redis_socket_timeout=40), prefix=prefix
+        )
+        graph = build_graph(patient)
+        graph.invoke({"messages": [HumanMessage("?")]}, CONFIG)
+        config = graph.get_state(CONFIG).config
+        message = {"role": "user", "content": "?"}
+        os.kill(replica.process.pid, signal.SIGSTOP)
+        try:
+            for call in (
+                lambda: memory.append_to_history("a", "s", message),
+                lambda: memory.save_conversation_history("a", "s", [message]),
+                lambda: memory.save_agent_state("a", {"n": 1}),
+                lambda: history.add_messages([HumanMessage("!", id="1")]),
+                lambda: saver.put_writes(config, [("messages", [HumanMessage("!")])], "task"),
+            ):
+                cuts = proxy.cuts
+                proxy.cut_next("reply", after=1)
+                with pytest.raises(NotReplicatedError):
+                    call()
+                assert proxy.cuts == cuts + 1
+        finally:
+            os.kill(replica.process.pid, signal.SIGCONT)
+        assert len(memory.get_conversation_history("a", "s")) == len(history.messages) == 1

@@ -14,7 +14,7 @@ import redis.asyncio.retry
 import redis.asyncio.sentinel
 from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.cluster import ClusterNode
+from redis.cluster import PRIMARY, ClusterNode
 from redis.connection import URL_QUERY_ARGUMENT_PARSERS
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -65,11 +65,41 @@ class ClusterClient(redis.RedisCluster):
 
     ERRORS_ALLOW_RETRY = _but_timeouts(redis.RedisCluster.ERRORS_ALLOW_RETRY)
 
+    def get_node(self, host: Any = None, port: Any = None, node_name: Any = None) -> Any:
+        """The node of this address; one that has no slots yet, too, which redirections name and redis-py lacks."""
+        if known := super().get_node(host, port, node_name):
+            return known
+        node = ClusterNode(*_host_and_port(host, port, node_name), PRIMARY)
+        return self.nodes_manager.nodes_cache.setdefault(node.name, node)
+
 
 class AsyncClusterClient(redis.asyncio.RedisCluster):
-    """The same for asyncio."""
+    """The same for asyncio; and it closes no connection that another task is using."""
 
     ERRORS_ALLOW_RETRY = _but_timeouts(redis.asyncio.RedisCluster.ERRORS_ALLOW_RETRY)
+
+    async def aclose(self) -> None:
+        """Learn the cluster anew before the next command: what redis-py calls this for, closing everything."""
+        self._initialize = True
+
+    async def close_connections(self) -> None:
+        """Close everything."""
+        self._initialize = True
+        await self.nodes_manager.aclose()
+        await self.nodes_manager.aclose("startup_nodes")
+
+    def get_node(self, host: Any = None, port: Any = None, node_name: Any = None) -> Any:
+        """The same as above."""
+        if known := super().get_node(host, port, node_name):
+            return known
+        node = AsyncClusterNode(*_host_and_port(host, port, node_name), PRIMARY, **self.connection_kwargs)
+        return self.nodes_manager.nodes_cache.setdefault(node.name, node)
+
+
+def _host_and_port(host: Any, port: Any, name: str | None) -> tuple[str, int]:
+    if name is not None:
+        host, _, port = name.rpartition(":")
+    return host, int(port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +124,7 @@ class ClientFactory:
         """What the URL's option ``wait_replicas``, or else the settings, ask of replicas.
 
         Raises:
-            ConfigurationError: it is no number, or the server is a cluster, whose clients can't wait.
+            ConfigurationError: it is no number.
         """
         given = dict(self.address.options).get("wait_replicas") if self.address else None
         if given is not None and not (given.isascii() and given.isdigit()):
@@ -102,10 +132,6 @@ class ClientFactory:
         replicas = self.settings.wait_replicas if given is None else int(given)
         if not replicas:
             return None
-        if self.address is not None and self.address.kind == "cluster":
-            raise ConfigurationError(
-                "wait_replicas is for single servers and Sentinel. On a cluster set min-replicas-to-write instead."
-            )
         # Less than the socket's timeout: the answer says how many have it, and a timeout says nothing.
         return Waiting(replicas, max(1, int(self.settings.redis_socket_timeout * 500)))
 

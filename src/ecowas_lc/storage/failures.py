@@ -87,6 +87,12 @@ def translate(error: Exception, where: str) -> EcowasError:
     """The error of ours for what redis-py raised while talking to ``where`` (host and port, never a secret)."""
     if isinstance(error, EcowasError):
         return error
+    ours = _named(error, where)
+    ours.__cause__ = error  # a program may be the one to raise it, elsewhere
+    return ours
+
+
+def _named(error: Exception, where: str) -> EcowasError:
     if isinstance(error, redis_errors.MaxConnectionsError) or "No connection available" in str(error):
         return RedisUnavailableError(
             f"All connections to Redis at {where} are in use and none came free in time. "
@@ -131,6 +137,8 @@ def _unanswered(error: Exception, where: str) -> EcowasError:
         )
     if isinstance(error, redis_errors.InvalidResponse):
         return RedisUnavailableError(f"What answers at {where} does not speak Redis' protocol. Check the address.")
+    if type(error) is redis_errors.ClusterError:  # redis-py followed as many redirections as it does
+        return RedisRefusedError(f"The Redis cluster at {where} refused: {_REFUSALS['TRYAGAIN']}")
     if isinstance(error, (redis_errors.RedisClusterException, redis_errors.ClusterError)):
         return RedisUnavailableError(
             f"The Redis cluster at {where} can't be used: no node for these keys can be reached. "

@@ -11,11 +11,13 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ecowas_lc.errors import NotReplicatedError
 from ecowas_lc.storage.scripts import Script
 
 T = TypeVar("T")
 
 Arg = bytes | str | int | float
+Words = tuple[Arg, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +64,40 @@ class Waiting:
     replicas: int
     milliseconds: int
 
-    def command(self) -> Command:
+    def words(self) -> Words:
         """To send after a write, on its connection."""
-        return Command(("WAIT", self.replicas, self.milliseconds))
+        return ("WAIT", self.replicas, self.milliseconds)
+
+    def check(self, replicas: int, where: str) -> None:
+        """Raise where too few replicas have what was written at ``where``."""
+        if replicas < self.replicas:
+            raise NotReplicatedError(
+                f"Redis at {where} has made the write, and {replicas} of {self.replicas} replicas had it after "
+                f"{self.milliseconds} ms. Start replicas again, or lower wait_replicas; the call may be repeated."
+            )
 
 
 EVERY_NODE = "*"
+# What redis-py takes for "bytes out", whatever the client's decode_responses says.
+BYTES_OUT: dict[str, Any] = {"NEVER_DECODE": True}
+# Batches of these alone change nothing, so no replica need be waited for.
+_READING = {"GET", "MGET", "TYPE", "EXISTS", "LRANGE", "LLEN", "PTTL", "ZSCORE", "ZMSCORE", "ZCARD", "ZREVRANGE"}
+_READING |= {"ZRANGE", "HEXISTS", "HGETALL", "HLEN", "HMGET", "HSCAN", "DBSIZE", "INFO", "SCAN"}
+_READING |= {"checkpoint_read", "checkpoint_elements", "memory_index_list"}
 
 Call = Command | ScriptCall
 Batch = tuple[Call, ...]
 Op = Generator[Batch, list[Any], T]
+
+
+def name_of(item: Call) -> str:
+    """The script's name, or the command's."""
+    return item.script.name if isinstance(item, ScriptCall) else str(item.args[0])
+
+
+def writes(batch: Batch) -> bool:
+    """Whether a batch may change anything."""
+    return any(name_of(item) not in _READING for item in batch)
 
 
 def command(*args: Arg, optional: bool = False, node: str | None = None) -> Command:

@@ -17,7 +17,7 @@ from ecowas_lc.embedded import is_available
 from ecowas_lc.errors import ConfigurationError, StorageError
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.addresses import Address, parse_url
-from ecowas_lc.storage.clients import ClientFactory
+from ecowas_lc.storage.clients import AsyncClusterClient, ClientFactory
 from ecowas_lc.storage.failures import FAILURES, translate
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.runners import arun, run
@@ -220,7 +220,7 @@ async def _closes_with_the_loop(client: Any) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        await client.aclose()
+        await (client.close_connections() if isinstance(client, AsyncClusterClient) else client.aclose())
         manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
         for sentinel in getattr(manager, "sentinels", ()):
             await sentinel.aclose()

@@ -21,9 +21,9 @@ if taken(0) then
   end
   free = high
 end
--- A retry after a lost connection sends the same batch again.
-if free == 0 or redis.call('HGET', H, row .. (free - 1)) ~= batch then
-  redis.call('HSET', H, row .. free, batch)
-end
+-- A retry after a lost connection sends the same batch again. It is written again, too: a WAIT behind a script that
+-- writes nothing waits for nothing.
+if free > 0 and redis.call('HGET', H, row .. (free - 1)) == batch then free = free - 1 end
+redis.call('HSET', H, row .. free, batch)
 renew(ttl)
 return ''

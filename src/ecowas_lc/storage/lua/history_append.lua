@@ -30,7 +30,7 @@ if kind == 'string' then
 elseif is_new then
   ask_for_memory(now)
   redis.call('DEL', KEYS[2]) -- the list was evicted or deleted by hand: its ids mean nothing any more
-elseif already_done(operation) then
+elseif already_done(operation, now) then
   return answer(redis.call('LLEN', KEYS[1]), left, false)
 end
 

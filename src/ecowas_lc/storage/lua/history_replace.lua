@@ -8,7 +8,7 @@ local kind, refusal = history_kind()
 if refusal then return refusal end
 
 local now = now_ms()
-local is_done = kind == 'list' and already_done(operation)
+local is_done = kind == 'list' and already_done(operation, now)
 if is_done or (condition == 'absent' and kind ~= 'none') then
   local left = redis.call('PTTL', KEYS[1])
   local length = kind == 'list' and redis.call('LLEN', KEYS[1]) or 0

@@ -55,8 +55,11 @@ local function add_numbers(pairs_)
   end
 end
 
-local function already_done(operation)
-  return operation ~= '' and redis.call('ZSCORE', KEYS[2], 'o' .. operation)
+-- A WAIT behind a script that writes nothing waits for nothing: so what was done already is written again.
+local function already_done(operation, now)
+  local done = operation ~= '' and redis.call('ZSCORE', KEYS[2], 'o' .. operation)
+  if done then redis.call('ZADD', KEYS[2], whole(now), 'used') end
+  return done
 end
 
 local function remember_operation(operation, now)

@@ -1,0 +1,225 @@
+"""Batches on clusters: every node gets its part in one flush, redirections are followed, replicas waited for.
+
+redis-py's cluster clients know who serves which slot. Their pipelines are not used: what follows a redirection
+there goes out by itself on whatever connection is free, so that ``WAIT``, which answers for its own connection's
+writes, would answer for others', and ``ASKING`` be said on one connection and the command on another (asyncio,
+redis-py 8.1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio.cluster import PipelineCommand as AsyncPipelineCommand
+from redis.cluster import NodeCommands, PipelineCommand
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    ClusterError,
+    MaxConnectionsError,
+    MovedError,
+    NoScriptError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ecowas_lc.storage.failures import FAILURES
+from ecowas_lc.storage.ops import BYTES_OUT, Arg, Batch, Call, ScriptCall, Waiting, Words
+
+_ROUNDS = 16  # as many redirections as redis-py follows
+_PAUSE_SECONDS = 0.05
+_BROKEN = (RedisConnectionError, RedisTimeoutError)
+# Timeouts are not among them: a server that hangs is not asked again.
+_ELSEWHERE = (MovedError, ClusterDownError, RedisConnectionError)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """One command on its way: what to send, where it was told to ask, and what came of it."""
+
+    item: Call
+    words: Words
+    ask: AskError | None = None
+    reply: Any = None
+    replicas: Any = 0
+    where: str = ""
+
+    @property
+    def key(self) -> Arg:
+        return self.item.keys[0] if isinstance(self.item, ScriptCall) else self.item.args[1]
+
+    def node(self, client: Any) -> Any:
+        asked = client.get_node(self.ask.host, self.ask.port) if self.ask else None
+        return asked or client.get_node_from_key(self.key)
+
+    def turn(self) -> str:
+        """What its reply calls for, which is nothing where it is an answer."""
+        error, self.ask = self.reply, None
+        if isinstance(error, NoScriptError) and isinstance(self.item, ScriptCall):
+            self.words = self.item.wire_with_source()
+            return "again"
+        if isinstance(error, TryAgainError):
+            return "pause"
+        if isinstance(error, AskError) and not isinstance(error, MovedError):
+            self.ask = error
+            return "again"
+        return "find" if isinstance(error, _ELSEWHERE) and not isinstance(error, MaxConnectionsError) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Flush:
+    """To send: for each node its words, in order. Answered by each node's replies, errors among them."""
+
+    nodes: list[tuple[Any, list[Words]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Find:
+    """To find out who serves these keys, by redis-py's rules and as patiently; without keys: who serves any."""
+
+    keys: list[Arg]
+
+
+_Steps = Generator[_Flush | _Find | float, Any, list[Any]]  # a number: seconds to pause
+
+
+def send(client: Any, batch: Batch, waiting: Waiting | None = None) -> list[Any]:
+    """The replies to a batch, errors among them; with ``waiting`` once enough replicas of each node have it."""
+    steps = _follow(client, batch, waiting)
+    try:
+        step = next(steps)
+        while True:
+            if isinstance(step, _Flush):
+                step = steps.send(_flush(client, step.nodes))
+                continue
+            if isinstance(step, float):
+                time.sleep(step)
+            elif step.keys:
+                for key in step.keys:
+                    client.execute_command("EXISTS", key)
+            else:
+                with contextlib.suppress(*FAILURES):
+                    client.nodes_manager.initialize()
+            step = next(steps)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+async def asend(client: Any, batch: Batch, waiting: Waiting | None = None) -> list[Any]:
+    """The same for asyncio."""
+    await client.initialize()
+    steps = _follow(client, batch, waiting)
+    try:
+        step = next(steps)
+        while True:
+            if isinstance(step, _Flush):
+                step = steps.send(await asyncio.gather(*(_aflush(node, words) for node, words in step.nodes)))
+                continue
+            if isinstance(step, float):
+                await asyncio.sleep(step)
+            elif step.keys:
+                for key in step.keys:
+                    await client.execute_command("EXISTS", key)
+            else:
+                with contextlib.suppress(*FAILURES):
+                    await client.nodes_manager.initialize()
+            step = next(steps)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+def _follow(client: Any, batch: Batch, waiting: Waiting | None) -> _Steps:
+    commands = [_Pending(item, item.wire()) for item in batch]
+    pending = commands
+    for _ in range(_ROUNDS):
+        by_node: dict[str, tuple[Any, list[_Pending]]] = {}
+        for each in pending:
+            node = each.node(client)
+            by_node.setdefault(node.name, (node, []))[1].append(each)
+        answers = yield _Flush([(node, _queue(there, waiting)) for node, there in by_node.values()])
+        for (name, (_, there)), answer in zip(by_node.items(), answers, strict=True):
+            _take(there, answer, waiting, name)
+        turns = [(each, each.turn()) for each in pending]
+        pending = [each for each, turn in turns if turn]
+        if not pending:
+            if any(isinstance(each.reply, RedisTimeoutError) for each in commands):
+                yield _Find([])  # for the next batch: the node that hangs may have been replaced
+            return _checked(commands, waiting)
+        if any(turn == "pause" for _, turn in turns):
+            yield _PAUSE_SECONDS
+        if lost := [each.key for each, turn in turns if turn == "find"]:
+            yield _Find(lost)
+    raise ClusterError("too many redirections")
+
+
+def _queue(there: list[_Pending], waiting: Waiting | None) -> list[Words]:
+    queue: list[Words] = []
+    for each in there:
+        queue += [("ASKING",), each.words] if each.ask else [each.words]
+    return [*queue, waiting.words()] if waiting else queue
+
+
+def _take(there: list[_Pending], answer: list[Any], waiting: Waiting | None, where: str) -> None:
+    # Where the connection broke, all is made again, as all of ours may be: a write whose WAIT got no answer, too.
+    broken = next((reply for reply in answer if isinstance(reply, _BROKEN)), None)
+    replicas = answer.pop() if waiting else 0
+    replies = iter(answer)
+    for each in there:
+        if each.ask:
+            next(replies)
+        each.reply, each.replicas, each.where = next(replies), replicas, where
+        if broken is not None:
+            each.reply = broken
+
+
+def _checked(commands: list[_Pending], waiting: Waiting | None) -> list[Any]:
+    refused = any(isinstance(each.reply, Exception) and not each.item.optional for each in commands)
+    for each in commands if waiting and not refused else ():
+        if isinstance(each.replicas, Exception):
+            raise each.replicas
+        assert waiting is not None
+        waiting.check(each.replicas, each.where)
+    return [each.reply for each in commands]
+
+
+def _flush(client: Any, nodes: list[tuple[Any, list[Words]]]) -> list[list[Any]]:
+    try:
+        with contextlib.ExitStack() as stack:
+            sent = [stack.enter_context(_connected(client, node)) for node, _ in nodes]
+            for commands, (_, queue) in zip(sent, nodes, strict=True):
+                for words in queue:
+                    commands.append(PipelineCommand(words, dict(BYTES_OUT)))
+                commands.write()
+            for commands in sent:
+                commands.read()
+    except _BROKEN as error:  # a connection could not be made, and nothing was sent on the others
+        return [[error for _ in queue] for _, queue in nodes]
+    return [[command.result for command in commands.commands] for commands in sent]
+
+
+@contextlib.contextmanager
+def _connected(client: Any, node: Any) -> Iterator[NodeCommands]:
+    redis_node = client.get_redis_connection(node)
+    connection = redis_node.connection_pool.get_connection()
+    try:
+        yield NodeCommands(redis_node.parse_response, redis_node.connection_pool, connection)
+    except BaseException:
+        connection.disconnect()  # answers that nobody has read must not be taken for the next caller's
+        raise
+    finally:
+        redis_node.connection_pool.release(connection)
+
+
+async def _aflush(node: Any, queue: list[Words]) -> list[Any]:
+    commands = [AsyncPipelineCommand(position, *words, **BYTES_OUT) for position, words in enumerate(queue)]
+    try:
+        await node.execute_pipeline(commands)
+    except _BROKEN as error:
+        return [error for _ in commands]
+    return [command.result for command in commands]
