@@ -11,6 +11,8 @@ from ecowas_lc.settings import load_settings
 from ecowas_lc.storage.server import Server
 
 TIMEOUT_SECONDS = 1.0
+# Where a fault must be noticed by nobody, a machine that is busy must not be either.
+UNHURRIED = {"redis_socket_timeout": 20.0, "redis_connect_timeout": 20.0}
 Connect = Callable[..., Server]
 
 

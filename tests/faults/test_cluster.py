@@ -21,6 +21,7 @@ from ecowas_lc.errors import (
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
 from ecowas_lc.storage.keys import Keys
+from tests.faults.conftest import UNHURRIED
 from tests.faults.load import Load, build_graph
 from tests.fixtures.servers import IN_CLUSTER, running_cluster, running_server, wait_until
 
@@ -100,7 +101,7 @@ def test_slots_move_to_a_new_node(replicated, flavour, connect, prefix, load_sec
             lambda: b"cluster_state:ok" in admin.execute_command("CLUSTER", "INFO", NEVER_DECODE=1),
             "the new node knows the cluster",
         )
-        with Load(connect(replicated.url), prefix) as load:
+        with Load(connect(replicated.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)
             load.fault()
             moved = [(node, slot) for node in primaries for slot in sorted(slots_in_use(node, prefix))][:5]

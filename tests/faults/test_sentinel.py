@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from langchain_core.messages import HumanMessage
@@ -112,6 +114,27 @@ def test_primary_killed(replicas, watched, flavour, connect, prefix, load_second
         RedisTimeoutError,
         RedisRefusedError,
     }
+
+
+def test_no_sentinel_is_forgotten(watched, connect):
+    """Many callers that look for the primary at once, while a Sentinel is gone, leave all Sentinels known."""
+    primary, _, ports = watched
+    hosts = ",".join(f"127.0.0.1:{port}" for port in (free_port(), *ports))
+    server = connect(f"redis+sentinel://{hosts}/main/0")
+    known = server.client.connection_pool.sentinel_manager
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(known.discover_master, ["main"] * 16))
+    assert set(found) == {("127.0.0.1", primary.port)}
+    assert len({id(sentinel) for sentinel in known.sentinels}) == 4
+
+    async def discover():
+        client = server._factory.make_async()
+        known = client.connection_pool.sentinel_manager
+        assert set(await asyncio.gather(*(known.discover_master("main") for _ in range(16)))) == set(found)
+        assert len({id(sentinel) for sentinel in known.sentinels}) == 4
+        await asyncio.gather(client.aclose(), *(sentinel.aclose() for sentinel in known.sentinels))
+
+    asyncio.run(discover())
 
 
 def test_wait_replicas(flavour, connect, prefix):

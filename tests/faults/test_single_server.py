@@ -16,6 +16,7 @@ from langchain_core.messages import HumanMessage
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.errors import RedisRefusedError, RedisTimeoutError, RedisUnavailableError
 from ecowas_lc.memory import RedisMemoryService
+from tests.faults.conftest import UNHURRIED
 from tests.faults.load import Load, build_graph
 from tests.fixtures.proxy import running_proxy
 from tests.fixtures.servers import running_server, wait_until
@@ -58,7 +59,7 @@ def test_killed_and_restarted(flavour, connect, prefix, load_seconds, is_long, r
 def test_cut_in_the_middle(what, flavour, connect, prefix, load_seconds, is_long, record_row, kinds_of_errors):
     """A connection that breaks inside a command or inside its reply: the call is made again, and counts once."""
     with running_server(flavour) as server, running_proxy(server.port) as proxy:
-        with Load(connect(proxy.url), prefix) as load:
+        with Load(connect(proxy.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)
             load.fault()
             for cut in range(400 if is_long else 60):
@@ -75,7 +76,7 @@ def test_cut_in_the_middle(what, flavour, connect, prefix, load_seconds, is_long
 def test_connections_refused_for_a_while(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
     """A network that drops every connection for a while: named errors, then all goes on."""
     with running_server(flavour) as server, running_proxy(server.port) as proxy:
-        with Load(connect(proxy.url), prefix) as load:
+        with Load(connect(proxy.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)
             load.fault()
             proxy.refuse()
@@ -92,7 +93,7 @@ def test_connections_refused_for_a_while(flavour, connect, prefix, load_seconds,
 def test_slow_network(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
     """20 ms more on each way: slower, and nothing else."""
     with running_server(flavour) as server, running_proxy(server.port) as proxy:
-        with Load(connect(proxy.url), prefix) as load:
+        with Load(connect(proxy.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)
             proxy.delay_seconds = 0.02
             load.fault()
@@ -124,7 +125,7 @@ def test_network_that_swallows(flavour, connect, prefix, load_seconds, record_ro
 def test_client_kill(flavour, connect, prefix, load_seconds, is_long, record_row):
     """CLIENT KILL of every connection, again and again, is noticed by no caller."""
     with running_server(flavour) as server, server.client() as admin:
-        with Load(connect(server.url), prefix) as load:
+        with Load(connect(server.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)
             load.fault()
             end = time.monotonic() + (10 if is_long else 1)
@@ -143,7 +144,7 @@ def test_client_kill(flavour, connect, prefix, load_seconds, is_long, record_row
 def test_script_flush(flavour, connect, prefix, load_seconds, is_long, record_row):
     """SCRIPT FLUSH at any moment is noticed by no caller."""
     with running_server(flavour) as server, server.client() as admin:
-        with Load(connect(server.url), prefix) as load:
+        with Load(connect(server.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)
             load.fault()
             for _ in range(100 if is_long else 15):
@@ -159,7 +160,7 @@ def test_script_flush(flavour, connect, prefix, load_seconds, is_long, record_ro
 def test_out_of_memory(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
     """A full server (noeviction) refuses with an error that says so; nothing half is written."""
     with running_server(flavour, "--maxmemory-policy", "noeviction") as server, server.client() as admin:
-        with Load(connect(server.url), prefix) as load:
+        with Load(connect(server.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)
             load.fault()
             admin.config_set("maxmemory", "1mb")
@@ -182,7 +183,7 @@ def test_becomes_a_read_only_replica(flavour, connect, prefix, load_seconds, rec
         running_server(flavour, *at_once) as server,
         server.client() as admin,
     ):
-        with Load(connect(server.url), prefix) as load, other.client() as other_admin:
+        with Load(connect(server.url, **UNHURRIED), prefix) as load, other.client() as other_admin:
             load.run_for(load_seconds)
             other_admin.replicaof("127.0.0.1", server.port)
             wait_until(
@@ -209,7 +210,7 @@ def test_disk_full(connect, prefix, load_seconds, record_row, kinds_of_errors):
     """
     options = ("--appendonly", "yes", "--appendfsync", "everysec")
     with small_disk() as folder, running_server("redis", *options, "--dir", str(folder)) as server:
-        with Load(connect(server.url), prefix) as load:
+        with Load(connect(server.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)
             load.fault()
             filler = folder / "filler"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -96,6 +97,31 @@ class AsyncClusterClient(redis.asyncio.RedisCluster):
         return self.nodes_manager.nodes_cache.setdefault(node.name, node)
 
 
+class SentinelClient(Sentinel):
+    """Sentinels that are all remembered, however many callers look for the primary at once."""
+
+    def discover_master(self, service_name: str) -> Any:
+        """The primary's address."""
+        # redis-py swaps entries of the common list, by places from before it asked: two callers at once lose one.
+        own = copy(self)
+        own.sentinels = list(self.sentinels)
+        found = super(SentinelClient, own).discover_master(service_name)
+        self.sentinels = own.sentinels
+        return found
+
+
+class AsyncSentinelClient(redis.asyncio.sentinel.Sentinel):
+    """The same for asyncio."""
+
+    async def discover_master(self, service_name: str) -> Any:
+        """The primary's address."""
+        own = copy(self)
+        own.sentinels = list(self.sentinels)
+        found = await super(AsyncSentinelClient, own).discover_master(service_name)
+        self.sentinels = own.sentinels
+        return found
+
+
 def _host_and_port(host: Any, port: Any, name: str | None) -> tuple[str, int]:
     if name is not None:
         host, _, port = name.rpartition(":")
@@ -150,7 +176,7 @@ class ClientFactory:
             nodes = [ClusterNode(host, port) for host, port in self.address.hosts]
             return ClusterClient(startup_nodes=nodes, retry=retry, **self._options())
         if self.address.kind == "sentinel":
-            sentinel = Sentinel(
+            sentinel = SentinelClient(
                 self.address.hosts, sentinel_kwargs=self._sentinel_options(Retry), **self._options()
             )
             return sentinel.master_for(self.address.service, retry=retry, db=self.address.db)
@@ -173,7 +199,7 @@ class ClientFactory:
             nodes = [AsyncClusterNode(host, port) for host, port in self.address.hosts]
             return AsyncClusterClient(startup_nodes=nodes, retry=retry, **self._options())
         if self.address.kind == "sentinel":
-            sentinel = redis.asyncio.sentinel.Sentinel(
+            sentinel = AsyncSentinelClient(
                 self.address.hosts,
                 sentinel_kwargs=self._sentinel_options(redis.asyncio.retry.Retry),
                 **self._options(),

@@ -220,10 +220,11 @@ async def _closes_with_the_loop(client: Any) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        await (client.close_connections() if isinstance(client, AsyncClusterClient) else client.aclose())
         manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
-        for sentinel in getattr(manager, "sentinels", ()):
-            await sentinel.aclose()
+        closing = [sentinel.aclose() for sentinel in getattr(manager, "sentinels", ())]
+        closing.append(client.close_connections() if isinstance(client, AsyncClusterClient) else client.aclose())
+        # One whose server is gone may say so; it is closed nevertheless, and the others must be.
+        await asyncio.gather(*closing, return_exceptions=True)
 
 
 def _close_sentinels(client: Any) -> None:
