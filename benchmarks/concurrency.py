@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import part
 from benchmarks.pictures import figure as drawing
-from benchmarks.pictures import legend, lines, tidy
+from benchmarks.pictures import legend, lines, logarithmic, tidy
 from benchmarks.report import Report, Table, figure
 from benchmarks.work import build, config, question
 from benchmarks.workers import Bench, TaskFailedError, fresh, working
@@ -131,12 +131,10 @@ def _draw(options: part.Options, medians: dict[Any, Outcome], names: list[str], 
         for name in names:
             known = [size for size in sizes if (name, mode, size) in medians]
             lines(axis, {name: (known, [medians[name, mode, size][what] for size in known])})
-        axis.set_xscale("log")
-        if what:
-            axis.set_yscale("log")
-        else:
+        logarithmic(axis, sizes, up=bool(what))
+        if not what:
             axis.set_ylim(bottom=0)
-        title = "Turns a second" if what == 0 else "Milliseconds within which 99 of 100 turns ended"
+        title = "Turns a second" if what == 0 else "99 of 100 turns took at most, ms"
         tidy(axis, f"{title}, {mode}", "conversations at once")
     legend(out, axes[0])
     out.savefig(options.pictures / "concurrency.png")

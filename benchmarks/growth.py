@@ -101,7 +101,7 @@ def draw(path: str, curves: dict[str, Curve]) -> None:
         highest = max(value for _, values in every_curve.values() for value in values)
         axis.set_ylim(0, min(top, 1.08 * highest))
         axis.set_xlim(0, 1.02 * max(ours.turns))
-        tidy(axis, title + (" (steeper curves leave the picture)" if highest > top else ""), across)
+        tidy(axis, title + (", cut off above" if highest > top else ""), across)
     legend(out, axes[0])
     out.savefig(path)
 

@@ -13,7 +13,7 @@ from tests.redis.writer import Writer
 
 from benchmarks import part
 from benchmarks.contenders import OURS
-from benchmarks.pictures import NEUTRAL, tidy
+from benchmarks.pictures import NEUTRAL, logarithmic, tidy
 from benchmarks.pictures import figure as drawing
 from benchmarks.places import place
 from benchmarks.report import Report, Table, figure
@@ -133,8 +133,7 @@ def _draw(options: part.Options, sizes: list[int], found: dict[int, dict[str, li
         colour, mark = NEUTRAL[number % len(NEUTRAL)]
         values = [found[size][what][0] for size in sizes]
         axis.plot(sizes, values, color=colour, marker=mark, label=what)
-    axis.set_xscale("log")
-    axis.set_yscale("log")
+    logarithmic(axis, sizes)
     tidy(axis, "Milliseconds of each operation", "other threads on the server")
     out.legend(loc="outside right upper", fontsize=11, frameon=False)
     out.savefig(options.pictures / "neighbours.png")

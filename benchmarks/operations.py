@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import part
 from benchmarks.contenders import MEMORY, OURS
 from benchmarks.pictures import figure as drawing
-from benchmarks.pictures import legend, lines, tidy
+from benchmarks.pictures import legend, lines, logarithmic, tidy
 from benchmarks.places import counted
 from benchmarks.report import Report, Table, figure
 from benchmarks.work import config, run_turns, seconds
@@ -80,7 +80,7 @@ def round_trips(worker: Worker, thread_id: str) -> list[str]:
 
 def measure(options: part.Options) -> Report:
     names, left_out = part.chosen(options)
-    sizes = options.turns or ([10, 100] if options.quick else [10, 100, 1000])
+    sizes = options.turns = options.turns or ([10, 100] if options.quick else [10, 100, 1000])
     rounds = options.rounds or (2 if options.quick else 3)
     found: dict[str, dict[int, list[Any]]] = {name: {} for name in names}
     trips: dict[int, list[str]] = {}
@@ -128,9 +128,8 @@ def _draw(options: part.Options, found: dict[str, dict[int, list[Any]]]) -> None
             for name, sizes in found.items()
         }
         lines(axis, {name: curve for name, curve in curves.items() if curve[0]})
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-        tidy(axis, what, "turns of the thread", "milliseconds")
+        logarithmic(axis, options.turns)
+        tidy(axis, f"{what}, ms", "turns of the thread")
     legend(out, axes[0])
     out.savefig(options.pictures / "operations.png")
 

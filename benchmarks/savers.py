@@ -16,7 +16,7 @@ from benchmarks.report import Bound, Report, Table, against, figure, times
 from benchmarks.work import build, config, run_turns, seconds
 from benchmarks.workers import Bench, Worker, at, fresh, working
 
-ROUNDS = {30: 7, 200: 5, 800: 3}
+ROUNDS = {30: 7, 200: 4, 800: 3}
 QUICK_ROUNDS = {30: 3, 200: 2, 800: 1}
 THREADS = {30: 4}  # so many in a round: a short thread is over too soon to be timed alone
 LONGEST = 400  # what grows quadratically is not grown further

@@ -18,7 +18,7 @@ from pyinstrument import Profiler
 
 from benchmarks import part
 from benchmarks.contenders import MEMORY, OURS
-from benchmarks.pictures import NEUTRAL, tidy
+from benchmarks.pictures import NEUTRAL, style, tidy
 from benchmarks.pictures import figure as drawing
 from benchmarks.report import Report, Table, figure
 from benchmarks.work import ANSWER_CHARACTERS, QUESTION_CHARACTERS, build, config, question, seconds, text
@@ -128,7 +128,7 @@ def _owner(stack: list[str]) -> str:
     for frame in reversed(stack):
         function, _, place = frame.partition("\0")
         if function in _SOCKET:
-            return "sending, waiting for the server"
+            return "sending, waiting"
         path = place.split("\0")[0].split("/")
         for name, owner in OWNERS.items():
             if name in path:
@@ -177,7 +177,10 @@ def measure(options: part.Options) -> Report:
         [owner, *(f"{100 * shares[turns].get(owner, 0):.0f} %" for turns in options.turns)] for owner in owners
     ]
     columns = ["whose code runs", *(f"at {turns} turns" for turns in options.turns)]
-    note = "Sampled by pyinstrument, in asyncio, where one thread does everything."
+    note = (
+        "Sampled by pyinstrument, in asyncio, where one thread does everything; sending and waiting is time in "
+        "the system, in which the server works, or other processes do."
+    )
     report.tables.append(Table("Where the time of a turn goes", columns, rows, note))
     _draw(options, floors, turns_of, shares, owners)
     report.pictures["turn.png"] = "A turn beside its floor, and shares of a turn by whose code runs"
@@ -192,55 +195,39 @@ def _draw(
     owners: list[str],
 ) -> None:
     out, [left, right] = drawing(1, 2, 560)
-    labels: list[str] = []
+    ticks = [f"{turns} turns" for turns in options.turns]
+    floor_styles = dict(zip(FLOOR, (("#009E73", ""), ("#E69F00", ".."), ("#CC79A7", "xx")), strict=True))
     for number, turns in enumerate(options.turns):
         below = 0.0
         for what, value in floors[turns].items():
-            left.bar(
-                3.6 * number,
-                value,
-                bottom=below,
-                color=NEUTRAL[list(FLOOR).index(what)][0],
-                label=what if not number else None,
-            )
+            colour, hatch = floor_styles[what]
+            _bar(left, 3.6 * number, value, below, colour, hatch, what)
             below += value
-        for place, (name, colour, hatch) in enumerate(((OURS, "#D55E00", ""), (MEMORY, "#7F7F7F", "///"))):
-            label = name if not number else None
-            left.bar(
-                3.6 * number + 1 + place,
-                turns_of[turns][name],
-                color=colour,
-                hatch=hatch,
-                edgecolor="white",
-                label=label,
-            )
-        labels.append(f"{turns} turns")
-    left.set_xticks([3.6 * number + 1 for number in range(len(labels))], labels)
-    left.legend(fontsize=10, frameon=False)
-    tidy(left, "Milliseconds of one turn, beside its floor", "")
-    for number, turns in enumerate(options.turns):
+        for place, name in enumerate((OURS, MEMORY)):
+            colour, _, hatch = style(name)
+            _bar(left, 3.6 * number + 1 + place, turns_of[turns][name], 0.0, colour, hatch, name)
         below = 0.0
         for index, owner in enumerate(owners):
             value = 100 * shares[turns].get(owner, 0)
-            drawn = right.bar(
-                number,
-                value,
-                bottom=below,
-                color=NEUTRAL[index % 9][0],
-                edgecolor="white",
-                width=0.6,
-                label=owner if not number else None,
-            )
+            colour = NEUTRAL[index % len(NEUTRAL)][0]
+            drawn = _bar(right, number, value, below, colour, "", owner)
             if value >= 4:
-                right.bar_label(
-                    drawn, labels=[f"{value:.0f} %"], label_type="center", color="white", fontsize=10.5
-                )
+                box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+                right.bar_label(drawn, [f"{value:.0f} %"], label_type="center", fontsize=10.5, bbox=box)
             below += value
-    right.set_xticks(range(len(labels)), labels)
-    right.set_xlim(-0.5, len(labels) + 0.9)
-    right.legend(fontsize=10, frameon=False, loc="center right", reverse=True)
+    left.set_xticks([3.6 * number + 1 for number in range(len(ticks))], ticks)
+    right.set_xticks(range(len(ticks)), ticks)
+    tidy(left, "Milliseconds of one turn, beside its floor", "")
     tidy(right, "Where the time of a turn goes, %", "")
+    for axis, place in ((left, "upper left"), (right, "center left")):
+        named = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        beside = {"bbox_to_anchor": (1.0, 0.5), "reverse": True} if axis is right else {}
+        axis.legend(list(named.values()), list(named), fontsize=10, frameon=False, loc=place, **beside)
     out.savefig(options.pictures / "turn.png")
+
+
+def _bar(axis: Any, at: float, value: float, below: float, colour: str, hatch: str, label: str) -> Any:
+    return axis.bar(at, value, bottom=below, color=colour, hatch=hatch, edgecolor="white", width=0.8, label=label)
 
 
 if __name__ == "__main__":
