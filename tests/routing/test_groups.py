@@ -41,6 +41,7 @@ def test_each_group_is_complete(group: TWG) -> None:
     """A group has a short prompt that forbids invention, a description, and terms in all three languages."""
     assert group.name in group.prompt
     assert len(group.prompt) <= LONGEST_PROMPT
+    assert "\n" not in group.prompt.replace("\n\n", ""), "small models would break their lines as it does"
     assert "never invent" in group.prompt
     assert "do not know" in group.prompt or "missing" in group.prompt or "to be confirmed" in group.prompt
     assert group.description

@@ -22,7 +22,7 @@ def default_groups() -> tuple[TWG, ...]:
 @cache
 def summit_description() -> str:
     """Return a short English text on ECOWAS and its 2026 summit, for prompts that need the setting."""
-    return (DATA / "summit.md").read_text(encoding="utf-8").strip()
+    return _unwrapped((DATA / "summit.md").read_text(encoding="utf-8"))
 
 
 @cache
@@ -41,13 +41,18 @@ def split_terms(text: str) -> tuple[str, ...]:
     return tuple(term.strip() for line in lines for term in line.split(",") if term.strip())
 
 
+def _unwrapped(text: str) -> str:
+    """Return paragraphs as one line each: small models copy the line breaks of their prompts."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
 def _read_group(group_id: str) -> TWG:
     folder = DATA / "groups"
     fields = tomllib.loads((folder / f"{group_id}.toml").read_text(encoding="utf-8"))
     return TWG(
         id=fields["id"],
         name=fields["name"],
-        prompt=(folder / f"{group_id}.md").read_text(encoding="utf-8").strip(),
+        prompt=_unwrapped((folder / f"{group_id}.md").read_text(encoding="utf-8")),
         terms={language: split_terms(text) for language, text in fields["terms"].items()},
         description=" ".join(fields["description"].split()),
     )
