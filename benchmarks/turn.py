@@ -7,6 +7,7 @@ with langgraph's own serializer, plus as many round trips of as many bytes that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import statistics
 from collections import Counter
 from typing import Any
@@ -100,26 +101,32 @@ def some_turns(bench: Bench, thread_id: str) -> float:
     return 1000 * statistics.median(taken)
 
 
-def profile(bench: Bench, thread_id: str) -> dict[str, float]:
-    """Shares of the time of a turn, by whose code runs: in asyncio, where one thread does it all."""
-    return asyncio.run(_profile(bench, thread_id))
+def profile(bench: Bench, thread_id: str, turns: int) -> dict[str, float]:
+    """Shares of the time of a turn, by whose code runs: in asyncio, where one thread does it all.
+
+    The whole profile goes to a file beside the results.
+    """
+    return asyncio.run(_profile(bench, thread_id, turns))
 
 
-async def _profile(bench: Bench, thread_id: str) -> dict[str, float]:
-    shares: Counter[str] = Counter()
+async def _profile(bench: Bench, thread_id: str, turns: int) -> dict[str, float]:
+    profiler = Profiler(interval=0.0005, async_mode="disabled")
     async with bench.contender.aopened(bench.url) as saver:
         graph = build(saver, asynchronous=True)
         for number in range(COPIES + 1):
             copy = f"{thread_id}-{number}"
             await saver.acopy_thread(thread_id, copy)
-            profiler = Profiler(interval=0.0005, async_mode="disabled")
-            with profiler:
+            with profiler if number else contextlib.nullcontext():  # the first only warms up
                 for _ in range(WINDOW):
                     await graph.ainvoke(question(), config(copy))
             await saver.adelete_thread(copy)
-            if number and profiler.last_session:  # the first was warming up
-                for stack, taken in profiler.last_session.frame_records:
-                    shares[_owner(stack)] += taken
+    (part.RESULTS / f"turn-{turns}.txt").write_text(
+        profiler.output_text(unicode=True, color=False), encoding="utf-8"
+    )
+    shares: Counter[str] = Counter()
+    if profiler.last_session:
+        for stack, taken in profiler.last_session.frame_records:
+            shares[_owner(stack)] += taken
     total = sum(shares.values())
     return {owner: value / total for owner, value in shares.most_common()}
 
@@ -158,7 +165,7 @@ def measure(options: part.Options) -> Report:
             medians = {what: statistics.median(each) for what, each in taken.items()}
             floors[turns] = {what: medians[what] for what in FLOOR}
             turns_of[turns] = {name: medians[name] for name in (MEMORY, OURS)}
-            shares[turns] = ours.do(profile, thread)
+            shares[turns] = ours.do(profile, thread, turns)
     report = Report()
     rows = []
     for turns in options.turns:
@@ -179,7 +186,8 @@ def measure(options: part.Options) -> Report:
     columns = ["whose code runs", *(f"at {turns} turns" for turns in options.turns)]
     note = (
         "Sampled by pyinstrument, in asyncio, where one thread does everything; sending and waiting is time in "
-        "the system, in which the server works, or other processes do."
+        "the system, in which the server works, or other processes do. The whole profiles are written to "
+        "`build/bench`."
     )
     report.tables.append(Table("Where the time of a turn goes", columns, rows, note))
     _draw(options, floors, turns_of, shares, owners)

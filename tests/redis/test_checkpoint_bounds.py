@@ -99,6 +99,28 @@ def test_one_flush_each(proxy: Proxy, prefix: str, encrypted: bool) -> None:
         assert last is None
 
 
+@pytest.mark.parametrize("checkpoints", [10, 200])
+def test_few_flushes_for_a_whole_thread(proxy: Proxy, prefix: str, checkpoints: int) -> None:
+    """What concerns a thread as a whole takes a flush for so many checkpoints, not one for each."""
+    with RedisSaver.from_url(proxy.url, prefix=prefix) as saver:
+        for name in ("warm", "t"):
+            writer = Writer(saver, name)
+            for number in range(checkpoints):
+                writer.put(f"{number:036}", {"run_id": f"{name}-{number}"}, m=[HumanMessage(f"{number}" * 50)])
+        hundreds = -(-checkpoints // 100)
+        calls: dict[str, tuple[Callable[[str], Any], int]] = {
+            "list": (lambda name: list(saver.list(at(name))), checkpoints // 20 + 1),
+            "copy_thread": (lambda name: saver.copy_thread(name, f"{name}-copy"), 4 + hundreds),
+            "delete_for_runs": (lambda name: saver.delete_for_runs([f"{name}-3"]), 4 + 2 * hundreds),
+            "prune": (lambda name: saver.prune([f"{name}-copy"]), 2 + hundreds),
+        }
+        for name, (call, most) in calls.items():
+            call("warm")
+            proxy.reset_counts()
+            call("t")
+            assert 1 <= proxy.round_trips <= most, name
+
+
 async def test_one_flush_each_async(proxy: Proxy, prefix: str) -> None:
     """The async methods flush as seldom."""
     async with RedisSaver.from_url(proxy.url, prefix=prefix) as saver:
