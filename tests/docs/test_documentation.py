@@ -33,8 +33,9 @@ def model_url() -> Iterator[str]:
 @pytest.mark.parametrize("path", WITH_BLOCKS, ids=lambda path: str(path.relative_to(ROOT / "docs")))
 def test_every_block_runs(path: Path, tmp_path: Path, model_url: str) -> None:
     """A reader who copies the blocks of a page one after the other gets what the page says."""
-    if "redis-server" in path.read_text(encoding="utf-8"):
-        server_binary("redis")
+    folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    if "redis-server" in path.read_text(encoding="utf-8"):  # the system's, whatever servers Python packages bring
+        folders.insert(0, str(Path(server_binary("redis")).parent))
     env = {
         **{name: value for name, value in os.environ.items() if not re.match(r"(REDIS|OLLAMA|ECOWAS)_", name)},
         "ECOWAS_LC_DATA_DIR": str(tmp_path / "data"),
@@ -42,7 +43,7 @@ def test_every_block_runs(path: Path, tmp_path: Path, model_url: str) -> None:
         "OLLAMA_BASE_URL": model_url,
         "OLLAMA_MODEL": "tiny",
         "PYTHONPATH": str(ROOT),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join(folders),
     }
     command = [sys.executable, "-W", "error", "-m", "tests.docs.page", str(path)]
     try:
