@@ -29,6 +29,7 @@ from langchain_core.messages import (
 from ecowas_lc.errors import CorruptDataError, InvalidInputError, NotSerializableError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import RedisMemoryService
+from tests.fixtures.any_messages import any_message, json_values
 
 USAGE = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3, "input_token_details": {"cache_read": 1}}
 CALLS = [{"name": "lookup", "args": {"pays": ["Bénin", None, 1.5]}, "id": "c1", "type": "tool_call"}]
@@ -116,36 +117,6 @@ def test_what_is_stored_is_readable(history, memory, server):
         {"role": "user", "content": "été", "id": "1"},
         {"role": "tool", "content": "42", "id": "2", "tool_call_id": "c"},
     ]
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-json_objects = st.dictionaries(st.text(), json_values, max_size=3)
-contents = st.text() | st.lists(st.text() | json_objects, max_size=3)
-common = {
-    "content": contents,
-    "additional_kwargs": json_objects,
-    "response_metadata": json_objects,
-    "name": st.none() | st.text(),
-    "id": st.none() | st.text(min_size=1),
-}
-any_message = st.one_of(
-    st.builds(HumanMessage, **common),
-    st.builds(SystemMessage, **common),
-    st.builds(ChatMessage, **common, role=st.text(min_size=1)),
-    st.builds(ToolMessage, **common, tool_call_id=st.text(), artifact=json_values),
-    st.builds(
-        AIMessage,
-        **common,
-        tool_calls=st.lists(
-            st.fixed_dictionaries({"name": st.text(), "args": json_objects, "id": st.none() | st.text()}),
-            max_size=2,
-        ),
-    ),
-)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -293,9 +264,26 @@ def test_a_trimmed_message_is_not_stored_again(server, prefix):
         assert raw.zcard(companion) < 300
         for number in range(300):
             raw.zadd(companion, {f"o{number}": -number - 1})
+        raw.zincrby(companion, -1000, "used")  # they are looked for once a second
         memory = RedisMemoryService(server=history.server, prefix=prefix)
         memory.append_to_history("energy", "s", {"role": "user", "content": "x"})
         assert raw.zcount(companion, "-inf", "(0") == 1, "operations of long ago are forgotten"
+
+
+def test_ids_are_forgotten_in_the_order_they_came(redis_server, prefix):
+    """Added one by one, each trimming, the ids of the last hundreds are known and those long before are not."""
+    history = RedisChatMessageHistory("energy", "s", redis_server.url, prefix=prefix, max_history=5)
+    messages = [HumanMessage(str(number), id=str(number)) for number in range(700)]
+    for message in messages:
+        history.add_message(message)
+    with redis_server.client() as raw:
+        [companion] = raw.scan_iter(f"{prefix}:history-meta:*")
+        assert raw.zcard(companion) < 5 + 256 + 32 + 5
+    for message in messages[-250:]:
+        history.add_message(message)
+    assert history.messages == messages[-5:]
+    history.add_message(messages[0])
+    assert history.messages == [*messages[-4:], messages[0]]
 
 
 def test_importing_is_silent():

@@ -10,7 +10,7 @@ from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage
 
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
-from ecowas_lc.history.messages import to_document
+from ecowas_lc.history.messages import to_entry
 from ecowas_lc.history.window import TokenCounter, Window, read_all_op, read_op
 from ecowas_lc.memory.arguments import check_count, check_ttl
 from ecowas_lc.memory.connections import shared_server
@@ -79,7 +79,7 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
         self._max_history = None if max_history is None else check_count(max_history, "max_history")
         default = get_settings().redis_memory_ttl if default_ttl == "settings" else default_ttl
         self._programs = MemoryPrograms(self._server, prefix, default)
-        self._key = self._programs.keys.history(agent_id, session_id)
+        self._place = self._programs.conversations.place(agent_id, session_id)
 
     @property
     def agent_id(self) -> str:
@@ -94,7 +94,7 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
     @property
     def key(self) -> str:
         """The key of the list on the server."""
-        return shown(self._key)
+        return shown(self._place.key)
 
     @property
     def server(self) -> Server:
@@ -172,9 +172,9 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
             if message.id is None:
                 message.id = secrets.token_urlsafe(_ID_BYTES)
         if found:
-            documents = [to_document(message) for message in found]
+            entries = [to_entry(message) for message in found]
             yield from self._programs.conversations.append_op(
-                self._agent_id, self._session_id, documents, max_history=self._max_history, ttl=self._ttl
+                self._place, entries, max_history=self._max_history, ttl=self._ttl
             )
 
     def _extend_op(self, ttl: int | None) -> Op[bool]:

@@ -29,7 +29,9 @@ from langchain_core.messages import (
 )
 
 from ecowas_lc.errors import CorruptDataError, NotSerializableError
+from ecowas_lc.memory.conversations import Entry
 from ecowas_lc.memory.documents import shown, to_json
+from ecowas_lc.storage.keys import id_bytes
 
 _ROLES: dict[type[BaseMessage], str] = {
     HumanMessage: "user",
@@ -70,6 +72,19 @@ _TAKEN = frozenset({"role", _EXTRAS})
 _REBUILT = ("tool_calls", "invalid_tool_calls", "tool_call_chunks", "usage_metadata")
 
 
+# A message of these that holds nothing but a text, and perhaps a name and an id, need not be tried to come back.
+_BLANK: dict[type[BaseMessage], dict[str, Any]] = {
+    cls: {**_DEFAULTS[cls], "type": cls.model_fields["type"].default, "content": ""}
+    for cls in (HumanMessage, AIMessage, SystemMessage)
+}
+
+
+def to_entry(message: BaseMessage) -> Entry:
+    """The message's id and the JSON that stands for it. Errors: see :func:`to_document`."""
+    identity = message.id
+    return id_bytes(identity) if isinstance(identity, str) else b"", _stored(message)[1]
+
+
 def to_document(message: BaseMessage) -> dict[str, Any]:
     """The JSON object that stands for ``message``.
 
@@ -77,21 +92,40 @@ def to_document(message: BaseMessage) -> dict[str, Any]:
         NotSerializableError: the message could not be read back the same: its class is not LangChain's own, or it
             holds what JSON does not.
     """
+    return _stored(message)[0]
+
+
+def _stored(message: BaseMessage) -> tuple[dict[str, Any], bytes]:
     cls = type(message)
     if cls not in _DEFAULTS:
         raise NotSerializableError(
             f"A {cls.__module__}.{cls.__qualname__} can't be stored: only LangChain's own message classes can be "
             "read back. Convert it, for instance to langchain_core.messages.AIMessage."
         )
+    if (plain := _plain(message)) is not None:
+        return plain, to_json(plain, "message")
     for whole in (False, True):
         document = _document(message, whole=whole)
-        to_json(document, "message")
+        raw = to_json(document, "message")
         if from_document(document) == message:
-            return document
+            return document, raw
     raise NotSerializableError(
         f"This {cls.__name__} can't be stored: it holds what LangChain itself refuses or changes when it makes "
         "one. Create it anew from valid values."
     )
+
+
+def _plain(message: BaseMessage) -> dict[str, Any] | None:
+    cls = type(message)
+    blank = _BLANK.get(cls)
+    texts = {"content": message.content, "name": message.name, "id": message.id}
+    if blank is None or message.model_extra or blank | texts != message.__dict__:
+        return None
+    document: dict[str, Any] = {"role": _ROLES[cls], "content": message.content}
+    for field in ("name", "id"):
+        if texts[field] is not None:
+            document[field] = texts[field]
+    return document if all(type(text) is str for text in document.values()) else None
 
 
 def from_document(document: dict[str, Any], key: bytes = b"", position: int = 0) -> BaseMessage:

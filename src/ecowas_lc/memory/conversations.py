@@ -24,6 +24,29 @@ EXTEND = load_script("history_shared", "history_extend")
 
 _LEGACY, _FOREIGN = 0, 2
 
+Entry = tuple[bytes, bytes]
+"""A message as it is sent: its id, or nothing where it has none, and its JSON."""
+
+
+def entry(message: dict[str, Any]) -> Entry:
+    """A message as it is sent.
+
+    Raises:
+        NotSerializableError: it would not come back from JSON the same.
+    """
+    identity = message.get("id")
+    return id_bytes(identity) if isinstance(identity, str) else b"", to_json(message, "message")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one history is: whose it is, and its two keys."""
+
+    agent_id: str
+    session_id: str
+    key: bytes
+    companion: bytes
+
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
@@ -47,24 +70,27 @@ class Conversations:
     default_ttl: int | None
     indexed: RecentlyIndexed = field(default_factory=RecentlyIndexed)
 
+    def place(self, agent_id: str, session_id: str) -> Place:
+        """Where the history of an agent in a session is.
+
+        Raises:
+            InvalidIdError: an id is empty or not text.
+        """
+        key = self.keys.history(agent_id, session_id)
+        return Place(agent_id, session_id, key, self.keys.beside(key))
+
     def append_op(
-        self,
-        agent_id: str,
-        session_id: str,
-        messages: Sequence[dict[str, Any]],
-        *,
-        max_history: int | None = None,
-        ttl: int | None = None,
+        self, place: Place, entries: Sequence[Entry], *, max_history: int | None = None, ttl: int | None = None
     ) -> Op[int]:
         """Append messages, each ``id`` once; how many the history holds then."""
-        key, companion = self._pair(agent_id, session_id)
+        key, companion = place.key, place.companion
         lifetime = lifetime_seconds(ttl, self.default_ttl)
         rule = expiry_rule(ttl, self.default_ttl)
         most = 0 if max_history is None else check_count(max_history, "max_history")
-        words, operation = _words(messages)
+        words, operation = _words(entries)
         sha, elements = "", list[Arg]()
         is_indexed = not self.indexed.covers(key, lifetime)
-        index_first = self.index_calls(agent_id, session_id, lifetime) if is_indexed else ()
+        index_first = self.index_calls(place.agent_id, place.session_id, lifetime) if is_indexed else ()
         while True:
             how = f"{rule} {most} {operation} {sha} {len(elements)}"
             reply = (yield (*index_first, call(APPEND, (key, companion), how, *elements, *words)))[-1]
@@ -77,7 +103,7 @@ class Conversations:
         if is_eternal and lifetime != FOREVER:
             lifetime, is_indexed = FOREVER, False
         if not is_indexed and (is_new or not self.indexed.covers(key, lifetime)):
-            yield self.index_calls(agent_id, session_id, lifetime)
+            yield self.index_calls(place.agent_id, place.session_id, lifetime)
             is_indexed = True
         if is_indexed:
             self.indexed.remember(key, lifetime)
@@ -98,15 +124,15 @@ class Conversations:
 
         ``lifetime`` is in seconds. Without ``began`` and ``used`` it began when it did, and is used now.
         """
-        key, companion = self._pair(agent_id, session_id)
-        words, operation = _words(messages)
+        place = self.place(agent_id, session_id)
+        words, operation = _words([entry(message) for message in messages])
         rule = "=" if lifetime == FOREVER else f"={int(lifetime * 1000)}"
         condition = "absent" if only_if_absent else ""
         times = (_milliseconds(began), _milliseconds(used))
-        replace = call(REPLACE, (key, companion), rule, operation, condition, *times, *words)
+        replace = call(REPLACE, (place.key, place.companion), rule, operation, condition, *times, *words)
         replies = yield (*self.index_calls(agent_id, session_id, lifetime), replace)
         _refuse_foreign(replies[-1])
-        self.indexed.remember(key, lifetime)
+        self.indexed.remember(place.key, lifetime)
         return bool(replies[-1][3])
 
     def read_op(self, agent_id: str, session_id: str, last: int | None = None) -> Op[list[dict[str, Any]]]:
@@ -136,36 +162,37 @@ class Conversations:
 
     def clear_call(self, agent_id: str, session_id: str) -> ScriptCall:
         """The call that removes a history; :func:`was_cleared` reads its reply."""
-        key, companion = self._pair(agent_id, session_id)
-        self.indexed.forget(key)
-        return call(CLEAR, (key, companion))
+        place = self.place(agent_id, session_id)
+        self.indexed.forget(place.key)
+        return call(CLEAR, (place.key, place.companion))
 
     def describe_op(self, pairs: Sequence[tuple[str, str]]) -> Op[list[SessionInfo]]:
         """What is known of the histories of these agents and sessions; those that don't exist are left out."""
-        keys = [self._pair(*pair) for pair in pairs]
+        places = [self.place(*pair) for pair in pairs]
         replies = yield tuple(
             words
-            for key, companion in keys
+            for place in places
             for words in (
-                command("LLEN", key, optional=True),
-                command("PTTL", key),
-                command("ZMSCORE", companion, "began", "used"),
+                command("LLEN", place.key, optional=True),
+                command("PTTL", place.key),
+                command("ZMSCORE", place.companion, "began", "used"),
             )
         )
         found: list[SessionInfo] = []
-        rows = zip(pairs, keys, replies[::3], replies[1::3], replies[2::3], strict=True)
-        for pair, (key, _), length, left, (began, used) in rows:
+        rows = zip(places, replies[::3], replies[1::3], replies[2::3], strict=True)
+        for place, length, left, (began, used) in rows:
             if left == -2:
                 continue
             if isinstance(length, Exception):
-                length = len(_legacy_messages((yield from self._legacy_text_op(key)), key))
-            ttl_seconds = None if left == -1 else left / 1000
-            found.append(SessionInfo(*pair, length, ttl_seconds, _time(began), _time(used)))
+                length = len(_legacy_messages((yield from self._legacy_text_op(place.key)), place.key))
+            ids, ttl_seconds = (place.agent_id, place.session_id), None if left == -1 else left / 1000
+            found.append(SessionInfo(*ids, length, ttl_seconds, _time(began), _time(used)))
         return found
 
     def extend_call(self, agent_id: str, session_id: str, ttl: int | None) -> ScriptCall:
         """The call that renews a history; :func:`extended` reads its reply."""
-        return call(EXTEND, self._pair(agent_id, session_id), expiry_rule(ttl, self.default_ttl))
+        place = self.place(agent_id, session_id)
+        return call(EXTEND, (place.key, place.companion), expiry_rule(ttl, self.default_ttl))
 
     def index_calls(self, agent_id: str, session_id: str, ttl_seconds: float) -> tuple[ScriptCall, ...]:
         """The calls that make a history known to the indexes."""
@@ -175,9 +202,6 @@ class Conversations:
             touch(self.keys.agents(), ttl_seconds, agent_id),
             touch(self.keys.sessions(), ttl_seconds, session_id),
         )
-
-    def _pair(self, agent_id: str, session_id: str) -> tuple[bytes, bytes]:
-        return self.keys.history(agent_id, session_id), self.keys.history_meta(agent_id, session_id)
 
 
 def extended(reply: list[Any], lifetime: float) -> tuple[bool, float]:
@@ -197,18 +221,13 @@ def cleared_one(reply: list[Any]) -> bool:
     return reply[0] != _FOREIGN and was_cleared(reply)
 
 
-def _words(messages: Sequence[dict[str, Any]]) -> tuple[list[Arg], str]:
+def _words(entries: Sequence[Entry]) -> tuple[list[Arg], str]:
     words: list[Arg] = []
     operation = ""
-    for message in messages:
-        body = to_json(message, "message")
-        identity = message.get("id")
-        if isinstance(identity, str) and identity:
-            words += (id_bytes(identity), body)
-        else:
-            # redis-py sends a call again when the connection broke; this lets the server know it again.
-            operation = operation or os.urandom(9).hex()
-            words += ("", body)
+    for identity, body in entries:
+        # redis-py sends a call again when the connection broke; this lets the server know it again.
+        operation = operation or ("" if identity else os.urandom(9).hex())
+        words += (identity, body)
     return words, operation
 
 

@@ -29,6 +29,8 @@ def to_json(value: Any, what: str) -> bytes:
     try:
         try:
             raw = _encode(value).encode()
+            if _is_all_text(value):  # nothing in it can change, and most messages are so
+                return raw
         except UnicodeEncodeError:  # a lone surrogate has no UTF-8; JSON can escape it
             raw = _encode_ascii(value).encode()
         if _decode(raw.decode()) == value:
@@ -67,6 +69,10 @@ def wrong_type(key: bytes, kind: str) -> WrongTypeError:
         f"The key {shown(key)} holds a {kind} that this package never wrote; it was left as it is. Some other "
         "program uses the same prefix: set ECOWAS_LC_PREFIX, or move that key."
     )
+
+
+def _is_all_text(value: Any) -> bool:
+    return type(value) is dict and all(type(name) is type(item) is str for name, item in value.items())
 
 
 def _reason(value: Any, what: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
 from ecowas_lc.memory.arguments import check_history, check_message, check_ttl, lifetime_seconds
-from ecowas_lc.memory.conversations import Conversations, SessionInfo
+from ecowas_lc.memory.conversations import Conversations, SessionInfo, entry
 from ecowas_lc.memory.index import recently_indexed
 from ecowas_lc.memory.sessions import Sessions
 from ecowas_lc.memory.values import Values
@@ -49,12 +49,9 @@ class MemoryPrograms:
         self, agent_id: str, session_id: str, message: Any, max_history: int | None, ttl: int | None
     ) -> Op[int]:
         """Append one message; how many the history holds then."""
-        messages = [check_message(message)]
-        return (
-            yield from self.conversations.append_op(
-                agent_id, session_id, messages, max_history=max_history, ttl=ttl
-            )
-        )
+        place = self.conversations.place(agent_id, session_id)
+        entries = [entry(check_message(message))]
+        return (yield from self.conversations.append_op(place, entries, max_history=max_history, ttl=ttl))
 
     def info_op(self, agent_id: str, session_id: str) -> Op[SessionInfo | None]:
         """What is known of one history."""

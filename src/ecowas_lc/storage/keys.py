@@ -103,7 +103,11 @@ class Keys:
 
     def history_meta(self, agent_id: str, session_id: str) -> bytes:
         """Sorted set beside a history: message ids that it knows, and when it began and was last used."""
-        return self._key(b"history-meta", b"{" + self.history(agent_id, session_id) + b"}")
+        return self.beside(self.history(agent_id, session_id))
+
+    def beside(self, history: bytes) -> bytes:
+        """The key of :meth:`history_meta` from that of the history."""
+        return self._key(b"history-meta", b"{" + history + b"}")
 
     # --- indexes: sorted sets scored by time, so that nothing is ever scanned ---
 

@@ -35,7 +35,14 @@ for index = 6, #ARGV, 2 do
     numbers[#numbers + 1] = 'm' .. id
   end
 end
+if number > 0 then
+  numbers[#numbers + 1] = LAST_ID + number
+  numbers[#numbers + 1] = 'last'
+end
+if operation ~= '' then
+  numbers[#numbers + 1] = -now
+  numbers[#numbers + 1] = 'o' .. operation
+end
 push(bodies)
 add_numbers(numbers)
-remember_operation(operation, now)
 return {KEPT, #bodies, set_expiry(rule, -2, now), 1}

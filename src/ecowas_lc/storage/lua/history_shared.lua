@@ -2,11 +2,14 @@
 -- KEYS[1], the list of JSON objects, and KEYS[2], its companion: a sorted set of named numbers,
 --   'began', 'used'  first and last write, milliseconds since 1970
 --   'm' .. id        a message id that was stored, scored 1, 2, 3, ... in the order of arrival
+--   'last'           the last of these scores, and LAST_ID
 --   'o' .. id        an operation that was done, scored by minus its time, so that a retry can be told apart
+-- What an append does is counted in microseconds: each call of the server, and each number made text, is one or two.
 
 local KEPT, LEGACY, FOREIGN = 1, 0, 2
-local LAST_ID = '(1000000000000'       -- beyond it lie times in milliseconds
+local LAST_ID = 1000000000000          -- beyond it lie times in milliseconds
 local IDS_REMEMBERED_AFTER_TRIM = 256
+local IDS_FORGOTTEN_AT_ONCE = 32
 local OPERATIONS_REMEMBERED = 1000
 local OPERATION_REMEMBERED_MS = 120000 -- longer than any retry of a lost connection takes
 local CHUNK = 1000                     -- unpack() of many thousands of values overflows Lua's stack
@@ -43,10 +46,27 @@ local function ask_for_memory(now)
   redis.call('ZADD', KEYS[2], whole(now), 'used')
 end
 
-local function push(elements)
-  for first = 1, #elements, CHUNK do
-    redis.call('RPUSH', KEYS[1], unpack(elements, first, math.min(first + CHUNK - 1, #elements)))
+-- What the companion has for each name, false where it has none; nil and an error where it can't be asked.
+local function numbers_of(names)
+  local found = {}
+  for first = 1, #names, CHUNK do
+    local last = math.min(first + CHUNK - 1, #names)
+    local some = redis.pcall('ZMSCORE', KEYS[2], unpack(names, first, last))
+    if some.err then return nil, some end
+    if last == #names and first == 1 then return some end
+    for index = first, last do found[index] = some[index - first + 1] end
   end
+  return found
+end
+
+-- Answers how many elements the list has then.
+local function push(elements)
+  local length
+  for first = 1, #elements, CHUNK do
+    local last = math.min(first + CHUNK - 1, #elements)
+    length = redis.call('RPUSH', KEYS[1], unpack(elements, first, last))
+  end
+  return length
 end
 
 local function add_numbers(pairs_)
@@ -56,15 +76,19 @@ local function add_numbers(pairs_)
 end
 
 -- A WAIT behind a script that writes nothing waits for nothing: so what was done already is written again.
+local function write_again(now)
+  redis.call('ZADD', KEYS[2], whole(now), 'used')
+end
+
 local function already_done(operation, now)
   local done = operation ~= '' and redis.call('ZSCORE', KEYS[2], 'o' .. operation)
-  if done then redis.call('ZADD', KEYS[2], whole(now), 'used') end
+  if done then write_again(now) end
   return done
 end
 
-local function remember_operation(operation, now)
-  if operation == '' then return end
-  redis.call('ZADD', KEYS[2], whole(-now), 'o' .. operation)
+-- used: when the companion was written before. This would cost half an append, so once a second has to be enough.
+local function forget_old_operations(now, used)
+  if not used or math.floor(used / 1000) == math.floor(now / 1000) then return end
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. whole(OPERATION_REMEMBERED_MS - now), '(0')
   local held = redis.call('ZCOUNT', KEYS[2], '-inf', '(0')
   if held > OPERATIONS_REMEMBERED then
@@ -72,17 +96,16 @@ local function remember_operation(operation, now)
   end
 end
 
-local function last_id_number()
-  local top = redis.call('ZREVRANGEBYSCORE', KEYS[2], LAST_ID, '(0', 'WITHSCORES', 'LIMIT', 0, 1)
-  return tonumber(top[2] or 0)
-end
-
-local function forget_old_ids(length)
-  local held = redis.call('ZCOUNT', KEYS[2], '(0', LAST_ID)
-  local excess = held - length - IDS_REMEMBERED_AFTER_TRIM
+-- length: of the list; cut: how many went from it just now; first, last: the numbers that ids got just now, if any.
+local function forget_old_ids(length, cut, first, last)
+  local most = length + IDS_REMEMBERED_AFTER_TRIM
+  local has_passed = first and last > most
+    and math.floor((first - 1) / IDS_FORGOTTEN_AT_ONCE) < math.floor(last / IDS_FORGOTTEN_AT_ONCE)
+  if cut < IDS_FORGOTTEN_AT_ONCE and not has_passed then return end
+  local excess = redis.call('ZCOUNT', KEYS[2], '(0', LAST_ID) - most
   if excess > 0 then
-    local first = redis.call('ZCOUNT', KEYS[2], '-inf', '(0')
-    redis.call('ZREMRANGEBYRANK', KEYS[2], first, first + excess - 1)
+    local at = redis.call('ZCOUNT', KEYS[2], '-inf', '(0')
+    redis.call('ZREMRANGEBYRANK', KEYS[2], at, at + excess - 1)
   end
 end
 
@@ -97,8 +120,8 @@ local function set_expiry(rule, left, now)
     return -1
   end
   if longer then ms = math.max(ms, left) end
-  local at = now + ms
-  redis.call('PEXPIREAT', KEYS[1], whole(at))
-  redis.call('PEXPIREAT', KEYS[2], whole(at))
-  return at
+  local at = whole(now + ms)
+  redis.call('PEXPIREAT', KEYS[1], at)
+  redis.call('PEXPIREAT', KEYS[2], at)
+  return now + ms
 end

@@ -1,0 +1,93 @@
+"""LangChain's messages as published JSON, without a server: nothing is lost, whatever a message holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core import messages as lc
+from langchain_core.messages import BaseMessage
+
+from ecowas_lc.errors import NotSerializableError
+from ecowas_lc.history import messages
+from ecowas_lc.history.messages import from_document, to_document, to_entry
+from tests.fixtures.any_messages import any_message, json_values, of_each_class, plain_messages
+
+
+def assert_same(back: BaseMessage, message: BaseMessage) -> None:
+    assert type(back) is type(message)
+    assert back == message
+    assert repr(back) == repr(message)  # which tells 1, True and 1.0 apart
+    assert back.model_dump() == message.model_dump()
+    assert back.model_extra == message.model_extra
+
+
+def there_and_back(message: BaseMessage) -> BaseMessage:
+    identity, raw = to_entry(message)
+    assert identity == (message.id or "").encode("utf-8", "surrogatepass")
+    return from_document(json.loads(raw))
+
+
+def test_every_class_is_tried() -> None:
+    """The strategies of this module leave out none of LangChain's message classes that can be made."""
+    known = {
+        cls for name in lc.__all__ if isinstance(cls := getattr(lc, name), type) and issubclass(cls, BaseMessage)
+    } - {lc.BaseMessage, lc.BaseMessageChunk}
+    assert set(of_each_class) == known
+    assert set(messages._DEFAULTS) == known
+
+
+@pytest.mark.parametrize("cls", of_each_class, ids=lambda cls: cls.__name__)
+def test_every_field_of_every_class_survives(cls: type[BaseMessage]) -> None:
+    """Whatever its fields hold (images, sound, calls that can't be read, artifacts, usage), a message comes back
+    equal and of its own class."""
+
+    @settings(max_examples=40, deadline=None)
+    @given(of_each_class[cls])
+    def check(message: BaseMessage) -> None:
+        assert_same(there_and_back(message), message)
+
+    check()
+
+
+@settings(max_examples=200, deadline=None)
+@given(plain_messages)
+def test_the_short_way_is_the_long_way(message: BaseMessage) -> None:
+    """A message of nothing but text is stored without being tried, and as it would be stored otherwise."""
+    assert messages._plain(message) is not None
+    assert list(to_document(message).items()) == list(messages._document(message, whole=False).items())
+    assert_same(there_and_back(message), message)
+
+
+@settings(max_examples=200, deadline=None)
+@given(any_message, st.data())
+def test_what_is_changed_after_creation_survives_or_is_refused(message: BaseMessage, data: Any) -> None:
+    """LangChain checks no assignment, so anything may stand in a field: it comes back, or is refused, and is never
+    stored as something else."""
+    field = data.draw(st.sampled_from([*type(message).model_fields, "extra_field"]))
+    setattr(message, field, data.draw(json_values | st.tuples(json_values) | st.just(b"raw")))
+    try:
+        raw = to_entry(message)[1]
+    except NotSerializableError:
+        return
+    assert_same(from_document(json.loads(raw)), message)
+
+
+class Mine(lc.AIMessage):
+    """A message class that nobody else knows."""
+
+
+class MyText(str):
+    """Text of a class of its own, such as LangChain's ``message.text`` is."""
+
+
+def test_classes_of_others() -> None:
+    """A class that reading could not make again is refused by name, with what to do; texts of others are text."""
+    with pytest.raises(NotSerializableError, match=r"Mine can't be stored.*AIMessage"):
+        to_entry(Mine("x"))
+    message = lc.HumanMessage("x", id="1")
+    assert there_and_back(lc.HumanMessage(message.text, id="1")) == message
+    assert there_and_back(lc.HumanMessage(MyText("x"), id="1")) == message
