@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from langgraph.types import Command
 
+from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.history import RedisChatMessageHistory
+from tests.fixtures.scripted_model import speaker_of
 from tests.fixtures.servers import RunningServer
 from tests.supervisor.conftest import Ask, in_thread
 from tests.supervisor.crashing import supervisor
@@ -40,6 +42,31 @@ def test_a_killed_process_leaves_nothing_twice(redis_server: RunningServer, pref
         if not ended.returncode:
             break
     assert n == 8, "a run has seven places to die in: the model's answer, and before and after three writes"
+
+
+HELD = """
+import sys
+from tests.supervisor.conftest import asked, in_thread
+from tests.supervisor.crashing import supervisor
+graph, _ = supervisor(sys.argv[1], sys.argv[2], interrupt_before_release=["protocol"])
+graph.invoke(asked("energy+protocol: a?"), in_thread("s"))
+"""
+
+
+def test_a_held_answer_is_released_in_another_process(ask: Ask, redis_server: RunningServer, prefix: str) -> None:
+    """The process that asked is gone, and its thread never expires: days later another one takes the decision."""
+    command = [sys.executable, "-c", HELD, redis_server.url, prefix]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert texts(redis_server, prefix, "protocol") == []
+    graph, model = supervisor(redis_server.url, prefix, interrupt_before_release=["protocol"])
+    assert isinstance(graph.checkpointer, RedisSaver)
+    assert graph.checkpointer.ttl("s") is None
+    [request] = graph.get_state(in_thread("s")).interrupts
+    assert (request.value["group"], request.value["answer"]) == ("protocol", "protocol speaks.")
+    result = ask(graph, Command(resume={"action": "edit", "text": "By precedence."}), "s")
+    assert [speaker_of(prompt) for prompt in model.calls] == ["synthesis"]
+    assert set(result["synthesis"]["views"]) == {"energy", "protocol"}
+    assert texts(redis_server, prefix, "protocol") == ["energy+protocol: a?", "By precedence."]
 
 
 def test_everything_in_a_thread_can_be_read_back(ask: Ask, redis_server: RunningServer, prefix: str) -> None:
