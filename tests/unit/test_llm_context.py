@@ -10,7 +10,7 @@ import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_ollama import ChatOllama
 
-from ecowas_lc.errors import ConfigurationError, ModelNotFoundError, ModelServerUnavailableError
+from ecowas_lc.errors import ConfigurationError, ModelError, ModelNotFoundError, ModelServerUnavailableError
 from ecowas_lc.llm import aeffective_context, chat_model, effective_context, within_context
 from tests.fixtures.ollama_stub import OllamaStub, serving_stub
 from tests.fixtures.scripted_model import ScriptedModel, by_speaker
@@ -88,6 +88,16 @@ def test_more_than_the_training_is_not_believed(stub: OllamaStub, context: Conte
     stub.parameters = "num_ctx 999999"
     assert context(ollama(stub)) == 32768
     assert context(ollama(stub, num_ctx=999999)) == 32768
+
+
+def test_a_server_that_does_not_tell_leaves_what_was_asked_for(
+    stub: OllamaStub, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every server with Ollama's protocol describes its models: then ``num_ctx`` is all there is to go by."""
+    monkeypatch.setattr(stub, "answer", lambda path, body: (501, {"error": "not offered"}))
+    assert context(ollama(stub, num_ctx=8192)) == 8192
+    with pytest.raises(ModelError, match="not offered"):
+        context(ollama(stub))
 
 
 def test_errors_have_names(stub: OllamaStub, context: Context) -> None:

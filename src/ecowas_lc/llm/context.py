@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ecowas_lc.errors import ModelError, ModelNotFoundError, ModelServerUnavailableError, ModelTimeoutError
 from ecowas_lc.llm.faults import named_errors
 from ecowas_lc.llm.models import is_chat_ollama
 
@@ -29,7 +30,8 @@ def effective_context(model: BaseChatModel, num_ctx: int | None = None) -> int |
     """
     if not is_chat_ollama(model):
         return num_ctx or _from_profile(model)
-    probe = _probe(model.model, num_ctx or model.num_ctx)
+    asked = num_ctx or model.num_ctx
+    probe = _probe(model.model, asked)
     reply: Any = None
     try:
         while True:
@@ -38,13 +40,16 @@ def effective_context(model: BaseChatModel, num_ctx: int | None = None) -> int |
                 reply = getattr(model._client, method)(**arguments)
     except StopIteration as stop:
         return int(stop.value)
+    except ModelError as error:
+        return _believed(asked, error)
 
 
 async def aeffective_context(model: BaseChatModel, num_ctx: int | None = None) -> int | None:
     """Return what :func:`effective_context` returns, without blocking the event loop."""
     if not is_chat_ollama(model):
         return num_ctx or _from_profile(model)
-    probe = _probe(model.model, num_ctx or model.num_ctx)
+    asked = num_ctx or model.num_ctx
+    probe = _probe(model.model, asked)
     reply: Any = None
     try:
         while True:
@@ -53,6 +58,15 @@ async def aeffective_context(model: BaseChatModel, num_ctx: int | None = None) -
                 reply = await getattr(model._async_client, method)(**arguments)
     except StopIteration as stop:
         return int(stop.value)
+    except ModelError as error:
+        return _believed(asked, error)
+
+
+def _believed(asked: int | None, error: ModelError) -> int:
+    """Return what the caller asked for where a server does not tell, as some with Ollama's protocol don't."""
+    if asked is None or isinstance(error, (ModelServerUnavailableError, ModelNotFoundError, ModelTimeoutError)):
+        raise error
+    return asked
 
 
 def within_context(model: BaseChatModel, num_ctx: int, num_predict: int) -> BaseChatModel:
