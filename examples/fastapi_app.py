@@ -3,8 +3,8 @@
     pip install fastapi uvicorn
     uvicorn examples.fastapi_app:app
 
-Then see http://127.0.0.1:8000/docs. Redis and the model are those that the settings name. There is no login here:
-put one in front before anybody else can reach it.
+Then see http://127.0.0.1:8000/docs, which loads Swagger UI from the web; /openapi.json needs no network. Redis and
+the model are those that the settings name. There is no login here: put one in front before others can reach it.
 """
 
 from __future__ import annotations
@@ -43,12 +43,15 @@ _places = asyncio.Semaphore(MOST_AT_ONCE)
 
 Memory = Annotated[RedisMemoryService, Depends(get_redis_memory)]
 SessionId = Annotated[str, Path(min_length=1, max_length=200)]
+AGENT = Query(
+    min_length=1, description="Whose sessions: a group's id, or `supervisor` for the conversation as a whole."
+)
 
 
 class Question(BaseModel):
     """What is asked, and in which session."""
 
-    session_id: str = Field(min_length=1, max_length=200)
+    session_id: str = Field(min_length=1, max_length=200, pattern="^[^/]+$")  # it is part of paths
     prompt: str = Field(min_length=1, max_length=LONGEST_PROMPT)
     group: str | None = Field(default=None, description="Ask this group, whatever the question is about.")
 
@@ -61,13 +64,32 @@ class Answer(BaseModel):
     groups: list[str]
 
 
+class Problem(BaseModel):
+    """What went wrong, and what to do."""
+
+    detail: str
+    error: str | None = Field(default=None, description="The name of the package's error, where it is one.")
+
+
 class Extension(BaseModel):
     """For how many seconds from now a session is to live."""
 
     ttl: int = Field(ge=1, le=31_536_000)
 
 
-app = FastAPI(title="ECOWAS working groups", summary="Chat with the supervisor and its working groups.")
+def problems(**statuses: str) -> dict[int | str, dict[str, Any]]:
+    """Responses for OpenAPI: ``problems(_404="…")``."""
+    return {int(name[1:]): {"model": Problem, "description": text} for name, text in statuses.items()}
+
+
+app = FastAPI(
+    title="ECOWAS working groups",
+    summary="Chat with the supervisor and its working groups.",
+    responses=problems(_400="What was given can't be used.", _503="Redis or the model does not answer."),
+)
+UNKNOWN = problems(_404="There is no such session.")
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+LIMITS = problems(_413="The body is too long.", _429="Too many questions at once: ask again shortly.")
 
 
 # --- limits and errors ---
@@ -122,7 +144,7 @@ async def supervisor_of(session_id: str) -> SupervisorAgent:
     return await asyncio.to_thread(_supervisor, session_id)
 
 
-@app.post("/chat")
+@app.post("/chat", responses=LIMITS | problems(_504="No answer in time."))
 async def chat(question: Question) -> Answer:
     """The answer, when it is complete."""
     async with place():
@@ -136,7 +158,9 @@ async def chat(question: Question) -> Answer:
 
 
 @app.post(
-    "/chat/stream", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}}
+    "/chat/stream",
+    response_class=StreamingResponse,
+    responses=LIMITS | EVENTS,
 )
 async def chat_stream(question: Question) -> StreamingResponse:
     """The answer as it is made: server-sent events `text`, then `done`, or `error`."""
@@ -168,17 +192,15 @@ def event(name: str, data: Any) -> str:
 @app.get("/sessions")
 def sessions(
     memory: Memory,
-    agent: Annotated[str, Query(min_length=1)] = "supervisor",
+    agent: Annotated[str, AGENT] = "supervisor",
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> list[dict[str, Any]]:
     """An agent's sessions, most recently active first."""
     return [described(info) for info in memory.get_session_infos(agent)[:limit]]
 
 
-@app.get("/sessions/{session_id}")
-def show(
-    memory: Memory, session_id: SessionId, agent: Annotated[str, Query(min_length=1)] = "supervisor"
-) -> dict[str, Any]:
+@app.get("/sessions/{session_id}", responses=UNKNOWN)
+def show(memory: Memory, session_id: SessionId, agent: Annotated[str, AGENT] = "supervisor") -> dict[str, Any]:
     """A session: who spoke in it, how long it lives, and what was said."""
     info = memory.get_session_info(agent, session_id)
     if info is None:
@@ -190,7 +212,7 @@ def show(
     }
 
 
-@app.post("/sessions/{session_id}/extend")
+@app.post("/sessions/{session_id}/extend", responses=UNKNOWN)
 def extend(memory: Memory, session_id: SessionId, extension: Extension) -> dict[str, Any]:
     """Let a session live on."""
     agents = memory.get_all_agents_for_session(session_id)

@@ -126,6 +126,7 @@ def test_what_is_refused(api: httpx.Client) -> None:
         ({"session_id": "s", "prompt": ""}, 422),
         ({"session_id": "s", "prompt": "   "}, 400),
         ({"session_id": "", "prompt": "hello"}, 422),
+        ({"session_id": "a/b", "prompt": "hello"}, 422),
         ({"session_id": "s", "prompt": "x" * 4001}, 422),
         ({"session_id": "s", "prompt": "hello", "group": "nobody"}, 400),
         ({"session_id": "s", "prompt": "x" * 20_000}, 413),
@@ -149,6 +150,9 @@ def test_the_server_is_the_settings_own(api: httpx.Client, redis_server: Running
         p["name"] for path in paths.values() for method in path.values() for p in method.get("parameters", [])
     }
     assert offered == {"agent", "limit", "session_id"}
+    told = {path: set(next(iter(methods.values()))["responses"]) for path, methods in paths.items()}
+    assert told["/chat"] == {"200", "400", "413", "422", "429", "503", "504"}
+    assert "404" in told["/sessions/{session_id}/extend"]
     assert set(paths) == {
         "/chat",
         "/chat/stream",
