@@ -27,8 +27,8 @@ from typing import Any
 from tests.fixtures.servers import free_port, wait_until
 
 _BLOCK = re.compile(r"^( *)```(\w+)([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-_PORTS = re.compile(r"\b(63[789]\d|2637\d|700\d)\b")
-_SERVERS = ("redis-server",)
+_PORTS = re.compile(r"\b(63[789]\d|2637\d|700\d|2024)\b")
+_SERVERS = ("redis-server", "langgraph dev")
 LANGUAGES = ("python", "sh", "conf", "json", "text", "mermaid")
 
 
@@ -115,7 +115,7 @@ class Page:
         return out
 
     def _serve(self, command: list[str]) -> None:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._servers.append(process)
         mine = re.findall(r"\b1\d{4}\b", " ".join(command) + "".join(map(_contents, command)))
 
@@ -124,7 +124,7 @@ class Page:
                 raise AssertionError(f"{self._name}: `{shlex.join(command)}` ended with {process.returncode}")
             return any(map(self._answers, mine))
 
-        wait_until(up, shlex.join(command))
+        wait_until(up, shlex.join(command), seconds=60)
 
     @staticmethod
     def _answers(port: str) -> bool:

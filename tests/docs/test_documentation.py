@@ -44,6 +44,8 @@ def test_every_block_runs(path: Path, tmp_path: Path, model_url: str) -> None:
         "OLLAMA_MODEL": "tiny",
         "PYTHONPATH": str(ROOT),
         "PATH": os.pathsep.join(folders),
+        "LANGGRAPH_NO_VERSION_CHECK": "true",
+        "LANGSMITH_TRACING": "false",
     }
     command = [sys.executable, "-W", "error", "-m", "tests.docs.page", str(path)]
     try:
