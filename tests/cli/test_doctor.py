@@ -13,7 +13,7 @@ import redis
 from ecowas_lc.cli.redis_checks import RIGHTS
 from tests.cli.conftest import Run
 from tests.fixtures.ollama_stub import OllamaStub
-from tests.fixtures.servers import RunningCluster, RunningServer, free_port, running_server, wait_until
+from tests.fixtures.servers import RunningCluster, RunningServer, closed_port, running_server, wait_until
 
 Examine = Callable[..., tuple[int, dict[str, dict[str, str]]]]
 
@@ -64,7 +64,7 @@ def test_it_leaves_nothing_behind(examine: Examine, own: RunningServer, prefix: 
 
 def test_nobody_answers(examine: Examine) -> None:
     """A server that is down is broken, with the command that starts it, and never a password."""
-    port = free_port()
+    port = closed_port()
     code, found = examine(REDIS_URL=f"redis://:hunter2@127.0.0.1:{port}")
     assert code == 1
     assert found["reachable"]["state"] == "broken"
@@ -207,7 +207,7 @@ def test_the_model_is_not_pulled(examine: Examine, own: RunningServer) -> None:
 
 def test_the_model_server_is_down(examine: Examine, own: RunningServer) -> None:
     """A model server that does not answer is broken, with the command that starts it."""
-    code, found = examine(REDIS_URL=own.url, OLLAMA_BASE_URL=f"http://127.0.0.1:{free_port()}")
+    code, found = examine(REDIS_URL=own.url, OLLAMA_BASE_URL=f"http://127.0.0.1:{closed_port()}")
     assert code == 1
     assert (found["reachable"]["area"], found["reachable"]["mend"]) == ("Model", "ollama serve")
 

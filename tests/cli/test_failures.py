@@ -7,7 +7,7 @@ import pytest
 from ecowas_lc.cli import outcome
 from tests.cli.conftest import Run
 from tests.fixtures.ollama_stub import OllamaStub
-from tests.fixtures.servers import free_port
+from tests.fixtures.servers import closed_port
 
 SOLAR = "Which solar tariffs does the power pool charge?"
 NEEDS_REDIS = [
@@ -23,7 +23,7 @@ NEEDS_REDIS = [
 @pytest.mark.parametrize("command", NEEDS_REDIS, ids=lambda command: command[0])
 def test_redis_is_down(run: Run, environment: pytest.MonkeyPatch, command: list[str], stub: OllamaStub) -> None:
     """Without the server every command ends at once, names host and port and what to do, and asks no model."""
-    port = free_port()
+    port = closed_port()
     environment.setenv("REDIS_URL", f"redis://someone:hunter2@localhost:{port}/0")
     ended = run(*command)
     assert ended.code == 1
@@ -37,7 +37,7 @@ def test_redis_is_down(run: Run, environment: pytest.MonkeyPatch, command: list[
 
 def test_the_model_server_is_down(run: Run, environment: pytest.MonkeyPatch) -> None:
     """Without the model server that was named no other takes its place; the message tells how to start it."""
-    port = free_port()
+    port = closed_port()
     environment.setenv("OLLAMA_BASE_URL", f"http://someone:hunter2@localhost:{port}")
     ended = run("ask", SOLAR)
     assert ended.code == 1

@@ -9,14 +9,14 @@ import pytest
 
 from ecowas_lc import build_supervisor, draw_graph
 from tests.cli.conftest import Run
-from tests.fixtures.servers import free_port
+from tests.fixtures.servers import closed_port
 
 
 @pytest.fixture(autouse=True)
 def offline(bare: pytest.MonkeyPatch) -> None:
     """Neither a server nor a model is there to be asked."""
-    bare.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
-    bare.setenv("OLLAMA_BASE_URL", f"http://127.0.0.1:{free_port()}")
+    bare.setenv("REDIS_URL", f"redis://127.0.0.1:{closed_port()}")
+    bare.setenv("OLLAMA_BASE_URL", f"http://127.0.0.1:{closed_port()}")
 
 
 def test_the_graph_is_printed(run: Run) -> None:

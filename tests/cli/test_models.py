@@ -12,7 +12,7 @@ from ecowas_lc.errors import ModelNotFoundError, ModelServerUnavailableError
 from ecowas_lc.local_model import MODEL_NAME, LocalModel
 from ecowas_lc.settings import Settings
 from tests.fixtures.ollama_stub import OllamaStub
-from tests.fixtures.servers import free_port
+from tests.fixtures.servers import closed_port
 
 
 def settings(url: str, model: str, *chosen: str) -> Settings:
@@ -23,7 +23,7 @@ def settings(url: str, model: str, *chosen: str) -> Settings:
 
 
 def nobody() -> str:
-    return f"http://127.0.0.1:{free_port()}"
+    return f"http://127.0.0.1:{closed_port()}"
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from ecowas_lc.errors import (
 from ecowas_lc.llm import LLMService, get_llm_service, make_chat_model
 from ecowas_lc.settings import Settings, get_settings
 from tests.fixtures.ollama_stub import OllamaStub, serving_stub
+from tests.fixtures.servers import closed_port
 
 
 @pytest.fixture
@@ -47,14 +47,7 @@ def chat(request: pytest.FixtureRequest) -> Callable[..., str]:
 
 
 def service(stub: OllamaStub, **options: Any) -> LLMService:
-    return LLMService(stub.url, "tiny", **{"temperature": 0.2, "timeout": 5.0, **options})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return LLMService(stub.url, "tiny", **{"temperature": 0.2, "timeout": 30.0, **options})
 
 
 def test_chat_sends_prompt_system_prompt_and_limits(stub: OllamaStub, chat: Callable[..., str]) -> None:
@@ -144,8 +137,8 @@ def test_bad_arguments_are_refused_before_anything_is_sent(stub: OllamaStub, cha
 
 def test_a_server_that_is_down_is_named(chat: Callable[..., str]) -> None:
     """The address and the command that mends it, never the password."""
-    port = free_port()
-    llm = LLMService(f"http://user:secret@127.0.0.1:{port}", "tiny", timeout=2)
+    port = closed_port()
+    llm = LLMService(f"http://user:secret@127.0.0.1:{port}", "tiny", timeout=30)
     with pytest.raises(ModelServerUnavailableError) as caught:
         chat(llm, "x")
     assert f"http://127.0.0.1:{port}" in str(caught.value)
@@ -155,7 +148,7 @@ def test_a_server_that_is_down_is_named(chat: Callable[..., str]) -> None:
 
 def test_a_model_that_is_not_pulled_is_named(stub: OllamaStub, chat: Callable[..., str]) -> None:
     """The message has the command that gets the model."""
-    llm = LLMService(stub.url, "llama9:1b", timeout=2)
+    llm = LLMService(stub.url, "llama9:1b", timeout=30)
     with pytest.raises(ModelNotFoundError, match="ollama pull llama9:1b"):
         chat(llm, "x")
 
@@ -209,11 +202,11 @@ def test_health_check_never_raises(stub: OllamaStub) -> None:
     llm = service(stub)
     assert llm.health_check() is True
     assert asyncio.run(llm.ahealth_check()) is True
-    missing = LLMService(stub.url, "llama9:1b", timeout=2)
+    missing = LLMService(stub.url, "llama9:1b", timeout=30)
     assert missing.health_check() is False
     with pytest.raises(ModelNotFoundError):
         missing.check()
-    down = LLMService(f"http://127.0.0.1:{free_port()}", "tiny", timeout=2)
+    down = LLMService(f"http://127.0.0.1:{closed_port()}", "tiny", timeout=30)
     assert down.health_check() is False
     assert asyncio.run(down.ahealth_check()) is False
     with pytest.raises(ModelServerUnavailableError):
