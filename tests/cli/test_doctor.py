@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from ecowas_lc.cli.redis_checks import RIGHTS
+from ecowas_lc.cli.redis_commands import RIGHTS
 from tests.cli.conftest import Run
+from tests.faults.test_sentinel import running_sentinel
 from tests.fixtures.ollama_stub import OllamaStub
-from tests.fixtures.servers import RunningCluster, RunningServer, closed_port, running_server, wait_until
+from tests.fixtures.servers import (
+    RunningCluster,
+    RunningServer,
+    closed_port,
+    running_cluster,
+    running_server,
+    wait_until,
+)
 
 Examine = Callable[..., tuple[int, dict[str, dict[str, str]]]]
 
@@ -72,12 +82,17 @@ def test_nobody_answers(examine: Examine) -> None:
     assert "hunter2" not in json.dumps(found)
 
 
-def test_nothing_is_persisted(examine: Examine, redis_server: RunningServer) -> None:
+def test_nothing_is_persisted(examine: Examine) -> None:
     """A server without persistence works, and is warned of with the command that mends it."""
-    code, found = examine(REDIS_URL=redis_server.url)
-    assert code == 0
-    assert found["persistence"]["state"] == "warning"
-    assert "CONFIG SET appendonly yes" in found["persistence"]["mend"]
+    with running_server("redis") as server:
+        code, found = examine(REDIS_URL=server.url)
+        assert code == 0
+        assert found["persistence"]["state"] == "warning"
+        mend = found["persistence"]["mend"]
+        assert mend.startswith(f"redis-cli -p {server.port} CONFIG SET appendonly yes  # and from its next start")
+        subprocess.run(mend, shell=True, check=True, capture_output=True)
+        _, found = examine(REDIS_URL=server.url)
+        assert found["persistence"]["state"] == "ok"
 
 
 def test_snapshots_alone(examine: Examine, redis_server: RunningServer) -> None:
@@ -101,7 +116,7 @@ def test_eviction(examine: Examine, own: RunningServer) -> None:
             _, found = examine(REDIS_URL=own.url)
             assert found["memory"]["state"] == "warning"
             assert "allkeys-lru" in found["memory"]["text"]
-            client.execute_command(*found["memory"]["mend"].split()[1:])
+            subprocess.run(found["memory"]["mend"], shell=True, check=True, capture_output=True)
             _, found = examine(REDIS_URL=own.url)
             assert found["memory"]["state"] == "ok"
         finally:
@@ -141,6 +156,48 @@ def test_a_cluster(examine: Examine, cluster: RunningCluster) -> None:
     assert found["topology"]["text"].endswith("cluster, 0 replicas")
 
 
+def test_a_cluster_with_a_gap(examine: Examine) -> None:
+    """A cluster with a slot that nobody serves is broken; the command says which, and its like mends it."""
+    with running_cluster("redis") as cluster:
+        for each in cluster.nodes:
+            with each.client() as client:
+                client.execute_command("CLUSTER", "DELSLOTS", 42, NEVER_DECODE=1)
+        code, found = examine(REDIS_URL=cluster.url)
+        assert code == 1
+        assert found["reachable"]["state"] == "broken"
+        port = cluster.nodes[0].port
+        assert found["reachable"]["mend"] == f"redis-cli -p {port} --cluster check 127.0.0.1:{port}"
+        told = subprocess.run(found["reachable"]["mend"], shell=True, check=False, capture_output=True, text=True)
+        assert "Not all 16384 slots are covered" in told.stdout
+
+
+def test_sentinels(examine: Examine, tmp_path: Path) -> None:
+    """Sentinels that are down, or too few to agree on another primary, are warned of; enough of them are good."""
+    with running_server("redis") as primary, running_sentinel(tmp_path, primary) as first:
+        down = closed_port()
+        code, found = examine(REDIS_URL=f"redis+sentinel://127.0.0.1:{first}/main/0")
+        assert code == 0
+        assert found["sentinel"]["state"] == "warning"
+        assert "too few sentinels" in found["sentinel"]["text"]
+        assert f"redis-cli -p {primary.port} CONFIG" in found["persistence"]["mend"]
+        with running_sentinel(tmp_path, primary) as second:
+            for port in (first, second):
+                sentinel = RunningServer("redis", port, tmp_path)
+                wait_until(lambda sentinel=sentinel: _agree(sentinel), "sentinels that know each other")
+            _, found = examine(REDIS_URL=f"redis+sentinel://127.0.0.1:{first},127.0.0.1:{second}/main/0")
+            assert found["sentinel"]["state"] == "ok"
+            assert "2 of 2 named answer" in found["sentinel"]["text"]
+            _, found = examine(REDIS_URL=f"redis+sentinel://127.0.0.1:{first},127.0.0.1:{down}/main/0")
+            assert found["sentinel"]["text"] == f"127.0.0.1:{down} does not answer"
+            assert f"--sentinel --port {down}" in found["sentinel"]["mend"]
+
+
+def _agree(sentinel: RunningServer) -> bool:
+    with contextlib.suppress(redis.RedisError), sentinel.client() as client:
+        return bool(client.execute_command("SENTINEL", "CKQUORUM", "main", NEVER_DECODE=1))
+    return False
+
+
 @pytest.mark.parametrize("prefix", ["a", "b", "c", "d"])  # whose keys live on different nodes
 def test_a_cluster_spoken_to_as_a_single_server(examine: Examine, cluster: RunningCluster, prefix: str) -> None:
     """One node of a cluster under a plain URL is broken; the command gives the URL that works."""
@@ -160,8 +217,8 @@ def test_rights(examine: Examine, own: RunningServer, prefix: str) -> None:
         code, found = examine(REDIS_URL=url)
         assert code == 1
         mend = found["reachable"]["mend"]
-        assert mend == f"redis-cli ACL SETUSER clerk '~{prefix}:*' {RIGHTS}"
-        subprocess.run(f"{mend.replace('redis-cli', f'redis-cli -p {own.port}')}", shell=True, check=True)
+        assert mend == f"redis-cli -p {own.port} ACL SETUSER clerk '~{prefix}:*' {RIGHTS}"
+        subprocess.run(mend, shell=True, check=True)
         code, found = examine(REDIS_URL=url)
         assert code == 0
         assert found["rights"]["state"] == "ok"

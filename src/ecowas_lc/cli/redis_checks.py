@@ -8,20 +8,19 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ecowas_lc.cli.findings import Finding, broken, note, ok, warning
+from ecowas_lc.cli.group_checks import examine_cluster, examine_sentinels, facts_in, on_every_node
+from ecowas_lc.cli.redis_commands import LOOPBACK, Commands
 from ecowas_lc.errors import EcowasError, RedisRefusedError
 from ecowas_lc.settings import Settings
 
 if TYPE_CHECKING:
     from ecowas_lc.storage.addresses import Address
-    from ecowas_lc.storage.ops import Op
     from ecowas_lc.storage.server import Server
 
 AREA = "Redis"
 OLDEST = (6, 2)
-RIGHTS = "resetchannels +@all -@dangerous -@admin +info"
 _NEARLY_FULL = 0.9
 _SLOW_SECONDS = 0.5
-_LOOPBACK = ("localhost", "127.", "::1")
 
 
 def examine_redis(settings: Settings) -> Iterator[Finding]:
@@ -30,13 +29,15 @@ def examine_redis(settings: Settings) -> Iterator[Finding]:
 
     address = _address(settings)
     server = Server.from_settings(settings)
+    commands = Commands(settings, address, server)
     try:
-        yield from _examine(server, address, settings)
+        yield from _examine(server, commands)
     finally:
         server.close()
 
 
-def _examine(server: Server, address: Address | None, settings: Settings) -> Iterator[Finding]:
+def _examine(server: Server, commands: Commands) -> Iterator[Finding]:
+    settings, address = commands.settings, commands.address
     from ecowas_lc.memory.stats import ping_op
     from ecowas_lc.storage.keys import Keys
 
@@ -50,24 +51,27 @@ def _examine(server: Server, address: Address | None, settings: Settings) -> Ite
         if _is_node_of_cluster(facts, address):
             yield from _topology(facts, address, "")
         else:
-            yield broken(AREA, "reachable", str(error), _rights_command(settings, address))
+            yield broken(AREA, "reachable", str(error), commands.rights())
         return
     except EcowasError as error:
-        yield broken(AREA, "reachable", str(error), _start_command(address))
+        yield broken(AREA, "reachable", str(error), commands.start())
         return
     yield ok(AREA, "reachable", f"{where}, {1000 * (time.monotonic() - begun):.0f} ms")
-    for name, info in server.run(_on_every_node("INFO")).items():
+    for name, info in server.run(on_every_node("INFO")).items():
         at = f"{name}: " if name else ""
         if isinstance(info, Exception):
-            yield note(AREA, "server", f"{at}this user may not ask (INFO)", _rights_command(settings, address))
+            yield note(AREA, "server", f"{at}this user may not ask (INFO)", commands.rights())
             continue
-        facts = _facts(info)
+        facts = facts_in(info)
         yield _version(facts, at)
         yield from _topology(facts, address, at)
-        yield from _persistence(facts, _configured(server, "save", name), at)
-        yield from _eviction(facts, at)
-    yield from _cluster(server)
-    yield from _rights(server, settings, address)
+        yield from _persistence(facts, _configured(server, "save", name), commands, name)
+        yield from _eviction(facts, commands, name)
+    if server.is_cluster:
+        yield from examine_cluster(server, commands)
+    elif address is not None and address.kind == "sentinel":
+        yield from examine_sentinels(server)
+    yield from _rights(server, commands)
     yield from _privacy(address)
 
 
@@ -115,17 +119,18 @@ def _is_node_of_cluster(facts: dict[str, str], address: Address | None) -> bool:
 def _facts_of_one(server: Server) -> dict[str, str]:
     """Return what a server says of itself, which is nothing where this user may not ask."""
     try:
-        [info] = server.run(_on_every_node("INFO")).values()
+        [info] = server.run(on_every_node("INFO")).values()
     except EcowasError:
         return {}
-    return {} if isinstance(info, Exception) else _facts(info)
+    return {} if isinstance(info, Exception) else facts_in(info)
 
 
-def _persistence(facts: dict[str, str], save: str | None, at: str) -> Iterator[Finding]:
+def _persistence(facts: dict[str, str], save: str | None, commands: Commands, node: str) -> Iterator[Finding]:
+    at = f"{node}: " if node else ""
     for fact, what in (("rdb_last_bgsave_status", "snapshot"), ("aof_last_write_status", "log write")):
         if facts.get(fact, "ok") != "ok":
             yield broken(AREA, "persistence", f"{at}the last {what} failed; its log says why", "free disk space")
-    mend = "redis-cli CONFIG SET appendonly yes && redis-cli CONFIG REWRITE"
+    mend = commands.configure("appendonly", "yes", facts, node)
     if facts.get("aof_enabled") == "1":
         yield ok(AREA, "persistence", f"{at}every write is logged (append-only file)")
     elif save == "":
@@ -137,7 +142,8 @@ def _persistence(facts: dict[str, str], save: str | None, at: str) -> Iterator[F
         )
 
 
-def _eviction(facts: dict[str, str], at: str) -> Iterator[Finding]:
+def _eviction(facts: dict[str, str], commands: Commands, node: str) -> Iterator[Finding]:
+    at = f"{node}: " if node else ""
     limit, used = int(facts.get("maxmemory", 0)), int(facts.get("used_memory", 0))
     policy = facts.get("maxmemory_policy", "unknown")
     if not limit:
@@ -149,35 +155,28 @@ def _eviction(facts: dict[str, str], at: str) -> Iterator[Finding]:
             AREA,
             "memory",
             f"{room}: when it is full, conversations are thrown away in silence",
-            "redis-cli CONFIG SET maxmemory-policy noeviction",
+            commands.configure("maxmemory-policy", "noeviction", facts, node),
         )
     elif used > limit * _NEARLY_FULL:
         yield warning(
-            AREA, "memory", f"{room}: soon it will refuse writes", f"redis-cli CONFIG SET maxmemory {2 * limit}"
+            AREA,
+            "memory",
+            f"{room}: soon it will refuse writes",
+            commands.configure("maxmemory", str(2 * limit), facts, node),
         )
     else:
         yield ok(AREA, "memory", room)
 
 
-def _cluster(server: Server) -> Iterator[Finding]:
-    if not server.is_cluster:
-        return
-    for name, reply in server.run(_on_every_node("CLUSTER", "INFO")).items():
-        facts = _facts(reply) if not isinstance(reply, Exception) else {}
-        if facts.get("cluster_state", "ok") != "ok":
-            yield broken(AREA, "cluster", f"{name}: the cluster is down", f"redis-cli --cluster check {name}")
-            return
-    yield ok(AREA, "cluster", "every slot is served")
-
-
-def _rights(server: Server, settings: Settings, address: Address | None) -> Iterator[Finding]:
+def _rights(server: Server, commands: Commands) -> Iterator[Finding]:
     """Do once what conversations do, under names of its own, and remove it again."""
+    settings = commands.settings
     rehearse = _rehearsal(server, settings)
     begun = time.monotonic()
     try:
         rehearse()
     except RedisRefusedError as error:
-        yield broken(AREA, "rights", str(error), _rights_command(settings, address))
+        yield broken(AREA, "rights", str(error), commands.rights())
     except EcowasError as error:
         yield broken(AREA, "rehearsal", str(error))
     else:
@@ -216,7 +215,7 @@ def _privacy(address: Address | None) -> Iterator[Finding]:
     if address is None or address.kind == "unix":
         yield ok(AREA, "privacy", "a socket on this machine")
         return
-    distant = [host for host, _ in address.hosts if not host.startswith(_LOOPBACK)]
+    distant = [host for host, _ in address.hosts if not host.startswith(LOOPBACK)]
     if address.tls:
         yield ok(AREA, "privacy", "TLS")
     elif distant:
@@ -232,16 +231,9 @@ def _privacy(address: Address | None) -> Iterator[Finding]:
         yield warning(AREA, "login", "no password", "set REDIS_PASSWORD, or put it in REDIS_URL")
 
 
-def _on_every_node(*words: str) -> Op[dict[str, Any]]:
-    from ecowas_lc.storage.ops import EVERY_NODE, command
-
-    [replies] = yield (command(*words, optional=True, node=EVERY_NODE),)
-    return dict(replies)
-
-
 def _configured(server: Server, name: str, node: str) -> str | None:
     """Return a server's setting; ``None`` where this user may not ask."""
-    reply = server.run(_on_every_node("CONFIG", "GET", name)).get(node)
+    reply = server.run(on_every_node("CONFIG", "GET", name)).get(node)
     if isinstance(reply, dict):
         words = [part for pair in reply.items() for part in pair]
     elif isinstance(reply, list):
@@ -250,17 +242,6 @@ def _configured(server: Server, name: str, node: str) -> str | None:
         return None
     texts = [part.decode() if isinstance(part, bytes) else str(part) for part in words]
     return texts[1] if len(texts) == 2 else None
-
-
-def _facts(info: Any) -> dict[str, str]:
-    if isinstance(info, dict):
-        return {_text(key): _text(value) for key, value in info.items()}
-    pairs = (line.split(":", 1) for line in _text(info).splitlines() if ":" in line)
-    return {key: value.strip() for key, value in pairs}
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _address(settings: Settings) -> Address | None:
@@ -279,20 +260,6 @@ def _address(settings: Settings) -> Address | None:
         username=settings.redis_username,
         password="set" if settings.redis_password else None,  # only whether there is one matters here
     )
-
-
-def _start_command(address: Address | None) -> str:
-    if address is None:
-        return "ecowas-lc server start"
-    local = all(host.startswith(_LOOPBACK) for host, _ in address.hosts)
-    if address.kind == "unix" or not local:
-        return "start it there, or unset REDIS_URL and REDIS_HOST to use the embedded server"
-    return f"redis-server --port {address.hosts[0][1]} --appendonly yes"
-
-
-def _rights_command(settings: Settings, address: Address | None) -> str:
-    user = (address.username if address else None) or settings.redis_username or "default"
-    return f"redis-cli ACL SETUSER {user} '~{settings.prefix}:*' {RIGHTS}"
 
 
 def _size(count: int) -> str:

@@ -1,0 +1,87 @@
+"""The commands that mend what ``doctor`` finds about Redis, each aimed at the server that it is about."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ecowas_lc.settings import Settings
+
+if TYPE_CHECKING:
+    from ecowas_lc.storage.addresses import Address
+    from ecowas_lc.storage.server import Server
+
+RIGHTS = "resetchannels +@all -@dangerous -@admin +info"
+LOOPBACK = ("localhost", "127.", "::1")
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Commands for one server; ``address``: ``None`` for the embedded one."""
+
+    settings: Settings
+    address: Address | None
+    server: Server
+
+    def redis_cli(self, *words: str, node: str = "") -> str:
+        """A command to the server, or to one node (``host:port``) of it."""
+        return shlex.join(["redis-cli", *self._where(node), *words])
+
+    def configure(self, name: str, value: str, facts: dict[str, str], node: str = "") -> str:
+        """A setting changed now, and after the server's next start."""
+        now = self.redis_cli("CONFIG", "SET", name, value, node=node)
+        if facts.get("config_file"):
+            return f"{now} && {self.redis_cli('CONFIG', 'REWRITE', node=node)}"
+        return f"{now}  # and from its next start on: --{name} {value}" if "config_file" in facts else now
+
+    def rights(self) -> str:
+        """What gives the user the rights that are needed."""
+        user = (self.address.username if self.address else None) or self.settings.redis_username or "default"
+        words = " ".join(["redis-cli", *map(shlex.quote, self._where(""))])
+        return f"{words} ACL SETUSER {shlex.quote(user)} '~{self.settings.prefix}:*' {RIGHTS}"
+
+    def start(self) -> str:
+        """What starts the server."""
+        if self.address is None:
+            return "ecowas-lc server start"
+        local = all(host.startswith(LOOPBACK) for host, _ in self.address.hosts)
+        if self.address.kind == "unix" or not local:
+            return "start it there, or unset REDIS_URL and REDIS_HOST to use the embedded server"
+        host, port = self.address.hosts[0]
+        if self.address.kind == "cluster":
+            return self.redis_cli("--cluster", "check", f"{host}:{port}")
+        if self.address.kind == "sentinel":
+            return f"redis-server sentinel.conf --sentinel --port {port}"
+        return f"redis-server --port {port} --appendonly yes"
+
+    def _where(self, node: str) -> list[str]:
+        address = self.address
+        if address is None:
+            from ecowas_lc.embedded import server_status
+
+            return ["-s", str(server_status(self.settings).socket)]
+        if address.kind == "unix":
+            return ["-s", address.path]
+        host, port = self._host_and_port(address, node)
+        words = [] if host in ("localhost", "127.0.0.1") else ["-h", host]
+        words += [] if port == 6379 else ["-p", str(port)]
+        if address.tls:
+            words.append("--tls")
+            if self.settings.redis_ssl_ca_certs:
+                words += ["--cacert", str(self.settings.redis_ssl_ca_certs)]
+        return [*words, "--askpass"] if address.password and not address.username else words
+
+    def _host_and_port(self, address: Address, node: str) -> tuple[str, int]:
+        from redis.exceptions import RedisError
+
+        if node:
+            host, _, port = node.rpartition(":")
+            return host, int(port)
+        if address.kind == "sentinel":
+            try:
+                host, port = self.server.client.connection_pool.get_master_address()
+                return str(host), int(port)
+            except RedisError:
+                return "PRIMARY", 6379
+        return address.hosts[0]
