@@ -82,6 +82,26 @@ def test_reset_forgets_the_session_and_no_other(
     assert keys(redis_server, prefix) == others
 
 
+def test_for_programs(
+    run: Run, environment: pytest.MonkeyPatch, stub: OllamaStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``--json`` each line is answered with one object on one line, failures included."""
+    answer = stub.answer
+
+    def fails_for_cables(path: str, body: dict[str, object]) -> tuple[int, object]:
+        return (500, {"error": "boom"}) if "cables" in str(body.get("messages")) else answer(path, body)
+
+    monkeypatch.setattr(stub, "answer", fails_for_cables)
+    ended = run("chat", "--session", "s", "--json", stdin=f"{SOLAR}\nhelp\ninfo\nreset\n{CABLES}\n")
+    answered, info, reset, failed = map(json.loads, ended.out.splitlines())
+    assert (answered["groups"], answered["answer"]) == (["energy"], "Good morning.")
+    assert (info["session"], info["questions"], info["model"]) == ("s", 1, "tiny")
+    assert reset == {"session": "s", "reset": True}
+    assert failed["question"] == CABLES
+    assert "boom" in failed["error"]
+    assert ended.code == 1
+
+
 def test_without_redis(
     run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str, stub: OllamaStub
 ) -> None:

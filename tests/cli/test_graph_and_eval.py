@@ -26,6 +26,14 @@ def test_the_graph_is_printed(run: Run) -> None:
     assert run("graph", "--format", "mermaid").out == picture.mermaid
 
 
+def test_the_graph_for_programs(run: Run) -> None:
+    """``--json`` gives nodes, edges and the route; with ``--output`` also where the picture is."""
+    shown = json.loads(run("graph", "--json", "--route", "energy", "-o", "g.mmd").out)
+    assert {"route", "energy", "synthesise"} <= set(shown["nodes"])
+    assert {"from": "route", "to": "energy", "conditional": True} in shown["edges"]
+    assert (shown["route"], shown["file"]) == (["energy"], str(Path("g.mmd").resolve()))
+
+
 def test_a_route_is_marked(run: Run) -> None:
     """``--route`` marks the way by the groups that it names."""
     assert run("graph", "--route", "energy").out.splitlines()[0].split() == ["*", "start", "=>", "route"]

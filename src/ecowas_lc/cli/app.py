@@ -76,6 +76,7 @@ def chat(
     no_history: Annotated[
         bool, typer.Option("--no-history", help="Remember nothing from one question to the next.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
     debug: Debug = False,
 ) -> None:
     """Talk with the groups, line by line, from a terminal or a pipe.
@@ -84,7 +85,7 @@ def chat(
     """
     from ecowas_lc.cli.chat import chat as talk
 
-    talk(session, agents or (), use_redis=not no_redis, keep_history=not no_history)
+    talk(session, agents or (), use_redis=not no_redis, keep_history=not no_history, as_json=as_json)
 
 
 @app.command()
@@ -141,12 +142,13 @@ def graph(
             "--route", metavar="GROUP", help="Mark the way by this group. May be repeated.", show_default=False
         ),
     ] = None,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show the supervisor graph."""
     from ecowas_lc.cli.graph import show_graph
 
-    show_graph(output, form.value, route or ())
+    show_graph(output, form.value, route or (), as_json=as_json)
 
 
 @app.command("eval")

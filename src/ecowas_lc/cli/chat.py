@@ -10,7 +10,7 @@ import typer
 from ecowas_lc.cli.conversation import Conversation, checked_groups, checked_session, new_session
 from ecowas_lc.cli.models import ChosenModel, chosen_model
 from ecowas_lc.cli.outcome import FAILED, explain
-from ecowas_lc.cli.screen import Screen, err, out, remark
+from ecowas_lc.cli.screen import Screen, Silence, err, out, remark, show_json
 from ecowas_lc.cli.storage import chosen_server
 from ecowas_lc.errors import EcowasError, StorageError
 from ecowas_lc.settings import get_settings
@@ -23,7 +23,9 @@ Write a question, in English, French or Portuguese. Alone on a line:
   quit    leave (so does Ctrl-D); Ctrl-C breaks an answer off and leaves, keeping what was said"""
 
 
-def chat(session: str | None, agents: Sequence[str], *, use_redis: bool, keep_history: bool) -> None:
+def chat(
+    session: str | None, agents: Sequence[str], *, use_redis: bool, keep_history: bool, as_json: bool
+) -> None:
     """Answer line after line until ``quit`` or the end of input."""
     session = checked_session(session) if session is not None else new_session()
     groups = checked_groups(agents)
@@ -49,12 +51,17 @@ def chat(session: str | None, agents: Sequence[str], *, use_redis: bool, keep_hi
                 case "quit" | "exit":
                     break
                 case "help":
-                    out().print(_HELP)
+                    (err() if as_json else out()).print(_HELP)
                 case "info":
-                    _show_info(conversation, model, place)
+                    _show_info(conversation, model, place, as_json=as_json)
                 case "reset":
                     conversation.reset()
-                    out().print("Forgotten. This session begins anew.")
+                    if as_json:
+                        show_json({"session": session, "reset": True}, on_one_line=True)
+                    else:
+                        out().print("Forgotten. This session begins anew.")
+                case _ if as_json:
+                    all_answered &= _answer_as_json(conversation, line)
                 case _:
                     all_answered &= _answer(conversation, line)
     if not (all_answered or sys.stdin.isatty()):
@@ -101,8 +108,24 @@ def _answer(conversation: Conversation, question: str) -> bool:
     return True
 
 
-def _show_info(conversation: Conversation, model: ChosenModel, place: str) -> None:
+def _answer_as_json(conversation: Conversation, question: str) -> bool:
+    """Answer a question on one line; return whether it could be."""
+    try:
+        shown = conversation.ask(question, Silence()).as_json()
+    except StorageError:
+        raise
+    except EcowasError as error:
+        shown = {"session": conversation.session, "question": question, "error": str(error)}
+    show_json(shown, on_one_line=True)
+    return "error" not in shown
+
+
+def _show_info(conversation: Conversation, model: ChosenModel, place: str, *, as_json: bool) -> None:
     asked = sum(speaker == "human" for speaker, _ in conversation.messages())
+    if as_json:
+        found = {"session": conversation.session, "kept": place, "questions": asked, "groups": conversation.agents}
+        show_json({**found, "model": model.name, "base_url": model.base_url}, on_one_line=True)
+        return
     rows = {
         "Session": conversation.session,
         "Kept": place,

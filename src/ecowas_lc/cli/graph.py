@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecowas_lc.cli.conversation import checked_groups
-from ecowas_lc.cli.screen import out
+from ecowas_lc.cli.screen import out, show_json
 
 
-def show_graph(output: Path | None, form: str, route: Sequence[str]) -> None:
+def show_graph(output: Path | None, form: str, route: Sequence[str], *, as_json: bool) -> None:
     """Print the graph, or write its picture; mark the route that goes by these groups."""
     from ecowas_lc.drawing import draw_graph
     from ecowas_lc.supervisor import build_supervisor
@@ -18,7 +18,12 @@ def show_graph(output: Path | None, form: str, route: Sequence[str]) -> None:
     groups = checked_groups(route)
     graph = build_supervisor(router="lexical")
     picture = draw_graph(graph, {"decision": {"groups": list(groups)}} if groups else None)
-    if output is not None:
+    if as_json:
+        drawn = graph.get_graph()
+        edges = [{"from": e.source, "to": e.target, "conditional": e.conditional} for e in drawn.edges]
+        written = str(picture.save(output).resolve()) if output is not None else None
+        show_json({"nodes": list(drawn.nodes), "edges": edges, "route": list(groups), "file": written})
+    elif output is not None:
         out().print(str(picture.save(output).resolve()), markup=False)
     else:
         sys.stdout.write({"ascii": lambda: picture.ascii, "mermaid": lambda: picture.mermaid}[form]())

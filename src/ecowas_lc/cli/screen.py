@@ -45,9 +45,10 @@ def remark(text: str) -> None:
     console.print(Text(wrapped(text, console), style="dim"))
 
 
-def show_json(value: Any) -> None:
-    """Print one JSON value."""
-    sys.stdout.write(f"{json.dumps(value, ensure_ascii=False, indent=2)}\n")
+def show_json(value: Any, *, on_one_line: bool = False) -> None:
+    """Print one JSON value; on one line where more of them follow."""
+    sys.stdout.write(f"{json.dumps(value, ensure_ascii=False, indent=None if on_one_line else 2)}\n")
+    sys.stdout.flush()
 
 
 def program() -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
-import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -41,8 +39,7 @@ def show_stats(*, watch: bool, every: float, json: bool) -> None:
             return
         if json or not out().is_terminal:
             for figures in _again_and_again(store, every):
-                sys.stdout.write(f"{json_module.dumps(figures, ensure_ascii=False)}\n")
-                sys.stdout.flush()
+                show_json(figures, on_one_line=True)
             return
         first: dict[str, Any] = {}
         with Live(console=out(), auto_refresh=False) as live:
