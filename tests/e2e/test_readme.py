@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ecowas_lc.cli.app import app
 from tests.e2e.conftest import House
+from tests.fixtures.ollama_stub import serving_stub
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"<!-- quickstart: (\w+) -->\n```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
 QUICKSTART = {name: (code, output) for name, code, output in BLOCK.findall(README)}
 
@@ -37,6 +42,27 @@ def test_the_quickstart_runs(house: House, name: str) -> None:
     assert re.fullmatch(pattern(output), done.stdout, re.DOTALL), done.stdout
 
 
+def test_the_installation_can_be_typed(bare_house: House) -> None:
+    """The extras that it installs are there, the model that it pulls is the one it names, and its commands run."""
+    [block] = re.findall(r"^## Install\n\n```sh\n(.*?)```", README, re.MULTILINE | re.DOTALL)
+    [install, pull, *commands] = block.splitlines()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    [wanted] = re.findall(r"pip install 'ecowas-lc\[([\w,]+)\]'", install)
+    assert set(wanted.split(",")) <= set(extras)
+    [pulled, named] = re.findall(r"ollama pull (\S+) && export OLLAMA_MODEL=(\S+)", pull)[0]
+    assert pulled == named
+    with serving_stub() as ollama:
+        model = {"OLLAMA_BASE_URL": ollama.url, "OLLAMA_MODEL": "tiny"}
+        house = replace(bare_house, environment=bare_house.environment | model)
+        for command in commands:
+            program, *arguments = shlex.split(command, comments=True)
+            assert program == "ecowas-lc"
+            done = house.ecowas(*arguments)
+            assert "Traceback" not in done.stderr
+            assert done.returncode == 0 or arguments == ["doctor"], done.stderr  # it minds the stub's small model
+    assert "Good morning." in done.stdout
+
+
 def test_every_command_in_the_table_is_there() -> None:
     """The table of commands names those there are, and no other."""
     from typer.main import get_command
@@ -55,11 +81,11 @@ def test_every_command_in_the_table_is_there() -> None:
 def test_its_links_lead_somewhere() -> None:
     """Files and folders that it links to are there."""
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", README):
-        assert (Path(__file__).parents[2] / target).exists(), target
+        assert (ROOT / target).exists(), target
 
 
 def test_the_makefile_has_its_two_commands() -> None:
     """The two commands that the README names are targets of the Makefile."""
-    makefile = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
