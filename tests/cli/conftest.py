@@ -78,10 +78,12 @@ Run = Callable[..., Ended]
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command in this process: ``run("ask", "…", stdin="…")``."""
 
-    def command(*arguments: str, stdin: str = "") -> Ended:
+    def command(*arguments: str, stdin: str = "", on_terminal: bool = False) -> Ended:
         get_settings.cache_clear()
         outcome._debugging = False
-        monkeypatch.setattr(sys, "stdin", StringIO(stdin))
+        typed = StringIO(stdin)
+        typed.isatty = lambda: True  # type: ignore[method-assign]
+        monkeypatch.setattr(sys, "stdin", typed if on_terminal else StringIO(stdin))
         capfd.readouterr()
         code = main(list(arguments))
         said = capfd.readouterr()

@@ -103,6 +103,28 @@ def test_a_thread_is_deleted(run: Run) -> None:
     assert len(shown["histories"]["energy"]) == 2
 
 
+@pytest.mark.usefixtures("talked")
+@pytest.mark.parametrize(
+    "command",
+    [["sessions", "clear", "first"], ["threads", "delete", "first"], ["threads", "prune", "first"]],
+    ids=" ".join,
+)
+def test_what_is_removed_is_asked_first(
+    run: Run, redis_server: RunningServer, prefix: str, command: list[str]
+) -> None:
+    """On a terminal only ``y`` removes; anything else, an empty line and Ctrl-D leave all as it was."""
+    with redis_server.client() as client:
+        before = client.hgetall(f"{prefix}:checkpoint:{{first}}")
+        for answer in ("n\n", "\n", "", "what?\n"):
+            ended = run(*command, stdin=answer, on_terminal=True)
+            assert (ended.code, ended.out) == (0, "")
+            assert "first" in ended.err
+            assert ended.err.endswith("Nothing was removed.\n")
+            assert client.hgetall(f"{prefix}:checkpoint:{{first}}") == before
+        assert "first" in run(*command, stdin="y\n", on_terminal=True).err
+        assert client.hgetall(f"{prefix}:checkpoint:{{first}}") != before
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -113,7 +113,14 @@ def confirmed(question: str, *, yes: bool) -> bool:
     if not sys.stdin.isatty():
         raise ConfigurationError(f"{question} Nobody can be asked here: say --yes.")
     err().print(f"{question} [y/N] ", markup=False, end="")
-    return input().strip().lower() in ("y", "yes")
+    try:
+        agreed = input().strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        err().print()
+        agreed = False
+    if not agreed:
+        remark("Nothing was removed.")
+    return agreed
 
 
 class Prose:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from ecowas_lc.cli.conversation import checked_session
-from ecowas_lc.cli.screen import clean, out, remark, shortened, show_json
+from ecowas_lc.cli.screen import clean, counted, out, remark, shortened, show_json
 from ecowas_lc.cli.store import Store, ago, duration, messages_in, not_there, opened_store
 from ecowas_lc.errors import CorruptDataError, FormatVersionError
 
@@ -95,7 +95,7 @@ def show_history(thread: str, limit: int, *, json: bool) -> None:
     console = out()
     for row in rows:
         step, source = _shown(row["step"]), _shown(row["source"])
-        head = f"{step:>4}  {row['checkpoint']}  {source:<6} {row['messages']:>3} messages"
+        head = f"{step:>4}  {row['checkpoint']}  {source:<6} {counted(row['messages'], 'message')}"
         console.print(head, markup=False)
         if row["last"]:
             console.print(shortened(f"      {row['last']}", console), markup=False, style="dim")
