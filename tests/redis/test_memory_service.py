@@ -281,6 +281,18 @@ def test_contradicting_arguments_are_refused(server):
         RedisMemoryService(port=0)
     with pytest.raises(ConfigurationError):
         RedisMemoryService(client="redis://localhost")
+    with pytest.raises(ConfigurationError, match="ssl=True"):
+        RedisMemoryService("redis.example", ssl_ca_certs="/ca.pem")  # not in the clear, when TLS was meant
+
+
+@pytest.mark.parametrize("name", ["socket_timeout", "connect_timeout", "max_connections"])
+@pytest.mark.parametrize("bad", [0, -1, "5", True, float("nan")])
+def test_limits_that_can_not_be_used_are_named(name, bad):
+    """A timeout is more than 0 seconds, a number of connections is whole; anything else is said at once."""
+    with pytest.raises(ConfigurationError, match=name):
+        RedisMemoryService(**{name: bad})
+    with pytest.raises(ConfigurationError, match="max_connections"):
+        RedisMemoryService(max_connections=2.5)
 
 
 def test_a_password_is_never_shown():

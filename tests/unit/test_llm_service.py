@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -126,13 +128,70 @@ def test_bad_arguments_are_refused_before_anything_is_sent(stub: OllamaStub, cha
     for wrong in ("", "  "):
         with pytest.raises(EmptyQuestionError):
             chat(llm, wrong)
-    with pytest.raises(InvalidInputError, match="temperature"):
-        chat(llm, "x", temperature=3.0)
-    with pytest.raises(InvalidInputError, match="max_tokens"):
-        chat(llm, "x", max_tokens=0)
-    with pytest.raises(ConfigurationError, match="timeout"):
-        service(stub, timeout=0)
+    for temperature in (3.0, -1, "0.5", True, float("nan")):
+        with pytest.raises(InvalidInputError, match="temperature"):
+            chat(llm, "x", temperature=temperature)
+    for max_tokens in (0, 1.5, "9", True):
+        with pytest.raises(InvalidInputError, match="max_tokens"):
+            chat(llm, "x", max_tokens=max_tokens)
+    for conversation in ("hello", {"role": "user", "content": "x"}, [("user", "x")], [{"role": "user"}], [None]):
+        with pytest.raises(InvalidInputError, match=r"message|conversation"):
+            llm.chat_with_history(conversation)  # type: ignore[arg-type]
     assert stub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": "5"}, "timeout"),
+        ({"temperature": 5}, "temperature"),
+        ({"num_ctx": "many"}, "num_ctx"),
+        ({"num_ctxt": 4096}, "num_ctxt"),
+    ],
+)
+def test_a_service_that_can_not_be_made_is_named(options: dict[str, Any], said: str) -> None:
+    """What can't be used, or is no option at all, is said when the service is made, not passed over."""
+    with pytest.raises(ConfigurationError, match=said):
+        LLMService(model="tiny", **options)
+
+
+class _Anything(BaseHTTPRequestHandler):
+    """A server that answers every question with a page, or with JSON that means nothing to Ollama's client."""
+
+    body = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("body", [b"<html>A router's login page</html>", b'{"models": 5}', b""])
+def test_what_answers_and_is_not_ollama_is_named(body: bytes, chat: Callable[..., str]) -> None:
+    """Another program at the address is told apart from Ollama; ``health_check`` does not raise for it either."""
+    handler = type("Handler", (_Anything,), {"body": body})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            llm = LLMService(f"http://127.0.0.1:{server.server_address[1]}", "tiny", timeout=30)
+            assert llm.health_check() is False
+            assert asyncio.run(llm.ahealth_check()) is False
+            with pytest.raises(ModelServerUnavailableError, match=r"is not Ollama.*ollama serve"):
+                llm.check()
+            with pytest.raises(ModelError):
+                chat(llm, "x")
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_server_that_is_down_is_named(chat: Callable[..., str]) -> None:

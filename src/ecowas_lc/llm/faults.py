@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from ecowas_lc.errors import (
 )
 
 _NO_CAPABILITY = ("does not support", "not supported", "unsupported")
+_NOTHING = ("No data received", "No generation chunks were returned")
 _TOO_LONG = ("context size", "context length", "context window", "exceeds the available", "prompt too long")
 
 
@@ -32,7 +34,11 @@ def named_error(error: BaseException, *, model: Any = None, url: str | None = No
     name, address = _name_and_address(model, url)
     if isinstance(error, NotImplementedError):
         return ModelCapabilityError(f"The model {name} can't do this: {error or 'not implemented'}.")
-    if isinstance(error, ValueError) and "No data received" in str(error):
+    if _is_no_answer_of_ollama(error):
+        return ModelServerUnavailableError(
+            f"What answers at {address} is not Ollama. Start Ollama with `ollama serve`, or set OLLAMA_BASE_URL."
+        )
+    if isinstance(error, ValueError) and any(sign in str(error) for sign in _NOTHING):
         return ModelError(f"The model {name} answered nothing at all. Ask again, or use another model.")
     for link in _chain(error):
         translated = _from_transport(link, name, address) or _from_answer(link, name, address)
@@ -114,6 +120,12 @@ def _from_answer(error: BaseException, name: str, address: str) -> EcowasError |
             f"The model server at {address} is not ready ({status}: {text}). Try again shortly, or see its log."
         )
     return ModelError(f"The model server at {address} refused the request to {name} ({status}: {text}).")
+
+
+def _is_no_answer_of_ollama(error: BaseException) -> bool:
+    # Ollama's client reads what it is sent as JSON, and makes an object named after the answer of it.
+    title = getattr(error, "title", None)
+    return isinstance(error, json.JSONDecodeError) or (isinstance(title, str) and title.endswith("Response"))
 
 
 def _chain(error: BaseException) -> list[BaseException]:

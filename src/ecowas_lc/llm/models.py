@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.errors import ConfigurationError, InvalidInputError
 from ecowas_lc.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -28,26 +28,56 @@ def make_chat_model(
     ``ChatOllama``'s own (``num_ctx``, ``num_predict``, ``seed``, …). Reasoning is off unless asked for: small
     models spend their whole answer on it. No connection is made here. The model may be used from several
     event loops, one after the other.
+
+    Raises:
+        ConfigurationError: an argument can't be used, or ``ChatOllama`` has no such option.
     """
     import httpx
     from langchain_ollama import ChatOllama
+    from pydantic import ValidationError
 
     settings = settings or get_settings()
     seconds = settings.llm_timeout if timeout is None else timeout
-    if seconds <= 0:
-        raise ConfigurationError(f"A timeout of {seconds:g} s can't be used. Give more than 0 seconds.")
+    if not _is_number(seconds) or seconds <= 0:
+        raise ConfigurationError(f"A timeout of {seconds!r} can't be used. Give seconds, more than 0.")
+    if temperature is not None:
+        try:
+            check_temperature(temperature)
+        except InvalidInputError as error:
+            raise ConfigurationError(str(error)) from None
+    if unknown := sorted(options.keys() - ChatOllama.model_fields.keys()):
+        raise ConfigurationError(f"ChatOllama has no option {unknown[0]!r}. Leave it out, or mend its name.")
     # An idle connection belongs to the event loop that opened it and breaks the next one, and nobody closes it
     # when the model is forgotten: keep none.
     no_idle = httpx.Limits(max_keepalive_connections=0)
     client_kwargs = {"timeout": seconds, "limits": no_idle, **(options.pop("client_kwargs", None) or {})}
-    return ChatOllama(
-        model=model or settings.ollama_model,
-        base_url=base_url or settings.ollama_base_url,
-        temperature=settings.llm_temperature if temperature is None else temperature,
-        client_kwargs=client_kwargs,
-        reasoning=options.pop("reasoning", False),
-        **options,
-    )
+    try:
+        return ChatOllama(
+            model=model or settings.ollama_model,
+            base_url=base_url or settings.ollama_base_url,
+            temperature=settings.llm_temperature if temperature is None else temperature,
+            client_kwargs=client_kwargs,
+            reasoning=options.pop("reasoning", False),
+            **options,
+        )
+    except ValidationError as error:
+        [problem, *_] = error.errors(include_input=False, include_url=False)
+        name = ".".join(map(str, problem["loc"])) or "the options"
+        raise ConfigurationError(f"ChatOllama can't use {name}: {problem['msg']}.") from None
+
+
+def check_temperature(temperature: object) -> None:
+    """Do nothing where ``temperature`` can be used.
+
+    Raises:
+        InvalidInputError: it is not a number from 0 to 2.
+    """
+    if not _is_number(temperature) or not 0 <= temperature <= 2:
+        raise InvalidInputError(f"A temperature of {temperature!r} can't be used. Give a number from 0 to 2.")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def chat_model(model: BaseChatModel | str | None = None) -> BaseChatModel:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecowas_lc.errors import EmptyQuestionError, InvalidInputError, ModelError
 from ecowas_lc.llm.faults import named_errors, not_found, safe_url, timed_out
-from ecowas_lc.llm.models import make_chat_model
+from ecowas_lc.llm.models import check_temperature, make_chat_model
 from ecowas_lc.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -187,10 +187,10 @@ class LLMService:
                     raise timed_out(f"The model {self.model}", self.timeout)
 
     def _tuned(self, temperature: float | None, max_tokens: int | None) -> ChatOllama:
-        if temperature is not None and not 0 <= temperature <= 2:
-            raise InvalidInputError(f"A temperature of {temperature!r} can't be used. Give 0 to 2.")
-        if max_tokens is not None and max_tokens < 1:
-            raise InvalidInputError(f"max_tokens of {max_tokens!r} leaves no answer. Give at least 1.")
+        if temperature is not None:
+            check_temperature(temperature)
+        if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
+            raise InvalidInputError(f"max_tokens of {max_tokens!r} can't be used. Give a whole number from 1 on.")
         update: dict[str, float | int] = {}
         if temperature is not None:
             update["temperature"] = temperature
@@ -219,6 +219,8 @@ def _prompt(prompt: str, system_prompt: str | None) -> list[BaseMessage]:
 def _conversation(messages: Sequence[Mapping[str, Any] | BaseMessage]) -> list[BaseMessage]:
     from langchain_core.messages import BaseMessage, convert_to_messages
 
+    if isinstance(messages, (str, bytes, Mapping)):
+        raise InvalidInputError(f"A conversation is a list of messages, not {type(messages).__name__}.")
     if not messages:
         raise EmptyQuestionError("There is no message to answer. Give at least one.")
     checked: list[Any] = []
@@ -226,6 +228,10 @@ def _conversation(messages: Sequence[Mapping[str, Any] | BaseMessage]) -> list[B
         if isinstance(message, BaseMessage):
             checked.append(message)
             continue
+        if not isinstance(message, Mapping):
+            raise InvalidInputError(
+                f'A message is a dict like {{"role": "user", "content": "…"}}, not {type(message).__name__}.'
+            )
         role, content = message.get("role"), message.get("content")
         if role not in _ROLES or not isinstance(content, str):
             raise InvalidInputError(

@@ -68,8 +68,14 @@ def server_from(
         "redis_ssl_keyfile": Path(ssl_keyfile) if ssl_keyfile else None,
         "redis_socket_timeout": _positive(socket_timeout, "socket_timeout"),
         "redis_connect_timeout": _positive(connect_timeout, "connect_timeout"),
-        "redis_max_connections": _positive(max_connections, "max_connections"),
+        "redis_max_connections": _positive(max_connections, "max_connections", whole=True),
     }
+    tls_files = [name for name in given if name.startswith("redis_ssl") and given[name]]
+    if tls_files and not (ssl or (isinstance(url, str) and url.startswith("rediss"))):
+        raise ConfigurationError(
+            f"{tls_files[0].removeprefix('redis_')} is for TLS, and TLS is not asked for: pass ssl=True, or a "
+            "rediss:// URL."
+        )
     update = {name: value for name, value in given.items() if value is not None}
     settings = get_settings().model_copy(update=update)
     if url is not None:
@@ -84,7 +90,9 @@ def server_from(
     return Server(ClientFactory(address, settings))
 
 
-def _positive(number: float | None, name: str) -> float | None:
-    if number is not None and number <= 0:
-        raise ConfigurationError(f"{name} must be more than 0, not {number}.")
+def _positive(number: Any, name: str, *, whole: bool = False) -> Any:
+    kinds: Any = int if whole else (int, float)
+    if number is not None and (isinstance(number, bool) or not isinstance(number, kinds) or not number > 0):
+        what = "a whole number from 1 on" if whole else "a number of seconds, more than 0"
+        raise ConfigurationError(f"{name} must be {what}, not {number!r}.")
     return number

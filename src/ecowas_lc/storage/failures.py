@@ -132,8 +132,8 @@ def _word_and_rest(error: Exception) -> tuple[str, str]:
 def _unanswered(error: Exception, where: str) -> EcowasError:
     if isinstance(error, (redis_errors.TimeoutError, TimeoutError)):
         return RedisTimeoutError(
-            f"Redis at {where} did not answer in time. Check that it is not overloaded, "
-            "or raise REDIS_SOCKET_TIMEOUT."
+            f"Redis at {where} did not answer in time. Check that it is not overloaded and, with TLS, that this "
+            "port speaks it; or raise REDIS_SOCKET_TIMEOUT."
         )
     if isinstance(error, redis_errors.InvalidResponse):
         return RedisUnavailableError(f"What answers at {where} does not speak Redis' protocol. Check the address.")
