@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import itertools
 import json
+import struct
 import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from langchain_core.messages import HumanMessage
 
 from ecowas_lc import RedisMemoryService
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
+from ecowas_lc.checkpoint.backup import add_to_digest, new_digest
 from ecowas_lc.errors import (
     CorruptDataError,
     DecryptionError,
@@ -369,6 +371,27 @@ def test_the_export_of_something_else(saver: RedisSaver, raw: Any, prefix: str) 
     with pytest.raises(WrongTypeError):
         saver.import_jsonl(lines, overwrite=True)
     assert raw.get(key_of(prefix)) == b"theirs"
+
+
+def test_a_list_that_would_fill_the_server(saver: RedisSaver, other: RedisSaver, raw: Any) -> None:
+    """A file of two megabytes whose list claims a gigabyte of references is refused when it is read."""
+    Writer(saver).put(m=[HumanMessage(LONG)] * 64)
+    [head, begin, *contents, end] = list(saver.export_jsonl())
+    fields = [
+        [base64.b64decode(part) for part in pair] for line in contents for pair in json.loads(line)["fields"]
+    ]
+    [value] = [pair for pair in fields if pair[0].startswith(b"v") and pair[1].startswith(b"l")]
+    value[1] = value[1][:18] + struct.pack(">II", 0, 64) * 250_000
+    digest = new_digest()
+    add_to_digest(digest, [(name, held) for name, held in fields])
+    pairs = [[base64.b64encode(part).decode() for part in pair] for pair in fields]
+    other.import_jsonl([head, begin, changed(contents[0], fields=pairs), changed(end, digest=digest.hexdigest())])
+    before = raw.info("memory")["used_memory_peak"]
+    for read in (lambda: other.get_tuple(at()), lambda: list(other.list(None))):
+        with pytest.raises(CorruptDataError, match="claims more items than any has"):
+            read()
+    assert raw.info("memory")["used_memory_peak"] < before + 100 * 2**20
+    other.delete_thread("t")
 
 
 def test_one_file_for_everything(saver: RedisSaver, other: RedisSaver, server: Any, prefix: str) -> None:

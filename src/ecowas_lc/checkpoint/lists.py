@@ -13,11 +13,12 @@ _EDIT = struct.Struct(">BII")
 _SAMPLE = 8
 # A reference costs 16 bytes in the log and an element about 100 of the server's memory.
 _WORTH_SHARING_BYTES = 128
+_MOST_ITEMS = 2**20  # what the scripts take for a list; one of more is stored like other values
 
 
 def is_worth_sharing(value: Any, size_of: Any) -> bool:
     """Whether a list's items are messages, or large enough on average to be stored once each."""
-    if type(value) is not list or not value:
+    if type(value) is not list or not value or len(value) > _MOST_ITEMS:
         return False
     if type(value[-1]) in SPECS or type(value[0]) in SPECS:
         return True

@@ -106,6 +106,7 @@ end
 
 -- A list value: 'l', wrapper, mark (16 bytes, the client's seal on the whole list), pieces of the list log.
 local PIECES = 19
+local MOST_ITEMS = 1048576 -- clients store longer lists as other values
 local function mark_of(value) return string.sub(value, 3, PIECES - 1) end
 
 local function pieces_of(value)
@@ -119,8 +120,11 @@ end
 
 -- The digests that pieces of a list log stand for, one string; nil where the log lacks some.
 local function digests_of(log, pieces)
-  local out = {}
+  local out, total = {}, 0
   for _, piece in ipairs(pieces) do
+    -- A few bytes of pieces can claim more items than the server has memory for.
+    total = total + piece[2]
+    if total > MOST_ITEMS then error('ECOWASCORRUPT A stored list claims more items than any has.', 0) end
     local start, stop = piece[1], piece[1] + piece[2]
     while start < stop do
       local segment = math.floor(start / SEGMENT)
