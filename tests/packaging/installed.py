@@ -129,6 +129,7 @@ def _closure(of: Distribution, extras: tuple[str, ...], seen: set[tuple[str, str
             seen |= wanted
             found = of if requirement.name == of.name else _pinned(requirement.name)
             if found is not of:
+                assert requirement.specifier.contains(found.version, prereleases=True), f"{line}: {found.version}"
                 yield found
             yield from _closure(found, tuple(requirement.extras), seen)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -34,12 +36,35 @@ def graph() -> Any:
     return build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
 
 
+NO_SOCKETS = """
+import sys
+
+def refuse(event, _):
+    if event.startswith("socket."):
+        raise RuntimeError("a picture went to the network")
+
+sys.addaudithook(refuse)
+"""
+
+
 @pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No socket, neither here nor in the process that draws."""
+
     def refuse(*_: object) -> None:
         raise AssertionError("a picture went to the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    (tmp_path / "sitecustomize.py").write_text(NO_SOCKETS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("no_network")
+def test_the_drawing_process_has_no_sockets_in_these_tests() -> None:
+    """What keeps pictures from the network below does so in child processes, too."""
+    opening = "import socket; socket.create_connection(('127.0.0.1', 9))"
+    done = subprocess.run([sys.executable, "-P", "-c", opening], capture_output=True, text=True, check=False)
+    assert "a picture went to the network" in done.stderr
 
 
 def texts(svg: str) -> set[str]:
