@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -82,7 +83,7 @@ def test_any_sequence(server, prefix, sequence):
     """Appends, saves, trims, renewals and removals, through the service and through LangChain's history, in any
     order: the same messages in the same order, each id once, the promised time to live, never an orphan result."""
     memory = RedisMemoryService(url=server.url, prefix=prefix, default_ttl=DEFAULT_TTL)
-    session = f"s{random.getrandbits(60):x}"
+    session = uuid4().hex  # not of random, which hypothesis seeds
     model = Model()
     for what, specs, most, ttl in sequence:
         if what == "append":

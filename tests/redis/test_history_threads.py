@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated, TypedDict
+from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, ToolMessage
 from langgraph.channels import DeltaChannel
 from langgraph.checkpoint.memory import InMemorySaver
@@ -21,6 +24,7 @@ from ecowas_lc.history import (
     thread_to_history,
 )
 from ecowas_lc.memory import RedisMemoryService
+from tests.fixtures.any_messages import of_each_class
 
 CONVERSATION = [
     HumanMessage("Où en est-on ?", id="1", name="awa"),
@@ -95,6 +99,30 @@ def test_there_and_back_changes_nothing(history, saver, prefix):
     other = RedisChatMessageHistory("energy", "copy", server=history.server, prefix=prefix)
     assert thread_to_history(saver, other, "s") == 7
     assert other.messages == history.all_messages()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    messages=st.lists(
+        st.one_of(*(strategy for cls, strategy in of_each_class.items() if cls is not RemoveMessage)),
+        min_size=1,
+        max_size=4,
+        unique_by=lambda message: message.id or object(),
+    )
+)
+def test_any_message_goes_there_and_back(redis_server, prefix, messages):
+    """Whatever its class and what it holds, a message is the same in the thread, and in a history made of that."""
+    session = uuid4().hex
+    history = RedisChatMessageHistory("energy", session, redis_server.url, prefix=prefix)
+    copy = RedisChatMessageHistory("copy", session, redis_server.url, prefix=prefix)
+    history.add_messages(messages)
+    checkpointer = RedisSaver(server=history.server, prefix=prefix)
+    assert history_to_thread(history, checkpointer) == len(messages)
+    assert thread_to_history(checkpointer, copy) == len(messages)
+    in_thread = checkpointer.get_tuple(at(session)).checkpoint["channel_values"]["messages"]
+    for moved in (in_thread, copy.all_messages()):
+        assert moved == messages
+        assert [repr(message) for message in moved] == [repr(message) for message in messages]
 
 
 def test_a_thread_that_goes_on_gets_what_is_new(history, saver):
