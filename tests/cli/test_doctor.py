@@ -20,6 +20,7 @@ from tests.fixtures.servers import (
     RunningCluster,
     RunningServer,
     closed_port,
+    free_port,
     running_cluster,
     running_server,
     wait_until,
@@ -169,6 +170,31 @@ def test_a_cluster_with_a_gap(examine: Examine) -> None:
         assert found["reachable"]["mend"] == f"redis-cli -p {port} --cluster check 127.0.0.1:{port}"
         told = subprocess.run(found["reachable"]["mend"], shell=True, check=False, capture_output=True, text=True)
         assert "Not all 16384 slots are covered" in told.stdout
+
+
+@pytest.mark.parametrize(("days", "state"), [(90, "ok"), (3, "warning")])
+def test_tls(examine: Examine, tmp_path: Path, days: int, state: str) -> None:
+    """An encrypted connection tells its protocol and how long the certificate is good for; an unknown authority is
+    broken, with the setting that names it, and no command to start a server that runs."""
+    made = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    command = [*made.split(), "-days", str(days), "-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    port = free_port()
+    options = [f"--tls-{name}" for name in ("port", "cert-file", "key-file", "ca-cert-file", "auth-clients")]
+    values = [str(port), *(str(tmp_path / name) for name in ("cert.pem", "key.pem", "cert.pem")), "no"]
+    words = [word for pair in zip(options, values, strict=True) for word in pair]
+    url = f"rediss://127.0.0.1:{port}/0"
+    with running_server("redis", *words):
+        code, found = examine(REDIS_URL=url, REDIS_SSL_CA_CERTS=str(tmp_path / "cert.pem"))
+        assert code == 0
+        assert found["privacy"]["state"] == state
+        assert found["privacy"]["text"].startswith(
+            f"TLSv1.3; the certificate was checked and is good for {days} days"
+        )
+        code, found = examine(REDIS_URL=url, REDIS_SSL_CA_CERTS="")
+        assert code == 1
+        assert "certificate verify failed" in found["reachable"]["text"].lower().replace("_", " ")
+        assert found["reachable"]["mend"].startswith("export REDIS_SSL_CA_CERTS=")
 
 
 def test_sentinels(examine: Examine, tmp_path: Path) -> None:

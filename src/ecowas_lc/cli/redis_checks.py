@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ecowas_lc.cli.findings import Finding, broken, note, ok, warning
 from ecowas_lc.cli.group_checks import examine_cluster, examine_sentinels, facts_in, on_every_node
 from ecowas_lc.cli.redis_commands import LOOPBACK, Commands
+from ecowas_lc.cli.tls_checks import examine_tls
 from ecowas_lc.errors import EcowasError, RedisRefusedError
 from ecowas_lc.settings import Settings
 
@@ -54,7 +55,8 @@ def _examine(server: Server, commands: Commands) -> Iterator[Finding]:
             yield broken(AREA, "reachable", str(error), commands.rights())
         return
     except EcowasError as error:
-        yield broken(AREA, "reachable", str(error), commands.start())
+        is_tls = address is not None and address.tls and "TLS" in str(error)
+        yield broken(AREA, "reachable", str(error), commands.trust() if is_tls else commands.start())
         return
     yield ok(AREA, "reachable", f"{where}, {1000 * (time.monotonic() - begun):.0f} ms")
     for name, info in server.run(on_every_node("INFO")).items():
@@ -72,7 +74,7 @@ def _examine(server: Server, commands: Commands) -> Iterator[Finding]:
     elif address is not None and address.kind == "sentinel":
         yield from examine_sentinels(server)
     yield from _rights(server, commands)
-    yield from _privacy(address)
+    yield from _privacy(server, address)
 
 
 def _version(facts: dict[str, str], at: str) -> Finding:
@@ -211,13 +213,13 @@ def _rehearsal(server: Server, settings: Settings) -> Callable[[], None]:
     return rehearse
 
 
-def _privacy(address: Address | None) -> Iterator[Finding]:
+def _privacy(server: Server, address: Address | None) -> Iterator[Finding]:
     if address is None or address.kind == "unix":
         yield ok(AREA, "privacy", "a socket on this machine")
         return
     distant = [host for host, _ in address.hosts if not host.startswith(LOOPBACK)]
     if address.tls:
-        yield ok(AREA, "privacy", "TLS")
+        yield from examine_tls(server)
     elif distant:
         yield warning(
             AREA,

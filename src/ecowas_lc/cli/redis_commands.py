@@ -55,6 +55,10 @@ class Commands:
             return f"redis-server sentinel.conf --sentinel --port {port}"
         return f"redis-server --port {port} --appendonly yes"
 
+    def trust(self) -> str:
+        """What makes the server's certificate a trusted one."""
+        return "export REDIS_SSL_CA_CERTS=FILE, with the certificate of the authority that signed the server's"
+
     def _where(self, node: str) -> list[str]:
         address = self.address
         if address is None:
