@@ -279,6 +279,13 @@ def test_list_models(stub: OllamaStub) -> None:
     assert asyncio.run(service(stub).alist_models()) == ["tiny:latest", "qwen2.5:0.5b"]
 
 
+def test_a_model_too_large_for_the_server_is_named(stub: OllamaStub, chat: Callable[..., str]) -> None:
+    """A model that does not fit the memory is no puzzle: a smaller one is the way out."""
+    stub.error = (500, "model requires more system memory (5.6 GiB) than is available (3.1 GiB)")
+    with pytest.raises(ModelError, match=r"5\.6 GiB.*ollama pull"):
+        chat(service(stub), "x")
+
+
 def test_the_settings_fill_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process's service is made once, from OLLAMA_* and LLM_*."""
     monkeypatch.setenv("OLLAMA_BASE_URL", "http://models.example:1234")

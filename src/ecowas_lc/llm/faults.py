@@ -115,6 +115,11 @@ def _from_answer(error: BaseException, name: str, address: str) -> EcowasError |
         )
     if status == 404 or ("model" in lowered and "not found" in lowered):
         return not_found(name)
+    if "more system memory" in lowered:
+        return ModelError(
+            f"The server has too little memory for the model {name}: {text}. Use a smaller one, such as "
+            "`ollama pull qwen2.5:0.5b`."
+        )
     if status in (502, 503, 504):
         return ModelServerUnavailableError(
             f"The model server at {address} is not ready ({status}: {text}). Try again shortly, or see its log."
