@@ -260,6 +260,30 @@ def test_the_wrong_password(examine: Examine, own: RunningServer) -> None:
     code, found = examine(REDIS_URL=f"redis://clerk:hunter2@127.0.0.1:{own.port}/0")
     assert code == 1
     assert "REDIS_PASSWORD" in found["reachable"]["text"]
+    assert found["reachable"]["mend"] == "export REDIS_PASSWORD=…"
+    with own.client() as client:
+        client.config_set("requirepass", "right")
+        try:
+            code, found = examine(REDIS_URL=f"redis://127.0.0.1:{own.port}/0")
+        finally:
+            with redis.Redis(port=own.port, password="right") as admin:
+                admin.config_set("requirepass", "")
+    assert (code, found["reachable"]["mend"]) == (1, "export REDIS_PASSWORD=…")
+
+
+def test_a_full_server(examine: Examine, own: RunningServer) -> None:
+    """A server that refuses writes for want of memory is broken; the command gives it some."""
+    with own.client() as client:
+        client.config_set("maxmemory", "1")
+        try:
+            code, found = examine(REDIS_URL=own.url)
+            assert (code, found["rights"]["state"]) == (1, "broken")
+            mend = found["rights"]["mend"]
+            assert mend == f"redis-cli -p {own.port} CONFIG SET maxmemory 2gb"
+            subprocess.run(mend, shell=True, check=True, capture_output=True)
+            assert examine(REDIS_URL=own.url)[0] == 0
+        finally:
+            client.config_set("maxmemory", "0")
     assert "hunter2" not in json.dumps(found)
 
 

@@ -52,7 +52,7 @@ def _examine(server: Server, commands: Commands) -> Iterator[Finding]:
         if _is_node_of_cluster(facts, address):
             yield from _topology(facts, address, "")
         else:
-            yield broken(AREA, "reachable", str(error), commands.rights())
+            yield broken(AREA, "reachable", str(error), commands.after_refusal(error))
         return
     except EcowasError as error:
         is_tls = address is not None and address.tls and "TLS" in str(error)
@@ -178,7 +178,7 @@ def _rights(server: Server, commands: Commands) -> Iterator[Finding]:
     try:
         rehearse()
     except RedisRefusedError as error:
-        yield broken(AREA, "rights", str(error), commands.rights())
+        yield broken(AREA, "rights", str(error), commands.after_refusal(error))
     except EcowasError as error:
         yield broken(AREA, "rehearsal", str(error))
     else:

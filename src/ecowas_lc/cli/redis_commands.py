@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ecowas_lc.errors import RedisRefusedError
 from ecowas_lc.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +41,19 @@ class Commands:
         user = (self.address.username if self.address else None) or self.settings.redis_username or "default"
         words = " ".join(["redis-cli", *map(shlex.quote, self._where(""))])
         return f"{words} ACL SETUSER {shlex.quote(user)} '~{self.settings.prefix}:*' {RIGHTS}"
+
+    def after_refusal(self, error: RedisRefusedError) -> str:
+        """What mends a refusal; nothing where its message says all there is to do."""
+        told = str(error)
+        if "may not do that" in told:
+            return self.rights()
+        if "has no password" in told:
+            return "unset REDIS_PASSWORD, or take the password out of REDIS_URL"
+        if "password" in told:
+            return "export REDIS_PASSWORD=…"
+        if "out of memory" in told:
+            return self.redis_cli("CONFIG", "SET", "maxmemory", "2gb")
+        return ""
 
     def start(self) -> str:
         """What starts the server."""
