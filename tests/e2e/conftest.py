@@ -17,7 +17,7 @@ from ecowas_lc.embedded import server_status, stop_server
 from ecowas_lc.local_model import LocalModel
 from ecowas_lc.settings import Settings
 from tests.cli.conftest import OURS
-from tests.fixtures.servers import need
+from tests.fixtures.servers import need, system_program
 
 SECONDS = 240.0
 """The longest that any process here may take, on loaded cores."""
@@ -66,7 +66,7 @@ class House:
 
     def redis_cli(self, *arguments: str) -> str:
         """What ``redis-cli`` says of the embedded server."""
-        program = shutil.which("redis-cli")
+        program = system_program("redis-cli")
         if program is None:
             need("redis-cli (Debian package redis-tools)")
         assert program is not None
