@@ -134,6 +134,17 @@ def test_export_streams(memory):
     assert 0 < len(list(lines)) < 40
 
 
+def test_progress_is_told(memory):
+    """``on_progress`` hears how many histories, states and values are done, and of how many."""
+    for number in range(40):
+        memory.append_to_history("minerals", f"{number:02}", HISTORY[0])
+    told = []
+    assert len(list(memory.export_jsonl(on_progress=lambda *how: told.append(how)))) == 1 + 5 + 40
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1] >= 45
+    assert len(told) > 2
+
+
 async def test_async_import_takes_async_lines(memory, redis_server, prefix):
     """The async service exports and imports asynchronous streams."""
     async with (
