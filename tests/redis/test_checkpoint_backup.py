@@ -24,6 +24,7 @@ from ecowas_lc.errors import (
     InvalidInputError,
     RedisRefusedError,
     RedisUnavailableError,
+    StorageError,
     TypeNotAllowedError,
     WrongTypeError,
 )
@@ -192,6 +193,21 @@ def test_an_export_is_of_one_moment(saver: RedisSaver, other: RedisSaver, raw: A
     saver.prune(["t"])
     other.import_jsonl(itertools.chain(first, lines))
     assert raw.hgetall(key_of(f"{prefix}-other")) == before
+
+
+def test_an_export_that_was_left_lying(saver: RedisSaver, other: RedisSaver, raw: Any, prefix: str) -> None:
+    """An export that was broken off leaves a copy that is gone in ten minutes; one that finds it gone says so."""
+    grow(saver, steps=60)
+    lines = saver.export_jsonl()
+    first = list(itertools.islice(lines, 3))
+    [copy] = leftovers(raw, prefix)
+    assert 0 < raw.ttl(copy) <= 600
+    raw.delete(copy)
+    with pytest.raises(StorageError, match="took too long"):
+        first += lines
+    with pytest.raises(CorruptDataError, match="breaks off in the middle"):
+        other.import_jsonl(first)
+    assert leftovers(raw, prefix) != [copy]
 
 
 def test_no_class_is_needed_and_none_is_imported(saver: RedisSaver, other: RedisSaver) -> None:

@@ -13,14 +13,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
-from ecowas_lc.checkpoint.beside import (
-    BESIDE_SECONDS,
-    STORED_FORMAT,
-    Beside,
-    Field,
-    chunks,
-    fields_of,
-)
+from ecowas_lc.checkpoint.beside import STORED_FORMAT, Beside, Field, chunks, fields_of
 from ecowas_lc.checkpoint.ops import Context
 from ecowas_lc.checkpoint.walk import Walk, next_page, walk_threads
 from ecowas_lc.errors import RedisRefusedError, StorageError
@@ -31,6 +24,7 @@ from ecowas_lc.storage.scripts import load_script
 
 _SNAPSHOT = load_script("checkpoint_shared", "checkpoint_snapshot")
 
+_SNAPSHOT_SECONDS = 600  # renewed with each page: one that was broken off is soon gone
 _PAGE_BYTES = 2**20
 _FEWEST, _MOST = 8, 1024  # fields a page
 _THREADS_AT_ONCE = 500
@@ -93,8 +87,8 @@ def _thread_walk(at: Context, thread_id: str) -> Walk[str]:
             count = max(_FEWEST, count // 2) if size > _PAGE_BYTES else min(_MOST, count * 2)
         if not (yield _drop_op(snapshot.beside)):
             raise StorageError(
-                f"The export of the thread {thread_id!r} took too long: what was kept of it for an hour has gone. "
-                "Export it again."
+                f"The export of the thread {thread_id!r} took too long: what the server kept of it, for ten "
+                "minutes after each page, has gone. Export it again."
             )
     yield [line_of({"type": THREAD_END, "thread": thread_id, "digest": digest.hexdigest()})]
 
@@ -104,7 +98,7 @@ def _snapshot_op(at: Context, thread_id: str) -> Op[_Snapshot | None]:
     [score] = yield (command("ZSCORE", at.keys.threads(), id_bytes(thread_id)),)
     held = None
     try:
-        [answer] = yield (call(_SNAPSHOT, (key, beside), BESIDE_SECONDS),)
+        [answer] = yield (call(_SNAPSHOT, (key, beside), _SNAPSHOT_SECONDS),)
         if not answer:
             return None
         count, left = answer
@@ -129,7 +123,7 @@ def _snapshot_op(at: Context, thread_id: str) -> Op[_Snapshot | None]:
 
 
 def _page_op(key: bytes, cursor: bytes, count: int) -> Op[tuple[bytes, dict[bytes, bytes]]]:
-    [answer, _] = yield (command("HSCAN", key, cursor, "COUNT", count), command("EXPIRE", key, BESIDE_SECONDS))
+    [answer, _] = yield (command("HSCAN", key, cursor, "COUNT", count), command("EXPIRE", key, _SNAPSHOT_SECONDS))
     following, reply = answer
     return following, fields_of(reply)
 
