@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults bench check eval clean servers constraints
+.PHONY: help demo test faults bench audit check eval clean servers constraints
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -43,6 +43,12 @@ check: $(VENV)/.stamp-test ## Run linters and type checks alone
 
 bench: $(VENV)/.stamp-bench servers ## Measure it beside others, for 25 minutes (BENCH_ARGS=--quick: for four)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+# In an environment of its own, so that what it needs is not audited as ours; fails where advisories can't be had.
+audit: ## Look for known vulnerabilities in the pinned packages, before a release
+	@$(PYTHON) -m venv build/audit
+	@build/audit/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt
 
 eval: $(VENV)/.stamp-demo ## Measure the routers on labelled questions
 	@$(BIN)/ecowas-lc eval --picture ecowas-lc-eval.png

@@ -96,6 +96,7 @@ def test_nothing_is_persisted(examine: Examine) -> None:
         assert found["persistence"]["state"] == "ok"
 
 
+@pytest.mark.rights("+info", "+config|get")
 def test_snapshots_alone(examine: Examine, redis_server: RunningServer) -> None:
     """Snapshots lose what came after the last one: a warning that quotes the rule."""
     with redis_server.client() as client:

@@ -15,6 +15,8 @@ from celery import Celery
 from ecowas_lc import RedisMemoryService
 from tests.fixtures.servers import RunningServer, wait_until
 
+pytestmark = pytest.mark.rights("allkeys", "allchannels", "+@all")  # Celery keeps its queue there, too
+
 
 @pytest.fixture
 def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Path]:

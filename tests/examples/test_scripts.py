@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.examples.conftest import Run
 from tests.fixtures.ollama_stub import OllamaStub
 from tests.fixtures.servers import RunningServer, free_port
+
+pytestmark = pytest.mark.rights("+info")  # they show what the server uses
 
 
 def test_the_connection_test(run: Run, redis_server: RunningServer) -> None:
@@ -26,6 +30,7 @@ def test_the_connection_test(run: Run, redis_server: RunningServer) -> None:
     assert "redis://" in wrong.stdout
 
 
+@pytest.mark.rights("~ecowas-example:*")  # it takes a prefix of its own
 def test_the_six_memory_examples(run: Run, redis_server: RunningServer) -> None:
     """History, append and trim, state, session data, several sessions, times to live; nothing is left behind."""
     done = run("redis_memory_example.py")

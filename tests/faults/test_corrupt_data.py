@@ -18,6 +18,7 @@ from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import RedisMemoryService
 from tests.faults.load import build_graph
 
+pytestmark = pytest.mark.rights("+scan")  # for reindex
 CONFIG = {"configurable": {"thread_id": "t"}}
 DIGEST = b"d" * 16
 

@@ -26,12 +26,10 @@ from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
 from ecowas_lc.settings import load_settings
 from ecowas_lc.storage.server import Server
 from tests.faults.load import build_graph
-from tests.fixtures.servers import RunningServer, free_port, running_server
+from tests.fixtures.servers import COMMANDS, RunningServer, free_port, running_server
 
 PASSWORD = "s3cret-pa55word"
 CONFIG = {"configurable": {"thread_id": "t"}}
-# What SECURITY.md tells administrators to allow: keep the two alike.
-COMMANDS = "-@all +@read +@write +@connection +eval +evalsha +time +wait -@dangerous -scan -randomkey"
 
 
 def use_everything(server: Server, prefix: str) -> None:

@@ -157,7 +157,8 @@ def test_any_ids_are_kept_apart(redis_server, prefix, pairs, value):
         memory.clear_all_agent_data(agent)
     for _, session in pairs:
         memory.clear_session(session)
-    assert list(memory.server.client.scan_iter(f"{prefix}:*")) == []
+    with redis_server.client() as raw:
+        assert list(raw.scan_iter(f"{prefix}:*")) == []
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,7 @@ def test_the_older_format_is_replaced(memory):
 
 
 @pytest.mark.usefixtures("legacy")
+@pytest.mark.rights("+scan")
 def test_reindex_finds_what_no_index_knows(memory, raw, prefix, caplog):
     """One scan enters other programs' histories, states and data into the indexes; names that stand for no ids,
     it only reports."""

@@ -24,6 +24,7 @@ def texts(server: RunningServer, prefix: str, agent: str) -> list[str]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.rights("allkeys")  # a prefix for each kill point
 def test_a_killed_process_leaves_nothing_twice(redis_server: RunningServer, prefix: str) -> None:
     """SIGKILL anywhere in a run: another process resumes it, and every history is as if nothing had happened."""
     for n in range(1, 9):
