@@ -28,7 +28,8 @@ PARTS = (
 
 def main() -> None:
     """Run the parts; those that fail are named at the end, and the rest runs all the same."""
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    about = "All parts of the benchmarks, one after the other."
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=about)
     arguments.add_argument("parts", nargs="*", metavar="PART", help=f"only these, of {', '.join(PARTS)}")
     arguments.add_argument("--quick", action="store_true", help="fewer and smaller rounds: a few minutes in all")
     arguments.add_argument("--write", action="store_true", help="also write docs/performance.md and its pictures")

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import part
 from benchmarks.pictures import figure as drawing
-from benchmarks.pictures import legend, lines, logarithmic, tidy
+from benchmarks.pictures import legend, lines, logarithmic, save, tidy
 from benchmarks.report import Report, Table, figure
 from benchmarks.work import build, config, question
 from benchmarks.workers import Bench, TaskFailedError, fresh, working
@@ -137,7 +137,7 @@ def _draw(options: part.Options, medians: dict[Any, Outcome], names: list[str], 
         title = "Turns a second" if what == 0 else "99 of 100 turns took at most, ms"
         tidy(axis, f"{title}, {mode}", "conversations at once")
     legend(out, axes[0])
-    out.savefig(options.pictures / "concurrency.png")
+    save(out, options.pictures / "concurrency.png")
 
 
 if __name__ == "__main__":

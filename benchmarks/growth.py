@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from benchmarks import part
 from benchmarks.contenders import CONTENDERS, MEMORY, OURS
 from benchmarks.pictures import figure as drawing
-from benchmarks.pictures import legend, lines, tidy
+from benchmarks.pictures import legend, lines, save, tidy
 from benchmarks.places import counted
 from benchmarks.report import Report, Table, figure
 from benchmarks.work import run_turns
@@ -80,7 +81,7 @@ def travel(workers: list[Worker], curves: dict[str, Curve]) -> None:
                 through.do(forget, thread)
 
 
-def draw(path: str, curves: dict[str, Curve]) -> None:
+def draw(path: Path, curves: dict[str, Curve]) -> None:
     out, axes = drawing(2, 2, 900)
     ours = curves.get(OURS) or next(iter(curves.values()))
     across = "turn of the thread"
@@ -103,7 +104,7 @@ def draw(path: str, curves: dict[str, Curve]) -> None:
         axis.set_xlim(0, 1.02 * max(ours.turns))
         tidy(axis, title + (", cut off above" if highest > top else ""), across)
     legend(out, axes[0])
-    out.savefig(path)
+    save(out, path)
 
 
 def measure(options: part.Options) -> Report:
@@ -115,7 +116,7 @@ def measure(options: part.Options) -> Report:
         workers = stack.enter_context(working(names))
         curves = time_and_room(workers, most)
         travel(workers, curves)
-    draw(str(options.pictures / "growth.png"), curves)
+    draw(options.pictures / "growth.png", curves)
     marks = sorted({100, longest, turns // 2, turns} & set(range(WINDOW, turns + 1, WINDOW)))
     rows = []
     for name, curve in curves.items():

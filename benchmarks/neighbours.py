@@ -13,7 +13,7 @@ from tests.redis.writer import Writer
 
 from benchmarks import part
 from benchmarks.contenders import OURS
-from benchmarks.pictures import NEUTRAL, logarithmic, tidy
+from benchmarks.pictures import NEUTRAL, logarithmic, save, tidy
 from benchmarks.pictures import figure as drawing
 from benchmarks.places import place
 from benchmarks.report import Report, Table, figure
@@ -136,7 +136,7 @@ def _draw(options: part.Options, sizes: list[int], found: dict[int, dict[str, li
     logarithmic(axis, sizes)
     tidy(axis, "Milliseconds of each operation", "other threads on the server")
     out.legend(loc="outside right upper", fontsize=11, frameon=False)
-    out.savefig(options.pictures / "neighbours.png")
+    save(out, options.pictures / "neighbours.png")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import part
 from benchmarks.contenders import MEMORY, OURS
 from benchmarks.pictures import figure as drawing
-from benchmarks.pictures import legend, lines, logarithmic, tidy
+from benchmarks.pictures import legend, lines, logarithmic, save, tidy
 from benchmarks.places import counted
 from benchmarks.report import Report, Table, figure
 from benchmarks.work import config, run_turns, seconds
@@ -107,7 +107,7 @@ def measure(options: part.Options) -> Report:
     for name in names:
         for turns, cells in found[name].items():
             rows.append([name, str(turns), *("–" if each is None else figure(each) for each in cells)])
-    note = f"–: the saver has no such method. Savers other than these two were grown to {LONGEST_OF_OTHERS} turns."
+    note = f"–: the saver has no such method. Only InMemorySaver and RedisSaver go past {LONGEST_OF_OTHERS} turns."
     report.tables.append(Table("Milliseconds of each operation on a thread of so many turns", columns, rows, note))
     if trips:
         rows = [[str(turns), *cells] for turns, cells in trips.items()]
@@ -131,7 +131,7 @@ def _draw(options: part.Options, found: dict[str, dict[int, list[Any]]]) -> None
         logarithmic(axis, options.turns)
         tidy(axis, f"{what}, ms", "turns of the thread")
     legend(out, axes[0])
-    out.savefig(options.pictures / "operations.png")
+    save(out, options.pictures / "operations.png")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 PICTURES = PAGE.parent / "performance"
 
 
-def write(part: str, report: Report, date: str) -> None:
+def write(part: str, report: Report, date: str, load: float) -> None:
     """Put a part's tables and pictures in their place, and say on what machine they were measured."""
     command = " ".join(["python -m benchmarks." + part, *(each for each in sys.argv[1:] if each != "--write")])
     text = PAGE.read_text(encoding="utf-8")
-    text = _put(text, part, f"{report.markdown(PICTURES.name)}\n\nMeasured on {date} by `{command}`.")
+    said = f"Measured on {date} by `{command}`, begun at a load of {load:.1f}."
+    text = _put(text, part, f"{report.markdown(PICTURES.name)}\n\n{said}")
     text = _put(text, "machine", description())
     PAGE.write_text(text, encoding="utf-8")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +31,8 @@ def numbers(text: str) -> list[int]:
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The arguments that every part takes."""
-    out = argparse.ArgumentParser(description=description)
+    about = (description or "").partition(":")[0] + "."
+    out = argparse.ArgumentParser(prog=f"python -m benchmarks.{Path(sys.argv[0]).stem}", description=about)
     out.add_argument("--quick", action="store_true", help="fewer and smaller rounds")
     out.add_argument("--rounds", type=int, help="how many rounds (the default depends on the part)")
     out.add_argument("--savers", help=f"only these, with commas between: {', '.join(COMPARED)}")
@@ -57,14 +59,15 @@ def main(measure: Callable[[Options], Report], arguments: argparse.ArgumentParse
     RESULTS.mkdir(parents=True, exist_ok=True)
     console = Console(width=None if sys.stdout.isatty() else 120)
     name = Path(sys.argv[0]).stem
+    load = os.getloadavg()[0]
     begun = time.monotonic()
     report = measure(options)
     taken = time.monotonic() - begun
     report.show(console)
     console.print(f"[dim]{name}: {taken:.0f} s[/dim]\n", highlight=False)
     date = dt.datetime.now(dt.UTC).date().isoformat()
-    about: dict[str, Any] = {"part": name, "date": date, "seconds": round(taken)}
+    about: dict[str, Any] = {"part": name, "date": date, "seconds": round(taken), "load": load}
     saved = json.dumps({**about, **report.as_json()}, indent=1, ensure_ascii=False)
     (RESULTS / f"{name}.json").write_text(saved + "\n", encoding="utf-8")
     if options.write:
-        page.write(name, report, date)
+        page.write(name, report, date, load)

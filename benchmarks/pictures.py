@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from PIL import Image
 
 from benchmarks.contenders import MEMORY, MODULES, OURS, POSTGRES, SQLITE, VALKEY
 
@@ -44,6 +46,13 @@ def figure(rows: int, columns: int, height_pixels: int) -> tuple[Figure, list[Ax
     """A figure of the usual width, and its axes."""
     out = Figure(figsize=(WIDTH_PIXELS / DPI, height_pixels / DPI), dpi=DPI, layout="constrained")
     return out, list(out.subplots(rows, columns, squeeze=False).flat)
+
+
+def save(out: Figure, path: Path) -> None:
+    """Write a PNG of few colours: a third of the bytes, and looks the same."""
+    drawn = BytesIO()
+    out.savefig(drawn, format="png")
+    Image.open(drawn).convert("RGB").quantize(96, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def tidy(axis: Axes, title: str, across: str, up: str = "") -> None:
@@ -104,12 +113,13 @@ def bars(path: Path, title: str, groups: Mapping[str, Mapping[str, float]], at: 
                 colour, _, hatch = style(name)
                 options: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
                 drawn = axis.bar(place, group[name], width=0.86, **options)
-                axis.bar_label(drawn, fmt="%.2f", fontsize=10.5, padding=2)
+                box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+                axis.bar_label(drawn, fmt="%.2f", fontsize=10.5, padding=2, bbox=box)
                 drawn.set_label(name)
                 place += 1
         ticks.append((first + place - 1) / 2)
         place += 0.8
-    axis.axhline(at, color="#4D4D4D", linewidth=1, linestyle="--")
+    axis.axhline(at, color="#4D4D4D", linewidth=1, linestyle="--", zorder=0.5)
     axis.set_xticks(ticks, list(groups))
     tidy(axis, title, "")
     axis.grid(visible=False, axis="x")
@@ -117,4 +127,4 @@ def bars(path: Path, title: str, groups: Mapping[str, Mapping[str, float]], at: 
     out.legend(
         list(handles.values()), list(handles), loc="outside lower center", ncols=4, fontsize=11, frameon=False
     )
-    out.savefig(path)
+    save(out, path)

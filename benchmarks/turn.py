@@ -19,7 +19,7 @@ from pyinstrument import Profiler
 
 from benchmarks import part
 from benchmarks.contenders import MEMORY, OURS
-from benchmarks.pictures import NEUTRAL, style, tidy
+from benchmarks.pictures import NEUTRAL, save, style, tidy
 from benchmarks.pictures import figure as drawing
 from benchmarks.report import Report, Table, figure
 from benchmarks.work import ANSWER_CHARACTERS, QUESTION_CHARACTERS, build, config, question, seconds, text
@@ -231,7 +231,7 @@ def _draw(
         named = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
         beside = {"bbox_to_anchor": (1.0, 0.5), "reverse": True} if axis is right else {}
         axis.legend(list(named.values()), list(named), fontsize=10, frameon=False, loc=place, **beside)
-    out.savefig(options.pictures / "turn.png")
+    save(out, options.pictures / "turn.png")
 
 
 def _bar(axis: Any, at: float, value: float, below: float, colour: str, hatch: str, label: str) -> Any:
