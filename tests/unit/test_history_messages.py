@@ -76,6 +76,15 @@ def test_what_is_changed_after_creation_survives_or_is_refused(message: BaseMess
     assert_same(from_document(json.loads(raw)), message)
 
 
+@pytest.mark.parametrize("role", [[], None, 1, {}])
+def test_a_role_that_is_no_text_is_refused(role: Any) -> None:
+    """A chat message whose role was made something else than text is refused like other values."""
+    message = lc.ChatMessage(role="guest", content="Hello")
+    setattr(message, "role", role)  # noqa: B010
+    with pytest.raises(NotSerializableError, match="refuses or changes"):
+        to_entry(message)
+
+
 class Mine(lc.AIMessage):
     """A message class that nobody else knows."""
 

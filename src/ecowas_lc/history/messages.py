@@ -104,7 +104,7 @@ def _stored(message: BaseMessage) -> tuple[dict[str, Any], bytes]:
         )
     if (plain := _plain(message)) is not None:
         return plain, to_json(plain, "message")
-    for whole in (False, True):
+    for whole in (False, True) if isinstance(getattr(message, "role", ""), str) else ():
         document = _document(message, whole=whole)
         raw = to_json(document, "message")
         if from_document(document) == message:
