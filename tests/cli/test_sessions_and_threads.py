@@ -156,3 +156,16 @@ def test_nothing_there_yet(run: Run, environment: pytest.MonkeyPatch) -> None:
         assert (ended.code, ended.out) == (0, "")
         assert "ecowas-lc ask" in ended.err
         assert json.loads(run(kind, "list", "--json").out) == []
+
+
+@pytest.mark.rights("+scan")
+@pytest.mark.usefixtures("environment")
+def test_histories_of_other_programs_are_found(run: Run, redis_server: RunningServer, prefix: str) -> None:
+    """A history that no index knows is listed after ``sessions reindex``, which finds nothing twice."""
+    with redis_server.client() as client:
+        client.rpush(f"{prefix}:history:energy:old", json.dumps({"role": "user", "content": SOLAR}))
+    assert json.loads(run("sessions", "list", "--json").out) == []
+    first, second = (json.loads(run("sessions", "reindex", "--json").out) for _ in range(2))
+    assert (first, second) == ({"found": 1}, {"found": 0})
+    assert [row["session"] for row in json.loads(run("sessions", "list", "--json").out)] == ["old"]
+    assert run("sessions", "show", "old").out.count(SOLAR) == 1
