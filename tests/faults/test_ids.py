@@ -17,6 +17,7 @@ from tests.fixtures.servers import running_server
 # Separators, globs, hash tags, escapes and their look-alikes come up far more often than chance has them.
 PARTS = st.sampled_from([*":%{}*?\\,[] Aaé\n\0", "%3A", "[a]", "e\u0301", "\ud800"])
 IDS = st.one_of(st.lists(PARTS, min_size=1, max_size=6).map("".join), st.text(min_size=1, max_size=20))
+pytestmark = pytest.mark.timeout(1800)  # hundreds of examples in the long form
 SURROGATES = st.characters(categories=["Cs"])
 
 
