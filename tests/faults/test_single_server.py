@@ -233,9 +233,9 @@ def test_disk_full(connect, prefix, load_seconds, record_row, kinds_of_errors):
 
 @contextlib.contextmanager
 def small_disk():
-    """A folder on a file system of 4 MB."""
+    """A folder on a file system of 64 MB: more than any load here writes."""
     with tempfile.TemporaryDirectory(prefix="ecowas-lc-disk-") as folder:
-        command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder]
+        command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder]
         mounted = subprocess.run(command, capture_output=True, check=False)
         if mounted.returncode:
             pytest.skip("mounting a small file system needs root and CAP_SYS_ADMIN")
