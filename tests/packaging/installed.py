@@ -31,7 +31,8 @@ def built(folder: Path) -> tuple[Path, Path]:
     _hatch(ROOT, folder, "sdist")
     [sdist] = folder.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder / "unpacked", filter="data")
+        # Debian 12's Python 3.11.2 knows no filters, and Python 3.12 wants to be told one.
+        archive.extractall(folder / "unpacked", **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     [tree] = (folder / "unpacked").iterdir()
     _hatch(tree, folder, "wheel")
     [wheel] = folder.glob("*.whl")

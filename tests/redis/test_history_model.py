@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -77,6 +78,7 @@ def as_message(found: dict[str, Any]) -> BaseMessage:
     return made[found["role"]](**{name: value for name, value in found.items() if name != "role"})
 
 
+@pytest.mark.rights("+scan")  # for the test, which looks for what was left behind
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sequence=st.lists(steps, min_size=1, max_size=12))
 def test_any_sequence(server, prefix, sequence):

@@ -34,8 +34,8 @@ def copy_thread_op(at: Context, source: str, target: str) -> Op[None]:
     """
     if source == target:
         raise InvalidInputError("A thread can't be copied onto itself.")
-    [taken] = yield (command("HEXISTS", at.keys.thread(target), "N"),)
-    if taken:
+    [known] = yield (command("HMGET", at.keys.thread(target), "format", "N"),)
+    if None not in known:
         raise _taken(target)
     beside = Beside.of(at.keys)
     copy = beside.thread(target)
