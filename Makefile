@@ -41,7 +41,7 @@ check: $(VENV)/.stamp-test ## Run linters and type checks alone
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.stamp-bench servers ## Measure it beside others, for 25 minutes (BENCH_ARGS=--quick: for four)
+bench: $(VENV)/.stamp-bench servers ## Measure it beside others, for 40 minutes (BENCH_ARGS=--quick: for four)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 # In an environment of its own, so that what it needs is not audited as ours; fails where advisories can't be had.
