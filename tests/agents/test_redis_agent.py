@@ -91,7 +91,7 @@ def test_a_session_says_what_is_known_of_it(call: Call, memory: RedisMemoryServi
     info = json.loads(json.dumps(call(agent, "get_session_info")))
     assert (info["history_length"], info["backend"]) == (4, "redis")
     assert 95 <= info["ttl"] <= 100
-    assert info["first_activity"] < info["last_activity"]
+    assert info["first_activity"] <= info["last_activity"]  # in milliseconds: both may be within one
     assert call(agent, "extend_session", 1000) is True
     assert 995 <= call(agent, "get_session_info")["ttl"] <= 1000
     assert call(agent, "extend_session") is True
