@@ -18,6 +18,7 @@ from ecowas_lc.errors import (
 )
 from ecowas_lc.twg import default_groups
 from tests.agents.conftest import Call, dialogue, model, numbered, texts
+from tests.fixtures.scripted_model import ScriptedModel
 
 
 def test_constructors_are_as_promised() -> None:
@@ -103,6 +104,19 @@ def test_a_stream_is_the_answer_in_pieces(call: Call) -> None:
     agent = BaseAgent("energy", keep_history=True, model=model(energy=lambda _: "\n Two words. \n"))
     assert call(agent, "stream", "a?") == ["Two", " words."]
     assert texts(agent.history) == ["a?", "Two words."]
+
+
+@pytest.mark.parametrize(("said", "marked"), [("Two words", "Two words […]"), ("Two\n\n", "Two\n\n[…]")])
+def test_an_answer_that_was_cut_off_says_so(call: Call, said: str, marked: str) -> None:
+    """As a supervisor's does: a mark ends what the model had no room to end, heard as well as kept."""
+    for reason, heard in (("length", marked), ("stop", said.strip())):
+        scripted = ScriptedModel(script=lambda _: said, done_reason=reason)
+        agent = BaseAgent("energy", keep_history=True, model=scripted)
+        assert "".join(call(agent, "stream", "a?")) == heard
+        assert call(agent, "chat", "b?") == heard
+        assert texts(call(agent, "history")) == ["a?", heard, "b?", heard]
+    with pytest.raises(ModelError, match="empty answer"):
+        call(BaseAgent("energy", model=ScriptedModel(script=lambda _: " ", done_reason="length")), "chat", "a?")
 
 
 def test_a_stream_that_is_broken_off_is_not_remembered() -> None:

@@ -36,6 +36,18 @@ def test_an_agent_from_the_settings_alone(
         create_energy_agent(settings=settings, model="llama9:1b").chat("a?")
 
 
+def test_an_answer_without_room_to_end(
+    chat_ollama: Callable[..., Any], redis_server: RunningServer, prefix: str
+) -> None:
+    """It ends with a mark, heard and stored."""
+    settings = load_settings(redis_url=redis_server.url, prefix=prefix)
+    agent = RedisAgent("energy", "s", settings=settings, model=chat_ollama(num_predict=4))
+    answer = agent.chat("What is a power pool?")
+    assert answer.endswith("[…]")
+    assert answer != "[…]"
+    assert RedisAgent("energy", "s", settings=settings).history[1]["content"] == answer
+
+
 def test_a_supervisor_through_an_outage(
     chat_ollama: Callable[..., Any], mortal: RunningServer, prefix: str
 ) -> None:

@@ -25,6 +25,7 @@ from ecowas_lc.supervisor.histories import answer_id
 from ecowas_lc.supervisor.programs import Program, arun, run
 from ecowas_lc.supervisor.routing.decision import checked_question
 from ecowas_lc.supervisor.trimming import exchanges
+from ecowas_lc.supervisor.voice import cut_mark
 
 
 class BaseAgent:
@@ -103,7 +104,7 @@ class BaseAgent:
         return (yield from self._transcript.read()) if self.keep_history else []
 
     def chat(self, prompt: str) -> str:
-        """The answer to ``prompt``.
+        """The answer to ``prompt``; ``[…]`` ends one that the model had no room to end.
 
         Raises:
             EmptyQuestionError: there is no text in it.
@@ -133,6 +134,8 @@ class BaseAgent:
             for chunk in exchange.model.stream(exchange.prompt):
                 if heard := exchange.hear(chunk):
                     yield heard
+        if mark := exchange.hear_end():
+            yield mark
         run(self._answered(exchange), {})
 
     async def _astream(self, text: str) -> AsyncGenerator[str]:
@@ -143,6 +146,8 @@ class BaseAgent:
                 async for chunk in stream:
                     if heard := exchange.hear(chunk):
                         yield heard
+        if mark := exchange.hear_end():
+            yield mark
         await arun(self._answered(exchange), {})
 
     def _asked(self, text: str) -> Program[_Exchange]:
@@ -227,3 +232,6 @@ class _Exchange:
     def hear(self, chunk: Any) -> str:
         self.whole = chunk if self.whole is None else self.whole + chunk
         return self.hearing.take(chunk.text)
+
+    def hear_end(self) -> str:
+        return self.hearing.take(cut_mark(self.whole))

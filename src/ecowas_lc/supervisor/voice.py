@@ -100,13 +100,18 @@ class Say:
         return Voice(message_id=self.message_id, says=lambda: iter([self.text]), asays=once)
 
 
-def whole_text(answer: AIMessage, *, quiet: bool = False) -> Program[str]:
-    """Return what a model said; where it was cut off a mark says so, which is said aloud unless ``quiet``."""
+def cut_mark(answer: AIMessage) -> str:
+    """Return what follows an answer that the model had no room to end: a mark; ``""`` where it ended by itself."""
     text = str(answer.text)
     reasons = (answer.response_metadata.get("done_reason"), answer.response_metadata.get("finish_reason"))
-    if text.strip() and "length" in reasons:
-        mark = CUT if text[-1].isspace() else f" {CUT}"
-        if not quiet:
-            yield Say(mark, str(answer.id))
-        text += mark
-    return text.strip()
+    if not text.strip() or "length" not in reasons:
+        return ""
+    return CUT if text[-1].isspace() else f" {CUT}"
+
+
+def whole_text(answer: AIMessage, *, quiet: bool = False) -> Program[str]:
+    """Return what a model said; where it was cut off a mark says so, which is said aloud unless ``quiet``."""
+    mark = cut_mark(answer)
+    if mark and not quiet:
+        yield Say(mark, str(answer.id))
+    return f"{answer.text}{mark}".strip()
