@@ -38,6 +38,7 @@ from ecowas_lc.errors import (
     SupervisorError,
     TypeNotAllowedError,
     UnknownGroupError,
+    UnknownSettingWarning,
     WrongTypeError,
 )
 
@@ -171,6 +172,7 @@ __all__ = [
     "ThreadPicture",
     "TypeNotAllowedError",
     "UnknownGroupError",
+    "UnknownSettingWarning",
     "WrongTypeError",
     "__version__",
     "adraw_thread",

@@ -29,7 +29,8 @@
     └── SupervisorError                         the graph
         └── LoopBudgetError                     too many hops, or the same step again and again
 
-A message says what was wrong and what to do next. None holds a password.
+A message says what was wrong and what to do next. None holds a password. Where something is merely of no effect,
+it is an :class:`UnknownSettingWarning`.
 """
 
 from __future__ import annotations
@@ -147,6 +148,12 @@ class LoopBudgetError(SupervisorError):
     """A run used up its hop or repeat budget; the state is intact."""
 
 
+class UnknownSettingWarning(UserWarning):
+    """A variable with our prefix, in the environment or in ``.env``, that sets nothing: a misspelt one, mostly."""
+
+
 __all__ = [
-    name for name, value in list(globals().items()) if isinstance(value, type) and issubclass(value, EcowasError)
+    name
+    for name, value in list(globals().items())
+    if isinstance(value, type) and issubclass(value, (EcowasError, Warning))
 ]

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import warnings
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
-from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.errors import ConfigurationError, UnknownSettingWarning
 
 ENV_FILE = ".env"
+PREFIX = "ECOWAS_LC_"
+# How alike two names are, of 1. ECOWAS_DB_URL, which may be of an organisation with that name, is 0.67 like ours.
+_ALIKE, _ALIKE_OF_OURS = 0.78, 0.5
 
 
 class Settings(BaseSettings):
     """What the environment and ``.env`` in the working directory say; the environment wins.
 
     ``REDIS_URL`` wins over ``REDIS_HOST`` and the other parts. Durations are in seconds. Names that are
-    ours start with ``ECOWAS_LC_``; the others are the ones that applications already have.
+    ours start with ``ECOWAS_LC_``; the others are the ones that applications already have. One that starts
+    so and is none of them, or nearly is one, is told of in an :class:`UnknownSettingWarning`.
     ``Settings()`` raises pydantic's error; :func:`get_settings` raises :class:`ConfigurationError`.
     """
 
@@ -77,6 +88,24 @@ class Settings(BaseSettings):
             raise ValueError("must start with http:// or https://")
         return value
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Pydantic's own hook: where the values come from. Warns of names there that set nothing."""
+        known = [field.alias or name.upper() for name, field in cls.model_fields.items()]
+        for source, place in ((env_settings, "the environment"), (dotenv_settings, ENV_FILE)):
+            assert isinstance(source, EnvSettingsSource)
+            for name in sorted(map(str.upper, source.env_vars)):
+                if name not in known and (problem := _problem_of(name, known)):
+                    warnings.warn(f"{name} in {place} {problem}", UnknownSettingWarning, stacklevel=1)
+        return init_settings, env_settings, dotenv_settings, file_secret_settings
+
     @property
     def redis_source(self) -> Literal["url", "parts", "default"]:
         """Where the address comes from: ``REDIS_URL``, ``REDIS_HOST`` and its parts, or neither is set."""
@@ -88,6 +117,22 @@ class Settings(BaseSettings):
     def ollama_is_set(self) -> bool:
         """Whether the user named a model server, so that no other may be put in its place."""
         return "ollama_base_url" in self.model_fields_set
+
+
+def _problem_of(name: str, settings: list[str]) -> str:
+    """Return what is wrong with a name that no setting has; ``""`` where it is not meant for us."""
+    if not name.startswith("ECOWAS"):
+        return ""
+    is_ours = name.startswith(PREFIX)
+    known = {setting.removeprefix(PREFIX): setting for setting in settings}
+    rest = name.removeprefix(PREFIX).removeprefix("ECOWAS").strip("_")
+    nearest = get_close_matches(rest, known, n=1, cutoff=_ALIKE_OF_OURS if is_ours else _ALIKE)
+    if nearest:
+        return f"sets nothing: no setting has this name. Did you mean {known[nearest[0]]}?"
+    if is_ours:
+        names = ", ".join(setting for setting in settings if setting.startswith(PREFIX))
+        return f"sets nothing: no setting has this name. There are: {names}."
+    return ""
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ecowas_lc.checkpoint import RedisSaver
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, process
 from tests.fixtures.ollama_stub import OllamaStub
 from tests.fixtures.servers import RunningServer
 from tests.redis.writer import Writer
@@ -132,3 +132,14 @@ def test_env_file(run: Run, environment: pytest.MonkeyPatch, spoil: object) -> N
     assert f"{Path('.env').absolute()} can't be read" in ended.err
     assert ended.err.count("\n") == 1
     assert Path(".env").exists()
+
+
+def test_a_misspelt_setting_is_told_of(environment: pytest.MonkeyPatch) -> None:
+    """In one line before the result, which is the same, without what the variable holds."""
+    environment.setenv("ECOWAS_LC_ROUTR", "hunter2")
+    ended = process("sessions", "list", "--json")
+    assert (ended.returncode, ended.stdout) == (0, "[]\n")
+    assert ended.stderr == (
+        "ECOWAS_LC_ROUTR in the environment sets nothing: no setting has this name. "
+        "Did you mean ECOWAS_LC_ROUTER?\n"
+    )

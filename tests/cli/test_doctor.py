@@ -66,6 +66,17 @@ def test_all_is_well(examine: Examine, own: RunningServer) -> None:
     assert found["version"]["text"].startswith("Redis 7")
 
 
+def test_a_misspelt_setting(examine: Examine, run: Run, own: RunningServer) -> None:
+    """A name of ours that sets nothing is a warning with the one that was meant; its value is not shown."""
+    code, found = examine(REDIS_URL=own.url, ECOWAS_LC_DATADIR="/tmp/hunter2")
+    assert code == 0
+    assert found["names"]["state"] == "warning"
+    assert "Did you mean ECOWAS_LC_DATA_DIR?" in found["names"]["text"]
+    shown = run("doctor").out
+    assert "  ! names: ECOWAS_LC_DATADIR in the environment sets nothing" in shown
+    assert "hunter2" not in shown + json.dumps(found)
+
+
 def test_it_leaves_nothing_behind(examine: Examine, own: RunningServer, prefix: str) -> None:
     """What it writes to see whether it may is gone afterwards."""
     examine(REDIS_URL=own.url)

@@ -56,6 +56,7 @@ NAMES = [
     "ThreadPicture",
     "TypeNotAllowedError",
     "UnknownGroupError",
+    "UnknownSettingWarning",
     "WrongTypeError",
     "__version__",
     "adraw_thread",

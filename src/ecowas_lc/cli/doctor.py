@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -10,12 +11,13 @@ import typer
 from rich.text import Text
 
 from ecowas_lc._version import __version__
-from ecowas_lc.cli.findings import Finding, note, ok
+from ecowas_lc.cli.findings import Finding, note, ok, warning
 from ecowas_lc.cli.model_checks import examine_model
 from ecowas_lc.cli.outcome import FAILED
 from ecowas_lc.cli.redis_checks import examine_redis
 from ecowas_lc.cli.screen import clean, out, show_json, wrapped
-from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.errors import UnknownSettingWarning
+from ecowas_lc.settings import get_settings
 
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "broken": ("✗", "bold red")}
 _EXTRAS = {
@@ -27,9 +29,8 @@ _EXTRAS = {
 
 def examine(*, as_json: bool) -> None:
     """Show what is found; exit with 1 where something is broken."""
-    settings = get_settings()
     found: list[Finding] = []
-    for finding in _findings(settings):
+    for finding in _findings():
         found.append(finding)
         if not as_json:
             _show(finding, first_of_area=len(found) == 1 or found[-2].area != finding.area)
@@ -49,7 +50,12 @@ def examine(*, as_json: bool) -> None:
         raise typer.Exit(FAILED)
 
 
-def _findings(settings: Settings) -> Iterator[Finding]:
+def _findings() -> Iterator[Finding]:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UnknownSettingWarning)
+        settings = get_settings()
+    for each in told:
+        yield warning("Settings", "names", str(each.message), "Mend the name, or remove it.")
     yield from examine_redis(settings)
     yield from examine_model(settings)
     for extra, (module, what) in _EXTRAS.items():

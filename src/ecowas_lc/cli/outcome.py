@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import typer
 
-from ecowas_lc.errors import ConfigurationError, EcowasError, InvalidInputError, MissingExtraError
+from ecowas_lc.errors import (
+    ConfigurationError,
+    EcowasError,
+    InvalidInputError,
+    MissingExtraError,
+    UnknownSettingWarning,
+)
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -35,6 +44,21 @@ def show_tracebacks(wanted: bool) -> None:
 
 def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """Run ``app`` and return its exit code; nothing is raised."""
+    with warnings.catch_warnings():
+        warnings.showwarning = partial(_show_warning, warnings.showwarning)
+        return _run(app, arguments)
+
+
+def _show_warning(
+    show_others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any, **more: Any
+) -> None:
+    if issubclass(category, UnknownSettingWarning):
+        _complain(str(message))
+    else:
+        show_others(message, category, *where, **more)
+
+
+def _run(app: typer.Typer, arguments: Sequence[str] | None) -> int:
     try:
         # not in its own standalone mode, which frames errors over several lines
         code = typer.main.get_command(app)(arguments, prog_name="ecowas-lc", standalone_mode=False)
