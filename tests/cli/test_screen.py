@@ -7,13 +7,16 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from ecowas_lc.cli.screen import Prose, Screen, shortened, wrapped
+from ecowas_lc.cli.screen import labelled, shortened, wrapped
+from ecowas_lc.cli.speech import Prose, Screen
 
 NAMES = {"energy": "Energy", "digital": "Digital"}
 
 
 def terminal(width: int = 40) -> Console:
-    return Console(file=StringIO(), width=width, force_terminal=True, color_system=None, highlight=False)
+    return Console(
+        file=StringIO(), width=width, force_terminal=True, color_system=None, highlight=False, soft_wrap=True
+    )
 
 
 def pipe() -> Console:
@@ -174,3 +177,18 @@ def test_one_line_is_one_line() -> None:
 def test_wrapping_keeps_paragraphs() -> None:
     """Commands that an error quotes on lines of their own stay so."""
     assert wrapped("Run:\n  pip install", terminal(40)) == "Run:\n  pip install"
+
+
+def test_lines_are_as_wide_as_they_look() -> None:
+    """Letters that take two columns count as two, whether lines are broken or cut."""
+    wide = "会議の番号"
+    assert wrapped(f"{wide} {wide} {wide}", terminal(24), "    ", "  ! ") == f"  ! {wide}\n    {wide}\n    {wide}"
+    assert shortened(f"  a: {wide}", terminal(10)) == "  a: 会議…"
+    assert wrapped("électricité partagée", terminal(20)) == "électricité partagée"
+
+
+def test_a_label_stands_before_its_lines() -> None:
+    """What does not fit goes on beneath, under the text."""
+    console = terminal(30)
+    labelled("Checkpoint", "1f1e938c-6c83 (step 4, loop, now)", 12, console)
+    assert shown(console) == "Checkpoint  1f1e938c-6c83\n            (step 4, loop,\n            now)\n"

@@ -13,7 +13,8 @@ from ecowas_lc.cli.conversation import (
     new_session,
 )
 from ecowas_lc.cli.models import chosen_model
-from ecowas_lc.cli.screen import Screen, Silence, program, remark, show_json
+from ecowas_lc.cli.screen import program, remark, show_json
+from ecowas_lc.cli.speech import Screen, Silence
 from ecowas_lc.cli.storage import chosen_server
 from ecowas_lc.settings import get_settings
 

@@ -10,7 +10,8 @@ import typer
 from ecowas_lc.cli.conversation import Conversation, checked_groups, checked_session, new_session
 from ecowas_lc.cli.models import ChosenModel, chosen_model
 from ecowas_lc.cli.outcome import FAILED, explain
-from ecowas_lc.cli.screen import Screen, Silence, err, out, remark, show_json
+from ecowas_lc.cli.screen import err, out, remark, show_json
+from ecowas_lc.cli.speech import Screen, Silence
 from ecowas_lc.cli.storage import chosen_server
 from ecowas_lc.errors import EcowasError, StorageError
 from ecowas_lc.settings import get_settings

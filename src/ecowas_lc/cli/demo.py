@@ -14,7 +14,8 @@ from rich.text import Text
 from ecowas_lc.cli.conversation import Conversation, Turn, new_session
 from ecowas_lc.cli.local_model import install
 from ecowas_lc.cli.models import chosen_model
-from ecowas_lc.cli.screen import Screen, out, program, remark, wrapped
+from ecowas_lc.cli.screen import out, program, remark, wrapped
+from ecowas_lc.cli.speech import Screen
 from ecowas_lc.cli.storage import answering_server
 from ecowas_lc.errors import EcowasError, MissingExtraError, ModelServerUnavailableError
 from ecowas_lc.settings import Settings, get_settings

@@ -1,4 +1,4 @@
-"""What people see: results on standard output, remarks on standard error, one speaker at a time."""
+"""What people see: results on standard output, remarks on standard error, in lines that fit."""
 
 from __future__ import annotations
 
@@ -7,24 +7,17 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from ecowas_lc.cli.conversation import SUPERVISOR, SYNTHESIS
 from ecowas_lc.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from ecowas_lc.supervisor import Decision, Report
-
 MARGIN = "  "
-_MOST_COLUMNS = 100  # longer lines are hard to read
-# told apart by people who are colour-blind too, on dark and on light ground; the names stand beside them
-_COLOURS = ("dark_orange", "deep_sky_blue1", "spring_green4", "gold3", "dodger_blue3", "orchid")
+MOST_COLUMNS = 100  # longer lines are hard to read
 # a model's text must not steer the terminal
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -68,33 +61,42 @@ def clean(text: str) -> str:
 
 def wrapped(text: str, console: Console, indent: str = "", first: str = "") -> str:
     """Return ``text`` broken into lines that fit the terminal; unbroken where output is no terminal."""
-    from textwrap import wrap
-
     if not console.is_terminal:
         return f"{first}{text}"
-    width = min(console.width, _MOST_COLUMNS)
-    lines = [
-        line
-        for number, paragraph in enumerate(text.split("\n"))
-        for line in wrap(
-            paragraph,
-            width,
-            initial_indent=first if number == 0 else indent,
-            subsequent_indent=indent,
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
-        or [""]
-    ]
-    return "\n".join(lines)
+    width = min(console.width, MOST_COLUMNS) - max(len(indent), len(first))
+    lines = lines_of(text, width)
+    return "\n".join([f"{first}{lines[0]}", *(f"{indent}{line}" if line else "" for line in lines[1:])])
+
+
+def lines_of(text: str, width: int | None) -> list[str]:
+    """Return ``text`` as lines of so many columns at most; a word is never broken, and without a width no line."""
+    if width is None:
+        return [text]
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for word in re.findall(r"\s*\S+", paragraph):
+            if line and cell_len(line + word) > width:
+                lines.append(line)
+                line = word.lstrip()
+            else:
+                line += word
+        lines.append(line)
+    return lines
+
+
+def labelled(label: str, text: str, width: int, console: Console | None = None) -> None:
+    """Print a line, or several, with its label before it."""
+    console = console or out()
+    body = wrapped(clean(text), console, " " * width, f"{clean(label):<{width - 1}} ")
+    console.print(Text.assemble((body[:width], "dim"), body[width:]))
 
 
 def shortened(text: str, console: Console) -> str:
     """Return ``text`` on one line that fits the terminal."""
-    line = " ".join(clean(text).split())
-    line = text[: len(text) - len(text.lstrip())] + line
-    width = min(console.width, _MOST_COLUMNS)
-    return line if len(line) <= width else f"{line[: width - 1].rstrip()}…"
+    line = Text(text[: len(text) - len(text.lstrip())] + " ".join(clean(text).split()))
+    line.truncate(min(console.width, MOST_COLUMNS), overflow="ellipsis")
+    return line.plain
 
 
 def counted(number: int, thing: str) -> str:
@@ -121,182 +123,3 @@ def confirmed(question: str, *, yes: bool) -> bool:
     if not agreed:
         remark("Nothing was removed.")
     return agreed
-
-
-class Prose:
-    """Writes text that comes in bits, broken at words where the output is a terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._width = min(console.width, _MOST_COLUMNS) if console.is_terminal else None
-        self._column = 0
-        self._word = ""
-        self._spaces = ""
-        self._has_begun = False
-        self._is_bold = False
-
-    def write(self, text: str) -> None:
-        """Write a bit more."""
-        text = clean(text)
-        if not self._has_begun:
-            text = text.lstrip()
-            self._has_begun = bool(text)
-        for piece in re.split(r"(\s)", text):
-            if piece == "\n":
-                self._flush()
-                self._is_bold = False
-                self._spaces = ""
-                self._put("\n")
-                self._column = 0
-            elif piece.isspace():
-                self._flush()
-                self._spaces += " "
-            else:
-                self._word += piece
-
-    def end(self) -> None:
-        """Write what is held back, and end the line."""
-        self._flush()
-        if self._column:
-            self._put("\n")
-            self._column = 0
-
-    def _flush(self) -> None:
-        if not self._word:
-            return
-        # ** begins and ends what is bold in Markdown, which models like to write
-        parts = self._word.split("**") if self._width else [self._word]
-        length = sum(map(cell_len, parts))
-        if self._width and self._column and self._column + len(self._spaces) + length > self._width:
-            self._put("\n")
-            self._column = 0
-        lead = MARGIN if not self._column else self._spaces
-        self._put(lead)
-        for number, part in enumerate(parts):
-            self._is_bold ^= number > 0
-            self._put(part, "bold" if self._is_bold else None)
-        self._column += len(lead) + length
-        self._word = self._spaces = ""
-
-    def _put(self, text: str, style: str | None = None) -> None:
-        self._console.out(text, end="", highlight=False, style=style)
-        self._console.file.flush()
-
-
-class Screen:
-    """Shows a conversation as it goes on: who is asked and why, then each speaker's words under a heading.
-
-    When several speak at once, the first has the floor; what the others say meanwhile follows in their order.
-    """
-
-    def __init__(self, names: Mapping[str, str], console: Console | None = None) -> None:
-        self._console = console or out()
-        self._names = {**names, SUPERVISOR: "Supervisor", SYNTHESIS: "Synthesis"}
-        self._colours = dict(zip(names, _COLOURS * 9, strict=False))
-        self._waiting: dict[tuple[str, str], list[str]] = {}
-        self._finished: set[str] = set()
-        self._said: dict[str, str] = {}
-        self._floor: tuple[str, str] | None = None
-        self._last: tuple[str, str] | None = None
-        self._prose: Prose | None = None
-        self._failures: list[tuple[str, str]] = []
-
-    def routed(self, decision: Decision) -> None:
-        """Show which groups are asked and why."""
-        groups = ", ".join(decision["groups"]) or "no group: the supervisor answers itself"
-        self._line("Route", groups)
-        self._line("Why", f"{clean(decision['reason']).rstrip('.')} ({decision['source']})")
-
-    def said(self, speaker: str, message_id: str, text: str) -> None:
-        """Show a bit of what a speaker says, now or when it has the floor."""
-        entry = (speaker, message_id)
-        self._finished.discard(speaker)
-        if speaker == SYNTHESIS and self._repeats_all(text):
-            self._heading(speaker)
-            words = "The model could not bring these together: the answers above stand side by side."
-            self._console.print(Text(wrapped(words, self._console, MARGIN, MARGIN), style="italic"))
-            return
-        self._said[speaker] = self._said.get(speaker, "") + text
-        if self._floor is None:
-            self._take_floor(entry)
-        if entry == self._floor and self._prose is not None:
-            self._prose.write(text)
-        else:
-            self._waiting.setdefault(entry, []).append(text)
-
-    def finished(self, speaker: str, report: Report | None) -> None:
-        """Give the floor to the next one, where the speaker had it."""
-        self._finished.add(speaker)
-        if report is not None and report["status"] == "failed":
-            self._failures.append((speaker, report.get("reason", "")))
-        while self._floor is not None and self._floor[0] in self._finished:
-            self._end_speech()
-            if self._waiting:
-                entry = next(iter(self._waiting))
-                bits = self._waiting.pop(entry)
-                self._take_floor(entry)
-                assert self._prose is not None
-                for bit in bits:
-                    self._prose.write(bit)
-        if self._floor is None:
-            self._tell_failures()
-
-    def done(self) -> None:
-        """End whatever is still open: the answer is complete, or has been broken off."""
-        self._end_speech()
-        for entry, bits in self._waiting.items():
-            self._take_floor(entry)
-            assert self._prose is not None
-            self._prose.write("".join(bits))
-            self._end_speech()
-        self._waiting.clear()
-        self._finished.clear()
-        self._said.clear()
-        self._tell_failures()
-
-    def _repeats_all(self, text: str) -> bool:
-        """Return whether a text is the groups' answers over again, which is what there is without a synthesis."""
-        return bool(self._said) and all(said.strip() in text for said in self._said.values())
-
-    def _take_floor(self, entry: tuple[str, str]) -> None:
-        if entry == self._last:  # a note on what it has said
-            self._console.print()
-        else:
-            self._heading(entry[0])
-        self._floor = self._last = entry
-        self._prose = Prose(self._console)
-
-    def _end_speech(self) -> None:
-        if self._prose is not None:
-            self._prose.end()
-        self._floor = self._prose = None
-
-    def _heading(self, speaker: str) -> None:
-        name = self._names.get(speaker, speaker)
-        colour = self._colours.get(speaker, "bold")
-        heading = Text.assemble("\n", (f"● {name}", f"bold {colour}" if colour != "bold" else colour))
-        self._console.print(heading)
-
-    def _line(self, label: str, text: str) -> None:
-        body = wrapped(text, self._console, " " * 7, f"{label:<7}")
-        self._console.print(Text.assemble((body[:7], "dim"), body[7:]))
-
-    def _tell_failures(self) -> None:
-        for speaker, reason in self._failures:
-            name = self._names.get(speaker, speaker)
-            text = wrapped(f"✗ {name} could not answer: {clean(reason)}", self._console, MARGIN)
-            self._console.print(Text.assemble("\n", (text, "red")))
-        self._failures.clear()
-
-
-class Silence:
-    """Listens and shows nothing."""
-
-    def routed(self, decision: Decision) -> None:
-        """Nothing."""
-
-    def said(self, speaker: str, message_id: str, text: str) -> None:
-        """Nothing."""
-
-    def finished(self, speaker: str, report: Report | None) -> None:
-        """Nothing."""

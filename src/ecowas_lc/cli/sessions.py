@@ -7,11 +7,23 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from rich.text import Text
 
 from ecowas_lc.cli.conversation import checked_session
-from ecowas_lc.cli.screen import MARGIN, Prose, clean, confirmed, counted, err, out, remark, shortened, show_json
+from ecowas_lc.cli.listing import show_rows
+from ecowas_lc.cli.screen import (
+    MARGIN,
+    clean,
+    confirmed,
+    counted,
+    err,
+    labelled,
+    out,
+    remark,
+    shortened,
+    show_json,
+)
+from ecowas_lc.cli.speech import Prose
 from ecowas_lc.cli.store import Store, ago, as_json, duration, not_there, opened_store, speaker_of
 from ecowas_lc.errors import InvalidInputError
 
@@ -35,18 +47,14 @@ def list_sessions(agent: str | None, limit: int, *, json: bool) -> None:
     if not shown:
         remark('No session lives. Begin one: ecowas-lc ask "…"')
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("session", "agents", "messages", "active", "lives for"):
-        table.add_column(heading, overflow="fold", no_wrap=heading != "agents")
-    for session, found in shown:
-        table.add_row(
-            clean(session),
-            clean(", ".join(sorted(info.agent_id for info in found))),
-            str(sum(info.messages for info in found)),
-            ago(_latest(found)),
-            duration(_soonest(found)),
-        )
-    out().print(table)
+    show_rows(
+        ("session", "messages", "active", "lives for"),
+        [
+            (session, str(sum(info.messages for info in found)), ago(_latest(found)), duration(_soonest(found)))
+            for session, found in shown
+        ],
+        ("agents", [", ".join(sorted(info.agent_id for info in found)) for _, found in shown]),
+    )
     if len(sessions) > limit:
         remark(f"{len(sessions) - limit} more; --limit shows them.")
 
@@ -76,12 +84,12 @@ def show_session(session: str, *, brief: bool, json: bool) -> None:
             }
         )
         return
-    _line("Read by", f"process {os.getpid()}")
+    labelled("Read by", f"process {os.getpid()}", 9)
     _messages(f"Conversation: {counted(len(thread or []), 'message')}", thread or [], brief=brief)
     for agent, messages in histories.items():
         _messages(f"History of {clean(agent)}: {counted(len(messages), 'message')}", messages, brief=brief)
     if data:
-        _line("Data", ", ".join(clean(key) for key in sorted(data)))
+        labelled("Data", ", ".join(sorted(data)), 9)
 
 
 def extend_session(session: str, ttl: int | None, *, json: bool) -> None:
@@ -160,10 +168,6 @@ def _messages(title: str, messages: Sequence[BaseMessage], *, brief: bool) -> No
             prose = Prose(console)
             prose.write(message.text)
             prose.end()
-
-
-def _line(label: str, text: str) -> None:
-    out().print(Text.assemble((f"{label:<9}", "dim"), text))
 
 
 def _session_as_json(session: str, infos: Sequence[SessionInfo]) -> dict[str, Any]:

@@ -130,9 +130,9 @@ def ago(moment: datetime | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration for people; ``None`` is for ever."""
+    """Return a duration for people; ``None`` is ever."""
     if seconds is None:
-        return "for ever"
+        return "ever"
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from ecowas_lc.cli.conversation import checked_session
-from ecowas_lc.cli.screen import MARGIN, clean, counted, out, shortened, show_json
+from ecowas_lc.cli.screen import MARGIN, clean, counted, labelled, out, shortened, show_json
 from ecowas_lc.cli.store import SPEAKERS, Store, ago, duration, not_there, opened_store
 from ecowas_lc.cli.viewing import plain
 from ecowas_lc.errors import EcowasError
@@ -56,16 +56,16 @@ def show_checkpoint(thread: str, checkpoint: str | None, namespace: str, *, json
             }
         )
         return
-    _line("Thread", f"{thread}, {'never expires' if left is None else f'lives for {duration(left)}'}")
-    _line("Checkpoint", f"{found.checkpoint['id']}{_moment(found)}")
-    _line("After", parent or "nothing: it is the first")
+    labelled("Thread", f"{thread}, {'never expires' if left is None else f'lives for {duration(left)}'}", 12)
+    labelled("Checkpoint", f"{found.checkpoint['id']}{_moment(found)}", 12)
+    labelled("After", parent or "nothing: it is the first", 12)
     for label, text in (("Namespace", namespace), ("Run", found.metadata.get("run_id"))):
         if text:
-            _line(label, str(text))
+            labelled(label, str(text), 12)
     for key, value in metadata.items():
-        _line(key, _text(value))
+        labelled(key, _text(value), 12)
     if following := [channel.removeprefix(_NEXT) for channel in values if channel.startswith(_NEXT)]:
-        _line("Next", ", ".join(following))
+        labelled("Next", ", ".join(following), 12)
     _section("Values")
     for channel, value in values.items():
         if not channel.startswith(_NEXT):
@@ -102,8 +102,8 @@ def show_difference(thread: str, before: str | None, after: str | None, namespac
         ends = {"before": old.checkpoint["id"], "after": new.checkpoint["id"]}
         show_json({"thread": thread, "namespace": namespace, **ends, "channels": channels})
         return
-    _line("From", f"{old.checkpoint['id']}{_moment(old)}")
-    _line("To", f"{new.checkpoint['id']}{_moment(new)}")
+    labelled("From", f"{old.checkpoint['id']}{_moment(old)}", 12)
+    labelled("To", f"{new.checkpoint['id']}{_moment(new)}", 12)
     shown = {channel: change for channel, change in channels.items() if not channel.startswith(_NEXT)}
     if not shown:
         out().print("\nNo value changed.")
@@ -203,7 +203,3 @@ def _text(value: Any) -> str:
 
 def _section(title: str) -> None:
     out().print(Text(f"\n{title}", style="bold"))
-
-
-def _line(label: str, text: str) -> None:
-    out().print(Text.assemble((f"{clean(label):<11}", "dim"), " ", clean(text)))

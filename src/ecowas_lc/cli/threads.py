@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
-
 from ecowas_lc.cli.conversation import checked_session
-from ecowas_lc.cli.screen import clean, counted, out, remark, shortened, show_json
+from ecowas_lc.cli.listing import show_rows
+from ecowas_lc.cli.screen import counted, out, remark, shortened, show_json, wrapped
 from ecowas_lc.cli.store import Store, ago, duration, messages_in, not_there, opened_store
 from ecowas_lc.errors import CorruptDataError, FormatVersionError
 
@@ -28,18 +27,19 @@ def list_threads(limit: int, *, json: bool) -> None:
     if not rows:
         remark('No thread lives. Begin one: ecowas-lc ask "…"')
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("thread", "messages", "step", "active", "lives for"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(
-            clean(row["thread"]),
-            _shown(row["messages"]),
-            _shown(row["step"]),
-            ago(datetime.fromisoformat(row["last_activity"])) if row["last_activity"] else "?",
-            duration(row["ttl_seconds"]),
-        )
-    out().print(table)
+    show_rows(
+        ("thread", "messages", "step", "active", "lives for"),
+        [
+            (
+                row["thread"],
+                _shown(row["messages"]),
+                _shown(row["step"]),
+                ago(datetime.fromisoformat(row["last_activity"])) if row["last_activity"] else "?",
+                duration(row["ttl_seconds"]),
+            )
+            for row in rows
+        ],
+    )
     if unreadable := next((row["unreadable"] for row in rows if "unreadable" in row), None):
         remark(f"? could not be read: {unreadable}")
 
@@ -95,7 +95,7 @@ def show_history(thread: str, limit: int, *, json: bool) -> None:
     console = out()
     for row in rows:
         step, source = _shown(row["step"]), _shown(row["source"])
-        head = f"{step:>4}  {row['checkpoint']}  {source:<6} {counted(row['messages'], 'message')}"
-        console.print(head, markup=False)
+        about = f"{row['checkpoint']}  {source:<6} {counted(row['messages'], 'message')}"
+        console.print(wrapped(about, console, " " * 6, f"{step:>4}  "), markup=False)
         if row["last"]:
             console.print(shortened(f"      {row['last']}", console), markup=False, style="dim")
