@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ecowas_lc.cli.conversation import checked_session
 from ecowas_lc.cli.progress import Tell, shown_progress
 from ecowas_lc.cli.screen import counted, out, remark, show_json
-from ecowas_lc.cli.store import Store, not_there, opened_store
+from ecowas_lc.cli.store import Store, opened_store
 from ecowas_lc.errors import CorruptDataError, EcowasError, FormatVersionError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ def export_sessions(sessions: Sequence[str], output: Path | None, *, json: bool)
             yield from store.saver.export_jsonl(on_progress=partial(tell, "threads"))
             return
         for session in names:
-            there = store.memory.get_all_agents_for_session(session) or store.memory.get_all_session_data(session)
-            if not there and not store.has_thread(session):
-                raise not_there("session", session)
+            store.check_session(session)
         for number, session in enumerate(names, start=1):
             yield from store.memory.export_jsonl(session_id=session)
             tell("sessions", number, len(names))
@@ -74,8 +72,7 @@ def export_threads(threads: Sequence[str], output: Path | None, *, json: bool) -
 
     def lines(store: Store, tell: Tell) -> Iterator[str]:
         for thread in names:
-            if not store.has_thread(thread):
-                raise not_there("thread", thread)
+            store.check_thread(thread)
         yield from store.saver.export_jsonl(names or None, on_progress=partial(tell, "threads"))
 
     _export(lines, output, json=json)

@@ -123,10 +123,7 @@ def clear_session(session: str, *, yes: bool, json: bool) -> None:
     """
     session = checked_session(session)
     with opened_store() as store:
-        there = store.thread_messages(session) is not None
-        there = there or bool(store.memory.get_all_agents_for_session(session))
-        if not (there or store.memory.get_all_session_data(session)):
-            raise not_there("session", session)
+        store.check_session(session)
         if not confirmed(f"Remove everything of session {session}?", yes=yes):
             return
         gone = store.memory.clear_session(session)

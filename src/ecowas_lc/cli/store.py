@@ -50,8 +50,29 @@ class Store:
 
         return self.server.run(op())
 
-    def has_thread(self, thread_id: str) -> bool:
-        """Whether there is such a thread."""
+    def check_thread(self, thread_id: str) -> None:
+        """Make sure that there is such a thread.
+
+        Raises:
+            EcowasError: there is none.
+        """
+        if not self._has_thread(thread_id):
+            raise not_there("thread", thread_id)
+
+    def check_session(self, session_id: str) -> None:
+        """Make sure that anything is kept of a session: a history, data or a thread.
+
+        Raises:
+            EcowasError: nothing is.
+        """
+        if not (
+            self.memory.get_all_agents_for_session(session_id)
+            or self.memory.get_all_session_data(session_id)
+            or self._has_thread(session_id)
+        ):
+            raise not_there("session", session_id)
+
+    def _has_thread(self, thread_id: str) -> bool:
         return self.saver.ttl(thread_id) != -1
 
     def thread_messages(self, thread_id: str) -> list[BaseMessage] | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ecowas_lc.cli.conversation import checked_session
 from ecowas_lc.cli.progress import shown_progress
 from ecowas_lc.cli.screen import confirmed, counted, out, show_json
-from ecowas_lc.cli.store import not_there, opened_store
+from ecowas_lc.cli.store import opened_store
 from ecowas_lc.errors import InvalidInputError
 
 
@@ -19,8 +19,7 @@ def delete_thread(thread: str, *, yes: bool, json: bool) -> None:
     """
     thread = checked_session(thread)
     with opened_store() as store:
-        if not store.has_thread(thread):
-            raise not_there("thread", thread)
+        store.check_thread(thread)
         if not confirmed(f"Remove thread {thread} and all its checkpoints?", yes=yes):
             return
         store.saver.delete_thread(thread)
@@ -39,8 +38,7 @@ def copy_thread(thread: str, target: str, *, json: bool) -> None:
     """
     thread, target = checked_session(thread), checked_session(target)
     with opened_store() as store:
-        if not store.has_thread(thread):
-            raise not_there("thread", thread)
+        store.check_thread(thread)
         store.saver.copy_thread(thread, target)
     if json:
         show_json({"thread": thread, "copy": target})
@@ -60,8 +58,7 @@ def prune_threads(threads: Sequence[str], *, every: bool, keep: int, yes: bool, 
         raise InvalidInputError("Which threads? Give their ids, or --all.")
     with opened_store() as store:
         for thread in names:
-            if not store.has_thread(thread):
-                raise not_there("thread", thread)
+            store.check_thread(thread)
         names = names or store.thread_ids()
         of = "each thread" if every else ", ".join(names)
         if names and not confirmed(

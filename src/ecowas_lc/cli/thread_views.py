@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ecowas_lc.cli.conversation import checked_session
 from ecowas_lc.cli.screen import MARGIN, clean, counted, labelled, out, shortened, show_json
-from ecowas_lc.cli.store import SPEAKERS, Store, ago, duration, not_there, opened_store
+from ecowas_lc.cli.store import SPEAKERS, Store, ago, duration, opened_store
 from ecowas_lc.cli.viewing import plain
 from ecowas_lc.errors import EcowasError
 
@@ -150,8 +150,7 @@ def _found(store: Store, thread: str, checkpoint: str | None, namespace: str) ->
     )
     if found is not None:
         return found
-    if not store.has_thread(thread):
-        raise not_there("thread", thread)
+    store.check_thread(thread)
     if checkpoint is not None:
         raise EcowasError(
             f"There is no checkpoint {checkpoint!r} in thread {thread!r}. `ecowas-lc threads history` lists them."
