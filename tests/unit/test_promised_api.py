@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.base import BaseCheckpointSaver
 
 import ecowas_lc
 from ecowas_lc import AsyncRedisMemoryService, LLMService, RedisMemoryService, Settings
@@ -115,6 +116,14 @@ def methods_of(cls: type) -> Iterator[tuple[str, Any]]:
         is_ours = not name.startswith("_") and home.__module__.startswith("ecowas_lc")
         if is_ours and callable(method := getattr(cls, name)):
             yield name, method
+
+
+def test_the_saver_beyond_what_langgraph_asks_for() -> None:
+    """What ``RedisSaver`` has besides the methods of langgraph's savers; adding one is a decision."""
+    own = {name for name, _ in methods_of(ecowas_lc.RedisSaver)} - set(dir(BaseCheckpointSaver))
+    twins = {"export_jsonl", "import_jsonl", "pin", "unpin", "touch", "ttl"}
+    others = {"from_settings", "from_url", "from_conn_string", "close", "aclose"}
+    assert own == {*others, *twins, *(f"a{name}" for name in twins)}
 
 
 @pytest.mark.parametrize("name", sorted(set(ecowas_lc.__all__) - {"__version__"}))

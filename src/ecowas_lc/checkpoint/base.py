@@ -200,10 +200,6 @@ class SaverBase(BaseCheckpointSaver[Any]):
         ids = None if thread_ids is None else [thread_id_of(thread_id) for thread_id in thread_ids]
         return export_walk(self._at, ids, on_progress)
 
-    def importer(self, *, overwrite: bool) -> ThreadImporter:
-        """What restores threads line by line, for a reader of files that hold more than threads."""
-        return ThreadImporter(self._at, overwrite=overwrite)
-
     def _expiry_op(self, thread_id: str, what: str) -> Op[float | None]:
         return expiry_op(self._at, thread_id_of(thread_id), what)
 
@@ -279,3 +275,8 @@ def _whole_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> Che
         if type(value := whole[key]) not in _PLAIN:
             whole[key] = int(value) if isinstance(value, int) else float(value)
     return whole  # type: ignore[no-any-return]
+
+
+def importer_of(saver: SaverBase, *, overwrite: bool) -> ThreadImporter:
+    """Return what restores threads line by line, for a reader of files that hold more than threads."""
+    return ThreadImporter(saver._at, overwrite=overwrite)

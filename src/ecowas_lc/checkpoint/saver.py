@@ -14,7 +14,7 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 
-from ecowas_lc.checkpoint.base import SaverBase, run_ids_of
+from ecowas_lc.checkpoint.base import SaverBase, importer_of, run_ids_of
 from ecowas_lc.checkpoint.copying import copy_thread_op
 from ecowas_lc.checkpoint.delta import delta_history_op
 from ecowas_lc.checkpoint.ops import delete_thread_op
@@ -173,7 +173,7 @@ class RedisSaver(SaverBase):
             FormatVersionError: a newer version of this package wrote the lines.
             DecryptionError: an encrypted thread of another prefix, which could not be opened here.
         """
-        importer = self.importer(overwrite=overwrite)
+        importer = importer_of(self, overwrite=overwrite)
         for line in lines:
             if line.strip():
                 self._server.run(importer.line_op(line))
@@ -286,7 +286,7 @@ class RedisSaver(SaverBase):
         self, lines: Iterable[str] | AsyncIterable[str], *, overwrite: bool = False
     ) -> ImportReport:
         """Like :meth:`import_jsonl`, without blocking the event loop; takes async iterables too."""
-        importer = self.importer(overwrite=overwrite)
+        importer = importer_of(self, overwrite=overwrite)
         async for line in one_by_one(lines):
             if line.strip():
                 await self._server.arun(importer.line_op(line))

@@ -105,12 +105,14 @@ def import_file(name: str, *, overwrite: bool, threads_alone: bool, json: bool) 
 
 
 def _import_everything(store: Store, lines: Iterable[str], *, overwrite: bool) -> ImportReport:
+    from ecowas_lc.checkpoint.base import importer_of
     from ecowas_lc.memory.backup import Importer
     from ecowas_lc.memory.programs import MemoryPrograms
     from ecowas_lc.storage.lines import OF_THREADS, Lines
 
     programs = MemoryPrograms(store.server, store.settings.prefix, store.settings.redis_memory_ttl)
-    others, threads = Importer(programs.sessions, overwrite=overwrite), store.saver.importer(overwrite=overwrite)
+    others = Importer(programs.sessions, overwrite=overwrite)
+    threads = importer_of(store.saver, overwrite=overwrite)
     read = Lines()
     for line in lines:
         record = read.record(line)
