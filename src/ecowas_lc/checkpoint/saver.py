@@ -21,7 +21,7 @@ from ecowas_lc.checkpoint.ops import delete_thread_op
 from ecowas_lc.checkpoint.place import place_of, thread_id_of
 from ecowas_lc.checkpoint.reading import get_tuple_op
 from ecowas_lc.checkpoint.upkeep import delete_for_runs_walk
-from ecowas_lc.checkpoint.walk import Query, Walk
+from ecowas_lc.checkpoint.walk import Query, Walk, page_op
 from ecowas_lc.storage.lines import ImportReport, Progress, one_by_one
 
 
@@ -96,17 +96,8 @@ class RedisSaver(SaverBase):
         return self._walked(Query(self._at, config, filter, before, limit).walk())
 
     def _walked(self, walk: Walk[Any]) -> Iterator[Any]:
-        answer: Any = None
-        while True:
-            try:
-                step = walk.send(answer)
-            except StopIteration:
-                return
-            answer = None
-            if isinstance(step, list):
-                yield from step
-            else:
-                answer = self._server.run(step)
+        while (page := self._server.run(page_op(walk))) is not None:
+            yield from page
 
     def delete_thread(self, thread_id: str) -> None:
         """Remove a thread, whatever its size, in one flush."""
@@ -236,18 +227,9 @@ class RedisSaver(SaverBase):
             yield item
 
     async def _awalked(self, walk: Walk[Any]) -> AsyncIterator[Any]:
-        answer: Any = None
-        while True:
-            try:
-                step = walk.send(answer)
-            except StopIteration:
-                return
-            answer = None
-            if isinstance(step, list):
-                for item in step:
-                    yield item
-            else:
-                answer = await self._server.arun(step)
+        while (page := await self._server.arun(page_op(walk))) is not None:
+            for item in page:
+                yield item
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Like :meth:`delete_thread`, without blocking the event loop."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple
@@ -18,8 +18,8 @@ _PAGE = 20
 _SWEEPS = 3  # not as long as there is something new: threads may be begun faster than they are read
 T = TypeVar("T")
 
-# Programs to run, one after the other, and what they give on the way: a shell runs what it is yielded and sends
-# the result back, and hands a list on to the caller.
+# Programs to run, one after the other, and what they give on the way: whoever walks runs what is yielded, sends
+# the result back, and hands a list on.
 Walk = Generator["Op[Any] | list[T]", Any, None]
 
 
@@ -34,6 +34,18 @@ def next_page(walk: Walk[T]) -> Generator[Op[Any], Any, list[T] | None]:
         if isinstance(step, list):
             return step
         answer = yield step
+
+
+def page_op(walk: Walk[T]) -> Op[list[T] | None]:
+    """The walk's next page, brought about by one program; ``None`` at its end."""
+    pages = next_page(walk)
+    answer: Any = None
+    while True:
+        try:
+            step = pages.send(answer)
+        except StopIteration as end:
+            return cast("list[T] | None", end.value)
+        answer = yield from step
 
 
 def walk_threads(at: Context, page: int = _PAGE) -> Walk[Entry]:
