@@ -6,7 +6,13 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.fixtures.faults", "tests.fixtures.local_model", "tests.fixtures.servers"]
+pytest_plugins = [  # those that others import first
+    "tests.fixtures.servers",
+    "tests.fixtures.tls",
+    "tests.fixtures.faults",
+    "tests.fixtures.local_model",
+    "tests.fixtures.secrets",
+]
 
 # On a machine that does other things too, how long an example takes says nothing.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

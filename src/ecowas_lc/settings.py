@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic_settings import (
 )
 
 from ecowas_lc.errors import ConfigurationError, UnknownSettingWarning
+from ecowas_lc.secret import login_in, safe_url
 
 ENV_FILE = ".env"
 PREFIX = "ECOWAS_LC_"
@@ -86,7 +88,12 @@ class Settings(BaseSettings):
         scheme, separator, _ = value.partition("://")  # without one, as in localhost:11434, it is http
         if separator and scheme.lower() not in ("http", "https"):
             raise ValueError("must start with http:// or https://")
+        login_in(value)
         return value
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, safe_url(value) if name == "ollama_base_url" else value
 
     @classmethod
     def settings_customise_sources(

@@ -14,6 +14,9 @@ CASES = {
     "redis://user:p@[::1]:7": Address("single", (("::1", 7),), username="user", password="p"),
     "rediss://h:1": Address("single", (("h", 1),), tls=True),
     "redis://h?db=4": Address("single", (("h", 6379),), db=4),
+    "rediss://h:1?ssl_ca_certs=/etc/ca.crt&db=4": Address(
+        "single", (("h", 1),), db=4, tls=True, options=(("ssl_ca_certs", "/etc/ca.crt"),)
+    ),
     "unix:///run/redis.sock?db=2": Address("unix", path="/run/redis.sock", db=2),
     "unix:///a%20b.sock": Address("unix", path="/a b.sock"),
     "redis+sentinel://a:1,b/main/2": Address("sentinel", (("a", 1), ("b", 26379)), service="main", db=2),

@@ -149,6 +149,7 @@ def test_a_name_brings_what_it_stands_on_and_no_more() -> None:
         "checkpoint",
         "embedded",
         "errors",
+        "secret",
         "settings",
         "storage",
     }

@@ -6,7 +6,6 @@ import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from ecowas_lc.errors import (
     ContextOverflowError,
@@ -17,6 +16,7 @@ from ecowas_lc.errors import (
     ModelServerUnavailableError,
     ModelTimeoutError,
 )
+from ecowas_lc.secret import safe_url
 
 _NO_CAPABILITY = ("does not support", "not supported", "unsupported")
 _NOTHING = ("No data received", "No generation chunks were returned")
@@ -59,12 +59,6 @@ def named_errors(model: Any = None, url: str | None = None) -> Generator[None]:
         if named is None:
             raise
         raise named from error
-
-
-def safe_url(url: str) -> str:
-    """Return ``url`` without the user name and the password that it may hold."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def unavailable(address: str) -> ModelServerUnavailableError:

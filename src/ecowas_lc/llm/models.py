@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
+from ecowas_lc.secret import Secret, login_in, safe_url
 from ecowas_lc.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_ollama import ChatOllama
+
+_OF_THE_CLIENTS = {"sync_client_kwargs", "async_client_kwargs"}
 
 
 def make_chat_model(
@@ -50,13 +54,21 @@ def make_chat_model(
     # An idle connection belongs to the event loop that opened it and breaks the next one, and nobody closes it
     # when the model is forgotten: keep none.
     no_idle = httpx.Limits(max_keepalive_connections=0)
-    client_kwargs = {"timeout": seconds, "limits": no_idle, **(options.pop("client_kwargs", None) or {})}
+    address = base_url or settings.ollama_base_url
+    # The login goes to the client alone: a model shows its address, and its headers, to whoever prints it.
+    try:
+        login = login_in(address) if isinstance(address, str) else None
+    except ValueError as error:
+        raise ConfigurationError(f"The model server's address {error}.") from None
+    auth = {"auth": httpx.BasicAuth(*login)} if login else {}
+    client_kwargs = {"timeout": seconds, "limits": no_idle, **auth, **(options.pop("client_kwargs", None) or {})}
+    options |= {name: _with_hidden_headers(options[name]) for name in _OF_THE_CLIENTS & options.keys()}
     try:
         return ChatOllama(
             model=model or settings.ollama_model,
-            base_url=base_url or settings.ollama_base_url,
+            base_url=safe_url(address) if login else address,
             temperature=settings.llm_temperature if temperature is None else temperature,
-            client_kwargs=client_kwargs,
+            client_kwargs=_with_hidden_headers(client_kwargs),
             reasoning=options.pop("reasoning", False),
             **options,
         )
@@ -74,6 +86,13 @@ def check_temperature(temperature: object) -> None:
     """
     if not _is_number(temperature) or not 0 <= temperature <= 2:
         raise InvalidInputError(f"A temperature of {temperature!r} can't be used. Give a number from 0 to 2.")
+
+
+def _with_hidden_headers(client_kwargs: Any) -> Any:
+    if not isinstance(client_kwargs, Mapping) or not isinstance(client_kwargs.get("headers"), Mapping):
+        return client_kwargs  # nothing to hide, or for ChatOllama to refuse
+    headers = client_kwargs["headers"].items()
+    return {**client_kwargs, "headers": {name: Secret(v) if isinstance(v, str) else v for name, v in headers}}
 
 
 def _is_number(value: object) -> TypeGuard[float]:

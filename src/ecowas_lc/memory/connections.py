@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.secret import Secret
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.addresses import Address
 from ecowas_lc.storage.clients import ClientFactory
@@ -86,7 +87,8 @@ def server_from(
         raise ConfigurationError(f"The Redis port must be a number from 1 to 65535, not {port!r}.")
     if isinstance(db, bool) or not isinstance(db, int) or db < 0:
         raise ConfigurationError(f"The Redis database must be a number from 0 on, not {db!r}.")
-    address = Address("single", hosts=((host, port),), db=db, username=username, password=password, tls=ssl)
+    hidden = None if password is None else Secret(password)
+    address = Address("single", hosts=((host, port),), db=db, username=username, password=hidden, tls=ssl)
     return Server(ClientFactory(address, settings))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.secret import Secret
 
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 _DEFAULT_PORTS = {"sentinel": 26379, "cluster": 6379, "": 6379}
@@ -43,6 +44,16 @@ def parse_url(url: str) -> Address:
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"The Redis URL must be text, not {type(url).__name__}.")
+    url = Secret(url)
+    try:
+        return _parsed(url)
+    except ConfigurationError as error:
+        # Not from there: its variables, and what it was made of, are pieces of the URL.
+        error.__context__ = None
+        raise error.with_traceback(None) from None
+
+
+def _parsed(url: str) -> Address:
     scheme, separator, rest = url.strip().partition("://")
     scheme = scheme.lower()
     if not separator or scheme not in SCHEMES:
@@ -51,13 +62,11 @@ def parse_url(url: str) -> Address:
             "an ordinary one is redis://localhost:6379/0."
         )
     base, _, mode = scheme.partition("+")
+    rest, _, query = rest.partition("?")
     authority, slash, tail = rest.partition("/")
-    authority, question, query = authority.partition("?")
-    if not question:
-        tail, _, query = tail.partition("?")
     credentials, _, hosts_text = authority.rpartition("@")
     username, colon, password = credentials.partition(":")
-    options = dict(parse_qsl(query))
+    options: dict[str, str] = {name: Secret(text) for name, text in parse_qsl(query)}
     if base == "unix":
         path = unquote(slash + tail) if not hosts_text else unquote(hosts_text + slash + tail)
         if not path.startswith("/"):
@@ -67,7 +76,7 @@ def parse_url(url: str) -> Address:
             path=path,
             db=_db(options.pop("db", "0")),
             username=unquote(username) or None,
-            password=unquote(password) if colon else None,
+            password=Secret(unquote(password)) if colon else None,
             options=tuple(options.items()),
         )
     parts = [unquote(part) for part in tail.split("/") if part]
@@ -79,14 +88,17 @@ def parse_url(url: str) -> Address:
             )
         service = parts.pop(0)
     if len(parts) > 1 or (mode == "cluster" and parts):
-        raise ConfigurationError("The Redis URL has a path that means nothing; expected at most /db at its end")
+        raise ConfigurationError(
+            "The Redis URL has a path that means nothing; expected at most /db at its end. In a password "
+            "write / as %2F"
+        )
     return Address(
         kind=mode or "single",
         hosts=tuple(_host(text, _DEFAULT_PORTS[mode]) for text in hosts_text.split(",")),
         service=service,
         db=_db(parts[0] if parts else options.pop("db", "0")),
         username=unquote(username) or None,
-        password=unquote(password) if colon else None,
+        password=Secret(unquote(password)) if colon else None,
         tls=base == "rediss",
         options=tuple(options.items()),
     )
@@ -97,7 +109,9 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
         parts = urlsplit(f"//{text}")
         return parts.hostname or "localhost", parts.port or default_port
     except ValueError:
-        raise ConfigurationError("The Redis URL has a host or port that can't be read") from None
+        raise ConfigurationError(
+            "The Redis URL has a host or port that can't be read. In a password write / as %2F"
+        ) from None
 
 
 def _db(text: str) -> int:

@@ -24,6 +24,7 @@ from redis.sentinel import Sentinel
 
 from ecowas_lc.embedded import use_server
 from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.secret import Secret
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage.addresses import Address
 from ecowas_lc.storage.ops import Waiting
@@ -31,6 +32,7 @@ from ecowas_lc.storage.ops import Waiting
 # A lost connection is tried again; a server that hangs is not: the caller's timeout is the caller's.
 _RETRIES = 3
 _RETRY_ON: Any = (RedisConnectionError, ConnectionError)
+_SECRET_OPTIONS = {"password", "ssl_password"}
 
 
 class EmbeddedConnection(redis.UnixDomainSocketConnection):
@@ -245,7 +247,7 @@ class ClientFactory:
         if not host:
             raise ConfigurationError("Several hosts need redis+cluster:// or redis+sentinel:// in the URL")
         options |= {"host": host, "port": port, "connection_class": tls if address.tls else tcp}
-        return options | (self._tls_files() if address.tls else {})
+        return (self._tls_files() if address.tls else {}) | options  # what the URL says wins
 
     def _sentinel_options(self, retry: Any) -> dict[str, Any]:
         # Sentinels have logins of their own; the URL's belongs to the data servers. They are asked again with each
@@ -296,6 +298,7 @@ def _connection_options(tls: bool) -> frozenset[str]:
 
 def _query_options(address: Address) -> dict[str, Any]:
     options: dict[str, Any] = {}
+    unread: list[str] = []
     known = _connection_options(address.tls)
     for name, text in address.options:
         if name == "wait_replicas":
@@ -304,7 +307,9 @@ def _query_options(address: Address) -> dict[str, Any]:
             raise ConfigurationError(f"The Redis URL has an option that is not known: {name}")
         try:
             parse: Any = URL_QUERY_ARGUMENT_PARSERS.get(name, str)
-            options[name] = parse(text)
+            options[name] = Secret(parse(text)) if name in _SECRET_OPTIONS else parse(text)
         except (TypeError, ValueError):
-            raise ConfigurationError(f"The Redis URL's option {name} has a value that can't be read") from None
+            unread.append(name)  # not raised here: the error quotes the value
+    if unread:
+        raise ConfigurationError(f"The Redis URL's option {unread[0]} has a value that can't be read")
     return options

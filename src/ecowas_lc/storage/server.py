@@ -15,6 +15,7 @@ from redis.exceptions import MaxConnectionsError
 
 from ecowas_lc.embedded import is_available
 from ecowas_lc.errors import ConfigurationError, StorageError
+from ecowas_lc.secret import Secret
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.addresses import Address, parse_url
 from ecowas_lc.storage.clients import AsyncClusterClient, ClientFactory
@@ -77,6 +78,7 @@ class Server:
         settings: Settings | None = None,
     ) -> Server:
         """The server at ``host`` and ``port``."""
+        password = None if password is None else Secret(password)
         address = Address("single", hosts=((host, port),), db=db, username=username, password=password)
         return cls(ClientFactory(address, settings or get_settings()))
 
@@ -89,7 +91,7 @@ class Server:
         settings = settings or get_settings()
         if settings.redis_source == "url":
             assert settings.redis_url is not None
-            return cls.from_url(settings.redis_url.get_secret_value(), settings=settings)
+            return cls.from_url(Secret(settings.redis_url.get_secret_value()), settings=settings)
         # A binary that was named and is not there is the user's to hear about, not a reason to go elsewhere.
         embedded = settings.valkey_server is not None or is_available(settings)
         if settings.redis_source == "default" and embedded:
@@ -98,7 +100,7 @@ class Server:
             settings.redis_host,
             settings.redis_port,
             settings.redis_db,
-            settings.redis_password.get_secret_value() if settings.redis_password else None,
+            Secret(settings.redis_password.get_secret_value()) if settings.redis_password else None,
             settings.redis_username,
             settings=settings,
         )
