@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import subprocess
 import sys
 import threading
@@ -19,10 +20,12 @@ from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.errors import CheckpointConflictError, RedisUnavailableError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
+from tests.faults.hour import conversations
 from tests.faults.load import Outcome, build_graph
 from tests.fixtures.servers import running_server, wait_until
 
 MESSAGE = {"role": "user", "content": "?"}
+PLACES = ("graph", "history")
 
 FORKER = """
 import os, sys, json
@@ -30,6 +33,7 @@ from langchain_core.messages import HumanMessage
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import RedisMemoryService
+from tests.faults.hour import conversations
 from tests.faults.load import build_graph
 url, prefix, processes, turns, used_before = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
 saver = RedisSaver.from_url(url, prefix=prefix)
@@ -100,6 +104,47 @@ def test_processes(redis_server, prefix, is_long, record_row, used_before):
         state = build_graph(saver).get_state({"configurable": {"thread_id": "p0"}})
         assert state.values["turns"] == turns
     memory.close()
+
+
+# One turn a second for an hour: sixty people of whom each asks something every minute, more than a model server answers.
+BUSY_HOUR = 3600
+
+
+@pytest.mark.timeout(900)
+def test_an_hour_in_minutes(redis_server, prefix, is_long, record_row):
+    """The turns of a busy hour by 32 processes at once, blocking and awaited: each is there once, everywhere."""
+    processes, turns = 32, -(-BUSY_HOUR // 32) if is_long else 4
+    command = [sys.executable, "-m", "tests.faults.hour", redis_server.url, prefix, str(processes), str(turns)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout)
+    assert not told["failed"], told["failed"][0]
+    threads = {
+        thread: numbers
+        for process in range(processes)
+        for how, count in (("sync", turns // 2), ("async", turns - turns // 2))
+        for thread, numbers in conversations(process, how, count)
+    }
+    assert {thread: list(numbers) for thread, numbers in threads.items()} == told["acknowledged"]
+    expected = [f"{thread} {n} {where}" for thread, ns in threads.items() for n in ns for where in PLACES]
+    found, read = [], {}
+    with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
+        graph = build_graph(saver)
+        for thread in threads:
+            values = graph.get_state({"configurable": {"thread_id": thread}}).values
+            history = RedisChatMessageHistory("hour", thread, url=redis_server.url, prefix=prefix)
+            for where, messages in (("graph", values["messages"]), ("history", history.messages)):
+                texts = [message.text for message in messages]
+                read[thread, where] = values["turns"], texts
+                found += [f"{thread} {text} {where}" for text in texts if text.isdigit()]
+    kept = f"{len(expected) // 2} turns, blocking and awaited, by {processes} processes in {told['seconds']:.0f} s"
+    row = outcome(kept, expected, found)
+    record_row(row)
+    row.assert_nothing_lost()
+    for (thread, where), (count, texts) in read.items():
+        assert count == len(threads[thread]), thread
+        assert texts == [text for n in threads[thread] for text in (str(n), f"answer to {n}")], (thread, where)
+    assert not is_long or len(expected) // 2 >= BUSY_HOUR
 
 
 def test_threads(redis_server, connect, prefix, is_long, record_row):
