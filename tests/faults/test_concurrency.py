@@ -106,7 +106,7 @@ def test_processes(redis_server, prefix, is_long, record_row, used_before):
     memory.close()
 
 
-# One turn a second for an hour: sixty people of whom each asks something every minute, more than a model server answers.
+# One turn a second for an hour, as sixty people bring who each ask something every minute.
 BUSY_HOUR = 3600
 
 
