@@ -143,3 +143,48 @@ def test_a_misspelt_setting_is_told_of(environment: pytest.MonkeyPatch) -> None:
         "ECOWAS_LC_ROUTR in the environment sets nothing: no setting has this name. "
         "Did you mean ECOWAS_LC_ROUTER?\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (["graph", "-o", "nowhere/g.svg"], "nowhere/g.svg can't be written: there is no folder nowhere."),
+        (["graph", "-o", "here"], "here can't be written: it is a folder."),
+        (["graph", "-o", "nowhere/g.svg", "--json"], "there is no folder nowhere."),
+        (["eval", "--picture", "g.docx"], "g.docx can't be written: its name must end in .png."),
+        (["eval", "--picture", "nowhere/g.png"], "nowhere/g.png can't be written: there is no folder nowhere."),
+        (["demo", "--output", "file/under"], "file/under can't be made a folder: Not a directory."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_picture_has_no_place(
+    run: Run, environment: pytest.MonkeyPatch, stub: OllamaStub, command: list[str], reason: str
+) -> None:
+    """It is said before anything is drawn, measured or asked, with exit code 2, and nothing is written."""
+    Path("here").mkdir()
+    Path("file").write_text("mine", encoding="utf-8")
+    ended = run(*command)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.endswith(f"{reason}\n")
+    assert ended.err.count("\n") == 1
+    assert stub.requests == []
+    assert sorted(path.name for path in Path().rglob("*")) == ["file", "here"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["sessions", "list", "--limit", "0"], ["ask", "a", "b"], ["graph", "--format", "pdf"]],
+    ids=" ".join,
+)
+def test_what_is_wrong_is_a_sentence_of_its_own(run: Run, arguments: list[str]) -> None:
+    """It ends before the hint begins, and names no class of a library."""
+    said = run(*arguments).err
+    assert ". See `ecowas-lc " in said
+    assert "Value error" not in said
+
+
+def test_an_agent_without_sessions(run: Run, environment: pytest.MonkeyPatch) -> None:
+    """It is told from there being no session at all."""
+    ended = run("sessions", "list", "--agent", "nobody")
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err == "No session of agent nobody lives. `ecowas-lc sessions list` shows those of all.\n"

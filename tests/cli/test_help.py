@@ -132,3 +132,22 @@ def test_a_missing_extra_is_named(missing: str) -> None:
     assert (
         done.stderr == f"The command needs {missing}, which is not installed. Run: pip install 'ecowas-lc[cli]'\n"
     )
+
+
+@pytest.mark.parametrize("group", [[], ["local-model"], ["server"], ["sessions"], ["threads"]], ids=" ".join)
+def test_what_commands_do_is_told_whole(run: Run, monkeypatch: pytest.MonkeyPatch, group: list[str]) -> None:
+    """At 80 columns the list of commands cuts no sentence off, and each command stands in one line."""
+    monkeypatch.setenv("COLUMNS", "80")
+    _, _, listed = run(*group, "--help").out.partition("Commands:\n")
+    commands = listed.partition("\n\n")[0].splitlines()
+    assert len(commands) > 1
+    for line in commands:
+        assert line.startswith("  ")
+        assert line.endswith(".")
+        assert not line.endswith("...")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_switch_takes_no_value(run: Run, command: list[str]) -> None:
+    """What is on or off is not shown as if something had to follow it."""
+    assert "bool" not in run(*command, "--help").out.lower()

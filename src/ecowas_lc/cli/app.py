@@ -11,20 +11,18 @@ from typing import Annotated
 import typer
 
 from ecowas_lc._version import __version__
-from ecowas_lc.cli.options import Agents, Debug, Form, Json, Session
+from ecowas_lc.cli.options import Agents, Debug, Form, Json, Session, commands
 from ecowas_lc.cli.outcome import EXIT_CODES
 from ecowas_lc.cli.server_commands import local_model, server
 from ecowas_lc.cli.session_commands import sessions
 from ecowas_lc.cli.thread_commands import threads
 
-app = typer.Typer(
+app = commands(
+    "Ask the working groups of the ECOWAS summit, on a local model; conversations live in Redis or Valkey.",
     name="ecowas-lc",
-    help="Ask the working groups of the ECOWAS summit, on a local model; conversations live in Redis or Valkey.",
     epilog=EXIT_CODES,
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(sessions, name="sessions")
 app.add_typer(threads, name="threads")
@@ -53,7 +51,9 @@ def ecowas_lc(
 
 @app.command()
 def ask(
-    question: Annotated[str, typer.Argument(help="In English, French or Portuguese.", show_default=False)],
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="In English, French or Portuguese.", show_default=False)
+    ],
     session: Session = None,
     agents: Agents = None,
     as_json: Json = False,
@@ -79,9 +79,9 @@ def chat(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Talk with the groups, line by line, from a terminal or a pipe.
+    """Talk with the groups, line by line.
 
-    The words info, reset, help and quit, alone on a line, are commands.
+    From a terminal or a pipe. The words info, reset, help and quit, alone on a line, are commands.
     """
     from ecowas_lc.cli.chat import chat as talk
 
@@ -95,7 +95,10 @@ def demo(
     ] = Path(),
     debug: Debug = False,
 ) -> None:
-    """Show the main job: two questions, and a second process that still knows the conversation."""
+    """Show the main job, from a question to a picture.
+
+    Two questions, and a second process that still knows the conversation.
+    """
     from ecowas_lc.cli.demo import demonstrate
 
     demonstrate(folder)
@@ -103,9 +106,9 @@ def demo(
 
 @app.command()
 def doctor(as_json: Json = False, debug: Debug = False) -> None:
-    """Check Redis and the model; name each problem with the command that mends it.
+    """Check the settings, Redis and the model.
 
-    The exit code is 1 where something is broken.
+    Names each problem with the command that mends it. The exit code is 1 where something is broken.
     """
     from ecowas_lc.cli.doctor import examine
 
@@ -121,7 +124,10 @@ def stats(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show how much the server holds: memory, sessions, histories, threads."""
+    """Show how much the server holds.
+
+    Memory, keys, agents, sessions, histories and threads.
+    """
     from ecowas_lc.cli.stats import show_stats
 
     show_stats(watch=watch, every=every, json=as_json)

@@ -14,10 +14,10 @@ from rich.text import Text
 from ecowas_lc.cli.conversation import Conversation, Turn, new_session
 from ecowas_lc.cli.local_model import install
 from ecowas_lc.cli.models import chosen_model
-from ecowas_lc.cli.screen import out, program, remark, wrapped
+from ecowas_lc.cli.screen import check_target, out, program, remark, wrapped
 from ecowas_lc.cli.speech import Screen
 from ecowas_lc.cli.storage import answering_server
-from ecowas_lc.errors import EcowasError, MissingExtraError, ModelServerUnavailableError
+from ecowas_lc.errors import EcowasError, InvalidInputError, MissingExtraError, ModelServerUnavailableError
 from ecowas_lc.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ def demonstrate(folder: Path) -> None:
     """Ask two questions in a session, let a second process read it back, and draw what happened."""
     from ecowas_lc.twg import default_groups
 
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInputError(f"{folder} can't be made a folder: {error.strerror}.") from error
+    check_target(folder / f"{PICTURE}.png")
     settings = get_settings()
     server = answering_server(settings)
     session = f"demo-{new_session()}"
@@ -116,7 +121,6 @@ def _draw(graph: Any, turn: Turn, folder: Path) -> None:
     from ecowas_lc.drawing import draw_graph
 
     picture = draw_graph(graph, {"decision": turn.decision, "reports": turn.reports})
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         files = [picture.save(folder / f"{PICTURE}{ending}") for ending in (".png", ".svg")]
     except MissingExtraError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecowas_lc.cli.progress import shown_progress
-from ecowas_lc.cli.screen import out, remark, show_json
+from ecowas_lc.cli.screen import check_target, out, remark, show_json
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.settings import get_settings
 
@@ -34,6 +34,8 @@ def evaluate(
         save_measurement,
     )
 
+    if picture is not None:  # before models are asked for minutes
+        check_target(picture, ".png")
     questions = _questions(source)
     if "model" in routers and not model_name:
         raise ConfigurationError("The router 'model' needs a model: add --model, such as --model llama3.2:3b.")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecowas_lc.cli.conversation import checked_groups
-from ecowas_lc.cli.screen import out, show_json
+from ecowas_lc.cli.screen import check_target, out, show_json
 
 
 def show_graph(output: Path | None, form: str, route: Sequence[str], *, as_json: bool) -> None:
@@ -15,6 +15,8 @@ def show_graph(output: Path | None, form: str, route: Sequence[str], *, as_json:
     from ecowas_lc.drawing import draw_graph
     from ecowas_lc.supervisor import build_supervisor
 
+    if output is not None:
+        check_target(output)
     groups = checked_groups(route)
     graph = build_supervisor(router="lexical")
     picture = draw_graph(graph, {"decision": {"groups": list(groups)}} if groups else None)

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ecowas_lc.cli.outcome import show_tracebacks
+
+
+def commands(about: str, **more: Any) -> typer.Typer:
+    """Return a group of commands. Its help is plain text: in typer's boxes a switch seems to take a value."""
+    return typer.Typer(
+        help=about,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **more,
+    )
+
 
 Debug = Annotated[
     bool,
@@ -37,7 +49,7 @@ Agents = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before something is removed.")]
-Limit = Annotated[int, typer.Option(min=1, help="At most so many.")]
+Limit = Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")]
 Output = Annotated[
     Path | None,
     typer.Option(

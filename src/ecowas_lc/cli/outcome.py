@@ -81,10 +81,11 @@ def explain(error: Exception) -> int:
     if _debugging:
         traceback.print_exception(error)
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # typer's own, of whatever version
-        message, code = str(error.format_message()), int(error.exit_code)
+        message, code = str(error.format_message()).replace("Value error, ", "").strip(), int(error.exit_code)
+        message = message if message.endswith((".", "?", "!")) else f"{message}."
         context = getattr(error, "ctx", None)
         hint = f" See `{context.command_path} --help`." if context is not None else ""
-        _complain(f"{message.strip()}{hint}" if "\n" not in message.strip() else message)
+        _complain(f"{message}{hint}" if "\n" not in message else message)
         return code
     if isinstance(error, EcowasError):
         _complain(str(error))

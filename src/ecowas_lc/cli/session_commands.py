@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ecowas_lc.cli.options import Debug, ImportFile, Json, Limit, Output, Overwrite, SessionArgument, Yes
+from ecowas_lc.cli.options import Debug, ImportFile, Json, Limit, Output, Overwrite, SessionArgument, Yes, commands
 
-sessions = typer.Typer(help="What is kept of each session, and for how long.", no_args_is_help=True)
+sessions = commands("What is kept of each session, and for how long.")
 
 
 @sessions.command("list")
@@ -33,7 +33,7 @@ def sessions_show(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show a session's conversation and what each agent remembers of it."""
+    """Show a session's conversation and its agents' histories."""
     from ecowas_lc.cli.sessions import show_session
 
     show_session(session, brief=brief, json=as_json)
@@ -43,7 +43,8 @@ def sessions_show(
 def sessions_extend(
     session: SessionArgument,
     ttl: Annotated[
-        int | None, typer.Option(help="Seconds from now; left out, REDIS_MEMORY_TTL.", show_default=False)
+        int | None,
+        typer.Option(metavar="SECONDS", help="From now on; left out, REDIS_MEMORY_TTL.", show_default=False),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -74,7 +75,10 @@ def sessions_export(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write sessions as JSON Lines: histories, data and threads; without a name also the agents' states."""
+    """Write sessions as JSON Lines.
+
+    Histories, data and threads; without a name also the agents' states.
+    """
     from ecowas_lc.cli.backups import export_sessions
 
     export_sessions(names or (), output, json=as_json)
@@ -92,7 +96,10 @@ def sessions_import(
 
 @sessions.command("reindex")
 def sessions_reindex(as_json: Json = False, debug: Debug = False) -> None:
-    """Find histories that other programs wrote: scans the server once, so that they are listed too."""
+    """Find histories that other programs wrote.
+
+    Scans the server once, so that they are listed too.
+    """
     from ecowas_lc.cli.sessions import reindex
 
     reindex(json=as_json)

@@ -45,7 +45,10 @@ def list_sessions(agent: str | None, limit: int, *, json: bool) -> None:
         show_json([_session_as_json(session, found) for session, found in shown])
         return
     if not shown:
-        remark('No session lives. Begin one: ecowas-lc ask "…"')
+        if agent is None:
+            remark('No session lives. Begin one: ecowas-lc ask "…"')
+        else:
+            remark(f"No session of agent {clean(agent)} lives. `ecowas-lc sessions list` shows those of all.")
         return
     show_rows(
         ("session", "messages", "active", "lives for"),

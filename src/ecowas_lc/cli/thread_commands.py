@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ecowas_lc.cli.options import Debug, ImportFile, Json, Limit, Output, Overwrite, ThreadArgument, Yes
+from ecowas_lc.cli.options import Debug, ImportFile, Json, Limit, Output, Overwrite, ThreadArgument, Yes, commands
 
-threads = typer.Typer(help="The checkpoints of each conversation.", no_args_is_help=True)
+threads = commands("The checkpoints of each conversation.")
 
 Namespace = Annotated[
     str,
@@ -45,7 +45,10 @@ def threads_show(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show a checkpoint: its values, and what waits to be done or answered."""
+    """Show what a checkpoint holds.
+
+    Its values, and what waits to be done or answered.
+    """
     from ecowas_lc.cli.thread_views import show_checkpoint
 
     show_checkpoint(thread, checkpoint, namespace, json=as_json)
@@ -65,7 +68,10 @@ def threads_diff(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what changed from one checkpoint to another; without any, what the last step changed."""
+    """Show what changed from one checkpoint to another.
+
+    Without any, what the last step changed.
+    """
     from ecowas_lc.cli.thread_views import show_difference
 
     show_difference(thread, before, after, namespace, json=as_json)
@@ -90,12 +96,17 @@ def threads_prune(
         list[str] | None, typer.Argument(metavar="THREAD", help="Their ids.", show_default=False)
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every thread there is.")] = False,
-    keep: Annotated[int, typer.Option("--keep", min=1, help="So many of the newest, of each namespace.")] = 1,
+    keep: Annotated[
+        int, typer.Option("--keep", metavar="N", min=1, help="So many of the newest, of each namespace.")
+    ] = 1,
     yes: Yes = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Remove old checkpoints; what interrupted runs and delta channels need stays."""
+    """Remove old checkpoints.
+
+    What interrupted runs and delta channels need stays.
+    """
     from ecowas_lc.cli.thread_upkeep import prune_threads
 
     prune_threads(names or (), every=every, keep=keep, yes=yes, json=as_json)
@@ -129,7 +140,7 @@ def threads_export(
 def threads_import(
     file: ImportFile, overwrite: Overwrite = False, as_json: Json = False, debug: Debug = False
 ) -> None:
-    """Restore the threads of an export, and nothing else of it. Importing again changes nothing."""
+    """Restore the threads of an export alone. Importing again changes nothing."""
     from ecowas_lc.cli.backups import import_file
 
     import_file(file, overwrite=overwrite, threads_alone=True, json=as_json)

@@ -55,7 +55,7 @@ def prune_threads(threads: Sequence[str], *, every: bool, keep: int, yes: bool, 
     """
     names = [checked_session(thread) for thread in dict.fromkeys(threads)]
     if bool(names) == every:
-        raise InvalidInputError("Which threads? Give their ids, or --all.")
+        raise InvalidInputError("Which threads? Give their ids, or --all, not both.")
     with opened_store() as store:
         for thread in names:
             store.check_thread(thread)

@@ -155,10 +155,9 @@ def _found(store: Store, thread: str, checkpoint: str | None, namespace: str) ->
         raise EcowasError(
             f"There is no checkpoint {checkpoint!r} in thread {thread!r}. `ecowas-lc threads history` lists them."
         )
-    known = sorted({_namespace_of(each) for each in store.saver.list({"configurable": {"thread_id": thread}})})
-    raise EcowasError(
-        f"There is no namespace {namespace!r} in thread {thread!r}. There are: {', '.join(map(repr, known))}."
-    )
+    found_in = {_namespace_of(each) for each in store.saver.list({"configurable": {"thread_id": thread}})}
+    known = [repr(each) if each else "'' (the main graph's)" for each in sorted(found_in)]
+    raise EcowasError(f"There is no namespace {namespace!r} in thread {thread!r}. There are: {', '.join(known)}.")
 
 
 def _namespace_of(found: CheckpointTuple) -> str:

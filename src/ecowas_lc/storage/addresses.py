@@ -70,7 +70,7 @@ def _parsed(url: str) -> Address:
     if base == "unix":
         path = unquote(slash + tail) if not hosts_text else unquote(hosts_text + slash + tail)
         if not path.startswith("/"):
-            raise ConfigurationError("A unix:// URL needs an absolute path: unix:///run/redis.sock")
+            raise ConfigurationError("A unix:// URL needs an absolute path: unix:///run/redis.sock.")
         return Address(
             kind="unix",
             path=path,
@@ -89,8 +89,8 @@ def _parsed(url: str) -> Address:
         service = parts.pop(0)
     if len(parts) > 1 or (mode == "cluster" and parts):
         raise ConfigurationError(
-            "The Redis URL has a path that means nothing; expected at most /db at its end. In a password "
-            "write / as %2F"
+            "The Redis URL has a path that means nothing: at most /db may end it, as in redis://host:6379/0. "
+            "In a password write / as %2F."
         )
     return Address(
         kind=mode or "single",
@@ -110,11 +110,12 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
         return parts.hostname or "localhost", parts.port or default_port
     except ValueError:
         raise ConfigurationError(
-            "The Redis URL has a host or port that can't be read. In a password write / as %2F"
+            "The Redis URL has a host or port that can't be read: write redis://host:port/0. "
+            "In a password write / as %2F."
         ) from None
 
 
 def _db(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise ConfigurationError("The Redis URL's database must be a number from 0 on")
+        raise ConfigurationError("The Redis URL's database must be a number from 0 on, as in redis://host:6379/0.")
     return int(text)
