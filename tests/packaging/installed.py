@@ -101,14 +101,14 @@ def installed(wheel: Path, folder: Path, *extras: str) -> Installed:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    _link(_closure(environment.distribution, extras, set()), environment.site)
+    _link(closure(environment.distribution, extras, set()), environment.site)
     return environment
 
 
 def with_extra(core: Installed, folder: Path, extra: str) -> Installed:
     """What ``core`` has, and an extra, in an environment of its own; without pip's time, and without programs."""
     environment = _empty(folder)
-    _link([core.distribution, *_closure(core.distribution, (extra,), set())], environment.site)
+    _link([core.distribution, *closure(core.distribution, (extra,), set())], environment.site)
     return environment
 
 
@@ -117,7 +117,7 @@ def _empty(folder: Path) -> Installed:
     return Installed(folder)
 
 
-def _closure(of: Distribution, extras: tuple[str, ...], seen: set[tuple[str, str]]) -> Iterator[Distribution]:
+def closure(of: Distribution, extras: tuple[str, ...], seen: set[tuple[str, str]]) -> Iterator[Distribution]:
     """Every distribution that ``of`` needs with these extras, and what those need; each once or more."""
     for line in of.requires or []:
         requirement = Requirement(line)
@@ -132,7 +132,7 @@ def _closure(of: Distribution, extras: tuple[str, ...], seen: set[tuple[str, str
             if found is not of:
                 assert requirement.specifier.contains(found.version, prereleases=True), f"{line}: {found.version}"
                 yield found
-            yield from _closure(found, tuple(requirement.extras), seen)
+            yield from closure(found, tuple(requirement.extras), seen)
 
 
 def _pinned(name: str) -> Distribution:
