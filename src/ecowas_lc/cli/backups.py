@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ecowas_lc.cli.conversation import checked_session
 from ecowas_lc.cli.progress import Tell, shown_progress
-from ecowas_lc.cli.screen import counted, out, remark, show_json
+from ecowas_lc.cli.screen import counted, remark, say, show_json
 from ecowas_lc.cli.store import Store, opened_store
 from ecowas_lc.errors import CorruptDataError, EcowasError, FormatVersionError, InvalidInputError
 
@@ -95,7 +95,7 @@ def import_file(name: str, *, overwrite: bool, threads_alone: bool, json: bool) 
     if json:
         show_json(asdict(report))
         return
-    out().print(f"{report.written} written, {report.unchanged} there already.")
+    say(f"{report.written} written, {report.unchanged} there already.")
     if report.kept:
         more = f" and {len(report.kept) - _MOST_NAMED} more" if len(report.kept) > _MOST_NAMED else ""
         named = ", ".join(report.kept[:_MOST_NAMED])

@@ -6,22 +6,23 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import typer
+from rich.console import Console
 
 from ecowas_lc.cli.conversation import Conversation, checked_groups, checked_session, new_session
 from ecowas_lc.cli.models import ChosenModel, chosen_model
 from ecowas_lc.cli.outcome import FAILED, explain
-from ecowas_lc.cli.screen import err, out, remark, show_json
+from ecowas_lc.cli.screen import counted, err, labelled, out, remark, show_json, wrapped
 from ecowas_lc.cli.speech import Screen, Silence
 from ecowas_lc.cli.storage import chosen_server
 from ecowas_lc.errors import EcowasError, StorageError
 from ecowas_lc.settings import get_settings
 
-_HELP = """\
-Write a question, in English, French or Portuguese. Alone on a line:
-  info    which session this is, where it is kept, who answers
-  reset   forget this session's conversation
-  help    this text
-  quit    leave (so does Ctrl-D); Ctrl-C breaks an answer off and leaves, keeping what was said"""
+_COMMANDS = {
+    "info": "which session this is, where it is kept, who answers",
+    "reset": "forget this session's conversation",
+    "help": "this text",
+    "quit": "leave (so does Ctrl-D); Ctrl-C breaks an answer off and leaves, keeping what was said",
+}
 
 
 def chat(
@@ -44,7 +45,7 @@ def chat(
         if model.note:
             remark(model.note)
         known = len(conversation.messages()) // 2 if keep_history else 0
-        so_far = f", {known} question{'' if known == 1 else 's'} so far" if known else ""
+        so_far = f", {counted(known, 'question')} so far" if known else ""
         remark(f"Session {session}{so_far}. Write a question; help lists the commands, quit leaves.")
         all_answered = True
         for line in _lines():
@@ -52,7 +53,7 @@ def chat(
                 case "quit" | "exit":
                     break
                 case "help":
-                    (err() if as_json else out()).print(_HELP)
+                    _show_help(err() if as_json else out())
                 case "info":
                     _show_info(conversation, model, place, as_json=as_json)
                 case "reset":
@@ -121,6 +122,13 @@ def _answer_as_json(conversation: Conversation, question: str) -> bool:
     return "error" not in shown
 
 
+def _show_help(console: Console) -> None:
+    about = "Write a question, in English, French or Portuguese. Alone on a line:"
+    console.print(wrapped(about, console), markup=False)
+    for word, what in _COMMANDS.items():
+        labelled(f"  {word}", what, 10, console)
+
+
 def _show_info(conversation: Conversation, model: ChosenModel, place: str, *, as_json: bool) -> None:
     asked = sum(speaker == "human" for speaker, _ in conversation.messages())
     if as_json:
@@ -135,4 +143,4 @@ def _show_info(conversation: Conversation, model: ChosenModel, place: str, *, as
         "Model": f"{model.name} at {model.base_url}",
     }
     for label, text in rows.items():
-        out().print(f"{label:<10} {text}", markup=False)
+        labelled(label, text, 11)

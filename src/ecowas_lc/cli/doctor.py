@@ -15,7 +15,7 @@ from ecowas_lc.cli.findings import Finding, note, ok, warning
 from ecowas_lc.cli.model_checks import examine_model
 from ecowas_lc.cli.outcome import FAILED
 from ecowas_lc.cli.redis_checks import examine_redis
-from ecowas_lc.cli.screen import clean, out, show_json, wrapped
+from ecowas_lc.cli.screen import clean, out, say, show_json, wrapped
 from ecowas_lc.errors import UnknownSettingWarning
 from ecowas_lc.settings import get_settings
 
@@ -43,7 +43,7 @@ def examine(*, as_json: bool) -> None:
         if is_broken:
             out().print(f"{counts['broken']} broken. The lines marked ✗ say what mends it.", style="bold red")
         elif counts["warning"]:
-            out().print(f"It works. {counts['warning']} to look at, marked with !.")
+            say(f"It works. {counts['warning']} to look at, marked with !.")
         else:
             out().print("All is well.", style="green")
     if is_broken:

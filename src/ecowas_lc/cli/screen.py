@@ -33,6 +33,12 @@ def err() -> Console:
     return Console(highlight=False, soft_wrap=True, stderr=True)
 
 
+def say(text: str) -> None:
+    """Say how something went, on standard output."""
+    console = out()
+    console.print(wrapped(clean(text), console), markup=False)
+
+
 def remark(text: str) -> None:
     """Say something that is no result, on standard error."""
     console = err()

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from ecowas_lc.cli.outcome import FAILED
-from ecowas_lc.cli.screen import out, remark, show_json
+from ecowas_lc.cli.screen import out, remark, say, show_json
 from ecowas_lc.settings import Settings, get_settings
 
 
@@ -35,7 +35,7 @@ def stop(*, as_json: bool) -> None:
     if as_json:
         show_json({"stopped": stopped})
     else:
-        out().print("Stopped; the data stay." if stopped else "It was not running.")
+        say("Stopped; the data stay." if stopped else "It was not running.")
 
 
 def status(*, as_json: bool) -> None:
@@ -52,11 +52,11 @@ def status(*, as_json: bool) -> None:
         stays = "until it is stopped" if found.kept else f"until {linger}"
         users = "" if found.users is None else f", used by {found.users} process{'' if found.users == 1 else 'es'}"
         uptime = "" if found.uptime_seconds is None else f", up for {_duration(found.uptime_seconds)}"
-        out().print(f"Runs as process {found.pid}{uptime}{users}; it stays {stays}.")
+        say(f"Runs as process {found.pid}{uptime}{users}; it stays {stays}.")
         _place(found.socket, found.data_dir)
     else:
-        out().print("Not running. It starts by itself when it is needed; `ecowas-lc server start` keeps it.")
-        out().print(f"Data    {found.data_dir}")
+        say("Not running. It starts by itself when it is needed; `ecowas-lc server start` keeps it.")
+        say(f"Data    {found.data_dir}")
     _warn_if_unused(settings)
     if not found.running:
         raise typer.Exit(FAILED)

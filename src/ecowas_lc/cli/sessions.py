@@ -20,6 +20,7 @@ from ecowas_lc.cli.screen import (
     labelled,
     out,
     remark,
+    say,
     shortened,
     show_json,
 )
@@ -115,7 +116,7 @@ def extend_session(session: str, ttl: int | None, *, json: bool) -> None:
     if json:
         show_json({"session": session, "ttl_seconds": seconds})
     else:
-        out().print(f"Session {session} lives for {duration(seconds)} from now.", markup=False)
+        say(f"Session {session} lives for {duration(seconds)} from now.")
 
 
 def clear_session(session: str, *, yes: bool, json: bool) -> None:
@@ -134,7 +135,7 @@ def clear_session(session: str, *, yes: bool, json: bool) -> None:
     if json:
         show_json({"session": session, "removed": gone})
     else:
-        out().print(f"Session {session} is gone.", markup=False)
+        say(f"Session {session} is gone.")
 
 
 def reindex(*, json: bool) -> None:
@@ -145,7 +146,7 @@ def reindex(*, json: bool) -> None:
         show_json({"found": found})
     else:
         histories = "1 history" if found == 1 else f"{found} histories"
-        out().print(f"{histories} found that no list knew." if found else "Every history was known already.")
+        say(f"{histories} found that no list knew." if found else "Every history was known already.")
 
 
 def _touch(store: Store, session: str, ttl: int | None) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ecowas_lc.cli.conversation import checked_session
 from ecowas_lc.cli.progress import shown_progress
-from ecowas_lc.cli.screen import confirmed, counted, out, show_json
+from ecowas_lc.cli.screen import confirmed, counted, say, show_json
 from ecowas_lc.cli.store import opened_store
 from ecowas_lc.errors import InvalidInputError
 
@@ -26,7 +26,7 @@ def delete_thread(thread: str, *, yes: bool, json: bool) -> None:
     if json:
         show_json({"thread": thread, "deleted": True})
     else:
-        out().print(f"Thread {thread} is gone.", markup=False)
+        say(f"Thread {thread} is gone.")
 
 
 def copy_thread(thread: str, target: str, *, json: bool) -> None:
@@ -43,7 +43,7 @@ def copy_thread(thread: str, target: str, *, json: bool) -> None:
     if json:
         show_json({"thread": thread, "copy": target})
     else:
-        out().print(f"Thread {target} is a copy of {thread}.", markup=False)
+        say(f"Thread {target} is a copy of {thread}.")
 
 
 def prune_threads(threads: Sequence[str], *, every: bool, keep: int, yes: bool, json: bool) -> None:
@@ -73,4 +73,4 @@ def prune_threads(threads: Sequence[str], *, every: bool, keep: int, yes: bool, 
         show_json({"threads": names, "kept": keep})
     else:
         stays = "newest checkpoint stays" if keep == 1 else f"newest {keep} checkpoints stay"
-        out().print(f"{counted(len(names), 'thread')} pruned; of each namespace the {stays}.")
+        say(f"{counted(len(names), 'thread')} pruned; of each namespace the {stays}.")
