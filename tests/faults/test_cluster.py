@@ -227,6 +227,17 @@ def test_wait_replicas(replicated, connect, prefix):
                 with pytest.raises(NotReplicatedError, match="1 of 2 replicas"):
                     call()
         assert len(RedisMemoryService(server=server, prefix=prefix).get_conversation_history("a", "s")) == 1
+    for _ in range(3):  # again, though nothing is left
+        again = connect(f"{replicated.url}?wait_replicas=2")
+        for delete in (
+            lambda s=again: RedisMemoryService(server=s, prefix=prefix).clear_conversation_history("a", "s"),
+            lambda s=again: asyncio.run(RedisSaver(server=s, prefix=prefix).adelete_thread("t")),
+        ):
+            with pytest.raises(NotReplicatedError, match="1 of 2 replicas"):
+                delete()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(node.client()) for node in replicated.nodes[:3]]
+        assert not any("wait" in str(key) for client in clients for key in client.scan_iter(f"{prefix}:*"))
 
 
 def test_hung_primary(replicated, flavour, connect, prefix):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from ecowas_lc.errors import ConfigurationError, InvalidIdError
-from ecowas_lc.storage.keys import Keys, decode_id, encode_id
+from ecowas_lc.storage.keys import Keys, decode_id, encode_id, wait_key
 
 KEYS = Keys()
 IDS = st.text(st.characters(), min_size=1) | st.text("a:%{}*?3A\n\0", min_size=1, max_size=6)
@@ -78,3 +78,12 @@ def test_prefix_must_be_safe_in_an_acl(bad: str) -> None:
     """A prefix with a character that means something in a key or in an ACL pattern is refused."""
     with pytest.raises(ConfigurationError, match="prefix"):
         Keys(bad)
+
+
+@given(IDS, IDS)
+def test_what_is_waited_for_lies_beside(one: str, other: str) -> None:
+    """The key that a WAIT waits for is in the slot of what was written, and under its prefix."""
+    for key in (KEYS.history(one, other), KEYS.history_meta(one, other), KEYS.thread(one), KEYS.state(one)):
+        beside = wait_key(key)
+        assert key_slot(beside) == key_slot(key)
+        assert beside.startswith(b"ecowas:wait:")

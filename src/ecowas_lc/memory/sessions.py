@@ -110,8 +110,10 @@ class Sessions:
                 command("ZREM", self.keys.agents_of_session(session_id), id_bytes(agent_id))
                 for session_id, _ in some
             ]
-            replies = yield (*calls, forget(index, some), *tidy)
+            replies = yield (*calls, *tidy)
             gone += sum(map(cleared_one, replies[: len(calls)]))
+            # Afterwards: where removals did not reach the replicas that are waited for, a repetition finds them.
+            yield (forget(index, some),)
         yield from self._tidy_op([agent_id], names)
         return int(gone)
 
@@ -122,19 +124,21 @@ class Sessions:
             listing(self.keys.data_of_session(session_id)),
         )
         gone = 0
-        agents = list(entries(agents_reply))
-        for some in _chunks(agents):
-            calls = [self.conversations.clear_call(agent_id, session_id) for agent_id in some]
-            tidy = [words for agent_id in some for words in self._forgetting(agent_id, session_id)]
+        agents = entries(agents_reply)
+        for some in _chunks(list(agents.items())):
+            calls = [self.conversations.clear_call(agent_id, session_id) for agent_id, _ in some]
+            tidy = [
+                command("ZREM", self.keys.sessions_of_agent(agent_id), id_bytes(session_id))
+                for agent_id, _ in some
+            ]
             replies = yield (*calls, *tidy)
             gone += sum(map(cleared_one, replies[: len(calls)]))
-        for names in _chunks(list(entries(data_reply))):
-            keys = [self.keys.session_data(session_id, name) for name in names]
-            *unlinked, _ = yield (
-                *(command("UNLINK", key) for key in keys),
-                command("ZREM", self.keys.data_of_session(session_id), *map(id_bytes, names)),
+            yield (forget(self.keys.agents_of_session(session_id), some),)
+        for data in _chunks(list(entries(data_reply).items())):
+            gone += sum(
+                (yield tuple(command("UNLINK", self.keys.session_data(session_id, name)) for name, _ in data))
             )
-            gone += sum(unlinked)
+            yield (forget(self.keys.data_of_session(session_id), data),)
         yield from self._tidy_op(agents, [session_id])
         return gone
 

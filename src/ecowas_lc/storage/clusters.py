@@ -30,7 +30,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ecowas_lc.storage.failures import FAILURES
-from ecowas_lc.storage.ops import BYTES_OUT, Arg, Batch, Call, ScriptCall, Waiting, Words
+from ecowas_lc.storage.ops import BYTES_OUT, Arg, Batch, Call, ScriptCall, Waiting, Words, key_of
 
 _ROUNDS = 16  # as many redirections as redis-py follows
 _PAUSE_SECONDS = 0.05
@@ -52,7 +52,7 @@ class _Pending:
 
     @property
     def key(self) -> Arg:
-        return self.item.keys[0] if isinstance(self.item, ScriptCall) else self.item.args[1]
+        return key_of(self.item)
 
     def node(self, client: Any) -> Any:
         asked = client.get_node(self.ask.host, self.ask.port) if self.ask else None
@@ -162,13 +162,16 @@ def _queue(there: list[_Pending], waiting: Waiting | None) -> list[Words]:
     queue: list[Words] = []
     for each in there:
         queue += [("ASKING",), each.words] if each.ask else [each.words]
-    return [*queue, waiting.words()] if waiting else queue
+    if waiting is None:
+        return queue
+    asking: list[Words] = [("ASKING",)] if there[0].ask else []
+    return [*queue, *asking, *waiting.words(there[0].item)]
 
 
 def _take(there: list[_Pending], answer: list[Any], waiting: Waiting | None, where: str) -> None:
     # Where the connection broke, all is made again, as all of ours may be: a write whose WAIT got no answer, too.
     broken = next((reply for reply in answer if isinstance(reply, _BROKEN)), None)
-    replicas = answer.pop() if waiting else 0
+    replicas = answer.pop() if waiting else 0  # what is before it are the words that make a WAIT wait
     replies = iter(answer)
     for each in there:
         if each.ask:

@@ -69,6 +69,13 @@ def decode_id(raw: bytes) -> str:
     return id_text(_ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), raw))
 
 
+def wait_key(key: bytes) -> bytes:
+    """A key in the slot of ``key`` and under its prefix, where nothing ever stays."""
+    prefix, _, _ = key.partition(b":")
+    tag = key.partition(b"{")[2].partition(b"}")[0] or key
+    return prefix + b":wait:{" + tag + b"}"
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """Every key of one prefix. One prefix is one organisation: an ACL of ``~{prefix}:*`` is enough."""

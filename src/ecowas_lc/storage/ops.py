@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ecowas_lc.errors import NotReplicatedError
+from ecowas_lc.storage.keys import wait_key
 from ecowas_lc.storage.scripts import Script
 
 T = TypeVar("T")
@@ -57,6 +58,12 @@ class ScriptCall:
         return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args)
 
 
+# Newer servers' WAIT is for what its own connection wrote, and a write that is repeated may find all done: then
+# this is what is waited for, and with it what was written before. Removal first: a server that is out of memory
+# refuses a script's first write alone, and never that.
+_SEEN = b"redis.call('UNLINK', KEYS[1]) redis.call('SET', KEYS[1], '') return redis.call('UNLINK', KEYS[1])"
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """How many replicas must have a write before its call returns, and for how long that is waited for."""
@@ -64,9 +71,9 @@ class Waiting:
     replicas: int
     milliseconds: int
 
-    def words(self) -> Words:
-        """To send after a write, on its connection."""
-        return ("WAIT", self.replicas, self.milliseconds)
+    def words(self, written: Call) -> tuple[Words, Words]:
+        """To send after a write, on its connection: something that replicas see, and the wait for it."""
+        return ("EVAL", _SEEN, 1, wait_key(key_of(written))), ("WAIT", self.replicas, self.milliseconds)
 
     def check(self, replicas: int, where: str) -> None:
         """Raise where too few replicas have what was written at ``where``."""
@@ -93,6 +100,13 @@ Op = Generator[Batch, list[Any], T]
 def name_of(item: Call) -> str:
     """The script's name, or the command's."""
     return item.script.name if isinstance(item, ScriptCall) else str(item.args[0])
+
+
+def key_of(item: Call) -> bytes:
+    """The key that it is about, or the first of them."""
+    key = item.keys[0] if isinstance(item, ScriptCall) else item.args[1]
+    assert isinstance(key, bytes)
+    return key
 
 
 def writes(batch: Batch) -> bool:

@@ -59,7 +59,8 @@ def _send(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> lis
     if waiting is None:
         return _checked(batch, _flush(client, batch))
     # WAIT on the write's own connection and in its flush: where that is made again after a failover, so is this.
-    *replies, replicas = _checked((*batch, wait := Command(waiting.words())), _flush(client, (*batch, wait)))
+    batch = (*batch, *map(Command, waiting.words(batch[0])))
+    *replies, _, replicas = _checked(batch, _flush(client, batch))
     waiting.check(replicas, where)
     return replies
 
@@ -71,9 +72,8 @@ async def _asend(client: Any, batch: Batch, where: str, waiting: Waiting | None)
         return _checked(batch, await clusters.asend(client, batch, waiting))
     if waiting is None:
         return _checked(batch, await _aflush(client, batch))
-    *replies, replicas = _checked(
-        (*batch, wait := Command(waiting.words())), await _aflush(client, (*batch, wait))
-    )
+    batch = (*batch, *map(Command, waiting.words(batch[0])))
+    *replies, _, replicas = _checked(batch, await _aflush(client, batch))
     waiting.check(replicas, where)
     return replies
 
@@ -159,7 +159,7 @@ def _queue(client: Any, commands: list[tuple[Any, ...]]) -> Any:
 def _unknown_scripts(batch: Batch, replies: list[Any]) -> list[int]:
     unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown and name_of(batch[-1]) == "WAIT":
-        unknown.append(len(replies) - 1)  # it has to come after what is sent again
+        unknown += [len(replies) - 2, len(replies) - 1]  # which have to come after what is sent again
     return unknown
 
 
