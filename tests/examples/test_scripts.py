@@ -8,7 +8,7 @@ import pytest
 
 from tests.examples.conftest import Run
 from tests.fixtures.ollama_stub import OllamaStub
-from tests.fixtures.servers import RunningServer, free_port
+from tests.fixtures.servers import RunningServer, closed_port
 
 pytestmark = pytest.mark.rights("+info")  # they show what the server uses
 
@@ -20,7 +20,7 @@ def test_the_connection_test(run: Run, redis_server: RunningServer) -> None:
     assert f"127.0.0.1:{redis_server.port}" in done.stdout
     assert re.search(r"It answers: \S+ used, \d+ keys, 0 sessions here", done.stdout)
 
-    nowhere = run("test_redis_connection.py", REDIS_URL=f"redis://:secret@127.0.0.1:{free_port()}/0")
+    nowhere = run("test_redis_connection.py", REDIS_URL=f"redis://:secret@127.0.0.1:{closed_port()}/0")
     assert (nowhere.returncode, nowhere.stderr) == (1, "")
     assert "REDIS_URL" in nowhere.stdout
     assert "secret" not in nowhere.stdout
@@ -53,7 +53,7 @@ def test_the_six_memory_examples(run: Run, redis_server: RunningServer) -> None:
     assert [line[:2] for line in done.stdout.splitlines() if line[0].isdigit()] == [f"{n}." for n in range(1, 7)]
     with redis_server.client() as client:
         assert client.keys("ecowas-example:*") == []
-    assert run("redis_memory_example.py", REDIS_URL=f"redis://127.0.0.1:{free_port()}").returncode == 1
+    assert run("redis_memory_example.py", REDIS_URL=f"redis://127.0.0.1:{closed_port()}").returncode == 1
 
 
 def test_the_supervisor_goes_on_in_a_second_process(
@@ -78,11 +78,11 @@ def test_the_supervisor_goes_on_in_a_second_process(
 
 def test_the_supervisor_without_a_model_or_without_redis(run: Run) -> None:
     """No model: what mends it. No Redis: a warning, and an answer."""
-    no_model = run("supervisor_with_redis.py", OLLAMA_BASE_URL=f"http://127.0.0.1:{free_port()}")
+    no_model = run("supervisor_with_redis.py", OLLAMA_BASE_URL=f"http://127.0.0.1:{closed_port()}")
     assert no_model.returncode == 1
     assert "ollama serve" in no_model.stdout
     no_redis = run(
-        "supervisor_with_redis.py", "--session", "s", "hello", REDIS_URL=f"redis://127.0.0.1:{free_port()}"
+        "supervisor_with_redis.py", "--session", "s", "hello", REDIS_URL=f"redis://127.0.0.1:{closed_port()}"
     )
     assert no_redis.returncode == 0
     assert "kept in memory" in no_redis.stdout

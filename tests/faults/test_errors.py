@@ -22,7 +22,7 @@ from ecowas_lc.errors import (
 )
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
 from ecowas_lc.storage.failures import translate
-from tests.fixtures.servers import free_port, running_server, wait_until
+from tests.fixtures.servers import closed_port, running_server, wait_until
 
 MESSAGE = {"role": "user", "content": "?"}
 PASSWORD = "s3cret-pa55word"
@@ -164,7 +164,7 @@ def test_a_cluster_without_its_slots():
         assert isinstance(raised_by(f"redis+cluster://127.0.0.1:{server.port}"), StorageError)
         down = raised_by(f"redis://127.0.0.1:{server.port}")
         assert "--cluster check" in str(down)
-    assert isinstance(raised_by(f"redis+cluster://127.0.0.1:{free_port()}"), RedisUnavailableError)
+    assert isinstance(raised_by(f"redis+cluster://127.0.0.1:{closed_port()}"), RedisUnavailableError)
 
 
 def test_what_is_not_redis():
@@ -183,7 +183,7 @@ def test_what_is_not_redis():
 
 def test_nobody_there():
     """Nobody at the port, no such host, a socket that is not there: unreachable, with the address."""
-    port = free_port()
+    port = closed_port()
     for url, where in {
         f"redis://:{PASSWORD}@127.0.0.1:{port}": f"127.0.0.1:{port}",
         f"redis://:{PASSWORD}@no-such-host.invalid:6379": "no-such-host.invalid:6379",

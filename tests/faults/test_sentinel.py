@@ -25,7 +25,7 @@ from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import RedisMemoryService
 from tests.faults.load import Load, build_graph
 from tests.fixtures.proxy import running_proxy
-from tests.fixtures.servers import RunningServer, free_port, running_server, server_binary, wait_until
+from tests.fixtures.servers import RunningServer, closed_port, free_port, running_server, server_binary, wait_until
 
 CONFIG = {"configurable": {"thread_id": "t"}}
 AT_ONCE = ("--repl-diskless-sync-delay", "0")
@@ -119,7 +119,7 @@ def test_primary_killed(replicas, watched, flavour, connect, prefix, load_second
 def test_no_sentinel_is_forgotten(watched, connect):
     """Many callers that look for the primary at once, while a Sentinel is gone, leave all Sentinels known."""
     primary, _, ports = watched
-    hosts = ",".join(f"127.0.0.1:{port}" for port in (free_port(), *ports))
+    hosts = ",".join(f"127.0.0.1:{port}" for port in (closed_port(), *ports))
     server = connect(f"redis+sentinel://{hosts}/main/0")
     known = server.client.connection_pool.sentinel_manager
     with ThreadPoolExecutor(16) as pool:
