@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
+import socket
 import traceback
+from pathlib import Path
 
 import pytest
 from langchain_core.messages import HumanMessage
 
 from ecowas_lc.checkpoint import RedisSaver
+from ecowas_lc.cli.redis_commands import RIGHTS
 from ecowas_lc.errors import RedisRefusedError, RedisUnavailableError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
 from ecowas_lc.storage.server import Server
+from tests.docs.page import blocks_of
 from tests.faults.load import build_graph
 from tests.fixtures.servers import COMMANDS, RunningServer, free_port, running_server
 
 PASSWORD = "s3cret-pa55word"
 CONFIG = {"configurable": {"thread_id": "t"}}
+ROOT = Path(__file__).parents[2]
 
 
 def use_everything(server: Server, prefix: str) -> None:
@@ -80,6 +87,50 @@ def test_a_user_limited_to_its_prefix_may_do_everything(server, connect, prefix)
     limited = connect(limited_user(server, prefix))
     use_everything(limited, prefix)
     asyncio.run(use_async(limited, prefix))
+
+
+def in_security_md(server):
+    """The user of SECURITY.md, made by exactly its command."""
+    [line] = re.findall(r"^ +(ACL SETUSER .+)$", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
+    with server.client() as admin:
+        admin.execute_command(*line.split())
+    return line.split()[2:]
+
+
+def in_how_to(server):
+    """The user of docs/how-to/acl.md, made by exactly its file."""
+    [block] = [b for b in blocks_of((ROOT / "docs/how-to/acl.md").read_text()) if b.title == "users.acl"]
+    (server.folder / "users.acl").write_text(block.text)
+    server.stop()
+    server.arguments += ["--aclfile", str(server.folder / "users.acl")]
+    server.answers = lambda: server.process is not None and is_listening(server.port)  # no user may ask it more
+    server.start()
+    [line] = [line for line in block.text.splitlines() if ">" in line]
+    return line.split()[1:]
+
+
+def is_listening(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("place", [in_security_md, in_how_to])
+def test_the_user_of_the_documentation(place, connect):
+    """The user that SECURITY.md and the how-to tell administrators to make is the same, and is enough."""
+    with running_server("redis") as server:
+        name, *words = place(server)
+        assert words[2:] == ["~ecowas:*", *COMMANDS.split()], "what all tests run with"
+        limited = connect(f"redis://{name}:{words[1][1:]}@127.0.0.1:{server.port}")
+        use_everything(limited, "ecowas")
+        asyncio.run(use_async(limited, "ecowas"))
+        with pytest.raises(RedisRefusedError, match="may not do that"):
+            RedisMemoryService(server=limited, prefix="other").get_agent_state("a")
+
+
+def test_doctor_gives_the_same_user():
+    """What ``doctor`` tells to run gives no more than that, and what it asks itself."""
+    assert RIGHTS.split() == [*COMMANDS.split(), "+info"]
 
 
 def test_a_limited_user_reaches_nobody_elses_data(server, connect, prefix):

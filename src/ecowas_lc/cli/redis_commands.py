@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from ecowas_lc.storage.addresses import Address
     from ecowas_lc.storage.server import Server
 
-RIGHTS = "resetchannels +@all -@dangerous -@admin +info"
+# The narrowest user that is enough (docs/how-to/acl.md), and what doctor itself asks the server.
+RIGHTS = (
+    "resetchannels -@all +@read +@write +@connection +eval +evalsha +time +wait -@dangerous -scan -randomkey +info"
+)
 LOOPBACK = ("localhost", "127.", "::1")
 
 
