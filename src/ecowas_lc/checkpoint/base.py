@@ -171,11 +171,13 @@ class SaverBase(BaseCheckpointSaver[Any]):
 
     def _fence(self, extended: Place, config: RunnableConfig, metadata: CheckpointMetadata) -> bytes:
         """The checkpoint that must be the latest still, or nothing where a fork is meant."""
+        if not self._fencing:
+            return b""
         configurable = config["configurable"]
         meant = metadata.get("source") == "fork" or (
             configurable.get(FORK) == extended.checkpoint_id if extended.checkpoint_id else _REPLAY in configurable
         )
-        return b"x" + extended.id if self._fencing and not meant else b""
+        return b"" if meant else b"x" + extended.id
 
     def _writes_op(self, config: RunnableConfig, writes: Any, task_id: str, task_path: str) -> Op[None]:
         place = place_of(config)

@@ -95,10 +95,11 @@ class Format:
 
     def collector(self, thread_id: str) -> Collector:
         """A collector for one write to a thread."""
+        if self.sealer is None:
+            return Collector(b"", None, self.memo.seen(), b"")
         # Encrypted digests are keyed by thread, so what one thread knows is nothing to another.
-        seen = self.memo.seen() if self.sealer is None else Digests()
-        key = self.sealer.digest_key(self.context(thread_id)) if self.sealer else b""
-        return Collector(self.context(thread_id, b"e"), self.sealer, seen, key)
+        key = self.sealer.digest_key(self.context(thread_id))
+        return Collector(self.context(thread_id, b"e"), self.sealer, Digests(), key)
 
     def elements(self, thread_id: str, digests: list[bytes], bodies: list[bytes]) -> Elements:
         """The elements of one read of a thread."""
@@ -126,12 +127,13 @@ class Format:
         fields: list[bytes] = []
         values: dict[bytes, bytes | ListValue] = {}
         versions = checkpoint["channel_versions"]
+        ns = place.ns
         for channel, value in checkpoint["channel_values"].items():
             version = versions.get(channel)
             if version is None or _is_small(value):
                 inline[channel] = value
                 continue
-            name = field_of(place.ns, channel, version)
+            name = field_of(ns, channel, version)
             fields.append(name)
             if channel in new_versions:
                 values[name] = self.value(place, name, channel, value, shared)
@@ -140,8 +142,10 @@ class Format:
         header = pack_row(id_bytes(parent), fields)
         parts, names = pack_envelope(checkpoint, metadata, inline)
         blob = self.serializer.dump_row(parts, names, shared if self.shares else None)
-        sealed = seal_blob(blob, self.sealer, self.context(place.thread_id, b"c", place.ns, place.id, header))
-        return Draft(header + sealed, fields, values, shared, split_blob(blob)[0])
+        references = split_blob(blob)[0]
+        if self.sealer is not None:
+            blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"c", ns, place.id, header))
+        return Draft(header + blob, fields, values, shared, references)
 
     def value(self, place: Place, name: bytes, channel: str, value: Any, shared: Collector) -> bytes | ListValue:
         """One channel's value: a list worth sharing as digests, anything else as a blob."""
@@ -153,8 +157,10 @@ class Format:
             listed, recipes = self.serializer.dump_items(items, shared, before.recipes)
             digests = b"".join(listed)
             return ListValue(channel, wrapper, digests, mark_of(name, wrapper, digests, shared.key), recipes)
-        blob = self.serializer.dump(value, shared if self.shares else None)
-        return seal_blob(blob, self.sealer, self.context(place.thread_id, b"v", name))
+        blob: bytes = self.serializer.dump(value, shared if self.shares else None)
+        if self.sealer is not None:
+            blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"v", name))
+        return blob
 
     def batch(
         self, place: Place, writes: Any, task_id: str, task_path: str
@@ -165,9 +171,11 @@ class Format:
             [WRITES_IDX_MAP.get(channel, position), channel, repr(value) if _is_failure(channel, value) else value]
             for position, (channel, value) in enumerate(writes)
         ]
-        blob = self.serializer.dump_batch(task_id, task_path, rows, shared if self.shares else None)
-        context = self.context(place.thread_id, b"w", place.ns, place.id)
-        return seal_blob(blob, self.sealer, context), shared, split_blob(blob)[0]
+        blob: bytes = self.serializer.dump_batch(task_id, task_path, rows, shared if self.shares else None)
+        references = split_blob(blob)[0]
+        if self.sealer is not None:
+            blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"w", place.ns, place.id))
+        return blob, shared, references
 
     # --- reading ---
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
@@ -81,6 +82,11 @@ def thread_id_of(value: Any) -> str:
 
 def encode_part(text: str) -> bytes:
     """A namespace or channel name as part of a field's name: NUL, which separates, is escaped."""
+    return (_encode_part if len(text) <= 200 else _encode_part.__wrapped__)(text)
+
+
+@lru_cache(maxsize=4096)
+def _encode_part(text: str) -> bytes:
     if "%" in text or "\0" in text:
         text = text.replace("%", "%25").replace("\0", "%00")
     return id_bytes(text)

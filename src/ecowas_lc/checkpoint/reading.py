@@ -82,7 +82,7 @@ def get_tuple_op(at: Context, place: Place) -> Op[CheckpointTuple | None]:
         return None
     [found] = page
     for seen in known.values():
-        elements.recipes.update((digest, recipe) for recipe, digest in seen.recipes.items())
+        elements.recipes.update({digest: recipe for recipe, digest in seen.recipes.items()})
     at.format.expand(found, known)
     read = _tuple_of(at, found, elements)
     memo.saw(at.format.references(found))

@@ -27,6 +27,7 @@ from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.secret import Secret
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage.addresses import Address
+from ecowas_lc.storage.direct import DirectClient, DirectPool
 from ecowas_lc.storage.ops import Waiting
 
 # A lost connection is tried again; a server that hangs is not: the caller's timeout is the caller's.
@@ -167,13 +168,13 @@ class ClientFactory:
         """A new ``redis.Redis`` or ``redis.RedisCluster``, not yet connected except to a cluster."""
         retry = Retry(_backoff(), _RETRIES, supported_errors=_RETRY_ON)
         if self.address is None:
-            pool = redis.BlockingConnectionPool(
+            pool = DirectPool(
                 connection_class=EmbeddedConnection,
                 settings=self.settings,
                 retry=retry,
                 **self._pool_options(),
             )
-            return redis.Redis.from_pool(pool)
+            return DirectClient.from_pool(pool)
         if self.address.kind == "cluster":
             nodes = [ClusterNode(host, port) for host, port in self.address.hosts]
             return ClusterClient(startup_nodes=nodes, retry=retry, **self._options())
@@ -183,8 +184,8 @@ class ClientFactory:
             )
             return sentinel.master_for(self.address.service, retry=retry, db=self.address.db)
         endpoint = self._endpoint(redis.UnixDomainSocketConnection, redis.SSLConnection, redis.Connection)
-        pool = redis.BlockingConnectionPool(**self._pool_options() | endpoint, retry=retry)
-        return redis.Redis.from_pool(pool)
+        pool = DirectPool(**self._pool_options() | endpoint, retry=retry)
+        return DirectClient.from_pool(pool)
 
     def make_async(self) -> Any:
         """A new ``redis.asyncio.Redis`` or ``RedisCluster`` for the running event loop."""

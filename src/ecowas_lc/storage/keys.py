@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ecowas_lc.errors import ConfigurationError, CorruptDataError, InvalidIdError
 
@@ -150,4 +151,11 @@ class Keys:
 
     def thread(self, thread_id: str) -> bytes:
         """Hash: everything a thread holds (checkpoints, values, elements, pending writes)."""
-        return self._key(b"checkpoint", b"{" + encode_id(thread_id, "thread id") + b"}")
+        # Asked for with each operation; ids of any length must not stay in memory, though.
+        make = _thread_key if len(thread_id) <= 200 else _thread_key.__wrapped__
+        return make(self.prefix, thread_id)
+
+
+@lru_cache(maxsize=4096)
+def _thread_key(prefix: str, thread_id: str) -> bytes:
+    return b"%b:checkpoint:{%b}" % (id_bytes(prefix), encode_id(thread_id, "thread id"))

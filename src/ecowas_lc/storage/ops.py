@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ecowas_lc.errors import NotReplicatedError
 from ecowas_lc.storage.keys import wait_key
@@ -21,8 +21,7 @@ Arg = bytes | str | int | float
 Words = tuple[Arg, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command, its key among ``args`` where Redis expects it; ``optional``: an error is its reply.
 
     ``node``: for commands about a server rather than a key. They are alone in their batch, and the reply is a dict
@@ -37,11 +36,12 @@ class Command:
         """The words to send."""
         return self.args
 
-    wire_with_source = wire
+    def wire_with_source(self) -> tuple[Arg, ...]:
+        """The same."""
+        return self.args
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptCall:
+class ScriptCall(NamedTuple):
     """One atomic step on the server: a script, the keys it may touch (all in one slot) and its arguments."""
 
     script: Script

@@ -23,7 +23,7 @@ def run(client: Any, op: Op[T], where: str, waiting: Waiting | None = None) -> T
         batch = next(op)
         while True:
             try:
-                replies = _send(client, batch, where, waiting if writes(batch) else None)
+                replies = _send(client, batch, where, waiting)
             except NotReplicatedError as error:
                 batch = op.throw(error)
             except FAILURES as error:
@@ -40,7 +40,7 @@ async def arun(client: Any, op: Op[T], where: str, waiting: Waiting | None = Non
         batch = next(op)
         while True:
             try:
-                replies = await _asend(client, batch, where, waiting if writes(batch) else None)
+                replies = await _asend(client, batch, where, waiting)
             except NotReplicatedError as error:
                 batch = op.throw(error)
             except FAILURES as error:
@@ -52,28 +52,32 @@ async def arun(client: Any, op: Op[T], where: str, waiting: Waiting | None = Non
 
 
 def _send(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> list[Any]:
-    if isinstance(batch[0], Command) and batch[0].node is not None:
-        return [_on_nodes(client, batch[0])]
+    first = batch[0]
+    if type(first) is Command and first.node is not None:
+        return [_on_nodes(client, first)]
+    if waiting is not None and not writes(batch):
+        waiting = None
     if _is_cluster(client):
         return _checked(batch, clusters.send(client, batch, waiting))
     if waiting is None:
-        return _checked(batch, _flush(client, batch))
+        return _flush(client, batch)
     # WAIT on the write's own connection and in its flush: where that is made again after a failover, so is this.
-    batch = (*batch, *map(Command, waiting.words(batch[0])))
-    *replies, _, replicas = _checked(batch, _flush(client, batch))
+    *replies, _, replicas = _flush(client, (*batch, *map(Command, waiting.words(first))))
     waiting.check(replicas, where)
     return replies
 
 
 async def _asend(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> list[Any]:
-    if isinstance(batch[0], Command) and batch[0].node is not None:
-        return [await _aon_nodes(client, batch[0])]
+    first = batch[0]
+    if type(first) is Command and first.node is not None:
+        return [await _aon_nodes(client, first)]
+    if waiting is not None and not writes(batch):
+        waiting = None
     if _is_cluster(client):
         return _checked(batch, await clusters.asend(client, batch, waiting))
     if waiting is None:
-        return _checked(batch, await _aflush(client, batch))
-    batch = (*batch, *map(Command, waiting.words(batch[0])))
-    *replies, _, replicas = _checked(batch, await _aflush(client, batch))
+        return await _aflush(client, batch)
+    *replies, _, replicas = await _aflush(client, (*batch, *map(Command, waiting.words(first))))
     waiting.check(replicas, where)
     return replies
 
@@ -90,7 +94,7 @@ def _flush(client: Any, batch: Batch) -> list[Any]:
         again = [batch[index].wire_with_source() for index in unknown]
         for index, reply in zip(unknown, _queue(client, again).execute(raise_on_error=False), strict=True):
             replies[index] = reply
-    return replies  # type: ignore[no-any-return]
+    return _checked(batch, replies)
 
 
 async def _aflush(client: Any, batch: Batch) -> list[Any]:
@@ -106,7 +110,7 @@ async def _aflush(client: Any, batch: Batch) -> list[Any]:
         resent = await _queue(client, again).execute(raise_on_error=False)
         for index, reply in zip(unknown, resent, strict=True):
             replies[index] = reply
-    return replies  # type: ignore[no-any-return]
+    return _checked(batch, replies)
 
 
 def _on_nodes(client: Any, item: Command) -> dict[str, Any]:

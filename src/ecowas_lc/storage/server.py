@@ -156,7 +156,7 @@ class Server:
     def run(self, op: Op[T]) -> T:
         """The program's result. Raises the errors of :mod:`ecowas_lc.errors` and no other library's."""
         if self._gate is None:
-            return run(self.client, op, self.where, self._waiting)
+            return run(self._client or self.client, op, self.where, self._waiting)
         assert self._factory is not None
         if not self._gate.acquire(timeout=self._factory.settings.redis_socket_timeout):
             raise translate(MaxConnectionsError(), self.where)

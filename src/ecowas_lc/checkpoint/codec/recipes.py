@@ -13,7 +13,7 @@ from typing import Any
 import ormsgpack
 from langchain_core.messages import BaseMessage
 
-from ecowas_lc.checkpoint.codec.messages import BY_CODE, SPECS, Spec, restore
+from ecowas_lc.checkpoint.codec.messages import BY_CODE, SPECS, restore
 from ecowas_lc.checkpoint.codec.writer import OPTIONS, may_hold_buffers
 
 Recipe = Any
@@ -27,20 +27,16 @@ _SLOT_BYTES = 250  # that a recipe takes beside its texts
 def recipe_of(item: Any) -> Recipe | None:
     """An item's recipe; ``None`` where only its elements can be it: it holds what msgpack has no type for, say."""
     spec = SPECS.get(type(item))
-    if spec is not None:
-        return _recipe_of(item, spec)
-    return item if type(item) is str else None
-
-
-def _recipe_of(message: BaseMessage, spec: Spec) -> Recipe | None:
-    state = message.__dict__
+    if spec is None:
+        return item if type(item) is str else None
+    state = item.__dict__
     try:
         content, id_ = state["content"], state["id"]
         if (
             len(state) != spec.size
             or state["type"] != spec.type_text
             or (id_ is not None and type(id_) is not str)
-            or message.__pydantic_extra__
+            or item.__pydantic_extra__
         ):
             return None
         others = spec.get(state)

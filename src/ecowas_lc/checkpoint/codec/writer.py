@@ -36,7 +36,6 @@ FIRST_REFERENCE = ormsgpack.packb(ormsgpack.Ext(REFERENCE, b"\0\0"))
 _SEARCH_DEPTH, _SEARCH_WIDTH = 5, 64
 _MAX_DEPTH = 200
 _TOO_DEEP = f"A value is nested more than {_MAX_DEPTH} deep (or holds itself): it can't be stored."
-_BIN = (b"\xc4", b"\xc5", b"\xc6")  # what msgpack's bytes begin with; so may other things
 _SCALARS = (type(None), bool, int, float, str)
 
 
@@ -174,16 +173,23 @@ class Writer:
 
 def may_hold_buffers(packed: bytes, value: Any) -> bool:
     """Whether msgpack made bytes of something in ``value`` that is not, as bytearrays."""
-    return any(mark in packed for mark in _BIN) and _holds_buffers(value)
+    # What msgpack's bytes begin with; so may other things.
+    return (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed) and _holds_buffers(value)
 
 
 def _holds_buffers(value: Any) -> bool:
     kind = type(value)
-    if kind is list or kind is tuple:
-        return any(_holds_buffers(inner) for inner in value)
     if kind is dict:
-        return any(_holds_buffers(inner) for inner in value.values())
-    return kind is bytearray or kind is memoryview
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        return kind is bytearray or kind is memoryview
+    for inner in value:  # plainly: nearly all of them are scalars, and a call for each would cost the most
+        kind = type(inner)
+        if (kind is list or kind is dict or kind is tuple) and _holds_buffers(inner):
+            return True
+        if kind is bytearray or kind is memoryview:
+            return True
+    return False
 
 
 def _is_text(text: str) -> bool:

@@ -1,0 +1,117 @@
+"""redis-py's client with a short way for scripts: of a small one, redis-py's bookkeeping is most of the time.
+
+``redis.Redis.execute_command`` makes about ninety calls of Python functions for one command: retries, metrics, the
+pool, deprecated arguments. The first try here makes a dozen, on a connection that is open already. Where it has no
+answer, or somebody listens to redis-py (tracing, its metrics), the command goes redis-py's way.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import FunctionType
+from typing import Any
+
+import hiredis
+import redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import DataError, ResponseError
+
+
+def _unless_wrapped(method: Any) -> Any:
+    # Tracing (OpenTelemetry, Sentry, Datadog) puts itself in the place of this method.
+    own = isinstance(method, FunctionType) and method.__code__.co_filename == redis.client.__file__
+    return method if own else None
+
+
+LOST: Any = object()
+_REDIS_PYS = _unless_wrapped(redis.Redis.execute_command)
+
+
+class DirectPool(redis.BlockingConnectionPool):
+    """redis-py's pool, with open connections at hand for :meth:`exchange`.
+
+    Those count as in use. Whoever asks the pool in redis-py's way puts them all back into it first, so that nobody
+    waits for one that is idle.
+    """
+
+    def exchange(self, words: tuple[Any, ...]) -> Any:
+        """The reply to a command, as bytes; ``LOST`` where the connection broke, whatever the server did with it.
+
+        Raises:
+            redis.exceptions.RedisError: the reply is an error, or there is no connection, or no answer in time.
+        """
+        if os.getpid() != self.pid:
+            self._checkpid()
+        try:
+            packed = hiredis.pack_command(words)
+        except TypeError as error:
+            raise DataError(str(error)) from error
+        try:
+            connection = self._at_hand.pop()
+        except IndexError:
+            connection = self.get_connection()
+        owes_nothing = False
+        try:
+            connection.send_packed_command((packed,))
+            reply = connection.read_response(disable_decoding=True)
+            owes_nothing = True
+            return reply
+        except ResponseError:
+            owes_nothing = True
+            raise
+        except RedisConnectionError:
+            return LOST
+        finally:
+            if not owes_nothing:
+                connection.disconnect()
+            self._at_hand.append(connection)
+            if self._asking:  # after it: either this sees who asks, or who asks sees the connection
+                self._give_back()
+
+    def get_connection(self, *names: Any, **options: Any) -> Any:
+        """A connection that is open and has nothing to say."""
+        self._checkpid()
+        asking = self._asking
+        asking.append(None)
+        try:
+            self._give_back()
+            return super().get_connection(*names, **options)
+        finally:
+            asking.pop()
+
+    def reset(self) -> None:
+        """Begin anew, in a process that was forked too: the connections there are its parent's."""
+        self._at_hand: list[Any] = []
+        self._asking: list[None] = []  # one for each who does: a list counts without a lock
+        super().reset()
+
+    def _give_back(self) -> None:
+        while self._at_hand:
+            try:
+                connection = self._at_hand.pop()
+            except IndexError:  # somebody was faster
+                return
+            self.release(connection)
+
+
+class DirectClient(redis.Redis):
+    """``redis.Redis`` on a :class:`DirectPool`."""
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        """The reply to a command; a script's as bytes."""
+        if words[0] != "EVALSHA" or redis.Redis.execute_command is not _REDIS_PYS or _is_measured():
+            return super().execute_command(*words, **options)
+        pool: Any = self.connection_pool
+        reply = pool.exchange(words)
+        # An old connection that the server has closed, or a server that is gone: redis-py's retries are for both.
+        return super().execute_command(*words, **options) if reply is LOST else reply
+
+
+def _is_measured() -> bool:
+    # The metrics are OpenTelemetry's, and redis-py has them since 7.1.
+    if "opentelemetry" not in sys.modules or "redis.observability" not in sys.modules:
+        return False
+    from redis.observability.providers import get_observability_instance
+
+    return get_observability_instance().get_provider_manager() is not None

@@ -1,0 +1,162 @@
+"""The short way of a script past redis-py's bookkeeping: no wrong reply, no lost connection, none too many."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from ecowas_lc.settings import Settings
+from ecowas_lc.storage import direct
+from ecowas_lc.storage.addresses import parse_url
+from ecowas_lc.storage.clients import ClientFactory
+
+ECHO = "return {KEYS[1], ARGV[1]}"
+
+
+@pytest.fixture
+def client(redis_server):
+    """A client of at most two connections, which knows a script that answers what it was asked."""
+    settings = Settings(redis_max_connections=2, redis_socket_timeout=5, _env_file=None)
+    client = ClientFactory(parse_url(redis_server.url), settings).make()
+    with redis_server.client() as raw:
+        client.sha = raw.script_load(ECHO)
+    yield client
+    client.close()
+
+
+def ask(client, word):
+    return client.execute_command("EVALSHA", client.sha, 1, b"k", word, NEVER_DECODE=True)
+
+
+def test_one_connection_for_one_caller(client, monkeypatch):
+    """One call after the other is on one connection, which redis-py's own commands get too, without waiting."""
+    monkeypatch.setattr(client.connection_pool, "timeout", 0.001)
+    for n in range(5):
+        assert ask(client, f"{n}") == [b"k", f"{n}".encode()]
+        assert client.ping()
+        with client.pipeline(transaction=False) as pipeline:
+            assert pipeline.execute_command("PING").execute() == [True]
+    assert len(client.connection_pool._connections) == 1
+
+
+def test_never_more_connections_than_allowed(client):
+    """Sixteen threads, in both ways at once, all get their own replies over two connections."""
+
+    def work(number):
+        for n in range(40):
+            word = f"{number}.{n}"
+            assert ask(client, word) == [b"k", word.encode()]
+            assert client.execute_command("ECHO", word) == word.encode()
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(work, range(16)))
+    assert len(client.connection_pool._connections) <= 2
+
+
+def test_waits_for_a_connection_once(client, monkeypatch):
+    """Where all connections are in use, the error comes after one wait, not after one for each way."""
+    pool = client.connection_pool
+    held = [pool.get_connection(), pool.get_connection()]
+    monkeypatch.setattr(pool, "timeout", 0.01)
+    asked = []
+    real = redis.BlockingConnectionPool.get_connection
+    monkeypatch.setattr(
+        redis.BlockingConnectionPool, "get_connection", lambda self, *names: asked.append(1) or real(self, *names)
+    )
+    with pytest.raises(RedisConnectionError, match="No connection available"):
+        ask(client, "?")
+    assert len(asked) == 1
+    for connection in held:
+        pool.release(connection)
+    assert ask(client, "!") == [b"k", b"!"]
+
+
+def test_a_connection_that_the_server_closed(client, redis_server, monkeypatch):
+    """It is opened again at once: an idle connection that was closed is no reason to wait."""
+
+    def wait(seconds):
+        pytest.fail("waited before trying again")
+
+    monkeypatch.setattr("redis.retry.sleep", wait)
+    number = client.client_id()
+    ask(client, "a")
+    with redis_server.client() as raw:
+        raw.client_kill_filter(_id=number)
+    assert ask(client, "b") == [b"k", b"b"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
+def test_a_reply_that_was_not_read_is_nobodys(client, monkeypatch, error):
+    """What interrupts a call between its command and its reply does not leave the reply to the next call."""
+    ask(client, "a")
+    [connection] = client.connection_pool._connections
+    with monkeypatch.context() as patched:
+
+        def interrupted(**options):
+            raise error
+
+        patched.setattr(connection, "read_response", interrupted)
+        with pytest.raises(error):
+            ask(client, "b")
+    assert ask(client, "c") == [b"k", b"c"]
+    assert client.execute_command("ECHO", "d") == b"d"
+
+
+def test_errors_of_scripts_keep_the_connection(client):
+    """An error is a reply like others."""
+    number = client.client_id()
+    for _ in range(3):
+        with pytest.raises(redis.exceptions.NoScriptError):
+            client.execute_command("EVALSHA", "0" * 40, 0)
+        with pytest.raises(redis.exceptions.DataError):
+            client.execute_command("EVALSHA", client.sha, 1, "k", object())
+    assert client.client_id() == number
+
+
+def test_tracing_sees_every_call(client, monkeypatch):
+    """Whoever wraps redis-py's execute_command, as tracing does, still sees all commands."""
+    seen = []
+    real = redis.Redis.execute_command
+
+    @functools.wraps(real)
+    def traced(self, *words, **options):
+        seen.append(words[0])
+        return real(self, *words, **options)
+
+    monkeypatch.setattr(redis.Redis, "execute_command", traced)
+    assert ask(client, "a") == [b"k", b"a"]
+    assert seen == ["EVALSHA"]
+    assert direct._unless_wrapped(traced) is None, "wrapped before this package was imported"
+    assert direct._unless_wrapped(real) is real
+
+
+def test_metrics_see_every_call(client, monkeypatch):
+    """Where redis-py's own metrics are on, commands go redis-py's way."""
+    monkeypatch.setattr(direct, "_is_measured", lambda: True)
+    monkeypatch.setattr(client.connection_pool, "exchange", lambda words: pytest.fail("not measured"))
+    assert ask(client, "a") == [b"k", b"a"]
+
+
+def test_after_closing(client):
+    """A closed client opens its connection again, as redis-py's does, and another thread may close it any time."""
+    stop = threading.Event()
+
+    def close():
+        while not stop.is_set():
+            client.connection_pool.disconnect(inuse_connections=False)
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    try:
+        for n in range(200):
+            assert ask(client, f"{n}") == [b"k", f"{n}".encode()]
+    finally:
+        stop.set()
+        closer.join()
+    client.close()
+    assert ask(client, "again") == [b"k", b"again"]
