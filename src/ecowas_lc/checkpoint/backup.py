@@ -22,7 +22,7 @@ from ecowas_lc.storage.lines import CONTENTS, THREAD, THREAD_END, Progress, head
 from ecowas_lc.storage.ops import Op, call, command
 from ecowas_lc.storage.scripts import load_script
 
-_SNAPSHOT = load_script("checkpoint_shared", "checkpoint_snapshot")
+_SNAPSHOT = load_script("checkpoint_thread", "checkpoint_snapshot")
 
 _SNAPSHOT_SECONDS = 600  # renewed with each page: one that was broken off is soon gone
 _PAGE_BYTES = 2**20

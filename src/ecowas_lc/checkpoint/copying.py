@@ -23,7 +23,7 @@ from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Op, call, command
 from ecowas_lc.storage.scripts import load_script
 
-_ADOPT = load_script("checkpoint_shared", "checkpoint_adopt")
+_ADOPT = load_script("checkpoint_thread", "checkpoint_adopt")
 
 
 def copy_thread_op(at: Context, source: str, target: str) -> Op[None]:

@@ -19,11 +19,11 @@ from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Arg, Batch, Call, Op, call, command
 from ecowas_lc.storage.scripts import load_script
 
-_PUT = load_script("checkpoint_shared", "checkpoint_put")
-_PUT_WRITES = load_script("checkpoint_shared", "checkpoint_put_writes")
-_ELEMENTS = load_script("checkpoint_shared", "checkpoint_elements")
-_DELETE_THREAD = load_script("checkpoint_shared", "checkpoint_delete_thread")
-_DELETE = load_script("checkpoint_shared", "checkpoint_delete")
+_PUT = load_script("checkpoint_thread", "checkpoint_links", "checkpoint_lists", "checkpoint_put")
+_PUT_WRITES = load_script("checkpoint_thread", "checkpoint_put_writes")
+_ELEMENTS = load_script("checkpoint_thread", "checkpoint_elements")
+_DELETE_THREAD = load_script("checkpoint_thread", "checkpoint_delete_thread")
+_DELETE = load_script("checkpoint_thread", "checkpoint_links", "checkpoint_rows", "checkpoint_lists", "checkpoint_delete")
 
 # A server that lost everything says so, then says which elements it lacks, then has them: three, and one to spare.
 _ATTEMPTS = 4

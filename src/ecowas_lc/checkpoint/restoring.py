@@ -23,7 +23,7 @@ from ecowas_lc.storage.lines import CONTENTS, OF_MEMORY, OF_THREADS, THREAD, Imp
 from ecowas_lc.storage.ops import Op, call, command
 from ecowas_lc.storage.scripts import load_script
 
-_RESTORE = load_script("checkpoint_shared", "checkpoint_restore")
+_RESTORE = load_script("checkpoint_thread", "checkpoint_restore")
 
 _LONGEST_SECONDS = 10**10
 

@@ -12,7 +12,7 @@ from ecowas_lc.storage.keys import id_bytes, id_text
 from ecowas_lc.storage.ops import Op, call, command
 from ecowas_lc.storage.scripts import load_script
 
-_EXPIRY = load_script("checkpoint_shared", "checkpoint_expiry")
+_EXPIRY = load_script("checkpoint_thread", "checkpoint_expiry")
 
 _WALK_PAGE = 500
 

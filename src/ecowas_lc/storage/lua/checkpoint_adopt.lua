@@ -8,5 +8,5 @@ if redis.call('HEXISTS', H, 'N') == 1 then
 end
 redis.call('RENAME', source, H)
 redis.call('HDEL', H, 'pinned')
-renew(ARGV[1])
+renew(ARGV[1], true, false)
 return 1

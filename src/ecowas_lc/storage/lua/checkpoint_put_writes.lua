@@ -1,29 +1,38 @@
 -- Store one batch of pending writes: ttl, ns, id, batch, k, (digest, element)*k, digests that must be there.
 -- Answers '' when stored; otherwise the digests that the thread lacks, and has written nothing.
-local wrong, known = check_format()
+local row, batch, count = 'w' .. ARGV[2] .. '\0' .. ARGV[3] .. '\0', ARGV[4], tonumber(ARGV[5])
+local have = redis.call('HMGET', H, 'format', 'N', 'pinned', row .. 0)
+local wrong = format_error(have[1])
 if wrong then return wrong end
-local ttl, batch, count = ARGV[1], ARGV[4], tonumber(ARGV[5])
-local row = 'w' .. ARGV[2] .. '\0' .. ARGV[3] .. '\0'
-local missing = {}
-missing_elements(ARGV[6 + 2 * count], missing)
+local digests, missing = ARGV[6 + 2 * count], {}
+for i = 1, #digests, 16 do
+  local digest = string.sub(digests, i, i + 15)
+  if redis.call('HEXISTS', H, 'e' .. digest) == 0 then missing[#missing + 1] = digest end
+end
 if #missing > 0 then return table.concat(missing) end
 
-if not known then redis.call('HSET', H, 'format', FORMAT) end
-for i = 0, count - 1 do redis.call('HSET', H, 'e' .. ARGV[6 + 2 * i], ARGV[7 + 2 * i]) end
-local function taken(k) return redis.call('HEXISTS', H, row .. k) == 1 end
 local free = 0
-if taken(0) then
+if have[4] then
   local low, high = 0, 1
+  local function taken(k) return redis.call('HEXISTS', H, row .. k) == 1 end
   while taken(high) do low, high = high, 2 * high end
   while high - low > 1 do
     local middle = math.floor((low + high) / 2)
     if taken(middle) then low = middle else high = middle end
   end
   free = high
+  -- A retry after a lost connection sends the same batch again. It is written again, too: a WAIT behind a script that
+  -- writes nothing waits for nothing.
+  local last = free == 1 and have[4] or redis.call('HGET', H, row .. (free - 1))
+  if last == batch then free = free - 1 end
 end
--- A retry after a lost connection sends the same batch again. It is written again, too: a WAIT behind a script that
--- writes nothing waits for nothing.
-if free > 0 and redis.call('HGET', H, row .. (free - 1)) == batch then free = free - 1 end
-redis.call('HSET', H, row .. free, batch)
-renew(ttl)
+local words = { row .. free, batch }
+if not have[1] then words[3], words[4] = 'format', FORMAT end
+for i = 6, 5 + 2 * count, 2 do
+  words[#words + 1], words[#words + 2] = 'e' .. ARGV[i], ARGV[i + 1]
+end
+for first = 1, #words, CHUNK do
+  redis.call('HSET', H, unpack(words, first, math.min(first + CHUNK - 1, #words)))
+end
+renew(ARGV[1], have[2], have[3])
 return ''

@@ -24,15 +24,36 @@ for i = 10, #ARGV, 2 do
   bases[log_of('v' .. ARGV[i])] = { field = 'v' .. ARGV[i], mark = ARGV[i + 1] }
 end
 
--- The digests of which the client has the elements, of a list with this log.
+-- The digests of which the client has the elements, of a list with this log: one string.
 local function held_by_client(log)
-  local held, base = {}, bases[log]
+  local base = bases[log]
   local value = base and redis.call('HGET', H, base.field)
-  if value and sub(value, 1, 1) == 'l' and mark_of(value) == base.mark then
-    local digests = digests_of(log, pieces_of(value)) or ''
-    for at = 1, #digests, 16 do held[sub(digests, at, at + 15)] = true end
+  local is_base = value and sub(value, 1, 1) == 'l' and mark_of(value) == base.mark
+  return is_base and digests_of(log, pieces_of(value)) or ''
+end
+
+-- `want` for a list's digests, without a call for each of perhaps thousands.
+local function want_all(digests, client_has)
+  local held, first = {}, 1
+  if client_has ~= '' and sub(digests, 1, #client_has) == client_has then
+    first = #client_has + 1 -- as ever so often: the list has only grown
+  else
+    for at = 1, #client_has, 16 do held[sub(client_has, at, at + 15)] = true end
   end
-  return held
+  for at = first, #digests, 16 do
+    local digest = sub(digests, at, at + 15)
+    if not wanted[digest] and not held[digest] then
+      wanted[digest] = true
+      count = count + 1
+      order[count] = digest
+    end
+  end
+end
+
+local latest = {}
+local function latest_of(ns)
+  if latest[ns] == nil then latest[ns] = redis.call('HGET', H, 'L' .. ns) end
+  return latest[ns]
 end
 
 local function fetch(ns, id) return redis.call('HGET', H, 'c' .. ns .. '\0' .. id) end
@@ -40,28 +61,26 @@ local function fetch(ns, id) return redis.call('HGET', H, 'c' .. ns .. '\0' .. i
 local function add(ns, id, row)
   local _, _, after = row_link(row)
   local fields, blob = row_values(row, after)
-  local values, writes = {}, {}
+  local values, writes, reads = {}, {}, with_values and fields or {}
+  local pending = 'w' .. ns .. '\0' .. id .. '\0'
+  if with_writes then reads[#reads + 1] = pending .. 0 end
+  local found = {}
+  for from_here = 1, #reads, CHUNK do
+    local some = redis.call('HMGET', H, unpack(reads, from_here, math.min(from_here + CHUNK - 1, #reads)))
+    for i = 1, #some do found[from_here + i - 1] = some[i] end
+  end
+  local batch = with_writes and table.remove(found)
   each_ref(row, blob, want)
   if with_values then
-    for i, field in ipairs(fields) do
-      local value = redis.call('HGET', H, field)
+    for i, value in ipairs(found) do
+      local field = fields[i]
       if value and sub(value, 1, 1) == 'l' and known[mark_of(value)] then
         value = 'k' .. sub(value, 2, PIECES - 1)
       elseif value and sub(value, 1, 1) == 'l' then
         local log = log_of(field)
         local digests = digests_of(log, pieces_of(value))
         value = digests and sub(value, 1, PIECES - 1) .. digests or false
-        if digests then
-          local held = held_by_client(log)
-          for at = 1, #digests, 16 do -- `want`, without a call for each of perhaps thousands
-            local digest = sub(digests, at, at + 15)
-            if not wanted[digest] and not held[digest] then
-              wanted[digest] = true
-              count = count + 1
-              order[count] = digest
-            end
-          end
-        end
+        if digests then want_all(digests, held_by_client(log)) end
       elseif value then
         each_ref(value, 2, want)
       end
@@ -70,20 +89,19 @@ local function add(ns, id, row)
   end
   if with_writes then
     local k = 0
-    local batch = redis.call('HGET', H, 'w' .. ns .. '\0' .. id .. '\0' .. k)
     while batch do
       each_ref(batch, 1, want)
       k = k + 1
       writes[k] = batch
-      batch = redis.call('HGET', H, 'w' .. ns .. '\0' .. id .. '\0' .. k)
+      batch = redis.call('HGET', H, pending .. k)
     end
   end
-  out[#out + 1] = { ns, id, row, values, writes, redis.call('HGET', H, 'L' .. ns) == id and 1 or 0 }
+  out[#out + 1] = { ns, id, row, values, writes, latest_of(ns) == id and 1 or 0 }
 end
 
 local function first(ns)
   if from == 'at' then return start end
-  local id = redis.call('HGET', H, 'L' .. ns)
+  local id = latest_of(ns)
   if from == 'latest' or not id then return id end
   local row = fetch(ns, start)
   if row then return (links_of(start, row)) end
@@ -155,5 +173,5 @@ while done < count do
   end
   done = stop
 end
-if #out > 0 then expire(ttl) end
+if #out > 0 and ttl ~= '' and redis.call('HEXISTS', H, 'pinned') == 0 then redis.call('PEXPIRE', H, ttl) end
 return { out, table.concat(order), elements }

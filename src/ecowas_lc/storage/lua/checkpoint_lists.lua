@@ -1,0 +1,42 @@
+-- A list value: 'l', wrapper, mark (16 bytes, the client's seal on the whole list), pieces of the list log.
+local PIECES = 19
+local MOST_ITEMS = 1048576 -- clients store longer lists as other values
+local function mark_of(value) return string.sub(value, 3, PIECES - 1) end
+
+local function pieces_of(value)
+  local pieces = {}
+  for at = PIECES, #value, 8 do
+    local start, length = struct.unpack('>I4I4', value, at)
+    pieces[#pieces + 1] = { start, length }
+  end
+  return pieces
+end
+
+-- The digests that pieces of a list log stand for, one string; nil where the log lacks some.
+-- `written`: fields that are about to be written.
+local function digests_of(log, pieces, written)
+  local out, total = {}, 0
+  for _, piece in ipairs(pieces) do
+    -- A few bytes of pieces can claim more items than the server has memory for.
+    total = total + piece[2]
+    if total > MOST_ITEMS then error('ECOWASCORRUPT A stored list claims more items than any has.', 0) end
+    local start, stop = piece[1], piece[1] + piece[2]
+    while start < stop do
+      local segment = math.floor(start / SEGMENT)
+      local upto = math.min(stop, (segment + 1) * SEGMENT)
+      local field = 'g' .. log .. '\0' .. segment
+      local held = written and written[field] or redis.call('HGET', H, field)
+      if not held or #held < 16 * (upto - segment * SEGMENT) then return nil end
+      out[#out + 1] = string.sub(held, 16 * (start - segment * SEGMENT) + 1, 16 * (upto - segment * SEGMENT))
+      start = upto
+    end
+  end
+  return table.concat(out)
+end
+
+-- 'ns\0channel' of 'vns\0channel\0version'.
+local function log_of(field)
+  local first = string.find(field, '\0', 2, true)
+  local second = string.find(field, '\0', first + 1, true)
+  return string.sub(field, 2, second - 1)
+end

@@ -1,0 +1,47 @@
+-- A thread is one hash (see docs/storage-format.md): its fields are named by their first letter.
+--   format            the storage format's version
+--   pinned            present where the thread never expires
+--   N                 newest namespace;   M<ns>  the namespace before it
+--   L<ns>             id of the namespace's latest checkpoint
+--   c<ns>\0<id>       a checkpoint: link to the one before it, then what the client made
+--   w<ns>\0<id>\0<k>  the k-th batch of writes pending on a checkpoint
+--   v<ns>\0<channel>\0<version>  a channel's value: 'p' + blob, or 'l' + wrapper + mark + pieces of the list log
+--   g<ns>\0<channel>\0<segment>  list log: SEGMENT digests of list elements;  n<ns>\0<channel>  how many
+--   e<digest>         an element
+--   r<run id>         present where this run wrote checkpoints
+-- A blob begins with how many elements it refers to (2 bytes) and their digests (16 bytes each).
+-- All checks come before the first write: a script that fails half way is not rolled back.
+local H = KEYS[1]
+local FORMAT = '1'
+local WITHOUT_CHECKPOINTS_MS = 3600000
+local CHUNK = 2000 -- unpack() of about 8,000 values overflows the stack
+local SEGMENT = 64
+
+-- Scripts define only what they use: that costs more than most of what they do.
+-- An error where a hash with this format is no thread of ours, or one that a newer version wrote.
+local function format_error(found)
+  if found and found ~= FORMAT then
+    return redis.error_reply('ECOWASFORMAT This thread is stored in format ' .. found ..
+      ', and this version of ecowas_lc reads format ' .. FORMAT .. '. Upgrade ecowas_lc.')
+  end
+  if not found and redis.call('EXISTS', H) == 1 then
+    return redis.error_reply("ECOWASTYPE The thread's key holds a hash that is not a thread; it was left as it is.")
+  end
+end
+
+local function check_format()
+  local found = redis.call('HGET', H, 'format')
+  return format_error(found), found
+end
+
+-- After a write. Without a ttl a thread that another saver let expire stays, as this saver promises; what came
+-- before its first checkpoint, or after its last, goes by itself if none follows.
+local function renew(ttl, has_checkpoints, is_pinned)
+  if not has_checkpoints then
+    redis.call('PEXPIRE', H, ttl == '' and WITHOUT_CHECKPOINTS_MS or math.min(ttl, WITHOUT_CHECKPOINTS_MS))
+  elseif ttl == '' then
+    redis.call('PERSIST', H)
+  elseif not is_pinned then
+    redis.call('PEXPIRE', H, ttl)
+  end
+end
