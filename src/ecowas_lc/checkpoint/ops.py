@@ -23,7 +23,9 @@ _PUT = load_script("checkpoint_thread", "checkpoint_links", "checkpoint_lists", 
 _PUT_WRITES = load_script("checkpoint_thread", "checkpoint_put_writes")
 _ELEMENTS = load_script("checkpoint_thread", "checkpoint_elements")
 _DELETE_THREAD = load_script("checkpoint_thread", "checkpoint_delete_thread")
-_DELETE = load_script("checkpoint_thread", "checkpoint_links", "checkpoint_rows", "checkpoint_lists", "checkpoint_delete")
+_DELETE = load_script(
+    "checkpoint_thread", "checkpoint_links", "checkpoint_rows", "checkpoint_lists", "checkpoint_delete"
+)
 
 # A server that lost everything says so, then says which elements it lacks, then has them: three, and one to spare.
 _ATTEMPTS = 4

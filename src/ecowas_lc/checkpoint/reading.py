@@ -17,7 +17,9 @@ from ecowas_lc.storage.keys import id_bytes, id_text
 from ecowas_lc.storage.ops import Call, Op, call, command
 from ecowas_lc.storage.scripts import load_script
 
-_READ = load_script("checkpoint_thread", "checkpoint_links", "checkpoint_rows", "checkpoint_lists", "checkpoint_read")
+_READ = load_script(
+    "checkpoint_thread", "checkpoint_links", "checkpoint_rows", "checkpoint_lists", "checkpoint_read"
+)
 _THREADS = load_script("checkpoint_threads")
 _FORGET = load_script("checkpoint_forget")
 
