@@ -120,15 +120,18 @@ def test_snapshots_alone(examine: Examine, redis_server: RunningServer) -> None:
     assert "save 3600 1" in found["persistence"]["text"]
 
 
-def test_eviction(examine: Examine, own: RunningServer) -> None:
+@pytest.mark.parametrize(
+    "policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-ttl"]
+)
+def test_eviction(examine: Examine, own: RunningServer, policy: str) -> None:
     """A memory limit with a policy that evicts is warned of; its command mends it."""
     with own.client() as client:
         client.config_set("maxmemory", "1gb")
-        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("maxmemory-policy", policy)
         try:
             _, found = examine(REDIS_URL=own.url)
             assert found["memory"]["state"] == "warning"
-            assert "allkeys-lru" in found["memory"]["text"]
+            assert policy in found["memory"]["text"]
             subprocess.run(found["memory"]["mend"], shell=True, check=True, capture_output=True)
             _, found = examine(REDIS_URL=own.url)
             assert found["memory"]["state"] == "ok"

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import json
 import random
 import struct
+import subprocess
+import sys
 import traceback
 
 import ormsgpack
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.checkpoint.codec.serializer import Serializer
-from ecowas_lc.errors import CorruptDataError, EcowasError, StorageError, TypeNotAllowedError
+from ecowas_lc.errors import CorruptDataError, EcowasError, InvalidInputError, StorageError, TypeNotAllowedError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import RedisMemoryService
+from ecowas_lc.storage.keys import Keys
 from tests.faults.load import build_graph
 
 pytestmark = pytest.mark.rights("+scan")  # for reindex
 CONFIG = {"configurable": {"thread_id": "t"}}
+IDS = {"agent_id": "a", "session_id": "s", "key": "k", "thread_id": "t", "run_id": "r"}
 DIGEST = b"d" * 16
 
 
@@ -64,7 +70,8 @@ class Everything:
 
     def write(self):
         for n in range(2):
-            self.graph.invoke({"messages": [HumanMessage("x" * 300, id=f"q{n}")]}, CONFIG)
+            run = {"configurable": {"thread_id": "t", "run_id": "r" * (n + 1)}}
+            self.graph.invoke({"messages": [HumanMessage("x" * 300, id=f"q{n}")]}, run)
         last = self.graph.get_state(CONFIG).config
         self.saver.put_writes(last, [("messages", [HumanMessage("y" * 2000)])], "task")
         self.history.add_messages([HumanMessage("?", id="1"), HumanMessage("!", id="2")])
@@ -79,6 +86,9 @@ class Everything:
             lambda: graph.get_state(CONFIG),
             lambda: list(saver.list(CONFIG)),
             lambda: list(saver.list(None, filter={"source": "loop"})),
+            lambda: saver.copy_thread("t", "copy"),
+            lambda: list(saver.export_jsonl()),
+            lambda: (saver.ttl("t"), saver.touch("t"), saver.pin("t"), saver.unpin("t")),
             lambda: saver.prune(["t"], strategy="keep_latest"),
             lambda: saver.get_delta_channel_history(config=CONFIG, channels=["messages"]),
             lambda: graph.invoke({"messages": [HumanMessage("z", id="z")]}, CONFIG),
@@ -97,6 +107,7 @@ class Everything:
             lambda: list(self.memory.export_jsonl()),
             lambda: self.memory.extend_ttl("a", "s"),
             lambda: self.memory.reindex(),
+            lambda: saver.delete_for_runs(["r", "other"]),
             lambda: self.memory.clear_session("s"),
             lambda: self.memory.clear_all_agent_data("a"),
         ]
@@ -111,6 +122,24 @@ class Everything:
                 if is_of_the_graph(error):
                     continue
                 raise AssertionError(f"{what}: an error that is not ours") from error
+
+
+def key_kinds(prefix):
+    """A key of every kind that there is, by its name in the schema."""
+    keys, found = Keys(prefix), {}
+    for name, make in inspect.getmembers(Keys, inspect.isfunction):
+        wanted = [each for each in inspect.signature(make).parameters if each != "self"]
+        if not name.startswith("_") and name != "beside":  # which is history_meta, from the history's key
+            found[name] = make(keys, *(IDS[each] for each in wanted))
+    return found
+
+
+def families(raw, key):
+    """A place of each kind inside a key: of a thread's fields one of each that begins with the same letter."""
+    found = {}
+    for name, value, replace in places(raw, key):
+        found.setdefault((name[:3], value[:1] if name[:3] == "b'v" else b""), (name, value, replace))
+    return found.values()
 
 
 def places(raw, key):
@@ -158,6 +187,60 @@ def test_garbage_at_every_key(redis_server, connect, prefix, is_long):
         assert tried >= 50
 
 
+def test_every_kind_of_key_is_there(redis_server, connect, prefix):
+    """What these tests spoil is a key of every kind in the schema."""
+    Everything(connect(redis_server.url), prefix).write()
+    with redis_server.client() as raw:
+        assert set(key_kinds(prefix).values()) <= set(raw.scan_iter(f"{prefix}:*"))
+        fields = {field[:1] for field in raw.hgetall(Keys(prefix).thread("t"))}
+        assert fields >= {b"f", b"N", b"L", b"c", b"w", b"v", b"e", b"g", b"n", b"r"}
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", sorted(key_kinds("p")))
+def test_every_corruption_of_every_kind(kind, redis_server, connect, prefix, is_long):
+    """In each kind of key, in each kind of place: nothing, garbage, a bomb, and the value cut anywhere."""
+    everything = Everything(connect(redis_server.url), prefix)
+    everything.write()
+    key = key_kinds(prefix)[kind]
+    with redis_server.client() as raw:
+        dumped = {each: raw.dump(each) for each in raw.scan_iter(f"{prefix}:*")}
+        for name, value, replace in list(families(raw, key)):
+            lengths = range(len(value))
+            cuts = lengths if is_long else random.Random(name).sample(lengths, min(len(value), 3))
+            for bad in [*corruptions(value, random.Random(7), 3), *(value[:cut] for cut in cuts)]:
+                replace(bad)
+                everything.try_all(f"{key!r} {name} = {bad[:80]!r}")
+                for other in raw.scan_iter(f"{prefix}:*"):
+                    raw.delete(other)
+                for other, dump in dumped.items():
+                    raw.restore(other, 0, dump, replace=True)
+
+
+def test_strange_fields_and_scores(redis_server, connect, prefix):
+    """Fields with names that no version writes, and times before and after all times."""
+    everything = Everything(connect(redis_server.url), prefix)
+    everything.write()
+    with redis_server.client() as raw:
+        dumped = {each: raw.dump(each) for each in raw.scan_iter(f"{prefix}:*")}
+        for key in dumped:
+            kind = raw.type(key)
+            for strange in (b"", b"c", b"c\0", b"v\0\0", b"w", b"g\0", b"n", b"e", b"L", b"M", b"\xff" * 9, b"r"):
+                if kind == b"hash":
+                    raw.hset(key, strange, b"\xff\xff")
+                elif kind == b"zset":
+                    for score in (float("inf"), float("-inf"), -1e300, 1e300):
+                        raw.zadd(key, {strange: score})
+                        raw.zadd(key, dict.fromkeys(raw.zrange(key, 0, -1), score))
+                else:
+                    break
+                everything.try_all(f"{key!r} with {strange!r}")
+                for other in raw.scan_iter(f"{prefix}:*"):
+                    raw.delete(other)
+                for other, dump in dumped.items():
+                    raw.restore(other, 0, dump, replace=True)
+
+
 @pytest.mark.parametrize("kind", ["string", "list", "hash", "set", "zset", "stream"])
 def test_foreign_types_at_every_key(redis_server, connect, prefix, kind):
     """Another program's data at a key of ours is an error of ours, and is left as it was."""
@@ -179,7 +262,7 @@ def test_foreign_types_at_every_key(redis_server, connect, prefix, kind):
             raw.delete(key)
             makers[kind](raw, key)
             theirs = raw.dump(key)
-            for call in everything.calls()[:-2]:
+            for call in everything.calls()[:-3]:
                 try:
                     call()
                 except EcowasError:
@@ -210,6 +293,31 @@ def test_bombs(name):
         Serializer().load(b"\x00\x00" + BOMBS[name])
 
 
+def test_bombs_take_no_memory_and_no_time():
+    """All of them at once, in a process that has little of either left."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_LITTLE], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["CorruptDataError"] * 2 * len(BOMBS)), done.stderr[-800:]
+
+
+# The address space may grow by 64 MB, and a minute of processor time is the end.
+WITH_LITTLE = """
+import re, resource
+from ecowas_lc.checkpoint.codec.serializer import Serializer
+from tests.faults.test_corrupt_data import BOMBS
+held = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (held + 64 * 1024 * 1024,) * 2)
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+for bomb in BOMBS.values():
+    for payload in (bomb, b"\\x91" + bomb):
+        try:
+            Serializer().load(b"\\0\\0" + payload)
+        except Exception as error:
+            print(type(error).__name__)
+"""
+
+
 def test_nested_objects_are_bounded():
     """Extensions within extensions, each a level of its own, end in a named error and no crash."""
     payload = b"\xc0"
@@ -234,6 +342,61 @@ def test_classes_outside_the_allowlist_are_not_imported(target):
     with pytest.raises((TypeNotAllowedError, CorruptDataError)):
         Serializer().load(b"\x00\x00\xc7" + bytes([len(body)]) + b"\x02" + body)
     assert "antigravity" not in sys.modules
+
+
+COMMANDS = {
+    "ours": lambda touch: ["os:system", [touch]],
+    "ours, a class": lambda touch: ["subprocess:Popen", [touch]],
+    "langgraph's": lambda touch: ["os", "system", touch],
+    "langgraph's with arguments": lambda touch: ["os", "system", [touch]],
+    "langgraph's with names": lambda touch: ["os", "system", {"command": touch}],
+    "langgraph's with a method": lambda touch: ["os", "system", {"command": touch}, "__call__"],
+    "a module of its own": lambda touch: ["danger_zone:Thing", [touch]],
+    "another's module": lambda touch: ["danger_zone", "Thing", touch],
+}
+
+
+@pytest.mark.parametrize("form", COMMANDS)
+def test_no_stored_value_runs_anything(form, redis_server, connect, prefix, tmp_path, monkeypatch):
+    """A value in Redis that names a callable, in every form and extension type: nothing runs, or loads."""
+    (tmp_path / "danger_zone.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    everything = Everything(connect(redis_server.url), prefix)
+    everything.write()
+    body = ormsgpack.packb(COMMANDS[form](f"touch {tmp_path}/ran"))
+    with redis_server.client() as raw:
+        key = Keys(prefix).thread("t")
+        stored = {f: v for f, v in raw.hgetall(key).items() if f[:1] == b"e" or f.startswith(b"v\0turns")}
+        assert len(stored) > 3
+        for code in range(128):
+            payload = b"\0\0\xc8" + struct.pack(">HB", len(body), code) + body
+            for field, value in stored.items():
+                # As a channel's value, and as an element of the kind that stands there.
+                spoilt = value[:1] + payload if field[:1] == b"v" else payload[:2] + value[2:3] + payload[2:]
+                raw.hset(key, field, spoilt)
+            with pytest.raises(EcowasError):
+                RedisSaver(server=connect(redis_server.url), prefix=prefix).get_tuple(CONFIG)
+    assert not (tmp_path / "ran").exists()
+    assert "danger_zone" not in sys.modules
+
+
+@pytest.mark.parametrize("lc", [1, 2])
+@pytest.mark.parametrize("path", [["os", "system"], ["danger_zone", "Thing"], ["langchain", "llms", "x", "Y"]])
+def test_no_stored_message_runs_anything(lc, path, redis_server, connect, prefix, tmp_path, monkeypatch):
+    """A message in a history that says that it is a constructor call, as LangChain's own dumps do, is no call."""
+    (tmp_path / "danger_zone.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    call = {"lc": lc, "type": "constructor", "id": path, "kwargs": {"command": f"touch {tmp_path}/ran"}}
+    texts = [call, {"role": "user", "content": call}, {"type": "human", "data": call}]
+    texts += [{"role": "user", "content": "?", "additional_kwargs": call}, {"type": "constructor", "data": call}]
+    for number, text in enumerate(texts):
+        history = RedisChatMessageHistory("a", str(number), server=connect(redis_server.url), prefix=prefix)
+        with redis_server.client() as raw:
+            raw.rpush(Keys(prefix).history("a", str(number)), json.dumps(text))
+        with contextlib.suppress(EcowasError):
+            assert all(isinstance(message, BaseMessage) for message in history.messages)
+    assert not (tmp_path / "ran").exists()
+    assert "danger_zone" not in sys.modules
 
 
 def test_a_thread_with_a_newer_format_is_left_alone(redis_server, connect, prefix):
@@ -274,7 +437,7 @@ def test_claims_that_would_take_for_ever(redis_server, connect, prefix):
             if field.startswith(b"v") and value.startswith(b"l"):
                 raw.hset(key, field, value[:2] + struct.pack(">II", 0, 2**32 - 1))
         for call in everything.calls():
-            with contextlib.suppress(CorruptDataError):
+            with contextlib.suppress(CorruptDataError, InvalidInputError):
                 call()
         saver.delete_thread("t")
         everything.write()
@@ -286,5 +449,5 @@ def test_claims_that_would_take_for_ever(redis_server, connect, prefix):
         calls = everything.calls()
         calls.append(lambda: next(iter(saver.list(CONFIG, before={"configurable": {"checkpoint_id": "0"}})), None))
         for call in calls:
-            with contextlib.suppress(CorruptDataError):
+            with contextlib.suppress(CorruptDataError, InvalidInputError):
                 call()

@@ -19,7 +19,7 @@ from ecowas_lc.memory import RedisMemoryService
 from tests.faults.conftest import UNHURRIED
 from tests.faults.load import Load, build_graph
 from tests.fixtures.proxy import running_proxy
-from tests.fixtures.servers import running_server, wait_until
+from tests.fixtures.servers import need, running_server, wait_until
 
 # With everysec a server acknowledges what it keeps in its memory yet, for as long as an fsync takes.
 AOF = ("--appendonly", "yes", "--appendfsync", "always")
@@ -238,7 +238,7 @@ def small_disk():
         command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder]
         mounted = subprocess.run(command, capture_output=True, check=False)
         if mounted.returncode:
-            pytest.skip("mounting a small file system needs root and CAP_SYS_ADMIN")
+            need("root and CAP_SYS_ADMIN, to mount a small file system")
         try:
             yield Path(folder)
         finally:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
@@ -18,7 +17,7 @@ from ecowas_lc.checkpoint.ops import Context
 from ecowas_lc.checkpoint.walk import Walk, next_page, walk_threads
 from ecowas_lc.errors import RedisRefusedError, StorageError
 from ecowas_lc.storage.keys import id_bytes, id_text
-from ecowas_lc.storage.lines import CONTENTS, THREAD, THREAD_END, Progress, header, line_of
+from ecowas_lc.storage.lines import CONTENTS, THREAD, THREAD_END, Progress, header, line_of, time_at
 from ecowas_lc.storage.ops import Op, call, command
 from ecowas_lc.storage.scripts import load_script
 
@@ -110,6 +109,7 @@ def _snapshot_op(at: Context, thread_id: str) -> Op[_Snapshot | None]:
         count, stored_format = len(held), held.get(b"format", b"")
         if b"N" not in held:
             return None
+    used = None if score is None else time_at(float(score))
     record = {
         "type": THREAD,
         "thread": thread_id,
@@ -117,7 +117,7 @@ def _snapshot_op(at: Context, thread_id: str) -> Op[_Snapshot | None]:
         "storage_format": stored_format.decode("ascii", "replace"),
         "fields": count,
         "ttl_seconds": None if left < 0 else left / 1000,
-        "last_activity": None if score is None else datetime.fromtimestamp(float(score), UTC).isoformat(),
+        "last_activity": None if used is None else used.isoformat(),
     }
     return _Snapshot(record, beside, held)
 

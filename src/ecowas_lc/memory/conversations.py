@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from ecowas_lc.errors import CorruptDataError, WrongTypeError
@@ -14,6 +14,7 @@ from ecowas_lc.memory.arguments import FOREVER, check_count, expiry_rule, lifeti
 from ecowas_lc.memory.documents import from_json, shown, to_json, wrong_type
 from ecowas_lc.memory.index import RecentlyIndexed, touch
 from ecowas_lc.storage.keys import Keys, id_bytes
+from ecowas_lc.storage.lines import time_at
 from ecowas_lc.storage.ops import Arg, Op, ScriptCall, call, command
 from ecowas_lc.storage.scripts import load_script
 
@@ -264,7 +265,7 @@ def _text(word: bytes | str) -> str:
 
 
 def _time(score: Any) -> datetime | None:
-    return None if score is None else datetime.fromtimestamp(float(score) / 1000, UTC)
+    return None if score is None else time_at(float(score) / 1000)
 
 
 def _milliseconds(time: datetime | None) -> str:

@@ -81,6 +81,14 @@ def time_of(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
+def time_at(seconds: float) -> datetime | None:
+    """The moment so many seconds after 1970; ``None`` where no calendar has it, as only others store it."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 class Lines:
     """Reads lines one by one: numbers them, checks those that name the format, says which is wrong and why."""
 
