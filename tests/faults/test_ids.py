@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
+from langgraph.checkpoint.base import empty_checkpoint
 
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.errors import InvalidIdError, NotSerializableError
@@ -181,5 +182,104 @@ def test_any_messages_come_back(own, is_long):
             graph.invoke({"messages": messages}, config_of("t"))
             with RedisSaver.from_url(own.url, prefix="ids") as other:
                 assert build_graph(other).get_state(config_of("t")).values["messages"][:-1] == messages
+
+    check()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def test_any_values_come_back(service, own, is_long):
+    """States and session data of any JSON come back equal; what has lone surrogates too, or is refused by name."""
+
+    @examples(is_long)
+    @given(IDS, st.dictionaries(IDS, JSON, min_size=1, max_size=3), JSON)
+    def check(session, data, state):
+        with own.client() as raw:
+            raw.flushall()
+        for key, value in data.items():
+            service.set_session_data(session, key, value)
+        service.save_agent_state(session, state)
+        assert service.get_all_session_data(session) == data
+        assert {key: service.get_session_data(session, key) for key in data} == data
+        assert service.get_agent_state(session) == state
+
+    check()
+
+
+def test_any_metadata_and_filters(own, is_long):
+    """Metadata of any JSON comes back equal, and a filter of any JSON finds what a plain comparison finds."""
+    names = st.sampled_from(["source", "step", "a", "", "{", "*", "é", "\ud800"]) | st.text(max_size=5)
+    metadata = st.dictionaries(names.filter(lambda name: name != "parents"), JSON, max_size=4)
+
+    @examples(is_long)
+    @given(st.lists(metadata, min_size=1, max_size=4), st.data())
+    def check(written, data):
+        with own.client() as raw:
+            raw.flushall()
+        with RedisSaver.from_url(own.url, prefix="ids") as saver:
+            for number, each in enumerate(written):
+                checkpoint = empty_checkpoint() | {"id": f"{number:03}"}
+                saver.put({"configurable": {"thread_id": "t", "checkpoint_ns": ""}}, checkpoint, each, {})
+            stored = [found.metadata for found in saver.list(config_of("t"))][::-1]
+            # langgraph takes NULs out of texts in metadata, as a favour to Postgres.
+            assert [without_nul(each) for each in stored] == [without_nul(each) for each in written]
+            pairs = [pair for each in stored for pair in each.items()]
+            some = st.lists(st.sampled_from(pairs), max_size=2).map(dict) if pairs else st.just({})
+            for wanted in (data.draw(some), data.draw(metadata)):
+                expected = [
+                    f"{number:03}"
+                    for number, each in enumerate(stored)
+                    if all(each.get(key) == value for key, value in wanted.items())  # as in memory
+                ]
+                for config in (config_of("t"), None):
+                    found = saver.list(config, filter=wanted)
+                    assert [each.checkpoint["id"] for each in found] == expected[::-1], wanted
+
+    check()
+
+
+def without_nul(value):
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, list):
+        return [without_nul(each) for each in value]
+    if isinstance(value, dict):
+        return {without_nul(key): without_nul(each) for key, each in value.items()}
+    return value
+
+
+def test_any_names_in_a_thread(own, is_long):
+    """Namespaces, checkpoints, channels, tasks and runs of any names are kept apart, and go one run at a time."""
+    ids = IDS.filter(lambda name: "\0" not in name)
+
+    @examples(is_long)
+    @given(st.lists(st.tuples(ids, ids, ids), min_size=2, max_size=4, unique_by=(lambda t: t[0], lambda t: t[2])))
+    def check(names):
+        with own.client() as raw:
+            raw.flushall()
+        with RedisSaver.from_url(own.url, prefix="ids") as saver:
+            for ns, channel, run in names:
+                checkpoint = empty_checkpoint() | {
+                    "id": f"1{channel}", "channel_values": {channel: [ns, run]}, "channel_versions": {channel: 1},
+                }  # fmt: skip
+                where = {"configurable": {"thread_id": "t", "checkpoint_ns": ns}}
+                stored = saver.put(where, checkpoint, {"run_id": run}, {channel: 1})
+                saver.put_writes(stored, [(channel, run)], channel, ns)
+            (_, _, gone), *_ = names
+            for deleted in (False, True):
+                for ns, channel, run in names:
+                    found = saver.get_tuple({"configurable": {"thread_id": "t", "checkpoint_ns": ns}})
+                    if deleted and run == gone:
+                        assert found is None
+                        continue
+                    assert found.checkpoint["channel_values"] == {channel: [ns, run]}
+                    assert found.pending_writes == [(channel, channel, run)]
+                    assert found.metadata["run_id"] == run
+                saver.delete_for_runs([gone])
 
     check()
