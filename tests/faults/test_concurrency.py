@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import subprocess
@@ -22,6 +23,7 @@ from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
 from tests.faults.hour import conversations
 from tests.faults.load import Outcome, build_graph
+from tests.faults.test_sentinel import running_sentinel
 from tests.fixtures.servers import running_server, wait_until
 
 MESSAGE = {"role": "user", "content": "?"}
@@ -257,6 +259,49 @@ def test_two_writers_of_one_thread(redis_server, connect, prefix, record_row):
             row.assert_nothing_lost()
         else:
             assert not any(told for _, told in results)
+
+
+@pytest.mark.parametrize("kind", ["single", "cluster", "sentinel"])
+def test_used_up_pool_in_an_event_loop(kind, prefix, connect, cluster, tmp_path):
+    """The same for awaited calls, and for blocking ones of clusters and Sentinel, whose pools do not wait."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(running_server("redis"))
+        urls = {"single": server.url, "cluster": cluster.url}
+        if kind == "sentinel":
+            port = stack.enter_context(running_sentinel(tmp_path, server))
+            urls[kind] = f"redis+sentinel://127.0.0.1:{port}/main"
+        nodes = cluster.nodes if kind == "cluster" else [server]
+        admins = [stack.enter_context(node.client()) for node in nodes]
+
+        def few(timeout):
+            return connect(urls[kind], redis_max_connections=2, redis_socket_timeout=timeout)
+
+        async def append(server, count):
+            memory = AsyncRedisMemoryService(server=server, prefix=prefix)
+            calls = [memory.append_to_history("a", "s", MESSAGE) for _ in range(count)]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        assert sorted(asyncio.run(append(few(30), 100))) == list(range(1, 101)), "all waited"
+        memory = RedisMemoryService(server=few(30), prefix=prefix)
+        with ThreadPoolExecutor(20) as pool:
+            held = list(pool.map(lambda n: memory.append_to_history("a", "s", MESSAGE), range(100)))
+        assert sorted(held) == list(range(101, 201))
+
+        async def ask():
+            memory = AsyncRedisMemoryService(server=few(1), prefix=prefix)
+            await memory.get_agent_state("a")
+            for admin in admins:
+                admin.execute_command("CLIENT", "PAUSE", 2500, "ALL")
+            calls = [memory.get_agent_state("a") for _ in range(12)]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        began = time.monotonic()
+        errors = asyncio.run(ask())
+        assert time.monotonic() - began < 4
+        assert all(isinstance(error, RedisUnavailableError) for error in errors), errors
+        assert any("REDIS_MAX_CONNECTIONS" in str(error) for error in errors), errors
+        for admin in admins:
+            admin.ping()  # answered when the pause is over, so that nobody else meets it
 
 
 def test_used_up_pool_waits_then_says_so(prefix):

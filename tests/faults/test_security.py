@@ -13,10 +13,12 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from ecowas_lc.checkpoint import RedisSaver
+from ecowas_lc.cli import main
 from ecowas_lc.cli.redis_commands import RIGHTS
 from ecowas_lc.errors import RedisRefusedError, RedisUnavailableError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
+from ecowas_lc.settings import get_settings
 from ecowas_lc.storage.server import Server
 from tests.docs.page import blocks_of
 from tests.faults.load import build_graph
@@ -190,6 +192,39 @@ def test_tls(tls_server, certificates, connect, prefix):
     plain = RedisMemoryService(server=connect(url.replace("rediss", "redis")), prefix=prefix)
     with pytest.raises(RedisUnavailableError):
         plain.get_agent_state("a")
+
+
+def test_tls_on_the_command_line(tls_server, certificates, prefix, tmp_path, monkeypatch, capfd):
+    """The command goes by the same settings: it works with the right files, and names what is wrong."""
+    url, is_mutual = tls_server
+    good = files(certificates, "ca", "client" if is_mutual else None)
+    cases = [(good, 0, "No session lives")]
+    cases += [(files(certificates, "other-ca", "client" if is_mutual else None), 1, "TLS")]
+    if is_mutual:
+        cases += [(files(certificates, "ca", "other-client"), 1, "localhost:")]
+        cases += [(files(certificates, "ca"), 1, "localhost:")]
+    cases += [(good | {"redis_ssl_ca_certs": tmp_path / "none.crt"}, 2, "none.crt")]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", url)
+    monkeypatch.setenv("ECOWAS_LC_PREFIX", prefix)
+
+    def run(settings, command):
+        for name in ("redis_ssl_ca_certs", "redis_ssl_certfile", "redis_ssl_keyfile"):
+            monkeypatch.setenv(name.upper(), str(settings.get(name, "")))
+        get_settings.cache_clear()
+        capfd.readouterr()
+        code = main(command)
+        return code, "".join(capfd.readouterr())
+
+    try:
+        for settings, expected, words in cases:
+            code, said = run(settings, ["sessions", "list"])
+            assert code == expected, said
+            assert words in said
+            assert "Traceback" not in said
+        assert "TLSv1.3" in run(good, ["doctor"])[1]
+    finally:
+        get_settings.cache_clear()
 
 
 def test_a_certificate_for_another_host_is_refused(certificates, connect, prefix):
