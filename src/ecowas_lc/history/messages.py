@@ -118,14 +118,18 @@ def _stored(message: BaseMessage) -> tuple[dict[str, Any], bytes]:
 def _plain(message: BaseMessage) -> dict[str, Any] | None:
     cls = type(message)
     blank = _BLANK.get(cls)
-    texts = {"content": message.content, "name": message.name, "id": message.id}
-    if blank is None or message.model_extra or blank | texts != message.__dict__:
+    content, name, id_ = message.content, message.name, message.id
+    if blank is None or message.model_extra or type(content) is not str:
         return None
-    document: dict[str, Any] = {"role": _ROLES[cls], "content": message.content}
-    for field in ("name", "id"):
-        if texts[field] is not None:
-            document[field] = texts[field]
-    return document if all(type(text) is str for text in document.values()) else None
+    if {**blank, "content": content, "name": name, "id": id_} != message.__dict__:
+        return None
+    document: dict[str, Any] = {"role": _ROLES[cls], "content": content}
+    for field, text in (("name", name), ("id", id_)):
+        if type(text) is str:
+            document[field] = text
+        elif text is not None:
+            return None
+    return document
 
 
 def from_document(document: dict[str, Any], key: bytes = b"", position: int = 0) -> BaseMessage:

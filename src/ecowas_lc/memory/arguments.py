@@ -26,16 +26,20 @@ def check_ttl(ttl: object) -> int:
 
 def lifetime_seconds(ttl: int | None, default_ttl: int | None) -> float:
     """``ttl``, or the default where it is ``None``; ``FOREVER`` where that is ``None``, too."""
+    return lifetime_and_rule(ttl, default_ttl)[0]
+
+
+def lifetime_and_rule(ttl: int | None, default_ttl: int | None) -> tuple[float, str]:
+    """Both :func:`lifetime_seconds` and :func:`expiry_rule`."""
     if ttl is not None:
-        return check_ttl(ttl)
-    return FOREVER if default_ttl is None else default_ttl
+        seconds = check_ttl(ttl)
+        return seconds, f"={seconds * 1000}"
+    return (FOREVER, ">") if default_ttl is None else (default_ttl, f">{default_ttl * 1000}")
 
 
 def expiry_rule(ttl: int | None, default_ttl: int | None) -> str:
     """What the scripts are told: exactly ``ttl`` seconds, or without it the default or what is left, if longer."""
-    if ttl is not None:
-        return f"={check_ttl(ttl) * 1000}"
-    return ">" if default_ttl is None else f">{default_ttl * 1000}"
+    return lifetime_and_rule(ttl, default_ttl)[1]
 
 
 def check_count(count: object, what: str) -> int:

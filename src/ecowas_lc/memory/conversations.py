@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from ecowas_lc.errors import CorruptDataError, WrongTypeError
-from ecowas_lc.memory.arguments import FOREVER, check_count, expiry_rule, lifetime_seconds
+from ecowas_lc.memory.arguments import FOREVER, check_count, expiry_rule, lifetime_and_rule
 from ecowas_lc.memory.documents import from_json, shown, to_json, wrong_type
 from ecowas_lc.memory.index import RecentlyIndexed, touch
 from ecowas_lc.storage.keys import Keys, id_bytes
@@ -85,8 +85,7 @@ class Conversations:
     ) -> Op[int]:
         """Append messages, each ``id`` once; how many the history holds then."""
         key, companion = place.key, place.companion
-        lifetime = lifetime_seconds(ttl, self.default_ttl)
-        rule = expiry_rule(ttl, self.default_ttl)
+        lifetime, rule = lifetime_and_rule(ttl, self.default_ttl)
         most = 0 if max_history is None else check_count(max_history, "max_history")
         words, operation = _words(entries)
         sha, elements = "", list[Arg]()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from typing import Any
+
+import pydantic_core
+from pydantic_core import PydanticSerializationError
 
 from ecowas_lc.errors import CorruptDataError, NotSerializableError, WrongTypeError
 
@@ -27,10 +31,11 @@ def to_json(value: Any, what: str) -> bytes:
         NotSerializableError: ``value`` read back would not equal ``value``; the message names the place in it.
     """
     try:
+        if _is_all_text(value):  # nothing in it can change, and most messages are so
+            with suppress(UnicodeEncodeError, PydanticSerializationError):
+                return pydantic_core.to_json(value)
         try:
             raw = _encode(value).encode()
-            if _is_all_text(value):  # nothing in it can change, and most messages are so
-                return raw
         except UnicodeEncodeError:  # a lone surrogate has no UTF-8; JSON can escape it
             raw = _encode_ascii(value).encode()
         if _decode(raw.decode()) == value:
@@ -72,7 +77,12 @@ def wrong_type(key: bytes, kind: str) -> WrongTypeError:
 
 
 def _is_all_text(value: Any) -> bool:
-    return type(value) is dict and all(type(name) is type(item) is str for name, item in value.items())
+    if type(value) is not dict:
+        return False
+    for name, item in value.items():  # noqa: SIM110  # `all` would take longer than the encoding does
+        if type(name) is not str or type(item) is not str:
+            return False
+    return True
 
 
 def _reason(value: Any, what: str) -> str:

@@ -58,20 +58,18 @@ class RecentlyIndexed:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: dict[bytes, tuple[float, float]] = {}
+        self._known: dict[bytes, tuple[float, float]] = {}  # until when, and the time to live
 
     def covers(self, history: bytes, ttl_seconds: float) -> bool:
         """Whether the indexes know this history, and for long enough."""
         known = self._known.get(history)
-        if known is None or ttl_seconds > known[1]:
-            return False
-        return self._clock() - known[0] < _fresh_seconds(known[1])
+        return known is not None and ttl_seconds <= known[1] and self._clock() < known[0]
 
     def remember(self, history: bytes, ttl_seconds: float) -> None:
         """The indexes know this history now."""
         if len(self._known) >= _MOST_REMEMBERED:
             self._known.clear()
-        self._known[history] = (self._clock(), ttl_seconds)
+        self._known[history] = (self._clock() + _fresh_seconds(ttl_seconds), ttl_seconds)
 
     def forget(self, history: bytes) -> None:
         """The indexes may not know this history any more."""

@@ -110,8 +110,9 @@ class DirectClient(redis.Redis):
 
 def _is_measured() -> bool:
     # The metrics are OpenTelemetry's, and redis-py has them since 7.1.
-    if "opentelemetry" not in sys.modules or "redis.observability" not in sys.modules:
+    if "opentelemetry" not in sys.modules or "redis.observability.providers" not in sys.modules:
         return False
-    from redis.observability.providers import get_observability_instance
-
-    return get_observability_instance().get_provider_manager() is not None
+    return (
+        sys.modules["redis.observability.providers"].get_observability_instance().get_provider_manager()
+        is not None
+    )
