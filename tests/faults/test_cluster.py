@@ -240,29 +240,44 @@ def test_wait_replicas(replicated, connect, prefix):
         assert not any("wait" in str(key) for client in clients for key in client.scan_iter(f"{prefix}:*"))
 
 
-def test_hung_primary(replicated, flavour, connect, prefix):
+@pytest.mark.parametrize("how", ["blocking", "awaited"])
+def test_hung_primary(how, replicated, flavour, connect, prefix):
     """A primary that hangs: calls to it end by their timeout (asking who serves the slots included)."""
-    server = connect(replicated.url)
-    memory = RedisMemoryService(server=server, prefix=prefix)
+    wait_for_replicas(replicated)
+    kind = RedisMemoryService if how == "blocking" else AsyncRedisMemoryService
+    memory = kind(server=connect(replicated.url), prefix=prefix)
     message = {"role": "user", "content": "?"}
-    for n in range(12):
-        memory.append_to_history("a", str(n), message)
-    victim = replicated.nodes[0]
-    os.kill(victim.process.pid, signal.SIGSTOP)
-    try:
-        slow = []
-        for n in range(12):
-            began = time.monotonic()
-            try:
-                memory.append_to_history("a", str(n), message)
-            except StorageError as error:
-                slow.append((time.monotonic() - began, type(error)))
-                break
-    finally:
-        os.kill(victim.process.pid, signal.SIGCONT)
-    assert slow, "a third of the histories are on the hung node"
-    assert slow[0][0] < 2.5
-    assert slow[0][1] is RedisTimeoutError
+    victim = next(node for node in replicated.nodes if is_primary(node))
+
+    async def ended(n):
+        began = time.monotonic()
+        try:
+            done = memory.append_to_history("a", str(n), message)
+            if how == "awaited":
+                await done
+        except StorageError as error:
+            return time.monotonic() - began, type(error)
+        return None
+
+    async def meet_it():
+        assert [await ended(n) for n in range(12)] == [None] * 12
+        os.kill(victim.process.pid, signal.SIGSTOP)
+        try:
+            for n in range(12):
+                if found := await ended(n):
+                    return found
+        finally:
+            os.kill(victim.process.pid, signal.SIGCONT)
+        return pytest.fail("a third of the histories are on the hung node")
+
+    seconds, error = asyncio.run(meet_it())
+    assert seconds < 2.5
+    assert error is RedisTimeoutError
+
+
+def is_primary(node):
+    with node.client() as client:
+        return client.info("replication")["role"] == "master"
 
 
 def test_everything_of_a_thread_in_one_slot(replicated, connect, prefix):

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,7 +23,8 @@ from ecowas_lc.errors import (
     RedisUnavailableError,
 )
 from ecowas_lc.history import RedisChatMessageHistory
-from ecowas_lc.memory import RedisMemoryService
+from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
+from tests.faults.conftest import TIMEOUT_SECONDS
 from tests.faults.load import Load, build_graph
 from tests.fixtures.proxy import running_proxy
 from tests.fixtures.servers import RunningServer, closed_port, free_port, running_server, server_binary, wait_until
@@ -114,6 +116,64 @@ def test_primary_killed(replicas, watched, flavour, connect, prefix, load_second
         RedisTimeoutError,
         RedisRefusedError,
     }
+
+
+@pytest.mark.parametrize("how", ["blocking", "awaited"])
+def test_hung_primary(how, watched, connect, prefix):
+    """The primary hangs: each call ends by its timeout, until another is the primary; then it goes on there."""
+    primary, replica, ports = watched
+    server = connect("redis+sentinel://" + ",".join(f"127.0.0.1:{port}" for port in ports) + "/main/0")
+    kind = RedisMemoryService if how == "blocking" else AsyncRedisMemoryService
+    memory = kind(server=server, prefix=prefix)
+    message = {"role": "user", "content": "?"}
+
+    async def append():
+        done = memory.append_to_history("a", "s", message)
+        return await done if how == "awaited" else done
+
+    async def go_on():
+        await append()
+        os.kill(primary.process.pid, signal.SIGSTOP)
+        try:
+            slowest, deadline = 0.0, time.monotonic() + 30
+            while time.monotonic() < deadline:
+                began = time.monotonic()
+                try:
+                    return await append(), slowest
+                except RedisUnavailableError:
+                    slowest = max(slowest, time.monotonic() - began)
+        finally:
+            os.kill(primary.process.pid, signal.SIGCONT)
+        with replica.client() as client:
+            pytest.fail(f"nobody took over, and the replica is {client.info('replication')['role']}")
+
+    count, slowest = asyncio.run(go_on())
+    assert count >= 1
+    assert 0.5 < slowest < 2 * TIMEOUT_SECONDS
+
+
+@pytest.mark.parametrize("topology", ["single", "sentinel"])
+def test_an_answer_that_comes_too_late(topology, flavour, tmp_path, connect, prefix):
+    """An answer that nobody waits for any more is never taken for the next call's."""
+    with running_server(flavour) as server, running_sentinel(tmp_path, server) as port:
+        url = server.url if topology == "single" else f"redis+sentinel://127.0.0.1:{port}/main"
+        memory = RedisMemoryService(server=connect(url, redis_socket_timeout=0.5), prefix=prefix)
+        for name in "ab":
+            memory.save_agent_state(name, name)
+        with ThreadPoolExecutor(1) as pool:
+            for _ in range(3):
+                os.kill(server.process.pid, signal.SIGSTOP)
+                try:
+                    with pytest.raises(RedisTimeoutError):
+                        memory.get_agent_state("a")
+                    answer = pool.submit(memory.get_agent_state, "b")
+                    end = time.monotonic() + 0.1
+                    wait_until(lambda end=end: time.monotonic() > end, "the next call has been sent")
+                finally:
+                    os.kill(server.process.pid, signal.SIGCONT)
+                with contextlib.suppress(RedisUnavailableError):  # a machine that is busy
+                    assert answer.result() == "b"
+                assert memory.get_agent_state("a") == "a"
 
 
 def test_no_sentinel_is_forgotten(watched, connect):

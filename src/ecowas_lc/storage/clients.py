@@ -20,7 +20,7 @@ from redis.connection import URL_QUERY_ARGUMENT_PARSERS
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
 from ecowas_lc.embedded import use_server
 from ecowas_lc.errors import ConfigurationError
@@ -98,6 +98,21 @@ class AsyncClusterClient(redis.asyncio.RedisCluster):
             return known
         node = AsyncClusterNode(*_host_and_port(host, port, node_name), PRIMARY, **self.connection_kwargs)
         return self.nodes_manager.nodes_cache.setdefault(node.name, node)
+
+
+class PrimaryConnection(SentinelManagedConnection):
+    """A connection to the primary that a Sentinel names, closed when an answer does not come in time.
+
+    redis-py leaves it open, so that the next call would be given that answer, and no other primary be looked for.
+    """
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        """The next answer."""
+        return super().read_response(*args, **{"disconnect_on_error": True} | options)
+
+
+class PrimaryTLSConnection(PrimaryConnection, SentinelManagedSSLConnection):
+    """The same with TLS."""
 
 
 class SentinelClient(Sentinel):
@@ -182,7 +197,12 @@ class ClientFactory:
             sentinel = SentinelClient(
                 self.address.hosts, sentinel_kwargs=self._sentinel_options(Retry), **self._options()
             )
-            return sentinel.master_for(self.address.service, retry=retry, db=self.address.db)
+            return sentinel.master_for(
+                self.address.service,
+                retry=retry,
+                db=self.address.db,
+                connection_class=PrimaryTLSConnection if self.address.tls else PrimaryConnection,
+            )
         endpoint = self._endpoint(redis.UnixDomainSocketConnection, redis.SSLConnection, redis.Connection)
         pool = DirectPool(**self._pool_options() | endpoint, retry=retry)
         return DirectClient.from_pool(pool)
