@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 
 import pytest
 import redis
+import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ecowas_lc.settings import Settings
@@ -143,20 +145,154 @@ def test_metrics_see_every_call(client, monkeypatch):
 
 
 def test_after_closing(client):
-    """A closed client opens its connection again, as redis-py's does, and another thread may close it any time."""
-    stop = threading.Event()
-
-    def close():
-        while not stop.is_set():
-            client.connection_pool.disconnect(inuse_connections=False)
-
-    closer = threading.Thread(target=close)
-    closer.start()
-    try:
-        for n in range(200):
-            assert ask(client, f"{n}") == [b"k", f"{n}".encode()]
-    finally:
-        stop.set()
-        closer.join()
+    """A closed client opens its connection again, as redis-py's does."""
+    ask(client, "a")
     client.close()
     assert ask(client, "again") == [b"k", b"again"]
+    assert len(client.connection_pool._connections) == 1
+
+
+# --- asyncio ---
+
+
+@pytest.fixture
+def opened(redis_server):
+    """Opens such a client for the running event loop."""
+
+    @asynccontextmanager
+    async def opened():
+        settings = Settings(redis_max_connections=2, redis_socket_timeout=5, _env_file=None)
+        client = ClientFactory(parse_url(redis_server.url), settings).make_async()
+        with redis_server.client() as raw:
+            client.sha = raw.script_load(ECHO)
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+    return opened
+
+
+async def aask(client, word):
+    return await client.execute_command("EVALSHA", client.sha, 1, b"k", word, NEVER_DECODE=True)
+
+
+def known_connections(client):
+    pool = client.connection_pool
+    return [*pool._available_connections, *pool._in_use_connections]
+
+
+async def test_async_one_connection_for_one_caller(opened):
+    """One call after the other is on one connection, which redis-py's own commands get too."""
+    async with opened() as client:
+        for n in range(5):
+            assert await aask(client, f"{n}") == [b"k", f"{n}".encode()]
+            assert await client.ping()
+        assert len(known_connections(client)) == 1
+
+
+async def test_async_never_more_connections_than_allowed(opened):
+    """A hundred tasks, in both ways at once, get their own replies over two connections, first come first."""
+    async with opened() as client:
+        longest = {"direct": 0.0, "redis-py": 0.0}
+
+        async def direct_one(number):
+            for n in range(10):
+                began = asyncio.get_running_loop().time()
+                word = f"{number}.{n}"
+                assert await aask(client, word) == [b"k", word.encode()]
+                longest["direct"] = max(longest["direct"], asyncio.get_running_loop().time() - began)
+
+        async def other(number):
+            for n in range(10):
+                began = asyncio.get_running_loop().time()
+                word = f"{number}.{n}"
+                assert await client.execute_command("ECHO", word) == word.encode()
+                longest["redis-py"] = max(longest["redis-py"], asyncio.get_running_loop().time() - began)
+
+        began = asyncio.get_running_loop().time()
+        await asyncio.gather(*(work(n) for n in range(50) for work in (direct_one, other)))
+        whole = asyncio.get_running_loop().time() - began
+        assert len(known_connections(client)) <= 2
+        assert max(longest.values()) < 0.7 * whole, "those of one way waited until the other's were all done"
+
+
+async def test_async_waits_for_a_connection_once(opened, monkeypatch):
+    """Where all connections are in use, the error comes after one wait."""
+    async with opened() as client:
+        pool = client.connection_pool
+        held = [await pool.get_connection(), await pool.get_connection()]
+        monkeypatch.setattr(pool, "timeout", 0.01)
+        monkeypatch.setattr(client, "parse_response", lambda *words: pytest.fail("tried in redis-py's way too"))
+        with pytest.raises(RedisConnectionError, match="No connection available"):
+            await aask(client, "?")
+        waiting = asyncio.create_task(aask(client, "!"))
+        monkeypatch.setattr(pool, "timeout", 30)
+        again = asyncio.create_task(aask(client, "!!"))
+        await asyncio.sleep(0)
+        for connection in held:
+            await pool.release(connection)
+        assert await again == [b"k", b"!!"]
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_async_a_connection_that_the_server_closed(opened, redis_server, monkeypatch):
+    """It is opened again at once."""
+
+    async def wait(seconds):
+        pytest.fail("waited before trying again")
+
+    async with opened() as client:
+        monkeypatch.setattr("redis.asyncio.retry.sleep", wait)
+        number = await client.client_id()
+        await aask(client, "a")
+        with redis_server.client() as raw:
+            raw.client_kill_filter(_id=number)
+        assert await aask(client, "b") == [b"k", b"b"]
+
+
+async def test_async_cancelled_calls(opened):
+    """Whenever a call is cancelled, its reply goes to nobody else, and its connection is not lost."""
+    async with opened() as client:
+        for n in range(60):
+            tasks = [asyncio.create_task(aask(client, f"{n}.{each}")) for each in range(8)]
+            for _ in range(n % 12):
+                await asyncio.sleep(0)
+            for task in tasks[n % 3 :: 2]:
+                task.cancel()
+            for each, found in enumerate(await asyncio.gather(*tasks, return_exceptions=True)):
+                assert isinstance(found, asyncio.CancelledError) or found == [b"k", f"{n}.{each}".encode()]
+        assert len(known_connections(client)) <= 2
+        results = await asyncio.wait_for(asyncio.gather(*(aask(client, f"{n}") for n in range(20))), 5)
+        assert [word for _, word in results] == [f"{n}".encode() for n in range(20)]
+        pool = client.connection_pool
+        assert len(pool._at_hand) + len(pool._available_connections) == len(known_connections(client)), (
+            "one is lost"
+        )
+
+
+async def test_async_errors_and_large_commands(opened):
+    """An error is a reply like others; what does not fit asyncio's buffer is sent with its own timeout."""
+    async with opened() as client:
+        number = await client.client_id()
+        for _ in range(3):
+            with pytest.raises(redis.exceptions.NoScriptError):
+                await client.execute_command("EVALSHA", "0" * 40, 0)
+        large = b"x" * 3_000_000
+        assert await aask(client, large) == [b"k", large]
+        assert await client.client_id() == number
+
+
+async def test_async_tracing_sees_every_call(opened, monkeypatch):
+    """Whoever wraps redis-py's execute_command still sees all commands."""
+    seen = []
+    real = redis.asyncio.Redis.execute_command
+
+    async def traced(self, *words, **options):
+        seen.append(words[0])
+        return await real(self, *words, **options)
+
+    async with opened() as client:
+        monkeypatch.setattr(redis.asyncio.Redis, "execute_command", traced)
+        assert await aask(client, "a") == [b"k", b"a"]
+    assert seen == ["EVALSHA"]

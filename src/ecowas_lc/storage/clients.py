@@ -27,7 +27,7 @@ from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.secret import Secret
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage.addresses import Address
-from ecowas_lc.storage.direct import DirectClient, DirectPool
+from ecowas_lc.storage.direct import AsyncDirectClient, AsyncDirectPool, DirectClient, DirectPool
 from ecowas_lc.storage.ops import Waiting
 
 # A lost connection is tried again; a server that hangs is not: the caller's timeout is the caller's.
@@ -211,13 +211,13 @@ class ClientFactory:
         """A new ``redis.asyncio.Redis`` or ``RedisCluster`` for the running event loop."""
         retry = redis.asyncio.retry.Retry(_backoff(), _RETRIES, supported_errors=_RETRY_ON)
         if self.address is None:
-            pool = redis.asyncio.BlockingConnectionPool(
+            pool = AsyncDirectPool(
                 connection_class=AsyncEmbeddedConnection,
                 settings=self.settings,
                 retry=retry,
                 **self._pool_options(),
             )
-            return redis.asyncio.Redis.from_pool(pool)
+            return AsyncDirectClient.from_pool(pool)
         if self.address.kind == "cluster":
             nodes = [AsyncClusterNode(host, port) for host, port in self.address.hosts]
             return AsyncClusterClient(startup_nodes=nodes, retry=retry, **self._options())
@@ -231,8 +231,8 @@ class ClientFactory:
         endpoint = self._endpoint(
             redis.asyncio.UnixDomainSocketConnection, redis.asyncio.SSLConnection, redis.asyncio.Connection
         )
-        pool = redis.asyncio.BlockingConnectionPool(**self._pool_options() | endpoint, retry=retry)
-        return redis.asyncio.Redis.from_pool(pool)
+        pool = AsyncDirectPool(**self._pool_options() | endpoint, retry=retry)
+        return AsyncDirectClient.from_pool(pool)
 
     def _pool_options(self) -> dict[str, Any]:
         # Waiting longer for a free connection than for an answer would hide which of the two is slow.

@@ -7,25 +7,32 @@ answer, or somebody listens to redis-py (tracing, its metrics), the command goes
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+from collections import deque
 from types import FunctionType
 from typing import Any
 
 import hiredis
 import redis
+import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, ResponseError
+
+_FILES = (redis.client.__file__, redis.asyncio.client.__file__)
 
 
 def _unless_wrapped(method: Any) -> Any:
     # Tracing (OpenTelemetry, Sentry, Datadog) puts itself in the place of this method.
-    own = isinstance(method, FunctionType) and method.__code__.co_filename == redis.client.__file__
+    own = isinstance(method, FunctionType) and method.__code__.co_filename in _FILES
     return method if own else None
 
 
 LOST: Any = object()
 _REDIS_PYS = _unless_wrapped(redis.Redis.execute_command)
+_REDIS_PYS_ASYNC = _unless_wrapped(redis.asyncio.Redis.execute_command)
+_SMALL_BYTES = 65_536  # that asyncio takes at once, whether or not the server reads
 
 
 class DirectPool(redis.BlockingConnectionPool):
@@ -43,10 +50,7 @@ class DirectPool(redis.BlockingConnectionPool):
         """
         if os.getpid() != self.pid:
             self._checkpid()
-        try:
-            packed = hiredis.pack_command(words)
-        except TypeError as error:
-            raise DataError(str(error)) from error
+        packed = _packed(words)
         try:
             connection = self._at_hand.pop()
         except IndexError:
@@ -106,6 +110,104 @@ class DirectClient(redis.Redis):
         reply = pool.exchange(words)
         # An old connection that the server has closed, or a server that is gone: redis-py's retries are for both.
         return super().execute_command(*words, **options) if reply is LOST else reply
+
+
+class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
+    """The same for asyncio: what was used is at hand, and who waits gets it from whoever had it, first come first.
+
+    redis-py's pool is left to make connections: none that is idle ever goes back to it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._at_hand: list[Any] = []
+        self._waiters: deque[asyncio.Future[Any]] = deque()
+
+    async def exchange(self, words: tuple[Any, ...]) -> Any:
+        """The reply to a command; see :meth:`DirectPool.exchange`."""
+        packed = _packed(words)
+        connection = self._at_hand.pop() if self._at_hand else await self._another()
+        owes_nothing = False
+        try:
+            if len(packed) > _SMALL_BYTES or not connection.is_connected or connection.health_check_interval:
+                await connection.send_packed_command((packed,))
+            else:
+                # There, each command is a task of its own and has a timeout of its own: the reply's is enough.
+                connection._writer.write(packed)
+            reply = await connection.read_response(disable_decoding=True)
+            owes_nothing = True
+            return reply
+        except ResponseError:
+            owes_nothing = True
+            raise
+        except RedisConnectionError:
+            return LOST
+        finally:
+            try:
+                if not owes_nothing:
+                    await connection.disconnect(nowait=True)
+            finally:
+                self._hand_on(connection)
+
+    async def get_connection(self, *names: Any, **options: Any) -> Any:
+        """A connection that is open and has nothing to say."""
+        connection = self._at_hand.pop() if self._at_hand else await self._another()
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def release(self, connection: Any) -> None:
+        """Give a connection back."""
+        self._hand_on(connection)
+
+    async def _another(self) -> Any:
+        # Nothing in there waits before it has taken its place among those in use: two can't take the same one.
+        if not self._waiters and self.can_get_connection():
+            return await super().get_connection()
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(self.timeout):
+                try:
+                    return await waiter
+                except asyncio.CancelledError:
+                    if waiter.done() and not waiter.cancelled():
+                        self._hand_on(waiter.result())
+                    raise
+        except TimeoutError:
+            raise RedisConnectionError("No connection available.") from None
+
+    def _hand_on(self, connection: Any) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        self._at_hand.append(connection)
+
+
+class AsyncDirectClient(redis.asyncio.Redis):
+    """``redis.asyncio.Redis`` on an :class:`AsyncDirectPool`."""
+
+    async def execute_command(self, *words: Any, **options: Any) -> Any:
+        """The reply to a command; a script's as bytes."""
+        listened_to = redis.asyncio.Redis.execute_command is not _REDIS_PYS_ASYNC
+        if words[0] != "EVALSHA" or listened_to or _is_measured():
+            return await super().execute_command(*words, **options)
+        pool: Any = self.connection_pool
+        reply = await pool.exchange(words)
+        return await super().execute_command(*words, **options) if reply is LOST else reply
+
+
+def _packed(words: tuple[Any, ...]) -> bytes:
+    try:
+        packed: bytes = hiredis.pack_command(words)
+        return packed
+    except TypeError as error:
+        raise DataError(str(error)) from error
 
 
 def _is_measured() -> bool:
