@@ -45,29 +45,27 @@ class Countdown:
 
 def count_steps(countdown: Countdown) -> None:
     """Make every connection of this process count: before a command leaves, and before its reply is read."""
-    for cls in (redis.Connection, redis.asyncio.Connection):
-        send, read = cls.send_packed_command, cls.read_response
+    plain = (redis.Connection, ("send_packed_command", "read_response"))
+    for cls, names in (plain, (asyncio.StreamWriter, ("write", "writelines"))):
+        for name in names:
+            _count(cls, name, countdown)
+    read = redis.asyncio.Connection.read_response
 
-        if cls is redis.Connection:
+    async def read_counted(self: Any, *args: Any, **options: Any) -> Any:
+        countdown()
+        return await read(self, *args, **options)
 
-            def send_counted(self: Any, *args: Any, _send: Any = send, **options: Any) -> Any:
-                countdown()
-                return _send(self, *args, **options)
+    redis.asyncio.Connection.read_response = read_counted  # type: ignore[assignment]
 
-            def read_counted(self: Any, *args: Any, _read: Any = read, **options: Any) -> Any:
-                countdown()
-                return _read(self, *args, **options)
-        else:
 
-            async def send_counted(self: Any, *args: Any, _send: Any = send, **options: Any) -> Any:
-                countdown()
-                return await _send(self, *args, **options)
+def _count(cls: Any, name: str, countdown: Countdown) -> None:
+    method = getattr(cls, name)
 
-            async def read_counted(self: Any, *args: Any, _read: Any = read, **options: Any) -> Any:
-                countdown()
-                return await _read(self, *args, **options)
+    def counted(self: Any, *args: Any, **options: Any) -> Any:
+        countdown()
+        return method(self, *args, **options)
 
-        cls.send_packed_command, cls.read_response = send_counted, read_counted  # type: ignore[assignment]
+    setattr(cls, name, counted)
 
 
 def application(url: str, prefix: str) -> Any:

@@ -128,11 +128,13 @@ def test_client_kill(flavour, connect, prefix, load_seconds, is_long, record_row
         with Load(connect(server.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)
             load.fault()
-            end = time.monotonic() + (10 if is_long else 1)
+            end = time.monotonic() + (20 if is_long else 1.5)
             kills = 0
             while time.monotonic() < end:
                 kills += admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-                load.run_for(0.1)
+                load.run_for(
+                    0.2
+                )  # more than a command takes on a busy machine: five tries in a row must not all be met
             load.wait_for_recovery()
         outcome = load.outcome(f"{flavour}: CLIENT KILL of {kills} connections")
     record_row(outcome)
