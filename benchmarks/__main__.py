@@ -20,6 +20,7 @@ PARTS = (
     "concurrency",
     "neighbours",
     "cluster",
+    "replicas",
     "histories",
     "starting",
     "turn",
