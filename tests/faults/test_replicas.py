@@ -75,6 +75,7 @@ DELETIONS = {
         lambda at: at.saver.prune(["t"], strategy="delete"),
         lambda at: list(at.saver.list(CONFIG)),
     ),
+    "thread, shortened": (lambda at: at.saver.prune(["t"]), lambda at: list(at.saver.list(CONFIG))[1:]),
     "runs": (lambda at: at.saver.delete_for_runs([RUN]), lambda at: list(at.saver.list(CONFIG))),
     "history": (lambda at: at.history.clear(), lambda at: at.history.messages),
     "history, awaited": (lambda at: asyncio.run(at.history.aclear()), lambda at: at.history.messages),

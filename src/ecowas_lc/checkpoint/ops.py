@@ -16,7 +16,7 @@ from ecowas_lc.checkpoint.memo import NOTHING_SEEN, SeenList, ThreadMemo
 from ecowas_lc.checkpoint.place import Place, channel_of, decode_part
 from ecowas_lc.errors import StorageError
 from ecowas_lc.storage.keys import Keys, id_bytes
-from ecowas_lc.storage.ops import Arg, Batch, Call, Op, call, command
+from ecowas_lc.storage.ops import Arg, Batch, Call, Op, call, command, settled
 from ecowas_lc.storage.scripts import load_script
 
 _PUT = load_script("checkpoint_thread", "checkpoint_links", "checkpoint_lists", "checkpoint_put")
@@ -224,6 +224,7 @@ def delete_checkpoints_op(at: Context, thread_id: str, doomed: list[Place], run_
     ``run_ids``: runs that have no checkpoint left here.
     """
     if not doomed:
+        yield (settled(at.keys.thread(thread_id)),)
         return
     at.format.memo.forget(thread_id)
     names = [part for place in doomed for part in (place.ns, place.id)]

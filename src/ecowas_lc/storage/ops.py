@@ -26,11 +26,13 @@ class Command(NamedTuple):
 
     ``node``: for commands about a server rather than a key. They are alone in their batch, and the reply is a dict
     by the node's name: that one node's, or with ``EVERY_NODE`` each primary's (a single server's name is ``""``).
+    ``settles``: see :func:`settled`.
     """
 
     args: tuple[Arg, ...]
     optional: bool = False
     node: str | None = None
+    settles: bool = False
 
     def wire(self) -> tuple[Arg, ...]:
         """The words to send."""
@@ -110,13 +112,21 @@ def key_of(item: Call) -> bytes:
 
 
 def writes(batch: Batch) -> bool:
-    """Whether a batch may change anything."""
-    return any(name_of(item) not in _READING for item in batch)
+    """Whether a batch may change anything, or stands for one that has."""
+    return any(name_of(item) not in _READING or (type(item) is Command and item.settles) for item in batch)
 
 
 def command(*args: Arg, optional: bool = False, node: str | None = None) -> Command:
     """``command("GET", key)``."""
     return Command(args, optional, node)
+
+
+def settled(key: bytes) -> Command:
+    """Instead of a write that finds nothing to do: replicas that writes wait for are waited for as well.
+
+    Where there are none, nothing is sent. It is alone in its batch.
+    """
+    return Command(("EXISTS", key), settles=True)
 
 
 def call(script: Script, keys: tuple[bytes, ...], *args: Arg, optional: bool = False) -> ScriptCall:

@@ -55,6 +55,8 @@ def _send(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> lis
     first = batch[0]
     if type(first) is Command and first.node is not None:
         return [_on_nodes(client, first)]
+    if waiting is None and type(first) is Command and first.settles:
+        return [None]
     if waiting is not None and not writes(batch):
         waiting = None
     if _is_cluster(client):
@@ -71,6 +73,8 @@ async def _asend(client: Any, batch: Batch, where: str, waiting: Waiting | None)
     first = batch[0]
     if type(first) is Command and first.node is not None:
         return [await _aon_nodes(client, first)]
+    if waiting is None and type(first) is Command and first.settles:
+        return [None]
     if waiting is not None and not writes(batch):
         waiting = None
     if _is_cluster(client):
