@@ -41,7 +41,7 @@ check: $(VENV)/.stamp-test ## Run linters and type checks alone
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.stamp-bench servers ## Measure it beside others, for 40 minutes (BENCH_ARGS=--quick: for four)
+bench: $(VENV)/.stamp-bench servers ## Measure it beside others, for 35 minutes (BENCH_ARGS=--quick: for four)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 # All pins: what the package needs with every extra, and what its tests and benchmarks do. Fails where no advisories
