@@ -32,7 +32,7 @@ test: $(VENV)/.stamp-test servers ## Set everything up and run linters, type che
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 $(PYTEST_ARGS)
 
-faults: $(VENV)/.stamp-test servers ## Break servers, networks and processes for half an hour, and print what was lost
+faults: $(VENV)/.stamp-test servers ## Break servers, networks and processes for 20 minutes, and print what was lost
 	$(BIN)/pytest tests/faults --faults=long $(PYTEST_ARGS)
 
 check: $(VENV)/.stamp-test ## Run linters and type checks alone
