@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -68,11 +69,13 @@ def test_waits_for_a_connection_once(client, monkeypatch):
     asked = []
     real = redis.BlockingConnectionPool.get_connection
     monkeypatch.setattr(
-        redis.BlockingConnectionPool, "get_connection", lambda self, *names: asked.append(1) or real(self, *names)
+        redis.BlockingConnectionPool,
+        "get_connection",
+        lambda self, *names: asked.append(self) or real(self, *names),
     )
     with pytest.raises(RedisConnectionError, match="No connection available"):
         ask(client, "?")
-    assert len(asked) == 1
+    assert asked.count(pool) == 1
     for connection in held:
         pool.release(connection)
     assert ask(client, "!") == [b"k", b"!"]
@@ -80,16 +83,14 @@ def test_waits_for_a_connection_once(client, monkeypatch):
 
 def test_a_connection_that_the_server_closed(client, redis_server, monkeypatch):
     """It is opened again at once: an idle connection that was closed is no reason to wait."""
-
-    def wait(seconds):
-        pytest.fail("waited before trying again")
-
-    monkeypatch.setattr("redis.retry.sleep", wait)
+    waited = []
+    monkeypatch.setattr("redis.retry.sleep", lambda seconds: waited.append(threading.current_thread()))
     number = client.client_id()
     ask(client, "a")
     with redis_server.client() as raw:
         raw.client_kill_filter(_id=number)
     assert ask(client, "b") == [b"k", b"b"]
+    assert threading.current_thread() not in waited
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
@@ -127,7 +128,8 @@ def test_tracing_sees_every_call(client, monkeypatch):
 
     @functools.wraps(real)
     def traced(self, *words, **options):
-        seen.append(words[0])
+        if self is client:
+            seen.append(words[0])
         return real(self, *words, **options)
 
     monkeypatch.setattr(redis.Redis, "execute_command", traced)
@@ -194,27 +196,24 @@ async def test_async_one_connection_for_one_caller(opened):
 async def test_async_never_more_connections_than_allowed(opened):
     """A hundred tasks, in both ways at once, get their own replies over two connections, first come first."""
     async with opened() as client:
-        longest = {"direct": 0.0, "redis-py": 0.0}
+        done = []
 
         async def direct_one(number):
             for n in range(10):
-                began = asyncio.get_running_loop().time()
                 word = f"{number}.{n}"
                 assert await aask(client, word) == [b"k", word.encode()]
-                longest["direct"] = max(longest["direct"], asyncio.get_running_loop().time() - began)
+                done.append("direct")
 
         async def other(number):
             for n in range(10):
-                began = asyncio.get_running_loop().time()
                 word = f"{number}.{n}"
                 assert await client.execute_command("ECHO", word) == word.encode()
-                longest["redis-py"] = max(longest["redis-py"], asyncio.get_running_loop().time() - began)
+                done.append("redis-py")
 
-        began = asyncio.get_running_loop().time()
         await asyncio.gather(*(work(n) for n in range(50) for work in (direct_one, other)))
-        whole = asyncio.get_running_loop().time() - began
         assert len(known_connections(client)) <= 2
-        assert max(longest.values()) < 0.7 * whole, "those of one way waited until the other's were all done"
+        first_half = done[: len(done) // 2]
+        assert 200 <= first_half.count("direct") <= 300, "those of one way waited until the other's were done"
 
 
 async def test_async_waits_for_a_connection_once(opened, monkeypatch):
@@ -238,9 +237,10 @@ async def test_async_waits_for_a_connection_once(opened, monkeypatch):
 
 async def test_async_a_connection_that_the_server_closed(opened, redis_server, monkeypatch):
     """It is opened again at once."""
+    waited = []
 
     async def wait(seconds):
-        pytest.fail("waited before trying again")
+        waited.append(asyncio.current_task())
 
     async with opened() as client:
         monkeypatch.setattr("redis.asyncio.retry.sleep", wait)
@@ -249,6 +249,7 @@ async def test_async_a_connection_that_the_server_closed(opened, redis_server, m
         with redis_server.client() as raw:
             raw.client_kill_filter(_id=number)
         assert await aask(client, "b") == [b"k", b"b"]
+    assert asyncio.current_task() not in waited
 
 
 async def test_async_cancelled_calls(opened):
@@ -289,7 +290,8 @@ async def test_async_tracing_sees_every_call(opened, monkeypatch):
     real = redis.asyncio.Redis.execute_command
 
     async def traced(self, *words, **options):
-        seen.append(words[0])
+        if self is client:
+            seen.append(words[0])
         return await real(self, *words, **options)
 
     async with opened() as client:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import struct
 from itertools import pairwise
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from typing_extensions import TypedDict
 from ecowas_lc import InvalidInputError, adraw_thread, draw_thread
 from ecowas_lc.drawing import Moment, ThreadPicture
 from ecowas_lc.drawing.lanes import lanes_of
+from tests.fixtures.network import refuse_connections
 
 CONFIG: dict[str, Any] = {"configurable": {"thread_id": "t"}}
 
@@ -271,11 +271,7 @@ def test_pictures_fit_and_text_stays_apart() -> None:
 
 def test_shows_itself_in_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A notebook gets SVG and text; without the extra ``draw``, Mermaid and text; nothing goes to the network."""
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("a picture went to the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    refuse_connections(monkeypatch)
     saver = InMemorySaver()
     talk(saver, "one")
     assert set(draw_thread(saver, "t")._repr_mimebundle_()) == {"image/svg+xml", "text/plain"}

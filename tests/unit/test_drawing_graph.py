@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from ecowas_lc import TWG, MissingExtraError, RouteDecision, build_supervisor, draw_graph
 from ecowas_lc.errors import InvalidInputError
+from tests.fixtures.network import refuse_connections
 from tests.fixtures.scripted_model import FixedRouter, ScriptedModel, by_speaker
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -50,11 +50,7 @@ sys.addaudithook(refuse)
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No socket, neither here nor in the process that draws."""
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("a picture went to the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    refuse_connections(monkeypatch)
     (tmp_path / "sitecustomize.py").write_text(NO_SOCKETS)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
