@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 import redis
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.observability import providers
 
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage import direct
@@ -144,6 +146,16 @@ def test_metrics_see_every_call(client, monkeypatch):
     monkeypatch.setattr(direct, "_is_measured", lambda: True)
     monkeypatch.setattr(client.connection_pool, "exchange", lambda words: pytest.fail("not measured"))
     assert ask(client, "a") == [b"k", b"a"]
+
+
+def test_metrics_are_noticed(monkeypatch):
+    """Whether redis-py's metrics are on is what redis-py itself says, and it is asked where they can be."""
+    on = object()
+    monkeypatch.setattr(providers.ObservabilityInstance, "get_provider_manager", lambda self: on)
+    monkeypatch.setitem(sys.modules, "opentelemetry", on)
+    assert direct._is_measured()
+    monkeypatch.setattr(providers.ObservabilityInstance, "get_provider_manager", lambda self: None)
+    assert not direct._is_measured()
 
 
 def test_after_closing(client):

@@ -17,7 +17,8 @@ local WITHOUT_CHECKPOINTS_MS = 3600000
 local CHUNK = 2000 -- unpack() of about 8,000 values overflows the stack
 local SEGMENT = 64
 
--- Scripts define only what they use: that costs more than most of what they do.
+-- A script is put together of the files it needs and no others: it defines their functions anew at each call.
+
 -- An error where a hash with this format is no thread of ours, or one that a newer version wrote.
 local function format_error(found)
   if found and found ~= FORMAT then
