@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -142,20 +141,22 @@ def test_tracing_sees_every_call(client, monkeypatch):
 
 
 def test_metrics_see_every_call(client, monkeypatch):
-    """Where redis-py's own metrics are on, commands go redis-py's way."""
-    monkeypatch.setattr(direct, "_is_measured", lambda: True)
-    monkeypatch.setattr(client.connection_pool, "exchange", lambda words: pytest.fail("not measured"))
+    """Where redis-py's own metrics are on, commands go redis-py's way; whether they are is what redis-py says."""
+    here = threading.current_thread()
+    on = [None]
+    monkeypatch.setattr(
+        providers.ObservabilityInstance,
+        "get_provider_manager",
+        lambda self: on[0] if threading.current_thread() is here else None,
+    )
+    monkeypatch.setattr(direct, "_metrics_in_use", direct._metrics())
+    short, gone_short = client.connection_pool.exchange, []
+    monkeypatch.setattr(client.connection_pool, "exchange", lambda words: gone_short.append(words) or short(words))
     assert ask(client, "a") == [b"k", b"a"]
-
-
-def test_metrics_are_noticed(monkeypatch):
-    """Whether redis-py's metrics are on is what redis-py itself says, and it is asked where they can be."""
-    on = object()
-    monkeypatch.setattr(providers.ObservabilityInstance, "get_provider_manager", lambda self: on)
-    monkeypatch.setitem(sys.modules, "opentelemetry", on)
-    assert direct._is_measured()
-    monkeypatch.setattr(providers.ObservabilityInstance, "get_provider_manager", lambda self: None)
-    assert not direct._is_measured()
+    assert len(gone_short) == 1
+    on[0] = object()
+    assert ask(client, "a") == [b"k", b"a"]
+    assert len(gone_short) == 1
 
 
 def test_after_closing(client):

@@ -64,7 +64,7 @@ def how(batch):
 
 
 def append(conversations, *batches, **options):
-    return replay(conversations.append_op(conversations.place("a", "s"), [entry(MESSAGE)], **options), *batches)
+    return replay(conversations.append_op(conversations.place("a", "s"), entry(MESSAGE), **options), *batches)
 
 
 def test_indexes_come_first_and_seldom(conversations, clock):
@@ -120,10 +120,10 @@ def test_the_older_format_is_sent_back_converted(conversations):
 def test_messages_with_ids_need_no_operation_id(conversations):
     """An append of messages without ids carries an id of its own; messages with ids need none."""
     place = conversations.place("a", "s")
-    sent = [how(next(conversations.append_op(place, [entry(MESSAGE)])))[2] for _ in range(2)]
+    sent = [how(next(conversations.append_op(place, entry(MESSAGE))))[2] for _ in range(2)]
     assert len(set(sent)) == 2
     assert all(sent)
-    assert how(next(conversations.append_op(place, [entry({**MESSAGE, "id": "1"})])))[2] == ""
+    assert how(next(conversations.append_op(place, entry({**MESSAGE, "id": "1"}))))[2] == ""
 
 
 def test_foreign_data_stops_a_program(conversations):

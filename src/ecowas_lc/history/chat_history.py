@@ -94,7 +94,7 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
     @property
     def key(self) -> str:
         """The key of the list on the server."""
-        return shown(self._place.key)
+        return shown(self._place.keys[0])
 
     @property
     def server(self) -> Server:
@@ -162,8 +162,8 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
         return read_all_op(self._programs.conversations, self._agent_id, self._session_id)
 
     def _add_op(self, messages: Sequence[BaseMessage]) -> Op[None]:
-        found = list(messages)
-        for message in found:
+        words: list[bytes] = []
+        for message in messages:
             if not isinstance(message, BaseMessage):
                 raise InvalidInputError(
                     f"A history holds LangChain messages, not {type(message).__name__}. For dicts with role and "
@@ -171,10 +171,10 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
                 )
             if message.id is None:
                 message.id = secrets.token_urlsafe(_ID_BYTES)
-        if found:
-            entries = [to_entry(message) for message in found]
+            words += to_entry(message)
+        if words:
             yield from self._programs.conversations.append_op(
-                self._place, entries, max_history=self._max_history, ttl=self._ttl
+                self._place, words, max_history=self._max_history, ttl=self._ttl
             )
 
     def _extend_op(self, ttl: int | None) -> Op[bool]:

@@ -30,7 +30,7 @@ from langchain_core.messages import (
 
 from ecowas_lc.errors import CorruptDataError, NotSerializableError
 from ecowas_lc.memory.conversations import Entry
-from ecowas_lc.memory.documents import shown, to_json
+from ecowas_lc.memory.documents import shown, texts_to_json, to_json
 from ecowas_lc.storage.keys import id_bytes
 
 _ROLES: dict[type[BaseMessage], str] = {
@@ -73,16 +73,18 @@ _REBUILT = ("tool_calls", "invalid_tool_calls", "tool_call_chunks", "usage_metad
 
 
 # A message of these that holds nothing but a text, and perhaps a name and an id, need not be tried to come back.
-_BLANK: dict[type[BaseMessage], dict[str, Any]] = {
-    cls: {**_DEFAULTS[cls], "type": cls.model_fields["type"].default, "content": ""}
+_BLANK: dict[type[BaseMessage], tuple[str, dict[str, Any]]] = {
+    cls: (_ROLES[cls], {**_DEFAULTS[cls], "type": cls.model_fields["type"].default, "content": ""})
     for cls in (HumanMessage, AIMessage, SystemMessage)
 }
 
 
 def to_entry(message: BaseMessage) -> Entry:
     """The message's id and the JSON that stands for it. Errors: see :func:`to_document`."""
+    plain = _plain(message)
+    body = _stored(message)[1] if plain is None else texts_to_json(plain)
     identity = message.id
-    return id_bytes(identity) if isinstance(identity, str) else b"", _stored(message)[1]
+    return id_bytes(identity) if isinstance(identity, str) else b"", body
 
 
 def to_document(message: BaseMessage) -> dict[str, Any]:
@@ -92,7 +94,8 @@ def to_document(message: BaseMessage) -> dict[str, Any]:
         NotSerializableError: the message could not be read back the same: its class is not LangChain's own, or it
             holds what JSON does not.
     """
-    return _stored(message)[0]
+    plain = _plain(message)
+    return _stored(message)[0] if plain is None else plain
 
 
 def _stored(message: BaseMessage) -> tuple[dict[str, Any], bytes]:
@@ -102,8 +105,6 @@ def _stored(message: BaseMessage) -> tuple[dict[str, Any], bytes]:
             f"A {cls.__module__}.{cls.__qualname__} can't be stored: only LangChain's own message classes can be "
             "read back. Convert it, for instance to langchain_core.messages.AIMessage."
         )
-    if (plain := _plain(message)) is not None:
-        return plain, to_json(plain, "message")
     for whole in (False, True) if isinstance(getattr(message, "role", ""), str) else ():
         document = _document(message, whole=whole)
         raw = to_json(document, "message")
@@ -115,20 +116,23 @@ def _stored(message: BaseMessage) -> tuple[dict[str, Any], bytes]:
     )
 
 
-def _plain(message: BaseMessage) -> dict[str, Any] | None:
-    cls = type(message)
-    blank = _BLANK.get(cls)
-    content, name, id_ = message.content, message.name, message.id
-    if blank is None or message.model_extra or type(content) is not str:
+def _plain(message: BaseMessage) -> dict[str, str] | None:
+    role, blank = _BLANK.get(type(message), ("", None))
+    if blank is None or message.__pydantic_extra__:
         return None
-    if {**blank, "content": content, "name": name, "id": id_} != message.__dict__:
+    fields = message.__dict__
+    content, name, id_ = fields["content"], fields["name"], fields["id"]
+    if type(content) is not str or {**blank, "content": content, "name": name, "id": id_} != fields:
         return None
-    document: dict[str, Any] = {"role": _ROLES[cls], "content": content}
-    for field, text in (("name", name), ("id", id_)):
-        if type(text) is str:
-            document[field] = text
-        elif text is not None:
-            return None
+    document = {"role": role, "content": content}
+    if type(name) is str:
+        document["name"] = name
+    elif name is not None:
+        return None
+    if type(id_) is str:
+        document["id"] = id_
+    elif id_ is not None:
+        return None
     return document
 
 

@@ -23,7 +23,7 @@ REPLACE = load_script("history_shared", "history_replace")
 CLEAR = load_script("history_shared", "history_clear")
 EXTEND = load_script("history_shared", "history_extend")
 
-_LEGACY, _FOREIGN = 0, 2
+_KEPT, _FOREIGN = 1, 2
 
 Entry = tuple[bytes, bytes]
 """A message as it is sent: its id, or nothing where it has none, and its JSON."""
@@ -41,12 +41,11 @@ def entry(message: dict[str, Any]) -> Entry:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one history is: whose it is, and its two keys."""
+    """Where one history is: whose it is, and its two keys, the list's and its companion's."""
 
     agent_id: str
     session_id: str
-    key: bytes
-    companion: bytes
+    keys: tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,10 @@ class Conversations:
     keys: Keys
     default_ttl: int | None
     indexed: RecentlyIndexed = field(default_factory=RecentlyIndexed)
+    _usual: tuple[float, str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_usual", lifetime_and_rule(None, self.default_ttl))
 
     def place(self, agent_id: str, session_id: str) -> Place:
         """Where the history of an agent in a session is.
@@ -78,36 +81,44 @@ class Conversations:
             InvalidIdError: an id is empty or not text.
         """
         key = self.keys.history(agent_id, session_id)
-        return Place(agent_id, session_id, key, self.keys.beside(key))
+        return Place(agent_id, session_id, (key, self.keys.beside(key)))
 
     def append_op(
-        self, place: Place, entries: Sequence[Entry], *, max_history: int | None = None, ttl: int | None = None
+        self, place: Place, words: Sequence[bytes], *, max_history: int | None = None, ttl: int | None = None
     ) -> Op[int]:
-        """Append messages, each ``id`` once; how many the history holds then."""
-        key, companion = place.key, place.companion
-        lifetime, rule = lifetime_and_rule(ttl, self.default_ttl)
+        """Append messages, each ``id`` once; how many the history holds then.
+
+        ``words`` are the messages' entries, one behind the other.
+        """
+        key = place.keys[0]
+        lifetime, rule = self._usual if ttl is None else lifetime_and_rule(ttl, None)
         most = 0 if max_history is None else check_count(max_history, "max_history")
-        words, operation = _words(entries)
-        sha, elements = "", list[Arg]()
-        is_indexed = not self.indexed.covers(key, lifetime)
-        index_first = self.index_calls(place.agent_id, place.session_id, lifetime) if is_indexed else ()
-        while True:
-            how = f"{rule} {most} {operation} {sha} {len(elements)}"
-            reply = (yield (*index_first, call(APPEND, (key, companion), how, *elements, *words)))[-1]
-            if reply[0] != _LEGACY:
-                break
-            index_first = ()
-            sha, elements = _converted(reply[1], key)
-        _refuse_foreign(reply)
-        length, is_new, is_eternal = (*reply[1:], 0, 0)[:3]
-        if is_eternal and lifetime != FOREVER:
-            lifetime, is_indexed = FOREVER, False
-        if not is_indexed and (is_new or not self.indexed.covers(key, lifetime)):
-            yield self.index_calls(place.agent_id, place.session_id, lifetime)
-            is_indexed = True
+        operation = _operation() if b"" in words else ""
+        append = ScriptCall(APPEND, place.keys, (f"{rule} {most} {operation}  0", *words))
+        is_indexed = self.indexed.covers(key, lifetime)
         if is_indexed:
+            [reply] = yield (append,)
+        else:
+            *_, reply = yield (*self.index_calls(place.agent_id, place.session_id, lifetime), append)
+        while reply[0] != _KEPT:
+            _refuse_foreign(reply)
+            sha, elements = _converted(reply[1], key)
+            how = f"{rule} {most} {operation} {sha} {len(elements)}"
+            [reply] = yield (call(APPEND, place.keys, how, *elements, *words),)
+        length: int = reply[1]
+        if is_indexed and len(reply) == 2:
+            return length
+        is_new, is_eternal = reply[2:] or (False, False)
+        if is_eternal and lifetime != FOREVER:
+            lifetime = FOREVER
+            index_again = not self.indexed.covers(key, lifetime)
+        else:
+            index_again = is_indexed and is_new  # another process may have cleared it since
+        if index_again:
+            yield self.index_calls(place.agent_id, place.session_id, lifetime)
+        if index_again or not is_indexed:
             self.indexed.remember(key, lifetime)
-        return int(length)
+        return length
 
     def replace_op(
         self,
@@ -125,14 +136,15 @@ class Conversations:
         ``lifetime`` is in seconds. Without ``began`` and ``used`` it began when it did, and is used now.
         """
         place = self.place(agent_id, session_id)
-        words, operation = _words([entry(message) for message in messages])
+        words = [word for message in messages for word in entry(message)]
+        operation = _operation() if b"" in words else ""
         rule = "=" if lifetime == FOREVER else f"={int(lifetime * 1000)}"
         condition = "absent" if only_if_absent else ""
         times = (_milliseconds(began), _milliseconds(used))
-        replace = call(REPLACE, (place.key, place.companion), rule, operation, condition, *times, *words)
+        replace = call(REPLACE, place.keys, rule, operation, condition, *times, *words)
         replies = yield (*self.index_calls(agent_id, session_id, lifetime), replace)
         _refuse_foreign(replies[-1])
-        self.indexed.remember(place.key, lifetime)
+        self.indexed.remember(place.keys[0], lifetime)
         return bool(replies[-1][3])
 
     def read_op(self, agent_id: str, session_id: str, last: int | None = None) -> Op[list[dict[str, Any]]]:
@@ -163,8 +175,8 @@ class Conversations:
     def clear_call(self, agent_id: str, session_id: str) -> ScriptCall:
         """The call that removes a history; :func:`was_cleared` reads its reply."""
         place = self.place(agent_id, session_id)
-        self.indexed.forget(place.key)
-        return call(CLEAR, (place.key, place.companion))
+        self.indexed.forget(place.keys[0])
+        return call(CLEAR, place.keys)
 
     def describe_op(self, pairs: Sequence[tuple[str, str]]) -> Op[list[SessionInfo]]:
         """What is known of the histories of these agents and sessions; those that don't exist are left out."""
@@ -173,9 +185,9 @@ class Conversations:
             words
             for place in places
             for words in (
-                command("LLEN", place.key, optional=True),
-                command("PTTL", place.key),
-                command("ZMSCORE", place.companion, "began", "used"),
+                command("LLEN", place.keys[0], optional=True),
+                command("PTTL", place.keys[0]),
+                command("ZMSCORE", place.keys[1], "began", "used"),
             )
         )
         found: list[SessionInfo] = []
@@ -184,7 +196,7 @@ class Conversations:
             if left == -2:
                 continue
             if isinstance(length, Exception):
-                length = len(_legacy_messages((yield from self._legacy_text_op(place.key)), place.key))
+                length = len(_legacy_messages((yield from self._legacy_text_op(place.keys[0])), place.keys[0]))
             ids, ttl_seconds = (place.agent_id, place.session_id), None if left == -1 else left / 1000
             found.append(SessionInfo(*ids, length, ttl_seconds, _time(began), _time(used)))
         return found
@@ -192,7 +204,7 @@ class Conversations:
     def extend_call(self, agent_id: str, session_id: str, ttl: int | None) -> ScriptCall:
         """The call that renews a history; :func:`extended` reads its reply."""
         place = self.place(agent_id, session_id)
-        return call(EXTEND, (place.key, place.companion), expiry_rule(ttl, self.default_ttl))
+        return call(EXTEND, place.keys, expiry_rule(ttl, self.default_ttl))
 
     def index_calls(self, agent_id: str, session_id: str, ttl_seconds: float) -> tuple[ScriptCall, ...]:
         """The calls that make a history known to the indexes."""
@@ -221,14 +233,9 @@ def cleared_one(reply: list[Any]) -> bool:
     return reply[0] != _FOREIGN and was_cleared(reply)
 
 
-def _words(entries: Sequence[Entry]) -> tuple[list[Arg], str]:
-    words: list[Arg] = []
-    operation = ""
-    for identity, body in entries:
-        # redis-py sends a call again when the connection broke; this lets the server know it again.
-        operation = operation or ("" if identity else os.urandom(9).hex())
-        words += (identity, body)
-    return words, operation
+def _operation() -> str:
+    # A call is sent again when the connection broke: by this the server knows one whose messages have no id.
+    return os.urandom(9).hex()
 
 
 def _message(value: Any, key: bytes) -> dict[str, Any]:

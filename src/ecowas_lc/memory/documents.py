@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import suppress
 from typing import Any
 
 import pydantic_core
@@ -31,12 +30,11 @@ def to_json(value: Any, what: str) -> bytes:
         NotSerializableError: ``value`` read back would not equal ``value``; the message names the place in it.
     """
     try:
-        if _is_all_text(value):  # nothing in it can change, and most messages are so
-            with suppress(UnicodeEncodeError, PydanticSerializationError):
-                return pydantic_core.to_json(value)
+        if _is_all_text(value):
+            return texts_to_json(value)
         try:
             raw = _encode(value).encode()
-        except UnicodeEncodeError:  # a lone surrogate has no UTF-8; JSON can escape it
+        except UnicodeEncodeError:
             raw = _encode_ascii(value).encode()
         if _decode(raw.decode()) == value:
             return raw
@@ -46,6 +44,14 @@ def to_json(value: Any, what: str) -> bytes:
         f"The {what} can't be stored as JSON so that it comes back the same: {_reason(value, what)}. "
         "Use dicts with text keys, lists, text, finite numbers, booleans and None."
     )
+
+
+def texts_to_json(texts: dict[str, str]) -> bytes:
+    """The same for an object of texts alone, as most messages are: none of them can come back changed."""
+    try:
+        return pydantic_core.to_json(texts)
+    except (UnicodeEncodeError, PydanticSerializationError):  # a lone surrogate has no UTF-8; JSON can escape it
+        return _encode_ascii(texts).encode()
 
 
 def from_json(raw: bytes, key: bytes, position: int | None = None) -> Any:

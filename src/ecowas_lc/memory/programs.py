@@ -50,8 +50,8 @@ class MemoryPrograms:
     ) -> Op[int]:
         """Append one message; how many the history holds then."""
         place = self.conversations.place(agent_id, session_id)
-        entries = [entry(check_message(message))]
-        return (yield from self.conversations.append_op(place, entries, max_history=max_history, ttl=ttl))
+        words = entry(check_message(message))
+        return (yield from self.conversations.append_op(place, words, max_history=max_history, ttl=ttl))
 
     def info_op(self, agent_id: str, session_id: str) -> Op[SessionInfo | None]:
         """What is known of one history."""

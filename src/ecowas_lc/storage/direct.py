@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections import deque
 from types import FunctionType
 from typing import Any
@@ -29,9 +28,19 @@ def _unless_wrapped(method: Any) -> Any:
     return method if own else None
 
 
+def _metrics() -> Any:
+    # Tells redis-py's metrics, where they are on: they are OpenTelemetry's, and redis-py has them since 7.1.
+    try:
+        from redis.observability import providers
+    except ImportError:
+        return None
+    return providers.get_observability_instance().get_provider_manager if providers.OTEL_AVAILABLE else None
+
+
 LOST: Any = object()
 _REDIS_PYS = _unless_wrapped(redis.Redis.execute_command)
 _REDIS_PYS_ASYNC = _unless_wrapped(redis.asyncio.Redis.execute_command)
+_metrics_in_use = _metrics()
 _SMALL_BYTES = 65_536  # that asyncio takes at once, whether or not the server reads
 
 
@@ -50,14 +59,17 @@ class DirectPool(redis.BlockingConnectionPool):
         """
         if os.getpid() != self.pid:
             self._checkpid()
-        packed = _packed(words)
+        try:
+            packed = hiredis.pack_command(words)
+        except TypeError as error:
+            raise DataError(str(error)) from error
         try:
             connection = self._at_hand.pop()
         except IndexError:
             connection = self.get_connection()
         owes_nothing = False
         try:
-            connection.send_packed_command((packed,))
+            connection.send_packed_command((packed,), connection.health_check_interval)
             reply = connection.read_response(disable_decoding=True)
             owes_nothing = True
             return reply
@@ -104,7 +116,11 @@ class DirectClient(redis.Redis):
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
         """The reply to a command; a script's as bytes."""
-        if words[0] != "EVALSHA" or redis.Redis.execute_command is not _REDIS_PYS or _is_measured():
+        if (
+            words[0] != "EVALSHA"
+            or redis.Redis.execute_command is not _REDIS_PYS
+            or (_metrics_in_use is not None and _metrics_in_use() is not None)
+        ):
             return super().execute_command(*words, **options)
         pool: Any = self.connection_pool
         reply = pool.exchange(words)
@@ -125,7 +141,10 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
 
     async def exchange(self, words: tuple[Any, ...]) -> Any:
         """The reply to a command; see :meth:`DirectPool.exchange`."""
-        packed = _packed(words)
+        try:
+            packed = hiredis.pack_command(words)
+        except TypeError as error:
+            raise DataError(str(error)) from error
         connection = self._at_hand.pop() if self._at_hand else await self._another()
         owes_nothing = False
         try:
@@ -194,27 +213,12 @@ class AsyncDirectClient(redis.asyncio.Redis):
 
     async def execute_command(self, *words: Any, **options: Any) -> Any:
         """The reply to a command; a script's as bytes."""
-        listened_to = redis.asyncio.Redis.execute_command is not _REDIS_PYS_ASYNC
-        if words[0] != "EVALSHA" or listened_to or _is_measured():
+        if (
+            words[0] != "EVALSHA"
+            or redis.asyncio.Redis.execute_command is not _REDIS_PYS_ASYNC
+            or (_metrics_in_use is not None and _metrics_in_use() is not None)
+        ):
             return await super().execute_command(*words, **options)
         pool: Any = self.connection_pool
         reply = await pool.exchange(words)
         return await super().execute_command(*words, **options) if reply is LOST else reply
-
-
-def _packed(words: tuple[Any, ...]) -> bytes:
-    try:
-        packed: bytes = hiredis.pack_command(words)
-        return packed
-    except TypeError as error:
-        raise DataError(str(error)) from error
-
-
-def _is_measured() -> bool:
-    # The metrics are OpenTelemetry's, and redis-py has them since 7.1.
-    if "opentelemetry" not in sys.modules or "redis.observability.providers" not in sys.modules:
-        return False
-    return (
-        sys.modules["redis.observability.providers"].get_observability_instance().get_provider_manager()
-        is not None
-    )

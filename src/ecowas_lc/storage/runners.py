@@ -53,10 +53,11 @@ async def arun(client: Any, op: Op[T], where: str, waiting: Waiting | None = Non
 
 def _send(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> list[Any]:
     first = batch[0]
-    if type(first) is Command and first.node is not None:
-        return [_on_nodes(client, first)]
-    if waiting is None and type(first) is Command and first.settles:
-        return [None]
+    if type(first) is Command:
+        if first.node is not None:
+            return [_on_nodes(client, first)]
+        if waiting is None and first.settles:
+            return [None]
     if waiting is not None and not writes(batch):
         waiting = None
     if _is_cluster(client):
@@ -71,10 +72,11 @@ def _send(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> lis
 
 async def _asend(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> list[Any]:
     first = batch[0]
-    if type(first) is Command and first.node is not None:
-        return [await _aon_nodes(client, first)]
-    if waiting is None and type(first) is Command and first.settles:
-        return [None]
+    if type(first) is Command:
+        if first.node is not None:
+            return [await _aon_nodes(client, first)]
+        if waiting is None and first.settles:
+            return [None]
     if waiting is not None and not writes(batch):
         waiting = None
     if _is_cluster(client):

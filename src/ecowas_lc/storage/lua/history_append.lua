@@ -5,82 +5,114 @@
 -- Answers {KEPT, length}, and where the history is new or never expires also whether it is new and whether it never
 -- expires; {LEGACY, text} where the list is one JSON text yet; {FOREIGN, key, kind}.
 
-local rule, most, operation, sha, count = string.match(ARGV[1], '^(%S+) (%d+) (%w*) (%x*) (%d+)$')
-most, count = tonumber(most), tonumber(count)
+local IDS_REMEMBERED_AFTER_TRIM = 256
+local IDS_FORGOTTEN_AT_ONCE = 32
+local OPERATIONS_REMEMBERED = 1000
+local OPERATION_REMEMBERED_MS = 120000 -- longer than any retry of a lost connection takes
 
-local function answer(length, expires_at, is_new)
-  if not is_new and expires_at ~= -1 then return {KEPT, length} end
-  return {KEPT, length, is_new and 1 or 0, expires_at == -1 and 1 or 0}
+local how, ms, most, operation, sha, count = string.match(ARGV[1], '^(.)(%d*) (%d+) (%w*) (%x*) (%d+)$')
+local first = 2 + count
+
+-- What the companion may know: the last number that an id got; each id; where one is missing, whether the operation
+-- was done, and when the companion was written.
+local names = {'last'}
+for index = first, #ARGV, 2 do names[#names + 1] = 'm' .. ARGV[index] end
+if operation ~= '' then
+  names[#names + 1] = 'o' .. operation
+  names[#names + 1] = 'used'
 end
-
--- Of what the companion may know: the last number that an id got, or, where an id is missing, when it was written and
--- whether the operation was done; then each id.
-local names = operation == '' and {'last'} or {'last', 'used', 'o' .. operation}
-local before_ids = #names
-for index = 2 + count, #ARGV, 2 do names[#names + 1] = 'm' .. ARGV[index] end
 
 local now = now_ms()
 local left = redis.call('PTTL', KEYS[1])
-local length = redis.pcall('LLEN', KEYS[1])
-local is_new = length == 0
-local known, problem
-if type(length) == 'number' then known, problem = numbers_of(names) end
-if not known then
+local is_new = left == -2
+local known = redis.pcall('ZMSCORE', KEYS[2], unpack(names, 1, math.min(CHUNK, #names)))
+for next_ = CHUNK + 1, known.err and 0 or #names, CHUNK do
+  local more = redis.call('ZMSCORE', KEYS[2], unpack(names, next_, math.min(next_ + CHUNK - 1, #names)))
+  for index = 1, #more do known[next_ + index - 1] = more[index] end
+end
+
+-- The reply where there is no list, or no companion, to add to: nothing was written yet.
+local function no_list(problem)
   local kind, refusal = history_kind()
-  if refusal then return refusal end
-  if kind ~= 'string' then return problem or length end
+  return refusal or kind == 'string' and {LEGACY, redis.call('GET', KEYS[1])} or problem
+end
+
+if known.err then return no_list(known) end
+if sha ~= '' and history_kind() == 'string' then
   local text = redis.call('GET', KEYS[1])
   if redis.sha1hex(text) ~= sha then return {LEGACY, text} end
+  begin_anew(now, KEYS[1], KEYS[2])
   local elements = {}
   for index = 2, 1 + count do elements[#elements + 1] = ARGV[index] end
-  ask_for_memory(now)
-  redis.call('DEL', KEYS[1], KEYS[2])
-  length = push(elements)
+  add(redis.call, 'RPUSH', KEYS[1], elements)
   known = {}
 elseif is_new then
-  ask_for_memory(now)
-  redis.call('DEL', KEYS[2]) -- the list was evicted or deleted by hand: its ids mean nothing any more
+  begin_anew(now, KEYS[2]) -- the list was evicted or deleted by hand: its ids mean nothing any more
   known = {}
-elseif operation ~= '' and known[3] then
-  write_again(now)
-  return answer(length, left, false)
 end
+local is_done = operation ~= '' and known[#names - 1]
 
 local bodies, numbers, in_this_call = {}, {now, 'used'}, {}
 if is_new then
   numbers[3], numbers[4] = now, 'began'
 end
 local first_number, number
-for index = 2 + count, #ARGV, 2 do
-  local id, body = ARGV[index], ARGV[index + 1]
+for index = first, is_done and 0 or #ARGV, 2 do
+  local id = ARGV[index]
   if id == '' then
-    bodies[#bodies + 1] = body
-  elseif not in_this_call[id] and not known[before_ids + 1 + (index - 2 - count) / 2] then
+    bodies[#bodies + 1] = ARGV[index + 1]
+  elseif not in_this_call[id] and not known[2 + (index - first) / 2] then
     in_this_call[id] = true
     first_number = first_number or (known[1] and known[1] - LAST_ID or 0) + 1
     number = number and number + 1 or first_number
     numbers[#numbers + 1] = number
     numbers[#numbers + 1] = 'm' .. id
-    bodies[#bodies + 1] = body
+    bodies[#bodies + 1] = ARGV[index + 1]
   end
 end
-if number then
-  numbers[#numbers + 1] = LAST_ID + number
-  numbers[#numbers + 1] = 'last'
-end
-if operation ~= '' then
-  numbers[#numbers + 1] = -now
-  numbers[#numbers + 1] = 'o' .. operation
-end
-if #bodies > 0 then length = push(bodies) end
-add_numbers(numbers)
 
-local cut = 0
-if most > 0 and length > most then
-  cut = first_kept(length, most)
-  redis.call('LTRIM', KEYS[1], cut, -1)
-  length = length - cut
+local length = #bodies > 0 and add(redis.pcall, 'RPUSH', KEYS[1], bodies) or redis.pcall('LLEN', KEYS[1])
+if type(length) ~= 'number' then return no_list(length) end
+local expires_at = left
+if not is_done then
+  if number then
+    numbers[#numbers + 1] = LAST_ID + number
+    numbers[#numbers + 1] = 'last'
+  end
+  if operation ~= '' then
+    numbers[#numbers + 1] = -now
+    numbers[#numbers + 1] = 'o' .. operation
+  end
+  add(redis.call, 'ZADD', KEYS[2], numbers)
+
+  local cut = 0
+  if most ~= '0' and length > tonumber(most) then
+    cut = first_kept(length, tonumber(most))
+    redis.call('LTRIM', KEYS[1], cut, -1)
+    length = length - cut
+  end
+  expires_at = set_expiry(how, ms, left, now)
+
+  -- Old operations would cost half an append, so that once a second has to be enough.
+  local used = operation ~= '' and known[#names]
+  if used and math.floor(used / 1000) ~= math.floor(now / 1000) then
+    redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. OPERATION_REMEMBERED_MS - now, '(0')
+    local held = redis.call('ZCOUNT', KEYS[2], '-inf', '(0')
+    if held > OPERATIONS_REMEMBERED then
+      redis.call('ZREMRANGEBYRANK', KEYS[2], OPERATIONS_REMEMBERED, held - 1)
+    end
+  end
+
+  local most_ids = length + IDS_REMEMBERED_AFTER_TRIM
+  if cut >= IDS_FORGOTTEN_AT_ONCE or (number and number > most_ids
+      and math.floor((first_number - 1) / IDS_FORGOTTEN_AT_ONCE) < math.floor(number / IDS_FORGOTTEN_AT_ONCE)) then
+    local excess = redis.call('ZCOUNT', KEYS[2], '(0', LAST_ID) - most_ids
+    if excess > 0 then
+      local at = redis.call('ZCOUNT', KEYS[2], '-inf', '(0')
+      redis.call('ZREMRANGEBYRANK', KEYS[2], at, at + excess - 1)
+    end
+  end
 end
-if operation ~= '' then forget_old_operations(now, known[2]) end
-forget_old_ids(length, cut, first_number, number)
-return answer(length, set_expiry(rule, left, now), is_new)
+
+if not is_new and expires_at ~= -1 then return {KEPT, length} end
+return {KEPT, length, is_new and 1 or 0, expires_at == -1 and 1 or 0}

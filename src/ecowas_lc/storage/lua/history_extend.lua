@@ -4,4 +4,5 @@
 local kind, refusal = history_kind()
 if refusal then return refusal end
 if kind == 'none' then return {KEPT, 0, 0} end
-return {KEPT, 1, set_expiry(ARGV[1], redis.call('PTTL', KEYS[1]), now_ms())}
+local how, ms = string.match(ARGV[1], '^(.)(%d*)$')
+return {KEPT, 1, set_expiry(how, ms, redis.call('PTTL', KEYS[1]), now_ms())}

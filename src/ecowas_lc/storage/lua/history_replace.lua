@@ -3,25 +3,25 @@
 -- milliseconds ('': as it was, now), then id (or '') and body of each message, at least one.
 -- Answers {KEPT, length, time of expiry, 1 where it was written}, {FOREIGN, key, kind}.
 
-local rule, operation, condition, began, used = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local how, ms = string.match(ARGV[1], '^(.)(%d*)$')
+local operation, condition, began, used = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local kind, refusal = history_kind()
 if refusal then return refusal end
 
 local now = now_ms()
-local is_done = kind == 'list' and already_done(operation, now)
+local is_done = kind == 'list' and operation ~= '' and redis.call('ZSCORE', KEYS[2], 'o' .. operation)
 if is_done or (condition == 'absent' and kind ~= 'none') then
   local left = redis.call('PTTL', KEYS[1])
   local length = kind == 'list' and redis.call('LLEN', KEYS[1]) or 0
   return {KEPT, length, left < 0 and -1 or now + left, is_done and 1 or 0}
 end
 if began == '' then
-  began = kind == 'none' and whole(now) or redis.call('ZSCORE', KEYS[2], 'began')
+  began = kind == 'none' and now or redis.call('ZSCORE', KEYS[2], 'began')
 end
-ask_for_memory(now)
-redis.call('DEL', KEYS[1], KEYS[2])
+begin_anew(now, KEYS[1], KEYS[2])
 
 local bodies, number, in_this_call = {}, 0, {}
-local numbers = {used ~= '' and used or whole(now), 'used'}
+local numbers = {used ~= '' and used or now, 'used'}
 if began then
   numbers[3], numbers[4] = began, 'began'
 end
@@ -31,7 +31,7 @@ for index = 6, #ARGV, 2 do
   if id ~= '' and not in_this_call[id] then
     in_this_call[id] = true
     number = number + 1
-    numbers[#numbers + 1] = whole(number)
+    numbers[#numbers + 1] = number
     numbers[#numbers + 1] = 'm' .. id
   end
 end
@@ -43,6 +43,6 @@ if operation ~= '' then
   numbers[#numbers + 1] = -now
   numbers[#numbers + 1] = 'o' .. operation
 end
-push(bodies)
-add_numbers(numbers)
-return {KEPT, #bodies, set_expiry(rule, -2, now), 1}
+add(redis.call, 'RPUSH', KEYS[1], bodies)
+add(redis.call, 'ZADD', KEYS[2], numbers)
+return {KEPT, #bodies, set_expiry(how, ms, -2, now), 1}

@@ -1,24 +1,23 @@
 -- Where a history may be cut: never between a call of tools and its results.
 
-local MOST_RESULTS = 100 -- of one call, which stay with it where nothing else would be left
-
-local RESULTS = {tool = true, ['function'] = true}
-local CALLERS = {assistant = true, ai = true}
-
-local function has_role(index, roles)
-  local body = redis.call('LINDEX', KEYS[1], index)
-  for role in pairs(roles) do
-    if string.find(body, '"role"%s*:%s*"' .. role .. '"') then
-      local readable, message = pcall(cjson.decode, body)
-      return readable and type(message) == 'table' and roles[message['role']] or false
-    end
-  end
-  return false
-end
-
 -- The index of the first message to keep, so that about the last `most` of `length` stay: results whose call is
 -- cut off go too; where nothing but results would be left, their call stays with them.
 local function first_kept(length, most)
+  local MOST_RESULTS = 100 -- of one call, which stay with it where nothing else would be left
+  local RESULTS = {tool = true, ['function'] = true}
+  local CALLERS = {assistant = true, ai = true}
+
+  local function has_role(index, roles)
+    local body = redis.call('LINDEX', KEYS[1], index)
+    for role in pairs(roles) do
+      if string.find(body, '"role"%s*:%s*"' .. role .. '"') then
+        local readable, message = pcall(cjson.decode, body)
+        return readable and type(message) == 'table' and roles[message['role']] or false
+      end
+    end
+    return false
+  end
+
   local cut = length - most
   for index = cut, length - 1 do
     if not has_role(index, RESULTS) then return index end
