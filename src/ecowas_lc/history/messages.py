@@ -81,10 +81,8 @@ _BLANK: dict[type[BaseMessage], tuple[str, dict[str, Any]]] = {
 
 def to_entry(message: BaseMessage) -> Entry:
     """The message's id and the JSON that stands for it. Errors: see :func:`to_document`."""
-    plain = _plain(message)
-    body = _stored(message)[1] if plain is None else texts_to_json(plain)
     identity = message.id
-    return id_bytes(identity) if isinstance(identity, str) else b"", body
+    return id_bytes(identity) if isinstance(identity, str) else b"", _stored(message)[1]
 
 
 def to_document(message: BaseMessage) -> dict[str, Any]:
@@ -94,8 +92,7 @@ def to_document(message: BaseMessage) -> dict[str, Any]:
         NotSerializableError: the message could not be read back the same: its class is not LangChain's own, or it
             holds what JSON does not.
     """
-    plain = _plain(message)
-    return _stored(message)[0] if plain is None else plain
+    return _stored(message)[0]
 
 
 def _stored(message: BaseMessage) -> tuple[dict[str, Any], bytes]:
@@ -105,6 +102,8 @@ def _stored(message: BaseMessage) -> tuple[dict[str, Any], bytes]:
             f"A {cls.__module__}.{cls.__qualname__} can't be stored: only LangChain's own message classes can be "
             "read back. Convert it, for instance to langchain_core.messages.AIMessage."
         )
+    if (plain := _plain(message)) is not None:
+        return plain, texts_to_json(plain, "message")
     for whole in (False, True) if isinstance(getattr(message, "role", ""), str) else ():
         document = _document(message, whole=whole)
         raw = to_json(document, "message")

@@ -29,12 +29,22 @@ def to_json(value: Any, what: str) -> bytes:
     Raises:
         NotSerializableError: ``value`` read back would not equal ``value``; the message names the place in it.
     """
+    return texts_to_json(value, what) if _is_all_text(value) else _tried(value, what)
+
+
+def texts_to_json(texts: dict[str, str], what: str) -> bytes:
+    """The same for an object of nothing but texts, as most messages are: where they have UTF-8, they come back."""
     try:
-        if _is_all_text(value):
-            return texts_to_json(value)
+        return pydantic_core.to_json(texts)
+    except (UnicodeEncodeError, PydanticSerializationError):
+        return _tried(texts, what)
+
+
+def _tried(value: Any, what: str) -> bytes:
+    try:
         try:
             raw = _encode(value).encode()
-        except UnicodeEncodeError:
+        except UnicodeEncodeError:  # a lone surrogate has no UTF-8; JSON can escape it
             raw = _encode_ascii(value).encode()
         if _decode(raw.decode()) == value:
             return raw
@@ -44,14 +54,6 @@ def to_json(value: Any, what: str) -> bytes:
         f"The {what} can't be stored as JSON so that it comes back the same: {_reason(value, what)}. "
         "Use dicts with text keys, lists, text, finite numbers, booleans and None."
     )
-
-
-def texts_to_json(texts: dict[str, str]) -> bytes:
-    """The same for an object of texts alone, as most messages are: none of them can come back changed."""
-    try:
-        return pydantic_core.to_json(texts)
-    except (UnicodeEncodeError, PydanticSerializationError):  # a lone surrogate has no UTF-8; JSON can escape it
-        return _encode_ascii(texts).encode()
 
 
 def from_json(raw: bytes, key: bytes, position: int | None = None) -> Any:
