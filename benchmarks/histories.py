@@ -127,7 +127,7 @@ def measure(options: part.Options) -> Report:
         report.left_out.append(RECORDED)
     taken: dict[tuple[str, str], list[float]] = {}
     with working(names, "benchmarks.histories") as workers:
-        for number in range(options.rounds or (2 if options.quick else 7)):
+        for number in range(options.rounds or (2 if options.quick else 15)):
             for worker in workers:
                 for what, task in TASKS.items():
                     taken.setdefault((what, worker.name), []).append(worker.do(task, fresh(str(number))))

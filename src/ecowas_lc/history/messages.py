@@ -73,16 +73,20 @@ _REBUILT = ("tool_calls", "invalid_tool_calls", "tool_call_chunks", "usage_metad
 
 
 # A message of these that holds nothing but a text, and perhaps a name and an id, need not be tried to come back.
-_BLANK: dict[type[BaseMessage], tuple[str, dict[str, Any]]] = {
-    cls: (_ROLES[cls], {**_DEFAULTS[cls], "type": cls.model_fields["type"].default, "content": ""})
+_TEXTS: dict[str, Any] = {"content": "", "name": None, "id": None}
+_TEXT_OR_NOTHING = (str, type(None))
+_BLANK: dict[type[BaseMessage], dict[str, Any]] = {
+    cls: {**_DEFAULTS[cls], "type": cls.model_fields["type"].default, **_TEXTS}
     for cls in (HumanMessage, AIMessage, SystemMessage)
 }
 
 
 def to_entry(message: BaseMessage) -> Entry:
     """The message's id and the JSON that stands for it. Errors: see :func:`to_document`."""
+    plain = _plain(message)
+    body = _stored(message)[1] if plain is None else texts_to_json(plain, "message")
     identity = message.id
-    return id_bytes(identity) if isinstance(identity, str) else b"", _stored(message)[1]
+    return id_bytes(identity) if isinstance(identity, str) else b"", body
 
 
 def to_document(message: BaseMessage) -> dict[str, Any]:
@@ -116,23 +120,18 @@ def _stored(message: BaseMessage) -> tuple[dict[str, Any], bytes]:
 
 
 def _plain(message: BaseMessage) -> dict[str, str] | None:
-    role, blank = _BLANK.get(type(message), ("", None))
-    if blank is None or message.__pydantic_extra__:
-        return None
     fields = message.__dict__
+    blank = _BLANK.get(type(message))
+    if blank is None or {**fields, **_TEXTS} != blank or message.__pydantic_extra__:
+        return None
     content, name, id_ = fields["content"], fields["name"], fields["id"]
-    if type(content) is not str or {**blank, "content": content, "name": name, "id": id_} != fields:
-        return None
-    document = {"role": role, "content": content}
-    if type(name) is str:
+    document = {"role": _ROLES[type(message)], "content": content}
+    if name is not None:
         document["name"] = name
-    elif name is not None:
-        return None
-    if type(id_) is str:
+    if id_ is not None:
         document["id"] = id_
-    elif id_ is not None:
-        return None
-    return document
+    is_text = type(content) is str and type(name) in _TEXT_OR_NOTHING and type(id_) in _TEXT_OR_NOTHING
+    return document if is_text else None
 
 
 def from_document(document: dict[str, Any], key: bytes = b"", position: int = 0) -> BaseMessage:
