@@ -19,12 +19,13 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from benchmarks import part
 from benchmarks.contenders import STACK_URL, Contender, missing, on_redis
 from benchmarks.places import counted
-from benchmarks.report import Report, Table, against, figure, times
+from benchmarks.report import Bound, Report, Table, against, figure, times
 from benchmarks.work import seconds, text
 from benchmarks.workers import Bench, at, fresh, working
 
 MESSAGES, LAST, CHARACTERS = 1000, 20, 200
 OURS, COMMUNITY, MODULES = "RedisChatMessageHistory", "langchain-community", "langchain-redis"
+MOST_OF_MODULES = 0.5
 RECORDED = "langchain-redis was not run; recorded elsewhere with 0.2.6: 22.8 ms to read 1,000 messages"
 
 Maker = Callable[..., Any]
@@ -141,6 +142,9 @@ def measure(options: part.Options) -> Report:
             [what, *(f"{figure(ms)} ms, {times(ratio)}" for ms, ratio in zip(medians, ratios, strict=True))]
         )
         travelled.append([what, *(passed[name][what] for name in names)])
+        if MODULES in names:
+            ratio = against(taken[what, OURS], taken[what, MODULES])
+            report.bounds.append(Bound(f"{what}, against {MODULES}", MOST_OF_MODULES, ratio, " ×"))
     title = f"A history of {MESSAGES:,} messages of {CHARACTERS} characters: time, and its ratio to ours"
     report.tables.append(Table(title, ["", *names], rows))
     report.tables.append(Table("What travelled", ["", *names], travelled))
