@@ -18,10 +18,12 @@ from ecowas_lc.storage.lines import time_at
 from ecowas_lc.storage.ops import Arg, Op, ScriptCall, call, command
 from ecowas_lc.storage.scripts import load_script
 
-APPEND = load_script("history_shared", "history_trim", "history_append")
-REPLACE = load_script("history_shared", "history_replace")
-CLEAR = load_script("history_shared", "history_clear")
-EXTEND = load_script("history_shared", "history_extend")
+APPEND = load_script(  # in this order, the functions that are rarely needed are rarely defined
+    "history_shared", "history_trim", "history_append", "history_kind", "history_no_list", name="history_append"
+)
+REPLACE = load_script("history_shared", "history_kind", "history_replace")
+CLEAR = load_script("history_shared", "history_kind", "history_clear")
+EXTEND = load_script("history_shared", "history_kind", "history_extend")
 
 _KEPT, _FOREIGN = 1, 2
 

@@ -18,8 +18,8 @@ class Script:
 
 
 @cache
-def load_script(*names: str) -> Script:
-    """The script made of these files of the folder ``lua``, in order: shared functions first."""
+def load_script(*names: str, name: str = "") -> Script:
+    """The script made of these files of the folder ``lua``, in order; called ``name``, or as the last of them."""
     folder = resources.files(__package__).joinpath("lua")
     source = b"\n".join(folder.joinpath(f"{name}.lua").read_bytes() for name in names)
-    return Script(names[-1], source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
+    return Script(name or names[-1], source, hashlib.sha1(source, usedforsecurity=False).hexdigest())

@@ -18,7 +18,9 @@ end
 if began == '' then
   began = kind == 'none' and now or redis.call('ZSCORE', KEYS[2], 'began')
 end
-begin_anew(now, KEYS[1], KEYS[2])
+-- First, since a server that is out of memory refuses a script's first write only, and DEL never.
+redis.call('ZADD', KEYS[2], now, 'used')
+redis.call('DEL', KEYS[1], KEYS[2])
 
 local bodies, number, in_this_call = {}, 0, {}
 local numbers = {used ~= '' and used or now, 'used'}
@@ -43,6 +45,10 @@ if operation ~= '' then
   numbers[#numbers + 1] = -now
   numbers[#numbers + 1] = 'o' .. operation
 end
-add(redis.call, 'RPUSH', KEYS[1], bodies)
-add(redis.call, 'ZADD', KEYS[2], numbers)
+for from = 1, #bodies, CHUNK do
+  redis.call('RPUSH', KEYS[1], unpack(bodies, from, math.min(from + CHUNK - 1, #bodies)))
+end
+for from = 1, #numbers, CHUNK do
+  redis.call('ZADD', KEYS[2], unpack(numbers, from, math.min(from + CHUNK - 1, #numbers)))
+end
 return {KEPT, #bodies, set_expiry(how, ms, -2, now), 1}

@@ -1,10 +1,10 @@
--- Functions that the scripts over one history share. A history is two keys of one slot that expire together:
+-- What the scripts over one history share. A history is two keys of one slot that expire together:
 -- KEYS[1], the list of JSON objects, and KEYS[2], its companion: a sorted set of named numbers,
 --   'began', 'used'  first and last write, milliseconds since 1970
 --   'm' .. id        a message id that was stored, scored 1, 2, 3, ... in the order of arrival
 --   'last'           the last of these scores, and LAST_ID
 --   'o' .. id        an operation that was done, scored by minus its time, so that a retry can be told apart
--- What an append does is counted in microseconds: each call of the server, each number made text and every few
+-- What an append does is counted in microseconds: each call of the server, each number made text and every two
 -- functions defined are one. All numbers here have at most 14 digits, which is what Lua makes text of exactly.
 
 local KEPT, LEGACY, FOREIGN = 1, 0, 2
@@ -14,36 +14,6 @@ local CHUNK = 1000            -- unpack() of many thousands of values overflows 
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
--- 'none', 'list' or 'string' (the list as one JSON text); nil and a reply where it is somebody else's.
-local function history_kind()
-  local kind = redis.call('TYPE', KEYS[1])['ok']
-  if kind ~= 'none' and kind ~= 'list' and kind ~= 'string' then
-    return nil, {FOREIGN, KEYS[1], kind}
-  end
-  local companion = redis.call('TYPE', KEYS[2])['ok']
-  if companion ~= 'none' and companion ~= 'zset' then
-    return nil, {FOREIGN, KEYS[2], companion}
-  end
-  return kind
-end
-
--- Removes these keys, to be written anew. A server that is out of memory refuses a script's first write only, and DEL
--- is never refused, so that what follows it would be let through: hence it is not the first.
-local function begin_anew(now, ...)
-  redis.call('ZADD', KEYS[2], now, 'used')
-  redis.call('DEL', ...)
-end
-
--- Adds words to a key, by redis.call or redis.pcall. Answers the last reply, or the error of the first, if any.
-local function add(call, command, key, words)
-  local reply
-  for first = 1, #words, CHUNK do
-    reply = call(command, key, unpack(words, first, math.min(first + CHUNK - 1, #words)))
-    if type(reply) ~= 'number' then break end
-  end
-  return reply
 end
 
 -- how and ms: '=' in so many milliseconds; '>' in so many, or later where it already lives longer; without ms: never.
