@@ -16,7 +16,6 @@ from ecowas_lc.agents.hearing import Hearing
 from ecowas_lc.agents.keeping import Keeping
 from ecowas_lc.agents.speaking import desk_of, model_of, persona_of
 from ecowas_lc.agents.transcript import as_dicts
-from ecowas_lc.errors import ModelError
 from ecowas_lc.llm import named_errors
 from ecowas_lc.memory import RedisMemoryService
 from ecowas_lc.settings import Settings, get_settings
@@ -25,7 +24,7 @@ from ecowas_lc.supervisor.histories import answer_id
 from ecowas_lc.supervisor.programs import Program, arun, run
 from ecowas_lc.supervisor.routing.decision import checked_question
 from ecowas_lc.supervisor.trimming import exchanges
-from ecowas_lc.supervisor.voice import cut_mark
+from ecowas_lc.supervisor.voice import cut_mark, empty_answer
 
 
 class BaseAgent:
@@ -160,7 +159,7 @@ class BaseAgent:
     def _answered(self, exchange: _Exchange) -> Program[None]:
         text = exchange.hearing.text
         if not text:
-            raise ModelError(f"The agent {self.agent_id} got an empty answer from the model. Ask again.")
+            raise empty_answer(f"The agent {self.agent_id}", exchange.whole)
         if isinstance(exchange.whole, AIMessageChunk):
             self._desk.learn(exchange.prompt, AIMessage(text, usage_metadata=exchange.whole.usage_metadata))
         if self.keep_history:

@@ -22,7 +22,7 @@ from ecowas_lc.supervisor.prompts import WITHOUT_TOOLS, with_summary
 from ecowas_lc.supervisor.state import Report
 from ecowas_lc.supervisor.tokens import count_tools
 from ecowas_lc.supervisor.trimming import Exchange
-from ecowas_lc.supervisor.voice import Say, whole_text
+from ecowas_lc.supervisor.voice import Say, empty_answer, whole_text
 from ecowas_lc.twg import TWG
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def answer_of(
             turn.append((yield use))
     text = yield from whole_text(answer, quiet=quiet)
     if not text:
-        raise ModelError(f"The working group {group.id} got an empty answer from the model. Ask again.")
+        raise empty_answer(f"The working group {group.id}", answer)
     report: Report = {"status": "answered", "text": text, "model_calls": guard.hops, "message_id": str(answer.id)}
     if tools and not usable:
         note = f"\n\n{phrase('without_tools', language_of(question.text))}"

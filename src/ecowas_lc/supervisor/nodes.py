@@ -32,7 +32,7 @@ from ecowas_lc.supervisor.summary import (
 )
 from ecowas_lc.supervisor.synthesis import answered, missing_note, missing_views, synthesis_of, verbatim
 from ecowas_lc.supervisor.trimming import exchanges, joined
-from ecowas_lc.supervisor.voice import Say, whole_text
+from ecowas_lc.supervisor.voice import Say, empty_answer, whole_text
 from ecowas_lc.twg import TWG
 
 ROUTE, SYNTHESISE, GATHER, RELEASE, RECORD, SUMMARISE = (
@@ -85,7 +85,7 @@ def supervisor(desk: Desk) -> NodeProgram:
         desk.learn(messages, answer)
         text = yield from whole_text(answer)
         if not text:
-            raise ModelError("The supervisor got an empty answer from the model. Ask again.")
+            raise empty_answer("The supervisor", answer)
         return AIMessage(text, id=answer.id, name=SUPERVISOR)
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
