@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import redis
 import redis.asyncio
 import redis.asyncio.retry
-import redis.asyncio.sentinel
 from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.cluster import PRIMARY, ClusterNode
@@ -20,7 +18,6 @@ from redis.connection import URL_QUERY_ARGUMENT_PARSERS
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
 from ecowas_lc.embedded import use_server
 from ecowas_lc.errors import ConfigurationError
@@ -29,6 +26,12 @@ from ecowas_lc.settings import Settings
 from ecowas_lc.storage.addresses import Address
 from ecowas_lc.storage.direct import AsyncDirectClient, AsyncDirectPool, DirectClient, DirectPool
 from ecowas_lc.storage.ops import Waiting
+from ecowas_lc.storage.sentinels import (
+    AsyncSentinelClient,
+    PrimaryConnection,
+    PrimaryTLSConnection,
+    SentinelClient,
+)
 
 # A lost connection is tried again; a server that hangs is not: the caller's timeout is the caller's.
 _RETRIES = 3
@@ -98,46 +101,6 @@ class AsyncClusterClient(redis.asyncio.RedisCluster):
             return known
         node = AsyncClusterNode(*_host_and_port(host, port, node_name), PRIMARY, **self.connection_kwargs)
         return self.nodes_manager.nodes_cache.setdefault(node.name, node)
-
-
-class PrimaryConnection(SentinelManagedConnection):
-    """A connection to the primary that a Sentinel names, closed when an answer does not come in time.
-
-    redis-py leaves it open, so that the next call would be given that answer, and no other primary be looked for.
-    """
-
-    def read_response(self, *args: Any, **options: Any) -> Any:
-        """The next answer."""
-        return super().read_response(*args, **{"disconnect_on_error": True} | options)
-
-
-class PrimaryTLSConnection(PrimaryConnection, SentinelManagedSSLConnection):
-    """The same with TLS."""
-
-
-class SentinelClient(Sentinel):
-    """Sentinels that are all remembered, however many callers look for the primary at once."""
-
-    def discover_master(self, service_name: str) -> Any:
-        """The primary's address."""
-        # redis-py swaps entries of the common list, by places from before it asked: two callers at once lose one.
-        own = copy(self)
-        own.sentinels = list(self.sentinels)
-        found = super(SentinelClient, own).discover_master(service_name)
-        self.sentinels = own.sentinels
-        return found
-
-
-class AsyncSentinelClient(redis.asyncio.sentinel.Sentinel):
-    """The same for asyncio."""
-
-    async def discover_master(self, service_name: str) -> Any:
-        """The primary's address."""
-        own = copy(self)
-        own.sentinels = list(self.sentinels)
-        found = await super(AsyncSentinelClient, own).discover_master(service_name)
-        self.sentinels = own.sentinels
-        return found
 
 
 def _host_and_port(host: Any, port: Any, name: str | None) -> tuple[str, int]:
@@ -276,7 +239,10 @@ class ClientFactory:
         address = self.address
         assert address is not None
         options = self._common() | {"retry": retry(_backoff(), 0, supported_errors=_RETRY_ON)}
-        return options | ({"ssl": True} | self._tls_files() if address.tls else {})
+        if not address.tls:
+            return options
+        told = {name: value for name, value in _query_options(address).items() if name.startswith("ssl_")}
+        return options | {"ssl": True} | self._tls_files() | told
 
     def _tls_files(self) -> dict[str, Any]:
         files = {

@@ -137,17 +137,17 @@ def _unanswered(error: Exception, where: str) -> EcowasError:
         )
     if isinstance(error, redis_errors.InvalidResponse):
         return RedisUnavailableError(f"What answers at {where} does not speak Redis' protocol. Check the address.")
+    if (fault := _tls_fault(error)) is not None:
+        return RedisUnavailableError(
+            f"Redis at {where} can't be reached with TLS: {fault.reason or fault.strerror or 'handshake failed'}. "
+            "Check REDIS_SSL_CA_CERTS, REDIS_SSL_CERTFILE and REDIS_SSL_KEYFILE, and that the port speaks TLS."
+        )
     if type(error) is redis_errors.ClusterError:  # redis-py followed as many redirections as it does
         return RedisRefusedError(f"The Redis cluster at {where} refused: {_REFUSALS['TRYAGAIN']}")
     if isinstance(error, (redis_errors.RedisClusterException, redis_errors.ClusterError)):
         return RedisUnavailableError(
             f"The Redis cluster at {where} can't be used: no node for these keys can be reached. "
             "`redis-cli --cluster check` says more."
-        )
-    if (fault := _tls_fault(error)) is not None:
-        return RedisUnavailableError(
-            f"Redis at {where} can't be reached with TLS: {fault.reason or fault.strerror or 'handshake failed'}. "
-            "Check REDIS_SSL_CA_CERTS, REDIS_SSL_CERTFILE and REDIS_SSL_KEYFILE, and that the port speaks TLS."
         )
     if isinstance(error, (redis_errors.ConnectionError, OSError)):
         by_itself = (
