@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from ecowas_lc.errors import CorruptDataError, FormatVersionError
+from ecowas_lc.checkpoint import RedisSaver
+from ecowas_lc.errors import CorruptDataError, FormatVersionError, InvalidInputError
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
 
 HISTORY = [
@@ -116,12 +117,50 @@ def test_lines_that_can_not_be_read_are_named(memory, other):
     ):
         with pytest.raises(CorruptDataError, match="Line 3"):
             other.import_jsonl([lines[0], lines[1], bad])
+    for bad, reason in (
+        ('{"type": "threat"}', "nothing is known of the type 'threat'"),
+        ('{"type": "state", "agent": "a", "value": 1}', "it has no 'ttl_seconds'"),
+        ('{"type": "state", "agent": "", "ttl_seconds": 1, "value": 1}', "is empty. Give it at least one"),
+    ):
+        with pytest.raises(CorruptDataError, match=rf"Line 2 can't be imported: .*{reason}.*\. What stands"):
+            other.import_jsonl([lines[0], bad])
     for first in (lines[1:], ['{"format": "other", "version": 1}'], []):
         with pytest.raises(CorruptDataError):
             other.import_jsonl(first)
     with pytest.raises(FormatVersionError):
         other.import_jsonl(['{"format": "ecowas-lc", "version": 2}'])
     assert len(other.get_all_agents()) == 1, "the line before the damaged one"
+
+
+@pytest.mark.parametrize("ttl", ["1e12", "1e308", "1" + 400 * "0", "Infinity", "NaN", "-1", "true", '"5"'])
+def test_times_to_live_that_can_not_be_are_named(memory, ttl):
+    """A damaged time to live is found before anything is written: what was there stays, and stays as long."""
+    header = next(iter(memory.export_jsonl()))
+    memory.append_to_history("a", "s", {"role": "user", "content": "kept"}, ttl=100)
+    for rest in (
+        '"type": "history", "agent": "a", "session": "s", "messages": [{"role": "user", "content": "x"}]',
+        '"type": "state", "agent": "b", "value": 1',
+        '"type": "session-data", "session": "t", "key": "k", "value": 1',
+    ):
+        with pytest.raises(CorruptDataError, match=r"Line 2.*ttl_seconds is"):
+            memory.import_jsonl([header, f'{{"ttl_seconds": {ttl}, {rest}}}'], overwrite=True)
+    assert [message["content"] for message in memory.get_conversation_history("a", "s")] == ["kept"]
+    assert 0 < memory.get_session_info("a", "s").ttl_seconds <= 100
+    assert "b" not in memory.get_all_agents()
+
+
+async def test_one_text_is_no_lines(memory, prefix):
+    """A whole file's text, each character of which would be a line, is told from lines; so is what has none."""
+    whole = "\n".join(memory.export_jsonl())
+    twin = AsyncRedisMemoryService(server=memory.server, prefix=prefix)
+    saver = RedisSaver(server=memory.server, prefix=prefix)
+    for lines in (whole, whole.encode(), None, 5):
+        with pytest.raises(InvalidInputError, match="one by one: give an open file"):
+            memory.import_jsonl(lines)
+        with pytest.raises(InvalidInputError, match="one by one: give an open file"):
+            await twin.import_jsonl(lines)
+        with pytest.raises(InvalidInputError, match="one by one: give an open file"):
+            saver.import_jsonl(lines)
 
 
 def test_export_streams(memory):

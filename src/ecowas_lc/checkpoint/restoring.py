@@ -85,7 +85,7 @@ class ThreadImporter:
         except StorageError:
             raise
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise lines.corrupt(f"{type(error).__name__}: {error}") from None
+            raise lines.corrupt(error) from None
 
     @property
     def is_busy(self) -> bool:

@@ -22,7 +22,7 @@ from ecowas_lc.checkpoint.place import place_of, thread_id_of
 from ecowas_lc.checkpoint.reading import get_tuple_op
 from ecowas_lc.checkpoint.upkeep import delete_for_runs_walk
 from ecowas_lc.checkpoint.walk import Query, Walk, page_op
-from ecowas_lc.storage.lines import ImportReport, Progress, one_by_one
+from ecowas_lc.storage.lines import ImportReport, Progress, checked_lines, one_by_one
 
 
 class RedisSaver(SaverBase):
@@ -159,13 +159,14 @@ class RedisSaver(SaverBase):
         exported is passed over. Nothing is decoded: classes are checked against ``allow`` when a thread is read.
 
         Raises:
+            InvalidInputError: ``lines`` is one text, or nothing that has lines.
             CorruptDataError: a line that can't be read, by its number, or a file that was cut short; the threads
                 before it are imported.
             FormatVersionError: a newer version of this package wrote the lines.
             DecryptionError: an encrypted thread of another prefix, which could not be opened here.
         """
         importer = importer_of(self, overwrite=overwrite)
-        for line in lines:
+        for line in checked_lines(lines):
             if line.strip():
                 self._server.run(importer.line_op(line))
         return importer.finish()

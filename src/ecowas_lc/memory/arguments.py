@@ -8,7 +8,7 @@ from typing import Any
 from ecowas_lc.errors import InvalidInputError
 
 FOREVER = float("inf")
-_LONGEST_TTL_SECONDS = 10**10  # three centuries; Redis refuses what overflows its clock
+LONGEST_TTL_SECONDS = 10**10  # three centuries; Redis refuses what overflows its clock
 
 
 def check_ttl(ttl: object) -> int:
@@ -19,8 +19,8 @@ def check_ttl(ttl: object) -> int:
     """
     if isinstance(ttl, bool) or not isinstance(ttl, int):
         raise InvalidInputError(f"ttl must be a whole number of seconds, not {type(ttl).__name__}.")
-    if not 1 <= ttl <= _LONGEST_TTL_SECONDS:
-        raise InvalidInputError(f"ttl must be from 1 to {_LONGEST_TTL_SECONDS} seconds, not {ttl}.")
+    if not 1 <= ttl <= LONGEST_TTL_SECONDS:
+        raise InvalidInputError(f"ttl must be from 1 to {LONGEST_TTL_SECONDS} seconds, not {ttl}.")
     return ttl
 
 

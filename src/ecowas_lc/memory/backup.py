@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ecowas_lc.memory.arguments import FOREVER, check_history
+from ecowas_lc.memory.arguments import FOREVER, LONGEST_TTL_SECONDS, check_history
 from ecowas_lc.memory.index import entries, listing
 from ecowas_lc.memory.sessions import Sessions
 from ecowas_lc.storage.lines import OF_THREADS, ImportReport, Lines, Outcome, Progress, line_of, time_of
@@ -110,7 +110,7 @@ class Importer:
         try:
             outcome = yield from self._restore_op(record)
         except (KeyError, TypeError, ValueError) as error:
-            raise lines.corrupt(f"{type(error).__name__}: {error}") from None
+            raise lines.corrupt(error) from None
         self.report = self.report.with_one(outcome, " ".join((record["type"], "/".join(self._ids(record)))))
 
     def finish(self) -> ImportReport:
@@ -119,18 +119,17 @@ class Importer:
         return self.report
 
     def _restore_op(self, record: dict[str, Any]) -> Op[Outcome]:
-        ttl = record["ttl_seconds"]
-        lifetime = FOREVER if ttl is None else max(float(ttl), 0.001)
+        ids, lifetime = self._ids(record), _lifetime(record["ttl_seconds"])
         if record["type"] == "history":
             return (yield from self._restore_history_op(record, lifetime))
         values, value, if_absent = self._sessions.values, record["value"], not self._overwrite
         if record["type"] == "state":
-            (agent_id,) = self._ids(record)
+            (agent_id,) = ids
             if (yield from values.state_op(agent_id)) == value is not None:
                 return "unchanged"
             written = yield from values.put_state_op(agent_id, value, lifetime, only_if_absent=if_absent)
         else:
-            session_id, name = self._ids(record)
+            session_id, name = ids
             if (yield from values.data_op(session_id, name)) == value is not None:
                 return "unchanged"
             written = yield from values.put_data_op(session_id, name, value, lifetime, only_if_absent=if_absent)
@@ -156,9 +155,17 @@ class Importer:
         return "written" if written else "kept"
 
     def _ids(self, record: dict[str, Any]) -> tuple[str, ...]:
-        if record["type"] not in _NAMES:
+        if not isinstance(record["type"], str) or record["type"] not in _NAMES:
             raise ValueError(f"nothing is known of the type {record['type']!r}")
         return tuple(record[name] for name in _NAMES[record["type"]])
+
+
+def _lifetime(ttl: Any) -> float:
+    if ttl is None:
+        return FOREVER
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 <= ttl <= LONGEST_TTL_SECONDS:
+        raise ValueError(f"ttl_seconds is {ttl!r}, which is no number from 0 to {LONGEST_TTL_SECONDS}")
+    return max(ttl, 0.001)
 
 
 def chunks(units: Sequence[Unit], on_progress: Progress | None) -> Iterator[Sequence[Unit]]:

@@ -16,7 +16,7 @@ from ecowas_lc.memory.programs import MemoryPrograms
 from ecowas_lc.memory.reindex import reindex_op
 from ecowas_lc.memory.stats import ping_op, stats_op
 from ecowas_lc.settings import Settings, get_settings
-from ecowas_lc.storage.lines import ImportReport, Progress, header
+from ecowas_lc.storage.lines import ImportReport, Progress, checked_lines, header
 from ecowas_lc.storage.server import Server
 
 
@@ -270,11 +270,12 @@ class RedisMemoryService(MemoryServiceBase):
         again changes nothing. Threads in the lines are passed over: a saver imports them.
 
         Raises:
+            InvalidInputError: ``lines`` is one text, or nothing that has lines.
             CorruptDataError: a line that can't be read, by its number; those before it are imported.
             FormatVersionError: a newer version of this package wrote the lines.
         """
         importer = backup.Importer(self._programs.sessions, overwrite=overwrite)
-        for line in lines:
+        for line in checked_lines(lines):
             if line.strip():
                 self._server.run(importer.line_op(line))
         return importer.finish()

@@ -11,9 +11,11 @@ import json
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from ecowas_lc.errors import CorruptDataError, FormatVersionError
+from ecowas_lc.errors import CorruptDataError, FormatVersionError, InvalidInputError
+
+T = TypeVar("T")
 
 FORMAT = "ecowas-lc"
 VERSION = 1
@@ -114,12 +116,13 @@ class Lines:
         self._check_header(record)
         return None
 
-    def corrupt(self, reason: str) -> CorruptDataError:
+    def corrupt(self, reason: str | Exception) -> CorruptDataError:
         """The error for the line that was read last."""
+        said = f"it has no {reason}" if isinstance(reason, KeyError) else str(reason).removesuffix(".")
         done = "What stands before it has been imported; mend the line and import again."
         if self._number == 1:
             done = "Give what an export wrote, from its first line on."
-        return CorruptDataError(f"Line {self._number} can't be imported: {reason}. {done}")
+        return CorruptDataError(f"Line {self._number} can't be imported: {said}. {done}")
 
     def check_end(self) -> None:
         """Every line was read.
@@ -141,8 +144,22 @@ class Lines:
             )
 
 
+def checked_lines(lines: T) -> T:
+    """``lines`` where they are lines.
+
+    Raises:
+        InvalidInputError: they are one text, of which each character would be a line, or nothing to go through.
+    """
+    if isinstance(lines, (str, bytes)) or not isinstance(lines, (Iterable, AsyncIterable)):
+        raise InvalidInputError(
+            f"Lines are imported one by one: give an open file or a list of them, not a {type(lines).__name__}."
+        )
+    return lines
+
+
 async def one_by_one(lines: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[str]:
     """Lines of either kind of iterable."""
+    lines = checked_lines(lines)
     if isinstance(lines, AsyncIterable):
         async for line in lines:
             yield line
