@@ -143,6 +143,8 @@ def test_foreign_types_are_named_and_left(memory, raw, prefix):
         (state, lambda: memory.get_agent_state("énergie")),
         (data, lambda: memory.set_session_data("s", "k", 1)),
         (data, lambda: memory.get_session_data("s", "k")),
+        (data, lambda: memory.get_all_session_data("s")),
+        (data, lambda: memory.delete_session_data("s", "k")),
     ):
         with pytest.raises(WrongTypeError, match=key):
             attempt()
@@ -155,13 +157,20 @@ def test_foreign_types_are_named_and_left(memory, raw, prefix):
 
 
 def test_foreign_data_does_not_stop_a_removal(memory, raw, prefix):
-    """Removing all of an agent passes over a key that another program took, and leaves it."""
+    """Removing all of an agent, or of a session, passes over keys that another program took, and leaves them."""
     for session in ("a", "b", "c"):
         memory.append_to_history("energy", session, MESSAGE)
     raw.delete(f"{prefix}:history:energy:b")
     raw.hset(f"{prefix}:history:energy:b", "field", "theirs")
+    raw.hset(f"{prefix}:state:energy", "field", "theirs")
     assert memory.clear_all_agent_data("energy") == 2
-    assert raw.hgetall(f"{prefix}:history:energy:b") == {b"field": b"theirs"}
+    for name in ("k", "l"):
+        memory.set_session_data("s", name, 1)
+    raw.delete(f"{prefix}:session:s:k")
+    raw.hset(f"{prefix}:session:s:k", "field", "theirs")
+    assert memory.clear_session("s") == 1
+    for key in ("history:energy:b", "state:energy", "session:s:k"):
+        assert raw.hgetall(f"{prefix}:{key}") == {b"field": b"theirs"}
 
 
 def test_corrupt_data_is_named(memory, raw, prefix):

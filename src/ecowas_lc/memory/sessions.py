@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ecowas_lc.memory.arguments import lifetime_seconds
 from ecowas_lc.memory.conversations import Conversations, SessionInfo, cleared_one, extended, was_cleared
 from ecowas_lc.memory.index import entries, forget, listing, touch
-from ecowas_lc.memory.values import Values
+from ecowas_lc.memory.values import Values, removal, removed_one
 from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Command, Op, command
 
@@ -102,7 +102,8 @@ class Sessions:
     def clear_agent_op(self, agent_id: str) -> Op[int]:
         """Remove all histories and the state of an agent; how many there were."""
         index = self.keys.sessions_of_agent(agent_id)
-        [reply, gone] = yield (listing(index), command("UNLINK", self.keys.state(agent_id)))
+        reply, state = yield (listing(index), removal(self.keys.state(agent_id)))
+        gone = int(removed_one(state))
         names = entries(reply)
         for some in _chunks(list(names.items())):
             calls = [self.conversations.clear_call(agent_id, session_id) for session_id, _ in some]
@@ -115,7 +116,7 @@ class Sessions:
             # Afterwards: where removals did not reach the replicas that are waited for, a repetition finds them.
             yield (forget(index, some),)
         yield from self._tidy_op([agent_id], names)
-        return int(gone)
+        return gone
 
     def clear_session_op(self, session_id: str) -> Op[int]:
         """Remove every agent's history in a session and the session's data; how many there were."""
@@ -135,9 +136,8 @@ class Sessions:
             gone += sum(map(cleared_one, replies[: len(calls)]))
             yield (forget(self.keys.agents_of_session(session_id), some),)
         for data in _chunks(list(entries(data_reply).items())):
-            gone += sum(
-                (yield tuple(command("UNLINK", self.keys.session_data(session_id, name)) for name, _ in data))
-            )
+            replies = yield tuple(removal(self.keys.session_data(session_id, name)) for name, _ in data)
+            gone += sum(map(removed_one, replies))
             yield (forget(self.keys.data_of_session(session_id), data),)
         yield from self._tidy_op(agents, [session_id])
         return gone

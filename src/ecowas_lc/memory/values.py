@@ -15,6 +15,7 @@ from ecowas_lc.storage.scripts import load_script
 
 STORE = load_script("memory_value")
 RENEW = load_script("memory_renew")
+REMOVE = load_script("memory_remove")
 
 _FOREIGN = 2
 _KEYS_AT_ONCE = 500
@@ -37,7 +38,7 @@ class Values:
         """Store an agent's state for ``lifetime`` seconds; whether it was written."""
         store = _store(self.keys.state(agent_id), to_json(state, "state"), lifetime, only_if_absent)
         replies = yield (touch(self.keys.agents(), lifetime, agent_id), store)
-        return _was_stored(replies[-1])
+        return _was_changed(replies[-1])
 
     def state_op(self, agent_id: str) -> Op[Any]:
         """An agent's state; ``None`` where there is none."""
@@ -57,7 +58,7 @@ class Values:
             touch(self.keys.sessions(), lifetime, session_id),
             store,
         )
-        return _was_stored(replies[-1])
+        return _was_changed(replies[-1])
 
     def data_op(self, session_id: str, name: str) -> Op[Any]:
         """A value of a session; ``None`` where there is none."""
@@ -66,10 +67,10 @@ class Values:
     def delete_data_op(self, session_id: str, name: str) -> Op[bool]:
         """Remove a value of a session; whether there was one."""
         gone, _ = yield (
-            command("DEL", self.keys.session_data(session_id, name)),
+            removal(self.keys.session_data(session_id, name)),
             command("ZREM", self.keys.data_of_session(session_id), id_bytes(name)),
         )
-        return bool(gone)
+        return _was_changed(gone)
 
     def all_data_op(self, session_id: str) -> Op[dict[str, Any]]:
         """Every value of a session by its key."""
@@ -79,17 +80,27 @@ class Values:
         for first in range(0, len(names), _KEYS_AT_ONCE):
             some = names[first : first + _KEYS_AT_ONCE]
             keys = [self.keys.session_data(session_id, name) for name in some]
-            bodies = yield tuple(command("GET", key) for key in keys)
-            found |= {
-                name: from_json(body, key)
-                for name, key, body in zip(some, keys, bodies, strict=True)
-                if body is not None
-            }
+            bodies = yield tuple(command("GET", key, optional=True) for key in keys)
+            for name, key, body in zip(some, keys, bodies, strict=True):
+                if isinstance(body, Exception):
+                    yield from _value_op(key)  # which says what is wrong with it
+                elif body is not None:
+                    found[name] = from_json(body, key)
         return found
 
     def renew_call(self, session_id: str, name: str, ttl: int | None) -> ScriptCall:
         """The call that renews a value of a session; its reply is 1 where there is one."""
         return call(RENEW, (self.keys.session_data(session_id, name),), expiry_rule(ttl, self.default_ttl))
+
+
+def removal(key: bytes) -> ScriptCall:
+    """The call that removes a value; :func:`removed_one` reads its reply."""
+    return call(REMOVE, (key,))
+
+
+def removed_one(reply: list[Any]) -> bool:
+    """Whether there was a value, among many: somebody else's data stays, and is no reason to stop."""
+    return reply[0] != _FOREIGN and bool(reply[0])
 
 
 def _store(key: bytes, body: bytes, lifetime: float, only_if_absent: bool) -> ScriptCall:
@@ -106,7 +117,7 @@ def _value_op(key: bytes) -> Op[Any]:
     return None if body is None else from_json(body, key)
 
 
-def _was_stored(reply: list[Any]) -> bool:
+def _was_changed(reply: list[Any]) -> bool:
     if reply[0] == _FOREIGN:
         raise wrong_type(reply[1], reply[2].decode())
     return bool(reply[0])
