@@ -155,7 +155,8 @@ def test_bad_arguments_are_named() -> None:
         with pytest.raises(InvalidIdError):
             BaseAgent(**arguments, model=model())
     for options in ({"max_history": 0}, {"memory_ttl": 0}, {"memory_ttl": 1.5}, {"prompt": " "}):
-        with pytest.raises(InvalidInputError):
+        [name] = options
+        with pytest.raises(InvalidInputError, match=name):
             BaseAgent("energy", model=model(), **options)
 
 

@@ -149,13 +149,16 @@ def _is_busy(client):
 
 
 def test_clusters_and_single_servers_told_apart(own, cluster):
-    """A cluster asked as a single server, and the reverse, says which URL to use."""
+    """A cluster asked as a single server, and the reverse, says which URL to use; what is no Sentinel says so."""
     single = raised_by(f"redis://127.0.0.1:{cluster.nodes[0].port}", prefix="p")
     assert type(single) is RedisRefusedError
     assert "redis+cluster://" in str(single)
     error = raised_by(f"redis+cluster://127.0.0.1:{own.port}")
     assert type(error) is RedisRefusedError
     assert "redis:// URL" in str(error)
+    error = raised_by(f"redis+sentinel://127.0.0.1:{own.port}/main")
+    assert type(error) is RedisRefusedError
+    assert "no Sentinel" in str(error)
 
 
 def test_a_cluster_without_its_slots():

@@ -282,6 +282,14 @@ def test_contradicting_arguments_are_refused(server):
         RedisMemoryService(port=0)
     with pytest.raises(ConfigurationError):
         RedisMemoryService(client="redis://localhost")
+    with RedisMemoryService(url=server.url) as memory:
+        for other in ({"url": server.url}, {"host": "elsewhere"}, {"client": server.client()}):
+            with pytest.raises(ConfigurationError, match="not more than one"):
+                RedisMemoryService(server=memory.server, **other)
+    with pytest.raises(ConfigurationError, match="give url"):
+        RedisMemoryService(server=server.url)
+    with pytest.raises(ConfigurationError, match="url="):
+        RedisMemoryService(server.url)
     with pytest.raises(ConfigurationError, match="ssl=True"):
         RedisMemoryService("redis.example", ssl_ca_certs="/ca.pem")  # not in the clear, when TLS was meant
 

@@ -27,7 +27,7 @@ class Keeping:
     ) -> None:
         if memory is not None and not isinstance(memory, RedisMemoryService):
             raise ConfigurationError(f"memory must be a RedisMemoryService, not {type(memory).__name__}.")
-        self.ttl = None if ttl is None else check_ttl(ttl)
+        self.ttl = None if ttl is None else check_ttl(ttl, "memory_ttl")
         self.link: Link | None = None
         self._said: dict[tuple[str, str], Said] = {}
         if not use_redis:

@@ -11,16 +11,16 @@ FOREVER = float("inf")
 LONGEST_TTL_SECONDS = 10**10  # three centuries; Redis refuses what overflows its clock
 
 
-def check_ttl(ttl: object) -> int:
+def check_ttl(ttl: object, what: str = "ttl") -> int:
     """``ttl`` in seconds where it can be used as a time to live.
 
     Raises:
-        InvalidInputError: it is not a whole number of seconds from 1 on.
+        InvalidInputError: it is not a whole number of seconds from 1 on; ``what`` names it.
     """
     if isinstance(ttl, bool) or not isinstance(ttl, int):
-        raise InvalidInputError(f"ttl must be a whole number of seconds, not {type(ttl).__name__}.")
+        raise InvalidInputError(f"{what} must be a whole number of seconds, not {type(ttl).__name__}.")
     if not 1 <= ttl <= LONGEST_TTL_SECONDS:
-        raise InvalidInputError(f"ttl must be from 1 to {LONGEST_TTL_SECONDS} seconds, not {ttl}.")
+        raise InvalidInputError(f"{what} must be from 1 to {LONGEST_TTL_SECONDS} seconds, not {ttl}.")
     return ttl
 
 

@@ -42,6 +42,7 @@ def server_from(
     url: str | None = None,
     client: Any = None,
     async_client: Any = None,
+    server: Server | None = None,
     ssl: bool = False,
     ssl_ca_certs: str | Path | None = None,
     ssl_certfile: str | Path | None = None,
@@ -57,10 +58,16 @@ def server_from(
     """
     parts = (host, port, db, password, username, ssl) != ("localhost", 6379, 0, None, None, False)
     clients = client is not None or async_client is not None
-    if parts + (url is not None) + clients > 1:
+    if parts + (url is not None) + clients + (server is not None) > 1:
         raise ConfigurationError(
-            "Give a url, a client, or host, port, db and password; not more than one of these."
+            "Give a url, a client, a server, or host, port, db and password; not more than one of these."
         )
+    if server is not None:
+        if not isinstance(server, Server):
+            raise ConfigurationError(
+                f"server must be another object's .server, not {type(server).__name__}. For an address give url."
+            )
+        return server
     if clients:
         return Server.from_clients(client, async_client)
     given = {
@@ -83,6 +90,8 @@ def server_from(
         return Server.from_url(url, settings=settings)
     if not isinstance(host, str) or not host:
         raise ConfigurationError(f"The Redis host must be text, not {host!r}.")
+    if "://" in host:
+        raise ConfigurationError("The Redis host is a URL. Give it as url=, or only the name of the host.")
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
         raise ConfigurationError(f"The Redis port must be a number from 1 to 65535, not {port!r}.")
     if isinstance(db, bool) or not isinstance(db, int) or db < 0:

@@ -28,9 +28,9 @@ class MemoryPrograms:
     def __init__(self, server: Server, prefix: str | None, default_ttl: int | None) -> None:
         if default_ttl is not None:
             try:
-                check_ttl(default_ttl)
+                check_ttl(default_ttl, "default_ttl")
             except InvalidInputError as error:
-                raise ConfigurationError(f"default_{error}") from None
+                raise ConfigurationError(str(error)) from None
         self.conversations = conversations_on(server, prefix, default_ttl)
         self.keys = self.conversations.keys
         self.values = Values(self.keys, default_ttl)

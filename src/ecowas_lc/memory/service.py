@@ -45,7 +45,7 @@ class MemoryServiceBase:
         connect_timeout: float | None = None,
         max_connections: int | None = None,
     ) -> None:
-        self._server = server or server_from(
+        self._server = server_from(
             host,
             port,
             db,
@@ -54,6 +54,7 @@ class MemoryServiceBase:
             url=url,
             client=client,
             async_client=async_client,
+            server=server,
             ssl=ssl,
             ssl_ca_certs=ssl_ca_certs,
             ssl_certfile=ssl_certfile,

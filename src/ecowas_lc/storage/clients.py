@@ -252,7 +252,7 @@ class ClientFactory:
         }
         for name, path in files.items():
             if path is not None and not path.is_file():
-                raise ConfigurationError(f"{name.upper()}: there is no file {path}")
+                raise ConfigurationError(f"There is no file {path}: mend {name}, or REDIS_{name.upper()}.")
         return {name: str(path) for name, path in files.items() if path is not None}
 
 

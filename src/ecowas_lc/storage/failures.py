@@ -79,6 +79,8 @@ _TEXTS = {
     "DB index is out of range": "It has no database of this number. Change REDIS_DB, or the end of REDIS_URL.",
     "SELECT is not allowed in cluster mode": "A cluster has database 0 alone. Use a redis+cluster:// URL.",
     "Cluster mode is not enabled": "It is not a cluster: use a redis:// URL.",
+    "command 'SENTINEL'": "It is no Sentinel: use a redis:// URL, or name the port of one, as a rule 26379.",
+    "command `SENTINEL`": "It is no Sentinel: use a redis:// URL, or name the port of one, as a rule 26379.",
     "cluster support disabled": "It is not a cluster: use a redis:// URL.",
 }
 
