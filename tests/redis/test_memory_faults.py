@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -225,6 +226,33 @@ def test_the_older_format_is_converted_by_the_first_write(memory, raw, prefix):
     assert raw.type(f"{prefix}:history:energy:old") == b"list"
     assert 4990 < memory.get_session_info("energy", "old").ttl_seconds <= 5000
     assert memory.get_all_sessions_for_agent("energy") == ["old"]
+
+
+@pytest.mark.usefixtures("legacy")
+@pytest.mark.parametrize("write", ["append", "append to one known", "extend"])
+def test_the_indexes_know_the_older_format_for_as_long_as_it_lives(memory, raw, prefix, write):
+    """Where it was given longer than we give, its session is listed until it expires."""
+    brief = RedisMemoryService(server=memory.server, prefix=prefix, default_ttl=10)
+    if write == "append to one known":
+        brief.append_to_history("energy", "old2", MESSAGE)
+        raw.set(f"{prefix}:history:energy:old2", json.dumps(LEGACY), ex=5000)
+    session = "old2" if write == "append to one known" else "old"
+    if write == "extend":
+        brief.extend_ttl("energy", session)
+    else:
+        brief.append_to_history("energy", session, MESSAGE)
+    for index, name in (("sessions", session), ("sessions:energy", session), ("agents", "energy")):
+        assert raw.zscore(f"{prefix}:index:{index}", name) / 1000 > time.time() + 4990
+
+
+def test_ids_of_the_older_format_are_known(memory, raw, prefix):
+    """Messages that had ids before are not stored again; what was there is kept, the same id twice too."""
+    old = [{**numbered(n), "id": str(n % 1200)} for n in range(1201)]
+    raw.set(f"{prefix}:history:energy:old", json.dumps([MESSAGE, *old]))
+    assert memory.append_to_history("energy", "old", {**MESSAGE, "id": "7"}) == 1202
+    assert memory.append_to_history("energy", "old", {**MESSAGE, "id": "1199"}) == 1202
+    assert memory.append_to_history("energy", "old", {**MESSAGE, "id": "1200"}) == 1203
+    assert memory.get_conversation_history("energy", "old")[:-1] == [MESSAGE, *old]
 
 
 @pytest.mark.usefixtures("legacy")

@@ -109,11 +109,11 @@ def test_the_older_format_is_sent_back_converted(conversations):
     """When the server answers with the older text, it is sent again as elements, with the text's digest; when the
     text has changed meanwhile, once more."""
     first, second = (json.dumps([{"role": "user", "content": text}]).encode() for text in ("1", "2"))
-    sent, length = append(conversations, [1, 1, 1, 1, [0, first]], [[0, second]], [kept(2)])
+    sent, length = append(conversations, [1, 1, 1, 1, [0, first]], [[0, second]], [kept(2)], [-1], [1] * 4)
     assert length == 2
-    assert [how(batch)[4] for batch in sent] == ["0", "1", "1"]
-    assert b'"1"' in sent[1][-1].args[1]
-    assert b'"2"' in sent[2][-1].args[1]
+    assert [how(batch)[4] for batch in sent[:3]] == ["0", "1", "1"]
+    assert b'"1"' in sent[1][-1].args[2]
+    assert b'"2"' in sent[2][-1].args[2]
     assert how(sent[0])[3] == "" != how(sent[1])[3] != how(sent[2])[3]
 
 

@@ -37,6 +37,11 @@ def lifetime_and_rule(ttl: int | None, default_ttl: int | None) -> tuple[float, 
     return (FOREVER, ">") if default_ttl is None else (default_ttl, f">{default_ttl * 1000}")
 
 
+def lifetime_of(left: int) -> float:
+    """Seconds from what ``PTTL`` says of a key that exists."""
+    return FOREVER if left == -1 else left / 1000
+
+
 def expiry_rule(ttl: int | None, default_ttl: int | None) -> str:
     """What the scripts are told: exactly ``ttl`` seconds, or without it the default or what is left, if longer."""
     return lifetime_and_rule(ttl, default_ttl)[1]

@@ -10,12 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from ecowas_lc.errors import CorruptDataError, WrongTypeError
-from ecowas_lc.memory.arguments import FOREVER, check_count, expiry_rule, lifetime_and_rule
+from ecowas_lc.memory.arguments import FOREVER, check_count, expiry_rule, lifetime_and_rule, lifetime_of
 from ecowas_lc.memory.documents import from_json, shown, to_json, wrong_type
 from ecowas_lc.memory.index import RecentlyIndexed, touch
 from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.lines import time_at
-from ecowas_lc.storage.ops import Arg, Op, ScriptCall, call, command
+from ecowas_lc.storage.ops import Op, ScriptCall, call, command
 from ecowas_lc.storage.scripts import load_script
 
 APPEND = load_script(  # in this order, the functions that are rarely needed are rarely defined
@@ -102,12 +102,21 @@ class Conversations:
             [reply] = yield (append,)
         else:
             *_, reply = yield (*self.index_calls(place.agent_id, place.session_id, lifetime), append)
+        is_converted = False
         while reply[0] != _KEPT:
             _refuse_foreign(reply)
-            sha, elements = _converted(reply[1], key)
-            how = f"{rule} {most} {operation} {sha} {len(elements)}"
-            [reply] = yield (call(APPEND, place.keys, how, *elements, *words),)
+            sha, older = _converted(reply[1], key)
+            how = f"{rule} {most} {operation} {sha} {len(older) // 2}"
+            [reply] = yield (call(APPEND, place.keys, how, *older, *words),)
+            is_converted = True
         length: int = reply[1]
+        if is_converted:
+            # Whoever wrote it may have given it longer than we do, and told no index of it.
+            [left] = yield (command("PTTL", key),)
+            lifetime = max(lifetime, lifetime_of(left))
+            yield self.index_calls(place.agent_id, place.session_id, lifetime)
+            self.indexed.remember(key, lifetime)
+            return length
         if is_indexed and len(reply) == 2:
             return length
         is_new, is_eternal = reply[2:] or (False, False)
@@ -218,10 +227,10 @@ class Conversations:
         )
 
 
-def extended(reply: list[Any], lifetime: float) -> tuple[bool, float]:
+def extended(reply: list[Any]) -> tuple[bool, float]:
     """Whether the history of :meth:`Conversations.extend_call` existed, and its lifetime in seconds now."""
     _refuse_foreign(reply)
-    return bool(reply[1]), FOREVER if reply[2] == -1 else lifetime
+    return bool(reply[1]), lifetime_of(reply[2])
 
 
 def was_cleared(reply: list[Any]) -> bool:
@@ -258,9 +267,9 @@ def _legacy_messages(text: bytes, key: bytes) -> list[dict[str, Any]]:
     return [_message(item, key) for item in value]
 
 
-def _converted(text: bytes, key: bytes) -> tuple[str, list[Arg]]:
-    elements: list[Arg] = [to_json(message, "message") for message in _legacy_messages(text, key)]
-    return hashlib.sha1(text, usedforsecurity=False).hexdigest(), elements
+def _converted(text: bytes, key: bytes) -> tuple[str, list[bytes]]:
+    words = [word for message in _legacy_messages(text, key) for word in entry(message)]
+    return hashlib.sha1(text, usedforsecurity=False).hexdigest(), words
 
 
 def _refuse_foreign(reply: list[Any]) -> None:

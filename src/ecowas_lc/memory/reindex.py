@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ecowas_lc.errors import InvalidIdError
-from ecowas_lc.memory.arguments import FOREVER
+from ecowas_lc.memory.arguments import lifetime_of
 from ecowas_lc.memory.conversations import Conversations
 from ecowas_lc.memory.documents import shown
 from ecowas_lc.memory.index import touch
@@ -56,7 +56,7 @@ def _enter_op(conversations: Conversations, names: Iterable[bytes]) -> Op[int]:
     for (_, kind, ids), left in zip(found, lifetimes, strict=True):
         if left == -2:
             continue
-        lifetime = FOREVER if left == -1 else left / 1000
+        lifetime = lifetime_of(left)
         if kind == b"history":
             agent_id, session_id = ids
             calls += conversations.index_calls(agent_id, session_id, lifetime)

@@ -78,7 +78,7 @@ class Sessions:
         data_index = self.keys.data_of_session(session_id)
         extend = self.conversations.extend_call(agent_id, session_id, ttl)
         history, data = yield (extend, listing(data_index))
-        found, history_lifetime = extended(history, lifetime)
+        found, history_lifetime = extended(history)
         if found:
             yield self.conversations.index_calls(agent_id, session_id, history_lifetime)
         for names in _chunks(list(entries(data))):

@@ -1,7 +1,7 @@
 -- Appends messages, each id once; trims; renews. All or nothing.
--- ARGV: 'rule most operation sha count', then count elements, then id (or '') and body of each message. Of the
--- first: expiry rule; most messages to keep (0: all); operation id (or nothing); SHA-1 of the legacy text that the
--- elements stand for (or nothing). They are one argument, since most appends are small.
+-- ARGV: 'rule most operation sha count', then id (or '') and body of count older messages, then those of each new
+-- one. Of the first: expiry rule; most messages to keep (0: all); operation id (or nothing); SHA-1 of the legacy text
+-- that the older ones stand for (or nothing). They are one argument, since most appends are small.
 -- Answers {KEPT, length}, and where the history is new or never expires also whether it is new and whether it never
 -- expires; {LEGACY, text} where the list is one JSON text yet; {FOREIGN, key, kind}.
 
@@ -11,7 +11,7 @@ local OPERATIONS_REMEMBERED = 1000
 local OPERATION_REMEMBERED_MS = 120000 -- longer than any retry of a lost connection takes
 
 local how, ms, most, operation, sha, count = string.match(ARGV[1], '^(.)(%d*) (%d+) (%w*) (%x*) (%d+)$')
-local first = 2 + count
+local first = 2 + 2 * count
 
 -- What the companion may know: the last number that an id got; each id; where one is missing, whether the operation
 -- was done, and when the companion was written.
@@ -50,10 +50,18 @@ repeat -- once: a break leads to what is behind
   if is_new then
     numbers[3], numbers[4] = now, 'began'
   end
-  if is_legacy then
-    for index = 2, 1 + count do bodies[#bodies + 1] = ARGV[index] end
-  end
   local first_number, number
+  for index = 2, is_legacy and first - 1 or 0, 2 do
+    local id = ARGV[index]
+    bodies[#bodies + 1] = ARGV[index + 1]
+    if id ~= '' and not in_this_call[id] then
+      in_this_call[id] = true
+      first_number = 1
+      number = (number or 0) + 1
+      numbers[#numbers + 1] = number
+      numbers[#numbers + 1] = 'm' .. id
+    end
+  end
   for index = first, is_done and 0 or #ARGV, 2 do
     local id = ARGV[index]
     if id == '' then

@@ -1,8 +1,10 @@
 -- Renews a history. ARGV: expiry rule.
--- Answers {KEPT, 1 where there is one, time of expiry}, {FOREIGN, key, kind}.
+-- Answers {KEPT, 1 where there is one, milliseconds that it has left or -1}, {FOREIGN, key, kind}.
 
 local kind, refusal = history_kind()
 if refusal then return refusal end
 if kind == 'none' then return {KEPT, 0, 0} end
 local how, ms = string.match(ARGV[1], '^(.)(%d*)$')
-return {KEPT, 1, set_expiry(how, ms, redis.call('PTTL', KEYS[1]), now_ms())}
+local now = now_ms()
+local at = set_expiry(how, ms, redis.call('PTTL', KEYS[1]), now)
+return {KEPT, 1, at == -1 and -1 or at - now}
