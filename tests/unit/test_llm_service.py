@@ -256,6 +256,37 @@ def test_what_the_server_refuses_has_a_name(
     assert text in str(caught.value)
 
 
+def test_a_prompt_that_does_not_fit_is_named(stub: OllamaStub, chat: Callable[..., str]) -> None:
+    """Ollama would cut it off in silence. A short one is sent unasked, a long one that fits after asking once."""
+    stub.loaded_context = 4096
+    llm = service(stub)
+    chat(llm, "word " * 300)
+    assert stub.bodies("/api/show") == []
+    with pytest.raises(ContextOverflowError, match=r"tiny: it takes about \d+ tokens.*4096 together.*num_ctx"):
+        chat(llm, "word " * 4000)
+    with pytest.raises(ContextOverflowError):
+        list(llm.stream("Go on.", system_prompt="word " * 4000))
+    assert len(stub.bodies("/api/chat")) == 1
+    assert chat(llm, "word " * 3000) == "Good morning."
+    assert len(stub.bodies("/api/show")) == 1
+    with pytest.raises(ContextOverflowError, match="512 together"):
+        chat(service(stub, num_ctx=512), "word " * 500)
+
+
+def test_a_server_that_does_not_tell_its_context_is_asked_all_the_same(
+    stub: OllamaStub, chat: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody knows what fits, the prompt is sent; a model that is not there is named before that."""
+    known = stub.answer
+    monkeypatch.setattr(
+        stub, "answer", lambda path, body: (501, {"error": "no"}) if path == "/api/show" else known(path, body)
+    )
+    assert chat(service(stub), "word " * 4000) == "Good morning."
+    monkeypatch.undo()
+    with pytest.raises(ModelNotFoundError, match="ollama pull other"):
+        chat(LLMService(stub.url, "other"), "word " * 4000)
+
+
 def test_health_check_never_raises(stub: OllamaStub) -> None:
     """True where the server answers and has the model; ``check`` says why it is not."""
     llm = service(stub)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ecowas_lc.errors import ModelError, ModelNotFoundError, ModelServerUnavailableError, ModelTimeoutError
+from ecowas_lc.errors import (
+    ContextOverflowError,
+    ModelError,
+    ModelNotFoundError,
+    ModelServerUnavailableError,
+    ModelTimeoutError,
+)
 from ecowas_lc.llm.faults import named_errors
 from ecowas_lc.llm.models import is_chat_ollama
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import BaseMessage
 
 DEFAULT_CONTEXT = 4096
 """Tokens that Ollama allots (without a large graphics card) where nobody said otherwise."""
+
+_LEAST_CONTEXT = 2048  # of the models that are in use
+_BYTES_AROUND_A_MESSAGE = 32  # its role and marks
 
 
 def effective_context(model: BaseChatModel, num_ctx: int | None = None) -> int | None:
@@ -64,9 +74,16 @@ async def aeffective_context(model: BaseChatModel, num_ctx: int | None = None) -
 
 def _believed(asked: int | None, error: ModelError) -> int:
     """Return what the caller asked for where a server does not tell, as some with Ollama's protocol don't."""
-    if asked is None or isinstance(error, (ModelServerUnavailableError, ModelNotFoundError, ModelTimeoutError)):
+    if asked is None:
         raise error
+    raise_unless_untold(error)
     return asked
+
+
+def raise_unless_untold(error: ModelError) -> None:
+    """Raise an error of :func:`effective_context`, unless it is a server's that merely does not tell."""
+    if isinstance(error, (ModelServerUnavailableError, ModelNotFoundError, ModelTimeoutError)):
+        raise error
 
 
 def within_context(model: BaseChatModel, num_ctx: int, num_predict: int) -> BaseChatModel:
@@ -83,6 +100,30 @@ def within_context(model: BaseChatModel, num_ctx: int, num_predict: int) -> Base
     if (model.num_ctx, model.num_predict) == (num_ctx, own):
         return model
     return model.model_copy(update={"num_ctx": num_ctx, "num_predict": own})
+
+
+def is_surely_short(messages: Sequence[BaseMessage], num_ctx: int | None) -> bool:
+    """Return whether a prompt fits whatever the context: no token is shorter than a byte."""
+    size = sum(
+        len(message.text.encode("utf-8", "surrogatepass")) + _BYTES_AROUND_A_MESSAGE for message in messages
+    )
+    return size < min(num_ctx or _LEAST_CONTEXT, _LEAST_CONTEXT)
+
+
+def check_fits(messages: Sequence[BaseMessage], context: int | None, name: str) -> None:
+    """Do nothing where a prompt may fit the context of the model ``name``, or nobody knows that.
+
+    Raises:
+        ContextOverflowError: it does not, at four characters a token, as English has; few languages need less.
+    """
+    from langchain_core.messages.utils import count_tokens_approximately
+
+    tokens = count_tokens_approximately(messages)
+    if context is not None and tokens >= context:
+        raise ContextOverflowError(
+            f"The prompt does not fit the model {name}: it takes about {tokens} tokens, and prompt and answer may "
+            f"take {context} together. Ask less at once, or raise num_ctx."
+        )
 
 
 def _probe(name: str, asked: int | None) -> Generator[tuple[str, dict[str, Any]], Any, int]:

@@ -33,7 +33,9 @@ def named_error(error: BaseException, *, model: Any = None, url: str | None = No
         return error
     name, address = _name_and_address(model, url)
     if isinstance(error, NotImplementedError):
-        return ModelCapabilityError(f"The model {name} can't do this: {error or 'not implemented'}.")
+        return ModelCapabilityError(
+            f"The model {name} can't do this: {str(error).removesuffix('.') or 'not implemented'}."
+        )
     if _is_no_answer_of_ollama(error):
         return ModelServerUnavailableError(
             f"What answers at {address} is not Ollama. Start Ollama with `ollama serve`, or set OLLAMA_BASE_URL."

@@ -9,6 +9,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ecowas_lc.errors import EmptyQuestionError, InvalidInputError, ModelError
+from ecowas_lc.llm.context import (
+    aeffective_context,
+    check_fits,
+    effective_context,
+    is_surely_short,
+    raise_unless_untold,
+)
 from ecowas_lc.llm.faults import named_errors, not_found, timed_out
 from ecowas_lc.llm.models import check_temperature, make_chat_model
 from ecowas_lc.secret import safe_url
@@ -29,7 +36,8 @@ class LLMService:
 
     Every call raises :class:`ModelServerUnavailableError` (start the server), :class:`ModelNotFoundError`
     (pull the model), :class:`ModelTimeoutError`, :class:`ContextOverflowError` or another
-    :class:`ModelError`; each message says what mends it.
+    :class:`ModelError`; each message says what mends it. A prompt that does not fit the model is refused, where
+    Ollama would cut it off in silence: before the first long one the server is asked how much the model takes in.
     """
 
     def __init__(
@@ -52,6 +60,7 @@ class LLMService:
             timeout=self.timeout,
             **options,
         )
+        self._context: int | None = None
 
     def __repr__(self) -> str:
         return f"LLMService(base_url={self.base_url!r}, model={self.model!r}, timeout={self.timeout:g})"
@@ -171,6 +180,12 @@ class LLMService:
 
     def _stream(self, model: ChatOllama, messages: list[BaseMessage]) -> Iterator[str]:
         deadline = time.monotonic() + self.timeout
+        if not is_surely_short(messages, model.num_ctx):
+            try:
+                self._context = self._context or effective_context(self._model)
+            except ModelError as error:
+                raise_unless_untold(error)
+            check_fits(messages, self._context, self.model)
         with named_errors(self._model):
             for chunk in model.stream(messages):
                 if chunk.text:
@@ -180,6 +195,12 @@ class LLMService:
 
     async def _astream(self, model: ChatOllama, messages: list[BaseMessage]) -> AsyncIterator[str]:
         deadline = asyncio.get_running_loop().time() + self.timeout
+        if not is_surely_short(messages, model.num_ctx):
+            try:
+                self._context = self._context or await aeffective_context(self._model)
+            except ModelError as error:
+                raise_unless_untold(error)
+            check_fits(messages, self._context, self.model)
         with named_errors(self._model):
             async for chunk in model.astream(messages):
                 if chunk.text:
