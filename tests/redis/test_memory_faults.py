@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ecowas_lc.errors import CorruptDataError, RedisUnavailableError, WrongTypeError
+from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
 from tests.fixtures.proxy import running_proxy
 from tests.fixtures.servers import running_server
@@ -194,6 +195,28 @@ def test_corrupt_data_is_named(memory, raw, prefix):
         with pytest.raises(CorruptDataError, match=f"{prefix}:{key}"):
             attempt()
     assert raw.get(f"{prefix}:history:energy:u") == b'{"role": "user"}'
+
+
+def test_corrupt_messages_are_named_by_their_position(memory, raw, prefix):
+    """From the beginning where the whole is read, from the end where that is, as ``LSET`` takes either."""
+    key = f"{prefix}:history:energy:s"
+    good, history = (
+        json.dumps(MESSAGE),
+        RedisChatMessageHistory("energy", "s", server=memory.server, prefix=prefix),
+    )
+    window = RedisChatMessageHistory("energy", "s", server=memory.server, prefix=prefix, max_messages=4)
+    for bad in ("{nonsense", "[1]", '{"role": "user"}'):
+        raw.rpush(key, *[good] * 50, bad, good)
+        attempts = [(lambda: history.messages, 50), (lambda: window.messages, -2)]
+        if bad != '{"role": "user"}':  # which the service gives back as it is
+            attempts += [
+                (lambda: memory.get_conversation_history("energy", "s"), 50),
+                (lambda: memory.get_conversation_history("energy", "s", last=3), -2),
+            ]
+        for attempt, position in attempts:
+            with pytest.raises(CorruptDataError, match=f"at position {position} "):
+                attempt()
+        raw.delete(key)
 
 
 LEGACY = [

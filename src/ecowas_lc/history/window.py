@@ -61,7 +61,7 @@ def read_op(conversations: Conversations, agent_id: str, session_id: str, window
         # One more than wanted tells whether the history goes on before the window.
         documents = yield from conversations.slice_op(key, -wanted - 1, -1)
         is_cut = len(documents) > wanted
-        messages = [from_document(document, key, index) for index, document in enumerate(documents[-wanted:])]
+        messages = _from_end(documents[-wanted:], key)
         fitting = _fitting(messages, window)
         if is_cut and len(fitting) == len(messages) and wanted != most and window.max_tokens is not None:
             wanted = min(wanted * 2, most) if most else wanted * 2
@@ -88,11 +88,15 @@ def read_all_op(conversations: Conversations, agent_id: str, session_id: str) ->
 
 def _with_their_call_op(conversations: Conversations, key: bytes) -> Op[list[BaseMessage]]:
     documents = yield from conversations.slice_op(key, -_MOST_RESULTS - 1, -1)
-    messages = [from_document(document, key, index) for index, document in enumerate(documents)]
+    messages = _from_end(documents, key)
     paired = next(
         (index for index in range(len(messages) - 1, -1, -1) if messages[index].type not in _RESULTS), None
     )
     return [] if paired is None or not isinstance(messages[paired], AIMessage) else messages[paired:]
+
+
+def _from_end(documents: list[dict[str, Any]], key: bytes) -> list[BaseMessage]:
+    return [from_document(document, key, index) for index, document in enumerate(documents, -len(documents))]
 
 
 def _fitting(messages: list[BaseMessage], window: Window) -> list[BaseMessage]:

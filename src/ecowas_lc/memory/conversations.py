@@ -171,7 +171,8 @@ class Conversations:
         except WrongTypeError:
             items = None
         if items is not None:
-            return [_message(from_json(item, key, index), key) for index, item in enumerate(items)]
+            first = start if start >= 0 else -len(items)
+            return [_message(from_json(item, key, index), key, index) for index, item in enumerate(items, first)]
         messages = _legacy_messages((yield from self._legacy_text_op(key)), key)
         return messages[start : stop + 1 or None]
 
@@ -249,10 +250,11 @@ def _operation() -> str:
     return os.urandom(9).hex()
 
 
-def _message(value: Any, key: bytes) -> dict[str, Any]:
+def _message(value: Any, key: bytes, position: int) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CorruptDataError(
-            f"The key {shown(key)} holds a message that is not a JSON object. Mend it, or delete the key."
+            f"The key {shown(key)} holds at position {position} what is not a JSON object. Mend it, or delete the "
+            "key."
         )
     return value
 
@@ -264,7 +266,7 @@ def _legacy_messages(text: bytes, key: bytes) -> list[dict[str, Any]]:
             f"The key {shown(key)} holds a JSON {type(value).__name__} where a list of messages should be. "
             "Mend it, or delete the key."
         )
-    return [_message(item, key) for item in value]
+    return [_message(item, key, index) for index, item in enumerate(value)]
 
 
 def _converted(text: bytes, key: bytes) -> tuple[str, list[bytes]]:

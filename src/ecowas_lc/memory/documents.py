@@ -60,7 +60,8 @@ def from_json(raw: bytes, key: bytes, position: int | None = None) -> Any:
     """The value stored in ``raw``.
 
     Raises:
-        CorruptDataError: it is not JSON; the message names the key.
+        CorruptDataError: it is not JSON; the message names the key, and the position where one is given (in its
+            list; negative ones count from the end, as in Redis' own commands).
     """
     try:
         return _decode(raw.decode())

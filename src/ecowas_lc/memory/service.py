@@ -148,9 +148,10 @@ class RedisMemoryService(MemoryServiceBase):
 
         One atomic step at a cost that does not grow with the history. ``max_history`` keeps the last so many,
         and never cuts between a call of tools and its results: results whose call goes, go too, and where
-        nothing but results would be left their call stays with them. Without ``ttl`` (seconds) the history
-        lives for the longer of what it had left and ``default_ttl``; with it, exactly so long. A message whose
-        ``id`` the history knows is not stored again; nor is one sent again because the connection broke.
+        nothing but results would be left their call stays with them (of up to a hundred results). Without
+        ``ttl`` (seconds) the history lives for the longer of what it had left and ``default_ttl``; with it,
+        exactly so long. A message whose ``id`` the history knows is not stored again; nor is one sent again
+        because the connection broke.
 
         Raises:
             InvalidInputError: not a dict with ``role`` and ``content``; ``max_history`` or ``ttl`` below 1.
