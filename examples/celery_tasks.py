@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from celery import Celery
 from celery.schedules import crontab
@@ -35,7 +36,11 @@ def broker_url() -> str:
     settings = get_settings()
     if settings.redis_url is not None:
         return settings.redis_url.get_secret_value()
-    login = f":{settings.redis_password.get_secret_value()}@" if settings.redis_password else ""
+    login = ""
+    if settings.redis_password:
+        login = (
+            f"{quote(settings.redis_username or '', '')}:{quote(settings.redis_password.get_secret_value(), '')}@"
+        )
     return f"redis://{login}{settings.redis_host}:{settings.redis_port}/{settings.redis_db}"
 
 

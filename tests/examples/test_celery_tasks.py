@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from ecowas_lc import RedisMemoryService
+from ecowas_lc import RedisMemoryService, get_settings
+from ecowas_lc.storage.addresses import parse_url
 from tests.fixtures.servers import RunningServer, wait_until
 
 pytestmark = pytest.mark.rights("allkeys", "allchannels", "+@all")  # Celery keeps its queue there, too
@@ -74,6 +75,24 @@ def test_questions_and_the_clean_up(worker: Path, queue: Celery, redis_server: R
         stray = [key for key in client.keys("*") if key.startswith((b"_kombu", b"celery"))]
     assert stray == [], "Celery's keys are under a prefix of their own"
     assert "Traceback" not in worker.read_text()
+
+
+def test_the_broker_is_the_settings_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its URL has the user and the password whole, whatever is in them."""
+    from examples.celery_tasks import broker_url
+
+    for name, value in {"HOST": "redis.example", "PORT": "6390", "DB": "2", "PASSWORD": "a/b@c:d"}.items():
+        monkeypatch.setenv(f"REDIS_{name}", value)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    try:
+        for user in ("", "me@home"):
+            monkeypatch.setenv("REDIS_USERNAME", user)
+            get_settings.cache_clear()
+            address = parse_url(broker_url())
+            assert (address.hosts, address.db) == ((("redis.example", 6390),), 2)
+            assert (address.username or "", str(address.password)) == (user, "a/b@c:d")
+    finally:
+        get_settings.cache_clear()
 
 
 def test_the_clean_up_is_due_every_night() -> None:
