@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ecowas_lc.errors import CorruptDataError, RedisUnavailableError, WrongTypeError
+from ecowas_lc.errors import CorruptDataError, NotReplicatedError, RedisUnavailableError, WrongTypeError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
 from tests.fixtures.proxy import running_proxy
@@ -69,6 +69,15 @@ async def test_a_cut_connection_does_not_duplicate_async(server, prefix):
             proxy.cut_next("reply", 0)
             assert await memory.append_to_history("energy", "s", numbered(1)) == 2
             assert proxy.cuts == 1
+
+
+def test_a_write_that_replicas_lack_may_be_repeated(server, prefix):
+    """With its id a message is there once, as the error says; the call that finds it there waits, too."""
+    with RedisMemoryService(url=f"{server.url}?wait_replicas=1", prefix=prefix, socket_timeout=0.4) as memory:
+        for _ in range(2):
+            with pytest.raises(NotReplicatedError, match=r"0 of 1 replicas.*but a message without an id"):
+                memory.append_to_history("energy", "s", {**MESSAGE, "id": "1"})
+        assert memory.get_conversation_history("energy", "s") == [{**MESSAGE, "id": "1"}]
 
 
 def test_a_server_that_forgot_its_scripts(memory, raw):
