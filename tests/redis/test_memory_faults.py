@@ -46,10 +46,11 @@ def test_a_cut_connection_does_not_duplicate(server, prefix):
         assert [m["content"] for m in memory.get_conversation_history("energy", "s")] == list("01233")
 
 
-def test_a_cut_connection_does_not_undo_others(server, prefix):
+@pytest.mark.parametrize("identity", [{}, {"id": "0"}])
+def test_a_cut_connection_does_not_undo_others(server, prefix, identity):
     """A save whose reply is lost is done once: what another client appends before it is sent again stays."""
     with running_proxy(server.port) as proxy, RedisMemoryService(port=proxy.port, prefix=prefix) as memory:
-        program = memory._programs.save_op("energy", "s", [numbered(0)], None)
+        program = memory._programs.save_op("energy", "s", [numbered(0) | identity], None)
         batch = next(program)
         memory.server.run(_once(batch))
         memory.append_to_history("energy", "s", numbered(1))

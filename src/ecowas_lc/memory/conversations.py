@@ -148,11 +148,10 @@ class Conversations:
         """
         place = self.place(agent_id, session_id)
         words = [word for message in messages for word in entry(message)]
-        operation = _operation() if b"" in words else ""
         rule = "=" if lifetime == FOREVER else f"={int(lifetime * 1000)}"
         condition = "absent" if only_if_absent else ""
         times = (_milliseconds(began), _milliseconds(used))
-        replace = call(REPLACE, place.keys, rule, operation, condition, *times, *words)
+        replace = call(REPLACE, place.keys, rule, _operation(), condition, *times, *words)
         replies = yield (*self.index_calls(agent_id, session_id, lifetime), replace)
         _refuse_foreign(replies[-1])
         self.indexed.remember(place.keys[0], lifetime)
@@ -246,7 +245,7 @@ def cleared_one(reply: list[Any]) -> bool:
 
 
 def _operation() -> str:
-    # A call is sent again when the connection broke: by this the server knows one whose messages have no id.
+    # A call is sent again when the connection broke: by this the server knows it, where no message's id tells.
     return os.urandom(9).hex()
 
 

@@ -9,7 +9,7 @@ local kind, refusal = history_kind()
 if refusal then return refusal end
 
 local now = now_ms()
-local is_done = kind == 'list' and operation ~= '' and redis.call('ZSCORE', KEYS[2], 'o' .. operation)
+local is_done = kind == 'list' and redis.call('ZSCORE', KEYS[2], 'o' .. operation)
 if is_done or (condition == 'absent' and kind ~= 'none') then
   local left = redis.call('PTTL', KEYS[1])
   local length = kind == 'list' and redis.call('LLEN', KEYS[1]) or 0
@@ -23,9 +23,9 @@ redis.call('ZADD', KEYS[2], now, 'used')
 redis.call('DEL', KEYS[1], KEYS[2])
 
 local bodies, number, in_this_call = {}, 0, {}
-local numbers = {used ~= '' and used or now, 'used'}
+local numbers = {used ~= '' and used or now, 'used', -now, 'o' .. operation}
 if began then
-  numbers[3], numbers[4] = began, 'began'
+  numbers[5], numbers[6] = began, 'began'
 end
 for index = 6, #ARGV, 2 do
   local id = ARGV[index]
@@ -40,10 +40,6 @@ end
 if number > 0 then
   numbers[#numbers + 1] = LAST_ID + number
   numbers[#numbers + 1] = 'last'
-end
-if operation ~= '' then
-  numbers[#numbers + 1] = -now
-  numbers[#numbers + 1] = 'o' .. operation
 end
 for from = 1, #bodies, CHUNK do
   redis.call('RPUSH', KEYS[1], unpack(bodies, from, math.min(from + CHUNK - 1, #bodies)))
