@@ -11,7 +11,10 @@ import pytest
 
 from ecowas_lc.errors import CorruptDataError, NotReplicatedError, RedisUnavailableError, WrongTypeError
 from ecowas_lc.history import RedisChatMessageHistory
-from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
+from ecowas_lc.memory import AsyncRedisMemoryService, ImportReport, RedisMemoryService
+from ecowas_lc.memory.backup import Importer
+from ecowas_lc.storage.lines import Lines
+from ecowas_lc.storage.ops import writes
 from tests.fixtures.proxy import running_proxy
 from tests.fixtures.servers import running_server
 
@@ -56,6 +59,30 @@ def test_a_cut_connection_does_not_undo_others(server, prefix, identity):
         memory.append_to_history("energy", "s", numbered(1))
         memory.server.run(_once(batch))
         assert [m["content"] for m in memory.get_conversation_history("energy", "s")] == ["0", "1"]
+
+
+@pytest.mark.parametrize("kind", ["history", "state", "session-data"])
+def test_a_cut_connection_does_not_change_the_report(memory, kind):
+    """A record that an import sends again, its reply being lost, was written, not found there."""
+    ids = {"agent": "energy", "session": "s", "key": "k"}
+    record = {"type": kind, **ids, "ttl_seconds": 100, "value": 1, "messages": [{**MESSAGE, "id": "1"}]}
+    importer = Importer(memory._programs.sessions, overwrite=False)
+    memory.server.run(_with_writes_sent_twice(importer.record_op(record, Lines())))
+    assert importer.report == ImportReport(written=1)
+    memory.server.run(importer.record_op(record, Lines()))
+    assert importer.report == ImportReport(written=1, unchanged=1)
+
+
+def _with_writes_sent_twice(program):
+    batch = next(program)
+    try:
+        while True:
+            replies = yield batch
+            if writes(batch):
+                replies = yield batch
+            batch = program.send(replies)
+    except StopIteration:
+        pass
 
 
 def _once(batch):

@@ -1,9 +1,11 @@
 -- Stores one value. ARGV: JSON, time to live in milliseconds or '', 'absent' to write only where there is none.
--- Answers {1}, {0} where nothing was written, {2, key, kind} where the key is somebody else's.
+-- Answers {1} where it is there now, {0} where another one stays, {2, key, kind} where the key is somebody else's.
 
 local kind = redis.call('TYPE', KEYS[1])['ok']
 if kind ~= 'none' and kind ~= 'string' then return {2, KEYS[1], kind} end
-if ARGV[3] == 'absent' and kind == 'string' then return {0} end
+if ARGV[3] == 'absent' and kind == 'string' then
+  return {redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0}
+end
 if ARGV[2] == '' then
   redis.call('SET', KEYS[1], ARGV[1])
 else
