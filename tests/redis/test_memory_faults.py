@@ -337,12 +337,14 @@ def test_the_older_format_is_replaced(memory):
 @pytest.mark.rights("+scan")
 def test_reindex_finds_what_no_index_knows(memory, raw, prefix, caplog):
     """One scan enters other programs' histories, states and data into the indexes; names that stand for no ids,
-    it only reports."""
+    and types that are never ours, it only reports."""
     memory.append_to_history("energy", "known", MESSAGE)
     raw.rpush(f"{prefix}:history:digital:by-hand", json.dumps(MESSAGE))
     raw.set(f"{prefix}:state:minerals", "{}")
     raw.set(f"{prefix}:session:s:k", "1")
     raw.set(f"{prefix}:history:energy:a:b", "[]")
+    for theirs in ("history:energy:theirs", "state:theirs", "session:theirs:k"):
+        raw.hset(f"{prefix}:{theirs}", "field", "theirs")
     for number in range(600):
         raw.set(f"{prefix}:other:{number}", "")
     assert memory.get_all_sessions_for_agent("energy") == ["known"]
@@ -352,7 +354,9 @@ def test_reindex_finds_what_no_index_knows(memory, raw, prefix, caplog):
     assert memory.get_all_sessions_for_agent("digital") == ["by-hand"]
     assert memory.get_all_agents() == ["digital", "energy", "minerals"]
     assert memory.get_all_session_data("s") == {"k": 1}
-    assert f"{prefix}:history:energy:a:b" in caplog.text
+    assert {info.session_id for info in memory.get_session_infos()} == {"known", "old", "by-hand"}
+    for passed_over in ("history:energy:a:b", "history:energy:theirs", "state:theirs", "session:theirs:k"):
+        assert f"The key {prefix}:{passed_over} " in caplog.text
 
 
 def test_what_an_append_costs(server, prefix):

@@ -37,11 +37,16 @@ def reindex_op(conversations: Conversations) -> Op[int]:
 
 def _enter_op(conversations: Conversations, names: Iterable[bytes]) -> Op[int]:
     keys = conversations.keys
-    found = [(name, *place) for name in names if (place := _place(keys, name))]
-    if not found:
+    named = [(name, *place) for name in names if (place := _place(keys, name))]
+    if not named:
         return 0
-    lifetimes = yield tuple(command("PTTL", name) for name, *_ in found)
-    histories = [ids for _, kind, ids in found if kind == b"history"]
+    replies = yield tuple(words for name, *_ in named for words in (command("PTTL", name), command("TYPE", name)))
+    found = [
+        (kind, ids, lifetime_of(left))
+        for (name, kind, ids), left, stored in zip(named, replies[::2], replies[1::2], strict=True)
+        if _is_ours(name, kind, stored)
+    ]
+    histories = [ids for kind, ids, _ in found if kind == b"history"]
     known = (
         (
             yield tuple(
@@ -53,10 +58,7 @@ def _enter_op(conversations: Conversations, names: Iterable[bytes]) -> Op[int]:
         else []
     )
     calls: list[ScriptCall] = []
-    for (_, kind, ids), left in zip(found, lifetimes, strict=True):
-        if left == -2:
-            continue
-        lifetime = lifetime_of(left)
+    for kind, ids, lifetime in found:
         if kind == b"history":
             agent_id, session_id = ids
             calls += conversations.index_calls(agent_id, session_id, lifetime)
@@ -69,6 +71,17 @@ def _enter_op(conversations: Conversations, names: Iterable[bytes]) -> Op[int]:
     if calls:
         yield tuple(calls)
     return sum(score is None for score in known)
+
+
+def _is_ours(name: bytes, kind: bytes, reply: bytes | str) -> bool:
+    stored = reply.decode() if isinstance(reply, bytes) else reply
+    if stored == "string" or (stored == "list" and kind == b"history"):
+        return True
+    if stored != "none":  # else it has expired meanwhile
+        _log.warning(
+            "The key %s holds a %s that this package never wrote: it was passed over", shown(name), stored
+        )
+    return False
 
 
 def _place(keys: Keys, name: bytes) -> tuple[bytes, list[str]] | None:
