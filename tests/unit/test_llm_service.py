@@ -243,17 +243,19 @@ def test_a_server_that_dies_in_mid_answer_is_named(stub: OllamaStub, chat: Calla
         (400, "the request exceeds the available context size (4096)", ContextOverflowError),
         (503, "server busy, please try again", ModelServerUnavailableError),
         (500, "llama runner process has terminated", ModelError),
+        (400, "the input length exceeds the context length: shorten it.", ContextOverflowError),
     ],
 )
 def test_what_the_server_refuses_has_a_name(
     stub: OllamaStub, chat: Callable[..., str], status: int, text: str, kind: type[ModelError]
 ) -> None:
-    """Each refusal is its own error and quotes the server."""
+    """Each refusal is its own error and quotes the server, in one sentence."""
     stub.error = (status, text)
     with pytest.raises(kind) as caught:
         chat(service(stub), "x")
     assert type(caught.value) is kind
-    assert text in str(caught.value)
+    assert text.removesuffix(".") in str(caught.value)
+    assert ".." not in str(caught.value)
 
 
 def test_a_prompt_that_does_not_fit_is_named(stub: OllamaStub, chat: Callable[..., str]) -> None:

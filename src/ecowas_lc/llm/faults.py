@@ -99,7 +99,7 @@ def _from_answer(error: BaseException, name: str, address: str) -> EcowasError |
     status = getattr(error, "status_code", None)
     if not isinstance(status, int) or type(error).__name__ != "ResponseError":
         return None
-    text = str(getattr(error, "error", error)).strip() or "no reason given"
+    text = str(getattr(error, "error", error)).strip().removesuffix(".") or "no reason given"
     lowered = text.lower()
     if any(sign in lowered for sign in _TOO_LONG):
         return ContextOverflowError(
