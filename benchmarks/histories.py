@@ -112,7 +112,8 @@ def exchanged(url: str, name: str) -> dict[str, str]:
             worker.do(task, fresh("counted"))
             once = 1 if task is append else CALLS[task]
             kilobytes = (relay.sent + relay.received) / once / 1000
-            out[what] = f"{round(relay.round_trips / once)} round trips, {figure(kilobytes)} kB"
+            trips = round(relay.round_trips / once)
+            out[what] = f"{trips} round trip{'s' if trips != 1 else ''}, {figure(kilobytes)} kB"
         worker.do(clear, fresh("counted"))
     return out
 
@@ -128,7 +129,7 @@ def measure(options: part.Options) -> Report:
         report.left_out.append(RECORDED)
     taken: dict[tuple[str, str], list[float]] = {}
     with working(names, "benchmarks.histories") as workers:
-        for number in range(options.rounds or (2 if options.quick else 15)):
+        for number in range(options.rounds or (2 if options.quick else 25)):
             for worker in workers:
                 for what, task in TASKS.items():
                     taken.setdefault((what, worker.name), []).append(worker.do(task, fresh(str(number))))
