@@ -11,10 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 
 from ecowas_lc import BaseAgent, RedisAgent, RedisMemoryService, SupervisorAgent
+from ecowas_lc.agents.said import Said, storing
 from ecowas_lc.errors import RedisTimeoutError
+from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.storage.server import Server
+from ecowas_lc.supervisor.programs import run
 from tests.agents.conftest import Call, dialogue, numbered, redis_agent, supervisor, texts
 from tests.fixtures.servers import RunningServer, running_server, wait_until
 
@@ -425,3 +429,42 @@ def test_a_process_that_ends_tries_once_more(prefix: str, comes_back: bool) -> N
             assert stored(server, prefix) == dialogue("one?")
         else:
             assert "is lost (1)" in errors
+
+
+def test_a_reset_that_comes_late_takes_nothing_with_it(mortal: RunningServer, prefix: str) -> None:
+    """Where two threads bring one reset to the server, what the first has stored since survives the second."""
+    store = RedisChatMessageHistory("energy", "s", url=mortal.url, prefix=prefix)
+    store.add_user_message("before")
+    said = Said("energy", "s")
+    said.reset()
+    late = storing(said, store)
+    clearing = next(late)
+    said.add([HumanMessage("one", id="1")])
+    run(storing(said, store), {})
+    assert [message.text for message in store.messages] == ["one"]
+    said.add([HumanMessage("two", id="2")])
+    clearing.run({})
+    storing_again = late.send(None)
+    assert store.messages == []
+    storing_again.run({})
+    with pytest.raises(StopIteration):
+        late.send(None)
+    assert [message.text for message in store.messages] == ["one", "two"]
+    assert not said.waits
+
+
+def test_a_reset_while_another_is_on_its_way(mortal: RunningServer, prefix: str) -> None:
+    """The newer one is brought to the server too."""
+    store = RedisChatMessageHistory("energy", "s", url=mortal.url, prefix=prefix)
+    said = Said("energy", "s")
+    said.reset()
+    first = storing(said, store)
+    clearing = next(first)
+    clearing.run({})
+    store.add_user_message("between")
+    said.reset()
+    first.send(None).run({})
+    assert store.messages == []
+    with pytest.raises(StopIteration):
+        first.send(None)
+    assert not said.waits

@@ -20,9 +20,9 @@ _UNSETTLED_SECONDS = 10.0  # servers save to disk, or to a replica, with such a 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is to be stored in one go: that the conversation was reset before, and messages."""
+    """What is to be stored in one go: messages, and before them a reset, by its number (0: none)."""
 
-    reset: bool = False
+    reset: int = 0
     messages: tuple[BaseMessage, ...] = ()
 
 
@@ -41,6 +41,7 @@ class Said:
         self._waiting: list[BaseMessage] = []
         self._unsettled: deque[tuple[float, BaseMessage]] = deque()
         self._is_reset = False
+        self._resets = 0
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -63,6 +64,7 @@ class Said:
         """Forget everything."""
         with self._lock:
             self._known, self._waiting, self._is_reset = [], [], True
+            self._resets += 1
             self._unsettled.clear()
             self.began = self.used = None
             self.version += 1
@@ -81,12 +83,17 @@ class Said:
     def batch(self) -> Batch:
         """What is to be stored."""
         with self._lock:
-            return Batch(self._is_reset, tuple(self._waiting))
+            return Batch(self._resets if self._is_reset else 0, tuple(self._waiting))
 
-    def was_reset(self) -> None:
+    def was_reset(self, number: int) -> None:
         """Take note that the server has forgotten the conversation."""
         with self._lock:
-            self._is_reset = False
+            if not self._is_reset:
+                # Another thread came before: what it has stored since went with this, and is stored once more.
+                self._known, self._waiting = [], [*self._known, *_others(self._waiting, self._known)]
+                self.version += 1
+            elif number == self._resets:
+                self._is_reset = False
 
     def stored(self, messages: Sequence[BaseMessage]) -> None:
         """Take note that the server has these messages."""
@@ -124,10 +131,9 @@ class Said:
 
 def storing(said: Said, store: RedisChatMessageHistory) -> Program[None]:
     """Bring to the server what it lacks; a message that it has is told by its id and left as it is."""
-    batch = said.batch()
-    if batch.reset:
+    while (batch := said.batch()).reset:
         yield Doing(lambda _: store.clear(), lambda _: store.aclear())
-        said.was_reset()
+        said.was_reset(batch.reset)
     if batch.messages:
         yield Doing(lambda _: store.add_messages(batch.messages), lambda _: store.aadd_messages(batch.messages))
         said.stored(batch.messages)
