@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -227,6 +228,27 @@ def test_an_answer_without_end_is_given_up(stub: OllamaStub, chat: Callable[...,
     stub.words = ["word "] * 200_000
     with pytest.raises(ModelTimeoutError, match=r"0\.2 s"):
         chat(service(stub, timeout=0.2), "x")
+
+
+def test_what_the_caller_takes_is_not_the_models_time(stub: OllamaStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads a stream slowly, on a page or aloud, still gets all of it."""
+    clock = [0.0]
+    monkeypatch.setattr("ecowas_lc.llm.service.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    stub.words = ["one ", "two ", "three"]
+    heard = []
+
+    def take(text: str) -> None:
+        heard.append(text)
+        clock[0] += 1000.0
+
+    async def listen() -> None:
+        async for text in service(stub, timeout=20).astream("x"):
+            take(text)
+
+    for text in service(stub, timeout=20).stream("x"):
+        take(text)
+    asyncio.run(listen())
+    assert heard == ["one ", "two ", "three"] * 2
 
 
 def test_a_server_that_dies_in_mid_answer_is_named(stub: OllamaStub, chat: Callable[..., str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import cache
@@ -189,12 +188,14 @@ class LLMService:
         with named_errors(self._model):
             for chunk in model.stream(messages):
                 if chunk.text:
+                    handed = time.monotonic()
                     yield chunk.text
+                    deadline += time.monotonic() - handed  # what the caller takes is not the model's time
                 if time.monotonic() > deadline:
                     raise timed_out(f"The model {self.model}", self.timeout)
 
     async def _astream(self, model: ChatOllama, messages: list[BaseMessage]) -> AsyncIterator[str]:
-        deadline = asyncio.get_running_loop().time() + self.timeout
+        deadline = time.monotonic() + self.timeout
         if not is_surely_short(messages, model.num_ctx):
             try:
                 self._context = self._context or await aeffective_context(self._model)
@@ -204,8 +205,10 @@ class LLMService:
         with named_errors(self._model):
             async for chunk in model.astream(messages):
                 if chunk.text:
+                    handed = time.monotonic()
                     yield chunk.text
-                if asyncio.get_running_loop().time() > deadline:
+                    deadline += time.monotonic() - handed
+                if time.monotonic() > deadline:
                     raise timed_out(f"The model {self.model}", self.timeout)
 
     def _tuned(self, temperature: float | None, max_tokens: int | None) -> ChatOllama:
