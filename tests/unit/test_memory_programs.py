@@ -222,3 +222,12 @@ def test_endless_values_are_refused():
             to_json(value, "state")
     while deep:
         deep = deep["a"]
+
+
+def test_a_value_that_is_mended_while_all_are_read_is_there():
+    """What could not be read among the others, and can be alone, is not left out; nor is what has gone made up."""
+    foreign = WrongTypeError("a hash")
+    for later, expected in ((b"5", {"k": 5, "l": 1}), (None, {"l": 1})):
+        program = Values(Keys("p"), 100).all_data_op("s")
+        _, found = replay(program, [[b"k", b"1", b"l", b"1"]], [foreign, b"1"], [later])
+        assert found == expected

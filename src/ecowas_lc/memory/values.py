@@ -83,7 +83,8 @@ class Values:
             bodies = yield tuple(command("GET", key, optional=True) for key in keys)
             for name, key, body in zip(some, keys, bodies, strict=True):
                 if isinstance(body, Exception):
-                    yield from _value_op(key)  # which says what is wrong with it
+                    value = yield from _value_op(key)  # says what is wrong with it, unless it is mended by now
+                    found |= {} if value is None else {name: value}
                 elif body is not None:
                     found[name] = from_json(body, key)
         return found
