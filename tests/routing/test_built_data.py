@@ -6,8 +6,13 @@ import pytest
 
 from ecowas_lc.supervisor.routing import lexical
 from ecowas_lc.supervisor.routing.build import fit_lexical_constants
-from ecowas_lc.supervisor.routing.embedding import OfflineEmbeddings
-from ecowas_lc.supervisor.routing.vectors import SHIPPED, example_vectors, stored_digest, text_digest
+from ecowas_lc.supervisor.routing.embedding import (
+    SHIPPED,
+    OfflineEmbeddings,
+    example_vectors,
+    stored_digest,
+    text_digest,
+)
 from ecowas_lc.twg import example_questions
 
 REBUILD = "run: python -m ecowas_lc.supervisor.routing.build"

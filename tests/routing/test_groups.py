@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
-from ecowas_lc.supervisor.routing.vocabulary import parse_term
+from ecowas_lc.supervisor.routing.lexical import parse_term
 from ecowas_lc.twg import (
     EVALUATION_SETS,
     TWG,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecowas_lc.errors import InvalidInputError
+from ecowas_lc.supervisor.routing.lexical import Term, Vocabulary, parse_term
 from ecowas_lc.supervisor.routing.text import accented_words, fold, words
-from ecowas_lc.supervisor.routing.vocabulary import Term, Vocabulary, parse_term
 
 
 def found(question: str, *terms: str) -> list[str]:

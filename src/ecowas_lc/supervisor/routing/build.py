@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ecowas_lc.supervisor.routing.embedding import OfflineEmbeddings
+from ecowas_lc.supervisor.routing.embedding import SHIPPED, OfflineEmbeddings, embed, write_vectors
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter
-from ecowas_lc.supervisor.routing.vectors import SHIPPED, embed, write_vectors
 from ecowas_lc.twg import example_questions
 
 _PENALTY = 1e-4  # per example, on the squared weights

@@ -74,3 +74,9 @@ class Thresholds:
 
     def _least(self, group: str, ranked: Sequence[str]) -> float:
         return self.first if group == ranked[0] else self.further
+
+
+def describe(error: BaseException) -> str:
+    """Return an error's kind and the first line of its message, short enough for a reason."""
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

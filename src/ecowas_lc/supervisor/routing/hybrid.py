@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecowas_lc.supervisor.routing.decision import RouteDecision, checked_question
-from ecowas_lc.supervisor.routing.descriptions import count_terms
+from ecowas_lc.supervisor.routing.decision import RouteDecision, checked_question, describe
 from ecowas_lc.supervisor.routing.embedding import Embedder, check_embeddings, offline_installed
-from ecowas_lc.supervisor.routing.faults import describe
 from ecowas_lc.supervisor.routing.lexical import THRESHOLDS as BY_WORDS
-from ecowas_lc.supervisor.routing.lexical import LexicalRouter
+from ecowas_lc.supervisor.routing.lexical import LexicalRouter, count_terms
 from ecowas_lc.supervisor.routing.measurement import groups_digest, load_measurement
 from ecowas_lc.supervisor.routing.mixing import RICH_VOCABULARY, THRESHOLDS, mix
 from ecowas_lc.supervisor.routing.model import ModelRouter
