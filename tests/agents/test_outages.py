@@ -14,7 +14,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from ecowas_lc import BaseAgent, RedisAgent, RedisMemoryService, SupervisorAgent
-from ecowas_lc.agents.said import Said, storing
+from ecowas_lc.agents.transcript import Said, storing
 from ecowas_lc.errors import RedisTimeoutError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.storage.server import Server
@@ -400,7 +400,7 @@ def test_a_server_that_refuses_is_no_server(prefix: str, warnings: Callable[[], 
 
 LEAVING = """
 import sys
-import ecowas_lc.agents.link as link
+import ecowas_lc.agents.outage as link
 from ecowas_lc import RedisAgent, RedisMemoryService
 from tests.agents.conftest import numbered
 link._FIRST_PAUSE_SECONDS = 1000.0

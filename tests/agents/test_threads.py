@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from ecowas_lc.agents.hearing import Hearing
-from ecowas_lc.agents.threads import merged_messages
+from ecowas_lc.agents.session import merged_messages
+from ecowas_lc.agents.turn import Hearing
 from ecowas_lc.supervisor.trimming import exchanges
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ecowas_lc.cli import main, outcome
+from ecowas_lc.cli import main, options
 from ecowas_lc.settings import get_settings
 from tests.fixtures.ollama_stub import OllamaStub, serving_stub
 from tests.fixtures.servers import RunningServer
@@ -39,7 +39,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.Mon
     get_settings.cache_clear()
     yield monkeypatch
     get_settings.cache_clear()
-    outcome._debugging = False
+    options._debugging = False
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +80,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
 
     def command(*arguments: str, stdin: str = "", on_terminal: bool = False) -> Ended:
         get_settings.cache_clear()
-        outcome._debugging = False
+        options._debugging = False
         typed = StringIO(stdin)
         typed.isatty = lambda: True  # type: ignore[method-assign]
         monkeypatch.setattr(sys, "stdin", typed if on_terminal else StringIO(stdin))

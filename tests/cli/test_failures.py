@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ecowas_lc.cli import outcome
+from ecowas_lc.cli import options
 from tests.cli.conftest import Run
 from tests.fixtures.ollama_stub import OllamaStub
 from tests.fixtures.servers import closed_port
@@ -86,5 +86,5 @@ def test_what_nobody_foresaw_is_one_line_too(
 
     monkeypatch.setattr("ecowas_lc.cli.ask.ask_once", fail)
     ended = run("ask", SOLAR)
-    assert ended.code == outcome.FAILED
+    assert ended.code == options.FAILED
     assert ended.err == "Unexpected RuntimeError: no such luck. Run it again with --debug for the details.\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from ecowas_lc.cli.listing import show_rows
+from ecowas_lc.cli.screen import show_rows
 from tests.cli.test_screen import pipe, shown, terminal
 
 UUID = "2f191daa-3913-40ea-901a-8153a74ec700"

@@ -7,8 +7,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from ecowas_lc.cli.live_answer import Prose, Screen
 from ecowas_lc.cli.screen import labelled, shortened, wrapped
-from ecowas_lc.cli.speech import Prose, Screen
 
 NAMES = {"energy": "Energy", "digital": "Digital"}
 

@@ -10,7 +10,7 @@ import click
 import pytest
 import typer
 
-from ecowas_lc.cli.app import app
+from ecowas_lc.cli.commands import app
 from tests.cli.conftest import Run
 from tests.fixtures.ollama_stub import OllamaStub
 from tests.fixtures.secrets import ENCODED, GOOD, PASSWORD, USER, signs_in

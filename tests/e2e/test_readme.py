@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ecowas_lc.cli.app import app
+from ecowas_lc.cli.commands import app
 from tests.e2e.conftest import House
 from tests.fixtures.ollama_stub import serving_stub
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import redis
 
-from ecowas_lc.embedded import ServerStatus, keeper, server_status, stop_server, users
-from ecowas_lc.embedded.place import Place, find_place
+from ecowas_lc.embedded import ServerStatus, data_dir, keeper, server_status, stop_server
+from ecowas_lc.embedded.data_dir import Place, find_place
 from ecowas_lc.settings import Settings
 from tests.fixtures.servers import DEADLINE_SECONDS, wait_until
 
@@ -145,7 +145,7 @@ class Home:
                     os.kill(status.pid, signal.SIGKILL)
                     raise
         finally:
-            seat = users._seats.pop(self.place.data_dir, None)
+            seat = data_dir._seats.pop(self.place.data_dir, None)
             if seat is not None and seat.pid == os.getpid():
                 os.close(seat.descriptor)
 

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from ecowas_lc.embedded import is_available, use_server
-from ecowas_lc.embedded.binary import find_binary
+from ecowas_lc.embedded.starting import find_binary
 from ecowas_lc.errors import EmbeddedServerError
 from tests.embedded.conftest import Home
 from tests.fixtures.servers import server_binary

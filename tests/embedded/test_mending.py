@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from ecowas_lc.embedded import keeper, start_server, starting, stop_server, use_server, users, wire
-from ecowas_lc.embedded.binary import find_binary
+from ecowas_lc.embedded import data_dir, keeper, probe, start_server, starting, stop_server, use_server
+from ecowas_lc.embedded.starting import find_binary
 from ecowas_lc.errors import EmbeddedServerError
 from tests.embedded.conftest import Home
 from tests.embedded.test_sharing import is_alive, servers_in
@@ -182,13 +182,13 @@ def test_hanging_server_is_an_error_and_never_doubled(home: Home, monkeypatch: p
     first = use_server(home.settings)
     with stopped(first.pid), monkeypatch.context() as impatient:
         impatient.setattr(starting, "START_SECONDS", 0.5)
-        impatient.setattr(wire, "ANSWER_SECONDS", 0.2)
+        impatient.setattr(probe, "ANSWER_SECONDS", 0.2)
         with pytest.raises(EmbeddedServerError, match=f"process {first.pid}.*does not answer.*server stop"):
             use_server(home.settings)
         status = home.status()
         assert (status.running, status.pid, status.uptime_seconds) == (True, first.pid, None)
         assert servers_in(home.data_dir) == {first.pid}
-    wait_until(lambda: wire.probe(first.socket).state is wire.State.READY, "it goes on")
+    wait_until(lambda: probe.probe(first.socket).state is probe.State.READY, "it goes on")
     assert use_server(home.settings) == first
 
 
@@ -197,7 +197,7 @@ def test_hanging_server_is_stopped_by_force(home: Home, monkeypatch: pytest.Monk
     first = use_server(home.settings)
     with stopped(first.pid), monkeypatch.context() as impatient:
         impatient.setattr(keeper, "STOP_SECONDS", 0.3)
-        impatient.setattr(wire, "ANSWER_SECONDS", 0.2)
+        impatient.setattr(probe, "ANSWER_SECONDS", 0.2)
         assert stop_server(home.settings) is True
     assert not servers_in(home.data_dir)
     assert use_server(home.settings).pid != first.pid
@@ -226,7 +226,7 @@ def test_stranger_at_the_socket(home: Home) -> None:
     command = keeper.server_command(str(find_binary(None)), str(home.data_dir), str(home.place.socket))
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as stranger:
         try:
-            wait_until(lambda: wire.probe(home.place.socket).state is wire.State.READY, "the stranger answers")
+            wait_until(lambda: probe.probe(home.place.socket).state is probe.State.READY, "the stranger answers")
             with pytest.raises(EmbeddedServerError, match=f"Process {stranger.pid} answers"):
                 use_server(home.settings)
             assert stranger.poll() is None
@@ -246,12 +246,12 @@ def test_loading_is_waited_for(home: Home, connect: Connect, tmp_path: Path) -> 
     slow.write_text(f'#!/bin/sh\nexec {find_binary(None)} "$@" --key-load-delay 250\n')
     slow.chmod(0o755)
     home.binary = slow
-    seen: set[wire.State] = set()
+    seen: set[probe.State] = set()
     done = threading.Event()
 
     def look() -> None:
         while not done.is_set():
-            seen.add(wire.probe(home.place.socket).state)
+            seen.add(probe.probe(home.place.socket).state)
 
     looking = threading.Thread(target=look)
     looking.start()
@@ -260,7 +260,7 @@ def test_loading_is_waited_for(home: Home, connect: Connect, tmp_path: Path) -> 
     finally:
         done.set()
         looking.join()
-    assert wire.State.LOADING in seen
+    assert probe.State.LOADING in seen
     assert connect(server.url).dbsize() == 2500
 
 
@@ -373,7 +373,7 @@ def test_blocked_signals_are_not_inherited(home: Home) -> None:
 def test_descriptor_closed_by_a_daemon(home: Home) -> None:
     """A process that closed all its descriptors, as daemons do, counts again at its next use."""
     use_server(home.settings)
-    os.close(users._seats[home.data_dir].descriptor)
+    os.close(data_dir._seats[home.data_dir].descriptor)
     assert home.status().users == 0
     use_server(home.settings)
     assert home.status().users == 1
@@ -382,7 +382,7 @@ def test_descriptor_closed_by_a_daemon(home: Home) -> None:
 def test_descriptor_that_became_another_file(home: Home) -> None:
     """Where that descriptor's number is another file's by now, that file is left open."""
     use_server(home.settings)
-    descriptor = users._seats[home.data_dir].descriptor
+    descriptor = data_dir._seats[home.data_dir].descriptor
     with open(os.devnull, "rb") as file:
         os.dup2(file.fileno(), descriptor)
     try:

@@ -12,9 +12,9 @@ import platformdirs
 import pytest
 import redis
 
-from ecowas_lc.embedded import place as place_module
+from ecowas_lc.embedded import data_dir as data_dir_module
 from ecowas_lc.embedded import stop_server, use_server
-from ecowas_lc.embedded.place import find_place
+from ecowas_lc.embedded.data_dir import find_place
 from ecowas_lc.errors import EmbeddedServerError
 from ecowas_lc.settings import Settings
 from tests.embedded.conftest import Home
@@ -144,8 +144,8 @@ def short_root(make_home: Callable[..., Home], monkeypatch: pytest.MonkeyPatch) 
     """A directory in the place of /tmp, and every data directory's path too long."""
     root = make_home("short").data_dir
     root.mkdir()
-    monkeypatch.setattr(place_module, "SHORT_ROOT", root)
-    monkeypatch.setattr(place_module, "SOCKET_PATH_LIMIT", 10)
+    monkeypatch.setattr(data_dir_module, "SHORT_ROOT", root)
+    monkeypatch.setattr(data_dir_module, "SOCKET_PATH_LIMIT", 10)
     return root
 
 

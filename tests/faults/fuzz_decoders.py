@@ -17,14 +17,14 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["ecowas_lc"]):
+    from ecowas_lc.checkpoint.client_cache import Memo
     from ecowas_lc.checkpoint.codec.elements import Elements, digests_in
     from ecowas_lc.checkpoint.codec.serializer import Serializer
     from ecowas_lc.checkpoint.format import Format, Found
-    from ecowas_lc.checkpoint.memo import Memo
     from ecowas_lc.checkpoint.place import Place
     from ecowas_lc.errors import EcowasError
     from ecowas_lc.history.messages import from_document
-    from ecowas_lc.memory.documents import from_json
+    from ecowas_lc.memory.json_values import from_json
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 

@@ -21,7 +21,7 @@ from ecowas_lc.errors import (
     StorageError,
 )
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
-from ecowas_lc.storage.failures import translate
+from ecowas_lc.storage.error_translation import translate
 from tests.fixtures.servers import closed_port, running_server, wait_until
 
 MESSAGE = {"role": "user", "content": "?"}

@@ -160,7 +160,7 @@ def test_no_server_at_all(core: Installed) -> None:
     """Where no server is set and none runs, the error names the extra that brings one; else it does not."""
     code = """
 from redis.exceptions import ConnectionError
-from ecowas_lc.storage.failures import translate
+from ecowas_lc.storage.error_translation import translate
 print(translate(ConnectionError(), "localhost:6379"))
 print(translate(ConnectionError(), "localhost:7777"))
 """

@@ -16,7 +16,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
-from ecowas_lc.storage import runners
+from ecowas_lc.storage import server as server_module
 from tests.fixtures.proxy import Proxy, running_proxy
 from tests.redis.writer import Writer, at, key_of
 
@@ -111,8 +111,8 @@ def test_few_flushes_for_a_whole_thread(
         flushes.append(batch)
         return send(client, batch, *others)
 
-    send = runners._send
-    monkeypatch.setattr(runners, "_send", counted)
+    send = server_module._send
+    monkeypatch.setattr(server_module, "_send", counted)
     with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
         for name in ("warm", "t"):
             writer = Writer(saver, name)

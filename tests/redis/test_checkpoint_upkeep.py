@@ -10,7 +10,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
-from ecowas_lc.checkpoint.copying import copy_thread_op
+from ecowas_lc.checkpoint.maintenance import copy_thread_op
 from ecowas_lc.errors import InvalidInputError, RedisUnavailableError
 from tests.fixtures.proxy import running_proxy
 from tests.redis.stored import assert_whole

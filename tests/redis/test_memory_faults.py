@@ -13,7 +13,7 @@ from ecowas_lc.errors import CorruptDataError, NotReplicatedError, RedisUnavaila
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import AsyncRedisMemoryService, ImportReport, RedisMemoryService
 from ecowas_lc.memory.backup import Importer
-from ecowas_lc.storage.lines import Lines
+from ecowas_lc.storage.backup_format import Lines
 from ecowas_lc.storage.ops import writes
 from tests.fixtures.proxy import running_proxy
 from tests.fixtures.servers import running_server

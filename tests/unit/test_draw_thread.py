@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 
 from ecowas_lc import InvalidInputError, adraw_thread, draw_thread
 from ecowas_lc.drawing import Moment, ThreadPicture
-from ecowas_lc.drawing.lanes import lanes_of
+from ecowas_lc.drawing.thread_layout import lanes_of
 from tests.fixtures.network import refuse_connections
 
 CONFIG: dict[str, Any] = {"configurable": {"thread_id": "t"}}
@@ -275,7 +275,7 @@ def test_shows_itself_in_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
     saver = InMemorySaver()
     talk(saver, "one")
     assert set(draw_thread(saver, "t")._repr_mimebundle_()) == {"image/svg+xml", "text/plain"}
-    monkeypatch.setattr("ecowas_lc.drawing.graphviz._fonts", lambda: None)
+    monkeypatch.setattr("ecowas_lc.drawing.graph_formats._fonts", lambda: None)
     assert set(draw_thread(saver, "t")._repr_mimebundle_()) == {"text/vnd.mermaid", "text/plain"}
 
 

@@ -10,8 +10,7 @@ from langchain_core.language_models import BaseChatModel
 
 from ecowas_lc.agents.base import BaseAgent
 from ecowas_lc.agents.registry import Registry
-from ecowas_lc.agents.session import Session
-from ecowas_lc.agents.threads import Graph
+from ecowas_lc.agents.session import Graph, Session
 from ecowas_lc.agents.turn import Turn
 from ecowas_lc.memory import RedisMemoryService
 from ecowas_lc.settings import Settings, get_settings

@@ -1,4 +1,4 @@
-"""One question to the supervisor graph: what goes in, what is heard on the way, what comes out."""
+"""One question to the supervisor graph: what goes in, what is heard while it runs, and the answer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,32 @@ from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StreamMode
 
-from ecowas_lc.agents.hearing import Hearing
 from ecowas_lc.supervisor.nodes import RECORD, ROUTE, SYNTHESISE
 from ecowas_lc.supervisor.routing import RouteDecision, Router
 from ecowas_lc.supervisor.state import SUPERVISOR
+
+
+class Hearing:
+    """Takes a text as it comes and gives it on so that all that was given, joined, is the text stripped."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._blanks = ""
+
+    def take(self, text: str) -> str:
+        """What can be given on now."""
+        text = self._blanks + text
+        if not self.text:
+            text = text.lstrip()
+        heard = text.rstrip()
+        self._blanks = text[len(heard) :]
+        self.text += heard
+        return heard
+
+    def rest_of(self, answer: str) -> str:
+        """What is missing of the whole answer; nothing where something else was heard than was answered."""
+        return answer[len(self.text) :] if answer.startswith(self.text) else ""
+
 
 _ASKED = "asked_groups"
 

@@ -1,9 +1,17 @@
-"""Between checkpoints and what is stored of them: no I/O, no knowledge of how it travels."""
+"""Between checkpoints and their stored form: no I/O, no knowledge of how it travels.
+
+A checkpoint's row holds everything but the channels' larger values. Channel and node names are listed once (and,
+being the same from step to step, stored once per thread), channel versions likewise; ``channel_versions`` and
+``versions_seen`` are pairs of positions in those lists. A shared list is stored as edits of its previous version.
+"""
 
 from __future__ import annotations
 
 import hmac
+import json
+import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -18,15 +26,161 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.types import ERROR, _DeltaSnapshot
 
-from ecowas_lc.checkpoint.codec.elements import Collector, Digests, Elements, Sealer, digests_in, split_blob
+from ecowas_lc.checkpoint.client_cache import NOTHING_SEEN, Memo, SeenList
+from ecowas_lc.checkpoint.codec.elements import (
+    DIGEST_BYTES,
+    Collector,
+    Digests,
+    Elements,
+    Sealer,
+    digests_in,
+    open_blob,
+    pack_row,
+    seal_blob,
+    split_blob,
+    split_row,
+)
+from ecowas_lc.checkpoint.codec.messages import SPECS
 from ecowas_lc.checkpoint.codec.recipes import Recipe
-from ecowas_lc.checkpoint.codec.rows import open_blob, pack_row, seal_blob, split_row
-from ecowas_lc.checkpoint.envelope import pack_envelope, unpack_envelope
-from ecowas_lc.checkpoint.lists import is_worth_sharing
-from ecowas_lc.checkpoint.memo import NOTHING_SEEN, Memo, SeenList
 from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, field_of
 from ecowas_lc.errors import CorruptDataError, DecryptionError, NotSerializableError
 from ecowas_lc.storage.keys import id_bytes, id_text
+
+_OWN = {"v", "id", "ts", "channel_values", "channel_versions", "versions_seen", "updated_channels"}
+
+
+def pack_envelope(
+    checkpoint: Checkpoint, metadata: CheckpointMetadata, inline: dict[str, Any]
+) -> tuple[list[Any], str]:
+    """A checkpoint (but for its id, which is its key) and its metadata as one plain list, and its names."""
+    names: dict[str, int] = {}
+    versions: dict[Any, int] = {}
+    place, number = names.setdefault, versions.setdefault
+    current: list[int] = []
+    for channel, version in checkpoint["channel_versions"].items():
+        # Keyed by type too: 1 and 1.0 are equal, and come back as what they were.
+        current += place(channel, len(names)), number((type(version), version), len(versions))
+    seen: list[list[int]] = []
+    for node, by_channel in checkpoint["versions_seen"].items():
+        flat = [place(node, len(names))]
+        for channel, version in by_channel.items():
+            flat += place(channel, len(names)), number((type(version), version), len(versions))
+        seen.append(flat)
+    updated = checkpoint.get("updated_channels")
+    small: list[Any] = []
+    for channel, value in inline.items():
+        small += place(channel, len(names)), value
+    parts = [
+        checkpoint["v"],
+        checkpoint["ts"],
+        current,
+        seen,
+        None if updated is None else [place(channel, len(names)) for channel in updated],
+        small,
+        metadata,
+        {key: checkpoint[key] for key in checkpoint.keys() - _OWN},  # type: ignore[literal-required]
+        [version for _, version in versions],
+    ]
+    return parts, _names_text(tuple(names))
+
+
+@lru_cache(maxsize=512)
+def _names_text(names: tuple[str, ...]) -> str:
+    return json.dumps(names, separators=(",", ":"))
+
+
+@lru_cache(maxsize=512)
+def _names_of(text: str) -> tuple[str, ...]:
+    names = json.loads(text)
+    if type(names) is not list or not all(type(name) is str for name in names):
+        raise CorruptDataError("A stored checkpoint has no list of names.")
+    return tuple(names)
+
+
+def unpack_envelope(parts: Any, checkpoint_id: str) -> tuple[Checkpoint, CheckpointMetadata]:
+    """What :func:`pack_envelope` was given; ``channel_values`` holds the inline ones.
+
+    Raises:
+        CorruptDataError: it is not an envelope.
+    """
+    try:
+        v, ts, channel_versions, seen, updated, inline, metadata, others, versions, names_text = parts
+        names = _names_of(names_text)
+
+        def by_channel(flat: list[int]) -> dict[str, Any]:
+            return {names[flat[at]]: versions[flat[at + 1]] for at in range(0, len(flat), 2)}
+
+        checkpoint: Any = {
+            "v": v,
+            "ts": ts,
+            "id": checkpoint_id,
+            "channel_values": {names[inline[at]]: inline[at + 1] for at in range(0, len(inline), 2)},
+            "channel_versions": by_channel(channel_versions),
+            "versions_seen": {names[node]: by_channel(flat) for node, *flat in seen},
+            "updated_channels": None if updated is None else [names[at] for at in updated],
+            **others,
+        }
+        if type(metadata) is not dict:
+            raise CorruptDataError("A stored checkpoint has no metadata.")
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        raise CorruptDataError("A stored checkpoint is not in the storage format.") from error
+    return checkpoint, metadata  # type: ignore[return-value]
+
+
+_KEEP, _NEW = 0, 1
+_EDIT = struct.Struct(">BII")
+_SAMPLE = 8
+# A reference costs 16 bytes in the log and an element about 100 of the server's memory.
+_WORTH_SHARING_BYTES = 128
+_MOST_ITEMS = 2**20  # what the scripts take for a list; one of more is stored like other values
+
+
+def is_worth_sharing(value: Any, size_of: Any) -> bool:
+    """Whether a list's items are messages, or large enough on average to be stored once each."""
+    if type(value) is not list or not value or len(value) > _MOST_ITEMS:
+        return False
+    if type(value[-1]) in SPECS or type(value[0]) in SPECS:
+        return True
+    step = max(1, len(value) // _SAMPLE)
+    sample = value[::step][:_SAMPLE]
+    # One large item among many small ones makes none of those worth it.
+    total: int = sum(min(size_of(item), 4 * _WORTH_SHARING_BYTES) for item in sample)
+    return total >= _WORTH_SHARING_BYTES * len(sample)
+
+
+def edits(base: bytes, now: bytes) -> tuple[bytes, bytes]:
+    """``now`` as edits of ``base`` (both are digests, joined): packed edits, and the digests that are new.
+
+    An edit is its kind (0 keeps items of the base, 1 takes new digests), where from, and how many.
+    """
+    size = DIGEST_BYTES
+    if now.startswith(base):
+        kept, added = len(base) // size, (len(now) - len(base)) // size
+        packed = _EDIT.pack(_KEEP, 0, kept) if kept else b""
+        return packed + (_EDIT.pack(_NEW, 0, added) if added else b""), now[len(base) :]
+    places: dict[bytes, int] = {}
+    for place, digest in enumerate(digests_in(base)):
+        places.setdefault(digest, place)
+    runs: list[list[int]] = []  # kind, from, how many
+    new: list[bytes] = []
+    base_items = len(base) // size
+    for digest in digests_in(now):
+        if runs and runs[-1][0] == _KEEP:
+            # An equal item may stand in several places: the one that goes on with the run is the right one.
+            following = runs[-1][1] + runs[-1][2]
+            if following < base_items and base[following * size : (following + 1) * size] == digest:
+                runs[-1][2] += 1
+                continue
+        if (held := places.get(digest)) is not None:
+            runs.append([_KEEP, held, 1])
+        elif runs and runs[-1][0] == _NEW:
+            new.append(digest)
+            runs[-1][2] += 1
+        else:
+            runs.append([_NEW, len(new), 1])
+            new.append(digest)
+    return b"".join(_EDIT.pack(*run) for run in runs), b"".join(new)
+
 
 _PLAIN, _LIST = b"p", b"l"
 _KNOWN = b"k"  # in answers alone: a list that the client has

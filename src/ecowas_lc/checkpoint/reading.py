@@ -1,21 +1,21 @@
-"""Programs that read: a checkpoint, a thread's checkpoints page by page, the index of threads."""
+"""Programs that read: a checkpoint, a thread's checkpoints page by page, the index of threads, delta channels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
-from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple, DeltaChannelHistory, PendingWrite
 
-from ecowas_lc.checkpoint.codec.elements import Elements, digests_in, is_sealed, split_blob
-from ecowas_lc.checkpoint.codec.rows import split_row
+from ecowas_lc.checkpoint.client_cache import SeenList
+from ecowas_lc.checkpoint.codec.elements import Elements, digests_in, is_sealed, split_blob, split_row
 from ecowas_lc.checkpoint.format import Found, found_in
-from ecowas_lc.checkpoint.memo import SeenList
-from ecowas_lc.checkpoint.ops import Context
-from ecowas_lc.checkpoint.place import FORK, Place
+from ecowas_lc.checkpoint.place import FORK, Place, channel_of, checkpoint_id_of, place_of
+from ecowas_lc.checkpoint.writing import Context
 from ecowas_lc.storage.keys import id_bytes, id_text
-from ecowas_lc.storage.ops import Call, Op, call, command
-from ecowas_lc.storage.scripts import load_script
+from ecowas_lc.storage.ops import Call, Op, call, command, load_script
 
 _READ = load_script(
     "checkpoint_thread", "checkpoint_links", "checkpoint_rows", "checkpoint_lists", "checkpoint_read"
@@ -140,3 +140,248 @@ def forget_thread_op(at: Context, entry: Entry) -> Op[None]:
     [there] = yield (command("EXISTS", at.keys.thread(id_text(member))),)
     if not there:
         yield (call(_FORGET, (at.keys.threads(),), member, score),)
+
+
+_LISTED_AT_ONCE = 20
+_SWEEPS = 3  # not as long as there is something new: threads may be begun faster than they are read
+T = TypeVar("T")
+
+# Programs to run, one after the other, and what they give on the way: whoever walks runs what is yielded, sends
+# the result back, and hands a list on.
+Walk = Generator["Op[Any] | list[T]", Any, None]
+
+
+def next_page(walk: Walk[T]) -> Generator[Op[Any], Any, list[T] | None]:
+    """The programs that a walk has to run until it gives its next page, and the page; ``None`` at its end."""
+    answer: Any = None
+    while True:
+        try:
+            step = walk.send(answer)
+        except StopIteration:
+            return None
+        if isinstance(step, list):
+            return step
+        answer = yield step
+
+
+def page_op(walk: Walk[T]) -> Op[list[T] | None]:
+    """The walk's next page, brought about by one program; ``None`` at its end."""
+    pages = next_page(walk)
+    answer: Any = None
+    while True:
+        try:
+            step = pages.send(answer)
+        except StopIteration as end:
+            return cast("list[T] | None", end.value)
+        answer = yield from step
+
+
+def walk_threads(at: Context, page: int = _LISTED_AT_ONCE) -> Walk[Entry]:
+    """Every thread of the index, page by page, most recently written first.
+
+    A thread that is written to while the walk is on its way moves to the front of the index: it comes at the end.
+    """
+    met: set[bytes] = set()
+    above = b"-inf"
+    for _ in range(_SWEEPS):
+        start, newest, at_start, any_fresh = b"+inf", b"", 0, False
+        while True:
+            entries = yield threads_page_op(at, start=start, above=above, count=page + at_start)
+            newest = newest or (entries[0][1] if entries else b"")
+            fresh = [entry for entry in entries if entry[0] not in met]
+            met.update(member for member, _ in fresh)
+            if fresh:
+                any_fresh = True
+                yield fresh
+            if len(entries) < page + at_start:
+                break
+            start = entries[-1][1]
+            # Those of one score that have been met come again on the next page, which has room for them.
+            at_start = sum(1 for _, score in entries if score == start)
+        if not any_fresh:
+            return
+        above = newest
+
+
+class Query:
+    """One call of ``list``."""
+
+    def __init__(
+        self,
+        at: Context,
+        config: RunnableConfig | None,
+        wanted: Mapping[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> None:
+        self._at = at
+        self._place = place_of(config, every_namespace=True) if config is not None else None
+        self._wanted = dict(wanted or {})
+        self._before = checkpoint_id_of(before)
+        self._left = limit
+
+    def walk(self) -> Walk[CheckpointTuple]:
+        """The checkpoints, page by page."""
+        if self._place is not None:
+            yield from self._thread(self._place)
+            return
+        threads = walk_threads(self._at)
+        while self._wants_more() and (page := (yield from next_page(threads))) is not None:
+            for entry in page:
+                found = yield from self._thread(Place(id_text(entry[0]), None))
+                if not found:
+                    yield forget_thread_op(self._at, entry)
+                if not self._wants_more():
+                    return
+
+    def _wants_more(self) -> bool:
+        return self._left is None or self._left > 0
+
+    def _thread(self, place: Place) -> Generator[Op[Any] | list[CheckpointTuple], Any, bool]:
+        """One thread's checkpoints; whether it had any of those that were looked at."""
+        found = False
+        before = self._before
+        while self._wants_more():
+            size = _LISTED_AT_ONCE if self._left is None or self._wanted else min(_LISTED_AT_ONCE, self._left)
+            wanted = self._matches if self._wanted else None
+            tuples, before = yield list_page_op(self._at, place, before=before, limit=size, wanted=wanted)
+            found = found or bool(tuples) or before is not None
+            if self._left is not None:
+                tuples = tuples[: self._left]
+                self._left -= len(tuples)
+            yield tuples
+            if before is None:
+                return found
+        return True
+
+    def _matches(self, metadata: CheckpointMetadata) -> bool:
+        return all(metadata.get(key) == value for key, value in self._wanted.items())
+
+
+_READ_AT_ONCE = 200
+
+
+def delta_history_op(at: Context, place: Place, channels: Sequence[str]) -> Op[dict[str, DeltaChannelHistory]]:
+    """For each channel, the writes since the nearest ancestor that has a value for it, and that value."""
+    collected: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
+    seeds: dict[str, Any] = {}
+    remaining = set(channels)
+    met: set[Place] = set()
+    start, cursor = ("at" if place.checkpoint_id else "latest"), place
+    is_target = True  # what is pending on the checkpoint itself comes after it
+    while remaining:
+        [answer] = yield (
+            read_call(at, cursor, start=start, along="parent", limit=_READ_AT_ONCE, writes=True, values=False),
+        )
+        page, elements = found_elements(at, place.thread_id, answer)
+        seeded: list[tuple[str, Found]] = []
+        for found in page:
+            if found.place in met:
+                break
+            met.add(found.place)
+            if is_target:
+                is_target = False
+                continue
+            for write in reversed(at.format.pending_writes(found, elements)):
+                if write[1] in remaining:
+                    collected[write[1]].append(write)
+            inline = at.format.envelope(found, elements)[0]["channel_values"]
+            held = {channel_of(name) for name in split_row(found.row).fields}
+            for channel in sorted(remaining & (held | set(inline))):
+                if channel in inline:
+                    seeds[channel] = inline[channel]
+                else:
+                    seeded.append((channel, found))
+                remaining.discard(channel)
+            if not remaining:
+                break
+        for channel, found in seeded:
+            yield from _seed_op(at, found.place, channel, seeds)
+        parent = id_text(split_row(page[-1].row).parent) if page else ""
+        start, cursor = "at", Place(place.thread_id, place.namespace, parent)
+        if len(page) < _READ_AT_ONCE or not parent or cursor in met:
+            break
+    return {channel: _history(channel, collected, seeds) for channel in channels}
+
+
+def _history(channel: str, collected: dict[str, list[PendingWrite]], seeds: dict[str, Any]) -> DeltaChannelHistory:
+    entry: DeltaChannelHistory = {"writes": collected[channel][::-1]}
+    if channel in seeds:
+        entry["seed"] = seeds[channel]
+    return entry
+
+
+def _seed_op(at: Context, place: Place, channel: str, seeds: dict[str, Any]) -> Op[None]:
+    [answer] = yield (read_call(at, place, start="at", along="", limit=1, writes=False),)
+    page, elements = found_elements(at, place.thread_id, answer)
+    for found in page:
+        for name, stored in zip(split_row(found.row).fields, found.values, strict=True):
+            if channel_of(name) == channel:
+                seeds[channel] = at.format.load_value(place, name, stored, elements)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlined:
+    """A checkpoint without its larger values: where it is, what it extends, which channels it has values for."""
+
+    place: Place
+    parent: str
+    metadata: Mapping[str, Any]
+    channels: frozenset[str]
+    versioned: frozenset[str]
+
+    @property
+    def counted(self) -> frozenset[str]:
+        """Delta channels, which langgraph counts the updates of, but for those with a snapshot here."""
+        return frozenset(self.metadata.get("counters_since_delta_snapshot") or ())
+
+
+def outline_op(at: Context, thread_id: str) -> Op[list[Outlined]]:
+    """All checkpoints of a thread, without their larger values, newest first."""
+    place = Place(thread_id, None)
+    out: list[Outlined] = []
+    start = "latest"
+    while True:
+        [answer] = yield (
+            read_call(at, place, start=start, along="prev", limit=_READ_AT_ONCE, writes=False, values=False),
+        )
+        page, elements = found_elements(at, thread_id, answer)
+        for found in page:
+            row = split_row(found.row)
+            checkpoint, metadata = at.format.envelope(found, elements)
+            out.append(
+                Outlined(
+                    found.place,
+                    id_text(row.parent),
+                    metadata,
+                    frozenset(checkpoint["channel_values"]) | {channel_of(name) for name in row.fields},
+                    frozenset(checkpoint["channel_versions"]),
+                )
+            )
+        if len(page) < _READ_AT_ONCE:
+            return out
+        start, place = "before", Place(thread_id, None, out[-1].place.checkpoint_id)
+
+
+def with_what_they_need(kept: Iterable[Outlined], every: list[Outlined]) -> set[Place]:
+    """The places of ``kept`` and of the ancestors that their delta channels are rebuilt from.
+
+    A delta channel's value is that of the nearest ancestor that has one plus the writes since.
+    """
+    by_place = {(each.place.namespace, each.place.checkpoint_id): each for each in every}
+    delta: dict[str | None, set[str]] = {}
+    for each in every:
+        delta.setdefault(each.place.namespace, set()).update(each.counted)
+    places = set()
+    for each in kept:
+        wanted = (delta[each.place.namespace] & each.versioned) - each.channels
+        cursor, met = each, {each.place}
+        while wanted:
+            parent = by_place.get((cursor.place.namespace, cursor.parent))
+            if parent is None or parent.place in met:
+                break
+            met.add(parent.place)
+            wanted -= parent.channels
+            cursor = parent
+        places |= met
+    return places

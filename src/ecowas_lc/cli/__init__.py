@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"The command needs {error.name}, which is not installed. Run: pip install 'ecowas-lc[cli]'\n"
         )
         return 1
-    from ecowas_lc.cli.app import app
-    from ecowas_lc.cli.outcome import run
+    from ecowas_lc.cli.commands import app
+    from ecowas_lc.cli.options import run
 
     return run(app, arguments)

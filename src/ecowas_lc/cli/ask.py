@@ -12,10 +12,10 @@ from ecowas_lc.cli.conversation import (
     checked_session,
     new_session,
 )
+from ecowas_lc.cli.live_answer import Screen, Silence
 from ecowas_lc.cli.models import chosen_model
 from ecowas_lc.cli.screen import program, remark, show_json
-from ecowas_lc.cli.speech import Screen, Silence
-from ecowas_lc.cli.storage import chosen_server
+from ecowas_lc.cli.store import chosen_server
 from ecowas_lc.settings import get_settings
 
 

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ecowas_lc.cli.conversation import checked_session
-from ecowas_lc.cli.progress import Tell, shown_progress
-from ecowas_lc.cli.screen import counted, remark, say, show_json
+from ecowas_lc.cli.screen import Tell, counted, remark, say, show_json, shown_progress
 from ecowas_lc.cli.store import Store, opened_store
 from ecowas_lc.errors import CorruptDataError, EcowasError, FormatVersionError, InvalidInputError
 
 if TYPE_CHECKING:
     from ecowas_lc.memory import ImportReport
-    from ecowas_lc.storage.lines import Lines
+    from ecowas_lc.storage.backup_format import Lines
     from ecowas_lc.storage.ops import Op
 
 _MOST_NAMED = 10
@@ -105,10 +104,10 @@ def import_file(name: str, *, overwrite: bool, threads_alone: bool, json: bool) 
 
 
 def _import_everything(store: Store, lines: Iterable[str], *, overwrite: bool) -> ImportReport:
-    from ecowas_lc.checkpoint.base import importer_of
+    from ecowas_lc.checkpoint.saver import importer_of
     from ecowas_lc.memory.backup import Importer
-    from ecowas_lc.memory.programs import MemoryPrograms
-    from ecowas_lc.storage.lines import OF_THREADS, Lines
+    from ecowas_lc.memory.service import MemoryPrograms
+    from ecowas_lc.storage.backup_format import OF_THREADS, Lines
 
     programs = MemoryPrograms(store.server, store.settings.prefix, store.settings.redis_memory_ttl)
     others = Importer(programs.sessions, overwrite=overwrite)

@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 
 from ecowas_lc.cli.conversation import Conversation, checked_groups, checked_session, new_session
+from ecowas_lc.cli.live_answer import Screen, Silence
 from ecowas_lc.cli.models import ChosenModel, chosen_model
-from ecowas_lc.cli.outcome import FAILED, explain
+from ecowas_lc.cli.options import FAILED, explain
 from ecowas_lc.cli.screen import counted, err, labelled, out, remark, show_json, wrapped
-from ecowas_lc.cli.speech import Screen, Silence
-from ecowas_lc.cli.storage import chosen_server
+from ecowas_lc.cli.store import chosen_server
 from ecowas_lc.errors import EcowasError, StorageError
 from ecowas_lc.settings import get_settings
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from ecowas_lc.cli.conversation import Conversation, Turn, new_session
-from ecowas_lc.cli.local_model import install
+from ecowas_lc.cli.live_answer import Screen
 from ecowas_lc.cli.models import chosen_model
 from ecowas_lc.cli.screen import check_target, out, program, remark, wrapped
-from ecowas_lc.cli.speech import Screen
-from ecowas_lc.cli.storage import answering_server
+from ecowas_lc.cli.server import install
+from ecowas_lc.cli.store import answering_server
 from ecowas_lc.errors import EcowasError, InvalidInputError, MissingExtraError, ModelServerUnavailableError
 from ecowas_lc.settings import Settings, get_settings
 

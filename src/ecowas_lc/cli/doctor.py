@@ -13,7 +13,7 @@ from rich.text import Text
 from ecowas_lc._version import __version__
 from ecowas_lc.cli.findings import Finding, note, ok, warning
 from ecowas_lc.cli.model_checks import examine_model
-from ecowas_lc.cli.outcome import FAILED
+from ecowas_lc.cli.options import FAILED
 from ecowas_lc.cli.redis_checks import examine_redis
 from ecowas_lc.cli.screen import clean, out, say, show_json, wrapped
 from ecowas_lc.errors import UnknownSettingWarning

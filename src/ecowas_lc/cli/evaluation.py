@@ -8,8 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecowas_lc.cli.progress import shown_progress
-from ecowas_lc.cli.screen import check_target, out, remark, show_json
+from ecowas_lc.cli.screen import check_target, out, remark, show_json, shown_progress
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.settings import get_settings
 

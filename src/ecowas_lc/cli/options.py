@@ -1,14 +1,110 @@
-"""Options that several commands have."""
+"""Options that several commands share, and how a command ends: its exit code and its error line."""
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ecowas_lc.cli.outcome import show_tracebacks
+from ecowas_lc.errors import (
+    ConfigurationError,
+    EcowasError,
+    InvalidInputError,
+    MissingExtraError,
+    UnknownSettingWarning,
+)
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 something failed (a server or model is down, a check found a problem); "
+    "2 what was given can't be used (arguments, settings, .env); 130 ended with Ctrl-C."
+)
+
+_debugging = False
+
+
+def show_tracebacks(wanted: bool) -> None:
+    """Show tracebacks and the package's log from now on, if ``wanted``: what ``--debug`` does."""
+    global _debugging
+    if not wanted:
+        return
+    _debugging = True
+    import logging
+
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("ecowas_lc").setLevel(logging.DEBUG)
+
+
+def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+    """Run ``app`` and return its exit code; nothing is raised."""
+    with warnings.catch_warnings():
+        warnings.showwarning = partial(_show_warning, warnings.showwarning)
+        return _run(app, arguments)
+
+
+def _show_warning(
+    show_others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any, **more: Any
+) -> None:
+    if issubclass(category, UnknownSettingWarning):
+        _complain(str(message))
+    else:
+        show_others(message, category, *where, **more)
+
+
+def _run(app: typer.Typer, arguments: Sequence[str] | None) -> int:
+    try:
+        # not in its own standalone mode, which frames errors over several lines
+        code = typer.main.get_command(app)(arguments, prog_name="ecowas-lc", standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except typer.Abort:  # older versions of typer turn Ctrl-C into it; else a question was answered with no
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has gone; flushing the rest at exit must not complain either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        return explain(error)
+    return code if isinstance(code, int) else OK
+
+
+def explain(error: Exception) -> int:
+    """Say on standard error what went wrong, and return the exit code for it."""
+    if _debugging:
+        traceback.print_exception(error)
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # typer's own, of whatever version
+        message, code = str(error.format_message()).replace("Value error, ", "").strip(), int(error.exit_code)
+        message = message if message.endswith((".", "?", "!")) else f"{message}."
+        context = getattr(error, "ctx", None)
+        hint = f" See `{context.command_path} --help`." if context is not None else ""
+        _complain(f"{message}{hint}" if "\n" not in message else message)
+        return code
+    if isinstance(error, EcowasError):
+        _complain(str(error))
+        usable = isinstance(error, MissingExtraError) or not isinstance(
+            error, ConfigurationError | InvalidInputError
+        )
+        return FAILED if usable else BAD_INPUT
+    if not _debugging:
+        what = f"{type(error).__name__}: {error}".rstrip(". ")
+        _complain(f"Unexpected {what}. Run it again with --debug for the details.")
+    return FAILED
+
+
+def _complain(message: str) -> None:
+    from ecowas_lc.cli.screen import clean, err, wrapped
+
+    sys.stderr.write(f"{wrapped(clean(message), err())}\n")
 
 
 def commands(about: str, **more: Any) -> typer.Typer:

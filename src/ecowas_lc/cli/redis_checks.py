@@ -1,24 +1,125 @@
-"""What ``doctor`` asks of Redis or Valkey."""
+"""The checks that ``doctor`` makes of Redis or Valkey: the server, TLS, a cluster's nodes, Sentinels."""
 
 from __future__ import annotations
 
+import contextlib
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ecowas_lc.cli.findings import Finding, broken, note, ok, warning
-from ecowas_lc.cli.group_checks import examine_cluster, examine_sentinels, facts_in, on_every_node
 from ecowas_lc.cli.redis_commands import LOOPBACK, Commands
-from ecowas_lc.cli.tls_checks import examine_tls
 from ecowas_lc.errors import EcowasError, RedisRefusedError
 from ecowas_lc.settings import Settings
+from ecowas_lc.storage.ops import EVERY_NODE, Op, command
+from ecowas_lc.storage.server import Server
 
 if TYPE_CHECKING:
     from ecowas_lc.storage.addresses import Address
     from ecowas_lc.storage.server import Server
 
+_SOON_DAYS = 14
+
+
+def examine_tls(server: Server) -> Iterator[Finding]:
+    """Yield what there is to say about the connection to the server, or to a cluster's first primary."""
+    client = server.client
+    if server.is_cluster:
+        client = client.get_redis_connection(client.get_primaries()[0])
+    protocol, certificate = _handshake(client.connection_pool)
+    if not certificate:
+        yield ok("Redis", "privacy", protocol or "TLS")
+        return
+    days = (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / 86400
+    text = f"{protocol}; the certificate was checked and is good for {days:.0f} days"
+    if days < _SOON_DAYS:
+        mend = "renew the server's certificate: redis-cli CONFIG SET tls-cert-file FILE takes it without a restart"
+        yield warning("Redis", "privacy", f"{text} only", mend)
+    else:
+        yield ok("Redis", "privacy", text)
+
+
+def _handshake(pool: Any) -> tuple[str, dict[str, Any]]:
+    """The protocol's name and the checked certificate; nothing where the connection does not tell."""
+    connection = pool.get_connection()
+    try:
+        with contextlib.suppress(AttributeError):  # redis-py keeps its socket to itself
+            return connection._sock.version(), connection._sock.getpeercert() or {}
+        return "", {}
+    finally:
+        pool.release(connection)
+
+
 AREA = "Redis"
+_SLOTS = "16384"
+
+
+def examine_cluster(server: Server, commands: Commands) -> Iterator[Finding]:
+    """Yield how the cluster stands: whether every slot is served, by nodes that agree on it."""
+    for name, reply in server.run(on_every_node("CLUSTER", "INFO")).items():
+        facts = facts_in(reply) if not isinstance(reply, Exception) else {}
+        if facts.get("cluster_state", "ok") != "ok" or facts.get("cluster_slots_ok", _SLOTS) != _SLOTS:
+            text = (
+                f"{name}: {facts.get('cluster_slots_ok')} of {_SLOTS} slots are served: conversations are missing"
+            )
+            yield broken(AREA, "cluster", text, commands.redis_cli("--cluster", "fix", name))
+            return
+    yield ok(AREA, "cluster", f"every slot is served, by {len(server.client.get_primaries())} primaries")
+
+
+def examine_sentinels(server: Server) -> Iterator[Finding]:
+    """Yield whether the sentinels that were named answer, and would agree on another primary."""
+    from redis.exceptions import RedisError, ResponseError
+
+    pool = server.client.connection_pool
+    answering = 0
+    for sentinel in pool.sentinel_manager.sentinels:
+        options = sentinel.connection_pool.connection_kwargs
+        at = f"{options.get('host')}:{options.get('port')}"
+        try:
+            sentinel.execute_command("SENTINEL", "CKQUORUM", pool.service_name)
+        except ResponseError as error:
+            if "NOQUORUM" not in str(error) and "quorum" not in str(error):
+                yield warning(AREA, "sentinel", f"{at}: it refuses to tell: {error}", _start(options))
+                continue
+            text = f"{at}: too few sentinels to choose another primary, should this one fail"
+            yield warning(
+                AREA, "sentinel", text, "start the other sentinels: redis-server sentinel.conf --sentinel"
+            )
+        except (RedisError, OSError):
+            yield warning(AREA, "sentinel", f"{at} does not answer", _start(options))
+        else:
+            answering += 1
+    if answering:
+        count = len(pool.sentinel_manager.sentinels)
+        yield ok(AREA, "sentinel", f"{answering} of {count} named answer and would agree on another primary")
+
+
+def _start(options: dict[str, Any]) -> str:
+    return f"on {options.get('host')}: redis-server sentinel.conf --sentinel --port {options.get('port')}"
+
+
+def on_every_node(*words: str) -> Op[dict[str, Any]]:
+    """What each primary answers, by its name; an error is an answer."""
+    [replies] = yield (command(*words, optional=True, node=EVERY_NODE),)
+    return dict(replies)
+
+
+def facts_in(info: Any) -> dict[str, str]:
+    """What INFO or CLUSTER INFO tells."""
+    if isinstance(info, dict):
+        return {text_of(key): text_of(value) for key, value in info.items()}
+    pairs = (line.split(":", 1) for line in text_of(info).splitlines() if ":" in line)
+    return {key: value.strip() for key, value in pairs}
+
+
+def text_of(value: Any) -> str:
+    """Bytes and whatever else as text."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
 OLDEST = (6, 2)
 _NEARLY_FULL = 0.9
 _SLOW_SECONDS = 0.5
@@ -39,7 +140,7 @@ def examine_redis(settings: Settings) -> Iterator[Finding]:
 
 def _examine(server: Server, commands: Commands) -> Iterator[Finding]:
     settings, address = commands.settings, commands.address
-    from ecowas_lc.memory.stats import ping_op
+    from ecowas_lc.memory.service import ping_op
     from ecowas_lc.storage.keys import Keys
 
     source = {"url": "REDIS_URL", "parts": "REDIS_HOST", "default": "neither REDIS_URL nor REDIS_HOST is set"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from ecowas_lc.cli.conversation import checked_session
-from ecowas_lc.cli.listing import show_rows
+from ecowas_lc.cli.live_answer import Prose
 from ecowas_lc.cli.screen import (
     MARGIN,
     clean,
@@ -23,8 +23,8 @@ from ecowas_lc.cli.screen import (
     say,
     shortened,
     show_json,
+    show_rows,
 )
-from ecowas_lc.cli.speech import Prose
 from ecowas_lc.cli.store import Store, ago, as_json, duration, not_there, opened_store, speaker_of
 from ecowas_lc.errors import InvalidInputError
 

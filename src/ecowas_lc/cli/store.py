@@ -1,4 +1,4 @@
-"""What is stored of sessions and threads, opened for commands that read, renew or remove it."""
+"""The server that keeps the conversations, and the sessions and threads that commands read, renew or remove."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ecowas_lc.cli.storage import answering_server
 from ecowas_lc.errors import EcowasError
 from ecowas_lc.settings import Settings, get_settings
 
@@ -19,6 +18,33 @@ if TYPE_CHECKING:
     from ecowas_lc.checkpoint import RedisSaver
     from ecowas_lc.memory import RedisMemoryService
     from ecowas_lc.storage.server import Server
+
+
+def chosen_server(settings: Settings, *, wanted: bool = True) -> Server | None:
+    """Return the settings' server, which answers; ``None`` where the settings or the user want none.
+
+    Raises:
+        ConfigurationError: the settings' address can't be used.
+        StorageError: the server does not answer, or refuses.
+    """
+    if not (wanted and settings.agent_use_redis_memory):
+        return None
+    return answering_server(settings)
+
+
+def answering_server(settings: Settings) -> Server:
+    """Return the settings' server, which answers.
+
+    Raises:
+        ConfigurationError, StorageError: see :func:`chosen_server`.
+    """
+    from ecowas_lc.memory.service import ping_op
+    from ecowas_lc.storage.keys import Keys
+    from ecowas_lc.storage.server import Server
+
+    server = Server.from_settings(settings)
+    server.run(ping_op(Keys(settings.prefix)))
+    return server
 
 
 SPEAKERS = {"human": "user", "ai": "assistant"}  # of messages without a name
@@ -99,7 +125,7 @@ def opened_store() -> Iterator[Store]:
         ConfigurationError, StorageError: the server can't be used.
     """
     from ecowas_lc.checkpoint import RedisSaver
-    from ecowas_lc.cli.viewing import ViewingSerializer
+    from ecowas_lc.cli.stored_values import ViewingSerializer
     from ecowas_lc.memory import RedisMemoryService
 
     settings = get_settings()

@@ -11,7 +11,7 @@ from rich.text import Text
 from ecowas_lc.cli.conversation import checked_session
 from ecowas_lc.cli.screen import MARGIN, clean, counted, labelled, out, shortened, show_json
 from ecowas_lc.cli.store import SPEAKERS, Store, ago, duration, opened_store
-from ecowas_lc.cli.viewing import plain
+from ecowas_lc.cli.stored_values import plain
 from ecowas_lc.errors import EcowasError
 
 if TYPE_CHECKING:

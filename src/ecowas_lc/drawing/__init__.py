@@ -6,8 +6,8 @@ font).
 
 from __future__ import annotations
 
-from ecowas_lc.drawing.moments import Moment
 from ecowas_lc.drawing.picture import GraphPicture, draw_graph
 from ecowas_lc.drawing.thread import ThreadPicture, adraw_thread, draw_thread
+from ecowas_lc.drawing.thread_layout import Moment
 
 __all__ = ["GraphPicture", "Moment", "ThreadPicture", "adraw_thread", "draw_graph", "draw_thread"]

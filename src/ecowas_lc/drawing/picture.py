@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ecowas_lc.drawing.graphviz import drawn
-from ecowas_lc.drawing.plan import Plan, plan_of
-from ecowas_lc.drawing.showing import Picture
-from ecowas_lc.drawing.text import ascii_text, mermaid
+from ecowas_lc.drawing.base import Picture
+from ecowas_lc.drawing.graph_formats import Plan, ascii_text, drawn, mermaid, plan_of
 
 
 def draw_graph(graph: Any, route: Any = None, *, labels: Mapping[str, str] | None = None) -> GraphPicture:

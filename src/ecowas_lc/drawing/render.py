@@ -1,4 +1,4 @@
-"""The child process of :func:`ecowas_lc.drawing.graphviz.rendered`: Graphviz's language in, a picture out."""
+"""The child process of :func:`ecowas_lc.drawing.graph_formats.rendered`: Graphviz's language in, a picture out."""
 
 from __future__ import annotations
 

@@ -1,20 +1,202 @@
-"""A picture of a thread: its checkpoints down the page, forks beside them, who spoke and what waits."""
+"""A picture of a thread: its checkpoints down the page, forks at their side, as Graphviz, Mermaid or text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from textwrap import wrap
 from typing import Any
+from unicodedata import combining, normalize
+from xml.sax.saxutils import escape
 
 from langchain_core.runnables import RunnableConfig
 
-from ecowas_lc.drawing.graphviz import rendered
-from ecowas_lc.drawing.lanes import Lanes, lanes_of
-from ecowas_lc.drawing.moments import Moment, moments_of
-from ecowas_lc.drawing.showing import Picture
-from ecowas_lc.drawing.timeline import timeline_ascii, timeline_dot, timeline_mermaid
+from ecowas_lc.drawing.base import Picture
+from ecowas_lc.drawing.graph_formats import FONT, cells, mermaid_text, rendered, shortened
+from ecowas_lc.drawing.thread_layout import Lanes, Moment, lanes_of, moments_of
 from ecowas_lc.errors import InvalidInputError
+
+# Told apart by the colour-blind (Okabe and Ito) and dark enough on white; the lane's place tells the same.
+_LANE_COLOURS = ("#0072B2", "#D55E00", "#00795A", "#8A4B7C", "#5A5A5A")
+_WAITING, _WAITING_FILL = "#9A3B00", "#FFE3B0"
+_QUIET = "#505050"
+# All in points: 900 are 1200 pixels on a screen.
+_WIDTH, _MARGIN, _LANE, _DOT, _LINE, _GAP = 900.0, 14.0, 30.0, 21.0, 15.5, 13.0
+_ALL_LANES = 400.0  # at most; more than a dozen of them run closer together
+_POINTS_A_CHARACTER = 6.6
+_TITLE_CHARACTERS = 28
+_SAID_CHARACTERS, _ASCII_CHARACTERS, _MERMAID_CHARACTERS = 200, 60, 60
+
+_LEFT_TO_RIGHT = "\u200e"  # keeps the colon beside the name where Arabic or Hebrew follows
+
+Line = tuple[str, str, str]
+"""Who or what (in bold), the text, and a colour."""
+
+
+def timeline_dot(moments: Sequence[Moment], lanes: Lanes, *, dpi: int) -> str:
+    """Return the timeline in Graphviz's language: a row for each moment, a column for each lane."""
+    lane_width = min(_LANE, _ALL_LANES / lanes.count)
+    left = _MARGIN + lanes.count * lane_width + 6
+    titles = {m.number: shortened(m.title, _TITLE_CHARACTERS) for m in moments}
+    title = (max(map(len, titles.values())) + 3) * _POINTS_A_CHARACTER
+    room = _WIDTH - left - title - _MARGIN
+    columns = int(room / _POINTS_A_CHARACTER)
+    rows = [_rows(moment, columns) for moment in moments]
+    longest = max((cells(f"{who}: {text}" if who else text) for row in rows for who, text, _ in row), default=0)
+    room = min(room, (longest + 2) * _POINTS_A_CHARACTER)
+    heights = [max(len(row), 1) * _LINE + _GAP for row in rows]
+    tops = [sum(heights[:index]) for index in range(len(rows))]
+    centre = {m.number: -(tops[i] + _LINE / 2 + _GAP / 2) for i, m in enumerate(moments)}
+    x = {m.number: _MARGIN + (lanes.of[m.number] + 0.5) * lane_width for m in moments}
+    out = [
+        "digraph {",
+        f"  graph [layout=nop, splines=line, outputorder=edgesfirst, pad=0.15, bgcolor=white, dpi={dpi}];",
+        f'  node [fontname="{FONT}", fontsize=11];',
+        "  edge [arrowhead=none, penwidth=2.4];",
+    ]
+    for moment, lines in zip(moments, rows, strict=True):
+        number = moment.number
+        colour = _LANE_COLOURS[lanes.of[number] % len(_LANE_COLOURS)]
+        waits = bool(moment.waiting)
+        if moment.is_cut:
+            out.append(_point(f"c{number}", x[number], centre[number] + _DOT))
+            out.append(f'  c{number} -> m{number} [style=dotted, color="{colour}"];')
+        out.append(
+            f'  m{number} [pos="{x[number]:.1f},{centre[number]:.1f}", label="{number}", '
+            f"shape={'diamond' if waits else 'circle'}, style=filled, penwidth=2, fixedsize=true, "
+            f"width={_DOT * (1.5 if waits else 1) / 72:.3f}, height={_DOT * (1.5 if waits else 1) / 72:.3f}, "
+            f'fontsize={10 if number < 100 else 8}, color="{_WAITING if waits else colour}", '
+            f'fillcolor="{_WAITING_FILL if waits else "#ffffff"}"];'
+        )
+        height = max(len(lines), 1) * _LINE
+        middle = centre[number] + _LINE / 2 - height / 2
+        out.append(
+            f'  t{number} [shape=plaintext, margin=0, pos="{left + (title + room) / 2:.1f},{middle:.1f}", '
+            f"label=<{_table(titles[number], lines, title, room)}>];"
+        )
+    for moment in moments:
+        if moment.parent is None:
+            continue
+        lane = lanes.of[moment.number]
+        style = f'color="{_LANE_COLOURS[lane % len(_LANE_COLOURS)]}"'
+        if lane == lanes.of[moment.parent]:
+            out.append(f"  m{moment.parent} -> m{moment.number} [{style}];")
+            continue
+        turn = centre[moment.parent] - _LINE
+        out.append(_point(f"f{moment.number}", x[moment.number], turn))
+        out.append(f"  m{moment.parent} -> f{moment.number} [{style}];")
+        out.append(f"  f{moment.number} -> m{moment.number} [{style}];")
+    return "\n".join([*out, "}"])
+
+
+def timeline_mermaid(moments: Sequence[Moment]) -> str:
+    """Return the timeline in Mermaid's language."""
+    out = ["flowchart TB"]
+    for moment in moments:
+        lines = [f"{moment.number}. {moment.title}"]
+        lines += [shortened(f"{who}: {text}", _MERMAID_CHARACTERS) for who, text, _ in _notes(moment)]
+        label = "<br/>".join(mermaid_text(line) for line in lines)
+        out.append(f'  m{moment.number}{{{{"{label}"}}}}' if moment.waiting else f'  m{moment.number}["{label}"]')
+    out += [f"  m{m.parent} --> m{m.number}" for m in moments if m.parent is not None]
+    waiting = [f"m{m.number}" for m in moments if m.waiting]
+    if waiting:
+        out.append(f"  classDef waiting fill:{_WAITING_FILL},stroke:{_WAITING},stroke-width:3px,color:#000")
+        out.append(f"  class {','.join(waiting)} waiting")
+    return "\n".join(out) + "\n"
+
+
+def timeline_ascii(moments: Sequence[Moment], lanes: Lanes) -> str:
+    """Return the timeline in plain ASCII: ``o`` is a checkpoint, ``?`` one that waits for an answer.
+
+    ``:`` stands for checkpoints that are not drawn.
+    """
+    digits = len(str(len(moments)))
+    named = {m.number: shortened(_plain(m.title), 24, "...") for m in moments}
+    titles = max(map(len, named.values()))
+    out = []
+    for moment in moments:
+        lane = lanes.of[moment.number]
+        if moment.is_cut:
+            above = _rails(moments, lanes, moment.number, moment.number)
+            out.append(" ".join([*above[:lane], ":", *above[lane + 1 :]]))
+        rails = _rails(moments, lanes, moment.number, moment.number)
+        rails[lane] = "?" if moment.waiting else "o"
+        head = f"{' '.join(rails)}  {moment.number:>{digits}}  {named[moment.number]:<{titles}}"
+        notes = [shortened(_plain(f"{who}: {text}"), _ASCII_CHARACTERS, "...") for who, text, _ in _notes(moment)]
+        below = " ".join(_rails(moments, lanes, moment.number, moment.number + 1))
+        out.append("  ".join([head, *notes[:1]]))
+        forks = sorted(lanes.of[fork.number] for fork in lanes.forks_from(moment, moments))
+        plain = "".join(" " if index // 2 in forks else sign for index, sign in enumerate(below))
+        out += [f"{plain}{'':<{digits + titles + 6}}{note}" for note in notes[1:]]
+        if forks:
+            bend = list(plain)
+            for index in range(2 * lane + 1, 2 * forks[-1]):
+                bend[index] = "-" if bend[index] == " " else bend[index]
+            for fork in forks:
+                bend[2 * fork] = "."
+            bend[2 * lane] = "|" if bend[2 * lane] == "|" else "'"
+            out.append("".join(bend))
+    return "\n".join(line.rstrip() for line in out) + "\n"
+
+
+def _rails(moments: Sequence[Moment], lanes: Lanes, after: int, before: int) -> list[str]:
+    """Return each lane's line as it is between two rows, or on one row that is both."""
+    passing = {
+        lanes.of[m.number]
+        for m in moments
+        if m.parent is not None
+        and m.parent <= after
+        and m.number >= before
+        and (m.parent, m.number) != (after, after)
+        and not (after == before and after in (m.parent, m.number))
+    }
+    return ["|" if lane in passing else " " for lane in range(lanes.count)]
+
+
+def _notes(moment: Moment) -> list[Line]:
+    lines = [(said.speaker, said.text, "#000000") for said in moment.said]
+    lines += [("was asked", text, _QUIET) for text in moment.answered]
+    lines += [("waits for an answer", text, _WAITING) for text in moment.waiting]
+    lines += [("failed", text, _WAITING) for text in moment.failed]
+    return lines
+
+
+def _rows(moment: Moment, columns: int) -> list[Line]:
+    """Return the lines of text beside a moment, as long as there is room."""
+    rows: list[Line] = []
+    for who, text, colour in _notes(moment):
+        text = shortened(text, _SAID_CHARACTERS, " …")
+        first = max(columns * len(text) // max(cells(text), 1), 20)
+        lead = "\0" * (len(who) + 3)  # bold, and so a little wider than the same number of letters
+        wrapped = wrap(lead + text, first) or [lead]
+        rows.append((who, wrapped[0].lstrip("\0"), colour))
+        rows += [("", line, colour) for line in wrapped[1:]]
+    return rows
+
+
+def _table(title: str, lines: Sequence[Line], width: float, room: float) -> str:
+    cells = [
+        f'<TR><TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{width:.0f}" HEIGHT="{_LINE}">'
+        f"{_text(title) if index == 0 else ' '}</TD>"
+        f'<TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{room:.0f}" HEIGHT="{_LINE}"><FONT COLOR="{colour}">'
+        f"{f'<B>{_text(who)}</B>{_LEFT_TO_RIGHT}: ' if who else ''}{_text(text) or ' '}</FONT></TD></TR>"
+        for index, (who, text, colour) in enumerate(lines or [("", "", "#000000")])
+    ]
+    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0">{"".join(cells)}</TABLE>'
+
+
+def _text(text: str) -> str:
+    return escape("".join(sign for sign in text if sign.isprintable()))
+
+
+def _point(name: str, x: float, y: float) -> str:
+    return f'  {name} [shape=point, width=0.01, style=invis, pos="{x:.1f},{y:.1f}"];'
+
+
+def _plain(text: str) -> str:
+    letters = normalize("NFKD", text.replace("…", "..."))
+    return "".join(letter for letter in letters if not combining(letter)).encode("ascii", "replace").decode()
 
 
 def draw_thread(

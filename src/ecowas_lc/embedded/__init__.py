@@ -28,8 +28,15 @@ holds acknowledged writes back in its memory meanwhile.
 
 from __future__ import annotations
 
-from ecowas_lc.embedded.lifecycle import is_available, server_status, start_server, stop_server, use_server
-from ecowas_lc.embedded.values import EmbeddedServer, ServerStatus
+from ecowas_lc.embedded.lifecycle import (
+    EmbeddedServer,
+    ServerStatus,
+    is_available,
+    server_status,
+    start_server,
+    stop_server,
+    use_server,
+)
 
 __all__ = [
     "EmbeddedServer",

@@ -1,4 +1,4 @@
-"""What callers can do with the server; every one of them ends up with the same one."""
+"""What callers can do with the embedded server, and the values they get; every caller reaches the same server."""
 
 from __future__ import annotations
 
@@ -8,17 +8,52 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from ecowas_lc.embedded import keeper, starting, users
-from ecowas_lc.embedded.binary import find_binary
-from ecowas_lc.embedded.place import Place, find_place
-from ecowas_lc.embedded.values import EmbeddedServer, ServerStatus
-from ecowas_lc.embedded.wire import State, probe
+from ecowas_lc.embedded import data_dir, keeper, starting
+from ecowas_lc.embedded.data_dir import Place, find_place
+from ecowas_lc.embedded.probe import State, probe
+from ecowas_lc.embedded.starting import find_binary
 from ecowas_lc.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
     from ecowas_lc.settings import Settings
+
+
+@dataclass(frozen=True)
+class EmbeddedServer:
+    """A running embedded server, at the time it was asked for."""
+
+    socket: Path
+    data_dir: Path
+    pid: int
+
+    @property
+    def url(self) -> str:
+        """The ``unix://`` URL that redis-py's ``from_url`` takes, with odd characters escaped."""
+        return f"unix://{quote(str(self.socket))}"
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """How the embedded server of one data directory stands.
+
+    ``kept`` says that it was started to stay until it is stopped, which also holds for the server that
+    replaces it after a crash. ``users`` counts the processes that use it now, ``None`` where the operating
+    system does not tell. ``uptime_seconds`` is ``None`` when the server is not running or does not answer.
+    """
+
+    running: bool
+    kept: bool
+    pid: int | None
+    socket: Path
+    data_dir: Path
+    users: int | None
+    uptime_seconds: int | None
+
 
 # Also held while modules are imported on demand: a child forked meanwhile would wait for them for good.
 _mutex = threading.RLock()
@@ -82,7 +117,7 @@ def server_status(settings: Settings | None = None) -> ServerStatus:
             pid=answer.pid or (starting.noted_pid(place) if running else None),
             socket=place.socket,
             data_dir=place.data_dir,
-            users=users.count(place),
+            users=data_dir.count(place),
             uptime_seconds=answer.uptime_seconds,
         )
 
@@ -120,7 +155,7 @@ def _use_at(place: Place, settings: Settings, *, keep: bool) -> EmbeddedServer:
         find_binary(settings.valkey_server)  # without one, leave no directories behind
     place.prepare()
     # A user first: once it holds its lock, no keeper ends the server under it.
-    users.register(place, settings.linger_seconds)
+    data_dir.register(place, settings.linger_seconds)
     answer = starting.wait_until_running(place, settings.valkey_server)
     if keep:
         place.kept.touch(mode=0o600)

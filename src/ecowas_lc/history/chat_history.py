@@ -12,11 +12,10 @@ from langchain_core.messages import BaseMessage
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
 from ecowas_lc.history.messages import to_entry
 from ecowas_lc.history.window import TokenCounter, Window, read_all_op, read_op
-from ecowas_lc.memory.arguments import check_count, check_ttl
 from ecowas_lc.memory.connections import shared_server
-from ecowas_lc.memory.conversations import SessionInfo
-from ecowas_lc.memory.documents import shown
-from ecowas_lc.memory.programs import MemoryPrograms
+from ecowas_lc.memory.histories import SessionInfo
+from ecowas_lc.memory.json_values import check_count, check_ttl, shown
+from ecowas_lc.memory.service import MemoryPrograms
 from ecowas_lc.settings import get_settings
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server

@@ -29,8 +29,8 @@ from langchain_core.messages import (
 )
 
 from ecowas_lc.errors import CorruptDataError, NotSerializableError
-from ecowas_lc.memory.conversations import Entry
-from ecowas_lc.memory.documents import shown, texts_to_json, to_json
+from ecowas_lc.memory.histories import Entry
+from ecowas_lc.memory.json_values import shown, texts_to_json, to_json
 from ecowas_lc.storage.keys import id_bytes
 
 _ROLES: dict[type[BaseMessage], str] = {

@@ -16,8 +16,8 @@ from langchain_core.messages.utils import count_tokens_approximately
 
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.history.messages import from_document
-from ecowas_lc.memory.arguments import check_count
-from ecowas_lc.memory.conversations import Conversations
+from ecowas_lc.memory.histories import Conversations
+from ecowas_lc.memory.json_values import check_count
 from ecowas_lc.storage.ops import Op
 
 TokenCounter = Callable[[list[BaseMessage]], int] | Callable[[BaseMessage], int] | BaseLanguageModel[Any]

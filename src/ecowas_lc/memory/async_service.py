@@ -9,11 +9,10 @@ from typing import Any, Self
 
 from ecowas_lc.errors import EcowasError
 from ecowas_lc.memory import backup
-from ecowas_lc.memory.conversations import SessionInfo
+from ecowas_lc.memory.histories import SessionInfo
 from ecowas_lc.memory.reindex import reindex_op
-from ecowas_lc.memory.service import MemoryServiceBase
-from ecowas_lc.memory.stats import ping_op, stats_op
-from ecowas_lc.storage.lines import ImportReport, Progress, header, one_by_one
+from ecowas_lc.memory.service import MemoryServiceBase, ping_op, stats_op
+from ecowas_lc.storage.backup_format import ImportReport, Progress, header, one_by_one
 
 
 class AsyncRedisMemoryService(MemoryServiceBase):

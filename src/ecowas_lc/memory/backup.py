@@ -1,6 +1,7 @@
 """Histories, session data and agent states as lines of a backup, and back: programs.
 
-A line is a whole history, state or value with the seconds that it had left; see :mod:`ecowas_lc.storage.lines`.
+A line is a whole history, state or value with the seconds that it had left;
+see :mod:`ecowas_lc.storage.backup_format`.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ecowas_lc.memory.arguments import FOREVER, LONGEST_TTL_SECONDS, check_history
 from ecowas_lc.memory.index import entries, listing
+from ecowas_lc.memory.json_values import FOREVER, LONGEST_TTL_SECONDS, check_history
 from ecowas_lc.memory.sessions import Sessions
-from ecowas_lc.storage.lines import OF_THREADS, ImportReport, Lines, Outcome, Progress, line_of, time_of
+from ecowas_lc.storage.backup_format import OF_THREADS, ImportReport, Lines, Outcome, Progress, line_of, time_of
 from ecowas_lc.storage.ops import Op, command
 
 _NAMES = {"history": ("agent", "session"), "state": ("agent",), "session-data": ("session", "key")}

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ecowas_lc.memory.arguments import FOREVER
+from ecowas_lc.memory.json_values import FOREVER
 from ecowas_lc.storage.keys import id_bytes, id_text
-from ecowas_lc.storage.ops import ScriptCall, call
-from ecowas_lc.storage.scripts import load_script
+from ecowas_lc.storage.ops import ScriptCall, call, load_script
 from ecowas_lc.storage.server import Server
 
 TOUCH = load_script("memory_index_shared", "memory_index_touch")

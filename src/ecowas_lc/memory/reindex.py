@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ecowas_lc.errors import InvalidIdError
-from ecowas_lc.memory.arguments import lifetime_of
-from ecowas_lc.memory.conversations import Conversations
-from ecowas_lc.memory.documents import shown
+from ecowas_lc.memory.histories import Conversations
 from ecowas_lc.memory.index import touch
+from ecowas_lc.memory.json_values import lifetime_of, shown
 from ecowas_lc.storage.keys import Keys, decode_id, id_bytes
 from ecowas_lc.storage.ops import EVERY_NODE, Op, ScriptCall, command
 

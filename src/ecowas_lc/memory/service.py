@@ -1,4 +1,7 @@
-"""The memory service: histories, agent state and session data by name, in Redis or Valkey."""
+"""The memory service: histories, agent state and session data by name, in Redis or Valkey.
+
+The programs of its API are written once here; the sync and the async service run them.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,115 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ecowas_lc.errors import EcowasError
+from ecowas_lc.errors import ConfigurationError, EcowasError, InvalidInputError
 from ecowas_lc.memory import backup
 from ecowas_lc.memory.connections import server_from
-from ecowas_lc.memory.conversations import SessionInfo
-from ecowas_lc.memory.programs import MemoryPrograms
+from ecowas_lc.memory.histories import Conversations, SessionInfo, entry
+from ecowas_lc.memory.index import counting, entries, listing, recently_indexed
+from ecowas_lc.memory.json_values import check_history, check_message, check_ttl, lifetime_seconds
 from ecowas_lc.memory.reindex import reindex_op
-from ecowas_lc.memory.stats import ping_op, stats_op
+from ecowas_lc.memory.sessions import Sessions
+from ecowas_lc.memory.values import Values
 from ecowas_lc.settings import Settings, get_settings
-from ecowas_lc.storage.lines import ImportReport, Progress, checked_lines, header
+from ecowas_lc.storage.backup_format import ImportReport, Progress, checked_lines, header
+from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.ops import EVERY_NODE, Op, command
 from ecowas_lc.storage.server import Server
+
+
+def conversations_on(server: Server, prefix: str | None, default_ttl: int | None) -> Conversations:
+    """The histories of a prefix (``None``: the settings') on a server."""
+    keys = Keys(get_settings().prefix if prefix is None else prefix)
+    return Conversations(keys, default_ttl, recently_indexed(server))
+
+
+class MemoryPrograms:
+    """The programs of one prefix on one server, arguments checked."""
+
+    def __init__(self, server: Server, prefix: str | None, default_ttl: int | None) -> None:
+        if default_ttl is not None:
+            try:
+                check_ttl(default_ttl, "default_ttl")
+            except InvalidInputError as error:
+                raise ConfigurationError(str(error)) from None
+        self.conversations = conversations_on(server, prefix, default_ttl)
+        self.keys = self.conversations.keys
+        self.values = Values(self.keys, default_ttl)
+        self.sessions = Sessions(self.conversations, self.values)
+
+    def save_op(self, agent_id: str, session_id: str, history: Any, ttl: int | None) -> Op[None]:
+        """Replace a history; an empty one is removed."""
+        messages = check_history(history)
+        lifetime = lifetime_seconds(ttl, self.values.default_ttl)
+        if messages:
+            yield from self.conversations.replace_op(agent_id, session_id, messages, lifetime=lifetime)
+        else:
+            yield from self.sessions.clear_op(agent_id, session_id)
+
+    def append_op(
+        self, agent_id: str, session_id: str, message: Any, max_history: int | None, ttl: int | None
+    ) -> Op[int]:
+        """Append one message; how many the history holds then."""
+        place = self.conversations.place(agent_id, session_id)
+        words = entry(check_message(message))
+        return (yield from self.conversations.append_op(place, words, max_history=max_history, ttl=ttl))
+
+    def info_op(self, agent_id: str, session_id: str) -> Op[SessionInfo | None]:
+        """What is known of one history."""
+        found = yield from self.conversations.describe_op([(agent_id, session_id)])
+        return found[0] if found else None
+
+
+_FORBIDDEN = "unknown (this user may not run INFO)"
+
+
+def stats_op(keys: Keys) -> Op[dict[str, Any]]:
+    """What the server holds, summed over a cluster's primaries, and what the indexes count."""
+    [sizes] = yield (command("DBSIZE", optional=True, node=EVERY_NODE),)
+    [infos] = yield (command("INFO", "memory", optional=True, node=EVERY_NODE),)
+    used = [_used_memory(info) for info in infos.values()]
+    used_bytes = None if None in used else sum(size for size in used if size is not None)
+    known_sizes = [size for size in sizes.values() if isinstance(size, int)]
+    agents, sessions, threads = yield (
+        listing(keys.agents()),
+        counting(keys.sessions()),
+        command("ZCARD", keys.threads()),
+    )
+    names = list(entries(agents))
+    histories = (yield tuple(counting(keys.sessions_of_agent(name)) for name in names)) if names else []
+    return {
+        "used_memory": _FORBIDDEN if used_bytes is None else _human(used_bytes),
+        "used_memory_bytes": used_bytes,
+        "total_keys": sum(known_sizes) if len(known_sizes) == len(sizes) else None,
+        "nodes": len(sizes),
+        "agents": len(names),
+        "sessions": sessions,
+        "histories": sum(histories),
+        "threads": threads,
+    }
+
+
+def ping_op(keys: Keys) -> Op[bool]:
+    """Whether the server answers a question about this prefix."""
+    yield (command("EXISTS", keys.agents()),)
+    return True
+
+
+def _used_memory(info: Any) -> int | None:
+    if isinstance(info, Exception):
+        return None
+    if isinstance(info, dict):  # redis-py parses INFO by itself
+        return int(info["used_memory"])
+    lines = dict(line.split(b":", 1) for line in info.splitlines() if b":" in line)
+    return int(lines[b"used_memory"])
+
+
+def _human(size: float) -> str:
+    for unit in ("B", "K", "M", "G"):
+        if size < 1024 or unit == "G":
+            break
+        size /= 1024
+    return f"{size:.2f}{unit}"
 
 
 class MemoryServiceBase:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ecowas_lc.memory.arguments import lifetime_seconds
-from ecowas_lc.memory.conversations import Conversations, SessionInfo, cleared_one, extended, was_cleared
+from ecowas_lc.memory.histories import Conversations, SessionInfo, cleared_one, extended, was_cleared
 from ecowas_lc.memory.index import entries, forget, listing, touch
+from ecowas_lc.memory.json_values import lifetime_seconds
 from ecowas_lc.memory.values import Values, removal, removed_one
 from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Command, Op, command

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecowas_lc.errors import WrongTypeError
-from ecowas_lc.memory.arguments import FOREVER, expiry_rule, lifetime_seconds
-from ecowas_lc.memory.documents import from_json, to_json, wrong_type
 from ecowas_lc.memory.index import entries, listing, touch
+from ecowas_lc.memory.json_values import FOREVER, expiry_rule, from_json, lifetime_seconds, to_json, wrong_type
 from ecowas_lc.storage.keys import Keys, id_bytes
-from ecowas_lc.storage.ops import Op, ScriptCall, call, command
-from ecowas_lc.storage.scripts import load_script
+from ecowas_lc.storage.ops import Op, ScriptCall, call, command, load_script
 
 STORE = load_script("memory_value")
 RENEW = load_script("memory_renew")

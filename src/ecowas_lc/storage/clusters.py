@@ -29,7 +29,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ecowas_lc.storage.failures import FAILURES
+from ecowas_lc.storage.error_translation import FAILURES
 from ecowas_lc.storage.ops import BYTES_OUT, Arg, Batch, Call, ScriptCall, Waiting, Words, key_of
 
 _ROUNDS = 16  # as many redirections as redis-py follows

@@ -1,19 +1,40 @@
 """Programs: what an operation sends and what it makes of the replies, with no I/O of its own.
 
 A program is a generator that yields batches of commands, receives their replies and returns its result.
-:mod:`ecowas_lc.storage.runners` drives it over a sync or an async client, so that no logic is written
-twice. Each batch is one flush to the server and, on a single server, one round trip.
+:mod:`ecowas_lc.storage.server` drives it over a sync or an async client, so that no logic is written
+twice. Each batch is one flush to the server and, on a single server, one round trip. Server-side scripts are one
+atomic step each, kept as Lua files in the folder ``lua``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from typing import Any, NamedTuple, TypeVar
 
 from ecowas_lc.errors import NotReplicatedError
 from ecowas_lc.storage.keys import wait_key
-from ecowas_lc.storage.scripts import Script
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script and the digest under which a server that has seen it knows it."""
+
+    name: str
+    source: bytes
+    sha: str
+
+
+@cache
+def load_script(*names: str, name: str = "") -> Script:
+    """The script made of these files of the folder ``lua``, in order; called ``name``, or as the last of them."""
+    folder = resources.files(__package__).joinpath("lua")
+    source = b"\n".join(folder.joinpath(f"{name}.lua").read_bytes() for name in names)
+    return Script(name or names[-1], source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
+
 
 T = TypeVar("T")
 

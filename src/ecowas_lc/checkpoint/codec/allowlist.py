@@ -1,7 +1,7 @@
 """Which classes a value may hold: written only if they could be read back, imported only if they are named here.
 
 Stored names are ``module:QualifiedName`` for classes. What Python, LangChain's messages and langgraph bring along
-is in :mod:`ecowas_lc.checkpoint.codec.builtin` and needs no entry.
+is in :mod:`ecowas_lc.checkpoint.codec.types` and needs no entry.
 """
 
 from __future__ import annotations

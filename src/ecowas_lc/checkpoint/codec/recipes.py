@@ -14,7 +14,7 @@ import ormsgpack
 from langchain_core.messages import BaseMessage
 
 from ecowas_lc.checkpoint.codec.messages import BY_CODE, SPECS, restore
-from ecowas_lc.checkpoint.codec.writer import OPTIONS, may_hold_buffers
+from ecowas_lc.checkpoint.codec.msgpack import OPTIONS, may_hold_buffers
 
 Recipe = Any
 """Of a message ``(code, content, id)``, with the msgpack of its other fields where they are not all default

@@ -9,15 +9,13 @@ from typing import Any
 
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 
+from ecowas_lc.checkpoint.client_cache import NOTHING_SEEN, SeenList, ThreadMemo
 from ecowas_lc.checkpoint.codec.elements import ChangedMeanwhileError, Collector, digests_in, split_blob
-from ecowas_lc.checkpoint.format import Draft, Format
-from ecowas_lc.checkpoint.lists import edits
-from ecowas_lc.checkpoint.memo import NOTHING_SEEN, SeenList, ThreadMemo
+from ecowas_lc.checkpoint.format import Draft, Format, edits
 from ecowas_lc.checkpoint.place import Place, channel_of, decode_part
 from ecowas_lc.errors import StorageError
 from ecowas_lc.storage.keys import Keys, id_bytes
-from ecowas_lc.storage.ops import Arg, Batch, Call, Op, call, command, settled
-from ecowas_lc.storage.scripts import load_script
+from ecowas_lc.storage.ops import Arg, Batch, Call, Op, call, command, load_script, settled
 
 _PUT = load_script("checkpoint_thread", "checkpoint_links", "checkpoint_lists", "checkpoint_put")
 _PUT_WRITES = load_script("checkpoint_thread", "checkpoint_put_writes")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 from ecowas_lc.errors import EcowasError, EmbeddedServerError, RedisRefusedError, RedisUnavailableError
-from ecowas_lc.memory.stats import ping_op
+from ecowas_lc.memory.service import ping_op
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.server import Server
 

@@ -10,13 +10,21 @@ from datetime import datetime
 from typing import Any
 
 from ecowas_lc.errors import CorruptDataError, WrongTypeError
-from ecowas_lc.memory.arguments import FOREVER, check_count, expiry_rule, lifetime_and_rule, lifetime_of
-from ecowas_lc.memory.documents import from_json, shown, to_json, wrong_type
 from ecowas_lc.memory.index import RecentlyIndexed, touch
+from ecowas_lc.memory.json_values import (
+    FOREVER,
+    check_count,
+    expiry_rule,
+    from_json,
+    lifetime_and_rule,
+    lifetime_of,
+    shown,
+    to_json,
+    wrong_type,
+)
+from ecowas_lc.storage.backup_format import time_at
 from ecowas_lc.storage.keys import Keys, id_bytes
-from ecowas_lc.storage.lines import time_at
-from ecowas_lc.storage.ops import Op, ScriptCall, call, command
-from ecowas_lc.storage.scripts import load_script
+from ecowas_lc.storage.ops import Op, ScriptCall, call, command, load_script
 
 APPEND = load_script(  # in this order, the functions that are rarely needed are rarely defined
     "history_shared", "history_trim", "history_append", "history_kind", "history_no_list", name="history_append"

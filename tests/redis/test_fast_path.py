@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.observability import providers
 
 from ecowas_lc.settings import Settings
-from ecowas_lc.storage import direct
+from ecowas_lc.storage import fast_path
 from ecowas_lc.storage.addresses import parse_url
 from ecowas_lc.storage.clients import ClientFactory
 
@@ -136,8 +136,8 @@ def test_tracing_sees_every_call(client, monkeypatch):
     monkeypatch.setattr(redis.Redis, "execute_command", traced)
     assert ask(client, "a") == [b"k", b"a"]
     assert seen == ["EVALSHA"]
-    assert direct._unless_wrapped(traced) is None, "wrapped before this package was imported"
-    assert direct._unless_wrapped(real) is real
+    assert fast_path._unless_wrapped(traced) is None, "wrapped before this package was imported"
+    assert fast_path._unless_wrapped(real) is real
 
 
 def test_metrics_see_every_call(client, monkeypatch):
@@ -149,7 +149,7 @@ def test_metrics_see_every_call(client, monkeypatch):
         "get_provider_manager",
         lambda self: on[0] if threading.current_thread() is here else None,
     )
-    monkeypatch.setattr(direct, "_metrics_in_use", direct._metrics())
+    monkeypatch.setattr(fast_path, "_metrics_in_use", fast_path._metrics())
     short, gone_short = client.connection_pool.exchange, []
     monkeypatch.setattr(client.connection_pool, "exchange", lambda words: gone_short.append(words) or short(words))
     assert ask(client, "a") == [b"k", b"a"]

@@ -1,0 +1,219 @@
+"""Programs that maintain threads: copy, prune, delete by run, expiry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from ecowas_lc.checkpoint.place import Place
+from ecowas_lc.checkpoint.reading import (
+    Outlined,
+    Walk,
+    found_elements,
+    has_sealed,
+    next_page,
+    outline_op,
+    read_call,
+    walk_threads,
+    with_what_they_need,
+)
+from ecowas_lc.checkpoint.staging import (
+    BESIDE_SECONDS,
+    STORED_FORMAT,
+    Beside,
+    beside_calls,
+    chunks,
+    fields_of,
+    runs_in,
+)
+from ecowas_lc.checkpoint.writing import (
+    RUN_SECONDS,
+    Context,
+    delete_checkpoints_op,
+    delete_thread_op,
+    put_op,
+    put_writes_op,
+)
+from ecowas_lc.errors import DecryptionError, FormatVersionError, InvalidInputError, WrongTypeError
+from ecowas_lc.storage.keys import Keys, id_bytes, id_text
+from ecowas_lc.storage.ops import Op, call, command, load_script
+
+_ADOPT = load_script("checkpoint_thread", "checkpoint_adopt")
+
+
+def copy_thread_op(at: Context, source: str, target: str) -> Op[None]:
+    """Copy a thread whole.
+
+    Raises:
+        InvalidInputError: there is a target thread already; it was left as it is.
+    """
+    if source == target:
+        raise InvalidInputError("A thread can't be copied onto itself.")
+    [known] = yield (command("HMGET", at.keys.thread(target), "format", "N"),)
+    if None not in known:
+        raise _taken(target)
+    beside = Beside.of(at.keys)
+    copy = beside.thread(target)
+    runs = yield from (_copy_op if at.format.sealer is None else _copy_sealed_op)(at, source, target, beside)
+    if runs is None:
+        return
+    at.format.memo.forget(target)
+    now, member = time.time(), id_bytes(target)
+    # The indexes first: an entry too many is harmless, one too few would hide a thread.
+    [_, adopted, *_] = yield (
+        command("ZADD", at.keys.threads(), now, member),
+        call(_ADOPT, (at.keys.thread(target), copy), at.ttl()),
+        *(command("ZADD", at.keys.run(run_id), now, member) for run_id in runs),
+        *(command("EXPIRE", at.keys.run(run_id), RUN_SECONDS) for run_id in runs),
+    )
+    if not adopted:
+        raise _taken(target)
+
+
+def _taken(target: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"There is a thread {target!r} already; it was left as it is. Delete it first, or copy to another id."
+    )
+
+
+def _copy_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str] | None]:
+    # No stored byte names its thread, so the fields are copied as they are.
+    copy = beside.thread(target)
+    latest = read_call(at, Place(source, None), start="latest", along="", limit=1, writes=False, values=False)
+    reply, answer = yield (command("HGETALL", at.keys.thread(source)), latest)
+    fields = fields_of(reply)
+    if fields and (found := fields.get(b"format")) != STORED_FORMAT:
+        if found is None:
+            raise WrongTypeError(f"What is stored in the place of the thread {source!r} is not a thread.")
+        raise FormatVersionError(f"The thread {source!r} is stored in a newer format. Upgrade ecowas_lc.")
+    if b"N" not in fields:
+        return None
+    if has_sealed(found_elements(at, source, answer)[0]):
+        raise DecryptionError(
+            f"The thread {source!r} is encrypted and bound to its id. A saver with its key can copy it: "
+            "serde=EncryptedRedisSerializer(…)"
+        )
+    for some in chunks(fields.items()):
+        yield beside_calls(copy, some)
+    return runs_in(fields)
+
+
+def _copy_sealed_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str] | None]:
+    # What is encrypted is bound to its thread: it is opened and sealed anew, oldest first.
+    every = yield from outline_op(at, source)
+    into = replace(at, keys=beside, ttl_ms=BESIDE_SECONDS * 1000, one_slot=False, indexes=False)
+    for outlined in reversed(every):
+        [answer] = yield (read_call(at, outlined.place, start="at", along="", limit=1),)
+        page, elements = found_elements(at, source, answer)
+        for found in page:
+            read = at.format.checkpoint(found, elements)
+            place = Place(target, found.place.namespace, found.place.checkpoint_id)
+            versions = read.checkpoint["channel_versions"]
+            yield from put_op(
+                into, place, read.checkpoint, read.metadata, versions, parent=outlined.parent, fence=b""
+            )
+            for task_id, task_path, writes in at.format.batches(found, elements):
+                yield from put_writes_op(into, place, writes, task_id, task_path)
+    if not every:
+        return None
+    runs = (each.metadata.get("run_id") for each in every)
+    return list(dict.fromkeys(run_id for run_id in runs if isinstance(run_id, str) and run_id))
+
+
+_EXPIRY = load_script("checkpoint_thread", "checkpoint_expiry")
+
+_WALK_PAGE = 500
+
+
+def prune_op(at: Context, thread_id: str, strategy: str, keep_last: int) -> Op[None]:
+    """Keep the newest checkpoints of each namespace and what they need, or nothing of the thread."""
+    if strategy == "delete":
+        yield from delete_thread_op(at, thread_id)
+        return
+    every = yield from outline_op(at, thread_id)
+    by_namespace: dict[str | None, list[Outlined]] = {}
+    for each in every:
+        by_namespace.setdefault(each.place.namespace, []).append(each)
+    kept = [each for newest_first in by_namespace.values() for each in newest_first[:keep_last]]
+    yield from _delete_all_but_op(at, thread_id, kept, every)
+
+
+def check_prune(strategy: str, keep_last: int | None) -> int:
+    """How many checkpoints of each namespace stay.
+
+    Raises:
+        InvalidInputError: an unknown strategy, or a number that is not above 0.
+    """
+    if strategy not in ("keep_latest", "delete"):
+        raise InvalidInputError(f"prune knows the strategies 'keep_latest' and 'delete', not {strategy!r}.")
+    if keep_last is None:
+        return 1
+    if isinstance(keep_last, bool) or not isinstance(keep_last, int) or keep_last < 1:
+        raise InvalidInputError("keep_last is a number of checkpoints from 1 on.")
+    if strategy == "delete":
+        raise InvalidInputError("keep_last contradicts strategy='delete'.")
+    return keep_last
+
+
+def _delete_all_but_op(at: Context, thread_id: str, kept: list[Outlined], every: list[Outlined]) -> Op[None]:
+    needed = with_what_they_need(kept, every)
+    doomed = [each for each in every if each.place not in needed]
+    left = {each.metadata.get("run_id") for each in every if each.place in needed}
+    gone = {run_id for each in doomed if isinstance(run_id := each.metadata.get("run_id"), str) and run_id}
+    yield from delete_checkpoints_op(at, thread_id, [each.place for each in doomed], gone - left)
+
+
+def delete_for_runs_walk(at: Context, run_ids: Sequence[str]) -> Walk[None]:
+    """Remove the checkpoints that these runs wrote, but for what delta channels of others are rebuilt from."""
+    threads: set[str] = set()
+    unknown: list[str] = []
+    for run_id in run_ids:
+        indexed = yield _threads_of_run_op(at, run_id)
+        threads.update(indexed)
+        if not indexed:
+            unknown.append(run_id)
+    if unknown:
+        # Their indexes have expired, or they never wrote here: the threads themselves know.
+        walk = walk_threads(at, page=_WALK_PAGE)
+        while (page := (yield from next_page(walk))) is not None:
+            ids = [id_text(member) for member, _ in page]
+            threads.update((yield _threads_with_runs_op(at, ids, unknown)))
+    for thread_id in sorted(threads):
+        yield _delete_runs_of_thread_op(at, thread_id, run_ids)
+    if run_ids:
+        yield _forget_runs_op(at, run_ids)
+
+
+def _threads_of_run_op(at: Context, run_id: str) -> Op[list[str]]:
+    [members] = yield (command("ZRANGE", at.keys.run(run_id), 0, -1),)
+    return [id_text(member) for member in members]
+
+
+def _threads_with_runs_op(at: Context, thread_ids: list[str], run_ids: list[str]) -> Op[list[str]]:
+    fields = [b"r" + id_bytes(run_id) for run_id in run_ids]
+    answers = yield tuple(command("HMGET", at.keys.thread(thread_id), *fields) for thread_id in thread_ids)
+    return [
+        thread_id
+        for thread_id, held in zip(thread_ids, answers, strict=True)
+        if any(each is not None for each in held)
+    ]
+
+
+def _delete_runs_of_thread_op(at: Context, thread_id: str, run_ids: Collection[str]) -> Op[None]:
+    every = yield from outline_op(at, thread_id)
+    kept = [each for each in every if each.metadata.get("run_id") not in run_ids]
+    yield from _delete_all_but_op(at, thread_id, kept, every)
+
+
+def _forget_runs_op(at: Context, run_ids: Sequence[str]) -> Op[None]:
+    # After their checkpoints, so that a crash in between can be repeated.
+    yield tuple(command("UNLINK", at.keys.run(run_id)) for run_id in run_ids)
+
+
+def expiry_op(at: Context, thread_id: str, what: str) -> Op[float | None]:
+    """Pin, unpin, touch or ask; seconds left, ``None`` for never, -1 where there is no such thread."""
+    [left] = yield (call(_EXPIRY, (at.keys.thread(thread_id),), what, at.ttl()),)
+    if left == -2:
+        return -1
+    return None if left == -1 else left / 1000

