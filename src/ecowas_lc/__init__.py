@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     )
     from ecowas_lc.settings import Settings, get_settings
     from ecowas_lc.supervisor import build_supervisor, twg_tools
-    from ecowas_lc.supervisor.routing import RouteDecision, Router, get_router
+    from ecowas_lc.supervisor.routing import PastTurn, RouteDecision, Router, get_router
     from ecowas_lc.twg import TWG, default_groups
 
 _HOMES = {
@@ -120,6 +120,7 @@ _HOMES = {
     "get_settings": "settings",
     "build_supervisor": "supervisor",
     "twg_tools": "supervisor",
+    "PastTurn": "supervisor.routing",
     "RouteDecision": "supervisor.routing",
     "Router": "supervisor.routing",
     "get_router": "supervisor.routing",
@@ -155,6 +156,7 @@ __all__ = [
     "ModelTimeoutError",
     "NotReplicatedError",
     "NotSerializableError",
+    "PastTurn",
     "RedisAgent",
     "RedisChatMessageHistory",
     "RedisMemoryService",

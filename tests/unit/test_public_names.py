@@ -38,6 +38,7 @@ NAMES = [
     "ModelTimeoutError",
     "NotReplicatedError",
     "NotSerializableError",
+    "PastTurn",
     "RedisAgent",
     "RedisChatMessageHistory",
     "RedisMemoryService",

@@ -5,7 +5,8 @@
     model       a chat model, held to the registered ids
     hybrid      the best of what is installed (the default)
 
-Any object with ``route`` and ``aroute`` is a router.
+Any object with ``route`` and ``aroute`` is a router. These here also take the conversation so far, a
+:class:`PastTurn` for each turn.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ecowas_lc.errors import ConfigurationError
-from ecowas_lc.supervisor.routing.decision import RouteDecision, Router
+from ecowas_lc.supervisor.routing.decision import (
+    ConversationRouter,
+    PastTurn,
+    RouteDecision,
+    Router,
+    with_conversation,
+)
 from ecowas_lc.supervisor.routing.embedding import check_embeddings
 from ecowas_lc.supervisor.routing.hybrid import HybridRouter
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter
@@ -35,7 +42,7 @@ def get_router(
     model: BaseChatModel | None = None,
     embeddings: Embeddings | None = None,
     ask_model: bool | None = None,
-) -> Router:
+) -> ConversationRouter:
     """Return the router called ``name`` for these groups (``None``: the summit's six).
 
     ``embeddings`` (``None``: the offline ones, where the extra ``semantic`` is installed) serve ``"semantic"``
@@ -66,4 +73,12 @@ def get_router(
     raise ConfigurationError(f"There is no router {name!r}. Choose one of: {', '.join(ROUTERS)}.")
 
 
-__all__ = ["ROUTERS", "RouteDecision", "Router", "get_router"]
+__all__ = [
+    "ROUTERS",
+    "ConversationRouter",
+    "PastTurn",
+    "RouteDecision",
+    "Router",
+    "get_router",
+    "with_conversation",
+]

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from ecowas_lc.errors import EmptyQuestionError
 
 Source = Literal["model", "repaired", "semantic", "lexical"]
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    """An earlier question of the conversation and the groups it went to; none if the supervisor answered."""
+
+    question: str
+    groups: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,11 @@ class RouteDecision:
 
 @runtime_checkable
 class Router(Protocol):
-    """Anything that finds the groups a question concerns, in both a blocking and an awaitable way."""
+    """Anything that finds the groups a question concerns, in both a blocking and an awaitable way.
+
+    A router that takes the keyword argument ``conversation`` as well is a :class:`ConversationRouter`;
+    :func:`with_conversation` makes one of any router.
+    """
 
     def route(self, question: str) -> RouteDecision:
         """Return the groups that ``question`` concerns.
@@ -39,6 +52,65 @@ class Router(Protocol):
     async def aroute(self, question: str) -> RouteDecision:
         """Return what :meth:`route` returns, without blocking the event loop."""
         ...
+
+
+@runtime_checkable
+class ConversationRouter(Protocol):
+    """A router that also takes the turns before the question, the oldest first."""
+
+    def route(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
+        """Return the groups that ``question`` concerns, after this conversation.
+
+        Raises:
+            EmptyQuestionError: the question holds no text.
+        """
+        ...
+
+    async def aroute(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
+        """Return what :meth:`route` returns, without blocking the event loop."""
+        ...
+
+
+def with_conversation(router: Router) -> ConversationRouter:
+    """Return a router that takes a conversation: the router itself if it does, else one that leaves it out.
+
+    A ``config`` that the router's methods take, as LangChain's runnables pass it, still reaches them.
+    """
+    if _takes(router.route, "conversation") and _takes(router.aroute, "conversation"):
+        conversing: Any = router  # as its signature shows
+        taking: ConversationRouter = conversing
+        return taking
+    return _QuestionOnly(router)
+
+
+class _QuestionOnly:
+    """Stands for a router of which one method or both take nothing but the question."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    def route(self, question: str, config: Any = None, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
+        route: Callable[..., RouteDecision] = self._router.route
+        return route(question, **_taken(route, config=config, conversation=conversation))
+
+    async def aroute(
+        self, question: str, config: Any = None, *, conversation: Sequence[PastTurn] = ()
+    ) -> RouteDecision:
+        aroute: Callable[..., Any] = self._router.aroute
+        decision: RouteDecision = await aroute(
+            question, **_taken(aroute, config=config, conversation=conversation)
+        )
+        return decision
+
+
+def _takes(method: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(method).parameters
+    return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+
+
+def _taken(method: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
+    parameters = inspect.signature(method).parameters
+    return {name: value for name, value in arguments.items() if name in parameters}
 
 
 def checked_question(question: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecowas_lc.supervisor.routing.decision import RouteDecision, checked_question, describe
+from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, checked_question, describe
 from ecowas_lc.supervisor.routing.embedding import Embedder, check_embeddings, offline_installed
 from ecowas_lc.supervisor.routing.lexical import THRESHOLDS as BY_WORDS
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter, count_terms
@@ -78,7 +78,7 @@ class HybridRouter:
         """Whether a model is asked where the other routers are unsure."""
         return self._model is not None
 
-    def route(self, question: str) -> RouteDecision:
+    def route(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
         """Return the groups that the question concerns, the most relevant first.
 
         Raises:
@@ -89,7 +89,7 @@ class HybridRouter:
             return weighed.decision
         return _second_opinion(weighed.decision, self._model.route(question))
 
-    async def aroute(self, question: str) -> RouteDecision:
+    async def aroute(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
         """Return what :meth:`route` returns, without blocking the event loop."""
         weighed = await self.aweigh(question)
         if self._model is None or not weighed.is_unsure:

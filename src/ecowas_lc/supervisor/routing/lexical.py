@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.supervisor.language import guess_language
-from ecowas_lc.supervisor.routing.decision import RouteDecision, Thresholds, checked_question
+from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, Thresholds, checked_question
 from ecowas_lc.supervisor.routing.text import accented_words, fold, words
 from ecowas_lc.twg import TWG, default_groups, example_questions, general_cues, validate_groups
 
@@ -62,7 +62,7 @@ class LexicalRouter:
         self._groups = default_groups() if groups is None else validate_groups(groups)
         self._vocabulary = Vocabulary([*_own_terms(self._groups), *_terms_against(self._groups)])
 
-    def route(self, question: str) -> RouteDecision:
+    def route(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
         """Return the groups whose words the question holds, the strongest first.
 
         Raises:
@@ -79,7 +79,7 @@ class LexicalRouter:
             return RouteDecision((), "lexical", "The question's words are general ones.")
         return RouteDecision((), "lexical", "No group's words are in the question.")
 
-    async def aroute(self, question: str) -> RouteDecision:
+    async def aroute(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
         """Return what :meth:`route` returns; it is quick enough not to leave the event loop."""
         return self.route(question)
 

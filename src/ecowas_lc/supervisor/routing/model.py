@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ecowas_lc.errors import ConfigurationError
-from ecowas_lc.supervisor.routing.decision import RouteDecision, checked_question, describe
+from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, checked_question, describe
 from ecowas_lc.supervisor.routing.embedding import name_of
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter
 from ecowas_lc.twg import TWG, default_groups, prompt_examples, validate_groups
@@ -49,7 +49,7 @@ class ModelRouter:
         self._ask = _structured(_steadied(model), self._questionnaire.schema())
         self.model_name = name_of(model)
 
-    def route(self, question: str) -> RouteDecision:
+    def route(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
         """Return the groups that the model names for this question, most relevant first.
 
         Raises:
@@ -68,7 +68,7 @@ class ModelRouter:
                 decision: RouteDecision = stop.value
                 return decision
 
-    async def aroute(self, question: str) -> RouteDecision:
+    async def aroute(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
         """Return what :meth:`route` returns, without blocking the event loop."""
         program = self._program(checked_question(question))
         messages = next(program)

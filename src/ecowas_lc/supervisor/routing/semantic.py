@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecowas_lc.supervisor.routing.decision import RouteDecision, Thresholds, checked_question, describe
+from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, Thresholds, checked_question, describe
 from ecowas_lc.supervisor.routing.embedding import Embedder, OfflineEmbeddings, embed, example_vectors, name_of
 from ecowas_lc.supervisor.routing.kernel import Array, KernelModel, best_threshold
 from ecowas_lc.supervisor.routing.lexical import THRESHOLDS as BY_WORDS
@@ -69,7 +69,7 @@ class SemanticRouter:
         self._trained: _Trained | None = None
         self._training = threading.Lock()
 
-    def route(self, question: str) -> RouteDecision:
+    def route(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
         """Return the groups whose known questions are like this one, the most relevant first.
 
         Raises:
@@ -81,7 +81,7 @@ class SemanticRouter:
         except Exception as error:  # embeddings are anybody's code, and a question must find its way without
             return self._by_words(question, error)
 
-    async def aroute(self, question: str) -> RouteDecision:
+    async def aroute(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
         """Return what :meth:`route` returns, without blocking the event loop."""
         question = checked_question(question)
         try:
