@@ -15,10 +15,10 @@ from langchain_core.messages import HumanMessage
 
 from ecowas_lc import BaseAgent, RedisAgent, RedisMemoryService, SupervisorAgent
 from ecowas_lc.agents.transcript import Said, storing
+from ecowas_lc.effects import run
 from ecowas_lc.errors import RedisTimeoutError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.storage.server import Server
-from ecowas_lc.supervisor.programs import run
 from tests.agents.conftest import Call, dialogue, numbered, redis_agent, supervisor, texts
 from tests.fixtures.servers import RunningServer, running_server, wait_until
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from langgraph.checkpoint.memory import InMemorySaver
 
 from ecowas_lc.supervisor import build_supervisor
-from ecowas_lc.supervisor.digest import Digest
-from ecowas_lc.supervisor.figures import Sources, figures_in
+from ecowas_lc.supervisor.synthesis import Digest, Sources, figures_in
 from tests.fixtures.scripted_model import Answer, FixedRouter, ScriptedModel, by_speaker, speaker_of
 from tests.supervisor.conftest import Ask, Graph
 

@@ -14,20 +14,20 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 
 from ecowas_lc.agents.transcript import Keeping, as_dicts
 from ecowas_lc.agents.turn import AskedOrRouted, Hearing
+from ecowas_lc.effects import Program, arun, run
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.llm import chat_model, make_chat_model, named_errors
 from ecowas_lc.memory import RedisMemoryService
 from ecowas_lc.settings import Settings, get_settings
-from ecowas_lc.supervisor.desk import Desk
+from ecowas_lc.supervisor.answers import cut_mark, empty_answer
+from ecowas_lc.supervisor.concurrency import Slots
+from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.histories import answer_id
-from ecowas_lc.supervisor.limits import Slots
-from ecowas_lc.supervisor.programs import Program, arun, run
 from ecowas_lc.supervisor.prompts import supervisor_prompt
 from ecowas_lc.supervisor.routing.decision import checked_question
 from ecowas_lc.supervisor.state import SUPERVISOR
 from ecowas_lc.supervisor.tokens import count_tokens
 from ecowas_lc.supervisor.trimming import exchanges
-from ecowas_lc.supervisor.voice import cut_mark, empty_answer
 from ecowas_lc.twg import default_groups, summit_description
 
 
@@ -68,9 +68,9 @@ def model_of(model: BaseChatModel | str | None, settings: Settings) -> BaseChatM
     return chat_model(model)
 
 
-def desk_of(model: BaseChatModel) -> Desk:
+def context_of(model: BaseChatModel) -> Context:
     """What is needed to speak with a model alone: its window, and prompts that fit."""
-    return Desk(
+    return Context(
         model=model,
         groups={},
         router=AskedOrRouted(None),
@@ -148,8 +148,8 @@ class BaseAgent:
             run(self._transcript.read(), {})
 
     @cached_property
-    def _desk(self) -> Desk:
-        return desk_of(self._model)
+    def _context(self) -> Context:
+        return context_of(self._model)
 
     @property
     def name(self) -> str:
@@ -218,16 +218,16 @@ class BaseAgent:
     def _asked(self, text: str) -> Program[_Exchange]:
         question = HumanMessage(text, id=str(uuid.uuid4()))
         past = yield from self._remembered()
-        window = yield from self._desk.window()
-        prompt = self._desk.prompt(window, self._persona.prompt, [question], exchanges(past))
-        return _Exchange(question, self._desk.speaker(window), prompt)
+        window = yield from self._context.window()
+        prompt = self._context.prompt(window, self._persona.prompt, [question], exchanges(past))
+        return _Exchange(question, self._context.speaker(window), prompt)
 
     def _answered(self, exchange: _Exchange) -> Program[None]:
         text = exchange.hearing.text
         if not text:
             raise empty_answer(f"The agent {self.agent_id}", exchange.whole)
         if isinstance(exchange.whole, AIMessageChunk):
-            self._desk.learn(exchange.prompt, AIMessage(text, usage_metadata=exchange.whole.usage_metadata))
+            self._context.learn(exchange.prompt, AIMessage(text, usage_metadata=exchange.whole.usage_metadata))
         if self.keep_history:
             answer = AIMessage(text, id=answer_id(exchange.question.id, self.agent_id), name=self.agent_id)
             yield from self._transcript.append([exchange.question, answer])

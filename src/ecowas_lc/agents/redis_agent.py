@@ -10,10 +10,10 @@ from langchain_core.language_models import BaseChatModel
 from ecowas_lc.agents.base import BaseAgent
 from ecowas_lc.agents.outage import OUTAGES
 from ecowas_lc.agents.transcript import Keeping
+from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.memory import RedisMemoryService
 from ecowas_lc.memory.json_values import check_ttl, from_json, to_json
 from ecowas_lc.settings import Settings
-from ecowas_lc.supervisor.programs import Doing, Program, arun, run
 
 
 class KnownState:

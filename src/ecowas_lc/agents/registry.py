@@ -8,8 +8,8 @@ from langchain_core.language_models import BaseChatModel
 
 from ecowas_lc.agents.turn import AskedOrRouted
 from ecowas_lc.errors import ConfigurationError, InvalidInputError, UnknownGroupError
-from ecowas_lc.supervisor.calls import Agent
 from ecowas_lc.supervisor.graph import RESERVED_IDS
+from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import ROUTERS, Router, get_router
 from ecowas_lc.twg import TWG, validate_groups
 

@@ -29,9 +29,9 @@ from ecowas_lc.agents.registry import Registry
 from ecowas_lc.agents.transcript import Keeping, Transcript
 from ecowas_lc.agents.turn import STREAM_MODES, Turn
 from ecowas_lc.checkpoint import RedisSaver
+from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.supervisor import build_supervisor
 from ecowas_lc.supervisor.nodes import RECORD
-from ecowas_lc.supervisor.programs import Doing, Program, arun, run
 from ecowas_lc.supervisor.state import SUPERVISOR
 from ecowas_lc.supervisor.trimming import Exchange, exchanges
 

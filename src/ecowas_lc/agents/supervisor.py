@@ -12,10 +12,10 @@ from ecowas_lc.agents.base import BaseAgent
 from ecowas_lc.agents.registry import Registry
 from ecowas_lc.agents.session import Graph, Session
 from ecowas_lc.agents.turn import Turn
+from ecowas_lc.effects import Program, arun, run
 from ecowas_lc.memory import RedisMemoryService
 from ecowas_lc.settings import Settings, get_settings
-from ecowas_lc.supervisor.calls import Agent
-from ecowas_lc.supervisor.programs import Program, arun, run
+from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import Router
 from ecowas_lc.supervisor.routing.decision import checked_question
 from ecowas_lc.supervisor.state import SUPERVISOR

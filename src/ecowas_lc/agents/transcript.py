@@ -15,6 +15,7 @@ from uuid import uuid4
 from langchain_core.messages import BaseMessage
 
 from ecowas_lc.agents.outage import OUTAGES, Link, link_to
+from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.history.messages import to_document
@@ -23,7 +24,6 @@ from ecowas_lc.memory.connections import shared_server
 from ecowas_lc.memory.json_values import check_count, check_ttl
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage.keys import check_id
-from ecowas_lc.supervisor.programs import Doing, Program, arun, run
 
 _UNSETTLED_SECONDS = 10.0  # servers save to disk, or to a replica, with such a delay at most
 

@@ -13,11 +13,11 @@ from langchain_core.runnables.config import merge_configs
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from pydantic import Field
 
+from ecowas_lc.effects import arun, run
 from ecowas_lc.errors import EmptyQuestionError, InvalidInputError
-from ecowas_lc.supervisor.desk import Desk
-from ecowas_lc.supervisor.graph import ToolLike, make_desk
+from ecowas_lc.supervisor.context import Context
+from ecowas_lc.supervisor.graph import ToolLike, make_context
 from ecowas_lc.supervisor.group import report_of
-from ecowas_lc.supervisor.programs import arun, run
 from ecowas_lc.supervisor.state import Report
 from ecowas_lc.supervisor.tokens import TokenCounter, count_tokens
 from ecowas_lc.twg import TWG
@@ -48,7 +48,7 @@ def twg_tools(
         InvalidIdError, InvalidInputError: the groups can't be used together.
         UnknownGroupError: tools for a group that is not there.
     """
-    desk = make_desk(
+    ctx = make_context(
         model,
         groups=groups,
         tools=tools,
@@ -59,7 +59,7 @@ def twg_tools(
         num_ctx=num_ctx,
         token_counter=token_counter,
     )
-    made = [_tool(desk, group) for group in desk.groups.values()]
+    made = [_tool(ctx, group) for group in ctx.groups.values()]
     if len({tool.name for tool in made}) < len(made):
         raise InvalidInputError(
             "Two groups' ids give the same tool name. Use letters, digits, '_' and '-' in ids."
@@ -67,12 +67,12 @@ def twg_tools(
     return made
 
 
-def _tool(desk: Desk, group: TWG) -> BaseTool:
+def _tool(ctx: Context, group: TWG) -> BaseTool:
     def ask(question: Question, config: RunnableConfig) -> str:
-        return _said(run(report_of(desk, group, _asked(question)), _labelled(config, group)))
+        return _said(run(report_of(ctx, group, _asked(question)), _labelled(config, group)))
 
     async def aask(question: Question, config: RunnableConfig) -> str:
-        return _said(await arun(report_of(desk, group, _asked(question)), _labelled(config, group)))
+        return _said(await arun(report_of(ctx, group, _asked(question)), _labelled(config, group)))
 
     return StructuredTool.from_function(
         func=ask,

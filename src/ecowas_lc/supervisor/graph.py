@@ -6,20 +6,22 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_core.runnables.config import merge_configs
 from langchain_core.tools import BaseTool
 from langchain_core.tools import tool as as_tool
 from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer
 
+from ecowas_lc.effects import Program, arun, run
 from ecowas_lc.errors import ConfigurationError, InvalidInputError, UnknownGroupError
 from ecowas_lc.llm import chat_model
 from ecowas_lc.supervisor import nodes
-from ecowas_lc.supervisor.calls import Agent
-from ecowas_lc.supervisor.desk import Desk
+from ecowas_lc.supervisor.concurrency import Slots
+from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.histories import HistoryFactory
-from ecowas_lc.supervisor.limits import Slots
-from ecowas_lc.supervisor.programs import as_node
+from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import Router, get_router
 from ecowas_lc.supervisor.state import SUPERVISOR, SupervisorInput, SupervisorOutput, SupervisorState
 from ecowas_lc.supervisor.tokens import TokenCounter, count_tokens
@@ -76,7 +78,7 @@ def build_supervisor(
         InvalidIdError, InvalidInputError: the groups can't be used.
         UnknownGroupError: tools, approval or an agent for a group that is not there.
     """
-    desk = make_desk(
+    ctx = make_context(
         model,
         groups=groups,
         router=router,
@@ -91,10 +93,10 @@ def build_supervisor(
         num_ctx=num_ctx,
         token_counter=token_counter,
     )
-    return _graph(desk).compile(checkpointer=checkpointer, name="ecowas_supervisor")
+    return _graph(ctx).compile(checkpointer=checkpointer, name="ecowas_supervisor")
 
 
-def make_desk(
+def make_context(
     model: BaseChatModel | str | None,
     *,
     groups: Sequence[TWG] | None,
@@ -109,7 +111,7 @@ def make_desk(
     max_repeats: int = 2,
     num_ctx: int | None = None,
     token_counter: TokenCounter = count_tokens,
-) -> Desk:
+) -> Context:
     """Return what the nodes share, its arguments checked; they are :func:`build_supervisor`'s."""
     chosen = validate_groups(default_groups() if groups is None else groups, reserved=RESERVED_IDS)
     by_id = {group.id: group for group in chosen}
@@ -132,7 +134,7 @@ def make_desk(
     _known(tools or {}, by_id, "tools")
     _known(agents or {}, by_id, "agents")
     chat = chat_model(model)
-    return Desk(
+    return Context(
         model=chat,
         groups=by_id,
         router=_router(router, chosen, chat),
@@ -149,8 +151,8 @@ def make_desk(
     )
 
 
-def _graph(desk: Desk) -> StateGraph[Any, Any, Any, Any]:
-    ids = tuple(desk.groups)
+def _graph(ctx: Context) -> StateGraph[Any, Any, Any, Any]:
+    ids = tuple(ctx.groups)
     builder: StateGraph[Any, Any, Any, Any] = StateGraph(
         SupervisorState, input_schema=SupervisorInput, output_schema=SupervisorOutput
     )
@@ -159,17 +161,17 @@ def _graph(desk: Desk) -> StateGraph[Any, Any, Any, Any]:
         about = {"title": title} if title else None  # for pictures
         builder.add_node(name, as_node(name, program, label), destinations=goes_to, metadata=about)
 
-    add(nodes.ROUTE, nodes.route(desk), *ids, SUPERVISOR)
-    add(SUPERVISOR, nodes.supervisor(desk), nodes.RECORD)
-    for group in desk.groups.values():
-        after = (nodes.RELEASE,) if group.id in desk.held else (nodes.GATHER, nodes.RECORD)
-        add(group.id, nodes.group(desk, group), *after, title=group.name, twg=group.id)
-    if desk.held:
+    add(nodes.ROUTE, nodes.route(ctx), *ids, SUPERVISOR)
+    add(SUPERVISOR, nodes.supervisor(ctx), nodes.RECORD)
+    for group in ctx.groups.values():
+        after = (nodes.RELEASE,) if group.id in ctx.held else (nodes.GATHER, nodes.RECORD)
+        add(group.id, nodes.group(ctx, group), *after, title=group.name, twg=group.id)
+    if ctx.held:
         add(nodes.RELEASE, nodes.release, nodes.GATHER, nodes.RECORD)
-    add(nodes.GATHER, nodes.gather(desk), nodes.SYNTHESISE, nodes.RECORD)
-    add(nodes.SYNTHESISE, nodes.synthesise(desk), nodes.RECORD)
-    add(nodes.RECORD, nodes.record(desk), nodes.SUMMARISE, "__end__")
-    add(nodes.SUMMARISE, nodes.summarise(desk), "__end__")
+    add(nodes.GATHER, nodes.gather(ctx), nodes.SYNTHESISE, nodes.RECORD)
+    add(nodes.SYNTHESISE, nodes.synthesise(ctx), nodes.RECORD)
+    add(nodes.RECORD, nodes.record(ctx), nodes.SUMMARISE, "__end__")
+    add(nodes.SUMMARISE, nodes.summarise(ctx), "__end__")
     builder.add_edge(START, nodes.ROUTE)
     return builder
 
@@ -198,3 +200,26 @@ def _named(tools: Sequence[ToolLike]) -> dict[str, BaseTool]:
     if len(by_name) < len(listed):
         raise InvalidInputError("Two tools of a group have the same name. Rename one.")
     return by_name
+
+
+def as_node(
+    name: str, program: Callable[[Any, RunnableConfig], Program[Any]], label: Mapping[str, str]
+) -> RunnableLambda[Any, Any]:
+    """Return a graph node that runs the program made for its input, in both ways of running a graph.
+
+    ``label`` goes into the metadata of every call that the program makes.
+    """
+
+    def blocking(state: Any, config: RunnableConfig) -> Any:
+        labelled = _labelled(config, label)
+        return run(program(state, labelled), labelled)
+
+    async def awaiting(state: Any, config: RunnableConfig) -> Any:
+        labelled = _labelled(config, label)
+        return await arun(program(state, labelled), labelled)
+
+    return RunnableLambda(blocking, afunc=awaiting, name=f"{name}_program")
+
+
+def _labelled(config: RunnableConfig, label: Mapping[str, str]) -> RunnableConfig:
+    return merge_configs(config, {"metadata": dict(label)}) if label else config

@@ -12,24 +12,24 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langgraph.errors import GraphBubbleUp
 
+from ecowas_lc.effects import Program
 from ecowas_lc.errors import EcowasError, ModelCapabilityError, ModelError
-from ecowas_lc.supervisor.calls import Ask, AskAgent, UseTool
-from ecowas_lc.supervisor.desk import Desk
+from ecowas_lc.supervisor.answers import empty_answer, whole_text
+from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.language import language_of
-from ecowas_lc.supervisor.phrases import phrase
-from ecowas_lc.supervisor.programs import Program
-from ecowas_lc.supervisor.prompts import WITHOUT_TOOLS, with_summary
+from ecowas_lc.supervisor.model_calls import Ask, AskAgent, UseTool
+from ecowas_lc.supervisor.prompts import WITHOUT_TOOLS, phrase, with_summary
 from ecowas_lc.supervisor.state import Report
+from ecowas_lc.supervisor.streamed_text import Say
 from ecowas_lc.supervisor.tokens import count_tools
 from ecowas_lc.supervisor.trimming import Exchange
-from ecowas_lc.supervisor.voice import Say, empty_answer, whole_text
 from ecowas_lc.twg import TWG
 
 log = logging.getLogger(__name__)
 
 
 def report_of(
-    desk: Desk,
+    ctx: Context,
     group: TWG,
     question: HumanMessage,
     past: Sequence[Exchange] = (),
@@ -43,21 +43,21 @@ def report_of(
     """
     who = f"The working group {group.id}"
     try:
-        answering = answer_of(desk, group, question, past, summary, quiet=quiet)
-        report: Report = yield desk.limited(answering, who)
+        answering = answer_of(ctx, group, question, past, summary, quiet=quiet)
+        report: Report = yield ctx.limited(answering, who)
     except GraphBubbleUp:
         raise
     except EcowasError as error:
         log.info("%s failed: %s", who, error)
-        return _failure(desk, type(error).__name__, str(error))
+        return _failure(ctx, type(error).__name__, str(error))
     except Exception as error:  # one group's failure must not cost the others' answers
         log.warning("%s failed unexpectedly", who, exc_info=True)
-        return _failure(desk, type(error).__name__, f"{type(error).__name__}: {error}")
+        return _failure(ctx, type(error).__name__, f"{type(error).__name__}: {error}")
     return report
 
 
 def answer_of(
-    desk: Desk,
+    ctx: Context,
     group: TWG,
     question: HumanMessage,
     past: Sequence[Exchange],
@@ -71,13 +71,13 @@ def answer_of(
         ModelError: the model or its server could not answer, or the question does not fit.
         LoopBudgetError: the group went round in circles.
     """
-    if group.id in desk.agents:
-        return (yield from _answer_of_agent(desk, group, question, quiet=quiet))
-    window = yield from desk.window()
-    model = desk.speaker(window)
-    tools = desk.tools.get(group.id, {})
-    runnable, usable = _with_tools(desk, model, tools)
-    guard = desk.guard(f"The working group {group.id}")
+    if group.id in ctx.agents:
+        return (yield from _answer_of_agent(ctx, group, question, quiet=quiet))
+    window = yield from ctx.window()
+    model = ctx.speaker(window)
+    tools = ctx.tools.get(group.id, {})
+    runnable, usable = _with_tools(ctx, model, tools)
+    guard = ctx.guard(f"The working group {group.id}")
     turn: list[BaseMessage] = [question]
     used = False
     while True:
@@ -86,14 +86,14 @@ def answer_of(
         if tools and not usable:
             system = f"{system}\n\n{WITHOUT_TOOLS}"
         extra = count_tools(list(tools.values())) if usable else 0
-        prompt = desk.prompt(window, system, turn, past, extra)
+        prompt = ctx.prompt(window, system, turn, past, extra)
         try:
             answer: AIMessage = yield Ask(runnable, prompt, model, quiet)
-            desk.learn(prompt, answer, extra)
+            ctx.learn(prompt, answer, extra)
         except ModelCapabilityError:
             if not usable:
                 raise
-            desk.can_call_tools = False
+            ctx.can_call_tools = False
             runnable, usable = model, False
             turn = [question]
             continue
@@ -120,9 +120,9 @@ def answer_of(
     return report
 
 
-def _answer_of_agent(desk: Desk, group: TWG, question: HumanMessage, *, quiet: bool) -> Program[Report]:
+def _answer_of_agent(ctx: Context, group: TWG, question: HumanMessage, *, quiet: bool) -> Program[Report]:
     """Return the answer of the agent that stands for the group."""
-    said: str = yield AskAgent(desk.agents[group.id], question.text)
+    said: str = yield AskAgent(ctx.agents[group.id], question.text)
     text = said.strip()
     if not text:
         raise ModelError(f"The agent of the working group {group.id} gave an empty answer. Ask again.")
@@ -132,18 +132,18 @@ def _answer_of_agent(desk: Desk, group: TWG, question: HumanMessage, *, quiet: b
     return {"status": "answered", "text": text, "message_id": message_id, "tools": "none"}
 
 
-def _with_tools(desk: Desk, model: Any, tools: Mapping[str, BaseTool]) -> tuple[Runnable[Any, Any], bool]:
+def _with_tools(ctx: Context, model: Any, tools: Mapping[str, BaseTool]) -> tuple[Runnable[Any, Any], bool]:
     """Return what is to be asked, and whether it knows of the tools."""
-    if not tools or not desk.can_call_tools:
+    if not tools or not ctx.can_call_tools:
         return model, False
     try:
         return model.bind_tools(list(tools.values())), True
     except NotImplementedError:
-        desk.can_call_tools = False
+        ctx.can_call_tools = False
         return model, False
 
 
-def _failure(desk: Desk, error: str, reason: str) -> Report:
+def _failure(ctx: Context, error: str, reason: str) -> Report:
     attempt = uuid4().hex
-    desk.failures.add(attempt)
+    ctx.failures.add(attempt)
     return {"status": "failed", "text": "", "error": error, "reason": reason, "attempt": attempt}

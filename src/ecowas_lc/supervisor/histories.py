@@ -9,8 +9,8 @@ from uuid import UUID, uuid5
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 
+from ecowas_lc.effects import Doing, Program
 from ecowas_lc.errors import ConfigurationError
-from ecowas_lc.supervisor.programs import Doing, Program
 
 _NAMESPACE = UUID("5f6f4f0e-6a53-4d0e-9a86-6d0f0a4c2b71")
 

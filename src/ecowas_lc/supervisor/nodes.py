@@ -11,18 +11,19 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.types import Command, Send
 
 from ecowas_lc import errors
+from ecowas_lc.effects import Doing, Program
 from ecowas_lc.errors import EcowasError, ModelError, SupervisorError, UnknownGroupError
+from ecowas_lc.supervisor.answers import empty_answer, whole_text
 from ecowas_lc.supervisor.approval import Draft, reviewed
-from ecowas_lc.supervisor.calls import Ask, unheard
-from ecowas_lc.supervisor.desk import Desk
+from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.group import report_of
 from ecowas_lc.supervisor.histories import answer_id, append_once, read
 from ecowas_lc.supervisor.language import language_of
-from ecowas_lc.supervisor.phrases import phrase
-from ecowas_lc.supervisor.programs import Doing, Program
-from ecowas_lc.supervisor.prompts import supervisor_prompt, with_summary
+from ecowas_lc.supervisor.model_calls import Ask, unheard
+from ecowas_lc.supervisor.prompts import phrase, supervisor_prompt, with_summary
 from ecowas_lc.supervisor.routing import RouteDecision
 from ecowas_lc.supervisor.state import SUPERVISOR, Decision, Report, answer_in, asked_in, question_of
+from ecowas_lc.supervisor.streamed_text import Say
 from ecowas_lc.supervisor.summary import (
     conversation_of,
     outgrown,
@@ -32,7 +33,6 @@ from ecowas_lc.supervisor.summary import (
 )
 from ecowas_lc.supervisor.synthesis import answered, missing_note, missing_views, synthesis_of, verbatim
 from ecowas_lc.supervisor.trimming import exchanges, joined
-from ecowas_lc.supervisor.voice import Say, empty_answer, whole_text
 from ecowas_lc.twg import TWG
 
 ROUTE, SYNTHESISE, GATHER, RELEASE, RECORD, SUMMARISE = (
@@ -49,21 +49,21 @@ State = Mapping[str, Any]
 NodeProgram = Callable[[Any, RunnableConfig], Program[Any]]
 
 
-def route(desk: Desk) -> NodeProgram:
+def route(ctx: Context) -> NodeProgram:
     """Return the node that finds the groups a question concerns, and begins the turn afresh."""
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
         question = question_of(state)
-        window = yield from desk.window()
-        desk.prompt(window, "", [question])  # refused before any model is asked
+        window = yield from ctx.window()
+        ctx.prompt(window, "", [question])  # refused before any model is asked
         update: dict[str, Any] = {}
-        if desk.history_factory is not None and len(state["messages"]) == 1 and not state.get("earlier"):
-            transcript = yield from read(desk.history_factory, SUPERVISOR, config)
+        if ctx.history_factory is not None and len(state["messages"]) == 1 and not state.get("earlier"):
+            transcript = yield from read(ctx.history_factory, SUPERVISOR, config)
             told = [e for e in exchanges(transcript) if e[0].id != question.id]
             if told:
                 update["earlier"] = {"messages": [message for exchange in told for message in exchange]}
-        routed: RouteDecision = yield _routing(desk, question.text)
-        decision = _checked(routed, desk.groups)
+        routed: RouteDecision = yield _routing(ctx, question.text)
+        decision = _checked(routed, ctx.groups)
         chosen = decision["groups"]
         update.update(decision=decision, asking=chosen, reports={}, synthesis={})
         return Command(update=update, goto=chosen or [SUPERVISOR])
@@ -71,39 +71,39 @@ def route(desk: Desk) -> NodeProgram:
     return program
 
 
-def supervisor(desk: Desk) -> NodeProgram:
+def supervisor(ctx: Context) -> NodeProgram:
     """Return the node in which the supervisor itself answers what concerns no group."""
-    prompt = supervisor_prompt(tuple(desk.groups.values()))
+    prompt = supervisor_prompt(tuple(ctx.groups.values()))
 
     def answering(state: State) -> Program[AIMessage]:
-        window = yield from desk.window()
+        window = yield from ctx.window()
         past = joined(conversation_of(state), [], summarised_through(state))
         system = with_summary(prompt, summary_text(state))
-        model = desk.speaker(window)
-        messages = desk.prompt(window, system, [question_of(state)], past)
+        model = ctx.speaker(window)
+        messages = ctx.prompt(window, system, [question_of(state)], past)
         answer: AIMessage = yield Ask(model, messages, model)
-        desk.learn(messages, answer)
+        ctx.learn(messages, answer)
         text = yield from whole_text(answer)
         if not text:
             raise empty_answer("The supervisor", answer)
         return AIMessage(text, id=answer.id, name=SUPERVISOR)
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
-        final = yield desk.limited(answering(state), "The supervisor")
+        final = yield ctx.limited(answering(state), "The supervisor")
         return Command(update={"messages": [final]}, goto=RECORD)
 
     return program
 
 
-def group(desk: Desk, twg: TWG) -> NodeProgram:
+def group(ctx: Context, twg: TWG) -> NodeProgram:
     """Return the node in which one working group answers."""
-    held = twg.id in desk.held
+    held = twg.id in ctx.held
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
         question = question_of(state)
-        own = yield from read(desk.history_factory, twg.id, config)
+        own = yield from read(ctx.history_factory, twg.id, config)
         past = joined(conversation_of(state), exchanges(own), summarised_through(state))
-        report = yield from report_of(desk, twg, question, past, summary_text(state), quiet=held)
+        report = yield from report_of(ctx, twg, question, past, summary_text(state), quiet=held)
         alone = len(state["decision"]["groups"]) == 1
         if held:
             draft: Draft = {
@@ -116,7 +116,7 @@ def group(desk: Desk, twg: TWG) -> NodeProgram:
             waiting: Report = {"status": "held", "text": ""}
             return Command(update={"reports": {twg.id: waiting}}, goto=Send(RELEASE, draft))
         goto = _after(report, alone=alone)
-        if desk.held.intersection(state["asking"]):
+        if ctx.held.intersection(state["asking"]):
             goto = []  # those that are held go on when they are released
         return Command(update={"reports": {twg.id: report}}, goto=goto)
 
@@ -130,7 +130,7 @@ def release(draft: Draft, config: RunnableConfig) -> Program[Command[str]]:
     return Command(update={"reports": {draft["group"]: report}}, goto=_after(report, alone=draft["alone"]))
 
 
-def gather(desk: Desk) -> NodeProgram:
+def gather(ctx: Context) -> NodeProgram:
     """Return the node that looks at what the groups said and decides how to go on."""
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
@@ -139,7 +139,7 @@ def gather(desk: Desk) -> NodeProgram:
         if answers := answered(reports):
             return Command(goto=SYNTHESISE if len(answers) > 1 else RECORD)
         failed = {g: report for g, report in reports.items() if report["status"] == "failed"}
-        if failed and not desk.saw(failed.values()):
+        if failed and not ctx.saw(failed.values()):
             return Command(update={"asking": list(failed)}, goto=list(failed))
         if len(failed) < len(reports):
             return Command(goto=RECORD)
@@ -148,18 +148,18 @@ def gather(desk: Desk) -> NodeProgram:
     return program
 
 
-def synthesise(desk: Desk) -> NodeProgram:
+def synthesise(ctx: Context) -> NodeProgram:
     """Return the node that brings several groups' answers together."""
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
-        message, synthesis = yield from synthesis_of(desk, question_of(state), _ordered(state))
+        message, synthesis = yield from synthesis_of(ctx, question_of(state), _ordered(state))
         message.name = SUPERVISOR
         return Command(update={"messages": [message], "synthesis": synthesis}, goto=RECORD)
 
     return program
 
 
-def record(desk: Desk) -> NodeProgram:
+def record(ctx: Context) -> NodeProgram:
     """Return the node that passes a single answer on and writes every speaker's history."""
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
@@ -167,51 +167,51 @@ def record(desk: Desk) -> NodeProgram:
         question = asked_in(state)
         final = answer_in(state)
         if final is None:
-            final = yield from _passed_on(desk, state, update)
+            final = yield from _passed_on(ctx, state, update)
             update["messages"] = [final]
-        if desk.history_factory is not None:
+        if ctx.history_factory is not None:
             spoken = {**answered(_ordered(state)), SUPERVISOR: final.text}
             for speaker, text in spoken.items():
-                if getattr(desk.agents.get(speaker), "keep_history", False):
+                if getattr(ctx.agents.get(speaker), "keep_history", False):
                     continue
                 name = final.name if speaker == SUPERVISOR else speaker
                 answer = AIMessage(text, id=answer_id(question.id, speaker), name=name)
-                yield from append_once(desk.history_factory, speaker, config, [question, answer])
+                yield from append_once(ctx.history_factory, speaker, config, [question, answer])
         try:
-            window = yield from desk.window()
+            window = yield from ctx.window()
         except ModelError:  # an answer that a reviewer released needs no model server to be there
             return Command(update=update)
         told: list[BaseMessage] = [*state["messages"], *update.get("messages", [])]
-        if outgrown({**state, "messages": told}, window, desk.count):
+        if outgrown({**state, "messages": told}, window, ctx.count):
             return Command(update=update, goto=SUMMARISE)
         return Command(update=update)
 
     return program
 
 
-def summarise(desk: Desk) -> NodeProgram:
+def summarise(ctx: Context) -> NodeProgram:
     """Return the node that works what no longer fits into the running summary."""
 
     def program(state: State, config: RunnableConfig) -> Program[dict[str, Any]]:
-        summary = yield from summary_of(desk, state)
+        summary = yield from summary_of(ctx, state)
         return {"summary": summary} if summary is not None else {}
 
     return program
 
 
-def _passed_on(desk: Desk, state: State, update: dict[str, Any]) -> Program[AIMessage]:
+def _passed_on(ctx: Context, state: State, update: dict[str, Any]) -> Program[AIMessage]:
     """Return the final answer where only one group has one, or where none was released."""
     reports = _ordered(state)
     question = asked_in(state)
     language = language_of(question.text)
     answers = answered(reports)
     missing = missing_views(reports, language)
-    note = missing_note(missing, desk.groups, language)
+    note = missing_note(missing, ctx.groups, language)
     if not answers:
         withheld = [group for group, report in reports.items() if report["status"] == "rejected"]
-        text = "\n".join(phrase("withheld", language, name=desk.groups[group].name) for group in withheld)
+        text = "\n".join(phrase("withheld", language, name=ctx.groups[group].name) for group in withheld)
         others = missing_note(
-            {group: why for group, why in missing.items() if group not in withheld}, desk.groups, language
+            {group: why for group, why in missing.items() if group not in withheld}, ctx.groups, language
         )
         return AIMessage("\n\n".join(filter(None, (text, others))), id=str(uuid4()), name=SUPERVISOR)
     [(speaker, text)] = answers.items()
@@ -236,10 +236,10 @@ def _ordered(state: State) -> dict[str, Report]:
     return {group: reports[group] for group in chosen if group in reports}
 
 
-def _routing(desk: Desk, question: str) -> Doing:
+def _routing(ctx: Context, question: str) -> Doing:
     # as a runnable, so that what a router asks of a model inherits the tag that keeps it out of the stream
     router: RunnableLambda[str, RouteDecision] = RunnableLambda(
-        desk.router.route, afunc=desk.router.aroute, name="router"
+        ctx.router.route, afunc=ctx.router.aroute, name="router"
     )
     return Doing(
         lambda config: router.invoke(question, unheard(config)),

@@ -9,9 +9,9 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langgraph.errors import GraphBubbleUp
 
-from ecowas_lc.supervisor.calls import Ask
-from ecowas_lc.supervisor.desk import Desk
-from ecowas_lc.supervisor.programs import Program
+from ecowas_lc.effects import Program
+from ecowas_lc.supervisor.context import Context
+from ecowas_lc.supervisor.model_calls import Ask
 from ecowas_lc.supervisor.prompts import SUMMARISE, summary_request
 from ecowas_lc.supervisor.state import Summary
 from ecowas_lc.supervisor.tokens import TokenCounter, Window, shorten
@@ -48,24 +48,24 @@ def outgrown(state: Mapping[str, Any], window: Window, count: TokenCounter) -> l
     return fresh[:-kept]
 
 
-def summary_of(desk: Desk, state: Mapping[str, Any]) -> Program[Summary | None]:
+def summary_of(ctx: Context, state: Mapping[str, Any]) -> Program[Summary | None]:
     """Return the summary with the outgrown exchanges worked in, ``None`` where there is nothing to do.
 
     Where the model can't make one the old text stays, and the outgrown exchanges are left out of prompts
     without a summary.
     """
-    window = yield from desk.window()
-    old = outgrown(state, window, desk.count)
+    window = yield from ctx.window()
+    old = outgrown(state, window, ctx.count)
     if not old:
         return None
     through = str(old[-1][-1].id)
     before = summary_text(state)
     room = window.prompt // 2
     spoken = shorten("\n\n".join(_spoken(message) for exchange in old for message in exchange), room)
-    model = desk.speaker(window)
+    model = ctx.speaker(window)
     try:
-        prompt = desk.prompt(window, SUMMARISE, [HumanMessage(summary_request(before, spoken))])
-        answer: AIMessage = yield desk.limited(_asked(model, prompt), "The summary")
+        prompt = ctx.prompt(window, SUMMARISE, [HumanMessage(summary_request(before, spoken))])
+        answer: AIMessage = yield ctx.limited(_asked(model, prompt), "The summary")
     except GraphBubbleUp:
         raise
     except Exception as error:  # a summary is a help, not a need

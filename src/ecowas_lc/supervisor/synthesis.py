@@ -1,33 +1,210 @@
-"""Several groups' answers, brought together: views, agreements, conflicts, open questions, what is missing."""
+"""Several groups' answers, brought together: views, agreements, conflicts, open questions, what is missing.
+
+A model's structured synthesis is read while it is being made; figures that nobody gave are left out.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Literal
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.errors import GraphBubbleUp
 
+from ecowas_lc.effects import Program
 from ecowas_lc.errors import EcowasError, ModelError
-from ecowas_lc.supervisor.calls import Ask, Recite
-from ecowas_lc.supervisor.desk import Desk
-from ecowas_lc.supervisor.digest import Digest
-from ecowas_lc.supervisor.figures import Sources
+from ecowas_lc.supervisor.answers import whole_text
+from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.language import Language, language_of
-from ecowas_lc.supervisor.phrases import phrase
-from ecowas_lc.supervisor.programs import Program
+from ecowas_lc.supervisor.model_calls import Ask, Recite
 from ecowas_lc.supervisor.prompts import (
+    phrase,
     plain_synthesis_prompt,
     synthesis_prompt,
     synthesis_request,
     synthesis_schema,
+    view_of,
 )
 from ecowas_lc.supervisor.state import Report, Synthesis
 from ecowas_lc.supervisor.tokens import shorten
-from ecowas_lc.supervisor.voice import whole_text
 from ecowas_lc.twg import TWG
+
+_FIGURE = re.compile(r"\d(?:[\d.,']*\d)?")
+_SPACED_FIGURE = re.compile(r"\d[\d.,'\u00a0\u202f ]*\d")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_SMALLEST = 2
+
+
+def figures_in(text: str) -> set[str]:
+    """Return the figures of a text as bare digits; single digits don't count."""
+    return _digits(_FIGURE.findall(text))
+
+
+def _digits(figures: Iterable[str]) -> set[str]:
+    return {digits for figure in figures if len(digits := re.sub(r"\D", "", figure)) >= _SMALLEST}
+
+
+class Sources:
+    """The texts in which a figure must stand to be believed, with or without signs between its digits."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._figures: set[str] = set()
+        for text in texts:
+            for pattern in (_FIGURE, _SPACED_FIGURE, re.compile(r"\d+")):
+                self._figures |= _digits(pattern.findall(text))
+
+    def support(self, text: str) -> bool:
+        """Return whether every figure of ``text`` was given."""
+        return figures_in(text) <= self._figures
+
+    def supported(self, text: str) -> tuple[str, list[str]]:
+        """Return the sentences of ``text`` whose figures were all given, and the others."""
+        kept: list[str] = []
+        left_out: list[str] = []
+        for line in text.splitlines():
+            sentences = sentences_of(line)
+            left_out += [sentence for sentence in sentences if not self.support(sentence)]
+            rest = " ".join(sentence for sentence in sentences if self.support(sentence))
+            if rest or not sentences:
+                kept.append(rest)
+        return "\n".join(kept).strip(), left_out
+
+
+def sentences_of(text: str) -> list[str]:
+    """Return the sentences of a text."""
+    return [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]
+
+
+LISTS = ("agreements", "conflicts", "open_questions")
+_NOTHING = frozenset({"", "none", "n/a", "null", "aucun", "aucune", "nenhum", "nenhuma", "[]", "..."})
+_LONGEST_VIEW = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Reads the model's answer to one question; ``answers`` and ``names`` are by group."""
+
+    question: str
+    answers: Mapping[str, str]
+    names: Mapping[str, str]
+    missing: Mapping[str, str]
+    note: str
+    language: Language
+
+    def text(self, value: Mapping[str, Any], *, complete: bool) -> str:
+        """Return what may be said of an answer that is still being made, or of the ``complete`` one.
+
+        Each version begins with the one before. Nothing is said before the model has said something usable.
+        """
+        read = self._read(value, complete=complete)
+        if not read.usable:
+            return ""
+        paragraphs = [f"**{self.names[group]}**: {view}" for group, view in read.views.items()]
+        for key in LISTS:
+            if items := read.lists[key]:
+                heading = f"**{phrase(key, self.language)}**"
+                paragraphs += ["\n".join([heading, *(f"- {item}" for item in items)])]
+        if read.answer:
+            paragraphs.append(f"**{phrase('in_short', self.language)}**: {read.answer}")
+        if complete and self.note:
+            paragraphs.append(self.note)
+        return "\n\n".join(paragraphs)
+
+    def synthesis(self, value: Mapping[str, Any]) -> Synthesis | None:
+        """Return what the complete answer comes to, ``None`` where nothing of it is usable."""
+        read = self._read(value, complete=True)
+        if not read.usable:
+            return None
+        return {
+            "text": self.text(value, complete=True),
+            "views": read.views,
+            "agreements": read.lists["agreements"],
+            "conflicts": read.lists["conflicts"],
+            "open_questions": read.lists["open_questions"],
+            "missing": dict(self.missing),
+            "left_out": read.left_out,
+            "form": "structured",
+        }
+
+    def own_words(self, group: str) -> str:
+        """Return the first sentence of a group's answer."""
+        plain = " ".join(self.answers[group].split())
+        return shorten(next(iter(sentences_of(plain)), plain), _LONGEST_VIEW)
+
+    def _read(self, value: Mapping[str, Any], *, complete: bool) -> _Read:
+        cut = complete and "answer" not in value  # the model had no room left: its last words are half ones
+        done = complete and not cut
+        under_way = next(reversed(list(value)), None)
+        everything = Sources([self.question, *self.answers.values()])
+        read = _Read({}, {key: [] for key in LISTS}, "", [], usable=False)
+
+        given = value.get("views")
+        views: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+        known = [group for group in self.names if group in views]
+        views_done = done or ("views" in value and under_way != "views")
+        for group in self.names:
+            if not (views_done or (group in known and group != known[-1])):
+                if complete:
+                    read.views[group] = self.own_words(group)
+                    continue
+                break
+            read.views[group] = self._view(group, views.get(group), read)
+
+        for key in LISTS:
+            closed = done or (key in value and under_way != key)
+            for item in _texts(value.get(key), closed=closed):
+                if self._says_something(item):
+                    read.keep(read.lists[key], item, everything)
+
+        answer = value.get("answer")
+        if isinstance(answer, str):
+            sentences = sentences_of(" ".join(answer.split()))
+            kept: list[str] = []
+            for sentence in sentences if done else sentences[:-1]:
+                read.keep(kept, sentence, everything)
+            read.answer = " ".join(kept)
+        return read
+
+    def _view(self, group: str, given: Any, read: _Read) -> str:
+        view = " ".join(given.split()) if isinstance(given, str) else ""
+        kept: list[str] = []
+        if self._says_something(view):
+            read.keep(kept, view, Sources([self.question, self.answers[group]]))
+        return kept[0] if kept else self.own_words(group)
+
+    def _says_something(self, text: str) -> bool:
+        """Return whether a text is more than a word for nothing, or a group's name where its view should be."""
+        bare = text.strip(" .:*-–").lower()
+        labels = {label.lower() for group, name in self.names.items() for label in (group, name, view_of(name))}
+        return bare not in _NOTHING and bare not in labels
+
+
+@dataclass(slots=True)
+class _Read:
+    views: dict[str, str]
+    lists: dict[str, list[str]]
+    answer: str
+    left_out: list[str]
+    usable: bool
+
+    def keep(self, kept: list[str], text: str, sources: Sources) -> None:
+        """Keep a text of the model's, unless it holds figures that nobody gave."""
+        if sources.support(text):
+            kept.append(text)
+            self.usable = True
+        else:
+            self.left_out.append(text)
+
+
+def _texts(value: object, *, closed: bool) -> list[str]:
+    """Return the texts of a list, without the last one while the list is not closed."""
+    items: Sequence[object] = value if isinstance(value, list) else []
+    return [" ".join(item.split()) for item in (items if closed else items[:-1]) if isinstance(item, str)]
+
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +234,7 @@ def missing_note(missing: Mapping[str, str], groups: Mapping[str, TWG], language
 
 
 def synthesis_of(
-    desk: Desk, question: HumanMessage, reports: Mapping[str, Report]
+    ctx: Context, question: HumanMessage, reports: Mapping[str, Report]
 ) -> Program[tuple[AIMessage, Synthesis]]:
     """Return the final answer of several groups and what it is made of.
 
@@ -71,13 +248,13 @@ def synthesis_of(
     digest = Digest(
         question=question.text,
         answers=answers,
-        names={group: desk.groups[group].name for group in answers},
+        names={group: ctx.groups[group].name for group in answers},
         missing=missing,
-        note=missing_note(missing, desk.groups, language),
+        note=missing_note(missing, ctx.groups, language),
         language=language,
     )
     try:
-        made: tuple[AIMessage, Synthesis] = yield desk.limited(_made_by_model(desk, digest), "The synthesis")
+        made: tuple[AIMessage, Synthesis] = yield ctx.limited(_made_by_model(ctx, digest), "The synthesis")
     except GraphBubbleUp:
         raise
     except Exception as error:  # the groups' answers must not be lost for it
@@ -92,10 +269,10 @@ def verbatim(answers: Mapping[str, str], missing: Mapping[str, str], text: str) 
     return {**_EMPTY, "text": text, "views": dict(answers), "missing": dict(missing), "form": "verbatim"}
 
 
-def _made_by_model(desk: Desk, digest: Digest) -> Program[tuple[AIMessage, Synthesis]]:
-    window = yield from desk.window()
-    model = desk.speaker(window)
-    absent = [desk.groups[group].name for group in digest.missing]
+def _made_by_model(ctx: Context, digest: Digest) -> Program[tuple[AIMessage, Synthesis]]:
+    window = yield from ctx.window()
+    model = ctx.speaker(window)
+    absent = [ctx.groups[group].name for group in digest.missing]
     share = max((window.prompt // 2) // len(digest.answers), 16)
     request = HumanMessage(
         synthesis_request(
@@ -109,7 +286,7 @@ def _made_by_model(desk: Desk, digest: Digest) -> Program[tuple[AIMessage, Synth
         value = yield Recite(
             model,
             synthesis_schema(digest.names),
-            desk.prompt(window, synthesis_prompt(digest.names, absent), [request]),
+            ctx.prompt(window, synthesis_prompt(digest.names, absent), [request]),
             message_id,
             digest.text,
         )
@@ -124,7 +301,7 @@ def _made_by_model(desk: Desk, digest: Digest) -> Program[tuple[AIMessage, Synth
             raise ModelError("nothing that the model said of the groups' answers can be used")
         return AIMessage(synthesis["text"], id=message_id), synthesis
 
-    prompt = desk.prompt(window, plain_synthesis_prompt(digest.names, absent), [request])
+    prompt = ctx.prompt(window, plain_synthesis_prompt(digest.names, absent), [request])
     answer: AIMessage = yield Ask(model, prompt, model, quiet=True)
     prose = yield from whole_text(answer, quiet=True)
     text, left_out = Sources([digest.question, *digest.answers.values()]).supported(prose)

@@ -1,9 +1,10 @@
-"""How many speak at once, and for how long."""
+"""How many speak at once, for how long, and how far: slots, time limits, budgets of steps."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -15,8 +16,49 @@ from typing import Any
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableConfig
 
+from ecowas_lc.effects import Program, arun, run
+from ecowas_lc.errors import LoopBudgetError
 from ecowas_lc.llm.faults import timed_out
-from ecowas_lc.supervisor.programs import Program, arun, run
+
+
+class LoopGuard:
+    """Counts what one speaker does for one question.
+
+    ``max_hops`` is the number of model calls, ``max_repeats`` how often the very same tool call may be made.
+    """
+
+    def __init__(self, who: str, *, max_hops: int, max_repeats: int) -> None:
+        self._who = who
+        self._max_hops = max_hops
+        self._max_repeats = max_repeats
+        self._seen: Counter[str] = Counter()
+        self.hops = 0
+
+    def hop(self) -> None:
+        """Count one more model call.
+
+        Raises:
+            LoopBudgetError: the budget of model calls is used up.
+        """
+        if self.hops >= self._max_hops:
+            raise LoopBudgetError(
+                f"{self._who} made {self.hops} model calls and had no answer. "
+                "Ask something narrower, or raise max_hops."
+            )
+        self.hops += 1
+
+    def repeat(self, step: str) -> None:
+        """Count one more ``step``, told apart by its text.
+
+        Raises:
+            LoopBudgetError: the same step was taken too often.
+        """
+        self._seen[step] += 1
+        if self._seen[step] > self._max_repeats:
+            raise LoopBudgetError(
+                f"{self._who} repeated the same step more than {self._max_repeats} times: {step[:200]}. "
+                "Ask something narrower, use another model, or raise max_repeats."
+            )
 
 
 class Slots:

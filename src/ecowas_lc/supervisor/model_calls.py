@@ -17,8 +17,8 @@ from langgraph.constants import TAG_NOSTREAM
 from langgraph.errors import GraphBubbleUp
 
 from ecowas_lc.llm import named_errors
-from ecowas_lc.supervisor.limits import stop_handlers
-from ecowas_lc.supervisor.voice import Voice
+from ecowas_lc.supervisor.concurrency import stop_handlers
+from ecowas_lc.supervisor.streamed_text import Voice
 
 
 def unheard(config: RunnableConfig) -> RunnableConfig:

@@ -11,12 +11,11 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 
+from ecowas_lc.effects import Doing, Program
 from ecowas_lc.llm import aeffective_context, effective_context, within_context
-from ecowas_lc.supervisor.budgets import LoopGuard
-from ecowas_lc.supervisor.calls import Agent
+from ecowas_lc.supervisor.concurrency import Limited, LoopGuard, Slots
 from ecowas_lc.supervisor.histories import HistoryFactory
-from ecowas_lc.supervisor.limits import Limited, Slots
-from ecowas_lc.supervisor.programs import Doing, Program
+from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import Router
 from ecowas_lc.supervisor.state import Report
 from ecowas_lc.supervisor.tokens import UNKNOWN_CONTEXT, TokenCounter, Window
@@ -28,7 +27,7 @@ _MOST_CORRECTION = 3.0
 
 
 @dataclass(slots=True)
-class Desk:
+class Context:
     """The collaborators and limits of one compiled graph; the same object in every run and thread of it."""
 
     model: BaseChatModel

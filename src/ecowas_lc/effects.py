@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from langchain_core.runnables import RunnableConfig, RunnableLambda
-from langchain_core.runnables.config import merge_configs
+from langchain_core.runnables import RunnableConfig
 
 T = TypeVar("T")
 
@@ -77,26 +76,3 @@ async def arun(program: Program[T], config: RunnableConfig) -> T:
         return result
     finally:
         program.close()
-
-
-def as_node(
-    name: str, program: Callable[[Any, RunnableConfig], Program[Any]], label: Mapping[str, str]
-) -> RunnableLambda[Any, Any]:
-    """Return a graph node that runs the program made for its input, in both ways of running a graph.
-
-    ``label`` goes into the metadata of every call that the program makes.
-    """
-
-    def blocking(state: Any, config: RunnableConfig) -> Any:
-        labelled = _labelled(config, label)
-        return run(program(state, labelled), labelled)
-
-    async def awaiting(state: Any, config: RunnableConfig) -> Any:
-        labelled = _labelled(config, label)
-        return await arun(program(state, labelled), labelled)
-
-    return RunnableLambda(blocking, afunc=awaiting, name=f"{name}_program")
-
-
-def _labelled(config: RunnableConfig, label: Mapping[str, str]) -> RunnableConfig:
-    return merge_configs(config, {"metadata": dict(label)}) if label else config
