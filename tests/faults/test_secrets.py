@@ -35,9 +35,9 @@ from ecowas_lc import (
     history_factory,
     make_chat_model,
 )
+from ecowas_lc._secret import Secret
 from ecowas_lc.agents.base import BaseAgent
 from ecowas_lc.errors import ConfigurationError, EcowasError, ModelError
-from ecowas_lc.secret import Secret
 from ecowas_lc.settings import get_settings, load_settings
 from ecowas_lc.storage.server import Server
 from tests.faults.load import build_graph

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from ecowas_lc.agents.base import BaseAgent
 from ecowas_lc.agents.supervisor import SupervisorAgent
+
+
+class AgentFactory(Protocol):
+    """Make the agent of one working group; ``options`` are :class:`BaseAgent`'s further arguments."""
+
+    def __call__(
+        self,
+        keep_history: bool = True,
+        session_id: str | None = None,
+        use_redis: bool = False,
+        memory_ttl: int | None = None,
+        **options: Any,
+    ) -> BaseAgent:
+        """Make the agent."""
+        ...
 
 
 def create_supervisor(
@@ -16,89 +31,37 @@ def create_supervisor(
     auto_register: bool = True,
     **options: Any,
 ) -> SupervisorAgent:
-    """A :class:`SupervisorAgent`; ``options`` are its further keyword arguments."""
+    """Make a :class:`SupervisorAgent`; ``options`` are its further keyword arguments."""
     return SupervisorAgent(keep_history, session_id, use_redis, memory_ttl, auto_register, **options)
 
 
-def create_energy_agent(
-    keep_history: bool = True,
-    session_id: str | None = None,
-    use_redis: bool = False,
-    memory_ttl: int | None = None,
-    **options: Any,
-) -> BaseAgent:
-    """An agent that answers as Energy & Infrastructure; ``options`` are :class:`BaseAgent`'s further arguments."""
-    return _agent("energy", keep_history, session_id, use_redis, memory_ttl, options)
+def agent_factory(group_id: str) -> AgentFactory:
+    """Return a function that makes the agent of the working group ``group_id``."""
+
+    def create(
+        keep_history: bool = True,
+        session_id: str | None = None,
+        use_redis: bool = False,
+        memory_ttl: int | None = None,
+        **options: Any,
+    ) -> BaseAgent:
+        return BaseAgent(
+            group_id,
+            keep_history,
+            session_id=session_id,
+            use_redis=use_redis,
+            memory_ttl=memory_ttl,
+            **options,
+        )
+
+    create.__name__ = create.__qualname__ = f"create_{group_id}_agent"
+    create.__doc__ = f"Make the agent of the group {group_id!r}; ``options`` are BaseAgent's further arguments."
+    return create
 
 
-def create_agriculture_agent(
-    keep_history: bool = True,
-    session_id: str | None = None,
-    use_redis: bool = False,
-    memory_ttl: int | None = None,
-    **options: Any,
-) -> BaseAgent:
-    """An agent that answers as Agriculture & Food Systems; ``options``: see :func:`create_energy_agent`."""
-    return _agent("agriculture", keep_history, session_id, use_redis, memory_ttl, options)
-
-
-def create_minerals_agent(
-    keep_history: bool = True,
-    session_id: str | None = None,
-    use_redis: bool = False,
-    memory_ttl: int | None = None,
-    **options: Any,
-) -> BaseAgent:
-    """An agent that answers as Critical Minerals & Industrialization; ``options``: :func:`create_energy_agent`."""
-    return _agent("minerals", keep_history, session_id, use_redis, memory_ttl, options)
-
-
-def create_digital_agent(
-    keep_history: bool = True,
-    session_id: str | None = None,
-    use_redis: bool = False,
-    memory_ttl: int | None = None,
-    **options: Any,
-) -> BaseAgent:
-    """An agent that answers as Digital Economy & Transformation; ``options``: see :func:`create_energy_agent`."""
-    return _agent("digital", keep_history, session_id, use_redis, memory_ttl, options)
-
-
-def create_protocol_agent(
-    keep_history: bool = True,
-    session_id: str | None = None,
-    use_redis: bool = False,
-    memory_ttl: int | None = None,
-    **options: Any,
-) -> BaseAgent:
-    """An agent that answers as Protocol & Logistics; ``options``: see :func:`create_energy_agent`."""
-    return _agent("protocol", keep_history, session_id, use_redis, memory_ttl, options)
-
-
-def create_resource_mobilization_agent(
-    keep_history: bool = True,
-    session_id: str | None = None,
-    use_redis: bool = False,
-    memory_ttl: int | None = None,
-    **options: Any,
-) -> BaseAgent:
-    """An agent that answers as Resource Mobilization; ``options``: see :func:`create_energy_agent`."""
-    return _agent("resource_mobilization", keep_history, session_id, use_redis, memory_ttl, options)
-
-
-def _agent(
-    agent_id: str,
-    keep_history: bool,
-    session_id: str | None,
-    use_redis: bool,
-    memory_ttl: int | None,
-    options: dict[str, Any],
-) -> BaseAgent:
-    return BaseAgent(
-        agent_id,
-        keep_history,
-        session_id=session_id,
-        use_redis=use_redis,
-        memory_ttl=memory_ttl,
-        **options,
-    )
+create_energy_agent = agent_factory("energy")
+create_agriculture_agent = agent_factory("agriculture")
+create_minerals_agent = agent_factory("minerals")
+create_digital_agent = agent_factory("digital")
+create_protocol_agent = agent_factory("protocol")
+create_resource_mobilization_agent = agent_factory("resource_mobilization")

@@ -5,11 +5,11 @@ The only part of the package that imports ``ChatOllama``, and it does so when a 
 
 from __future__ import annotations
 
+from ecowas_lc._secret import safe_url
 from ecowas_lc.llm.context import aeffective_context, effective_context, within_context
 from ecowas_lc.llm.faults import named_error, named_errors
 from ecowas_lc.llm.models import chat_model, make_chat_model
 from ecowas_lc.llm.service import LLMService, get_llm_service
-from ecowas_lc.secret import safe_url
 
 __all__ = [
     "LLMService",

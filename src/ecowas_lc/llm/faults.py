@@ -7,6 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+from ecowas_lc._secret import safe_url
 from ecowas_lc.errors import (
     ContextOverflowError,
     EcowasError,
@@ -16,7 +17,6 @@ from ecowas_lc.errors import (
     ModelServerUnavailableError,
     ModelTimeoutError,
 )
-from ecowas_lc.secret import safe_url
 
 _NO_CAPABILITY = ("does not support", "not supported", "unsupported")
 _NOTHING = ("No data received", "No generation chunks were returned")

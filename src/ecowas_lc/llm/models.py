@@ -6,8 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from ecowas_lc._secret import Secret, login_in, safe_url
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
-from ecowas_lc.secret import Secret, login_in, safe_url
 from ecowas_lc.settings import Settings, get_settings
 
 if TYPE_CHECKING:

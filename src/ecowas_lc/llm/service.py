@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from ecowas_lc._secret import safe_url
 from ecowas_lc.errors import EmptyQuestionError, InvalidInputError, ModelError
 from ecowas_lc.llm.context import (
     aeffective_context,
@@ -17,7 +18,6 @@ from ecowas_lc.llm.context import (
 )
 from ecowas_lc.llm.faults import named_errors, not_found, timed_out
 from ecowas_lc.llm.models import check_temperature, make_chat_model
-from ecowas_lc.secret import safe_url
 from ecowas_lc.settings import Settings, get_settings
 
 if TYPE_CHECKING:

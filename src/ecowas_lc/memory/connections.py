@@ -6,8 +6,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from ecowas_lc._secret import Secret
 from ecowas_lc.errors import ConfigurationError
-from ecowas_lc.secret import Secret
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.addresses import Address
 from ecowas_lc.storage.clients import ClientFactory

@@ -1,1 +1,3 @@
-"""Redis and Valkey: key names, clients, server-side scripts, and the runners of programs. No LangChain here."""
+"""Between programs and servers: keys, scripts, clients, and the two shells that run a program."""
+
+__all__: list[str] = []  # nothing here is public

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ecowas_lc._secret import Secret
 from ecowas_lc.errors import ConfigurationError
-from ecowas_lc.secret import Secret
 
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 _DEFAULT_PORTS = {"sentinel": 26379, "cluster": 6379, "": 6379}

@@ -23,9 +23,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
+from ecowas_lc._secret import Secret
 from ecowas_lc.embedded import use_server
 from ecowas_lc.errors import ConfigurationError
-from ecowas_lc.secret import Secret
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage.addresses import Address
 from ecowas_lc.storage.fast_path import AsyncDirectClient, AsyncDirectPool, DirectClient, DirectPool

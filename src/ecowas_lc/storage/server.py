@@ -16,9 +16,9 @@ import redis
 import redis.asyncio
 from redis.exceptions import MaxConnectionsError, NoScriptError, RedisClusterException, ResponseError
 
+from ecowas_lc._secret import Secret
 from ecowas_lc.embedded import is_available
 from ecowas_lc.errors import ConfigurationError, NotReplicatedError, StorageError
-from ecowas_lc.secret import Secret
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage import clusters
 from ecowas_lc.storage.addresses import Address, parse_url

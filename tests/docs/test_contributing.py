@@ -1,0 +1,67 @@
+"""What contributors read is true: the workflow runs make targets, and the pages name files that exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from scripts.architecture import PICTURE, imports
+
+ROOT = Path(__file__).parents[2]
+WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_the_workflow_is_valid() -> None:
+    """The workflow file passes the schema of GitHub Actions."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", WORKFLOW]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_step_of_the_workflow_is_a_make_target() -> None:
+    """You can run each step on your own machine."""
+    jobs = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]
+    for name, job in jobs.items():
+        values = [value for values in job.get("strategy", {}).get("matrix", {}).values() for value in values]
+        for step in job["steps"]:
+            if "run" not in step:
+                assert step["uses"].startswith("actions/")
+                continue
+            words = step["run"].removeprefix("sudo ").split()
+            assert words[0] == "make", f"{name}: {step['run']}"
+            targets = values if words[1] == "${{" else words[1:2]
+            assert set(targets) <= TARGETS, f"{name}: {step['run']}"
+
+
+def test_hooks_before_a_commit_are_those_of_make_check() -> None:
+    """What `make check` runs is what pre-commit runs, so that neither finds what the other does not."""
+    recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert recipe is not None
+    checked = {line.split("/")[1].split()[0] for line in recipe[1].splitlines()}
+    [repo] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert {Path(hook["entry"].split()[0]).name for hook in repo["hooks"]} == checked
+
+
+def test_the_picture_of_the_architecture_is_of_this_code() -> None:
+    """The picture shows today's imports: after a change, run `make architecture`."""
+    titles = re.findall(r"<title>([^<]+)</title>", PICTURE.read_text(encoding="utf-8"))
+    drawn = {tuple(title.split("&#45;&gt;")) for title in titles if "&#45;&gt;" in title}
+    assert drawn == imports()
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_files_and_targets_that_a_page_names_exist(page: str) -> None:
+    """A file, folder or make target that a page names is there."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"`make ([a-z-]+)", text):
+        assert target in TARGETS, target
+    for name in re.findall(r"`([\w./-]+(?:\.(?:py|lua|md|toml|yml)|/))`", text):
+        places = [ROOT / name, ROOT / "src" / "ecowas_lc" / name, *(ROOT / "src").rglob(Path(name).name)]
+        assert any(place.exists() for place in places), name
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / link).exists(), link
