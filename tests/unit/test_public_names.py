@@ -119,7 +119,8 @@ def test_each_package_says_what_it_offers(package: str) -> None:
 def test_modules_at_the_top_are_public_or_marked() -> None:
     """A module beside the packages is public, or its name begins with an underscore."""
     modules = {module.name for module in pkgutil.iter_modules(ecowas_lc.__path__) if not module.ispkg}
-    assert {name for name in modules if not name.startswith("_")} == {"agent_server", "effects", "errors", "settings"}
+    public = {name for name in modules if not name.startswith("_")}
+    assert public == {"agent_server", "effects", "errors", "settings"}
 
 
 def test_an_unknown_name() -> None:
