@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Any
 import pytest
 import redis
 
-from ecowas_lc.cli.redis_commands import RIGHTS
+from ecowas_lc.storage.access import rule
 from tests.cli.conftest import Run
 from tests.faults.test_sentinel import running_sentinel
 from tests.fixtures.ollama_stub import OllamaStub
 from tests.fixtures.servers import (
+    OLDEST,
     RunningCluster,
     RunningServer,
     closed_port,
@@ -62,7 +64,16 @@ def test_all_is_well(examine: Examine, own: RunningServer) -> None:
     assert code == 0
     about_redis = {what: finding["state"] for what, finding in found.items() if finding["area"] == "Redis"}
     assert set(about_redis.values()) == {"ok"}
-    assert set(about_redis) == {"reachable", "version", "topology", "persistence", "memory", "rights", "privacy"}
+    assert set(about_redis) == {
+        "reachable",
+        "version",
+        "topology",
+        "persistence",
+        "memory",
+        "rights",
+        "access",
+        "privacy",
+    }
     assert found["version"]["text"].startswith("Redis 7")
 
 
@@ -258,7 +269,8 @@ def test_rights(examine: Examine, own: RunningServer, prefix: str) -> None:
         code, found = examine(REDIS_URL=url)
         assert code == 1
         mend = found["reachable"]["mend"]
-        assert mend == f"redis-cli -p {own.port} ACL SETUSER clerk '~{prefix}:*' {RIGHTS}"
+        granted = rule(prefix, figures=True).split()
+        assert shlex.split(mend) == f"redis-cli -p {own.port} ACL SETUSER clerk resetkeys".split() + granted
         subprocess.run(mend, shell=True, check=True)
         code, found = examine(REDIS_URL=url)
         assert code == 0
@@ -268,6 +280,31 @@ def test_rights(examine: Examine, own: RunningServer, prefix: str) -> None:
         with redis.Redis.from_url(url) as clerk, pytest.raises(redis.exceptions.NoPermissionError):
             clerk.flushall()
         admin.acl_deluser("clerk")
+
+
+@pytest.mark.parametrize("flavour", ["redis", "valkey", OLDEST])
+def test_a_user_who_may_more_than_is_needed(examine: Examine, prefix: str, flavour: str) -> None:
+    """Commands and keys that reach other users' data are warned about, until the command shown revokes them."""
+    old = "-@all +@read +@write +@connection +eval +evalsha +time +wait -@dangerous -scan -randomkey +info +dbsize"
+    wider = {
+        f"~{prefix}:* {old}": "commands" if flavour == OLDEST else "client|tracking, function|load",
+        f"{rule(prefix, figures=True)} +scan": "scan",
+        f"{rule(prefix, figures=True)} ~*": f"keys outside {prefix}:*",
+    }
+    with running_server(flavour, "--appendonly", "yes") as server, server.client() as admin:
+        url = f"redis://clerk:secret@127.0.0.1:{server.port}/0"
+        for granted, expected in wider.items():
+            admin.execute_command("ACL", "SETUSER", "clerk", "reset", "on", ">secret", *granted.split())
+            code, found = examine(REDIS_URL=url)
+            assert (code, found["access"]["state"]) == (0, "warning")
+            assert "'clerk'" in found["access"]["text"]
+            assert expected in found["access"]["text"]
+            mend = found["access"]["mend"]
+            subprocess.run(mend, shell=True, check=True, capture_output=True)
+            assert examine(REDIS_URL=url)[1]["access"]["state"] == "ok"
+        code, found = examine(REDIS_URL=f"redis://127.0.0.1:{server.port}/0")
+        assert found["access"]["state"] == "ok"
+        assert "everyone" in found["access"]["text"]
 
 
 def test_the_wrong_password(examine: Examine, own: RunningServer) -> None:

@@ -31,7 +31,7 @@ def memory(redis_server: RunningServer, prefix: str, environment: pytest.MonkeyP
     return memory
 
 
-@pytest.mark.rights("+info")
+@pytest.mark.rights("+info", "+dbsize")
 def test_once(run: Run, memory: RedisMemoryService, redis_server: RunningServer, prefix: str) -> None:
     """What the server holds and what this prefix does, for people and for programs."""
     lines = run("stats").out.splitlines()

@@ -16,7 +16,7 @@ from tests.examples.conftest import environment_for
 from tests.fixtures.ollama_stub import OllamaStub, serving_stub
 from tests.fixtures.servers import RunningServer, free_port, wait_until
 
-pytestmark = pytest.mark.rights("+info")  # they show what the server uses
+pytestmark = pytest.mark.rights("+info", "+dbsize")  # they show what the server uses
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from tests.examples.conftest import Run
 from tests.fixtures.ollama_stub import OllamaStub
 from tests.fixtures.servers import RunningServer, closed_port
 
-pytestmark = pytest.mark.rights("+info")  # they show what the server uses
+pytestmark = pytest.mark.rights("+info", "+dbsize")  # they show what the server uses
 
 
 def test_the_connection_test(run: Run, redis_server: RunningServer) -> None:

@@ -103,7 +103,7 @@ def test_logins(own, admin):
     cases = {
         f"redis://limited:wrong-{PASSWORD}@{address}": "User name or password is wrong",
         f"redis://:{PASSWORD}@{address}": "It has no password",
-        f"redis://limited:{PASSWORD}@{address}": "This user may not do that",
+        f"redis://limited:{PASSWORD}@{address}": "the user 'limited' may not",
     }
     for url, advice in cases.items():
         error = raised_by(url, prefix="ecowas")

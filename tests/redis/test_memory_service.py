@@ -180,7 +180,7 @@ def test_a_whole_session_goes_at_once(memory, raw, prefix):
     assert list(raw.scan_iter(f"{prefix}:*")) == []
 
 
-@pytest.mark.rights("+info")
+@pytest.mark.rights("+info", "+dbsize")
 def test_stats_count_what_there_is(memory):
     """The statistics have the promised names, and count agents, sessions and histories."""
     memory.append_to_history("energy", "a", HISTORY[0])
@@ -329,7 +329,7 @@ def test_clients_of_the_caller(server, prefix):
         assert client.ping()
 
 
-@pytest.mark.rights("+info", "+scan")
+@pytest.mark.rights("+info", "+dbsize", "+scan")
 async def test_async_twin_has_the_same_names(server, prefix):
     """Every public method of the sync service exists with ``await`` and does the same."""
     names = {name for name in dir(RedisMemoryService) if not name.startswith("_")}

@@ -13,6 +13,7 @@ from ecowas_lc.cli.findings import Finding, broken, note, ok, warning
 from ecowas_lc.cli.redis_commands import LOOPBACK, Commands
 from ecowas_lc.errors import EcowasError, RedisRefusedError
 from ecowas_lc.settings import Settings
+from ecowas_lc.storage.access import ALWAYS, COMMANDS, COURTESIES, FIGURES
 from ecowas_lc.storage.ops import EVERY_NODE, Op, command
 from ecowas_lc.storage.server import Server
 
@@ -59,7 +60,10 @@ _SLOTS = "16384"
 def examine_cluster(server: Server, commands: Commands) -> Iterator[Finding]:
     """Yield how the cluster stands: whether every slot is served, by nodes that agree on it."""
     for name, reply in server.run(on_every_node("CLUSTER", "INFO")).items():
-        facts = facts_in(reply) if not isinstance(reply, Exception) else {}
+        if isinstance(reply, Exception):
+            yield note(AREA, "cluster", f"{name}: this user may not ask (CLUSTER INFO)", commands.rights())
+            return
+        facts = facts_in(reply)
         if facts.get("cluster_state", "ok") != "ok" or facts.get("cluster_slots_ok", _SLOTS) != _SLOTS:
             text = (
                 f"{name}: {facts.get('cluster_slots_ok')} of {_SLOTS} slots are served: conversations are missing"
@@ -175,6 +179,8 @@ def _examine(server: Server, commands: Commands) -> Iterator[Finding]:
     elif address is not None and address.kind == "sentinel":
         yield from examine_sentinels(server)
     yield from _rights(server, commands)
+    if address is not None:
+        yield from _width(server, commands, address)
     yield from _privacy(server, address)
 
 
@@ -286,6 +292,79 @@ def _rights(server: Server, commands: Commands) -> Iterator[Finding]:
         seconds = time.monotonic() - begun
         text = f"history and checkpoint come and go under {settings.prefix}:*, {1000 * seconds:.0f} ms"
         yield ok(AREA, "rights", text) if seconds < _SLOW_SECONDS else warning(AREA, "rights", f"{text}: slow")
+
+
+# Asks the server, which runs none of them, what this user may do besides the commands in ARGV: of all that it
+# knows, or of those in the last argument where it may not list them. ``false``: Redis before 7 can't be asked.
+_MAY = """
+if not redis.acl_check_cmd then return false end
+local needed, found, key = {}, {}, ARGV[1] .. ':doctor'
+for index = 3, #ARGV do needed[ARGV[index]] = true end
+local function check(name, arity)
+  local words = {}
+  for word in string.gmatch(name, '[^|]+') do words[#words + 1] = word end
+  if needed[name] or needed[words[1]] then return end
+  while #words < math.abs(arity) do words[#words + 1] = key end
+  local known, may = pcall(redis.acl_check_cmd, unpack(words))
+  if known and may then found[#found + 1] = name end
+end
+local all = redis.pcall('COMMAND')
+if all.err then
+  for name in string.gmatch(ARGV[2], '%S+') do check(name, 6) end
+else
+  for _, command in ipairs(all) do
+    local subcommands = command[10] or {}
+    if #subcommands == 0 then check(command[1], command[2]) end
+    for _, each in ipairs(subcommands) do check(each[1], each[2]) end
+  end
+end
+return {redis.acl_check_cmd('GET', 'x' .. key) and 1 or 0, unpack(found)}
+"""
+# What other users' data can be seen or changed by, the most telling first.
+_TELLING = (
+    "flushall config|set acl|setuser client|tracking function|load function|delete keys scan randomkey monitor "
+    "client|kill client|list script|flush shutdown debug replicaof migrate publish sort fcall"
+)
+
+
+def _width(server: Server, commands: Commands, address: Address) -> Iterator[Finding]:
+    """Yield whether the user may do more than is needed; nothing is done to find out."""
+    user = address.username or commands.settings.redis_username or "default"
+    everywhere, more = _more_than_needed(server, commands.settings.prefix)
+    if not (everywhere or more):
+        yield ok(AREA, "access", f"the user {user!r} may do what is needed, and no more")
+        return
+    named = [name for name in _TELLING.split() if name in more] or sorted(more)
+    what = [f"{len(more)} more commands ({', '.join(named[:5])}{', …' if len(more) > 5 else ''})"] if more else []
+    what = [f"keys outside {commands.settings.prefix}:*"] * everywhere + what
+    text = f"the user {user!r} may use {' and '.join(what)}"
+    if user != "default":
+        yield warning(AREA, "access", f"{text} than this package needs" if more else text, commands.rights())
+    elif all(host.startswith(LOOPBACK) for host, _ in address.hosts):
+        yield ok(AREA, "access", "everyone who connects may do everything, as is usual on a server of your own")
+    else:
+        yield warning(
+            AREA, "access", f"{text}: on a shared server, log in as a user of your own", commands.new_user()
+        )
+
+
+def _more_than_needed(server: Server, prefix: str) -> tuple[bool, set[str]]:
+    """Return whether keys outside the prefix are allowed, and which commands are that are not needed."""
+    needed = (*COMMANDS, *FIGURES, *COURTESIES, *ALWAYS)
+    replies = server.run(on_every_node("EVAL", _MAY, "0", prefix, _TELLING, *needed)).values()
+    reply = next(iter(replies))
+    if isinstance(reply, list):
+        return reply[0] == 1, {text_of(name) for name in reply[1:]}
+    found = set()
+    key = f"{prefix}:doctor"
+    for words in (
+        *(("SCAN", "0", "COUNT", "1"), ("RANDOMKEY",), ("CLIENT", "ID"), ("ACL", "WHOAMI"), ("ECHO", "x")),
+        *(("STRLEN", key), ("GETDEL", key)),  # one of @read, one of @write: there is no such key
+    ):
+        if not isinstance(next(iter(server.run(on_every_node(*words)).values())), Exception):
+            found.add(words[0].lower())
+    outside = server.run(on_every_node("GET", f"x{prefix}:doctor")).values()
+    return not isinstance(next(iter(outside)), Exception), found
 
 
 def _rehearsal(server: Server, settings: Settings) -> Callable[[], None]:

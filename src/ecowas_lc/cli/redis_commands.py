@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 
 from ecowas_lc.errors import RedisRefusedError
 from ecowas_lc.settings import Settings
+from ecowas_lc.storage.access import rule
 
 if TYPE_CHECKING:
     from ecowas_lc.storage.addresses import Address
     from ecowas_lc.storage.server import Server
 
-# The narrowest user that is enough (docs/how-to/acl.md), and what doctor itself asks the server.
-RIGHTS = (
-    "resetchannels -@all +@read +@write +@connection +eval +evalsha +time +wait -@dangerous -scan -randomkey +info"
-)
 LOOPBACK = ("localhost", "127.", "::1")
 
 
@@ -40,15 +37,29 @@ class Commands:
         return f"{now}  # and from its next start on: --{name} {value}" if "config_file" in facts else now
 
     def rights(self) -> str:
-        """What gives the user the rights that are needed."""
+        """What gives the user the rights that are needed, and no other."""
         user = (self.address.username if self.address else None) or self.settings.redis_username or "default"
-        words = " ".join(["redis-cli", *map(shlex.quote, self._where(""))])
-        return f"{words} ACL SETUSER {shlex.quote(user)} '~{self.settings.prefix}:*' {RIGHTS}"
+        keys, *commands = rule(self.settings.prefix, figures=True).split()
+        return (
+            f"{shlex.join(['redis-cli', *self._where(''), 'ACL', 'SETUSER', user, 'resetkeys', keys, *commands])}"
+        )
+
+    def new_user(self) -> str:
+        """What makes a user who may do what is needed, for who logs in as nobody in particular."""
+        words = [
+            "ACL",
+            "SETUSER",
+            self.settings.prefix,
+            "on",
+            ">PASSWORD",
+            *rule(self.settings.prefix, figures=True).split(),
+        ]
+        return shlex.join(["redis-cli", *self._where(""), *words])
 
     def after_refusal(self, error: RedisRefusedError) -> str:
         """What mends a refusal; nothing where its message says all there is to do."""
         told = str(error)
-        if "may not do that" in told:
+        if "Grant " in told:
             return self.rights()
         if "has no password" in told:
             return "unset REDIS_PASSWORD, or take the password out of REDIS_URL"

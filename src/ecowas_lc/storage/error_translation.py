@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+from dataclasses import dataclass
 
 from redis import exceptions as redis_errors
 
@@ -39,7 +41,6 @@ FAILURES: tuple[type[Exception], ...] = (
 _REFUSALS = {
     "OOM": "It is out of memory. Raise its maxmemory, or shorten TTLs so that it can free some.",
     "READONLY": "It is a read-only replica. Point REDIS_URL at the primary (or at Sentinel).",
-    "NOPERM": "This user may not do that. Give it ~{prefix}:* and the commands of `ecowas-lc doctor`.",
     "NOAUTH": "It wants a password. Set REDIS_PASSWORD, or put it in REDIS_URL.",
     "WRONGPASS": "User name or password is wrong. Check REDIS_USERNAME and REDIS_PASSWORD or REDIS_URL.",
     "MISCONF": "It refuses writes because it can't save to disk. Free disk space; its log says more.",
@@ -74,8 +75,6 @@ _TEXTS = {
     "invalid username-password pair": _REFUSALS["WRONGPASS"],
     "invalid password": _REFUSALS["WRONGPASS"],
     "Authentication required": _REFUSALS["NOAUTH"],
-    "The user executing the script can't": _REFUSALS["NOPERM"],
-    "ACL failure in script": _REFUSALS["NOPERM"],
     "DB index is out of range": "It has no database of this number. Change REDIS_DB, or the end of REDIS_URL.",
     "SELECT is not allowed in cluster mode": "A cluster has database 0 alone. Use a redis+cluster:// URL.",
     "Cluster mode is not enabled": "It is not a cluster: use a redis:// URL.",
@@ -83,18 +82,30 @@ _TEXTS = {
     "command `SENTINEL`": "It is no Sentinel: use a redis:// URL, or name the port of one, as a rule 26379.",
     "cluster support disabled": "It is not a cluster: use a redis:// URL.",
 }
+# What servers answer where an ACL forbids something; in scripts, 6.2 names neither user nor command.
+_FORBIDDEN = ("-NOPERM ", ": NOPERM ", "The user executing the script can't", "ACL failure in script")
+_FORBIDDEN_KEYS = ("permissions to access", "can't access at least one of the keys")
 
 
-def translate(error: Exception, where: str) -> EcowasError:
+@dataclass(frozen=True)
+class Attempt:
+    """What was tried, as far as a refusal's message names it: by whom, under which prefix, by which command."""
+
+    user: str = ""
+    prefix: str = ""
+    command: str = ""
+
+
+def translate(error: Exception, where: str, attempt: Attempt | None = None) -> EcowasError:
     """The error of ours for what redis-py raised while talking to ``where`` (host and port, never a secret)."""
     if isinstance(error, EcowasError):
         return error
-    ours = _named(error, where)
+    ours = _named(error, where, attempt or Attempt())
     ours.__cause__ = error  # a program may be the one to raise it, elsewhere
     return ours
 
 
-def _named(error: Exception, where: str) -> EcowasError:
+def _named(error: Exception, where: str, attempt: Attempt) -> EcowasError:
     if isinstance(error, redis_errors.MaxConnectionsError) or "No connection available" in str(error):
         return RedisUnavailableError(
             f"All connections to Redis at {where} are in use and none came free in time. "
@@ -103,6 +114,8 @@ def _named(error: Exception, where: str) -> EcowasError:
     if advice := next((advice for text, advice in _TEXTS.items() if text in str(error)), None):
         return RedisRefusedError(f"Redis at {where} refused: {advice}")
     word, rest = _word_and_rest(error)
+    if word == "NOPERM" or any(text in str(error) for text in _FORBIDDEN):
+        return RedisRefusedError(f"Redis at {where} refused: {_forbidden(str(error), attempt)}")
     if word in _SCRIPT_ERRORS:
         return _SCRIPT_ERRORS[word](rest.partition(" script: ")[0])  # Redis 7 adds which script it was
     if word == "WRONGTYPE" or "WRONGTYPE" in rest:
@@ -117,6 +130,21 @@ def _named(error: Exception, where: str) -> EcowasError:
     if isinstance(error, (redis_errors.AuthenticationError, redis_errors.AuthorizationError)):
         return RedisRefusedError(f"Redis at {where} refused the login. {_REFUSALS['WRONGPASS']}")
     return _unanswered(error, where)
+
+
+def _forbidden(text: str, attempt: Attempt) -> str:
+    user = re.search(r"User (\S+) has no permissions", text)
+    command = re.search(r"run the '([^']+)' command", text)
+    keys = f" that begin with {attempt.prefix}:" if attempt.prefix else " of this call"
+    if any(part in text for part in _FORBIDDEN_KEYS):
+        what = f"use keys{keys}"
+    elif command or attempt.command:
+        what = f"run {(command[1].replace('|', ' ') if command else attempt.command).upper()}"
+    else:
+        what = "run a command that this call needs"
+    granted = f"~{attempt.prefix}:* and " if attempt.prefix else ""
+    name = (user[1] if user else attempt.user) or "default"
+    return f"the user {name!r} may not {what}. Grant {granted}the commands that `ecowas-lc doctor` lists."
 
 
 def _word_and_rest(error: Exception) -> tuple[str, str]:

@@ -133,6 +133,16 @@ def key_of(item: Call) -> bytes:
     return key
 
 
+def prefix_of(batch: Batch) -> str:
+    """The prefix of the keys that a batch is about; empty where it is about the server."""
+    for item in batch:
+        words = item.keys if isinstance(item, ScriptCall) else item.args[1:]
+        for word in words:
+            if isinstance(word, bytes) and b":" in word:
+                return word.partition(b":")[0].decode(errors="replace")
+    return ""
+
+
 def writes(batch: Batch) -> bool:
     """Whether a batch may change anything, or stands for one that has."""
     return any(name_of(item) not in _READING or (type(item) is Command and item.settles) for item in batch)

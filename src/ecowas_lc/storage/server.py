@@ -23,8 +23,8 @@ from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage import clusters
 from ecowas_lc.storage.addresses import Address, parse_url
 from ecowas_lc.storage.clients import AsyncClusterClient, ClientFactory
-from ecowas_lc.storage.error_translation import FAILURES, translate
-from ecowas_lc.storage.ops import BYTES_OUT, EVERY_NODE, Batch, Command, Op, Waiting, name_of, writes
+from ecowas_lc.storage.error_translation import FAILURES, Attempt, translate
+from ecowas_lc.storage.ops import BYTES_OUT, EVERY_NODE, Batch, Command, Op, Waiting, name_of, prefix_of, writes
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ def run(client: Any, op: Op[T], where: str, waiting: Waiting | None = None) -> T
             except NotReplicatedError as error:
                 batch = op.throw(error)
             except FAILURES as error:
-                batch = op.throw(translate(error, where))
+                batch = op.throw(translate(error, where, _attempt(client, batch)))
             else:
                 batch = op.send(replies)
     except StopIteration as stop:
@@ -59,7 +59,7 @@ async def arun(client: Any, op: Op[T], where: str, waiting: Waiting | None = Non
             except NotReplicatedError as error:
                 batch = op.throw(error)
             except FAILURES as error:
-                batch = op.throw(translate(error, where))
+                batch = op.throw(translate(error, where, _attempt(client, batch)))
             else:
                 batch = op.send(replies)
     except StopIteration as stop:
@@ -101,6 +101,19 @@ async def _asend(client: Any, batch: Batch, where: str, waiting: Waiting | None)
     *replies, _, replicas = await _aflush(client, (*batch, *map(Command, waiting.words(first))))
     waiting.check(replicas, where)
     return replies
+
+
+def _attempt(client: Any, batch: Batch) -> Attempt:
+    """Return what the message of a refusal says of a batch."""
+    first = batch[0]
+    alone = len(batch) == 1 and type(first) is Command
+    return Attempt(_user(client), prefix_of(batch), name_of(first) if alone else "")
+
+
+def _user(client: Any) -> str:
+    pool = getattr(client, "connection_pool", None) or getattr(client, "nodes_manager", None)
+    options = getattr(pool, "connection_kwargs", None) or getattr(client, "connection_kwargs", {})
+    return str(options.get("username") or "")
 
 
 def _flush(client: Any, batch: Batch) -> list[Any]:
