@@ -1,4 +1,4 @@
-"""What the tests of models share; the model itself is ``local_model`` in ``tests.fixtures.local_model``."""
+"""What the tests of models share: ``local_model`` is in turn the kind and the awkward one, or a real Ollama."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ import httpx
 import pytest
 
 from ecowas_lc.local_model import LocalModel
+
+
+@pytest.fixture
+def local_model(any_local_model: LocalModel) -> LocalModel:
+    """The local model in each of its manners."""
+    return any_local_model
 
 
 @pytest.fixture

@@ -91,20 +91,17 @@ def test_validate_model_on_init(chat_ollama: ChatFactory) -> None:
     assert chat_ollama(validate_model_on_init=True).model
 
 
-def test_a_prompt_beyond_the_window_is_an_error(chat_ollama: ChatFactory) -> None:
-    """A prompt that is too long raises, in invoke and in stream; it is never cut in silence."""
-    model = chat_ollama(num_ctx=64)
-    for ask in (model.invoke, lambda text: list(model.stream(text))):
-        with pytest.raises(ollama.ResponseError, match="exceeds the context length") as refused:
-            ask("word " * 100)
-        assert refused.value.status_code == 400
+def test_chat_ollama_can_not_forbid_the_cut(chat_ollama: ChatFactory) -> None:
+    """langchain-ollama has no way to say ``truncate: false``; when it gets one, ours can go."""
+    with pytest.raises(TypeError, match="truncate"):
+        chat_ollama().invoke("Hello", truncate=False)
 
 
 def test_a_broken_off_stream_frees_the_model(chat_ollama: ChatFactory) -> None:
     """After streams that were closed half-way, the next question is answered without waiting for them."""
     model = chat_ollama(format=ENDLESS_SCHEMA, num_predict=-1)
     for _ in range(3):
-        stream = model.stream("Count for ever.")
+        stream = model.stream("Count forever.")
         assert next(stream).text
         stream.close()
     before = time.monotonic()
@@ -118,7 +115,7 @@ async def test_a_cancelled_task_frees_the_model(chat_ollama: ChatFactory) -> Non
     started = asyncio.Queue[str]()
 
     async def listen() -> None:
-        async for chunk in model.astream("Count for ever."):
+        async for chunk in model.astream("Count forever."):
             started.put_nowait(chunk.text)
 
     tasks = [asyncio.create_task(listen()) for _ in range(3)]
@@ -139,21 +136,22 @@ async def test_concurrent_questions_get_their_own_answers(chat_ollama: ChatFacto
     assert [answer.text for answer in answers] == [f'"answer {n}"' for n in range(4)]
 
 
-def test_tools_are_accepted(chat_ollama: ChatFactory) -> None:
-    """A model with tools bound answers, and so it does after a tool's result."""
+def test_tools_are_refused(chat_ollama: ChatFactory) -> None:
+    """The model calls no tools, and says so as Ollama does; results of another's calls are read."""
 
     @tool
     def weather(city: str) -> str:
         """Say what the weather is like in a city."""
         return f"31 degrees in {city}"
 
-    model = chat_ollama().bind_tools([weather])
     question = HumanMessage("What is the weather in Accra?")
-    assert isinstance(model.invoke([question]), AIMessage)
+    with pytest.raises(ollama.ResponseError, match="does not support tools") as refused:
+        chat_ollama().bind_tools([weather]).invoke([question])
+    assert refused.value.status_code == 400
     call = {"name": "weather", "args": {"city": "Accra"}, "id": "call-1", "type": "tool_call"}
     asked = AIMessage("", tool_calls=[call])
     told = ToolMessage("31 degrees in Accra", tool_call_id="call-1")
-    assert isinstance(model.invoke([question, asked, told]), AIMessage)
+    assert isinstance(chat_ollama().invoke([question, asked, told]), AIMessage)
 
 
 def test_reasoning_is_refused_and_may_be_switched_off(chat_ollama: ChatFactory) -> None:

@@ -305,12 +305,18 @@ def serve(
     threads: Annotated[
         int, typer.Option(metavar="N", min=1, help="That compute; more than there are idle cores slow it down.")
     ] = 1,
+    awkward: Annotated[
+        bool,
+        typer.Option(
+            "--awkward", help="Behave as inconveniently as a real Ollama: one answer at a time, cut in silence."
+        ),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Serve the small local model with Ollama's protocol, until Ctrl-C."""
     from ecowas_lc.cli.server import serve as run
 
-    run(port, threads)
+    run(port, threads, awkward=awkward)
 
 
 @local_model.command()

@@ -15,7 +15,7 @@ from ecowas_lc.errors import EcowasError
 from ecowas_lc.settings import Settings, get_settings
 
 
-def serve(port: int, threads: int) -> None:
+def serve(port: int, threads: int, *, awkward: bool = False) -> None:
     """Serve it until Ctrl-C."""
     from ecowas_lc.local_model import MODEL_NAME
     from ecowas_lc.local_model import serve as run
@@ -25,7 +25,7 @@ def serve(port: int, threads: int) -> None:
         console.print(f"{MODEL_NAME} answers at {base_url}; Ctrl-C ends it. In another terminal:", markup=False)
         console.print(f'  OLLAMA_BASE_URL={base_url} OLLAMA_MODEL={MODEL_NAME} ecowas-lc ask "…"', markup=False)
 
-    run(port=port, threads=threads, on_ready=announce)
+    run(port=port, threads=threads, awkward=awkward, on_ready=announce)
 
 
 def install() -> None:

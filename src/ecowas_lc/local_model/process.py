@@ -1,21 +1,25 @@
-"""The model as a child process that lives as long as a ``with`` block, and never longer than its parent."""
+"""Serving the model from this process, or from a child that lives as long as a ``with`` block."""
 
 from __future__ import annotations
 
+import os
 import queue
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
-from ecowas_lc.errors import ModelServerUnavailableError
+from ecowas_lc.errors import ConfigurationError, ModelServerUnavailableError
 from ecowas_lc.local_model.install import MODEL_NAME, require
-from ecowas_lc.local_model.serving import check_threads
 
+DEFAULT_PORT = 11434  # Ollama's, so that every client's default address finds the model
+
+_HOSTS = ("127.0.0.1", "localhost")
 _STOP_SECONDS = 5.0
 _LOG_TAIL_BYTES = 4000
 
@@ -30,7 +34,9 @@ class LocalModel:
 
 
 @contextmanager
-def running_local_model(port: int = 0, *, threads: int = 1, timeout_seconds: float = 60.0) -> Iterator[LocalModel]:
+def running_local_model(
+    port: int = 0, *, threads: int = 1, awkward: bool = False, timeout_seconds: float = 60.0
+) -> Iterator[LocalModel]:
     """Run the local model in a child process for the length of the block, on 127.0.0.1.
 
     The child is ready when the block starts. It ends with the block, and also when this process dies in any
@@ -39,6 +45,7 @@ def running_local_model(port: int = 0, *, threads: int = 1, timeout_seconds: flo
     Args:
         port: 0 takes a free one.
         threads: as for :func:`~ecowas_lc.local_model.serve`.
+        awkward: as for :func:`~ecowas_lc.local_model.serve`.
         timeout_seconds: the longest wait for the model to load and answer (about 0.5 s when its file is in
             the disk cache).
 
@@ -50,6 +57,7 @@ def running_local_model(port: int = 0, *, threads: int = 1, timeout_seconds: flo
     check_threads(threads)
     require()
     command = [sys.executable, "-P", "-m", __package__, f"--port={port}", f"--threads={threads}"]
+    command += ["--awkward"] if awkward else []
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(  # noqa: S603
             command,
@@ -100,3 +108,86 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
         child.kill()
         child.wait()
     child.stdout.close()
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    *,
+    threads: int = 1,
+    awkward: bool = False,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve the local model until Ctrl-C or SIGTERM; call it from the main thread.
+
+    Args:
+        host: ``127.0.0.1`` or ``localhost``; nothing else is served.
+        port: 0 takes a free one.
+        threads: for computing. More than one read prompts faster where as many cores are free, and are
+            many times slower where they are not: llama.cpp's threads wait for each other at every step.
+        awkward: behave as inconveniently as a real Ollama, to try your application against it: one answer at
+            a time, prompts that are too long are cut in silence, answers go on past the window, and every
+            change of ``num_ctx`` loads the model again.
+        on_ready: is called once, with the base URL, when the model is loaded and answers.
+
+    Raises:
+        ConfigurationError: another host, a port or number of threads that can't be, or a port that is taken.
+        MissingExtraError: the engine or the weights are not installed; the message gives the commands.
+        ModelServerUnavailableError: the weights can't be loaded.
+    """
+    check_threads(threads)
+    if host not in _HOSTS:
+        raise ConfigurationError(
+            f"The local model is served on {_HOSTS[0]} alone, not on {host!r}: it has no authentication. "
+            "Use an Ollama server for other machines."
+        )
+    weights = require()
+    with _listen(port) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        import uvicorn
+
+        from ecowas_lc.local_model.app import create_app
+        from ecowas_lc.local_model.engine import SLOTS, Engine
+
+        class Server(uvicorn.Server):
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                if on_ready is not None:
+                    on_ready(address)
+
+        with Engine(weights, threads=threads, slots=1 if awkward else SLOTS) as engine:
+            config = uvicorn.Config(
+                create_app(engine, awkward=awkward),
+                access_log=False,
+                http="h11",
+                lifespan="off",
+                log_config=None,  # the application's logging is not ours to set up
+                loop="asyncio",
+                timeout_graceful_shutdown=1,
+                ws="none",
+            )
+            with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down
+                Server(config).run(sockets=[listener])
+
+
+def check_threads(threads: int) -> None:
+    """Raise ConfigurationError unless ``threads`` is a number of threads."""
+    if threads < 1:
+        raise ConfigurationError(f"threads={threads} can't be: give 1 or more.")
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket()
+    try:
+        if os.name == "posix":  # elsewhere the option would let a second server share a live port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((_HOSTS[0], port))
+        listener.listen()  # the port is ours before the model is loaded
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ConfigurationError(
+            f"The local model can't listen on {_HOSTS[0]}:{port} ({error}). "
+            "Choose another port, or 0 for any free one; if Ollama runs there, use that."
+        ) from error
+    return listener
