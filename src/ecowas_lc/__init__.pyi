@@ -80,6 +80,9 @@ from .errors import (
     FormatVersionError as FormatVersionError,
 )
 from .errors import (
+    IncompleteWarning as IncompleteWarning,
+)
+from .errors import (
     InvalidIdError as InvalidIdError,
 )
 from .errors import (

@@ -148,6 +148,10 @@ class LoopBudgetError(SupervisorError):
     """A run used up its hop or repeat budget; the state is intact."""
 
 
+class IncompleteWarning(UserWarning):
+    """A listing, an export or a removal left something out, or may have; the message says what and why."""
+
+
 class UnknownSettingWarning(UserWarning):
     """A variable with our prefix, in the environment or in ``.env``, that sets nothing: a misspelt one, mostly."""
 

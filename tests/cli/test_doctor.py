@@ -135,14 +135,18 @@ def test_snapshots_alone(examine: Examine, redis_server: RunningServer) -> None:
     "policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-ttl"]
 )
 def test_eviction(examine: Examine, own: RunningServer, policy: str) -> None:
-    """A memory limit with a policy that evicts is warned of; its command mends it."""
+    """A memory limit with a policy that evicts is broken, without one a warning; its command fixes it."""
     with own.client() as client:
-        client.config_set("maxmemory", "1gb")
         client.config_set("maxmemory-policy", policy)
+        _, found = examine(REDIS_URL=own.url)
+        assert found["memory"]["state"] == "warning"
+        client.config_set("maxmemory", "1gb")
         try:
-            _, found = examine(REDIS_URL=own.url)
-            assert found["memory"]["state"] == "warning"
-            assert policy in found["memory"]["text"]
+            code, found = examine(REDIS_URL=own.url)
+            assert code == 1
+            assert found["memory"]["state"] == "broken"
+            assert f"policy {policy}" in found["memory"]["text"]
+            assert "only noeviction is supported" in found["memory"]["text"]
             subprocess.run(found["memory"]["mend"], shell=True, check=True, capture_output=True)
             _, found = examine(REDIS_URL=own.url)
             assert found["memory"]["state"] == "ok"

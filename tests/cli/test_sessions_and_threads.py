@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.cli.conftest import Run
+from tests.fixtures.leftovers import left_over
 from tests.fixtures.servers import RunningServer
 
 SOLAR = "Which solar tariffs does the power pool charge?"
@@ -69,7 +70,7 @@ def test_a_session_is_cleared(run: Run, redis_server: RunningServer, prefix: str
     """Nothing of it is left, and the other is untouched."""
     assert run("sessions", "clear", "first", "--yes").code == 0
     with redis_server.client() as client:
-        assert [key for key in client.scan_iter(f"{prefix}:*") if b"first" in key] == []
+        assert [key for key in left_over(client, prefix) if b"first" in key] == []
     assert [row["session"] for row in json.loads(run("sessions", "list", "--json").out)] == ["second"]
     assert [row["thread"] for row in json.loads(run("threads", "list", "--json").out)] == ["second"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -29,7 +30,11 @@ from langchain_core.messages import (
 from ecowas_lc.errors import CorruptDataError, InvalidInputError, NotSerializableError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import RedisMemoryService
+from ecowas_lc.memory.histories import APPEND
+from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.ops import call
 from tests.fixtures.any_messages import any_message, json_values
+from tests.fixtures.leftovers import left_over
 
 USAGE = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3, "input_token_details": {"cache_read": 1}}
 CALLS = [{"name": "lookup", "args": {"pays": ["Bénin", None, 1.5]}, "id": "c1", "type": "tool_call"}]
@@ -84,14 +89,20 @@ def memory(history, prefix):
     return RedisMemoryService(server=history.server, prefix=prefix)
 
 
+def with_id_of(message, stored):
+    """A message with the id that it got where it was stored, unless it had one."""
+    return message if message.id is not None else message.model_copy(update={"id": stored.id})
+
+
 def test_every_field_of_every_type_survives(history):
     """Each message comes back equal, of the same class, with every field that it had."""
     history.add_messages(MESSAGES)
     found = history.messages
     assert [type(message) for message in found] == [type(message) for message in MESSAGES]
     for message, original in zip(found, MESSAGES, strict=True):
-        assert message == original
-        assert message.model_dump() == original.model_dump()
+        expected = with_id_of(original, message)
+        assert message == expected
+        assert message.model_dump() == expected.model_dump()
 
 
 def test_what_a_message_was_given_after_its_creation_survives(history):
@@ -103,7 +114,8 @@ def test_what_a_message_was_given_after_its_creation_survives(history):
     call = AIMessage("", tool_calls=CALLS)
     call.tool_calls[0]["extras"] = {"signature": "abc"}
     history.add_messages([message, call])
-    assert history.messages == [message, call]
+    found = history.messages
+    assert found == [with_id_of(*pair) for pair in zip([message, call], found, strict=True)]
     assert history.messages[1].tool_calls[0]["extras"] == {"signature": "abc"}
 
 
@@ -126,7 +138,8 @@ def test_any_message_survives(redis_server, prefix, messages):
     history = RedisChatMessageHistory("a", "s", redis_server.url, prefix=prefix)
     history.clear()
     history.add_messages(messages)
-    assert history.messages == messages
+    found = history.messages
+    assert found == [with_id_of(*pair) for pair in zip(messages, found, strict=True)]
 
 
 ids = st.text(st.characters(), min_size=1, max_size=8) | st.sampled_from(
@@ -158,7 +171,7 @@ def test_any_ids_are_kept_apart(redis_server, prefix, pairs, value):
     for _, session in pairs:
         memory.clear_session(session)
     with redis_server.client() as raw:
-        assert list(raw.scan_iter(f"{prefix}:*")) == []
+        assert left_over(raw, prefix) == []
 
 
 @pytest.mark.parametrize(
@@ -237,12 +250,10 @@ def test_a_message_that_is_none_is_named(history, server):
         _ = history.messages
 
 
-def test_messages_get_ids_and_are_stored_once(history):
-    """A message without an id gets one; adding the same message again, also among others, stores nothing new."""
-    first, second = HumanMessage("a"), AIMessage("b")
+def test_messages_are_stored_once_by_their_id(history):
+    """Adding a message with an id again, also among others, stores nothing new; after a removal it does."""
+    first, second = HumanMessage("a", id="1"), AIMessage("b", id="2")
     history.add_messages([first, second, first])
-    assert first.id
-    assert second.id
     history.add_messages([first])
     history.add_messages([second, HumanMessage("c", id="c")])
     history.add_messages([HumanMessage("another text", id="c")])
@@ -252,39 +263,111 @@ def test_messages_get_ids_and_are_stored_once(history):
     assert history.messages == [first]
 
 
-def test_a_trimmed_message_is_not_stored_again(server, prefix):
-    """The ids of messages that a trim removed are remembered, not for ever but for long, and cost little."""
+def test_a_message_without_an_id_is_another_each_time(history):
+    """One object that is added three times is three messages with three ids; the object stays as it was."""
+    message = HumanMessage("yes")
+    history.add_messages([message, message])
+    history.add_messages([message])
+    assert message.id is None
+    assert [m.content for m in history.messages] == ["yes"] * 3
+    assert len({m.id for m in history.messages}) == 3
+
+
+async def test_a_message_without_an_id_is_another_each_time_async(history):
+    """The same promise for the async methods."""
+    message = HumanMessage("yes")
+    await history.aadd_messages([message])
+    await history.aadd_messages([message])
+    assert message.id is None
+    assert len({m.id for m in await history.aget_messages()}) == 2
+
+
+def numbered(first, last):
+    return [HumanMessage(str(number), id=str(number)) for number in range(first, last)]
+
+
+def companion_of(raw, prefix):
+    [companion] = raw.scan_iter(f"{prefix}:history-meta:*")
+    return companion
+
+
+def let_pass(raw, companion, milliseconds):
+    """Make everything in a companion so much older, as if that time had passed."""
+    for member, score in raw.zrange(companion, 0, -1, withscores=True):
+        if member[:1] == b"t" or member in (b"began", b"used"):
+            raw.zincrby(companion, -milliseconds, member)
+        elif score < 0:
+            raw.zincrby(companion, milliseconds, member)
+
+
+@pytest.mark.parametrize("at_once", [1, 40, 1000])
+def test_ids_are_remembered_by_time_after_a_trim(server, prefix, at_once):
+    """A message that was trimmed away, however many came after it, is not stored again within two minutes."""
     history = RedisChatMessageHistory("energy", "s", server.url, prefix=prefix, max_history=5)
-    messages = [HumanMessage(str(number)) for number in range(1000)]
-    history.add_messages(messages)
+    messages = numbered(0, 1000)
+    for first in range(0, 1000, at_once):
+        history.add_messages(messages[first : first + at_once])
+    for again in (messages[:3], messages[500:503], messages[-100:]):
+        history.add_messages(again)
     assert history.messages == messages[-5:]
-    history.add_messages(messages[-100:])
-    assert history.messages == messages[-5:]
+
+
+def test_ids_are_forgotten_once_their_time_is_over(server, prefix):
+    """Of a trimmed history the last hundreds of ids are kept, and of those before them the ones of two minutes."""
+    history = RedisChatMessageHistory("energy", "s", server.url, prefix=prefix, max_history=5)
+    messages = numbered(0, 3000)
+    history.add_messages(messages[:1000])
     with server.client() as raw:
-        [companion] = raw.scan_iter(f"{prefix}:history-meta:*")
-        assert raw.zcard(companion) < 300
-        for number in range(300):
-            raw.zadd(companion, {f"o{number}": -number - 1})
-        raw.zincrby(companion, -1000, "used")  # they are looked for once a second
-        memory = RedisMemoryService(server=history.server, prefix=prefix)
+        companion = companion_of(raw, prefix)
+        assert raw.zcard(companion) > 1000
+        let_pass(raw, companion, 110_000)
+        history.add_messages(messages[1000:1100])
+        assert raw.zcard(companion) > 1100, "not yet"
+        let_pass(raw, companion, 11_000)
+        history.add_messages(messages[1100:1140])
+        assert raw.zcard(companion) < 5 + 256 + 40 + 10, "the first thousand are of two minutes ago"
+        history.add_messages(messages[1000:1140])
+        assert history.messages == messages[1135:1140]
+        history.add_messages(messages[:1])
+        assert history.messages == [*messages[1136:1140], messages[0]]
+        for first in range(1140, 3000, 20):
+            let_pass(raw, companion, 4_000)
+            history.add_messages(messages[first : first + 20])
+        assert raw.zcard(companion) < 5 + 256 + 32 * 20 + 150
+        assert raw.zcount(companion, 3_000_000_000_000, "+inf") < 130, "one mark a second, of two minutes"
+
+
+def test_operations_are_remembered_by_time(server, prefix):
+    """An append that is sent again within two minutes is known, whatever came in between, and later forgotten."""
+    history = RedisChatMessageHistory("energy", "s", server.url, prefix=prefix)
+    place = Keys(prefix).history("energy", "s")
+    keys = (place, Keys(prefix).beside(place))
+    once = call(APPEND, keys, "> 0 first  0", b"", b'{"role":"user","content":"once"}')
+
+    def again():
+        def op():
+            return (yield (once,))
+
+        history.server.run(op())
+
+    again()
+    memory = RedisMemoryService(server=history.server, prefix=prefix)
+
+    def noise():
+        for _ in range(50):
+            yield tuple(
+                call(APPEND, keys, f"> 0 noise{os.urandom(8).hex()}  0", b"", b'{"role":"user","content":"noise"}')
+                for _ in range(100)
+            )
+
+    history.server.run(noise())
+    with server.client() as raw:
+        let_pass(raw, companion_of(raw, prefix), 60_000)
+        again()
+        assert len(memory.get_conversation_history("energy", "s")) == 5001
+        let_pass(raw, companion_of(raw, prefix), 61_000)
         memory.append_to_history("energy", "s", {"role": "user", "content": "x"})
-        assert raw.zcount(companion, "-inf", "(0") == 1, "operations of long ago are forgotten"
-
-
-def test_ids_are_forgotten_in_the_order_they_came(redis_server, prefix):
-    """Added one by one, each trimming, the ids of the last hundreds are known and those long before are not."""
-    history = RedisChatMessageHistory("energy", "s", redis_server.url, prefix=prefix, max_history=5)
-    messages = [HumanMessage(str(number), id=str(number)) for number in range(700)]
-    for message in messages:
-        history.add_message(message)
-    with redis_server.client() as raw:
-        [companion] = raw.scan_iter(f"{prefix}:history-meta:*")
-        assert raw.zcard(companion) < 5 + 256 + 32 + 5
-    for message in messages[-250:]:
-        history.add_message(message)
-    assert history.messages == messages[-5:]
-    history.add_message(messages[0])
-    assert history.messages == [*messages[-4:], messages[0]]
+        assert raw.zcount(companion_of(raw, prefix), "-inf", "(0") == 1, "operations of long ago are forgotten"
 
 
 def test_importing_is_silent():

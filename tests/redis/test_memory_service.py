@@ -14,6 +14,7 @@ from ecowas_lc.errors import (
     NotSerializableError,
 )
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
+from tests.fixtures.leftovers import left_over
 from tests.fixtures.servers import wait_until
 
 HISTORY = [
@@ -157,7 +158,7 @@ def test_session_info(memory):
 
 
 def test_everything_of_an_agent_goes_at_once(memory, raw, prefix):
-    """All histories and the state of an agent are removed and counted; others' stay, and no key is left over."""
+    """All histories and the state of an agent are removed and counted; others' stay, and nothing is left over."""
     for session in ("a", "b", "c"):
         memory.append_to_history("energy", session, HISTORY[0])
     memory.save_agent_state("energy", {})
@@ -167,7 +168,7 @@ def test_everything_of_an_agent_goes_at_once(memory, raw, prefix):
     assert memory.get_all_agents() == ["digital"]
     assert memory.get_all_agents_for_session("a") == ["digital"]
     assert memory.clear_session("a") == 1
-    assert list(raw.scan_iter(f"{prefix}:*")) == []
+    assert left_over(raw, prefix) == []
 
 
 def test_a_whole_session_goes_at_once(memory, raw, prefix):
@@ -177,7 +178,7 @@ def test_a_whole_session_goes_at_once(memory, raw, prefix):
     memory.set_session_data("s", "k", 1)
     assert memory.clear_session("s") == 3
     assert memory.get_session_data("s", "k") is None
-    assert list(raw.scan_iter(f"{prefix}:*")) == []
+    assert left_over(raw, prefix) == []
 
 
 @pytest.mark.rights("+info", "+dbsize")

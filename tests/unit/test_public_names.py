@@ -26,6 +26,7 @@ NAMES = [
     "FormatVersionError",
     "GraphPicture",
     "ImportReport",
+    "IncompleteWarning",
     "InvalidIdError",
     "InvalidInputError",
     "LLMService",

@@ -14,6 +14,8 @@ from ecowas_lc.cli.redis_commands import LOOPBACK, Commands
 from ecowas_lc.errors import EcowasError, RedisRefusedError
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage.access import ALWAYS, COMMANDS, COURTESIES, FIGURES
+from ecowas_lc.storage.evictions import facts_in, lost_op
+from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.ops import EVERY_NODE, Op, command
 from ecowas_lc.storage.server import Server
 
@@ -111,14 +113,6 @@ def on_every_node(*words: str) -> Op[dict[str, Any]]:
     return dict(replies)
 
 
-def facts_in(info: Any) -> dict[str, str]:
-    """What INFO or CLUSTER INFO tells."""
-    if isinstance(info, dict):
-        return {text_of(key): text_of(value) for key, value in info.items()}
-    pairs = (line.split(":", 1) for line in text_of(info).splitlines() if ":" in line)
-    return {key: value.strip() for key, value in pairs}
-
-
 def text_of(value: Any) -> str:
     """Bytes and whatever else as text."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
@@ -145,7 +139,6 @@ def examine_redis(settings: Settings) -> Iterator[Finding]:
 def _examine(server: Server, commands: Commands) -> Iterator[Finding]:
     settings, address = commands.settings, commands.address
     from ecowas_lc.memory.service import ping_op
-    from ecowas_lc.storage.keys import Keys
 
     source = {"url": "REDIS_URL", "parts": "REDIS_HOST", "default": "neither REDIS_URL nor REDIS_HOST is set"}
     where = f"{server.where} ({source[settings.redis_source]})"
@@ -178,6 +171,7 @@ def _examine(server: Server, commands: Commands) -> Iterator[Finding]:
         yield from examine_cluster(server, commands)
     elif address is not None and address.kind == "sentinel":
         yield from examine_sentinels(server)
+    yield from _lost_entries(server, commands.settings.prefix)
     yield from _rights(server, commands)
     if address is not None:
         yield from _width(server, commands, address)
@@ -255,16 +249,22 @@ def _eviction(facts: dict[str, str], commands: Commands, node: str) -> Iterator[
     at = f"{node}: " if node else ""
     limit, used = int(facts.get("maxmemory", 0)), int(facts.get("used_memory", 0))
     policy = facts.get("maxmemory_policy", "unknown")
+    keep_all = commands.configure("maxmemory-policy", "noeviction", facts, node)
     if not limit:
-        yield ok(AREA, "memory", f"{at}{_size(used)} used, no limit, so nothing is evicted")
+        if policy in ("noeviction", "unknown"):
+            yield ok(AREA, "memory", f"{at}{_size(used)} used, no limit, so nothing is evicted")
+        else:
+            text = f"{at}{_size(used)} used, no limit; with a limit, policy {policy} evicts conversations"
+            yield warning(AREA, "memory", text, keep_all)
         return
     room = f"{at}{_size(used)} of {_size(limit)} used, policy {policy}"
     if policy != "noeviction":
-        yield warning(
+        yield broken(
             AREA,
             "memory",
-            f"{room}: when it is full, conversations are thrown away in silence",
-            commands.configure("maxmemory-policy", "noeviction", facts, node),
+            f"{room}: when it is full it evicts conversations, and the indexes that deletions and exports need; "
+            "only noeviction is supported",
+            keep_all,
         )
     elif used > limit * _NEARLY_FULL:
         yield warning(
@@ -275,6 +275,17 @@ def _eviction(facts: dict[str, str], commands: Commands, node: str) -> Iterator[
         )
     else:
         yield ok(AREA, "memory", room)
+
+
+def _lost_entries(server: Server, prefix: str) -> Iterator[Finding]:
+    for kind in ("sessions", "threads"):
+        if count := server.run(lost_op(Keys(prefix), kind)):
+            yield warning(
+                AREA,
+                "indexes",
+                f"{count} keys were evicted: lists, exports and removals of {kind} may leave some out",
+                f"ecowas-lc {kind} reindex",
+            )
 
 
 def _rights(server: Server, commands: Commands) -> Iterator[Finding]:
@@ -387,7 +398,7 @@ def _rehearsal(server: Server, settings: Settings) -> Callable[[], None]:
             saver.put_writes(stored, [("answer", "yes")], "task")
             saver.get_tuple(thread)
         finally:
-            memory.clear_session(name)
+            server.run(memory._programs.sessions.clear_session_op(name, leaves_trace=False))
             saver.delete_thread(name)
 
     return rehearse

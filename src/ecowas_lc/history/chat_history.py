@@ -41,8 +41,8 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
     gives. ``max_history`` removes all but the last so many on each write. Neither cuts between a call of tools
     and its results.
 
-    A message without an id gets one when it is added. A message whose id the history knows is not stored again, so
-    adding may be repeated.
+    A message whose id the history knows is not stored again, so adding may be repeated. One without an id gets one
+    where it is stored, and your object stays as it is: added twice, it is stored twice.
 
     Raises:
         InvalidIdError: an id that is empty or not text.
@@ -117,26 +117,37 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
         """Every message, whatever the window: see :meth:`all_messages`."""
         return await self._server.arun(self._read_all_op())
 
-    def add_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Append messages in one atomic step, those that the history knows by their id excepted.
+    def add_messages(self, messages: Sequence[BaseMessage], *, ages: Sequence[float] = ()) -> None:
+        """Append messages in one atomic step, except those that the history knows by their id.
+
+        Args:
+            messages: The messages. They are left as they are: one without an id gets an id where it is stored.
+            ages: For a program that kept messages while Redis was down: how many seconds ago each was said.
+                Messages that were said before the history, or its whole session, was cleared are left out.
 
         Raises:
-            InvalidInputError: one is not a LangChain message.
-            NotSerializableError: one would not come back the same; nothing is written.
+            InvalidInputError: One is not a LangChain message, or there are not as many ages as messages.
+            NotSerializableError: One would not come back the same; nothing is written.
         """
-        self._server.run(self._add_op(messages))
+        self._server.run(self._add_op(messages, ages))
 
-    async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
+    async def aadd_messages(self, messages: Sequence[BaseMessage], *, ages: Sequence[float] = ()) -> None:
         """Append messages: see :meth:`add_messages`."""
-        await self._server.arun(self._add_op(messages))
+        await self._server.arun(self._add_op(messages, ages))
 
-    def clear(self) -> None:
-        """Remove all messages."""
-        self._server.run(self._programs.sessions.clear_op(self._agent_id, self._session_id))
+    def clear(self, *, operation: str | None = None, age: float = 0) -> None:
+        """Remove all messages.
 
-    async def aclear(self) -> None:
-        """Remove all messages."""
-        await self._server.arun(self._programs.sessions.clear_op(self._agent_id, self._session_id))
+        Args:
+            operation: A name for this removal, of letters and digits. If you repeat it because you don't know
+                whether it was done, it removes nothing that others have added since.
+            age: How many seconds ago the removal was asked for: a history that began since is left as it is.
+        """
+        self._server.run(self._clear_op(operation, age))
+
+    async def aclear(self, *, operation: str | None = None, age: float = 0) -> None:
+        """Remove all messages: see :meth:`clear`."""
+        await self._server.arun(self._clear_op(operation, age))
 
     def info(self) -> SessionInfo | None:
         """Length, activity and time to live, without reading the messages; ``None`` while there are none."""
@@ -160,7 +171,16 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
     def _read_all_op(self) -> Op[list[BaseMessage]]:
         return read_all_op(self._programs.conversations, self._agent_id, self._session_id)
 
-    def _add_op(self, messages: Sequence[BaseMessage]) -> Op[None]:
+    def _clear_op(self, operation: str | None, age: float) -> Op[bool]:
+        if operation is not None and not (operation.isascii() and operation.isalnum()):
+            raise InvalidInputError(f"The operation {operation!r} must be made of letters and digits.")
+        return self._programs.sessions.clear_op(
+            self._agent_id, self._session_id, operation=operation, age_ms=round(1000 * age)
+        )
+
+    def _add_op(self, messages: Sequence[BaseMessage], ages: Sequence[float] = ()) -> Op[None]:
+        if ages and len(ages) != len(messages):
+            raise InvalidInputError(f"There are {len(messages)} messages and {len(ages)} ages: give one for each.")
         words: list[bytes] = []
         for message in messages:
             if not isinstance(message, BaseMessage):
@@ -169,11 +189,16 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
                     "content use RedisMemoryService, or langchain_core.messages.convert_to_messages."
                 )
             if message.id is None:
-                message.id = secrets.token_urlsafe(_ID_BYTES)
+                # On a copy: added once more, the caller's object is another message, and others may hold it too.
+                message = message.model_copy(update={"id": secrets.token_urlsafe(_ID_BYTES)})
             words += to_entry(message)
         if words:
             yield from self._programs.conversations.append_op(
-                self._place, words, max_history=self._max_history, ttl=self._ttl
+                self._place,
+                words,
+                max_history=self._max_history,
+                ttl=self._ttl,
+                ages=[max(0, round(1000 * age)) for age in ages],
             )
 
     def _extend_op(self, ttl: int | None) -> Op[bool]:

@@ -32,8 +32,10 @@ APPEND = load_script(  # in this order, the functions that are rarely needed are
 REPLACE = load_script("history_shared", "history_kind", "history_replace")
 CLEAR = load_script("history_shared", "history_kind", "history_clear")
 EXTEND = load_script("history_shared", "history_kind", "history_extend")
+CLEARED = load_script("memory_cleared")
 
 _KEPT, _FOREIGN = 1, 2
+_JUST_NOW_MS = 1000  # what is older waited for the server: whether it was removed meanwhile is asked first
 
 Entry = tuple[bytes, bytes]
 """A message as it is sent: its id, or nothing where it has none, and its JSON."""
@@ -94,17 +96,33 @@ class Conversations:
         return Place(agent_id, session_id, (key, self.keys.beside(key)))
 
     def append_op(
-        self, place: Place, words: Sequence[bytes], *, max_history: int | None = None, ttl: int | None = None
+        self,
+        place: Place,
+        words: Sequence[bytes],
+        *,
+        max_history: int | None = None,
+        ttl: int | None = None,
+        ages: Sequence[int] = (),
     ) -> Op[int]:
         """Append messages, each ``id`` once; how many the history holds then.
 
-        ``words`` are the messages' entries, one behind the other.
+        ``words`` are the messages' entries, one behind the other. ``ages``: for each, how many milliseconds ago it
+        was said. What was said before the history was removed, or all of its agent or session, is left out.
         """
         key = place.keys[0]
+        if ages and max(ages) > _JUST_NOW_MS:
+            marks = self.keys.cleared_agent(place.agent_id), self.keys.cleared_session(place.session_id)
+            replies = yield tuple(call(CLEARED, (mark,)) for mark in marks)
+            oldest = min((since for since in replies if since >= 0), default=None)
+            if oldest is not None:
+                kept = [index for index, age in enumerate(ages) if age <= oldest]
+                words = [word for index in kept for word in words[2 * index : 2 * index + 2]]
+                ages = [ages[index] for index in kept]
         lifetime, rule = self._usual if ttl is None else lifetime_and_rule(ttl, None)
         most = 0 if max_history is None else check_count(max_history, "max_history")
-        operation = _operation() if b"" in words else ""
-        append = ScriptCall(APPEND, place.keys, (f"{rule} {most} {operation}  0", *words))
+        operation = new_operation() if b"" in words else ""
+        since = f" {','.join(map(str, ages))}" if ages else ""
+        append = ScriptCall(APPEND, place.keys, (f"{rule} {most} {operation}  0{since}", *words))
         is_indexed = self.indexed.covers(key, lifetime)
         if is_indexed:
             [reply] = yield (append,)
@@ -114,7 +132,7 @@ class Conversations:
         while reply[0] != _KEPT:
             _refuse_foreign(reply)
             sha, older = _converted(reply[1], key)
-            how = f"{rule} {most} {operation} {sha} {len(older) // 2}"
+            how = f"{rule} {most} {operation} {sha} {len(older) // 2}{since}"
             [reply] = yield (call(APPEND, place.keys, how, *older, *words),)
             is_converted = True
         length: int = reply[1]
@@ -159,7 +177,7 @@ class Conversations:
         rule = "=" if lifetime == FOREVER else f"={int(lifetime * 1000)}"
         condition = "absent" if only_if_absent else ""
         times = (_milliseconds(began), _milliseconds(used))
-        replace = call(REPLACE, place.keys, rule, _operation(), condition, *times, *words)
+        replace = call(REPLACE, place.keys, rule, new_operation(), condition, *times, *words)
         replies = yield (*self.index_calls(agent_id, session_id, lifetime), replace)
         _refuse_foreign(replies[-1])
         self.indexed.remember(place.keys[0], lifetime)
@@ -191,11 +209,17 @@ class Conversations:
             raise wrong_type(key, _text(kind)) from None
         return text if text is not None else b"[]"
 
-    def clear_call(self, agent_id: str, session_id: str) -> ScriptCall:
-        """The call that removes a history; :func:`was_cleared` reads its reply."""
+    def clear_call(
+        self, agent_id: str, session_id: str, *, operation: str | None = None, age_ms: int = 0
+    ) -> ScriptCall:
+        """The call that removes a history; :func:`was_cleared` reads its reply.
+
+        ``operation`` names the removal, so that its repetition removes nothing else; ``age_ms`` says how long ago
+        it was asked for: a history that began since stays. An ``operation`` of no characters leaves no trace.
+        """
         place = self.place(agent_id, session_id)
         self.indexed.forget(place.keys[0])
-        return call(CLEAR, place.keys)
+        return call(CLEAR, place.keys, new_operation() if operation is None else operation, age_ms)
 
     def describe_op(self, pairs: Sequence[tuple[str, str]]) -> Op[list[SessionInfo]]:
         """What is known of the histories of these agents and sessions; those that don't exist are left out."""
@@ -247,12 +271,18 @@ def was_cleared(reply: list[Any]) -> bool:
     return bool(reply[1])
 
 
+def has_journal(reply: list[Any]) -> bool:
+    """Whether a process keeps a journal of the history of :meth:`Conversations.clear_call`."""
+    return reply[0] != _FOREIGN and bool(reply[2])
+
+
 def cleared_one(reply: list[Any]) -> bool:
     """The same among many: somebody else's data stays, and is no reason to stop."""
     return reply[0] != _FOREIGN and was_cleared(reply)
 
 
-def _operation() -> str:
+def new_operation() -> str:
+    """Return a name for one call, under which the server knows it."""
     # A call is sent again when the connection broke: by this the server knows it, where no message's id tells.
     return os.urandom(9).hex()
 

@@ -6,12 +6,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ecowas_lc.memory.histories import Conversations, SessionInfo, cleared_one, extended, was_cleared
+from ecowas_lc.memory.histories import (
+    CLEARED,
+    Conversations,
+    SessionInfo,
+    cleared_one,
+    extended,
+    has_journal,
+    was_cleared,
+)
 from ecowas_lc.memory.index import entries, forget, listing, touch
-from ecowas_lc.memory.json_values import lifetime_seconds
+from ecowas_lc.memory.json_values import lifetime_of, lifetime_seconds
 from ecowas_lc.memory.values import Values, removal, removed_one
+from ecowas_lc.storage.evictions import warn_of_evictions_op
 from ecowas_lc.storage.keys import Keys, id_bytes
-from ecowas_lc.storage.ops import Command, Op, command
+from ecowas_lc.storage.ops import Command, Op, call, command
 
 T = TypeVar("T")
 
@@ -91,19 +100,25 @@ class Sessions:
             found = found or any(renewed)
         return found
 
-    def clear_op(self, agent_id: str, session_id: str) -> Op[bool]:
-        """Remove a history; whether there was one."""
-        clear = self.conversations.clear_call(agent_id, session_id)
+    def clear_op(
+        self, agent_id: str, session_id: str, *, operation: str | None = None, age_ms: int = 0
+    ) -> Op[bool]:
+        """Remove a history; whether there was one.
+
+        A removal that is repeated under the same ``operation``, or was asked for ``age_ms`` ago, leaves what
+        others have begun since.
+        """
+        clear = self.conversations.clear_call(agent_id, session_id, operation=operation, age_ms=age_ms)
         [reply, *_] = yield (clear, *self._forgetting(agent_id, session_id))
         found = was_cleared(reply)
-        yield from self._tidy_op([agent_id], [session_id])
+        yield from self._tidy_op([agent_id], [session_id], [(agent_id, session_id)])
         return found
 
     def clear_agent_op(self, agent_id: str) -> Op[int]:
         """Remove all histories and the state of an agent; how many there were."""
         index = self.keys.sessions_of_agent(agent_id)
         reply, state = yield (listing(index), removal(self.keys.state(agent_id)))
-        gone = int(removed_one(state))
+        gone, is_known_elsewhere = int(removed_one(state)), False
         names = entries(reply)
         for some in _chunks(list(names.items())):
             calls = [self.conversations.clear_call(agent_id, session_id) for session_id, _ in some]
@@ -113,34 +128,66 @@ class Sessions:
             ]
             replies = yield (*calls, *tidy)
             gone += sum(map(cleared_one, replies[: len(calls)]))
+            is_known_elsewhere = is_known_elsewhere or any(map(has_journal, replies[: len(calls)]))
             # Afterwards: where removals did not reach the replicas that are waited for, a repetition finds them.
             yield (forget(index, some),)
-        yield from self._tidy_op([agent_id], names)
+        if is_known_elsewhere:
+            yield (call(CLEARED, (self.keys.cleared_agent(agent_id),), "mark"),)
+        yield from self._tidy_op([agent_id], names, [(agent_id, session_id) for session_id in names])
+        yield from warn_of_evictions_op(
+            self.keys, f"Removing all of the agent {agent_id!r} may have left histories behind", "sessions"
+        )
         return gone
 
-    def clear_session_op(self, session_id: str) -> Op[int]:
-        """Remove every agent's history in a session and the session's data; how many there were."""
-        agents_reply, data_reply = yield (
+    def clear_session_op(self, session_id: str, *, leaves_trace: bool = True) -> Op[int]:
+        """Remove every agent's history in a session and the session's data; how many there were.
+
+        Without ``leaves_trace`` nothing remembers the removal, so that it can't be told from its repetition.
+        """
+        agents_reply, data_reply, all_agents_reply = yield (
             listing(self.keys.agents_of_session(session_id)),
             listing(self.keys.data_of_session(session_id)),
+            listing(self.keys.agents()),
         )
-        gone = 0
+        gone, is_known_elsewhere = 0, False
         agents = entries(agents_reply)
-        for some in _chunks(list(agents.items())):
-            calls = [self.conversations.clear_call(agent_id, session_id) for agent_id, _ in some]
+        lost = yield from self._unlisted_op(session_id, entries(all_agents_reply).keys() - agents.keys())
+        operation = None if leaves_trace else ""
+        for some in _chunks([*agents.items(), *((agent_id, b"") for agent_id in lost)]):
+            calls = [
+                self.conversations.clear_call(agent_id, session_id, operation=operation) for agent_id, _ in some
+            ]
             tidy = [
                 command("ZREM", self.keys.sessions_of_agent(agent_id), id_bytes(session_id))
                 for agent_id, _ in some
             ]
             replies = yield (*calls, *tidy)
             gone += sum(map(cleared_one, replies[: len(calls)]))
-            yield (forget(self.keys.agents_of_session(session_id), some),)
+            is_known_elsewhere = is_known_elsewhere or any(map(has_journal, replies[: len(calls)]))
+            yield (forget(self.keys.agents_of_session(session_id), [entry for entry in some if entry[1]]),)
         for data in _chunks(list(entries(data_reply).items())):
             replies = yield tuple(removal(self.keys.session_data(session_id, name)) for name, _ in data)
             gone += sum(map(removed_one, replies))
             yield (forget(self.keys.data_of_session(session_id), data),)
-        yield from self._tidy_op(agents, [session_id])
+        if is_known_elsewhere:
+            yield (call(CLEARED, (self.keys.cleared_session(session_id),), "mark"),)
+        removed = [*agents, *lost]
+        yield from self._tidy_op(removed, [session_id], [(agent_id, session_id) for agent_id in removed])
+        if leaves_trace:
+            yield from warn_of_evictions_op(
+                self.keys,
+                f"Removing the session {session_id!r} may have left histories or data behind",
+                "sessions",
+            )
         return gone
+
+    def _unlisted_op(self, session_id: str, agent_ids: Iterable[str]) -> Op[list[str]]:
+        """The agents that have a history in a session and are not in its index, which was evicted then."""
+        found: list[str] = []
+        for some in _chunks(sorted(agent_ids)):
+            there = yield tuple(command("EXISTS", self.keys.history(agent_id, session_id)) for agent_id in some)
+            found += [agent_id for agent_id, exists in zip(some, there, strict=True) if exists]
+        return found
 
     def _last_uses_op(self, pairs: Sequence[tuple[str, str]]) -> Op[dict[tuple[str, str], float]]:
         used: dict[tuple[str, str], float] = {}
@@ -164,33 +211,31 @@ class Sessions:
             command("ZREM", self.keys.agents_of_session(session_id), id_bytes(agent_id)),
         )
 
-    def _tidy_op(self, agent_ids: Iterable[str], session_ids: Iterable[str]) -> Op[None]:
+    def _tidy_op(
+        self, agent_ids: Iterable[str], session_ids: Iterable[str], removed: Sequence[tuple[str, str]]
+    ) -> Op[None]:
         # Counts are taken from the indexes, so agents and sessions with nothing left go out of them at once.
-        agents, sessions = self.keys.agents(), self.keys.sessions()
-        for some in _chunks(list(agent_ids)):
-            replies = yield tuple(
-                words
-                for agent_id in some
-                for words in (*self._belongings(agent_id), command("ZSCORE", agents, id_bytes(agent_id)))
+        agents, sessions = list(agent_ids), list(session_ids)
+        asked: list[Command] = []
+        for agent_id in agents:
+            asked += *self._belongings(agent_id), command("ZSCORE", self.keys.agents(), id_bytes(agent_id))
+        for session_id in sessions:
+            asked += (
+                command("EXISTS", self.keys.agents_of_session(session_id)),
+                command("EXISTS", self.keys.data_of_session(session_id)),
+                command("ZSCORE", self.keys.sessions(), id_bytes(session_id)),
             )
-            rows = zip(some, replies[::3], replies[1::3], replies[2::3], strict=True)
-            idle = [
-                (name, score) for name, has_history, has_state, score in rows if not (has_history or has_state)
-            ]
-            yield from _drop_op(agents, idle)
-        for some in _chunks(list(session_ids)):
-            replies = yield tuple(
-                words
-                for session_id in some
-                for words in (
-                    command("EXISTS", self.keys.agents_of_session(session_id)),
-                    command("EXISTS", self.keys.data_of_session(session_id)),
-                    command("ZSCORE", sessions, id_bytes(session_id)),
-                )
-            )
-            rows = zip(some, replies[::3], replies[1::3], replies[2::3], strict=True)
-            idle = [(name, score) for name, has_history, has_data, score in rows if not (has_history or has_data)]
-            yield from _drop_op(sessions, idle)
+        asked += (command("PTTL", self.keys.history(*pair)) for pair in removed)
+        replies: list[Any] = []
+        for some in _chunks(asked):
+            replies += yield tuple(some)
+        of_agents, end = 3 * len(agents), 3 * (len(agents) + len(sessions))
+        yield from _drop_op(self.keys.agents(), agents, replies[:of_agents])
+        yield from _drop_op(self.keys.sessions(), sessions, replies[of_agents:end])
+        # Others may have begun a removed history anew before its name was taken out of the indexes.
+        for pair, milliseconds in zip(removed, replies[end:], strict=True):
+            if milliseconds != -2:
+                yield self.conversations.index_calls(*pair, lifetime_of(milliseconds))
 
     def _belongings(self, agent_id: str) -> tuple[Command, Command]:
         return (
@@ -199,10 +244,14 @@ class Sessions:
         )
 
 
-def _drop_op(index: bytes, idle: list[tuple[str, Any]]) -> Op[None]:
-    strays = [(name, repr(float(score)).encode()) for name, score in idle if score is not None]
-    if strays:
-        yield (forget(index, strays),)
+def _drop_op(index: bytes, names: Sequence[str], replies: Sequence[Any]) -> Op[None]:
+    """Take idle names out of an index: replies are, for each, whether it has this or that, and its score."""
+    rows = zip(names, replies[::3], replies[1::3], replies[2::3], strict=True)
+    strays = [
+        (name, repr(float(score)).encode()) for name, *has, score in rows if not any(has) and score is not None
+    ]
+    for some in _chunks(strays):
+        yield (forget(index, some),)
 
 
 def _recent_first(info: SessionInfo) -> tuple[float, str, str]:

@@ -147,6 +147,20 @@ class Keys:
         """Sorted set: the threads in which a run wrote checkpoints in the last 30 days."""
         return self._key(b"index", b"runs", encode_id(run_id, "run id"))
 
+    def whole(self) -> bytes:
+        """Hash: how many keys each server had evicted when the indexes were last written anew."""
+        return self._key(b"index", b"whole")
+
+    # --- removals, remembered for a day ---
+
+    def cleared_session(self, session_id: str) -> bytes:
+        """String: when everything of a session was last removed, in milliseconds."""
+        return self._key(b"cleared", b"session", encode_id(session_id, "session id"))
+
+    def cleared_agent(self, agent_id: str) -> bytes:
+        """String: when everything of an agent was last removed, in milliseconds."""
+        return self._key(b"cleared", b"agent", encode_id(agent_id, "agent id"))
+
     # --- checkpoints: every key of a thread in one cluster slot ---
 
     def thread(self, thread_id: str) -> bytes:

@@ -1,15 +1,25 @@
 -- What the scripts over one history share. A history is two keys of one slot that expire together:
--- KEYS[1], the list of JSON objects, and KEYS[2], its companion: a sorted set of named numbers,
+-- KEYS[1], the list of JSON objects, and KEYS[2], its companion: a sorted set of named numbers. Those about the list:
 --   'began', 'used'  first and last write, milliseconds since 1970
 --   'm' .. id        a message id that was stored, scored 1, 2, 3, ... in the order of arrival
 --   'last'           the last of these scores, and LAST_ID
---   'o' .. id        an operation that was done, scored by minus its time, so that a retry can be told apart
+--   't' .. number    scored MARKS + a time: until then no message id had a higher score than this number
+-- Those that outlive the list are negative, so that one range of scores tells them apart:
+--   'o' .. id, 'n' .. id  an operation that was done, scored by minus its time, so that a retry can be told apart
+--   'cleared'        minus MARKS and the time at which the history was last removed
+--   'journal'        minus MARKS and the time at which a process that keeps a journal last wrote here
 -- What an append does is counted in microseconds: each call of the server, each number made text and every two
 -- functions defined are one. All numbers here have at most 14 digits, which is what Lua makes text of exactly.
+--
+-- All or nothing: what may be refused (full server, ACL) is refused before anything has changed. Commands that come
+-- late are called early in a form that changes nothing. The first of them is one that a full server refuses: once
+-- a script has called a command that writes, the server lets all others through.
 
 local KEPT, LEGACY, FOREIGN = 1, 0, 2
 local LAST_ID = 1000000000000 -- beyond it lie times in milliseconds
+local MARKS = 3000000000000   -- beyond them
 local CHUNK = 1000            -- unpack() of many thousands of values overflows Lua's stack
+local OPERATION_REMEMBERED_MS = 120000 -- longer than any retry of a lost connection takes
 
 local function now_ms()
   local time = redis.call('TIME')

@@ -1,0 +1,67 @@
+"""Servers that evict: whether indexes may have lost entries, and how callers learn of it.
+
+An evicted index is begun anew by the next write, and then names only what was written since. Nothing in it shows
+that, so the server is asked how many keys it has evicted.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from ecowas_lc.errors import IncompleteWarning
+from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.ops import EVERY_NODE, Op, command
+
+_CURE = {
+    "sessions": "`ecowas-lc sessions reindex` (or RedisMemoryService.reindex)",
+    "threads": "`ecowas-lc threads reindex` (or RedisSaver.reindex)",
+}
+
+
+def facts_in(info: Any) -> dict[str, str]:
+    """What ``INFO`` or ``CLUSTER INFO`` says, by name."""
+    if isinstance(info, dict):
+        return {_text(key): _text(value) for key, value in info.items()}
+    pairs = (line.split(":", 1) for line in _text(info).splitlines() if ":" in line)
+    return {key: value.strip() for key, value in pairs}
+
+
+def evicted_op() -> Op[dict[str, int]]:
+    """How many keys each server has evicted, by its run id; those that this user may not ask are left out."""
+    [infos] = yield (command("INFO", optional=True, node=EVERY_NODE),)
+    facts = [facts_in(info) for info in infos.values() if not isinstance(info, Exception)]
+    return {each["run_id"]: int(each["evicted_keys"]) for each in facts if "run_id" in each}
+
+
+def made_whole_op(keys: Keys, kind: str, evicted: dict[str, int]) -> Op[None]:
+    """Note that the indexes of ``kind`` name everything, though so many keys were evicted before."""
+    words = [word for run_id, count in evicted.items() if count for word in (f"{kind}:{run_id}", count)]
+    if words:
+        yield (command("HSET", keys.whole(), *words),)
+
+
+def lost_op(keys: Keys, kind: str) -> Op[int]:
+    """How many keys were evicted since the indexes of ``kind`` were last known to name everything."""
+    evicted = {run_id: count for run_id, count in (yield from evicted_op()).items() if count}
+    if not evicted:
+        return 0
+    [known] = yield (command("HMGET", keys.whole(), *(f"{kind}:{run_id}" for run_id in evicted)),)
+    return sum(max(0, count - int(then or 0)) for count, then in zip(evicted.values(), known, strict=True))
+
+
+def warn_of_evictions_op(keys: Keys, what: str, kind: str) -> Op[int]:
+    """Warn that ``what`` is so where the indexes of ``kind`` may have lost entries; how many keys were evicted."""
+    count = yield from lost_op(keys, kind)
+    if count:
+        warnings.warn(
+            f"{what}: Redis has evicted {count} keys, and an evicted index no longer names what it named. "
+            f"Set maxmemory-policy to noeviction, run {_CURE[kind]}, then repeat this.",
+            IncompleteWarning,
+            stacklevel=2,
+        )
+    return count
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
