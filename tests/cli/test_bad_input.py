@@ -45,7 +45,10 @@ BAD = {
     "no file": (["threads", "import", "none.jsonl"], "none.jsonl can't be read: No such file"),
     "a folder": (["sessions", "import", "/"], "/ can't be read: Is a directory"),
     "no export": (["sessions", "import", __file__], "Line 1 can't be imported: it is not JSON"),
-    "a file in no folder": (["threads", "export", "-o", "no/such/x.jsonl"], "can't be written: No such file"),
+    "a file in no folder": (
+        ["threads", "export", "-o", "no/such/x.jsonl"],
+        "can't be written: there is no folder no/such",
+    ),
     "onto a folder": (["sessions", "export", "-o", "/"], "can't be written"),
     "a report without a file": (["sessions", "export", "--json"], "give --output too"),
     "too often": (["stats", "--watch", "--every", "0"], "every"),

@@ -9,18 +9,17 @@ from rich.console import Console
 
 from ecowas_lc.cli.live_answer import Prose, Screen
 from ecowas_lc.cli.screen import labelled, shortened, wrapped
+from ecowas_lc.cli.terminal import out
 
 NAMES = {"energy": "Energy", "digital": "Digital"}
 
 
 def terminal(width: int = 40) -> Console:
-    return Console(
-        file=StringIO(), width=width, force_terminal=True, color_system=None, highlight=False, soft_wrap=True
-    )
+    return out(file=StringIO(), width=width, force_terminal=True, color_system=None)
 
 
 def pipe() -> Console:
-    return Console(file=StringIO(), width=40, highlight=False, soft_wrap=True)
+    return out(file=StringIO(), width=40)
 
 
 def shown(console: Console) -> str:

@@ -8,21 +8,22 @@ from collections.abc import Sequence
 from ecowas_lc.cli.conversation import (
     Conversation,
     checked_groups,
+    checked_new_session,
     checked_question,
-    checked_session,
     new_session,
 )
 from ecowas_lc.cli.live_answer import Screen, Silence
 from ecowas_lc.cli.models import chosen_model
-from ecowas_lc.cli.screen import program, remark, show_json
+from ecowas_lc.cli.screen import program, remark
 from ecowas_lc.cli.store import chosen_server
+from ecowas_lc.cli.terminal import one_line, show_json
 from ecowas_lc.settings import get_settings
 
 
 def ask_once(question: str, session: str | None, agents: Sequence[str], *, as_json: bool) -> None:
     """Ask one question in a session, and show the answer."""
     question = checked_question(question)
-    session = checked_session(session) if session is not None else new_session()
+    session = checked_new_session(session) if session is not None else new_session()
     groups = checked_groups(agents)
     settings = get_settings()
     server = chosen_server(settings)  # before a model is started in vain
@@ -45,4 +46,7 @@ def ask_once(question: str, session: str | None, agents: Sequence[str], *, as_js
     if server is None:
         remark("\nNot kept: AGENT_USE_REDIS_MEMORY is off.")
     else:
-        remark(f'\nSession {session}. Go on with: {program()} ask --session {shlex.quote(session)} "…"')
+        remark(
+            f"\nSession {one_line(session)}. "
+            f'Go on with: {program()} ask --session {shlex.quote(one_line(session))} "…"'
+        )

@@ -5,20 +5,20 @@ from __future__ import annotations
 import gzip
 import os
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
-from errno import EISDIR
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ecowas_lc._output_file import output_file
 from ecowas_lc.cli.conversation import checked_session
-from ecowas_lc.cli.screen import Tell, counted, remark, say, show_json, shown_progress
+from ecowas_lc.cli.screen import Tell, check_target, counted, naming, remark, say, shown_progress
 from ecowas_lc.cli.store import Store, opened_store
-from ecowas_lc.errors import CorruptDataError, EcowasError, FormatVersionError, InvalidInputError
+from ecowas_lc.cli.terminal import one_line, show_json, write_record
+from ecowas_lc.errors import CorruptDataError, FormatVersionError, InvalidInputError
 
 if TYPE_CHECKING:
     from ecowas_lc.memory import ImportReport
@@ -97,7 +97,7 @@ def import_file(name: str, *, overwrite: bool, threads_alone: bool, json: bool) 
     say(f"{report.written} written, {report.unchanged} there already.")
     if report.kept:
         more = f" and {len(report.kept) - _MOST_NAMED} more" if len(report.kept) > _MOST_NAMED else ""
-        named = ", ".join(report.kept[:_MOST_NAMED])
+        named = ", ".join(map(one_line, report.kept[:_MOST_NAMED]))
         remark(f"Left as it is, since it differs: {named}{more}. --overwrite restores it from the file.")
     if report.passed_over:
         remark(f"{counted(report.passed_over, 'record')} passed over: `ecowas-lc sessions import` restores all.")
@@ -157,23 +157,12 @@ def _checked(names: Sequence[str]) -> list[str]:
 def _written(output: Path | None) -> Iterator[Callable[[str], object]]:
     """Give what writes a line; a file is there when all is, or else what it was before, for its owner alone."""
     if output is None:
-        yield lambda line: sys.stdout.buffer.write(f"{line}\n".encode())
-        sys.stdout.buffer.flush()
+        yield write_record
+        sys.stdout.flush()
         return
-    try:
-        if output.is_dir():
-            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
-        descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
-    except OSError as error:
-        raise InvalidInputError(f"{output} can't be written: {error.strerror}.") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file, _packed(file, output) as packed:
-            yield lambda line: packed.write(f"{line}\n".encode())
-        Path(name).replace(output)
-    except OSError as error:
-        raise EcowasError(f"{output} can't be written: {error.strerror}. It was left as it was.") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
+    check_target(output)
+    with naming(output), output_file(output, private=True) as file, _packed(file, output) as packed:
+        yield lambda line: packed.write(f"{line}\n".encode())
 
 
 def _packed(file: IO[bytes], output: Path) -> AbstractContextManager[IO[bytes]]:

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 import typer
 from rich.console import Console
 
-from ecowas_lc.cli.conversation import Conversation, checked_groups, checked_session, new_session
+from ecowas_lc.cli.conversation import Conversation, checked_groups, checked_new_session, new_session
 from ecowas_lc.cli.live_answer import Screen, Silence
 from ecowas_lc.cli.models import ChosenModel, chosen_model
 from ecowas_lc.cli.options import FAILED, explain
-from ecowas_lc.cli.screen import counted, err, labelled, out, remark, show_json, wrapped
+from ecowas_lc.cli.screen import counted, labelled, remark, wrapped
 from ecowas_lc.cli.store import chosen_server
+from ecowas_lc.cli.terminal import err, one_line, out, show_json
 from ecowas_lc.errors import EcowasError, StorageError
 from ecowas_lc.settings import get_settings
 
@@ -29,7 +30,7 @@ def chat(
     session: str | None, agents: Sequence[str], *, use_redis: bool, keep_history: bool, as_json: bool
 ) -> None:
     """Answer line after line until ``quit`` or the end of input."""
-    session = checked_session(session) if session is not None else new_session()
+    session = checked_new_session(session) if session is not None else new_session()
     groups = checked_groups(agents)
     settings = get_settings()
     server = chosen_server(settings, wanted=use_redis and keep_history)
@@ -46,7 +47,7 @@ def chat(
             remark(model.note)
         known = len(conversation.messages()) // 2 if keep_history else 0
         so_far = f", {counted(known, 'question')} so far" if known else ""
-        remark(f"Session {session}{so_far}. Write a question; help lists the commands, quit leaves.")
+        remark(f"Session {one_line(session)}{so_far}. Write a question; help lists the commands, quit leaves.")
         all_answered = True
         for line in _lines():
             match line.lower().removeprefix("/"):
@@ -124,7 +125,7 @@ def _answer_as_json(conversation: Conversation, question: str) -> bool:
 
 def _show_help(console: Console) -> None:
     about = "Write a question, in English, French or Portuguese. Alone on a line:"
-    console.print(wrapped(about, console), markup=False)
+    console.print(wrapped(about, console))
     for word, what in _COMMANDS.items():
         labelled(f"  {word}", what, 10, console)
 
@@ -136,7 +137,7 @@ def _show_info(conversation: Conversation, model: ChosenModel, place: str, *, as
         show_json({**found, "model": model.name, "base_url": model.base_url}, on_one_line=True)
         return
     rows = {
-        "Session": conversation.session,
+        "Session": one_line(conversation.session),
         "Kept": place,
         "Questions": str(asked),
         "Groups": ", ".join(conversation.agents) or "as each question asks for",

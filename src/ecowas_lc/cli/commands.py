@@ -345,7 +345,9 @@ app.add_typer(local_model, name="local-model")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        from ecowas_lc.cli.terminal import write
+
+        write(f"{__version__}\n")
         raise typer.Exit
 
 

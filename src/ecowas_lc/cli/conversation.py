@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ecowas_lc.cli.screen import LONGEST_ID
 from ecowas_lc.errors import EmptyQuestionError, InvalidIdError, UnknownGroupError
 from ecowas_lc.settings import Settings
 
@@ -241,6 +242,17 @@ def checked_session(session: str) -> str:
     if not session.strip():
         raise InvalidIdError("The session id is empty. Give it at least one character, or leave --session out.")
     return session
+
+
+def checked_new_session(session: str) -> str:
+    """Return the id of a session that may be made: it stands in tables, commands and addresses.
+
+    Raises:
+        InvalidIdError: it is empty, or longer than 200 characters.
+    """
+    if len(session) > LONGEST_ID:
+        raise InvalidIdError(f"The id has {len(session)} characters. Use {LONGEST_ID} at most.")
+    return checked_session(session)
 
 
 def checked_question(question: str) -> str:

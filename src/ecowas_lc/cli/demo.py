@@ -14,9 +14,10 @@ from rich.text import Text
 from ecowas_lc.cli.conversation import Conversation, Turn, new_session
 from ecowas_lc.cli.live_answer import Screen
 from ecowas_lc.cli.models import chosen_model
-from ecowas_lc.cli.screen import check_target, out, program, remark, wrapped
+from ecowas_lc.cli.screen import check_target, naming, program, remark, wrapped
 from ecowas_lc.cli.server import install
 from ecowas_lc.cli.store import answering_server
+from ecowas_lc.cli.terminal import out
 from ecowas_lc.errors import EcowasError, InvalidInputError, MissingExtraError, ModelServerUnavailableError
 from ecowas_lc.settings import Settings, get_settings
 
@@ -121,13 +122,18 @@ def _draw(graph: Any, turn: Turn, folder: Path) -> None:
     from ecowas_lc.drawing import draw_graph
 
     picture = draw_graph(graph, {"decision": turn.decision, "reports": turn.reports})
-    try:
-        files = [picture.save(folder / f"{PICTURE}{ending}") for ending in (".png", ".svg")]
-    except MissingExtraError as error:
-        remark(str(error))
-        files = [picture.save(folder / f"{PICTURE}.mmd")]
+    with naming(folder / PICTURE):
+        files = _saved(picture, folder)
     for file in files:
         _row("Picture", str(file.resolve()))
+
+
+def _saved(picture: Any, folder: Path) -> list[Path]:
+    try:
+        return [picture.save(folder / f"{PICTURE}{ending}") for ending in (".png", ".svg")]
+    except MissingExtraError as error:
+        remark(str(error))
+        return [picture.save(folder / f"{PICTURE}.mmd")]
 
 
 def _hints(session: str, settings: Settings, server: Server) -> None:

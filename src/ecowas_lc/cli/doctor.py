@@ -15,7 +15,8 @@ from ecowas_lc.cli.findings import Finding, note, ok, warning
 from ecowas_lc.cli.model_checks import examine_model
 from ecowas_lc.cli.options import FAILED
 from ecowas_lc.cli.redis_checks import examine_redis
-from ecowas_lc.cli.screen import clean, out, say, show_json, wrapped
+from ecowas_lc.cli.screen import say, wrapped
+from ecowas_lc.cli.terminal import out, show_json
 from ecowas_lc.errors import UnknownSettingWarning
 from ecowas_lc.settings import get_settings
 
@@ -70,7 +71,7 @@ def _show(finding: Finding, *, first_of_area: bool) -> None:
     if first_of_area:
         console.print(Text(f"\n{finding.area}", style="bold"))
     mark, style = _MARKS[finding.state]
-    body = wrapped(f"{finding.what}: {clean(finding.text)}", console, "    ", f"  {mark} ")
+    body = wrapped(f"{finding.what}: {finding.text}", console, "    ", f"  {mark} ")
     console.print(Text.assemble((body[:3], style), body[3:]))
     if finding.mend:
         console.print(Text.assemble("    → ", (finding.mend, "cyan")))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecowas_lc.cli.screen import check_target, out, remark, show_json, shown_progress
+from ecowas_lc.cli.screen import check_target, naming, remark, shown_progress
+from ecowas_lc.cli.terminal import out, show_json, write
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.settings import get_settings
 
@@ -58,12 +58,14 @@ def evaluate(
             )
     if found.measured is not None:
         save_measurement(found.measured)
-    drawn = draw_confusion(found.reports, picture) if picture is not None else None
+    if picture is not None:
+        with naming(picture):
+            picture = draw_confusion(found.reports, picture)
     if as_json:
         show_json(found.as_dict())
         return
-    out().print(f"{len(questions)} questions from {source}\n", markup=False)
-    sys.stdout.write(f"{format_table(found.reports)}\n")
+    out().print(f"{len(questions)} questions from {source}\n")
+    write(f"{format_table(found.reports)}\n")
     if found.measured is not None:
         one = found.measured
         verdict = "so it is asked there" if one.is_better else "so it is not asked"
@@ -72,8 +74,8 @@ def evaluate(
             f"they {one.cheap_right}; {verdict}.",
             markup=False,
         )
-    if drawn is not None:
-        out().print(f"\nPicture  {drawn.resolve()}", markup=False)
+    if picture is not None:
+        out().print(f"\nPicture  {picture.resolve()}")
 
 
 def _questions(source: str) -> tuple[LabelledQuestion, ...]:

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from ecowas_lc.cli.conversation import SUPERVISOR, SYNTHESIS
-from ecowas_lc.cli.screen import MARGIN, MOST_COLUMNS, clean, labelled, out, wrapped
+from ecowas_lc.cli.screen import MARGIN, MOST_COLUMNS, labelled, wrapped
+from ecowas_lc.cli.terminal import clean, out
 
 if TYPE_CHECKING:
     from ecowas_lc.supervisor import Decision, Report

@@ -40,7 +40,15 @@ def show_tracebacks(wanted: bool) -> None:
     _debugging = True
     import logging
 
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    from ecowas_lc.cli.terminal import clean
+
+    class Cleaned(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return clean(super().format(record))
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Cleaned("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("ecowas_lc").setLevel(logging.DEBUG)
 
 
@@ -57,7 +65,9 @@ def _show_warning(
     if issubclass(category, UnknownSettingWarning):
         _complain(str(message))
     else:
-        show_others(message, category, *where, **more)
+        from ecowas_lc.cli.terminal import clean
+
+        show_others(clean(str(message)), category, *where, **more)
 
 
 def _run(app: typer.Typer, arguments: Sequence[str] | None) -> int:
@@ -81,7 +91,9 @@ def _run(app: typer.Typer, arguments: Sequence[str] | None) -> int:
 def explain(error: Exception) -> int:
     """Say on standard error what went wrong, and return the exit code for it."""
     if _debugging:
-        traceback.print_exception(error)
+        from ecowas_lc.cli.terminal import write_error
+
+        write_error("".join(traceback.format_exception(error)))
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # typer's own, of whatever version
         message, code = str(error.format_message()).replace("Value error, ", "").strip(), int(error.exit_code)
         message = message if message.endswith((".", "?", "!")) else f"{message}."
@@ -102,9 +114,10 @@ def explain(error: Exception) -> int:
 
 
 def _complain(message: str) -> None:
-    from ecowas_lc.cli.screen import clean, err, wrapped
+    from ecowas_lc.cli.screen import wrapped
+    from ecowas_lc.cli.terminal import err, write_error
 
-    sys.stderr.write(f"{wrapped(clean(message), err())}\n")
+    write_error(f"{wrapped(message, err())}\n")
 
 
 def commands(about: str, **more: Any) -> typer.Typer:

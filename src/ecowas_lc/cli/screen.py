@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -11,46 +10,29 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from ecowas_lc.errors import ConfigurationError, InvalidInputError
+from ecowas_lc.cli.terminal import clean, err, one_line, out
+from ecowas_lc.errors import ConfigurationError, EcowasError, InvalidInputError
 
 MARGIN = "  "
 MOST_COLUMNS = 100  # longer lines are hard to read
-# a model's text must not steer the terminal
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def out() -> Console:
-    """Return the console of standard output, as it is now."""
-    return Console(highlight=False, soft_wrap=True)
-
-
-def err() -> Console:
-    """Return the console of standard error, as it is now."""
-    return Console(highlight=False, soft_wrap=True, stderr=True)
+LONGEST_ID = 200  # characters, of ids that are made here or shown in tables; elsewhere they may be of any length
 
 
 def say(text: str) -> None:
     """Say how something went, on standard output."""
     console = out()
-    console.print(wrapped(clean(text), console), markup=False)
+    console.print(wrapped(text, console))
 
 
 def remark(text: str) -> None:
     """Say something that is no result, on standard error."""
     console = err()
     console.print(Text(wrapped(text, console), style="dim"))
-
-
-def show_json(value: Any, *, on_one_line: bool = False) -> None:
-    """Print one JSON value; on one line where more of them follow."""
-    sys.stdout.write(f"{json.dumps(value, ensure_ascii=False, indent=None if on_one_line else 2)}\n")
-    sys.stdout.flush()
 
 
 def program() -> str:
@@ -63,13 +45,9 @@ def program() -> str:
     return shlex.quote(str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script))
 
 
-def clean(text: str) -> str:
-    """Return ``text`` without characters that steer a terminal."""
-    return _CONTROL.sub("", text)
-
-
 def wrapped(text: str, console: Console, indent: str = "", first: str = "") -> str:
     """Return ``text`` broken into lines that fit the terminal; unbroken where output is no terminal."""
+    text = clean(text)
     if not console.is_terminal:
         return f"{first}{text}"
     width = min(console.width, MOST_COLUMNS) - max(len(indent), len(first))
@@ -97,7 +75,7 @@ def lines_of(text: str, width: int | None) -> list[str]:
 def labelled(label: str, text: str, width: int, console: Console | None = None) -> None:
     """Print a line, or several, with its label before it."""
     console = console or out()
-    body = wrapped(clean(text), console, " " * width, f"{clean(label):<{width - 1}} ")
+    body = wrapped(text, console, " " * width, f"{clean(label):<{width - 1}} ")
     console.print(Text.assemble((body[:width], "dim"), body[width:]))
 
 
@@ -114,17 +92,34 @@ def check_target(file: Path, ending: str = "") -> None:
     Raises:
         InvalidInputError: it has another ending, or there is no folder for it, or none that may be written to.
     """
-    reason = ""
+    reason, folder = "", (file.resolve() if file.is_symlink() else file).parent
     if ending and file.suffix.lower() != ending:
         reason = f"its name must end in {ending}"
     elif file.is_dir():
         reason = "it is a folder"
-    elif not file.parent.is_dir():
-        reason = f"there is no folder {file.parent}"
-    elif not os.access(file if file.exists() else file.parent, os.W_OK):
-        reason = "it may not be written to"
+    elif not file.exists() and not folder.is_dir():
+        reason = f"there is no folder {folder}"
+    elif file.exists() and not os.access(file, os.W_OK):
+        reason = "you have no permission to write to it"
+    elif (not file.exists() or file.is_file()) and not os.access(folder, os.W_OK):
+        # a file is replaced by a complete one, so that nobody finds half of it
+        reason = f"you have no permission to create files in {folder}"
     if reason:
         raise InvalidInputError(f"{file} can't be written: {reason}.")
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Say which file a block could not write, and why.
+
+    Raises:
+        EcowasError: an error of the system, with what became of the file.
+    """
+    try:
+        yield
+    except OSError as error:
+        kept = " It was left as it was." if file.is_file() else ""
+        raise EcowasError(f"{file} can't be written: {error.strerror or error}.{kept}") from error
 
 
 def counted(number: int, thing: str) -> str:
@@ -142,7 +137,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise ConfigurationError(f"{question} Nobody can be asked here: say --yes.")
-    err().print(f"{question} [y/N] ", markup=False, end="")
+    err().print(f"{question} [y/N] ", end="")
     try:
         agreed = input().strip().lower() in ("y", "yes")
     except EOFError:  # Ctrl-D
@@ -157,6 +152,11 @@ _GAP, _INDENT = "  ", "    "
 _COMMON = 36  # columns: what an id takes that a program made up
 
 
+def _cell(text: str) -> str:
+    line = one_line(text)
+    return line if len(line) <= LONGEST_ID else f"{line[: LONGEST_ID - 1]}…"
+
+
 def show_rows(
     headings: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -165,12 +165,13 @@ def show_rows(
 ) -> None:
     """Print rows, an id first, in columns under their headings; ``words`` is one more, its heading and its texts.
 
-    An id that is too long for its column has a line of its own. Words stand at the end, broken where they must
-    be, or beneath their row where that would leave no room for ids. Without a terminal each row is one line.
+    An id that is too long for its column has a line of its own, and is cut after 200 characters. Words stand at
+    the end, broken where they must be, or beneath their row where that would leave no room for ids. Without a
+    terminal each row is one line.
     """
     console = console or out()
     width = console.width if console.is_terminal else None
-    table = [[clean(cell) for cell in row] for row in (headings, *rows)]
+    table = [[_cell(cell) for cell in row] for row in (headings, *rows)]
     heading, texts = words[0], [clean(text) for text in words[1]]
     ids, *others = (list(map(cell_len, column)) for column in zip(*table, strict=True))
     taken = sum(len(_GAP) + max(column) for column in others)

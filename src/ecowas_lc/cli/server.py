@@ -10,7 +10,8 @@ from typing import Any
 import typer
 
 from ecowas_lc.cli.options import FAILED
-from ecowas_lc.cli.screen import out, remark, say, show_json
+from ecowas_lc.cli.screen import remark, say
+from ecowas_lc.cli.terminal import out, show_json
 from ecowas_lc.errors import EcowasError
 from ecowas_lc.settings import Settings, get_settings
 
@@ -22,8 +23,8 @@ def serve(port: int, threads: int, *, awkward: bool = False) -> None:
 
     def announce(base_url: str) -> None:
         console = out()
-        console.print(f"{MODEL_NAME} answers at {base_url}; Ctrl-C ends it. In another terminal:", markup=False)
-        console.print(f'  OLLAMA_BASE_URL={base_url} OLLAMA_MODEL={MODEL_NAME} ecowas-lc ask "…"', markup=False)
+        console.print(f"{MODEL_NAME} answers at {base_url}; Ctrl-C ends it. In another terminal:")
+        console.print(f'  OLLAMA_BASE_URL={base_url} OLLAMA_MODEL={MODEL_NAME} ecowas-lc ask "…"')
 
     run(port=port, threads=threads, awkward=awkward, on_ready=announce)
 
@@ -98,9 +99,9 @@ def status(*, as_json: bool) -> None:
 
 def _place(socket: object, data_dir: object) -> None:
     console = out()
-    console.print(f"Socket  {socket}", markup=False)
-    console.print(f"Data    {data_dir}", markup=False)
-    console.print(f"Look    redis-cli -s {socket}", markup=False)
+    console.print(f"Socket  {socket}")
+    console.print(f"Data    {data_dir}")
+    console.print(f"Look    redis-cli -s {socket}")
 
 
 def _warn_if_unused(settings: Settings) -> None:

@@ -11,21 +11,9 @@ from rich.text import Text
 
 from ecowas_lc.cli.conversation import checked_session
 from ecowas_lc.cli.live_answer import Prose
-from ecowas_lc.cli.screen import (
-    MARGIN,
-    clean,
-    confirmed,
-    counted,
-    err,
-    labelled,
-    out,
-    remark,
-    say,
-    shortened,
-    show_json,
-    show_rows,
-)
+from ecowas_lc.cli.screen import MARGIN, confirmed, counted, labelled, remark, say, shortened, show_rows
 from ecowas_lc.cli.store import Store, ago, as_json, duration, not_there, opened_store, speaker_of
+from ecowas_lc.cli.terminal import err, one_line, out, show_json
 from ecowas_lc.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -49,7 +37,7 @@ def list_sessions(agent: str | None, limit: int, *, json: bool) -> None:
         if agent is None:
             remark('No session lives. Begin one: ecowas-lc ask "…"')
         else:
-            remark(f"No session of agent {clean(agent)} lives. `ecowas-lc sessions list` shows those of all.")
+            remark(f"No session of agent {one_line(agent)} lives. `ecowas-lc sessions list` shows those of all.")
         return
     show_rows(
         ("session", "messages", "active", "lives for"),
@@ -91,9 +79,9 @@ def show_session(session: str, *, brief: bool, json: bool) -> None:
     labelled("Read by", f"process {os.getpid()}", 9)
     _messages(f"Conversation: {counted(len(thread or []), 'message')}", thread or [], brief=brief)
     for agent, messages in histories.items():
-        _messages(f"History of {clean(agent)}: {counted(len(messages), 'message')}", messages, brief=brief)
+        _messages(f"History of {one_line(agent)}: {counted(len(messages), 'message')}", messages, brief=brief)
     if data:
-        labelled("Data", ", ".join(sorted(data)), 9)
+        labelled("Data", ", ".join(map(one_line, sorted(data))), 9)
 
 
 def extend_session(session: str, ttl: int | None, *, json: bool) -> None:
@@ -116,7 +104,7 @@ def extend_session(session: str, ttl: int | None, *, json: bool) -> None:
     if json:
         show_json({"session": session, "ttl_seconds": seconds})
     else:
-        say(f"Session {session} lives for {duration(seconds)} from now.")
+        say(f"Session {one_line(session)} lives for {duration(seconds)} from now.")
 
 
 def clear_session(session: str, *, yes: bool, json: bool) -> None:
@@ -128,14 +116,14 @@ def clear_session(session: str, *, yes: bool, json: bool) -> None:
     session = checked_session(session)
     with opened_store() as store:
         store.check_session(session)
-        if not confirmed(f"Remove everything of session {session}?", yes=yes):
+        if not confirmed(f"Remove everything of session {one_line(session)}?", yes=yes):
             return
         gone = store.memory.clear_session(session)
         store.saver.delete_thread(session)
     if json:
         show_json({"session": session, "removed": gone})
     else:
-        say(f"Session {session} is gone.")
+        say(f"Session {one_line(session)} is gone.")
 
 
 def reindex(*, json: bool) -> None:
@@ -160,7 +148,7 @@ def _messages(title: str, messages: Sequence[BaseMessage], *, brief: bool) -> No
     console = out()
     console.print(Text(f"\n{title}", style="bold"))
     for message in messages:
-        speaker = clean(speaker_of(message))
+        speaker = one_line(speaker_of(message))
         if brief:
             text = shortened(f"{MARGIN}{speaker}: {message.text}", console)
             console.print(Text.assemble((text[: len(speaker) + 3], "dim"), text[len(speaker) + 3 :]))

@@ -12,8 +12,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ecowas_lc.cli.screen import clean, out, show_json, wrapped
+from ecowas_lc.cli.screen import wrapped
 from ecowas_lc.cli.store import Store, opened_store
+from ecowas_lc.cli.terminal import out, show_json
 from ecowas_lc.errors import StorageError
 
 _LABELS = {
@@ -69,7 +70,7 @@ def _screen(figures: dict[str, Any], first: dict[str, Any], every: float) -> Gro
         f"\n{moment}, again every {every:g} s; Ctrl-C ends it. In brackets: since it began.", style="dim"
     )
     if "error" in figures:
-        fault = wrapped(clean(figures["error"]), out())
+        fault = wrapped(figures["error"], out())
         return Group(_place(figures), Text(f"\n{fault}", style="red"), footer)
     return Group(_table(figures, first), footer)
 

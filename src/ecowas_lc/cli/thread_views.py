@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from ecowas_lc.cli.conversation import checked_session
-from ecowas_lc.cli.screen import MARGIN, clean, counted, labelled, out, shortened, show_json
+from ecowas_lc.cli.screen import MARGIN, counted, labelled, shortened
 from ecowas_lc.cli.store import SPEAKERS, Store, ago, duration, opened_store
 from ecowas_lc.cli.stored_values import plain
+from ecowas_lc.cli.terminal import one_line, out, show_json
 from ecowas_lc.errors import EcowasError
 
 if TYPE_CHECKING:
@@ -56,14 +57,16 @@ def show_checkpoint(thread: str, checkpoint: str | None, namespace: str, *, json
             }
         )
         return
-    labelled("Thread", f"{thread}, {'never expires' if left is None else f'lives for {duration(left)}'}", 12)
-    labelled("Checkpoint", f"{found.checkpoint['id']}{_moment(found)}", 12)
+    labelled(
+        "Thread", f"{one_line(thread)}, {'never expires' if left is None else f'lives for {duration(left)}'}", 12
+    )
+    labelled("Checkpoint", f"{one_line(found.checkpoint['id'])}{_moment(found)}", 12)
     labelled("After", parent or "nothing: it is the first", 12)
     for label, text in (("Namespace", namespace), ("Run", found.metadata.get("run_id"))):
         if text:
-            labelled(label, str(text), 12)
+            labelled(label, one_line(str(text)), 12)
     for key, value in metadata.items():
-        labelled(key, _text(value), 12)
+        labelled(one_line(key), _text(value), 12)
     if following := [channel.removeprefix(_NEXT) for channel in values if channel.startswith(_NEXT)]:
         labelled("Next", ", ".join(following), 12)
     _section("Values")
@@ -108,7 +111,7 @@ def show_difference(thread: str, before: str | None, after: str | None, namespac
     if not shown:
         out().print("\nNo value changed.")
     for channel, change in shown.items():
-        out().print(Text(f"\n{clean(channel)}: {change['change']}", style="bold"))
+        out().print(Text(f"\n{one_line(channel)}: {change['change']}", style="bold"))
         removed, added = (
             (change["removed"], change["added"])
             if "removed" in change
@@ -182,11 +185,11 @@ def _moment(found: CheckpointTuple) -> str:
 def _value(channel: str, value: Any) -> None:
     console = out()
     if isinstance(value, list) and value:
-        console.print(Text(f"{MARGIN}{clean(channel)}: {counted(len(value), 'item')}"))
+        console.print(Text(f"{MARGIN}{one_line(channel)}: {counted(len(value), 'item')}"))
         for item in value:
             console.print(Text(shortened(f"{MARGIN}{MARGIN}{_text(item)}", console), style="dim"))
     else:
-        console.print(Text(shortened(f"{MARGIN}{clean(channel)}: {_text(value)}", console)))
+        console.print(Text(shortened(f"{MARGIN}{one_line(channel)}: {_text(value)}", console)))
 
 
 def _text(value: Any) -> str:

@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ecowas_lc.cli.conversation import checked_session
-from ecowas_lc.cli.screen import (
-    confirmed,
-    counted,
-    out,
-    remark,
-    say,
-    shortened,
-    show_json,
-    show_rows,
-    shown_progress,
-    wrapped,
-)
+from ecowas_lc.cli.conversation import checked_new_session, checked_session
+from ecowas_lc.cli.screen import confirmed, counted, remark, say, shortened, show_rows, shown_progress, wrapped
 from ecowas_lc.cli.store import Store, ago, duration, messages_in, not_there, opened_store
+from ecowas_lc.cli.terminal import one_line, out, show_json
 from ecowas_lc.errors import CorruptDataError, FormatVersionError, InvalidInputError
 
 
@@ -31,13 +21,13 @@ def delete_thread(thread: str, *, yes: bool, json: bool) -> None:
     thread = checked_session(thread)
     with opened_store() as store:
         store.check_thread(thread)
-        if not confirmed(f"Remove thread {thread} and all its checkpoints?", yes=yes):
+        if not confirmed(f"Remove thread {one_line(thread)} and all its checkpoints?", yes=yes):
             return
         store.saver.delete_thread(thread)
     if json:
         show_json({"thread": thread, "deleted": True})
     else:
-        say(f"Thread {thread} is gone.")
+        say(f"Thread {one_line(thread)} is gone.")
 
 
 def copy_thread(thread: str, target: str, *, json: bool) -> None:
@@ -47,14 +37,14 @@ def copy_thread(thread: str, target: str, *, json: bool) -> None:
         EcowasError: there is no such thread.
         InvalidInputError: the target's id is taken.
     """
-    thread, target = checked_session(thread), checked_session(target)
+    thread, target = checked_session(thread), checked_new_session(target)
     with opened_store() as store:
         store.check_thread(thread)
         store.saver.copy_thread(thread, target)
     if json:
         show_json({"thread": thread, "copy": target})
     else:
-        say(f"Thread {target} is a copy of {thread}.")
+        say(f"Thread {one_line(target)} is a copy of {one_line(thread)}.")
 
 
 def prune_threads(threads: Sequence[str], *, every: bool, keep: int, yes: bool, json: bool) -> None:
@@ -71,7 +61,7 @@ def prune_threads(threads: Sequence[str], *, every: bool, keep: int, yes: bool, 
         for thread in names:
             store.check_thread(thread)
         names = names or store.thread_ids()
-        of = "each thread" if every else ", ".join(names)
+        of = "each thread" if every else ", ".join(map(one_line, names))
         if names and not confirmed(
             f"Remove all checkpoints of {of} but the newest{'' if keep == 1 else f' {keep}'}?", yes=yes
         ):
@@ -172,6 +162,6 @@ def show_history(thread: str, limit: int, *, json: bool) -> None:
     for row in rows:
         step, source = _shown(row["step"]), _shown(row["source"])
         about = f"{row['checkpoint']}  {source:<6} {counted(row['messages'], 'message')}"
-        console.print(wrapped(about, console, " " * 6, f"{step:>4}  "), markup=False)
+        console.print(wrapped(about, console, " " * 6, f"{step:>4}  "))
         if row["last"]:
-            console.print(shortened(f"      {row['last']}", console), markup=False, style="dim")
+            console.print(shortened(f"      {row['last']}", console), style="dim")

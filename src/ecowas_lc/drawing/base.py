@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from ecowas_lc._output_file import output_file
 from ecowas_lc.errors import InvalidInputError, MissingExtraError
 
 
@@ -44,6 +45,7 @@ class Picture(ABC):
         Raises:
             InvalidInputError: another ending.
             MissingExtraError: SVG or PNG without the extra ``draw``; nothing is written.
+            OSError: the file can't be written; one that was there is as it was.
         """
         path = Path(path)
         match path.suffix.lower():
@@ -62,7 +64,8 @@ class Picture(ABC):
                     f"A picture can't be saved as {other or 'a file without an ending'!r}. "
                     "Use .svg, .png, .mmd, .md or .txt."
                 )
-        path.write_bytes(content)
+        with output_file(path) as file:
+            file.write(content)
         return path
 
     def _repr_mimebundle_(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecowas_lc._output_file import output_file
 from ecowas_lc.errors import InvalidInputError, MissingExtraError
 from ecowas_lc.supervisor.evaluation.report import NO_GROUP, RouterReport
 
@@ -25,7 +27,7 @@ def draw_confusion(reports: Mapping[str, RouterReport], path: str | Path) -> Pat
     Raises:
         InvalidInputError: there is no report.
         MissingExtraError: the extra ``eval`` is not installed.
-        OSError: the file can't be written.
+        OSError: the file can't be written; one that was there is as it was.
     """
     if not reports:
         raise InvalidInputError("There is no report to draw. Evaluate at least one router first.")
@@ -46,7 +48,10 @@ def draw_confusion(reports: Mapping[str, RouterReport], path: str | Path) -> Pat
     for axis, (name, report) in zip(axes.flat, reports.items(), strict=False):
         _draw(axis, name, report)
     target = Path(path)
-    figure.savefig(target, format="png", bbox_inches="tight", pad_inches=0.15)
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", bbox_inches="tight", pad_inches=0.15)
+    with output_file(target) as file:
+        file.write(drawn.getvalue())
     return target
 
 
