@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from ecowas_lc import (
     EcowasError,
@@ -41,19 +43,48 @@ SECONDS_FOR_AN_ANSWER = 180.0
 
 _places = asyncio.Semaphore(MOST_AT_ONCE)
 
+LONGEST_ID = 200  # characters
+
+
+def usable(session_id: str) -> str:
+    """A session's id is part of paths, where it may hold slashes; clients take `.` and `..` out of an address."""
+    if not session_id.strip() or {".", ".."} & set(session_id.split("/")):
+        raise ValueError("use something other than blanks, and no part that is . or ..")
+    return session_id
+
+
 Memory = Annotated[RedisMemoryService, Depends(get_redis_memory)]
-SessionId = Annotated[str, Path(min_length=1, max_length=200)]
+SessionId = Annotated[str, Path(min_length=1, max_length=LONGEST_ID), AfterValidator(usable)]
 AGENT = Query(
-    min_length=1, description="Whose sessions: a group's id, or `supervisor` for the conversation as a whole."
+    min_length=1,
+    max_length=LONGEST_ID,
+    description="Whose sessions: a group's id, or `supervisor` for the conversation as a whole.",
 )
+
+
+class AnyJSON(JSONResponse):
+    """Carries whatever may be stored: lone surrogates are escaped, and what JSON has no number for is null."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(without_nan(content)).encode()
+
+
+def without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Question(BaseModel):
     """What is asked, and in which session."""
 
-    session_id: str = Field(min_length=1, max_length=200, pattern="^[^/]+$")  # it is part of paths
+    session_id: Annotated[str, Field(min_length=1, max_length=LONGEST_ID), AfterValidator(usable)]
     prompt: str = Field(min_length=1, max_length=LONGEST_PROMPT)
-    group: str | None = Field(default=None, description="Ask this group, whatever the question is about.")
+    group: str | None = Field(
+        default=None, max_length=LONGEST_ID, description="Ask this group, whatever the question is about."
+    )
 
 
 class Answer(BaseModel):
@@ -85,6 +116,7 @@ def problems(**statuses: str) -> dict[int | str, dict[str, Any]]:
 app = FastAPI(
     title="ECOWAS working groups",
     summary="Chat with the supervisor and its working groups.",
+    default_response_class=AnyJSON,
     responses=problems(_400="What was given can't be used.", _503="Redis or the model does not answer."),
 )
 UNKNOWN = problems(_404="There is no such session.")
@@ -100,7 +132,7 @@ async def refuse_long_bodies(request: Request, call_next: Any) -> Any:
     length = request.headers.get("content-length")
     if request.method == "POST" and length is None:
         return JSONResponse({"detail": "Say how long the body is: Content-Length."}, 411)
-    if length is not None and int(length) > LONGEST_BODY_BYTES:
+    if length is not None and not (length.isdecimal() and int(length) <= LONGEST_BODY_BYTES):
         return JSONResponse({"detail": f"Send a body of at most {LONGEST_BODY_BYTES} bytes."}, 413)
     return await call_next(request)
 
@@ -108,7 +140,15 @@ async def refuse_long_bodies(request: Request, call_next: Any) -> Any:
 @app.exception_handler(EcowasError)
 async def tell(request: Request, error: EcowasError) -> JSONResponse:
     status = 400 if isinstance(error, InvalidInputError) else 503
-    return JSONResponse({"detail": str(error), "error": type(error).__name__}, status)
+    return AnyJSON({"detail": str(error), "error": type(error).__name__}, status)
+
+
+@app.exception_handler(RequestValidationError)
+async def tell_what_is_wrong(request: Request, error: RequestValidationError) -> JSONResponse:
+    # FastAPI's own answer quotes the input, which may be what no answer can carry
+    return AnyJSON(
+        {"detail": [{key: each[key] for key in ("type", "loc", "msg")} for each in error.errors()]}, 422
+    )
 
 
 @asynccontextmanager
@@ -183,7 +223,7 @@ async def chat_stream(question: Question) -> StreamingResponse:
 
 
 def event(name: str, data: Any) -> str:
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
 # --- sessions ---
@@ -199,7 +239,7 @@ def sessions(
     return [described(info) for info in memory.get_session_infos(agent)[:limit]]
 
 
-@app.get("/sessions/{session_id}", responses=UNKNOWN)
+@app.get("/sessions/{session_id:path}", responses=UNKNOWN)
 def show(memory: Memory, session_id: SessionId, agent: Annotated[str, AGENT] = "supervisor") -> dict[str, Any]:
     """A session: who spoke in it, how long it lives, and what was said."""
     info = memory.get_session_info(agent, session_id)
@@ -212,7 +252,7 @@ def show(memory: Memory, session_id: SessionId, agent: Annotated[str, AGENT] = "
     }
 
 
-@app.post("/sessions/{session_id}/extend", responses=UNKNOWN)
+@app.post("/sessions/{session_id:path}/extend", responses=UNKNOWN)
 def extend(memory: Memory, session_id: SessionId, extension: Extension) -> dict[str, Any]:
     """Let a session live on."""
     agents = memory.get_all_agents_for_session(session_id)
@@ -222,7 +262,7 @@ def extend(memory: Memory, session_id: SessionId, extension: Extension) -> dict[
     return {"session_id": session_id, "ttl": extension.ttl, "agents": agents}
 
 
-@app.delete("/sessions/{session_id}", status_code=204)
+@app.delete("/sessions/{session_id:path}", status_code=204)
 async def clear(memory: Memory, session_id: SessionId) -> None:
     """Forget a session: its histories, its thread and its data."""
     await (await supervisor_of(session_id)).areset_history()

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 
+from ecowas_lc.memory import RedisMemoryService
 from tests.examples.conftest import environment_for
 from tests.fixtures.ollama_stub import OllamaStub, serving_stub
 from tests.fixtures.servers import RunningServer, free_port, wait_until
@@ -54,7 +56,7 @@ def api(application: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=application, timeout=60, trust_env=False) as client:
         yield client
         for session in client.get("/sessions").json():
-            client.delete(f"/sessions/{session['session_id']}")
+            client.delete(f"/sessions/{quote(session['session_id'], '')}")
 
 
 @pytest.fixture
@@ -128,7 +130,10 @@ def test_what_is_refused(api: httpx.Client) -> None:
         ({"session_id": "s", "prompt": ""}, 422),
         ({"session_id": "s", "prompt": "   "}, 400),
         ({"session_id": "", "prompt": "hello"}, 422),
-        ({"session_id": "a/b", "prompt": "hello"}, 422),
+        ({"session_id": " ", "prompt": "hello"}, 422),
+        ({"session_id": "\u00a0\t", "prompt": "hello"}, 422),
+        ({"session_id": "y" * 201, "prompt": "hello"}, 422),
+        ({"session_id": "a/../b", "prompt": "hello"}, 422),
         ({"session_id": "s", "prompt": "x" * 4001}, 422),
         ({"session_id": "s", "prompt": "hello", "group": "nobody"}, 400),
         ({"session_id": "s", "prompt": "x" * 20_000}, 413),
@@ -140,6 +145,66 @@ def test_what_is_refused(api: httpx.Client) -> None:
     assert api.post("/chat", content=iter([b"{}"])).status_code == 411
     assert api.post("/sessions/s/extend", json={"ttl": 0}).status_code == 422
     assert api.get("/sessions", params={"limit": 0}).status_code == 422
+
+
+NOT_TEXT = ['{"session_id": "\\ud800", "prompt": "hello"}', '{"session_id": "s", "prompt": "\\udfff"}']
+NOT_TEXT += [
+    '{"session_id": "s", "prompt": "hello", "group": "\\ud800"}',
+    '{"\\ud800": "\\ud800"}',
+    '"\\ud800"',
+    "NaN",
+]
+NOT_TEXT += ['{"session_id": NaN, "prompt": Infinity}', "[" * 5000, '{"session_id": 1e999, "prompt": -1e999}', ""]
+
+
+@pytest.mark.parametrize("path", ["/chat", "/chat/stream", "/sessions/s/extend"])
+def test_a_body_that_no_answer_could_carry(api: httpx.Client, ollama: OllamaStub, path: str) -> None:
+    """What JSON or UTF-8 can't carry is the client's error, told in an answer that is JSON; no model is asked."""
+    bodies = [text.encode() for text in NOT_TEXT]
+    bodies += [
+        b'{"session_id": "\xff", "prompt": "hello"}',
+        b"\xff\xfe",
+        b'{"ttl": NaN}',
+        b'{"ttl": 1e999}',
+        b'{"ttl": "\\ud800"}',
+    ]
+    for body in bodies:
+        refused = api.post(path, content=body, headers={"content-type": "application/json"})
+        assert refused.status_code in (400, 422), (body, refused.text)
+        assert refused.json()["detail"]
+    assert asked_of(ollama) == []
+
+
+def test_ids_with_slashes(api: httpx.Client) -> None:
+    """A session's id may hold what has a meaning in addresses, one that ends as another path does included."""
+    for session in ("tenant/42", "a/extend", "50%/é?#&", "a b/", "//"):
+        path = f"/sessions/{quote(session, '')}"
+        assert api.post("/chat", json={"session_id": session, "prompt": "hello"}).json()["session_id"] == session
+        assert api.get(path).json()["session_id"] == session
+        assert api.post(f"{path}/extend", json={"ttl": 100}).json()["session_id"] == session
+        assert api.delete(path).status_code == 204
+        assert api.get(path).status_code == 404
+
+
+def test_ids_that_no_path_can_have(api: httpx.Client) -> None:
+    """Blanks and ids beyond 200 characters are the client's error in a path as well."""
+    for session in ("%20", "%C2%A0", "y" * 201, "%2E%2E%2Fx"):
+        assert api.get(f"/sessions/{session}").status_code == 422
+        assert api.delete(f"/sessions/{session}").status_code == 422
+    assert api.get("/sessions/%FF").status_code == 404
+    assert api.get("/sessions", params={"agent": "y" * 201}).status_code == 422
+
+
+def test_what_programs_stored_is_shown(api: httpx.Client, redis_server: RunningServer) -> None:
+    """Sessions that other programs wrote are listed and shown, with text that UTF-8 has no form for."""
+    with RedisMemoryService(url=redis_server.url, prefix="fastapi-test") as memory:
+        for session in ("odd", "odd \ud800"):
+            memory.append_to_history("supervisor", session, {"role": "user", "content": "\ud800"})
+        try:
+            assert api.get("/sessions/odd").json()["history"][0]["content"] == "\ud800"
+            assert [each["session_id"] for each in api.get("/sessions").json()] == ["odd \ud800", "odd"]
+        finally:
+            memory.clear_all_agent_data("supervisor")
 
 
 def test_the_server_is_the_settings_own(api: httpx.Client, redis_server: RunningServer) -> None:
