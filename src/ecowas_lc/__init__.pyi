@@ -68,6 +68,9 @@ from .errors import (
     DecryptionError as DecryptionError,
 )
 from .errors import (
+    DimensionMismatchError as DimensionMismatchError,
+)
+from .errors import (
     EcowasError as EcowasError,
 )
 from .errors import (
@@ -87,6 +90,9 @@ from .errors import (
 )
 from .errors import (
     InvalidInputError as InvalidInputError,
+)
+from .errors import (
+    ItemConflictError as ItemConflictError,
 )
 from .errors import (
     LoopBudgetError as LoopBudgetError,
@@ -198,6 +204,9 @@ from .settings import (
 )
 from .settings import (
     get_settings as get_settings,
+)
+from .store import (
+    RedisStore as RedisStore,
 )
 from .supervisor import (
     build_supervisor as build_supervisor,

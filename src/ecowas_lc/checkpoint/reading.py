@@ -18,7 +18,12 @@ from ecowas_lc.storage.keys import id_bytes, id_text
 from ecowas_lc.storage.ops import Call, Op, call, command, load_script
 
 _READ = load_script(
-    "checkpoint_thread", "checkpoint_links", "checkpoint_rows", "checkpoint_lists", "checkpoint_read"
+    "checkpoint_thread",
+    "bytes_order",
+    "checkpoint_links",
+    "checkpoint_rows",
+    "checkpoint_lists",
+    "checkpoint_read",
 )
 _THREADS = load_script("checkpoint_threads")
 _FORGET = load_script("checkpoint_forget")

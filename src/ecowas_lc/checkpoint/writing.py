@@ -17,12 +17,17 @@ from ecowas_lc.errors import StorageError
 from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Arg, Batch, Call, Op, call, command, load_script, settled
 
-_PUT = load_script("checkpoint_thread", "checkpoint_links", "checkpoint_lists", "checkpoint_put")
+_PUT = load_script("checkpoint_thread", "bytes_order", "checkpoint_links", "checkpoint_lists", "checkpoint_put")
 _PUT_WRITES = load_script("checkpoint_thread", "checkpoint_put_writes")
 _ELEMENTS = load_script("checkpoint_thread", "checkpoint_elements")
 _DELETE_THREAD = load_script("checkpoint_thread", "checkpoint_delete_thread")
 _DELETE = load_script(
-    "checkpoint_thread", "checkpoint_links", "checkpoint_rows", "checkpoint_lists", "checkpoint_delete"
+    "checkpoint_thread",
+    "bytes_order",
+    "checkpoint_links",
+    "checkpoint_rows",
+    "checkpoint_lists",
+    "checkpoint_delete",
 )
 
 # A server that lost everything says so, then says which elements it lacks, then has them: three, and one to spare.

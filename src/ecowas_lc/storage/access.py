@@ -8,7 +8,7 @@ from __future__ import annotations
 
 _KEYS = """
     copy del exists expire get hdel hexists hget hgetall hkeys hlen hmget hscan hset lindex llen lrange ltrim
-    persist pexpire pexpireat pttl rename rpush set type unlink zadd zcard zcount zmscore zrange zrem
+    persist pexpire pexpireat pttl rename rpush set type unlink zadd zcard zcount zlexcount zmscore zrange zrem
     zremrangebyrank zremrangebyscore zrevrange zrevrangebyscore zscore
 """
 _SCRIPTS = "eval evalsha time"

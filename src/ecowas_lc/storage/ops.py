@@ -9,7 +9,7 @@ atomic step each, kept as Lua files in the folder ``lua``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -115,6 +115,7 @@ BYTES_OUT: dict[str, Any] = {"NEVER_DECODE": True}
 _READING = {"GET", "MGET", "TYPE", "EXISTS", "LRANGE", "LLEN", "PTTL", "ZSCORE", "ZMSCORE", "ZCARD", "ZREVRANGE"}
 _READING |= {"ZRANGE", "HEXISTS", "HGETALL", "HLEN", "HMGET", "HSCAN", "DBSIZE", "INFO", "SCAN"}
 _READING |= {"checkpoint_read", "checkpoint_elements", "memory_index_list"}
+_READING |= {"items_fetch", "items_changes", "items_newest", "items_versions"}
 
 Call = Command | ScriptCall
 Batch = tuple[Call, ...]
@@ -164,3 +165,27 @@ def settled(key: bytes) -> Command:
 def call(script: Script, keys: tuple[bytes, ...], *args: Arg, optional: bool = False) -> ScriptCall:
     """``call(APPEND, (history_key,), body, ttl_seconds)``."""
     return ScriptCall(script, keys, args, optional)
+
+
+def together(programs: Sequence[Op[Any]]) -> Op[list[Any]]:
+    """Run several programs in step, so that what they send at the same time goes out in one flush."""
+    results: list[Any] = [None] * len(programs)
+    pending: dict[int, Batch] = {}
+
+    def advance(number: int, replies: list[Any] | None) -> None:
+        try:
+            pending[number] = next(programs[number]) if replies is None else programs[number].send(replies)
+        except StopIteration as stop:
+            pending.pop(number, None)
+            results[number] = stop.value
+
+    for number in range(len(programs)):
+        advance(number, None)
+    while pending:
+        sent = list(pending.items())
+        replies = yield tuple(item for _, batch in sent for item in batch)
+        start = 0
+        for number, batch in sent:
+            advance(number, replies[start : start + len(batch)])
+            start += len(batch)
+    return results

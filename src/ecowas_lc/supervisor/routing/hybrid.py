@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ecowas_lc._embeddings import offline_installed
 from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, checked_question, describe
-from ecowas_lc.supervisor.routing.embedding import Embedder, check_embeddings, offline_installed
+from ecowas_lc.supervisor.routing.embedding import Embedder, check_embeddings
 from ecowas_lc.supervisor.routing.lexical import THRESHOLDS as BY_WORDS
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter, count_terms
 from ecowas_lc.supervisor.routing.measurement import groups_digest, load_measurement

@@ -1,0 +1,224 @@
+"""Programs that store, read and list the items of a collection. They know bytes, not what these mean."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from ecowas_lc.errors import CorruptDataError, DimensionMismatchError, FormatVersionError, ItemConflictError
+from ecowas_lc.search.place import Collection, Namespace, bucket_of_id, buckets_under, labels_of, range_of
+from ecowas_lc.storage.ops import Arg, Call, Op, call, command, load_script
+
+_PUT = load_script("items_shared", "items_put")
+_FETCH = load_script("items_fetch")
+_NEWEST = load_script("items_shared", "bytes_order", "items_newest")
+_NAMESPACES = load_script("items_shared", "items_namespaces")
+_VERSIONS = load_script("items_versions")
+
+_HEADER = re.compile(rb"1 (\d+) (\d+) (\d+)")
+# One command carries so many items or bytes at most: a server does nothing else while it reads and stores them.
+_ITEMS_AT_ONCE = 500
+_BYTES_AT_ONCE = 8 * 2**20
+
+
+class Header(NamedTuple):
+    """What is known of an item beside its contents. Versions are microseconds since 1970, as ``created`` is."""
+
+    created: int
+    version: int
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One item to store or to delete; ``expected``: the version that it must have, 0 for none."""
+
+    item_id: bytes
+    value: bytes = b""
+    ttl_ms: int | None = None
+    expected: int | None = None
+    quantised: bytes = b""
+    vectors: bytes = b""
+    words: bytes = b""
+    deletes: bool = False
+    operation: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def args(self) -> tuple[Arg, ...]:
+        """The script's arguments for it."""
+        guarded = self.expected is not None
+        return (
+            self.item_id,
+            "delete" if self.deletes else "put",
+            "" if self.ttl_ms is None else self.ttl_ms,
+            self.expected if self.expected is not None else "",
+            self.operation if guarded else "",
+            self.value,
+            self.quantised,
+            self.vectors,
+            self.words,
+        )
+
+    def size(self) -> int:
+        """About how many bytes it sends."""
+        return len(self.value) + len(self.vectors) + len(self.quantised) + len(self.words)
+
+
+def header_of(raw: bytes) -> Header:
+    """An item's header.
+
+    Raises:
+        FormatVersionError: a newer version of this package wrote the item.
+    """
+    if match := _HEADER.fullmatch(raw):
+        return Header(int(match[1]), int(match[2]), int(match[3]))
+    raise FormatVersionError(
+        f"An item is stored in format {raw[:1].decode('utf-8', 'replace')!r}, which this version of ecowas_lc "
+        "does not read. Upgrade it: pip install -U ecowas-lc"
+    )
+
+
+def write_op(at: Collection, writes: Sequence[Write], dimensions: int | None = None) -> Op[list[int]]:
+    """Store and delete items: one flush, and for the items of one bucket one atomic step. Gives their versions.
+
+    Raises:
+        ItemConflictError: an item does not have the version that it must have; its bucket's items were not
+            written.
+        DimensionMismatchError: the bucket's vectors have other dimensions; its items were not written.
+    """
+    parts = list(_parts(writes))
+    batch = []
+    for bucket, part in parts:
+        keys = (*at.bucket(bucket), *(at.item(writes[number].item_id) for number in part))
+        carries = any(writes[number].vectors for number in part)
+        words = [word for number in part for word in writes[number].args()]
+        batch.append(call(_PUT, keys, dimensions if carries and dimensions else "", *words))
+    versions = [0] * len(writes)
+    for (_, part), reply in zip(parts, (yield tuple(batch)), strict=True):
+        if reply[0] == b"conflict":
+            raise _conflict(writes[part[reply[1] - 1]], int(reply[2]))
+        if reply[0] == b"dimensions":
+            raise DimensionMismatchError(
+                f"The vectors have {dimensions} dimensions, and those stored here have {int(reply[1])}. Use the "
+                "embedding model that wrote them, or another prefix or collection; nothing was written."
+            )
+        for number in part:
+            versions[number] = int(reply[1])
+    return versions
+
+
+def fetch_op(
+    at: Collection, ids: Sequence[bytes], fields: str, *, refresh: bool = False
+) -> Op[list[list[bytes | None]]]:
+    """The fields of items, a letter each; the first is ``None`` where there is no such item."""
+    by_bucket: dict[int, list[int]] = {}
+    for number, item_id in enumerate(ids):
+        by_bucket.setdefault(bucket_of_id(item_id), []).append(number)
+    parts = [
+        (bucket, numbers[start : start + _ITEMS_AT_ONCE])
+        for bucket, numbers in by_bucket.items()
+        for start in range(0, len(numbers), _ITEMS_AT_ONCE)
+    ]
+    batch: list[Call] = []
+    for bucket, part in parts:
+        items = tuple(at.item(ids[number]) for number in part)
+        if refresh:
+            batch.append(call(_FETCH, (at.bucket(bucket)[4], *items), fields, *(ids[number] for number in part)))
+        else:
+            batch.append(call(_FETCH, items, fields))
+    rows: list[Any] = [None] * len(ids)
+    if batch:
+        for (_, part), reply in zip(parts, (yield tuple(batch)), strict=True):
+            for number, row in zip(part, reply, strict=True):
+                rows[number] = row
+    return rows
+
+
+class Newest(NamedTuple):
+    """An id and its version."""
+
+    version: int
+    item_id: bytes
+
+
+def newest_op(
+    at: Collection, namespace_prefix: Namespace, most: int, after: Newest | None = None
+) -> Op[list[Newest]]:
+    """The ids under a namespace prefix, those changed last first; ``after``: what a page before ended with."""
+    under = range_of(namespace_prefix)
+    buckets = yield from _filled_op(at, namespace_prefix)
+    if not buckets:
+        return []
+    cursor = (after.version, after.item_id) if after else ("", "")
+    replies = yield tuple(call(_NEWEST, at.bucket(bucket), *under, most, *cursor) for bucket in buckets)
+    found = [Newest(int(reply[i + 1]), reply[i]) for reply in replies for i in range(0, len(reply), 2)]
+    found.sort(reverse=True)
+    return found[:most]
+
+
+def namespaces_op(at: Collection, namespace_prefix: Namespace) -> Op[list[Namespace]]:
+    """Every namespace under a prefix that has items, in order."""
+    under = range_of(namespace_prefix)
+    buckets = yield from _filled_op(at, namespace_prefix)
+    if not buckets:
+        return []
+    replies = yield tuple(call(_NAMESPACES, at.bucket(bucket), under.first, under.last) for bucket in buckets)
+    return sorted(labels_of(space) for reply in replies for space in reply)
+
+
+def versions_op(at: Collection, buckets: Sequence[int]) -> Op[dict[int, bytes]]:
+    """The versions of those buckets that hold something: one command, or on a cluster one for each."""
+    heads = tuple(at.bucket(bucket)[0] for bucket in buckets)
+    if at.one_slot:
+        [versions] = yield (call(_VERSIONS, heads),)
+    else:
+        versions = yield tuple(command("HGET", head, "version") for head in heads)
+    return {bucket: version for bucket, version in zip(buckets, versions, strict=True) if version}
+
+
+def _filled_op(at: Collection, namespace_prefix: Namespace) -> Op[list[int]]:
+    buckets = buckets_under(namespace_prefix)
+    if len(buckets) == 1:
+        return list(buckets)
+    return list((yield from versions_op(at, buckets)))
+
+
+def _parts(writes: Sequence[Write]) -> Iterable[tuple[int, list[int]]]:
+    by_bucket: dict[int, list[int]] = {}
+    for number, write in enumerate(writes):
+        by_bucket.setdefault(bucket_of_id(write.item_id), []).append(number)
+    for bucket, numbers in by_bucket.items():
+        part: list[int] = []
+        size = 0
+        for number in numbers:
+            if part and (len(part) == _ITEMS_AT_ONCE or size + writes[number].size() > _BYTES_AT_ONCE):
+                yield bucket, part
+                part, size = [], 0
+            part.append(number)
+            size += writes[number].size()
+        yield bucket, part
+
+
+def _conflict(write: Write, version: int) -> ItemConflictError:
+    now = f"it has version {version}" if version else "there is none"
+    meant = f"version {write.expected}" if write.expected else "no such item"
+    return ItemConflictError(
+        f"The item was written by somebody else: {meant} was expected, and {now}. Read it again and decide anew; "
+        "nothing was written."
+    )
+
+
+def fields_of(row: Sequence[bytes | None]) -> bytes:
+    """A row's second field, which every item has.
+
+    Raises:
+        CorruptDataError: this one has not.
+    """
+    if row[1] is None:
+        raise CorruptDataError("A stored item has no value. Delete the item, or put it again.")
+    return row[1]
+
+
+Mode = Literal["meaning", "words", "both"]

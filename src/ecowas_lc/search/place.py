@@ -1,0 +1,119 @@
+"""Where an item is stored: its namespace and key as one id, the bucket it belongs to, and that bucket's keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+from zlib import crc32
+
+from ecowas_lc.errors import ConfigurationError, CorruptDataError
+from ecowas_lc.storage.keys import Keys, decode_id, encode_id, id_bytes
+
+Namespace = tuple[str, ...]
+
+# A namespace's first labels choose its bucket, so that what belongs to a tenant stays together. The number of
+# buckets is part of the storage format: each is one slot of a cluster, and a search over all asks each once.
+BUCKETS = 256
+DECIDING_LABELS = 2
+
+
+class Range(NamedTuple):
+    """The ids, or namespaces, that begin with a prefix; its bounds are those of ``ZRANGE … BYLEX``."""
+
+    prefix: bytes
+    first: bytes
+    last: bytes
+
+
+def space_of(namespace: Sequence[str]) -> bytes:
+    """A namespace as its items' ids begin with it: each label encoded and followed by ``:``."""
+    return b"".join([encode_id(label, "namespace label") + b":" for label in namespace])
+
+
+def id_of(namespace: Namespace, key: str) -> bytes:
+    """An item's id: ``a:b::key``. No label is empty, so ``::`` ends the namespace."""
+    return space_of(namespace) + b":" + (encode_id(key, "key") if key else b"")
+
+
+def place_of(item_id: bytes) -> tuple[Namespace, str]:
+    """The namespace and key that an id was made of.
+
+    Raises:
+        CorruptDataError: it was not made of any.
+    """
+    space, separator, key = item_id.partition(b"::")
+    if not separator:
+        raise CorruptDataError(
+            f"An index of the store names {item_id[:60]!r}, which is no item. Another program uses this prefix: "
+            "set ECOWAS_LC_PREFIX, or remove what it wrote."
+        )
+    return labels_of(space + b":"), decode_id(key)
+
+
+def labels_of(space: bytes) -> Namespace:
+    """The labels that :func:`space_of` encoded."""
+    return tuple(decode_id(label) for label in space.split(b":")[:-1])
+
+
+def range_of(namespace_prefix: Sequence[str]) -> Range:
+    """The range of what is stored under a namespace prefix; the empty one is everything."""
+    space = space_of(namespace_prefix)
+    return Range(space, b"[" + space, b"(" + space[:-1] + b";") if space else Range(b"", b"-", b"+")
+
+
+def bucket_of(namespace: Namespace) -> int:
+    """The number of the bucket that holds a namespace."""
+    return _bucket_of(namespace[:DECIDING_LABELS])
+
+
+def buckets_under(namespace_prefix: Namespace) -> range:
+    """The numbers of the buckets that may hold something under a namespace prefix."""
+    if len(namespace_prefix) < DECIDING_LABELS:
+        return range(BUCKETS)
+    bucket = bucket_of(namespace_prefix)
+    return range(bucket, bucket + 1)
+
+
+@lru_cache(maxsize=4096)
+def _bucket_of(deciding: Namespace) -> int:
+    return crc32(space_of(deciding)) % BUCKETS
+
+
+def bucket_of_id(item_id: bytes) -> int:
+    """The number of the bucket that holds an id."""
+    labels = item_id.partition(b"::")[0].split(b":")[:DECIDING_LABELS]
+    return crc32(b"".join([label + b":" for label in labels])) % BUCKETS
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """The keys of one collection of items: a store's, or a vector store's."""
+
+    keys: Keys
+    name: str = "store"
+    one_slot: bool = True  # a single server: one command may name keys of several buckets
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ConfigurationError(f"A collection's name must be text that is not empty, not {self.name!r}.")
+
+    def bucket(self, number: int) -> tuple[bytes, ...]:
+        """The six keys of a bucket: head, ids, log, gone, expiry, namespaces."""
+        return _bucket_keys(self.keys.prefix, self.name, number)
+
+    def item(self, item_id: bytes) -> bytes:
+        """Hash: one item."""
+        return _tag(self.keys.prefix, self.name, bucket_of_id(item_id)) + b":item:" + item_id
+
+
+@lru_cache(maxsize=4096)
+def _tag(prefix: str, name: str, number: int) -> bytes:
+    return b"%b:items:{%b:%d}" % (id_bytes(prefix), encode_id(name, "collection"), number)
+
+
+@lru_cache(maxsize=4096)
+def _bucket_keys(prefix: str, name: str, number: int) -> tuple[bytes, ...]:
+    tag = _tag(prefix, name, number)
+    return (tag, *(tag + b":" + part for part in (b"ids", b"log", b"gone", b"expiry", b"namespaces")))

@@ -1,0 +1,97 @@
+"""Text as words that can be found again: stems of English, French and Portuguese, with and without accents.
+
+Nobody says in which language a text is, and many mix them, so a word stands for its stems in all of them: they
+are the same in most, and a word of the query is found by whichever it shares with the text. Terms are 64-bit
+digests of stems; a text's row is its length in words and then each term and how often it occurs.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import unicodedata
+from collections import Counter
+from functools import cache, lru_cache
+from hashlib import blake2b
+from typing import Any
+
+from ecowas_lc.errors import MissingExtraError
+
+LANGUAGES = ("english", "french", "portuguese")
+_WORD = re.compile(r"[^\W_]+")
+_LIGATURES = str.maketrans({"œ": "oe", "æ": "ae", "ß": "ss"})
+_LONGEST_WORD = 64
+_MOST_TIMES = 255
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, with their accents; every other sign separates words."""
+    lowered = unicodedata.normalize("NFC", text.lower().translate(_LIGATURES))
+    return [word[:_LONGEST_WORD] for word in _WORD.findall(lowered)]
+
+
+def fold(word: str) -> str:
+    """A word without its accents."""
+    if word.isascii():
+        return word
+    decomposed = unicodedata.normalize("NFKD", word)
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
+
+
+@lru_cache(maxsize=65_536)
+def terms_of(word: str) -> tuple[int, ...]:
+    """The terms that a word stands for.
+
+    Raises:
+        MissingExtraError: the extra ``search`` is not installed.
+    """
+    plain = fold(word)
+    stems: set[str] = set()
+    for stemmer in _stemmers():
+        stems |= {fold(stemmer.stemWord(word)), stemmer.stemWord(plain)}
+    return tuple(sorted(_digest(stem) for stem in stems))
+
+
+def row_of(texts: list[str]) -> bytes:
+    """The row of an item with these texts; empty where they have no words."""
+    counts: Counter[int] = Counter()
+    length = 0
+    for text in texts:
+        for word in words_of(text):
+            length += 1
+            counts.update(terms_of(word))
+    if not counts:
+        return b""
+    terms = sorted(counts)
+    times = bytes(min(counts[term], _MOST_TIMES) for term in terms)
+    return struct.pack(f"<I{len(terms)}Q", length, *terms) + times
+
+
+def query_of(text: str) -> list[tuple[int, ...]]:
+    """The terms of each word of a query, each word once."""
+    return list(dict.fromkeys(terms_of(word) for word in words_of(text)))
+
+
+def check_installed() -> None:
+    """See that the stemmer is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    _stemmers()
+
+
+@cache
+def _stemmers() -> tuple[Any, ...]:
+    try:
+        import snowballstemmer
+    except ImportError:
+        raise MissingExtraError(
+            "Searching by words needs a stemmer. Run: pip install 'ecowas-lc[search]', or set \"words\": False in "
+            "the index configuration."
+        ) from None
+    return tuple(snowballstemmer.stemmer(language) for language in LANGUAGES)
+
+
+def _digest(stem: str) -> int:
+    return int.from_bytes(blake2b(stem.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")

@@ -1,0 +1,213 @@
+"""What of an item is indexed, as its store's index configuration says: which texts, their vectors, their words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+from langchain_core.embeddings import Embeddings
+from langgraph.store.base import IndexConfig, SearchOp, ensure_embeddings, get_text_at_path, tokenize_path
+
+from ecowas_lc.errors import ConfigurationError, DimensionMismatchError, InvalidInputError
+from ecowas_lc.search import words
+from ecowas_lc.search.index import Hit, Passing, SearchIndex
+from ecowas_lc.search.items import Mode, Write
+from ecowas_lc.search.place import Collection, Namespace
+from ecowas_lc.storage.ops import Op
+from ecowas_lc.store.values import Contents
+
+_OFFLINE_DIMENSIONS = 384
+_WHOLE = "$"
+
+
+class RedisIndexConfig(IndexConfig, total=False):
+    """langgraph's ``IndexConfig``, and what else this store's index can be told.
+
+    Without ``embed`` the offline embeddings of the extra ``semantic`` are used; ``embed=None`` indexes words only.
+    """
+
+    words: bool
+    """Whether items can be found by their words (BM25, English, French and Portuguese); default: True."""
+    mode: Mode
+    """What a ``query`` is compared by: ``"meaning"`` (default), ``"words"`` or ``"both"``."""
+    vectors: Literal["int8", "float32"]
+    """How a process keeps the vectors that it has read: ``"int8"`` (the default) takes a quarter of the memory."""
+
+
+class Indexing:
+    """An index configuration that was checked, and the index that it describes."""
+
+    def __init__(self, config: Mapping[str, Any], at: Collection, contents: Contents) -> None:
+        unknown = config.keys() - RedisIndexConfig.__annotations__.keys() - IndexConfig.__annotations__.keys()
+        unknown = {name for name in unknown if not name.startswith("__") and name not in _PEERS}
+        if unknown:
+            raise ConfigurationError(
+                f"The index configuration has no option {sorted(unknown)[0]!r}. Use "
+                f"{', '.join(['dims', 'embed', 'fields', 'words', 'mode', 'vectors'])}."
+            )
+        self.embeddings, self.dimensions = _embeddings_of(config)
+        self.has_words = bool(config.get("words", True))
+        if self.embeddings is None and not self.has_words:
+            raise ConfigurationError("The index has neither embeddings nor words: give embed, or leave words out.")
+        self._mode: Mode = config.get("mode") or ("meaning" if self.embeddings else "words")
+        self._check_mode(self._mode)
+        vectors = config.get("vectors", "int8")
+        if vectors not in ("int8", "float32"):
+            raise ConfigurationError(f'vectors must be "int8" or "float32", not {vectors!r}.')
+        self._paths = [_path(path) for path in _checked_paths(config.get("fields") or [_WHOLE])]
+        self.index = SearchIndex(
+            at, self.dimensions, has_words=self.has_words, vectors=vectors, opener=contents.open
+        )
+
+    @property
+    def embeds(self) -> bool:
+        """Whether texts need vectors."""
+        return self.embeddings is not None
+
+    def mode_of(self, op: SearchOp) -> Mode:
+        """What a search's query is compared by.
+
+        Raises:
+            InvalidInputError: it is no mode, or not one of this index.
+        """
+        mode: Mode = getattr(op, "mode", None) or self._mode
+        self._check_mode(mode)
+        return mode
+
+    def _check_mode(self, mode: object) -> None:
+        if mode not in get_args(Mode):
+            raise InvalidInputError(f"mode must be one of {', '.join(map(repr, get_args(Mode)))}, not {mode!r}.")
+        if mode != "words" and self.embeddings is None:
+            raise InvalidInputError(
+                f"mode={mode!r} needs embeddings: give the index configuration embed and dims."
+            )
+        if mode != "meaning" and not self.has_words:
+            raise InvalidInputError(f'mode={mode!r} needs words: set "words": True in the index configuration.')
+
+    def texts_of(self, value: Mapping[str, Any], index: Literal[False] | Sequence[str] | None) -> list[str]:
+        """The texts of an item that are indexed, those with nothing in them left out.
+
+        Raises:
+            InvalidInputError: ``index`` is not False, None or a list of paths.
+        """
+        if index is False:
+            return []
+        paths = self._paths if index is None else [_path(path) for path in _checked_paths(index)]
+        texts = [text for path in paths for text in get_text_at_path(value, path)]
+        return [text for text in texts if text.strip()]
+
+    def with_rows(
+        self, write: Write, texts: Sequence[str], vectors: Mapping[str, Sequence[float]], contents: Contents
+    ) -> Write:
+        """The write with what the index keeps of the item."""
+        item_id = write.item_id
+        word_row = words.row_of([readable(text) for text in texts]) if self.has_words else b""
+        quantised = exact = b""
+        if self.embeds:
+            from ecowas_lc.search.copies import rows_of
+
+            quantised, exact = rows_of([vectors[text] for text in texts])
+        return replace(
+            write,
+            words=contents.seal(word_row, item_id, b"w"),
+            quantised=contents.seal(quantised, item_id, b"q"),
+            vectors=contents.seal(exact, item_id, b"f"),
+        )
+
+    def search_op(
+        self,
+        under: Namespace,
+        query: str,
+        vector: Sequence[float] | None,
+        mode: Mode,
+        wanted: int,
+        passing: Passing,
+    ) -> Op[list[Hit]]:
+        """See :meth:`SearchIndex.search_op`."""
+        return self.index.search_op(tuple(under), query, vector, mode, wanted, passing)
+
+    def checked(self, texts: Sequence[str], vectors: object) -> dict[str, Sequence[float]]:
+        """What the embeddings said of texts, by text.
+
+        Raises:
+            DimensionMismatchError: a vector does not have the index's dimensions.
+            InvalidInputError: there are not as many vectors as texts, or they are not finite numbers.
+        """
+        import numpy as np
+
+        try:
+            rows = list(vectors)  # type: ignore[call-overload]
+            lengths = {len(row) for row in rows}
+            finite = bool(np.isfinite(np.asarray(rows, dtype=np.float64)).all()) if len(lengths) <= 1 else True
+        except (TypeError, ValueError):
+            rows, lengths, finite = [], set(), False
+        if lengths - {self.dimensions}:
+            raise DimensionMismatchError(
+                f"The embeddings gave a vector of {max(lengths - {self.dimensions})} dimensions, and the index "
+                f'has "dims": {self.dimensions}. Set dims to what the model gives; nothing was written.'
+            )
+        if len(rows) != len(texts) or not finite:
+            raise InvalidInputError(
+                f"The embeddings did not give {len(texts)} vectors of finite numbers for as many texts; nothing "
+                "was written. Check the embedding model."
+            )
+        return dict(zip(texts, rows, strict=True))
+
+
+# Options of langgraph's own stores that have no counterpart here, and whose value can't matter.
+_PEERS = {"ann_index_config", "distance_type"}
+
+
+def readable(text: str) -> str:
+    """A text's words: of a JSON object or list its texts and numbers, without names and escapes."""
+    if not text.startswith(("{", "[")):
+        return text
+    try:
+        return " ".join(_leaves(json.loads(text)))
+    except (ValueError, RecursionError):
+        return text
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _leaves(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner)
+    elif value is not None and not isinstance(value, bool):
+        yield str(value)
+
+
+def _path(path: str) -> str | list[str]:
+    return path if path == _WHOLE else tokenize_path(path)
+
+
+def _checked_paths(paths: object) -> Iterable[str]:
+    if isinstance(paths, (list, tuple)) and all(isinstance(path, str) and path for path in paths):
+        return paths
+    raise InvalidInputError(f"index must be False, None or a list of paths such as ['text'], not {paths!r}.")
+
+
+def _embeddings_of(config: Mapping[str, Any]) -> tuple[Embeddings | None, int | None]:
+    dims = config.get("dims")
+    if dims is not None and (isinstance(dims, bool) or not isinstance(dims, int) or dims < 1):
+        raise ConfigurationError(f"dims must be a whole number from 1 on, not {dims!r}.")
+    if "embed" not in config:
+        from ecowas_lc._embeddings import OfflineSearchEmbeddings
+
+        if dims not in (None, _OFFLINE_DIMENSIONS):
+            raise ConfigurationError(
+                f"The offline embeddings have {_OFFLINE_DIMENSIONS} dimensions, not {dims}. Give embed, or leave "
+                "dims out."
+            )
+        return OfflineSearchEmbeddings(), _OFFLINE_DIMENSIONS
+    if config["embed"] is None:
+        return None, None
+    if dims is None:
+        raise ConfigurationError(
+            'The index configuration lacks "dims", the length of the vectors that embed gives.'
+        )
+    return ensure_embeddings(config["embed"]), dims
