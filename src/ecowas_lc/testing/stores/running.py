@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from langgraph.store.base import BaseStore, IndexConfig, TTLConfig
 
@@ -81,7 +81,7 @@ async def run_check(check: Check, make_store: MakeStore, shell: Shell = "async")
         index = {"dims": DIMENSIONS, "embed": embed, "fields": list(check.index_fields)}
     ttl: TTLConfig | None = None
     if check.ttl is not None:
-        ttl = {"omit_expired": True, **check.ttl}  # type: ignore[typeddict-item]
+        ttl = cast("TTLConfig", {"omit_expired": True, **check.ttl})
     async with make_store(Setup(shell, index, ttl)) as store:
         if check.ttl is not None and not store.supports_ttl:
             raise UnsupportedError(check.capability)
