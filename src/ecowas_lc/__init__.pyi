@@ -53,6 +53,9 @@ from .drawing import (
     draw_thread as draw_thread,
 )
 from .errors import (
+    AsyncToolError as AsyncToolError,
+)
+from .errors import (
     CheckpointConflictError as CheckpointConflictError,
 )
 from .errors import (
@@ -63,6 +66,9 @@ from .errors import (
 )
 from .errors import (
     CorruptDataError as CorruptDataError,
+)
+from .errors import (
+    DecisionPendingError as DecisionPendingError,
 )
 from .errors import (
     DecryptionError as DecryptionError,
@@ -84,6 +90,9 @@ from .errors import (
 )
 from .errors import (
     IncompleteWarning as IncompleteWarning,
+)
+from .errors import (
+    InvalidDecisionError as InvalidDecisionError,
 )
 from .errors import (
     InvalidIdError as InvalidIdError,
@@ -122,6 +131,9 @@ from .errors import (
     NotSerializableError as NotSerializableError,
 )
 from .errors import (
+    NotWaitingError as NotWaitingError,
+)
+from .errors import (
     RedisRefusedError as RedisRefusedError,
 )
 from .errors import (
@@ -137,7 +149,13 @@ from .errors import (
     SupervisorError as SupervisorError,
 )
 from .errors import (
+    ThreadBusyError as ThreadBusyError,
+)
+from .errors import (
     TypeNotAllowedError as TypeNotAllowedError,
+)
+from .errors import (
+    UnknownCheckpointError as UnknownCheckpointError,
 )
 from .errors import (
     UnknownGroupError as UnknownGroupError,

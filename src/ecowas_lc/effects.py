@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables.config import merge_configs
 
 T = TypeVar("T")
 
@@ -76,3 +77,30 @@ async def arun(program: Program[T], config: RunnableConfig) -> T:
         return result
     finally:
         program.close()
+
+
+def as_node(
+    name: str,
+    program: Callable[[Any, RunnableConfig], Program[Any]],
+    label: Mapping[str, str],
+    inner: Runnable[Any, Any] | None = None,
+) -> RunnableLambda[Any, Any]:
+    """Return a graph node that runs the program made for its input, in both ways of running a graph.
+
+    ``label`` goes into the metadata of every call that the program makes. ``inner`` is a graph that the program
+    runs: langgraph finds it here when it looks for a node's subgraphs.
+    """
+
+    def blocking(state: Any, config: RunnableConfig) -> Any:
+        labelled = _labelled(config, label, inner)
+        return run(program(state, labelled), labelled)
+
+    async def awaiting(state: Any, config: RunnableConfig) -> Any:
+        labelled = _labelled(config, label, inner)
+        return await arun(program(state, labelled), labelled)
+
+    return RunnableLambda(blocking, afunc=awaiting, name=f"{name}_program")
+
+
+def _labelled(config: RunnableConfig, label: Mapping[str, str], _inner: object) -> RunnableConfig:
+    return merge_configs(config, {"metadata": dict(label)}) if label else config

@@ -9,6 +9,9 @@
     │   │   └── TypeNotAllowedError             a type outside the checkpointer's allowlist
     │   ├── DimensionMismatchError              vectors of another length than those stored
     │   ├── EmptyQuestionError                  nothing was asked
+    │   ├── InvalidDecisionError                a reviewer's decision is none of those that are possible
+    │   │   └── NotWaitingError                 what was decided on does not wait any more
+    │   ├── UnknownCheckpointError              the thread has no checkpoint with this id
     │   └── UnknownGroupError                   no working group has this id
     ├── StorageError                            Redis or what is stored in it
     │   ├── RedisUnavailableError               nobody answers, or the connection broke
@@ -29,7 +32,10 @@
     │   ├── ModelCapabilityError                no tools or no structured output
     │   └── ContextOverflowError                the question does not fit the model's context
     └── SupervisorError                         the graph
-        └── LoopBudgetError                     too many hops, or the same step again and again
+        ├── LoopBudgetError                     too many hops, or the same step again and again
+        ├── AsyncToolError                      a tool that only works in asynchronous runs
+        ├── DecisionPendingError                a draft of the thread still waits for a reviewer
+        └── ThreadBusyError                     another run of the thread is under way
 
 A message says what was wrong and what to do next. None holds a password. Where something is merely of no effect,
 it is an :class:`UnknownSettingWarning`.
@@ -72,6 +78,18 @@ class DimensionMismatchError(InvalidInputError):
 
 class EmptyQuestionError(InvalidInputError):
     """A question with no text in it."""
+
+
+class InvalidDecisionError(InvalidInputError):
+    """A decision that is none of those that the waiting request allows; nothing was released."""
+
+
+class NotWaitingError(InvalidDecisionError):
+    """A decision about something that does not wait any more, or that never did; nothing was released."""
+
+
+class UnknownCheckpointError(InvalidInputError):
+    """A checkpoint that the thread does not have; nothing was run."""
 
 
 class UnknownGroupError(InvalidInputError):
@@ -156,6 +174,18 @@ class SupervisorError(EcowasError):
 
 class LoopBudgetError(SupervisorError):
     """A run used up its hop or repeat budget; the state is intact."""
+
+
+class AsyncToolError(SupervisorError):
+    """A group has a tool that only works asynchronously, and the run is synchronous: use ``ainvoke``."""
+
+
+class DecisionPendingError(SupervisorError):
+    """A draft of this thread waits for a reviewer, so a new question is refused; the draft goes on waiting."""
+
+
+class ThreadBusyError(SupervisorError):
+    """Another run of this thread is under way; the question was not stored."""
 
 
 class IncompleteWarning(UserWarning):

@@ -9,9 +9,11 @@ from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
+from ecowas_lc.errors import DecisionPendingError, InvalidDecisionError, NotWaitingError
 from ecowas_lc.supervisor import build_supervisor
+from ecowas_lc.supervisor.routing import RouteDecision
 from tests.fixtures.scripted_model import FixedRouter, ScriptedModel, by_speaker, speaker_of
-from tests.supervisor.conftest import Ask, Graph, in_thread
+from tests.supervisor.conftest import Ask, Graph, asked, in_thread
 
 SYNTHESIS = {"views": {"energy": "E.", "protocol": "P."}, "answer": "So."}
 
@@ -75,12 +77,18 @@ def test_a_rejected_answer_is_not_said(ask: Ask, decision: Any) -> None:
 
 
 @pytest.mark.parametrize("nonsense", ["perhaps", {"action": "edit"}, {"action": "edit", "text": " "}, 7])
-def test_what_is_no_decision_pauses_again(ask: Ask, nonsense: Any) -> None:
-    """A mistake of the reviewer's releases nothing and loses nothing: the request comes back with the problem."""
+def test_what_is_no_decision_is_refused(ask: Ask, nonsense: Any) -> None:
+    """A mistake of the reviewer's is a named error: nothing is stored or released, and the request still waits."""
     graph, model = supervisor(["protocol"])
     ask(graph, "protocol: who sits where?")
-    ask(graph, Command(resume=nonsense))
-    assert "no decision" in waiting(graph)["protocol"].value["problem"]
+    before = waiting(graph)["protocol"]
+    count = len(list(graph.get_state_history(in_thread("t"))))
+    with pytest.raises(InvalidDecisionError, match="no decision"):
+        ask(graph, Command(resume=nonsense))
+    with pytest.raises(InvalidDecisionError, match="no decision"):
+        ask(graph, Command(resume={before.id: nonsense}))
+    assert waiting(graph) == {"protocol": before}
+    assert len(list(graph.get_state_history(in_thread("t")))) == count
     assert ask(graph, Command(resume="approve"))["messages"][-1].text == "protocol speaks."
     assert len(model.calls) == 1
 
@@ -147,11 +155,94 @@ def test_a_held_group_that_fails_needs_no_decision(ask: Ask) -> None:
     assert set(result["synthesis"]["missing"]) == {"protocol"}
 
 
-def test_the_next_question_drops_what_nobody_decided(ask: Ask) -> None:
-    """A thread is not blocked by a request that is never answered."""
-    graph, _ = supervisor(["protocol"])
+def test_a_question_is_refused_while_an_answer_waits(ask: Ask) -> None:
+    """The new question is not stored; the draft keeps its id and can be decided on. Forks are no way round."""
+    graph, model = supervisor(["protocol"])
     ask(graph, "protocol: a?")
+    before = waiting(graph)["protocol"]
+    first = list(graph.get_state_history(in_thread("t")))[-1]
+    with pytest.raises(DecisionPendingError, match=before.id):
+        ask(graph, "energy: b?")
+    with pytest.raises(DecisionPendingError):
+        graph.invoke(asked("energy: b?"), first.config)
+    with pytest.raises(DecisionPendingError):
+        graph.invoke(None, first.config)
+    assert waiting(graph) == {"protocol": before}
+    assert len(model.calls) == 1
+    result = ask(graph, Command(resume={before.id: "approve"}))
+    assert [m.text for m in result["messages"]] == ["protocol: a?", "protocol speaks."]
+
+
+def test_a_question_may_drop_what_nobody_decided(ask: Ask) -> None:
+    """With ``on_waiting="drop"`` a thread is not blocked by a request that is never answered, and says so."""
+    graph, _ = supervisor(["protocol"], on_waiting="drop")
+    ask(graph, "protocol: a?")
+    dropped = waiting(graph)["protocol"]
     result = ask(graph, "energy: b?")
     assert result["messages"][-1].text == "energy speaks."
     assert [m.text for m in result["messages"] if isinstance(m, AIMessage)] == ["energy speaks."]
     assert waiting(graph) == {}
+    assert graph.get_state(in_thread("t")).values["dropped"] == [
+        {"draft": dropped.value["draft"], "group": "protocol", "question": "energy: b?"}
+    ]
+    with pytest.raises(NotWaitingError, match="Nothing"):
+        ask(graph, Command(resume="approve"))
+
+
+@pytest.mark.parametrize("how", ["plain", "by id", "by draft", "by digest"])
+def test_a_decision_meets_what_was_shown(ask: Ask, how: str) -> None:
+    """A decision on a draft that another one has replaced releases nothing, however it is given."""
+    graph, _ = supervisor(["protocol"], on_waiting="drop", script={"protocol": lambda m: f"On {m[-1].text}"})
+    ask(graph, "protocol: first?")
+    shown = waiting(graph)["protocol"]
+    ask(graph, "protocol: second?")
+    later = waiting(graph)["protocol"]
+    assert (shown.id, shown.value["draft"], shown.value["digest"]) != (
+        later.id,
+        later.value["draft"],
+        later.value["digest"],
+    )
+    decision: Any = {
+        "plain": "approve",
+        "by id": {shown.id: "approve"},
+        "by draft": {"action": "approve", "draft": shown.value["draft"]},
+        "by digest": {later.id: {"action": "approve", "digest": shown.value["digest"]}},
+    }[how]
+    with pytest.raises(NotWaitingError, match=r"[Nn]othing was released"):
+        ask(graph, Command(resume=decision))
+    assert waiting(graph) == {"protocol": later}
+    given = {"action": "approve", "draft": later.value["draft"]}
+    assert ask(graph, Command(resume=given))["messages"][-1].text == "On protocol: second?"
+
+
+def test_a_request_says_what_a_decision_may_be(ask: Ask) -> None:
+    """Clients can draw a form from the request's schema."""
+    graph, _ = supervisor(["protocol"])
+    ask(graph, "protocol: a?")
+    schema = waiting(graph)["protocol"].response_schema
+    assert schema["properties"]["action"]["enum"] == ["approve", "edit", "reject"]
+
+
+class SubjectRouter(FixedRouter):
+    """Finds the groups whose id a text names, wherever it does."""
+
+    def route(self, question: str) -> RouteDecision:
+        return RouteDecision(tuple(group for group in ("energy", "protocol") if group in question), "fixed", "")
+
+
+def test_the_supervisors_own_answer_on_a_held_subject_waits_too(ask: Ask) -> None:
+    """A question that reached no group is no way round the review; small talk does not wait."""
+    model = ScriptedModel(
+        script=by_speaker({"supervisor": lambda m: "Hello." if "hi" in m[-1].text else "As protocol said: 7."})
+    )
+    graph = build_supervisor(
+        model, router=SubjectRouter(), checkpointer=InMemorySaver(), interrupt_before_release=["protocol"]
+    )
+    assert ask(graph, "hi")["messages"][-1].text == "Hello."
+    ask(graph, "Say that again")
+    request = waiting(graph)["supervisor"].value
+    assert (request["answer"], request["concerns"]) == ("As protocol said: 7.", ["protocol"])
+    result = ask(graph, Command(resume="reject"))
+    assert result["messages"][-1].text == "The answer of Supervisor was not released."
+    ask(graph, "Say that again")
+    assert ask(graph, Command(resume="approve"))["messages"][-1].text == "As protocol said: 7."

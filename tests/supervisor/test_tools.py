@@ -91,7 +91,7 @@ def test_a_tools_failure_is_told_to_the_model(ask: Ask) -> None:
     graph, _ = supervisor(by_speaker({"energy": energy}))
     text = ask(graph, "energy: a?")["messages"][-1].text
     assert "LookupError: no such country" in text
-    assert "There is no tool 'price'. There are: tariff." in text
+    assert "price is not a valid tool, try one of [tariff]" in text
 
 
 def test_without_support_for_tools_the_group_answers_and_says_so(ask: Ask) -> None:

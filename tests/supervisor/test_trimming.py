@@ -14,7 +14,7 @@ from ecowas_lc.errors import ContextOverflowError
 from ecowas_lc.llm import make_chat_model
 from ecowas_lc.supervisor import build_supervisor
 from ecowas_lc.supervisor.tokens import Window, count_tokens, shorten
-from ecowas_lc.supervisor.trimming import exchanges, joined, newest, prompt_of
+from ecowas_lc.supervisor.trimming import exchanges, newest, prompt_of, remembered
 from tests.fixtures.ollama_stub import serving_stub
 from tests.fixtures.scripted_model import Answer, FixedRouter, ScriptedModel, by_speaker, speaker_of
 from tests.supervisor.conftest import Ask, in_thread
@@ -128,9 +128,8 @@ def test_questions_without_an_answer_are_left_out() -> None:
 def test_what_the_summary_covers_is_left_out() -> None:
     """Exchanges up to the summary's last message are not told twice; an unknown mark leaves everything in."""
     talk = [exchange(n) for n in range(4)]
-    assert joined(talk, [], "a1") == talk[2:]
-    assert joined(talk, [], "gone") == talk
-    assert joined(talk, [exchange(1)], "a1") == talk[2:], "its own answers are covered too"
+    assert remembered(talk, "a1") == talk[2:]
+    assert remembered(talk, "gone", "energy") == talk
 
 
 def test_the_newest_come_first_when_room_is_short() -> None:

@@ -22,7 +22,6 @@ from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.supervisor.answers import cut_mark, empty_answer
 from ecowas_lc.supervisor.concurrency import Slots
 from ecowas_lc.supervisor.context import Context
-from ecowas_lc.supervisor.histories import answer_id
 from ecowas_lc.supervisor.prompts import supervisor_prompt
 from ecowas_lc.supervisor.routing.decision import checked_question
 from ecowas_lc.supervisor.state import SUPERVISOR
@@ -229,7 +228,7 @@ class BaseAgent:
         if isinstance(exchange.whole, AIMessageChunk):
             self._context.learn(exchange.prompt, AIMessage(text, usage_metadata=exchange.whole.usage_metadata))
         if self.keep_history:
-            answer = AIMessage(text, id=answer_id(exchange.question.id, self.agent_id), name=self.agent_id)
+            answer = AIMessage(text, id=str(uuid.uuid4()), name=self.agent_id)
             yield from self._transcript.append([exchange.question, answer])
 
     def reset_history(self) -> None:

@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import StreamMode
 
 from ecowas_lc.supervisor.nodes import RECORD, ROUTE, SYNTHESISE
-from ecowas_lc.supervisor.routing import RouteDecision, Router
+from ecowas_lc.supervisor.routing import PastTurn, RouteDecision, Router, with_conversation
 from ecowas_lc.supervisor.state import SUPERVISOR
 
 
@@ -46,19 +46,31 @@ class AskedOrRouted:
     """A router that takes the groups that a run names, and asks another router where it names none."""
 
     def __init__(self, router: Router | None) -> None:
-        self._router = router
+        self._router = None if router is None else with_conversation(router)
 
-    def route(self, question: str, config: RunnableConfig | None = None) -> RouteDecision:
+    def route(
+        self,
+        question: str,
+        config: RunnableConfig | None = None,
+        *,
+        conversation: Sequence[PastTurn] = (),
+    ) -> RouteDecision:
         """Return the groups for a question."""
         if (decision := self._given(config)) is not None:
             return decision
-        return self._router.route(question) if self._router else _NOBODY
+        return self._router.route(question, conversation=conversation) if self._router else _NOBODY
 
-    async def aroute(self, question: str, config: RunnableConfig | None = None) -> RouteDecision:
+    async def aroute(
+        self,
+        question: str,
+        config: RunnableConfig | None = None,
+        *,
+        conversation: Sequence[PastTurn] = (),
+    ) -> RouteDecision:
         """Return what :meth:`route` returns, without blocking the event loop."""
         if (decision := self._given(config)) is not None:
             return decision
-        return await self._router.aroute(question) if self._router else _NOBODY
+        return await self._router.aroute(question, conversation=conversation) if self._router else _NOBODY
 
     def _given(self, config: RunnableConfig | None) -> RouteDecision | None:
         groups = (config or {}).get("configurable", {}).get(_ASKED)

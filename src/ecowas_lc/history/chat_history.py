@@ -10,11 +10,11 @@ from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage
 
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
-from ecowas_lc.history.messages import to_entry
+from ecowas_lc.history.messages import from_document, to_document, to_entry
 from ecowas_lc.history.window import TokenCounter, Window, read_all_op, read_op
 from ecowas_lc.memory.connections import shared_server
 from ecowas_lc.memory.histories import SessionInfo
-from ecowas_lc.memory.json_values import check_count, check_ttl, shown
+from ecowas_lc.memory.json_values import check_count, check_ttl, lifetime_and_rule, shown
 from ecowas_lc.memory.service import MemoryPrograms
 from ecowas_lc.settings import get_settings
 from ecowas_lc.storage.ops import Op
@@ -91,6 +91,11 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
         return self._session_id
 
     @property
+    def max_history(self) -> int | None:
+        """How many messages a write leaves; ``None``: all."""
+        return self._max_history
+
+    @property
     def key(self) -> str:
         """The key of the list on the server."""
         return shown(self._place.keys[0])
@@ -135,6 +140,26 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
         """Append messages: see :meth:`add_messages`."""
         await self._server.arun(self._add_op(messages, ages))
 
+    def latest(self, count: int | None) -> list[BaseMessage]:
+        """Return the last ``count`` messages as they are stored (``None``: all), whatever the window."""
+        return self._server.run(self._latest_op(count))
+
+    async def alatest(self, count: int | None) -> list[BaseMessage]:
+        """Return the last ``count`` messages: see :meth:`latest`."""
+        return await self._server.arun(self._latest_op(count))
+
+    def replace_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Put messages in the place of all that the history holds, in one atomic step; none remove it.
+
+        Raises:
+            NotSerializableError: one would not come back the same; nothing is written.
+        """
+        self._server.run(self._replace_op(messages))
+
+    async def areplace_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Replace all messages: see :meth:`replace_messages`."""
+        await self._server.arun(self._replace_op(messages))
+
     def clear(self, *, operation: str | None = None, age: float = 0) -> None:
         """Remove all messages.
 
@@ -170,6 +195,22 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
 
     def _read_all_op(self) -> Op[list[BaseMessage]]:
         return read_all_op(self._programs.conversations, self._agent_id, self._session_id)
+
+    def _latest_op(self, count: int | None) -> Op[list[BaseMessage]]:
+        start = 0 if count is None else -check_count(count, "count")
+        key = self._place.keys[0]
+        documents = yield from self._programs.conversations.slice_op(key, start, -1)
+        first = 0 if count is None else -len(documents)
+        return [from_document(document, key, index) for index, document in enumerate(documents, first)]
+
+    def _replace_op(self, messages: Sequence[BaseMessage]) -> Op[None]:
+        if not messages:
+            yield from self._programs.sessions.clear_op(self._agent_id, self._session_id)
+            return
+        documents = [to_document(message) for message in messages]
+        conversations = self._programs.conversations
+        lifetime, _ = lifetime_and_rule(self._ttl, conversations.default_ttl)
+        yield from conversations.replace_op(self._agent_id, self._session_id, documents, lifetime=lifetime)
 
     def _clear_op(self, operation: str | None, age: float) -> Op[bool]:
         if operation is not None and not (operation.isascii() and operation.isalnum()):

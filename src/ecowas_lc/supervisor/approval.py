@@ -1,26 +1,66 @@
-"""Human approval: a held answer waits until somebody approves, edits or rejects it."""
+"""Human approval: what waits for a reviewer, what a decision may be, and that it meets what was shown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from langgraph.types import interrupt
+from langgraph.types import Interrupt, interrupt
 
-from ecowas_lc.supervisor.state import Report
+from ecowas_lc.errors import InvalidDecisionError, NotWaitingError
+from ecowas_lc.supervisor.state import Dropped, Report
 
 _YES = frozenset({"approve", "approved", "yes", "ok"})
 _NO = frozenset({"reject", "rejected", "no"})
+_INTERRUPT_ID = re.compile(r"[0-9a-f]{32}")
+
+DECISION_SCHEMA: dict[str, Any] = {
+    "title": "Decision",
+    "description": "What becomes of the answer that waits.",
+    "type": "object",
+    "properties": {
+        "action": {"type": "string", "enum": ["approve", "edit", "reject"]},
+        "draft": {"type": "string", "description": "The request's draft, so that no other one is decided on."},
+        "text": {"type": "string", "description": "With edit: what is said instead."},
+        "reason": {"type": "string", "description": "With reject: why."},
+    },
+    "required": ["action"],
+}
+"""The JSON schema of a decision, from which clients can draw a form."""
 
 
 class Draft(TypedDict):
-    """A group's report on its way to the reviewer; it is nowhere else until it is released."""
+    """A report on its way to the reviewer; it is nowhere else until it is released.
+
+    ``concerns`` names the held groups whose subject it is on, where it is not one of theirs.
+    """
 
     group: str
     name: str
     question: str
     report: Report
     alone: bool
+    concerns: list[str]
+
+
+def request_of(draft: Draft) -> dict[str, Any]:
+    """Return what the reviewer is shown of a draft, with the id and the digest that bind the decision to it."""
+    report = draft["report"]
+    request: dict[str, Any] = {
+        "type": "release",
+        "draft": str(report.get("message_id") or ""),
+        "digest": hashlib.sha256(report["text"].encode("utf-8", "surrogatepass")).hexdigest()[:32],
+        "group": draft["group"],
+        "name": draft["name"],
+        "question": draft["question"],
+        "answer": report["text"],
+        "actions": ["approve", "edit", "reject"],
+    }
+    if draft.get("concerns"):
+        request["concerns"] = draft["concerns"]
+    return request
 
 
 def reviewed(draft: Draft) -> Report:
@@ -33,45 +73,123 @@ def reviewed(draft: Draft) -> Report:
     - ``{"action": "edit", "text": "what is said instead"}``
     - ``False``, ``"reject"`` or ``{"action": "reject", "reason": "why"}``
 
-    Anything else pauses the run again, with the ``problem`` in the request.
+    and may name the request's ``draft`` and ``digest``. The graph refuses others before anything is stored; as a
+    node of another graph, where it can't, it pauses again with the ``problem`` in the request.
     """
     report = draft["report"]
     if report["status"] != "answered":
         return report
-    request: dict[str, Any] = {
-        "type": "release",
-        "group": draft["group"],
-        "name": draft["name"],
-        "question": draft["question"],
-        "answer": report["text"],
-        "actions": ["approve", "edit", "reject"],
-    }
+    request = request_of(draft)
     while True:
-        decision = interrupt(request)
-        outcome = _outcome(report, decision)
-        if outcome is not None:
-            return outcome
-        problem = (
-            f"{decision!r} is no decision. Resume with 'approve', {{'action': 'edit', 'text': …}} or "
-            "{'action': 'reject', 'reason': …}."
+        decision = interrupt(request, response_schema=DECISION_SCHEMA)
+        try:
+            check_decision(request, decision)
+        except InvalidDecisionError as problem:
+            request = {**request, "problem": str(problem)}
+            continue
+        return _outcome(report, decision)
+
+
+def check_resume(waiting: Sequence[Interrupt], resume: Any, dropped: Sequence[Dropped]) -> Any:
+    """Return what to resume a run with.
+
+    ``dropped`` is what a new question replaced: where there is any, a decision has to name what it is about.
+
+    Raises:
+        NotWaitingError: what is decided on does not wait.
+        InvalidDecisionError: it waits, and this is no decision about it.
+    """
+    by_id = {one.id: one for one in waiting}
+    given_up = {one["draft"]: one for one in dropped if one["draft"]}
+    if isinstance(resume, Mapping) and resume and all(_is_interrupt_id(key) for key in resume):
+        for key, decision in resume.items():
+            if key not in by_id:
+                raise NotWaitingError(_gone(f"The request {key}", waiting))
+            check_decision(by_id[key].value, decision)
+        return resume
+    if not waiting:
+        raise NotWaitingError("Nothing in this thread waits for a decision. Nothing was released.")
+    named = resume.get("draft") if isinstance(resume, Mapping) else None
+    if named is not None:
+        found = [one for one in waiting if isinstance(one.value, Mapping) and one.value.get("draft") == named]
+        if not found:
+            what = f"The draft {named!r}"
+            if named in given_up:
+                what = f"{what} was given up when the user asked {given_up[named]['question'][:80]!r}: it"
+            raise NotWaitingError(_gone(what, waiting))
+        check_decision(found[0].value, resume)
+        return {found[0].id: resume}
+    if len(waiting) > 1:
+        raise InvalidDecisionError(
+            f"{len(waiting)} requests wait, and the decision does not say which it is about. Resume with "
+            "Command(resume={interrupt id: decision, …}); graph.get_state(config).interrupts has the ids."
         )
-        request = {**request, "problem": problem}
+    if dropped:
+        raise NotWaitingError(
+            "The decision does not say what it is about, and something else waited in this thread before: "
+            "nothing was released. Name the request: Command(resume={interrupt id: decision}), or put its draft "
+            "into the decision: {'action': …, 'draft': …}."
+        )
+    check_decision(waiting[0].value, resume)
+    return resume
 
 
-def _outcome(report: Report, decision: object) -> Report | None:
-    """Return what a decision makes of the report, ``None`` where it is not a decision."""
+def check_decision(request: Any, decision: Any) -> None:
+    """Do nothing where ``decision`` is one on the ``request``; requests of tools take any.
+
+    Raises:
+        NotWaitingError: it is about another draft.
+        InvalidDecisionError: it is none of those that are possible.
+    """
+    if not isinstance(request, Mapping) or request.get("type") != "release" or "digest" not in request:
+        return
     fields = decision if isinstance(decision, Mapping) else {}
-    action = fields.get("action") if fields else decision
+    for key in ("draft", "digest"):
+        if key in fields and fields[key] != request[key]:
+            raise NotWaitingError(
+                f"The decision is about the {key} {fields[key]!r}, and what waits is {request[key]!r}. "
+                "Nothing was released. Look at what waits, and decide again."
+            )
+    action = _action(decision)
+    if action == "edit":
+        text = fields.get("text")
+        if isinstance(text, str) and text.strip():
+            return
+    elif action is not None:
+        return
+    raise InvalidDecisionError(
+        f"{decision!r} is no decision. Resume with 'approve', {{'action': 'edit', 'text': …}} or "
+        "{'action': 'reject', 'reason': …}."
+    )
+
+
+def _outcome(report: Report, decision: Any) -> Report:
+    """Return what a decision makes of the report."""
+    fields = decision if isinstance(decision, Mapping) else {}
+    match _action(decision):
+        case "approve":
+            return {**report, "released": "approved"}
+        case "edit":
+            return {**report, "text": str(fields["text"]).strip(), "released": "edited"}
+    reason = fields.get("reason")
+    return {"status": "rejected", "text": "", "reason": reason if isinstance(reason, str) else ""}
+
+
+def _action(decision: Any) -> str | None:
+    action = decision.get("action") if isinstance(decision, Mapping) else decision
     if isinstance(action, str):
         action = action.strip().lower()
     if action is True or action in _YES:
-        return {**report, "released": "approved"}
-    if action in ("edit", "edited"):
-        text = fields.get("text")
-        if isinstance(text, str) and text.strip():
-            return {**report, "text": text.strip(), "released": "edited"}
-        return None
+        return "approve"
     if action is False or action in _NO:
-        reason = fields.get("reason")
-        return {"status": "rejected", "text": "", "reason": reason if isinstance(reason, str) else ""}
-    return None
+        return "reject"
+    return "edit" if action in ("edit", "edited") else None
+
+
+def _gone(what: str, waiting: Sequence[Interrupt]) -> str:
+    left = f" What waits now: {', '.join(one.id for one in waiting)}." if waiting else " Nothing else waits."
+    return f"{what} does not wait for a decision any more. Nothing was released.{left}"
+
+
+def _is_interrupt_id(key: object) -> bool:
+    return isinstance(key, str) and _INTERRUPT_ID.fullmatch(key) is not None

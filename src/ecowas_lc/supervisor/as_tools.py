@@ -17,8 +17,7 @@ from ecowas_lc.effects import arun, run
 from ecowas_lc.errors import EmptyQuestionError, InvalidInputError
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.graph import ToolLike, make_context
-from ecowas_lc.supervisor.group import report_of
-from ecowas_lc.supervisor.state import Report
+from ecowas_lc.supervisor.group import Asked, Outcome, outcome_of
 from ecowas_lc.supervisor.tokens import TokenCounter, count_tokens
 from ecowas_lc.twg import TWG
 
@@ -69,10 +68,10 @@ def twg_tools(
 
 def _tool(ctx: Context, group: TWG) -> BaseTool:
     def ask(question: Question, config: RunnableConfig) -> str:
-        return _said(run(report_of(ctx, group, _asked(question)), _labelled(config, group)))
+        return _said(run(outcome_of(ctx, group, _asked(question)), _labelled(config, group)))
 
     async def aask(question: Question, config: RunnableConfig) -> str:
-        return _said(await arun(report_of(ctx, group, _asked(question)), _labelled(config, group)))
+        return _said(await arun(outcome_of(ctx, group, _asked(question)), _labelled(config, group)))
 
     return StructuredTool.from_function(
         func=ask,
@@ -83,17 +82,18 @@ def _tool(ctx: Context, group: TWG) -> BaseTool:
     )
 
 
-def _asked(question: str) -> HumanMessage:
+def _asked(question: str) -> Asked:
     if not question.strip():
         raise ToolException(str(EmptyQuestionError("The question is empty. Ask something.")))
-    return HumanMessage(question)
+    return Asked(HumanMessage(question))
 
 
 def _labelled(config: RunnableConfig, group: TWG) -> RunnableConfig:
     return merge_configs(config, {"metadata": {"twg": group.id}})
 
 
-def _said(report: Report) -> str:
+def _said(outcome: Outcome) -> str:
+    report = outcome.report
     if report["status"] != "answered":
         raise ToolException(report.get("reason") or "The group could not answer.")
     return report["text"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import asynccontextmanager, contextmanager
@@ -21,44 +21,40 @@ from ecowas_lc.errors import LoopBudgetError
 from ecowas_lc.llm.faults import timed_out
 
 
+@dataclass(frozen=True, slots=True)
 class LoopGuard:
-    """Counts what one speaker does for one question.
+    """Ends what goes round in circles for one question of one speaker.
 
     ``max_hops`` is the number of model calls, ``max_repeats`` how often the very same tool call may be made.
     """
 
-    def __init__(self, who: str, *, max_hops: int, max_repeats: int) -> None:
-        self._who = who
-        self._max_hops = max_hops
-        self._max_repeats = max_repeats
-        self._seen: Counter[str] = Counter()
-        self.hops = 0
+    who: str
+    max_hops: int
+    max_repeats: int
 
-    def hop(self) -> None:
-        """Count one more model call.
+    def check_calls(self, made: int) -> None:
+        """Do nothing where another model call may be made after ``made`` of them.
 
         Raises:
             LoopBudgetError: the budget of model calls is used up.
         """
-        if self.hops >= self._max_hops:
+        if made >= self.max_hops:
             raise LoopBudgetError(
-                f"{self._who} made {self.hops} model calls and had no answer. "
-                "Ask something narrower, or raise max_hops."
+                f"{self.who} made {made} model calls and had no answer. Ask something narrower, or raise max_hops."
             )
-        self.hops += 1
 
-    def repeat(self, step: str) -> None:
-        """Count one more ``step``, told apart by its text.
+    def check_steps(self, steps: Iterable[str]) -> None:
+        """Do nothing where these steps, told apart by their texts, may all be taken.
 
         Raises:
-            LoopBudgetError: the same step was taken too often.
+            LoopBudgetError: the same step is taken too often.
         """
-        self._seen[step] += 1
-        if self._seen[step] > self._max_repeats:
-            raise LoopBudgetError(
-                f"{self._who} repeated the same step more than {self._max_repeats} times: {step[:200]}. "
-                "Ask something narrower, use another model, or raise max_repeats."
-            )
+        for step, times in Counter(steps).items():
+            if times > self.max_repeats:
+                raise LoopBudgetError(
+                    f"{self.who} repeated the same step more than {self.max_repeats} times: {step[:200]}. "
+                    "Ask something narrower, use another model, or raise max_repeats."
+                )
 
 
 class Slots:
@@ -172,3 +168,14 @@ def stop_handlers() -> list[BaseCallbackHandler]:
     """Return the callbacks that a model call needs in a thread that may be left behind."""
     event = _given_up.get()
     return [StopWhenGivenUp(event)] if event is not None else []
+
+
+def stop_if_given_up() -> None:
+    """Stop here where nobody waits for the answer any more.
+
+    Raises:
+        GivenUp: so it is.
+    """
+    event = _given_up.get()
+    if event is not None and event.is_set():
+        raise GivenUp

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
+from langgraph.pregel import Pregel
 
 from ecowas_lc.effects import Doing, Program
 from ecowas_lc.llm import aeffective_context, effective_context, within_context
 from ecowas_lc.supervisor.concurrency import Limited, LoopGuard, Slots
 from ecowas_lc.supervisor.histories import HistoryFactory
 from ecowas_lc.supervisor.model_calls import Agent
-from ecowas_lc.supervisor.routing import Router
-from ecowas_lc.supervisor.state import Report
+from ecowas_lc.supervisor.routing import ConversationRouter
 from ecowas_lc.supervisor.tokens import UNKNOWN_CONTEXT, TokenCounter, Window
 from ecowas_lc.supervisor.trimming import Exchange, prompt_of
 from ecowas_lc.twg import TWG
+
+Graph = Pregel[Any, Any, Any, Any]
+OnWaiting = Literal["refuse", "drop"]
 
 _ENOUGH_TO_LEARN_FROM = 200
 _MOST_CORRECTION = 3.0
@@ -32,7 +35,7 @@ class Context:
 
     model: BaseChatModel
     groups: Mapping[str, TWG]
-    router: Router
+    router: ConversationRouter
     tools: Mapping[str, Mapping[str, BaseTool]]
     history_factory: HistoryFactory | None
     held: frozenset[str]
@@ -43,8 +46,10 @@ class Context:
     counter: TokenCounter
     num_ctx: int | None = None
     agents: Mapping[str, Agent] = field(default_factory=dict)
+    graphs: Mapping[str, Graph] = field(default_factory=dict)
     can_call_tools: bool = True
-    failures: set[str] = field(default_factory=set)
+    on_waiting: OnWaiting = "refuse"
+    tool_graphs: dict[str, Graph] = field(default_factory=dict)
     correction: float = 1.0
     _window: Window | None = None
     _fitted: BaseChatModel | None = None
@@ -100,20 +105,10 @@ class Context:
         name = str(getattr(self.model, "model", None) or type(self.model).__name__)
         return prompt_of(system, past, turn, window=window, count=self.count, extra=extra, who=f"the model {name}")
 
-    def saw(self, failed: Iterable[Report]) -> bool:
-        """Return whether all these failures happened in this process since it was last asked, and forget them.
-
-        A run that is resumed after a total failure finds them forgotten, and may ask the groups again.
-        """
-        attempts = {report.get("attempt", "") for report in failed}
-        seen = attempts <= self.failures
-        self.failures -= attempts
-        return seen
-
     def limited(self, program: Program[Any], who: str) -> Limited:
         """Return the effect that runs a program in one of the slots and within the time allowed."""
         return Limited(program, who, self.group_timeout, self.slots)
 
     def guard(self, who: str) -> LoopGuard:
-        """Return a fresh guard against going round in circles."""
-        return LoopGuard(who, max_hops=self.max_hops, max_repeats=self.max_repeats)
+        """Return the guard against going round in circles."""
+        return LoopGuard(who, self.max_hops, self.max_repeats)

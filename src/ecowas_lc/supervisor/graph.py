@@ -6,25 +6,26 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import RunnableConfig, RunnableLambda
-from langchain_core.runnables.config import merge_configs
 from langchain_core.tools import BaseTool
 from langchain_core.tools import tool as as_tool
 from langgraph.graph import START, StateGraph
-from langgraph.graph.state import CompiledStateGraph
+from langgraph.pregel import Pregel
+from langgraph.store.base import BaseStore
 from langgraph.types import Checkpointer
 
-from ecowas_lc.effects import Program, arun, run
+from ecowas_lc.effects import as_node
 from ecowas_lc.errors import ConfigurationError, InvalidInputError, UnknownGroupError
 from ecowas_lc.llm import chat_model
 from ecowas_lc.supervisor import nodes
 from ecowas_lc.supervisor.concurrency import Slots
-from ecowas_lc.supervisor.context import Context
+from ecowas_lc.supervisor.context import Context, OnWaiting
 from ecowas_lc.supervisor.histories import HistoryFactory
 from ecowas_lc.supervisor.model_calls import Agent
-from ecowas_lc.supervisor.routing import Router, get_router
+from ecowas_lc.supervisor.routing import Router, get_router, with_conversation
 from ecowas_lc.supervisor.state import SUPERVISOR, SupervisorInput, SupervisorOutput, SupervisorState
+from ecowas_lc.supervisor.supervisor_graph import SupervisorGraph
 from ecowas_lc.supervisor.tokens import TokenCounter, count_tokens
+from ecowas_lc.supervisor.tool_graph import check_tools, tool_graph
 from ecowas_lc.twg import TWG, default_groups, validate_groups
 
 ToolLike = BaseTool | Callable[..., Any]
@@ -42,13 +43,15 @@ def build_supervisor(
     max_parallel: int | None = None,
     interrupt_before_release: Collection[str] | Literal["all"] = (),
     tools: Mapping[str, Sequence[ToolLike]] | None = None,
-    agents: Mapping[str, Agent] | None = None,
+    agents: Mapping[str, Agent | Pregel[Any, Any, Any, Any]] | None = None,
     group_timeout: float | None = None,
     max_hops: int = 8,
     max_repeats: int = 2,
     num_ctx: int | None = None,
     token_counter: TokenCounter = count_tokens,
-) -> CompiledStateGraph[Any, Any, Any, Any]:
+    on_waiting: OnWaiting = "refuse",
+    store: BaseStore | None = None,
+) -> SupervisorGraph:
     """Return the compiled graph that answers ``{"messages": [("user", question)]}``.
 
     ``model`` is a chat model or a model's name on Ollama (``None``: the settings' model). ``groups`` are the
@@ -92,8 +95,11 @@ def build_supervisor(
         max_repeats=max_repeats,
         num_ctx=num_ctx,
         token_counter=token_counter,
+        on_waiting=on_waiting,
+        has_store=None if store is None else True,
     )
-    return _graph(ctx).compile(checkpointer=checkpointer, name="ecowas_supervisor")
+    compiled = _graph(ctx).compile(checkpointer=checkpointer, store=store, name="ecowas_supervisor")
+    return SupervisorGraph(supervisor=ctx, **compiled.__dict__)
 
 
 def make_context(
@@ -105,12 +111,14 @@ def make_context(
     max_parallel: int | None = None,
     held: Collection[str] | Literal["all"] = (),
     tools: Mapping[str, Sequence[ToolLike]] | None = None,
-    agents: Mapping[str, Agent] | None = None,
+    agents: Mapping[str, Agent | Pregel[Any, Any, Any, Any]] | None = None,
     group_timeout: float | None = None,
     max_hops: int = 8,
     max_repeats: int = 2,
     num_ctx: int | None = None,
     token_counter: TokenCounter = count_tokens,
+    on_waiting: OnWaiting = "refuse",
+    has_store: bool | None = None,
 ) -> Context:
     """Return what the nodes share, its arguments checked; they are :func:`build_supervisor`'s."""
     chosen = validate_groups(default_groups() if groups is None else groups, reserved=RESERVED_IDS)
@@ -133,13 +141,18 @@ def make_context(
     _known(kept_back, by_id, "interrupt_before_release")
     _known(tools or {}, by_id, "tools")
     _known(agents or {}, by_id, "agents")
+    if on_waiting not in ("refuse", "drop"):
+        raise ConfigurationError(f"on_waiting={on_waiting!r} can't be used. Choose 'refuse' or 'drop'.")
     chat = chat_model(model)
-    return Context(
+    standing = dict(agents or {})
+    named = {group: _named(listed) for group, listed in (tools or {}).items() if listed}
+    for group, listed in named.items():
+        check_tools(group, listed, has_store=has_store)
+    ctx = Context(
         model=chat,
         groups=by_id,
-        router=_router(router, chosen, chat),
-        tools={group: _named(listed) for group, listed in (tools or {}).items()},
-        agents=dict(agents or {}),
+        router=with_conversation(_router(router, chosen, chat)),
+        tools=named,
         history_factory=history_factory,
         held=kept_back,
         slots=Slots(max_parallel),
@@ -148,7 +161,34 @@ def make_context(
         max_repeats=max_repeats,
         counter=token_counter,
         num_ctx=num_ctx,
+        agents={group: agent for group, agent in standing.items() if not isinstance(agent, Pregel)},
+        graphs={
+            group: _standing_graph(group, agent) for group, agent in standing.items() if isinstance(agent, Pregel)
+        },
+        on_waiting=on_waiting,
     )
+    for group in named.keys() - standing.keys():
+        ctx.tool_graphs[group] = tool_graph(ctx, by_id[group])
+    return ctx
+
+
+def _standing_graph(group: str, graph: Pregel[Any, Any, Any, Any]) -> Pregel[Any, Any, Any, Any]:
+    """Return a graph as one that stands for a group: stored with the supervisor's.
+
+    Raises:
+        ConfigurationError: it can't stand for a group.
+    """
+    if graph.checkpointer is True:
+        raise ConfigurationError(
+            f"The graph of {group} is compiled with checkpointer=True: it would remember what a fork has left "
+            "behind. Compile it without a checkpointer; its memory is what the thread says."
+        )
+    if "messages" not in graph.channels:
+        raise ConfigurationError(
+            f"The graph of {group} has no key 'messages' in its state. It gets the question there, and its last "
+            "message is the answer."
+        )
+    return graph.copy({"checkpointer": None}) if graph.checkpointer else graph
 
 
 def _graph(ctx: Context) -> StateGraph[Any, Any, Any, Any]:
@@ -157,17 +197,20 @@ def _graph(ctx: Context) -> StateGraph[Any, Any, Any, Any]:
         SupervisorState, input_schema=SupervisorInput, output_schema=SupervisorOutput
     )
 
-    def add(name: str, program: nodes.NodeProgram, *goes_to: str, title: str = "", **label: str) -> None:
+    def add(
+        name: str, program: nodes.NodeProgram, *goes_to: str, title: str = "", inner: Any = None, **label: str
+    ) -> None:
         about = {"title": title} if title else None  # for pictures
-        builder.add_node(name, as_node(name, program, label), destinations=goes_to, metadata=about)
+        builder.add_node(name, as_node(name, program, label, inner), destinations=goes_to, metadata=about)
 
     add(nodes.ROUTE, nodes.route(ctx), *ids, SUPERVISOR)
-    add(SUPERVISOR, nodes.supervisor(ctx), nodes.RECORD)
+    add(SUPERVISOR, nodes.supervisor(ctx), nodes.RECORD, *([nodes.RELEASE] if ctx.held else []))
     for group in ctx.groups.values():
         after = (nodes.RELEASE,) if group.id in ctx.held else (nodes.GATHER, nodes.RECORD)
-        add(group.id, nodes.group(ctx, group), *after, title=group.name, twg=group.id)
+        inner = ctx.graphs.get(group.id) or ctx.tool_graphs.get(group.id)
+        add(group.id, nodes.group(ctx, group), *after, title=group.name, inner=inner, twg=group.id)
     if ctx.held:
-        add(nodes.RELEASE, nodes.release, nodes.GATHER, nodes.RECORD)
+        add(nodes.RELEASE, nodes.release(ctx), nodes.GATHER, nodes.RECORD)
     add(nodes.GATHER, nodes.gather(ctx), nodes.SYNTHESISE, nodes.RECORD)
     add(nodes.SYNTHESISE, nodes.synthesise(ctx), nodes.RECORD)
     add(nodes.RECORD, nodes.record(ctx), nodes.SUMMARISE, "__end__")
@@ -200,26 +243,3 @@ def _named(tools: Sequence[ToolLike]) -> dict[str, BaseTool]:
     if len(by_name) < len(listed):
         raise InvalidInputError("Two tools of a group have the same name. Rename one.")
     return by_name
-
-
-def as_node(
-    name: str, program: Callable[[Any, RunnableConfig], Program[Any]], label: Mapping[str, str]
-) -> RunnableLambda[Any, Any]:
-    """Return a graph node that runs the program made for its input, in both ways of running a graph.
-
-    ``label`` goes into the metadata of every call that the program makes.
-    """
-
-    def blocking(state: Any, config: RunnableConfig) -> Any:
-        labelled = _labelled(config, label)
-        return run(program(state, labelled), labelled)
-
-    async def awaiting(state: Any, config: RunnableConfig) -> Any:
-        labelled = _labelled(config, label)
-        return await arun(program(state, labelled), labelled)
-
-    return RunnableLambda(blocking, afunc=awaiting, name=f"{name}_program")
-
-
-def _labelled(config: RunnableConfig, label: Mapping[str, str]) -> RunnableConfig:
-    return merge_configs(config, {"metadata": dict(label)}) if label else config

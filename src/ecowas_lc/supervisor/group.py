@@ -1,149 +1,196 @@
-"""One working group answers one question: with its tools where the model can call them, without where not."""
+"""One working group answers one question: by itself, with its tools, or through an agent that stands for it."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
-from langchain_core.runnables import Runnable
-from langchain_core.tools import BaseTool
 from langgraph.errors import GraphBubbleUp
 
 from ecowas_lc.effects import Program
-from ecowas_lc.errors import EcowasError, ModelCapabilityError, ModelError
+from ecowas_lc.errors import AsyncToolError, EcowasError, ModelError
 from ecowas_lc.supervisor.answers import empty_answer, whole_text
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.language import language_of
-from ecowas_lc.supervisor.model_calls import Ask, AskAgent, UseTool
-from ecowas_lc.supervisor.prompts import WITHOUT_TOOLS, phrase, with_summary
+from ecowas_lc.supervisor.model_calls import Ask, AskAgent, RunGraph
+from ecowas_lc.supervisor.prompts import phrase, with_summary
 from ecowas_lc.supervisor.state import Report
 from ecowas_lc.supervisor.streamed_text import Say
-from ecowas_lc.supervisor.tokens import count_tools
+from ecowas_lc.supervisor.tool_graph import BRIEF, Brief, RefuseSync, answer_in_turn, model_calls_in
 from ecowas_lc.supervisor.trimming import Exchange
 from ecowas_lc.twg import TWG
 
 log = logging.getLogger(__name__)
 
 
-def report_of(
-    ctx: Context,
-    group: TWG,
-    question: HumanMessage,
-    past: Sequence[Exchange] = (),
-    summary: str = "",
-    *,
-    quiet: bool = False,
-) -> Program[Report]:
-    """Return the group's report on a question; a failure of any kind is a report as well.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a group is asked.
 
-    With ``quiet`` none of its tokens are streamed.
+    ``past`` is the conversation as the group remembers it, ``own`` the part of it that is the group's own.
+    ``quiet``: none of its tokens are streamed. ``so_far`` is the turn up to where asking it failed before.
+    ``speaks_as`` is the metadata under which its tokens are heard, ``run`` names the run that asks.
+    """
+
+    question: HumanMessage
+    past: Sequence[Exchange] = ()
+    own: Sequence[Exchange] = ()
+    summary: str = ""
+    quiet: bool = False
+    so_far: Sequence[BaseMessage] = ()
+    speaks_as: Mapping[str, Any] = field(default_factory=dict)
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A group's report, and where it failed the messages of its turn so far."""
+
+    report: Report
+    so_far: list[BaseMessage] = field(default_factory=list)
+
+
+def outcome_of(ctx: Context, group: TWG, asked: Asked) -> Program[Outcome]:
+    """Return what came of asking a group; a failure of almost any kind is a report as well.
+
+    Raises:
+        AsyncToolError: the run can't use the group's tools.
     """
     who = f"The working group {group.id}"
+    progress: dict[str, Any] = {}
     try:
-        answering = answer_of(ctx, group, question, past, summary, quiet=quiet)
-        report: Report = yield ctx.limited(answering, who)
-    except GraphBubbleUp:
+        report: Report = yield ctx.limited(_answered(ctx, group, asked, progress), who)
+    except (GraphBubbleUp, AsyncToolError):
         raise
     except EcowasError as error:
         log.info("%s failed: %s", who, error)
-        return _failure(ctx, type(error).__name__, str(error))
+        report = _failure(asked, type(error).__name__, str(error))
     except Exception as error:  # one group's failure must not cost the others' answers
         log.warning("%s failed unexpectedly", who, exc_info=True)
-        return _failure(ctx, type(error).__name__, f"{type(error).__name__}: {error}")
-    return report
+        report = _failure(asked, type(error).__name__, f"{type(error).__name__}: {error}")
+    else:
+        return Outcome(report)
+    turn = progress.get("messages") or [] if group.id in ctx.tool_graphs else []
+    return Outcome(report, list(turn))
 
 
-def answer_of(
-    ctx: Context,
-    group: TWG,
-    question: HumanMessage,
-    past: Sequence[Exchange],
-    summary: str,
-    *,
-    quiet: bool,
-) -> Program[Report]:
+def _answered(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) -> Program[Report]:
     """Return the group's answer.
 
     Raises:
         ModelError: the model or its server could not answer, or the question does not fit.
         LoopBudgetError: the group went round in circles.
     """
+    if group.id in ctx.graphs:
+        return (yield from _by_graph(ctx, group, asked, progress))
     if group.id in ctx.agents:
-        return (yield from _answer_of_agent(ctx, group, question, quiet=quiet))
+        return (yield from _by_agent(ctx, group, asked))
+    if group.id in ctx.tool_graphs:
+        return (yield from _with_tools(ctx, group, asked, progress))
     window = yield from ctx.window()
     model = ctx.speaker(window)
-    tools = ctx.tools.get(group.id, {})
-    runnable, usable = _with_tools(ctx, model, tools)
-    guard = ctx.guard(f"The working group {group.id}")
-    turn: list[BaseMessage] = [question]
-    used = False
-    while True:
-        guard.hop()
-        system = with_summary(group.prompt, summary)
-        if tools and not usable:
-            system = f"{system}\n\n{WITHOUT_TOOLS}"
-        extra = count_tools(list(tools.values())) if usable else 0
-        prompt = ctx.prompt(window, system, turn, past, extra)
-        try:
-            answer: AIMessage = yield Ask(runnable, prompt, model, quiet)
-            ctx.learn(prompt, answer, extra)
-        except ModelCapabilityError:
-            if not usable:
-                raise
-            ctx.can_call_tools = False
-            runnable, usable = model, False
-            turn = [question]
-            continue
-        if not usable or not answer.tool_calls:
-            break
-        used = True
-        turn.append(answer)
-        for call in answer.tool_calls:
-            use = UseTool(tools, call, quiet)
-            guard.repeat(use.step)
-            turn.append((yield use))
-    text = yield from whole_text(answer, quiet=quiet)
+    prompt = ctx.prompt(window, with_summary(group.prompt, asked.summary), [asked.question], asked.past)
+    answer: AIMessage = yield Ask(model, prompt, model, asked.quiet)
+    ctx.learn(prompt, answer)
+    return (yield from _reported(group, answer, asked, tools="none", model_calls=1))
+
+
+def _with_tools(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) -> Program[Report]:
+    yield RefuseSync(group.id, ctx.tools[group.id])
+    brief = Brief(asked.past, asked.summary, asked.quiet, asked.speaks_as)
+    turn = list(asked.so_far) or [asked.question]
+    yield RunGraph(
+        ctx.tool_graphs[group.id],
+        {"messages": turn},
+        progress,
+        {BRIEF: brief},
+        recursion_limit=4 * ctx.max_hops + 5,
+        quiet=asked.quiet,
+    )
+    messages: list[BaseMessage] = progress["messages"]
+    answer = answer_in_turn(messages)
+    calls = model_calls_in(messages)
+    if not progress.get("without_tools"):
+        used = len(messages) > 2
+        heard = isinstance(messages[-1], AIMessage)
+        return (
+            yield from _reported(
+                group, answer, asked, tools="used" if used else "unused", model_calls=calls, heard=heard
+            )
+        )
+    report = yield from _reported(group, answer, asked, tools="unavailable", model_calls=calls)
+    note = f"\n\n{phrase('without_tools', language_of(asked.question.text))}"
+    if not asked.quiet:
+        yield Say(note, report["message_id"])
+    return {**report, "text": report["text"] + note}
+
+
+def _reported(
+    group: TWG, answer: AIMessage, asked: Asked, *, tools: Any, model_calls: int, heard: bool = True
+) -> Program[Report]:
+    text = yield from whole_text(answer, quiet=asked.quiet)
     if not text:
         raise empty_answer(f"The working group {group.id}", answer)
-    report: Report = {"status": "answered", "text": text, "model_calls": guard.hops, "message_id": str(answer.id)}
-    if tools and not usable:
-        note = f"\n\n{phrase('without_tools', language_of(question.text))}"
-        if not quiet:
-            yield Say(note, report["message_id"])
-        report["text"] += note
-        report["tools"] = "unavailable"
-    else:
-        report["tools"] = "used" if used else "unused" if tools else "none"
-    return report
+    message_id = str(answer.id or uuid4())
+    if not heard and not asked.quiet:
+        yield Say(text, message_id)
+    return {
+        "status": "answered",
+        "text": text,
+        "model_calls": model_calls,
+        "message_id": message_id,
+        "tools": tools,
+    }
 
 
-def _answer_of_agent(ctx: Context, group: TWG, question: HumanMessage, *, quiet: bool) -> Program[Report]:
+def _by_graph(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) -> Program[Report]:
+    """Return the answer of the graph that stands for the group; it remembers the group's own exchanges."""
+    own = [message for exchange in asked.own for message in exchange]
+    heard: set[str] = set()
+    yield RunGraph(
+        ctx.graphs[group.id],
+        {"messages": [*own, asked.question]},
+        progress,
+        quiet=asked.quiet,
+        speaks_as=asked.speaks_as,
+        heard=heard,
+    )
+    messages: Sequence[BaseMessage] = progress.get("messages") or ()
+    answer = messages[-1] if messages else None
+    if not isinstance(answer, AIMessage) or not answer.text.strip():
+        raise ModelError(
+            f"The graph of the working group {group.id} ended without an answer: its last message has to be "
+            "the model's, with text in it. Ask again, or see what the graph does."
+        )
+    known = {message.id for message in (*own, asked.question)}
+    new = [message for message in messages if message.id not in known]
+    return (
+        yield from _reported(
+            group,
+            answer,
+            asked,
+            tools="used" if any(message.type == "tool" for message in new) else "none",
+            model_calls=model_calls_in(new),
+            heard=str(answer.id) in heard,
+        )
+    )
+
+
+def _by_agent(ctx: Context, group: TWG, asked: Asked) -> Program[Report]:
     """Return the answer of the agent that stands for the group."""
-    said: str = yield AskAgent(ctx.agents[group.id], question.text)
+    said: str = yield AskAgent(ctx.agents[group.id], group.id, asked.question.text)
     text = said.strip()
     if not text:
         raise ModelError(f"The agent of the working group {group.id} gave an empty answer. Ask again.")
     message_id = str(uuid4())
-    if not quiet:
+    if not asked.quiet:
         yield Say(text, message_id)
     return {"status": "answered", "text": text, "message_id": message_id, "tools": "none"}
 
 
-def _with_tools(ctx: Context, model: Any, tools: Mapping[str, BaseTool]) -> tuple[Runnable[Any, Any], bool]:
-    """Return what is to be asked, and whether it knows of the tools."""
-    if not tools or not ctx.can_call_tools:
-        return model, False
-    try:
-        return model.bind_tools(list(tools.values())), True
-    except NotImplementedError:
-        ctx.can_call_tools = False
-        return model, False
-
-
-def _failure(ctx: Context, error: str, reason: str) -> Report:
-    attempt = uuid4().hex
-    ctx.failures.add(attempt)
-    return {"status": "failed", "text": "", "error": error, "reason": reason, "attempt": attempt}
+def _failure(asked: Asked, error: str, reason: str) -> Report:
+    return {"status": "failed", "text": "", "error": error, "reason": reason, "attempt": asked.run}

@@ -1,22 +1,41 @@
-"""Each speaker's own history of a session: read before it speaks, written once when it has spoken."""
+"""The histories of a session: what the thread has taken in of them once, and the thread's branch written to them.
+
+A thread is the truth about its conversation. Its histories show the current branch to people and to other
+programs: after each turn every speaker's history is what the branch says, and what other programs appended stays
+where it is. Answers that a thread writes to a history are told by their ids.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import UUID, uuid5
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 
 from ecowas_lc.effects import Doing, Program
 from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.supervisor.state import SUPERVISOR, digest_of, own_answer
+from ecowas_lc.supervisor.trimming import exchanges
 
 _NAMESPACE = UUID("5f6f4f0e-6a53-4d0e-9a86-6d0f0a4c2b71")
+_MARK = 12  # hexadecimal digits of an answer's id that tell which thread and speaker wrote it
+NEW = "new"
+"""Stands for the digest of a branch without a turn whose histories are known to be as they should."""
+_NEWEST = 8
+"""How many of the newest messages are read to see whether a history is where the thread left it."""
 
 
 class History(Protocol):
-    """What is used of a ``BaseChatMessageHistory``."""
+    """What is used of a ``BaseChatMessageHistory``.
+
+    One that has ``appends_once = True`` tells repeated ids itself. ``latest(count)`` and ``alatest(count)``, where
+    there are such, give the last messages (``None``: all) whatever the history's window, ``replace_messages`` and
+    ``areplace_messages`` replace all in one step, and ``max_history`` is how many it keeps.
+    """
 
     @property
     def messages(self) -> list[BaseMessage]:
@@ -35,14 +54,17 @@ class History(Protocol):
         """Append messages."""
         ...
 
+    def clear(self) -> None:
+        """Remove all messages."""
+        ...
+
+    async def aclear(self) -> None:
+        """Remove all messages."""
+        ...
+
 
 HistoryFactory = Callable[[str, str], Any]
 """``factory(agent_id, session_id)`` gives a :class:`History`."""
-
-
-def answer_id(question_id: str | None, speaker: str) -> str:
-    """Return the id under which a speaker's answer to a question is kept, the same however often it is asked."""
-    return str(uuid5(_NAMESPACE, f"{question_id}\n{speaker}"))
 
 
 def session_of(config: RunnableConfig) -> str:
@@ -60,8 +82,117 @@ def session_of(config: RunnableConfig) -> str:
     return str(thread)
 
 
+# --- ids of answers ---
+
+
+def old_answer_id(question_id: str | None, speaker: str) -> str:
+    """Return the id that earlier versions gave to a speaker's answer."""
+    return str(uuid5(_NAMESPACE, f"{question_id}\n{speaker}"))
+
+
+def answer_id(session: str, question_id: str | None, speaker: str) -> str:
+    """Return the id under which a thread writes a speaker's answer to its history, always the same one."""
+    rest = uuid5(_NAMESPACE, f"{session}\n{question_id}\n{speaker}").hex
+    return str(UUID(_mark(session, speaker) + rest[_MARK:]))
+
+
+def is_written_by(session: str, speaker: str, message: BaseMessage) -> bool:
+    """Return whether a thread wrote this answer to the speaker's history."""
+    return (message.id or "").replace("-", "").startswith(_mark(session, speaker))
+
+
+def _mark(session: str, speaker: str) -> str:
+    text = f"{len(session)}\n{session}\n{speaker}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_MARK]
+
+
+# --- a branch as its speakers tell it ---
+
+
+def branch_of(messages: Iterable[BaseMessage], session: str, speaker: str) -> list[BaseMessage]:
+    """Return what a speaker's history says of a branch: its questions to this speaker and the answers."""
+    told: list[BaseMessage] = []
+    for exchange in exchanges(messages):
+        question, final = exchange[0], exchange[-1]
+        text = final.text if speaker == SUPERVISOR else own_answer(final, speaker)
+        if text is not None:
+            name = final.name if speaker == SUPERVISOR else speaker
+            told += [question, AIMessage(text, id=answer_id(session, question.id, speaker), name=name)]
+    return told
+
+
+@dataclass(frozen=True, slots=True)
+class Authorship:
+    """Tells what of a speaker's history the thread wrote.
+
+    ``taken`` are ids of messages that it took in from histories, and so did not write; ``asked`` those of
+    questions that an older version wrote to the supervisor's history.
+    """
+
+    session: str
+    taken: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+
+    def answer_is_ours(self, speaker: str, question: BaseMessage | None, answer: BaseMessage) -> bool:
+        """Return whether the thread wrote this answer, which follows this question."""
+        if not isinstance(answer, AIMessage) or answer.id in self.taken:
+            return False
+        if is_written_by(self.session, speaker, answer):
+            return True
+        if question is None or answer.id != old_answer_id(question.id, speaker):
+            return False
+        return speaker == SUPERVISOR or question.id in self.asked
+
+
+def brought_up(
+    stored: Sequence[BaseMessage], branch: Sequence[BaseMessage], speaker: str, wrote: Authorship
+) -> list[BaseMessage]:
+    """Return a history brought up to a branch: what the thread wrote is replaced, the rest stays in its place."""
+    if stored and not any(message.id for message in stored):
+        return _brought_up_by_text(stored, branch)
+    place = {message.id: index for index, message in enumerate(branch)}
+    result: list[BaseMessage] = []
+    begun = 0
+    for index, message in enumerate(stored):
+        before = stored[index - 1] if index else None
+        after = stored[index + 1] if index + 1 < len(stored) else None
+        found = place.get(message.id) if message.id not in wrote.taken else None
+        if found is None and before is not None and wrote.answer_is_ours(speaker, before, message):
+            found = place.get(answer_id(wrote.session, before.id, speaker), -1)  # an older version's id
+        elif found is None and wrote.answer_is_ours(speaker, None, message):
+            found = -1
+        elif found is None and isinstance(message, HumanMessage) and after is not None:
+            found = -1 if wrote.answer_is_ours(speaker, message, after) else None
+        if found is None:
+            result.append(message)
+        elif found >= begun:
+            if result or begun:  # else what the branch has before it was trimmed off the history
+                result += branch[begun:found]
+            result.append(branch[found])
+            begun = found + 1
+    return [*result, *branch[begun:]]
+
+
+def _brought_up_by_text(stored: Sequence[BaseMessage], branch: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Bring up a history that keeps no ids: it ends as the branch begins, or it is written anew."""
+    for begin in range(len(stored)):
+        if _same(stored[begin:], branch[: len(stored) - begin]):
+            return [*stored[:begin], *branch]
+    return list(branch)
+
+
+def _same(one: Sequence[BaseMessage], other: Sequence[BaseMessage]) -> bool:
+    return len(one) == len(other) and all(
+        a.type == b.type and a.text == b.text and (a.id == b.id or a.id is None or b.id is None)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+# --- reading and writing ---
+
+
 def read(factory: HistoryFactory | None, agent_id: str, config: RunnableConfig) -> Program[list[BaseMessage]]:
-    """Return the messages of one agent's history in the run's session; none without a factory."""
+    """Return the messages of one speaker's history in the run's session; none without a factory."""
     if factory is None:
         return []
     history = factory(agent_id, session_of(config))
@@ -69,26 +200,89 @@ def read(factory: HistoryFactory | None, agent_id: str, config: RunnableConfig) 
     return list(messages)
 
 
-def append_once(
-    factory: HistoryFactory, agent_id: str, config: RunnableConfig, messages: Sequence[BaseMessage]
-) -> Program[None]:
-    """Append messages to an agent's history, leaving out those that an interrupted run has already appended.
+def written(
+    factory: HistoryFactory,
+    speakers: Sequence[str],
+    config: RunnableConfig,
+    before: Sequence[BaseMessage],
+    turn: Sequence[BaseMessage],
+    synced: str,
+    taken: Iterable[BaseMessage] = (),
+) -> Program[str]:
+    """Bring the speakers' histories up to a branch that ends with this turn; the digest of the branch.
 
-    A history that says ``appends_once = True`` tells repeated ids itself and is not read first.
+    ``before`` is the branch without the turn, ``synced`` the digest that the histories were last brought up to,
+    ``taken`` what the thread took in from histories. Where they still are where that left them, the turn is
+    appended; otherwise each of them is compared. ``speakers`` begin with the supervisor: what another run finds in
+    its history tells it whether it has to compare.
     """
-    history = factory(agent_id, session_of(config))
+    session = session_of(config)
+    whole = [*before, *turn]
+    done = digest_of(whole)
+    wrote = Authorship(session, frozenset(message.id for message in taken if message.id))
+    if synced == NEW if not before else synced == digest_of(before):
+        stands = not before
+        if before:
+            newest: list[BaseMessage] = yield _newest(factory(SUPERVISOR, session), _NEWEST)
+            stands = _stands(newest, branch_of(before, session, SUPERVISOR), wrote)
+        if stands:
+            for speaker in speakers:
+                if told := branch_of(turn, session, speaker):
+                    yield from _appended_once(factory(speaker, session), told)
+            return done
+    yield from synchronised(factory, speakers, config, whole, taken)
+    return done
+
+
+def _stands(newest: Sequence[BaseMessage], branch: Sequence[BaseMessage], wrote: Authorship) -> bool:
+    """Return whether the supervisor's history ends, as far as the thread wrote it, as the branch does."""
+    if newest and not any(message.id for message in newest):
+        count = len(branch[-2:])
+        return _same(newest[len(newest) - count :], branch[-2:])
+    ours = [
+        message
+        for before, message in zip([None, *newest], newest, strict=False)
+        if wrote.answer_is_ours(SUPERVISOR, before, message)
+    ]
+    return _same(ours[-1:], branch[-1:])
+
+
+def synchronised(
+    factory: HistoryFactory,
+    speakers: Sequence[str],
+    config: RunnableConfig,
+    messages: Sequence[BaseMessage],
+    taken: Iterable[BaseMessage] = (),
+) -> Program[None]:
+    """Make each speaker's history say what the branch says, each in one step where the history can."""
+    session = session_of(config)
+    wrote = Authorship(session, frozenset(message.id for message in taken if message.id))
+    for speaker in speakers:
+        history = factory(speaker, session)
+        stored: list[BaseMessage] = yield _newest(history, None)
+        if speaker == SUPERVISOR:
+            wrote = replace(wrote, asked=frozenset(m.id for m in stored if m.id and isinstance(m, HumanMessage)))
+        wanted = brought_up(stored, branch_of(messages, session, speaker), speaker, wrote)
+        if (most := getattr(history, "max_history", None)) is not None:
+            wanted = wanted[-most:]
+        if _same(stored, wanted):
+            continue
+        if _same(stored, wanted[: len(stored)]):
+            yield _adding(history, wanted[len(stored) :])
+        elif hasattr(history, "replace_messages"):
+            yield _replacing(history, wanted)
+        else:
+            yield _clearing(history)
+            if wanted:
+                yield _adding(history, wanted)
+
+
+def _appended_once(history: History, messages: Sequence[BaseMessage]) -> Program[None]:
+    """Append messages, leaving out those that an interrupted run has already appended."""
     if not getattr(history, "appends_once", False):
         messages = _missing((yield _reading(history)), messages)
     if messages:
         yield _adding(history, messages)
-
-
-def _reading(history: History) -> Doing:
-    return Doing(lambda _: history.messages, lambda _: history.aget_messages())
-
-
-def _adding(history: History, messages: Sequence[BaseMessage]) -> Doing:
-    return Doing(lambda _: history.add_messages(messages), lambda _: history.aadd_messages(messages))
 
 
 def _missing(stored: Sequence[BaseMessage], new: Sequence[BaseMessage]) -> list[BaseMessage]:
@@ -100,7 +294,28 @@ def _missing(stored: Sequence[BaseMessage], new: Sequence[BaseMessage]) -> list[
     if ids or not stored:
         return [message for message in new if message.id not in ids]
     for overlap in range(min(len(stored), len(new)), 0, -1):
-        tail = stored[-overlap:]
-        if all(a.type == b.type and a.text == b.text for a, b in zip(tail, new, strict=False)):
+        if _same(stored[-overlap:], new[:overlap]):
             return list(new[overlap:])
     return list(new)
+
+
+def _reading(history: Any) -> Doing:
+    return Doing(lambda _: history.messages, lambda _: history.aget_messages())
+
+
+def _newest(history: Any, count: int | None) -> Doing:
+    if hasattr(history, "latest"):
+        return Doing(lambda _: history.latest(count), lambda _: history.alatest(count))
+    return _reading(history)
+
+
+def _adding(history: Any, messages: Sequence[BaseMessage]) -> Doing:
+    return Doing(lambda _: history.add_messages(messages), lambda _: history.aadd_messages(messages))
+
+
+def _clearing(history: Any) -> Doing:
+    return Doing(lambda _: history.clear(), lambda _: history.aclear())
+
+
+def _replacing(history: Any, messages: Sequence[BaseMessage]) -> Doing:
+    return Doing(lambda _: history.replace_messages(messages), lambda _: history.areplace_messages(messages))

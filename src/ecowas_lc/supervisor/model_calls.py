@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import copy
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import merge_configs, set_config_context
-from langchain_core.tools import BaseTool
 from langgraph.constants import TAG_NOSTREAM
-from langgraph.errors import GraphBubbleUp
+from langgraph.errors import GraphInterrupt
+from langgraph.pregel._messages import StreamMessagesHandler
+from langgraph.types import Interrupt
 
+from ecowas_lc.errors import SupervisorError
 from ecowas_lc.llm import named_errors
 from ecowas_lc.supervisor.concurrency import stop_handlers
 from ecowas_lc.supervisor.streamed_text import Voice
@@ -30,7 +34,8 @@ def unheard(config: RunnableConfig) -> RunnableConfig:
 class Ask:
     """A model's answer to a prompt; its tokens are streamed unless ``quiet``.
 
-    ``runnable`` is the model itself or with tools bound; ``model`` tells errors which one it was.
+    ``runnable`` is the model itself or with tools bound; ``model`` tells errors which one it was. ``speaks_as``
+    replaces metadata of the call.
 
     Raises:
         ModelError: the model, or its server, could not answer.
@@ -40,6 +45,7 @@ class Ask:
     messages: Sequence[BaseMessage]
     model: Any
     quiet: bool = False
+    speaks_as: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, config: RunnableConfig) -> AIMessage:
         """Ask, blocking."""
@@ -55,7 +61,8 @@ class Ask:
         return answer
 
     def _config(self, config: RunnableConfig) -> RunnableConfig:
-        return unheard(config) if self.quiet else config
+        heard = merge_configs(config, {"metadata": dict(self.speaks_as)}) if self.speaks_as else config
+        return unheard(heard) if self.quiet else heard
 
 
 class Render(Protocol):
@@ -150,81 +157,126 @@ class Agent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AskAgent:
-    """An agent's answer to a question; tokens of models that it asks on the way are not streamed."""
+    """An agent's answer to a question; tokens of models that it asks on the way are not streamed.
+
+    Graphs that the agent runs are stored with this one, so that they may stop and ask a person.
+
+    Raises:
+        SupervisorError: the agent itself stops to ask a person.
+    """
 
     agent: Agent
+    group: str
     question: str
 
     def run(self, config: RunnableConfig) -> str:
         """Ask, blocking."""
-        with set_config_context(unheard(config)) as context:
+        with set_config_context(unheard(config)) as context, self._pausing(config):
             return str(context.run(self.agent.chat, self.question))
 
     async def arun(self, config: RunnableConfig) -> str:
         """Ask without blocking the event loop; an agent without ``achat`` is asked in a thread."""
-        with set_config_context(unheard(config)) as context:
+        with set_config_context(unheard(config)) as context, self._pausing(config):
             if achat := getattr(self.agent, "achat", None):
                 return str(await asyncio.create_task(achat(self.question), context=context))
             loop = asyncio.get_running_loop()
             return str(await loop.run_in_executor(None, context.run, self.agent.chat, self.question))
 
+    @contextmanager
+    def _pausing(self, config: RunnableConfig) -> Iterator[None]:
+        """Let graphs of the agent pause, but not ``chat`` itself: resumed, it would begin again."""
+        try:
+            yield
+        except GraphInterrupt as pause:
+            here = Interrupt.from_ns(None, config.get("configurable", {}).get("checkpoint_ns", "")).id
+            if all(one.id != here for one in pause.args[0]):
+                raise
+            raise SupervisorError(
+                f"The agent of the working group {self.group} stops to ask a person in chat() itself. Resumed, "
+                "chat() would begin again, and the decision could meet another request. "
+                "Pass a compiled graph in agents=, or run one in chat(): its steps are stored."
+            ) from None
+
 
 @dataclass(frozen=True, slots=True)
-class UseTool:
-    """One tool call's result as a message; what goes wrong is told to the model, which may try otherwise.
+class RunGraph:
+    """An effect: a graph runs to its end inside this node; the reply is its last state.
 
-    With ``quiet``, tokens of models that the tool itself asks are not streamed.
+    It is stored under the node's namespace and goes on from there when the node is run again. ``progress``
+    keeps the state after each of its steps, for whoever has to go on where it failed. With ``quiet`` none of its
+    tokens are streamed. ``speaks_as`` is the metadata under which its tokens are heard by listeners that don't
+    listen to subgraphs. ``heard`` takes the ids of the messages that were heard.
     """
 
-    tools: Mapping[str, BaseTool]
-    call: ToolCall
+    graph: Any
+    given: Mapping[str, Any]
+    progress: dict[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    recursion_limit: int | None = None
     quiet: bool = False
+    speaks_as: Mapping[str, Any] | None = None
+    heard: set[str] = field(default_factory=set)
 
-    def run(self, config: RunnableConfig) -> ToolMessage:
-        """Use the tool, blocking."""
-        tool = self.tools.get(self.call["name"])
-        if tool is None:
-            return self._unknown()
-        try:
-            return self._message(tool.invoke(self._request(), self._config(config)))
-        except GraphBubbleUp:
-            raise
-        except Exception as error:  # a tool may raise anything
-            return self._failed(error)
+    def run(self, config: RunnableConfig) -> Mapping[str, Any]:
+        """Run it, blocking."""
+        for state in self.graph.stream(self.given, self._config(config), stream_mode="values"):
+            self.progress.update(state)
+        self.heard.update(_heard_ids(config))
+        return self.progress
 
-    async def arun(self, config: RunnableConfig) -> ToolMessage:
-        """Use the tool without blocking the event loop."""
-        tool = self.tools.get(self.call["name"])
-        if tool is None:
-            return self._unknown()
-        try:
-            return self._message(await tool.ainvoke(self._request(), self._config(config)))
-        except GraphBubbleUp:
-            raise
-        except Exception as error:  # a tool may raise anything
-            return self._failed(error)
-
-    @property
-    def step(self) -> str:
-        """The call as text, the same for the same call."""
-        return f"{self.call['name']}({json.dumps(self.call['args'], sort_keys=True, default=str)})"
+    async def arun(self, config: RunnableConfig) -> Mapping[str, Any]:
+        """Run it without blocking the event loop."""
+        stream = self.graph.astream(self.given, self._config(config), stream_mode="values")
+        async with aclosing(stream):
+            async for state in stream:
+                self.progress.update(state)
+        self.heard.update(_heard_ids(config))
+        return self.progress
 
     def _config(self, config: RunnableConfig) -> RunnableConfig:
-        return unheard(config) if self.quiet else config
+        used = unheard(config) if self.quiet else config
+        used = {**used, "configurable": {**used.get("configurable", {}), **self.settings}}
+        if self.recursion_limit is not None:
+            used["recursion_limit"] = self.recursion_limit
+        return heard_as(used, self.speaks_as) if self.speaks_as and not self.quiet else used
 
-    def _request(self) -> ToolCall:
-        return {**self.call, "type": "tool_call"}
 
-    def _message(self, result: Any) -> ToolMessage:
-        if isinstance(result, ToolMessage):
-            return result
-        return ToolMessage(str(result), tool_call_id=self.call["id"] or "", name=self.call["name"])
+def heard_as(config: RunnableConfig, metadata: Mapping[str, Any]) -> RunnableConfig:
+    """Return the config in which listeners that don't listen to subgraphs hear all models under ``metadata``."""
+    callbacks = config.get("callbacks")
+    if not isinstance(callbacks, BaseCallbackManager):
+        return config
+    manager = callbacks.copy()
 
-    def _unknown(self) -> ToolMessage:
-        return self._error(f"There is no tool {self.call['name']!r}. There are: {', '.join(self.tools)}.")
+    def relabelled(handlers: Sequence[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
+        return [_relabelled(one, metadata) if _listens_at_the_top(one) else one for one in handlers]
 
-    def _failed(self, error: Exception) -> ToolMessage:
-        return self._error(f"{type(error).__name__}: {error}")
+    manager.handlers = relabelled(manager.handlers)
+    manager.inheritable_handlers = relabelled(manager.inheritable_handlers)
+    return {**config, "callbacks": manager}
 
-    def _error(self, text: str) -> ToolMessage:
-        return ToolMessage(text, tool_call_id=self.call["id"] or "", name=self.call["name"], status="error")
+
+def _heard_ids(config: RunnableConfig) -> set[str]:
+    callbacks = config.get("callbacks")
+    handlers = callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else []
+    return {str(one) for handler in handlers if isinstance(handler, StreamMessagesHandler) for one in handler.seen}
+
+
+def _listens_at_the_top(handler: BaseCallbackHandler) -> bool:
+    return isinstance(handler, StreamMessagesHandler) and not handler.subgraphs
+
+
+def _relabelled(handler: Any, metadata: Mapping[str, Any]) -> Any:
+    twin = copy.copy(handler)  # it shares the stream, and what has been said in it
+
+    def starts(serialized: Any, messages: Any, **options: Any) -> Any:
+        options["metadata"] = {**(options.get("metadata") or {}), **metadata}
+        return handler.on_chat_model_start(serialized, messages, **options)
+
+    twin.on_chat_model_start = starts
+    twin.on_chain_start = twin.on_chain_end = _not_heard  # what its nodes return is the node's own affair
+    return twin
+
+
+def _not_heard(*_: Any, **__: Any) -> None:
+    """Listen to nothing."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -16,13 +17,22 @@ from ecowas_lc.errors import EcowasError, ModelError, SupervisorError, UnknownGr
 from ecowas_lc.supervisor.answers import empty_answer, whole_text
 from ecowas_lc.supervisor.approval import Draft, reviewed
 from ecowas_lc.supervisor.context import Context
-from ecowas_lc.supervisor.group import report_of
-from ecowas_lc.supervisor.histories import answer_id, append_once, read
+from ecowas_lc.supervisor.group import Asked, Outcome, outcome_of
+from ecowas_lc.supervisor.histories import written
 from ecowas_lc.supervisor.language import language_of
 from ecowas_lc.supervisor.model_calls import Ask, unheard
 from ecowas_lc.supervisor.prompts import phrase, supervisor_prompt, with_summary
-from ecowas_lc.supervisor.routing import RouteDecision
-from ecowas_lc.supervisor.state import SUPERVISOR, Decision, Report, answer_in, asked_in, question_of
+from ecowas_lc.supervisor.routing import PastTurn, RouteDecision
+from ecowas_lc.supervisor.state import (
+    SUPERVISOR,
+    Decision,
+    Dropped,
+    Report,
+    answer_in,
+    asked_in,
+    groups_of,
+    question_of,
+)
 from ecowas_lc.supervisor.streamed_text import Say
 from ecowas_lc.supervisor.summary import (
     conversation_of,
@@ -32,7 +42,8 @@ from ecowas_lc.supervisor.summary import (
     summary_text,
 )
 from ecowas_lc.supervisor.synthesis import answered, missing_note, missing_views, synthesis_of, verbatim
-from ecowas_lc.supervisor.trimming import exchanges, joined
+from ecowas_lc.supervisor.taking_in import take_in_groups, take_in_transcript, taken_in
+from ecowas_lc.supervisor.trimming import exchanges, own_part, remembered
 from ecowas_lc.twg import TWG
 
 ROUTE, SYNTHESISE, GATHER, RELEASE, RECORD, SUMMARISE = (
@@ -45,7 +56,12 @@ ROUTE, SYNTHESISE, GATHER, RELEASE, RECORD, SUMMARISE = (
 )
 NODES = (ROUTE, SUPERVISOR, GATHER, RELEASE, SYNTHESISE, RECORD, SUMMARISE)
 
+RUN, GIVEN_UP = "__ecowas_run", "__ecowas_given_up"
+"""Where a node finds the name of its run, and the drafts that the run's question replaces."""
+
 State = Mapping[str, Any]
+_HELD: Report = {"status": "held", "text": ""}
+_MOST_DROPPED = 20
 NodeProgram = Callable[[Any, RunnableConfig], Program[Any]]
 
 
@@ -57,39 +73,54 @@ def route(ctx: Context) -> NodeProgram:
         window = yield from ctx.window()
         ctx.prompt(window, "", [question])  # refused before any model is asked
         update: dict[str, Any] = {}
-        if ctx.history_factory is not None and len(state["messages"]) == 1 and not state.get("earlier"):
-            transcript = yield from read(ctx.history_factory, SUPERVISOR, config)
-            told = [e for e in exchanges(transcript) if e[0].id != question.id]
-            if told:
-                update["earlier"] = {"messages": [message for exchange in told for message in exchange]}
-        routed: RouteDecision = yield _routing(ctx, question.text)
+        if ctx.history_factory is not None:
+            yield from take_in_transcript(ctx.history_factory, list(ctx.groups), state, config, update)
+        if (state.get("summary") or {}).get("through") and not summarised_through(state):
+            update["summary"] = {"text": "", "through": ""}  # what it sums up has been changed or removed
+        seen = {**state, **update}
+        routed: RouteDecision = yield _routing(ctx, question.text, past_turns(ctx, seen))
         decision = _checked(routed, ctx.groups)
         chosen = decision["groups"]
-        update.update(decision=decision, asking=chosen, reports={}, synthesis={})
+        if ctx.history_factory is not None:
+            yield from take_in_groups(ctx.history_factory, _keeping_here(ctx, chosen), seen, config, update)
+        if given_up := _given_up(state, config):
+            update["dropped"] = [*(state.get("dropped") or []), *given_up][-_MOST_DROPPED:]
+        update.update(decision=decision, asking=chosen, reports={}, attempts={}, synthesis={})
         return Command(update=update, goto=chosen or [SUPERVISOR])
 
     return program
 
 
 def supervisor(ctx: Context) -> NodeProgram:
-    """Return the node in which the supervisor itself answers what concerns no group."""
+    """Return the node in which the supervisor itself answers what concerns no group.
+
+    Where groups are held back, its answer on one of their subjects is held back as well.
+    """
     prompt = supervisor_prompt(tuple(ctx.groups.values()))
+    quiet = bool(ctx.held)
 
     def answering(state: State) -> Program[AIMessage]:
         window = yield from ctx.window()
-        past = joined(conversation_of(state), [], summarised_through(state))
+        past = remembered(conversation_of(state), summarised_through(state))
         system = with_summary(prompt, summary_text(state))
         model = ctx.speaker(window)
         messages = ctx.prompt(window, system, [question_of(state)], past)
-        answer: AIMessage = yield Ask(model, messages, model)
+        answer: AIMessage = yield Ask(model, messages, model, quiet)
         ctx.learn(messages, answer)
-        text = yield from whole_text(answer)
+        text = yield from whole_text(answer, quiet=quiet)
         if not text:
             raise empty_answer("The supervisor", answer)
-        return AIMessage(text, id=answer.id, name=SUPERVISOR)
+        return AIMessage(text, id=answer.id, name=SUPERVISOR, response_metadata={"groups": []})
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
-        final = yield ctx.limited(answering(state), "The supervisor")
+        final: AIMessage = yield ctx.limited(answering(state), "The supervisor")
+        if quiet:
+            on: RouteDecision = yield _routing(ctx, final.text, ())
+            if held := [group for group in on.groups if group in ctx.held]:
+                report: Report = {"status": "answered", "text": final.text, "message_id": str(final.id)}
+                draft = _draft(SUPERVISOR, "Supervisor", state, report, concerns=held)
+                return Command(update={"reports": {SUPERVISOR: _HELD}}, goto=Send(RELEASE, draft))
+            yield Say(final.text, str(final.id))
         return Command(update={"messages": [final]}, goto=RECORD)
 
     return program
@@ -100,34 +131,52 @@ def group(ctx: Context, twg: TWG) -> NodeProgram:
     held = twg.id in ctx.held
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
-        question = question_of(state)
-        own = yield from read(ctx.history_factory, twg.id, config)
-        past = joined(conversation_of(state), exchanges(own), summarised_through(state))
-        report = yield from report_of(ctx, twg, question, past, summary_text(state), quiet=held)
-        alone = len(state["decision"]["groups"]) == 1
+        conversation = conversation_of(state)
+        alone = exchanges((state.get("earlier") or {}).get("groups", {}).get(twg.id, ()))
+        outcome: Outcome = yield from outcome_of(
+            ctx,
+            twg,
+            Asked(
+                question=question_of(state),
+                past=[*alone, *remembered(conversation, summarised_through(state), twg.id)],
+                own=[*alone, *own_part(conversation, twg.id)],
+                summary=summary_text(state),
+                quiet=held,
+                so_far=(state.get("attempts") or {}).get(twg.id) or (),
+                speaks_as=_place_of(config, twg),
+                run=run_of(config),
+            ),
+        )
+        update: dict[str, Any] = {}
+        if outcome.so_far:
+            update["attempts"] = {twg.id: outcome.so_far}
         if held:
-            draft: Draft = {
-                "group": twg.id,
-                "name": twg.name,
-                "question": question.text,
-                "report": report,
-                "alone": alone,
-            }
-            waiting: Report = {"status": "held", "text": ""}
-            return Command(update={"reports": {twg.id: waiting}}, goto=Send(RELEASE, draft))
-        goto = _after(report, alone=alone)
+            draft = _draft(twg.id, twg.name, state, outcome.report)
+            return Command(update={**update, "reports": {twg.id: _HELD}}, goto=Send(RELEASE, draft))
+        goto = _after(outcome.report, alone=len(state["decision"]["groups"]) == 1)
         if ctx.held.intersection(state["asking"]):
             goto = []  # those that are held go on when they are released
-        return Command(update={"reports": {twg.id: report}}, goto=goto)
+        return Command(update={**update, "reports": {twg.id: outcome.report}}, goto=goto)
 
     return program
 
 
-def release(draft: Draft, config: RunnableConfig) -> Program[Command[str]]:
-    """Hold a group's answer until a reviewer has decided on it; asks no model, however often it is resumed."""
-    yield from ()
-    report = reviewed(draft)
-    return Command(update={"reports": {draft["group"]: report}}, goto=_after(report, alone=draft["alone"]))
+def release(ctx: Context) -> NodeProgram:
+    """Return the node that holds an answer until a reviewer has decided on it; it asks no model."""
+
+    def program(draft: Draft, config: RunnableConfig) -> Program[Command[str]]:
+        yield from ()
+        report = reviewed(draft)
+        if draft["group"] != SUPERVISOR:
+            return Command(update={"reports": {draft["group"]: report}}, goto=_after(report, alone=draft["alone"]))
+        text = report["text"]
+        if report["status"] == "rejected":
+            text = phrase("withheld", language_of(draft["question"]), name=draft["name"])
+        message_id = report.get("message_id") or str(uuid4())
+        final = AIMessage(text, id=message_id, name=SUPERVISOR, response_metadata={"groups": []})
+        return Command(update={"messages": [final], "reports": {SUPERVISOR: report}}, goto=RECORD)
+
+    return program
 
 
 def gather(ctx: Context) -> NodeProgram:
@@ -139,8 +188,9 @@ def gather(ctx: Context) -> NodeProgram:
         if answers := answered(reports):
             return Command(goto=SYNTHESISE if len(answers) > 1 else RECORD)
         failed = {g: report for g, report in reports.items() if report["status"] == "failed"}
-        if failed and not ctx.saw(failed.values()):
-            return Command(update={"asking": list(failed)}, goto=list(failed))
+        here = run_of(config)
+        if failed and all(report.get("attempt") != here for report in failed.values()):
+            return Command(update={"asking": list(failed)}, goto=list(failed))  # a run that is taken up again
         if len(failed) < len(reports):
             return Command(goto=RECORD)
         raise _total_failure(failed)
@@ -154,35 +204,38 @@ def synthesise(ctx: Context) -> NodeProgram:
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
         message, synthesis = yield from synthesis_of(ctx, question_of(state), _ordered(state))
         message.name = SUPERVISOR
+        message.response_metadata = _told_of(state, answered(_ordered(state)))
         return Command(update={"messages": [message], "synthesis": synthesis}, goto=RECORD)
 
     return program
 
 
 def record(ctx: Context) -> NodeProgram:
-    """Return the node that passes a single answer on and writes every speaker's history."""
+    """Return the node that passes a single answer on and brings every speaker's history up to the thread."""
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
         update: dict[str, Any] = {}
-        question = asked_in(state)
-        final = answer_in(state)
-        if final is None:
+        messages: list[BaseMessage] = list(state["messages"])
+        if answer_in(state) is None:
             final = yield from _passed_on(ctx, state, update)
             update["messages"] = [final]
+            messages.append(final)
         if ctx.history_factory is not None:
-            spoken = {**answered(_ordered(state)), SUPERVISOR: final.text}
-            for speaker, text in spoken.items():
-                if getattr(ctx.agents.get(speaker), "keep_history", False):
-                    continue
-                name = final.name if speaker == SUPERVISOR else speaker
-                answer = AIMessage(text, id=answer_id(question.id, speaker), name=name)
-                yield from append_once(ctx.history_factory, speaker, config, [question, answer])
+            begin = messages.index(asked_in(state))
+            update["synced"] = yield from written(
+                ctx.history_factory,
+                speakers_of(ctx),
+                config,
+                messages[:begin],
+                messages[begin:],
+                state.get("synced") or "",
+                taken_in(state),
+            )
         try:
             window = yield from ctx.window()
         except ModelError:  # an answer that a reviewer released needs no model server to be there
             return Command(update=update)
-        told: list[BaseMessage] = [*state["messages"], *update.get("messages", [])]
-        if outgrown({**state, "messages": told}, window, ctx.count):
+        if outgrown({**state, "messages": messages}, window, ctx.count):
             return Command(update=update, goto=SUMMARISE)
         return Command(update=update)
 
@@ -213,8 +266,10 @@ def _passed_on(ctx: Context, state: State, update: dict[str, Any]) -> Program[AI
         others = missing_note(
             {group: why for group, why in missing.items() if group not in withheld}, ctx.groups, language
         )
-        return AIMessage("\n\n".join(filter(None, (text, others))), id=str(uuid4()), name=SUPERVISOR)
+        told = "\n\n".join(filter(None, (text, others)))
+        return AIMessage(told, id=str(uuid4()), name=SUPERVISOR, response_metadata=_told_of(state, {}))
     [(speaker, text)] = answers.items()
+    metadata = _told_of(state, answers if note else {})
     message_id = reports[speaker].get("message_id") or str(uuid4())
     if note:
         if "released" not in reports[speaker]:  # its tokens have been streamed already, the note has not
@@ -222,7 +277,62 @@ def _passed_on(ctx: Context, state: State, update: dict[str, Any]) -> Program[AI
         text = f"{text}\n\n{note}"
     if len(reports) > 1:
         update["synthesis"] = verbatim(answers, missing, text)
-    return AIMessage(text, id=message_id, name=speaker)
+    return AIMessage(text, id=message_id, name=speaker, response_metadata=metadata)
+
+
+def speakers_of(ctx: Context) -> list[str]:
+    """Return whose histories the graph writes: the supervisor's and those of all groups that don't do so."""
+    return [SUPERVISOR, *_keeping_here(ctx, ctx.groups)]
+
+
+def past_turns(ctx: Context, state: State) -> list[PastTurn]:
+    """Return the conversation as routers are told of it: each question, and the groups that were asked."""
+    return [PastTurn(exchange[0].text, groups_of(exchange[-1], ctx.groups)) for exchange in conversation_of(state)]
+
+
+def run_of(config: RunnableConfig) -> str:
+    """Return the name of the run: an error that it met is not met again by one that goes on from there."""
+    return str(config.get("configurable", {}).get(RUN, ""))
+
+
+def _keeping_here(ctx: Context, groups: Iterable[str]) -> list[str]:
+    return [one for one in groups if not getattr(ctx.agents.get(one), "keep_history", False)]
+
+
+def _told_of(state: State, answers: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a final answer carries: who was asked, and what each group itself said."""
+    told: dict[str, Any] = {"groups": list(state["decision"]["groups"])}
+    return {**told, "answers": dict(answers)} if answers else told
+
+
+def _draft(group: str, name: str, state: State, report: Report, concerns: Sequence[str] = ()) -> Draft:
+    return {
+        "group": group,
+        "name": name,
+        "question": question_of(state).text,
+        "report": report,
+        "alone": len(state["decision"]["groups"]) == 1,
+        "concerns": list(concerns),
+    }
+
+
+def _given_up(state: State, config: RunnableConfig) -> list[Dropped]:
+    """Return what waited for a person, and does so no more because of this question."""
+    if (told := config.get("configurable", {}).get(GIVEN_UP)) is not None:
+        return list(told)
+    messages = state["messages"]
+    if len(messages) < 2 or isinstance(messages[-2], AIMessage) or not state.get("decision"):
+        return []
+    reports = state.get("reports") or {}
+    undecided = [g for g in state["decision"]["groups"] if reports.get(g, _HELD)["status"] == "held"]
+    return [{"draft": "", "group": g, "question": messages[-1].text[:200]} for g in undecided]
+
+
+def _place_of(config: RunnableConfig, twg: TWG) -> dict[str, Any]:
+    """Return the metadata of this node, under which its group is heard however deep in it a model is asked."""
+    metadata = config.get("metadata") or {}
+    place = {key: value for key, value in metadata.items() if key.startswith("langgraph_")}
+    return {**place, "twg": twg.id}
 
 
 def _after(report: Report, *, alone: bool) -> list[str]:
@@ -236,10 +346,12 @@ def _ordered(state: State) -> dict[str, Report]:
     return {group: reports[group] for group in chosen if group in reports}
 
 
-def _routing(ctx: Context, question: str) -> Doing:
+def _routing(ctx: Context, question: str, past: Sequence[PastTurn]) -> Doing:
     # as a runnable, so that what a router asks of a model inherits the tag that keeps it out of the stream
     router: RunnableLambda[str, RouteDecision] = RunnableLambda(
-        ctx.router.route, afunc=ctx.router.aroute, name="router"
+        partial(ctx.router.route, conversation=past),
+        afunc=partial(ctx.router.aroute, conversation=past),
+        name="router",
     )
     return Doing(
         lambda config: router.invoke(question, unheard(config)),

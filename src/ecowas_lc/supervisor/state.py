@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal, NotRequired
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
@@ -62,27 +63,59 @@ class Synthesis(TypedDict):
 
 
 class Summary(TypedDict):
-    """The conversation up to and with the message ``through``, in short."""
+    """The conversation up to and with the message ``through``, in short.
+
+    ``of`` is the digest of what it sums up: changed or removed, the summary no longer holds.
+    """
 
     text: str
     through: str
+    of: NotRequired[str]
 
 
-class Earlier(TypedDict):
-    """Messages of the session from before this thread began, from the supervisor's transcript."""
+class Earlier(TypedDict, total=False):
+    """What the thread has taken in from the session's histories, once.
+
+    ``messages`` are the supervisor's from before this thread began; ``groups`` what each group was asked and
+    answered outside of this thread.
+    """
 
     messages: list[BaseMessage]
+    groups: dict[str, list[BaseMessage]]
 
 
-def merge_reports(old: dict[str, Report] | None, new: Mapping[str, Report]) -> dict[str, Report]:
-    """Add the groups' reports to those of the same question; an empty update begins a new question."""
+class Dropped(TypedDict):
+    """A draft that nobody decided on and that a new question replaced."""
+
+    draft: str
+    group: str
+    question: str
+
+
+def merge_messages(old: Any, new: Any) -> Any:
+    """Add messages, replace those with the same id, remove those that ``RemoveMessage`` names.
+
+    Raises:
+        InvalidInputError: a message that is to be removed is not in the thread; nothing is stored.
+    """
+    try:
+        return add_messages(old, new)
+    except ValueError as error:
+        raise InvalidInputError(
+            f"The messages can't be changed so: {str(error).rstrip('.')}. "
+            "graph.get_state(config).values['messages'] lists the thread's messages with their ids."
+        ) from error
+
+
+def merge_reports(old: dict[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what groups give to what others gave for the same question; an empty update begins a new question."""
     return {**(old or {}), **new} if new else {}
 
 
 class SupervisorInput(TypedDict):
     """What a run is given: messages, the last of them the question."""
 
-    messages: Annotated[list[AnyMessage], add_messages]
+    messages: Annotated[list[AnyMessage], merge_messages]
 
 
 class SupervisorOutput(SupervisorInput):
@@ -94,11 +127,20 @@ class SupervisorOutput(SupervisorInput):
 
 
 class SupervisorState(SupervisorOutput):
-    """All that is kept in a thread."""
+    """All that is kept in a thread.
+
+    ``attempts`` holds, by group, the messages of a turn that failed, so that asking again repeats none of its
+    tool calls; ``taken`` names the speakers whose histories have been taken in, ``synced`` is the digest of the
+    messages that the histories were last brought up to, ``dropped`` what was given up undecided.
+    """
 
     asking: list[str]
+    attempts: Annotated[dict[str, list[AnyMessage]], merge_reports]
     summary: Summary
     earlier: Earlier
+    taken: list[str]
+    synced: str
+    dropped: list[Dropped]
 
 
 def question_of(state: Mapping[str, Any]) -> HumanMessage:
@@ -129,3 +171,38 @@ def answer_in(state: Mapping[str, Any]) -> AIMessage | None:
     """Return the final answer of the turn that is under way, if there is one yet."""
     last = state["messages"][-1]
     return last if isinstance(last, AIMessage) else None
+
+
+def own_answer(final: BaseMessage, group: str) -> str | None:
+    """Return what a group itself said in the turn of this final answer, ``None`` where it said nothing."""
+    answers: Mapping[str, str] = final.response_metadata.get("answers") or {}
+    if group in answers:
+        return answers[group]
+    return final.text if final.name == group else None
+
+
+def groups_of(final: BaseMessage, known: Collection[str]) -> tuple[str, ...]:
+    """Return the groups that were asked in the turn of this final answer."""
+    told = final.response_metadata.get("groups")
+    if told is not None:
+        return tuple(group for group in told if group in known)
+    return (final.name,) if final.name is not None and final.name in known else ()  # an older version's
+
+
+def digest_of(messages: Iterable[BaseMessage]) -> str:
+    """Return a digest of what a branch says, to see later whether it has been changed."""
+    digest = hashlib.sha256()
+    for message in messages:
+        answers = message.response_metadata.get("answers") or {}
+        for text in (
+            message.type,
+            message.id or "",
+            message.name or "",
+            message.text,
+            *answers,
+            *answers.values(),
+        ):
+            encoded = text.encode("utf-8", "surrogatepass")
+            digest.update(b"%d:" % len(encoded))
+            digest.update(encoded)
+    return digest.hexdigest()[:32]

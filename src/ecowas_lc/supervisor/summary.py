@@ -13,7 +13,7 @@ from ecowas_lc.effects import Program
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.model_calls import Ask
 from ecowas_lc.supervisor.prompts import SUMMARISE, summary_request
-from ecowas_lc.supervisor.state import Summary
+from ecowas_lc.supervisor.state import Summary, digest_of
 from ecowas_lc.supervisor.tokens import TokenCounter, Window, shorten
 from ecowas_lc.supervisor.trimming import Exchange, exchanges, newest
 
@@ -27,13 +27,27 @@ def conversation_of(state: Mapping[str, Any]) -> list[Exchange]:
 
 
 def summary_text(state: Mapping[str, Any]) -> str:
-    """Return the running summary, ``""`` while there is none."""
-    return str((state.get("summary") or {}).get("text") or "")
+    """Return the running summary, ``""`` while there is none that holds."""
+    return str((state.get("summary") or {}).get("text") or "") if _holds(state) else ""
 
 
 def summarised_through(state: Mapping[str, Any]) -> str | None:
     """Return the id of the last message that the summary covers."""
-    return (state.get("summary") or {}).get("through") or None
+    return (state.get("summary") or {}).get("through") or None if _holds(state) else None
+
+
+def _holds(state: Mapping[str, Any]) -> bool:
+    """Return whether all that was summed up still stands in the conversation, as it was then."""
+    summary = state.get("summary") or {}
+    if not summary.get("through") or "of" not in summary:
+        return True
+    return bool(_covered(state, summary["through"]) == summary["of"])
+
+
+def _covered(state: Mapping[str, Any], through: str) -> str:
+    messages = [message for exchange in conversation_of(state) for message in exchange]
+    end = next((i + 1 for i, message in enumerate(messages) if message.id == through), 0)
+    return digest_of(messages[:end])
 
 
 def outgrown(state: Mapping[str, Any], window: Window, count: TokenCounter) -> list[Exchange]:
@@ -70,9 +84,10 @@ def summary_of(ctx: Context, state: Mapping[str, Any]) -> Program[Summary | None
         raise
     except Exception as error:  # a summary is a help, not a need
         log.info("no summary was made: %s", error)
-        return {"text": before, "through": through}
+        return {"text": before, "through": through, "of": _covered(state, through)}
     text = answer.text.strip()
-    return {"text": shorten(text, window.prompt // 6) if text else before, "through": through}
+    kept = shorten(text, window.prompt // 6) if text else before
+    return {"text": kept, "through": through, "of": _covered(state, through)}
 
 
 def _asked(model: Any, prompt: Sequence[BaseMessage]) -> Program[AIMessage]:

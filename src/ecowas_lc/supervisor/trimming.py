@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from ecowas_lc.errors import ContextOverflowError
+from ecowas_lc.supervisor.state import own_answer
 from ecowas_lc.supervisor.tokens import TokenCounter, Window, shorten
 
 Exchange = list[BaseMessage]
@@ -26,18 +27,27 @@ def exchanges(messages: Iterable[BaseMessage]) -> list[Exchange]:
     return [exchange for exchange in found if isinstance(exchange[-1], AIMessage)]
 
 
-def joined(conversation: Sequence[Exchange], own: Sequence[Exchange], through: str | None) -> list[Exchange]:
-    """Return the shared conversation as one of its speakers remembers it.
+def remembered(conversation: Sequence[Exchange], through: str | None, group: str | None = None) -> list[Exchange]:
+    """Return the conversation as a speaker remembers it: its own answers in the place of the final ones.
 
-    Where the speaker's own history has the same question, its own answer takes the place of the shared one;
-    what only its own history has comes first. Exchanges up to the message ``through`` are left out: a
-    summary stands for them.
+    ``group`` is the group that speaks, ``None`` the supervisor. Exchanges up to the message ``through`` are left
+    out: a summary stands for them.
     """
     start = next((i + 1 for i, exchange in enumerate(conversation) if exchange[-1].id == through), 0)
-    by_question = {_key(exchange): exchange for exchange in own}
-    shared = {_key(exchange) for exchange in conversation}
-    alone = [exchange for exchange in own if _key(exchange) not in shared]
-    return alone + [by_question.get(_key(exchange), exchange) for exchange in conversation[start:]]
+    return [_as_told(exchange, group) for exchange in conversation[start:]]
+
+
+def own_part(conversation: Sequence[Exchange], group: str) -> list[Exchange]:
+    """Return the exchanges in which a group itself answered."""
+    return [_as_told(exchange, group) for exchange in conversation if own_answer(exchange[-1], group) is not None]
+
+
+def _as_told(exchange: Exchange, group: str | None) -> Exchange:
+    final = exchange[-1]
+    own = None if group is None else own_answer(final, group)
+    if own is None or (own == final.text and not final.response_metadata):
+        return exchange
+    return [*exchange[:-1], AIMessage(own, id=final.id, name=group)]
 
 
 def newest(past: Sequence[Exchange], tokens: int, count: TokenCounter) -> list[Exchange]:
@@ -103,9 +113,3 @@ def _with_shorter_results(
 def _cut(message: ToolMessage, tokens: int) -> ToolMessage:
     text = shorten(message.text, tokens)
     return message if text == message.text else message.model_copy(update={"content": text})
-
-
-def _key(exchange: Exchange) -> str:
-    """Tell exchanges apart by their question's id, or by its text where a history keeps no ids."""
-    question = exchange[0]
-    return question.id or f"text:{question.text}"

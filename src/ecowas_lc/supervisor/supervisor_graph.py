@@ -1,0 +1,186 @@
+"""The compiled supervisor graph: what it refuses before anything is stored, and its histories."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+from uuid import uuid4
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config, merge_configs
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Command
+
+from ecowas_lc.effects import Doing, Program, arun, run
+from ecowas_lc.errors import ConfigurationError, DecisionPendingError, UnknownCheckpointError
+from ecowas_lc.supervisor.approval import check_resume
+from ecowas_lc.supervisor.context import Context
+from ecowas_lc.supervisor.histories import synchronised
+from ecowas_lc.supervisor.nodes import GIVEN_UP, RUN, speakers_of
+from ecowas_lc.supervisor.state import Dropped
+from ecowas_lc.supervisor.taking_in import taken_in
+
+_TASK = "__pregel_task_id"
+_LONGEST_QUOTE = 200
+
+
+class SupervisorGraph(CompiledStateGraph[Any, Any, Any, Any]):
+    """A compiled LangGraph graph that also looks at what it is asked before anything of it is stored.
+
+    - A run from a checkpoint that the thread does not have raises :class:`UnknownCheckpointError`.
+    - A decision (``Command(resume=…)``) about something that does not wait raises :class:`NotWaitingError`, one
+      that is none of those possible :class:`InvalidDecisionError`.
+    - While an answer waits for a reviewer, a new question raises :class:`DecisionPendingError`, or with
+      ``on_waiting="drop"`` gives the answer up.
+    """
+
+    def __init__(self, *, supervisor: Context, **compiled: Any) -> None:
+        options = {name: compiled.pop(name) for name in ("builder", "schema_to_mapper") if name in compiled}
+        super().__init__(**options, **compiled)
+        self.supervisor = supervisor
+
+    def stream(
+        self,
+        input: Any,  # noqa: A002  # as langgraph names it
+        config: RunnableConfig | None = None,
+        **options: Any,
+    ) -> Iterator[Any]:
+        """Stream a run: see langgraph's ``stream``; what is refused is refused before anything is stored."""
+        given, config = run(self._admitted(input, config), {})
+        yield from super().stream(given, config, **options)
+
+    async def astream(
+        self,
+        input: Any,  # noqa: A002  # as langgraph names it
+        config: RunnableConfig | None = None,
+        **options: Any,
+    ) -> AsyncIterator[Any]:
+        """Stream a run without blocking the event loop: see :meth:`stream`."""
+        given, config = await arun(self._admitted(input, config), {})
+        async for part in super().astream(given, config, **options):
+            yield part
+
+    def bulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Any]) -> RunnableConfig:
+        """Update a thread's state: see langgraph's ``bulk_update_state``.
+
+        Raises:
+            UnknownCheckpointError: the thread does not have the checkpoint.
+        """
+        run(self._known(ensure_config(config)), {})
+        return super().bulk_update_state(config, supersteps)
+
+    async def abulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Any]) -> RunnableConfig:
+        """Update a thread's state: see :meth:`bulk_update_state`."""
+        await arun(self._known(ensure_config(config)), {})
+        return await super().abulk_update_state(config, supersteps)
+
+    def sync_histories(self, config: RunnableConfig) -> None:
+        """Make the histories of a thread's session say what the thread says, after an ``update_state``.
+
+        Each turn does so at its end. What other programs appended to a history stays in its place.
+
+        Raises:
+            ConfigurationError: the graph has no histories, no checkpointer, or ``config`` names no thread.
+        """
+        run(self._histories_synchronised(config), {})
+
+    async def async_histories(self, config: RunnableConfig) -> None:
+        """Do what :meth:`sync_histories` does, without blocking the event loop."""
+        await arun(self._histories_synchronised(config), {})
+
+    def _histories_synchronised(self, config: RunnableConfig) -> Program[None]:
+        ctx = self.supervisor
+        if ctx.history_factory is None or not self.checkpointer:
+            raise ConfigurationError(
+                "There are no histories to bring up to a thread. "
+                "Pass history_factory= and checkpointer= to build_supervisor."
+            )
+        state = yield self._state(config)
+        messages = state.values.get("messages") or []
+        taken = taken_in(state.values)
+        yield from synchronised(ctx.history_factory, speakers_of(ctx), config, messages, taken)
+
+    def _admitted(self, given: Any, config: RunnableConfig | None) -> Program[tuple[Any, RunnableConfig]]:
+        """Return what to run and with what config, where nothing speaks against it."""
+        whole = ensure_config(config)
+        place = whole.get("configurable", {})
+        extra: dict[str, Any] = {RUN: uuid4().hex}
+        if _TASK not in place and isinstance(self.checkpointer, BaseCheckpointSaver) and place.get("thread_id"):
+            if isinstance(given, Command) and given.resume is not None:
+                given = yield from self._decided(given, whole)
+            else:
+                yield from self._known(whole)
+                if self.supervisor.held and (dropped := (yield from self._replaced(given, whole))):
+                    extra[GIVEN_UP] = dropped
+        return given, merge_configs(config, {"configurable": extra})
+
+    def _known(self, config: RunnableConfig) -> Program[None]:
+        """Do nothing where the thread has the checkpoint that the config names, if it names one.
+
+        Raises:
+            UnknownCheckpointError: it has not.
+        """
+        place = config.get("configurable", {})
+        saver = self.checkpointer
+        if not place.get("checkpoint_id") or not isinstance(saver, BaseCheckpointSaver):
+            return
+        found = yield Doing(lambda _: saver.get_tuple(config), lambda _: saver.aget_tuple(config))
+        if found is None:
+            raise UnknownCheckpointError(
+                f"The thread {place.get('thread_id')!r} has no checkpoint {place['checkpoint_id']!r}. "
+                "graph.get_state_history(config) lists those it has."
+            )
+
+    def _decided(self, command: Command[Any], config: RunnableConfig) -> Program[Command[Any]]:
+        yield from self._known(config)
+        state = yield self._state(config)
+        resume = check_resume(state.interrupts, command.resume, state.values.get("dropped") or [])
+        if resume is command.resume:
+            return command
+        return Command(graph=command.graph, update=command.update, resume=resume, goto=command.goto)
+
+    def _replaced(self, given: Any, config: RunnableConfig) -> Program[list[Dropped]]:
+        """Return what waits for a reviewer and would be given up.
+
+        Raises:
+            DecisionPendingError: something waits, and it is not to be given up.
+        """
+        place = config["configurable"]
+        if given is None and not place.get("checkpoint_id"):
+            return []  # it goes on where it is
+        head: RunnableConfig = {
+            "configurable": {key: place[key] for key in ("thread_id", "checkpoint_ns") if key in place}
+        }
+        state = yield self._state(head)
+        if not state.interrupts:
+            return []
+        if given is None and state.config["configurable"].get("checkpoint_id") == place.get("checkpoint_id"):
+            return []
+        shown = [one.value if isinstance(one.value, dict) else {} for one in state.interrupts]
+        names = ", ".join(str(one.get("name") or one.get("group") or "a tool") for one in shown)
+        if self.supervisor.on_waiting == "refuse":
+            ids = ", ".join(one.id for one in state.interrupts)
+            raise DecisionPendingError(
+                f"An answer of this thread still waits for a reviewer's decision ({names}; {ids}), so the new "
+                "question was not stored. Decide with Command(resume={id: decision}), ask in another thread, or "
+                'build the graph with on_waiting="drop".'
+            )
+        question = _text_of(given)[:_LONGEST_QUOTE]
+        return [
+            {"draft": str(one.get("draft") or ""), "group": str(one.get("group") or ""), "question": question}
+            for one in shown
+        ]
+
+    def _state(self, config: RunnableConfig) -> Doing:
+        return Doing(lambda _: self.get_state(config), lambda _: self.aget_state(config))
+
+
+def _text_of(given: Any) -> str:
+    messages = given.get("messages") if isinstance(given, dict) else None
+    last = messages[-1] if isinstance(messages, list) and messages else messages
+    if isinstance(last, tuple) and len(last) == 2:
+        return str(last[1])
+    if isinstance(last, dict):
+        return str(last.get("content", ""))
+    return str(getattr(last, "text", last or ""))
