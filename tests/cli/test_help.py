@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ecowas_lc._extras import install_command
 from tests.cli.conftest import Run
 
 COMMANDS = [
@@ -125,9 +126,7 @@ def test_a_missing_extra_is_named(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from ecowas_lc.cli import main; sys.exit(main(['ask']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert (
-        done.stderr == f"The command needs {missing}, which is not installed. Run: pip install 'ecowas-lc[cli]'\n"
-    )
+    assert done.stderr == f"The command needs {missing}, which is not installed. Run: {install_command('cli')}\n"
 
 
 @pytest.mark.parametrize("group", [[], ["local-model"], ["server"], ["sessions"], ["threads"]], ids=" ".join)

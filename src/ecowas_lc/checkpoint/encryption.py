@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING, Any
 
+from ecowas_lc._extras import install_command
 from ecowas_lc.checkpoint.codec.allowlist import Allow
 from ecowas_lc.checkpoint.codec.elements import SEALED, is_sealed
 from ecowas_lc.checkpoint.codec.serializer import Serializer
@@ -131,7 +132,7 @@ def _cipher(key: bytes, id_: str) -> AESGCM:
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError:
-        raise MissingExtraError("Encryption needs an extra: pip install 'ecowas-lc[encryption]'") from None
+        raise MissingExtraError(f"Encryption needs cryptography. Run: {install_command('encryption')}") from None
     if not isinstance(key, bytes) or len(key) not in _KEY_BYTES:
         raise ConfigurationError("An encryption key is 16, 24 or 32 random bytes: os.urandom(32)")
     if not isinstance(id_, str) or len(id_.encode()) > 255:

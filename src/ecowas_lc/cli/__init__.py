@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from ecowas_lc._extras import install_command
+
 __all__ = ["main"]
 
 
@@ -15,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import typer  # noqa: F401
     except ModuleNotFoundError as error:
         sys.stderr.write(
-            f"The command needs {error.name}, which is not installed. Run: pip install 'ecowas-lc[cli]'\n"
+            f"The command needs {error.name}, which is not installed. Run: {install_command('cli')}\n"
         )
         return 1
     from ecowas_lc.cli.commands import app

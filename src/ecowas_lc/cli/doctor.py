@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import typer
 from rich.text import Text
 
+from ecowas_lc._extras import install_command
 from ecowas_lc._version import __version__
 from ecowas_lc.cli.findings import Finding, note, ok, warning
 from ecowas_lc.cli.model_checks import examine_model
@@ -63,7 +64,7 @@ def _findings() -> Iterator[Finding]:
         if find_spec(module) is not None:
             yield ok("Extras", extra, f"installed: {what}")
         else:
-            yield note("Extras", extra, f"not installed: {what}", f"pip install 'ecowas-lc[{extra}]'")
+            yield note("Extras", extra, f"not installed: {what}", install_command(extra))
 
 
 def _show(finding: Finding, *, first_of_area: bool) -> None:

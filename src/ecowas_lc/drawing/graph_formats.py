@@ -16,6 +16,7 @@ from typing import Any
 from unicodedata import east_asian_width, normalize
 from xml.sax.saxutils import escape
 
+from ecowas_lc._extras import install_command
 from ecowas_lc.drawing import render
 from ecowas_lc.errors import EcowasError, InvalidInputError, MissingExtraError
 
@@ -267,7 +268,7 @@ def rendered(source: str, form: str) -> bytes:
     fonts = _fonts()
     if importlib.util.find_spec("pygraphviz") is None or fonts is None:
         raise MissingExtraError(
-            "SVG and PNG need Graphviz. Run: pip install 'ecowas-lc[draw]'. Mermaid and ASCII need nothing."
+            f"SVG and PNG need Graphviz. Run: {install_command('draw')}. Mermaid and ASCII need nothing."
         )
     with tempfile.TemporaryDirectory(prefix="ecowas-lc-draw-") as folder:
         configuration = Path(folder, "fonts.conf")

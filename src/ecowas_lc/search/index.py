@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ecowas_lc._extras import install_command
 from ecowas_lc.errors import InvalidInputError, MissingExtraError
 from ecowas_lc.search import words
 from ecowas_lc.search.items import Header, Mode, fetch_op, header_of, versions_op
@@ -349,7 +350,7 @@ def check_numpy() -> None:
     try:
         import numpy  # noqa: F401, ICN001
     except ImportError:
-        raise MissingExtraError("Search needs numpy. Run: pip install 'ecowas-lc[search]'.") from None
+        raise MissingExtraError(f"Search needs numpy. Run: {install_command('search')}") from None
 
 
 def _order(scored: tuple[float, bytes]) -> tuple[float, bytes]:

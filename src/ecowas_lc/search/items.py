@@ -76,7 +76,7 @@ def header_of(raw: bytes) -> Header:
         return Header(int(match[1]), int(match[2]), int(match[3]))
     raise FormatVersionError(
         f"An item is stored in format {raw[:1].decode('utf-8', 'replace')!r}, which this version of ecowas_lc "
-        "does not read. Upgrade it: pip install -U ecowas-lc"
+        "does not read. Install a newer ecowas_lc."
     )
 
 

@@ -15,6 +15,7 @@ from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any
 
+from ecowas_lc._extras import install_command
 from ecowas_lc.errors import MissingExtraError
 
 LANGUAGES = ("english", "french", "portuguese")
@@ -87,7 +88,7 @@ def _stemmers() -> tuple[Any, ...]:
         import snowballstemmer
     except ImportError:
         raise MissingExtraError(
-            "Searching by words needs a stemmer. Run: pip install 'ecowas-lc[search]', or set \"words\": False in "
+            f'Searching by words needs a stemmer. Run: {install_command("search")}, or set "words": False in '
             "the index configuration."
         ) from None
     return tuple(snowballstemmer.stemmer(language) for language in LANGUAGES)

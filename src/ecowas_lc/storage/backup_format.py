@@ -139,8 +139,8 @@ class Lines:
             raise self.corrupt('it does not name the format: {"format": "ecowas-lc", "version": 1}')
         if version > VERSION:
             raise FormatVersionError(
-                f"This export has version {version}; this package reads up to {VERSION}. Upgrade it: "
-                "pip install -U ecowas-lc"
+                f"This export has version {version}; this package reads up to {VERSION}. Install a "
+                "newer ecowas_lc."
             )
 
 

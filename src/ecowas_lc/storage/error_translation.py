@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from redis import exceptions as redis_errors
 
+from ecowas_lc._extras import install_command
 from ecowas_lc.embedded import is_available
 from ecowas_lc.errors import (
     CheckpointConflictError,
@@ -181,7 +182,7 @@ def _unanswered(error: Exception, where: str) -> EcowasError:
         )
     if isinstance(error, (redis_errors.ConnectionError, OSError)):
         by_itself = (
-            ", or run: pip install 'ecowas-lc[embedded]' for one that starts by itself"
+            f", or run: {install_command('embedded')} for one that starts by itself"
             if where == _UNLESS_SET and not is_available()
             else ""
         )

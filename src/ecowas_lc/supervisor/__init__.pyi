@@ -1,3 +1,6 @@
+from .approval import (
+    reviewed as reviewed,
+)
 from .as_tools import (
     twg_tools as twg_tools,
 )

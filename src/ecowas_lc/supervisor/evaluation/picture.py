@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecowas_lc._extras import install_command
 from ecowas_lc._output_file import output_file
 from ecowas_lc.errors import InvalidInputError, MissingExtraError
 from ecowas_lc.supervisor.evaluation.report import NO_GROUP, RouterReport
@@ -35,7 +36,7 @@ def draw_confusion(reports: Mapping[str, RouterReport], path: str | Path) -> Pat
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError(
-            "Drawing needs matplotlib. Run: pip install 'ecowas-lc[eval]', or go without the picture."
+            f"Drawing needs matplotlib. Run: {install_command('eval')}, or go without the picture."
         ) from None
     widest = max(len(report.confusion) for report in reports.values())
     side = 2.3 + _CELL_INCHES * widest

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from platformdirs import user_cache_path
 
 from ecowas_lc._embeddings import offline_engine
+from ecowas_lc._extras import install_command
 from ecowas_lc.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def check_embeddings(embeddings: object) -> None:
             f"{embeddings!r} are no embeddings. Pass LangChain Embeddings, such as OllamaEmbeddings(model=…)."
         )
     if find_spec("numpy") is None:
-        raise MissingExtraError("Routing by embeddings needs numpy. Run: pip install 'ecowas-lc[semantic]'.")
+        raise MissingExtraError(f"Routing by embeddings needs numpy. Run: {install_command('semantic')}")
 
 
 def name_of(model: Any) -> str:
