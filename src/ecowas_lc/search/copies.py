@@ -437,6 +437,13 @@ def rows_of(vectors: Sequence[Sequence[float]]) -> tuple[bytes, bytes]:
 
 
 def similarity(row: bytes, query: NDArray[np.float32]) -> float:
-    """The cosine of a query and the nearest of a stored row's vectors."""
-    vectors = np.frombuffer(row, dtype="<f4").reshape(-1, len(query))
-    return float((vectors @ query).max())
+    """The cosine of a query and the nearest of a stored row's vectors.
+
+    Raises:
+        CorruptDataError: it is no row of vectors with the query's dimensions.
+    """
+    if row and len(row) % (4 * len(query)) == 0:
+        nearest = float((np.frombuffer(row, dtype="<f4").reshape(-1, len(query)) @ query).max())
+        if np.isfinite(nearest):
+            return nearest
+    raise CorruptDataError("A stored vector is not in the storage format. Delete the item, or put it again.")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _CHANGES = load_script("items_shared", "items_changes")
 
 _IDS_AT_ONCE = 50_000
-_ROWS_AT_ONCE = 10_000
+_ROWS_AT_ONCE = 5_000
 _FUSION = 60  # reciprocal rank fusion's constant, as its authors (Cormack, Clarke and Büttcher, 2009) chose it
 _LEAST_CANDIDATES = 40
 _FOUR_TIMES = 4
@@ -194,7 +194,7 @@ class SearchIndex:
         )
         news: list[bytes] = []
         gone_ids: list[tuple[bytes, int]] = []
-        listed: dict[int, tuple[set[bytes], int]] = {}
+        listed: dict[int, tuple[set[bytes] | None, int]] = {}
         reached: dict[int, bytes] = {}
         for bucket, reply in zip(buckets, replies, strict=True):
             if not reply:
@@ -209,14 +209,15 @@ class SearchIndex:
                 continue
             ids = yield from self._all_ids_op(bucket, reply[2], reach.last)
             news += ids
-            listed[bucket] = (set(ids), int(reply[0]))
+            # Of what a new copy has, nothing can be missing from the list.
+            listed[bucket] = (set(ids) if copy.slots else None, int(reply[0]))
         with copy.lock:
             for item_id, version in gone_ids:
                 copy.remove(item_id, version)
         for start in range(0, len(news), _ROWS_AT_ONCE):
             yield from self._take_op(copy, news[start : start + _ROWS_AT_ONCE])
         with copy.lock:
-            if listed:
+            if any(ids_there is not None for ids_there, _ in listed.values()):
                 for item_id in copy.ids():
                     ids_there, version = listed.get(bucket_of_id(item_id), (None, 0))
                     if ids_there is not None and item_id not in ids_there:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -41,7 +42,9 @@ class Contents:
             raise NotSerializableError(
                 f'An item\'s value must be a dict like {{"text": "…"}}, not {type(value).__name__}.'
             )
-        return self.seal(to_json(_plain(value), "value"), item_id, b"v")
+        with contextlib.suppress(RecursionError):  # refused below, with the reason
+            value = _plain(value)
+        return self.seal(to_json(value, "value"), item_id, b"v")
 
     def decode_value(self, raw: bytes, item_id: bytes) -> dict[str, Any]:
         """The value of an item.
