@@ -155,6 +155,9 @@ from .errors import (
     ThreadBusyError as ThreadBusyError,
 )
 from .errors import (
+    TooLargeError as TooLargeError,
+)
+from .errors import (
     TypeNotAllowedError as TypeNotAllowedError,
 )
 from .errors import (

@@ -17,6 +17,7 @@
     │   ├── RedisUnavailableError               nobody answers, or the connection broke
     │   │   └── RedisTimeoutError               it answers too late
     │   ├── RedisRefusedError                   it answered: no (login, ACL, memory, read-only, …)
+    │   ├── TooLargeError                       more than the server takes in one value
     │   ├── NotReplicatedError                  too few replicas have it (only with ``wait_replicas``)
     │   ├── WrongTypeError                      somebody else's data type is at one of our keys
     │   ├── CorruptDataError                    stored bytes that this format does not allow
@@ -110,6 +111,10 @@ class RedisTimeoutError(RedisUnavailableError):
 
 class RedisRefusedError(StorageError):
     """The server answered, and refused: login, ACL, memory limit, read-only replica, …"""
+
+
+class TooLargeError(StorageError):
+    """The server takes no value or command of this size; nothing was written."""
 
 
 class NotReplicatedError(StorageError):

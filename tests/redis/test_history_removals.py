@@ -14,6 +14,7 @@ from ecowas_lc.memory.histories import APPEND, REPLACE
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.ops import call
 from tests.fixtures.leftovers import left_over
+from tests.fixtures.servers import wait_until
 
 MESSAGE = {"role": "user", "content": "x"}
 
@@ -116,6 +117,19 @@ def test_what_was_said_before_the_removal_does_not_come_back(history):
     assert texts(history) == ["said since"], "also once others have begun it anew"
     with pytest.raises(InvalidInputError, match="1 messages and 2 ages"):
         history.add_messages([HumanMessage("x")], ages=[1, 2])
+
+
+def test_what_a_process_says_after_its_own_removal_is_kept(history, raw):
+    """Its removal reaches the server late: what it said in between is younger; others' later removal counts."""
+    history.add_messages([HumanMessage("old", id="1")])
+    history.clear(operation="mine", age=0)
+    history.add_messages([HumanMessage("said in between", id="2")], ages=[20], after="mine")
+    assert texts(history) == ["said in between"]
+    now = raw.time()
+    wait_until(lambda: raw.time() > (now[0], now[1] + 2000), "another millisecond")
+    history.clear()
+    history.add_messages([HumanMessage("said in between", id="2")], ages=[20], after="mine")
+    assert texts(history) == []
 
 
 async def test_what_was_said_before_the_removal_does_not_come_back_async(history):

@@ -68,6 +68,7 @@ NAMES = [
     "TWG",
     "ThreadBusyError",
     "ThreadPicture",
+    "TooLargeError",
     "TypeNotAllowedError",
     "UnknownCheckpointError",
     "UnknownGroupError",

@@ -8,12 +8,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, TypeVar
+from itertools import count
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 from ecowas_lc.errors import EcowasError, EmbeddedServerError, RedisRefusedError, RedisUnavailableError
 from ecowas_lc.memory.service import ping_op
-from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.keys import Keys, wait_key
+from ecowas_lc.storage.ops import Op, command
 from ecowas_lc.storage.server import Server
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,16 @@ OUTAGES = (RedisUnavailableError, RedisRefusedError, EmbeddedServerError)
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 3.0
 
+_TRIES = 3  # of one thing that is held, while the server takes others
+
 T = TypeVar("T")
+
+
+class Held(NamedTuple):
+    """What waits for the server: how to store it, and how to give up a part that the server does not take."""
+
+    store: Callable[[], None]
+    give_up_one: Callable[[Exception], bool] | None
 
 
 class Link:
@@ -40,7 +51,7 @@ class Link:
         self._keys = Keys(prefix)
         self._lock = threading.Lock()
         self._problem: Exception | None = None
-        self._held: dict[Hashable, Callable[[], None]] = {}
+        self._held: dict[Hashable, Held] = {}
         self._worker: threading.Thread | None = None
         self._shared: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
         self._on_failure: WeakSet[Any] = WeakSet()
@@ -80,14 +91,17 @@ class Link:
             watcher.link_failed(self)
         self._start()
 
-    def hold(self, key: Hashable, store: Callable[[], None]) -> None:
+    def hold(
+        self, key: Hashable, store: Callable[[], None], give_up_one: Callable[[Exception], bool] | None = None
+    ) -> None:
         """Call ``store`` once the server can be used, in place of what was held under the same key before.
 
         It may be called more than once. It raises one of :data:`OUTAGES` where the server can't be used after
-        all.
+        all. Where it goes on doing so though the server takes other writes, ``give_up_one`` is called with the
+        error: it drops what the server does not take, and says whether there was such a thing.
         """
         with self._lock:
-            self._held[key] = store
+            self._held[key] = Held(store, give_up_one)
         self._start()
 
     def replay(self) -> None:
@@ -103,19 +117,46 @@ class Link:
                 if not self._held:
                     was_down, self._problem = self._problem is not None, None
                     break
-                key, store = next(iter(self._held.items()))
+                key, held = next(iter(self._held.items()))
             try:
-                store()
+                self._store(held)
                 stored += 1
             except OUTAGES:
                 raise
             except Exception:  # one that can't be stored must not keep back the others
                 log.exception("What was held of %s could not be stored", key)
             with self._lock:
-                if self._held.get(key) is store:  # else there is more of it meanwhile
+                if self._held.get(key) is held:  # else there is more of it meanwhile
                     del self._held[key]
         if was_down:
             log.info("Redis at %s answers again; what was held has been stored (%d).", self.server.where, stored)
+
+    def _store(self, held: Held) -> None:
+        """Store one thing that is held.
+
+        A server that breaks the connection on a message that is larger than it takes looks like one that is down.
+        It is not where it takes another write at once, and this one fails again and again.
+        """
+        for failures in count(1):
+            try:
+                held.store()
+            except OUTAGES as error:
+                if held.give_up_one is None or not self._takes_writes():
+                    raise
+                if failures % _TRIES == 0 and not held.give_up_one(error):
+                    raise
+            else:
+                return
+
+    def _takes_writes(self) -> bool:
+        def write_op() -> Op[None]:
+            yield (command("SET", wait_key(self._keys.agents()), "", "PX", 1000),)
+
+        try:
+            self.server.run(write_op())
+        except EcowasError:
+            return False
+        return True
 
     def _start(self) -> None:
         with self._lock:

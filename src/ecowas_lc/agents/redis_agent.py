@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -12,6 +13,7 @@ from ecowas_lc.agents.outage import OUTAGES
 from ecowas_lc.agents.transcript import Keeping
 from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.memory import RedisMemoryService
+from ecowas_lc.memory.histories import cleared_since_op
 from ecowas_lc.memory.json_values import check_ttl, from_json, to_json
 from ecowas_lc.settings import Settings
 
@@ -23,11 +25,12 @@ class KnownState:
         self._lock = threading.Lock()
         self._text: bytes | None = None
         self._waits = False
+        self._at = time.monotonic()
 
     def change(self, text: bytes) -> None:
         """Take a new state, not on the server yet."""
         with self._lock:
-            self._text, self._waits = text, True
+            self._text, self._waits, self._at = text, True, time.monotonic()
 
     def stored(self, text: bytes) -> None:
         """Take note that the server has this state."""
@@ -39,6 +42,17 @@ class KnownState:
         with self._lock:
             if not self._waits:
                 self._text = None if value is None else to_json(value, "state")
+
+    def forget(self, text: bytes) -> None:
+        """Give up a state that waits, unless there is a newer one."""
+        with self._lock:
+            if self._text == text:
+                self._text, self._waits = None, False
+
+    @property
+    def age(self) -> float:
+        """How many seconds ago the state was saved."""
+        return time.monotonic() - self._at
 
     @property
     def waiting(self) -> bytes | None:
@@ -103,9 +117,16 @@ class StateKeeper:
         self._known.stored(text)
 
     def _replay(self) -> None:
-        if (text := self._known.waiting) is not None:
-            self._keeping.memory.save_agent_state(self._agent_id, from_json(text, b"state"), self._keeping.ttl)
-            self._known.stored(text)
+        waiting, age = self._known.waiting, self._known.age
+        if waiting is None:
+            return
+        programs = self._keeping.memory._programs
+        since = self._keeping.memory.server.run(cleared_since_op(programs.keys.cleared_agent(self._agent_id)))
+        if since is not None and since <= age:
+            self._known.forget(waiting)  # all of the agent was removed after the state was saved
+        else:
+            self._keeping.memory.save_agent_state(self._agent_id, from_json(waiting, b"state"), self._keeping.ttl)
+            self._known.stored(waiting)
 
 
 class RedisAgent(BaseAgent):

@@ -5,6 +5,7 @@ The checkpointer here keeps a run going while Redis is down, and rebuilds the th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -30,10 +31,13 @@ from ecowas_lc.agents.transcript import Keeping, Transcript
 from ecowas_lc.agents.turn import STREAM_MODES, Turn
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.effects import Doing, Program, arun, run
+from ecowas_lc.errors import TooLargeError
 from ecowas_lc.supervisor import build_supervisor
 from ecowas_lc.supervisor.nodes import RECORD
 from ecowas_lc.supervisor.state import SUPERVISOR
 from ecowas_lc.supervisor.trimming import Exchange, exchanges
+
+log = logging.getLogger(__name__)
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 Saver = BaseCheckpointSaver[Any]
@@ -87,6 +91,8 @@ class RunSaver(BaseCheckpointSaver[Any]):
                 return self._saver.put(config, checkpoint, metadata, new_versions)
             except OUTAGES as error:
                 self._lose(error)
+            except TooLargeError as error:
+                self._leave_out(error)
         return _config_of(config, checkpoint)
 
     async def aput(
@@ -102,6 +108,8 @@ class RunSaver(BaseCheckpointSaver[Any]):
                 return await self._saver.aput(config, checkpoint, metadata, new_versions)
             except OUTAGES as error:
                 self._lose(error)
+            except TooLargeError as error:
+                self._leave_out(error)
         return _config_of(config, checkpoint)
 
     def put_writes(
@@ -113,6 +121,8 @@ class RunSaver(BaseCheckpointSaver[Any]):
                 self._saver.put_writes(config, writes, task_id, task_path)
             except OUTAGES as error:
                 self._lose(error)
+            except TooLargeError as error:
+                self._leave_out(error)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -123,6 +133,8 @@ class RunSaver(BaseCheckpointSaver[Any]):
                 await self._saver.aput_writes(config, writes, task_id, task_path)
             except OUTAGES as error:
                 self._lose(error)
+            except TooLargeError as error:
+                self._leave_out(error)
 
     def list(self, config: RunnableConfig | None, **options: Any) -> Iterator[CheckpointTuple]:
         """The thread's checkpoints."""
@@ -136,6 +148,11 @@ class RunSaver(BaseCheckpointSaver[Any]):
     def _is_kept(self) -> bool:
         self.is_lost = self.is_lost or not self._link.is_up
         return not self.is_lost
+
+    def _leave_out(self, error: Exception) -> None:
+        """Go on without the thread; the transcript makes it whole later, without what the server never takes."""
+        self.is_lost = True
+        log.error("%s The thread of this session goes on without what the run says.", error)
 
     def _lose(self, error: Exception) -> None:
         self.is_lost = True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from langchain_core.messages import BaseMessage
 
 from ecowas_lc.agents.outage import OUTAGES, Link, link_to
 from ecowas_lc.effects import Doing, Program, arun, run
-from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.errors import ConfigurationError, InvalidInputError, TooLargeError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.history.messages import to_document
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService, SessionInfo
@@ -28,30 +29,59 @@ from ecowas_lc.storage.keys import check_id
 _UNSETTLED_SECONDS = 10.0  # servers save to disk, or to a replica, with such a delay at most
 
 
+# Sent alone where it is larger, so that an error is about it and nothing else. No server can be set to take less.
+_LARGE_BYTES = 2**20
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A reset: its number, under what name the server knows it, and when it was asked for."""
+
+    number: int
+    operation: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A message, and when it was said (by the monotonic clock)."""
+
+    message: BaseMessage
+    at: float
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is to be stored in one go: messages, and before them a reset, by its number (0: none)."""
+    """What is to be stored in one go: messages, and before them a reset."""
 
-    reset: int = 0
-    messages: tuple[BaseMessage, ...] = ()
+    reset: Reset | None = None
+    messages: tuple[Spoken, ...] = ()
 
 
 class Said:
-    """One conversation, shared by all agents of the process that take part in it."""
+    """One conversation, shared by all agents of the process that take part in it.
 
-    def __init__(self, agent_id: str, session_id: str) -> None:
+    No more of it is held than would be kept anyway: the last ``limit`` messages.
+    """
+
+    def __init__(self, agent_id: str, session_id: str, limit: int = 1000) -> None:
         self.agent_id = agent_id
         self.session_id = session_id
+        self.limit = limit
         self.began: datetime | None = None
         self.used: datetime | None = None
         self.version = 0
         self.store: RedisChatMessageHistory | None = None
         self._lock = threading.Lock()
         self._known: list[BaseMessage] = []
-        self._waiting: list[BaseMessage] = []
-        self._unsettled: deque[tuple[float, BaseMessage]] = deque()
-        self._is_reset = False
+        self._waiting: list[Spoken] = []
+        self._unsettled: deque[tuple[float, Spoken]] = deque()
+        self._reset: Reset | None = None
         self._resets = 0
+        self.last_operation = ""
+        """The name of the last reset, after which everything here was said."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -61,20 +91,24 @@ class Said:
     @property
     def waits(self) -> bool:
         """Whether something is not on the server yet."""
-        return self._is_reset or bool(self._waiting)
+        return self._reset is not None or bool(self._waiting)
 
     def add(self, messages: Sequence[BaseMessage]) -> None:
         """Add messages, each of which has an id, except those that are here already."""
+        now = time.monotonic()
         with self._lock:
-            self._waiting += _others(messages, (*self._known, *self._waiting))
+            new = _others(messages, (*self._known, *_messages(self._waiting)))
+            self._wait_for([*self._waiting, *(Spoken(message, now) for message in new)])
             self.used = datetime.now(UTC)
             self.began = self.began or self.used
 
     def reset(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._known, self._waiting, self._is_reset = [], [], True
             self._resets += 1
+            self._known, self._waiting = [], []
+            self._reset = Reset(self._resets, uuid4().hex, time.monotonic())
+            self.last_operation = self._reset.operation
             self._unsettled.clear()
             self.began = self.used = None
             self.version += 1
@@ -88,65 +122,168 @@ class Said:
     def view(self, limit: int) -> list[BaseMessage]:
         """The last ``limit`` messages, as far as they are known here."""
         with self._lock:
-            return [*self._known, *_others(self._waiting, self._known)][-limit:]
+            return [*self._known, *_others(_messages(self._waiting), self._known)][-limit:]
 
     def batch(self) -> Batch:
         """What is to be stored."""
         with self._lock:
-            return Batch(self._resets if self._is_reset else 0, tuple(self._waiting))
+            return Batch(self._reset, tuple(self._waiting))
 
     def was_reset(self, number: int) -> None:
         """Take note that the server has forgotten the conversation."""
+        now = time.monotonic()
         with self._lock:
-            if not self._is_reset:
+            if self._reset is None:
                 # Another thread came before: what it has stored since went with this, and is stored once more.
-                self._known, self._waiting = [], [*self._known, *_others(self._waiting, self._known)]
+                known = [Spoken(message, now) for message in self._known]
+                new = _others(_messages(self._waiting), self._known)
+                self._wait_for([*known, *(each for each in self._waiting if each.message in new)])
+                self._known = []
                 self.version += 1
-            elif number == self._resets:
-                self._is_reset = False
+            elif number == self._reset.number:
+                self._reset = None
 
-    def stored(self, messages: Sequence[BaseMessage]) -> None:
+    def stored(self, spoken: Sequence[Spoken]) -> None:
         """Take note that the server has these messages."""
         now = time.monotonic()
-        ids = {message.id for message in messages}
         with self._lock:
-            done = [message for message in self._waiting if message.id in ids]
-            self._waiting = [message for message in self._waiting if message.id not in ids]
-            self._known += _others(done, self._known)
-            self._unsettled.extend((now, message) for message in done)
-            while self._unsettled and _is_settled(self._unsettled[0][0]):
+            done = self._take_out(spoken)
+            self._known = [*self._known, *_others(_messages(done), self._known)][-self.limit :]
+            self._unsettled.extend((now, each) for each in done)
+            while self._unsettled and (_is_settled(self._unsettled[0][0]) or len(self._unsettled) > self.limit):
                 self._unsettled.popleft()
             self.version += 1
+
+    def drop(self, spoken: Spoken, why: str) -> None:
+        """Give up a message that the server never takes, and say which and why."""
+        message = spoken.message
+        with self._lock:
+            self._take_out([spoken])
+        log.error(
+            "The message %s (%s, %d bytes) of the agent %r in the session %r can't be stored and was dropped; the "
+            "conversation goes on without it. %s",
+            message.id,
+            message.type,
+            _size(message),
+            self.agent_id,
+            self.session_id,
+            why,
+        )
+
+    def give_up_one(self, error: Exception) -> bool:
+        """Drop what the server does not take though it takes other things; whether there is such a message."""
+        with self._lock:
+            first = self._waiting[0] if self._waiting and self._reset is None else None
+        if first is None or _size(first.message) < _LARGE_BYTES:
+            return False
+        self.drop(
+            first,
+            f"Redis takes other writes and not this one, which is larger than 1 MB: {error} See also its "
+            "client-query-buffer-limit and maxmemory.",
+        )
+        return True
 
     def keep_here(self, limit: int) -> None:
         """Keep the last ``limit`` messages in this process, there being no server."""
         with self._lock:
-            self._known = [*self._known, *self._waiting][-limit:]
-            self._waiting, self._is_reset = [], False
+            self._known = [*self._known, *_messages(self._waiting)][-limit:]
+            self._waiting, self._reset = [], None
 
     def link_failed(self, link: Link) -> None:
         """Hold what a server that dies now may not have saved yet."""
         with self._lock:
-            doubtful = [message for at, message in self._unsettled if not _is_settled(at)]
-            self._waiting = [*doubtful, *self._waiting]
+            doubtful = [spoken for at, spoken in self._unsettled if not _is_settled(at)]
+            self._wait_for([*doubtful, *self._waiting])
             self._unsettled.clear()
         if self.waits:
-            link.hold(self.key, self.replay)
+            self.hold(link)
+
+    def hold(self, link: Link) -> None:
+        """Have what waits stored when the server can be used."""
+        link.hold(self.key, self.replay, self.give_up_one)
 
     def replay(self) -> None:
         """Store what the server lacks, blocking."""
         if self.store is not None:
             run(storing(self, self.store), {})
 
+    def _wait_for(self, spoken: list[Spoken]) -> None:
+        self._waiting = spoken[-self.limit :]
+
+    def _take_out(self, spoken: Sequence[Spoken]) -> list[Spoken]:
+        ids = {each.message.id for each in spoken}
+        done = [each for each in self._waiting if each.message.id in ids]
+        self._waiting = [each for each in self._waiting if each.message.id not in ids]
+        return done
+
 
 def storing(said: Said, store: RedisChatMessageHistory) -> Program[None]:
-    """Bring to the server what it lacks; a message that it has is told by its id and left as it is."""
-    while (batch := said.batch()).reset:
-        yield Doing(lambda _: store.clear(), lambda _: store.aclear())
-        said.was_reset(batch.reset)
-    if batch.messages:
-        yield Doing(lambda _: store.add_messages(batch.messages), lambda _: store.aadd_messages(batch.messages))
-        said.stored(batch.messages)
+    """Bring to the server what it lacks; a message that it has is told by its id and left as it is.
+
+    What another process removed since it was said is not stored again, and what the server never takes is dropped.
+    """
+    while (reset := (batch := said.batch()).reset) is not None:
+        yield _clearing(store, reset)
+        said.was_reset(reset.number)
+    for some in _in_parts(batch.messages):
+        try:
+            yield from _adding(said, store, some)
+        except _NEVER as error:
+            if len(some) == 1:
+                said.drop(some[0], str(error))
+                continue
+            for one in some:
+                try:
+                    yield from _adding(said, store, [one])
+                except _NEVER as its_error:
+                    said.drop(one, str(its_error))
+
+
+# What is wrong with a message and stays so, whatever the state of the server.
+_NEVER = (TooLargeError, InvalidInputError)
+
+
+def _clearing(store: RedisChatMessageHistory, reset: Reset) -> Doing:
+    age = time.monotonic() - reset.at
+    return Doing(
+        lambda _: store.clear(operation=reset.operation, age=age),
+        lambda _: store.aclear(operation=reset.operation, age=age),
+    )
+
+
+def _adding(said: Said, store: RedisChatMessageHistory, some: Sequence[Spoken]) -> Program[None]:
+    now, after = time.monotonic(), said.last_operation
+    messages, ages = _messages(some), [now - each.at for each in some]
+    yield Doing(
+        lambda _: store.add_messages(messages, ages=ages, after=after),
+        lambda _: store.aadd_messages(messages, ages=ages, after=after),
+    )
+    said.stored(some)
+
+
+def _in_parts(spoken: Sequence[Spoken]) -> Iterator[list[Spoken]]:
+    """Messages in the order in which they were said, so many at a time as are no large command."""
+    part: list[Spoken] = []
+    size = 0
+    for each in spoken:
+        more = _size(each.message)
+        if part and size + more > _LARGE_BYTES // 2:
+            yield part
+            part, size = [], 0
+        part.append(each)
+        size += more
+    if part:
+        yield part
+
+
+def _size(message: BaseMessage) -> int:
+    """About how many bytes a message takes: its text, which is what makes one large."""
+    content = message.content
+    return len((content if isinstance(content, str) else str(content)).encode(errors="replace"))
+
+
+def _messages(spoken: Sequence[Spoken]) -> list[BaseMessage]:
+    return [each.message for each in spoken]
 
 
 def _others(messages: Sequence[BaseMessage], known: Sequence[BaseMessage]) -> list[BaseMessage]:
@@ -174,6 +311,7 @@ class Transcript:
         self._link = link
         self._store = store
         said.store = store or said.store
+        said.limit = max(said.limit, limit)
 
     @property
     def messages(self) -> list[BaseMessage]:
@@ -266,7 +404,7 @@ class Transcript:
             except OUTAGES as error:
                 self._link.failed(error)
         if self._said.waits:
-            self._link.hold(self._said.key, self._said.replay)
+            self._said.hold(self._link)
 
 
 def as_dicts(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
@@ -320,7 +458,7 @@ class Keeping:
         check_count(limit, "max_history")
         key = (agent_id, session_id)
         if self.link is None:
-            return Transcript(self._said.setdefault(key, Said(*key)), limit)
+            return Transcript(self._said.setdefault(key, Said(*key, limit)), limit)
         store = RedisChatMessageHistory(
             agent_id,
             session_id,
@@ -331,5 +469,5 @@ class Keeping:
             prefix=self.link.prefix,
             default_ttl=self.memory.default_ttl,
         )
-        said = self.link.shared(("history", *key), lambda: Said(*key))
+        said = self.link.shared(("history", *key), lambda: Said(*key, limit))
         return Transcript(said, limit, self.link, store)

@@ -122,23 +122,28 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
         """Every message, whatever the window: see :meth:`all_messages`."""
         return await self._server.arun(self._read_all_op())
 
-    def add_messages(self, messages: Sequence[BaseMessage], *, ages: Sequence[float] = ()) -> None:
+    def add_messages(
+        self, messages: Sequence[BaseMessage], *, ages: Sequence[float] = (), after: str = ""
+    ) -> None:
         """Append messages in one atomic step, except those that the history knows by their id.
 
         Args:
             messages: The messages. They are left as they are: one without an id gets an id where it is stored.
             ages: For a program that kept messages while Redis was down: how many seconds ago each was said.
                 Messages that were said before the history, or its whole session, was cleared are left out.
+            after: The operation of your own last :meth:`clear`, after which they were said.
 
         Raises:
             InvalidInputError: One is not a LangChain message, or there are not as many ages as messages.
             NotSerializableError: One would not come back the same; nothing is written.
         """
-        self._server.run(self._add_op(messages, ages))
+        self._server.run(self._add_op(messages, ages, after))
 
-    async def aadd_messages(self, messages: Sequence[BaseMessage], *, ages: Sequence[float] = ()) -> None:
+    async def aadd_messages(
+        self, messages: Sequence[BaseMessage], *, ages: Sequence[float] = (), after: str = ""
+    ) -> None:
         """Append messages: see :meth:`add_messages`."""
-        await self._server.arun(self._add_op(messages, ages))
+        await self._server.arun(self._add_op(messages, ages, after))
 
     def latest(self, count: int | None) -> list[BaseMessage]:
         """Return the last ``count`` messages as they are stored (``None``: all), whatever the window."""
@@ -213,15 +218,17 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
         yield from conversations.replace_op(self._agent_id, self._session_id, documents, lifetime=lifetime)
 
     def _clear_op(self, operation: str | None, age: float) -> Op[bool]:
-        if operation is not None and not (operation.isascii() and operation.isalnum()):
-            raise InvalidInputError(f"The operation {operation!r} must be made of letters and digits.")
+        if operation is not None:
+            _check_operation(operation)
         return self._programs.sessions.clear_op(
-            self._agent_id, self._session_id, operation=operation, age_ms=round(1000 * age)
+            self._agent_id, self._session_id, operation=operation, age_ms=max(0, int(1000 * age))
         )
 
-    def _add_op(self, messages: Sequence[BaseMessage], ages: Sequence[float] = ()) -> Op[None]:
+    def _add_op(self, messages: Sequence[BaseMessage], ages: Sequence[float], after: str) -> Op[None]:
         if ages and len(ages) != len(messages):
             raise InvalidInputError(f"There are {len(messages)} messages and {len(ages)} ages: give one for each.")
+        if after:
+            _check_operation(after)
         words: list[bytes] = []
         for message in messages:
             if not isinstance(message, BaseMessage):
@@ -239,7 +246,8 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
                 words,
                 max_history=self._max_history,
                 ttl=self._ttl,
-                ages=[max(0, round(1000 * age)) for age in ages],
+                ages=[max(0, int(1000 * age)) for age in ages],
+                after=after,
             )
 
     def _extend_op(self, ttl: int | None) -> Op[bool]:
@@ -269,6 +277,11 @@ def history_factory(
         return RedisChatMessageHistory(agent_id, session_id, server=at, **options)
 
     return make
+
+
+def _check_operation(operation: str) -> None:
+    if not (operation.isascii() and operation.isalnum()):
+        raise InvalidInputError(f"The operation {operation!r} must be made of letters and digits.")
 
 
 def _server(url: str | None, client: Any, server: Server | None) -> Server:

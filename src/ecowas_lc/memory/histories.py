@@ -35,7 +35,7 @@ EXTEND = load_script("history_shared", "history_kind", "history_extend")
 CLEARED = load_script("memory_cleared")
 
 _KEPT, _FOREIGN = 1, 2
-_JUST_NOW_MS = 1000  # what is older waited for the server: whether it was removed meanwhile is asked first
+_JUST_NOW_MS = 40  # what is older waited for the server: whether it was removed meanwhile is asked first
 
 Entry = tuple[bytes, bytes]
 """A message as it is sent: its id, or nothing where it has none, and its JSON."""
@@ -103,11 +103,13 @@ class Conversations:
         max_history: int | None = None,
         ttl: int | None = None,
         ages: Sequence[int] = (),
+        after: str = "",
     ) -> Op[int]:
         """Append messages, each ``id`` once; how many the history holds then.
 
         ``words`` are the messages' entries, one behind the other. ``ages``: for each, how many milliseconds ago it
-        was said. What was said before the history was removed, or all of its agent or session, is left out.
+        was said. What was said before the history was removed, or all of its agent or session, is left out;
+        ``after``: not, where it was removed by this operation.
         """
         key = place.keys[0]
         if ages and max(ages) > _JUST_NOW_MS:
@@ -121,7 +123,7 @@ class Conversations:
         lifetime, rule = self._usual if ttl is None else lifetime_and_rule(ttl, None)
         most = 0 if max_history is None else check_count(max_history, "max_history")
         operation = new_operation() if b"" in words else ""
-        since = f" {','.join(map(str, ages))}" if ages else ""
+        since = f" {','.join(map(str, ages))} {after}" if ages else ""
         append = ScriptCall(APPEND, place.keys, (f"{rule} {most} {operation}  0{since}", *words))
         is_indexed = self.indexed.covers(key, lifetime)
         if is_indexed:
@@ -257,6 +259,12 @@ class Conversations:
             touch(self.keys.agents(), ttl_seconds, agent_id),
             touch(self.keys.sessions(), ttl_seconds, session_id),
         )
+
+
+def cleared_since_op(mark: bytes) -> Op[float | None]:
+    """How many seconds ago all of an agent or a session was removed, by its mark; ``None``: not lately."""
+    [since] = yield (call(CLEARED, (mark,)),)
+    return None if since < 0 else since / 1000
 
 
 def extended(reply: list[Any]) -> tuple[bool, float]:

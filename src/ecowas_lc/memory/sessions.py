@@ -118,7 +118,7 @@ class Sessions:
         """Remove all histories and the state of an agent; how many there were."""
         index = self.keys.sessions_of_agent(agent_id)
         reply, state = yield (listing(index), removal(self.keys.state(agent_id)))
-        gone, is_known_elsewhere = int(removed_one(state)), False
+        gone = int(removed_one(state))
         names = entries(reply)
         for some in _chunks(list(names.items())):
             calls = [self.conversations.clear_call(agent_id, session_id) for session_id, _ in some]
@@ -128,10 +128,9 @@ class Sessions:
             ]
             replies = yield (*calls, *tidy)
             gone += sum(map(cleared_one, replies[: len(calls)]))
-            is_known_elsewhere = is_known_elsewhere or any(map(has_journal, replies[: len(calls)]))
             # Afterwards: where removals did not reach the replicas that are waited for, a repetition finds them.
             yield (forget(index, some),)
-        if is_known_elsewhere:
+        if gone:
             yield (call(CLEARED, (self.keys.cleared_agent(agent_id),), "mark"),)
         yield from self._tidy_op([agent_id], names, [(agent_id, session_id) for session_id in names])
         yield from warn_of_evictions_op(

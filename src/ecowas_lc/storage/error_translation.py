@@ -19,6 +19,7 @@ from ecowas_lc.errors import (
     RedisTimeoutError,
     RedisUnavailableError,
     StorageError,
+    TooLargeError,
     WrongTypeError,
 )
 
@@ -83,6 +84,8 @@ _TEXTS = {
     "command `SENTINEL`": "It is no Sentinel: use a redis:// URL, or name the port of one, as a rule 26379.",
     "cluster support disabled": "It is not a cluster: use a redis:// URL.",
 }
+# What servers answer to more than they take (proto-max-bulk-len, and a million words), before they hang up.
+_TOO_LARGE = ("invalid bulk length", "invalid multibulk length", "maximum allowed size")
 # What servers answer where an ACL forbids something; in scripts, 6.2 names neither user nor command.
 _FORBIDDEN = ("-NOPERM ", ": NOPERM ", "The user executing the script can't", "ACL failure in script")
 _FORBIDDEN_KEYS = ("permissions to access", "can't access at least one of the keys")
@@ -119,6 +122,11 @@ def _named(error: Exception, where: str, attempt: Attempt) -> EcowasError:
         return RedisRefusedError(f"Redis at {where} refused: {_forbidden(str(error), attempt)}")
     if word in _SCRIPT_ERRORS:
         return _SCRIPT_ERRORS[word](rest.partition(" script: ")[0])  # Redis 7 adds which script it was
+    if any(text in str(error) for text in _TOO_LARGE):
+        return TooLargeError(
+            f"Redis at {where} takes no value or command of this size, and nothing was written. Store less at "
+            "once, or raise the server's proto-max-bulk-len."
+        )
     if word == "WRONGTYPE" or "WRONGTYPE" in rest:
         return WrongTypeError(
             f"A key of ours on Redis at {where} holds another type of data, which was left as it is. "

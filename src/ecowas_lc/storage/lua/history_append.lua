@@ -1,9 +1,9 @@
 -- Appends messages, each id once; trims; renews. All or nothing.
--- ARGV: 'rule most operation sha count ages', then id (or '') and body of count older messages, then those of each new
+-- ARGV: 'rule most operation sha count ages reset', then id (or '') and body of count older messages, then those of each new
 -- one. Of the first: expiry rule; most messages to keep (0: all); operation id (or nothing); SHA-1 of the legacy text
 -- that the older ones stand for (or nothing); how many milliseconds ago each new one was said, with commas (or
--- nothing): one that was said before the history was last removed is left out. They are one argument, since most
--- appends are small.
+-- nothing): one that was said before the history was last removed is left out; the operation by which the caller
+-- itself last removed it, before it said these (or nothing). They are one argument, since most appends are small.
 -- Answers {KEPT, length}, and where the history is new or never expires also whether it is new and whether it never
 -- expires; {LEGACY, text} where the list is one JSON text yet; {FOREIGN, key, kind}.
 
@@ -12,8 +12,8 @@ local IDS_FORGOTTEN_AT_ONCE = 32
 local MARK_EVERY_MS = 1000
 local LOOKED_THROUGH = 20000 -- messages at the end of a list that has lost its companion
 
-local how, ms, most, operation, sha, count, ages =
-  string.match(ARGV[1], '^(.)(%d*) (%d+) (%w*) (%x*) (%d+) ?([%d,]*)$')
+local how, ms, most, operation, sha, count, ages, reset =
+  string.match(ARGV[1], '^(.)(%d*) (%d+) (%w*) (%x*) (%d+) ?([%d,]*) ?(%w*)$')
 local first = 2 + 2 * count
 most = tonumber(most)
 
@@ -25,7 +25,7 @@ local own, removed = #names + 1, 0
 if operation ~= '' then names[own] = 'o' .. operation end
 if ages ~= '' then
   removed = #names + 1
-  names[removed] = 'cleared'
+  names[removed], names[removed + 1], names[removed + 2] = 'cleared', 'o' .. reset, 'n' .. reset
 end
 
 local problem -- why it can't be done here
@@ -85,11 +85,13 @@ repeat -- once: a break leads to what is behind
       add(id, ARGV[index + 1])
     end
   end
-  local cleared = removed > 0 and known[removed] and -known[removed] - MARKS
+  local cleared = removed > 0 and known[removed] and -known[removed] - MARKS or 0
+  local by_caller = cleared > 0 and (known[removed + 1] or known[removed + 2])
+  if by_caller and cleared <= -by_caller then cleared = 0 end
   local next_age = string.gmatch(ages, '%d+')
   for index = first, is_done and 0 or #ARGV, 2 do
     local id = ARGV[index]
-    local is_gone = ages ~= '' and tonumber(next_age()) > now - (cleared or 0)
+    local is_gone = ages ~= '' and tonumber(next_age()) > now - cleared
     if not is_gone and (id == '' or not in_this_call[id]
         and (begins or not known[3 + (index - first) / 2])) then
       add(id, ARGV[index + 1])

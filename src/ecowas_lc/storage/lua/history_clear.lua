@@ -14,7 +14,7 @@ if operation == '' then
 end
 
 local now = now_ms()
-local known = redis.call('ZMSCORE', KEYS[2], 'o' .. operation, 'n' .. operation, 'began', 'journal')
+local known = redis.call('ZMSCORE', KEYS[2], 'o' .. operation, 'n' .. operation, 'began', 'journal', 'cleared')
 local has_journal = known[4] and -known[4] - MARKS > now - CLEARED_REMEMBERED_MS
 if known[1] or known[2] then return {KEPT, known[1] and 1 or 0, has_journal and 1 or 0} end
 if kind == 'list' and age > 0 and known[3] and tonumber(known[3]) > now - age then
@@ -26,7 +26,8 @@ redis.call('UNLINK', KEYS[1]) -- first: it is never refused for want of memory, 
 local function remember()
   redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, '+inf')
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. OPERATION_REMEMBERED_MS - now, '(0')
-  redis.call('ZADD', KEYS[2], -now, (was_there == 1 and 'o' or 'n') .. operation, -MARKS - now, 'cleared')
+  redis.call('ZADD', KEYS[2], -now, (was_there == 1 and 'o' or 'n') .. operation, 
+    math.min(-MARKS - now + age, tonumber(known[5] or 0)), 'cleared')
   redis.call('PEXPIRE', KEYS[2], has_journal and CLEARED_REMEMBERED_MS or OPERATION_REMEMBERED_MS)
 end
 if not pcall(remember) then redis.call('UNLINK', KEYS[2]) end

@@ -6,7 +6,7 @@
 --   't' .. number    scored MARKS + a time: until then no message id had a higher score than this number
 -- Those that outlive the list are negative, so that one range of scores tells them apart:
 --   'o' .. id, 'n' .. id  an operation that was done, scored by minus its time, so that a retry can be told apart
---   'cleared'        minus MARKS and the time at which the history was last removed
+--   'cleared'        minus MARKS and the time at which the history was last asked to be removed
 --   'journal'        minus MARKS and the time at which a process that keeps a journal last wrote here
 -- What an append does is counted in microseconds: each call of the server, each number made text and every two
 -- functions defined are one. All numbers here have at most 14 digits, which is what Lua makes text of exactly.
