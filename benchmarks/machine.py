@@ -67,7 +67,8 @@ def _system() -> str:
 def _servers() -> list[str]:
     found = []
     for flavour in ("redis", "valkey"):
-        said = subprocess.run([server_binary(flavour), "--version"], capture_output=True, text=True).stdout
+        command = [server_binary(flavour), "--version"]
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         version = re.search(r"v=([\d.]+)", said)
         found.append(f"{flavour.capitalize()} {version[1] if version else '?'}")
     return found

@@ -67,7 +67,7 @@ def each_operation(bench: Bench) -> dict[str, list[float]]:
             "list of all, limit=10": (lambda: None, lambda _: list(saver.list(None, limit=10))),
             "prune": (lambda: run("prune"), lambda name: saver.prune([name])),
             "delete_for_runs": (lambda: run("runs"), lambda name: saver.delete_for_runs([name])),
-            "delete_thread": (lambda: run("delete"), lambda name: saver.delete_thread(name)),
+            "delete_thread": (lambda: run("delete"), saver.delete_thread),
             "sessions of an agent": (lambda: None, lambda _: memory.get_all_sessions_for_agent("agent")),
             "append to a history": (
                 lambda: None,

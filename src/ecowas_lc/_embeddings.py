@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from langchain_core.embeddings import Embeddings
 
+from ecowas_lc import forks
 from ecowas_lc._extras import install_command
 from ecowas_lc.errors import MissingExtraError
 
@@ -25,7 +25,14 @@ class OfflineEngine:
 
     def __init__(self, model: E5) -> None:
         self._model = model
-        self._lock = threading.Lock()  # the model keeps its scratch memory between calls
+        self._lock = forks.Lock()  # the model keeps its scratch memory between calls
+        forks.register(self)
+
+    def forget_parent(self) -> None:
+        """Compute with one thread in a forked child: it has none of OpenMP's, which would be waited for."""
+        # For the thread that forked; the child's other threads begin with a team of their own.
+        if set_threads := getattr(self._model._lib, "omp_set_num_threads", None):
+            set_threads(1)
 
     def queries(self, texts: list[str]) -> list[list[float]]:
         """Return the vector of each text as a question's, of length 1."""

@@ -49,7 +49,9 @@ def test_every_block_runs(path: Path, tmp_path: Path, model_url: str) -> None:
     }
     command = [sys.executable, "-W", "error", "-m", "tests.docs.page", str(path)]
     try:
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False
+        )
     finally:
         stop_server(load_settings(data_dir=tmp_path / "data"))
     assert done.returncode == 0, done.stderr[-3000:]
@@ -70,7 +72,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr[-3000:]
     return folder
 

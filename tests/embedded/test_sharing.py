@@ -242,6 +242,32 @@ def test_fork_while_threads_ask(home: Home) -> None:
     assert home.run("-W", "ignore", "-c", FORK_IN_THREADS).process.wait(60) == 0
 
 
+FORK_AND_ASK = """
+import asyncio, os
+from ecowas_lc import AsyncRedisMemoryService, RedisMemoryService
+from tests.fixtures.forked import WAYS, busy_threads
+memory = RedisMemoryService.from_settings()
+async def awaited():
+    async with AsyncRedisMemoryService.from_settings() as there:
+        return len(await there.get_conversation_history("a", "s"))
+def work():
+    memory.append_to_history("a", "s", {"role": "user", "content": "?"})
+    return len(memory.get_conversation_history("a", "s")), asyncio.run(awaited())
+assert work() == (1, 1)
+def ask():
+    with RedisMemoryService.from_settings() as other: other.get_all_agents()
+with busy_threads(ask, 2):
+    for count, (way, forked) in enumerate(WAYS.items(), 2):
+        assert forked(work) == (count, count), way
+"""
+
+
+def test_every_thread_of_a_forked_child_uses_it(home: Home) -> None:
+    """A child's threads, its worker threads and its own children use the server as its parent does."""
+    path = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+    assert home.run("-W", "ignore", "-c", path + FORK_AND_ASK).process.wait(100) == 0
+
+
 VISITS = """
 import os, random, socket, time
 from ecowas_lc.embedded import use_server

@@ -54,6 +54,7 @@ def run(environment: dict[str, str], tmp_path: Path) -> Run:
     def program(name: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, str(ROOT / "examples" / name), *arguments],
+            check=False,
             env=environment | {"PYTHONWARNINGS": "error"} | settings,
             cwd=tmp_path,
             capture_output=True,

@@ -92,6 +92,7 @@ def main(url: str, prefix: str, allow: str) -> None:
 
 
 if __name__ == "__main__":
-    from tests.redis import strict_graph  # under its own name, which the classes are stored with
+    # Under its own name, which the classes are stored with.
+    from tests.redis import strict_graph  # noqa: PLW0406
 
     strict_graph.main(*sys.argv[1:])

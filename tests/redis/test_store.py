@@ -288,7 +288,7 @@ def test_a_newer_format_is_refused(store: RedisStore, redis_server: RunningServe
             with pytest.raises(FormatVersionError, match="Upgrade"):
                 call()
         raw.hset(head, "format", "2")
-        for call in (lambda: store.put(NS, "x", {}), lambda: store.search(NS), lambda: store.list_namespaces()):
+        for call in (lambda: store.put(NS, "x", {}), lambda: store.search(NS), store.list_namespaces):
             with pytest.raises(FormatVersionError, match="Upgrade"):
                 call()
 
@@ -413,7 +413,7 @@ for number in range(4):
 assert all(os.waitpid(child, 0)[1] == 0 for child in children)
 assert len(store.search(("a", "b"), query="gold")) == 5
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -136,7 +136,7 @@ def test_modules_at_the_top_are_public_or_marked() -> None:
     """A module beside the packages is public, or its name begins with an underscore."""
     modules = {module.name for module in pkgutil.iter_modules(ecowas_lc.__path__) if not module.ispkg}
     public = {name for name in modules if not name.startswith("_")}
-    assert public == {"agent_server", "effects", "errors", "settings"}
+    assert public == {"agent_server", "effects", "errors", "forks", "settings"}
 
 
 def test_an_unknown_name() -> None:
@@ -176,6 +176,7 @@ def test_a_name_brings_what_it_stands_on_and_no_more() -> None:
         "checkpoint",
         "embedded",
         "errors",
+        "forks",
         "settings",
         "storage",
     }

@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
+from ecowas_lc import forks
 from ecowas_lc.errors import EcowasError, EmbeddedServerError, RedisRefusedError, RedisUnavailableError
 from ecowas_lc.memory.service import ping_op
 from ecowas_lc.storage.keys import Keys, wait_key
@@ -49,12 +50,19 @@ class Link:
         self.server = server
         self.prefix = prefix
         self._keys = Keys(prefix)
-        self._lock = threading.Lock()
+        self._lock = forks.Lock()
         self._problem: Exception | None = None
         self._held: dict[Hashable, Held] = {}
         self._worker: threading.Thread | None = None
         self._shared: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
         self._on_failure: WeakSet[Any] = WeakSet()
+        forks.register(self)
+
+    def forget_parent(self) -> None:
+        """Hold nothing, have no thread, and try the server again: what is held is the parent's to store."""
+        self._problem = None
+        self._held = {}
+        self._worker = None
 
     @property
     def is_up(self) -> bool:
@@ -160,7 +168,7 @@ class Link:
 
     def _start(self) -> None:
         with self._lock:
-            if self._worker is None or not self._worker.is_alive():  # a forked child has the thread only by name
+            if self._worker is None or not self._worker.is_alive():
                 self._worker = threading.Thread(target=self._work, name="ecowas-lc-replay", daemon=True)
                 self._worker.start()
 
@@ -190,7 +198,7 @@ def link_to(server: Server, prefix: str) -> Link:
         return link
 
 
-_lock = threading.Lock()
+_lock = forks.Lock()
 _links: WeakValueDictionary[tuple[int, str], Link] = WeakValueDictionary()
 
 

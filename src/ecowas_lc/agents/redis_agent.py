@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
+from ecowas_lc import forks
 from ecowas_lc.agents.base import BaseAgent
 from ecowas_lc.agents.outage import OUTAGES
 from ecowas_lc.agents.transcript import Keeping
@@ -22,10 +22,15 @@ class KnownState:
     """An agent's state as JSON as far as this process knows, and whether the server lacks it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = forks.Lock()
         self._text: bytes | None = None
         self._waits = False
         self._at = time.monotonic()
+        forks.register(self)
+
+    def forget_parent(self) -> None:
+        """Leave what waits to the parent, which stores it."""
+        self._waits = False
 
     def change(self, text: bytes) -> None:
         """Take a new state, not on the server yet."""

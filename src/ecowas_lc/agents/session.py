@@ -25,6 +25,7 @@ from langgraph.graph import END
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.graph.state import CompiledStateGraph
 
+from ecowas_lc import forks
 from ecowas_lc.agents.outage import OUTAGES, Link
 from ecowas_lc.agents.registry import Registry
 from ecowas_lc.agents.transcript import Keeping, Transcript
@@ -165,6 +166,11 @@ class Thread:
     def __init__(self) -> None:
         self.is_to_go = False
         """Whether it was to be deleted when Redis could not be used."""
+        forks.register(self)
+
+    def forget_parent(self) -> None:
+        """Leave the deletion to the parent."""
+        self.is_to_go = False
 
 
 def mending(graph: Graph, config: RunnableConfig, transcript: Sequence[BaseMessage]) -> Program[bool]:

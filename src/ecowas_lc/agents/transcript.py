@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from uuid import uuid4
 
 from langchain_core.messages import BaseMessage
 
+from ecowas_lc import forks
 from ecowas_lc.agents.outage import OUTAGES, Link, link_to
 from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.errors import ConfigurationError, InvalidInputError, TooLargeError
@@ -74,7 +74,7 @@ class Said:
         self.used: datetime | None = None
         self.version = 0
         self.store: RedisChatMessageHistory | None = None
-        self._lock = threading.Lock()
+        self._lock = forks.Lock()
         self._known: list[BaseMessage] = []
         self._waiting: list[Spoken] = []
         self._unsettled: deque[tuple[float, Spoken]] = deque()
@@ -82,6 +82,13 @@ class Said:
         self._resets = 0
         self.last_operation = ""
         """The name of the last reset, after which everything here was said."""
+        forks.register(self)
+
+    def forget_parent(self) -> None:
+        """Leave what waits to the parent, which stores it: a reset here would remove what is stored meanwhile."""
+        self._known = [*self._known, *_others(_messages(self._waiting), self._known)]
+        self._waiting, self._reset = [], None
+        self._unsettled.clear()
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from ecowas_lc import forks
 from ecowas_lc.checkpoint.codec.elements import Digests
 from ecowas_lc.checkpoint.codec.recipes import Recipe, weight_of
 
@@ -68,8 +68,13 @@ class Memo:
     """The memos of the threads in use, and the digests of the texts in use; bounded, safe from several threads."""
 
     def __init__(self) -> None:
+        self._lock = forks.Lock()
+        self.forget_parent()
+        forks.register(self)
+
+    def forget_parent(self) -> None:
+        """Know nothing: another thread may have been in the middle of a change when this process was forked."""
         self._threads: OrderedDict[str, ThreadMemo] = OrderedDict()
-        self._lock = threading.Lock()
         self._seen = Digests()
         self._weight = 0
 

@@ -34,7 +34,7 @@ _debugging = False
 
 def show_tracebacks(wanted: bool) -> None:
     """Show tracebacks and the package's log from now on, if ``wanted``: what ``--debug`` does."""
-    global _debugging
+    global _debugging  # noqa: PLW0603  # a switch of the whole process
     if not wanted:
         return
     _debugging = True

@@ -165,8 +165,8 @@ def _notes(moment: Moment) -> list[Line]:
 def _rows(moment: Moment, columns: int) -> list[Line]:
     """Return the lines of text beside a moment, as long as there is room."""
     rows: list[Line] = []
-    for who, text, colour in _notes(moment):
-        text = shortened(text, _SAID_CHARACTERS, " …")
+    for who, whole, colour in _notes(moment):
+        text = shortened(whole, _SAID_CHARACTERS, " …")
         first = max(columns * len(text) // max(cells(text), 1), 20)
         lead = "\0" * (len(who) + 3)  # bold, and so a little wider than the same number of letters
         wrapped = wrap(lead + text, first) or [lead]

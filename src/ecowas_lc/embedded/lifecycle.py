@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import logging  # noqa: F401  Its fork hooks must be registered before ours, which is then waited for first.
-import os
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from ecowas_lc import forks
 from ecowas_lc.embedded import data_dir, keeper, starting
 from ecowas_lc.embedded.data_dir import Place, find_place
 from ecowas_lc.embedded.probe import State, probe
@@ -55,8 +53,9 @@ class ServerStatus:
     uptime_seconds: int | None
 
 
-# Also held while modules are imported on demand: a child forked meanwhile would wait for them for good.
-_mutex = threading.RLock()
+# A child forked meanwhile would hold the start lock for good. Also held while modules are imported on demand,
+# which a child would wait for.
+_mutex = forks.ForkBarrier()
 
 
 def use_server(settings: Settings | None = None) -> EmbeddedServer:
@@ -124,12 +123,12 @@ def server_status(settings: Settings | None = None) -> ServerStatus:
 
 def is_available(settings: Settings | None = None) -> bool:
     """Whether a binary to run is there: the one that the settings name, else the extra's."""
-    with _mutex:
-        try:
-            find_binary(_settings(settings).valkey_server)
-        except EmbeddedServerError:
-            return False
-        return True
+    # Without the lock: it is asked while errors are translated, and must not wait for a server that starts.
+    try:
+        find_binary(_settings(settings).valkey_server)
+    except EmbeddedServerError:
+        return False
+    return True
 
 
 def _settings(settings: Settings | None) -> Settings:
@@ -172,20 +171,3 @@ def _explained(place: Place) -> Iterator[None]:
             f"{f' ({error.filename})' if error.filename else ''}. Set ECOWAS_LC_DATA_DIR to a directory of your "
             "own on a local disk, or REDIS_URL to a server."
         ) from error
-
-
-def _forget_other_threads() -> None:
-    global _mutex
-    # Also held while modules are imported on demand: a child forked meanwhile would wait for them for good.
-
-
-_mutex = threading.RLock()
-
-
-if sys.platform != "win32":
-    # Never fork while another thread is at it: the child would hold the start lock for good.
-    os.register_at_fork(
-        before=lambda: _mutex.acquire(),
-        after_in_parent=lambda: _mutex.release(),
-        after_in_child=_forget_other_threads,
-    )

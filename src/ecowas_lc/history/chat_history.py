@@ -236,10 +236,11 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
                     f"A history holds LangChain messages, not {type(message).__name__}. For dicts with role and "
                     "content use RedisMemoryService, or langchain_core.messages.convert_to_messages."
                 )
-            if message.id is None:
-                # On a copy: added once more, the caller's object is another message, and others may hold it too.
-                message = message.model_copy(update={"id": secrets.token_urlsafe(_ID_BYTES)})
-            words += to_entry(message)
+            # On a copy: added once more, the caller's object is another message, and others may hold it too.
+            named = message.id is not None
+            words += to_entry(
+                message if named else message.model_copy(update={"id": secrets.token_urlsafe(_ID_BYTES)})
+            )
         if words:
             yield from self._programs.conversations.append_op(
                 self._place,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
+from ecowas_lc import forks
 from ecowas_lc._secret import Secret
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.settings import Settings, get_settings
@@ -13,7 +13,7 @@ from ecowas_lc.storage.addresses import Address
 from ecowas_lc.storage.clients import ClientFactory
 from ecowas_lc.storage.server import Server
 
-_lock = threading.Lock()
+_lock = forks.Lock()
 _shared: dict[tuple[str | None, Settings], Server] = {}
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import threading
 from typing import Any, TypeVar
 
+from ecowas_lc import forks
 from ecowas_lc.memory.async_service import AsyncRedisMemoryService
 from ecowas_lc.memory.service import MemoryServiceBase, RedisMemoryService
 from ecowas_lc.settings import get_settings
 
 S = TypeVar("S", bound=MemoryServiceBase)
 
-_lock = threading.Lock()
+_lock = forks.Lock()
 _instances: dict[tuple[Any, ...], Any] = {}
 
 

@@ -237,10 +237,11 @@ class Conversations:
         )
         found: list[SessionInfo] = []
         rows = zip(places, replies[::3], replies[1::3], replies[2::3], strict=True)
-        for place, length, left, (began, used) in rows:
+        for place, counted, left, (began, used) in rows:
             if left == -2:
                 continue
-            if isinstance(length, Exception):
+            length = counted
+            if isinstance(counted, Exception):
                 length = len(_legacy_messages((yield from self._legacy_text_op(place.keys[0])), place.keys[0]))
             ids, ttl_seconds = (place.agent_id, place.session_id), None if left == -1 else left / 1000
             found.append(SessionInfo(*ids, length, ttl_seconds, _time(began), _time(used)))

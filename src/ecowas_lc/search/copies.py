@@ -7,7 +7,6 @@ an item says which is newer.
 
 from __future__ import annotations
 
-import threading
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ecowas_lc import forks
 from ecowas_lc.errors import CorruptDataError, DimensionMismatchError
 
 _BLOCK_ROWS = 4096  # a block in 32 bits, which fits a processor's cache, is what is multiplied at a time
@@ -35,7 +35,7 @@ class Copy(Protocol):
     """What :mod:`ecowas_lc.search.index` needs of a copy."""
 
     known: dict[int, bytes]
-    lock: threading.Lock
+    lock: forks.Lock
     field: str
 
     def put(self, rows: Sequence[tuple[bytes, int, bytes]]) -> None:
@@ -60,7 +60,7 @@ class _Slots:
 
     def __init__(self) -> None:
         self.known: dict[int, bytes] = {}  # the version of each bucket that this copy is at
-        self.lock = threading.Lock()
+        self.lock = forks.Lock()
         self.slots: dict[bytes, int] = {}
         self._ids: list[bytes | None] = []
         self._versions = array("q")

@@ -7,12 +7,12 @@ what was deleted, has expired or does not pass the filter is left out, and the v
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ecowas_lc import forks
 from ecowas_lc._extras import install_command
 from ecowas_lc.errors import InvalidInputError, MissingExtraError
 from ecowas_lc.search import words
@@ -90,7 +90,13 @@ class SearchIndex:
         self._open = opener
         self._copies: OrderedDict[tuple[str, Namespace], VectorCopy | WordCopy] = OrderedDict()
         self._copies_bytes = copies_bytes
-        self._lock = threading.Lock()
+        self._lock = forks.Lock()
+        forks.register(self)
+
+    def forget_parent(self) -> None:
+        """Forget the copies that another thread was changing when this process was forked."""
+        whole = ((key, copy) for key, copy in self._copies.items() if not copy.lock.locked())
+        self._copies = OrderedDict(whole)
 
     def forget(self) -> None:
         """Forget all copies; the next searches read them anew."""

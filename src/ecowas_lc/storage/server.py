@@ -16,6 +16,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import MaxConnectionsError, NoScriptError, RedisClusterException, ResponseError
 
+from ecowas_lc import forks
 from ecowas_lc._secret import Secret
 from ecowas_lc.embedded import is_available
 from ecowas_lc.errors import ConfigurationError, NotReplicatedError, StorageError
@@ -236,13 +237,29 @@ class Server:
         self._factory = factory
         self._client = client
         self._given_async_client = async_client
-        self._lock = threading.Lock()
-        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopClient] = WeakKeyDictionary()
+        self._lock = forks.Lock()
         limited = factory is not None and not factory.pool_blocks
         self._limit = factory.settings.redis_max_connections if factory and limited else None
-        self._gate = threading.BoundedSemaphore(self._limit) if self._limit else None
         self._waiting = factory.waiting if factory else None
         self.where = factory.where if factory else _where(client if client is not None else async_client)
+        self._begin()
+        forks.register(self)
+
+    def _begin(self) -> None:
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopClient] = WeakKeyDictionary()
+        self._gate = threading.BoundedSemaphore(self._limit) if self._limit else None
+
+    def forget_parent(self) -> None:
+        """Begin anew in a forked child: no connection is in use yet, and no event loop is known.
+
+        The parent's clients are left as they are. A client that the caller made is the caller's.
+        """
+        if len(self._by_loop):
+            forks.keep(self._by_loop)
+        self._begin()
+        if self._factory is not None and self._client is not None:
+            forks.keep(self._client)
+            self._client = None
 
     @classmethod
     def from_url(cls, url: str, *, settings: Settings | None = None) -> Server:
@@ -280,8 +297,7 @@ class Server:
             assert settings.redis_url is not None
             return cls.from_url(Secret(settings.redis_url.get_secret_value()), settings=settings)
         # A binary that was named and is not there is the user's to hear about, not a reason to go elsewhere.
-        embedded = settings.valkey_server is not None or is_available(settings)
-        if settings.redis_source == "default" and embedded:
+        if settings.redis_source == "default" and (settings.valkey_server is not None or is_available(settings)):
             return cls(ClientFactory(None, settings))
         return cls.from_parts(
             settings.redis_host,
@@ -342,15 +358,16 @@ class Server:
 
     def run(self, op: Op[T]) -> T:
         """The program's result. Raises the errors of :mod:`ecowas_lc.errors` and no other library's."""
-        if self._gate is None:
+        gate = self._gate
+        if gate is None:
             return run(self._client or self.client, op, self.where, self._waiting)
         assert self._factory is not None
-        if not self._gate.acquire(timeout=self._factory.settings.redis_socket_timeout):
+        if not gate.acquire(timeout=self._factory.settings.redis_socket_timeout):
             raise translate(MaxConnectionsError(), self.where)
         try:
             return run(self.client, op, self.where, self._waiting)
         finally:
-            self._gate.release()
+            gate.release()
 
     async def arun(self, op: Op[T]) -> T:
         """The program's result, without blocking the event loop."""

@@ -16,6 +16,7 @@ from typing import Any
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableConfig
 
+from ecowas_lc import forks
 from ecowas_lc.effects import Program, arun, run
 from ecowas_lc.errors import LoopBudgetError
 from ecowas_lc.llm.faults import timed_out
@@ -62,16 +63,22 @@ class Slots:
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
-        self._threads = threading.BoundedSemaphore(limit) if limit else None
+        self.forget_parent()
+        forks.register(self)
+
+    def forget_parent(self) -> None:
+        """Begin with all slots free: those taken in the process that was forked are not given back here."""
+        self._threads = threading.BoundedSemaphore(self._limit) if self._limit else None
         self._tasks: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
 
     @contextmanager
     def held(self) -> Generator[None]:
         """Hold a slot, waiting for one in this thread."""
-        if self._threads is None:
+        threads = self._threads
+        if threads is None:
             yield
         else:
-            with self._threads:
+            with threads:
                 yield
 
     @asynccontextmanager

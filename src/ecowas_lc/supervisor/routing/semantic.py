@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ecowas_lc import forks
 from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, Thresholds, checked_question, describe
 from ecowas_lc.supervisor.routing.embedding import Embedder, OfflineEmbeddings, embed, example_vectors, name_of
 from ecowas_lc.supervisor.routing.kernel import Array, KernelModel, best_threshold
@@ -67,7 +67,7 @@ class SemanticRouter:
         self._words = LexicalRouter(self._groups)
         self._cache_dir = cache_dir
         self._trained: _Trained | None = None
-        self._training = threading.Lock()
+        self._training = forks.Lock()
 
     def route(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
         """Return the groups whose known questions are like this one, the most relevant first.
