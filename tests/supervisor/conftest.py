@@ -32,6 +32,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
             return graph.invoke(given, in_thread(thread), **options)
         return asyncio.run(graph.ainvoke(given, in_thread(thread), **options))
 
+    run.kind = request.param  # type: ignore[attr-defined]
     return run
 
 
