@@ -17,7 +17,8 @@ from ecowas_lc.embedded import stop_server
 from ecowas_lc.settings import load_settings
 from tests.docs.page import LANGUAGES, blocks_of
 from tests.fixtures.ollama_stub import serving_stub
-from tests.fixtures.servers import server_binary
+from tests.fixtures.other_data import put_other_data, unharmed
+from tests.fixtures.servers import RunningServer, running_server, server_binary
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -30,9 +31,25 @@ def model_url() -> Iterator[str]:
         yield stub.url
 
 
+@pytest.fixture(scope="module")
+def somebodys_server() -> Iterator[RunningServer]:
+    """A server with other people's data, which a reader's settings name."""
+    with running_server("redis") as server:
+        put_other_data(server)
+        yield server
+
+
 @pytest.mark.parametrize("path", WITH_BLOCKS, ids=lambda path: str(path.relative_to(ROOT / "docs")))
-def test_every_block_runs(path: Path, tmp_path: Path, model_url: str) -> None:
-    """A reader who copies the blocks of a page one after the other gets what the page says."""
+def test_every_block_runs(path: Path, tmp_path: Path, model_url: str, somebodys_server: RunningServer) -> None:
+    """A reader who copies the blocks of a page one after the other gets what the page says, and harms nobody's data.
+
+    The settings name a server with other data: the blocks use keys of their own on it, or a server of their own.
+    """
+    with unharmed(somebodys_server):
+        _run(path, tmp_path, model_url, somebodys_server.url)
+
+
+def _run(path: Path, tmp_path: Path, model_url: str, redis_url: str) -> None:
     folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
     if "redis-server" in path.read_text(encoding="utf-8"):  # the system's, whatever servers Python packages bring
         folders.insert(0, str(Path(server_binary("redis")).parent))
@@ -40,6 +57,7 @@ def test_every_block_runs(path: Path, tmp_path: Path, model_url: str) -> None:
         **{name: value for name, value in os.environ.items() if not re.match(r"(REDIS|OLLAMA|ECOWAS)_", name)},
         "ECOWAS_LC_DATA_DIR": str(tmp_path / "data"),
         "ECOWAS_LC_LINGER_SECONDS": "0",
+        "REDIS_URL": redis_url,
         "OLLAMA_BASE_URL": model_url,
         "OLLAMA_MODEL": "tiny",
         "PYTHONPATH": str(ROOT),
