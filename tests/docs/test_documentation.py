@@ -41,7 +41,7 @@ def somebodys_server() -> Iterator[RunningServer]:
 
 @pytest.mark.parametrize("path", WITH_BLOCKS, ids=lambda path: str(path.relative_to(ROOT / "docs")))
 def test_every_block_runs(path: Path, tmp_path: Path, model_url: str, somebodys_server: RunningServer) -> None:
-    """A reader who copies the blocks of a page one after the other gets what the page says, and harms nobody's data.
+    """A reader who copies the blocks of a page in order gets what the page says, and harms nobody's data.
 
     The settings name a server with other data: the blocks use keys of their own on it, or a server of their own.
     """
