@@ -6,12 +6,14 @@
     from examples.celery_tasks import answer
     print(answer.delay("my-session", "What is a power pool?").get(timeout=300))
 
-The Redis that the settings name (REDIS_URL, or REDIS_HOST and the rest) is the broker too; the embedded server
-can't be. Celery's keys start with `{prefix}-celery:`, so that they never meet the package's own.
+The Redis server of your settings (REDIS_URL, or REDIS_HOST and its parts) is also the broker; the embedded server
+can't be. The package's keys start with `celery-example:`, unless you set ECOWAS_LC_PREFIX, and Celery's own with
+`{prefix}-celery:`. The clean-up deletes idle sessions under that prefix only.
 """
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +30,8 @@ from ecowas_lc import (
     get_redis_memory,
     get_settings,
 )
+
+os.environ.setdefault("ECOWAS_LC_PREFIX", "celery-example")
 
 IDLE_DAYS = 30
 

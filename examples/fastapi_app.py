@@ -3,8 +3,9 @@
     pip install fastapi uvicorn
     uvicorn examples.fastapi_app:app
 
-Then see http://127.0.0.1:8000/docs, which loads Swagger UI from the web; /openapi.json needs no network. Redis and
-the model are those that the settings name. There is no login here: put one in front before others can reach it.
+Then open http://127.0.0.1:8000/docs (Swagger UI, loaded from the web; /openapi.json works offline). The Redis
+server and the model are those of your settings; keys start with `fastapi-example:`, unless you set
+ECOWAS_LC_PREFIX. There is no login: add one before others can reach the API.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -34,6 +36,8 @@ from ecowas_lc import (
     get_settings,
     make_chat_model,
 )
+
+os.environ.setdefault("ECOWAS_LC_PREFIX", "fastapi-example")
 
 LONGEST_BODY_BYTES = 16_384
 LONGEST_PROMPT = 4_000  # characters

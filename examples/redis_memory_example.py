@@ -2,8 +2,8 @@
 
     python examples/redis_memory_example.py
 
-The server is the one that the settings name: REDIS_URL, REDIS_HOST, or the embedded one. Everything is written
-under a prefix of its own and removed again.
+It uses the server of your settings (REDIS_URL, REDIS_HOST, or the embedded server), writes under the prefix
+`ecowas-example`, and removes its data at the end.
 """
 
 from __future__ import annotations

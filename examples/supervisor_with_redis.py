@@ -1,21 +1,25 @@
-"""The supervisor in a session that outlives its process.
+"""A supervisor session that survives its process.
 
     python examples/supervisor_with_redis.py
     python examples/supervisor_with_redis.py --session SESSION "And who pays for it?"
 
-Needs a model (OLLAMA_BASE_URL, OLLAMA_MODEL; without Ollama `ecowas-lc local-model serve` runs a small one) and
-the Redis that the settings name. Without arguments it asks two questions and then starts a second process, which
-goes on with the same session; with --session it goes on with that one.
+You need a model (OLLAMA_BASE_URL and OLLAMA_MODEL; without Ollama, `ecowas-lc local-model serve` runs a small one)
+and the Redis server of your settings. Without arguments, the program asks two questions and then starts a second
+process, which continues the session. With --session it continues that session. Keys start with
+`supervisor-example:`, unless you set ECOWAS_LC_PREFIX.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import uuid
 
 from ecowas_lc import EcowasError, SupervisorAgent, create_supervisor, make_chat_model
+
+os.environ.setdefault("ECOWAS_LC_PREFIX", "supervisor-example")
 
 FIRST = ["How can the power pool bring electricity to villages?", "Thank you! What is the summit for?"]
 LONGEST_ANSWER = 200  # tokens
@@ -31,8 +35,8 @@ def ask(supervisor: SupervisorAgent, question: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="The supervisor in a session that outlives its process.")
-    parser.add_argument("--session", help="a session to go on with")
+    parser = argparse.ArgumentParser(description="A supervisor session that survives its process.")
+    parser.add_argument("--session", help="the session to continue")
     parser.add_argument("question", nargs="*")
     arguments = parser.parse_args()
     session = arguments.session or f"example-{uuid.uuid4().hex[:8]}"

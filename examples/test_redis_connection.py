@@ -1,8 +1,8 @@
-"""Quick test: does the Redis that the settings name answer?
+"""Quick test: does the Redis server of your settings answer?
 
     python examples/test_redis_connection.py
 
-Exit code 0 when it does, 1 when not. `ecowas-lc doctor` looks at more.
+The exit code is 0 if it does and 1 if not. `ecowas-lc doctor` checks more.
 """
 
 from __future__ import annotations

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.examples.conftest import Run
+from tests.examples.conftest import ROOT, Run
 from tests.fixtures.ollama_stub import OllamaStub
-from tests.fixtures.servers import RunningServer, closed_port
+from tests.fixtures.other_data import put_other_data, unharmed
+from tests.fixtures.servers import RunningServer, closed_port, running_server
 
 pytestmark = pytest.mark.rights("+info", "+dbsize")  # they show what the server uses
 
@@ -52,7 +57,9 @@ def test_the_six_memory_examples(run: Run, redis_server: RunningServer) -> None:
         assert expected in done.stdout
     assert [line[:2] for line in done.stdout.splitlines() if line[0].isdigit()] == [f"{n}." for n in range(1, 7)]
     with redis_server.client() as client:
-        assert client.keys("ecowas-example:*") == []
+        left = client.keys("ecowas-example:*")
+        assert all(key.startswith((b"ecowas-example:history-meta:", b"ecowas-example:cleared:")) for key in left)
+        assert all(client.ttl(key) > 0 for key in left), "what remembers a removal goes by itself"
     assert run("redis_memory_example.py", REDIS_URL=f"redis://127.0.0.1:{closed_port()}").returncode == 1
 
 
@@ -74,6 +81,59 @@ def test_the_supervisor_goes_on_in_a_second_process(
         "Thank you! What is the summit for?",
         "What did I ask you first?",
     ]
+
+
+@pytest.fixture(scope="module")
+def somebodys_server() -> Iterator[RunningServer]:
+    """A server with other people's data, which the settings name."""
+    with running_server("redis") as server:
+        put_other_data(server)
+        yield server
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["redis_memory_example.py", "supervisor_with_redis.py", "test_redis_connection.py", "fastapi", "celery"],
+)
+def test_nobody_elses_data_is_touched(
+    environment: dict[str, str], somebodys_server: RunningServer, tmp_path: Path, name: str
+) -> None:
+    """Run as it stands, without a prefix in the settings, an example changes no key but its own."""
+    del environment["ECOWAS_LC_PREFIX"]
+    environment |= {"REDIS_URL": somebodys_server.url, "PYTHONWARNINGS": "error"}
+    if name == "celery":  # its clean-up, which thinks everything idle
+        environment["PYTHONWARNINGS"] = "default"
+        command = ["-c", "from examples.celery_tasks import answer, clean_up; answer('s', 'hello'); clean_up(0)"]
+    elif name == "fastapi":
+        command = ["-c", _ASK_THE_API]
+    else:
+        command = [str(ROOT / "examples" / name)]
+    with unharmed(somebodys_server):
+        done = subprocess.run(
+            [sys.executable, *command],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+
+
+_ASK_THE_API = """
+import asyncio, httpx
+from examples.fastapi_app import app
+
+async def ask():
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as api:
+        assert (await api.post("/chat", json={"session_id": "s", "prompt": "hello"})).status_code == 200
+        assert (await api.get("/sessions")).json()[0]["session_id"] == "s"
+        assert (await api.delete("/sessions/s")).status_code == 204
+
+asyncio.run(ask())
+"""
 
 
 def test_the_supervisor_without_a_model_or_without_redis(run: Run) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from ecowas_lc.embedded import stop_server
 from ecowas_lc.local_model import LocalModel
-from ecowas_lc.settings import load_settings
+from tests.fixtures.other_data import put_other_data, unharmed
+from tests.fixtures.servers import RunningServer, running_server
 from tests.notebooks.execution import NOTEBOOKS, environment, executed
 
 EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -27,15 +28,26 @@ def kinds(notebook: nbformat.NotebookNode) -> list[str]:
     return [kind for output in outputs(notebook) for kind in output.get("data", {}) if kind in PICTURES]
 
 
+@pytest.fixture(scope="module")
+def somebodys_server() -> Iterator[RunningServer]:
+    """A server with other people's data, which a reader's settings name."""
+    with running_server("redis") as server:
+        put_other_data(server)
+        yield server
+
+
 @EACH
 @pytest.mark.llm
-def test_runs_top_to_bottom(path: Path, tmp_path: Path, local_model: LocalModel) -> None:
-    """Every cell of every notebook runs without an error or a warning, and draws what the committed one shows."""
-    env = environment(tmp_path, local_model, os.environ)
-    try:
+def test_runs_top_to_bottom(
+    path: Path, tmp_path: Path, local_model: LocalModel, somebodys_server: RunningServer
+) -> None:
+    """Every cell of every notebook runs without an error or a warning, and draws what the committed one shows.
+
+    The settings name a server with other data, which is byte for byte the same afterwards.
+    """
+    env = environment(tmp_path, local_model, os.environ) | {"REDIS_URL": somebodys_server.url}
+    with unharmed(somebodys_server):
         notebook = executed(path, tmp_path, env)
-    finally:
-        stop_server(load_settings(data_dir=tmp_path / "data"))
     noise = [output["text"] for output in outputs(notebook) if output.get("name") == "stderr"]
     assert noise == []
     assert kinds(notebook) == kinds(nbformat.read(path, as_version=4))
