@@ -170,6 +170,9 @@ from .errors import (
     UnknownSettingWarning as UnknownSettingWarning,
 )
 from .errors import (
+    UnreadableDocumentError as UnreadableDocumentError,
+)
+from .errors import (
     WrongTypeError as WrongTypeError,
 )
 from .history import (

@@ -12,6 +12,7 @@
     │   ├── InvalidDecisionError                a reviewer's decision is none of those that are possible
     │   │   └── NotWaitingError                 what was decided on does not wait any more
     │   ├── UnknownCheckpointError              the thread has no checkpoint with this id
+    │   ├── UnreadableDocumentError             a file that holds no text that can be used
     │   └── UnknownGroupError                   no working group has this id
     ├── StorageError                            Redis or what is stored in it
     │   ├── RedisUnavailableError               nobody answers, or the connection broke
@@ -59,6 +60,10 @@ class MissingExtraError(ConfigurationError):
 
 class InvalidInputError(EcowasError, ValueError):
     """Something the caller passed can't be used; nothing was written."""
+
+
+class UnreadableDocumentError(InvalidInputError):
+    """A file can't be used as a document: too large, encrypted, scanned, damaged or of an unknown format."""
 
 
 class InvalidIdError(InvalidInputError):

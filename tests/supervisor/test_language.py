@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ecowas_lc.supervisor.language import LANGUAGES, guess_language, language_of
+from ecowas_lc._language import LANGUAGES, guess_language, language_of
 from ecowas_lc.twg import EVALUATION_SETS, evaluation_set, example_questions
 
 

@@ -19,7 +19,7 @@ from ecowas_lc.supervisor.approval import Draft, reviewed
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.group import Asked, Outcome, outcome_of
 from ecowas_lc.supervisor.histories import written
-from ecowas_lc.supervisor.language import language_of
+from ecowas_lc._language import language_of
 from ecowas_lc.supervisor.model_calls import Ask, unheard
 from ecowas_lc.supervisor.prompts import phrase, supervisor_prompt, with_summary
 from ecowas_lc.supervisor.routing import PastTurn, RouteDecision

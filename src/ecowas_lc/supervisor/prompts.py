@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ecowas_lc.supervisor.language import Language
+from ecowas_lc._language import Language
 from ecowas_lc.twg import TWG, summit_description
 
 _PHRASES: dict[str, dict[Language, str]] = {

@@ -15,11 +15,11 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.errors import GraphBubbleUp
 
+from ecowas_lc._language import Language, language_of
 from ecowas_lc.effects import Program
 from ecowas_lc.errors import EcowasError, ModelError
 from ecowas_lc.supervisor.answers import whole_text
 from ecowas_lc.supervisor.context import Context
-from ecowas_lc.supervisor.language import Language, language_of
 from ecowas_lc.supervisor.model_calls import Ask, Recite
 from ecowas_lc.supervisor.prompts import (
     phrase,

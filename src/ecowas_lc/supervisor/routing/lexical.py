@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
+from ecowas_lc._language import guess_language
 from ecowas_lc.errors import InvalidInputError
-from ecowas_lc.supervisor.language import guess_language
 from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, Thresholds, checked_question
 from ecowas_lc.supervisor.routing.text import accented_words, fold, words
 from ecowas_lc.twg import TWG, default_groups, example_questions, general_cues, validate_groups

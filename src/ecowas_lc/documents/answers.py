@@ -1,0 +1,205 @@
+"""Checked answers: what a model said, sentence by sentence.
+
+Or the documents' own words where it said nothing usable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ecowas_lc.documents.check import Supported, Unsupported, check_answer
+from ecowas_lc.documents.document import Document, Sentence
+from ecowas_lc.documents.evidence import Evidence, Source
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
+Mode = Literal["strict", "flag", "off"]
+"""Unsupported sentences are left out (``"strict"``), marked (``"flag"``) or not looked for (``"off"``)."""
+
+_PHRASES: dict[str, dict[str, str]] = {
+    "en": {
+        "declined": "The documents do not say.",
+        "closest": "Closest documents: {titles}.",
+        "differ": "The documents differ:",
+        "in": "in {language}",
+        "unsupported": "(not supported by the documents)",
+    },
+    "fr": {
+        "declined": "Les documents ne le disent pas.",
+        "closest": "Documents les plus proches : {titles}.",
+        "differ": "Les documents diffèrent :",
+        "in": "en {language}",
+        "unsupported": "(non étayé par les documents)",
+    },
+    "pt": {
+        "declined": "Os documentos não o dizem.",
+        "closest": "Documentos mais próximos: {titles}.",
+        "differ": "Os documentos divergem:",
+        "in": "em {language}",
+        "unsupported": "(não apoiado pelos documentos)",
+    },
+}
+_LANGUAGES = {
+    "en": {"en": "English", "fr": "French", "pt": "Portuguese"},
+    "fr": {"en": "anglais", "fr": "français", "pt": "portugais"},
+    "pt": {"en": "inglês", "fr": "francês", "pt": "português"},
+}
+_MOST_CLOSEST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CitedSpan:
+    """What one mark ``[n]`` of an answer points to."""
+
+    number: int
+    document: Document
+    sentence: Sentence
+    page: int | None
+    start: int
+    """Where the supported text begins in the answer, in characters."""
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroundedAnswer:
+    """An answer that rests on documents."""
+
+    text: str
+    citations: tuple[CitedSpan, ...] = ()
+    declined: bool = False
+    """Whether the documents do not answer the question."""
+    quoted: bool = False
+    """Whether the answer is made of quotations, since nothing usable was said."""
+    removed: tuple[Unsupported, ...] = ()
+    """What was said and left out, with the reason."""
+
+    def as_message(self, *, name: str | None = None, id: str | None = None) -> AIMessage:  # noqa: A002
+        """Return the answer as a message with LangChain's ``Citation`` annotations."""
+        from langchain_core.messages import AIMessage
+        from langchain_core.messages.content import create_citation, create_text_block
+
+        annotations = [
+            create_citation(
+                title=span.document.title,
+                cited_text=span.sentence.text,
+                start_index=span.start,
+                end_index=span.end,
+                extras={
+                    "number": span.number,
+                    "document": span.document.id,
+                    "file": span.document.name,
+                    "page": span.page,
+                    "start": span.sentence.start,
+                    "end": span.sentence.end,
+                },
+            )
+            for span in self.citations
+        ]
+        block = create_text_block(self.text, annotations=list(annotations) or None)
+        return AIMessage(content=[dict(block)], name=name, id=id)
+
+
+def grounded_answer(
+    said: str,
+    *,
+    evidence: Sequence[Evidence],
+    sources: Sequence[Source],
+    language: str,
+    mode: Mode = "strict",
+) -> GroundedAnswer:
+    """Return the checked form of what a model said about a question.
+
+    Args:
+        said: the model's answer; empty where there is none.
+        evidence: the sentences that answer the question; none: the documents do not answer it.
+        sources: the passages that were found.
+        language: the question's: ``"en"``, ``"fr"`` or ``"pt"``.
+        mode: what happens to unsupported sentences.
+    """
+    phrases = _PHRASES.get(language, _PHRASES["en"])
+    if mode == "off":
+        return GroundedAnswer(said)
+    checked = check_answer(said, sources)
+    removed = tuple(one for one in checked if isinstance(one, Unsupported))
+    if not evidence:
+        if mode == "flag" and said.strip():
+            return _written(_flagged(checked, phrases), (), removed)
+        return GroundedAnswer(_decline(sources, phrases), declined=True, removed=removed)
+    lines: list[Supported | str] = (
+        _flagged(checked, phrases) if mode == "flag" else [one for one in checked if isinstance(one, Supported)]
+    )
+    shown = {_place(one.source, one.sentence) for one in lines if isinstance(one, Supported)}
+    missing = [one for one in evidence if _place(one.source, one.sentence) not in shown]
+    # A sentence of the answer counts only if what answers the question is among the sources of the whole.
+    if len(missing) == len(evidence) and mode == "strict":
+        lines = []
+    differ = phrases["differ"] if len(evidence) > 1 and len(missing) > 1 else ""
+    return _written(lines, missing, removed, language, differ)
+
+
+def _flagged(checked: Iterable[Supported | Unsupported], phrases: dict[str, str]) -> list[Supported | str]:
+    return [one if isinstance(one, Supported) else f"{one.text} {phrases['unsupported']}" for one in checked]
+
+
+def _place(source: Source, sentence: Sentence) -> tuple[str, int]:
+    return source.document.id, sentence.start
+
+
+def _written(
+    lines: Sequence[Supported | str],
+    quotations: Sequence[Evidence],
+    removed: tuple[Unsupported, ...],
+    language: str = "en",
+    before_quotations: str = "",
+) -> GroundedAnswer:
+    text = ""
+    numbers: dict[tuple[str, int], int] = {}
+    spans: list[CitedSpan] = []
+
+    def add(piece: str, cited: tuple[Source, Sentence] | None, separator: str) -> None:
+        nonlocal text
+        text += (separator if text else "") + piece
+        if cited is None:
+            return
+        source, sentence = cited
+        number = numbers.setdefault(_place(source, sentence), len(numbers) + 1)
+        spans.append(
+            CitedSpan(number, source.document, sentence, source.passage.page, len(text) - len(piece), len(text))
+        )
+        text += f" [{number}]"
+
+    for line in lines:
+        if isinstance(line, Supported):
+            add(line.text, (line.source, line.sentence), " ")
+        else:
+            add(line, None, " ")
+    if before_quotations:
+        add(before_quotations, None, "\n\n")
+    for one in quotations:
+        add(_quoted(one, language, with_title=len(quotations) > 1), (one.source, one.sentence), "\n")
+    return GroundedAnswer(text, tuple(spans), quoted=not lines, removed=removed)
+
+
+def _quoted(evidence: Evidence, language: str, *, with_title: bool) -> str:
+    document = evidence.source.document
+    names = _LANGUAGES.get(language, _LANGUAGES["en"])
+    remarks = []
+    if with_title and document.date is not None:
+        remarks.append(document.date.isoformat())
+    if document.language in names and document.language != language:
+        phrases = _PHRASES.get(language, _PHRASES["en"])
+        remarks.append(phrases["in"].format(language=names[document.language]))
+    remark = f" ({', '.join(remarks)})" if remarks else ""
+    quotation = f"“{evidence.sentence.in_words}”"
+    return f"{document.title}{remark}: {quotation}" if with_title else f"{quotation}{remark}"
+
+
+def _decline(sources: Sequence[Source], phrases: dict[str, str]) -> str:
+    titles = dict.fromkeys(source.document.title for source in sources)
+    if not titles:
+        return phrases["declined"]
+    closest = "; ".join(list(titles)[:_MOST_CLOSEST])
+    return f"{phrases['declined']} {phrases['closest'].format(titles=closest)}"

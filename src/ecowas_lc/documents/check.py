@@ -1,0 +1,225 @@
+"""The check: a sentence of an answer stays only if a sentence of the passages supports it.
+
+Figures, dates, names and units must stand in the source and belong to the same name there; denial and what is
+merely planned are kept; the wording must be the source's for the most part. A figure that was computed from
+others stands in no source.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ecowas_lc.documents.document import Sentence, sentences_of
+from ecowas_lc.documents.evidence import Source, gives_orders
+from ecowas_lc.documents.facts import (
+    Moment,
+    Quantity,
+    folded,
+    is_negative,
+    is_uncertain,
+    moments_in,
+    quantities_in,
+)
+from ecowas_lc.documents.terms import best_likeness, content_words, likeness, names_in, words_of
+
+ENOUGH_OF_THE_WORDING = 0.6
+"""The share of a sentence's words that the source must have; measured on the development questions."""
+_FEWEST_WORDS = 1
+
+Reason = Literal["figure", "date", "name", "negation", "certainty", "wording", "no claim"]
+
+_MARK = re.compile(r"\s*\[\d{1,3}\]")
+_BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
+_EMPHASIS = re.compile(r"\*\*|__|`|^#+\s*", re.MULTILINE)
+_PARTS = re.compile(
+    r"[;,]|\b(?:and|while|whereas|but|et|tandis que|contre|mais|e|enquanto|mas|against)\b", re.IGNORECASE
+)
+_SUBSET = re.compile(
+    r"^(?:of (?:which|whom)|including|among them|dont|parmi|d[oa]s quais|incluindo|entre (?:os|as) quais)\b",
+    re.IGNORECASE,
+)
+_COMMA = "\ue000"
+_OPENING = re.compile(
+    r"^(?:according to[^,]{0,80}, |as (?:stated|noted|mentioned)[^,]{0,80}, |the (?:document|passage"
+    r"|text|note|report)s? (?:says?|states?) (?:that )?"
+    r"|(?:selon|d'après)[^,]{0,80}, |(?:segundo|de acordo com|conforme)[^,]{0,80}, )",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Supported:
+    """A sentence of the answer with the source that supports it."""
+
+    text: str
+    source: Source
+    sentence: Sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """A sentence of the answer that no source supports, and the first thing that is missing in the closest one."""
+
+    text: str
+    reason: Reason
+
+
+def check_answer(answer: str, sources: Sequence[Source]) -> list[Supported | Unsupported]:
+    """Return each sentence of an answer, in its order, with its support or the lack of it."""
+    known = known_names(sources)
+    return [check_sentence(text, sources, known) for text in answer_sentences(answer)]
+
+
+def known_names(sources: Sequence[Source]) -> frozenset[str]:
+    """Return the names that the passages have inside sentences, to know them at the start of one."""
+    return frozenset(
+        name for source in sources for sentence in source.passage.sentences for name in names_in(sentence.text)
+    )
+
+
+def answer_sentences(answer: str) -> Iterator[str]:
+    """Return the sentences of an answer without marks, bullets and emphasis."""
+    for line in _EMPHASIS.sub("", answer).splitlines():
+        plain = _MARK.sub("", _BULLET.sub("", line)).strip()
+        for start, end in sentences_of(plain):
+            if re.search(r"\w", plain[start:end]):
+                yield plain[start:end]
+
+
+def check_sentence(text: str, sources: Sequence[Source], known: frozenset[str]) -> Supported | Unsupported:
+    """Return the support of one sentence: among the sources that agree on every fact, the closest in wording."""
+    claim = _Claim(text, known)
+    if len(claim.words) < _FEWEST_WORDS or text.rstrip().endswith("?"):
+        return Unsupported(text, "no claim")
+    best: tuple[float, Supported] | None = None
+    nearest: tuple[float, Reason] = (-1.0, "wording")
+    for source in sources:
+        for index, sentence in enumerate(source.passage.sentences):
+            if gives_orders(sentence.in_words):
+                continue
+            wording = claim.wording(sentence.in_words)
+            reason = claim.missing_in(source, index, wording)
+            if reason is None and (best is None or wording > best[0]):
+                best = (wording, Supported(text, source, sentence))
+            elif reason is not None and wording > nearest[0]:
+                nearest = (wording, reason)
+    return best[1] if best else Unsupported(text, nearest[1])
+
+
+class _Claim:
+    """A sentence to be checked, read once."""
+
+    def __init__(self, text: str, known: frozenset[str]) -> None:
+        self.text = _OPENING.sub("", text)
+        self.words = content_words(self.text)
+        self.quantities = quantities_in(self.text)
+        self.moments = moments_in(self.text)
+        self.known = known
+        self.names = names_in(self.text, known=known)
+        self.is_negative = is_negative(self.text)
+        self.is_uncertain = is_uncertain(self.text)
+        self.plain = _plain(self.text)
+
+    def wording(self, source: str) -> float:
+        """Return the share of the claim's words that a sentence has."""
+        if self.plain and self.plain in _plain(source):
+            return 1.0
+        others = content_words(source)
+        return sum(best_likeness(word, others) for word in self.words) / len(self.words)
+
+    def missing_in(self, source: Source, index: int, wording: float) -> Reason | None:
+        """Return what a sentence lacks to support the claim; ``None``: nothing."""
+        sentence = source.passage.sentences[index]
+        text = sentence.in_words
+        if self.plain and self.plain in _plain(text):
+            return None
+        given = quantities_in(text)
+        if not all(any(_is_same(own, other) for other in given) for own in self.quantities):
+            return "figure"
+        moments = moments_in(text)
+        if not all(any(other.is_within(own) for other in moments) for own in self.moments):
+            return "date"
+        before = source.passage.sentences[index - 1].text if index else ""
+        around = words_of(
+            " ".join((text, before, source.passage.heading, source.document.title, source.document.issuer))
+        )
+        if not all(any(likeness(name, word) >= 0.9 for word in around) for name in self.names):
+            return "name"
+        if not self._belongs(text):
+            return "figure"
+        if self.is_negative != is_negative(text):
+            return "negation"
+        if is_uncertain(text) and not self.is_uncertain:
+            return "certainty"
+        return None if wording >= ENOUGH_OF_THE_WORDING else "wording"
+
+    def _belongs(self, text: str) -> bool:
+        """Return whether each figure and date stands with the same name, year and subset here as in the source."""
+        parts = _parts_of(text)
+        if len(parts) < 2:
+            return True
+        whole = self._holders_in(self.text)
+        known = set().union(*(self._holders_in(part) for part in parts))
+        for own_part in _parts_of(self.text) or [self.text]:
+            wanted = (self._holders_in(own_part) or whole) & known
+            facts: list[Quantity | Moment] = [*quantities_in(own_part), *moments_in(own_part)]
+            for fact in facts:
+                holding = [part for part in parts if _holds(part, fact)]
+                if not holding:
+                    continue
+                held = [self._holders_with(parts, part) for part in holding]
+                if isinstance(fact, Quantity) and all(_divide(one, wanted) for one in held):
+                    return False
+                if isinstance(fact, Moment) and wanted and all(one and not one & wanted for one in held):
+                    return False
+                if all(_SUBSET.match(part) and not self._shares_words_with(part) for part in holding):
+                    return False
+        return True
+
+    def _holders_in(self, text: str) -> set[str]:
+        """Return the names and years that a figure can belong to."""
+        years = {str(moment.year) for moment in moments_in(text) if moment.year is not None}
+        return {folded(name) for name in names_in(text, known=self.known)} | years
+
+    def _holders_with(self, parts: Sequence[str], part: str) -> set[str]:
+        """Return the holders of a part; one without any goes with the part before it."""
+        for candidate in reversed(parts[: parts.index(part) + 1]):
+            if holders := self._holders_in(candidate):
+                return holders
+        return set()
+
+    def _shares_words_with(self, part: str) -> bool:
+        return any(best_likeness(word, self.words) > 0 for word in content_words(part))
+
+
+def _divide(held: set[str], wanted: set[str]) -> bool:
+    """Return whether a figure's names or its years are others than those that are claimed."""
+    for kind in (str.isdigit, lambda text: not text.isdigit()):
+        one, other = set(filter(kind, held)), set(filter(kind, wanted))
+        if one and other and not one & other:
+            return True
+    return False
+
+
+def _parts_of(text: str) -> list[str]:
+    """Return what stands between commas, semicolons and conjunctions; a comma inside a figure divides nothing."""
+    kept = re.sub(r"(?<=\d),(?=\d)", _COMMA, text)
+    return [part.strip().replace(_COMMA, ",") for part in _PARTS.split(kept) if part.strip()]
+
+
+def _holds(part: str, fact: Quantity | Moment) -> bool:
+    if isinstance(fact, Quantity):
+        return any(_is_same(fact, other) for other in quantities_in(part))
+    return any(other.is_within(fact) for other in moments_in(part))
+
+
+def _is_same(own: Quantity, other: Quantity) -> bool:
+    """Return whether a figure of the answer is the source's, unit included."""
+    return own.family == other.family and own.agrees_with(other)
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+", folded(text)))

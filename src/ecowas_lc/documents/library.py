@@ -1,0 +1,357 @@
+"""The documents of one prefix: added, listed, searched and removed, in Redis or Valkey."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ecowas_lc.documents.document import (
+    Document,
+    Passage,
+    ReadDocument,
+    Sentence,
+    read_document,
+)
+from ecowas_lc.documents.evidence import Corpus, Evidence, Source, find_evidence
+from ecowas_lc.documents.facts import Moment
+from ecowas_lc.documents.files import is_supported, read_file
+from ecowas_lc.documents.question import read_question
+from ecowas_lc.documents.terms import meaning_marks
+from ecowas_lc.errors import InvalidInputError, UnreadableDocumentError
+from ecowas_lc.settings import Settings
+
+if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
+
+    from ecowas_lc.store.redis_store import RedisStore
+
+_COLLECTION = "documents"
+_ABOUT, _TEXTS, _PASSAGES = "about", "texts", "passages"
+_EVERY_GROUP = "every group"
+_AT_ONCE = 64
+FOUND_AT_ONCE = 12
+"""How many passages a question is answered from."""
+_MARKS = "\n\u241f"
+
+Progress = Callable[[int, int, str], None]
+"""Called with the files done, the files in all, and the name of the one that was done last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that was left out, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddReport:
+    """What became of the files that were to be added."""
+
+    added: tuple[Document, ...] = ()
+    known: tuple[Document, ...] = ()
+    """Documents that were there already, with the same text."""
+    skipped: tuple[Skipped, ...] = ()
+
+
+class Documents:
+    """Documents that answers rest on, under one prefix of Redis or Valkey.
+
+    Words are indexed in English, French and Portuguese with their translations, so that a question in one of
+    the three finds a document in another. With ``embeddings`` passages are found by meaning too; each then
+    takes the time of embedding it.
+
+    Args:
+        store: where the documents are kept; :meth:`from_url` and :meth:`from_settings` make one.
+        language_of: says which language a text is in (``"en"``, ``"fr"``, ``"pt"``).
+
+    Raises:
+        RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
+    """
+
+    def __init__(self, store: RedisStore, *, language_of: Callable[[str], str] | None = None) -> None:
+        self._store = store
+        self._language_of = language_of or _guess_language
+
+    @classmethod
+    def from_url(cls, url: str, *, prefix: str = "ecowas", embeddings: Embeddings | None = None) -> Self:
+        """Return the documents under a prefix of the server at a URL."""
+        from ecowas_lc.store.redis_store import RedisStore
+
+        return cls(RedisStore.from_url(url, prefix=prefix, collection=_COLLECTION, index=_index_of(embeddings)))
+
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None, *, embeddings: Embeddings | None = None) -> Self:
+        """Return the documents under the prefix of the settings, on their server."""
+        from ecowas_lc.store.redis_store import RedisStore
+
+        return cls(RedisStore.from_settings(settings, collection=_COLLECTION, index=_index_of(embeddings)))
+
+    # --- adding and removing ---
+
+    def add(
+        self,
+        *paths: str | Path,
+        groups: Sequence[str] = (),
+        title: str = "",
+        issuer: str = "",
+        date: dt.date | None = None,
+        language: str = "",
+        supersedes: str = "",
+        on_progress: Progress | None = None,
+    ) -> AddReport:
+        """Add files, or the files of folders; what can't be read is named in the report, and the rest goes on.
+
+        Args:
+            paths: files and folders; folders are searched through.
+            groups: the ids of the groups that may read them; none: what the document says, or every group.
+            title, issuer, date, language: what a file does not say of itself, or says wrongly.
+            supersedes: the id of a document that these replace.
+            on_progress: called after each file.
+
+        Raises:
+            InvalidInputError: there is no such file or folder, or no document has the id ``supersedes``.
+        """
+        files = list(_files_of(paths))
+        if supersedes:
+            self.get(supersedes)
+        added, known, skipped = [], [], []
+        for number, path in enumerate(files, start=1):
+            try:
+                read = read_document(
+                    read_file(path),
+                    language_of=self._language_of,
+                    groups=groups,
+                    title=title,
+                    issuer=issuer,
+                    date=date,
+                    language=language,
+                )
+            except UnreadableDocumentError as error:
+                skipped.append(Skipped(path.name, str(error)))
+            else:
+                if self._item(_ABOUT, read.document.id) is not None:
+                    known.append(read.document)
+                else:
+                    added.append(self._store_document(read, supersedes))
+            if on_progress is not None:
+                on_progress(number, len(files), path.name)
+        return AddReport(tuple(added), tuple(known), tuple(skipped))
+
+    def remove(self, document_id: str) -> Document:
+        """Remove a document with its passages; no later answer rests on it. Returns what it was.
+
+        Raises:
+            InvalidInputError: there is no such document.
+        """
+        document = self.get(document_id)
+        for scope in document.groups or (_EVERY_GROUP,):
+            self._store.clear((_PASSAGES, scope, document_id))
+        self._store.delete((_TEXTS,), document_id)
+        for older in document.supersedes:
+            if item := self._item(_ABOUT, older):
+                item.pop("superseded_by", None)
+                self._store.put((_ABOUT,), older, item, index=False)
+        self._store.delete((_ABOUT,), document_id)
+        return document
+
+    # --- reading ---
+
+    def all(self) -> tuple[Document, ...]:
+        """Return every document, those added last first."""
+        return tuple(_document_of(item.value) for item in self._about())
+
+    def get(self, document_id: str) -> Document:
+        """Return one document.
+
+        Raises:
+            InvalidInputError: there is no such document.
+        """
+        if (found := self._item(_ABOUT, document_id)) is None:
+            raise InvalidInputError(
+                f"There is no document {document_id!r}. `ecowas-lc docs list` shows those that are there."
+            )
+        return _document_of(found)
+
+    def text(self, document_id: str) -> str:
+        """Return the text of a document.
+
+        Raises:
+            InvalidInputError: there is no such document.
+        """
+        self.get(document_id)
+        found = self._item(_TEXTS, document_id)
+        return "" if found is None else str(found["text"])
+
+    def search(self, query: str, *, group: str | None = None, limit: int = FOUND_AT_ONCE) -> list[Source]:
+        """Return the passages that fit best, best first.
+
+        Args:
+            query: a question or words.
+            group: only documents that this group may read; ``None``: all.
+            limit: how many passages at most.
+        """
+        marked = query + _MARKS + meaning_marks(query)
+        prefixes = [(_PASSAGES,)] if group is None else [(_PASSAGES, _EVERY_GROUP), (_PASSAGES, group)]
+        hits = [hit for prefix in prefixes for hit in self._store.search(prefix, query=marked, limit=limit)]
+        hits.sort(key=lambda hit: -(hit.score or 0.0))
+        about = {item.key: item.value for item in self._about()}
+        found: dict[tuple[str, int], Source] = {}
+        for hit in hits:
+            described = about.get(hit.value["document"])
+            if described is not None:  # else it is being added or removed
+                source = Source(
+                    _document_of(described),
+                    _passage_of(hit.value),
+                    superseded="superseded_by" in described,
+                )
+                found.setdefault((source.document.id, source.passage.number), source)
+        return list(found.values())[:limit]
+
+    def evidence(self, question: str, *, group: str | None = None) -> tuple[list[Evidence], list[Source]]:
+        """Return the sentences that answer a question (none.
+
+        The documents do not answer it) and the passages found.
+        """
+        sources = self.search(question, group=group)
+        corpus = Corpus(sources)
+        return find_evidence(read_question(question, known_names=corpus.names), sources, corpus), sources
+
+    def close(self) -> None:
+        """Close the connections that this object opened."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- stored forms ---
+
+    def _store_document(self, read: ReadDocument, supersedes: str) -> Document:
+        older = [supersedes] if supersedes else self._replaced(read)
+        document = replace(read.document, supersedes=tuple(older))
+        scopes = document.groups or (_EVERY_GROUP,)
+        for scope in scopes:
+            for first in range(0, len(read.passages), _AT_ONCE):
+                for passage in read.passages[first : first + _AT_ONCE]:
+                    self._store.put(
+                        (_PASSAGES, scope, document.id), f"{passage.number:06d}", _stored_passage(passage)
+                    )
+        self._store.put((_TEXTS,), document.id, {"text": read.text}, index=False)
+        # Last, so that what is not whole is never read.
+        self._store.put((_ABOUT,), document.id, _stored_document(document), index=False)
+        for replaced in older:
+            if item := self._item(_ABOUT, replaced):
+                self._store.put((_ABOUT,), replaced, {**item, "superseded_by": document.id}, index=False)
+        return document
+
+    def _replaced(self, read: ReadDocument) -> list[str]:
+        """Return the documents that this one says it replaces: those of the date that it names.
+
+        Of the same groups.
+        """
+        if read.replaced is None or read.replaced.date is None:
+            return []
+        return [
+            other.id
+            for other in self.all()
+            if other.id != read.document.id
+            and other.date is not None
+            and Moment(other.date.year, other.date.month, other.date.day).is_within(read.replaced.date)
+            and (not other.groups or not read.document.groups or set(other.groups) & set(read.document.groups))
+        ]
+
+    def _item(self, kind: str, key: str) -> dict[str, Any] | None:
+        item = self._store.get((kind,), key)
+        return None if item is None else dict(item.value)
+
+    def _about(self) -> list[Any]:
+        found: list[Any] = []
+        while page := self._store.search((_ABOUT,), limit=500, offset=len(found)):
+            found += page
+        return found
+
+
+def _guess_language(text: str) -> str:
+    from ecowas_lc._language import language_of
+
+    return language_of(text)
+
+
+def _index_of(embeddings: Embeddings | None) -> Any:
+    if embeddings is None:
+        return {"fields": ["search"], "embed": None}
+    return {"fields": ["search"], "embed": _without_marks(embeddings), "mode": "both"}
+
+
+def _without_marks(embeddings: Embeddings) -> Embeddings:
+    from langchain_core.embeddings import Embeddings as Base
+
+    class WithoutMarks(Base):
+        """Embeddings of texts without the marks for their words' meanings."""
+
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            return embeddings.embed_documents([text.partition(_MARKS)[0] for text in texts])
+
+        def embed_query(self, text: str) -> list[float]:
+            return embeddings.embed_query(text.partition(_MARKS)[0])
+
+    return WithoutMarks()
+
+
+def _files_of(paths: Iterable[str | Path]) -> Iterator[Path]:
+    for path in map(Path, paths):
+        if path.is_dir():
+            yield from sorted(inner for inner in path.rglob("*") if inner.is_file() and is_supported(inner))
+        elif path.exists():
+            yield path
+        else:
+            raise InvalidInputError(f"There is no file or folder {path}.")
+
+
+def _stored_document(document: Document) -> dict[str, Any]:
+    return {**asdict(document), "date": document.date and document.date.isoformat()}
+
+
+def _document_of(value: dict[str, Any]) -> Document:
+    fields = {name: value[name] for name in Document.__dataclass_fields__ if name in value}
+    fields["date"] = dt.date.fromisoformat(value["date"]) if value.get("date") else None
+    for name in ("groups", "supersedes"):
+        fields[name] = tuple(value.get(name, ()))
+    return Document(**fields)
+
+
+def _stored_passage(passage: Passage) -> dict[str, Any]:
+    text = passage.for_search
+    return {
+        "document": passage.document,
+        "number": passage.number,
+        "text": passage.text,
+        "start": passage.start,
+        "end": passage.end,
+        "heading": passage.heading,
+        "page": passage.page,
+        "sentences": [[s.text, s.start, s.end, list(s.header)] for s in passage.sentences],
+        "search": text + _MARKS + meaning_marks(text),
+    }
+
+
+def _passage_of(value: dict[str, Any]) -> Passage:
+    return Passage(
+        document=value["document"],
+        number=value["number"],
+        text=value["text"],
+        start=value["start"],
+        end=value["end"],
+        heading=value["heading"],
+        page=value["page"],
+        sentences=tuple(
+            Sentence(text, start, end, tuple(header)) for text, start, end, header in value["sentences"]
+        ),
+    )

@@ -1,0 +1,150 @@
+"""A question as code reads it: what kind of answer it wants, and the names, dates and figures it must be about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from ecowas_lc.documents.facts import Moment, Quantity, folded, moments_in, quantities_in
+from ecowas_lc.documents.terms import content_words, names_in, word_list
+
+Wanted = Literal["quantity", "time", "who", "where", "why", "yes or no", "anything"]
+
+_TIME = re.compile(
+    r"\b(?:when|what (?:date|year|day|month|time)|(?:in|on|by|at|from|until|till) (?:which|what) (?:date"
+    r"|year|day|month|time)"
+    r"|quand|en quelle année|quelle (?:est la |était la |sera la )?(?:date|année|heure|échéance)"
+    r"|à quelle (?:date|heure)"
+    r"|quel (?:jour|mois)|quando|em que (?:ano|data|dia|mês)|a que horas?|qual (?:é |foi "
+    r"|será )?(?:a )?(?:data|hora)"
+    r"|que (?:dia|data|ano))\b",
+    re.IGNORECASE,
+)
+_QUANTITY = re.compile(
+    r"\b(?:how (?:much|many|long|large|high|big|far|often|old|tall|deep|wide|great|heavy|fast)"
+    r"|what (?:share|percentage|proportion|quantity|amount|number)|combien|quel(?:le)? (?:part"
+    r"|pourcentage|proportion|quantité|nombre)"
+    r"|quant[oa]s?|que (?:parte|percentagem|quantidade|proporção|número)|qual (?:é |foi )?a (?:parte"
+    r"|percentagem|proporção))\b",
+    re.IGNORECASE,
+)
+_MEASURED = re.compile(
+    r"\b(?:what|which|quel(?:le)?s?|qual|quais|jusqu)\b.{0,60}?\b(?:rate|price|tariff|cost|capacity"
+    r"|value|royalty|grade|limit|number|volume"
+    r"|length|share|score|loss(?:es)?|revenues?|target|budget|fees?|size|amount|percentage|population"
+    r"|yield|output|production"
+    r"|taux|prix|tarif|coût|capacité|valeur|redevance|teneur|limite|nombre|volume|longueur|pertes?"
+    r"|recettes?|objectif|puissance"
+    r"|commission|pourcentage|montant|superficie|population|rendement|durée|frais|plafond|part"
+    r"|taxa|preço|tarifa|custo|capacidade|valor|teor|limite|número|volume|comprimento|perdas?|receitas?"
+    r"|meta|potência"
+    r"|pontuação|montante|superfície|população|rendimento|duração|prazo médio|percentagem|quota)\b",
+    re.IGNORECASE,
+)
+_WHO = re.compile(
+    r"\b(?:who|whom|whose|which (?:\w+ )?(?:company|firm|investor|bank|institution|organi[sz]ation"
+    r"|agency|authority|ministry|operator"
+    r"|contractor|partner|donor|lender|person|minister)|qui|(?:à|de|par|pour) qui"
+    r"|quel(?:le)?s? (?:société|entreprise|banque|institution|agence|autorité|investisseur|opérateur"
+    r"|partenaire|ministre)"
+    r"|quem|que (?:empresa|banco|instituição|agência|autoridade|investidor|operador)|qual (?:é "
+    r"|foi )?(?:a |o )?(?:empresa|banco"
+    r"|investidor|instituição|agência))\b",
+    re.IGNORECASE,
+)
+_WHERE = re.compile(
+    r"\b(?:where|(?:in|at) (?:which|what) (?:hotel|city|town|room|place|venue|country|state|hall"
+    r"|district|port|building)"
+    r"|which (?:hotel|city|town|room|place|venue|country|state|hall|district|port)|où|(?:dans|à"
+    r"|en) quel(?:le)? (?:hôtel|ville|salle|lieu"
+    r"|pays|état|centre)|onde|em que (?:hotel|cidade|sala|lugar|local|país|estado|centro))\b",
+    re.IGNORECASE,
+)
+_WHY = re.compile(
+    r"\b(?:why|pourquoi|por que|porqu[eê]|for what reason|pour quelle raison|por que razão)\b", re.IGNORECASE
+)
+# "How long does … take" asks for a duration; neither word is of the subject.
+_ASKED = re.compile(
+    r"\bhow (?:long|large|high|big|far|often|old|tall|deep|wide|great|heavy|fast)\b"
+    r"|\btakes? on average\b|\btake\b",
+    re.IGNORECASE,
+)
+_HEAD = re.compile(
+    r"\b(?:how (?:many|much)|what (?:is|was|are|were) the|combien (?:de |d['’])|quel(?:le)?s? (?:est"
+    r"|était|sont|étaient|sera) (?:l[ae]s? |l['’])"
+    r"|quant[oa]s? |qual (?:é|era|foi|será) [oa] |quais (?:são|eram|foram) [oa]s )",
+    re.IGNORECASE,
+)
+_YES_OR_NO = re.compile(
+    r"^\W*(?:did|do|does|is|are|was|were|has|have|had|can|could|will|would|should|est-ce|y a-t-il"
+    r"|(?:\w+ )?\w+-t-(?:il|elle|on|ils|elles)"
+    r"|é|foi|foram|tem|têm|há|existe|pode|será|são|está|estão)\b",
+    re.IGNORECASE,
+)
+# Words that name the kind of answer; a passage gives the answer and need not name its kind.
+_KINDS = word_list("kinds")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a question asks for and what an answer must agree with."""
+
+    text: str
+    wanted: Wanted
+    names: tuple[str, ...]
+    terms: tuple[str, ...]
+    """Words of its subject, without names and without words for the kind of answer."""
+    kinds: tuple[str, ...]
+    """Words for the kind of answer (value, number): they help to choose, and are not required."""
+    moments: tuple[Moment, ...]
+    quantities: tuple[Quantity, ...]
+    """Figures that the question takes for granted."""
+    head: str = ""
+    """What is counted or measured, where a quantity is wanted."""
+
+
+def read_question(text: str, *, known_names: Iterable[str] = ()) -> Question:
+    """Return a question's parts; ``known_names`` are names of the documents, found at its start too."""
+    names = names_in(text, known=known_names)
+    plain_names = {folded(name) for name in names}
+    asked = _ASKED.sub(" ", text)
+    words = [word for word in content_words(asked) if folded(word) not in plain_names]
+    wanted = _wanted(text)
+    terms = tuple(word for word in words if folded(word) not in _KINDS)
+    return Question(
+        text=text,
+        wanted=wanted,
+        names=tuple(names),
+        terms=terms,
+        kinds=tuple(word for word in words if folded(word) in _KINDS),
+        moments=moments_in(text),
+        quantities=quantities_in(text),
+        head=_head(text, terms) if wanted == "quantity" else "",
+    )
+
+
+def _wanted(text: str) -> Wanted:
+    if _WHY.search(text):
+        return "why"
+    if _TIME.search(text):
+        return "time"
+    if _QUANTITY.search(text) or _MEASURED.search(text):
+        return "quantity"
+    if _WHERE.search(text):
+        return "where"
+    if _WHO.search(text):
+        return "who"
+    if _YES_OR_NO.search(text):
+        return "yes or no"
+    return "anything"
+
+
+def _head(text: str, terms: tuple[str, ...]) -> str:
+    """Return the noun (or its adjective) that follows "how many" or "what is the"; empty where none does."""
+    found = _HEAD.search(text)
+    if found is None:
+        return ""
+    following = {folded(word) for word in content_words(" ".join(text[found.end() :].split()[:2]))}
+    return next((term for term in terms if folded(term) in following), "")

@@ -1,0 +1,159 @@
+"""Words that can be compared: stems and meanings in English, French and Portuguese, and the names of a text.
+
+Stems are Snowball's. Words of different languages are compared by the glossary beside this module, and
+otherwise by their spelling, since many are cognates.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable
+from functools import cache, lru_cache
+from importlib.resources import files
+from importlib.util import find_spec
+
+from ecowas_lc.documents.facts import MONTH_NAMES, UNIT_NAMES, folded
+from ecowas_lc.errors import MissingExtraError
+
+_DATA = files("ecowas_lc.documents")
+_LANGUAGES = ("english", "french", "portuguese")
+
+
+@cache
+def word_list(name: str) -> frozenset[str]:
+    """Return one of the lists of ``words.toml``."""
+    lists = tomllib.loads((_DATA / "words.toml").read_text(encoding="utf-8"))
+    return frozenset(lists[name].split())
+
+
+_ALIKE = 0.75
+"""How alike two long words that begin alike must be to count as cognates, of 1."""
+_ENOUGH_LETTERS = 5
+_WORD = re.compile(r"[^\W_]+(?:['’](?=s\b)[^\W_]+)?")
+_SPLIT_OFF = re.compile(
+    r"(?<=[^\W\d_])-(?:t-)?(?:il|elle|ils|elles|on|ce|se|me|te|nos|vos|lhe|lhes|lo|la|los|las)\b"
+)
+_ELISION = re.compile(r"\b(?:[dlcjmnstDLCJMNST]|[Qq]u|[Jj]usqu|[Ll]orsqu)['’](?=\w)")
+
+_PAST = re.compile(r"(?<=\w{3})(?:ou|iu|eu|aram|eram|iram)$")
+
+# Words that say nothing of a text's subject.
+_EMPTY = word_list("empty")
+# Parts of the names of institutions in the three languages: one language's name is another's translation.
+_INSTITUTIONS = word_list("institutions")
+
+
+@lru_cache(maxsize=65536)
+def stems(word: str) -> frozenset[str]:
+    """Return a word without accents and case, and its stems in the three languages."""
+    plain = folded(word)
+    lowered = word.casefold()
+    found = {plain}
+    for stemmer in _stemmers():
+        found.add(folded(stemmer.stemWord(lowered)))
+        found.add(stemmer.stemWord(plain))
+    if ending := _PAST.search(plain):  # Snowball leaves these forms of Portuguese verbs as they are
+        found.add(plain[: ending.start()])
+    return frozenset(found)
+
+
+@lru_cache(maxsize=65536)
+def meanings(word: str) -> frozenset[int]:
+    """Return the meanings that the glossary has for a word: numbers that translations share."""
+    glossary = _glossary()
+    return frozenset().union(*(glossary.get(stem, frozenset()) for stem in stems(word)))
+
+
+@lru_cache(maxsize=262144)
+def likeness(first: str, second: str) -> float:
+    """Return how sure it is that two words mean the same: 1 by stem or glossary, 0.9 for cognates, else 0."""
+    if not stems(first).isdisjoint(stems(second)) or not meanings(first).isdisjoint(meanings(second)):
+        return 1.0
+    a, b = folded(first), folded(second)
+    is_long = min(len(a), len(b)) >= _ENOUGH_LETTERS and a[:3] == b[:3]
+    if is_long and difflib.SequenceMatcher(None, a, b, autojunk=False).ratio() >= _ALIKE:
+        return 0.9
+    return 0.0
+
+
+def best_likeness(word: str, others: Iterable[str]) -> float:
+    """Return the likeness of a word to the one among others that is most like it."""
+    return max((likeness(word, other) for other in others), default=0.0)
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words and numbers of a text; hyphens, apostrophes and pronouns behind a hyphen divide."""
+    text = _SPLIT_OFF.sub(" ", _ELISION.sub(" ", text))
+    return [re.sub(r"['’]s$", "", word) for word in _WORD.findall(text)]
+
+
+def content_words(text: str) -> list[str]:
+    """Return the words that say what a text is about, without repetitions; no dates, numbers or function words."""
+    found: dict[str, str] = {}
+    for word in words_of(text):
+        plain = folded(word)
+        if len(plain) > 1 and plain not in _EMPTY and not plain[0].isdigit() and plain not in MONTH_NAMES:
+            found.setdefault(plain, word)
+    return list(found.values())
+
+
+def names_in(text: str, *, known: Iterable[str] = ()) -> list[str]:
+    """Return the proper names of a text, word by word: capitalised inside a sentence, or ``known`` at its start.
+
+    Words of institutions' names (Agency, Fundo) are left out, since each language has its own.
+    """
+    known_names = {folded(name) for name in known}
+    found: dict[str, str] = {}
+    for match in _WORD.finditer(_ELISION.sub(lambda elided: " " * len(elided[0]), text)):
+        word = re.sub(r"['’]s$", "", match[0])
+        plain = folded(word)
+        if not word[0].isupper() or plain in _INSTITUTIONS | _EMPTY | MONTH_NAMES or word.lower() in UNIT_NAMES:
+            continue
+        before = text[: match.start()].rstrip(" «“\"'(|-")
+        starts = not before or before[-1] in ".!?:;…\n" or (text[match.start() - 1 : match.start()] == "|")
+        inner = any(letter.isupper() for letter in word[1:])
+        if starts and not inner and plain not in known_names:
+            continue
+        found.setdefault(plain, word)
+    return list(found.values())
+
+
+@cache
+def _stemmers() -> tuple[Stemmer, ...]:
+    if find_spec("snowballstemmer") is None:
+        raise MissingExtraError("Comparing words needs snowballstemmer. Run: pip install 'ecowas-lc[documents]'.")
+    from snowballstemmer import stemmer
+
+    return tuple(stemmer(language) for language in _LANGUAGES)
+
+
+class Stemmer:
+    """The part of a Snowball stemmer that is used here."""
+
+    def stemWord(self, word: str) -> str:  # noqa: N802 - the library's name
+        """Return the stem of one word."""
+        raise NotImplementedError
+
+
+@cache
+def _glossary() -> dict[str, frozenset[int]]:
+    text = (_DATA / "glossary.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    found: dict[str, set[int]] = {}
+    for number, line in enumerate(lines):
+        for language, forms in zip(_stemmers(), line.split("|"), strict=True):
+            for word in re.findall(r"[^\W_]+", forms):
+                plain = folded(word)
+                if plain in _EMPTY:
+                    continue
+                for stem in {plain, folded(language.stemWord(word)), language.stemWord(plain)}:
+                    found.setdefault(stem, set()).add(number)
+    return {stem: frozenset(numbers) for stem, numbers in found.items()}
+
+
+def meaning_marks(text: str) -> str:
+    """Return a word for each meaning of a text's words, so that an index of words finds translations."""
+    found = {number for word in content_words(text) for number in meanings(word)}
+    return " ".join(f"meaning{number}" for number in sorted(found))
