@@ -37,6 +37,18 @@ from .checkpoint import (
 from .checkpoint import (
     RedisSaver as RedisSaver,
 )
+from .documents import (
+    Documents as Documents,
+)
+from .documents import (
+    GroundedAnswer as GroundedAnswer,
+)
+from .documents import (
+    check_answer as check_answer,
+)
+from .documents import (
+    grounded_answer as grounded_answer,
+)
 from .drawing import (
     GraphPicture as GraphPicture,
 )

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from ecowas_lc.documents.facts import Moment, is_negative, is_uncertain, moments_in, quantities_in
+from ecowas_lc.documents.facts import TimePoint, is_negative, is_uncertain, quantities_in, times_in
 
 
 @pytest.mark.parametrize(
@@ -48,23 +48,23 @@ def test_another_quantity(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "moment"),
+    ("text", "time"),
     [
-        ("on 8 March 2025", Moment(2025, 3, 8)),
-        ("le 1er juillet 2023", Moment(2023, 7, 1)),
-        ("a 19 de maio de 2026", Moment(2026, 5, 19)),
-        ("2025-03-27", Moment(2025, 3, 27)),
-        ("in April 2025", Moment(2025, 4)),
-        ("au premier trimestre 2025", Moment(2025, part=("quarter", 1))),
-        ("no primeiro trimestre de 2025", Moment(2025, part=("quarter", 1))),
-        ("in the first half of 2024", Moment(2024, part=("half", 1))),
-        ("em 2021", Moment(2021)),
+        ("on 8 March 2025", TimePoint(2025, 3, 8)),
+        ("le 1er juillet 2023", TimePoint(2023, 7, 1)),
+        ("a 19 de maio de 2026", TimePoint(2026, 5, 19)),
+        ("2025-03-27", TimePoint(2025, 3, 27)),
+        ("in April 2025", TimePoint(2025, 4)),
+        ("au premier trimestre 2025", TimePoint(2025, part=("quarter", 1))),
+        ("no primeiro trimestre de 2025", TimePoint(2025, part=("quarter", 1))),
+        ("in the first half of 2024", TimePoint(2024, part=("half", 1))),
+        ("em 2021", TimePoint(2021)),
     ],
 )
-def test_dates(text: str, moment: Moment) -> None:
+def test_dates(text: str, time: TimePoint) -> None:
     """A date is read to the precision in which it is written, and its digits are no figures."""
-    [found] = moments_in(text)
-    assert (found.year, found.month, found.day, found.part) == (moment.year, moment.month, moment.day, moment.part)
+    [found] = times_in(text)
+    assert (found.year, found.month, found.day, found.part) == (time.year, time.month, time.day, time.part)
     assert quantities_in(text) == ()
 
 

@@ -101,7 +101,7 @@ def test_groups_see_their_documents(documents: Documents, tmp_path: Path) -> Non
 
 
 def test_an_answer_is_checked_quoted_or_declined(documents: Documents) -> None:
-    """What is supported stays with a mark, and the rest goes; else the documents are quoted, or nothing is claimed."""
+    """What is supported stays and the rest goes; else the documents are quoted, or nothing is claimed."""
     documents.add(DOSSIER)
     question = "How many tonnes of cereals did the regional reserve hold at the end of June 2025?"
     evidence, sources = documents.evidence(question, group="agriculture")

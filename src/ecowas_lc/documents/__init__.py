@@ -1,1 +1,7 @@
 """Documents that answers rest on: read, cut into passages, searched, and used to check what a model says."""
+
+from __future__ import annotations
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

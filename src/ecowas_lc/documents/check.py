@@ -15,13 +15,13 @@ from typing import Literal
 from ecowas_lc.documents.document import Sentence, sentences_of
 from ecowas_lc.documents.evidence import Source, gives_orders
 from ecowas_lc.documents.facts import (
-    Moment,
     Quantity,
+    TimePoint,
     folded,
     is_negative,
     is_uncertain,
-    moments_in,
     quantities_in,
+    times_in,
 )
 from ecowas_lc.documents.terms import best_likeness, content_words, likeness, names_in, words_of
 
@@ -116,7 +116,7 @@ class _Claim:
         self.text = _OPENING.sub("", text)
         self.words = content_words(self.text)
         self.quantities = quantities_in(self.text)
-        self.moments = moments_in(self.text)
+        self.times = times_in(self.text)
         self.known = known
         self.names = names_in(self.text, known=known)
         self.is_negative = is_negative(self.text)
@@ -139,8 +139,8 @@ class _Claim:
         given = quantities_in(text)
         if not all(any(_is_same(own, other) for other in given) for own in self.quantities):
             return "figure"
-        moments = moments_in(text)
-        if not all(any(other.is_within(own) for other in moments) for own in self.moments):
+        times = times_in(text)
+        if not all(any(other.is_within(own) for other in times) for own in self.times):
             return "date"
         before = source.passage.sentences[index - 1].text if index else ""
         around = words_of(
@@ -165,7 +165,7 @@ class _Claim:
         known = set().union(*(self._holders_in(part) for part in parts))
         for own_part in _parts_of(self.text) or [self.text]:
             wanted = (self._holders_in(own_part) or whole) & known
-            facts: list[Quantity | Moment] = [*quantities_in(own_part), *moments_in(own_part)]
+            facts: list[Quantity | TimePoint] = [*quantities_in(own_part), *times_in(own_part)]
             for fact in facts:
                 holding = [part for part in parts if _holds(part, fact)]
                 if not holding:
@@ -173,7 +173,7 @@ class _Claim:
                 held = [self._holders_with(parts, part) for part in holding]
                 if isinstance(fact, Quantity) and all(_divide(one, wanted) for one in held):
                     return False
-                if isinstance(fact, Moment) and wanted and all(one and not one & wanted for one in held):
+                if isinstance(fact, TimePoint) and wanted and all(one and not one & wanted for one in held):
                     return False
                 if all(_SUBSET.match(part) and not self._shares_words_with(part) for part in holding):
                     return False
@@ -181,7 +181,7 @@ class _Claim:
 
     def _holders_in(self, text: str) -> set[str]:
         """Return the names and years that a figure can belong to."""
-        years = {str(moment.year) for moment in moments_in(text) if moment.year is not None}
+        years = {str(time.year) for time in times_in(text) if time.year is not None}
         return {folded(name) for name in names_in(text, known=self.known)} | years
 
     def _holders_with(self, parts: Sequence[str], part: str) -> set[str]:
@@ -210,10 +210,10 @@ def _parts_of(text: str) -> list[str]:
     return [part.strip().replace(_COMMA, ",") for part in _PARTS.split(kept) if part.strip()]
 
 
-def _holds(part: str, fact: Quantity | Moment) -> bool:
+def _holds(part: str, fact: Quantity | TimePoint) -> bool:
     if isinstance(fact, Quantity):
         return any(_is_same(fact, other) for other in quantities_in(part))
-    return any(other.is_within(fact) for other in moments_in(part))
+    return any(other.is_within(fact) for other in times_in(part))
 
 
 def _is_same(own: Quantity, other: Quantity) -> bool:

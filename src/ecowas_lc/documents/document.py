@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ecowas_lc.documents.facts import Moment, folded, moments_in
+from ecowas_lc.documents.facts import TimePoint, folded, times_in
 from ecowas_lc.documents.files import Block, FileText
 
 PASSAGE_WORDS = 120
@@ -119,7 +119,7 @@ class ReadDocument:
 class Replaced:
     """A replaced document as a sentence names it: by its date, where there is one."""
 
-    date: Moment | None
+    date: TimePoint | None
     sentence: str
 
 
@@ -168,10 +168,10 @@ def _plain_labels(told: Mapping[str, str]) -> dict[str, str]:
 
 
 def _date_of(text: str) -> dt.date | None:
-    for moment in moments_in(text):
-        if moment.year is not None:
+    for time in times_in(text):
+        if time.year is not None:
             try:
-                return dt.date(moment.year, moment.month or 1, moment.day or 1)
+                return dt.date(time.year, time.month or 1, time.day or 1)
             except ValueError:
                 continue
     return None
@@ -179,12 +179,12 @@ def _date_of(text: str) -> dt.date | None:
 
 def _replaced_by(passages: Sequence[Passage], told: str) -> Replaced | None:
     if told:
-        return Replaced(next(iter(moments_in(told)), None), told)
+        return Replaced(next(iter(times_in(told)), None), told)
     for passage in passages:
         for sentence in passage.sentences:
             found = _REPLACES.search(sentence.text)
             if found and _A_DOCUMENT.search(sentence.text):
-                return Replaced(next(iter(moments_in(found["rest"])), None), sentence.text)
+                return Replaced(next(iter(times_in(found["rest"])), None), sentence.text)
     return None
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ecowas_lc.documents.document import Document, Passage, Sentence
-from ecowas_lc.documents.facts import Moment, folded, is_negative, moments_in, quantities_in
+from ecowas_lc.documents.facts import TimePoint, folded, is_negative, quantities_in, times_in
 from ecowas_lc.documents.question import Question
 from ecowas_lc.documents.terms import (
     best_likeness,
@@ -151,11 +151,11 @@ def find_evidence(
     """
     asked_of = _documents_asked_for(question)
     if asked_of:
-        plain = replace(question, moments=tuple(m for m in question.moments if m not in asked_of))
+        plain = replace(question, times=tuple(m for m in question.times if m not in asked_of))
         found = [
             evidence
-            for moment in asked_of
-            for evidence in _answers(plain, [s for s in sources if _is_dated(s.document, moment)], corpus)[:1]
+            for time in asked_of
+            for evidence in _answers(plain, [s for s in sources if _is_dated(s.document, time)], corpus)[:1]
         ]
         if _NOW.search(question.text):
             found += _answers(plain, [source for source in sources if not source.superseded], corpus)[:1]
@@ -177,24 +177,24 @@ def gives_orders(text: str) -> bool:
     return _ORDER.search(text) is not None
 
 
-def _documents_asked_for(question: Question) -> list[Moment]:
+def _documents_asked_for(question: Question) -> list[TimePoint]:
     """Return the dates by which a question names documents: "in the 2024 note"."""
     found = []
-    for moment in question.moments:
-        around = question.text[max(0, moment.start - 18) : moment.end + 12]
-        if moment.year is not None and _OF_A_DOCUMENT.search(around):
-            found.append(moment)
+    for time in question.times:
+        around = question.text[max(0, time.start - 18) : time.end + 12]
+        if time.year is not None and _OF_A_DOCUMENT.search(around):
+            found.append(time)
     return found
 
 
-def _is_dated(document: Document, moment: Moment) -> bool:
+def _is_dated(document: Document, time: TimePoint) -> bool:
     if document.date is None:
         return False
-    return Moment(document.date.year, document.date.month, document.date.day).is_within(moment)
+    return TimePoint(document.date.year, document.date.month, document.date.day).is_within(time)
 
 
 def _is_of_its_time(question: Question, document: Document) -> bool:
-    return document.date is not None and any(moment.year == document.date.year for moment in question.moments)
+    return document.date is not None and any(time.year == document.date.year for time in question.times)
 
 
 def _answers(question: Question, sources: Sequence[Source], corpus: Corpus) -> list[Evidence]:
@@ -263,9 +263,9 @@ def _gives_what_is_wanted(question: Question, text: str) -> bool:
             none = any(best_likeness(found[1], question.terms) > 0 for found in _NONE.finditer(text))
             return none or bool(given)
         case "time":
-            return any(
-                all(not moment.is_within(own) for own in question.moments) for moment in moments_in(text)
-            ) or (re.search(r"\b\d{1,2}[:h]\d{2}\b", text) is not None)
+            return any(all(not time.is_within(own) for own in question.times) for time in times_in(text)) or (
+                re.search(r"\b\d{1,2}[:h]\d{2}\b", text) is not None
+            )
         case "who":
             return not is_negative(text) and bool(_new_names(question, text))
         case "where":
@@ -322,9 +322,9 @@ def _takes_up(text: str, before: str) -> bool:
 
 
 def _is_of_the_time(question: Question, text: str, document: Document) -> bool:
-    own = moments_in(text)
-    for asked in question.moments:
-        if any(_answers_time(moment, asked) for moment in own):
+    own = times_in(text)
+    for asked in question.times:
+        if any(_answers_time(time, asked) for time in own):
             continue
         is_general = asked.month is None and asked.part is None and asked.day is None
         if own or not is_general or document.date is None or document.date.year != asked.year:
@@ -332,7 +332,7 @@ def _is_of_the_time(question: Question, text: str, document: Document) -> bool:
     return True
 
 
-def _answers_time(given: Moment, asked: Moment) -> bool:
+def _answers_time(given: TimePoint, asked: TimePoint) -> bool:
     if asked.part is not None and given.part != asked.part:
         return False
     if asked.month is not None and given.month != asked.month:
@@ -344,7 +344,7 @@ def _contradicts(other: Evidence, kept: Sequence[Evidence], question: Question) 
     """Return whether another document's sentence gives another figure or date for the same."""
     if question.wanted not in ("quantity", "time"):
         return False
-    read: Callable[[str], Sequence[object]] = quantities_in if question.wanted == "quantity" else moments_in
+    read: Callable[[str], Sequence[object]] = quantities_in if question.wanted == "quantity" else times_in
     for evidence in kept:
         if evidence.source.document.id == other.source.document.id:
             return False

@@ -249,7 +249,7 @@ class Quantity:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class TimePoint:
     """A date or a part of one: a year, a month, a quarter, a day; ``None`` where the text does not say."""
 
     year: int | None = None
@@ -261,7 +261,7 @@ class Moment:
     start: int = 0
     end: int = 0
 
-    def agrees_with(self, other: Moment) -> bool:
+    def agrees_with(self, other: TimePoint) -> bool:
         """Return whether what both say of year, month, day and part is the same."""
         pairs = (
             (self.year, other.year),
@@ -271,7 +271,7 @@ class Moment:
         )
         return all(a is None or b is None or a == b for a, b in pairs)
 
-    def is_within(self, other: Moment) -> bool:
+    def is_within(self, other: TimePoint) -> bool:
         """Return whether this says all that ``other`` says of year, month, day and part."""
         pairs = (
             (self.year, other.year),
@@ -289,20 +289,20 @@ def folded(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def moments_in(text: str) -> tuple[Moment, ...]:
+def times_in(text: str) -> tuple[TimePoint, ...]:
     """Return the dates that a text names, in their order."""
-    return tuple(_moments(text))
+    return tuple(_times(text))
 
 
-def _moments(text: str) -> Iterator[Moment]:
+def _times(text: str) -> Iterator[TimePoint]:
     for match in _TIMES.finditer(text):
         group = match.groupdict()
-        moment = _moment(group)
-        if moment is not None:
-            yield replace(moment, text=match[0], start=match.start(), end=match.end())
+        time = _time_of(group)
+        if time is not None:
+            yield replace(time, text=match[0], start=match.start(), end=match.end())
 
 
-def _moment(group: Mapping[str, str | None]) -> Moment | None:
+def _time_of(group: Mapping[str, str | None]) -> TimePoint | None:
     """Return the date of a match of ``_TIMES``; ``None`` where its day is no day."""
 
     def number(*names: str) -> int | None:
@@ -310,23 +310,23 @@ def _moment(group: Mapping[str, str | None]) -> Moment | None:
 
     year = number("iy", "y", "y2", "y3", "y4", "y5", "y6")
     if group["iso"]:
-        return Moment(year, number("im"), number("id"))
+        return TimePoint(year, number("im"), number("id"))
     if month := group["m"] or group["m2"]:
         day = number("d", "d2")
-        return Moment(year, _MONTHS[month.lower()], day) if day is not None and 1 <= day <= 31 else None
+        return TimePoint(year, _MONTHS[month.lower()], day) if day is not None and 1 <= day <= 31 else None
     if month := group["m3"]:
-        return Moment(year, _MONTHS[month.lower()])
+        return TimePoint(year, _MONTHS[month.lower()])
     if ordinal := group["o"] or group["o5"]:
         count = int(ordinal) if ordinal.isdigit() else _ORDINALS[ordinal.lower()]
         is_half = (group["part"] or "").lower() in ("half", "semestre")
-        return Moment(year, part=("half" if is_half else "quarter", count))
-    return Moment(year)
+        return TimePoint(year, part=("half" if is_half else "quarter", count))
+    return TimePoint(year)
 
 
 @lru_cache(maxsize=4096)
 def quantities_in(text: str) -> tuple[Quantity, ...]:
     """Return the figures of a text that are no dates, in their order."""
-    covered = [(moment.start, moment.end) for moment in moments_in(text)]
+    covered = [(time.start, time.end) for time in times_in(text)]
     found = []
     for match in _QUANTITY.finditer(text):
         if any(start <= match.start() < end for start, end in covered):

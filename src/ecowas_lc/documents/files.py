@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ecowas_lc._extras import install_command
 from ecowas_lc.errors import MissingExtraError, UnreadableDocumentError
 
 MOST_BYTES = 50_000_000
@@ -314,9 +315,7 @@ def _library(name: str) -> Any:
     try:
         return import_module(name)
     except ModuleNotFoundError:
-        raise MissingExtraError(
-            f"Reading documents needs {name}. Run: pip install 'ecowas-lc[{_EXTRA}]'."
-        ) from None
+        raise MissingExtraError(f"Reading documents needs {name}. Run: {install_command(_EXTRA)}") from None
 
 
 _READERS: dict[str, Callable[[bytes, str], _Read]] = {

@@ -16,7 +16,7 @@ from ecowas_lc.documents.document import (
     read_document,
 )
 from ecowas_lc.documents.evidence import Corpus, Evidence, Source, find_evidence
-from ecowas_lc.documents.facts import Moment
+from ecowas_lc.documents.facts import TimePoint
 from ecowas_lc.documents.files import is_supported, read_file
 from ecowas_lc.documents.question import read_question
 from ecowas_lc.documents.terms import meaning_marks
@@ -263,7 +263,7 @@ class Documents:
             for other in self.all()
             if other.id != read.document.id
             and other.date is not None
-            and Moment(other.date.year, other.date.month, other.date.day).is_within(read.replaced.date)
+            and TimePoint(other.date.year, other.date.month, other.date.day).is_within(read.replaced.date)
             and (not other.groups or not read.document.groups or set(other.groups) & set(read.document.groups))
         ]
 

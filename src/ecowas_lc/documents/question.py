@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ecowas_lc.documents.facts import Moment, Quantity, folded, moments_in, quantities_in
+from ecowas_lc.documents.facts import Quantity, TimePoint, folded, quantities_in, times_in
 from ecowas_lc.documents.terms import content_words, names_in, word_list
 
 Wanted = Literal["quantity", "time", "who", "where", "why", "yes or no", "anything"]
@@ -98,7 +98,7 @@ class Question:
     """Words of its subject, without names and without words for the kind of answer."""
     kinds: tuple[str, ...]
     """Words for the kind of answer (value, number): they help to choose, and are not required."""
-    moments: tuple[Moment, ...]
+    times: tuple[TimePoint, ...]
     quantities: tuple[Quantity, ...]
     """Figures that the question takes for granted."""
     head: str = ""
@@ -119,7 +119,7 @@ def read_question(text: str, *, known_names: Iterable[str] = ()) -> Question:
         names=tuple(names),
         terms=terms,
         kinds=tuple(word for word in words if folded(word) in _KINDS),
-        moments=moments_in(text),
+        times=times_in(text),
         quantities=quantities_in(text),
         head=_head(text, terms) if wanted == "quantity" else "",
     )

@@ -14,6 +14,7 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from importlib.util import find_spec
 
+from ecowas_lc._extras import install_command
 from ecowas_lc.documents.facts import MONTH_NAMES, UNIT_NAMES, folded
 from ecowas_lc.errors import MissingExtraError
 
@@ -123,7 +124,7 @@ def names_in(text: str, *, known: Iterable[str] = ()) -> list[str]:
 @cache
 def _stemmers() -> tuple[Stemmer, ...]:
     if find_spec("snowballstemmer") is None:
-        raise MissingExtraError("Comparing words needs snowballstemmer. Run: pip install 'ecowas-lc[documents]'.")
+        raise MissingExtraError(f"Comparing words needs snowballstemmer. Run: {install_command('documents')}")
     from snowballstemmer import stemmer
 
     return tuple(stemmer(language) for language in _LANGUAGES)

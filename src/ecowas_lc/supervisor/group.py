@@ -11,11 +11,11 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langgraph.errors import GraphBubbleUp
 
+from ecowas_lc._language import language_of
 from ecowas_lc.effects import Program
 from ecowas_lc.errors import AsyncToolError, EcowasError, ModelError
 from ecowas_lc.supervisor.answers import empty_answer, whole_text
 from ecowas_lc.supervisor.context import Context
-from ecowas_lc._language import language_of
 from ecowas_lc.supervisor.model_calls import Ask, AskAgent, RunGraph
 from ecowas_lc.supervisor.prompts import phrase, with_summary
 from ecowas_lc.supervisor.state import Report

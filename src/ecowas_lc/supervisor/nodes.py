@@ -12,6 +12,7 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.types import Command, Send
 
 from ecowas_lc import errors
+from ecowas_lc._language import language_of
 from ecowas_lc.effects import Doing, Program
 from ecowas_lc.errors import EcowasError, ModelError, SupervisorError, UnknownGroupError
 from ecowas_lc.supervisor.answers import empty_answer, whole_text
@@ -19,7 +20,6 @@ from ecowas_lc.supervisor.approval import Draft, reviewed
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.group import Asked, Outcome, outcome_of
 from ecowas_lc.supervisor.histories import written
-from ecowas_lc._language import language_of
 from ecowas_lc.supervisor.model_calls import Ask, unheard
 from ecowas_lc.supervisor.prompts import phrase, supervisor_prompt, with_summary
 from ecowas_lc.supervisor.routing import PastTurn, RouteDecision

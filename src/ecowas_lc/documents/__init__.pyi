@@ -1,0 +1,12 @@
+from .answers import CitedSpan as CitedSpan
+from .answers import GroundedAnswer as GroundedAnswer
+from .answers import grounded_answer as grounded_answer
+from .check import Supported as Supported
+from .check import Unsupported as Unsupported
+from .check import check_answer as check_answer
+from .document import Document as Document
+from .document import Passage as Passage
+from .evidence import Evidence as Evidence
+from .evidence import Source as Source
+from .library import AddReport as AddReport
+from .library import Documents as Documents
