@@ -245,7 +245,13 @@ from .settings import (
     get_settings as get_settings,
 )
 from .store import (
+    RedisLLMCache as RedisLLMCache,
+)
+from .store import (
     RedisStore as RedisStore,
+)
+from .store import (
+    RedisVectorStore as RedisVectorStore,
 )
 from .supervisor import (
     Report as Report,

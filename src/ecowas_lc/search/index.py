@@ -60,7 +60,7 @@ class SearchIndex:
 
     Args:
         at: the collection.
-        dimensions: of its vectors; ``None`` where it has none.
+        dimensions: of its vectors; ``None`` where it has none, or where they are set before the first search.
         vectors: how copies keep vectors, ``"int8"`` or ``"float32"``. Both are exact; the first takes a quarter of
             the memory, and reads a few more candidates.
         opener: opens what may be encrypted.
@@ -84,7 +84,7 @@ class SearchIndex:
         if has_words:
             words.check_installed()
         self._at = at
-        self._dimensions = dimensions
+        self.dimensions = dimensions
         self._has_words = has_words
         self._exact = vectors == "float32"
         self._open = opener
@@ -165,11 +165,11 @@ class SearchIndex:
                         raise InvalidInputError('This store keeps no words. Set "words": True in its index.')
                     copy = WordCopy()
                 else:
-                    if self._dimensions is None:
+                    if self.dimensions is None:
                         raise InvalidInputError(
                             "This store has no embeddings: search by words, or give its index embed."
                         )
-                    copy = VectorCopy(self._dimensions, exact=self._exact)
+                    copy = VectorCopy(self.dimensions, exact=self._exact)
                 self._copies[kind, under] = copy
             self._copies.move_to_end((kind, under))
             return copy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -43,6 +43,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_TTL_MINUTES = 166_000_000  # three centuries; Redis refuses what overflows its clock
 _PAGE = 200
 
+_Passes = Callable[[dict[str, Any]], bool]
 _Found = tuple[float | None, bytes, Header, dict[str, Any]]  # score, id, header and value
 
 
@@ -73,9 +74,14 @@ class GuardedPut(PutOp):
 
 
 class RankedSearch(SearchOp):
-    """A ``SearchOp`` that says what its query is compared by."""
+    """A ``SearchOp`` that says what its query is compared by, and perhaps brings the query's vector along.
+
+    ``passes`` is a filter beside that of langgraph, as a function.
+    """
 
     mode: Mode | None = None
+    vector: Sequence[float] | None = None
+    passes: Callable[[dict[str, Any]], bool] | None = None
 
 
 @dataclass(slots=True)
@@ -102,7 +108,7 @@ class Plan:
         indexing = self.indexing
         if indexing is None or not indexing.embeds:
             return []
-        asked = (op for op in self.ops if isinstance(op, SearchOp) and op.query)
+        asked = (op for op in self.ops if isinstance(op, SearchOp) and op.query and vector_of(op) is None)
         return list(dict.fromkeys(op.query or "" for op in asked if indexing.mode_of(op) != "words"))
 
     def op(
@@ -202,12 +208,13 @@ class Plan:
     def _search_op(self, op: SearchOp, query_vectors: Mapping[str, Sequence[float]]) -> Op[list[SearchItem]]:
         if op.limit == 0:
             return []
-        wanted = check_filter(op.filter)
-        if op.query and self.indexing is not None:
+        wanted = self._wanted(op)
+        vector = vector_of(op)
+        if self.indexing is not None and (op.query or vector is not None):
             hits = yield from self.indexing.search_op(
                 op.namespace_prefix,
-                op.query,
-                query_vectors.get(op.query),
+                op.query or "",
+                query_vectors.get(op.query or "") if vector is None else vector,
                 self.indexing.mode_of(op),
                 op.offset + op.limit,
                 lambda item_id, row: self._passing(item_id, row, wanted),
@@ -233,15 +240,22 @@ class Plan:
             )
         return items
 
+    def _wanted(self, op: SearchOp) -> _Passes | None:
+        wanted = check_filter(op.filter)
+        function = getattr(op, "passes", None)
+        if wanted and function:
+            return lambda value: passes(value, wanted) and function(value)
+        return (lambda value: passes(value, wanted)) if wanted else function
+
     def _passing(
-        self, item_id: bytes, row: Sequence[bytes | None], wanted: Mapping[str, Any]
+        self, item_id: bytes, row: Sequence[bytes | None], wanted: _Passes | None
     ) -> tuple[Header, dict[str, Any]] | None:
         if row[0] is None:
             return None
         header, value = self.read(item_id, row)
-        return (header, value) if not wanted or passes(value, wanted) else None
+        return (header, value) if wanted is None or wanted(value) else None
 
-    def _newest_op(self, op: SearchOp, wanted: Mapping[str, Any]) -> Op[list[_Found]]:
+    def _newest_op(self, op: SearchOp, wanted: _Passes | None) -> Op[list[_Found]]:
         found: list[_Found] = []
         upto = op.offset + op.limit
         after: Newest | None = None
@@ -287,6 +301,11 @@ def plan_of(ops: Iterable[StoreOp], at: Collection, contents: Contents, indexing
         else:
             raise InvalidInputError(f"A store has no operation of type {type(op).__name__}.")
     return plan
+
+
+def vector_of(op: SearchOp) -> Sequence[float] | None:
+    """The vector that a search brings along instead of a text."""
+    return op.vector if isinstance(op, RankedSearch) else None
 
 
 def moment(microseconds: int) -> datetime:

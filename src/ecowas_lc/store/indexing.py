@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
@@ -10,7 +11,7 @@ from typing import Any, Literal, get_args
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import IndexConfig, SearchOp, ensure_embeddings, get_text_at_path, tokenize_path
 
-from ecowas_lc.errors import ConfigurationError, DimensionMismatchError, InvalidInputError
+from ecowas_lc.errors import ConfigurationError, CorruptDataError, DimensionMismatchError, InvalidInputError
 from ecowas_lc.search import words
 from ecowas_lc.search.index import Hit, Passing, SearchIndex
 from ecowas_lc.search.items import Mode, Write
@@ -26,6 +27,7 @@ class RedisIndexConfig(IndexConfig, total=False):
     """langgraph's ``IndexConfig``, and what else this store's index can be told.
 
     Without ``embed`` the offline embeddings of the extra ``semantic`` are used; ``embed=None`` indexes words only.
+    Without ``dims`` the first vector says how long all are.
     """
 
     words: bool
@@ -126,7 +128,22 @@ class Indexing:
         passing: Passing,
     ) -> Op[list[Hit]]:
         """See :meth:`SearchIndex.search_op`."""
+        if vector is not None:
+            self.learn_dimensions(len(vector))
         return self.index.search_op(tuple(under), query, vector, mode, wanted, passing)
+
+    def learn_dimensions(self, length: int) -> None:
+        """Take the length of the first vector for that of all, where the configuration does not say.
+
+        Raises:
+            DimensionMismatchError: the vector has another length.
+        """
+        if self.dimensions is None:
+            self.dimensions = self.index.dimensions = length
+        elif self.dimensions != length:
+            raise DimensionMismatchError(
+                f"The query's vector has {length} dimensions, and the index has {self.dimensions}."
+            )
 
     def checked(self, texts: Sequence[str], vectors: object) -> dict[str, Sequence[float]]:
         """What the embeddings said of texts, by text.
@@ -143,6 +160,8 @@ class Indexing:
             finite = bool(np.isfinite(np.asarray(rows, dtype=np.float64)).all()) if len(lengths) <= 1 else True
         except (TypeError, ValueError):
             rows, lengths, finite = [], set(), False
+        if self.dimensions is None and len(lengths) == 1:
+            self.learn_dimensions(*lengths)
         if lengths - {self.dimensions}:
             raise DimensionMismatchError(
                 f"The embeddings gave a vector of {max(lengths - {self.dimensions})} dimensions, and the index "
@@ -158,6 +177,17 @@ class Indexing:
 
 # Options of langgraph's own stores that have no counterpart here, and whose value can't matter.
 _PEERS = {"ann_index_config", "distance_type"}
+
+
+def first_vector(row: bytes, dimensions: int) -> list[float]:
+    """The first vector of a stored row.
+
+    Raises:
+        CorruptDataError: it has none of so many dimensions.
+    """
+    if not row or len(row) % (4 * dimensions):
+        raise CorruptDataError("A stored vector is not in the storage format. Delete the item, or put it again.")
+    return list(struct.unpack(f"<{dimensions}f", row[: 4 * dimensions]))
 
 
 def readable(text: str) -> str:
@@ -206,8 +236,4 @@ def _embeddings_of(config: Mapping[str, Any]) -> tuple[Embeddings | None, int | 
         return OfflineSearchEmbeddings(), _OFFLINE_DIMENSIONS
     if config["embed"] is None:
         return None, None
-    if dims is None:
-        raise ConfigurationError(
-            'The index configuration lacks "dims", the length of the vectors that embed gives.'
-        )
     return ensure_embeddings(config["embed"]), dims

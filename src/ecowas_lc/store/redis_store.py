@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, cast
 
@@ -17,14 +17,14 @@ from langgraph.store.base import (
 from langgraph.store.base import Op as StoreOp
 
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
-from ecowas_lc.search.items import Mode, Write, newest_op, write_op
-from ecowas_lc.search.place import Collection, Namespace
+from ecowas_lc.search.items import Mode, Write, fetch_op, newest_op, write_op
+from ecowas_lc.search.place import Collection, Namespace, id_of
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server
 from ecowas_lc.store.batches import GuardedPut, Plan, RankedSearch, check_namespace, milliseconds_of, plan_of
-from ecowas_lc.store.indexing import Indexing, RedisIndexConfig
+from ecowas_lc.store.indexing import Indexing, RedisIndexConfig, first_vector
 from ecowas_lc.store.values import Contents
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class RedisStore(BaseStore):
         super().__init__()
         self._server = server or Server.from_clients(client, async_client)
         self._at = Collection(Keys(prefix), collection, not self._server.is_cluster)
-        self._contents = Contents(self._at, _sealer_of(encryption))
+        self._contents = Contents(self._at, sealer_of(encryption))
         self.ttl_config = _checked_ttl(ttl)
         self._indexing = None if index is None else Indexing(index, self._at, self._contents)
         self.index_config = index
@@ -288,6 +288,20 @@ class RedisStore(BaseStore):
             cleared += len(page)
         return cleared
 
+    def _vectors_op(self, namespace: Namespace, keys: Sequence[str]) -> Op[list[list[float] | None]]:
+        """The first vector of each item; ``None`` where it has none."""
+        ids = [id_of(namespace, key) for key in keys]
+        rows = yield from fetch_op(self._at, ids, "hf")
+        indexing = self._indexing
+        if indexing is None or indexing.dimensions is None:
+            return [None for _ in ids]
+        return [
+            None
+            if row[1] is None
+            else first_vector(self._contents.open(row[1], item_id, b"f"), indexing.dimensions)
+            for item_id, row in zip(ids, rows, strict=True)
+        ]
+
     # --- connections ---
 
     def close(self) -> None:
@@ -318,7 +332,12 @@ class RedisStore(BaseStore):
         return f"{type(self).__name__}({self._server.where}, prefix={self._at.keys.prefix!r})"
 
 
-def _sealer_of(encryption: Any) -> Any:
+def sealer_of(encryption: Any) -> Any:
+    """What encrypts, of the serializer that the user passed.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
     if encryption is None:
         return None
     from ecowas_lc.checkpoint import EncryptedRedisSerializer

@@ -1,0 +1,180 @@
+"""``RedisLLMCache``: LangChain's cache of model answers on plain Redis or Valkey, exact, bounded and expiring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+
+from langchain_core.caches import BaseCache
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk
+
+from ecowas_lc.checkpoint.codec.serializer import Serializer
+from ecowas_lc.errors import CorruptDataError, InvalidInputError
+from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.storage.keys import Keys, id_bytes
+from ecowas_lc.storage.ops import Op, call, command, load_script
+from ecowas_lc.storage.server import Server
+from ecowas_lc.store.redis_store import sealer_of
+
+if TYPE_CHECKING:
+    from ecowas_lc.checkpoint import EncryptedRedisSerializer
+
+_GET = load_script("llm_cache_get")
+_PUT = load_script("llm_cache_put")
+
+_SHARDS = 16  # each is one slot of a cluster
+_LONGEST_TTL_SECONDS = 10_000_000_000
+_ALLOWED = (Generation, GenerationChunk, ChatGeneration, ChatGenerationChunk)
+
+
+class LLMCacheOptions(TypedDict, total=False):
+    """The options of a cache, by name; see :class:`~ecowas_lc.RedisLLMCache`."""
+
+    prefix: str
+    ttl: float | None
+    max_entries: int
+    encryption: EncryptedRedisSerializer | None
+
+
+class RedisLLMCache(BaseCache):
+    """A cache of model answers: the same prompt to the same model with the same options is answered from Redis.
+
+    Use it with ``langchain_core.globals.set_llm_cache(RedisLLMCache.from_settings())`` or
+    ``ChatOllama(cache=…)``. One object serves sync and async code. Reading and writing are one round trip each.
+    Prompts are not stored, only their digests.
+
+    Args:
+        client: ``redis.Redis`` or ``redis.RedisCluster``.
+        async_client: ``redis.asyncio.Redis`` or ``RedisCluster``.
+        prefix: what every key begins with.
+        ttl: seconds after which an answer is forgotten; ``None``: never.
+        max_entries: about how many answers to keep; those used longest ago make room.
+        encryption: the serializer that :class:`~ecowas_lc.RedisSaver` encrypts with.
+
+    Raises:
+        RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
+        TypeNotAllowedError: an answer holds an object that could not be read back.
+        CorruptDataError: what is stored is not an answer.
+    """
+
+    def __init__(
+        self,
+        client: Any = None,
+        *,
+        async_client: Any = None,
+        prefix: str = "ecowas",
+        ttl: float | None = None,
+        max_entries: int = 10_000,
+        encryption: EncryptedRedisSerializer | None = None,
+        server: Server | None = None,
+    ) -> None:
+        if ttl is not None and (type(ttl) not in (int, float) or not 0 < ttl <= _LONGEST_TTL_SECONDS):
+            raise InvalidInputError("ttl is a number of seconds above 0, or None for answers that never expire.")
+        if type(max_entries) is not int or max_entries < 1:
+            raise InvalidInputError(f"max_entries must be a whole number from 1 on, not {max_entries!r}.")
+        self._server = server or Server.from_clients(client, async_client)
+        self._keys = Keys(prefix)
+        self._ttl_ms = None if ttl is None else max(1, round(ttl * 1000))
+        self._most = -(-max_entries // _SHARDS)
+        self._serializer = Serializer(_ALLOWED)
+        self._sealer = sealer_of(encryption)
+
+    @classmethod
+    def from_url(cls, url: str, **options: Unpack[LLMCacheOptions]) -> Self:
+        """Return a cache for a URL; ``options`` are the constructor's. Connections open on first use."""
+        return cls(server=Server.from_url(url), **options)
+
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None, **options: Unpack[LLMCacheOptions]) -> Self:
+        """Return a cache for the server that the settings name, under their prefix unless you pass one."""
+        settings = settings or get_settings()
+        options.setdefault("prefix", settings.prefix)
+        return cls(server=Server.from_settings(settings), **options)
+
+    def lookup(self, prompt: str, llm_string: str) -> Sequence[Generation] | None:
+        """Return the answer to a prompt, or ``None``."""
+        return self._server.run(self._lookup_op(prompt, llm_string))
+
+    async def alookup(self, prompt: str, llm_string: str) -> Sequence[Generation] | None:
+        """Return the answer to a prompt, or ``None``, without blocking the event loop."""
+        return await self._server.arun(self._lookup_op(prompt, llm_string))
+
+    def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
+        """Store the answer to a prompt."""
+        self._server.run(self._update_op(prompt, llm_string, return_val))
+
+    async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
+        """Store the answer to a prompt, without blocking the event loop."""
+        await self._server.arun(self._update_op(prompt, llm_string, return_val))
+
+    def clear(self, **_: Any) -> None:
+        """Forget every answer."""
+        self._server.run(self._clear_op())
+
+    async def aclear(self, **_: Any) -> None:
+        """Forget every answer, without blocking the event loop."""
+        await self._server.arun(self._clear_op())
+
+    # --- programs ---
+
+    def _lookup_op(self, prompt: str, llm_string: str) -> Op[Sequence[Generation] | None]:
+        digest = _digest(prompt, llm_string)
+        [raw] = yield (call(_GET, self._shard(digest[0] % _SHARDS), digest),)
+        if raw is None:
+            return None
+        blob = self._sealer.open(raw, self._context(digest)) if self._sealer else raw
+        answer = self._serializer.load(blob)
+        if not isinstance(answer, list) or not all(isinstance(each, Generation) for each in answer):
+            raise CorruptDataError("A cached answer is not one. Clear the cache.")
+        return answer
+
+    def _update_op(self, prompt: str, llm_string: str, answer: Sequence[Generation]) -> Op[None]:
+        digest = _digest(prompt, llm_string)
+        blob = self._serializer.dump(list(answer))
+        if self._sealer:
+            blob = self._sealer.seal(blob, self._context(digest))
+        ttl = "" if self._ttl_ms is None else self._ttl_ms
+        yield (call(_PUT, self._shard(digest[0] % _SHARDS), digest, ttl, self._most, blob),)
+
+    def _clear_op(self) -> Op[None]:
+        yield tuple(command("UNLINK", key) for number in range(_SHARDS) for key in self._shard(number))
+
+    def _shard(self, number: int) -> tuple[bytes, bytes]:
+        answers = b"%b:llm-cache:{%d}" % (id_bytes(self._keys.prefix), number)
+        return answers, answers + b":uses"
+
+    def _context(self, digest: bytes) -> bytes:
+        return b"\0".join((b"llm-cache", id_bytes(self._keys.prefix), digest))
+
+    # --- connections ---
+
+    def close(self) -> None:
+        """Close the connections that this cache opened; the next use opens new ones."""
+        self._server.close()
+
+    async def aclose(self) -> None:
+        """Close the connections that this cache opened, the running event loop's among them."""
+        await self._server.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _digest(prompt: str, llm_string: str) -> bytes:
+    parts = [id_bytes(prompt), id_bytes(llm_string)]
+    return blake2b(b"%d:%b%b" % (len(parts[0]), *parts), digest_size=16).digest()

@@ -1,0 +1,531 @@
+"""``RedisVectorStore``: LangChain's vector store on plain Redis or Valkey, with the index of ``RedisStore``."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
+
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
+from langgraph.store.base import GetOp, PutOp, Result, TTLConfig
+from langgraph.store.base import Op as StoreOp
+from pydantic import model_validator
+
+from ecowas_lc.errors import ConfigurationError, CorruptDataError, InvalidInputError
+from ecowas_lc.search.index import check_numpy
+from ecowas_lc.search.items import Mode
+from ecowas_lc.search.place import Namespace
+from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.storage.ops import Op
+from ecowas_lc.storage.server import Server
+from ecowas_lc.store.batches import RankedSearch, milliseconds_of
+from ecowas_lc.store.filters import check_filter, passes
+from ecowas_lc.store.redis_store import RedisStore
+
+if TYPE_CHECKING:
+    from ecowas_lc.checkpoint import EncryptedRedisSerializer
+
+Filter = Mapping[str, Any] | Callable[[Document], bool] | None
+"""Which documents to search: values of their metadata, as ``RedisStore`` filters values, or a function."""
+
+_TEXT, _METADATA = "text", "metadata"
+
+
+class VectorStoreOptions(TypedDict, total=False):
+    """The options of a vector store, by name; see :class:`~ecowas_lc.RedisVectorStore`."""
+
+    prefix: str
+    collection: str
+    namespace: Namespace
+    mode: Mode
+    vectors: Literal["int8", "float32"]
+    ttl: TTLConfig | None
+    encryption: EncryptedRedisSerializer | None
+
+
+class RedisRetriever(VectorStoreRetriever):
+    """A retriever on a :class:`~ecowas_lc.RedisVectorStore`; ``k`` documents each time, where it is set."""
+
+    k: int | None = None
+
+    @model_validator(mode="after")
+    def _k_is_a_search_option(self) -> Self:
+        if self.k is not None:
+            self.search_kwargs = {**self.search_kwargs, "k": self.k}
+        return self
+
+
+class RedisVectorStore(VectorStore):
+    """Documents on Redis or Valkey >= 6.2, without modules, found by meaning, by words or by both, exactly.
+
+    Make one with :meth:`from_url` or :meth:`from_settings`, or pass redis-py clients. One object serves sync
+    code from any thread and async code from any event loop. The process keeps what it has read of the index and
+    asks only for what is new.
+
+    Args:
+        embedding: LangChain embeddings. ``None``: the offline ones of the extra ``semantic``.
+        client: ``redis.Redis`` or ``redis.RedisCluster``.
+        async_client: ``redis.asyncio.Redis`` or ``RedisCluster``.
+        prefix: what every key begins with.
+        collection: the name of these documents under the prefix. All documents of a collection have vectors of one
+            length.
+        namespace: where in the collection the documents belong, such as ``("tenant", "togo")``. Searches find
+            what is below it.
+        mode: what a query is compared by, unless a search says: ``"meaning"``, ``"words"`` or ``"both"``.
+        vectors: how the process keeps vectors, ``"int8"`` or ``"float32"``; both are exact.
+        ttl: langgraph's ``TTLConfig``, in minutes; documents don't expire unless you set it.
+        encryption: the serializer that :class:`~ecowas_lc.RedisSaver` encrypts with.
+
+    Raises:
+        RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
+        NotSerializableError: a document's metadata can't be stored as JSON.
+        DimensionMismatchError: the vectors have another length than those stored.
+    """
+
+    def __init__(
+        self,
+        embedding: Embeddings | None = None,
+        client: Any = None,
+        *,
+        async_client: Any = None,
+        prefix: str = "ecowas",
+        collection: str = "documents",
+        namespace: Namespace = ("documents", "all"),
+        mode: Mode = "meaning",
+        vectors: Literal["int8", "float32"] = "int8",
+        ttl: TTLConfig | None = None,
+        encryption: EncryptedRedisSerializer | None = None,
+        server: Server | None = None,
+    ) -> None:
+        if embedding is not None and not isinstance(embedding, Embeddings):
+            raise ConfigurationError(
+                f"embedding must be LangChain Embeddings, not {type(embedding).__name__}; clients come after it."
+            )
+        check_numpy()
+        index: Any = {"fields": [_TEXT], "mode": mode, "vectors": vectors}
+        if embedding is not None:
+            index["embed"] = embedding
+        self._store = RedisStore(
+            client,
+            async_client=async_client,
+            prefix=prefix,
+            index=index,
+            ttl=ttl,
+            encryption=encryption,
+            collection=collection,
+            server=server,
+        )
+        self._namespace = tuple(namespace)
+
+    @classmethod
+    def from_url(
+        cls, url: str, embedding: Embeddings | None = None, **options: Unpack[VectorStoreOptions]
+    ) -> Self:
+        """Return a vector store for a URL: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ….
+
+        ``options`` are the constructor's. Connections open on first use.
+        """
+        return cls(embedding, server=Server.from_url(url), **options)
+
+    @classmethod
+    def from_settings(
+        cls,
+        embedding: Embeddings | None = None,
+        settings: Settings | None = None,
+        **options: Unpack[VectorStoreOptions],
+    ) -> Self:
+        """Return a vector store for the server that the settings name."""
+        settings = settings or get_settings()
+        options.setdefault("prefix", settings.prefix)
+        return cls(embedding, server=Server.from_settings(settings), **options)
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: list[str],
+        embedding: Embeddings,
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        url: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Return a vector store with these texts in it, on the server at ``url`` or on that of the settings."""
+        store = cls.from_url(url, embedding, **options) if url else cls.from_settings(embedding, **options)
+        store.add_texts(texts, metadatas, ids=ids)
+        return store
+
+    @classmethod
+    async def afrom_texts(
+        cls,
+        texts: list[str],
+        embedding: Embeddings,
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        url: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Return what :meth:`from_texts` returns, without blocking the event loop."""
+        store = cls.from_url(url, embedding, **options) if url else cls.from_settings(embedding, **options)
+        await store.aadd_texts(texts, metadatas, ids=ids)
+        return store
+
+    @property
+    def embeddings(self) -> Embeddings | None:
+        """The embeddings in use."""
+        return self._store.embeddings
+
+    # --- storing ---
+
+    def add_texts(
+        self,
+        texts: Iterable[str],
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        ttl: float | None = None,
+        **_: Any,
+    ) -> list[str]:
+        """Store texts, those with the id of a stored one in its place; returns their ids.
+
+        Args:
+            texts: what to store.
+            metadatas: a dict for each text.
+            ids: an id for each text; without, new ones are made.
+            ttl: minutes to live. Default: the store's ``default_ttl``.
+        """
+        puts = self._puts(list(texts), metadatas, ids, ttl)
+        self._store.batch(puts)
+        return [op.key for op in puts]
+
+    async def aadd_texts(
+        self,
+        texts: Iterable[str],
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        ttl: float | None = None,
+        **_: Any,
+    ) -> list[str]:
+        """Store texts as :meth:`add_texts` does, without blocking the event loop."""
+        puts = self._puts(list(texts), metadatas, ids, ttl)
+        await self._store.abatch(puts)
+        return [op.key for op in puts]
+
+    def delete(self, ids: list[str] | None = None, **_: Any) -> bool:
+        """Delete documents by their ids, or with ``None`` all of them; ids that don't exist are no error."""
+        if ids is None:
+            self._store.clear(self._namespace)
+        else:
+            self._store.batch(self._deletions(ids))
+        return True
+
+    async def adelete(self, ids: list[str] | None = None, **_: Any) -> bool:
+        """Delete what :meth:`delete` deletes, without blocking the event loop."""
+        if ids is None:
+            await self._store.aclear(self._namespace)
+        else:
+            await self._store.abatch(self._deletions(ids))
+        return True
+
+    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        """Return the documents with these ids, in their order; ids that don't exist are left out."""
+        return _documents(self._store.batch(self._reads(ids)))
+
+    async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        """Return what :meth:`get_by_ids` returns, without blocking the event loop."""
+        return _documents(await self._store.abatch(self._reads(ids)))
+
+    # --- searching ---
+
+    def similarity_search(
+        self,
+        query: str,
+        k: int = 4,
+        *,
+        filter: Filter = None,  # noqa: A002
+        mode: Mode | None = None,
+        **unknown: Any,
+    ) -> list[Document]:
+        """Return the ``k`` documents that fit a query best, best first.
+
+        Args:
+            query: what to look for.
+            k: how many at most.
+            filter: values of the metadata, with ``RedisStore``'s operators, or a function of a document.
+            mode: ``"meaning"``, ``"words"`` or ``"both"``. Default: the vector store's.
+        """
+        _refuse(unknown)
+        return [document for document, _ in self.similarity_search_with_score(query, k, filter=filter, mode=mode)]
+
+    async def asimilarity_search(
+        self,
+        query: str,
+        k: int = 4,
+        *,
+        filter: Filter = None,  # noqa: A002
+        mode: Mode | None = None,
+        **unknown: Any,
+    ) -> list[Document]:
+        """Return what :meth:`similarity_search` returns, without blocking the event loop."""
+        _refuse(unknown)
+        found = await self.asimilarity_search_with_score(query, k, filter=filter, mode=mode)
+        return [document for document, _ in found]
+
+    def similarity_search_with_score(
+        self,
+        query: str,
+        k: int = 4,
+        *,
+        filter: Filter = None,  # noqa: A002
+        mode: Mode | None = None,
+        **unknown: Any,
+    ) -> list[tuple[Document, float]]:
+        """Return the ``k`` best documents with their scores: by meaning, the cosine of query and document."""
+        _refuse(unknown)
+        return _scored(self._store.batch([self._search(query, None, k, filter, mode)]))
+
+    async def asimilarity_search_with_score(
+        self,
+        query: str,
+        k: int = 4,
+        *,
+        filter: Filter = None,  # noqa: A002
+        mode: Mode | None = None,
+        **unknown: Any,
+    ) -> list[tuple[Document, float]]:
+        """Return what :meth:`similarity_search_with_score` returns, without blocking the event loop."""
+        _refuse(unknown)
+        return _scored(await self._store.abatch([self._search(query, None, k, filter, mode)]))
+
+    def similarity_search_by_vector(
+        self,
+        embedding: list[float],
+        k: int = 4,
+        *,
+        filter: Filter = None,  # noqa: A002
+        **unknown: Any,
+    ) -> list[Document]:
+        """Return the ``k`` documents nearest to a vector, nearest first."""
+        _refuse(unknown)
+        found = _scored(self._store.batch([self._search("", embedding, k, filter, "meaning")]))
+        return [document for document, _ in found]
+
+    async def asimilarity_search_by_vector(
+        self,
+        embedding: list[float],
+        k: int = 4,
+        *,
+        filter: Filter = None,  # noqa: A002
+        **unknown: Any,
+    ) -> list[Document]:
+        """Return what :meth:`similarity_search_by_vector` returns, without blocking the event loop."""
+        _refuse(unknown)
+        found = _scored(await self._store.abatch([self._search("", embedding, k, filter, "meaning")]))
+        return [document for document, _ in found]
+
+    def max_marginal_relevance_search(
+        self,
+        query: str,
+        k: int = 4,
+        fetch_k: int = 20,
+        lambda_mult: float = 0.5,
+        *,
+        filter: Filter = None,  # noqa: A002
+        **unknown: Any,
+    ) -> list[Document]:
+        """Return ``k`` documents that fit a query and differ from each other, chosen from the ``fetch_k`` best.
+
+        ``lambda_mult`` weighs the two: 1 looks at the fit alone, 0 at the differences alone.
+        """
+        _refuse(unknown)
+        vector = self._embedding.embed_query(query)
+        return self.max_marginal_relevance_search_by_vector(vector, k, fetch_k, lambda_mult, filter=filter)
+
+    async def amax_marginal_relevance_search(
+        self,
+        query: str,
+        k: int = 4,
+        fetch_k: int = 20,
+        lambda_mult: float = 0.5,
+        *,
+        filter: Filter = None,  # noqa: A002
+        **unknown: Any,
+    ) -> list[Document]:
+        """Return what :meth:`max_marginal_relevance_search` returns, without blocking the event loop."""
+        _refuse(unknown)
+        vector = await self._embedding.aembed_query(query)
+        return await self.amax_marginal_relevance_search_by_vector(vector, k, fetch_k, lambda_mult, filter=filter)
+
+    def max_marginal_relevance_search_by_vector(
+        self,
+        embedding: list[float],
+        k: int = 4,
+        fetch_k: int = 20,
+        lambda_mult: float = 0.5,
+        *,
+        filter: Filter = None,  # noqa: A002
+        **unknown: Any,
+    ) -> list[Document]:
+        """Return ``k`` documents near a vector that differ from each other; see max_marginal_relevance_search."""
+        _refuse(unknown)
+        found = _documents(self._store.batch([self._search("", embedding, fetch_k, filter, "meaning")])[0])
+        vectors = self._store._server.run(self._vectors_op(found))
+        return _chosen(found, vectors, embedding, k, lambda_mult)
+
+    async def amax_marginal_relevance_search_by_vector(
+        self,
+        embedding: list[float],
+        k: int = 4,
+        fetch_k: int = 20,
+        lambda_mult: float = 0.5,
+        *,
+        filter: Filter = None,  # noqa: A002
+        **unknown: Any,
+    ) -> list[Document]:
+        """Return what :meth:`max_marginal_relevance_search_by_vector` returns, without blocking the event loop."""
+        _refuse(unknown)
+        found = _documents(
+            (await self._store.abatch([self._search("", embedding, fetch_k, filter, "meaning")]))[0]
+        )
+        vectors = await self._store._server.arun(self._vectors_op(found))
+        return _chosen(found, vectors, embedding, k, lambda_mult)
+
+    def as_retriever(self, **options: Any) -> RedisRetriever:
+        """Return a retriever on this vector store.
+
+        ``options`` are LangChain's: ``search_type`` (``"similarity"``, ``"mmr"``,
+        ``"similarity_score_threshold"``) and ``search_kwargs`` (``k``, ``filter``, ``mode``, …); also ``k=3``
+        for short.
+        """
+        return RedisRetriever(vectorstore=self, **options)
+
+    def _select_relevance_score_fn(self) -> Callable[[float], float]:
+        return lambda cosine: min(1.0, max(0.0, cosine))
+
+    # --- arguments made operations ---
+
+    @property
+    def _embedding(self) -> Embeddings:
+        assert self._store.embeddings is not None
+        return self._store.embeddings
+
+    def _puts(
+        self, texts: list[str], metadatas: list[dict[str, Any]] | None, ids: list[str] | None, ttl: float | None
+    ) -> list[PutOp]:
+        for what, given in (("metadatas", metadatas), ("ids", ids)):
+            if given is not None and len(given) != len(texts):
+                raise InvalidInputError(
+                    f"There are {len(texts)} texts and {len(given)} {what}: give one for each."
+                )
+        milliseconds_of(ttl)
+        minutes = (self._store.ttl_config or {}).get("default_ttl") if ttl is None else ttl
+        puts = []
+        for number, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InvalidInputError(f"A text to store must be text, not {type(text).__name__}.")
+            key = ids[number] if ids and ids[number] is not None else str(uuid.uuid4())
+            value = {_TEXT: text, _METADATA: (metadatas[number] if metadatas else None) or {}}
+            puts.append(PutOp(self._namespace, key, value, None, minutes))
+        return puts
+
+    def _deletions(self, ids: Sequence[str]) -> list[StoreOp]:
+        return [PutOp(self._namespace, key, None) for key in _checked_ids(ids)]
+
+    def _reads(self, ids: Sequence[str]) -> list[StoreOp]:
+        refresh = (self._store.ttl_config or {}).get("refresh_on_read", True)
+        return [GetOp(self._namespace, key, refresh) for key in _checked_ids(ids)]
+
+    def _search(
+        self, query: str, vector: list[float] | None, k: int, wanted: Filter, mode: Mode | None
+    ) -> RankedSearch:
+        if not isinstance(query, str):
+            raise InvalidInputError(f"A query must be text, not {type(query).__name__}.")
+        refresh = (self._store.ttl_config or {}).get("refresh_on_read", True)
+        op = RankedSearch(self._namespace, None, k, 0, query, refresh)
+        op.mode, op.vector, op.passes = mode, vector, _passing(wanted)
+        return op
+
+    def _vectors_op(self, found: list[Document]) -> Op[list[list[float] | None]]:
+        return self._store._vectors_op(self._namespace, [document.id or "" for document in found])
+
+    # --- connections ---
+
+    def close(self) -> None:
+        """Close the connections that this vector store opened; the next use opens new ones."""
+        self._store.close()
+
+    async def aclose(self) -> None:
+        """Close the connections that this vector store opened, the running event loop's among them."""
+        await self._store.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _checked_ids(ids: object) -> list[str]:
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise InvalidInputError("ids is a list of texts.")
+    return list(ids)
+
+
+def _passing(wanted: Filter) -> Callable[[dict[str, Any]], bool] | None:
+    if wanted is None:
+        return None
+    if callable(wanted):
+        function = wanted
+        return lambda value: bool(function(_document(None, value)))
+    checked = check_filter(wanted)
+    return lambda value: passes(value.get(_METADATA) or {}, checked)
+
+
+def _document(key: str | None, value: Mapping[str, Any]) -> Document:
+    text, metadata = value.get(_TEXT), value.get(_METADATA)
+    if not isinstance(text, str) or not isinstance(metadata, dict):
+        raise CorruptDataError("A stored document has no text or metadata. Delete it, or add it again.")
+    return Document(id=key, page_content=text, metadata=metadata)
+
+
+def _documents(items: Any) -> list[Document]:
+    return [_document(item.key, item.value) for item in items if item is not None]
+
+
+def _scored(results: list[Result]) -> list[tuple[Document, float]]:
+    found: Any = results[0]
+    return [(_document(item.key, item.value), item.score) for item in found]
+
+
+def _chosen(
+    found: list[Document], vectors: list[list[float] | None], wanted: list[float], k: int, lambda_mult: float
+) -> list[Document]:
+    import numpy as np
+    from langchain_core.vectorstores.utils import maximal_marginal_relevance
+
+    there = [(document, vector) for document, vector in zip(found, vectors, strict=True) if vector is not None]
+    if not there or k < 1:
+        return []
+    rows = [vector for _, vector in there]
+    chosen = maximal_marginal_relevance(np.asarray(wanted, dtype=np.float32), rows, lambda_mult, k)
+    return [there[number][0] for number in chosen]
+
+
+def _refuse(unknown: dict[str, Any]) -> None:
+    if unknown:
+        raise InvalidInputError(f"A search has no option {next(iter(unknown))!r}. Use filter or mode.")
