@@ -176,5 +176,5 @@ class RedisLLMCache(BaseCache):
 
 
 def _digest(prompt: str, llm_string: str) -> bytes:
-    parts = [id_bytes(prompt), id_bytes(llm_string)]
-    return blake2b(b"%d:%b%b" % (len(parts[0]), *parts), digest_size=16).digest()
+    asked = id_bytes(prompt)
+    return blake2b(b"%d:%b%b" % (len(asked), asked, id_bytes(llm_string)), digest_size=16).digest()
