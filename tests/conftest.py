@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sys
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = [  # those that others import first
@@ -23,3 +26,13 @@ def pytest_configure() -> None:
     """Let processes that tests start hear Ctrl-C, though a shell that runs us in the background ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known_of_models() -> Iterator[None]:
+    """What a process learnt of a model server is forgotten: another test's server may get the same port."""
+    yield
+    if served := sys.modules.get("ecowas_lc.llm.served"):
+        served.forget_served_models()
+    if line := sys.modules.get("ecowas_lc.llm.line"):
+        line.forget_lines()

@@ -32,7 +32,7 @@
     │   ├── ModelNotFoundError                  the model is not pulled
     │   ├── ModelTimeoutError                   no answer in time
     │   ├── ModelCapabilityError                no tools or no structured output
-    │   └── ContextOverflowError                the question does not fit the model's context
+    │   └── ContextOverflowError (LangChain's)  the question does not fit the model's context
     └── SupervisorError                         the graph
         ├── LoopBudgetError                     too many hops, or the same step again and again
         ├── AsyncToolError                      a tool that only works in asynchronous runs
@@ -44,6 +44,8 @@ it is an :class:`UnknownSettingWarning`.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 
 class EcowasError(Exception):
@@ -174,8 +176,24 @@ class ModelCapabilityError(ModelError):
     """The model can't do what was asked of it (tools, structured output)."""
 
 
-class ContextOverflowError(ModelError):
-    """The prompt does not fit the model's effective context window."""
+if TYPE_CHECKING:
+    from langchain_core.exceptions import ContextOverflowError as _LangChainContextOverflowError
+
+    class ContextOverflowError(ModelError, _LangChainContextOverflowError):
+        """The prompt does not fit the model's effective context window; also LangChain's error of this name."""
+
+
+def __getattr__(name: str) -> Any:
+    """Make :class:`ContextOverflowError` when it is first used: loading LangChain's takes a tenth of a second."""
+    if name != "ContextOverflowError":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from langchain_core import exceptions
+
+    ours = "The prompt does not fit the model's effective context window; also LangChain's error of this name."
+    langchains = getattr(exceptions, "ContextOverflowError", None)  # older versions have none
+    bases = (ModelError, langchains) if langchains else (ModelError,)
+    made = type(name, bases, {"__doc__": ours, "__module__": __name__})
+    return globals().setdefault(name, made)
 
 
 class SupervisorError(EcowasError):
@@ -207,7 +225,10 @@ class UnknownSettingWarning(UserWarning):
 
 
 __all__ = [
-    name
-    for name, value in list(globals().items())
-    if isinstance(value, type) and issubclass(value, (EcowasError, Warning))
+    "ContextOverflowError",
+    *(
+        name
+        for name, value in list(globals().items())
+        if isinstance(value, type) and issubclass(value, (EcowasError, Warning)) and name != "ContextOverflowError"
+    ),
 ]

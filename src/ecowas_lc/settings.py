@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -17,6 +17,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from ecowas_lc._ollama_host import address_from_host
 from ecowas_lc._secret import login_in, safe_url
 from ecowas_lc.errors import ConfigurationError, UnknownSettingWarning
 
@@ -64,7 +65,10 @@ class Settings(BaseSettings):
     supervisor_max_history: int = Field(default=20, ge=1)
 
     ollama_base_url: str = "http://localhost:11434"
+    ollama_host: str | None = None
     ollama_model: str = "qwen2.5:0.5b"
+    ollama_context_length: int = Field(default=0, ge=0)  # 0: the model's own, or Ollama's default
+    ollama_num_parallel: int = Field(default=0, ge=0)  # 0: found out
     llm_temperature: float = Field(default=0.7, ge=0, le=2)
     llm_timeout: float = Field(default=120.0, gt=0)
 
@@ -91,9 +95,17 @@ class Settings(BaseSettings):
         login_in(value)
         return value
 
+    @model_validator(mode="after")
+    def _host_in_place_of_the_url(self) -> Self:
+        if self.ollama_host is not None and "ollama_base_url" not in self.model_fields_set:
+            # through __dict__, as the settings are frozen
+            self.__dict__["ollama_base_url"] = self._is_http(address_from_host(self.ollama_host))
+        return self
+
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            yield name, safe_url(value) if name == "ollama_base_url" else value
+            is_address = name in ("ollama_base_url", "ollama_host") and value is not None
+            yield name, safe_url(value) if is_address else value
 
     @classmethod
     def settings_customise_sources(
@@ -123,7 +135,7 @@ class Settings(BaseSettings):
     @property
     def ollama_is_set(self) -> bool:
         """Whether the user named a model server, so that no other may be put in its place."""
-        return "ollama_base_url" in self.model_fields_set
+        return "ollama_base_url" in self.model_fields_set or self.ollama_host is not None
 
 
 def _problem_of(name: str, settings: list[str]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 
+from ecowas_lc.llm.served import forget_served_models
 from ecowas_lc.storage.access import rule
 from tests.cli.conftest import Run
 from tests.faults.test_sentinel import running_sentinel
@@ -351,14 +352,35 @@ def test_the_model(examine: Examine, own: RunningServer, stub: OllamaStub) -> No
     assert found["model"]["text"] == "tiny is there"
     assert (found["tools"]["state"], found["tools"]["mend"]) == ("note", "ollama pull llama3.2:3b")
     assert (found["context"]["state"], found["context"]["text"][:11]) == ("warning", "2048 tokens")
-    assert "OLLAMA_CONTEXT_LENGTH" in found["context"]["mend"]
+    assert "Modelfile" in found["context"]["text"]
+    assert "ollama create tiny" in found["context"]["mend"]  # the environment would change nothing
+    assert "OLLAMA_CONTEXT_LENGTH" not in found["context"]["mend"]
     assert found["structured output"]["state"] == "warning"
-    stub.parameters = ""
+    stub.parameters, stub.loaded_context = "", 2048  # another client's
     stub.words = ['{"ready": ', "true}"]
+    forget_served_models()
     _, found = examine(REDIS_URL=own.url)
     assert found["structured output"]["state"] == "ok"
-    assert found["context"]["state"] == "ok"
-    assert stub.bodies("/api/chat")[-1]["format"]["required"] == ["ready"]
+    assert (found["context"]["state"], found["context"]["text"][:11]) == ("ok", "4096 tokens")
+    last = stub.bodies("/api/chat")[-1]
+    assert last["format"]["required"] == ["ready"]
+    assert last["options"]["num_ctx"] == 4096, "doctor's own request must not load the model with another context"
+    _, found = examine(REDIS_URL=own.url, OLLAMA_CONTEXT_LENGTH="1024")
+    assert (found["context"]["state"], found["context"]["mend"]) == (
+        "warning",
+        "export OLLAMA_CONTEXT_LENGTH=8192",
+    )
+
+
+def test_a_server_that_may_cut_in_silence(examine: Examine, own: RunningServer, stub: OllamaStub) -> None:
+    """An Ollama older than those that were tried is told apart; a base URL that is no Ollama's gets no command."""
+    stub.version = {"version": "0.5.1"}
+    assert examine(REDIS_URL=own.url)[1]["truncation"]["state"] == "note"
+    stub.version = {"version": "0.24.0"}
+    assert "truncation" not in examine(REDIS_URL=own.url)[1]
+    code, found = examine(REDIS_URL=own.url, OLLAMA_BASE_URL=f"{stub.url}/v1")
+    assert (code, found["reachable"]["mend"]) == (1, "")
+    assert f"set OLLAMA_BASE_URL to {stub.url}." in found["reachable"]["text"]
 
 
 def test_the_model_is_not_pulled(examine: Examine, own: RunningServer) -> None:

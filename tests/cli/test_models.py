@@ -9,7 +9,7 @@ import pytest
 
 from ecowas_lc.cli.models import chosen_model
 from ecowas_lc.errors import ModelNotFoundError, ModelServerUnavailableError
-from ecowas_lc.local_model import MODEL_NAME, LocalModel
+from ecowas_lc.local_model import MODEL_NAME, SERVER_NAME, LocalModel
 from ecowas_lc.settings import Settings
 from tests.fixtures.ollama_stub import OllamaStub
 from tests.fixtures.servers import closed_port
@@ -90,6 +90,7 @@ def test_the_demo_goes_on_with_the_local_model(stub: OllamaStub, started: list[i
 def test_a_served_local_model_is_used(stub: OllamaStub, started: list[int]) -> None:
     """``local-model serve`` in another terminal is enough: its model is asked although the default is another."""
     stub.models = [MODEL_NAME]
+    stub.version = {"version": "0.1.0", "server": SERVER_NAME}
     for chosen in ((), ("ollama_base_url",)):
         with chosen_model(settings(stub.url, "qwen2.5:0.5b", *chosen)) as model:
             assert (model.name, model.base_url, model.is_local) == (MODEL_NAME, stub.url, True)
@@ -116,3 +117,23 @@ def test_no_password_is_shown(stub: OllamaStub, started: list[int]) -> None:
     stub.models = ["tiny"]
     with chosen_model(settings(address, "big"), for_demo=True) as model:
         assert "hunter2" not in model.note
+
+
+def test_a_real_ollama_may_have_the_small_model_too(stub: OllamaStub, started: list[int]) -> None:
+    """The model by that name on a real Ollama answers with the settings that were asked for."""
+    stub.models = [MODEL_NAME]
+    chosen = settings(stub.url, MODEL_NAME, "ollama_base_url", "ollama_model")
+    with chosen_model(chosen) as model:
+        assert (model.is_local, model.note) == (False, "")
+        assert getattr(model.chat, "temperature") == chosen.llm_temperature  # noqa: B009
+    with pytest.raises(ModelNotFoundError), chosen_model(settings(stub.url, "big")):  # nor does it stand in
+        pass
+
+
+@pytest.mark.parametrize("name", ["TINY", "tiny:latest", "library/tiny", "registry.ollama.ai/library/Tiny:latest"])
+def test_a_model_by_any_of_its_names(stub: OllamaStub, started: list[int], name: str) -> None:
+    """Ollama knows a model by several names; none of them is missing."""
+    stub.models = ["tiny:latest", name]
+    with chosen_model(settings(stub.url, name, "ollama_model")) as model:
+        assert model.name == name
+    assert started == []

@@ -14,6 +14,7 @@ EXAMPLE = Path(__file__).parents[2] / ".env.example"
 LINE = re.compile(r"^#?([A-Z][A-Z0-9_]+)=(.*)$", re.MULTILINE)
 PLACEHOLDERS = {
     "REDIS_URL": "redis://user:password@localhost:6379/0",
+    "OLLAMA_HOST": "localhost:11434",
     "REDIS_USERNAME": "user",
     "REDIS_PASSWORD": "password",
     "REDIS_SSL_CA_CERTS": "/path/to/ca.pem",

@@ -261,6 +261,8 @@ def a_search_index() -> Any:
 
 MAKERS: dict[tuple[str, str], Callable[[], Any]] = {
     ("storage/server.py", "Server"): a_server,
+    ("llm/line.py", "Line"): made("llm.line", "Line"),
+    ("llm/line.py", "Patience"): made("llm.line", "Patience", 1.0),
     ("agents/outage.py", "Link"): a_link,
     ("agents/transcript.py", "Said"): made("agents.transcript", "Said", "energy", "s"),
     ("agents/redis_agent.py", "KnownState"): made("agents.redis_agent", "KnownState"),

@@ -10,8 +10,10 @@ import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_ollama import ChatOllama
 
-from ecowas_lc.errors import ConfigurationError, ModelError, ModelNotFoundError, ModelServerUnavailableError
+from ecowas_lc.errors import ConfigurationError, ModelNotFoundError, ModelServerUnavailableError
 from ecowas_lc.llm import aeffective_context, chat_model, effective_context, within_context
+from ecowas_lc.llm.served import forget_served_models
+from ecowas_lc.settings import get_settings
 from tests.fixtures.ollama_stub import OllamaStub, serving_stub
 from tests.fixtures.scripted_model import ScriptedModel, by_speaker
 
@@ -62,23 +64,32 @@ def test_the_models_file_comes_next(stub: OllamaStub, context: Context) -> None:
     assert context(ollama(stub)) == 8192
 
 
-def test_a_loaded_model_tells_what_it_was_allotted(stub: OllamaStub, context: Context) -> None:
-    """Server settings and memory show in what is loaded."""
-    stub.loaded_context = 16384
-    assert context(ollama(stub)) == 16384
-    assert stub.bodies("/api/chat") == []
+def test_what_others_loaded_does_not_matter(stub: OllamaStub, context: Context) -> None:
+    """Another client may have the model loaded with any context: ours is asked for by name, nothing is loaded."""
+    for loaded in (2048, 16384, None):
+        stub.loaded_context = loaded
+        assert context(ollama(stub)) == 4096
+    assert {path for path, _ in stub.requests} == {"/api/show"}
 
 
-def test_a_model_that_is_not_loaded_is_loaded_first(stub: OllamaStub, context: Context) -> None:
-    """Only then does the server say what it allots; nothing is generated for it."""
-    stub.allots = 2048
-    assert context(ollama(stub)) == 2048
-    assert stub.bodies("/api/chat")[0]["messages"] == []
+def test_the_environment_says_where_the_model_does_not(
+    stub: OllamaStub, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OLLAMA_CONTEXT_LENGTH is what it is to Ollama: a default, below the model's file and the caller's."""
+    monkeypatch.setenv("OLLAMA_CONTEXT_LENGTH", "16384")
+    get_settings.cache_clear()
+    try:
+        assert context(ollama(stub)) == 16384
+        assert context(ollama(stub, num_ctx=2048)) == 2048
+        forget_served_models()
+        stub.parameters = "num_ctx 8192"
+        assert context(ollama(stub)) == 8192
+    finally:
+        get_settings.cache_clear()
 
 
-def test_old_servers_are_taken_at_their_default(stub: OllamaStub, context: Context) -> None:
-    """A server that does not tell gives 4096, never more than the model was trained for."""
-    assert context(ollama(stub)) == 4096
+def test_no_more_than_the_training(stub: OllamaStub, context: Context) -> None:
+    """Where nothing says more it is 4,096, or what the model was trained for."""
     stub.trained = 2048
     assert context(ollama(stub)) == 2048
 
@@ -93,11 +104,10 @@ def test_more_than_the_training_is_not_believed(stub: OllamaStub, context: Conte
 def test_a_server_that_does_not_tell_leaves_what_was_asked_for(
     stub: OllamaStub, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not every server with Ollama's protocol describes its models: then ``num_ctx`` is all there is to go by."""
+    """Not every server with Ollama's protocol describes its models: then ours is what was asked for."""
     monkeypatch.setattr(stub, "answer", lambda path, body: (501, {"error": "not offered"}))
     assert context(ollama(stub, num_ctx=8192)) == 8192
-    with pytest.raises(ModelError, match="not offered"):
-        context(ollama(stub))
+    assert context(ollama(stub)) == 4096
 
 
 def test_errors_have_names(stub: OllamaStub, context: Context) -> None:
@@ -121,7 +131,9 @@ def test_a_model_is_held_to_its_window(stub: OllamaStub) -> None:
         held = within_context(ollama(stub, **options), 4096, 1024)
         assert isinstance(held, ChatOllama)
         assert (held.num_ctx, held.num_predict) == (4096, num_predict)
-    own = ollama(stub, num_ctx=4096, num_predict=50)
+    own = within_context(ollama(stub, num_ctx=4096, num_predict=50), 4096, 1024)
+    assert isinstance(own, ChatOllama)
+    assert own.num_predict == 50
     assert within_context(own, 4096, 1024) is own
     other = ScriptedModel(script=by_speaker({}))
     assert within_context(other, 4096, 1024) is other

@@ -64,7 +64,7 @@ def test_chat_sends_prompt_system_prompt_and_limits(stub: OllamaStub, chat: Call
     chat(llm, "Again?")
     options = stub.bodies("/api/chat")[-1]["options"]
     assert options["temperature"] == 0.2
-    assert "num_predict" not in options
+    assert options["num_predict"] == 1024  # a quarter of the context
 
 
 def test_reasoning_is_off_unless_asked_for(stub: OllamaStub, chat: Callable[..., str]) -> None:
@@ -233,7 +233,7 @@ def test_an_answer_without_end_is_given_up(stub: OllamaStub, chat: Callable[...,
 def test_what_the_caller_takes_is_not_the_models_time(stub: OllamaStub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who reads a stream slowly, on a page or aloud, still gets all of it."""
     clock = [0.0]
-    monkeypatch.setattr("ecowas_lc.llm.service.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("ecowas_lc.llm.line.time", SimpleNamespace(monotonic=lambda: clock[0]))
     stub.words = ["one ", "two ", "three"]
     heard = []
 
@@ -281,34 +281,33 @@ def test_what_the_server_refuses_has_a_name(
 
 
 def test_a_prompt_that_does_not_fit_is_named(stub: OllamaStub, chat: Callable[..., str]) -> None:
-    """Ollama would cut it off in silence. A short one is sent unasked, a long one that fits after asking once."""
-    stub.loaded_context = 4096
+    """Ollama would cut it in silence. What surely does not fit is not sent, and the model is described once."""
     llm = service(stub)
     chat(llm, "word " * 300)
-    assert stub.bodies("/api/show") == []
     with pytest.raises(ContextOverflowError, match=r"tiny: it takes about \d+ tokens.*4096 together.*num_ctx"):
-        chat(llm, "word " * 4000)
+        chat(llm, "word " * 9000)
     with pytest.raises(ContextOverflowError):
-        list(llm.stream("Go on.", system_prompt="word " * 4000))
+        list(llm.stream("Go on.", system_prompt="word " * 9000))
     assert len(stub.bodies("/api/chat")) == 1
     assert chat(llm, "word " * 3000) == "Good morning."
     assert len(stub.bodies("/api/show")) == 1
     with pytest.raises(ContextOverflowError, match="512 together"):
-        chat(service(stub, num_ctx=512), "word " * 500)
+        chat(service(stub, num_ctx=512), "word " * 1000)
 
 
-def test_a_server_that_does_not_tell_its_context_is_asked_all_the_same(
+def test_a_server_that_describes_no_model_is_asked_all_the_same(
     stub: OllamaStub, chat: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where nobody knows what fits, the prompt is sent; a model that is not there is named before that."""
+    """The context is what we ask for; a model that is not there is named before anything is asked of it."""
     known = stub.answer
     monkeypatch.setattr(
         stub, "answer", lambda path, body: (501, {"error": "no"}) if path == "/api/show" else known(path, body)
     )
-    assert chat(service(stub), "word " * 4000) == "Good morning."
+    assert chat(service(stub), "word " * 3000) == "Good morning."
+    assert stub.bodies("/api/chat")[-1]["options"]["num_ctx"] == 4096
     monkeypatch.undo()
     with pytest.raises(ModelNotFoundError, match="ollama pull other"):
-        chat(LLMService(stub.url, "other"), "word " * 4000)
+        chat(LLMService(stub.url, "other"), "word " * 3000)
 
 
 def test_health_check_never_raises(stub: OllamaStub) -> None:

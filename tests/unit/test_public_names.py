@@ -179,6 +179,7 @@ def test_a_name_brings_what_it_stands_on_and_no_more() -> None:
     loaded = loaded_by("from ecowas_lc import RedisSaver")
     assert {module.split(".")[1] for module in loaded if module.startswith("ecowas_lc.")} == {
         "_extras",
+        "_ollama_host",
         "_secret",
         "checkpoint",
         "embedded",

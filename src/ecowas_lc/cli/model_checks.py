@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ecowas_lc.cli.findings import Finding, broken, note, ok, warning
 from ecowas_lc.cli.models import ChosenModel, chosen_model
 from ecowas_lc.errors import ModelError, ModelNotFoundError, ModelServerUnavailableError
 from ecowas_lc.settings import Settings
+
+if TYPE_CHECKING:
+    from ecowas_lc.llm.guarded import GuardedChatOllama
 
 AREA = "Model"
 _ENOUGH_CONTEXT = 4096
@@ -25,60 +28,79 @@ def examine_model(settings: Settings) -> Iterator[Finding]:
     except ModelNotFoundError as error:
         yield broken(AREA, "model", str(error), f"ollama pull {settings.ollama_model}")
     except ModelServerUnavailableError as error:
-        yield broken(AREA, "reachable", str(error), "ollama serve")
+        # the message has the cure; only where there is no server at all is it a command
+        yield broken(
+            AREA, "reachable", str(error), "ollama serve" if "No model server answers" in str(error) else ""
+        )
     except ModelError as error:
         yield broken(AREA, "reachable", str(error))
 
 
 def _examine(model: ChosenModel, settings: Settings) -> Iterator[Finding]:
-    from ecowas_lc.llm import effective_context, named_errors
+    from ecowas_lc.llm import named_errors, safe_url
+    from ecowas_lc.llm.guarded import guarded, version_of
+    from ecowas_lc.llm.served import version_heeds_truncate
 
-    chat: Any = model.chat
-    client = chat._client  # ollama's own client: the one that answers will be asked with
+    chat = guarded(model.chat)  # type: ignore[arg-type]  # the command's models are all on Ollama
+    version = version_of(chat)
     if model.note:
         yield warning(
             AREA,
             "reachable",
-            f"no Ollama at {settings.ollama_base_url}; the small local model stands in",
+            f"no Ollama at {safe_url(settings.ollama_base_url)}; the small local model stands in",
             "ollama serve, then: ollama pull qwen2.5:3b",
         )
     else:
-        yield ok(AREA, "reachable", f"{model.base_url}, version {_version(client)}")
+        yield ok(AREA, "reachable", f"{model.base_url}, version {version.get('version', 'unknown')}")
+    if not version_heeds_truncate(version):
+        yield note(
+            AREA,
+            "truncation",
+            "this server may cut long prompts in silence: those that may not fit are refused before they are sent",
+            "update Ollama to 0.24 or newer",
+        )
     yield ok(AREA, "model", f"{model.name} is there")
     with named_errors(chat):
-        capabilities = client.show(model.name).capabilities or []
+        capabilities = chat._client.show(model.name).capabilities or []
     if "tools" in capabilities:
         yield ok(AREA, "tools", "can call tools")
     else:
         yield note(AREA, "tools", "can't call tools: groups with tools answer without", "ollama pull llama3.2:3b")
-    context = effective_context(model.chat) or 0
-    if context < _ENOUGH_CONTEXT:
-        yield warning(
-            AREA,
-            "context",
-            f"{context} tokens: longer conversations are summarised early",
-            "OLLAMA_CONTEXT_LENGTH=8192 ollama serve",
+    yield _context(chat)
+    yield from _structured(model, chat)
+
+
+def _context(chat: GuardedChatOllama) -> Finding:
+    """Say which context every request asks for, why that one, and how to get more."""
+    context = chat.context()
+    facts = chat.served.facts
+    own = facts.own_context if facts else None
+    trained = facts.trained if facts else None
+    if own == context:
+        source = "as its Modelfile sets num_ctx"
+        more = (
+            f"printf 'FROM {chat.model}\\nPARAMETER num_ctx 8192\\n' > Modelfile && "
+            f"ollama create {chat.model} -f Modelfile"
         )
+    elif trained == context:
+        source, more = "all it was trained for", "ollama pull qwen2.5:3b"
     else:
-        yield ok(AREA, "context", f"{context} tokens (effective num_ctx)")
-    yield from _structured(model, client)
+        source, more = "asked for with every request", "export OLLAMA_CONTEXT_LENGTH=8192"
+    if context < _ENOUGH_CONTEXT:
+        return warning(
+            AREA, "context", f"{context} tokens, {source}: longer conversations are summarised early", more
+        )
+    return ok(AREA, "context", f"{context} tokens, {source}")
 
 
-def _structured(model: ChosenModel, client: Any) -> Iterator[Finding]:
+def _structured(model: ChosenModel, chat: GuardedChatOllama) -> Iterator[Finding]:
     """Ask for a very short answer in a given form."""
     from ecowas_lc.llm import named_errors
 
     begun = time.monotonic()
+    brief = chat.model_copy(update={"num_predict": 32, "temperature": 0, "reasoning": False})
     with named_errors(model.chat):
-        parts = client.chat(
-            model=model.name,
-            messages=[{"role": "user", "content": "Are you ready? Answer in JSON."}],
-            format=_SCHEMA,
-            options={"num_predict": 32, "temperature": 0},
-            think=False,
-            stream=True,
-        )
-        text = "".join(part.message.content or "" for part in parts)
+        text = "".join(chunk.text for chunk in brief.stream("Are you ready? Answer in JSON.", format=_SCHEMA))
     seconds = time.monotonic() - begun
     try:
         kept_form = isinstance(json.loads(text)["ready"], bool)
@@ -93,10 +115,3 @@ def _structured(model: ChosenModel, client: Any) -> Iterator[Finding]:
             "does not keep to a JSON schema: syntheses are prose alone",
             "ollama pull qwen2.5:3b",
         )
-
-
-def _version(client: Any) -> str:
-    try:
-        return str(client._client.get("/api/version").json()["version"])
-    except Exception:  # of no consequence: some servers don't tell
-        return "unknown"

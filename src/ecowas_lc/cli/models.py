@@ -55,7 +55,7 @@ def chosen_model(settings: Settings, *, for_demo: bool = False) -> Iterator[Chos
             why = f"No Ollama answers at {at}" if nobody_there else f"Ollama at {at} lacks {settings.ollama_model}"
             yield _local_model(settings, base_url, f"{why}, so ")
         return
-    if name == MODEL_NAME:
+    if name == MODEL_NAME and is_local_server(settings):
         yield _local_model(settings, settings.ollama_base_url, note=unchosen)
         return
     yield ChosenModel(make_chat_model(settings), name, safe_url(settings.ollama_base_url), is_local=False)
@@ -72,10 +72,23 @@ def _served(settings: Settings, *, unchosen: bool) -> str:
 
     seconds = settings.llm_timeout if settings.ollama_is_set else _DEFAULT_ADDRESS_SECONDS
     service = LLMService(settings=settings, timeout=min(seconds, settings.llm_timeout))
-    if service.list_models() == [MODEL_NAME] and unchosen:
+    if service.list_models() == [MODEL_NAME] and unchosen and is_local_server(settings):
         return MODEL_NAME
     service.check()
     return settings.ollama_model
+
+
+def is_local_server(settings: Settings) -> bool:
+    """Return whether the small local model answers at the settings' address: its server says so of itself.
+
+    A real Ollama may have a model of the same name, which then answers with the settings that you asked for.
+    """
+    from ecowas_lc.llm import make_chat_model
+    from ecowas_lc.llm.guarded import version_of
+    from ecowas_lc.local_model import SERVER_NAME
+
+    seconds = min(settings.llm_timeout, _DEFAULT_ADDRESS_SECONDS)
+    return version_of(make_chat_model(settings, timeout=seconds)).get("server") == SERVER_NAME
 
 
 @contextmanager
@@ -99,16 +112,12 @@ def _local_model(settings: Settings, base_url: str, why: str = "", *, note: bool
     from ecowas_lc.llm import make_chat_model, safe_url
     from ecowas_lc.local_model import MODEL_NAME
 
-    # a proxy that the environment names has no business before 127.0.0.1
-    options = {"trust_env": not base_url.startswith("http://127.0.0.1:")}
     chat = make_chat_model(
         settings,
         model=MODEL_NAME,
         base_url=base_url,
         temperature=min(settings.llm_temperature, _LOCAL_TEMPERATURE),
         num_predict=_LOCAL_ANSWER_TOKENS,
-        client_kwargs=options,
-        async_client_kwargs=options,
     )
     words = (
         f"{why}the small local model {MODEL_NAME} answers: it is real, but its prose is weak and may be wrong. "

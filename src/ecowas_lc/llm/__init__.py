@@ -6,7 +6,7 @@ The only part of the package that imports ``ChatOllama``, and it does so when a 
 from __future__ import annotations
 
 from ecowas_lc._secret import safe_url
-from ecowas_lc.llm.context import aeffective_context, effective_context, within_context
+from ecowas_lc.llm.context import aeffective_context, effective_context, held_to, within_context
 from ecowas_lc.llm.faults import named_error, named_errors
 from ecowas_lc.llm.models import chat_model, make_chat_model
 from ecowas_lc.llm.service import LLMService, get_llm_service
@@ -17,6 +17,7 @@ __all__ = [
     "chat_model",
     "effective_context",
     "get_llm_service",
+    "held_to",
     "make_chat_model",
     "named_error",
     "named_errors",

@@ -1,15 +1,21 @@
-"""What goes wrong between us and a model server, told as this package's own errors."""
+"""What goes wrong between us and a model server, told as this package's own errors, each with its own cure."""
 
 from __future__ import annotations
 
+import html
 import json
-from collections.abc import Generator
+import re
+import socket
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
+from ecowas_lc import errors
 from ecowas_lc._secret import safe_url
 from ecowas_lc.errors import (
-    ContextOverflowError,
+    ConfigurationError,
     EcowasError,
     ModelCapabilityError,
     ModelError,
@@ -17,33 +23,55 @@ from ecowas_lc.errors import (
     ModelServerUnavailableError,
     ModelTimeoutError,
 )
+from ecowas_lc.llm.names import proxy_for
 
 _NO_CAPABILITY = ("does not support", "not supported", "unsupported")
 _NOTHING = ("No data received", "No generation chunks were returned")
 _TOO_LONG = ("context size", "context length", "context window", "exceeds the available", "prompt too long")
+_DEAD_RUNNER = ("runner process has terminated", "runner has unexpectedly stopped", "runner process no longer")
+_MEMORY = ("more system memory", "out of memory", "cudamalloc failed", "failed to allocate")
+_MISSING_MODEL = re.compile(r"model ['\"]?.*['\"]? not found|no such model", re.IGNORECASE | re.DOTALL)
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_API_PATHS = ("/v1", "/api", "/api/chat", "/api/generate", "/v1/chat/completions")
+_MOST_WORDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Who was asked, where."""
+
+    name: str
+    address: str
+
+    @property
+    def proxy(self) -> str | None:
+        """The variable that puts a proxy before the server."""
+        return proxy_for(self.address) if "://" in self.address else None
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.address).hostname or self.address
 
 
 def named_error(error: BaseException, *, model: Any = None, url: str | None = None) -> EcowasError | None:
     """Return the error of ours that ``error`` amounts to, or ``None`` where it is something else.
 
     ``model`` is a model's name or a LangChain chat model, from which the name and the server's address are
-    read. No message holds a password.
+    read. No message holds a password, or more than a line of what a server sent.
     """
     if isinstance(error, EcowasError):
         return error
-    name, address = _name_and_address(model, url)
+    place = _place(model, url)
     if isinstance(error, NotImplementedError):
         return ModelCapabilityError(
-            f"The model {name} can't do this: {str(error).removesuffix('.') or 'not implemented'}."
+            f"The model {place.name} can't do this: {str(error).removesuffix('.') or 'not implemented'}."
         )
     if _is_no_answer_of_ollama(error):
-        return ModelServerUnavailableError(
-            f"What answers at {address} is not Ollama. Start Ollama with `ollama serve`, or set OLLAMA_BASE_URL."
-        )
+        return not_ollama(place.address)
     if isinstance(error, ValueError) and any(sign in str(error) for sign in _NOTHING):
-        return ModelError(f"The model {name} answered nothing at all. Ask again, or use another model.")
+        return ModelError(f"The model {place.name} answered nothing at all. Ask again, or use another model.")
     for link in _chain(error):
-        translated = _from_transport(link, name, address) or _from_answer(link, name, address)
+        translated = _from_transport(link, place) or _from_answer(link, place)
         if translated is not None:
             return translated
     return None
@@ -64,18 +92,31 @@ def named_errors(model: Any = None, url: str | None = None) -> Generator[None]:
 
 
 def unavailable(address: str) -> ModelServerUnavailableError:
-    """Return the error for a server that nobody reaches at ``address``."""
+    """Return the error for a server that does not answer at ``address``."""
     return ModelServerUnavailableError(
         f"No model server answers at {address}. Start Ollama with `ollama serve`, or set OLLAMA_BASE_URL."
     )
 
 
-def timed_out(name: str, seconds: float | None = None) -> ModelTimeoutError:
-    """Return the error for a model that took longer than ``seconds``."""
-    within = f" within {seconds:g} s" if seconds is not None else " in time"
-    return ModelTimeoutError(
-        f"{name} did not answer{within}. Raise LLM_TIMEOUT (seconds), or use a smaller model."
+def not_ollama(address: str, what: str = "") -> ModelServerUnavailableError:
+    """Return the error for something else that answers at ``address``: a proxy, a login page, another program."""
+    told = f" ({what})" if what else ""
+    proxy = proxy_for(address) if "://" in address else None
+    if proxy:
+        host = urlsplit(address).hostname
+        return ModelServerUnavailableError(
+            f"What answers for {address} is not Ollama{told} but the proxy that {proxy} names. Add {host} to "
+            "NO_PROXY, or set OLLAMA_BASE_URL."
+        )
+    return ModelServerUnavailableError(
+        f"What answers at {address} is not Ollama{told}. Start Ollama with `ollama serve`, or set OLLAMA_BASE_URL."
     )
+
+
+def timed_out(name: str, seconds: float | None = None, setting: str = "LLM_TIMEOUT") -> ModelTimeoutError:
+    """Return the error for a model that took longer than ``seconds``, as ``setting`` allows."""
+    within = f" within {seconds:g} s" if seconds is not None else " in time"
+    return ModelTimeoutError(f"{name} did not answer{within}. Raise {setting} (seconds), or use a smaller model.")
 
 
 def not_found(name: str) -> ModelNotFoundError:
@@ -83,63 +124,186 @@ def not_found(name: str) -> ModelNotFoundError:
     return ModelNotFoundError(f"The model {name} is not on the server. Get it with `ollama pull {name}`.")
 
 
-def _from_transport(error: BaseException, name: str, address: str) -> EcowasError | None:
+def one_line(text: str) -> str:
+    """Return what a server said as one short line: of a page its title."""
+    if "<html" in text.lower() or "<!doctype" in text.lower() or "<body" in text.lower():
+        found = _TITLE.search(text)
+        title = " ".join(html.unescape(found[1]).split()) if found else ""
+        text = f"a web page, {title!r}" if title else "a web page"
+    text = "".join(character if character.isprintable() else " " for character in text)
+    text = " ".join(text.split()).removesuffix(".")
+    return f"{text[:_MOST_WORDS]}…" if len(text) > _MOST_WORDS else text
+
+
+def _from_transport(error: BaseException, place: _Place) -> EcowasError | None:
     import httpx  # already loaded where one of its errors was raised
 
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
+    address = place.address
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError | UnicodeError):
+        return ConfigurationError(
+            f"The model server's address {address} can't be used. Set OLLAMA_BASE_URL to one such as "
+            "http://localhost:11434."
+        )
+    if isinstance(error, socket.gaierror):
+        return ModelServerUnavailableError(
+            f"The name {place.host} of the model server can't be resolved. Check its spelling in OLLAMA_BASE_URL, "
+            "or the network."
+        )
+    if isinstance(error, httpx.ProxyError) or (
+        isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and place.proxy
+    ):
+        return ModelServerUnavailableError(
+            f"The proxy that {place.proxy or 'the environment'} names does not let us through to {address}. Add "
+            f"{place.host} to NO_PROXY, or set OLLAMA_BASE_URL."
+        )
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return unavailable(address)
     if isinstance(error, httpx.TimeoutException | TimeoutError):
-        return timed_out(f"The model {name}")
+        return timed_out(f"The model {place.name}")
+    if isinstance(error, httpx.DecodingError):
+        return not_ollama(address, "its answer can't be decoded")
+    if isinstance(error, httpx.TooManyRedirects):
+        return not_ollama(address, "it redirects without end, as login pages do")
     if isinstance(error, httpx.TransportError | ConnectionError):  # it broke off in mid-answer
         return unavailable(address)
+    if isinstance(error, httpx.HTTPError | httpx.StreamError):
+        return not_ollama(address, one_line(str(error)))
     return None
 
 
-def _from_answer(error: BaseException, name: str, address: str) -> EcowasError | None:
+def _from_answer(error: BaseException, place: _Place) -> EcowasError | None:
     status = getattr(error, "status_code", None)
     if not isinstance(status, int) or type(error).__name__ != "ResponseError":
         return None
-    text = str(getattr(error, "error", error)).strip().removesuffix(".") or "no reason given"
+    sent = str(getattr(error, "error", error))
+    text, is_page = one_line(_innermost(sent)) or "no reason given", "<" in sent and one_line(sent) != sent.strip()
     lowered = text.lower()
+    return (
+        _about_the_prompt(place, text, lowered)
+        or _about_the_model(place, status, text, lowered)
+        or _about_the_server(place, status, text, lowered, is_page=is_page)
+    )
+
+
+def _about_the_prompt(place: _Place, text: str, lowered: str) -> EcowasError | None:
     if any(sign in lowered for sign in _TOO_LONG):
-        return ContextOverflowError(
-            f"The prompt does not fit the model {name}: {text}. Ask less at once, or raise num_ctx."
+        return errors.ContextOverflowError(
+            f"The prompt does not fit the model {place.name}: {text}. Ask less at once, or raise num_ctx."
         )
     if any(sign in lowered for sign in _NO_CAPABILITY):
         return ModelCapabilityError(
-            f"The model {name} can't do what was asked: {text}. Use one that can, such as `ollama pull llama3.2`."
+            f"The model {place.name} can't do what was asked: {text}. Use one that can, such as "
+            "`ollama pull llama3.2`."
         )
-    if status == 404 or ("model" in lowered and "not found" in lowered):
-        return not_found(name)
-    if "more system memory" in lowered:
+    return None
+
+
+def _about_the_model(place: _Place, status: int, text: str, lowered: str) -> EcowasError | None:
+    if status in (404, -1, 400) and _MISSING_MODEL.search(lowered):
+        return not_found(place.name)
+    if any(sign in lowered for sign in _MEMORY):
         return ModelError(
-            f"The server has too little memory for the model {name}: {text}. Use a smaller one, such as "
-            "`ollama pull qwen2.5:0.5b`."
+            f"The server has too little memory for the model {place.name}: {text}. Use a smaller one, such as "
+            "`ollama pull qwen2.5:0.5b`, or a smaller num_ctx."
         )
+    if any(sign in lowered for sign in _DEAD_RUNNER):
+        return ModelError(
+            f"The model {place.name} stopped on the server: {text}. Ask again; if it stops again, look at "
+            "Ollama's log, or use a smaller num_ctx or another model."
+        )
+    return None
+
+
+def _about_the_server(place: _Place, status: int, text: str, lowered: str, *, is_page: bool) -> EcowasError:
+    address = place.address
+    path = urlsplit(address).path.rstrip("/") if "://" in address else ""
+    if status == 404 and not is_page:
+        if path:
+            bare = address.removesuffix(path)
+            cure = f"set OLLAMA_BASE_URL to {bare}" if path in _API_PATHS else "check the path in OLLAMA_BASE_URL"
+        else:
+            cure = "check OLLAMA_BASE_URL, or update the server"
+        return ModelServerUnavailableError(
+            f"The server at {address} answers, but Ollama's interface is not at this address ({text}): {cure}."
+        )
+    if status == 401 and "unauthorized" in lowered and not is_page and not place.proxy and "ollama.com" in lowered:
+        return ModelServerUnavailableError(
+            f"The model {place.name} runs in Ollama's cloud, and its server is not signed in. Run `ollama signin`."
+        )
+    if status in (401, 403, 407):
+        who = f"The proxy that {place.proxy} names" if place.proxy and is_page else f"The server at {address}"
+        return ModelServerUnavailableError(
+            f"{who} refuses us ({status}: {text}). Put the login into the address "
+            "(OLLAMA_BASE_URL=https://user:password@host), or pass headers with client_kwargs; for a model in "
+            "Ollama's cloud run `ollama signin`."
+        )
+    if status == 503 and ("server busy" in lowered or "pending requests" in lowered):
+        return ModelServerUnavailableError(
+            f"Too many requests wait at the model server at {address} ({text}). Ask fewer at once "
+            "(max_parallel), or raise its OLLAMA_MAX_QUEUE."
+        )
+    if status == 429:
+        return ModelServerUnavailableError(
+            f"The server at {address} takes no more requests for now ({status}: {text}). Try again later."
+        )
+    if is_page and status in (502, 503, 504):
+        return ModelServerUnavailableError(
+            f"What stands before the model server at {address} does not reach it ({status}: {text}). Try again "
+            "shortly, or start Ollama behind it."
+        )
+    if is_page:
+        return not_ollama(address, f"{status}: {text}")
     if status in (502, 503, 504):
         return ModelServerUnavailableError(
             f"The model server at {address} is not ready ({status}: {text}). Try again shortly, or see its log."
         )
-    return ModelError(f"The model server at {address} refused the request to {name} ({status}: {text}).")
+    told = f"{status}: {text}" if status > 0 else text  # in mid-answer there is no status
+    return ModelError(f"The model server at {address} refused the request to {place.name} ({told}).")
+
+
+def _innermost(text: str) -> str:
+    """Return the message in an error that is JSON within text, as Ollama 0.32 passes llama.cpp's on."""
+    for _ in range(4):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return text
+        while isinstance(value, Mapping):
+            value = value.get("error", value.get("message", ""))
+        if not isinstance(value, str):
+            return text
+        text = value
+    return text
 
 
 def _is_no_answer_of_ollama(error: BaseException) -> bool:
     # Ollama's client reads what it is sent as JSON, and makes an object named after the answer of it.
     title = getattr(error, "title", None)
-    return isinstance(error, json.JSONDecodeError) or (isinstance(title, str) and title.endswith("Response"))
+    if isinstance(error, json.JSONDecodeError) or (isinstance(title, str) and title.endswith("Response")):
+        return True
+    if not isinstance(error, AttributeError | TypeError):
+        return False
+    trace = error.__traceback__  # JSON that is no object: its client trips over it
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code.co_filename.replace("\\", "/") if trace else ""
+    return code.endswith("ollama/_client.py")
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Return the error and what it was raised from, outermost first."""
+    """Return the error and what it was raised from, the most telling first."""
     links: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in links:
         links.append(link)
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return links
+        # Ollama's client hides httpx's error, which says whether a name or a connection was the trouble
+        hides = isinstance(link, ConnectionError)
+        link = link.__cause__ or (None if link.__suppress_context__ and not hides else link.__context__)
+    resolving = [link for link in links if isinstance(link, socket.gaierror)]
+    return [*resolving, *links]
 
 
-def _name_and_address(model: Any, url: str | None) -> tuple[str, str]:
+def _place(model: Any, url: str | None) -> _Place:
     if isinstance(model, str):
         name = model
     else:
@@ -147,4 +311,11 @@ def _name_and_address(model: Any, url: str | None) -> tuple[str, str]:
     # without a base_url, ChatOllama's client alone knows the address (OLLAMA_HOST or its own default)
     client = getattr(getattr(model, "_client", None), "_client", None)
     address = url or getattr(model, "base_url", None) or getattr(client, "base_url", None)
-    return name, safe_url(str(address)).rstrip("/") if address else "its address"
+    return _Place(name, _shown(str(address)) if address else "its address")
+
+
+def _shown(address: str) -> str:
+    try:
+        return one_line(safe_url(address)).rstrip("/")
+    except ValueError:
+        return "that was given"

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ecowas_lc._secret import Secret, login_in, safe_url
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
+from ecowas_lc.llm.names import is_loopback
 from ecowas_lc.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_ollama import ChatOllama
+
+    from ecowas_lc.llm.guarded import GuardedChatOllama
 
 _OF_THE_CLIENTS = {"sync_client_kwargs", "async_client_kwargs"}
 
@@ -25,20 +28,22 @@ def make_chat_model(
     temperature: float | None = None,
     timeout: float | None = None,
     **options: Any,
-) -> ChatOllama:
-    """Return a ``ChatOllama``; what is not given comes from the settings (``None``: the process's).
+) -> GuardedChatOllama:
+    """Return a ``ChatOllama`` that is never cut in silence; what is not given comes from the settings.
 
     ``timeout`` is in seconds, for connecting and for each wait for more of the answer. ``options`` are
-    ``ChatOllama``'s own (``num_ctx``, ``num_predict``, ``seed``, …). Reasoning is off unless asked for: small
-    models spend their whole answer on it. No connection is made here. The model may be used from several
-    event loops, one after the other.
+    ``ChatOllama``'s own (``num_ctx``, ``num_predict``, ``seed``, ``keep_alive``, ``logprobs``, …), and
+    ``truncate`` and ``shift``, see :class:`~ecowas_lc.llm.guarded.GuardedChatOllama`. Reasoning is off unless you
+    ask for it (``reasoning=True``, or a level such as ``"low"``): small models spend their whole answer on it. No
+    connection is made here. The model may be used from several event loops, one after the other.
 
     Raises:
         ConfigurationError: an argument can't be used, or ``ChatOllama`` has no such option.
     """
     import httpx
-    from langchain_ollama import ChatOllama
     from pydantic import ValidationError
+
+    from ecowas_lc.llm.guarded import GuardedChatOllama
 
     settings = settings or get_settings()
     seconds = settings.llm_timeout if timeout is None else timeout
@@ -49,8 +54,8 @@ def make_chat_model(
             check_temperature(temperature)
         except InvalidInputError as error:
             raise ConfigurationError(str(error)) from None
-    if unknown := sorted(options.keys() - ChatOllama.model_fields.keys()):
-        raise ConfigurationError(f"ChatOllama has no option {unknown[0]!r}. Leave it out, or mend its name.")
+    if unknown := sorted(options.keys() - GuardedChatOllama.model_fields.keys()):
+        raise ConfigurationError(f"ChatOllama has no option {unknown[0]!r}. Leave it out, or fix its name.")
     # An idle connection belongs to the event loop that opened it and breaks the next one, and nobody closes it
     # when the model is forgotten: keep none.
     no_idle = httpx.Limits(max_keepalive_connections=0)
@@ -61,10 +66,13 @@ def make_chat_model(
     except ValueError as error:
         raise ConfigurationError(f"The model server's address {error}.") from None
     auth = {"auth": httpx.BasicAuth(*login)} if login else {}
-    client_kwargs = {"timeout": seconds, "limits": no_idle, **auth, **(options.pop("client_kwargs", None) or {})}
+    # A proxy that the environment names has no business before a server on this machine.
+    direct = {"trust_env": False} if isinstance(address, str) and is_loopback(address) else {}
+    given = options.pop("client_kwargs", None) or {}
+    client_kwargs = {"timeout": seconds, "limits": no_idle, **direct, **auth, **given}
     options |= {name: _with_hidden_headers(options[name]) for name in _OF_THE_CLIENTS & options.keys()}
     try:
-        return ChatOllama(
+        return GuardedChatOllama(
             model=model or settings.ollama_model,
             base_url=safe_url(address) if login else address,
             temperature=settings.llm_temperature if temperature is None else temperature,
@@ -76,6 +84,18 @@ def make_chat_model(
         [problem, *_] = error.errors(include_input=False, include_url=False)
         name = ".".join(map(str, problem["loc"])) or "the options"
         raise ConfigurationError(f"ChatOllama can't use {name}: {problem['msg']}.") from None
+    except (ValueError, UnicodeError, httpx.InvalidURL):
+        raise ConfigurationError(
+            f"The model server's address {_shown(address)!r} can't be used. Set OLLAMA_BASE_URL to one such as "
+            "http://localhost:11434."
+        ) from None
+
+
+def _shown(address: Any) -> str:
+    try:
+        return safe_url(str(address))
+    except ValueError:
+        return "that was given"
 
 
 def check_temperature(temperature: object) -> None:

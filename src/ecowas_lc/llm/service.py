@@ -1,28 +1,26 @@
-"""A plain chat service on Ollama: text in, text out, errors with the command that mends them."""
+"""A plain chat service on Ollama: text in, text out, errors with the command that fixes them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ecowas_lc._secret import safe_url
-from ecowas_lc.errors import EmptyQuestionError, InvalidInputError, ModelError
-from ecowas_lc.llm.context import (
-    aeffective_context,
-    check_fits,
-    effective_context,
-    is_surely_short,
-    raise_unless_untold,
-)
+from ecowas_lc.errors import EmptyQuestionError, InvalidInputError
+from ecowas_lc.llm.answers import empty_answer, mark_after, ran_out
 from ecowas_lc.llm.faults import named_errors, not_found, timed_out
+from ecowas_lc.llm.line import Patience
 from ecowas_lc.llm.models import check_temperature, make_chat_model
+from ecowas_lc.llm.names import is_same_model
+from ecowas_lc.llm.reasoning import split_reasoning
 from ecowas_lc.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
-    from langchain_ollama import ChatOllama
+
+    from ecowas_lc.llm.guarded import GuardedChatOllama
 
 _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "ai": "assistant", "system": "system"}
 
@@ -30,13 +28,17 @@ _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "ai": "assi
 class LLMService:
     """Chat with one model on one Ollama server, from blocking and from asyncio code.
 
-    What is not given comes from the settings. ``timeout`` is the seconds that a whole answer may take.
-    ``options`` are ``ChatOllama``'s own (``num_ctx``, ``seed``, …). Nothing is connected until the first call.
+    What is not given comes from the settings. ``timeout`` is the seconds that a whole answer may take, not
+    counting the time that it waits for other requests of this process. ``options`` are ``ChatOllama``'s own
+    (``num_ctx``, ``seed``, …). Nothing is connected until the first call.
+
+    An answer has at most ``max_tokens`` tokens, by default a quarter of the context and at most 1,024; one that
+    ends there ends with ``[…]``. Reasoning is no part of an answer.
 
     Every call raises :class:`ModelServerUnavailableError` (start the server), :class:`ModelNotFoundError`
-    (pull the model), :class:`ModelTimeoutError`, :class:`ContextOverflowError` or another
-    :class:`ModelError`; each message says what mends it. A prompt that does not fit the model is refused, where
-    Ollama would cut it off in silence: before the first long one the server is asked how much the model takes in.
+    (pull the model), :class:`ModelTimeoutError`, :class:`ContextOverflowError`, or another :class:`ModelError`,
+    as for an empty answer; each message says what fixes it. A prompt that does not fit the model is refused,
+    where Ollama would cut it in silence.
     """
 
     def __init__(
@@ -59,7 +61,6 @@ class LLMService:
             timeout=self.timeout,
             **options,
         )
-        self._context: int | None = None
 
     def __repr__(self) -> str:
         return f"LLMService(base_url={self.base_url!r}, model={self.model!r}, timeout={self.timeout:g})"
@@ -82,7 +83,7 @@ class LLMService:
         max_tokens: int | None = None,
     ) -> str:
         """Return the model's answer to ``prompt``, of ``max_tokens`` tokens at most."""
-        return "".join(self.stream(prompt, system_prompt, temperature, max_tokens))
+        return _whole(self.stream(prompt, system_prompt, temperature, max_tokens))
 
     async def achat(
         self,
@@ -92,7 +93,7 @@ class LLMService:
         max_tokens: int | None = None,
     ) -> str:
         """Return what :meth:`chat` returns, without blocking the event loop."""
-        return "".join([part async for part in self.astream(prompt, system_prompt, temperature, max_tokens)])
+        return _whole([part async for part in self.astream(prompt, system_prompt, temperature, max_tokens)])
 
     def chat_with_history(
         self,
@@ -102,7 +103,7 @@ class LLMService:
     ) -> str:
         """Return the model's answer to a conversation of ``{"role": …, "content": …}`` dicts or messages."""
         model = self._tuned(temperature, max_tokens)
-        return "".join(self._stream(model, _conversation(messages)))
+        return _whole(self._stream(model, _conversation(messages)))
 
     async def achat_with_history(
         self,
@@ -112,7 +113,7 @@ class LLMService:
     ) -> str:
         """Return what :meth:`chat_with_history` returns, without blocking the event loop."""
         model = self._tuned(temperature, max_tokens)
-        return "".join([part async for part in self._astream(model, _conversation(messages))])
+        return _whole([part async for part in self._astream(model, _conversation(messages))])
 
     def stream(
         self,
@@ -148,7 +149,7 @@ class LLMService:
         """Return whether the server answers and has the model. Never raises; :meth:`check` says what is wrong."""
         try:
             self.check()
-        except ModelError:
+        except Exception:  # whatever it is, it is not healthy
             return False
         return True
 
@@ -156,7 +157,7 @@ class LLMService:
         """Return what :meth:`health_check` returns, without blocking the event loop."""
         try:
             await self.acheck()
-        except ModelError:
+        except Exception:  # whatever it is, it is not healthy
             return False
         return True
 
@@ -164,7 +165,7 @@ class LLMService:
         """Do nothing where the server answers and has the model.
 
         Raises:
-            ModelServerUnavailableError: nobody answers at the address.
+            ModelServerUnavailableError: no Ollama answers at the address.
             ModelNotFoundError: the server does not have the model.
         """
         self._check(self.list_models())
@@ -174,44 +175,31 @@ class LLMService:
         self._check(await self.alist_models())
 
     def _check(self, names: Sequence[str]) -> None:
-        if self.model not in names and f"{self.model}:latest" not in names:
+        if not any(is_same_model(self.model, name) for name in names):
             raise not_found(self.model)
 
-    def _stream(self, model: ChatOllama, messages: list[BaseMessage]) -> Iterator[str]:
-        deadline = time.monotonic() + self.timeout
-        if not is_surely_short(messages, model.num_ctx):
-            try:
-                self._context = self._context or effective_context(self._model)
-            except ModelError as error:
-                raise_unless_untold(error)
-            check_fits(messages, self._context, self.model)
+    def _stream(self, model: GuardedChatOllama, messages: list[BaseMessage]) -> Iterator[str]:
+        answer = _Answer(self.model, self.timeout)
         with named_errors(self._model):
-            for chunk in model.stream(messages):
-                if chunk.text:
-                    handed = time.monotonic()
-                    yield chunk.text
-                    deadline += time.monotonic() - handed  # what the caller takes is not the model's time
-                if time.monotonic() > deadline:
-                    raise timed_out(f"The model {self.model}", self.timeout)
+            for chunk in model.with_patience(answer.clock).stream(messages):
+                if text := answer.take(chunk):
+                    with answer.handed():
+                        yield text
+                answer.check_time()
+        yield from answer.end()
 
-    async def _astream(self, model: ChatOllama, messages: list[BaseMessage]) -> AsyncIterator[str]:
-        deadline = time.monotonic() + self.timeout
-        if not is_surely_short(messages, model.num_ctx):
-            try:
-                self._context = self._context or await aeffective_context(self._model)
-            except ModelError as error:
-                raise_unless_untold(error)
-            check_fits(messages, self._context, self.model)
+    async def _astream(self, model: GuardedChatOllama, messages: list[BaseMessage]) -> AsyncIterator[str]:
+        answer = _Answer(self.model, self.timeout)
         with named_errors(self._model):
-            async for chunk in model.astream(messages):
-                if chunk.text:
-                    handed = time.monotonic()
-                    yield chunk.text
-                    deadline += time.monotonic() - handed
-                if time.monotonic() > deadline:
-                    raise timed_out(f"The model {self.model}", self.timeout)
+            async for chunk in model.with_patience(answer.clock).astream(messages):
+                if text := answer.take(chunk):
+                    with answer.handed():
+                        yield text
+                answer.check_time()
+        for text in answer.end():
+            yield text
 
-    def _tuned(self, temperature: float | None, max_tokens: int | None) -> ChatOllama:
+    def _tuned(self, temperature: float | None, max_tokens: int | None) -> GuardedChatOllama:
         if temperature is not None:
             check_temperature(temperature)
         if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
@@ -224,10 +212,58 @@ class LLMService:
         return self._model.model_copy(update=update) if update else self._model
 
 
+class _Answer:
+    """One answer while it is being written."""
+
+    def __init__(self, model: str, seconds: float) -> None:
+        self._model = model
+        self._last: Any = None
+        self._text = ""
+        self.clock = Patience(seconds)
+
+    def take(self, chunk: Any) -> str:
+        """Return the text of a part."""
+        if chunk.response_metadata:
+            self._last = chunk
+        self._text += chunk.text
+        return str(chunk.text)
+
+    @contextmanager
+    def handed(self) -> Generator[None]:
+        """Stop the clock: what the caller takes to read is not the model's time."""
+        self.clock.pause()
+        try:
+            yield
+        finally:
+            self.clock.resume()
+
+    def check_time(self) -> None:
+        """Raise ModelTimeoutError where the answer takes too long."""
+        if self.clock.is_over:
+            raise timed_out(f"The model {self._model}", self.clock.seconds)
+
+    def end(self) -> list[str]:
+        """Return what follows the text: a mark where the model had no room to end.
+
+        Raises:
+            ModelError: there is no text.
+        """
+        if not split_reasoning(self._text).answer:
+            raise empty_answer("LLMService", self._last)
+        return [mark_after(self._text)] if self._last is not None and ran_out(self._last) else []
+
+
 @cache
 def get_llm_service() -> LLMService:
     """Return the process's service, made from the settings. ``get_llm_service.cache_clear()`` forgets it."""
     return LLMService()
+
+
+def _whole(parts: Iterable[str]) -> str:
+    """Return the answer in a whole text; a closing tag may show only now that what came before was reasoning."""
+    text = "".join(parts)
+    answer = split_reasoning(text).answer
+    return text if answer == text.strip() else answer
 
 
 def _names(listing: Any) -> list[str]:

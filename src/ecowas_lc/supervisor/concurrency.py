@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,9 @@ from ecowas_lc import forks
 from ecowas_lc.effects import Program, arun, run
 from ecowas_lc.errors import LoopBudgetError
 from ecowas_lc.llm.faults import timed_out
+from ecowas_lc.llm.line import Patience, patience
+
+_POLL_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,8 @@ class Slots:
 class Limited:
     """An effect: a whole program, in a slot, given up after ``seconds`` (``None``: never).
 
+    Time in which its requests wait for their turn at the model's server does not count.
+
     Raises:
         ModelTimeoutError: it took longer.
     """
@@ -120,18 +125,32 @@ class Limited:
     async def arun(self, config: RunnableConfig) -> Any:
         """Run the program, cancelling it when its time is up."""
         async with self.slots.aheld():
+            if self.seconds is None:
+                return await arun(self.program, config)
+            loop = asyncio.get_running_loop()
             try:
-                async with asyncio.timeout(self.seconds):
-                    return await arun(self.program, config)
+                async with asyncio.timeout(self.seconds) as limit:
+
+                    def follow() -> None:
+                        loop.call_soon_threadsafe(_set, limit, clock)
+
+                    clock = Patience(self.seconds, follow)
+                    token = patience.set(clock)
+                    try:
+                        return await arun(self.program, config)
+                    finally:
+                        patience.reset(token)
             except TimeoutError:
-                raise timed_out(self.who, self.seconds) from None
+                raise timed_out(self.who, self.seconds, "group_timeout") from None
 
     def _in_time(self, config: RunnableConfig, seconds: float) -> Any:
         outcome: Future[Any] = Future()
         given_up = threading.Event()
+        clock = Patience(seconds)
 
         def work() -> None:
             _given_up.set(given_up)
+            patience.set(clock)
             try:
                 outcome.set_result(run(self.program, config))
             except BaseException as error:  # handed to the waiting thread, whatever it is
@@ -140,13 +159,26 @@ class Limited:
         # a blocking call can't be cancelled: the thread is left behind and stops at the model's next token
         threading.Thread(target=copy_context().run, args=(work,), name=self.who, daemon=True).start()
         try:
-            return outcome.result(seconds)
-        except FutureTimeoutError:
-            if outcome.done():
-                raise
-            raise timed_out(self.who, seconds) from None
+            while True:
+                left = clock.left
+                try:
+                    return outcome.result(_POLL_SECONDS if left is None else max(left, 0.0))
+                except FutureTimeoutError:
+                    if outcome.done():
+                        raise
+                    if clock.is_over:
+                        raise timed_out(self.who, seconds, "group_timeout") from None
         finally:
             given_up.set()
+
+
+def _set(limit: asyncio.Timeout, clock: Patience) -> None:
+    """Let a time limit follow a clock that was stopped or started."""
+    if limit.expired():
+        return
+    left = clock.left
+    with suppress(RuntimeError):  # its block has ended
+        limit.reschedule(None if left is None else asyncio.get_running_loop().time() + left)
 
 
 _given_up: ContextVar[threading.Event | None] = ContextVar("given_up", default=None)

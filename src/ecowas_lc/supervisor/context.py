@@ -18,7 +18,7 @@ from ecowas_lc.supervisor.concurrency import Limited, LoopGuard, Slots
 from ecowas_lc.supervisor.histories import HistoryFactory
 from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import ConversationRouter
-from ecowas_lc.supervisor.tokens import UNKNOWN_CONTEXT, TokenCounter, Window
+from ecowas_lc.supervisor.tokens import UNKNOWN_CONTEXT, TokenCounter, Window, count_tokens
 from ecowas_lc.supervisor.trimming import Exchange, prompt_of
 from ecowas_lc.twg import TWG
 
@@ -77,6 +77,9 @@ class Context:
 
     def count(self, messages: Sequence[BaseMessage]) -> int:
         """Return how many tokens messages take, corrected by what the model was found to count."""
+        served = getattr(self.model, "served", None)  # what the process knows of a model on Ollama
+        if served is not None and self.counter is count_tokens:
+            return int(served.calibration.count(messages))
         return math.ceil(self.counter(messages) * self.correction)
 
     def learn(self, prompt: Sequence[BaseMessage], answer: AIMessage, extra: int = 0) -> None:

@@ -15,7 +15,7 @@ from langgraph.types import Checkpointer
 
 from ecowas_lc.effects import as_node
 from ecowas_lc.errors import ConfigurationError, InvalidInputError, UnknownGroupError
-from ecowas_lc.llm import chat_model
+from ecowas_lc.llm import chat_model, held_to
 from ecowas_lc.supervisor import nodes
 from ecowas_lc.supervisor.concurrency import Slots
 from ecowas_lc.supervisor.context import Context, OnWaiting
@@ -143,7 +143,7 @@ def make_context(
     _known(agents or {}, by_id, "agents")
     if on_waiting not in ("refuse", "drop"):
         raise ConfigurationError(f"on_waiting={on_waiting!r} can't be used. Choose 'refuse' or 'drop'.")
-    chat = chat_model(model)
+    chat = held_to(chat_model(model), num_ctx)
     standing = dict(agents or {})
     named = {group: _named(listed) for group, listed in (tools or {}).items() if listed}
     for group, listed in named.items():

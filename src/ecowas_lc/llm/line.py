@@ -1,0 +1,299 @@
+"""Our own line before a model server, so that waiting for a turn is not taken for a slow answer.
+
+Ollama answers ``OLLAMA_NUM_PARALLEL`` requests at a time, one by default, and lets the others wait without a word.
+Nothing tells how many: the line starts with one and tries one more now and then, and learns from whether that one
+was answered at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from ecowas_lc import forks
+
+MOST_AT_ONCE = 16
+"""More than this is never tried: a server that answers so many has a line of its own worth using."""
+
+_POLL_SECONDS = 0.25
+_IDLE_SECONDS = 1.0
+_FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 30.0, 600.0
+_TOLERATED_WAIT = 0.05
+
+
+class Patience:
+    """A clock for how long an answer may take, which stands still while the request waits for its turn."""
+
+    def __init__(self, seconds: float | None, changed: Callable[[], None] | None = None) -> None:
+        self.seconds = seconds
+        self._changed = changed
+        self._spent = 0.0
+        self._since: float | None = time.monotonic()
+        self._pauses = 0
+        self._lock = forks.Lock()
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left, ``None`` while the clock stands still or never ends."""
+        with self._lock:
+            if self.seconds is None or self._since is None:
+                return None
+            return self.seconds - self._spent - (time.monotonic() - self._since)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is up."""
+        left = self.left
+        return left is not None and left <= 0
+
+    def pause(self) -> None:
+        """Stop the clock; each pause needs its :meth:`resume`."""
+        with self._lock:
+            self._pauses += 1
+            if self._since is not None:
+                self._spent += time.monotonic() - self._since
+                self._since = None
+        if self._changed:
+            self._changed()
+
+    def resume(self) -> None:
+        """Let the clock run again."""
+        with self._lock:
+            self._pauses -= 1
+            if not self._pauses:
+                self._since = time.monotonic()
+        if self._changed:
+            self._changed()
+
+
+patience: ContextVar[Patience | None] = ContextVar("patience", default=None)
+"""The clock of whatever is being answered in this context."""
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """One request, from when it stands in line until its answer has ended."""
+
+    line: Line
+    clock: Patience | None
+    wake: Callable[[], None]
+    owner: object
+    is_probe: bool = False
+    companions: frozenset[Turn] = frozenset()
+    admitted: bool = False
+    heard_at: float | None = None
+    _handed_at: float | None = None
+    _paused: bool = False
+
+    @property
+    def ahead(self) -> int:
+        """How many requests of ours the server may answer before this one."""
+        return len(self.companions) if self.is_probe else 0
+
+    def heard(self) -> None:
+        """Say that the server has begun to answer."""
+        if self.heard_at is None:
+            self.heard_at = time.monotonic()
+            self.line.heard(self)
+
+    def handed(self) -> None:
+        """Say that the answer is with the reader, who may take any time."""
+        self._handed_at = time.monotonic()
+
+    def taken(self) -> None:
+        """Say that the reader wants more."""
+        self._handed_at = None
+
+    def is_idle(self, now: float) -> bool:
+        """Return whether the reader has kept the answer waiting for long: the server writes on without it."""
+        return self._handed_at is not None and now - self._handed_at > _IDLE_SECONDS
+
+    def pause(self) -> None:
+        """Stop the clock for this turn."""
+        if self.clock and not self._paused:
+            self._paused = True
+            self.clock.pause()
+
+    def resume(self) -> None:
+        """Let the clock run: the server works on this request."""
+        if self.clock and self._paused:
+            self._paused = False
+            self.clock.resume()
+
+
+@dataclass(eq=False)
+class Line:
+    """The requests of this process for one model on one server.
+
+    Args:
+        fixed: how many the server answers at once, where that is known.
+    """
+
+    fixed: int | None = None
+    limit: int = 1
+    _running: list[Turn] = field(default_factory=list)
+    _waiting: deque[Turn] = field(default_factory=deque)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _rest_until: float = 0.0
+    _rest: float = _FIRST_REST_SECONDS
+
+    def __post_init__(self) -> None:
+        if self.fixed is not None:
+            self.limit = self.fixed
+        forks.register(self)
+
+    def forget_parent(self) -> None:
+        """Begin with an empty line: requests of the parent's threads hold turns that never end here."""
+        self._lock = threading.RLock()
+        self._running = []
+        self._waiting = deque()
+
+    @contextmanager
+    def held(self, clock: Patience | None) -> Generator[Turn]:
+        """Hold a turn, waiting for it in this thread."""
+        woken = threading.Event()
+        turn = Turn(self, clock, woken.set, threading.get_ident())
+        self._enter(turn)
+        try:
+            while not turn.admitted:
+                woken.wait(_POLL_SECONDS)
+                self._advance()
+            yield turn
+        finally:
+            self._leave(turn)
+
+    @asynccontextmanager
+    async def aheld(self, clock: Patience | None) -> AsyncGenerator[Turn]:
+        """Hold a turn, waiting for it in this task."""
+        loop = asyncio.get_running_loop()
+        woken = asyncio.Event()
+
+        def wake() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(woken.set)
+
+        turn = Turn(self, clock, wake, asyncio.current_task())
+        self._enter(turn)
+        try:
+            while not turn.admitted:
+                try:
+                    async with asyncio.timeout(_POLL_SECONDS):
+                        await woken.wait()
+                except TimeoutError:
+                    self._advance()
+            yield turn
+        finally:
+            self._leave(turn)
+
+    def learn(self, turn: Turn, waited: float | None) -> None:
+        """Take note of how long the server let a request wait, in seconds, once its answer has ended."""
+        if not turn.is_probe or self.fixed is not None:
+            return
+        with self._lock:
+            turn.is_probe = False
+            if turn.heard_at is None:
+                pass  # it failed, which says nothing
+            elif waited is not None and waited <= _TOLERATED_WAIT:
+                self._widen(turn)
+            else:
+                self._rest_until = time.monotonic() + self._rest
+                self._rest = min(self._rest * 2, _LONGEST_REST_SECONDS)
+        self._advance()
+
+    def heard(self, turn: Turn) -> None:
+        """Take note that the server has begun to answer a request."""
+        turn.resume()
+        with self._lock:
+            if turn.is_probe and self.fixed is None and all(other in self._running for other in turn.companions):
+                self._widen(turn)
+                turn.is_probe = False
+        self._advance()
+
+    def _widen(self, turn: Turn) -> None:
+        self.limit = min(max(self.limit, len(turn.companions) + 1), MOST_AT_ONCE)
+        self._rest = _FIRST_REST_SECONDS
+
+    def _enter(self, turn: Turn) -> None:
+        turn.pause()
+        with self._lock:
+            self._waiting.append(turn)
+        self._advance()
+
+    def _leave(self, turn: Turn) -> None:
+        turn.resume()
+        with self._lock:
+            if turn in self._running:
+                self._running.remove(turn)
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Admit the requests that may go now, and start the clocks of those that the server must be answering."""
+        admitted: list[Turn] = []
+        alone: list[Turn] = []
+        with self._lock:
+            now = time.monotonic()
+            # one that asks again while it still holds an answer would wait for itself
+            for turn in [t for t in self._waiting if any(t.owner == held.owner for held in self._running)]:
+                self._waiting.remove(turn)
+                self._admit(turn)
+                admitted.append(turn)
+            while self._waiting:
+                busy = [turn for turn in self._running if not turn.is_idle(now)]
+                if len(busy) >= self.limit:
+                    if not self._may_probe(busy, now):
+                        break
+                    self._waiting[0].is_probe = True
+                    self._waiting[0].companions = frozenset(busy)
+                turn = self._waiting.popleft()
+                self._admit(turn)
+                admitted.append(turn)
+            alone = [
+                turn
+                for turn in self._running
+                if turn.is_probe and turn.heard_at is None and not any(c in self._running for c in turn.companions)
+            ]
+        for turn in (*admitted, *alone):
+            if not turn.is_probe or turn in alone:
+                turn.resume()
+        for turn in admitted:
+            turn.wake()
+
+    def _admit(self, turn: Turn) -> None:
+        self._running.append(turn)
+        turn.admitted = True
+
+    def _may_probe(self, busy: list[Turn], now: float) -> bool:
+        return (
+            self.fixed is None
+            and self.limit < MOST_AT_ONCE
+            and len(busy) == self.limit
+            and now >= self._rest_until
+            and all(turn.heard_at is not None and not turn.is_probe for turn in busy)
+        )
+
+
+_lines: dict[tuple[str, str], Line] = {}
+_lines_lock = forks.Lock()
+
+
+def line_for(address: str, model: str, fixed: int | None = None) -> Line:
+    """Return the process's line for a model on a server."""
+    with _lines_lock:
+        line = _lines.get((address, model))
+        if line is None or line.fixed != fixed:
+            line = _lines[(address, model)] = Line(fixed)
+        return line
+
+
+def forget_lines() -> None:
+    """Begin afresh, as in a new process."""
+    with _lines_lock:
+        _lines.clear()

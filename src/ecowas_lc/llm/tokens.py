@@ -1,0 +1,262 @@
+"""How long a prompt is: estimated on the safe side, then corrected by what the server counts."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
+TokenCounter = Callable[["Sequence[BaseMessage]"], int]
+"""Counts the tokens of messages. It should rather say too many than too few."""
+
+CUT = "[…]"
+"""Stands where a text was cut off."""
+
+UNKNOWN_CONTEXT = 8192
+"""Tokens assumed for models that are not on Ollama and don't say."""
+
+_MOST_FOR_ANSWER = 1024
+_AROUND_A_MESSAGE = 6  # its role and marks
+AROUND_A_PROMPT = 32
+"""Tokens that a model's template may add to a prompt, such as a system message of its own."""
+
+_AN_IMAGE = 1024
+
+# Measured with SmolLM2's vocabulary, which was made for English, on texts in 13 languages, code, JSON and digits.
+# Vocabularies of newer models need fewer tokens for everything but English.
+_LETTERS_A_TOKEN = {"english": 4.0, "romance": 2.5, "other": 2.1}
+_PIECES = re.compile(
+    r"(?P<word>[A-Za-z]+)|(?P<digit>[0-9])|(?P<blank>[ \t]+|[\r\n]+)|(?P<sign>[!-/:-@\[-`{-~])"
+    r"|(?P<other>[^\x00-\x7f]+)"
+)
+_ENGLISH_WORDS = """
+the of and to in a is that for it as was with be by on not he his but at are this have from or had an they
+which one you were all her she there would their we him been has when who will no more if out so up said what
+its about than into them can only other time new some could these two may then do first any my now such like
+our over me even most after also did many how must should where i your does
+"""
+_ROMANCE_WORDS = """
+de la le les et des en un une du que qui dans pour sur par est au aux ce ces il elle nous vous avec sont pas
+plus se sa son ses ou mais comme leur été d l qu n o os as e do da dos das em um uma que para com por não na
+no nas nos ao à é foi mais como se seu sua el los las y del al lo es con
+"""
+_ENGLISH, _ROMANCE = frozenset(_ENGLISH_WORDS.split()), frozenset(_ROMANCE_WORDS.split())
+_VOWELS = frozenset("aeiouyAEIOUY")
+
+Kind = Literal["english", "romance", "other", "signs"]
+
+
+class Estimate(NamedTuple):
+    """The tokens of a text, and what sort of text it mostly is."""
+
+    tokens: float
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A model's context in tokens: ``prompt`` for what it reads, ``answer`` for what it writes."""
+
+    context: int
+    answer: int
+
+    @classmethod
+    def of(cls, context: int, answer: int | None = None) -> Window:
+        """Divide a context: ``answer`` tokens, half of it at most, are kept for the answer.
+
+        Where no length is asked for it is a quarter, 1,024 tokens at most.
+        """
+        kept = min(_MOST_FOR_ANSWER, context // 4)
+        if answer is not None and answer > 0:
+            kept = min(answer, context // 2)
+        return cls(context, max(kept, 1))
+
+    @property
+    def prompt(self) -> int:
+        """Tokens that a prompt may take."""
+        return self.context - self.answer
+
+
+def count_tokens(messages: Sequence[BaseMessage]) -> int:
+    """Estimate the tokens of messages, rather too many than too few, in any language.
+
+    English is recognised by its words, and so are French and Portuguese; other words take more tokens, as
+    vocabularies made for English cut them up. A digit or a sign is a token, what is not ASCII counts by its bytes.
+    """
+    if not messages:
+        return 0
+    return math.ceil(sum(estimate_message(message).tokens for message in messages))
+
+
+def count_tools(tools: Sequence[Any]) -> int:
+    """Estimate the tokens that the descriptions of tools add to a prompt."""
+    from langchain_core.utils.function_calling import convert_to_openai_tool
+
+    text = "".join(json.dumps(convert_to_openai_tool(tool), ensure_ascii=False) for tool in tools)
+    return math.ceil(estimate(text).tokens)
+
+
+def estimate_message(message: BaseMessage) -> Estimate:
+    """Estimate one message: its text, its tool calls, its pictures, and the marks around it."""
+    text = str(message.text)
+    calls = getattr(message, "tool_calls", None)
+    if calls:
+        text += json.dumps(calls, ensure_ascii=False, default=str)
+    found = estimate(text)
+    return Estimate(found.tokens + _AN_IMAGE * _pictures_in(message) + _AROUND_A_MESSAGE, found.kind)
+
+
+@lru_cache(maxsize=256)
+def estimate(text: str) -> Estimate:
+    """Estimate the tokens of a text."""
+    words: list[str] = []
+    foreign: list[str] = []
+    tokens = 0.0
+    signs = 0.0
+    before = ""
+    for piece in _PIECES.finditer(text):
+        match piece.lastgroup:
+            case "word":
+                # letters next to other scripts, or to digits, are parts of a word that the vocabulary lacks
+                touches = before in ("other", "digit")
+                (foreign if touches else words).append(piece.group())
+            case "digit":
+                signs += 1 + (before == "blank")
+            case "sign":
+                signs += 1
+            case "blank":
+                tokens += 1 if len(piece.group()) > 1 or piece.group() in "\r\n\t" else 0
+            case _:
+                if before == "word" and words:
+                    foreign.append(words.pop())
+                signs += sum(map(_weight, piece.group()))
+        before = piece.lastgroup or ""
+    kind = _language_of([*words, *foreign])
+    tokens += sum(_tokens_in(word, kind) for word in words)
+    tokens += sum(max(len(word) / (2.2 if kind == "romance" else 1.6), 1.0) for word in foreign)
+    bound = len(text.encode("utf-8", "surrogatepass"))  # no vocabulary has tokens below a byte
+    return Estimate(min(tokens + signs, bound), kind if signs <= tokens * 2 else "signs")
+
+
+def _weight(character: str) -> float:
+    """Return the tokens of a character that is not ASCII: its bytes, or less for alphabets of their own."""
+    if "\u0370" <= character <= "\u06ff":
+        return 1.3
+    return len(character.encode("utf-8", "surrogatepass"))
+
+
+def _language_of(words: Sequence[str]) -> Kind:
+    if not words:
+        return "other"
+    lowered = [word.lower() for word in words]
+    english = sum(word in _ENGLISH for word in lowered) / len(words)
+    romance = sum(word in _ROMANCE for word in lowered) / len(words)
+    if max(english, romance) < 0.2:
+        return "other"
+    return "english" if english >= romance else "romance"
+
+
+def _tokens_in(word: str, kind: Kind) -> float:
+    size = len(word)
+    if size == 1:
+        return 1.0
+    vowels = sum(letter in _VOWELS for letter in word)
+    mixed = not (word[1:].islower() or word.isupper())
+    if size > 24 or mixed or vowels * 6 < size:
+        return size / 1.3  # a code, an abbreviation, a name without vowels
+    if word.isupper():
+        return max(size / 2.0, 1.0)
+    if kind in ("english", "romance") and word.lower() in _ENGLISH | _ROMANCE:
+        return 1.0
+    if size <= 4:
+        return 1.2
+    return max(size / _LETTERS_A_TOKEN[kind], 1.0)
+
+
+def shorten(text: str, tokens: int) -> str:
+    """Return ``text`` cut so that it takes about ``tokens`` tokens at most, with a mark where it was cut."""
+    if estimate(text).tokens <= tokens:
+        return text
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if estimate.__wrapped__(text[:middle]).tokens <= tokens - 2:
+            low = middle
+        else:
+            high = middle - 1
+    cut = text[:low]
+    at_word = cut.rsplit(maxsplit=1)[0] if " " in cut.strip() else cut
+    return f"{at_word.rstrip()} {CUT}" if at_word else CUT
+
+
+def _pictures_in(message: BaseMessage) -> int:
+    if not isinstance(message.content, list):
+        return 0
+    return sum(
+        isinstance(part, dict) and str(part.get("type")) in ("image", "image_url", "file", "audio", "video")
+        for part in message.content
+    )
+
+
+_LEAST_TO_LEARN_FROM = 64
+_REMEMBERED = 20
+_SURE_AFTER = 3
+_SLACK = 1.1  # the next prompt may need more than any so far
+_FACTORS = (0.25, 4.0)
+
+
+@dataclass(slots=True)
+class Calibration:
+    """What one model counted in prompts, as a factor on our estimates, for each kind of text.
+
+    Until the server has counted a few prompts of a kind the estimate is taken as it is, on the safe side; a prompt
+    that it counted as longer than estimated raises the factor at once.
+    """
+
+    _ratios: dict[str, deque[float]] = field(default_factory=dict)
+
+    def count(self, messages: Sequence[BaseMessage], extra: int = 0) -> int:
+        """Return how many tokens a prompt takes, ``extra`` of them estimated for what is not a message."""
+        tokens = sum(found.tokens * self._factor(found.kind) for found in map(estimate_message, messages))
+        return math.ceil(tokens + extra * self._factor("signs"))
+
+    def expected(self, messages: Sequence[BaseMessage], extra: int = 0) -> float | None:
+        """Return what the server will count, or ``None`` before it has counted enough prompts of this kind."""
+        kind = _main_kind(messages)
+        ratios = self._ratios.get(kind, ())
+        if len(ratios) < _SURE_AFTER:
+            return None
+        return (sum(found.tokens for found in map(estimate_message, messages)) + extra) * min(ratios)
+
+    def learn(self, messages: Sequence[BaseMessage], told: int, extra: int = 0) -> None:
+        """Take note of what the server counted in a prompt."""
+        estimated = sum(found.tokens for found in map(estimate_message, messages)) + extra
+        if estimated < _LEAST_TO_LEARN_FROM or told < _LEAST_TO_LEARN_FROM // 2:
+            return
+        least, most = _FACTORS
+        ratio = min(max(told / estimated, least), most)
+        self._ratios.setdefault(_main_kind(messages), deque(maxlen=_REMEMBERED)).append(ratio)
+
+    def _factor(self, kind: str) -> float:
+        ratios = self._ratios.get(kind)
+        if not ratios:
+            # what one kind of text needs beyond the estimate, another may need as well
+            return max([1.0, *(max(others) for others in list(self._ratios.values()) if others)])
+        found = max(ratios) * _SLACK
+        return found if len(ratios) >= _SURE_AFTER else max(found, 1.0)
+
+
+def _main_kind(messages: Sequence[BaseMessage]) -> str:
+    totals: dict[str, float] = {}
+    for message in messages:
+        found = estimate_message(message)
+        totals[found.kind] = totals.get(found.kind, 0.0) + found.tokens
+    return max(totals, key=lambda kind: totals[kind], default="other")
