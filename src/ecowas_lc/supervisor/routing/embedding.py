@@ -58,7 +58,7 @@ class OfflineEmbeddings:
         self._engine = offline_engine()
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Return a normalised vector of 384 numbers for each text."""
+        """Return a normalised vector of 384 numbers for each text; of a long one, for its beginning."""
         return self._engine.queries(texts)
 
     def embed_query(self, text: str) -> list[float]:
@@ -98,19 +98,26 @@ def name_of(model: Any) -> str:
 
 
 SHIPPED = files("ecowas_lc.supervisor.routing") / "data" / "examples.npz"
+SHIPPED_TURNS = files("ecowas_lc.supervisor.routing") / "data" / "turns.npz"
 _SAME = 0.99  # cosine of one sentence's vectors from the same model; 8 bits and other processors stay above
 _BATCH = 64
 
 log = logging.getLogger(__name__)
 
 
-def example_vectors(embedder: Embedder, texts: Sequence[str], *, cache_dir: Path | None = None) -> Vectors:
+def example_vectors(
+    embedder: Embedder,
+    texts: Sequence[str],
+    *,
+    cache_dir: Path | None = None,
+    shipped: Traversable = SHIPPED,
+) -> Vectors:
     """Return a vector for each text, from what is stored if it belongs to this model and these texts.
 
-    ``cache_dir`` is where computed vectors are kept (``None``: the user's cache directory); whatever goes
-    wrong there only costs computing them again.
+    ``shipped`` is where those of the offline embeddings are. ``cache_dir`` is where computed vectors are kept
+    (``None``: the user's cache directory); whatever goes wrong there only costs computing them again.
     """
-    stored: Traversable = SHIPPED
+    stored: Traversable = shipped
     if not isinstance(embedder, OfflineEmbeddings):
         stored = _kept_file(embedder, texts, cache_dir)
     vectors = _read(stored, texts)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from ecowas_lc._language import guess_language
 from ecowas_lc.errors import InvalidInputError
-from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, Thresholds, checked_question
-from ecowas_lc.supervisor.routing.text import accented_words, fold, words
+from ecowas_lc.supervisor.routing.conversation import followed, read_turn, resolve
+from ecowas_lc.supervisor.routing.decision import FoundWord, PastTurn, RouteDecision, Thresholds, checked_question
+from ecowas_lc.supervisor.routing.focus import Focus, focus
+from ecowas_lc.supervisor.routing.spelling import Spelling
+from ecowas_lc.supervisor.routing.text import Word, fold, words, words_in_place
+from ecowas_lc.supervisor.routing.turns import ELSEWHERE as ELSEWHERE_MARK
+from ecowas_lc.supervisor.routing.turns import GROUP, Marked, features
 from ecowas_lc.twg import TWG, default_groups, example_questions, general_cues, validate_groups
 
 THRESHOLDS = Thresholds(first=0.5, further=0.6)
@@ -22,19 +27,34 @@ THRESHOLDS = Thresholds(first=0.5, further=0.6)
 # counts is the weight of a group's words, of its strongest rival's, and of the words that speak against any group:
 # general ones (greetings, the summit at large) and those from elsewhere (poems, football).
 # ``python -m ecowas_lc.supervisor.routing.build`` prints them afresh.
-OWN, RIVAL, GENERAL, ELSEWHERE, BIAS = 10.09, -2.50, -3.06, -6.37, -2.73
+OWN, RIVAL, GENERAL, ELSEWHERE, BIAS = 9.66, -2.09, -2.75, -4.95, -3.01
+
+_USUALLY_SHARED = 0.4  # for groups without examples
+
+_SET_ASIDE = 0.4
+"""What the words that a text sets aside must weigh for a group to be set aside with them."""
+
+_NAMED = 0.7
+"""What a term must weigh for a turn to name a group by it."""
 
 _GENERAL, _ELSEWHERE, _NEUTRAL = "|general", "|elsewhere", "|neutral"  # no group's id may hold a bar
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the words of a question say: weights per group, the terms behind them, and the words against."""
+    """What the words of a question say: weights per group, the terms behind them, and the words against.
 
+    ``focus`` says which parts of the text were read, ``found`` which of its words count for a group, and
+    ``set_aside`` which groups the text says it is not about.
+    """
+
+    focus: Focus
     weights: Mapping[str, float]
     terms: Mapping[str, tuple[str, ...]]
+    found: tuple[FoundWord, ...]
     general: float
     elsewhere: float
+    set_aside: frozenset[str] = frozenset()
 
     def relevance(self) -> dict[str, float]:
         """Return for each group, between 0 and 1, how sure the words are that the question concerns it."""
@@ -60,7 +80,7 @@ class LexicalRouter:
 
     def __init__(self, groups: Sequence[TWG] | None = None) -> None:
         self._groups = default_groups() if groups is None else validate_groups(groups)
-        self._vocabulary = Vocabulary([*_own_terms(self._groups), *_terms_against(self._groups)])
+        self._vocabulary = _vocabulary(tuple(self._groups))
 
     def route(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
         """Return the groups whose words the question holds, the strongest first.
@@ -68,28 +88,69 @@ class LexicalRouter:
         Raises:
             EmptyQuestionError: the question holds no text.
         """
-        evidence = self.evidence(checked_question(question))
-        groups = THRESHOLDS.choose(evidence.relevance())
-        if groups:
-            found = "; ".join(f"{group} ({', '.join(evidence.terms[group])})" for group in groups)
-            return RouteDecision(groups, "lexical", f"The question holds words of {found}.")
-        if any(evidence.weights.values()):
-            return RouteDecision((), "lexical", "The question's words point to no group clearly enough.")
-        if evidence.general or evidence.elsewhere:
-            return RouteDecision((), "lexical", "The question's words are general ones.")
-        return RouteDecision((), "lexical", "No group's words are in the question.")
+        question = checked_question(question)
+        if not conversation:
+            evidence = self.evidence(question)
+            relevance = evidence.relevance()
+            return _decision(THRESHOLDS.choose(relevance), relevance, evidence)
+        turn = read_turn(question, self)
+        relevance = turn.evidence.relevance()
+        resolved = resolve(turn, relevance, turn.kinds, conversation, self, THRESHOLDS)
+        return followed(_decision(resolved.groups, relevance, turn.evidence), resolved)
 
     async def aroute(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
         """Return what :meth:`route` returns; it is quick enough not to leave the event loop."""
-        return self.route(question)
+        return self.route(question, conversation=conversation)
 
     def evidence(self, question: str) -> Evidence:
         """Return what the words of a question say about each group."""
+        part = focus(question)
+        aside = self._weigh(part, part.dismissed)
+        set_aside = frozenset(group for group in aside.weights if aside.weights[group] >= _SET_ASIDE)
+        if not part.asked:  # nothing but what is set aside: then that is what it is about
+            return replace(aside, set_aside=set_aside)
+        asked = self._weigh(part, part.asked)
+        if not set_aside:
+            return asked
+        return replace(
+            asked,
+            weights={group: 0.0 if group in set_aside else asked.weights[group] for group in asked.weights},
+            found=tuple(word for word in asked.found if word.group not in set_aside),
+            set_aside=set_aside,
+        )
+
+    def turn_features(self, text: str) -> set[str]:
+        """Return what tells from the words of a turn what it does in a conversation."""
+        read = words_in_place(text)
+        return features(read, self.marked(read, text), "?" in text)
+
+    def joins(self, group: str) -> float:
+        """Return how often a group works with others, from 0 to 1: the share of its examples that concern both."""
+        return _shared().get(group, _USUALLY_SHARED)
+
+    def marked(self, read: Sequence[Word], text: str) -> list[Marked]:
+        """Return which words of a turn are a group's own, and which come from elsewhere."""
+        found: list[Marked] = []
+        for match in self._vocabulary.terms.matches_among(read, guess_language(text), self._vocabulary.spelling):
+            if max((w for label, w in match.weights.items() if not label.startswith("|")), default=0) >= _NAMED:
+                found.append(Marked(match.start, match.end, GROUP))
+            elif match.weights.get(_ELSEWHERE, 0) >= _NAMED:
+                found.append(Marked(match.start, match.end, ELSEWHERE_MARK))
+        return found
+
+    def _weigh(self, part: Focus, spans: Sequence[tuple[int, int]]) -> Evidence:
+        """Return what the words in these parts of a text say."""
         weights = dict.fromkeys((*(group.id for group in self._groups), _GENERAL, _ELSEWHERE, _NEUTRAL), 0.0)
         terms: dict[str, list[str]] = {group.id: [] for group in self._groups}
+        found: list[FoundWord] = []
         seen: set[tuple[str, str]] = set()
-        for match in self._vocabulary.matches(question):
+        read = [word for start, end in spans for word in words_in_place(part.text, start, end)]
+        language = guess_language(" ".join(part.text[start:end] for start, end in spans))
+        for match in self._vocabulary.terms.matches_among(read, language, self._vocabulary.spelling):
+            start, end = read[match.start].start, read[match.end - 1].end
             for label, weight in match.weights.items():
+                if label in terms:
+                    found.append(FoundWord(part.text[start:end], start, end, label))
                 if (label, match.term) in seen:
                     continue
                 seen.add((label, match.term))
@@ -97,11 +158,45 @@ class LexicalRouter:
                 if label in terms:
                     terms[label].append(match.term)
         return Evidence(
+            focus=part,
             weights={group: weights[group] for group in terms},
-            terms={group: tuple(found) for group, found in terms.items()},
+            terms={group: tuple(one) for group, one in terms.items()},
+            found=tuple(found),
             general=weights[_GENERAL],
             elsewhere=weights[_ELSEWHERE],
         )
+
+
+class _Known(NamedTuple):
+    terms: Vocabulary
+    spelling: Spelling
+
+
+@lru_cache(maxsize=16)
+def _known(own: tuple[Term, ...]) -> _Known:
+    """Return the vocabulary of these groups and the spelling of its words; all routers of a process share it."""
+    terms = Vocabulary([*own, *_terms_against(own)])
+    labels = {term.label for term in own}
+    learnt = _word_frequency()
+    telling = [word for word in learnt if not terms.labels_of(word).isdisjoint(labels)]
+    return _Known(terms, Spelling([*terms.single_words(labels), *telling], learnt.keys()))
+
+
+def _vocabulary(groups: tuple[TWG, ...]) -> _Known:
+    return _known(tuple(_own_terms(groups)))
+
+
+def _decision(groups: tuple[str, ...], relevance: Mapping[str, float], evidence: Evidence) -> RouteDecision:
+    if groups:
+        found = "; ".join(f"{group} ({', '.join(evidence.terms[group])})" for group in groups)
+        reason = f"The question holds words of {found}."
+    elif any(evidence.weights.values()):
+        reason = "The question's words point to no group clearly enough."
+    elif evidence.general or evidence.elsewhere:
+        reason = "The question's words are general ones."
+    else:
+        reason = "No group's words are in the question."
+    return RouteDecision(groups, "lexical", reason, scores=relevance, words=evidence.found)
 
 
 def logistic(own: float, rival: float, general: float, elsewhere: float) -> float:
@@ -122,13 +217,13 @@ def _own_terms(groups: Sequence[TWG]) -> Iterator[Term]:
             yield Term(term, group.id)
 
 
-def _terms_against(groups: Sequence[TWG]) -> Iterator[Term]:
+def _terms_against(own: Sequence[Term]) -> Iterator[Term]:
     """Yield the general cues, but for those that one of the groups calls its own."""
-    claimed = {tuple(words(parse_term(term.text)[0])) for term in _own_terms(groups)}
-    labels = {"neutral": _NEUTRAL, "elsewhere": _ELSEWHERE}
+    claimed = Vocabulary(own)
+    labels = {"neutral": _NEUTRAL, "elsewhere": _ELSEWHERE, "outside": _ELSEWHERE}
     for kind, terms in general_cues().items():
         for term in terms:
-            if kind == "neutral" or tuple(words(parse_term(term)[0])) not in claimed:
+            if kind == "neutral" or not claimed.is_term(parse_term(term)[0]):
                 yield Term(term, labels.get(kind, _GENERAL))
 
 
@@ -153,7 +248,7 @@ class Term(NamedTuple):
 
 
 class Match(NamedTuple):
-    """A term found in a question: the words it spans, its text, and how much it weighs for each label."""
+    """A term found among words: those it spans, its text, and how much it weighs for each label."""
 
     start: int
     end: int
@@ -209,10 +304,21 @@ class Vocabulary:
 
     def matches(self, question: str) -> list[Match]:
         """Return the terms found in a question, in order, none inside another."""
-        folded, accented = words(question), accented_words(question)
-        if len(accented) != len(folded):  # letters that fold into several words or none: rare scripts
-            accented = folded
-        language = guess_language(question)
+        return self.matches_among(words_in_place(question), guess_language(question))
+
+    def matches_among(
+        self, found_words: Sequence[Word], language: str | None, spelling: Spelling | None = None
+    ) -> list[Match]:
+        """Return the terms found among the words of a text in this language (``None``: in doubt).
+
+        With ``spelling``, a word that begins no term is read as the one that it is misspelt from.
+        """
+        folded = [word.folded for word in found_words]
+        accented = [word.accented for word in found_words]
+        if spelling is not None:
+            for place, word in enumerate(folded):
+                if not self._knows(word, accented[place]):
+                    folded[place] = spelling.corrected(word)
         found: list[Match] = []
         covered = 0
         for start in range(len(folded)):
@@ -221,6 +327,25 @@ class Vocabulary:
                 found.append(Match(start, end, nodes[0].term, _weigh(nodes, language)))
                 covered = end
         return found
+
+    def single_words(self, labels: Collection[str]) -> Iterator[str]:
+        """Yield the terms of one whole word that point to one of these labels."""
+        for word, node in self._root.exact.items():
+            if any(label in labels for label, _ in node.weights):
+                yield word
+
+    def labels_of(self, word: str) -> set[str]:
+        """Return the labels that a word points to by itself."""
+        return {label for node in self._root.after(word, word) for label, _ in node.weights}
+
+    def is_term(self, text: str) -> bool:
+        """Return whether a text is a term from its first word to its last."""
+        spelt = words_in_place(text.replace("*", "").replace("=", ""))
+        folded, accented = [word.folded for word in spelt], [word.accented for word in spelt]
+        return bool(folded) and self._longest(folded, accented, 0)[0] == len(folded)
+
+    def _knows(self, word: str, accented: str) -> bool:
+        return next(self._root.after(word, accented), None) is not None
 
     def _longest(self, folded: Sequence[str], accented: Sequence[str], start: int) -> tuple[int, list[_Node]]:
         """Return where the longest terms from ``start`` on end, and their nodes, the most exact first."""
@@ -305,6 +430,15 @@ def described_terms(group: TWG) -> Iterator[str]:
         if len(word) >= _SHORTEST and frequency[word] <= _MOST_FREQUENT:
             stem = f"{word[:-1]}*" if word.endswith("s") and len(word) > _SHORTEST else word
             yield f"{stem}^{_WEIGHT}"
+
+
+@cache
+def _shared() -> dict[str, float]:
+    asked = Counter(group for example in example_questions() for group in example.groups)
+    shared = Counter(
+        group for example in example_questions() if len(example.groups) > 1 for group in example.groups
+    )
+    return {group: shared[group] / asked[group] for group in asked}
 
 
 @cache

@@ -5,41 +5,42 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, islice, zip_longest
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ecowas_lc import forks
 from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, Thresholds, checked_question, describe
-from ecowas_lc.supervisor.routing.embedding import Embedder, OfflineEmbeddings, embed, example_vectors, name_of
+from ecowas_lc.supervisor.routing.embedding import (
+    SHIPPED_TURNS,
+    Embedder,
+    OfflineEmbeddings,
+    embed,
+    example_vectors,
+    name_of,
+)
 from ecowas_lc.supervisor.routing.kernel import Array, KernelModel, best_threshold
 from ecowas_lc.supervisor.routing.lexical import THRESHOLDS as BY_WORDS
-from ecowas_lc.supervisor.routing.lexical import LexicalRouter, parse_term
+from ecowas_lc.supervisor.routing.lexical import Evidence, LexicalRouter, parse_term
+from ecowas_lc.supervisor.routing.meaning import Asking, KindsOf, Likeness, LikenessOf, deciding, without
 from ecowas_lc.supervisor.routing.mixing import best_share
-from ecowas_lc.twg import TWG, default_groups, example_questions, validate_groups
+from ecowas_lc.supervisor.routing.turns import KINDS, SUBJECT
+from ecowas_lc.twg import TWG, default_groups, example_questions, example_turns, validate_groups
 
 THRESHOLDS = Thresholds(first=0.4, further=0.5)
 
 # A group that is only described scores lower than one with examples; measured by describing each of the six.
 _DESCRIBED_THRESHOLD = 0.1
 _TOWARDS_CENTRE = 0.5
+_EVERY_SUBJECT = 4  # examples stand for the turns that name a subject; all of them would outweigh the others
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Likeness:
-    """How relevant each group is to a question, from 0 to 1, and the known sentence that is most like it.
-
-    ``words_share`` is how much words should count beside, these embeddings being as good as they are.
-    """
-
-    relevance: dict[str, float]
-    nearest: str
-    words_share: float
 
 
 class SemanticRouter:
@@ -77,36 +78,53 @@ class SemanticRouter:
         """
         question = checked_question(question)
         try:
-            return _decide(self.likeness(question))
+            return self.run(deciding(question, conversation, self._words, _decide, THRESHOLDS))
         except Exception as error:  # embeddings are anybody's code, and a question must find its way without
-            return self._by_words(question, error)
+            return self._by_words(question, conversation, error)
 
     async def aroute(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
         """Return what :meth:`route` returns, without blocking the event loop."""
         question = checked_question(question)
         try:
-            return _decide(await self.alikeness(question))
+            return await self.arun(deciding(question, conversation, self._words, _decide, THRESHOLDS))
         except Exception as error:  # as above
-            return self._by_words(question, error)
+            return self._by_words(question, conversation, error)
 
-    def likeness(self, question: str) -> Likeness:
-        """Return how relevant each group is; whatever the embeddings raise is raised."""
-        return self._train().compare(self._embedder.embed_query(question))
+    def run(self, program: Asking[T]) -> T:
+        """Give a program what it asks for, blocking; whatever the embeddings raise is raised."""
+        answer: Any = None
+        while True:
+            try:
+                asked = program.send(answer)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            trained = self._train()
+            if isinstance(asked, KindsOf):
+                trained.learn_kinds()
+            answer = trained.answer(asked, self._embedder.embed_query(asked.text))
 
-    async def alikeness(self, question: str) -> Likeness:
-        """Return what :meth:`likeness` returns, without blocking the event loop."""
-        trained = self._trained
-        if trained is None:
-            trained = await asyncio.to_thread(self._train)
-        return trained.compare(await self._embedder.aembed_query(question))
+    async def arun(self, program: Asking[T]) -> T:
+        """Do what :meth:`run` does, without blocking the event loop."""
+        answer: Any = None
+        while True:
+            try:
+                asked = program.send(answer)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            trained = self._trained
+            if trained is None:
+                trained = await asyncio.to_thread(self._train)
+            if isinstance(asked, KindsOf) and not trained.knows_kinds:
+                await asyncio.to_thread(trained.learn_kinds)
+            answer = trained.answer(asked, await self._embedder.aembed_query(asked.text))
 
-    def _by_words(self, question: str, error: Exception) -> RouteDecision:
+    def _by_words(self, question: str, conversation: Sequence[PastTurn], error: Exception) -> RouteDecision:
         reason = describe(error)
         log.warning("The embeddings failed, the words decide: %s", reason)
-        decision = self._words.route(question)
-        return RouteDecision(
-            decision.groups, decision.source, f"The embeddings failed ({reason}). {decision.reason}"
-        )
+        decision = self._words.route(question, conversation=conversation)
+        return replace(decision, reason=f"The embeddings failed ({reason}). {decision.reason}")
 
     def _train(self) -> _Trained:
         with self._training:  # once, however many threads ask the first question
@@ -154,13 +172,43 @@ class _Trained:
         meaning = np.clip(left_out * THRESHOLDS.first / threshold, 0, 1)
         self._words_share = best_share(by_words, meaning, truth)
 
-    def compare(self, vector: Sequence[float]) -> Likeness:
-        scores, nearest = self._model.scores(np.asarray(vector, dtype=np.float64))
+        self._learning = (embedder, everything, centre, cache_dir)
+        self._kinds: KernelModel | None = None
+        self._lock = forks.Lock()
+
+    @property
+    def knows_kinds(self) -> bool:
+        """Whether :meth:`learn_kinds` is done."""
+        return self._kinds is not None
+
+    def learn_kinds(self) -> None:
+        """Learn what turns do in a conversation; only those who have conversations wait for it."""
+        with self._lock:
+            if self._kinds is not None:
+                return
+            embedder, examples, centre, cache_dir = self._learning
+            turns = example_turns()
+            texts = [turn.text for turn in turns]
+            vectors = example_vectors(embedder, texts, cache_dir=cache_dir, shipped=SHIPPED_TURNS)
+            asked = [row for row, example in enumerate(example_questions()) if example.groups][::_EVERY_SUBJECT]
+            kinds = [turn.kind for turn in turns] + [SUBJECT] * len(asked)
+            truth = np.array([[float(kind == other) for other in KINDS] for kind in kinds])
+            self._kinds = KernelModel(np.concatenate([vectors, examples[asked]]), truth, centre)
+
+    def answer(self, asked: LikenessOf | KindsOf, vector: Sequence[float]) -> Likeness:
+        """Return what there is to say of a text with this vector."""
+        read = np.asarray(vector, dtype=np.float64)
+        scores, nearest = self._model.scores(read)
         relevance = np.clip(scores * self._scale, 0, 1)
+        kinds: dict[str, float] = {}
+        if isinstance(asked, KindsOf) and self._kinds is not None:
+            chances = np.clip(self._kinds.scores(read)[0], 0, 1)
+            kinds = dict(zip(KINDS, (chances / max(float(chances.sum()), 1e-9)).tolist(), strict=True))
         return Likeness(
             relevance=dict(zip(self._ids, relevance.tolist(), strict=True)),
             nearest=self._sentences[nearest],
             words_share=self._words_share,
+            kinds=kinds,
         )
 
 
@@ -175,12 +223,17 @@ def _trained_offline(groups: tuple[TWG, ...]) -> _Trained:
     return _Trained(groups, LexicalRouter(groups), OfflineEmbeddings(), None)
 
 
-def _decide(likeness: Likeness) -> RouteDecision:
-    groups = THRESHOLDS.choose(likeness.relevance)
-    if not groups:
-        return RouteDecision((), "semantic", f"No group's questions are like it; nearest: {likeness.nearest!r}.")
-    found = ", ".join(f"{group} {likeness.relevance[group]:.2f}" for group in groups)
-    return RouteDecision(groups, "semantic", f"Like questions of {found}; nearest: {likeness.nearest!r}.")
+def _decide(evidence: Evidence, likeness: Likeness) -> RouteDecision:
+    relevance = without(likeness.relevance, evidence)
+    groups = THRESHOLDS.choose(relevance)
+    if groups:
+        found = ", ".join(f"{group} {relevance[group]:.2f}" for group in groups)
+        reason = f"Like questions of {found}; nearest: {likeness.nearest!r}."
+    else:
+        reason = f"No group's questions are like it; nearest: {likeness.nearest!r}."
+    return RouteDecision(
+        groups, "semantic", reason, scores=relevance, words=evidence.found, nearest=likeness.nearest
+    )
 
 
 _MOST_TERMS = 24

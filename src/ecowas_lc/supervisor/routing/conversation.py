@@ -1,0 +1,256 @@
+"""Which groups a turn of a conversation concerns: those of its own words, those of an earlier turn, or both.
+
+A turn is read clause by clause: "ok. back to the lithium: who refines it?" thanks, goes back, and asks. What it
+does (:data:`ecowas_lc.supervisor.routing.turns.KINDS`) and which groups its own words point to are known by then,
+from words alone or from embeddings as well; this module weighs them against what was asked before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, TakenOver, Thresholds
+from ecowas_lc.supervisor.routing.focus import clauses
+from ecowas_lc.supervisor.routing.text import words
+from ecowas_lc.supervisor.routing.turns import kinds_of, links
+
+if TYPE_CHECKING:
+    from ecowas_lc.supervisor.routing.lexical import Evidence, LexicalRouter
+
+Kinds = Mapping[str, float]
+
+MOST_TURNS = 50
+"""How far back a conversation is looked at; what was said before that is not gone back to."""
+
+_OPENING = 7  # words of a clause that only leads to the next one, at most
+_LEADS = frozenset({"chat", "back", "change"})
+_IS_LEAD = 0.45
+
+# How sure a turn's kind has to be, and how weak its own groups, for it to concern nobody or to stay where it was.
+_CHAT, _OWN_IN_CHAT = 0.4, 0.5
+_OUTSIDE, _OWN_OUTSIDE = 0.42, 0.6
+_OWN_ABOUT = 0.6
+
+_PLAIN = 0.8
+"""From here on, words alone are sure of a turn that names nothing."""
+
+_PLAIN_KINDS = frozenset({"chat", "about", "summary", "follow"})
+
+# How relevant a group that is new to the conversation has to be: the more a turn looks like a follow-up, the more.
+_NEW, _NEW_IN_FOLLOW_UP = 0.45, 0.3
+
+# When a turn names a group that was not asked before, what was asked goes on beside it, unless the group rarely
+# works with others, or the turn is a question of its own: long enough, sure of its subject, and without a link.
+_JOINS = 0.3
+_OWN_QUESTION, _OWN_SURE, _TOPIC_SILENT = 7, 0.8, 0.15
+
+_BY_WORDS, _ELSEWHERE = 0.4, 0.3
+
+_SHOWN = 60  # characters of an earlier question that a reason quotes
+
+_FIRST = frozenset(
+    {"first", "1st", "premier", "premiere", "1er", "1ere", "primeiro", "primeira", "1o", "1a", "debut"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn, read: its own words' evidence, what its leading clauses do, and the rest with its kinds by words.
+
+    ``opening`` is a first clause that may lead to the rest, for those who can tell better than words can.
+    """
+
+    evidence: Evidence
+    leads: frozenset[str]
+    rest: str
+    opening: str | None
+    kinds: Kinds
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The groups of a turn, why they are these, in a few words, and what comes from an earlier turn."""
+
+    groups: tuple[str, ...]
+    why: str
+    taken_over: TakenOver | None = None
+
+
+def read_turn(question: str, lexicon: LexicalRouter) -> Turn:
+    """Return what the words of a turn say about it."""
+    evidence = lexicon.evidence(question)
+    parts = [question[start:end] for start, end in clauses(question, evidence.focus.asked)]
+    leads: set[str] = set()
+    opening: str | None = None
+    while len(parts) > 1 and len(parts[0].split()) <= _OPENING:
+        kinds = kinds_of(lexicon.turn_features(parts[0]))
+        likeliest = max(kinds, key=kinds.__getitem__)
+        if likeliest not in _LEADS or kinds[likeliest] < _IS_LEAD:
+            opening = opening or parts[0]
+            break
+        leads.add(likeliest)
+        opening = parts.pop(0)
+    rest = " ".join(parts) or question
+    return Turn(evidence, frozenset(leads), rest, opening, kinds_of(lexicon.turn_features(rest)))
+
+
+def is_plain(turn: Turn) -> bool:
+    """Return whether the words of a turn leave no doubt about it, so that embeddings would tell nothing more."""
+    likeliest = max(turn.kinds, key=turn.kinds.__getitem__)
+    return (
+        likeliest in _PLAIN_KINDS
+        and not turn.leads
+        and turn.opening is None
+        and turn.kinds[likeliest] >= _PLAIN
+        and not any(turn.evidence.weights.values())
+        and not turn.evidence.elsewhere
+        and not turn.evidence.set_aside
+    )
+
+
+def weighed_kinds(turn: Turn, by_meaning: Kinds) -> dict[str, float]:
+    """Return what a turn does by its words and by embeddings together, the words from elsewhere counting most."""
+    kinds = {kind: (1 - _BY_WORDS) * by_meaning[kind] + _BY_WORDS * turn.kinds[kind] for kind in turn.kinds}
+    if turn.evidence.elsewhere >= 1:
+        kinds["outside"] += _ELSEWHERE
+    return kinds
+
+
+def resolve(
+    turn: Turn,
+    relevance: Mapping[str, float],
+    kinds: Kinds,
+    conversation: Sequence[PastTurn],
+    lexicon: LexicalRouter,
+    thresholds: Thresholds,
+    *,
+    opening: Kinds | None = None,
+) -> Resolution:
+    """Return the groups that a turn concerns after this conversation.
+
+    ``relevance`` says how much the turn's own words concern each group and ``kinds`` what the turn does;
+    ``opening`` says the same of its first clause, where that is known better than by words.
+    """
+    own = thresholds.choose(relevance)
+    past = _Past(conversation, relevance)
+    if past.topic is None:
+        return Resolution(own, "" if own else "nothing was asked before")
+    own_most = max((relevance[group] for group in own), default=0.0)
+    likeliest = max(kinds, key=kinds.__getitem__)
+    leads = set(turn.leads)
+    leads.update(lead for lead in ("back", "change") if opening and opening[lead] >= _IS_LEAD)
+    topic = past.groups_of(past.topic)
+    back = "back" in leads or likeliest == "back"
+
+    if likeliest in ("chat", "summary") and kinds[likeliest] >= _CHAT and own_most < _OWN_IN_CHAT and not back:
+        said = "small talk" if likeliest == "chat" else "about the whole conversation"
+        return Resolution((), f"it is {said}")
+    if kinds["outside"] >= _OUTSIDE and own_most < _OWN_OUTSIDE and not back:
+        return Resolution((), "its subject is no group's")
+    if turn.evidence.set_aside.intersection(topic):
+        left = tuple(group for group in topic if group not in turn.evidence.set_aside)
+        new = (
+            ()
+            if not turn.evidence.focus.asked
+            else tuple(g for g in own if g not in left and relevance[g] >= _NEW)
+        )
+        return _with(past, left, past.topic, new, "it leaves out a part of what was asked before")
+    if back:
+        place = past.gone_back_to(own, first=not _FIRST.isdisjoint(words(turn.evidence.focus.question)))
+        return _with(past, past.groups_of(place), place, (), "it goes back to an earlier question")
+    if "change" in leads or likeliest == "change":
+        return Resolution(own, "it changes the subject")
+    if likeliest == "about" and own_most < _OWN_ABOUT:
+        if _was_about_nothing(conversation[-1], lexicon):
+            return Resolution((), "it is about the answer just given, which was the supervisor's")
+        return _with(past, topic, past.topic, (), "it is about the answer just given")
+    follows = kinds["follow"] + kinds["about"]
+    new = tuple(g for g in own if g not in topic and relevance[g] >= _NEW + _NEW_IN_FOLLOW_UP * follows)
+    if not new:
+        return _with(past, topic, past.topic, (), "it goes on with what was asked before")
+    if any(lexicon.joins(group) >= _JOINS for group in new) and not _is_own_question(turn, relevance, topic, new):
+        return _with(past, topic, past.topic, new, "it adds to what was asked before")
+    return Resolution(new, "it asks for something of its own")
+
+
+def _is_own_question(
+    turn: Turn, relevance: Mapping[str, float], topic: Collection[str], new: Collection[str]
+) -> bool:
+    asked = turn.rest
+    return (
+        len(asked.split()) >= _OWN_QUESTION
+        and max(relevance[group] for group in new) >= _OWN_SURE
+        and max(relevance[group] for group in topic) < _TOPIC_SILENT
+        and not links(asked)
+    )
+
+
+class _Past:
+    """The turns before, as far as this router's groups can answer them."""
+
+    def __init__(self, conversation: Sequence[PastTurn], known: Collection[str]) -> None:
+        self.start = max(0, len(conversation) - MOST_TURNS)
+        self.turns = conversation[self.start :]
+        self._groups = [tuple(group for group in turn.groups if group in known) for turn in self.turns]
+        self.topic = next((place for place in reversed(range(len(self.turns))) if self._groups[place]), None)
+
+    def groups_of(self, place: int) -> tuple[str, ...]:
+        return self._groups[place]
+
+    def gone_back_to(self, named: Collection[str], *, first: bool) -> int:
+        """Return which turn a question goes back to: one that opened a subject.
+
+        It is the latest subject that has one of the groups ``named``; else the ``first`` one, or the one before
+        the present one, or the present one, where something else has come in between.
+        """
+        subjects = self._subjects()
+        matching = [subject for subject in subjects if any(set(named) & set(self._groups[p]) for p in subject)]
+        if matching:
+            return matching[-1][0]
+        if first:
+            return subjects[0][0]
+        if len(subjects) > 1 and self._groups[-1]:
+            return subjects[-2][0]
+        return subjects[-1][-1]
+
+    def _subjects(self) -> list[list[int]]:
+        """Return the places of turns by subject: those in a row that share a group with the one before."""
+        subjects: list[list[int]] = []
+        for place, groups in enumerate(self._groups):
+            if not groups:
+                continue
+            if subjects and set(groups) & set(self._groups[subjects[-1][-1]]):
+                subjects[-1].append(place)
+            else:
+                subjects.append([place])
+        return subjects
+
+
+def followed(decision: RouteDecision, resolved: Resolution) -> RouteDecision:
+    """Return a decision for a turn's own words with what the conversation makes of it."""
+    taken = resolved.taken_over
+    if not resolved.why:
+        return decision
+    why = f"After this conversation, {resolved.why}"
+    if taken is not None:
+        why += f": {', '.join(taken.groups)} from {_shortened(taken.question)!r}"
+    return replace(decision, groups=resolved.groups, reason=f"{why}. {decision.reason}", taken_over=taken)
+
+
+def _shortened(question: str) -> str:
+    return question if len(question) <= _SHOWN else f"{question[: _SHOWN - 1]}…"
+
+
+def _with(past: _Past, groups: tuple[str, ...], place: int, new: tuple[str, ...], why: str) -> Resolution:
+    taken = TakenOver(groups, past.start + place, past.turns[place].question) if groups else None
+    return Resolution(tuple(dict.fromkeys((*groups, *new))), why, taken)
+
+
+def _was_about_nothing(turn: PastTurn, lexicon: LexicalRouter) -> bool:
+    """Return whether the supervisor answered a turn by itself, other than by small talk."""
+    if turn.groups:
+        return False
+    kinds = kinds_of(lexicon.turn_features(lexicon.evidence(turn.question).focus.question or turn.question))
+    return kinds["summary"] + kinds["outside"] > 0.5

@@ -1,0 +1,63 @@
+"""Finds the word that a misspelt one stands for, one slip away."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from itertools import pairwise
+
+SHORTEST = 5
+"""Shorter words are one slip away from too many others."""
+
+
+_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm", "azertyuiop", "qsdfghjklm", "wxcvbn")  # English, Portuguese; French
+_SOUNDS = ("sz", "sc", "ck", "iy", "qk", "vw", "ae", "ie", "ou", "td", "mn")
+_CONFUSED = frozenset(frozenset(pair) for row in (*_ROWS, *_SOUNDS) for pair in pairwise(row))
+
+
+class Spelling:
+    """Words to correct to, and words that are right as they are.
+
+    One slip is a letter too many, a letter missing, two that changed places, or a wrong one that lies beside the
+    right one on a keyboard or sounds like it: "competing" is not "computing". The first letter has to be right:
+    people rarely miss that one.
+    """
+
+    def __init__(self, words: Iterable[str], right: Collection[str]) -> None:
+        self._right = right
+        self._near: dict[str, list[str]] = {}
+        for word in dict.fromkeys(words):
+            if len(word) >= SHORTEST and word.isalpha():
+                for form in _shortened(word):
+                    self._near.setdefault(form, []).append(word)
+
+    def corrected(self, word: str) -> str:
+        """Return the word that this one stands for; the word itself if it is right, or like no other."""
+        if len(word) < SHORTEST or not word.isalpha() or word in self._right:
+            return word
+        for form in _shortened(word):
+            for other in self._near.get(form, ()):
+                if other[0] == word[0] and _is_one_slip(word, other):
+                    return other
+        return word
+
+
+def _shortened(word: str) -> Iterator[str]:
+    """Yield the word and what is left of it without each of its letters but the first."""
+    yield word
+    for place in range(1, len(word)):
+        yield word[:place] + word[place + 1 :]
+
+
+def _is_one_slip(word: str, other: str) -> bool:
+    if abs(len(word) - len(other)) > 1:
+        return False
+    start = 0
+    while start < min(len(word), len(other)) and word[start] == other[start]:
+        start += 1
+    end = 0
+    while end < min(len(word), len(other)) - start and word[-1 - end] == other[-1 - end]:
+        end += 1
+    left, right = word[start : len(word) - end], other[start : len(other) - end]
+    if len(left) == len(right) == 1:
+        return frozenset((left, right)) in _CONFUSED
+    return max(len(left), len(right)) <= 1 or (len(left) == len(right) == 2 and left == right[::-1])

@@ -1,0 +1,127 @@
+"""What a turn does in a conversation, by its words alone: go on, change the subject, thank, ask for a summary.
+
+A small linear model on words, pairs of words and pieces of words, learnt from the example turns. Names of places,
+times and numbers count as one word each, and so do the groups' own terms: "and in Ghana?" and "et au Togo ?" are
+turns of one kind, and so they are for groups and places that no example names.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from itertools import pairwise
+from typing import NamedTuple
+
+from ecowas_lc.supervisor.routing.text import Word, words
+from ecowas_lc.twg import TURN_KINDS
+from ecowas_lc.twg.catalogue import DATA, split_terms
+
+SUBJECT = "subject"
+"""The kind of a turn that names a subject of its own; all others are in :data:`ecowas_lc.twg.TURN_KINDS`."""
+
+KINDS = (*TURN_KINDS, SUBJECT)
+
+WEIGHTS = files("ecowas_lc.supervisor.routing") / "data" / "turns.json"
+
+GROUP, ELSEWHERE, _PLACE, _TIME, _NUMBER = "<group>", "<elsewhere>", "<place>", "<time>", "<number>"
+_LONGEST_NAME = 3
+_PIECES = (4, 5)
+_LENGTHS = ((1, "1"), (2, "2"), (3, "3"), (6, "6"), (10, "10"))
+
+
+class Marked(NamedTuple):
+    """A part of a turn that one of the groups' terms covers, or a word from elsewhere."""
+
+    start: int
+    end: int
+    mark: str
+
+
+def features(found: Sequence[Word], marked: Sequence[Marked], asks: bool) -> set[str]:
+    """Return what the model looks at in a turn: ``asks`` says whether a question mark is in it."""
+    read = ["^", *_abstract(found, marked), "$"]
+    seen = set(read)
+    seen.update(f"{one} {other}" for one, other in pairwise(read))
+    for one in read:
+        if one[0] not in "<^$":
+            seen.update(_pieces(f"_{one}_"))
+    length = len(read) - 2
+    seen.add("#" + next((name for most, name in _LENGTHS if length <= most), "more"))
+    seen.add(f"#g{min(read.count(GROUP), 3)}")
+    if asks:
+        seen.add("#?")
+    return seen
+
+
+def kinds_of(seen: set[str]) -> dict[str, float]:
+    """Return how likely a turn with these features is of each kind."""
+    weights, bias = _model()
+    known = [weights[one] for one in seen if one in weights]
+    scale = 1 / math.sqrt(len(known) + 1)
+    scores = [scale * (sum(row[kind] for row in known) + bias[kind]) for kind in range(len(KINDS))]
+    most = max(scores)
+    chances = [math.exp(score - most) for score in scores]
+    return {kind: chance / sum(chances) for kind, chance in zip(KINDS, chances, strict=True)}
+
+
+def links(text: str) -> bool:
+    """Return whether a turn points to what was said before, by its first word or by a word that stands for it."""
+    said = words(text)
+    leading, pointing = _links()
+    return bool(said) and (said[0] in leading or not pointing.isdisjoint(said))
+
+
+def _abstract(found: Sequence[Word], marked: Sequence[Marked]) -> Iterator[str]:
+    places, times = _names()
+    marks = {mark.start: mark for mark in marked}
+    position = 0
+    while position < len(found):
+        for length in range(_LONGEST_NAME, 0, -1):
+            name = tuple(word.folded for word in found[position : position + length])
+            if len(name) == length and (name in places or name in times):
+                yield _PLACE if name in places else _TIME
+                position += length
+                break
+        else:
+            word = found[position].folded
+            if position in marks:
+                yield marks[position].mark
+                position = marks[position].end
+            else:
+                yield _NUMBER if word[0].isdigit() else word
+                position += 1
+
+
+def _pieces(word: str) -> Iterator[str]:
+    for length in _PIECES:
+        for start in range(len(word) - length + 1):
+            yield "~" + word[start : start + length]
+
+
+@cache
+def _names() -> tuple[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]]:
+    return _listed("places"), _listed("times")
+
+
+@cache
+def _links() -> tuple[frozenset[str], frozenset[str]]:
+    leading, pointing = (frozenset(name[0] for name in _listed(kind)) for kind in ("leading", "pointing"))
+    return leading, pointing
+
+
+def _listed(kind: str) -> frozenset[tuple[str, ...]]:
+    content = tomllib.loads((DATA / "words.toml").read_text(encoding="utf-8"))
+    return frozenset(tuple(words(name)) for name in split_terms(content[kind]))
+
+
+@cache
+def _model() -> tuple[Mapping[str, tuple[float, ...]], tuple[float, ...]]:
+    content = json.loads(WEIGHTS.read_text(encoding="utf-8"))
+    rows: dict[str, tuple[float, ...]] = {}
+    for feature, row in content["weights"].items():
+        rows[feature] = tuple(weight / 10 for weight in row)
+    return rows, tuple(weight / 10 for weight in content["bias"])
