@@ -330,6 +330,69 @@ def test_nested_objects_are_bounded():
         Serializer().load(b"\x00\x00" + payload)
 
 
+def deep_objects(levels, arrays, code=2):
+    """Extensions in extensions, with arrays in each: msgpack's own limit counts anew in each of them."""
+    payload = b"\x90"
+    for _ in range(levels):
+        body = {
+            2: b"\x92\xa5tuple" + b"\x91" * arrays + payload,
+            3: b"\x93\x00" + b"\x91" * arrays + payload + b"\xc0",
+            4: b"\x91\x92\x01" + b"\x91" * arrays + payload,
+        }[code]
+        payload = b"\xc9" + struct.pack(">IB", len(body), code) + body
+    return payload
+
+
+READ_DEEP = """
+import sys, threading
+from ecowas_lc.checkpoint.codec.serializer import Serializer
+from tests.faults.test_corrupt_data import deep_objects
+
+def read():
+    for code in (2, 3, 4):
+        try:
+            Serializer().load(b"\\0\\0" + deep_objects(int(sys.argv[1]), int(sys.argv[2]), code))
+        except Exception as error:
+            print(type(error).__name__, flush=True)
+
+read()
+reader = threading.Thread(target=read)
+reader.start()
+reader.join()
+"""
+
+
+@pytest.mark.parametrize(("levels", "arrays"), [(20, 900), (100, 900), (1000, 1), (5000, 0), (60, 253)])
+def test_nesting_never_ends_the_process(levels, arrays):
+    """Some kilobytes that nest arrays in objects in arrays are refused by name, in any thread: nothing crashes."""
+    done = subprocess.run(
+        [sys.executable, "-c", READ_DEEP, str(levels), str(arrays)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["CorruptDataError"] * 6), done.stderr[-800:]
+
+
+def test_numbers_that_python_can_not_hold():
+    """Names, positions and batches that raise whatever Python raises for them are corrupt data, and no more."""
+    from ecowas_lc.checkpoint.format import unpack_envelope
+
+    row = [4, "t", [], [], None, [], {}, {}, [], "[]"]
+    bad = {
+        9: ["[" * 200_000, {}, "[1]", "7"],
+        2: [[float("inf"), 0], ["x", 0], [10**30, 0], 7, [[]]],
+        3: [[[]], 1, [[0, float("nan"), 0]], [None]],
+        7: [3, [[]]],
+        6: [[], None],
+    }
+    for place, values in bad.items():
+        for value in values:
+            with pytest.raises(CorruptDataError):
+                unpack_envelope([*row[:place], value, *row[place + 1 :]], "x")
+
+
 @pytest.mark.parametrize(
     "target", ["os:system", "subprocess:Popen", "builtins:eval", "pathlib:Path", "antigravity:x"]
 )

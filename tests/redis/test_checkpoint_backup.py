@@ -17,6 +17,7 @@ from langchain_core.messages import HumanMessage
 from ecowas_lc import RedisMemoryService
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
 from ecowas_lc.checkpoint.backup import add_to_digest, new_digest
+from ecowas_lc.checkpoint.codec.elements import pack_row, split_row
 from ecowas_lc.errors import (
     CorruptDataError,
     DecryptionError,
@@ -389,24 +390,83 @@ def test_the_export_of_something_else(saver: RedisSaver, raw: Any, prefix: str) 
     assert raw.get(key_of(prefix)) == b"theirs"
 
 
-def test_a_list_that_would_fill_the_server(saver: RedisSaver, other: RedisSaver, raw: Any) -> None:
-    """A file of two megabytes whose list claims a gigabyte of references is refused when it is read."""
-    Writer(saver).put(m=[HumanMessage(LONG)] * 64)
+CLAIMS = {
+    "a list of a gigabyte of references": lambda fields: replace_list(fields, struct.pack(">II", 0, 64) * 250_000),
+    "a list of milliards of items": lambda fields: replace_list(fields, struct.pack(">II", 0, 2**32 - 1)),
+    "a value named 65,000 times": lambda fields: name_often(fields, 65_000),
+    "five lists of a million items": lambda fields: name_lists(fields, 5),
+    "a value that refers to more than it lists": lambda fields: claim_references(fields, b"v"),
+    "an element that does": lambda fields: claim_references(fields, b"e"),
+    "pending writes that do": lambda fields: claim_references(fields, b"w"),
+}
+
+
+def row_of(fields: dict[bytes, bytes]) -> tuple[bytes, bytes, Any]:
+    [name] = [name for name in fields if name.startswith(b"c")]
+    row = split_row(fields[name])
+    return name, fields[name][: -len(row.header) - len(row.blob)], row
+
+
+def replace_list(fields: dict[bytes, bytes], pieces: bytes) -> None:
+    [name] = [name for name, value in fields.items() if name.startswith(b"v") and value.startswith(b"l")]
+    fields[name] = fields[name][:18] + pieces
+
+
+def name_often(fields: dict[bytes, bytes], times: int) -> None:
+    name, link, row = row_of(fields)
+    fields[name] = link + pack_row(row.parent, [row.fields[0]] * times) + row.blob
+
+
+def name_lists(fields: dict[bytes, bytes], count: int) -> None:
+    replace_list(fields, struct.pack(">II", 0, 64) * 16_384)
+    name, link, row = row_of(fields)
+    [first] = [field for field in row.fields if fields[b"v" + field].startswith(b"l")]
+    names = [first + b"%d" % number for number in range(count)]
+    fields.update({b"v" + each: fields[b"v" + first] for each in names})
+    fields[name] = link + pack_row(row.parent, names) + row.blob
+
+
+def claim_references(fields: dict[bytes, bytes], kind: bytes) -> None:
+    for name, value in list(fields.items()):
+        if name.startswith(kind) and not value.startswith(b"l"):
+            fields[name] = value[:1] * (kind == b"v") + b"\xff\xff" + value[2:40]
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_what_claims_more_than_it_is(
+    saver: RedisSaver, other: RedisSaver, server: Any, raw: Any, prefix: str, claim: str
+) -> None:
+    """A few bytes that claim to be gigabytes are refused on import and, should they be there, on reading.
+
+    Neither takes the server's memory, or longer than a call may take.
+    """
+    config = Writer(saver).put(m=[HumanMessage(LONG)] * 64, d={"text": LONG, "n": list(range(200))})
+    saver.put_writes(config, [("m", [LONG, "x" * 100])], "task")
     [head, begin, *contents, end] = list(saver.export_jsonl())
-    fields = [
-        [base64.b64decode(part) for part in pair] for line in contents for pair in json.loads(line)["fields"]
-    ]
-    [value] = [pair for pair in fields if pair[0].startswith(b"v") and pair[1].startswith(b"l")]
-    value[1] = value[1][:18] + struct.pack(">II", 0, 64) * 250_000
+    fields = {
+        base64.b64decode(name): base64.b64decode(value)
+        for line in contents
+        for name, value in json.loads(line)["fields"]
+    }
+    CLAIMS[claim](fields)
     digest = new_digest()
-    add_to_digest(digest, [(name, held) for name, held in fields])
-    pairs = [[base64.b64encode(part).decode() for part in pair] for pair in fields]
-    other.import_jsonl([head, begin, changed(contents[0], fields=pairs), changed(end, digest=digest.hexdigest())])
+    add_to_digest(digest, list(fields.items()))
+    pairs = [[base64.b64encode(part).decode() for part in pair] for pair in fields.items()]
+    lines = [
+        head,
+        changed(begin, fields=len(fields)),
+        changed(contents[0], fields=pairs),
+        changed(end, digest=digest.hexdigest()),
+    ]
     before = raw.info("memory")["used_memory_peak"]
-    for read in (lambda: other.get_tuple(at()), lambda: list(other.list(None))):
-        with pytest.raises(CorruptDataError, match="claims more items than any has"):
+    with pytest.raises(CorruptDataError, match="claims more than any thread"):
+        other.import_jsonl(lines)
+    assert other.get_tuple(at()) is None
+    raw.hset(key_of(f"{prefix}-other"), mapping=fields)
+    for read in (lambda: other.get_tuple(at()), lambda: list(other.list(at()))):
+        with pytest.raises(CorruptDataError):
             read()
-    assert raw.info("memory")["used_memory_peak"] < before + 100 * 2**20
+    assert raw.info("memory")["used_memory_peak"] < before + 150 * 2**20
     other.delete_thread("t")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -198,3 +199,20 @@ def test_the_longest_and_the_shortest_ttl(server: Any, prefix: str) -> None:
         with saver_of(server, prefix, ttl=ttl) as saver:
             last = Writer(saver, f"t{number}").put(a=1)
             assert ttl < 1 or id_of(saver.get_tuple(at(f"t{number}")).config) == id_of(last)
+
+
+@pytest.mark.parametrize("way", ["get", "list", "history", "async"])
+def test_reading_gives_no_expiry(server: Any, prefix: str, raw: Any, way: str) -> None:
+    """A thread that was stored without an expiry keeps none when a saver that renews on reading reads it."""
+    with saver_of(server, prefix) as writer, saver_of(server, prefix, ttl=2, refresh_on_read=True) as reader:
+        config = Writer(writer).put(a=1)
+        if way == "get":
+            reader.get_tuple(at())
+        elif way == "list":
+            list(reader.list(None))
+        elif way == "history":
+            reader.get_delta_channel_history(config=config, channels=["a"])
+        else:
+            asyncio.run(reader.aget_tuple(at()))
+        assert raw.pttl(key_of(prefix)) == -1
+        assert reader.ttl("t") is None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import multiprocessing
 import operator
+import pickle
 import threading
 from collections.abc import Iterator
 from typing import Annotated, Any, TypedDict
@@ -150,7 +153,7 @@ def test_forks_that_are_meant(saver: RedisSaver, durability: Any) -> None:
     copied = graph.update_state(old.config, None, as_node="__copy__")
     assert graph.get_state(copied).values == old.values
     with pytest.raises(CheckpointConflictError):
-        saver.put(at(checkpoint_id=id_of(old.config)), Writer(saver).draft()[0], {}, {})
+        saver.put(at(checkpoint_id=str(id_of(old.config))), Writer(saver).draft()[0], {}, {})
 
 
 @pytest.mark.parametrize("own", [None, True], ids=["inherited", "own"])
@@ -221,3 +224,50 @@ def test_without_fencing_the_last_wins(redis_server: Any, prefix: str) -> None:
             "checkpoint_ns",
             "checkpoint_id",
         }
+
+
+async def test_configs_are_langgraphs_own(saver: RedisSaver) -> None:
+    """A snapshot's config equals the next one's parent_config, what put returned, and what streams show."""
+    graph = steps(saver)
+    shown = [
+        event["payload"]["config"]
+        for turn in range(2)
+        for event in graph.stream({"log": [f"turn {turn}"]}, THREAD, stream_mode="debug")
+        if event["type"] == "checkpoint"
+    ]
+    for history in (
+        list(graph.get_state_history(THREAD)),
+        [each async for each in graph.aget_state_history(THREAD)],
+    ):
+        for newer, older in itertools.pairwise(history):
+            assert older.config == newer.parent_config
+            assert graph.get_state(older.config).config == newer.parent_config
+        assert {id_of(each.config) for each in history} == {id_of(each) for each in shown}
+    writer = Writer(saver, "other")
+    first = writer.put(a=1)
+    writer.put(a=2)
+    read = saver.get_tuple(first)
+    assert read is not None
+    assert read.config == first
+    assert set(read.config["configurable"]) == {"thread_id", "checkpoint_ns", "checkpoint_id"}
+    assert pickle.loads(pickle.dumps(read.config)) == first
+    assert type(pickle.loads(pickle.dumps(read.config))["configurable"]["checkpoint_id"]) is str
+    assert json.loads(json.dumps(read.config)) == first
+    # What is told of it is text as well, kept in state or compared with what compares itself.
+    checkpoint_id = read.config["configurable"]["checkpoint_id"]
+    writer.put(a={"seen": checkpoint_id})
+    kept = saver.get_tuple(at("other"))
+    assert kept is not None
+    assert type(kept.checkpoint["channel_values"]["a"]["seen"]) is str
+
+    class AnyText(str):
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, str)
+
+        __hash__ = str.__hash__
+
+    assert checkpoint_id == AnyText()
+    assert checkpoint_id != "another"
+    assert {checkpoint_id: 1} == {id_of(first): 1}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
@@ -480,3 +481,18 @@ def test_ids_that_are_none(saver: RedisSaver) -> None:
     with pytest.raises(InvalidInputError, match="longer than"):
         Writer(saver).put(**{"c" * 60_001: LONG})
     assert saver.get_tuple(at(ns=None)) is None
+
+
+@pytest.mark.parametrize("key", ["v", "id", "ts", "channel_values", "channel_versions", "versions_seen"])
+async def test_checkpoints_that_lack_something(redis_server: Any, prefix: str, key: str) -> None:
+    """A checkpoint made by hand that lacks a part, or has another thing in its place, is refused by that name."""
+    async with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
+        whole: Any = empty_checkpoint()
+        cut = {name: value for name, value in whole.items() if name != key}
+        for checkpoint in (cut, *([{**whole, key: 7}] if isinstance(whole[key], dict) else []), None):
+            match = "mapping" if checkpoint is not cut else repr(key)
+            with pytest.raises(InvalidInputError, match=match):
+                saver.put(at(), checkpoint, {}, {})  # type: ignore[arg-type]
+            with pytest.raises(InvalidInputError, match=match):
+                await saver.aput(at(), checkpoint, {}, {})  # type: ignore[arg-type]
+        assert saver.get_tuple(at()) is None

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage, HumanMessage
-from langgraph.store.base import GetOp, Item
+from langgraph.store.base import GetOp, Item, SearchItem
 from langgraph.types import Command, Interrupt, Overwrite, Send
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, SecretStr
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -556,3 +556,91 @@ def test_dumps_typed_is_complete_in_itself() -> None:
     """As a plain langgraph serializer, for other savers, nothing is shared and everything comes back."""
     value = {"text": "x" * 1000, "messages": [HumanMessage("y" * 1000, id="1")]}
     assert serializer.loads_typed(serializer.dumps_typed(value)) == value
+
+
+def nested(kind: Any, levels: int) -> Any:
+    value: Any = kind()
+    for _ in range(levels):
+        value = {1: value} if kind is dict else kind([value])
+    return value
+
+
+@pytest.mark.parametrize("kind", [tuple, frozenset, dict, collections.deque])
+def test_what_is_written_is_read(kind: Any) -> None:
+    """However deep objects stand in objects: what the writer takes the reader gives back, and it says what not."""
+    for levels in range(150, 260, 5):
+        try:
+            blob = serializer.dump(nested(kind, levels))
+        except NotSerializableError as error:
+            assert "deep" in str(error)  # noqa: PT017 - most are none
+            assert levels > 190
+        else:
+            serializer.load(blob)
+            assert levels <= 200
+    deep: Any = 0
+    for _ in range(15):  # lists in tuples: more of both than either limit alone would tell
+        for _ in range(200):
+            deep = [deep]
+        deep = (deep,)
+    with pytest.raises(NotSerializableError, match="deep"):
+        serializer.dump(deep)
+
+
+def test_depth_that_earlier_versions_wrote() -> None:
+    """Objects nested 400 deep, which the writer no longer takes, still come back."""
+    payload = b"\x90"
+    for _ in range(400):
+        body = b"\x92\xa5tuple\x91" + payload
+        head = b"\xc7%c" % len(body) if len(body) < 256 else b"\xc8" + len(body).to_bytes(2, "big")
+        payload = head + b"\x02" + body
+    value = serializer.load(pack_blob([], payload))
+    levels = 0
+    while value:
+        [value] = value
+        levels += 1
+    assert levels == 400
+
+
+def test_a_pattern_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """A pattern made for debugging loses that flag when it is written and, should it be stored, when read."""
+    pattern = re.compile("a+b", re.IGNORECASE | re.DEBUG)
+    stored = ormsgpack.packb(
+        ormsgpack.Ext(2, ormsgpack.packb(["pattern", ["a+b", int(re.IGNORECASE | re.DEBUG | re.UNICODE)]]))
+    )
+    capsys.readouterr()
+    for value in (through(pattern), serializer.load(pack_blob([], stored))):
+        assert (value.pattern, value.flags) == ("a+b", int(re.IGNORECASE | re.UNICODE))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_a_search_of_the_store_gives() -> None:
+    """A hit of langgraph's store comes back as one, its score included."""
+    moment = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+    for score in (None, 0.5):
+        hit = SearchItem(("users", "u"), "k", {"likes": "tea"}, moment, moment, score)
+        back = through({"memories": [hit]})["memories"][0]
+        assert type(back) is SearchItem
+        assert back.dict() == hit.dict()
+        assert back == hit
+
+
+def repeating(items: int, size: int) -> tuple[list[bytes], Elements]:
+    """A list of equal values, each of which would be made anew."""
+    body = b"\0\0x" + ormsgpack.packb(b"b" * size)
+    return [b"d" * 16] * items, Elements({b"d" * 16: body}, b"", None)
+
+
+def test_repetitions_are_bounded() -> None:
+    """A few references to one value, which would take gigabytes, are refused before anything is made of them."""
+    digests, elements = repeating(10_000, 100_000)
+    with pytest.raises(CorruptDataError, match="so often"):
+        serializer.load_items(digests, elements)
+    assert len(serializer.load_items(*repeating(2_000, 100))) == 2_000
+    reference = ormsgpack.packb(ormsgpack.Ext(1, b"\0\0"))
+    body = b"\0\0x" + ormsgpack.packb(b"b" * 100_000)
+    many = b"\xdc\x27\x10" + reference * 10_000
+    with pytest.raises(CorruptDataError, match="so often"):
+        serializer.load(pack_blob([b"d" * 16], many), Elements({b"d" * 16: body}, b"", None))
+    text = b"\0\0s" + b"t" * 100_000
+    values = serializer.load(pack_blob([b"d" * 16], many), Elements({b"d" * 16: text}, b"", None))
+    assert len({id(value) for value in values}) == 1, "a text is decoded once"

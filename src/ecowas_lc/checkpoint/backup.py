@@ -170,7 +170,14 @@ def add_to_digest(digest: Any, fields: Sequence[Field]) -> None:
         digest.update(part)
 
 
-_RESTORE = load_script("checkpoint_thread", "checkpoint_restore")
+_RESTORE = load_script(
+    "checkpoint_thread",
+    "bytes_order",
+    "checkpoint_links",
+    "checkpoint_rows",
+    "checkpoint_lists",
+    "checkpoint_restore",
+)
 
 _LONGEST_SECONDS = 10**10
 
@@ -317,16 +324,19 @@ class ThreadImporter:
             return "unchanged" if pending.is_same else "kept"
         yield from self._check_sealed_op(pending)
         self._at.format.memo.forget(pending.thread_id)
-        [_, restored] = yield (
-            command("ZADD", self._at.keys.threads(), pending.written_at, id_bytes(pending.thread_id)),
-            call(
-                _RESTORE,
-                (key, beside),
-                pending.fields,
-                "" if pending.ttl_ms is None else pending.ttl_ms,
-                int(self._overwrite),
-            ),
-        )
+        try:
+            [_, restored] = yield (
+                command("ZADD", self._at.keys.threads(), pending.written_at, id_bytes(pending.thread_id)),
+                call(
+                    _RESTORE,
+                    (key, beside),
+                    pending.fields,
+                    "" if pending.ttl_ms is None else pending.ttl_ms,
+                    int(self._overwrite),
+                ),
+            )
+        except CorruptDataError:
+            raise _unsound(pending) from None
         if restored < 0:
             raise ValueError(f"the thread {pending.thread_id!r} is not whole, and was not imported")
         return "written" if restored else "kept"
@@ -337,12 +347,25 @@ class ThreadImporter:
             return
         place = Place(pending.thread_id, None)
         aside = replace(self._at, keys=pending.beside, refresh_on_read=False)
-        [answer] = yield (read_call(aside, place, start="latest", along="", limit=1, writes=False, values=False),)
+        try:
+            [answer] = yield (
+                read_call(aside, place, start="latest", along="", limit=1, writes=False, values=False),
+            )
+        except CorruptDataError:
+            yield (command("UNLINK", pending.beside.thread(pending.thread_id)),)
+            raise _unsound(pending) from None
         if has_sealed(found_elements(aside, pending.thread_id, answer)[0]):
             raise DecryptionError(
                 f"The thread {pending.thread_id!r} is encrypted for the prefix {pending.prefix!r} and opens "
                 "there alone. Import it with that prefix; what stands before it has been imported."
             )
+
+
+def _unsound(pending: _Pending) -> ValueError:
+    return ValueError(
+        f"the thread {pending.thread_id!r} is not in the storage format, or claims more than any thread holds, "
+        "and was not imported"
+    )
 
 
 def _fields(pairs: Any) -> list[Field]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -43,10 +44,32 @@ from ecowas_lc.checkpoint.codec.elements import (
 from ecowas_lc.checkpoint.codec.messages import SPECS
 from ecowas_lc.checkpoint.codec.recipes import Recipe
 from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, field_of
-from ecowas_lc.errors import CorruptDataError, DecryptionError, NotSerializableError
+from ecowas_lc.errors import CorruptDataError, DecryptionError, InvalidInputError, NotSerializableError
 from ecowas_lc.storage.keys import id_bytes, id_text
 
+_MAPS = ("channel_values", "channel_versions", "versions_seen")
+_REQUIRED = ("v", "id", "ts", *_MAPS)
 _OWN = {"v", "id", "ts", "channel_values", "channel_versions", "versions_seen", "updated_channels"}
+
+
+def check_whole(checkpoint: Any) -> None:
+    """Return where a checkpoint has all that langgraph's ``Checkpoint`` requires.
+
+    Raises:
+        InvalidInputError: something is missing, or not a mapping.
+    """
+    if not isinstance(checkpoint, Mapping):
+        raise InvalidInputError(f"A checkpoint is a mapping, not a {type(checkpoint).__name__}.")
+    if missing := [name for name in _REQUIRED if name not in checkpoint]:
+        raise InvalidInputError(
+            f"The checkpoint has no {' and no '.join(map(repr, missing))}. langgraph's empty_checkpoint() makes "
+            "one that is whole."
+        )
+    for name in _MAPS:
+        if not isinstance(checkpoint[name], Mapping):
+            raise InvalidInputError(
+                f"The checkpoint's {name!r} must be a mapping, not a {type(checkpoint[name]).__name__}."
+            )
 
 
 def pack_envelope(
@@ -111,6 +134,7 @@ def unpack_envelope(parts: Any, checkpoint_id: str) -> tuple[Checkpoint, Checkpo
             return {names[flat[at]]: versions[flat[at + 1]] for at in range(0, len(flat), 2)}
 
         checkpoint: Any = {
+            **others,
             "v": v,
             "ts": ts,
             "id": checkpoint_id,
@@ -118,11 +142,12 @@ def unpack_envelope(parts: Any, checkpoint_id: str) -> tuple[Checkpoint, Checkpo
             "channel_versions": by_channel(channel_versions),
             "versions_seen": {names[node]: by_channel(flat) for node, *flat in seen},
             "updated_channels": None if updated is None else [names[at] for at in updated],
-            **others,
         }
         if type(metadata) is not dict:
             raise CorruptDataError("A stored checkpoint has no metadata.")
-    except (TypeError, ValueError, IndexError, KeyError) as error:
+    except CorruptDataError:
+        raise
+    except Exception as error:  # json alone knows four; a stored value may have methods that raise others
         raise CorruptDataError("A stored checkpoint is not in the storage format.") from error
     return checkpoint, metadata  # type: ignore[return-value]
 
@@ -135,9 +160,9 @@ _WORTH_SHARING_BYTES = 128
 _MOST_ITEMS = 2**20  # what the scripts take for a list; one of more is stored like other values
 
 
-def is_worth_sharing(value: Any, size_of: Any) -> bool:
-    """Whether a list's items are messages, or large enough on average to be stored once each."""
-    if type(value) is not list or not value or len(value) > _MOST_ITEMS:
+def is_worth_sharing(value: Any, size_of: Any, most: int = _MOST_ITEMS) -> bool:
+    """Whether a list's items are messages, or large enough on average to be stored once each; at most so many."""
+    if type(value) is not list or not value or len(value) > most:
         return False
     if type(value[-1]) in SPECS or type(value[0]) in SPECS:
         return True
@@ -282,6 +307,11 @@ class Format:
         values: dict[bytes, bytes | ListValue] = {}
         versions = checkpoint["channel_versions"]
         ns = place.ns
+        items_left = _MOST_ITEMS - sum(
+            len(value)
+            for channel, value in checkpoint["channel_values"].items()
+            if type(value) is list and channel not in new_versions
+        )
         for channel, value in checkpoint["channel_values"].items():
             version = versions.get(channel)
             if version is None or _is_small(value):
@@ -290,7 +320,9 @@ class Format:
             name = field_of(ns, channel, version)
             fields.append(name)
             if channel in new_versions:
-                values[name] = self.value(place, name, channel, value, shared)
+                stored = values[name] = self.value(place, name, channel, value, shared, items_left)
+                if isinstance(stored, ListValue):
+                    items_left -= len(stored.digests) // DIGEST_BYTES
         if len(fields) > _MOST_FIELDS:
             raise NotSerializableError(f"A checkpoint of more than {_MOST_FIELDS} channels can't be stored.")
         header = pack_row(id_bytes(parent), fields)
@@ -301,16 +333,25 @@ class Format:
             blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"c", ns, place.id, header))
         return Draft(header + blob, fields, values, shared, references)
 
-    def value(self, place: Place, name: bytes, channel: str, value: Any, shared: Collector) -> bytes | ListValue:
+    def value(
+        self,
+        place: Place,
+        name: bytes,
+        channel: str,
+        value: Any,
+        shared: Collector,
+        most_items: int = _MOST_ITEMS,
+    ) -> bytes | ListValue:
         """One channel's value: a list worth sharing as digests, anything else as a blob."""
         wrapper, items = _BARE, value
         if type(value) is _DeltaSnapshot:
             wrapper, items = _SNAPSHOT, value.value
-        if self.shares and is_worth_sharing(items, lambda item: len(self.serializer.dump(item))):
+        if self.shares and is_worth_sharing(items, lambda item: len(self.serializer.dump(item)), most_items):
             before = self.memo.thread(place.thread_id).lists.get((place.namespace or "", channel), NOTHING_SEEN)
             listed, recipes = self.serializer.dump_items(items, shared, before.recipes)
-            digests = b"".join(listed)
-            return ListValue(channel, wrapper, digests, mark_of(name, wrapper, digests, shared.key), recipes)
+            if not self.serializer.repeats_too_much(listed, shared):
+                digests = b"".join(listed)
+                return ListValue(channel, wrapper, digests, mark_of(name, wrapper, digests, shared.key), recipes)
         blob: bytes = self.serializer.dump(value, shared if self.shares else None)
         if self.sealer is not None:
             blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"v", name))
@@ -342,6 +383,7 @@ class Format:
         """
         place = found.place
         assert place.checkpoint_id is not None
+        elements.start_anew()
         row = split_row(found.row)
         checkpoint, metadata = self.envelope(found, elements)
         values = checkpoint["channel_values"]
@@ -443,6 +485,7 @@ class Format:
 
     def _stored_batches(self, found: Found, elements: Elements) -> list[_Batch]:
         place = found.place
+        elements.start_anew()
         context = self.context(place.thread_id, b"w", place.ns, place.id)
         batches: list[_Batch] = []
         for batch in found.writes:
@@ -450,7 +493,7 @@ class Format:
             try:
                 task_id, task_path, rows = parts
                 checked = [(int(position), str(channel), value) for position, channel, value in rows]
-            except (TypeError, ValueError) as error:
+            except Exception as error:  # whatever a stored value makes of itself
                 raise CorruptDataError("Stored pending writes are not in the storage format.") from error
             batches.append((str(task_id), str(task_path), checked))
         return batches

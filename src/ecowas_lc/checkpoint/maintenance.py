@@ -6,12 +6,12 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from ecowas_lc.checkpoint.codec.elements import is_sealed, split_blob, split_row
 from ecowas_lc.checkpoint.place import Place
 from ecowas_lc.checkpoint.reading import (
     Outlined,
     Walk,
     found_elements,
-    has_sealed,
     next_page,
     outline_op,
     read_call,
@@ -35,11 +35,12 @@ from ecowas_lc.checkpoint.writing import (
     put_op,
     put_writes_op,
 )
-from ecowas_lc.errors import DecryptionError, FormatVersionError, InvalidInputError, WrongTypeError
+from ecowas_lc.errors import DecryptionError, FormatVersionError, InvalidInputError, StorageError, WrongTypeError
 from ecowas_lc.storage.keys import Keys, id_bytes, id_text
 from ecowas_lc.storage.ops import Op, call, command, load_script
 
 _ADOPT = load_script("checkpoint_thread", "checkpoint_adopt")
+_SNAPSHOT = load_script("checkpoint_thread", "checkpoint_snapshot")
 
 
 def copy_thread_op(at: Context, source: str, target: str) -> Op[None]:
@@ -69,6 +70,11 @@ def copy_thread_op(at: Context, source: str, target: str) -> Op[None]:
     )
     if not adopted:
         raise _taken(target)
+    if adopted < 0:
+        raise StorageError(
+            f"The copy of the thread {source!r} went while it was made: it took longer than an hour, or the "
+            "server evicted or lost it. Nothing was changed: copy it again."
+        )
 
 
 def _taken(target: str) -> InvalidInputError:
@@ -79,9 +85,9 @@ def _taken(target: str) -> InvalidInputError:
 
 def _copy_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str] | None]:
     # No stored byte names its thread, so the fields are copied as they are.
+    # One command reads them all: what others do to the thread meanwhile comes before it, or after.
     copy = beside.thread(target)
-    latest = read_call(at, Place(source, None), start="latest", along="", limit=1, writes=False, values=False)
-    reply, answer = yield (command("HGETALL", at.keys.thread(source)), latest)
+    [reply] = yield (command("HGETALL", at.keys.thread(source)),)
     fields = fields_of(reply)
     if fields and (found := fields.get(b"format")) != STORED_FORMAT:
         if found is None:
@@ -89,7 +95,7 @@ def _copy_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str
         raise FormatVersionError(f"The thread {source!r} is stored in a newer format. Upgrade ecowas_lc.")
     if b"N" not in fields:
         return None
-    if has_sealed(found_elements(at, source, answer)[0]):
+    if _is_sealed(fields):
         raise DecryptionError(
             f"The thread {source!r} is encrypted and bound to its id. A saver with its key can copy it: "
             "serde=EncryptedRedisSerializer(…)"
@@ -99,12 +105,23 @@ def _copy_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str
     return runs_in(fields)
 
 
+def _is_sealed(fields: dict[bytes, bytes]) -> bool:
+    namespace = fields[b"N"]
+    row = fields.get(b"c%b\0%b" % (namespace, fields.get(b"L" + namespace, b"")))
+    return row is not None and is_sealed(split_blob(split_row(row).blob)[1])
+
+
 def _copy_sealed_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str] | None]:
-    # What is encrypted is bound to its thread: it is opened and sealed anew, oldest first.
-    every = yield from outline_op(at, source)
+    # What is encrypted is bound to its thread: it is opened and sealed anew, oldest first. That takes many calls,
+    # so it is read from a snapshot: others may write to the thread meanwhile, or delete it.
+    snapshot = replace(at, keys=Beside.of(at.keys), refresh_on_read=False)
+    [answer] = yield (call(_SNAPSHOT, (at.keys.thread(source), snapshot.keys.thread(source)), BESIDE_SECONDS),)
+    if not answer:
+        return None
+    every = yield from outline_op(snapshot, source)
     into = replace(at, keys=beside, ttl_ms=BESIDE_SECONDS * 1000, one_slot=False, indexes=False)
     for outlined in reversed(every):
-        [answer] = yield (read_call(at, outlined.place, start="at", along="", limit=1),)
+        [answer] = yield (read_call(snapshot, outlined.place, start="at", along="", limit=1),)
         page, elements = found_elements(at, source, answer)
         for found in page:
             read = at.format.checkpoint(found, elements)
@@ -115,8 +132,7 @@ def _copy_sealed_op(at: Context, source: str, target: str, beside: Keys) -> Op[l
             )
             for task_id, task_path, writes in at.format.batches(found, elements):
                 yield from put_writes_op(into, place, writes, task_id, task_path)
-    if not every:
-        return None
+    yield (command("UNLINK", snapshot.keys.thread(source)),)
     runs = (each.metadata.get("run_id") for each in every)
     return list(dict.fromkeys(run_id for run_id in runs if isinstance(run_id, str) and run_id))
 

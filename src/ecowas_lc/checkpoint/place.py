@@ -11,11 +11,34 @@ from langchain_core.runnables import RunnableConfig
 from ecowas_lc.errors import CorruptDataError, InvalidIdError, InvalidInputError
 from ecowas_lc.storage.keys import id_bytes, id_text
 
-# In a config that a fencing saver hands out: the id of this checkpoint, which others extend already. langgraph
-# passes it on to `put`; whoever extends that one forks on purpose.
-FORK = "__ecowas_fork"
-
 _MAX_BYTES = 60_000  # lengths of ids in a row take 2 bytes
+
+
+class Extended(str):
+    """A checkpoint id in a config that a fencing saver hands out: others extend this checkpoint already.
+
+    langgraph passes the object on to ``put``, so that a run which starts from there forks on purpose. It equals
+    the plain id and looks like it, and pickles and dumps as it.
+    """
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        # Another kind of text decides for itself whether it equals a plain one, as it would be asked beside one.
+        return str.__eq__(self, other) if type(other) in (str, Extended) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return str.__ne__(self, other) if type(other) in (str, Extended) else NotImplemented
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str.__str__(self),)
+
+    def __copy__(self) -> Extended:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Extended:
+        return self
 
 
 class Place(NamedTuple):
@@ -138,4 +161,4 @@ def checked_id(value: Any, what: str) -> str:
         raise InvalidIdError(f"The {what} must be text, not {type(value).__name__}.")
     if len(value) > _MAX_BYTES // 3 and len(id_bytes(value)) > _MAX_BYTES:
         raise InvalidIdError(f"The {what} is longer than {_MAX_BYTES} bytes.")
-    return value
+    return str.__str__(value)

@@ -12,8 +12,9 @@ from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple, Delta
 from ecowas_lc.checkpoint.client_cache import SeenList
 from ecowas_lc.checkpoint.codec.elements import Elements, digests_in, is_sealed, split_blob, split_row
 from ecowas_lc.checkpoint.format import Found, found_in
-from ecowas_lc.checkpoint.place import FORK, Place, channel_of, checkpoint_id_of, place_of
+from ecowas_lc.checkpoint.place import Extended, Place, channel_of, checkpoint_id_of, place_of
 from ecowas_lc.checkpoint.writing import Context
+from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.storage.keys import id_bytes, id_text
 from ecowas_lc.storage.ops import Call, Op, call, command, load_script
 
@@ -62,8 +63,13 @@ def read_call(
 
 def found_elements(at: Context, thread_id: str, answer: Any) -> tuple[list[Found], Elements]:
     """The checkpoints of the read script's answer, and the elements that came with them."""
-    rows, digests, bodies = answer
+    rows, digests, bodies, _ = answer
     return found_in(thread_id, rows), at.format.elements(thread_id, digests_in(digests), bodies)
+
+
+def _is_last(answer: Any) -> bool:
+    """Whether the read script's answer left nothing out; a page may end before its limit, where it is large."""
+    return not answer[3]
 
 
 def has_sealed(page: list[Found]) -> bool:
@@ -74,7 +80,7 @@ def has_sealed(page: list[Found]) -> bool:
 def _tuple_of(at: Context, found: Found, elements: Elements) -> CheckpointTuple:
     read = at.format.checkpoint(found, elements)
     if at.fencing and not found.is_latest:
-        read.config["configurable"][FORK] = found.place.checkpoint_id
+        read.config["configurable"]["checkpoint_id"] = Extended(found.place.checkpoint_id)
     return read
 
 
@@ -119,7 +125,7 @@ def list_page_op(
     whole = wanted is None
     [answer] = yield (read_call(at, place, start=start, along=along, limit=limit, writes=whole, values=whole),)
     page, elements = found_elements(at, place.thread_id, answer)
-    following = page[-1].place.checkpoint_id if len(page) >= limit and along else None
+    following = page[-1].place.checkpoint_id if page and along and not _is_last(answer) else None
     if wanted is None:
         return [_tuple_of(at, found, elements) for found in page], following
     chosen = [found.place for found in page if wanted(at.format.envelope(found, elements)[1])]
@@ -260,7 +266,10 @@ class Query:
         return True
 
     def _matches(self, metadata: CheckpointMetadata) -> bool:
-        return all(metadata.get(key) == value for key, value in self._wanted.items())
+        try:
+            return all(metadata.get(key) == value for key, value in self._wanted.items())
+        except Exception as error:  # of a value of the caller's: an array, say
+            raise InvalidInputError(f"The filter can't be compared with what is stored: {error}") from error
 
 
 _READ_AT_ONCE = 200
@@ -304,7 +313,7 @@ def delta_history_op(at: Context, place: Place, channels: Sequence[str]) -> Op[d
             yield from _seed_op(at, found.place, channel, seeds)
         parent = id_text(split_row(page[-1].row).parent) if page else ""
         start, cursor = "at", Place(place.thread_id, place.namespace, parent)
-        if len(page) < _READ_AT_ONCE or not parent or cursor in met:
+        if _is_last(answer) or not parent or cursor in met:
             break
     return {channel: _history(channel, collected, seeds) for channel in channels}
 
@@ -363,7 +372,7 @@ def outline_op(at: Context, thread_id: str) -> Op[list[Outlined]]:
                     frozenset(checkpoint["channel_versions"]),
                 )
             )
-        if len(page) < _READ_AT_ONCE:
+        if _is_last(answer):
             return out
         start, place = "before", Place(thread_id, None, out[-1].place.checkpoint_id)
 

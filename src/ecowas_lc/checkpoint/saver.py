@@ -23,9 +23,9 @@ from ecowas_lc.checkpoint.backup import ThreadImporter, export_walk
 from ecowas_lc.checkpoint.client_cache import Memo
 from ecowas_lc.checkpoint.codec.allowlist import Allow
 from ecowas_lc.checkpoint.codec.serializer import GivenSerializer, Serializer
-from ecowas_lc.checkpoint.format import Format
+from ecowas_lc.checkpoint.format import Format, check_whole
 from ecowas_lc.checkpoint.maintenance import check_prune, copy_thread_op, delete_for_runs_walk, expiry_op, prune_op
-from ecowas_lc.checkpoint.place import FORK, Place, checked_id, place_of, thread_id_of
+from ecowas_lc.checkpoint.place import Extended, Place, checked_id, place_of, thread_id_of
 from ecowas_lc.checkpoint.reading import Query, Walk, delta_history_op, get_tuple_op, page_op
 from ecowas_lc.checkpoint.writing import Context, delete_thread_op, put_op, put_writes_op
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
@@ -149,6 +149,7 @@ class SaverBase(BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> tuple[Op[None], RunnableConfig]:
         before = place_of(config)
+        check_whole(checkpoint)
         checkpoint_id = checked_id(checkpoint["id"], "checkpoint id")
         if not checkpoint_id:
             raise InvalidIdError("The checkpoint's id is empty.")
@@ -174,8 +175,9 @@ class SaverBase(BaseCheckpointSaver[Any]):
         if not self._fencing:
             return b""
         configurable = config["configurable"]
+        known = configurable.get("checkpoint_id")
         meant = metadata.get("source") == "fork" or (
-            configurable.get(FORK) == extended.checkpoint_id if extended.checkpoint_id else _REPLAY in configurable
+            type(known) is Extended if extended.checkpoint_id else _REPLAY in configurable
         )
         return b"" if meant else b"x" + extended.id
 

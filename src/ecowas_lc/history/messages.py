@@ -144,7 +144,7 @@ def from_document(document: dict[str, Any], key: bytes = b"", position: int = 0)
     if not isinstance(role, str) or "content" not in document:
         raise CorruptDataError(
             f"The key {shown(key)} holds at position {position} what is not a message: a role or a content is "
-            "missing. Mend it, or delete the key."
+            "missing. Fix it, or restore the history from a backup."
         )
     try:
         return _ours(document, role)

@@ -310,7 +310,7 @@ def _legacy_messages(text: bytes, key: bytes) -> list[dict[str, Any]]:
     if not isinstance(value, list):
         raise CorruptDataError(
             f"The key {shown(key)} holds a JSON {type(value).__name__} where a list of messages should be. "
-            "Mend it, or delete the key."
+            "Fix it, or restore the history from a backup."
         )
     return [_message(item, key, index) for index, item in enumerate(value)]
 

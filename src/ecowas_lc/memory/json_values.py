@@ -152,7 +152,7 @@ def from_json(raw: bytes, key: bytes, position: int | None = None) -> Any:
     except (ValueError, RecursionError):
         where = "" if position is None else f" at position {position}"
         raise CorruptDataError(
-            f"The key {shown(key)} holds{where} what is not JSON. Mend it, or delete the key."
+            f"The key {shown(key)} holds{where} what is not JSON. Fix it, or restore it from a backup."
         ) from None
 
 

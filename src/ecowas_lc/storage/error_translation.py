@@ -91,13 +91,34 @@ _FORBIDDEN = ("-NOPERM ", ": NOPERM ", "The user executing the script can't", "A
 _FORBIDDEN_KEYS = ("permissions to access", "can't access at least one of the keys")
 
 
+# What Lua says where a script of ours trips over what is stored.
+_TRIPPED = re.compile(
+    r"bad argument|data string too short|too many results to unpack|malformed|"
+    r"attempt to (?:perform arithmetic|concatenate|compare|get length|index (?!global))"
+)
+# What it says where the server's Lua lacks a library or a function: fakeredis has no `struct`, for one.
+_LACKS = re.compile(
+    r"nonexistent global variable '(\w+)'|"
+    r"attempt to (?:index|call) (?:global|field|method) '(\w+)' \(a nil value\)"
+)
+_UNKNOWN_COMMAND = re.compile(r"unknown command [`']([^`']+)[`']", re.IGNORECASE)
+_UNKNOWN_IN_SCRIPT = re.compile(r"Unknown (?:Redis |Valkey )?command called from", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class Attempt:
-    """What was tried, as far as a refusal's message names it: by whom, under which prefix, by which command."""
+    """What was tried, as far as a message names it: by whom, under which prefix, by which command, how often."""
 
     user: str = ""
     prefix: str = ""
     command: str = ""
+    times: int = 1
+
+
+def is_corrupt(error: Exception) -> bool:
+    """Return whether a script found what is stored not to be in the storage format."""
+    text = str(error)
+    return "ECOWASCORRUPT" in text or ("user_script" in text and _TRIPPED.search(text) is not None)
 
 
 def translate(error: Exception, where: str, attempt: Attempt | None = None) -> EcowasError:
@@ -121,7 +142,8 @@ def _named(error: Exception, where: str, attempt: Attempt) -> EcowasError:
     if word == "NOPERM" or any(text in str(error) for text in _FORBIDDEN):
         return RedisRefusedError(f"Redis at {where} refused: {_forbidden(str(error), attempt)}")
     if word in _SCRIPT_ERRORS:
-        return _SCRIPT_ERRORS[word](rest.partition(" script: ")[0])  # Redis 7 adds which script it was
+        # Redis 7 adds which script it was, and others where in it.
+        return _SCRIPT_ERRORS[word](rest.partition(" script: ")[0].partition("\n")[0])
     if any(text in str(error) for text in _TOO_LARGE):
         return TooLargeError(
             f"Redis at {where} takes no value or command of this size, and nothing was written. Store less at "
@@ -138,7 +160,7 @@ def _named(error: Exception, where: str, attempt: Attempt) -> EcowasError:
             return RedisRefusedError(f"Redis at {where} refused: {advice}")
     if isinstance(error, (redis_errors.AuthenticationError, redis_errors.AuthorizationError)):
         return RedisRefusedError(f"Redis at {where} refused the login. {_REFUSALS['WRONGPASS']}")
-    return _unanswered(error, where)
+    return _unanswered(error, where, attempt)
 
 
 def _forbidden(text: str, attempt: Attempt) -> str:
@@ -162,13 +184,14 @@ def _word_and_rest(error: Exception) -> tuple[str, str]:
             return _WORDS[cls], str(error)
     text = str(error)
     word, _, rest = text.partition(" ")
-    if word == "ERR" and (found := next((w for w in _SCRIPT_ERRORS if w in rest), None)):
-        # Redis < 7 wraps an error that a script returns: "ERR Error running script …: ECOWASTYPE …"
-        return found, rest.partition(found)[2].lstrip()
+    is_wrapped = word == "ERR" or "user_script" in text
+    if is_wrapped and (found := next((each for each in _SCRIPT_ERRORS if each in text), None)):
+        # Redis < 7 wraps an error that a script returns or raises: "ERR Error running script …: ECOWASTYPE …"
+        return found, text.partition(found)[2].lstrip()
     return word, rest
 
 
-def _unanswered(error: Exception, where: str) -> EcowasError:
+def _unanswered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
     if isinstance(error, (redis_errors.TimeoutError, TimeoutError)):
         return RedisTimeoutError(
             f"Redis at {where} did not answer in time. Check that it is not overloaded and, with TLS, that this "
@@ -198,13 +221,59 @@ def _unanswered(error: Exception, where: str) -> EcowasError:
             f"Redis at {where} can't be reached. Start it, or set REDIS_URL to a server that runs{by_itself}; "
             "`ecowas-lc doctor` says more."
         )
-    if "user_script" in str(error):
-        # Scripts of ours stumble over nothing but what is stored.
-        return CorruptDataError(
-            f"What is stored under a key of ours on Redis at {where} is not in the storage format: {error}. "
-            "Delete the thread or history, or restore it from a backup."
+    return _answered(error, where, attempt)
+
+
+def _answered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
+    """What else servers answer: only what Lua says of stored data is corrupt data."""
+    text = str(error)
+    if "SCRIPT KILL" in text or "Script killed" in text:
+        return RedisRefusedError(
+            f"Redis at {where} ended a script of this call before it wrote anything, because somebody sent it "
+            "SCRIPT KILL. What is stored is as it was: try again."
         )
-    return StorageError(f"Redis at {where} answered with an error: {error}")
+    if lacking := _LACKS.search(text):
+        return RedisRefusedError(
+            f"What answers at {where} can't run this package's scripts: its Lua has no "
+            f"{lacking[1] or lacking[2]!r}. Use Redis 6.2 or newer, or Valkey; what imitates them often lacks it."
+        )
+    if found := _UNKNOWN_COMMAND.search(text):
+        return RedisRefusedError(
+            f"Redis at {where} refused: it does not know the command {found[1].upper()}. {_COMMANDS}"
+        )
+    if _UNKNOWN_IN_SCRIPT.search(text):
+        return RedisRefusedError(
+            f"Redis at {where} refused: a script of this call uses a command that it does not know. {_COMMANDS}"
+        )
+    if "no such key" in text:
+        return StorageError(
+            f"A key that this call uses on Redis at {where} has gone in the meantime: it expired, or was deleted "
+            "or evicted. What is stored is as it was: try again."
+        )
+    if "not enough memory" in text:
+        return RedisRefusedError(f"Redis at {where} refused: {_REFUSALS['OOM']}")
+    if is_corrupt(error):
+        found_twice = attempt.times > 1
+        return CorruptDataError(
+            f"What is stored under a key of ours on Redis at {where} is not in the storage format"
+            f"{', and was not when it was read again' if found_twice else ''}: {_said(text)}. "
+            + (
+                "Restore the thread or history from a backup; without one, delete it."
+                if found_twice
+                else "Nothing was changed. Read it to see whether it is damaged; if so, restore it from a backup."
+            )
+        )
+    return StorageError(f"Redis at {where} answered with an error: {_said(text)}")
+
+
+_COMMANDS = (
+    "Undo rename-command in its configuration, or use Redis 6.2 or newer, or Valkey; docs/how-to/acl.md lists the "
+    "commands that are used."
+)
+
+
+def _said(text: str) -> str:
+    return text.partition(" script: ")[0].partition("\n")[0].removesuffix(".")
 
 
 def _tls_fault(error: BaseException | None) -> ssl.SSLError | None:

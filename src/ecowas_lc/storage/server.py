@@ -6,9 +6,12 @@ Two shells drive a program: one over a sync client, one over an async client.
 from __future__ import annotations
 
 import asyncio
+import struct
 import threading
+import traceback
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -19,12 +22,12 @@ from redis.exceptions import MaxConnectionsError, NoScriptError, RedisClusterExc
 from ecowas_lc import forks
 from ecowas_lc._secret import Secret
 from ecowas_lc.embedded import is_available
-from ecowas_lc.errors import ConfigurationError, NotReplicatedError, StorageError
+from ecowas_lc.errors import ConfigurationError, EcowasError, NotReplicatedError, StorageError
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage import clusters
 from ecowas_lc.storage.addresses import Address, parse_url
 from ecowas_lc.storage.clients import AsyncClusterClient, ClientFactory
-from ecowas_lc.storage.error_translation import FAILURES, Attempt, translate
+from ecowas_lc.storage.error_translation import FAILURES, Attempt, is_corrupt, translate
 from ecowas_lc.storage.ops import BYTES_OUT, EVERY_NODE, Batch, Command, Op, Waiting, name_of, prefix_of, writes
 
 T = TypeVar("T")
@@ -35,6 +38,7 @@ def run(client: Any, op: Op[T], where: str, waiting: Waiting | None = None) -> T
 
     With ``waiting`` each write waits until so many replicas have it.
     """
+    times = 1
     try:
         batch = next(op)
         while True:
@@ -43,15 +47,26 @@ def run(client: Any, op: Op[T], where: str, waiting: Waiting | None = None) -> T
             except NotReplicatedError as error:
                 batch = op.throw(error)
             except FAILURES as error:
-                batch = op.throw(translate(error, where, _attempt(client, batch)))
+                if times == 1 and _may_read_again(error, batch):
+                    times = 2
+                    continue
+                batch = op.throw(translate(error, where, _attempt(client, batch, times)))
             else:
-                batch = op.send(replies)
+                try:
+                    batch = op.send(replies)
+                except _OF_ANOTHER_SHAPE as error:
+                    if (wrong := _out_of_step(error, where)) is None:
+                        raise
+                    _drop_connections(client)
+                    raise wrong from error
+            times = 1
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
 
 
 async def arun(client: Any, op: Op[T], where: str, waiting: Waiting | None = None) -> T:
     """Drive ``op`` over a ``redis.asyncio.Redis`` or ``RedisCluster`` and give its result; see :func:`run`."""
+    times = 1
     try:
         batch = next(op)
         while True:
@@ -60,11 +75,54 @@ async def arun(client: Any, op: Op[T], where: str, waiting: Waiting | None = Non
             except NotReplicatedError as error:
                 batch = op.throw(error)
             except FAILURES as error:
-                batch = op.throw(translate(error, where, _attempt(client, batch)))
+                if times == 1 and _may_read_again(error, batch):
+                    times = 2
+                    continue
+                batch = op.throw(translate(error, where, _attempt(client, batch, times)))
             else:
-                batch = op.send(replies)
+                try:
+                    batch = op.send(replies)
+                except _OF_ANOTHER_SHAPE as error:
+                    if (wrong := _out_of_step(error, where)) is None:
+                        raise
+                    await _adrop_connections(client)
+                    raise wrong from error
+            times = 1
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+
+
+# What a program raises that is given another answer than it asked for.
+_OF_ANOTHER_SHAPE = (TypeError, ValueError, LookupError, AttributeError, struct.error)
+_PACKAGE = Path(__file__).parents[1]
+
+
+def _may_read_again(error: Exception, batch: Batch) -> bool:
+    """Whether a batch that met damaged data is worth a second look: only what is damaged stays so."""
+    return isinstance(error, ResponseError) and is_corrupt(error) and not writes(batch)
+
+
+def _out_of_step(error: Exception, where: str) -> StorageError | None:
+    """The error for an answer of another shape; ``None`` for one of ours, or of code that the caller handed in."""
+    if isinstance(error, EcowasError):
+        return None
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if _PACKAGE not in Path(frame.f_code.co_filename).parents:
+        return None
+    return StorageError(
+        f"Redis at {where} answered something else than what was asked ({type(error).__name__}): its answers have "
+        "come out of step, by a proxy or a network fault. The connections were closed: try again."
+    )
+
+
+def _drop_connections(client: Any) -> None:
+    if (pool := getattr(client, "connection_pool", None)) is not None:
+        pool.disconnect()
+
+
+async def _adrop_connections(client: Any) -> None:
+    if (pool := getattr(client, "connection_pool", None)) is not None:
+        await pool.disconnect()
 
 
 def _send(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> list[Any]:
@@ -104,11 +162,11 @@ async def _asend(client: Any, batch: Batch, where: str, waiting: Waiting | None)
     return replies
 
 
-def _attempt(client: Any, batch: Batch) -> Attempt:
+def _attempt(client: Any, batch: Batch, times: int = 1) -> Attempt:
     """Return what the message of a refusal says of a batch."""
     first = batch[0]
     alone = len(batch) == 1 and type(first) is Command
-    return Attempt(_user(client), prefix_of(batch), name_of(first) if alone else "")
+    return Attempt(_user(client), prefix_of(batch), name_of(first) if alone else "", times)
 
 
 def _user(client: Any) -> str:

@@ -159,6 +159,11 @@ class Collector:
                 raise ChangedMeanwhileError
         return NO_REFERENCES + TEXT + body.encode() if isinstance(body, str) else body
 
+    def weight(self, digest: bytes) -> int:
+        """What it counts for that an element's value comes again in a list; texts cost nothing."""
+        body = self.bodies.get(digest)
+        return 0 if isinstance(body, str) else weight_of_repeated(body or b"")
+
     def references(self, digest: bytes) -> list[bytes]:
         """The digests that an element refers to."""
         return [] if isinstance(self.bodies.get(digest), str) else split_blob(self._blob(digest))[0]
@@ -178,13 +183,25 @@ class Collector:
         return pack_blob(references, self._sealer.seal(payload, b"".join((self._context, digest, *references))))
 
 
+MOST_REPEATED = 2**26  # bytes of what is made again from elements that it was made of before
+_MOST_TIMES = 16  # or so many times what was read, if that is more
+
+
+def weight_of_repeated(payload: bytes) -> int:
+    """Return what it counts for that something is made of this payload again."""
+    return len(payload) + 256
+
+
 class Elements:
     """The elements that came with a read, opened on demand; ``recipes``: of list items that are known already."""
 
-    __slots__ = ("_context", "_sealer", "_stored", "plain", "recipes")
+    __slots__ = ("_context", "_met", "_repeated", "_sealer", "_stored", "plain", "recipes", "texts")
 
     def __init__(self, stored: dict[bytes, bytes], context: bytes, sealer: Sealer | None) -> None:
         self._stored = stored
+        self.texts: dict[bytes, str] = {}  # each decoded once, however often it is referred to
+        self._met: set[bytes] = set()
+        self._repeated = 0
         self.recipes: dict[bytes, Any] = {}
         self.plain = stored if sealer is None else None  # read directly where nothing is encrypted
         self._context = context
@@ -214,8 +231,44 @@ class Elements:
             payload = self._sealer.open(payload, b"".join((self._context, digest, *references)))
         return payload[:1], references, payload[1:]
 
+    def weight(self, digest: bytes) -> int:
+        """What it counts for that an element's value comes again in a list; texts cost nothing."""
+        blob = self._stored.get(digest, b"")
+        return 0 if blob.startswith(PLAIN_TEXT) else weight_of_repeated(blob)
+
+    def start_anew(self) -> None:
+        """Another checkpoint, or its pending writes, begins: what is counted is counted for each."""
+        self._met.clear()
+        self._repeated = 0
+
+    def count_value(self, digest: bytes, payload: bytes) -> None:
+        """Count a value that is about to be made, as another object for each reference to it.
+
+        Raises:
+            CorruptDataError: a few references would take far more memory than what is stored.
+        """
+        if digest not in self._met:
+            self._met.add(digest)
+            return
+        self.count_repeated(weight_of_repeated(payload))
+
+    def count_repeated(self, weight: int) -> None:
+        """Count bytes that are made of elements that something was made of before; see ``count_value``."""
+        self._repeated += weight
+        if self._repeated > MOST_REPEATED and self._repeated > _MOST_TIMES * len(self):
+            raise CorruptDataError(
+                "A stored checkpoint refers to the same values so often that they would take far more memory than "
+                "what is stored."
+            )
+
     def text(self, digest: bytes) -> str:
         """A long text."""
+        text = self.texts.get(digest)
+        if text is None:
+            text = self.texts[digest] = self._text(digest)
+        return text
+
+    def _text(self, digest: bytes) -> str:
         blob = self._stored.get(digest)
         if self._sealer is None and blob is not None and blob.startswith(PLAIN_TEXT):
             raw = blob[len(PLAIN_TEXT) :]

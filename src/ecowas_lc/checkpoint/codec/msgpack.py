@@ -8,6 +8,7 @@ the allowlist names.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ormsgpack
@@ -15,10 +16,12 @@ import ormsgpack
 from ecowas_lc.checkpoint.codec.allowlist import Allowlist
 from ecowas_lc.checkpoint.codec.elements import MAX_REFERENCES, TEXT, VALUE, Collector, Elements, is_sealed
 from ecowas_lc.checkpoint.codec.messages import SPECS, Spec, pack_array, unpack_array
+from ecowas_lc.checkpoint.codec.nesting import MOST_IN_ONE, MOST_NESTED, MOST_READ, MOST_WRITTEN, nests_too_deep
 from ecowas_lc.checkpoint.codec.types import put_together, take_apart
 from ecowas_lc.errors import CorruptDataError, DecryptionError, EcowasError, NotSerializableError
 
 REFERENCE, OBJECT, MESSAGE_ARRAY, MAP, SURROGATES = 1, 2, 3, 4, 5
+_HOLD_MSGPACK = frozenset({OBJECT, MESSAGE_ARRAY, MAP})
 
 OPTIONS = (
     ormsgpack.OPT_PASSTHROUGH_BIG_INT
@@ -35,21 +38,23 @@ LARGE = 1024  # bytes of a value that is an element of its own
 FIRST_REFERENCE = ormsgpack.packb(ormsgpack.Ext(REFERENCE, b"\0\0"))
 # Containers are searched for long texts this deep and wide; beyond, they are stored as they are.
 _SEARCH_DEPTH, _SEARCH_WIDTH = 5, 64
-_MAX_DEPTH = 200
-_TOO_DEEP = f"A value is nested more than {_MAX_DEPTH} deep (or holds itself): it can't be stored."
+_TOO_DEEP = f"A value is nested more than {MOST_WRITTEN} deep (or holds itself): it can't be stored."
+_DEEPER = "A stored value is nested deeper than any that is written."
+_FEW_LEVELS = 8  # of extensions: msgpack's own limit of 254 in each keeps these well within MOST_NESTED
 _SCALARS = (type(None), bool, int, float, str)
 
 
 class Writer:
     """Packs one blob; ``references`` are the digests that it refers to."""
 
-    __slots__ = ("_allowed", "_failure", "_shared", "references")
+    __slots__ = ("_allowed", "_deepest", "_failure", "_level", "_shared", "references")
 
     def __init__(self, allowed: Allowlist, shared: Collector | None) -> None:
         self.references: list[bytes] = []
         self._allowed = allowed
         self._shared = shared
         self._failure: EcowasError | None = None
+        self._level = self._deepest = 0  # of extensions
 
     def pack(self, value: Any) -> bytes:
         """A lifted value's payload.
@@ -57,6 +62,26 @@ class Writer:
         Raises:
             NotSerializableError: it holds something that could not be read back the same.
         """
+        try:
+            packed = self._packed(value)
+        except RecursionError as error:
+            raise NotSerializableError(_TOO_DEEP) from error
+        if self._deepest > _FEW_LEVELS and nests_too_deep(packed, _HOLD_MSGPACK):
+            raise NotSerializableError(_TOO_DEEP)
+        return packed
+
+    def _extension(self, code: int, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives, packed a level deeper."""
+        self._level += 1
+        self._deepest = max(self._deepest, self._level)
+        try:
+            if self._level > MOST_WRITTEN:
+                raise NotSerializableError(_TOO_DEEP)
+            return ormsgpack.Ext(code, self._packed(make()))
+        finally:
+            self._level -= 1
+
+    def _packed(self, value: Any) -> bytes:
         try:
             packed: bytes = ormsgpack.packb(value, default=self._default, option=OPTIONS)
             # msgpack makes bytes of bytearrays, unasked: rare enough to be looked for only where there are bytes.
@@ -87,7 +112,7 @@ class Writer:
             parts = take_apart(value, self._allowed)
             if isinstance(parts, str):
                 return parts
-            return ormsgpack.Ext(OBJECT, self.pack([parts[0], self.lift(parts[1])]))
+            return self._extension(OBJECT, lambda: [parts[0], self.lift(parts[1])])
         except EcowasError as error:
             # ormsgpack replaces what a hook raises with an error of its own.
             self._failure = error
@@ -111,7 +136,7 @@ class Writer:
         return value
 
     def _message(self, value: Any, spec: Spec) -> Any:
-        return ormsgpack.Ext(MESSAGE_ARRAY, self.pack([self.lift(field) for field in pack_array(value, spec)]))
+        return self._extension(MESSAGE_ARRAY, lambda: [self.lift(field) for field in pack_array(value, spec)])
 
     def large(self, value: Any) -> Any:
         """``value`` lifted, or a reference to it where it is large even so."""
@@ -151,7 +176,7 @@ class Writer:
         return ormsgpack.Ext(REFERENCE, (len(self.references) - 1).to_bytes(2, "big"))
 
     def _rewrite(self, value: Any, depth: int) -> Any:
-        if depth > _MAX_DEPTH:
+        if depth > MOST_WRITTEN:
             raise NotSerializableError(_TOO_DEEP)
         kind = type(value)
         if kind is str:
@@ -161,12 +186,12 @@ class Writer:
         if kind is dict:
             if all(type(key) is str and _is_text(key) for key in value):
                 return {key: self._rewrite(inner, depth + 1) for key, inner in value.items()}
-            pairs = [
-                [self._rewrite(key, depth + 1), self._rewrite(inner, depth + 1)] for key, inner in value.items()
-            ]
-            return ormsgpack.Ext(MAP, self.pack(pairs))
+            pairs = list(value.items())
+            return self._extension(
+                MAP, lambda: [[self._rewrite(part, depth + 1) for part in pair] for pair in pairs]
+            )
         if kind is bytearray:
-            return ormsgpack.Ext(OBJECT, self.pack(list(take_apart(value, self._allowed))))
+            return self._extension(OBJECT, lambda: list(take_apart(value, self._allowed)))
         if kind is memoryview:
             raise NotSerializableError("A memoryview can't be stored. Use bytes(…).")
         return value
@@ -204,7 +229,9 @@ def _is_text(text: str) -> bool:
 class Reader:
     """Unpacks one blob."""
 
-    __slots__ = ("_allowed", "_elements", "_failure", "_is_element", "_references")
+    __slots__ = (
+        "_allowed", "_elements", "_failure", "_is_element", "_level", "_nested", "_references", "_whole",
+    )  # fmt: skip
 
     def __init__(
         self, allowed: Allowlist, references: list[bytes], elements: Elements | None, is_element: bool = False
@@ -213,7 +240,10 @@ class Reader:
         self._references = references
         self._elements = elements
         self._is_element = is_element
-        self._failure: EcowasError | None = None
+        self._failure: BaseException | None = None
+        self._level = 0  # of extensions
+        self._nested = 0  # what may stand in one another there, at most
+        self._whole: bytes | None = None  # the payload, until it has been looked through
 
     def unpack(self, payload: bytes) -> Any:
         """A payload's value.
@@ -222,11 +252,15 @@ class Reader:
             CorruptDataError: it is not in the storage format.
             TypeNotAllowedError: it names a class that is not allowed; nothing was imported.
         """
+        self._whole, self._nested = payload, min(len(payload), MOST_IN_ONE)
+        return self._unpacked(payload)
+
+    def _unpacked(self, payload: bytes) -> Any:
         try:
             return ormsgpack.unpackb(payload, ext_hook=self._hook)
         except EcowasError:
             raise
-        except (ValueError, TypeError, RecursionError) as error:
+        except Exception as error:
             if self._failure is not None:
                 raise self._failure from None
             if is_sealed(payload):
@@ -235,26 +269,47 @@ class Reader:
                 ) from error
             raise CorruptDataError("A stored value is not in the storage format.") from error
 
+    def _check_depth(self) -> None:
+        if self._nested > MOST_NESTED and self._whole is not None:
+            # It may be too deep, by its length: seldom enough to be worth a look at all of it, once.
+            if nests_too_deep(self._whole, _HOLD_MSGPACK):
+                raise CorruptDataError(_DEEPER)
+            self._whole = None
+        if self._level > MOST_READ:
+            raise CorruptDataError(_DEEPER)
+
     def _hook(self, code: int, data: bytes) -> Any:
+        # One function with _unpacked, since Python's stack is what limits how deep earlier versions wrote.
+        nested = self._nested
         try:
             if code == REFERENCE:
                 return self._reference(data)
             if code == SURROGATES:
                 return data.decode("utf-8", "surrogatepass")
-            inner = self.unpack(data)
+            if code not in _HOLD_MSGPACK:
+                raise CorruptDataError(
+                    f"A stored value has an extension type {code} that this version does not know."
+                )
+            self._level += 1
+            self._nested = nested + 1 + min(len(data), MOST_IN_ONE)
+            self._check_depth()
+            inner = self._unpacked(data)
+            self._level -= 1
+            self._nested = nested
             if code == MESSAGE_ARRAY:
                 return unpack_array(inner, None)
             if code == MAP:
                 return dict(inner)
-            if code == OBJECT:
-                return put_together(inner[0], inner[1], self._allowed)
+            return put_together(inner[0], inner[1], self._allowed)
         except EcowasError as error:
             self._failure = error
             raise
-        except (ValueError, TypeError, IndexError) as error:
+        except Exception as error:
             self._failure = CorruptDataError("A stored value is not in the storage format.")
             raise self._failure from error
-        raise CorruptDataError(f"A stored value has an extension type {code} that this version does not know.")
+        except BaseException as error:  # Ctrl-C, which msgpack would make an error of its own
+            self._failure = error
+            raise
 
     def _reference(self, data: bytes) -> Any:
         index = int.from_bytes(data, "big")
@@ -267,4 +322,5 @@ class Reader:
         if kind != VALUE or self._is_element:
             # Elements are written with references to texts alone: chains of values could unfold without end.
             raise CorruptDataError("A stored value refers to an element of the wrong kind.")
+        self._elements.count_value(digest, payload)
         return Reader(self._allowed, references, self._elements, is_element=True).unpack(payload)

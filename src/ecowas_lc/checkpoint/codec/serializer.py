@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +12,7 @@ import ormsgpack
 from ecowas_lc.checkpoint.codec.allowlist import Allow, Allowlist
 from ecowas_lc.checkpoint.codec.elements import (
     MESSAGE,
+    MOST_REPEATED,
     PLAIN_TEXT,
     TEXT,
     VALUE,
@@ -64,6 +66,7 @@ class GivenSerializer:
 
 
 _LONG_NAMES = 48
+_MANY = 1024  # items of a list, of which it is worth looking how often each comes
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
@@ -156,6 +159,13 @@ class Serializer:
         shared.add_source(digests, items, self._dump_item)
         return digests, recipes
 
+    def repeats_too_much(self, digests: list[bytes], shared: Collector) -> bool:
+        """Whether a list of these items could not be read back: it would be refused for its many repetitions."""
+        if len(digests) <= _MANY or len(set(digests)) == len(digests):
+            return False
+        repeated = sum((times - 1) * shared.weight(digest) for digest, times in Counter(digests).items())
+        return repeated > MOST_REPEATED
+
     def _dump_recipe(self, recipe: Recipe, item: Any, shared: Collector) -> bytes:
         digest = self._dump_item(item, shared)
         if type(recipe) is tuple:
@@ -188,7 +198,11 @@ class Serializer:
         out = []
         recipes = elements.recipes
         plain = elements.plain or {}
+        texts = elements.texts
         unpack = ormsgpack.unpackb
+        if len(digests) > _MANY and len(set(digests)) < len(digests):
+            for digest, times in Counter(digests).items():
+                elements.count_repeated((times - 1) * elements.weight(digest))
         for digest in digests:
             recipe = recipes.get(digest)
             if recipe is not None:
@@ -196,12 +210,18 @@ class Serializer:
                 continue
             blob = plain.get(digest)
             if blob is not None and blob[:2] == b"\x00\x01" and blob[18:19] == MESSAGE:
-                text = plain.get(blob[2:18])
-                if text is not None and text[:3] == PLAIN_TEXT:
+                reference = blob[2:18]
+                text = texts.get(reference)
+                raw = plain.get(reference, b"") if text is None else PLAIN_TEXT
+                if raw[:3] == PLAIN_TEXT:
                     try:
-                        out.append(unpack_array(unpack(blob[19:]), text[3:].decode()))
+                        if text is None:
+                            text = texts[reference] = raw[3:].decode()
+                        out.append(unpack_array(unpack(blob[19:]), text))
                         continue
-                    except ValueError:  # extension types, or corrupt: the slow way tells
+                    except EcowasError:
+                        raise
+                    except Exception:  # noqa: S110 - extension types, or corrupt: the slow way tells
                         pass
             out.append(self._load_item(digest, elements))
         return out

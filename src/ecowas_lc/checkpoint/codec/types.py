@@ -23,12 +23,13 @@ from typing import Any
 
 from langchain_core.messages.base import TextAccessor
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
-from langgraph.store.base import Item
+from langgraph.store.base import Item, SearchItem
 from langgraph.types import Send
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined, TzInfo
 
 from ecowas_lc.checkpoint.codec.allowlist import Allowlist, kind_of, spelt, type_name
+from ecowas_lc.checkpoint.place import Extended
 from ecowas_lc.errors import CorruptDataError, TypeNotAllowedError
 
 TakeApart = Callable[[Any], Any]
@@ -80,6 +81,16 @@ def _send(parts: list[Any]) -> Send:
 def _send_parts(send: Send) -> list[Any]:
     timeout = getattr(send, "timeout", None)
     return [send.node, send.arg] if timeout is None else [send.node, send.arg, timeout]
+
+
+def _quiet(flags: int) -> int:
+    # Compiling with this one prints to standard output.
+    return flags & ~re.DEBUG.value
+
+
+def _pattern(parts: list[Any]) -> re.Pattern[Any]:
+    pattern, flags = parts
+    return re.compile(pattern, _quiet(flags))
 
 
 _ITEM_FIELDS = ("value", "key", "namespace", "created_at", "updated_at")
@@ -136,7 +147,7 @@ BUILTIN: dict[type, tuple[str, TakeApart, PutTogether]] = {
     ipaddress.IPv6Interface: ("ipv6interface", str, ipaddress.IPv6Interface),
     ipaddress.IPv6Network: ("ipv6network", str, ipaddress.IPv6Network),
     type(pathlib.Path()): ("path", str, pathlib.Path),
-    re.Pattern: ("pattern", lambda value: [value.pattern, value.flags], lambda parts: re.compile(*parts)),
+    re.Pattern: ("pattern", lambda value: [value.pattern, _quiet(value.flags)], _pattern),
     SecretStr: ("secret", SecretStr.get_secret_value, SecretStr),
     _DeltaSnapshot: ("delta", lambda value: value.value, _DeltaSnapshot),
     Send: ("send", _send_parts, _send),
@@ -145,12 +156,17 @@ BUILTIN: dict[type, tuple[str, TakeApart, PutTogether]] = {
         lambda item: {name: getattr(item, name) for name in _ITEM_FIELDS},
         lambda fields: Item(**fields),
     ),
+    SearchItem: (
+        "searchitem",
+        lambda item: {name: getattr(item, name) for name in (*_ITEM_FIELDS, "score")},
+        lambda fields: SearchItem(**fields),
+    ),
 }
 BUILTIN_BY_NAME = {name: build for name, _, build in BUILTIN.values()}
 
 
-# What `message.text` is; it is text, and comes back as text.
-_AS_TEXT: tuple[type, ...] = (TextAccessor,)
+# What `message.text` is, and a checkpoint's id in a config: they are text, and come back as text.
+_AS_TEXT: tuple[type, ...] = (TextAccessor, Extended)
 
 
 def take_apart(value: Any, allowed: Allowlist) -> tuple[str, Any] | str:

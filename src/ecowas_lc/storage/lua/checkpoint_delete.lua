@@ -9,7 +9,7 @@ for i = 2, names, 2 do doomed[ARGV[i] .. '\0' .. ARGV[i + 1]] = true end
 
 -- What stays, and its links.
 local live_fields, live_rows, live_spaces, latest_of, relinked = {}, {}, {}, {}, {}
-local marked, used_segments = {}, {}
+local marked, used_segments, intervals = {}, {}, {}
 local function mark(digest) marked[digest] = true end
 for _, space in ipairs(spaces()) do
   local id = redis.call('HGET', H, 'L' .. space)
@@ -46,25 +46,50 @@ end
 for field in pairs(live_fields) do
   local value = redis.call('HGET', H, field)
   if value and string.sub(value, 1, 1) == 'l' then
-    local log, pieces = log_of(field), pieces_of(value)
-    local used = used_segments[log] or {}
-    used_segments[log] = used
-    local digests = digests_of(log, pieces)
-    -- Without them a piece reaches beyond the log: it is corrupt, and may claim milliards of segments.
-    for _, piece in ipairs(digests and pieces or {}) do
-      for segment = math.floor(piece[1] / SEGMENT), math.floor((piece[1] + piece[2] - 1) / SEGMENT) do
-        used[segment] = true
-      end
-    end
-    digests = digests or ''
-    for at = 1, #digests, 16 do mark(string.sub(digests, at, at + 15)) end
+    local log = log_of(field)
+    intervals[log] = intervals[log] or {}
+    for _, piece in ipairs((pieces_of(value))) do table.insert(intervals[log], { piece[1], piece[1] + piece[2] }) end
   elseif value then
     each_ref(value, 2, mark)
   end
 end
+-- Each place of a log once, however many lists stand there.
+for log, found in pairs(intervals) do
+  table.sort(found, function(a, b) return a[1] < b[1] end)
+  local merged = {}
+  for _, each in ipairs(found) do
+    local last = merged[#merged]
+    if last and each[1] <= last[2] then
+      last[2] = math.max(last[2], each[2])
+    else
+      merged[#merged + 1] = each
+    end
+  end
+  intervals[log], used_segments[log] = merged, {}
+end
 
 local all, drop, kept = redis.call('HKEYS', H), {}, 0
+local function mark_segment(field)
+  local log, segment = string.match(field, '^g(.*)%z(%d+)$')
+  local places = log and intervals[log]
+  if not places then return end
+  local first, low, high = tonumber(segment) * SEGMENT, 1, #places + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if places[middle][2] <= first then low = middle + 1 else high = middle end
+  end
+  local held
+  while places[low] and places[low][1] < first + SEGMENT do
+    held = held or redis.call('HGET', H, field)
+    used_segments[log][tonumber(segment)] = true
+    local from, upto = math.max(places[low][1] - first, 0), math.min(places[low][2] - first, SEGMENT)
+    for i = from, math.min(upto, math.floor(#held / 16)) - 1 do mark(string.sub(held, 16 * i + 1, 16 * i + 16)) end
+    low = low + 1
+  end
+end
+
 for _, field in ipairs(all) do
+  if string.byte(field) == 103 then mark_segment(field) end -- 'g' ns '\0' channel '\0' segment
   if string.byte(field) == 119 then -- 'w' ns '\0' id '\0' k
     local checkpoint = string.sub(field, 2, string.match(field, '()%z%d+$') - 1)
     local cut = string.find(checkpoint, '\0', 1, true)

@@ -1,25 +1,36 @@
 -- A list value: 'l', wrapper, mark (16 bytes, the client's seal on the whole list), pieces of the list log.
 local PIECES = 19
-local MOST_ITEMS = 1048576 -- clients store longer lists as other values
+local MOST_ITEMS = 1048576 -- clients store longer lists, and what goes beyond it in one checkpoint, as other values
+local MOST_IN_A_CALL = 3 * MOST_ITEMS
 local function mark_of(value) return string.sub(value, 3, PIECES - 1) end
 
+-- A few bytes of pieces can claim more items than the server has memory for, and a row can name many such lists:
+-- what lists claim is counted before anything is made of them.
+local items_of_call = 0
+local function spend(items)
+  items_of_call = items_of_call + items
+  if items_of_call > MOST_IN_A_CALL then
+    error('ECOWASCORRUPT The stored lists of a checkpoint claim more items than any has.', 0)
+  end
+end
+
+-- The pieces of a list value, and of how many items.
 local function pieces_of(value)
-  local pieces = {}
+  local pieces, total = {}, 0
   for at = PIECES, #value, 8 do
     local start, length = struct.unpack('>I4I4', value, at)
     pieces[#pieces + 1] = { start, length }
+    total = total + math.max(length, 1)
+    if total > MOST_ITEMS then error('ECOWASCORRUPT A stored list claims more items than any has.', 0) end
   end
-  return pieces
+  return pieces, total
 end
 
 -- The digests that pieces of a list log stand for, one string; nil where the log lacks some.
 -- `written`: fields that are about to be written.
 local function digests_of(log, pieces, written)
-  local out, total = {}, 0
+  local out = {}
   for _, piece in ipairs(pieces) do
-    -- A few bytes of pieces can claim more items than the server has memory for.
-    total = total + piece[2]
-    if total > MOST_ITEMS then error('ECOWASCORRUPT A stored list claims more items than any has.', 0) end
     local start, stop = piece[1], piece[1] + piece[2]
     while start < stop do
       local segment = math.floor(start / SEGMENT)

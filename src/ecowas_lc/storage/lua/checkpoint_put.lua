@@ -37,7 +37,7 @@ for _, list in ipairs(lists) do
     -- The edits hold for the very list that the client has in mind, and for no other of that name.
     local base = have[list.base]
     if base and string.sub(base, 1, 1) == 'l' and mark_of(base) == list.base_mark then
-      list.pieces = pieces_of(base)
+      list.pieces = (pieces_of(base))
     else
       missing_fields[#missing_fields + 1] = string.sub(list.field, 2)
     end
@@ -130,7 +130,11 @@ if #lists > 0 then
     local start = #list.new > 0 and append_to_log(list.log, list.new) or 0
     local pieces, total = edited(list, start)
     -- Many small edits: written out once more, so that neither size nor reading grows with their number.
-    local whole = #pieces > 16 + total / 8 and digests_of(list.log, pieces, have)
+    local whole
+    if #pieces > 16 + total / 8 then
+      spend(total)
+      whole = digests_of(list.log, pieces, have)
+    end
     if whole then pieces = { { append_to_log(list.log, whole), total } } end
     local out = { 'l', list.wrapper, list.mark }
     for i, piece in ipairs(pieces) do out[i + 3] = struct.pack('>I4I4', piece[1], piece[2]) end

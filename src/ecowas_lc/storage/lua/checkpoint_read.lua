@@ -1,13 +1,14 @@
 -- Read checkpoints, newest first: ttl, ns, all, from, id, along, limit, writes, values, (field, mark)*k.
 --   all: '1' every namespace;  from: 'latest', 'at', 'before' (id);  along: 'prev' or 'parent'.
--- Answers {{ns, id, row, {value…}, {writes…}, 1 for the namespace's latest or 0}…, digests, {element…}}; a list
--- value is 'l' + wrapper + mark + digests. The client has the lists of these fields and marks, and their elements:
+-- Answers {{ns, id, row, {value…}, {writes…}, 1 for the namespace's latest or 0}…, digests, {element…}, 1 where older
+-- ones are left}: a page ends at the limit, or where it has become large. A list value is 'l' + wrapper + mark + digests. The client has the lists of these fields and marks, and their elements:
 -- of one that is read it is answered 'k' + wrapper + mark, and of a list with the same log only other elements.
 local wrong = check_format()
 if wrong then return wrong end
 local ttl, only, from, start, along = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]
 local limit, with_writes, with_values = tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9] == '1'
 local out, wanted, order, count = {}, {}, {}, 0
+local PAGE_ITEMS, PAGE_BYTES, bytes = 524288, 33554432, 0
 local sub, byte = string.sub, string.byte
 
 local function want(digest)
@@ -25,11 +26,18 @@ for i = 10, #ARGV, 2 do
 end
 
 -- The digests of which the client has the elements, of a list with this log: one string.
+local held_lists = {}
 local function held_by_client(log)
+  local held = held_lists[log]
+  if held then return held end
   local base = bases[log]
   local value = base and redis.call('HGET', H, base.field)
   local is_base = value and sub(value, 1, 1) == 'l' and mark_of(value) == base.mark
-  return is_base and digests_of(log, pieces_of(value)) or ''
+  local pieces, total = pieces_of(is_base and value or '')
+  spend(total)
+  held = digests_of(log, pieces) or ''
+  held_lists[log] = held
+  return held
 end
 
 -- `want` for a list's digests, without a call for each of perhaps thousands.
@@ -58,9 +66,11 @@ end
 
 local function fetch(ns, id) return redis.call('HGET', H, 'c' .. ns .. '\0' .. id) end
 
+local named
 local function add(ns, id, row)
   local _, _, after = row_link(row)
   local fields, blob = row_values(row, after)
+  bytes = bytes + #row
   local values, writes, reads = {}, {}, with_values and fields or {}
   local pending = 'w' .. ns .. '\0' .. id .. '\0'
   if with_writes then reads[#reads + 1] = pending .. 0 end
@@ -70,21 +80,35 @@ local function add(ns, id, row)
     for i = 1, #some do found[from_here + i - 1] = some[i] end
   end
   local batch = with_writes and table.remove(found)
+  -- Rows of one id can't be parted: were they to name the same value, each would add it to the answer.
+  for i = 1, #found do
+    if named[fields[i]] then corrupt('Several stored checkpoints of one id name the same value.') end
+    named[fields[i]] = true
+  end
   each_ref(row, blob, want)
   if with_values then
+    local pieces = {}
+    for i, value in ipairs(found) do
+      if value and sub(value, 1, 1) == 'l' and not known[mark_of(value)] then
+        local some, total = pieces_of(value)
+        pieces[i] = some
+        spend(total)
+      end
+    end
     for i, value in ipairs(found) do
       local field = fields[i]
       if value and sub(value, 1, 1) == 'l' and known[mark_of(value)] then
         value = 'k' .. sub(value, 2, PIECES - 1)
       elseif value and sub(value, 1, 1) == 'l' then
         local log = log_of(field)
-        local digests = digests_of(log, pieces_of(value))
+        local digests = digests_of(log, pieces[i])
         value = digests and sub(value, 1, PIECES - 1) .. digests or false
         if digests then want_all(digests, held_by_client(log)) end
       elseif value then
         each_ref(value, 2, want)
       end
       values[i] = value or ''
+      bytes = bytes + #values[i]
     end
   end
   if with_writes then
@@ -93,6 +117,7 @@ local function add(ns, id, row)
       each_ref(batch, 1, want)
       k = k + 1
       writes[k] = batch
+      bytes = bytes + #batch
       batch = redis.call('HGET', H, pending .. k)
     end
   end
@@ -134,9 +159,12 @@ end
 
 local last
 while #heads > 0 do
-  local head = table.remove(heads)
+  local head = heads[#heads]
+  local is_full = #out >= limit or bytes > PAGE_BYTES or items_of_call > PAGE_ITEMS
   -- The next page begins before the last id of this one: equal ids of several namespaces stay together.
-  if #out >= limit and (head.id ~= last or along == 'parent') then break end
+  if is_full and #out > 0 and (head.id ~= last or along == 'parent') then break end
+  table.remove(heads)
+  if head.id ~= last then named = {} end
   last = head.id
   add(head.ns, head.id, head.row)
   local prev, parent = links_of(head.id, head.row)
@@ -173,5 +201,6 @@ while done < count do
   end
   done = stop
 end
-if #out > 0 and ttl ~= '' and redis.call('HEXISTS', H, 'pinned') == 0 then redis.call('PEXPIRE', H, ttl) end
-return { out, table.concat(order), elements }
+-- A thread that was stored without an expiry keeps none, pinned or not: reading renews, and does not give one.
+if #out > 0 and ttl ~= '' and redis.call('PTTL', H) >= 0 then redis.call('PEXPIRE', H, ttl) end
+return { out, table.concat(order), elements, #heads > 0 and 1 or 0 }
