@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -21,19 +33,97 @@ from ecowas_lc._ollama_host import address_from_host
 from ecowas_lc._secret import login_in, safe_url
 from ecowas_lc.errors import ConfigurationError, UnknownSettingWarning
 
+log = logging.getLogger(__name__)
+
 ENV_FILE = ".env"
 PREFIX = "ECOWAS_LC_"
+NOT_FROM_A_FILE = frozenset({"ECOWAS_LC_DATA_DIR", "ECOWAS_LC_VALKEY_SERVER"})
+"""What ``.env`` may not set: which program is run, and where this machine's files are written.
+
+The file is the working directory's, and that may be a folder which somebody else has filled.
+"""
+
 # How alike two names are, of 1. ECOWAS_DB_URL, which may be of an organisation with that name, is 0.67 like ours.
 _ALIKE, _ALIKE_OF_OURS = 0.78, 0.5
+
+# What Kubernetes and Docker put into the environment of each container for a service called "redis": REDIS_PORT
+# and others. For one called "ecowas-lc" they begin as our own names do.
+_SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://", re.IGNORECASE)
+_SERVICE_NAME = re.compile(
+    r".+_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
+
+_UNITS = {
+    "ms": 0.001, "s": 1, "sec": 1, "secs": 1, "second": 1, "seconds": 1, "m": 60, "min": 60, "mins": 60,
+    "minute": 60, "minutes": 60, "h": 3600, "hr": 3600, "hrs": 3600, "hour": 3600, "hours": 3600, "d": 86400,
+    "day": 86400, "days": 86400, "w": 604800, "week": 604800, "weeks": 604800,
+}  # fmt: skip
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
+
+
+def _in_seconds(value: Any) -> Any:
+    """Return the seconds of a duration such as ``2m`` or ``1h30m``; what has no unit is left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower()
+    parts = _DURATION.findall(text)
+    if not parts or "".join(_DURATION.split(text)[::3]) or any(unit not in _UNITS for _, unit in parts):
+        try:
+            float(text)
+        except ValueError:
+            raise ValueError("must be seconds, or a duration such as 500ms, 90s, 2m, 1h30m or 1d") from None
+        return value
+    return round(sum(float(number) * _UNITS[unit] for number, unit in parts), 6)
+
+
+Seconds = Annotated[float, BeforeValidator(_in_seconds)]
+WholeSeconds = Annotated[int, BeforeValidator(_in_seconds)]
+
+
+class _Told(str):
+    """A text that the environment or ``.env`` holds, and which of them."""
+
+    place: str
+
+    def __new__(cls, text: str, place: str) -> Self:
+        told = super().__new__(cls, text)
+        told.place = place
+        return told
+
+
+class _Problem(NamedTuple):
+    """Why a setting's text can't be used."""
+
+    text: str
+    is_service_link: bool
+
+
+class _Names(PydanticBaseSettingsSource):
+    """The settings among one place's variables, each under its one name: ``PREFIX`` is not ours."""
+
+    def __init__(self, source: EnvSettingsSource, place: str, names: Mapping[str, str]) -> None:
+        super().__init__(source.settings_cls)
+        self._source, self._place, self._names = source, place, names
+
+    def __call__(self) -> dict[str, Any]:
+        found = ((key, self._source.env_vars.get(name.lower())) for name, key in self._names.items())
+        return {key: _Told(text, self._place) for key, text in found if text}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
 
 
 class Settings(BaseSettings):
     """What the environment and ``.env`` in the working directory say; the environment wins.
 
-    ``REDIS_URL`` wins over ``REDIS_HOST`` and the other parts. Durations are in seconds. Names that are
-    ours start with ``ECOWAS_LC_``; the others are the ones that applications already have. One that starts
-    so and is none of them, or nearly is one, is told of in an :class:`UnknownSettingWarning`.
-    ``Settings()`` raises pydantic's error; :func:`get_settings` raises :class:`ConfigurationError`.
+    ``REDIS_URL`` wins over ``REDIS_HOST`` and the other parts, which are not read then. Durations are seconds, or
+    have a unit: ``500ms``, ``90s``, ``2m``, ``1h30m``, ``1d``. Names that are ours start with ``ECOWAS_LC_``; the
+    others are the ones that applications already have. A name that starts like ours and sets nothing, and one that
+    ``.env`` may not set, is reported by an :class:`UnknownSettingWarning`.
+
+    Each value is validated where it is used: one in the environment or ``.env`` that can't be used raises
+    :class:`ConfigurationError` when its attribute is read, and affects nothing else. ``Settings()`` raises
+    pydantic's error for an argument; :func:`get_settings` raises :class:`ConfigurationError`.
     """
 
     model_config = SettingsConfigDict(
@@ -53,9 +143,9 @@ class Settings(BaseSettings):
     redis_username: str | None = None
     redis_password: SecretStr | None = None
     redis_max_connections: int = Field(default=10, ge=1)
-    redis_memory_ttl: int = Field(default=86400, ge=1)
-    redis_socket_timeout: float = Field(default=10.0, gt=0)
-    redis_connect_timeout: float = Field(default=5.0, gt=0)
+    redis_memory_ttl: WholeSeconds = Field(default=86400, ge=1)
+    redis_socket_timeout: Seconds = Field(default=10.0, gt=0)
+    redis_connect_timeout: Seconds = Field(default=5.0, gt=0)
     redis_ssl_ca_certs: Path | None = None
     redis_ssl_certfile: Path | None = None
     redis_ssl_keyfile: Path | None = None
@@ -70,14 +160,17 @@ class Settings(BaseSettings):
     ollama_context_length: int = Field(default=0, ge=0)  # 0: the model's own, or Ollama's default
     ollama_num_parallel: int = Field(default=0, ge=0)  # 0: found out
     llm_temperature: float = Field(default=0.7, ge=0, le=2)
-    llm_timeout: float = Field(default=120.0, gt=0)
+    llm_timeout: Seconds = Field(default=120.0, gt=0)
 
     prefix: str = Field(default="ecowas", min_length=1, alias="ECOWAS_LC_PREFIX")
     data_dir: Path | None = Field(default=None, alias="ECOWAS_LC_DATA_DIR")
     valkey_server: Path | None = Field(default=None, alias="ECOWAS_LC_VALKEY_SERVER")
     wait_replicas: int = Field(default=0, ge=0, alias="ECOWAS_LC_WAIT_REPLICAS")
-    linger_seconds: float = Field(default=60.0, ge=0, alias="ECOWAS_LC_LINGER_SECONDS")
+    linger_seconds: Seconds = Field(default=60.0, ge=0, alias="ECOWAS_LC_LINGER_SECONDS")
     router: str = Field(default="hybrid", alias="ECOWAS_LC_ROUTER")
+
+    _problems: dict[str, _Problem] = PrivateAttr(default_factory=dict)
+    _is_lenient: bool = PrivateAttr(default=False)
 
     @field_validator("redis_host", "ollama_base_url", "ollama_model", mode="after")
     @classmethod
@@ -95,17 +188,95 @@ class Settings(BaseSettings):
         login_in(value)
         return value
 
+    @field_validator("ollama_host", mode="after")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                address = address_from_host(value)
+            except ValueError:
+                address = ""
+            if not address:  # not raised above: the error there may quote a password that has a slash in it
+                raise ValueError("has a host or port that can't be read")
+            cls._is_http(address)
+        return value
+
     @model_validator(mode="after")
     def _host_in_place_of_the_url(self) -> Self:
         if self.ollama_host is not None and "ollama_base_url" not in self.model_fields_set:
             # through __dict__, as the settings are frozen
-            self.__dict__["ollama_base_url"] = self._is_http(address_from_host(self.ollama_host))
+            self.__dict__["ollama_base_url"] = address_from_host(self.ollama_host)
         return self
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
             is_address = name in ("ollama_base_url", "ollama_host") and value is not None
             yield name, safe_url(value) if is_address else value
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _validated_where_used(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            if not isinstance(data, dict):
+                raise
+            problems = {
+                str(problem["loc"][0]): problem["msg"].removeprefix("Value error, ")
+                for problem in error.errors(include_input=False, include_url=False, include_context=False)
+                if problem["loc"] and isinstance(data.get(problem["loc"][0]), _Told)
+            }
+        found = handler({key: value for key, value in data.items() if key not in problems})
+        names = {field.alias or name: name for name, field in cls.model_fields.items()}
+        for key, what in problems.items():
+            name, told = names[key], data[key]
+            # The host stands for the address where that is not set, and neither may become the default in silence.
+            spoilt = {name}
+            if name == "ollama_host" and "ollama_base_url" not in data:
+                spoilt.add("ollama_base_url")
+            is_link = name == "redis_port" and _SERVICE_LINK.match(told) is not None
+            variable = _variable(name)
+            text = (
+                f"{variable} in {told.place} is a service link, which Kubernetes and Docker set for a service of "
+                f"that name. It is ignored: unset it, or set {variable} to a port."
+                if is_link
+                else f"{variable} in {told.place} can't be used: {what}. Fix it there, or unset it."
+            )
+            for each in spoilt:
+                found._problems[each] = _Problem(text, is_link)
+                del found.__dict__[each]  # so that reading it comes to __getattr__
+            if not is_link:
+                found.__pydantic_fields_set__.add(name)
+        return found
+
+    if not TYPE_CHECKING:  # else no misspelt attribute would be noticed
+
+        def __getattr__(self, name: str) -> Any:
+            problem = (self.__pydantic_private__ or {}).get("_problems", {}).get(name)
+            if problem is None:
+                return super().__getattr__(name)
+            if not (problem.is_service_link or self._is_lenient):
+                raise ConfigurationError(problem.text)
+            default = type(self).model_fields[name].get_default(call_default_factory=True)
+            _warn_once(problem.text if problem.is_service_link else f"{problem.text} Until then it is {default}.")
+            return default
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with each value that can't be used; reading its attribute raises the same."""
+        texts = (problem.text for problem in self._problems.values() if not problem.is_service_link)
+        return list(dict.fromkeys(texts))
+
+    def lenient(self) -> Settings:
+        """Return settings for a call that names its own server: a value that can't be used counts as not set.
+
+        The log says so, once, when such a value is read.
+        """
+        if not self._problems:
+            return self
+        found = self.model_copy()
+        found._is_lenient = True
+        return found
 
     @classmethod
     def settings_customise_sources(
@@ -117,13 +288,19 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Pydantic's own hook: where the values come from. Warns of names there that set nothing."""
-        known = [field.alias or name.upper() for name, field in cls.model_fields.items()]
-        for source, place in ((env_settings, "the environment"), (dotenv_settings, ENV_FILE)):
+        names = {_variable(name): field.alias or name for name, field in cls.model_fields.items()}
+        of_a_file = {name: key for name, key in names.items() if name not in NOT_FROM_A_FILE}
+        sources: list[PydanticBaseSettingsSource] = [init_settings]
+        for source, place, allowed in (
+            (env_settings, "the environment", names),
+            (dotenv_settings, ENV_FILE, of_a_file),
+        ):
             assert isinstance(source, EnvSettingsSource)
             for name in sorted(map(str.upper, source.env_vars)):
-                if name not in known and (problem := _problem_of(name, known)):
+                if name not in allowed and (problem := _problem_of(name, list(names))):
                     warnings.warn(f"{name} in {place} {problem}", UnknownSettingWarning, stacklevel=1)
-        return init_settings, env_settings, dotenv_settings, file_secret_settings
+            sources.append(_Names(source, place, allowed))
+        return (*sources, file_secret_settings)
 
     @property
     def redis_source(self) -> Literal["url", "parts", "default"]:
@@ -135,12 +312,31 @@ class Settings(BaseSettings):
     @property
     def ollama_is_set(self) -> bool:
         """Whether the user named a model server, so that no other may be put in its place."""
-        return "ollama_base_url" in self.model_fields_set or self.ollama_host is not None
+        return "ollama_base_url" in self.model_fields_set or "ollama_host" in self.model_fields_set
+
+
+def _variable(name: str) -> str:
+    """Return the variable that sets a field."""
+    return Settings.model_fields[name].alias or name.upper()
+
+
+_said: set[str] = set()
+
+
+def _warn_once(text: str) -> None:
+    if text not in _said:
+        _said.add(text)
+        log.warning("%s", text)
 
 
 def _problem_of(name: str, settings: list[str]) -> str:
     """Return what is wrong with a name that no setting has; ``""`` where it is not meant for us."""
-    if not name.startswith("ECOWAS"):
+    if name in NOT_FROM_A_FILE:
+        return (
+            "sets nothing: a file of the working directory may not choose a program to run, nor where files are "
+            "written. Set it in the environment."
+        )
+    if not name.startswith("ECOWAS") or _SERVICE_NAME.fullmatch(name):
         return ""
     is_ours = name.startswith(PREFIX)
     known = {setting.removeprefix(PREFIX): setting for setting in settings}
@@ -158,7 +354,7 @@ def load_settings(**overrides: Any) -> Settings:
     """Read the environment and ``.env`` afresh, ``overrides`` (by field name) winning over both.
 
     Raises:
-        ConfigurationError: a value can't be used or ``.env`` can't be read; the message names the variable
+        ConfigurationError: an override can't be used or ``.env`` can't be read; the message names the variable
             and never shows what it holds.
     """
     env_file = Path(ENV_FILE)
@@ -171,13 +367,11 @@ def load_settings(**overrides: Any) -> Settings:
             f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg'].removeprefix('Value error, ')}"
             for problem in error.errors(include_input=False, include_url=False, include_context=False)
         )
-        raise ConfigurationError(
-            f"The settings can't be used: {problems}. Mend the environment or .env."
-        ) from None
+        raise ConfigurationError(f"The settings can't be used: {problems}. Fix what was passed.") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(
-            f"{env_file.absolute()} can't be read: {reason}. Mend it, or move it away."
+            f"{env_file.absolute()} can't be read: {reason}. Fix it, or move it away."
         ) from None
 
 
@@ -189,3 +383,15 @@ def get_settings() -> Settings:
         ConfigurationError: see :func:`load_settings`.
     """
     return load_settings()
+
+
+def usable_settings() -> Settings:
+    """Return the process's settings for a call that names its own server, which needs none of them to be valid.
+
+    What can't be used or read counts as not set, and the log says so once.
+    """
+    try:
+        return get_settings().lenient()
+    except ConfigurationError as error:
+        _warn_once(f"{error} Until then only the environment counts.")
+        return Settings(_env_file=None).lenient()  # type: ignore[call-arg]

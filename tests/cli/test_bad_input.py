@@ -111,6 +111,9 @@ def test_arguments(
 def test_settings(run: Run, environment: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:
     """A setting that can't be used is named in one line with exit code 2; a password is never shown."""
     environment.setenv(name, value)
+    if name == "REDIS_PORT":  # which is not read where there is a URL
+        environment.delenv("REDIS_URL")
+        environment.setenv("REDIS_HOST", "127.0.0.1")
     ended = run("ask", "Which solar tariffs apply?")
     assert (ended.code, ended.out) == (2, "")
     assert message in ended.err

@@ -182,7 +182,7 @@ def test_history_survives(saver: RedisSaver, redis_server: Any, prefix: str, wha
 
 
 class Chat(TypedDict):
-    messages: Annotated[list[AnyMessage], DeltaChannel(fold, snapshot_frequency=7)]
+    messages: Annotated[list[AnyMessage], DeltaChannel(lambda old, new: fold(old, new), snapshot_frequency=7)]  # noqa: PLW0108
     asked: int
 
 

@@ -168,7 +168,7 @@ def test_delta_channels_tell_who_spoke() -> None:
     """Messages are found where checkpoints hold only what was written, too."""
 
     saver = InMemorySaver()
-    builder = StateGraph(DeltaState).add_node("echo", echo)
+    builder = StateGraph(DeltaState).add_node("echo", lambda state: echo(state))  # noqa: PLW0108  # echo has annotations
     graph = builder.add_edge(START, "echo").compile(checkpointer=saver)
     for text in ("one", "two"):
         graph.invoke({"messages": [HumanMessage(text)]}, CONFIG)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 
@@ -12,14 +12,14 @@ from rich.text import Text
 
 from ecowas_lc._extras import install_command
 from ecowas_lc._version import __version__
-from ecowas_lc.cli.findings import Finding, note, ok, warning
+from ecowas_lc.cli.findings import Finding, broken, note, ok, warning
 from ecowas_lc.cli.model_checks import examine_model
 from ecowas_lc.cli.options import FAILED
 from ecowas_lc.cli.redis_checks import examine_redis
 from ecowas_lc.cli.screen import say, wrapped
 from ecowas_lc.cli.terminal import out, show_json
-from ecowas_lc.errors import UnknownSettingWarning
-from ecowas_lc.settings import get_settings
+from ecowas_lc.errors import ConfigurationError, UnknownSettingWarning
+from ecowas_lc.settings import Settings, get_settings
 
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "broken": ("✗", "bold red")}
 _EXTRAS = {
@@ -58,13 +58,23 @@ def _findings() -> Iterator[Finding]:
         settings = get_settings()
     for each in told:
         yield warning("Settings", "names", str(each.message), "Mend the name, or remove it.")
-    yield from examine_redis(settings)
-    yield from examine_model(settings)
+    for problem in settings.problems:
+        yield warning("Settings", "values", problem)
+    yield from _area("Redis", examine_redis, settings)
+    yield from _area("Model", examine_model, settings)
     for extra, (module, what) in _EXTRAS.items():
         if find_spec(module) is not None:
             yield ok("Extras", extra, f"installed: {what}")
         else:
             yield note("Extras", extra, f"not installed: {what}", install_command(extra))
+
+
+def _area(name: str, examine: Callable[[Settings], Iterator[Finding]], settings: Settings) -> Iterator[Finding]:
+    """Yield an area's findings, or the setting that it needs and that can't be used."""
+    try:
+        yield from examine(settings)
+    except ConfigurationError as error:
+        yield broken(name, "settings", str(error))
 
 
 def _show(finding: Finding, *, first_of_area: bool) -> None:

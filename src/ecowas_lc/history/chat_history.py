@@ -16,7 +16,7 @@ from ecowas_lc.memory.connections import shared_server
 from ecowas_lc.memory.histories import SessionInfo
 from ecowas_lc.memory.json_values import check_count, check_ttl, lifetime_and_rule, shown
 from ecowas_lc.memory.service import MemoryPrograms
-from ecowas_lc.settings import get_settings
+from ecowas_lc.settings import get_settings, usable_settings
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server
 
@@ -76,7 +76,8 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
         self._window = Window(max_messages, max_tokens, token_counter)
         self._ttl = None if ttl is None else check_ttl(ttl)
         self._max_history = None if max_history is None else check_count(max_history, "max_history")
-        default = get_settings().redis_memory_ttl if default_ttl == "settings" else default_ttl
+        settings = get_settings if url is client is server is None else usable_settings
+        default = settings().redis_memory_ttl if default_ttl == "settings" else default_ttl
         self._programs = MemoryPrograms(self._server, prefix, default)
         self._place = self._programs.conversations.place(agent_id, session_id)
 
@@ -273,6 +274,8 @@ def history_factory(
         ConfigurationError: arguments that contradict each other or can't be used.
     """
     at = _server(url, client, server)
+    if url is client is server is None:
+        options.setdefault("default_ttl", get_settings().redis_memory_ttl)
 
     def make(agent_id: str, session_id: str) -> RedisChatMessageHistory:
         return RedisChatMessageHistory(agent_id, session_id, server=at, **options)

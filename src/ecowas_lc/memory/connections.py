@@ -8,7 +8,7 @@ from typing import Any
 from ecowas_lc import forks
 from ecowas_lc._secret import Secret
 from ecowas_lc.errors import ConfigurationError
-from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.settings import Settings, get_settings, usable_settings
 from ecowas_lc.storage.addresses import Address
 from ecowas_lc.storage.clients import ClientFactory
 from ecowas_lc.storage.server import Server
@@ -23,7 +23,7 @@ def shared_server(url: str | None = None, settings: Settings | None = None) -> S
     Raises:
         ConfigurationError: the URL or the settings can't be used.
     """
-    settings = settings or get_settings()
+    settings = settings or (get_settings() if url is None else usable_settings())
     with _lock:
         if (url, settings) not in _shared:
             _shared[url, settings] = (
@@ -85,7 +85,7 @@ def server_from(
             "rediss:// URL."
         )
     update = {name: value for name, value in given.items() if value is not None}
-    settings = get_settings().model_copy(update=update)
+    settings = usable_settings().model_copy(update=update)
     if url is not None:
         return Server.from_url(url, settings=settings)
     if not isinstance(host, str) or not host:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from ecowas_lc import forks
 from ecowas_lc.memory.async_service import AsyncRedisMemoryService
 from ecowas_lc.memory.service import MemoryServiceBase, RedisMemoryService
-from ecowas_lc.settings import get_settings
+from ecowas_lc.settings import get_settings, usable_settings
 
 S = TypeVar("S", bound=MemoryServiceBase)
 
@@ -67,11 +67,12 @@ test_redis_connection.__test__ = False  # type: ignore[attr-defined]  # not a te
 
 
 def _instance(kind: type[S], host: str | None, port: int | None, password: str | None, db: int | None) -> S:
-    settings = get_settings()
+    names_its_server = (host, port, password, db) != (None, None, None, None)
+    settings = usable_settings() if names_its_server else get_settings()
     key = (kind, host, port, password, db, settings)
     with _lock:
         if key not in _instances:
-            if (host, port, password, db) == (None, None, None, None):
+            if not names_its_server:
                 _instances[key] = kind.from_settings(settings)
             else:
                 _instances[key] = kind(

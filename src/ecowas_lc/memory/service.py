@@ -20,7 +20,7 @@ from ecowas_lc.memory.json_values import check_history, check_message, check_ttl
 from ecowas_lc.memory.reindex import reindex_op
 from ecowas_lc.memory.sessions import Sessions
 from ecowas_lc.memory.values import Values
-from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.settings import Settings, get_settings, usable_settings
 from ecowas_lc.storage.backup_format import ImportReport, Progress, checked_lines, header
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.ops import EVERY_NODE, Op, command
@@ -29,7 +29,7 @@ from ecowas_lc.storage.server import Server
 
 def conversations_on(server: Server, prefix: str | None, default_ttl: int | None) -> Conversations:
     """The histories of a prefix (``None``: the settings') on a server."""
-    keys = Keys(get_settings().prefix if prefix is None else prefix)
+    keys = Keys(usable_settings().prefix if prefix is None else prefix)
     return Conversations(keys, default_ttl, recently_indexed(server))
 
 

@@ -23,7 +23,7 @@ from ecowas_lc import forks
 from ecowas_lc._secret import Secret
 from ecowas_lc.embedded import is_available
 from ecowas_lc.errors import ConfigurationError, EcowasError, NotReplicatedError, StorageError
-from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.settings import Settings, get_settings, usable_settings
 from ecowas_lc.storage import clusters
 from ecowas_lc.storage.addresses import Address, parse_url
 from ecowas_lc.storage.clients import AsyncClusterClient, ClientFactory
@@ -326,7 +326,7 @@ class Server:
         Raises:
             ConfigurationError: the URL can't be used.
         """
-        return cls(ClientFactory(parse_url(url), settings or get_settings()))
+        return cls(ClientFactory(parse_url(url), settings or usable_settings()))
 
     @classmethod
     def from_parts(
@@ -342,7 +342,7 @@ class Server:
         """The server at ``host`` and ``port``."""
         password = None if password is None else Secret(password)
         address = Address("single", hosts=((host, port),), db=db, username=username, password=password)
-        return cls(ClientFactory(address, settings or get_settings()))
+        return cls(ClientFactory(address, settings or usable_settings()))
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> Server:
