@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from typing_extensions import TypedDict
 
 from ecowas_lc.documents.check import Supported, Unsupported, check_answer
 from ecowas_lc.documents.document import Document, Sentence
@@ -78,28 +80,67 @@ class GroundedAnswer:
 
     def as_message(self, *, name: str | None = None, id: str | None = None) -> AIMessage:  # noqa: A002
         """Return the answer as a message with LangChain's ``Citation`` annotations."""
-        from langchain_core.messages import AIMessage
-        from langchain_core.messages.content import create_citation, create_text_block
+        return message_of(self.text, [citation_of(span) for span in self.citations], name=name, id=id)
 
-        annotations = [
-            create_citation(
-                title=span.document.title,
-                cited_text=span.sentence.text,
-                start_index=span.start,
-                end_index=span.end,
-                extras={
-                    "number": span.number,
-                    "document": span.document.id,
-                    "file": span.document.name,
-                    "page": span.page,
-                    "start": span.sentence.start,
-                    "end": span.sentence.end,
-                },
-            )
-            for span in self.citations
-        ]
-        block = create_text_block(self.text, annotations=list(annotations) or None)
-        return AIMessage(content=[dict(block)], name=name, id=id)
+
+class Citation(TypedDict):
+    """A citation as plain data: what stands from ``start`` to ``end`` of the answer rests on ``cited_text``.
+
+    ``source_start`` and ``source_end`` are the place of the cited text in the document's text.
+    """
+
+    number: int
+    document: str
+    file: str
+    title: str
+    page: int | None
+    cited_text: str
+    source_start: int
+    source_end: int
+    start: int
+    end: int
+
+
+def citation_of(span: CitedSpan) -> Citation:
+    """Return a citation as plain data."""
+    return {
+        "number": span.number,
+        "document": span.document.id,
+        "file": span.document.name,
+        "title": span.document.title,
+        "page": span.page,
+        "cited_text": span.sentence.text,
+        "source_start": span.sentence.start,
+        "source_end": span.sentence.end,
+        "start": span.start,
+        "end": span.end,
+    }
+
+
+def message_of(text: str, citations: Sequence[Citation], **fields: Any) -> AIMessage:
+    """Return a text as a message with LangChain's ``Citation`` annotations and with other ``fields``."""
+    from langchain_core.messages import AIMessage
+    from langchain_core.messages.content import create_citation, create_text_block
+
+    if not citations:
+        return AIMessage(text, **fields)
+    annotations = [
+        create_citation(
+            title=one["title"],
+            cited_text=one["cited_text"],
+            start_index=one["start"],
+            end_index=one["end"],
+            # further arguments become the citation's ``extras``
+            number=one["number"],
+            document=one["document"],
+            file=one["file"],
+            page=one["page"],
+            start=one["source_start"],
+            end=one["source_end"],
+        )
+        for one in citations
+    ]
+    return AIMessage(content=[dict(create_text_block(text, annotations=list(annotations)))], **fields)
 
 
 def grounded_answer(

@@ -31,6 +31,8 @@ _FROM_CONTEXT = 0.7
 """What a word counts that stands in the heading, the title or the sentence before, and not in the sentence."""
 _BY_ITSELF = 0.3
 """The share that the sentence must have without its surroundings."""
+_BY_ITSELF_WITHOUT_NAME = 0.6
+"""The same where a name of the question stands in the sentence before only, and no pronoun takes it up."""
 _WITHOUT_HEAD = 0.2
 """What a sentence loses that does not name what is counted or measured."""
 _UNHEARD_OF = 0.2
@@ -230,7 +232,8 @@ def _score(
         other.text for other in source.passage.sentences[max(0, index - 2) : index] if not other.header
     )
     around = " \n ".join((source.passage.heading, source.document.title, source.document.issuer))
-    if not _is_of_the_names(question, text, before, around, corpus):
+    needed = _share_needed(question, text, before, around, corpus)
+    if needed is None:
         return None
     if not _is_of_the_time(question, text, source.document):
         return None
@@ -240,9 +243,9 @@ def _score(
     own, near = content_words(text), content_words(f"{around} \n {before}")
     total = sum(weights.values())
     if not total:
-        return ENOUGH
+        return None
     by_itself = {term: best_likeness(term, own) for term in question.terms}
-    if sum(weights[term] * share for term, share in by_itself.items()) < _BY_ITSELF * total:
+    if sum(weights[term] * share for term, share in by_itself.items()) < needed * total:
         return None
     shares = {term: max(share, _FROM_CONTEXT * best_likeness(term, near)) for term, share in by_itself.items()}
     score = sum(weights[term] * share for term, share in shares.items()) / total
@@ -294,8 +297,10 @@ def _new_names(question: Question, text: str) -> list[str]:
     ]
 
 
-def _is_of_the_names(question: Question, text: str, before: str, around: str, corpus: Corpus) -> bool:
+def _share_needed(question: Question, text: str, before: str, around: str, corpus: Corpus) -> float | None:
+    """Return the share of the question that a sentence must have itself; ``None``: it is about other names."""
     own = words_of(text)
+    needed = _BY_ITSELF
     for name in question.names:
         if any(likeness(name, word) >= 0.9 for word in own):
             continue
@@ -305,12 +310,14 @@ def _is_of_the_names(question: Question, text: str, before: str, around: str, co
         stands_around = any(likeness(name, word) >= 0.9 for word in words_of(around))
         goes_on = stands_before and _takes_up(text, before)
         if not stands_around and not goes_on:
-            return False
+            return None
+        if not stands_around:
+            needed = _BY_ITSELF_WITHOUT_NAME
         asked = {folded(other) for other in question.names}
         rivals = {folded(other) for other in names_in(text, known=corpus.names)} - asked
         if any(corpus.is_common(rival) for rival in rivals):
-            return False
-    return True
+            return None
+    return needed
 
 
 def _takes_up(text: str, before: str) -> bool:

@@ -32,6 +32,7 @@ _COLLECTION = "documents"
 _ABOUT, _TEXTS, _PASSAGES = "about", "texts", "passages"
 _EVERY_GROUP = "every group"
 _AT_ONCE = 64
+_PAGE = 500
 FOUND_AT_ONCE = 12
 """How many passages a question is answered from."""
 _MARKS = "\n\u241f"
@@ -196,21 +197,17 @@ class Documents:
             limit: how many passages at most.
         """
         marked = query + _MARKS + meaning_marks(query)
-        prefixes = [(_PASSAGES,)] if group is None else [(_PASSAGES, _EVERY_GROUP), (_PASSAGES, group)]
-        hits = [hit for prefix in prefixes for hit in self._store.search(prefix, query=marked, limit=limit)]
-        hits.sort(key=lambda hit: -(hit.score or 0.0))
-        about = {item.key: item.value for item in self._about()}
-        found: dict[tuple[str, int], Source] = {}
-        for hit in hits:
-            described = about.get(hit.value["document"])
-            if described is not None:  # else it is being added or removed
-                source = Source(
-                    _document_of(described),
-                    _passage_of(hit.value),
-                    superseded="superseded_by" in described,
-                )
-                found.setdefault((source.document.id, source.passage.number), source)
-        return list(found.values())[:limit]
+        pages = [self._store.search(prefix, query=marked, limit=limit) for prefix in _scopes(group)]
+        return _found(pages, self._about(), limit)
+
+    async def asearch(self, query: str, *, group: str | None = None, limit: int = FOUND_AT_ONCE) -> list[Source]:
+        """Return what :meth:`search` returns, without blocking the event loop."""
+        marked = query + _MARKS + meaning_marks(query)
+        pages = [await self._store.asearch(prefix, query=marked, limit=limit) for prefix in _scopes(group)]
+        about: list[Any] = []
+        while page := await self._store.asearch((_ABOUT,), limit=_PAGE, offset=len(about)):
+            about += page
+        return _found(pages, about, limit)
 
     def evidence(self, question: str, *, group: str | None = None) -> tuple[list[Evidence], list[Source]]:
         """Return the sentences that answer a question (none.
@@ -273,7 +270,7 @@ class Documents:
 
     def _about(self) -> list[Any]:
         found: list[Any] = []
-        while page := self._store.search((_ABOUT,), limit=500, offset=len(found)):
+        while page := self._store.search((_ABOUT,), limit=_PAGE, offset=len(found)):
             found += page
         return found
 
@@ -313,6 +310,21 @@ def _files_of(paths: Iterable[str | Path]) -> Iterator[Path]:
             yield path
         else:
             raise InvalidInputError(f"There is no file or folder {path}.")
+
+
+def _scopes(group: str | None) -> list[tuple[str, ...]]:
+    return [(_PASSAGES,)] if group is None else [(_PASSAGES, _EVERY_GROUP), (_PASSAGES, group)]
+
+
+def _found(pages: Sequence[Sequence[Any]], about: Sequence[Any], limit: int) -> list[Source]:
+    """Return hits as passages with their documents, best first; a document that is not whole is left out."""
+    described = {item.key: item.value for item in about}
+    found: dict[tuple[str, int], Source] = {}
+    for hit in sorted((hit for page in pages for hit in page), key=lambda hit: -(hit.score or 0.0)):
+        if (value := described.get(hit.value["document"])) is not None:
+            source = Source(_document_of(value), _passage_of(hit.value), superseded="superseded_by" in value)
+            found.setdefault((source.document.id, source.passage.number), source)
+    return list(found.values())[:limit]
 
 
 def _stored_document(document: Document) -> dict[str, Any]:

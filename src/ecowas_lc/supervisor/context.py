@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
@@ -21,6 +21,9 @@ from ecowas_lc.supervisor.routing import ConversationRouter
 from ecowas_lc.supervisor.tokens import UNKNOWN_CONTEXT, TokenCounter, Window, count_tokens
 from ecowas_lc.supervisor.trimming import Exchange, prompt_of
 from ecowas_lc.twg import TWG
+
+if TYPE_CHECKING:
+    from ecowas_lc.supervisor.grounding import Grounding
 
 Graph = Pregel[Any, Any, Any, Any]
 OnWaiting = Literal["refuse", "drop"]
@@ -49,6 +52,7 @@ class Context:
     graphs: Mapping[str, Graph] = field(default_factory=dict)
     can_call_tools: bool = True
     on_waiting: OnWaiting = "refuse"
+    grounding: Grounding | None = None
     tool_graphs: dict[str, Graph] = field(default_factory=dict)
     correction: float = 1.0
     _window: Window | None = None

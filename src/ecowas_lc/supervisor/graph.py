@@ -13,12 +13,14 @@ from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 from langgraph.types import Checkpointer
 
+from ecowas_lc.documents.answers import Mode
 from ecowas_lc.effects import as_node
 from ecowas_lc.errors import ConfigurationError, InvalidInputError, UnknownGroupError
 from ecowas_lc.llm import chat_model, held_to
 from ecowas_lc.supervisor import nodes
 from ecowas_lc.supervisor.concurrency import Slots
 from ecowas_lc.supervisor.context import Context, OnWaiting
+from ecowas_lc.supervisor.grounding import Grounding, Readable
 from ecowas_lc.supervisor.histories import HistoryFactory
 from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import Router, get_router, with_conversation
@@ -51,6 +53,8 @@ def build_supervisor(
     token_counter: TokenCounter = count_tokens,
     on_waiting: OnWaiting = "refuse",
     store: BaseStore | None = None,
+    documents: Readable | Mapping[str, Readable] | None = None,
+    grounding: Mode = "strict",
 ) -> SupervisorGraph:
     """Return the compiled graph that answers ``{"messages": [("user", question)]}``.
 
@@ -70,6 +74,10 @@ def build_supervisor(
     it may make the very same tool call. ``num_ctx`` is the context in tokens (``None``: what the model or its
     server says); a model on Ollama gets no more than it was trained for. ``token_counter`` counts the tokens of
     messages.
+
+    ``documents`` are :class:`~ecowas_lc.Documents` or a LangChain retriever, for all groups or by group: the
+    answers of groups without tools then rest on them. ``grounding`` says what happens to a sentence that no
+    passage supports: ``"strict"`` leaves it out, ``"flag"`` marks it, ``"off"`` lets it stand.
 
     The result holds ``messages`` (questions and final answers), ``decision``, ``reports`` and ``synthesis``, see
     :class:`SupervisorOutput`. Runs raise :class:`EmptyQuestionError`, :class:`ContextOverflowError`, and, where no
@@ -97,6 +105,8 @@ def build_supervisor(
         token_counter=token_counter,
         on_waiting=on_waiting,
         has_store=None if store is None else True,
+        documents=documents,
+        grounding=grounding,
     )
     compiled = _graph(ctx).compile(checkpointer=checkpointer, store=store, name="ecowas_supervisor")
     return SupervisorGraph(supervisor=ctx, **compiled.__dict__)
@@ -119,6 +129,8 @@ def make_context(
     token_counter: TokenCounter = count_tokens,
     on_waiting: OnWaiting = "refuse",
     has_store: bool | None = None,
+    documents: Readable | Mapping[str, Readable] | None = None,
+    grounding: Mode = "strict",
 ) -> Context:
     """Return what the nodes share, its arguments checked; they are :func:`build_supervisor`'s."""
     chosen = validate_groups(default_groups() if groups is None else groups, reserved=RESERVED_IDS)
@@ -166,7 +178,10 @@ def make_context(
             group: _standing_graph(group, agent) for group, agent in standing.items() if isinstance(agent, Pregel)
         },
         on_waiting=on_waiting,
+        grounding=None if documents is None else Grounding(documents, grounding),
     )
+    if ctx.grounding is not None:
+        _known(ctx.grounding.groups, by_id, "documents")
     for group in named.keys() - standing.keys():
         ctx.tool_graphs[group] = tool_graph(ctx, by_id[group])
     return ctx

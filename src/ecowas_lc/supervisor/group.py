@@ -16,6 +16,7 @@ from ecowas_lc.effects import Program
 from ecowas_lc.errors import AsyncToolError, EcowasError, ModelError
 from ecowas_lc.supervisor.answers import empty_answer, whole_text
 from ecowas_lc.supervisor.context import Context
+from ecowas_lc.supervisor.grounding import grounded_report
 from ecowas_lc.supervisor.model_calls import Ask, AskAgent, RunGraph
 from ecowas_lc.supervisor.prompts import phrase, with_summary
 from ecowas_lc.supervisor.state import Report
@@ -91,6 +92,12 @@ def _answered(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) 
         return (yield from _by_agent(ctx, group, asked))
     if group.id in ctx.tool_graphs:
         return (yield from _with_tools(ctx, group, asked, progress))
+    if ctx.grounding is not None and ctx.grounding.serves(group.id):
+        return (
+            yield from grounded_report(
+                ctx, ctx.grounding, group.id, group.prompt, asked.question, quiet=asked.quiet
+            )
+        )
     window = yield from ctx.window()
     model = ctx.speaker(window)
     prompt = ctx.prompt(window, with_summary(group.prompt, asked.summary), [asked.question], asked.past)

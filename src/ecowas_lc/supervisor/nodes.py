@@ -18,6 +18,7 @@ from ecowas_lc.errors import EcowasError, ModelError, SupervisorError, UnknownGr
 from ecowas_lc.supervisor.answers import empty_answer, whole_text
 from ecowas_lc.supervisor.approval import Draft, reviewed
 from ecowas_lc.supervisor.context import Context
+from ecowas_lc.supervisor.grounding import asks_for_facts, cited_message, evidence_for, grounded_report
 from ecowas_lc.supervisor.group import Asked, Outcome, outcome_of
 from ecowas_lc.supervisor.histories import written
 from ecowas_lc.supervisor.model_calls import Ask, unheard
@@ -41,7 +42,7 @@ from ecowas_lc.supervisor.summary import (
     summary_of,
     summary_text,
 )
-from ecowas_lc.supervisor.synthesis import answered, missing_note, missing_views, synthesis_of, verbatim
+from ecowas_lc.supervisor.synthesis import answered, gathered, missing_note, missing_views, synthesis_of, verbatim
 from ecowas_lc.supervisor.taking_in import take_in_groups, take_in_transcript, taken_in
 from ecowas_lc.supervisor.trimming import exchanges, own_part, remembered
 from ecowas_lc.twg import TWG
@@ -100,6 +101,16 @@ def supervisor(ctx: Context) -> NodeProgram:
     quiet = bool(ctx.held)
 
     def answering(state: State) -> Program[AIMessage]:
+        if ctx.grounding is not None and ctx.grounding.serves(None):
+            evidence, _, read = yield from evidence_for(ctx.grounding, None, question_of(state).text)
+            if evidence or asks_for_facts(read):
+                report = yield from grounded_report(
+                    ctx, ctx.grounding, None, prompt, question_of(state), quiet=quiet
+                )
+                about: dict[str, Any] = {"groups": []}
+                return cited_message(
+                    report, report["text"], id=report["message_id"], name=SUPERVISOR, response_metadata=about
+                )
         window = yield from ctx.window()
         past = remembered(conversation_of(state), summarised_through(state))
         system = with_summary(prompt, summary_text(state))
@@ -202,7 +213,11 @@ def synthesise(ctx: Context) -> NodeProgram:
     """Return the node that brings several groups' answers together."""
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
-        message, synthesis = yield from synthesis_of(ctx, question_of(state), _ordered(state))
+        if ctx.grounding is not None and ctx.grounding.mode == "strict":
+            made = yield from gathered(ctx, question_of(state), _ordered(state))
+        else:
+            made = yield from synthesis_of(ctx, question_of(state), _ordered(state))
+        message, synthesis = made
         message.name = SUPERVISOR
         message.response_metadata = _told_of(state, answered(_ordered(state)))
         return Command(update={"messages": [message], "synthesis": synthesis}, goto=RECORD)
@@ -269,6 +284,7 @@ def _passed_on(ctx: Context, state: State, update: dict[str, Any]) -> Program[AI
         told = "\n\n".join(filter(None, (text, others)))
         return AIMessage(told, id=str(uuid4()), name=SUPERVISOR, response_metadata=_told_of(state, {}))
     [(speaker, text)] = answers.items()
+    report = reports[speaker]
     metadata = _told_of(state, answers if note else {})
     message_id = reports[speaker].get("message_id") or str(uuid4())
     if note:
@@ -277,7 +293,7 @@ def _passed_on(ctx: Context, state: State, update: dict[str, Any]) -> Program[AI
         text = f"{text}\n\n{note}"
     if len(reports) > 1:
         update["synthesis"] = verbatim(answers, missing, text)
-    return AIMessage(text, id=message_id, name=speaker, response_metadata=metadata)
+    return cited_message(report, text, id=message_id, name=speaker, response_metadata=metadata)
 
 
 def speakers_of(ctx: Context) -> list[str]:

@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict
 
+from ecowas_lc.documents.answers import Citation
 from ecowas_lc.errors import EmptyQuestionError, InvalidInputError
 
 SUPERVISOR = "supervisor"
@@ -30,6 +31,9 @@ class Report(TypedDict):
     ``text`` is the answer as it was passed on (``""`` without one). ``reason`` says why there is none.
     ``tools``: ``"none"`` (the group has none), ``"used"``, ``"unused"`` or ``"unavailable"`` (the model can't
     call any). ``error`` is the name of the error class of a failure.
+
+    With documents, ``declined`` says that they do not answer, ``citations`` what the answer rests on,
+    ``passages`` what was found, and ``left_out`` the sentences that no passage supports.
     """
 
     status: Literal["answered", "held", "rejected", "failed"]
@@ -41,6 +45,10 @@ class Report(TypedDict):
     released: NotRequired[Literal["approved", "edited"]]
     message_id: NotRequired[str]
     attempt: NotRequired[str]
+    declined: NotRequired[bool]
+    citations: NotRequired[list[Citation]]
+    passages: NotRequired[list[dict[str, Any]]]
+    left_out: NotRequired[list[str]]
 
 
 class Synthesis(TypedDict):

@@ -16,10 +16,12 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.errors import GraphBubbleUp
 
 from ecowas_lc._language import Language, language_of
+from ecowas_lc.documents.answers import message_of
 from ecowas_lc.effects import Program
 from ecowas_lc.errors import EcowasError, ModelError
 from ecowas_lc.supervisor.answers import whole_text
 from ecowas_lc.supervisor.context import Context
+from ecowas_lc.supervisor.grounding import side_by_side
 from ecowas_lc.supervisor.model_calls import Ask, Recite
 from ecowas_lc.supervisor.prompts import (
     phrase,
@@ -30,6 +32,7 @@ from ecowas_lc.supervisor.prompts import (
     view_of,
 )
 from ecowas_lc.supervisor.state import Report, Synthesis
+from ecowas_lc.supervisor.streamed_text import Say
 from ecowas_lc.supervisor.tokens import shorten
 from ecowas_lc.twg import TWG
 
@@ -262,6 +265,31 @@ def synthesis_of(
         text = "\n\n".join(f"**{digest.names[group]}**\n\n{answers[group]}" for group in answers)
         return _plain(digest, text, answers, "reports", [])
     return made
+
+
+def gathered(
+    ctx: Context, question: HumanMessage, reports: Mapping[str, Report]
+) -> Program[tuple[AIMessage, Synthesis]]:
+    """Return checked answers side by side, their sources numbered anew; a model's synthesis would be unchecked.
+
+    Where some groups' documents answer and others' do not, those that do not are named as missing.
+    """
+    answers = answered(reports)
+    language = language_of(question.text)
+    declined = [group for group in answers if reports[group].get("declined")]
+    if len(declined) == len(answers):
+        declined = declined[1:]  # one of them says it for all
+    kept = {group: text for group, text in answers.items() if group not in declined}
+    missing = {**missing_views(reports, language), **{group: answers[group] for group in declined}}
+    names = {group: ctx.groups[group].name for group in answers}
+    text, citations = side_by_side(kept, reports, names)
+    if len(kept) == 1:
+        [(group, text)] = kept.items()
+        citations = reports[group].get("citations") or []
+    message_id = str(uuid4())
+    yield Say(text, message_id)
+    synthesis: Synthesis = {**_EMPTY, "text": text, "views": dict(kept), "missing": missing, "form": "reports"}
+    return message_of(text, citations, id=message_id), synthesis
 
 
 def verbatim(answers: Mapping[str, str], missing: Mapping[str, str], text: str) -> Synthesis:

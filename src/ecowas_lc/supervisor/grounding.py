@@ -1,0 +1,202 @@
+"""Answers that rest on documents: passages in the prompt, and what the model says checked against them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+from uuid import uuid4
+
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.retrievers import BaseRetriever
+
+from ecowas_lc._language import language_of
+from ecowas_lc.documents.answers import Citation, Mode, citation_of, grounded_answer, message_of
+from ecowas_lc.documents.evidence import Corpus, Evidence, Source, find_evidence
+from ecowas_lc.documents.question import Question, read_question
+from ecowas_lc.documents.retrievers import sources_of
+from ecowas_lc.effects import Doing, Program
+from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.supervisor.context import Context
+from ecowas_lc.supervisor.model_calls import Ask
+from ecowas_lc.supervisor.state import Report
+from ecowas_lc.supervisor.streamed_text import Say
+
+_SHOWN = 4
+"""How many passages a prompt holds; small models lose the thread with more."""
+_INSTRUCTION = (
+    "Answer from the passages below only, in one or two sentences, in the language of the question. "
+    "Repeat figures, dates and names exactly as they stand there. If the passages do not say, answer: not stated."
+)
+
+
+class PassageSearch(Protocol):
+    """Documents as groups read them; :class:`~ecowas_lc.Documents` is one."""
+
+    def search(self, query: str, *, group: str | None = None) -> list[Source]:
+        """Return the passages that fit best."""
+        ...
+
+    async def asearch(self, query: str, *, group: str | None = None) -> list[Source]:
+        """Return the passages that fit best, without blocking the event loop."""
+        ...
+
+
+Readable = PassageSearch | BaseRetriever
+
+
+class Grounding:
+    """The documents of one graph: for all groups, or for each its own.
+
+    Raises:
+        ConfigurationError: an argument can't be used.
+    """
+
+    def __init__(self, documents: Readable | Mapping[str, Readable], mode: Mode) -> None:
+        if mode not in ("strict", "flag", "off"):
+            raise ConfigurationError(f"grounding={mode!r} can't be used. Choose 'strict', 'flag' or 'off'.")
+        self.mode = mode
+        self._for_all = None if isinstance(documents, Mapping) else _checked(documents)
+        self._by_group = (
+            {group: _checked(one) for group, one in documents.items()} if isinstance(documents, Mapping) else {}
+        )
+        self.groups = tuple(self._by_group)
+
+    def serves(self, group: str | None) -> bool:
+        """Return whether there are documents for a group (``None``: for the supervisor)."""
+        return self._for_all is not None or group in self._by_group
+
+    def search(self, query: str, group: str | None) -> Program[list[Source]]:
+        """Return the passages that a group may read, best first."""
+        documents = self._by_group.get(group or "", self._for_all)
+        if documents is None:
+            return []
+        if isinstance(documents, BaseRetriever):
+            retriever = documents
+            found = yield Doing(lambda _: retriever.invoke(query), lambda _: retriever.ainvoke(query))
+            return sources_of(found, language_of)
+        search = documents
+        sources: list[Source] = yield Doing(
+            lambda _: search.search(query, group=group), lambda _: search.asearch(query, group=group)
+        )
+        return sources
+
+
+def grounded_report(
+    ctx: Context, grounding: Grounding, group: str | None, system: str, question: HumanMessage, *, quiet: bool
+) -> Program[Report]:
+    """Return a group's answer that rests on its documents (``None``: the supervisor's, on all documents).
+
+    No model is asked where the documents do not answer: nothing that it could say would stay.
+    """
+    evidence, sources, _ = yield from evidence_for(grounding, group, question.text)
+    said = ""
+    calls = 0
+    message_id = str(uuid4())
+    if evidence or grounding.mode != "strict":
+        window = yield from ctx.window()
+        model = ctx.speaker(window)
+        prompt = ctx.prompt(window, f"{system}\n\n{_INSTRUCTION}\n\n{_listed(evidence, sources)}", [question])
+        answer: AIMessage = yield Ask(model, prompt, model, True)
+        ctx.learn(prompt, answer)
+        said, calls = answer.text, 1
+        message_id = str(answer.id or message_id)
+    checked = grounded_answer(
+        said, evidence=evidence, sources=sources, language=language_of(question.text), mode=grounding.mode
+    )
+    if not quiet:
+        yield Say(checked.text, message_id)
+    return {
+        "status": "answered",
+        "text": checked.text,
+        "model_calls": calls,
+        "message_id": message_id,
+        "tools": "none",
+        "declined": checked.declined,
+        "citations": [citation_of(span) for span in checked.citations],
+        "passages": [_passage(source) for source in sources],
+        "left_out": [one.text for one in checked.removed],
+    }
+
+
+def evidence_for(
+    grounding: Grounding, group: str | None, question: str
+) -> Program[tuple[list[Evidence], list[Source], Question]]:
+    """Return the sentences that answer a question, the passages found, and the question as it was read."""
+    sources = yield from grounding.search(question, group)
+    corpus = Corpus(sources)
+    read = read_question(question, known_names=corpus.names)
+    return find_evidence(read, sources, corpus), sources, read
+
+
+def asks_for_facts(question: Question) -> bool:
+    """Return whether a question asks for something that documents could say, rather than greeting or chatting."""
+    return question.wanted != "anything" and bool(question.terms or question.names)
+
+
+def cited_message(report: Report, text: str, **fields: Any) -> AIMessage:
+    """Return a report's answer as a message, with its citations as annotations."""
+    return message_of(text, report.get("citations") or (), **fields)
+
+
+def side_by_side(
+    answers: Mapping[str, str], reports: Mapping[str, Report], names: Mapping[str, str]
+) -> tuple[str, list[Citation]]:
+    """Return several checked answers one after the other, with their marks numbered anew."""
+    text = ""
+    citations: list[Citation] = []
+    numbers: dict[tuple[str, int], int] = {}
+    for group, answer in answers.items():
+        own = reports[group].get("citations") or []
+        renumbered: dict[int, int] = {}
+        for one in own:
+            renumbered[one["number"]] = numbers.setdefault(
+                (one["document"], one["source_start"]), len(numbers) + 1
+            )
+        heading = f"**{names[group]}**\n\n"
+        text += ("\n\n" if text else "") + heading
+        shift = len(text)
+        position = 0
+        body = ""
+        for one in sorted(own, key=lambda each: each["end"]):
+            mark = f" [{one['number']}]"
+            start, end = one["start"], one["end"]
+            body += answer[position:end]
+            begin = shift + len(body) - (end - start)
+            citations.append(
+                {**one, "number": renumbered[one["number"]], "start": begin, "end": shift + len(body)}
+            )
+            body += f" [{renumbered[one['number']]}]"
+            position = end + len(mark)
+        text += body + answer[position:]
+    return text, citations
+
+
+def _checked(documents: Readable) -> Readable:
+    if isinstance(documents, BaseRetriever) or (
+        callable(getattr(documents, "search", None)) and callable(getattr(documents, "asearch", None))
+    ):
+        return documents
+    raise ConfigurationError(
+        f"{documents!r} are no documents. Pass Documents.from_settings(), or a LangChain retriever."
+    )
+
+
+def _listed(evidence: Sequence[Evidence], sources: Sequence[Source]) -> str:
+    """Return the passages for a prompt, those with evidence first."""
+    first = [one.source for one in evidence]
+    chosen = {(source.document.id, source.passage.number): source for source in [*first, *sources]}
+    return "\n\n".join(
+        f"[{number}] {source.document.title}\n{source.passage.for_search}"
+        for number, source in enumerate(list(chosen.values())[:_SHOWN], start=1)
+    )
+
+
+def _passage(source: Source) -> dict[str, Any]:
+    return {
+        "document": source.document.id,
+        "file": source.document.name,
+        "title": source.document.title,
+        "page": source.passage.page,
+        "number": source.passage.number,
+        "text": source.passage.text,
+    }
