@@ -13,6 +13,8 @@ import pytest
 from ecowas_lc.cli.commands import app
 from tests.e2e.conftest import House
 from tests.fixtures.ollama_stub import serving_stub
+from tests.fixtures.other_data import put_other_data, unharmed
+from tests.fixtures.servers import running_server
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,12 +44,44 @@ def test_the_quickstart_runs(house: House, name: str) -> None:
     assert re.fullmatch(pattern(output), done.stdout, re.DOTALL), done.stdout
 
 
+@pytest.mark.parametrize("name", QUICKSTART)
+def test_the_quickstart_harms_nobody(bare_house: House, name: str) -> None:
+    """On a server with other data, which the settings name, each block changes no key but its own."""
+    code, _ = QUICKSTART[name]
+    with running_server("redis") as server, serving_stub() as ollama:
+        put_other_data(server)
+        settings = {"REDIS_URL": server.url, "OLLAMA_BASE_URL": ollama.url, "OLLAMA_MODEL": "tiny"}
+        house = replace(bare_house, environment=bare_house.environment | settings)
+        with unharmed(server):
+            done = house.python("-c", code)
+        assert done.returncode == 0, done.stderr
+
+
+NOT_ON_AN_INDEX = re.compile(r"pip install [^\n`]*(?<![\w./-])['\"]?ecowas[-_]lc\b")
+
+
+def test_nothing_is_installed_from_an_index() -> None:
+    """The package is on no index, where anybody could take its name: it comes from a checkout or a wheel."""
+    places = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("notebooks/*.ipynb"),
+        *ROOT.glob("examples/*.py"),
+    ]
+    places += [path for path in ROOT.glob("src/**/*") if path.suffix in (".py", ".md", ".toml")]
+    found = [path.name for path in places if NOT_ON_AN_INDEX.search(path.read_text(encoding="utf-8"))]
+    assert found == []
+    assert NOT_ON_AN_INDEX.search("pip install -U ecowas-lc")
+    assert NOT_ON_AN_INDEX.search("pip install 'ecowas-lc[draw]'")
+    assert not NOT_ON_AN_INDEX.search("pip install './ecowas_lc-0.1.0-py3-none-any.whl[cli]'")
+
+
 def test_the_installation_can_be_typed(bare_house: House) -> None:
     """The extras that it installs are there, the model that it pulls is the one it names, and its commands run."""
-    [block] = re.findall(r"^## Install\n\n```sh\n(.*?)```", README, re.MULTILINE | re.DOTALL)
+    [block] = re.findall(r"^## Install\n\n[^`#]+```sh\n(.*?)```", README, re.MULTILINE | re.DOTALL)
     [install, pull, *commands] = block.splitlines()
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    [wanted] = re.findall(r"pip install 'ecowas-lc\[([\w,]+)\]'", install)
+    [wanted] = re.findall(r"pip install '\.\[([\w,]+)\]'", install)
     assert set(wanted.split(",")) <= set(extras)
     [pulled, named] = re.findall(r"ollama pull (\S+) && export OLLAMA_MODEL=(\S+)", pull)[0]
     assert pulled == named
