@@ -282,6 +282,51 @@ def test_a_search_over_all_buckets_on_a_cluster(cluster: RunningCluster, prefix:
         assert keys(store.search((), query="3", limit=9)) == best(model, "3", 9)
 
 
+def test_forked_children_search_while_threads_do(redis_server: RunningServer, prefix: str) -> None:
+    """A child that is forked while other threads search and write finds what is there, and waits for nobody."""
+    code = f"""
+import os, threading
+from ecowas_lc.store import RedisStore
+def embed(texts): return [[float(text == str(n)) for n in range(200)] for text in texts]
+index = {{"dims": 200, "embed": embed, "fields": ["text"]}}
+store = RedisStore.from_url({redis_server.url!r}, prefix={prefix!r}, index=index)
+going = True
+def work(first):
+    n = first
+    while going:
+        n = (n + 3) % 200
+        store.put(("a", "b"), f"p{{n}}", {{"text": str(n)}})
+        store.search(("a", "b"), query=str(n), limit=1, mode="both")
+threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(3)]
+for thread in threads: thread.start()
+for number in range(12):
+    child = os.fork()
+    if not child:
+        store.put(("a", "b"), f"child{{number}}", {{"text": str(number)}})
+        found = [item.key for item in store.search(("a", "b"), query=str(number), limit=20)]
+        os._exit(0 if f"child{{number}}" in found else 1)
+    assert os.waitpid(child, 0)[1] == 0, number
+going = False
+for thread in threads: thread.join()
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_copy_that_was_being_changed_is_dropped_in_a_child(store: RedisStore) -> None:
+    """What another thread was changing at the fork may be half changed: a child reads it anew."""
+    store.put(NS, "k", {"text": "1"})
+    store.search(NS, query="1")
+    store.search(("docs",), query="1")
+    assert store._indexing is not None
+    index = store._indexing.index
+    with index._copies["meaning", NS].lock:
+        index.forget_parent()
+    assert list(index._copies) == [("meaning", ("docs",))]
+    assert keys(store.search(NS, query="1")) == ["k"]
+
+
 def test_dimensions_that_differ(store: RedisStore, redis_server: RunningServer, prefix: str) -> None:
     """Vectors of another length than configured, or than those stored, are refused; nothing is written."""
     store.put(NS, "k", {"text": "1"})
