@@ -349,15 +349,16 @@ class SearchIndex:
 
 
 def check_numpy() -> None:
-    """See that numpy is installed.
+    """Load what needs numpy: now, because a process that is forked during an import waits for it for good.
 
     Raises:
-        MissingExtraError: it is not.
+        MissingExtraError: numpy is not installed.
     """
     try:
         import numpy  # noqa: F401, ICN001
     except ImportError:
         raise MissingExtraError(f"Search needs numpy. Run: {install_command('search')}") from None
+    import ecowas_lc.search.copies  # noqa: F401
 
 
 def _order(scored: tuple[float, bytes]) -> tuple[float, bytes]:
