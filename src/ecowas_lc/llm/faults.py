@@ -113,6 +113,14 @@ def not_ollama(address: str, what: str = "") -> ModelServerUnavailableError:
     )
 
 
+def broken_off(name: str, address: str) -> ModelServerUnavailableError:
+    """Return the error for an answer that ended before its last part."""
+    return ModelServerUnavailableError(
+        f"The answer of the model {name} broke off: {address} closed the connection before the end. Ask again; "
+        "if a proxy stands before the server, raise its time-out."
+    )
+
+
 def timed_out(name: str, seconds: float | None = None, setting: str = "LLM_TIMEOUT") -> ModelTimeoutError:
     """Return the error for a model that took longer than ``seconds``, as ``setting`` allows."""
     within = f" within {seconds:g} s" if seconds is not None else " in time"
@@ -131,7 +139,7 @@ def one_line(text: str) -> str:
         title = " ".join(html.unescape(found[1]).split()) if found else ""
         text = f"a web page, {title!r}" if title else "a web page"
     text = "".join(character if character.isprintable() else " " for character in text)
-    text = " ".join(text.split()).removesuffix(".")
+    text = " ".join(text.split()).removesuffix(".").strip()
     return f"{text[:_MOST_WORDS]}…" if len(text) > _MOST_WORDS else text
 
 
@@ -157,6 +165,11 @@ def _from_transport(error: BaseException, place: _Place) -> EcowasError | None:
             f"{place.host} to NO_PROXY, or set OLLAMA_BASE_URL."
         )
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        if (elsewhere := _sent_on_to(error, place)) is not None:
+            return ModelServerUnavailableError(
+                f"The server at {address} sends us on to {elsewhere}, where no server answers. Set "
+                "OLLAMA_BASE_URL to the address of Ollama itself."
+            )
         return unavailable(address)
     if isinstance(error, httpx.TimeoutException | TimeoutError):
         return timed_out(f"The model {place.name}")
@@ -169,6 +182,18 @@ def _from_transport(error: BaseException, place: _Place) -> EcowasError | None:
     if isinstance(error, httpx.HTTPError | httpx.StreamError):
         return not_ollama(address, one_line(str(error)))
     return None
+
+
+def _sent_on_to(error: Any, place: _Place) -> str | None:
+    """Return the server that a redirect led to, ``None`` where there was none."""
+    try:
+        reached = error.request.url
+    except RuntimeError:  # httpx does not know either
+        return None
+    asked = urlsplit(place.address if "://" in place.address else f"//{place.address}")
+    if reached.host == asked.hostname and reached.scheme == (asked.scheme or reached.scheme):
+        return None
+    return f"{reached.scheme}://{reached.netloc.decode('ascii')}"
 
 
 def _from_answer(error: BaseException, place: _Place) -> EcowasError | None:
@@ -201,6 +226,11 @@ def _about_the_prompt(place: _Place, text: str, lowered: str) -> EcowasError | N
 def _about_the_model(place: _Place, status: int, text: str, lowered: str) -> EcowasError | None:
     if status in (404, -1, 400) and _MISSING_MODEL.search(lowered):
         return not_found(place.name)
+    if "tool call" in lowered and "parsing" in lowered:
+        return ModelError(
+            f"The model {place.name} wrote a tool call that can't be read: {text}. Ask again, or use a larger "
+            "model."
+        )
     if any(sign in lowered for sign in _MEMORY):
         return ModelError(
             f"The server has too little memory for the model {place.name}: {text}. Use a smaller one, such as "
@@ -295,10 +325,13 @@ def _chain(error: BaseException) -> list[BaseException]:
     links: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in links:
+        hidden = link.__context__
+        if type(link) is ConnectionError and hidden is not None:
+            link = hidden  # Ollama's client puts this in place of httpx's, which says what the trouble was
+            continue
         links.append(link)
-        # Ollama's client hides httpx's error, which says whether a name or a connection was the trouble
-        hides = isinstance(link, ConnectionError)
-        link = link.__cause__ or (None if link.__suppress_context__ and not hides else link.__context__)
+        hides = link.__suppress_context__ and not type(link).__module__.startswith("httpcore")
+        link = link.__cause__ or (None if hides else hidden)
     resolving = [link for link in links if isinstance(link, socket.gaierror)]
     return [*resolving, *links]
 

@@ -16,8 +16,9 @@ from langchain_ollama import ChatOllama
 from pydantic import PrivateAttr, model_validator
 
 from ecowas_lc import errors
-from ecowas_lc.errors import ModelError, ModelNotFoundError
-from ecowas_lc.llm.faults import named_errors
+from ecowas_lc._secret import safe_url
+from ecowas_lc.errors import InvalidInputError, ModelError, ModelNotFoundError
+from ecowas_lc.llm.faults import broken_off, named_errors
 from ecowas_lc.llm.line import Patience, Turn, patience
 from ecowas_lc.llm.reasoning import ReasoningSplitter
 from ecowas_lc.llm.served import Facts, ServedModel, served_model, version_heeds_truncate
@@ -188,7 +189,10 @@ class GuardedChatOllama(ChatOllama):
     ) -> _Request:
         """Return the request that these arguments make; nothing is sent."""
         truncate, shift = kwargs.pop("truncate", self.truncate), kwargs.pop("shift", self.shift)
-        params = self._chat_params(messages, stop, **kwargs)
+        try:
+            params = self._chat_params(messages, stop, **kwargs)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"This can't be sent to the model {self.model}: {error}") from error
         served = served_model(self.address, str(params["model"]))
         options = dict(params["options"] or {})
         num_ctx = facts.context(_whole(options.get("num_ctx")))
@@ -233,6 +237,7 @@ class GuardedChatOllama(ChatOllama):
                     turn.handed()
                     yield _with_text(part)
                     turn.taken()
+                ending.check_done(self.address)
             finally:
                 ending.learn()
 
@@ -256,6 +261,7 @@ class GuardedChatOllama(ChatOllama):
                         turn.handed()
                         yield _with_text(part)
                         turn.taken()
+                    ending.check_done(self.address)
                 finally:
                     ending.learn()
 
@@ -306,6 +312,8 @@ class _Ending:
     request: _Request
     turn: Turn
     waited: float | None = None
+    worked: float = 0.0
+    done: bool = False
 
     def take(self, part: Any) -> None:
         """Take note of a part.
@@ -313,19 +321,32 @@ class _Ending:
         Raises:
             ContextOverflowError: the last one shows that the prompt was cut.
         """
-        self.turn.heard()
         if not part.get("done"):
+            self.turn.heard()
             return
+        if self.turn.heard_at is None:
+            self.turn.heard()
+        self.done = True
         durations = [part.get(f"{name}_duration") for name in ("total", "load", "prompt_eval", "eval")]
         if durations[0]:
             total, *parts = (int(duration or 0) for duration in durations)
             self.waited = max(total - sum(parts), 0) / 1e9
+            self.worked = sum(parts) / 1e9
         if told := part.get("prompt_eval_count"):
             self.request.check_count(int(told))
 
+    def check_done(self, address: str) -> None:
+        """Do nothing where the last part has come.
+
+        Raises:
+            ModelServerUnavailableError: it has not: half an answer is none.
+        """
+        if not self.done:
+            raise broken_off(self.request.served.name, safe_url(address))
+
     def learn(self) -> None:
         """Tell the line how long the server let the request wait."""
-        self.turn.line.learn(self.turn, self.waited)
+        self.turn.line.learn(self.turn, self.waited, self.worked)
 
 
 @contextmanager

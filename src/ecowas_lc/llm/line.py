@@ -24,7 +24,8 @@ MOST_AT_ONCE = 16
 _POLL_SECONDS = 0.25
 _IDLE_SECONDS = 1.0
 _FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 30.0, 600.0
-_TOLERATED_WAIT = 0.05
+_TOLERATED_WAIT, _TOLERATED_SHARE = 0.01, 0.1
+_BEYOND_BUFFERS = 0.05  # what comes so much later was not on its way before
 
 
 class Patience:
@@ -97,10 +98,12 @@ class Turn:
         return len(self.companions) if self.is_probe else 0
 
     def heard(self) -> None:
-        """Say that the server has begun to answer."""
+        """Say that the server has sent a part of the answer."""
         if self.heard_at is None:
             self.heard_at = time.monotonic()
-            self.line.heard(self)
+            self.line.begun(self)
+        else:
+            self.line.going_on(self)
 
     def handed(self) -> None:
         """Say that the answer is with the reader, who may take any time."""
@@ -191,29 +194,47 @@ class Line:
         finally:
             self._leave(turn)
 
-    def learn(self, turn: Turn, waited: float | None) -> None:
-        """Take note of how long the server let a request wait, in seconds, once its answer has ended."""
-        if not turn.is_probe or self.fixed is not None:
+    def learn(self, turn: Turn, waited: float | None, worked: float = 0.0) -> None:
+        """Take note of the seconds that the server let a request wait, and worked on it, once it has ended."""
+        if self.fixed is not None:
             return
         with self._lock:
-            turn.is_probe = False
-            if turn.heard_at is None:
-                pass  # it failed, which says nothing
-            elif waited is not None and waited <= _TOLERATED_WAIT:
+            at_once = waited is not None and waited <= max(_TOLERATED_WAIT, _TOLERATED_SHARE * worked)
+            was_probe, turn.is_probe = turn.is_probe, False
+            if turn.heard_at is None or not turn.companions:
+                pass  # it failed, or nothing was before it: that says nothing
+            elif was_probe and at_once:
                 self._widen(turn)
-            else:
+            elif was_probe or not (at_once or waited is None):
+                self.limit = max(min(self.limit, len(turn.companions)), 1)
                 self._rest_until = time.monotonic() + self._rest
                 self._rest = min(self._rest * 2, _LONGEST_REST_SECONDS)
         self._advance()
 
-    def heard(self, turn: Turn) -> None:
+    def begun(self, turn: Turn) -> None:
         """Take note that the server has begun to answer a request."""
         turn.resume()
-        with self._lock:
-            if turn.is_probe and self.fixed is None and all(other in self._running for other in turn.companions):
-                self._widen(turn)
-                turn.is_probe = False
         self._advance()
+
+    def going_on(self, turn: Turn) -> None:
+        """Take note that an answer goes on: those that have begun after it are answered at the same time."""
+        if self.fixed is not None or not any(other.is_probe for other in self._running):
+            return
+        now = time.monotonic()
+        with self._lock:
+            proven = [
+                other
+                for other in self._running
+                if other.is_probe
+                and turn in other.companions
+                and other.heard_at is not None
+                and now - other.heard_at > _BEYOND_BUFFERS
+            ]
+            for other in proven:
+                self._widen(other)
+                other.is_probe = False
+        if proven:
+            self._advance()
 
     def _widen(self, turn: Turn) -> None:
         self.limit = min(max(self.limit, len(turn.companions) + 1), MOST_AT_ONCE)
@@ -251,8 +272,8 @@ class Line:
                     if not self._may_probe(busy, now):
                         break
                     self._waiting[0].is_probe = True
-                    self._waiting[0].companions = frozenset(busy)
                 turn = self._waiting.popleft()
+                turn.companions = frozenset(busy)
                 self._admit(turn)
                 admitted.append(turn)
             alone = [

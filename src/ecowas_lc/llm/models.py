@@ -60,6 +60,11 @@ def make_chat_model(
     # when the model is forgotten: keep none.
     no_idle = httpx.Limits(max_keepalive_connections=0)
     address = base_url or settings.ollama_base_url
+    if isinstance(address, str) and (not address.strip() or any(mark.isspace() for mark in address.strip())):
+        raise ConfigurationError(
+            f"The model server's address {_shown(address)!r} can't be used. Set OLLAMA_BASE_URL to one such as "
+            "http://localhost:11434."
+        )
     # The login goes to the client alone: a model shows its address, and its headers, to whoever prints it.
     try:
         login = login_in(address) if isinstance(address, str) else None

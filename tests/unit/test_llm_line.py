@@ -1,0 +1,224 @@
+"""The line before a model server: it finds out how many are answered at once, and waiting is not slowness."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+
+from ecowas_lc.errors import ModelTimeoutError
+from ecowas_lc.llm import LLMService, make_chat_model
+from ecowas_lc.llm.line import Line, Patience, Turn, line_for
+from ecowas_lc.settings import get_settings
+from ecowas_lc.supervisor import build_supervisor
+from tests.fixtures.ollama_stub import OllamaStub, serving_stub
+from tests.fixtures.scripted_model import FixedRouter
+from tests.fixtures.servers import wait_until
+
+SIX = "energy+minerals+agriculture+digital+protocol+resource_mobilization: what now?"
+
+
+@pytest.fixture
+def stub() -> Iterator[OllamaStub]:
+    with serving_stub() as serving:
+        yield serving
+
+
+def slowly(stub: OllamaStub, *, at_once: int, words: int = 6, pause: float = 0.05) -> None:
+    """Let the server answer so many at once, each for ``words * pause`` seconds."""
+    stub.slots, stub.words, stub.pause = threading.Semaphore(at_once), ["word "] * words, pause
+
+
+@pytest.mark.parametrize("way", ["threads", "tasks"])
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_waiting_is_not_slowness(stub: OllamaStub, at_once: int, way: str) -> None:
+    """Six answers of 0.3 s from a server that gives one at a time all arrive within a time-out of 0.6 s each."""
+    slowly(stub, at_once=at_once)
+    llm = LLMService(stub.url, "tiny", timeout=0.6)
+    if way == "threads":
+        with ThreadPoolExecutor(6) as pool:
+            answers = list(pool.map(llm.chat, ["x"] * 6))
+    else:
+
+        async def all_six() -> list[str]:
+            return list(await asyncio.gather(*(llm.achat("x") for _ in range(6))))
+
+        answers = asyncio.run(all_six())
+    assert [answer.split() for answer in answers] == [["word"] * 6] * 6
+    assert stub.most_at_once <= at_once + 1, "one more is tried, never a crowd"
+    learnt = line_for(stub.url, "registry.ollama.ai/library/tiny:latest").limit
+    assert (learnt == 1) if at_once == 1 else (learnt > 1)
+
+
+def test_a_server_that_answers_one_at_a_time_is_not_tried_again_and_again(stub: OllamaStub) -> None:
+    """Once a second request was seen to wait, requests go one by one for a while."""
+    slowly(stub, at_once=1, words=2, pause=0.02)
+    llm = LLMService(stub.url, "tiny", timeout=5)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(llm.chat, ["x"] * 4))
+        stub.most_at_once = 0
+        list(pool.map(llm.chat, ["x"] * 8))
+    assert stub.most_at_once == 1
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_six_groups_within_their_time(stub: OllamaStub, way: str) -> None:
+    """``group_timeout`` does not run while a group waits for its turn; ``max_parallel`` need not be set."""
+    slowly(stub, at_once=1)
+    model = make_chat_model(base_url=stub.url, model="tiny", timeout=0.6)
+    graph = build_supervisor(model, router=FixedRouter(), group_timeout=0.9)
+    question = {"messages": [("user", SIX)]}
+    result = graph.invoke(question) if way == "sync" else asyncio.run(graph.ainvoke(question))
+    assert {report["status"] for report in result["reports"].values()} == {"answered"}
+    assert len(result["reports"]) == 6
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_slow_group_is_given_up_all_the_same(stub: OllamaStub, way: str) -> None:
+    """The clock runs while the server works; the error names ``group_timeout``."""
+    stub.stall_before = 1
+    model = make_chat_model(base_url=stub.url, model="tiny", timeout=20)
+    graph = build_supervisor(model, router=FixedRouter(), group_timeout=0.3)
+    question = {"messages": [("user", "energy: what now?")]}
+    with pytest.raises(ModelTimeoutError, match="group_timeout") as caught:
+        _ = graph.invoke(question) if way == "sync" else asyncio.run(graph.ainvoke(question))
+    assert "LLM_TIMEOUT" not in str(caught.value)
+    stub.released.set()
+
+
+def test_the_environment_may_say_how_many(stub: OllamaStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OLLAMA_NUM_PARALLEL is what it is to the server: so many are sent at once, and none more is tried."""
+    monkeypatch.setenv("OLLAMA_NUM_PARALLEL", "3")
+    get_settings.cache_clear()
+    try:
+        slowly(stub, at_once=3)
+        llm = LLMService(stub.url, "tiny", timeout=5)
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(llm.chat, ["x"] * 6))
+        assert stub.most_at_once == 3
+    finally:
+        get_settings.cache_clear()
+
+
+def test_a_question_within_an_answer(stub: OllamaStub) -> None:
+    """Asking while an answer of one's own is read waits for nobody: not in the same thread, not in another."""
+    slowly(stub, at_once=2, words=3, pause=0.0)
+    llm = LLMService(stub.url, "tiny", timeout=20)
+    parts = llm.stream("x")
+    assert next(parts)
+    assert llm.chat("y")
+    with ThreadPoolExecutor(1) as pool:  # the reader has stopped reading: the server is done with it
+        assert pool.submit(llm.chat, "z").result(20)
+    parts.close()  # type: ignore[attr-defined]
+
+
+def test_a_request_that_is_given_up_makes_room(stub: OllamaStub) -> None:
+    """A cancelled task leaves the line, whether it was answered or waited."""
+    slowly(stub, at_once=1, words=3, pause=0.02)
+    stub.stall_before = 1
+
+    async def main() -> str:
+        llm = LLMService(stub.url, "tiny", timeout=20)
+        asking = [asyncio.create_task(llm.achat("x")) for _ in range(4)]
+        await asyncio.to_thread(wait_until, lambda: bool(stub.bodies("/api/chat")), "the first is sent")
+        for task in asking:
+            task.cancel()
+        await asyncio.wait(asking)
+        stub.stall_before = None
+        stub.released.set()
+        return await llm.achat("y")
+
+    assert asyncio.run(main()).split() == ["word"] * 3
+
+
+class TestTheLineItself:
+    """Its rules, without a server."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        now = [0.0]
+        monkeypatch.setattr("ecowas_lc.llm.line.time", SimpleNamespace(monotonic=lambda: now[0]))
+        return now
+
+    def test_one_more_is_tried_only_while_others_are_being_answered(self, clock: list[float]) -> None:
+        """The second request goes out when the first one's answer has begun, the third after both go on."""
+        line = Line()
+        first, second, third = waiting_in(line), waiting_in(line), waiting_in(line)
+        assert not second.admitted
+        first.heard()
+        assert second.admitted
+        second.heard()
+        clock[0] += 1
+        assert (line.limit, third.admitted) == (1, False)
+        first.heard()
+        assert (line.limit, third.admitted) == (2, True)
+
+    def test_what_was_on_its_way_proves_nothing(self, clock: list[float]) -> None:
+        """A part of the first answer that comes right after the second's beginning may have been in a buffer."""
+        line = Line()
+        first = waiting_in(line)
+        first.heard()
+        second = waiting_in(line)
+        second.heard()
+        first.heard()
+        assert line.limit == 1
+
+    def test_what_waited_was_not_answered_at_once(self) -> None:
+        """A second answer that began after the first one's end teaches the line to wait."""
+        line = Line()
+        first = waiting_in(line)
+        first.heard()
+        second = waiting_in(line)
+        line._leave(first)
+        second.heard()
+        line.learn(second, 3.0, 10.0)
+        line._leave(second)
+        assert line.limit == 1
+        third = waiting_in(line)
+        third.heard()
+        assert not waiting_in(line).admitted
+
+    def test_short_answers_are_told_by_their_times(self) -> None:
+        """Where the first answer ends before the second begins, the server's own figures say if it waited."""
+        line = Line()
+        first = waiting_in(line)
+        first.heard()
+        second = waiting_in(line)
+        line._leave(first)
+        second.heard()
+        line.learn(second, 0.001, 0.1)
+        assert line.limit == 2
+
+    def test_a_server_that_answers_fewer_than_before(self, clock: list[float]) -> None:
+        """Where requests begin to wait, fewer are sent at once."""
+        line = Line(limit=3)
+        turns = [waiting_in(line) for _ in range(3)]
+        for turn in turns:
+            turn.heard()
+        line.learn(turns[2], 5.0, 1.0)
+        assert line.limit == 2
+
+    def test_a_clock_stands_still(self) -> None:
+        """Pauses may overlap, and the time left is what it was before them."""
+        clock = Patience(10.0)
+        clock.pause()
+        clock.pause()
+        assert clock.left is None
+        clock.resume()
+        assert clock.left is None
+        assert not clock.is_over
+        clock.resume()
+        assert clock.left is not None
+        assert 9 < clock.left <= 10
+        assert Patience(None).left is None
+        assert Patience(0.0).is_over
+
+
+def waiting_in(line: Line) -> Turn:
+    turn = Turn(line, None, lambda: None, object())
+    line._enter(turn)
+    return turn
