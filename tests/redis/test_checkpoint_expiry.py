@@ -122,6 +122,48 @@ def test_a_saver_without_ttl_keeps_what_it_writes(server: Any, prefix: str, raw:
         assert endless.ttl("t") is None
 
 
+def test_a_default_is_the_least(server: Any, prefix: str, raw: Any) -> None:
+    """A default time to live is for new threads: what lives longer, or never expires, stays so."""
+    key = key_of(prefix)
+    with (
+        saver_of(server, prefix) as endless,
+        saver_of(server, prefix, default_ttl=100, refresh_on_read=True) as saver,
+    ):
+        writer = Writer(saver)
+
+        def use() -> None:
+            last = writer.put(a=[HumanMessage(LONG)])
+            saver.put_writes(last, [("a", LONG)], "task")
+            saver.get_tuple(at())
+            saver.touch("t")
+
+        use()
+        assert 90_000 < raw.pttl(key) <= 100_000
+        shorten(raw, key)
+        use()
+        assert 90_000 < raw.pttl(key) <= 100_000, "renewed"
+        raw.pexpire(key, 500_000)
+        use()
+        assert raw.pttl(key) > 400_000, "it lives longer"
+        writer.saver = endless
+        writer.put(a=1)
+        writer.saver = saver
+        use()
+        assert raw.pttl(key) == -1, "stored without an expiry"
+        saver.copy_thread("t", "copy")
+        assert 90 < (saver.ttl("copy") or 0) <= 100, "a copy is new"
+        saver.delete_thread("t")
+        use()
+        assert 90_000 < raw.pttl(key) <= 100_000, "it is new again"
+        assert saver.pin("t")
+        assert saver.unpin("t")
+        assert 90_000 < raw.pttl(key) <= 100_000
+    with saver_of(server, prefix, ttl=10, default_ttl=100) as short:
+        writer.saver = short
+        writer.put(a=1)
+        assert raw.pttl(key) <= 10_000, "ttl wins"
+
+
 def test_expired_threads_never_show(server: Any, prefix: str, raw: Any) -> None:
     """What has expired is in no answer; the index forgets it when a listing comes by, and shows all that live."""
     with saver_of(server, prefix, ttl=0.05) as brief, saver_of(server, prefix, ttl=1000) as saver:
@@ -191,6 +233,8 @@ def test_what_is_no_ttl(ttl: Any, prefix: str) -> None:
     """A ttl that is no number of seconds above 0, or one that no clock holds, is refused at once."""
     with pytest.raises(InvalidInputError, match="ttl"):
         RedisSaver.from_url("redis://localhost", ttl=ttl)
+    with pytest.raises(InvalidInputError, match="default_ttl"):
+        RedisSaver.from_url("redis://localhost", default_ttl=ttl)
 
 
 def test_the_longest_and_the_shortest_ttl(server: Any, prefix: str) -> None:

@@ -391,5 +391,9 @@ class Session:
 def _saver(keeping: Keeping) -> Saver:
     if keeping.link is None:
         return InMemorySaver()
-    ttl: Any = keeping.memory.default_ttl if keeping.ttl is None else keeping.ttl
-    return RedisSaver(server=keeping.link.server, prefix=keeping.link.prefix, ttl=ttl)
+    return RedisSaver(
+        server=keeping.link.server,
+        prefix=keeping.link.prefix,
+        ttl=keeping.ttl,
+        default_ttl=keeping.memory.default_ttl,
+    )

@@ -46,6 +46,7 @@ class SaverOptions(TypedDict, total=False):
 
     prefix: str
     ttl: float | None
+    default_ttl: float | None
     serde: Any
     allow: Allow
     refresh_on_read: bool
@@ -62,6 +63,7 @@ class SaverBase(BaseCheckpointSaver[Any]):
         async_client: Any = None,
         prefix: str = "ecowas",
         ttl: float | None = None,
+        default_ttl: float | None = None,
         serde: Any = None,
         allow: Allow = (),
         refresh_on_read: bool = False,
@@ -71,11 +73,16 @@ class SaverBase(BaseCheckpointSaver[Any]):
         super().__init__(serde=serde if serde is not None else Serializer(allow))
         if serde is not None and allow:
             raise InvalidInputError("allow belongs to the default serializer: give it to your own serde instead.")
-        if ttl is not None and (type(ttl) not in (int, float) or not 0 < ttl <= _LONGEST_TTL):
-            raise InvalidInputError("ttl is a number of seconds above 0, or None for threads that never expire.")
+        for name, seconds in (("ttl", ttl), ("default_ttl", default_ttl)):
+            if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= _LONGEST_TTL):
+                raise InvalidInputError(
+                    f"{name} is a number of seconds above 0, or None for threads that never expire."
+                )
         self._server = server or Server.from_clients(client, async_client)
         self._keys = Keys(prefix)
-        self._ttl_ms = None if ttl is None else max(1, round(ttl * 1000))
+        seconds = default_ttl if ttl is None else ttl
+        self._ttl_ms = None if seconds is None else max(1, round(seconds * 1000))
+        self._ttl_is_least = ttl is None
         self._refresh_on_read = refresh_on_read
         self._fencing = fencing
         self._memo = Memo()
@@ -88,6 +95,7 @@ class SaverBase(BaseCheckpointSaver[Any]):
         *,
         prefix: str = "ecowas",
         ttl: float | None = None,
+        default_ttl: float | None = None,
         serde: Any = None,
         allow: Allow = (),
         refresh_on_read: bool = False,
@@ -101,6 +109,7 @@ class SaverBase(BaseCheckpointSaver[Any]):
             server=Server.from_url(url),
             prefix=prefix,
             ttl=ttl,
+            default_ttl=default_ttl,
             serde=serde,
             allow=allow,
             refresh_on_read=refresh_on_read,
@@ -116,10 +125,13 @@ class SaverBase(BaseCheckpointSaver[Any]):
     def from_settings(cls, settings: Settings | None = None, **options: Unpack[SaverOptions]) -> Self:
         """A saver for the server of the settings: ``REDIS_URL``, ``REDIS_HOST``, or the embedded server.
 
-        ``options`` are those of :meth:`from_url`; the prefix, unless given, is the settings' as well.
+        ``options`` are those of :meth:`from_url`; without them the prefix is the settings', and ``default_ttl`` is
+        ``REDIS_MEMORY_TTL``, as for histories. Pass ``ttl=None`` for threads that never expire.
         """
         settings = settings or get_settings()
         options.setdefault("prefix", settings.prefix)
+        if "ttl" not in options:
+            options.setdefault("default_ttl", settings.redis_memory_ttl)
         return cls(server=Server.from_settings(settings), **options)
 
     # --- arguments made programs ---
@@ -138,6 +150,7 @@ class SaverBase(BaseCheckpointSaver[Any]):
                 not self._server.is_cluster,
                 fencing=self._fencing,
                 serde=self.serde,
+                ttl_is_least=self._ttl_is_least,
             )
         return context
 
@@ -299,6 +312,8 @@ class RedisSaver(SaverBase):
         async_client: ``redis.asyncio.Redis`` or ``RedisCluster``.
         prefix: what every key begins with; an ACL of ``~{prefix}:*`` is enough.
         ttl: seconds after its last write at which a whole thread expires; ``None``: never.
+        default_ttl: the same where ``ttl`` is not given, except that a thread which lives longer, or was stored
+            without an expiry, stays so. :meth:`from_settings` passes ``REDIS_MEMORY_TTL``.
         serde: a langgraph serializer to use as it is; what is equal is then not shared. Default: strict msgpack.
         allow: classes that state may hold beyond Python's own, LangChain's messages and langgraph's: classes,
             ``"module.Class"``, or ``"any"`` if you trust everybody who can write to this Redis.

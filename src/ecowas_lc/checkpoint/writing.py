@@ -52,10 +52,13 @@ class Context:
     indexes: bool = True
     fencing: bool = False
     serde: Any = None  # the serializer as the user sees it
+    ttl_is_least: bool = False  # what lives longer, or never expires, stays so
 
     def ttl(self) -> Arg:
-        """A write's expiry in milliseconds; empty for none."""
-        return "" if self.ttl_ms is None else self.ttl_ms
+        """A write's expiry in milliseconds, after ``>`` where it is the least; empty for none."""
+        if self.ttl_ms is None:
+            return ""
+        return f">{self.ttl_ms}" if self.ttl_is_least else self.ttl_ms
 
     def read_ttl(self) -> Arg:
         """A read's."""

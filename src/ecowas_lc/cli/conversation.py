@@ -284,7 +284,7 @@ def checked_groups(groups: Sequence[str]) -> tuple[str, ...]:
 def _saver(server: Server, settings: Settings) -> BaseCheckpointSaver[Any]:
     from ecowas_lc.checkpoint import RedisSaver
 
-    return RedisSaver(server=server, prefix=settings.prefix, ttl=settings.redis_memory_ttl)
+    return RedisSaver(server=server, prefix=settings.prefix, default_ttl=settings.redis_memory_ttl)
 
 
 def _in_memory() -> BaseCheckpointSaver[Any]:

@@ -140,8 +140,13 @@ def reindex(*, json: bool) -> None:
 def _touch(store: Store, session: str, ttl: int | None) -> bool:
     from ecowas_lc.checkpoint import RedisSaver
 
-    seconds = ttl or store.settings.redis_memory_ttl
-    return RedisSaver(server=store.server, prefix=store.settings.prefix, ttl=seconds).touch(session)
+    saver = RedisSaver(
+        server=store.server,
+        prefix=store.settings.prefix,
+        ttl=ttl,
+        default_ttl=store.settings.redis_memory_ttl,
+    )
+    return saver.touch(session)
 
 
 def _messages(title: str, messages: Sequence[BaseMessage], *, brief: bool) -> None:

@@ -138,7 +138,7 @@ def opened_store() -> Iterator[Store]:
             RedisSaver(
                 server=server,
                 prefix=settings.prefix,
-                ttl=settings.redis_memory_ttl,
+                default_ttl=settings.redis_memory_ttl,
                 serde=ViewingSerializer(),
             ),
         )

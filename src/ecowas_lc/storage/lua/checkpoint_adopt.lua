@@ -13,5 +13,5 @@ if redis.call('HEXISTS', source, 'N') == 0 then
 end
 redis.call('RENAME', source, H)
 redis.call('HDEL', H, 'pinned')
-renew(ARGV[1], true, false)
+renew(ARGV[1], true, false, true)
 return 1

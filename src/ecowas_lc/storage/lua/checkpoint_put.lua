@@ -171,6 +171,6 @@ words[#words + 1], words[#words + 2] = own, row
 for first = 1, #words, CHUNK do
   redis.call('HSET', H, unpack(words, first, math.min(first + CHUNK - 1, #words)))
 end
-renew(ttl, true, have.pinned)
+renew(ttl, true, have.pinned, not have.N)
 if KEYS[3] then redis.call('PEXPIRE', KEYS[3], 2592000000) end -- see Keys.run
 return {}

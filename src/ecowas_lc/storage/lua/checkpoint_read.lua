@@ -202,5 +202,5 @@ while done < count do
   done = stop
 end
 -- A thread that was stored without an expiry keeps none, pinned or not: reading renews, and does not give one.
-if #out > 0 and ttl ~= '' and redis.call('PTTL', H) >= 0 then redis.call('PEXPIRE', H, ttl) end
+if #out > 0 and ttl ~= '' and redis.call('PTTL', H) >= 0 then expire(ttl) end
 return { out, table.concat(order), elements, #heads > 0 and 1 or 0 }

@@ -35,14 +35,25 @@ local function check_format()
   return format_error(found), found
 end
 
+-- ttl: milliseconds; with '>' before them, or later where the thread already lives longer, never included.
+local function expire(ttl, is_new)
+  local ms = string.match(ttl, '%d+')
+  if ms ~= ttl and not is_new then
+    local left = redis.call('PTTL', H)
+    if left == -1 or left > tonumber(ms) then return end
+  end
+  redis.call('PEXPIRE', H, ms)
+end
+
 -- After a write. Without a ttl a thread that another saver let expire stays, as this saver promises; what came
 -- before its first checkpoint, or after its last, goes by itself if none follows.
-local function renew(ttl, has_checkpoints, is_pinned)
+local function renew(ttl, has_checkpoints, is_pinned, is_new)
   if not has_checkpoints then
-    redis.call('PEXPIRE', H, ttl == '' and WITHOUT_CHECKPOINTS_MS or math.min(ttl, WITHOUT_CHECKPOINTS_MS))
+    local ms = tonumber(string.match(ttl, '%d+') or WITHOUT_CHECKPOINTS_MS)
+    redis.call('PEXPIRE', H, math.min(ms, WITHOUT_CHECKPOINTS_MS))
   elseif ttl == '' then
     redis.call('PERSIST', H)
   elseif not is_pinned then
-    redis.call('PEXPIRE', H, ttl)
+    expire(ttl, is_new)
   end
 end
