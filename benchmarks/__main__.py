@@ -22,6 +22,7 @@ PARTS = (
     "cluster",
     "replicas",
     "histories",
+    "stores",
     "starting",
     "turn",
 )

@@ -242,6 +242,10 @@ class RedisStore(BaseStore):
         """Delete what :meth:`clear` deletes, without blocking the event loop."""
         return await self._server.arun(self._clear_op(namespace_prefix))
 
+    def index_bytes(self) -> int:
+        """Return about how much memory this process's copies of the index take, in bytes."""
+        return self._indexing.index.nbytes() if self._indexing else 0
+
     # --- arguments made programs ---
 
     def _plan(self, ops: Iterable[StoreOp]) -> Plan:
