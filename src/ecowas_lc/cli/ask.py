@@ -12,7 +12,7 @@ from ecowas_lc.cli.conversation import (
     checked_question,
     new_session,
 )
-from ecowas_lc.cli.live_answer import Screen, Silence
+from ecowas_lc.cli.live_answer import Screen, Silence, show_sources
 from ecowas_lc.cli.models import chosen_model
 from ecowas_lc.cli.screen import program, remark
 from ecowas_lc.cli.store import chosen_server
@@ -40,9 +40,10 @@ def ask_once(question: str, session: str | None, agents: Sequence[str], *, as_js
 
         screen = Screen({group.id: group.name for group in default_groups()})
         try:
-            conversation.ask(question, screen)
+            turn = conversation.ask(question, screen)
         finally:
             screen.done()
+        show_sources(turn.citations)
     if server is None:
         remark("\nNot kept: AGENT_USE_REDIS_MEMORY is off.")
     else:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from ecowas_lc.cli.conversation import Conversation, checked_groups, checked_new_session, new_session
-from ecowas_lc.cli.live_answer import Screen, Silence
+from ecowas_lc.cli.live_answer import Screen, Silence, show_sources
 from ecowas_lc.cli.models import ChosenModel, chosen_model
 from ecowas_lc.cli.options import FAILED, explain
 from ecowas_lc.cli.screen import counted, labelled, remark, wrapped
@@ -99,7 +99,7 @@ def _answer(conversation: Conversation, question: str) -> bool:
 
     screen = Screen({group.id: group.name for group in default_groups()})
     try:
-        conversation.ask(question, screen)
+        turn = conversation.ask(question, screen)
     except StorageError:
         raise
     except EcowasError as error:  # the next question may fare better
@@ -108,6 +108,7 @@ def _answer(conversation: Conversation, question: str) -> bool:
         return False
     finally:
         screen.done()
+    show_sources(turn.citations)
     return True
 
 

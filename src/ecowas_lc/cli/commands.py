@@ -330,6 +330,106 @@ def install(debug: Debug = False) -> None:
     run()
 
 
+docs = commands("The documents that answers rest on.")
+
+
+@docs.command("add")
+def docs_add(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER", help="PDF, DOCX, Markdown, HTML or text.")],
+    group: Annotated[
+        list[str] | None,
+        typer.Option("--group", metavar="ID", help="Only for this group. May be repeated.", show_default=False),
+    ] = None,
+    title: Annotated[str, typer.Option(metavar="TEXT", help="Its title.", show_default=False)] = "",
+    issuer: Annotated[str, typer.Option(metavar="TEXT", help="Who issued it.", show_default=False)] = "",
+    date: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="Its date.", show_default=False)] = "",
+    language: Annotated[str, typer.Option(metavar="en|fr|pt", help="Its language.", show_default=False)] = "",
+    supersedes: Annotated[
+        str, typer.Option(metavar="ID", help="The document that it replaces.", show_default=False)
+    ] = "",
+    yes: Yes = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Add documents. What a file says of itself is used where you don't say it."""
+    from ecowas_lc.cli.docs import add_documents
+
+    add_documents(
+        paths,
+        groups=group or (),
+        title=title,
+        issuer=issuer,
+        date=date,
+        language=language,
+        supersedes=supersedes,
+        yes=yes,
+        json=as_json,
+    )
+
+
+@docs.command("list")
+def docs_list(
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="ID", help="Only what this group reads.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the documents, those added last first."""
+    from ecowas_lc.cli.docs import list_documents
+
+    list_documents(group, json=as_json)
+
+
+@docs.command("show")
+def docs_show(
+    document: Annotated[str, typer.Argument(metavar="ID[#PAGE]", help="A document, or a page of it.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show a document's text."""
+    from ecowas_lc.cli.docs import show_document
+
+    show_document(document, json=as_json)
+
+
+@docs.command("search")
+def docs_search(
+    query: Annotated[str, typer.Argument(metavar="WORDS", help="A question, or words.")],
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="ID", help="Only what this group reads.", show_default=False)
+    ] = None,
+    limit: Limit = 5,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the passages that fit best."""
+    from ecowas_lc.cli.docs import search_documents
+
+    search_documents(query, group, limit, json=as_json)
+
+
+@docs.command("remove")
+def docs_remove(
+    document: Annotated[str, typer.Argument(metavar="ID", help="A document.")],
+    yes: Yes = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Remove a document. No later answer rests on it."""
+    from ecowas_lc.cli.docs import remove_document
+
+    remove_document(document, yes=yes, json=as_json)
+
+
+@docs.command("reindex")
+def docs_reindex(as_json: Json = False, debug: Debug = False) -> None:
+    """Index every passage anew."""
+    from ecowas_lc.cli.docs import reindex_documents
+
+    reindex_documents(json=as_json)
+
+
 app = commands(
     "Ask the working groups of the ECOWAS summit, on a local model; conversations live in Redis or Valkey.",
     name="ecowas-lc",
@@ -339,6 +439,7 @@ app = commands(
 )
 app.add_typer(sessions, name="sessions")
 app.add_typer(threads, name="threads")
+app.add_typer(docs, name="docs")
 app.add_typer(server, name="server")
 app.add_typer(local_model, name="local-model")
 
@@ -496,10 +597,24 @@ def evaluate(
         Path | None,
         typer.Option("--picture", metavar="FILE", help="Draw what is confused with what.", show_default=False),
     ] = None,
+    grounding: Annotated[
+        str | None,
+        typer.Option(
+            "--grounding",
+            metavar="FILE",
+            help="Measure answers from your documents instead, on the questions of a JSONL file.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure the routers on labelled questions."""
+    """Measure the routers on labelled questions, or answers on your documents."""
+    if grounding is not None:
+        from ecowas_lc.cli.evaluation import evaluate_answers
+
+        evaluate_answers(grounding, model_name=model, as_json=as_json)
+        return
     from ecowas_lc.cli.evaluation import evaluate as run
 
     run(data, routers or (), model_name=model, picture=picture, as_json=as_json)

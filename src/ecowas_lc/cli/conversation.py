@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.graph.state import CompiledStateGraph
 
+    from ecowas_lc.documents import Documents
     from ecowas_lc.storage.server import Server
     from ecowas_lc.supervisor import Decision, Report
     from ecowas_lc.supervisor.routing import RouteDecision
@@ -48,6 +49,8 @@ class Turn:
     decision: Decision
     reports: dict[str, Report]
     session: str
+    citations: tuple[dict[str, Any], ...] = ()
+    """What the marks of the answer stand for: number, document's id and title, page, and the cited text."""
 
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` shows."""
@@ -62,6 +65,7 @@ class Turn:
                 for group, report in self.reports.items()
             },
             "answer": self.answer,
+            **({"citations": list(self.citations)} if self.citations else {}),
         }
 
 
@@ -102,6 +106,7 @@ class Conversation:
             checkpointer=self._saver,
             history_factory=_histories(server, settings) if server is not None and keep_history else None,
             max_parallel=max_parallel,
+            documents=_documents(server, settings) if server is not None else None,
         )
         self._server = server
 
@@ -157,6 +162,7 @@ class Conversation:
             decision=values["decision"],
             reports=dict(values.get("reports") or {}),
             session=self.session,
+            citations=_citations_of(final),
         )
 
     async def _keep(self, config: Any, partial: _Partial) -> None:
@@ -285,6 +291,33 @@ def _saver(server: Server, settings: Settings) -> BaseCheckpointSaver[Any]:
     from ecowas_lc.checkpoint import RedisSaver
 
     return RedisSaver(server=server, prefix=settings.prefix, default_ttl=settings.redis_memory_ttl)
+
+
+def _documents(server: Server, settings: Settings) -> Documents | None:
+    """Return the prefix's documents; ``None`` where there are none, or the extra that searches them is missing."""
+    from importlib.util import find_spec
+
+    if find_spec("snowballstemmer") is None or find_spec("numpy") is None:
+        return None
+    from ecowas_lc.documents import Documents
+
+    documents = Documents.from_server(server, prefix=settings.prefix)
+    return documents if documents.all() else None
+
+
+def _citations_of(message: Any) -> tuple[dict[str, Any], ...]:
+    found = {}
+    for block in message.content_blocks:
+        for note in block.get("annotations") or ():
+            extras = note["extras"]
+            found[extras["number"]] = {
+                "number": extras["number"],
+                "document": extras["document"],
+                "title": note["title"],
+                "page": extras.get("page"),
+                "cited_text": note["cited_text"],
+            }
+    return tuple(found[number] for number in sorted(found))
 
 
 def _in_memory() -> BaseCheckpointSaver[Any]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecowas_lc.cli.screen import check_target, naming, remark, shown_progress
-from ecowas_lc.cli.terminal import out, show_json, write
-from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.cli.terminal import one_line, out, show_json, write
+from ecowas_lc.errors import ConfigurationError, InvalidInputError
 from ecowas_lc.settings import get_settings
 
 if TYPE_CHECKING:
@@ -76,6 +76,48 @@ def evaluate(
         )
     if picture is not None:
         out().print(f"\nPicture  {picture.resolve()}")
+
+
+def evaluate_answers(source: str, *, model_name: str | None, as_json: bool) -> None:
+    """Ask each question of a file of the documents that are there, and show how well the answers rest on them.
+
+    Raises:
+        InvalidInputError: the questions can't be read, or there are no documents.
+    """
+    from ecowas_lc.cli.docs import opened_documents
+    from ecowas_lc.cli.models import chosen_model
+    from ecowas_lc.supervisor import build_supervisor
+    from ecowas_lc.supervisor.evaluation.grounding import evaluate_grounding, load_grounding
+
+    questions = load_grounding(source)
+    settings = get_settings()
+    if model_name:
+        settings = settings.model_copy(update={"ollama_model": model_name})
+    with opened_documents() as documents, chosen_model(settings) as model:
+        if not documents.all():
+            raise InvalidInputError("There are no documents to answer from. Add some: ecowas-lc docs add FILE…")
+        if model.note:
+            remark(model.note)
+        graph = build_supervisor(model.chat, router=settings.router, documents=documents)
+        with shown_progress() as progress:
+            report = evaluate_grounding(graph, questions, on_progress=progress)
+    if as_json:
+        show_json(report.as_dict())
+        return
+    lines = [
+        ("answered, with the right quotation", f"{report.answered:.0%} of the answerable questions"),
+        ("declined", f"{report.declined:.0%} of the others"),
+        ("documents found (first five passages)", f"{report.recall_at_5:.0%}"),
+        ("figures without a source", str(report.unsupported_figures)),
+        ("time", f"{report.ms_per_question:.0f} ms a question"),
+    ]
+    write(f"{len(questions)} questions from {one_line(source)}, answered by {model.name}\n\n")
+    for name, value in lines:
+        write(f"{name:40}{value}\n")
+    expected = dict(zip((row.id for row in report.rows), questions, strict=True))
+    wrong = [row for row in report.rows if not (row.right if expected[row.id].answerable else row.declined)]
+    for row in wrong:
+        write(f"\n{one_line(row.id)}: {one_line(expected[row.id].q)}\n  {one_line(row.answer)}\n")
 
 
 def _questions(source: str) -> tuple[LabelledQuestion, ...]:

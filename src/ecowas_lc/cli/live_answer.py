@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ecowas_lc.cli.conversation import SUPERVISOR, SYNTHESIS
 from ecowas_lc.cli.screen import MARGIN, MOST_COLUMNS, labelled, wrapped
-from ecowas_lc.cli.terminal import clean, out
+from ecowas_lc.cli.terminal import clean, one_line, out
 
 if TYPE_CHECKING:
     from ecowas_lc.supervisor import Decision, Report
@@ -79,6 +79,17 @@ class Prose:
     def _put(self, text: str, style: str | None = None) -> None:
         self._console.out(text, end="", highlight=False, style=style)
         self._console.file.flush()
+
+
+def show_sources(citations: Iterable[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Show what an answer's marks stand for; `ecowas-lc docs show ID#PAGE` opens one."""
+    console = console or out()
+    for first, one in enumerate(citations):
+        if not first:
+            console.print()
+        page = f"#{one['page']}" if one["page"] else ""
+        line = f"[{one['number']}] {one_line(one['title'])} ({one['document']}{page})"
+        console.print(Text(wrapped(line, console, "", "    "), style="dim"))
 
 
 class Screen:

@@ -137,7 +137,11 @@ class Corpus:
 
     def lacks(self, term: str) -> bool:
         """Return whether a word that the glossary knows, in one language or another, occurs in no passage."""
-        return bool(meanings(term)) and not any(best_likeness(term, words) for words in self._words)
+        return (
+            folded(term) not in _LIGHT
+            and bool(meanings(term))
+            and not any(best_likeness(term, words) for words in self._words)
+        )
 
     def is_common(self, name: str) -> bool:
         """Return whether a name stands in several passages, as those of states do."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _COLLECTION = "documents"
 _ABOUT, _TEXTS, _PASSAGES = "about", "texts", "passages"
 _EVERY_GROUP = "every group"
-_AT_ONCE = 64
+_AT_ONCE = 32
 _PAGE = 500
 FOUND_AT_ONCE = 12
 """How many passages a question is answered from."""
@@ -91,6 +91,13 @@ class Documents:
         from ecowas_lc.store.redis_store import RedisStore
 
         return cls(RedisStore.from_settings(settings, collection=_COLLECTION, index=_index_of(embeddings)))
+
+    @classmethod
+    def from_server(cls, server: Any, *, prefix: str = "ecowas", embeddings: Embeddings | None = None) -> Self:
+        """Return the documents under a prefix of a server that is connected already."""
+        from ecowas_lc.store.redis_store import RedisStore
+
+        return cls(RedisStore(server=server, prefix=prefix, collection=_COLLECTION, index=_index_of(embeddings)))
 
     # --- adding and removing ---
 
@@ -188,6 +195,32 @@ class Documents:
         found = self._item(_TEXTS, document_id)
         return "" if found is None else str(found["text"])
 
+    def page(self, document_id: str, number: int) -> str:
+        """Return the text of one page, from 1.
+
+        Raises:
+            InvalidInputError: there is no such document or page.
+        """
+        document = self.get(document_id)
+        found = [passage.text for passage in self._passages(document) if passage.page == number]
+        if not found:
+            pages = f"It has pages 1 to {document.pages}." if document.pages else "It has no pages."
+            raise InvalidInputError(f"The document {document_id!r} has no text on page {number}. {pages}")
+        return "\n\n".join(found)
+
+    def reindex(self, on_progress: Progress | None = None) -> int:
+        """Index every passage anew, as after a change of the embeddings; returns how many there are."""
+        documents = self.all()
+        count = 0
+        for number, document in enumerate(documents, start=1):
+            passages = self._passages(document)
+            for scope in document.groups or (_EVERY_GROUP,):
+                self._store_passages(scope, passages)
+            count += len(passages)
+            if on_progress is not None:
+                on_progress(number, len(documents), document.name)
+        return count
+
     def search(self, query: str, *, group: str | None = None, limit: int = FOUND_AT_ONCE) -> list[Source]:
         """Return the passages that fit best, best first.
 
@@ -235,11 +268,7 @@ class Documents:
         document = replace(read.document, supersedes=tuple(older))
         scopes = document.groups or (_EVERY_GROUP,)
         for scope in scopes:
-            for first in range(0, len(read.passages), _AT_ONCE):
-                for passage in read.passages[first : first + _AT_ONCE]:
-                    self._store.put(
-                        (_PASSAGES, scope, document.id), f"{passage.number:06d}", _stored_passage(passage)
-                    )
+            self._store_passages(scope, read.passages)
         self._store.put((_TEXTS,), document.id, {"text": read.text}, index=False)
         # Last, so that what is not whole is never read.
         self._store.put((_ABOUT,), document.id, _stored_document(document), index=False)
@@ -247,6 +276,23 @@ class Documents:
             if item := self._item(_ABOUT, replaced):
                 self._store.put((_ABOUT,), replaced, {**item, "superseded_by": document.id}, index=False)
         return document
+
+    def _store_passages(self, scope: str, passages: Sequence[Passage]) -> None:
+        from langgraph.store.base import PutOp
+
+        for first in range(0, len(passages), _AT_ONCE):
+            self._store.batch(
+                PutOp((_PASSAGES, scope, passage.document), f"{passage.number:06d}", _stored_passage(passage))
+                for passage in passages[first : first + _AT_ONCE]
+            )
+
+    def _passages(self, document: Document) -> list[Passage]:
+        """Return a document's passages, in their order."""
+        place = (_PASSAGES, (document.groups or (_EVERY_GROUP,))[0], document.id)
+        found: list[Passage] = []
+        while page := self._store.search(place, limit=_PAGE, offset=len(found)):
+            found += [_passage_of(item.value) for item in page]
+        return sorted(found, key=lambda passage: passage.number)
 
     def _replaced(self, read: ReadDocument) -> list[str]:
         """Return the documents that this one says it replaces: those of the date that it names.

@@ -100,7 +100,7 @@ def supervisor(ctx: Context) -> NodeProgram:
     prompt = supervisor_prompt(tuple(ctx.groups.values()))
     quiet = bool(ctx.held)
 
-    def answering(state: State) -> Program[AIMessage]:
+    def answering(state: State, reports: dict[str, Report]) -> Program[AIMessage]:
         if ctx.grounding is not None and ctx.grounding.serves(None):
             evidence, _, read = yield from evidence_for(ctx.grounding, None, question_of(state).text)
             if evidence or asks_for_facts(read):
@@ -108,6 +108,7 @@ def supervisor(ctx: Context) -> NodeProgram:
                     ctx, ctx.grounding, None, prompt, question_of(state), quiet=quiet
                 )
                 about: dict[str, Any] = {"groups": []}
+                reports[SUPERVISOR] = report
                 return cited_message(
                     report, report["text"], id=report["message_id"], name=SUPERVISOR, response_metadata=about
                 )
@@ -124,7 +125,8 @@ def supervisor(ctx: Context) -> NodeProgram:
         return AIMessage(text, id=answer.id, name=SUPERVISOR, response_metadata={"groups": []})
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
-        final: AIMessage = yield ctx.limited(answering(state), "The supervisor")
+        reports: dict[str, Report] = {}
+        final: AIMessage = yield ctx.limited(answering(state, reports), "The supervisor")
         if quiet:
             on: RouteDecision = yield _routing(ctx, final.text, ())
             if held := [group for group in on.groups if group in ctx.held]:
@@ -132,7 +134,7 @@ def supervisor(ctx: Context) -> NodeProgram:
                 draft = _draft(SUPERVISOR, "Supervisor", state, report, concerns=held)
                 return Command(update={"reports": {SUPERVISOR: _HELD}}, goto=Send(RELEASE, draft))
             yield Say(final.text, str(final.id))
-        return Command(update={"messages": [final]}, goto=RECORD)
+        return Command(update={"messages": [final], "reports": reports}, goto=RECORD)
 
     return program
 

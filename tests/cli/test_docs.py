@@ -1,0 +1,84 @@
+"""``ecowas-lc docs``: documents from the terminal, and answers measured on them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.documents.conftest import DOSSIER
+
+NOTE = DOSSIER / "energy_interconnection_2025.md"
+LINE = "What is the rated capacity of the coastal line?"
+
+
+@pytest.fixture
+def note(run: Run, environment: pytest.MonkeyPatch) -> str:
+    """A document's id, once it is added."""
+    added = json.loads(run("docs", "add", str(NOTE), "--json").out)
+    return str(added["added"][0]["id"])
+
+
+def test_from_adding_to_removing(run: Run, note: str) -> None:
+    """Each verb finds what the one before it stored, for people and for programs."""
+    listed = run("docs", "list")
+    assert note in listed.out
+    assert "Status of the Maroa interconnection" in listed.out
+    assert json.loads(run("docs", "list", "--json").out)[0]["issuer"] == "Maroa Power Board (MPB)"
+    assert "Trade on the exchange came to 132 GWh" in run("docs", "show", note).out
+    found = json.loads(run("docs", "search", "pertes sur la ligne côtière", "--json").out)
+    assert found[0]["document"] == note
+    assert run("docs", "reindex").out == "Indexed 4 passages.\n"
+    assert run("docs", "remove", note, "--yes").out == f"Removed {note}.\n"
+    assert "There are no documents" in run("docs", "list").err
+
+
+def test_an_answer_names_its_sources(run: Run, note: str) -> None:
+    """With documents, ``ask`` answers from them, and shows which document and passage each mark stands for."""
+    ended = run("ask", LINE, "--agent", "energy")
+    assert "420 MW" in ended.out
+    assert f"[1] Status of the Maroa interconnection (fictional) ({note})" in " ".join(ended.out.split())
+    as_json = json.loads(run("ask", LINE, "--agent", "energy", "--json").out)
+    assert as_json["citations"][0]["document"] == note
+    declined = run("ask", "Who finances the extension to Bracosta?", "--agent", "energy")
+    assert "The documents do not say." in declined.out
+
+
+def test_what_can_not_be_used_is_named(run: Run, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file, date, language, page or id that can't be used ends with a line that says so."""
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"\xff\xfe\xfa")
+    ended = run("docs", "add", str(bad))
+    assert ended.code != 0
+    assert "bad.txt is not UTF-8 text" in ended.err
+    assert "There is no file or folder" in run("docs", "add", str(tmp_path / "none.md")).err
+    assert "2026-03-27" in run("docs", "add", str(NOTE), "--date", "yesterday").err
+    assert "none of en, fr and pt" in run("docs", "add", str(NOTE), "--language", "klingon").err
+    assert "There is no document" in run("docs", "show", "0000").err
+    assert "There is no document" in run("docs", "remove", "0000", "--yes").err
+
+
+def test_answers_are_measured(run: Run, note: str, tmp_path: Path) -> None:
+    """``eval --grounding`` asks through the whole graph; whatever the model says, the documents answer."""
+    questions = tmp_path / "questions.jsonl"
+    rows = [
+        {
+            "id": "1",
+            "q": LINE,
+            "answerable": True,
+            "support": [{"doc": NOTE.name, "quote": "rated capacity of 420 MW"}],
+            "must_contain": ["420 MW"],
+        },
+        {"id": "2", "q": "Who finances the extension to Bracosta?", "answerable": False},
+    ]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = json.loads(run("eval", "--grounding", str(questions), "--json").out)["grounding"]
+    assert (found["questions"], found["answered"], found["declined"]) == (2, 1.0, 1.0)
+    assert (found["recall_at_5"], found["unsupported_figures"]) == (1.0, 0)
+    assert found["rows"][0]["citations"][0]["document"] == NOTE.name
+    assert found["rows"][1]["declined"]
+    assert "100% of the answerable questions" in run("eval", "--grounding", str(questions)).out
+    questions.write_text("{}\n", encoding="utf-8")
+    assert "line 1 is no question" in run("eval", "--grounding", str(questions)).err
