@@ -278,8 +278,9 @@ LOCKS = (forks.Lock, type(threading.Lock()), type(threading.RLock()), threading.
 
 
 def test_every_class_is_tried() -> None:
-    """A class with something to forget has an entry here that makes one."""
-    assert {(each.module, each.owner) for each in everything() if each.owner} <= MAKERS.keys()
+    """A class with something to forget has an entry here that makes one; a ``forks.Lock`` looks after itself."""
+    found = {(each.module, each.owner) for each in everything() if each.kind not in RENEW_THEMSELVES}
+    assert {owner for owner in found if owner[1]} <= MAKERS.keys()
 
 
 def locks_of(thing: Any) -> dict[str, Any]:

@@ -100,13 +100,15 @@ class SaverBase(BaseCheckpointSaver[Any]):
         allow: Allow = (),
         refresh_on_read: bool = False,
         fencing: bool = False,
+        credential_provider: Any = None,
     ) -> Self:
         """A saver for a URL: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ``redis+cluster://``.
 
-        The other arguments are the constructor's. Connections open on first use.
+        Each new connection asks ``credential_provider``, redis-py's ``CredentialProvider``, for its login. The
+        other arguments are the constructor's. Connections open on first use.
         """
         return cls(
-            server=Server.from_url(url),
+            server=Server.from_url(url, credential_provider=credential_provider),
             prefix=prefix,
             ttl=ttl,
             default_ttl=default_ttl,
@@ -117,12 +119,20 @@ class SaverBase(BaseCheckpointSaver[Any]):
         )
 
     @classmethod
-    def from_conn_string(cls, conn_string: str, **options: Unpack[SaverOptions]) -> Self:
+    def from_conn_string(
+        cls, conn_string: str, *, credential_provider: Any = None, **options: Unpack[SaverOptions]
+    ) -> Self:
         """The same as :meth:`from_url`, under the name that other savers use."""
-        return cls.from_url(conn_string, **options)
+        return cls.from_url(conn_string, credential_provider=credential_provider, **options)
 
     @classmethod
-    def from_settings(cls, settings: Settings | None = None, **options: Unpack[SaverOptions]) -> Self:
+    def from_settings(
+        cls,
+        settings: Settings | None = None,
+        *,
+        credential_provider: Any = None,
+        **options: Unpack[SaverOptions],
+    ) -> Self:
         """A saver for the server of the settings: ``REDIS_URL``, ``REDIS_HOST``, or the embedded server.
 
         ``options`` are those of :meth:`from_url`; without them the prefix is the settings', and ``default_ttl`` is
@@ -132,7 +142,7 @@ class SaverBase(BaseCheckpointSaver[Any]):
         options.setdefault("prefix", settings.prefix)
         if "ttl" not in options:
             options.setdefault("default_ttl", settings.redis_memory_ttl)
-        return cls(server=Server.from_settings(settings), **options)
+        return cls(server=Server.from_settings(settings, credential_provider=credential_provider), **options)
 
     # --- arguments made programs ---
 

@@ -79,18 +79,46 @@ class Documents:
         self._language_of = language_of or _guess_language
 
     @classmethod
-    def from_url(cls, url: str, *, prefix: str = "ecowas", embeddings: Embeddings | None = None) -> Self:
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = "ecowas",
+        embeddings: Embeddings | None = None,
+        credential_provider: Any = None,
+    ) -> Self:
         """Return the documents under a prefix of the server at a URL."""
         from ecowas_lc.store.redis_store import RedisStore
 
-        return cls(RedisStore.from_url(url, prefix=prefix, collection=_COLLECTION, index=_index_of(embeddings)))
+        return cls(
+            RedisStore.from_url(
+                url,
+                credential_provider=credential_provider,
+                prefix=prefix,
+                collection=_COLLECTION,
+                index=_index_of(embeddings),
+            )
+        )
 
     @classmethod
-    def from_settings(cls, settings: Settings | None = None, *, embeddings: Embeddings | None = None) -> Self:
+    def from_settings(
+        cls,
+        settings: Settings | None = None,
+        *,
+        embeddings: Embeddings | None = None,
+        credential_provider: Any = None,
+    ) -> Self:
         """Return the documents under the prefix of the settings, on their server."""
         from ecowas_lc.store.redis_store import RedisStore
 
-        return cls(RedisStore.from_settings(settings, collection=_COLLECTION, index=_index_of(embeddings)))
+        return cls(
+            RedisStore.from_settings(
+                settings,
+                credential_provider=credential_provider,
+                collection=_COLLECTION,
+                index=_index_of(embeddings),
+            )
+        )
 
     @classmethod
     def from_server(cls, server: Any, *, prefix: str = "ecowas", embeddings: Embeddings | None = None) -> Self:

@@ -17,6 +17,7 @@ from ecowas_lc.memory.histories import SessionInfo
 from ecowas_lc.memory.json_values import check_count, check_ttl, lifetime_and_rule, shown
 from ecowas_lc.memory.service import MemoryPrograms
 from ecowas_lc.settings import get_settings, usable_settings
+from ecowas_lc.storage.credentials import check_belongs_to_address
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server
 
@@ -31,7 +32,8 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
     ``RunnableWithMessageHistory``.
 
     Give ``url``, or ``client`` (a redis-py client, sync or async, that stays yours to close), or ``server``
-    (another object's ``.server``); without any it is the server that the settings name. All histories of one
+    (another object's ``.server``); without any it is the server that the settings name. Each new connection asks
+    ``credential_provider`` (redis-py's ``CredentialProvider``) for its login. All histories of one
     process at one URL share their connections, so making one costs nothing.
 
     ``ttl`` is in seconds: each write makes the history live exactly so long. Without it, a write keeps the
@@ -68,11 +70,12 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
         server: Server | None = None,
         prefix: str | None = None,
         default_ttl: int | Literal["settings"] | None = "settings",
+        credential_provider: Any = None,
     ) -> None:
         super().__init__()
         self._agent_id = agent_id
         self._session_id = session_id
-        self._server = _server(url, client, server)
+        self._server = _server(url, client, server, credential_provider)
         self._window = Window(max_messages, max_tokens, token_counter)
         self._ttl = None if ttl is None else check_ttl(ttl)
         self._max_history = None if max_history is None else check_count(max_history, "max_history")
@@ -264,7 +267,12 @@ HistoryFactory = Callable[[str, str], RedisChatMessageHistory]
 
 
 def history_factory(
-    url: str | None = None, client: Any = None, *, server: Server | None = None, **options: Any
+    url: str | None = None,
+    client: Any = None,
+    *,
+    server: Server | None = None,
+    credential_provider: Any = None,
+    **options: Any,
 ) -> HistoryFactory:
     """A function from an agent id and a session id to their history, all of them on one server's connections.
 
@@ -273,7 +281,7 @@ def history_factory(
     Raises:
         ConfigurationError: arguments that contradict each other or can't be used.
     """
-    at = _server(url, client, server)
+    at = _server(url, client, server, credential_provider)
     if url is client is server is None:
         options.setdefault("default_ttl", get_settings().redis_memory_ttl)
 
@@ -288,9 +296,10 @@ def _check_operation(operation: str) -> None:
         raise InvalidInputError(f"The operation {operation!r} must be made of letters and digits.")
 
 
-def _server(url: str | None, client: Any, server: Server | None) -> Server:
+def _server(url: str | None, client: Any, server: Server | None, credential_provider: Any) -> Server:
     if sum(given is not None for given in (url, client, server)) > 1:
         raise ConfigurationError("Give a url, a client or a server; not more than one of these.")
-    if server is not None:
-        return server
-    return shared_server(url) if client is None else Server.from_clients(client)
+    if client is None and server is None:
+        return shared_server(url, credential_provider=credential_provider)
+    check_belongs_to_address(credential_provider)
+    return server or Server.from_clients(client)

@@ -11,25 +11,31 @@ from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.settings import Settings, get_settings, usable_settings
 from ecowas_lc.storage.addresses import Address
 from ecowas_lc.storage.clients import ClientFactory
+from ecowas_lc.storage.credentials import check_belongs_to_address, checked_provider
 from ecowas_lc.storage.server import Server
 
 _lock = forks.Lock()
-_shared: dict[tuple[str | None, Settings], Server] = {}
+_shared: dict[tuple[str | None, Settings, int], Server] = {}
 
 
-def shared_server(url: str | None = None, settings: Settings | None = None) -> Server:
+def shared_server(
+    url: str | None = None, settings: Settings | None = None, credential_provider: Any = None
+) -> Server:
     """The process's one server at ``url``, or, without it, the one that ``settings`` (or the process's) name.
 
     Raises:
         ConfigurationError: the URL or the settings can't be used.
     """
     settings = settings or (get_settings() if url is None else usable_settings())
+    key = (url, settings, id(credential_provider))  # the server has the provider, so that no other gets its id
     with _lock:
-        if (url, settings) not in _shared:
-            _shared[url, settings] = (
-                Server.from_settings(settings) if url is None else Server.from_url(url, settings=settings)
+        if key not in _shared:
+            _shared[key] = (
+                Server.from_settings(settings, credential_provider=credential_provider)
+                if url is None
+                else Server.from_url(url, settings=settings, credential_provider=credential_provider)
             )
-        return _shared[url, settings]
+        return _shared[key]
 
 
 def server_from(
@@ -50,6 +56,7 @@ def server_from(
     socket_timeout: float | None = None,
     connect_timeout: float | None = None,
     max_connections: int | None = None,
+    credential_provider: Any = None,
 ) -> Server:
     """The server that a constructor's arguments name.
 
@@ -62,6 +69,8 @@ def server_from(
         raise ConfigurationError(
             "Give a url, a client, a server, or host, port, db and password; not more than one of these."
         )
+    if clients or server is not None:
+        check_belongs_to_address(credential_provider)
     if server is not None:
         if not isinstance(server, Server):
             raise ConfigurationError(
@@ -87,7 +96,7 @@ def server_from(
     update = {name: value for name, value in given.items() if value is not None}
     settings = usable_settings().model_copy(update=update)
     if url is not None:
-        return Server.from_url(url, settings=settings)
+        return Server.from_url(url, settings=settings, credential_provider=credential_provider)
     if not isinstance(host, str) or not host:
         raise ConfigurationError(f"The Redis host must be text, not {host!r}.")
     if "://" in host:
@@ -98,7 +107,9 @@ def server_from(
         raise ConfigurationError(f"The Redis database must be a number from 0 on, not {db!r}.")
     hidden = None if password is None else Secret(password)
     address = Address("single", hosts=((host, port),), db=db, username=username, password=hidden, tls=ssl)
-    return Server(ClientFactory(address, settings))
+    has_login = username is not None or password is not None
+    credentials = checked_provider(credential_provider, has_login=has_login)
+    return Server(ClientFactory(address, settings, credentials))
 
 
 def _positive(number: Any, name: str, *, whole: bool = False) -> Any:

@@ -146,6 +146,7 @@ class MemoryServiceBase:
         socket_timeout: float | None = None,
         connect_timeout: float | None = None,
         max_connections: int | None = None,
+        credential_provider: Any = None,
     ) -> None:
         self._server = server_from(
             host,
@@ -164,17 +165,19 @@ class MemoryServiceBase:
             socket_timeout=socket_timeout,
             connect_timeout=connect_timeout,
             max_connections=max_connections,
+            credential_provider=credential_provider,
         )
         self._closes_server = server is None
         self._programs = MemoryPrograms(self._server, prefix, default_ttl)
         self._default_ttl = default_ttl
 
     @classmethod
-    def from_settings(cls, settings: Settings | None = None) -> Self:
+    def from_settings(cls, settings: Settings | None = None, *, credential_provider: Any = None) -> Self:
         """A service for the server that the settings name, ``REDIS_MEMORY_TTL`` being its ``default_ttl``."""
         settings = settings or get_settings()
         ttl, prefix = settings.redis_memory_ttl, settings.prefix
-        service = cls(server=Server.from_settings(settings), default_ttl=ttl, prefix=prefix)
+        server = Server.from_settings(settings, credential_provider=credential_provider)
+        service = cls(server=server, default_ttl=ttl, prefix=prefix)
         service._closes_server = True
         return service
 
@@ -203,9 +206,10 @@ class RedisMemoryService(MemoryServiceBase):
     Without arguments it talks to ``localhost:6379``. ``default_ttl`` is in seconds (``None``: for ever).
     Instead of host and port give ``url`` (``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``,
     ``redis+cluster://``), ``client`` (a redis-py client that stays yours to close) or ``server`` (another
-    object's ``.server``). ``prefix`` starts every key (default: the settings' ``ECOWAS_LC_PREFIX``); timeouts
-    are in seconds, and what is not given comes from the settings. Connections are opened on first use, so
-    creating a service never fails for want of a server. It is also a context manager.
+    object's ``.server``). Each new connection asks ``credential_provider``, redis-py's ``CredentialProvider``, for
+    its login: for passwords that rotate. ``prefix`` starts every key (default: the settings'
+    ``ECOWAS_LC_PREFIX``); timeouts are in seconds, and what is not given comes from the settings. Connections are
+    opened on first use, so creating a service never fails for want of a server. It is also a context manager.
 
     Every method but ``health_check`` may raise ``InvalidIdError`` (an id that is empty or not text),
     ``RedisUnavailableError`` and ``RedisRefusedError``; those that read, ``CorruptDataError``; and where another

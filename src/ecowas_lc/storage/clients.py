@@ -28,6 +28,7 @@ from ecowas_lc.embedded import use_server
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage.addresses import Address
+from ecowas_lc.storage.credentials import Credentials
 from ecowas_lc.storage.fast_path import AsyncDirectClient, AsyncDirectPool, DirectClient, DirectPool
 from ecowas_lc.storage.ops import Waiting
 
@@ -191,6 +192,7 @@ class ClientFactory:
 
     address: Address | None
     settings: Settings
+    credentials: Credentials | None = None
 
     @property
     def where(self) -> str:
@@ -288,10 +290,16 @@ class ClientFactory:
             "protocol": 2,  # bytes in, bytes out: RESP3 would add nothing, and floors at Redis 6
         }
 
+    def _login(self) -> dict[str, Any]:
+        assert self.address is not None
+        if self.credentials is not None:  # asked at each new connection
+            return {"credential_provider": self.credentials}
+        return {"username": self.address.username, "password": self.address.password}
+
     def _options(self) -> dict[str, Any]:
         address = self.address
         assert address is not None
-        options = self._common() | {"username": address.username, "password": address.password}
+        options = self._common() | self._login()
         if address.tls:
             options |= {"ssl": True} | self._tls_files()
         return options | _query_options(address)
@@ -299,8 +307,7 @@ class ClientFactory:
     def _endpoint(self, unix: Any, tls: Any, tcp: Any) -> dict[str, Any]:
         address = self.address
         assert address is not None
-        login = {"username": address.username, "password": address.password, "db": address.db}
-        options = login | _query_options(address)
+        options = self._login() | {"db": address.db} | _query_options(address)
         if address.kind == "unix":
             return options | {"connection_class": unix, "path": address.path}
         [(host, port)] = address.hosts if len(address.hosts) == 1 else [("", 0)]
@@ -355,6 +362,7 @@ def _connection_options(tls: bool) -> frozenset[str]:
         "decode_responses",
         "retry",
         "retry_on_error",
+        "credential_provider",
     }
     return frozenset(names | {"max_connections"}) - not_ours
 

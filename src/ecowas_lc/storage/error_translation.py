@@ -22,6 +22,7 @@ from ecowas_lc.errors import (
     TooLargeError,
     WrongTypeError,
 )
+from ecowas_lc.storage.credentials import CredentialProviderError
 
 _UNLESS_SET = "localhost:6379"
 # Our scripts answer these words, followed by a space and a sentence.
@@ -135,6 +136,11 @@ def _named(error: Exception, where: str, attempt: Attempt) -> EcowasError:
         return RedisUnavailableError(
             f"All connections to Redis at {where} are in use and none came free in time. "
             "Raise REDIS_MAX_CONNECTIONS, or ask for less at once."
+        )
+    if (failed := _provider_fault(error)) is not None:
+        return RedisRefusedError(
+            f"There is no login for Redis at {where}: {failed}. Fix the credential_provider; its own error is the "
+            "cause of this one."
         )
     if advice := next((advice for text, advice in _TEXTS.items() if text in str(error)), None):
         return RedisRefusedError(f"Redis at {where} refused: {advice}")
@@ -274,6 +280,14 @@ _COMMANDS = (
 
 def _said(text: str) -> str:
     return text.partition(" script: ")[0].partition("\n")[0].removesuffix(".")
+
+
+def _provider_fault(error: BaseException | None) -> CredentialProviderError | None:
+    while error is not None:
+        if isinstance(error, CredentialProviderError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _tls_fault(error: BaseException | None) -> ssl.SSLError | None:

@@ -27,6 +27,7 @@ from ecowas_lc.settings import Settings, get_settings, usable_settings
 from ecowas_lc.storage import clusters
 from ecowas_lc.storage.addresses import Address, parse_url
 from ecowas_lc.storage.clients import AsyncClusterClient, ClientFactory
+from ecowas_lc.storage.credentials import checked_provider
 from ecowas_lc.storage.error_translation import FAILURES, Attempt, is_corrupt, translate
 from ecowas_lc.storage.ops import BYTES_OUT, EVERY_NODE, Batch, Command, Op, Waiting, name_of, prefix_of, writes
 
@@ -320,13 +321,21 @@ class Server:
             self._client = None
 
     @classmethod
-    def from_url(cls, url: str, *, settings: Settings | None = None) -> Server:
+    def from_url(cls, url: str, *, settings: Settings | None = None, credential_provider: Any = None) -> Server:
         """The server at ``url``; timeouts, pool size and TLS files come from the settings.
 
+        Each new connection asks ``credential_provider`` (redis-py's ``CredentialProvider``) for its login.
+
         Raises:
-            ConfigurationError: the URL can't be used.
+            ConfigurationError: the URL can't be used, or holds a login beside the provider's.
         """
-        return cls(ClientFactory(parse_url(url), settings or usable_settings()))
+        return cls._at(parse_url(url), settings or usable_settings(), credential_provider)
+
+    @classmethod
+    def _at(cls, address: Address, settings: Settings, credential_provider: Any) -> Server:
+        has_login = address.username is not None or address.password is not None
+        credentials = checked_provider(credential_provider, has_login=has_login)
+        return cls(ClientFactory(address, settings, credentials))
 
     @classmethod
     def from_parts(
@@ -338,14 +347,15 @@ class Server:
         username: str | None = None,
         *,
         settings: Settings | None = None,
+        credential_provider: Any = None,
     ) -> Server:
         """The server at ``host`` and ``port``."""
         password = None if password is None else Secret(password)
         address = Address("single", hosts=((host, port),), db=db, username=username, password=password)
-        return cls(ClientFactory(address, settings or usable_settings()))
+        return cls._at(address, settings or usable_settings(), credential_provider)
 
     @classmethod
-    def from_settings(cls, settings: Settings | None = None) -> Server:
+    def from_settings(cls, settings: Settings | None = None, *, credential_provider: Any = None) -> Server:
         """``REDIS_URL``; else ``REDIS_HOST`` and its parts; else the embedded server; else ``localhost:6379``.
 
         The embedded server is taken where its binary is installed.
@@ -353,9 +363,11 @@ class Server:
         settings = settings or get_settings()
         if settings.redis_source == "url":
             assert settings.redis_url is not None
-            return cls.from_url(Secret(settings.redis_url.get_secret_value()), settings=settings)
+            url = Secret(settings.redis_url.get_secret_value())
+            return cls.from_url(url, settings=settings, credential_provider=credential_provider)
         # A binary that was named and is not there is the user's to hear about, not a reason to go elsewhere.
         if settings.redis_source == "default" and (settings.valkey_server is not None or is_available(settings)):
+            checked_provider(credential_provider, has_login=False, is_embedded=True)
             return cls(ClientFactory(None, settings))
         return cls.from_parts(
             settings.redis_host,
@@ -364,6 +376,7 @@ class Server:
             Secret(settings.redis_password.get_secret_value()) if settings.redis_password else None,
             settings.redis_username,
             settings=settings,
+            credential_provider=credential_provider,
         )
 
     @classmethod

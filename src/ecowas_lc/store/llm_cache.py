@@ -82,16 +82,22 @@ class RedisLLMCache(BaseCache):
         self._sealer = sealer_of(encryption)
 
     @classmethod
-    def from_url(cls, url: str, **options: Unpack[LLMCacheOptions]) -> Self:
+    def from_url(cls, url: str, *, credential_provider: Any = None, **options: Unpack[LLMCacheOptions]) -> Self:
         """Return a cache for a URL; ``options`` are the constructor's. Connections open on first use."""
-        return cls(server=Server.from_url(url), **options)
+        return cls(server=Server.from_url(url, credential_provider=credential_provider), **options)
 
     @classmethod
-    def from_settings(cls, settings: Settings | None = None, **options: Unpack[LLMCacheOptions]) -> Self:
+    def from_settings(
+        cls,
+        settings: Settings | None = None,
+        *,
+        credential_provider: Any = None,
+        **options: Unpack[LLMCacheOptions],
+    ) -> Self:
         """Return a cache for the server that the settings name, under their prefix unless you pass one."""
         settings = settings or get_settings()
         options.setdefault("prefix", settings.prefix)
-        return cls(server=Server.from_settings(settings), **options)
+        return cls(server=Server.from_settings(settings, credential_provider=credential_provider), **options)
 
     def lookup(self, prompt: str, llm_string: str) -> Sequence[Generation] | None:
         """Return the answer to a prompt, or ``None``."""

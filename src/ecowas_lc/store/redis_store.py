@@ -99,27 +99,36 @@ class RedisStore(BaseStore):
         self.embeddings = self._indexing.embeddings if self._indexing else None
 
     @classmethod
-    def from_url(cls, url: str, **options: Unpack[StoreOptions]) -> Self:
+    def from_url(cls, url: str, *, credential_provider: Any = None, **options: Unpack[StoreOptions]) -> Self:
         """Return a store for a URL: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ``redis+cluster://``.
 
+        Each new connection asks ``credential_provider``, redis-py's ``CredentialProvider``, for its login.
         ``options`` are the constructor's. Connections open on first use.
         """
-        return cls(server=Server.from_url(url), **options)
+        return cls(server=Server.from_url(url, credential_provider=credential_provider), **options)
 
     @classmethod
-    def from_conn_string(cls, conn_string: str, **options: Unpack[StoreOptions]) -> Self:
+    def from_conn_string(
+        cls, conn_string: str, *, credential_provider: Any = None, **options: Unpack[StoreOptions]
+    ) -> Self:
         """Return what :meth:`from_url` returns, under the name that other stores use."""
-        return cls.from_url(conn_string, **options)
+        return cls.from_url(conn_string, credential_provider=credential_provider, **options)
 
     @classmethod
-    def from_settings(cls, settings: Settings | None = None, **options: Unpack[StoreOptions]) -> Self:
+    def from_settings(
+        cls,
+        settings: Settings | None = None,
+        *,
+        credential_provider: Any = None,
+        **options: Unpack[StoreOptions],
+    ) -> Self:
         """Return a store for the server of the settings: ``REDIS_URL``, ``REDIS_HOST``, or the embedded server.
 
         ``options`` are the constructor's; the prefix is the settings' unless you pass one.
         """
         settings = settings or get_settings()
         options.setdefault("prefix", settings.prefix)
-        return cls(server=Server.from_settings(settings), **options)
+        return cls(server=Server.from_settings(settings, credential_provider=credential_provider), **options)
 
     def setup(self) -> None:
         """Do nothing: there is nothing to set up. Other stores need this call."""

@@ -122,25 +122,33 @@ class RedisVectorStore(VectorStore):
 
     @classmethod
     def from_url(
-        cls, url: str, embedding: Embeddings | None = None, **options: Unpack[VectorStoreOptions]
+        cls,
+        url: str,
+        embedding: Embeddings | None = None,
+        *,
+        credential_provider: Any = None,
+        **options: Unpack[VectorStoreOptions],
     ) -> Self:
         """Return a vector store for a URL: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ….
 
         ``options`` are the constructor's. Connections open on first use.
         """
-        return cls(embedding, server=Server.from_url(url), **options)
+        return cls(embedding, server=Server.from_url(url, credential_provider=credential_provider), **options)
 
     @classmethod
     def from_settings(
         cls,
         embedding: Embeddings | None = None,
         settings: Settings | None = None,
+        *,
+        credential_provider: Any = None,
         **options: Unpack[VectorStoreOptions],
     ) -> Self:
         """Return a vector store for the server that the settings name."""
         settings = settings or get_settings()
         options.setdefault("prefix", settings.prefix)
-        return cls(embedding, server=Server.from_settings(settings), **options)
+        server = Server.from_settings(settings, credential_provider=credential_provider)
+        return cls(embedding, server=server, **options)
 
     @classmethod
     def from_texts(
