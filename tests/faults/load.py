@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from operator import add
 from typing import Annotated, Any, TypedDict
 
@@ -24,6 +25,7 @@ from ecowas_lc.errors import StorageError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
 from ecowas_lc.storage.server import Server
+from ecowas_lc.store import RedisStore
 from tests.fixtures.servers import wait_until
 
 TURNS_A_THREAD = 25
@@ -171,7 +173,36 @@ class GraphWriter(Writer):
         return found
 
 
-KINDS = (HistoryWriter, AppendWriter, ValueWriter, GraphWriter)
+class StoreWriter(Writer):
+    """Items of a store; lost is also what a search does not find, or finds still, once the call has returned."""
+
+    def __init__(self, server: Server, prefix: str, *, is_async: bool, options: dict[str, Any]) -> None:
+        super().__init__("store", server, prefix, is_async=is_async, options=options)
+        self.store = RedisStore(server=server, prefix=prefix, index={"embed": None, "fields": ["text"]})
+        self.stale: list[int] = []
+
+    def turn(self, n: int, failed: bool) -> Any:
+        put, delete, search = self.store.put, self.store.delete, self.store.search
+        if self.is_async:
+            put, delete, search = self.store.aput, self.store.adelete, self.store.asearch  # type: ignore[assignment]
+        space = (self.name, f"part{n % 3}")
+        yield put, space, str(n), {"text": f"number{n}"}
+        if str(n) not in {item.key for item in (yield partial(search, query=f"number{n}"), (self.name,))}:
+            self.stale.append(n)
+        yield put, space, "short-lived", {"text": f"gone{n}"}
+        yield delete, space, "short-lived"
+        if (yield partial(search, query=f"gone{n}"), space):
+            self.stale.append(n)
+
+    def stored(self) -> Counter[int]:
+        found = self.store.search((self.name,), limit=100_000)
+        return Counter(int(item.key) for item in found if item.key != "short-lived")
+
+    def lost(self) -> list[int]:
+        return [*super().lost(), *self.stale]
+
+
+KINDS = (HistoryWriter, AppendWriter, ValueWriter, GraphWriter, StoreWriter)
 
 
 @dataclass
