@@ -193,7 +193,7 @@ def test_a_file_without_questions_is_named(tmp_path: Path) -> None:
     for file in (tmp_path / "missing.jsonl", empty, binary, tmp_path):
         with pytest.raises(InvalidInputError, match=file.name):
             load_questions(file)
-    with pytest.raises(InvalidInputError, match="dev, validation"):
+    with pytest.raises(InvalidInputError, match="dev, validation, hard-dev, hard-validation"):
         evaluation_set("test")
 
 

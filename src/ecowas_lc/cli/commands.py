@@ -576,7 +576,10 @@ def graph(
 @app.command("eval")
 def evaluate(
     data: Annotated[
-        str, typer.Option("--data", metavar="SET|FILE", help="dev, validation, or a JSONL file.")
+        str,
+        typer.Option(
+            "--data", metavar="SET|FILE", help="dev, validation, hard-dev, hard-validation, or a JSONL file."
+        ),
     ] = "validation",
     routers: Annotated[
         list[str] | None,

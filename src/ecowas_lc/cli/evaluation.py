@@ -13,7 +13,7 @@ from ecowas_lc.errors import ConfigurationError, InvalidInputError
 from ecowas_lc.settings import get_settings
 
 if TYPE_CHECKING:
-    from ecowas_lc.supervisor.evaluation import LabelledQuestion
+    from ecowas_lc.supervisor.evaluation import Dialogue, LabelledQuestion
 
 
 def evaluate(
@@ -29,13 +29,14 @@ def evaluate(
     from ecowas_lc.supervisor.evaluation import (
         compare_routers,
         draw_confusion,
+        format_dialogues,
         format_table,
         save_measurement,
     )
 
     if picture is not None:  # before models are asked for minutes
         check_target(picture, ".png")
-    questions = _questions(source)
+    questions, dialogues = _labelled(source)
     if "model" in routers and not model_name:
         raise ConfigurationError("The router 'model' needs a model: add --model, such as --model llama3.2:3b.")
     from ecowas_lc.local_model import MODEL_NAME
@@ -53,19 +54,25 @@ def evaluate(
             found = compare_routers(
                 routers or None,
                 questions=questions,
+                dialogues=dialogues,
                 model=model.chat if model is not None else None,
                 on_progress=progress,
             )
     if found.measured is not None:
         save_measurement(found.measured)
-    if picture is not None:
+    if picture is not None and found.reports:
         with naming(picture):
             picture = draw_confusion(found.reports, picture)
     if as_json:
         show_json(found.as_dict())
         return
-    out().print(f"{len(questions)} questions from {source}\n")
-    write(f"{format_table(found.reports)}\n")
+    if found.reports:
+        out().print(f"{len(questions)} questions from {source}\n")
+        write(f"{format_table(found.reports)}\n")
+    if found.dialogues:
+        gap = "\n" if found.reports else ""
+        out().print(f"{gap}{len(dialogues)} dialogues from {source}, turn by turn\n")
+        write(f"{format_dialogues(found.dialogues)}\n")
     if found.measured is not None:
         one = found.measured
         verdict = "so it is asked there" if one.is_better else "so it is not asked"
@@ -120,8 +127,16 @@ def evaluate_answers(source: str, *, model_name: str | None, as_json: bool) -> N
         write(f"\n{one_line(row.id)}: {one_line(expected[row.id].q)}\n  {one_line(row.answer)}\n")
 
 
-def _questions(source: str) -> tuple[LabelledQuestion, ...]:
-    from ecowas_lc.supervisor.evaluation import evaluation_set, load_questions
-    from ecowas_lc.twg.questions import EVALUATION_SETS
+def _labelled(source: str) -> tuple[tuple[LabelledQuestion, ...], tuple[Dialogue, ...]]:
+    from ecowas_lc.supervisor.evaluation import (
+        evaluation_dialogues,
+        evaluation_set,
+        load_dialogues,
+        load_questions,
+    )
+    from ecowas_lc.twg import DIALOGUE_SETS, EVALUATION_SETS
 
-    return evaluation_set(source) if source in EVALUATION_SETS else load_questions(source)
+    if source in EVALUATION_SETS:
+        return evaluation_set(source), evaluation_dialogues(source) if source in DIALOGUE_SETS else ()
+    dialogues = load_dialogues(source)
+    return load_questions(source), dialogues

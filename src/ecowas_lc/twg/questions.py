@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources.abc import Traversable
@@ -14,7 +14,8 @@ from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.twg.catalogue import DATA
 
 LANGUAGES = ("en", "fr", "pt")
-EVALUATION_SETS = ("dev", "validation")
+EVALUATION_SETS = ("dev", "validation", "hard-dev", "hard-validation")
+DIALOGUE_SETS = ("dev", "validation")
 TURN_KINDS = ("chat", "about", "summary", "follow", "outside", "back", "change", "drop")
 """What a turn may do: small talk; a request about the answer before it; a summary of the conversation; going on
 with the subject; a subject that no group has; going back; announcing another subject; leaving a part out."""
@@ -27,6 +28,27 @@ class LabelledQuestion:
     question: str
     groups: tuple[str, ...]
     language: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledTurn:
+    """A turn of a dialogue and the groups it concerns there.
+
+    ``needs_context`` says that its own words do not tell (``None``: nobody has said).
+    """
+
+    question: str
+    groups: tuple[str, ...]
+    needs_context: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A conversation with the groups of each turn, the first turn first, and its language's code."""
+
+    turns: tuple[LabelledTurn, ...]
+    language: str
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +85,7 @@ def example_turns() -> tuple[ExampleTurn, ...]:
 
 @cache
 def evaluation_set(name: str) -> tuple[LabelledQuestion, ...]:
-    """Return one of :data:`EVALUATION_SETS`; no router has learnt from either.
+    """Return one of :data:`EVALUATION_SETS`; no router has learnt from any.
 
     Raises:
         InvalidInputError: there is no such set.
@@ -76,53 +98,111 @@ def evaluation_set(name: str) -> tuple[LabelledQuestion, ...]:
 
 
 @cache
+def evaluation_dialogues(name: str) -> tuple[Dialogue, ...]:
+    """Return one of :data:`DIALOGUE_SETS`; the thresholds of the routers were chosen on ``"dev"`` alone.
+
+    Raises:
+        InvalidInputError: there is no such set.
+    """
+    if name not in DIALOGUE_SETS:
+        raise InvalidInputError(
+            f"There are no evaluation dialogues {name!r}. Choose one of: {', '.join(DIALOGUE_SETS)}."
+        )
+    return _read(DATA / "eval" / f"dialogues-{name}.jsonl")[1]
+
+
+@cache
 def prompt_examples() -> tuple[LabelledQuestion, ...]:
     """Return the few questions that show a chat model how to route."""
     return _parse(DATA / "prompt_examples.jsonl")
 
 
 def load_questions(path: str | Path) -> tuple[LabelledQuestion, ...]:
-    """Read labelled questions from a JSONL file.
+    """Read labelled questions from a JSONL file; there may be none, if it holds dialogues.
 
     Each line is an object with ``question`` (text), ``twgs`` (list of group ids, may be empty) and, optionally,
-    ``lang`` (a language's code); blank lines are passed over.
+    ``lang`` (a language's code); blank lines and dialogues (:func:`load_dialogues`) are passed over.
 
     Raises:
-        InvalidInputError: the file can't be read or holds no question, or a line is no such object; the
-            message gives file and line.
+        InvalidInputError: the file can't be read or holds neither questions nor dialogues, or a line is no such
+            object; the message gives file and line.
     """
     return _parse(Path(path))
 
 
+def load_dialogues(path: str | Path) -> tuple[Dialogue, ...]:
+    """Read labelled dialogues from a JSONL file; there may be none, since single questions are passed over.
+
+    Each line is an object with ``turns``, a list of objects with ``question``, ``twgs`` and, optionally,
+    ``needs_context`` (true or false), and, optionally, ``lang`` and ``id`` (text).
+
+    Raises:
+        InvalidInputError: the file can't be read or holds neither questions nor dialogues, or a line is no such
+            object; the message gives file and line.
+    """
+    return _read(Path(path))[1]
+
+
 def _parse(source: Traversable) -> tuple[LabelledQuestion, ...]:
+    return _read(source)[0]
+
+
+def _read(source: Traversable) -> tuple[tuple[LabelledQuestion, ...], tuple[Dialogue, ...]]:
     try:
         lines = source.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InvalidInputError(f"The questions in {source} can't be read: {reason}.") from None
-    questions = tuple(
-        _parse_line(line, f"{source}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()
-    )
-    if not questions:
+    questions: list[LabelledQuestion] = []
+    dialogues: list[Dialogue] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        row = _parse_line(line, f"{source}, line {number}")
+        if isinstance(row, Dialogue):
+            dialogues.append(row)
+        else:
+            questions.append(row)
+    if not questions and not dialogues:
         raise InvalidInputError(f"{source} holds no question. Put one JSON object on each line.")
-    return questions
+    return tuple(questions), tuple(dialogues)
 
 
-def _parse_line(line: str, place: str) -> LabelledQuestion:
+def _parse_line(line: str, place: str) -> LabelledQuestion | Dialogue:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidInputError(f"{place} is not JSON. Write one object a line.") from None
     if not isinstance(row, dict):
         raise InvalidInputError(f"{place} is not a JSON object.")
-    question, groups, language = row.get("question"), row.get("twgs"), row.get("lang", "")
+    language = row.get("lang", "")
+    if not isinstance(language, str):
+        raise InvalidInputError(f'"lang" in {place} is not text.')
+    if "turns" not in row:
+        question, groups = _labelled(row, place)
+        return LabelledQuestion(question, groups, language)
+    turns, name = row["turns"], row.get("id", "")
+    if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
+        raise InvalidInputError(f'"turns" in {place} is no list of objects with "question" and "twgs".')
+    if not isinstance(name, str):
+        raise InvalidInputError(f'"id" in {place} is not text.')
+    return Dialogue(tuple(_parse_turn(turn, place) for turn in turns), language, name)
+
+
+def _parse_turn(turn: Mapping[str, object], place: str) -> LabelledTurn:
+    needs_context = turn.get("needs_context")
+    if needs_context is not None and not isinstance(needs_context, bool):
+        raise InvalidInputError(f'"needs_context" in {place} is neither true nor false.')
+    return LabelledTurn(*_labelled(turn, place), needs_context)
+
+
+def _labelled(row: Mapping[str, object], place: str) -> tuple[str, tuple[str, ...]]:
+    question, groups = row.get("question"), row.get("twgs")
     if not isinstance(question, str) or not question.strip():
         raise InvalidInputError(f'{place} has no "question".')
     if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
         raise InvalidInputError(f'{place} has no "twgs". Give a list of group ids; an empty one for none.')
-    if not isinstance(language, str):
-        raise InvalidInputError(f'"lang" in {place} is not text.')
-    return LabelledQuestion(question.strip(), tuple(dict.fromkeys(groups)), language)
+    return question.strip(), tuple(dict.fromkeys(groups))
 
 
 def _read_examples(language: str) -> Iterable[LabelledQuestion]:

@@ -11,6 +11,13 @@ from ecowas_lc.supervisor.evaluation.comparison import (
     measure_model,
     usable_routers,
 )
+from ecowas_lc.supervisor.evaluation.dialogues import (
+    MOVES,
+    DialogueReport,
+    DialogueScore,
+    TurnMistake,
+    evaluate_dialogues,
+)
 from ecowas_lc.supervisor.evaluation.picture import draw_confusion
 from ecowas_lc.supervisor.evaluation.report import (
     GroupScore,
@@ -19,23 +26,41 @@ from ecowas_lc.supervisor.evaluation.report import (
     RouterReport,
     evaluate,
 )
-from ecowas_lc.supervisor.evaluation.table import format_table
+from ecowas_lc.supervisor.evaluation.table import format_dialogues, format_table
 from ecowas_lc.supervisor.routing.measurement import ModelMeasurement, save_measurement
-from ecowas_lc.twg import LabelledQuestion, evaluation_set, load_questions
+from ecowas_lc.twg import (
+    Dialogue,
+    LabelledQuestion,
+    LabelledTurn,
+    evaluation_dialogues,
+    evaluation_set,
+    load_dialogues,
+    load_questions,
+)
 
 __all__ = [
+    "MOVES",
     "Comparison",
+    "Dialogue",
+    "DialogueReport",
+    "DialogueScore",
     "GroupScore",
     "LabelledQuestion",
+    "LabelledTurn",
     "LanguageScore",
     "Mistake",
     "ModelMeasurement",
     "RouterReport",
+    "TurnMistake",
     "compare_routers",
     "draw_confusion",
     "evaluate",
+    "evaluate_dialogues",
+    "evaluation_dialogues",
     "evaluation_set",
+    "format_dialogues",
     "format_table",
+    "load_dialogues",
     "load_questions",
     "measure_model",
     "save_measurement",

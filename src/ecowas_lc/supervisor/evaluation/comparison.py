@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ecowas_lc._embeddings import offline_installed
+from ecowas_lc.supervisor.evaluation.dialogues import DialogueReport, evaluate_dialogues
 from ecowas_lc.supervisor.evaluation.report import RouterReport, evaluate
 from ecowas_lc.supervisor.routing import ROUTERS, get_router
 from ecowas_lc.supervisor.routing.hybrid import HybridRouter
 from ecowas_lc.supervisor.routing.measurement import ModelMeasurement, groups_digest
 from ecowas_lc.supervisor.routing.model import ModelRouter
-from ecowas_lc.twg import EVALUATION_SETS, TWG, LabelledQuestion, default_groups, evaluation_set
+from ecowas_lc.twg import EVALUATION_SETS, TWG, Dialogue, LabelledQuestion, default_groups, evaluation_set
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -24,20 +25,25 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A report per router, and the model's measurement if there is a model."""
+    """A report per router on questions and on dialogues, and the model's measurement if there is a model."""
 
     reports: dict[str, RouterReport]
     measured: ModelMeasurement | None = None
+    dialogues: dict[str, DialogueReport] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return each router's figures by its name, as JSON can hold them."""
-        return {name: report.as_dict() for name, report in self.reports.items()}
+        """Return each router's figures by its name, as JSON can hold them; those on dialogues in ``dialogues``."""
+        figures: dict[str, Any] = {name: report.as_dict() for name, report in self.reports.items()}
+        for name, report in self.dialogues.items():
+            figures.setdefault(name, {})["dialogues"] = report.as_dict()
+        return figures
 
 
 def compare_routers(
     names: Sequence[str] | None = None,
     *,
     questions: Iterable[LabelledQuestion] | None = None,
+    dialogues: Iterable[Dialogue] = (),
     groups: Sequence[TWG] | None = None,
     model: BaseChatModel | None = None,
     embeddings: Embeddings | None = None,
@@ -45,20 +51,23 @@ def compare_routers(
 ) -> Comparison:
     """Evaluate routers by name (``None``: all that can be used with what is given and installed).
 
-    ``questions`` are the development set unless given. With a model and ``"hybrid"``, the model is measured first
+    ``questions`` are the development set unless given; where ``dialogues`` are given, there may be none. With a
+    model and ``"hybrid"``, the model is measured first
     (:func:`measure_model`), and the hybrid router asks it only if it proved better.
 
     Raises:
         ConfigurationError, MissingExtraError: a router named can't be built; see
             :func:`ecowas_lc.supervisor.routing.get_router`.
-        InvalidInputError: there is no question, or the groups can't be used.
+        InvalidInputError: there is neither a question nor a dialogue, or the groups can't be used.
     """
+    conversations = tuple(dialogues)
     asked = evaluation_set("dev") if questions is None else tuple(questions)
     chosen = usable_routers(model=model, embeddings=embeddings) if names is None else tuple(names)
     measured: ModelMeasurement | None = None
     if model is not None and "hybrid" in chosen:
         measured = measure_model(model, groups=groups, embeddings=embeddings, on_progress=on_progress)
     reports: dict[str, RouterReport] = {}
+    followed: dict[str, DialogueReport] = {}
     for name in chosen:
         router = get_router(
             name,
@@ -67,8 +76,12 @@ def compare_routers(
             embeddings=embeddings,
             ask_model=measured is not None and measured.is_better,
         )
-        reports[name] = evaluate(router, asked, on_question=_named(on_progress, name))
-    return Comparison(reports, measured)
+        if asked or not conversations:
+            reports[name] = evaluate(router, asked, on_question=_named(on_progress, name))
+        if conversations:
+            step = _named(on_progress, f"{name}, dialogues")
+            followed[name] = evaluate_dialogues(router, conversations, on_dialogue=step)
+    return Comparison(reports, measured, followed)
 
 
 def measure_model(

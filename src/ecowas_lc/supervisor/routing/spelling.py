@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
+
+_LONGEST = 40
 
 SHORTEST = 5
 """Shorter words are one slip away from too many others."""
 
 
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm", "azertyuiop", "qsdfghjklm", "wxcvbn")  # English, Portuguese; French
-_SOUNDS = ("sz", "sc", "ck", "iy", "qk", "vw", "ae", "ie", "ou", "td", "mn")
-_CONFUSED = frozenset(frozenset(pair) for row in (*_ROWS, *_SOUNDS) for pair in pairwise(row))
+_VOWELS = ("ae", "ie", "ou", "td", "mn", "vw")
+_CONFUSED = frozenset(frozenset(pair) for row in (*_ROWS, *_VOWELS) for pair in pairwise(row))
+_SOUND = str.maketrans("zykq", "sicc")
+_TWICE = re.compile(r"(.)\1")
 
 
 class Spelling:
     """Words to correct to, and words that are right as they are.
 
     One slip is a letter too many, a letter missing, two that changed places, or a wrong one that lies beside the
-    right one on a keyboard or sounds like it: "competing" is not "computing". The first letter has to be right:
-    people rarely miss that one.
+    right one on a keyboard: "competing" is not "computing". Letters that sound alike, and one for two, are no slip
+    at all. The first letter has to be right: people rarely miss that one.
     """
 
     def __init__(self, words: Iterable[str], right: Collection[str]) -> None:
         self._right = right
-        self._near: dict[str, list[str]] = {}
+        self._near: dict[str, list[tuple[str, str]]] = {}
         for word in dict.fromkeys(words):
             if len(word) >= SHORTEST and word.isalpha():
-                for form in _shortened(word):
-                    self._near.setdefault(form, []).append(word)
+                spoken = _spoken(word)
+                for form in _shortened(spoken):
+                    self._near.setdefault(form, []).append((spoken, word))
 
     def corrected(self, word: str) -> str:
         """Return the word that this one stands for; the word itself if it is right, or like no other."""
-        if len(word) < SHORTEST or not word.isalpha() or word in self._right:
+        if not SHORTEST <= len(word) <= _LONGEST or not word.isalpha() or word in self._right:
             return word
-        for form in _shortened(word):
-            for other in self._near.get(form, ()):
-                if other[0] == word[0] and _is_one_slip(word, other):
-                    return other
+        spoken = _spoken(word)
+        for form in _shortened(spoken):
+            for other, written in self._near.get(form, ()):
+                if written[0] == word[0] and _is_one_slip(spoken, other):
+                    return written
         return word
+
+
+def _spoken(word: str) -> str:
+    return _TWICE.sub(r"\1", word.replace("ph", "f").translate(_SOUND))
 
 
 def _shortened(word: str) -> Iterator[str]:

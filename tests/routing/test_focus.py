@@ -1,0 +1,137 @@
+"""What of a text is read as the question, and that all of it is bounded."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecowas_lc import get_router
+from ecowas_lc._embeddings import MOST_READ, OfflineEngine
+from ecowas_lc.supervisor.routing.embedding import OfflineEmbeddings
+from ecowas_lc.supervisor.routing.focus import MOST_ASKED, focus
+from ecowas_lc.supervisor.routing.lexical import LexicalRouter
+from ecowas_lc.supervisor.routing.spelling import Spelling
+
+MAIL = """Dear all, thank you for the wonderful dinner and the badges, and sorry that we left early. The bank has
+signed and the farmers send their regards; nothing to do on that side. My question is only this: {} Please tell me
+before Monday. My phone is best in the mornings. Kind regards, the desk officer"""
+
+
+@pytest.mark.parametrize(
+    ("question", "groups"),
+    [
+        ("which voltage must our utility keep once the line is connected?", {"energy"}),
+        ("who owns the gold that artisanal miners find beside our concession?", {"minerals"}),
+        ("may we keep the personal data of citizens on a server abroad?", {"digital"}),
+    ],
+)
+def test_of_a_pasted_mail_the_asking_part_counts(question: str, groups: set[str]) -> None:
+    """Politeness, news and other business around a question say nothing about it."""
+    for name in ("lexical", "hybrid"):
+        assert set(get_router(name).route(MAIL.format(question)).groups) == groups
+
+
+@pytest.mark.parametrize(
+    ("question", "group"),
+    [
+        ("Not about mining or the banks, I only want the maize price", "agriculture"),
+        ("sans parler de barrages : quel est le prix du mil ?", "agriculture"),
+        ("não é sobre dinheiro nem agricultura, quantos megawatts tem a central solar", "energy"),
+        ("we don't need the gold price, only which hotel the mining ministers are in", "protocol"),
+    ],
+)
+def test_what_is_set_aside_does_not_count(question: str, group: str) -> None:
+    """A group that a question says it is not about is not asked, wherever its words stand."""
+    for name in ("lexical", "hybrid"):
+        assert get_router(name).route(question).groups == (group,)
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "word"),
+    [
+        ("eletricity", "electricity"),
+        ("electrciity", "electricity"),
+        ("fertilizzer", "fertilizer"),
+        ("bradband", "broadband"),
+        ("gaurantee", "guarantee"),
+        ("dilligence", "diligence"),
+        ("fertilzer", "fertiliser"),
+    ],
+)
+def test_a_slip_in_a_word_is_seen_through(misspelt: str, word: str) -> None:
+    """A letter too many, missing, or in the wrong place."""
+    assert Spelling([word], []).corrected(misspelt) == word
+
+
+def test_a_right_word_stays_as_it_is() -> None:
+    """A word that is known, short, or only rhymes with another is no slip."""
+    spelling = Spelling(["computing", "farming", "grid"], ["forming"])
+    for word in ("competing", "forming", "grit", "harming", "7arming"):
+        assert spelling.corrected(word) == word
+
+
+def test_misspelt_questions_find_their_groups() -> None:
+    """The words found stand in the decision as they were written."""
+    decision = get_router("lexical").route("pls send the fertilzer figures")
+    assert decision.groups == ("agriculture",)
+    assert [word.text for word in decision.words] == ["fertilzer"]
+
+
+@given(st.text(max_size=9000))
+def test_any_text_has_a_bounded_question(text: str) -> None:
+    """Whatever is pasted, the parts lie within the text, in order, and are short."""
+    part = focus(text)
+    assert len(part.question) <= max(MOST_ASKED, 320) + len(part.asked)
+    assert all(0 <= start < end <= len(text) for start, end in (*part.asked, *part.dismissed))
+    assert list(part.asked) == sorted(part.asked)
+    LexicalRouter().evidence(text)
+
+
+@pytest.mark.parametrize("text", ["solar power pool ", "? ", "x", "é", "the the don't leave ", "a.b,c;"])
+def test_a_pasted_document_costs_what_a_page_does(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is embedded and what is compared word by word is as long for a megabyte as for a page."""
+    embedded: list[str] = []
+    own = OfflineEmbeddings.embed_query
+    monkeypatch.setattr(
+        OfflineEmbeddings, "embed_query", lambda self, text: embedded.append(text) or own(self, text)
+    )
+    router = get_router("hybrid")
+    router.route("solar")
+    long = text * (1_000_000 // len(text))
+    started = time.monotonic()
+    router.route(long)
+    assert time.monotonic() - started < 20, "minutes, when all of it was read"
+    assert max(map(len, embedded)) <= MOST_ASKED + 1
+
+
+def test_a_question_at_the_end_of_a_document_counts() -> None:
+    """What stands behind thousands of characters is read as well."""
+    document = "The committee met on Monday and took note of the minutes. " * 400
+    for name in ("lexical", "hybrid"):
+        assert get_router(name).route(f"{document}\nWhich lithium mines are open in Mali?").groups == ("minerals",)
+
+
+def test_long_texts_do_not_keep_others_waiting() -> None:
+    """The model is locked for a few texts at a time, and no text is read beyond what the model can hold."""
+    held: list[tuple[int, int, bool]] = []
+
+    class Model:
+        """Notes what it is given, and whether it is locked meanwhile."""
+
+        def query(self, texts: list[str]) -> Vectors:
+            held.append((len(texts), sum(map(len, texts)), engine._lock.locked()))
+            return Vectors([[float(len(text))] for text in texts])
+
+    class Vectors(list[list[float]]):
+        def tolist(self) -> list[list[float]]:
+            return list(self)
+
+    engine = OfflineEngine(Model())  # type: ignore[arg-type]
+    texts = ["x" * 100_000, *["y" * 300] * 40, "z"]
+    assert engine.queries(texts) == [[MOST_READ], *[[300.0]] * 40, [1.0]]
+    assert all(locked for _, _, locked in held)
+    assert all(characters <= 2_000 or number == 1 for number, characters, _ in held)
+    assert len(held) > 5
