@@ -40,7 +40,7 @@ def _plain(word: str) -> str:
 
 
 # Each as it is written and as it is typed without accents.
-_COMMON: dict[Language, frozenset[str]] = {
+COMMON_WORDS: dict[Language, frozenset[str]] = {
     language: frozenset(form for word in words.split() for form in (word, _plain(word)))
     for language, words in _COMMON_WORDS.items()
 }
@@ -69,7 +69,7 @@ def _ranked(text: str) -> list[tuple[float, Language]]:
 def _score(word: str, language: Language) -> float:
     """Return what a word says for a language."""
     return (
-        _COMMON_WORD * (word in _COMMON[language])
+        _COMMON_WORD * (word in COMMON_WORDS[language])
         + _LETTER * any(letter in _LETTERS[language] for letter in word)
         + _ENDING * (_ENDINGS[language].search(word) is not None)
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from ecowas_lc._language import guess_language
+from ecowas_lc._language import COMMON_WORDS, guess_language
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.supervisor.routing.conversation import followed, read_turn, resolve
 from ecowas_lc.supervisor.routing.decision import FoundWord, PastTurn, RouteDecision, Thresholds, checked_question
@@ -19,7 +19,7 @@ from ecowas_lc.supervisor.routing.spelling import Spelling
 from ecowas_lc.supervisor.routing.text import Word, fold, words, words_in_place
 from ecowas_lc.supervisor.routing.turns import ELSEWHERE as ELSEWHERE_MARK
 from ecowas_lc.supervisor.routing.turns import GROUP, Marked, features
-from ecowas_lc.twg import TWG, default_groups, example_questions, general_cues, validate_groups
+from ecowas_lc.twg import TWG, default_groups, example_questions, example_turns, general_cues, validate_groups
 
 THRESHOLDS = Thresholds(first=0.5, further=0.6)
 
@@ -179,7 +179,7 @@ def _known(own: tuple[Term, ...]) -> _Known:
     labels = {term.label for term in own}
     learnt = _word_frequency()
     telling = [word for word in learnt if not terms.labels_of(word).isdisjoint(labels)]
-    return _Known(terms, Spelling([*terms.single_words(labels), *telling], learnt.keys()))
+    return _Known(terms, Spelling([*terms.single_words(labels), *telling], _right_words()))
 
 
 def _vocabulary(groups: tuple[TWG, ...]) -> _Known:
@@ -430,6 +430,13 @@ def described_terms(group: TWG) -> Iterator[str]:
         if len(word) >= _SHORTEST and frequency[word] <= _MOST_FREQUENT:
             stem = f"{word[:-1]}*" if word.endswith("s") and len(word) > _SHORTEST else word
             yield f"{stem}^{_WEIGHT}"
+
+
+@cache
+def _right_words() -> frozenset[str]:
+    """Return words that are right as they are, whatever they resemble."""
+    turns = {word for turn in example_turns() for word in words(turn.text)}
+    return frozenset(turns.union(_word_frequency(), *COMMON_WORDS.values()))
 
 
 @cache

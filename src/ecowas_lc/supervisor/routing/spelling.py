@@ -6,10 +6,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
-_LONGEST = 40
-
-SHORTEST = 5
+SHORTEST, _LONGEST = 6, 40
 """Shorter words are one slip away from too many others."""
+
+_LONG = 7
+"""From here on, a word is corrected whatever the slip; a shorter one only if it lacks a letter."""
 
 
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm", "azertyuiop", "qsdfghjklm", "wxcvbn")  # English, Portuguese; French
@@ -41,9 +42,9 @@ class Spelling:
         if not SHORTEST <= len(word) <= _LONGEST or not word.isalpha() or word in self._right:
             return word
         spoken = _spoken(word)
-        for form in _shortened(spoken):
+        for form in _shortened(spoken) if len(word) >= _LONG else (spoken,):
             for other, written in self._near.get(form, ()):
-                if written[0] == word[0] and _is_one_slip(spoken, other):
+                if written[0] == word[0] and len(written) >= _LONG and _is_one_slip(spoken, other):
                     return written
         return word
 
@@ -70,5 +71,5 @@ def _is_one_slip(word: str, other: str) -> bool:
         end += 1
     left, right = word[start : len(word) - end], other[start : len(other) - end]
     if len(left) == len(right) == 1:
-        return frozenset((left, right)) in _CONFUSED
+        return len(word) >= _LONG and frozenset((left, right)) in _CONFUSED
     return max(len(left), len(right)) <= 1 or (len(left) == len(right) == 2 and left == right[::-1])
