@@ -102,7 +102,7 @@ def read(fields: dict[bytes, bytes]) -> Stored:
         elif kind == b"n":
             assert int(raw) > 0
         else:
-            assert kind in b"LMv", name
+            assert kind in b"LMvD", name
     for place, numbered in batches.items():
         assert sorted(numbered) == list(range(len(numbered))), "batches are numbered from 0 without a gap"
         stored.writes[place] = [blob(numbered[number]) for number in range(len(numbered))]

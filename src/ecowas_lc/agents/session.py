@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
+from uuid import uuid4
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage
@@ -164,8 +165,8 @@ class Thread:
     """The thread of one session, shared by all supervisors of the process that have the session."""
 
     def __init__(self) -> None:
-        self.is_to_go = False
-        """Whether it was to be deleted when Redis could not be used."""
+        self.removal = ""
+        """The name of the removal that was asked for when Redis could not be used."""
         forks.register(self)
 
     def forget_parent(self) -> None:
@@ -322,15 +323,16 @@ class Session:
         for group in self._registry.groups:
             yield from self._transcript_of(group, self._id).clear()
         yield from self._transcript.clear()
+        removal = uuid4().hex
         if link is None or link.is_up:
             try:
-                yield Doing(lambda _: saver.delete_thread(self._id), lambda _: saver.adelete_thread(self._id))
+                yield _removing(saver, self._id, removal)
             except OUTAGES as error:
                 assert link is not None
                 link.failed(error)
             else:
                 return
-        self._hold_thread(forget=True)
+        self._hold_thread(removal)
 
     def _for_one_run(self) -> tuple[Graph, RunSaver | None]:
         link = self._keeping.link
@@ -358,20 +360,21 @@ class Session:
             assert link is not None
             link.failed(error)
 
-    def _hold_thread(self, *, forget: bool = False) -> None:
-        """Have the thread rebuilt from the transcript when Redis can be used again."""
+    def _hold_thread(self, removal: str = "") -> None:
+        """Have the thread removed, or rebuilt from the transcript, when Redis can be used again."""
         link = self._keeping.link
         assert link is not None
         thread = link.shared(("thread", self._id), Thread)
-        thread.is_to_go = thread.is_to_go or forget
+        thread.removal = removal or thread.removal
         link.hold(("thread", self._id), lambda: self._rebuild(thread))
 
     def _rebuild(self, thread: Thread) -> None:
         assert self._saver is not None
         assert self._transcript is not None
-        if thread.is_to_go:
-            self._saver.delete_thread(self._id)
-            thread.is_to_go = False
+        if removal := thread.removal:
+            _removing(self._saver, self._id, removal).run({})
+            if thread.removal == removal:
+                thread.removal = ""
         transcript = run(self._transcript.read_stored(), {})
         run(mending(self.graph, self._config, transcript), {})
 
@@ -386,6 +389,15 @@ class Session:
                 return self._transcript
             limit = self._transcript.limit  # somebody runs the graph in another thread
         return self._keeping.transcript(agent_id, session_id, limit)
+
+
+def _removing(saver: Saver, thread_id: str, removal: str) -> Doing:
+    if not isinstance(saver, RedisSaver):
+        return Doing(lambda _: saver.delete_thread(thread_id), lambda _: saver.adelete_thread(thread_id))
+    return Doing(
+        lambda _: saver.delete_thread(thread_id, operation=removal),
+        lambda _: saver.adelete_thread(thread_id, operation=removal),
+    )
 
 
 def _saver(keeping: Keeping) -> Saver:

@@ -18,7 +18,16 @@ from typing import Any
 
 from ecowas_lc.checkpoint.place import Place, thread_id_of
 from ecowas_lc.checkpoint.reading import Walk, found_elements, has_sealed, next_page, read_call, walk_threads
-from ecowas_lc.checkpoint.staging import STORED_FORMAT, Beside, Field, beside_calls, chunks, fields_of, runs_in
+from ecowas_lc.checkpoint.staging import (
+    REMOVALS,
+    STORED_FORMAT,
+    Beside,
+    Field,
+    beside_calls,
+    chunks,
+    fields_of,
+    runs_in,
+)
 from ecowas_lc.checkpoint.writing import RUN_SECONDS, Context
 from ecowas_lc.errors import CorruptDataError, DecryptionError, FormatVersionError, RedisRefusedError, StorageError
 from ecowas_lc.storage.backup_format import (
@@ -124,6 +133,7 @@ def _snapshot_op(at: Context, thread_id: str) -> Op[_Snapshot | None]:
         # It is full, a replica, or this user may only read: then it is held here, whole.
         reply, left = yield (command("HGETALL", key), command("PTTL", key))
         held = fields_of(reply)
+        held.pop(REMOVALS, None)
         count, stored_format = len(held), held.get(b"format", b"")
         if b"N" not in held:
             return None
@@ -316,17 +326,18 @@ class ThreadImporter:
         if pending.digest.hexdigest() != digest:
             raise ValueError(f"the thread {pending.thread_id!r} has been damaged, and was not imported")
         if pending.is_same:
-            [count] = yield (command("HLEN", key),)
-            pending.is_same = count == pending.fields
+            count, has_removals = yield (command("HLEN", key), command("HEXISTS", key, REMOVALS))
+            pending.is_same = count - has_removals == pending.fields
         if pending.is_same or not pending.writes:
             if pending.writes:
                 yield (command("UNLINK", beside),)
             return "unchanged" if pending.is_same else "kept"
         yield from self._check_sealed_op(pending)
         self._at.format.memo.forget(pending.thread_id)
+        # By itself, since it may be refused: an entry too many is harmless.
+        yield (command("ZADD", self._at.keys.threads(), pending.written_at, id_bytes(pending.thread_id)),)
         try:
-            [_, restored] = yield (
-                command("ZADD", self._at.keys.threads(), pending.written_at, id_bytes(pending.thread_id)),
+            [restored] = yield (
                 call(
                     _RESTORE,
                     (key, beside),

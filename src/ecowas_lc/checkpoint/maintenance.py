@@ -20,6 +20,7 @@ from ecowas_lc.checkpoint.reading import (
 )
 from ecowas_lc.checkpoint.staging import (
     BESIDE_SECONDS,
+    REMOVALS,
     STORED_FORMAT,
     Beside,
     beside_calls,
@@ -61,13 +62,14 @@ def copy_thread_op(at: Context, source: str, target: str) -> Op[None]:
         return
     at.format.memo.forget(target)
     now, member = time.time(), id_bytes(target)
-    # The indexes first: an entry too many is harmless, one too few would hide a thread.
-    [_, adopted, *_] = yield (
+    # The indexes first, and by themselves, since they may be refused: an entry too many is harmless, one too few
+    # would hide a thread.
+    yield (
         command("ZADD", at.keys.threads(), now, member),
-        call(_ADOPT, (at.keys.thread(target), copy), at.ttl()),
         *(command("ZADD", at.keys.run(run_id), now, member) for run_id in runs),
         *(command("EXPIRE", at.keys.run(run_id), RUN_SECONDS) for run_id in runs),
     )
+    [adopted] = yield (call(_ADOPT, (at.keys.thread(target), copy), at.ttl()),)
     if not adopted:
         raise _taken(target)
     if adopted < 0:
@@ -100,6 +102,7 @@ def _copy_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str
             f"The thread {source!r} is encrypted and bound to its id. A saver with its key can copy it: "
             "serde=EncryptedRedisSerializer(…)"
         )
+    fields.pop(REMOVALS, None)
     for some in chunks(fields.items()):
         yield beside_calls(copy, some)
     return runs_in(fields)

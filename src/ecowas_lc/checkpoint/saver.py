@@ -31,7 +31,7 @@ from ecowas_lc.checkpoint.writing import Context, delete_thread_op, put_op, put_
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.backup_format import ImportReport, Progress, checked_lines, one_by_one
-from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.keys import Keys, checked_operation
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server
 
@@ -385,9 +385,15 @@ class RedisSaver(SaverBase):
         while (page := self._server.run(page_op(walk))) is not None:
             yield from page
 
-    def delete_thread(self, thread_id: str) -> None:
-        """Remove a thread, whatever its size, in one flush."""
-        self._server.run(delete_thread_op(self._at, thread_id_of(thread_id)))
+    def delete_thread(self, thread_id: str, *, operation: str | None = None) -> None:
+        """Remove a thread, whatever its size, in one flush.
+
+        Args:
+            thread_id: The thread's id.
+            operation: A name for this removal, of letters and digits. If you repeat it within an hour because you
+                don't know whether it was done, it removes nothing that others have begun since.
+        """
+        self._server.run(delete_thread_op(self._at, thread_id_of(thread_id), checked_operation(operation)))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread whole, atomically; the copy is not pinned. A source that is not there copies nothing.
@@ -518,9 +524,10 @@ class RedisSaver(SaverBase):
             for item in page:
                 yield item
 
-    async def adelete_thread(self, thread_id: str) -> None:
+    async def adelete_thread(self, thread_id: str, *, operation: str | None = None) -> None:
         """Like :meth:`delete_thread`, without blocking the event loop."""
-        await self._server.arun(delete_thread_op(self._at, thread_id_of(thread_id)))
+        op = delete_thread_op(self._at, thread_id_of(thread_id), checked_operation(operation))
+        await self._server.arun(op)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Like :meth:`copy_thread`, without blocking the event loop."""

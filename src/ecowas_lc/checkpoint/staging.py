@@ -14,6 +14,7 @@ from ecowas_lc.storage.keys import Keys, id_text
 from ecowas_lc.storage.ops import Batch, command
 
 STORED_FORMAT = b"1"
+REMOVALS = b"D"  # the field that remembers removals, which is no part of what a thread holds
 BESIDE_SECONDS = 3600  # what was cut off is gone by then
 
 _CHUNK_FIELDS = 1000

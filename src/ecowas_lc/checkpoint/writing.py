@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ _ATTEMPTS = 4
 # What an index of a run's threads is kept for; the threads know their runs for as long as they live.
 RUN_SECONDS = 2_592_000
 _LOSING = "The server keeps losing what was just sent to it. Check its maxmemory-policy: noeviction."
+# How long a removal is known: longer than any retry of a lost connection takes; longer than most outages last.
+_RETRIES_MS, _NAMED_MS = 120_000, 3_600_000
+_BEGUN_ANEW = 2
 # A server takes at most a million words in a command, and does nothing else while it reads and stores them.
 _ELEMENTS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 32 * 2**20
@@ -215,13 +219,21 @@ def put_writes_op(at: Context, place: Place, writes: Any, task_id: str, task_pat
     raise StorageError(_LOSING)
 
 
-def delete_thread_op(at: Context, thread_id: str) -> Op[None]:
-    """Remove a thread: two commands in one flush, whatever its size."""
+def delete_thread_op(at: Context, thread_id: str, operation: str | None = None) -> Op[None]:
+    """Remove a thread: two commands in one flush, whatever its size.
+
+    A removal that is repeated under the same ``operation`` within an hour leaves what others have begun since; one
+    without a name gets one that is known for as long as its own retries take. An ``operation`` of no characters
+    leaves no trace.
+    """
     at.format.memo.forget(thread_id)
-    yield (
-        call(_DELETE_THREAD, (at.keys.thread(thread_id),)),
+    named = (os.urandom(9).hex(), _RETRIES_MS) if operation is None else (operation, _NAMED_MS)
+    answer, _ = yield (
+        call(_DELETE_THREAD, (at.keys.thread(thread_id),), *named),
         command("ZREM", at.keys.threads(), id_bytes(thread_id)),
     )
+    if answer == _BEGUN_ANEW:  # its entry has gone with the repetition
+        yield (command("ZADD", at.keys.threads(), time.time(), id_bytes(thread_id)),)
 
 
 def delete_checkpoints_op(at: Context, thread_id: str, doomed: list[Place], run_ids: Iterable[str]) -> Op[None]:

@@ -383,6 +383,7 @@ def _rehearsal(server: Server, settings: Settings) -> Callable[[], None]:
     from langgraph.checkpoint.base import empty_checkpoint
 
     from ecowas_lc.checkpoint import RedisSaver
+    from ecowas_lc.checkpoint.writing import delete_thread_op
     from ecowas_lc.memory import RedisMemoryService
 
     name = f"doctor-{uuid.uuid4().hex}"
@@ -399,7 +400,7 @@ def _rehearsal(server: Server, settings: Settings) -> Callable[[], None]:
             saver.get_tuple(thread)
         finally:
             server.run(memory._programs.sessions.clear_session_op(name, leaves_trace=False))
-            saver.delete_thread(name)
+            server.run(delete_thread_op(saver._at, name, operation=""))
 
     return rehearse
 

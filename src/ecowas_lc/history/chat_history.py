@@ -18,6 +18,7 @@ from ecowas_lc.memory.json_values import check_count, check_ttl, lifetime_and_ru
 from ecowas_lc.memory.service import MemoryPrograms
 from ecowas_lc.settings import get_settings, usable_settings
 from ecowas_lc.storage.credentials import check_belongs_to_address
+from ecowas_lc.storage.keys import checked_operation
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server
 
@@ -222,8 +223,7 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
         yield from conversations.replace_op(self._agent_id, self._session_id, documents, lifetime=lifetime)
 
     def _clear_op(self, operation: str | None, age: float) -> Op[bool]:
-        if operation is not None:
-            _check_operation(operation)
+        checked_operation(operation)
         return self._programs.sessions.clear_op(
             self._agent_id, self._session_id, operation=operation, age_ms=max(0, int(1000 * age))
         )
@@ -231,8 +231,7 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
     def _add_op(self, messages: Sequence[BaseMessage], ages: Sequence[float], after: str) -> Op[None]:
         if ages and len(ages) != len(messages):
             raise InvalidInputError(f"There are {len(messages)} messages and {len(ages)} ages: give one for each.")
-        if after:
-            _check_operation(after)
+        checked_operation(after or None)
         words: list[bytes] = []
         for message in messages:
             if not isinstance(message, BaseMessage):
@@ -289,11 +288,6 @@ def history_factory(
         return RedisChatMessageHistory(agent_id, session_id, server=at, **options)
 
     return make
-
-
-def _check_operation(operation: str) -> None:
-    if not (operation.isascii() and operation.isalnum()):
-        raise InvalidInputError(f"The operation {operation!r} must be made of letters and digits.")
 
 
 def _server(url: str | None, client: Any, server: Server | None, credential_provider: Any) -> Server:

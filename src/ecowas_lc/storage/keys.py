@@ -33,6 +33,17 @@ def check_id(value: object, what: str) -> str:
     return value
 
 
+def checked_operation(operation: str | None) -> str | None:
+    """The name of an operation where it is usable as one.
+
+    Raises:
+        InvalidIdError: it is not made of letters and digits.
+    """
+    if operation is not None and not (operation.isascii() and operation.isalnum()):
+        raise InvalidIdError(f"The operation {operation!r} must be made of letters and digits.")
+    return operation
+
+
 def id_bytes(value: str) -> bytes:
     """An id as stored in an index: UTF-8, lone surrogates included, so that it always comes back."""
     return value.encode("utf-8", "surrogatepass")

@@ -11,7 +11,5 @@ if redis.call('HEXISTS', source, 'N') == 0 then
   redis.call('UNLINK', source)
   return -1
 end
-redis.call('RENAME', source, H)
-redis.call('HDEL', H, 'pinned')
-renew(ARGV[1], true, false, true)
-return 1
+redis.call('HDEL', source, 'pinned')
+return take_place(source, ARGV[1]) or 1

@@ -147,9 +147,9 @@ for _, field in ipairs(all) do
 end
 for i = names + 1, #ARGV do drop[#drop + 1] = 'r' .. ARGV[i] end
 
--- Removal first: where the server is out of memory, only a script's first write is refused, and this is none of
--- those that can be.
-for i = 1, #drop, CHUNK do redis.call('HDEL', H, unpack(drop, i, math.min(i + CHUNK - 1, #drop))) end
+-- A removal first, of nothing: where the server is out of memory, only a script's first write is refused, and this is
+-- none of those that can be. What is removed goes last: by then nothing else can be refused.
+redis.call('HDEL', H, '')
 for i, live in ipairs(live_spaces) do
   redis.call('HSET', H, 'L' .. live, latest_of[live])
   if live_spaces[i + 1] then
@@ -160,4 +160,5 @@ for i, live in ipairs(live_spaces) do
 end
 redis.call('HSET', H, 'N', live_spaces[1])
 for i = 1, #relinked, 2 do redis.call('HSET', H, relinked[i], relinked[i + 1]) end
+for i = 1, #drop, CHUNK do redis.call('HDEL', H, unpack(drop, i, math.min(i + CHUNK - 1, #drop))) end
 return kept

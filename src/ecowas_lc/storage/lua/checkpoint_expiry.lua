@@ -3,13 +3,16 @@ local wrong, known = check_format()
 if wrong then return wrong end
 if not known or redis.call('HEXISTS', H, 'N') == 0 then return -2 end
 local what, ttl = ARGV[1], ARGV[2]
+local left = redis.call('PTTL', H)
 if what == 'pin' then
-  redis.call('HSET', H, 'pinned', '1')
+  redis.call('HSET', H, 'format', FORMAT) -- changes nothing, and is refused before the expiry goes
   redis.call('PERSIST', H)
+  redis.call('HSET', H, 'pinned', '1')
 elseif what == 'unpin' then
-  local was_pinned = redis.call('HDEL', H, 'pinned') == 1
-  if ttl ~= '' then expire(ttl, was_pinned) end
+  redis.call('HDEL', H, '') -- the same
+  if ttl ~= '' then expire(ttl, redis.call('HEXISTS', H, 'pinned') == 1) end
+  redis.call('HDEL', H, 'pinned')
 elseif what == 'touch' and ttl ~= '' and redis.call('HEXISTS', H, 'pinned') == 0 then
   expire(ttl)
 end
-return redis.call('PTTL', H)
+return what == 'ttl' and left or redis.call('PTTL', H)

@@ -168,9 +168,11 @@ else
   row = link(prev, body)
 end
 words[#words + 1], words[#words + 2] = own, row
+if #KEYS == 1 then check_memory(have.format) end -- else the indexes have asked
+if KEYS[3] then redis.call('PEXPIRE', KEYS[3], 2592000000) end -- see Keys.run
+renew(ttl, true, have.pinned, not have.N)
 for first = 1, #words, CHUNK do
   redis.call('HSET', H, unpack(words, first, math.min(first + CHUNK - 1, #words)))
 end
-renew(ttl, true, have.pinned, not have.N)
-if KEYS[3] then redis.call('PEXPIRE', KEYS[3], 2592000000) end -- see Keys.run
+if not have.format then renew(ttl, true, have.pinned, true) end
 return {}

@@ -31,8 +31,10 @@ if not have[1] then words[3], words[4] = 'format', FORMAT end
 for i = 6, 5 + 2 * count, 2 do
   words[#words + 1], words[#words + 2] = 'e' .. ARGV[i], ARGV[i + 1]
 end
+check_memory(have[1])
+renew(ARGV[1], have[2], have[3])
 for first = 1, #words, CHUNK do
   redis.call('HSET', H, unpack(words, first, math.min(first + CHUNK - 1, #words)))
 end
-renew(ARGV[1], have[2], have[3])
+if not have[1] then renew(ARGV[1], have[2], have[3]) end
 return ''

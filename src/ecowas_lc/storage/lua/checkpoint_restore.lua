@@ -48,7 +48,4 @@ if not is_sound then
   redis.call('UNLINK', source)
   error(why, 0)
 end
-redis.call('UNLINK', H)
-redis.call('RENAME', source, H)
-if ARGV[2] == '' then redis.call('PERSIST', H) else redis.call('PEXPIRE', H, ARGV[2]) end
-return 1
+return take_place(source, ARGV[2]) or 1

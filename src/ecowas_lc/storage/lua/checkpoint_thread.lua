@@ -9,8 +9,11 @@
 --   g<ns>\0<channel>\0<segment>  list log: SEGMENT digests of list elements;  n<ns>\0<channel>  how many
 --   e<digest>         an element
 --   r<run id>         present where this run wrote checkpoints
+--   D                 removals of this thread of a while ago: until when each is remembered, and its name
 -- A blob begins with how many elements it refers to (2 bytes) and their digests (16 bytes each).
--- All checks come before the first write: a script that fails half way is not rolled back.
+-- All checks come before the first write: a script that fails half way is not rolled back. What may be refused (full
+-- server, ACL) comes before what changes a thread: commands that come late are called early in a form that changes
+-- nothing, the first of them one that a full server refuses. Once a script has written, that server refuses none.
 local H = KEYS[1]
 local FORMAT = '1'
 local WITHOUT_CHECKPOINTS_MS = 3600000
@@ -30,6 +33,11 @@ local function format_error(found)
   end
 end
 
+-- To be called before the first write: see above. `known`: the hash is there.
+local function check_memory(known)
+  if known then redis.call('HSET', H, 'format', FORMAT) else redis.call('ZADD', H, 'XX', 0, '') end
+end
+
 local function check_format()
   local found = redis.call('HGET', H, 'format')
   return format_error(found), found
@@ -43,6 +51,16 @@ local function expire(ttl, is_new)
     if left == -1 or left > tonumber(ms) then return end
   end
   redis.call('PEXPIRE', H, ms)
+end
+
+-- Put what was written beside a thread in its place, pinned or not, to live for so long ('': no end). All or nothing.
+local function take_place(source, ttl)
+  local removals = redis.call('HGET', H, 'D')
+  if removals then redis.call('HSET', source, 'D', removals) end
+  if ttl == '' then redis.call('PERSIST', source) else redis.call('PEXPIRE', source, (string.match(ttl, '%d+'))) end
+  local renamed = redis.pcall('RENAME', source, H)
+  if renamed.err then redis.pcall('PEXPIRE', source, WITHOUT_CHECKPOINTS_MS) end
+  return renamed.err and renamed
 end
 
 -- After a write. Without a ttl a thread that another saver let expire stays, as this saver promises; what came
