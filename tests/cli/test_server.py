@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ecowas_lc.embedded import server_status, stop_server
+from ecowas_lc.embedded.data_dir import find_place
 from ecowas_lc.settings import Settings
 from tests.cli.conftest import Ended, process
 
@@ -71,3 +74,48 @@ def test_a_missing_binary(folder: Path, bare: pytest.MonkeyPatch) -> None:
     assert (ended.code, ended.out) == (1, "")
     assert "set REDIS_URL" in ended.err
     assert ended.err.count("\n") == 1
+
+
+def test_stats_and_doctor_say_where(folder: Path) -> None:
+    """Where no server is named, ``stats`` and ``doctor`` say which socket and which folder are used."""
+    place = find_place(Settings(_env_file=None, data_dir=folder))
+    figures = json.loads(process("stats", "--json").stdout)
+    assert (figures["socket"], figures["data_dir"]) == (str(place.socket), str(place.data_dir))
+    shown = process("stats").stdout
+    assert f"socket {place.socket}\ndata in {place.data_dir}\n" in shown
+    found = json.loads(process("doctor", "--json").stdout)["findings"]
+    [about] = [finding["text"] for finding in found if finding["what"] == "place"]
+    assert about == f"socket {place.socket}, data in {place.data_dir}"
+
+
+PROGRAM = """
+import asyncio, logging, sys
+logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stdout)
+from ecowas_lc import AsyncRedisMemoryService, RedisMemoryService, RedisSaver, history_factory
+from tests.fixtures.forked import in_child, in_thread
+for _ in range(2):
+    with RedisMemoryService.from_settings() as memory, RedisSaver.from_settings() as saver:
+        memory.get_all_agents()
+        saver.ttl("t")
+        in_thread(history_factory()("a", "s").info)
+async def ask():
+    async with AsyncRedisMemoryService.from_settings() as memory:
+        await memory.get_all_agents()
+asyncio.run(ask())
+in_child(lambda: RedisMemoryService.from_settings().get_all_agents())
+"""
+
+
+def test_the_log_says_where_once(folder: Path) -> None:
+    """A program that names no server gets one line, at INFO, with the socket and the folder that are used."""
+    place = find_place(Settings(_env_file=None, data_dir=folder))
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r})\n{PROGRAM}"],
+        cwd=folder.parent, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in done.stdout.splitlines() if " ecowas_lc" in line]
+    assert line.startswith("INFO ecowas_lc.embedded.lifecycle ")
+    assert str(place.socket) in line
+    assert str(place.data_dir) in line

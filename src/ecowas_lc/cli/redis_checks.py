@@ -138,6 +138,7 @@ def examine_redis(settings: Settings) -> Iterator[Finding]:
 
 def _examine(server: Server, commands: Commands) -> Iterator[Finding]:
     settings, address = commands.settings, commands.address
+    from ecowas_lc.embedded.data_dir import find_place
     from ecowas_lc.memory.service import ping_op
 
     source = {"url": "REDIS_URL", "parts": "REDIS_HOST", "default": "neither REDIS_URL nor REDIS_HOST is set"}
@@ -157,6 +158,9 @@ def _examine(server: Server, commands: Commands) -> Iterator[Finding]:
         yield broken(AREA, "reachable", str(error), commands.trust() if is_tls else commands.start())
         return
     yield ok(AREA, "reachable", f"{where}, {1000 * (time.monotonic() - begun):.0f} ms")
+    if server.is_embedded:
+        place = find_place(settings)
+        yield ok(AREA, "place", f"socket {place.socket}, data in {place.data_dir}")
     for name, info in server.run(on_every_node("INFO")).items():
         at = f"{name}: " if name else ""
         if isinstance(info, Exception):

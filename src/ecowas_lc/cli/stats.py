@@ -15,6 +15,7 @@ from rich.text import Text
 from ecowas_lc.cli.screen import wrapped
 from ecowas_lc.cli.store import Store, opened_store
 from ecowas_lc.cli.terminal import out, show_json
+from ecowas_lc.embedded.data_dir import find_place
 from ecowas_lc.errors import StorageError
 
 _LABELS = {
@@ -50,7 +51,16 @@ def show_stats(*, watch: bool, every: float, json: bool) -> None:
 
 
 def _figures(store: Store) -> dict[str, Any]:
-    return {"server": store.server.where, "prefix": store.settings.prefix, **store.memory.get_memory_stats()}
+    return {**_server_of(store), **store.memory.get_memory_stats()}
+
+
+def _server_of(store: Store) -> dict[str, str]:
+    """Return which server it is; of the embedded one, which nobody named, also where it is."""
+    found = {"server": store.server.where, "prefix": store.settings.prefix}
+    if store.server.is_embedded:
+        place = find_place(store.settings)
+        found |= {"socket": str(place.socket), "data_dir": str(place.data_dir)}
+    return found
 
 
 def _again_and_again(store: Store, every: float) -> Iterator[dict[str, Any]]:
@@ -60,7 +70,7 @@ def _again_and_again(store: Store, every: float) -> Iterator[dict[str, Any]]:
         try:
             yield {"at": now, **_figures(store)}
         except StorageError as error:
-            yield {"at": now, "server": store.server.where, "prefix": store.settings.prefix, "error": str(error)}
+            yield {"at": now, **_server_of(store), "error": str(error)}
         time.sleep(every)
 
 
@@ -89,7 +99,10 @@ def _table(figures: dict[str, Any], first: dict[str, Any]) -> Group:
 
 
 def _place(figures: dict[str, Any]) -> Text:
-    return Text(f"{figures['server']}, prefix {figures['prefix']}")
+    place = Text(f"{figures['server']}, prefix {figures['prefix']}", no_wrap=True, overflow="ignore")
+    if "socket" in figures:
+        place.append(f"\nsocket {figures['socket']}\ndata in {figures['data_dir']}", style="dim")
+    return place
 
 
 def _since(value: Any, before: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class ServerStatus:
 # A child forked meanwhile would hold the start lock for good. Also held while modules are imported on demand,
 # which a child would wait for.
 _mutex = forks.ForkBarrier()
+_announced: set[Path] = set()  # folders whose use this process, or the one it was forked from, has logged
+log = logging.getLogger(__name__)
 
 
 def use_server(settings: Settings | None = None) -> EmbeddedServer:
@@ -158,6 +161,9 @@ def _use_at(place: Place, settings: Settings, *, keep: bool) -> EmbeddedServer:
     answer = starting.wait_until_running(place, settings.valkey_server)
     if keep:
         place.kept.touch(mode=0o600)
+    if place.data_dir not in _announced:
+        _announced.add(place.data_dir)
+        log.info("Data is kept by the embedded server: socket %s, folder %s.", place.socket, place.data_dir)
     return EmbeddedServer(place.socket, place.data_dir, answer.pid or starting.noted_pid(place) or 0)
 
 

@@ -410,6 +410,11 @@ class Server:
         )
 
     @property
+    def is_embedded(self) -> bool:
+        """Whether it is the embedded server, which no setting names."""
+        return self._factory is not None and self._factory.address is None
+
+    @property
     def client(self) -> Any:
         """The sync client, made on first use.
 
