@@ -1,6 +1,6 @@
-"""The supervisor for a LangGraph Agent Server: ``langgraph.json`` names :func:`graph` and :func:`checkpointer`.
+"""The supervisor for a LangGraph Agent Server: ``langgraph.json`` names its three functions.
 
-``langgraph dev`` comes with the extra ``server`` and serves both on 127.0.0.1:2024, for LangGraph's SDKs and
+``langgraph dev`` comes with the extra ``server`` and serves them on 127.0.0.1:2024, for LangGraph's SDKs and
 Studio. Redis and Ollama are those of the settings.
 """
 
@@ -10,13 +10,16 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 from langgraph.graph.state import CompiledStateGraph
 
+from ecowas_lc._embeddings import offline_installed
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.history import history_factory
 from ecowas_lc.settings import get_settings
+from ecowas_lc.store import RedisStore
 from ecowas_lc.supervisor import build_supervisor
 from ecowas_lc.supervisor.routing import Router, get_router
 
@@ -31,6 +34,13 @@ async def checkpointer() -> AsyncGenerator[RedisSaver]:
     """A saver for the server that the settings name; its connections are closed with the Agent Server."""
     async with await asyncio.to_thread(_ready) as saver:
         yield saver
+
+
+@asynccontextmanager
+async def store() -> AsyncGenerator[RedisStore]:
+    """A store for the server that the settings name; it searches if the offline embeddings are installed."""
+    async with await asyncio.to_thread(_store) as opened:
+        yield opened
 
 
 @cache
@@ -50,3 +60,10 @@ def _ready() -> RedisSaver:
     saver = RedisSaver.from_settings()
     saver.ttl("-")
     return saver
+
+
+def _store() -> RedisStore:
+    """Load now what would block the Agent Server's event loop later."""
+    opened = RedisStore.from_settings(index={} if offline_installed() and find_spec("snowballstemmer") else None)
+    opened.get(("warm", "up"), "-")
+    return opened

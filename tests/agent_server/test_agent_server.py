@@ -20,7 +20,7 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from ecowas_lc import RedisSaver, draw_thread
+from ecowas_lc import RedisSaver, RedisStore, draw_thread
 from ecowas_lc.embedded import stop_server
 from ecowas_lc.settings import Settings, load_settings
 from tests.fixtures.ollama_stub import OllamaStub, serving_stub
@@ -232,6 +232,26 @@ async def test_restarts_with_its_state(client: LangGraphClient, agent_server: Ag
         assert await anew.threads.get_history(thread, limit=50) == before
         values = await anew.runs.wait(thread, "supervisor", input=HARVEST)
         assert speakers(values) == ["human", "energy", "human", "agriculture"]
+
+
+async def test_the_store_is_ours(client: LangGraphClient, agent_server: AgentServer) -> None:
+    """Items that the SDK puts are in our storage, are found by meaning, and are still there after a restart."""
+    namespace = ["memories", "ama"]
+    await client.store.put_item(namespace, key="power", value={"text": "The electricity tariff rises in March."})
+    await client.store.put_item(namespace, key="port", value={"text": "The port exports phosphate."})
+    found = await client.store.search_items(["memories"], query="prix du courant", limit=1)
+    assert [item["key"] for item in found["items"]] == ["power"]
+    with RedisStore.from_settings(agent_server.settings) as store:
+        assert [
+            item.key for item in store.search(("memories",), filter={"text": "The port exports phosphate."})
+        ] == ["port"]
+    await client.store.delete_item(namespace, key="port")
+    agent_server.stop()
+    agent_server.start()
+    async with get_client(url=agent_server.url) as anew:
+        assert (await anew.store.list_namespaces(prefix=["memories"]))["namespaces"] == [namespace]
+        assert (await anew.store.get_item(namespace, key="power"))["value"]["text"].startswith("The electricity")
+        assert [i["key"] for i in (await anew.store.search_items(namespace, query="port"))["items"]] == ["power"]
 
 
 def test_never_blocked_its_event_loop(agent_server: AgentServer) -> None:
