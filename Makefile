@@ -18,7 +18,7 @@ export PATH := $(CURDIR)/build/server:$(PATH)
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults bench audit check eval clean servers constraints coverage docs packages architecture \
+.PHONY: help demo test faults bench audit check ollama eval clean servers constraints coverage docs packages architecture \
 	routing-data server-from-image
 
 help: ## Show this list
@@ -76,6 +76,10 @@ server-from-image: ## Take redis-server and redis-cli out of a Docker image, for
 		docker cp -L $$container:/usr/local/bin/redis-server build/server/redis-server && \
 		docker cp -L $$container:/usr/local/bin/redis-cli build/server/redis-cli; \
 		status=$$?; docker rm $$container >/dev/null; exit $$status
+
+# TEST_OLLAMA_URL and TEST_OLLAMA_MODEL name the server and the model.
+ollama: $(VENV)/.stamp-test ## Try everything about models against a real Ollama, and print a table
+	@$(BIN)/python -m tests.llm.real_ollama
 
 eval: $(VENV)/.stamp-demo ## Measure the routers on labelled questions
 	@$(BIN)/ecowas-lc eval --picture ecowas-lc-eval.png

@@ -19,6 +19,12 @@ from tests.fixtures.servers import RunningServer
 pytestmark = [pytest.mark.llm, pytest.mark.timeout(300)]
 
 
+@pytest.fixture
+def local_model(any_local_model: LocalModel) -> LocalModel:
+    """The local model in each of its manners, or a real Ollama."""
+    return any_local_model
+
+
 def test_an_agent_from_the_settings_alone(
     local_model: LocalModel, redis_server: RunningServer, prefix: str
 ) -> None:

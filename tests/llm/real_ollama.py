@@ -1,0 +1,86 @@
+"""Run what concerns models against a real Ollama and print a table: ``make ollama``.
+
+``TEST_OLLAMA_URL`` names the server (by default what Ollama's own client takes), ``TEST_OLLAMA_MODEL`` the model,
+``smollm2:135m`` by default, for which the recorded exchanges hold.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ecowas_lc._ollama_host import address_from_host
+
+ROOT = Path(__file__).parents[2]
+MODEL = "smollm2:135m"
+TESTS = ("tests/llm", "tests/agents/test_with_a_real_model.py")
+
+
+@dataclass
+class Table:
+    """Counts by file, as a plugin of pytest."""
+
+    outcomes: dict[str, Counter[str]] = field(default_factory=dict)
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        name = report.nodeid.partition("::")[0]
+        self.seconds[name] += report.duration  # type: ignore[assignment]
+        if report.when == "call" or report.outcome != "passed":
+            self.outcomes.setdefault(name, Counter())[report.outcome] += 1
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        return [
+            (
+                name,
+                ", ".join(f"{number} {outcome}" for outcome, number in counts.items()),
+                f"{self.seconds[name]:.0f}",
+            )
+            for name, counts in self.outcomes.items()
+        ]
+
+
+def main() -> int:
+    """Run the tests, ``doctor`` and the demo; the exit code is 1 where one of them failed."""
+    url = os.environ.get("TEST_OLLAMA_URL") or address_from_host(os.environ.get("OLLAMA_HOST") or "localhost")
+    model = os.environ.get("TEST_OLLAMA_MODEL", MODEL)
+    try:
+        version = httpx.get(f"{url}/api/version").json()["version"]
+        models = [entry["name"] for entry in httpx.get(f"{url}/api/tags").json()["models"]]
+    except (httpx.HTTPError, KeyError, ValueError) as error:
+        print(f"No Ollama answers at {url} ({error}). Start it with `ollama serve`, or set TEST_OLLAMA_URL.")
+        return 1
+    if model not in models:
+        print(f"Ollama at {url} lacks {model}. Get it with `ollama pull {model}`, or set TEST_OLLAMA_MODEL.")
+        return 1
+    os.environ |= {"TEST_OLLAMA_URL": url, "TEST_OLLAMA_MODEL": model}
+    table = Table()
+    failed = pytest.main(["-q", "-p", "no:cacheprovider", *TESTS], plugins=[table]) != 0
+    rows = table.rows()
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "OLLAMA_BASE_URL": url, "OLLAMA_MODEL": model, "ECOWAS_LC_DATA_DIR": folder}
+        for command in ("doctor", "demo"):
+            begun = time.monotonic()
+            code = subprocess.run(
+                [sys.executable, "-m", "ecowas_lc.cli", command], cwd=folder, env=environment, check=False
+            ).returncode
+            rows.append((f"ecowas-lc {command}", f"exit code {code}", f"{time.monotonic() - begun:.0f}"))
+            failed = failed or code != 0
+    print(f"\nOllama {version} at {url}, {model}\n")
+    width = max(len(name) for name, _, _ in rows)
+    for name, outcome, seconds in rows:
+        print(f"{name:<{width}}  {outcome:<32}  {seconds:>5} s")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

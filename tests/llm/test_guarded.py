@@ -1,0 +1,200 @@
+"""``GuardedChatOllama`` against the real small model, whose server cuts, reloads and queues as Ollama does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+
+from ecowas_lc.errors import ContextOverflowError, ModelCapabilityError
+from ecowas_lc.llm import LLMService, make_chat_model
+from ecowas_lc.llm.guarded import GuardedChatOllama
+from ecowas_lc.llm.tokens import count_tokens
+from ecowas_lc.local_model import LocalModel
+from ecowas_lc.supervisor import build_supervisor
+from ecowas_lc.twg import TWG
+from tests.fixtures.local_model import REAL_OLLAMA
+from tests.fixtures.scripted_model import FixedRouter
+
+pytestmark = [pytest.mark.llm, pytest.mark.timeout(300)]
+
+WINDOW = 160
+TEXTS = {
+    "English": "the working group reviewed progress of the regional power pool and agreed",
+    "French": "le groupe de travail a examiné l'état d'avancement du pool énergétique régional",
+    "Yoruba": "Ẹgbẹ́ iṣẹ́ lórí agbára ṣàyẹ̀wò ìlọsíwájú iná mànàmáná agbègbè náà",
+    "Hausa": "Kungiyar aiki kan makamashi ta duba ci gaban hadaddiyar wutar lantarki",
+    "digits": "4821 93.5 7720 118 44,02 99381",
+    "code": "def total(rows): return {row['k']: row['v'] for row in rows}",
+    "JSON": '{"meter": "A-17", "kwh": 12.75, "ok": true}',
+    "emoji": "⚡ 🔌🌍 👩🏾‍🌾 🇬🇭",
+}
+WORDS = {language: text.split() for language, text in TEXTS.items()}
+
+
+def guard(model: LocalModel, **options: Any) -> GuardedChatOllama:
+    settings = {"temperature": 0, "num_predict": 2, "timeout": 120} | options
+    return make_chat_model(base_url=model.base_url, model=model.model, **settings)
+
+
+conversations = st.lists(
+    st.tuples(
+        st.sampled_from([SystemMessage, HumanMessage, AIMessage]),
+        st.sampled_from(sorted(WORDS)).flatmap(
+            lambda language: st.lists(st.sampled_from(WORDS[language]), min_size=10, max_size=60).map(" ".join)
+        ),
+    ).map(lambda made: made[0](made[1])),
+    min_size=1,
+    max_size=3,
+)
+
+
+@pytest.fixture
+def awkward(request: pytest.FixtureRequest) -> LocalModel:
+    """The server that behaves worst."""
+    model: LocalModel = request.getfixturevalue("local_model" if REAL_OLLAMA else "awkward_model")
+    return model
+
+
+@pytest.fixture
+def plain(request: pytest.FixtureRequest) -> Any:
+    """How many tokens a server itself counts in a prompt, with all the room there is."""
+    server: LocalModel = request.getfixturevalue("local_model" if REAL_OLLAMA else "kind_model")
+    with httpx.Client(base_url=server.base_url, timeout=120) as client:
+
+        def count(messages: list[BaseMessage]) -> int:
+            roles = {"human": "user", "ai": "assistant", "system": "system"}
+            body = {
+                "model": server.model,
+                "messages": [{"role": roles[m.type], "content": m.text} for m in messages],
+                "options": {"num_ctx": 2048, "num_predict": 1},
+                "stream": False,
+            }
+            answer = client.post("/api/chat", json=body)
+            assert answer.status_code == 200
+            return int(answer.json()["prompt_eval_count"])
+
+        yield count
+
+
+def test_no_prompt_is_cut_unnoticed(awkward: LocalModel, plain: Any) -> None:
+    """Whatever the language, digits or code: all of a prompt is read, or an error says that it is not."""
+    outcomes = {"read": 0, "refused": 0}
+
+    @settings(max_examples=16, derandomize=True, database=None)
+    @given(conversations)
+    def holds(messages: list[BaseMessage]) -> None:
+        truth = plain(messages)
+        try:
+            answer = guard(awkward, num_ctx=WINDOW).invoke(messages)
+        except ContextOverflowError:
+            outcomes["refused"] += 1
+            assert truth > 0.6 * WINDOW, "what surely fits is not refused"
+            return
+        outcomes["read"] += 1
+        assert answer.usage_metadata is not None
+        assert answer.usage_metadata["input_tokens"] == truth
+        assert truth < WINDOW
+
+    holds()
+    assert min(outcomes.values()) > 1, f"both were tried: {outcomes}"
+
+
+def test_the_count_is_on_the_safe_side(plain: Any) -> None:
+    """For every kind of text the estimate is at least nine tenths of what the server counts."""
+    for language, words in WORDS.items():
+        prompt: list[BaseMessage] = [HumanMessage(" ".join(words * 2))]
+        assert count_tokens(prompt) >= 0.9 * plain(prompt), language
+
+
+def test_the_service_refuses_what_ollama_would_cut(local_model: LocalModel) -> None:
+    """A prompt a little longer than the window is an error from the first call on, never half read."""
+    llm = LLMService(local_model.base_url, local_model.model, timeout=120, num_ctx=WINDOW)
+    text = " ".join(WORDS["Yoruba"] * 4)
+    history = [{"role": "system", "content": text}, {"role": "user", "content": "Go on."}]
+    for ask in (lambda: llm.chat(text), lambda: list(llm.stream(text)), lambda: llm.chat_with_history(history)):
+        with pytest.raises(ContextOverflowError):
+            ask()
+    assert llm.chat("Hello?", max_tokens=4).endswith("[…]"), "an answer that ended there says so"
+
+
+def test_an_answer_ends(local_model: LocalModel) -> None:
+    """Without a limit of its own an answer ends after a quarter of the window, and never outgrows it."""
+    endless = guard(local_model, num_ctx=WINDOW, num_predict=None, format={"type": "array", "minItems": 500})
+    answer = endless.invoke("Count.")
+    assert answer.response_metadata["done_reason"] == "length"
+    assert answer.response_metadata["eval_count"] == WINDOW // 4
+
+
+@pytest.mark.skipif(bool(REAL_OLLAMA), reason="the local model's server counts its loads")
+def test_one_window_for_everything(awkward_model: LocalModel) -> None:
+    """Router, groups, synthesis, and the service ask for one context: the model is loaded once."""
+
+    def loads() -> int:
+        return int(httpx.get(f"{awkward_model.base_url}/api/version").json()["loads"])
+
+    groups = [
+        TWG(id="energy", name="Energy", prompt="Be brief.", description="Power."),
+        TWG(id="minerals", name="Minerals", prompt="Be brief.", description="Mines."),
+    ]
+    model = guard(awkward_model, num_predict=8)
+    before = loads()
+    options: dict[str, Any] = {"groups": groups, "num_ctx": 3000}
+    build_supervisor(model, router="model", **options).invoke({"messages": [("user", "Power for mines?")]})
+    graph = build_supervisor(model, router=FixedRouter(), **options)
+    graph.invoke({"messages": [("user", "energy+minerals: what now?")]})
+    LLMService(awkward_model.base_url, awkward_model.model, timeout=120, num_ctx=3000).chat("Hello?", max_tokens=2)
+    assert loads() - before == 1, "another context would have loaded it again"
+
+
+@pytest.mark.parametrize("way", ["threads", "tasks"])
+def test_many_at_once(local_model: LocalModel, way: str) -> None:
+    """Six requests at once are all answered, whether the server takes them one by one or not."""
+    model = guard(local_model, num_predict=6)
+    if way == "threads":
+        with ThreadPoolExecutor(6) as pool:
+            answers = list(pool.map(model.invoke, [f"Count from {n}." for n in range(6)]))
+    else:
+
+        async def all_six() -> list[AIMessage]:
+            return list(await asyncio.gather(*(model.ainvoke(f"Count from {n}.") for n in range(6))))
+
+        answers = asyncio.run(all_six())
+    assert all(answer.text for answer in answers)
+
+
+def test_by_any_of_its_names(local_model: LocalModel) -> None:
+    """A model is the same under all the names that Ollama knows it by."""
+    for name in (local_model.model.upper(), f"registry.ollama.ai/library/{local_model.model}"):
+        llm = LLMService(local_model.base_url, name, timeout=120)
+        llm.check()
+        assert llm.chat("Hello?", max_tokens=2)
+
+
+def test_tools_that_the_model_lacks(local_model: LocalModel) -> None:
+    """Its refusal is an error of its own, after which groups answer without tools."""
+    tool = {"type": "function", "function": {"name": "tariff", "description": "x"}}
+    with pytest.raises(ModelCapabilityError, match="does not support tools"):
+        guard(local_model).bind_tools([tool]).invoke("Hello?")
+
+    def tariff(country: str) -> str:
+        """Look up a country's electricity tariff."""
+        return f"{country}: 0.13 USD/kWh"
+
+    graph = build_supervisor(guard(local_model, num_predict=12), router=FixedRouter(), tools={"energy": [tariff]})
+    result = graph.invoke({"messages": [("user", "energy: what does power cost in Ghana?")]})
+    assert result["reports"]["energy"]["tools"] == "unavailable"
+
+
+def test_probabilities_of_tokens(local_model: LocalModel) -> None:
+    """``logprobs`` are passed through both ways."""
+    answer = guard(local_model, logprobs=True, top_logprobs=2).invoke("Hello?")
+    told = json.dumps(answer.response_metadata.get("logprobs"), default=str)
+    assert "logprob" in told
