@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecowas_lc import get_router
-from ecowas_lc._embeddings import MOST_READ, OfflineEngine
+from ecowas_lc._embeddings import MOST_AT_ONCE, OfflineEngine, _parts
 from ecowas_lc.supervisor.routing.embedding import OfflineEmbeddings
 from ecowas_lc.supervisor.routing.focus import MOST_ASKED, focus
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter
@@ -115,23 +115,28 @@ def test_a_question_at_the_end_of_a_document_counts() -> None:
 
 
 def test_long_texts_do_not_keep_others_waiting() -> None:
-    """The model is locked for a few texts at a time, and no text is read beyond what the model can hold."""
+    """The model is locked for a few texts at a time, and for a part of a long one."""
     held: list[tuple[int, int, bool]] = []
 
     class Model:
         """Notes what it is given, and whether it is locked meanwhile."""
 
-        def query(self, texts: list[str]) -> Vectors:
+        def query(self, texts: list[str]) -> list[list[float]]:
             held.append((len(texts), sum(map(len, texts)), engine._lock.locked()))
-            return Vectors([[float(len(text))] for text in texts])
-
-    class Vectors(list[list[float]]):
-        def tolist(self) -> list[list[float]]:
-            return list(self)
+            return [[1.0, 0.0] if "x" in text else [0.0, 1.0] for text in texts]
 
     engine = OfflineEngine(Model())  # type: ignore[arg-type]
-    texts = ["x" * 100_000, *["y" * 300] * 40, "z"]
-    assert engine.queries(texts) == [[MOST_READ], *[[300.0]] * 40, [1.0]]
+    vectors = engine.queries(["x" * 9_000 + "y" * 9_000, *["y" * 300] * 40, "x"])
+    assert vectors[0] == pytest.approx([0.5**0.5, 0.5**0.5])
+    assert vectors[1:] == [*[[0.0, 1.0]] * 40, [1.0, 0.0]]
     assert all(locked for _, _, locked in held)
     assert all(characters <= 2_000 or number == 1 for number, characters, _ in held)
-    assert len(held) > 5
+    assert len(held) > 15
+
+
+@given(st.text(alphabet="ab \n", max_size=8000))
+def test_a_long_text_is_read_to_its_end(text: str) -> None:
+    """Nothing of it is lost between the parts but blanks."""
+    parts = _parts(text)
+    assert all(len(part) <= MOST_AT_ONCE for part in parts)
+    assert "".join(parts).replace(" ", "") == text.replace(" ", "")

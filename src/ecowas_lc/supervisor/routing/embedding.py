@@ -58,7 +58,7 @@ class OfflineEmbeddings:
         self._engine = offline_engine()
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Return a normalised vector of 384 numbers for each text; of a long one, for its beginning."""
+        """Return a normalised vector of 384 numbers for each text."""
         return self._engine.queries(texts)
 
     def embed_query(self, text: str) -> list[float]:
