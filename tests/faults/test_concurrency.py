@@ -108,6 +108,28 @@ def test_processes(redis_server, prefix, is_long, record_row, used_before):
     memory.close()
 
 
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("kind", ["single", "cluster"])
+def test_forked_children_in_threads(kind, redis_server, cluster, prefix, is_long, record_row):
+    """Children forked while all connections are in use write from threads, event loops and forks of their own."""
+    children, turns = (16, 10) if is_long else (3, 1)
+    url = redis_server.url if kind == "single" else cluster.url
+    command = [sys.executable, "-m", "tests.faults.forking", url, prefix, str(children), str(turns)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=220, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout)
+    assert not told["failed"], told["failed"][0]
+    memory = RedisMemoryService(url=url, prefix=prefix)
+    appended = [message["content"] for message in memory.get_conversation_history("all", "s")]
+    row = outcome(f"{children} forked children in threads, {kind}", told["acknowledged"], appended)
+    record_row(row)
+    row.assert_nothing_lost()
+    assert set(appended) == set(told["acknowledged"])
+    history = RedisChatMessageHistory("ids", "s", url=url, prefix=prefix)
+    assert Counter(message.text for message in history.messages) == Counter(appended)
+    memory.close()
+
+
 # One turn a second for an hour, as sixty people bring who each ask something every minute.
 BUSY_HOUR = 3600
 
