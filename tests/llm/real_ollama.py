@@ -12,11 +12,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import httpx
-import pytest
 
 from ecowas_lc._ollama_host import address_from_host
 
@@ -25,28 +24,19 @@ MODEL = "smollm2:135m"
 TESTS = ("tests/llm", "tests/agents/test_with_a_real_model.py")
 
 
-@dataclass
-class Table:
-    """Counts by file, as a plugin of pytest."""
-
-    outcomes: dict[str, Counter[str]] = field(default_factory=dict)
-    seconds: Counter[str] = field(default_factory=Counter)
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        name = report.nodeid.partition("::")[0]
-        self.seconds[name] += report.duration  # type: ignore[assignment]
-        if report.when == "call" or report.outcome != "passed":
-            self.outcomes.setdefault(name, Counter())[report.outcome] += 1
-
-    def rows(self) -> list[tuple[str, str, str]]:
-        return [
-            (
-                name,
-                ", ".join(f"{number} {outcome}" for outcome, number in counts.items()),
-                f"{self.seconds[name]:.0f}",
-            )
-            for name, counts in self.outcomes.items()
-        ]
+def rows_of(report: Path) -> list[tuple[str, str, str]]:
+    """What came of the tests, by file."""
+    outcomes: dict[str, Counter[str]] = {}
+    seconds: Counter[str] = Counter()
+    for case in ET.parse(report).getroot().iter("testcase"):
+        file = case.get("classname", "").replace(".", "/").partition("/Test")[0]
+        found = next((name for name in ("failure", "error", "skipped") if case.find(name) is not None), "passed")
+        outcomes.setdefault(file, Counter())[found] += 1
+        seconds[file] += round(float(case.get("time", 0)))
+    return [
+        (file, ", ".join(f"{number} {what}" for what, number in counts.items()), str(seconds[file]))
+        for file, counts in outcomes.items()
+    ]
 
 
 def main() -> int:
@@ -63,17 +53,18 @@ def main() -> int:
         print(f"Ollama at {url} lacks {model}. Get it with `ollama pull {model}`, or set TEST_OLLAMA_MODEL.")
         return 1
     os.environ |= {"TEST_OLLAMA_URL": url, "TEST_OLLAMA_MODEL": model}
-    table = Table()
-    failed = pytest.main(["-q", "-p", "no:cacheprovider", *TESTS], plugins=[table]) != 0
-    rows = table.rows()
     with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.xml")
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *TESTS]
+        failed = subprocess.run(command, cwd=ROOT, check=False).returncode != 0
+        rows = rows_of(report) if report.exists() else []
         environment = {**os.environ, "OLLAMA_BASE_URL": url, "OLLAMA_MODEL": model, "ECOWAS_LC_DATA_DIR": folder}
-        for command in ("doctor", "demo"):
+        for subcommand in ("doctor", "demo"):
             begun = time.monotonic()
             code = subprocess.run(
-                [sys.executable, "-m", "ecowas_lc.cli", command], cwd=folder, env=environment, check=False
+                [sys.executable, "-m", "ecowas_lc.cli", subcommand], cwd=folder, env=environment, check=False
             ).returncode
-            rows.append((f"ecowas-lc {command}", f"exit code {code}", f"{time.monotonic() - begun:.0f}"))
+            rows.append((f"ecowas-lc {subcommand}", f"exit code {code}", f"{time.monotonic() - begun:.0f}"))
             failed = failed or code != 0
     print(f"\nOllama {version} at {url}, {model}\n")
     width = max(len(name) for name, _, _ in rows)
