@@ -15,7 +15,7 @@ import pytest
 from ecowas_lc.embedded import server_status, stop_server
 from ecowas_lc.embedded.data_dir import find_place
 from ecowas_lc.settings import Settings
-from tests.cli.conftest import Ended, process
+from tests.cli.conftest import Ended, Run, process
 
 
 @pytest.fixture
@@ -119,3 +119,19 @@ def test_the_log_says_where_once(folder: Path) -> None:
     assert line.startswith("INFO ecowas_lc.embedded.lifecycle ")
     assert str(place.socket) in line
     assert str(place.data_dir) in line
+
+
+def test_installing_runs_nothing_of_the_folder(bare: pytest.MonkeyPatch, tmp_path: Path, run: Run) -> None:
+    """What the working directory holds has no part in an installation: neither a pip.py nor a setting of uv's."""
+    for name in ("pip.py", "sitecustomize.py"):
+        (tmp_path / name).write_text("open('RAN', 'w').close()")
+    bare.chdir(tmp_path)
+    report = tmp_path / "report"
+    code = f"import os; open({str(report)!r}, 'w').write(os.getcwd())"
+    commands = [[sys.executable, "-m", "pip", "--version"], [sys.executable, "-c", code]]
+    bare.setattr("ecowas_lc.local_model.is_available", lambda: False)
+    bare.setattr("ecowas_lc.local_model.install_command", lambda: commands)
+    ended = run("local-model", "install")
+    assert ended.code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pip.py", "report", "sitecustomize.py"]
+    assert Path(report.read_text()) != tmp_path

@@ -269,3 +269,27 @@ def test_settings_stay_values(bare: pytest.MonkeyPatch) -> None:
     assert one.model_copy(deep=True) == one
     assert "redis_db" not in repr(one)
     assert usable_settings().redis_db == 0
+
+
+def test_what_names_a_program_or_a_folder() -> None:
+    """A setting that holds a path is not for ``.env``, unless it is a file that is only read."""
+    paths = {name for name, field in FIELDS.items() if "Path" in str(Settings.model_fields[field].annotation)}
+    only_read = {"REDIS_SSL_CA_CERTS", "REDIS_SSL_CERTFILE", "REDIS_SSL_KEYFILE"}
+    assert paths - only_read == NOT_FROM_A_FILE
+
+
+@pytest.mark.parametrize(("name", "value"), [("REDIS_URL", URL), ("REDIS_HOST", "127.0.0.1")])
+def test_a_server_of_the_settings_asks_for_no_other(name: str, value: str, bare: pytest.MonkeyPatch) -> None:
+    """Where the settings name a server, nobody looks whether there is an embedded one."""
+
+    def fail(*_: object) -> bool:
+        raise AssertionError("the embedded server was asked for")
+
+    bare.setattr("ecowas_lc.storage.server.is_available", fail)
+    bare.setenv(name, value)
+    RedisSaver.from_settings()
+    RedisMemoryService.from_settings()
+    history_factory()
+    bare.delenv(name)
+    with pytest.raises(AssertionError, match="embedded"):
+        RedisSaver.from_settings(load_settings())

@@ -57,7 +57,7 @@ def _findings() -> Iterator[Finding]:
         warnings.simplefilter("always", UnknownSettingWarning)
         settings = get_settings()
     for each in told:
-        yield warning("Settings", "names", str(each.message), "Mend the name, or remove it.")
+        yield warning("Settings", "names", str(each.message), "Fix it, or remove it.")
     for problem in settings.problems:
         yield warning("Settings", "values", problem)
     yield from _area("Redis", examine_redis, settings)

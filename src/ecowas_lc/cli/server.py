@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
+import tempfile
 from dataclasses import asdict
 from typing import Any
 
@@ -42,7 +44,11 @@ def install() -> None:
         return
     for command in install_command():
         remark(f"Running: {shlex.join(command)}")
-        code = subprocess.run(command, check=False).returncode  # noqa: S603
+        # From an empty folder: Python would run a pip.py of the working directory, and uv obey a uv.toml there.
+        with tempfile.TemporaryDirectory() as folder:
+            environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+            done = subprocess.run(command, cwd=folder, env=environment, check=False)  # noqa: S603
+        code = done.returncode
         if code != 0:
             raise EcowasError(f"The command failed with code {code}: {shlex.join(command)}")
 
