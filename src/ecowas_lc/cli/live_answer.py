@@ -89,7 +89,7 @@ def show_sources(citations: Iterable[Mapping[str, Any]], console: Console | None
             console.print()
         page = f"#{one['page']}" if one["page"] else ""
         line = f"[{one['number']}] {one_line(one['title'])} ({one['document']}{page})"
-        console.print(Text(wrapped(line, console, "", "    "), style="dim"))
+        console.print(Text(wrapped(line, console, MARGIN, MARGIN), style="dim"))
 
 
 class Screen:

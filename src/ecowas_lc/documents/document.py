@@ -183,8 +183,11 @@ def _replaced_by(passages: Sequence[Passage], told: str) -> Replaced | None:
     for passage in passages:
         for sentence in passage.sentences:
             found = _REPLACES.search(sentence.text)
-            if found and _A_DOCUMENT.search(sentence.text):
-                return Replaced(next(iter(times_in(found["rest"])), None), sentence.text)
+            if found is None:
+                continue
+            date = next(iter(times_in(found["rest"])), None)
+            if date is not None or _A_DOCUMENT.search(found["rest"]):
+                return Replaced(date, sentence.text)
     return None
 
 

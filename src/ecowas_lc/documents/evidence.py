@@ -57,7 +57,8 @@ _ORDER = re.compile(
     re.IGNORECASE,
 )
 _PENDING = re.compile(
-    r"\b(?:not yet|yet to|no data|no figures?|no information|not (?:been )?(?:published|available|known"
+    r"\b(?:not yet|yet to|yet been|no longer available|no data|no figures?|no information"
+    r"|not (?:been )?(?:published|available|known"
     r"|decided|selected|designated|approved)"
     r"|pas encore|aucune (?:donnée|information)|aucun chiffre|ne publie|n'est pas connu\w*|reste à"
     r"|ainda não|não (?:publica|dispõe|há dados|foi (?:ainda )?(?:definid|aprovad|escolhid)\w*)|sem dados)\b",
@@ -168,6 +169,9 @@ def find_evidence(
         return found[:most]
     current = [source for source in sources if not source.superseded or _is_of_its_time(question, source.document)]
     answers = _answers(question, current, corpus)
+    if not answers and question.times:  # what was so then stands in the document of then
+        older = [source for source in sources if source.superseded]
+        answers = [one for one in _answers(question, older, corpus) if times_in(one.sentence.in_words)]
     if not answers:
         return []
     best = answers[0]
@@ -267,7 +271,9 @@ def _gives_what_is_wanted(question: Question, text: str) -> bool:
     match question.wanted:
         case "quantity":
             given = [q for q in quantities_in(text) if not any(q.agrees_with(own) for own in question.quantities)]
-            none = any(best_likeness(found[1], question.terms) > 0 for found in _NONE.finditer(text))
+            none = is_negative(text) and any(
+                best_likeness(found[1], question.terms) > 0 for found in _NONE.finditer(text)
+            )
             return none or bool(given)
         case "time":
             return any(all(not time.is_within(own) for own in question.times) for time in times_in(text)) or (

@@ -220,6 +220,7 @@ _NEGATION = re.compile(
     r"|não|nao|nunca|nenhum|nenhuma|sem|nem|nada)\b|\bn['’]",
     re.IGNORECASE,
 )
+_PORTUGUESE = re.compile(r"\b(?:da|dos|das|em|uma|ao|aos|pela|pelo|pelos|é|à|às|são|não|foi|tem)\b", re.IGNORECASE)
 _MODALITY = re.compile(
     r"\b(?:will|would|may|might|could|should|expected|planned|proposed|plans?|aims?|intends?|estimated"
     r"|sera|seront|serait|pourrait|devrait|devraient|doit|doivent|prévue?s?|envisagée?s?|estimée?s?|projetée?s?"
@@ -358,8 +359,8 @@ def _values(number: str) -> Iterable[Decimal]:
 
 
 def is_negative(text: str) -> bool:
-    """Return whether a text denies something."""
-    return _NEGATION.search(text) is not None
+    """Return whether a text denies something; the Portuguese ``no`` (in the) does not."""
+    return any(found[0].lower() != "no" or not _PORTUGUESE.search(text) for found in _NEGATION.finditer(text))
 
 
 def is_uncertain(text: str) -> bool:

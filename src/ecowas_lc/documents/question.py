@@ -31,7 +31,7 @@ _QUANTITY = re.compile(
     re.IGNORECASE,
 )
 _MEASURED = re.compile(
-    r"\b(?:what|which|quel(?:le)?s?|qual|quais|jusqu)\b.{0,60}?\b(?:rate|price|tariff|cost|capacity"
+    r"\b(?:what|which|quel(?:le)?s?|qual|quais|jusqu)\b.{0,60}?\b(?:rate|price|tariff|charge|cost|capacity"
     r"|value|royalty|grade|limit|number|volume"
     r"|length|share|score|loss(?:es)?|revenues?|target|budget|fees?|size|amount|percentage|population"
     r"|yield|output|production"

@@ -32,12 +32,14 @@ def word_list(name: str) -> frozenset[str]:
 _ALIKE = 0.75
 """How alike two long words that begin alike must be to count as cognates, of 1."""
 _ENOUGH_LETTERS = 5
+_ALIKE_FROM_THE_START = 7
 _WORD = re.compile(r"[^\W_]+(?:['’](?=s\b)[^\W_]+)?")
 _SPLIT_OFF = re.compile(
     r"(?<=[^\W\d_])-(?:t-)?(?:il|elle|ils|elles|on|ce|se|me|te|nos|vos|lhe|lhes|lo|la|los|las)\b"
 )
 _ELISION = re.compile(r"\b(?:[dlcjmnstDLCJMNST]|[Qq]u|[Jj]usqu|[Ll]orsqu)['’](?=\w)")
 
+_INFINITIVE = re.compile(r"(?<=\w{3})(?:ar|er|ir)$")
 _PAST = re.compile(r"(?<=\w{3})(?:ou|iu|eu|aram|eram|iram)$")
 
 # Words that say nothing of a text's subject.
@@ -73,6 +75,9 @@ def likeness(first: str, second: str) -> float:
     if not stems(first).isdisjoint(stems(second)) or not meanings(first).isdisjoint(meanings(second)):
         return 1.0
     a, b = folded(first), folded(second)
+    start = a[:_ALIKE_FROM_THE_START]
+    if len(start) == _ALIKE_FROM_THE_START and b.startswith(start):
+        return 0.9
     is_long = min(len(a), len(b)) >= _ENOUGH_LETTERS and a[:3] == b[:3]
     if is_long and difflib.SequenceMatcher(None, a, b, autojunk=False).ratio() >= _ALIKE:
         return 0.9
@@ -149,7 +154,10 @@ def _glossary() -> dict[str, frozenset[int]]:
                 plain = folded(word)
                 if plain in _EMPTY:
                     continue
-                for stem in {plain, folded(language.stemWord(word)), language.stemWord(plain)}:
+                forms_of_it = {plain, folded(language.stemWord(word)), language.stemWord(plain)}
+                if ending := _INFINITIVE.search(plain):
+                    forms_of_it.add(plain[: ending.start()])
+                for stem in forms_of_it:
                     found.setdefault(stem, set()).add(number)
     return {stem: frozenset(numbers) for stem, numbers in found.items()}
 
