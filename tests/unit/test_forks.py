@@ -168,7 +168,7 @@ def test_the_scan_finds_what_there_is() -> None:
     } <= found
 
 
-@pytest.mark.parametrize("found", everything(), ids=str)
+@pytest.mark.parametrize("found", sorted(everything(), key=str), ids=str)
 def test_it_begins_anew_in_a_child(found: Found) -> None:
     """Each lock, slot, thread, queue, table by event loop and journal is renewed in a forked child.
 
