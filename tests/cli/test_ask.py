@@ -82,7 +82,7 @@ def test_named_groups_are_asked(run: Run, environment: pytest.MonkeyPatch) -> No
 def test_a_general_question_is_the_supervisors(run: Run, environment: pytest.MonkeyPatch) -> None:
     """Where no group is concerned the supervisor answers, under its own name."""
     ended = run("ask", "Hello!")
-    assert "Route  no group: the supervisor answers itself" in ended.out
+    assert "Route  no group: the supervisor answers" in ended.out
     assert "● Supervisor\n  Good morning." in ended.out
 
 
@@ -93,7 +93,7 @@ def test_nothing_is_kept_where_the_settings_say_so(
     environment.setenv("AGENT_USE_REDIS_MEMORY", "false")
     ended = run("ask", SOLAR)
     assert ended.code == 0
-    assert "Not kept" in ended.err
+    assert "Not stored" in ended.err
     with redis_server.client() as client:
         assert list(client.scan_iter(f"{prefix}:*")) == []
 

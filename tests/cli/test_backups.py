@@ -49,11 +49,11 @@ def test_everything_and_back(run: Run, saver: RedisSaver, redis_server: RunningS
     exported = run("sessions", "export", "-o", "all.jsonl")
     assert (exported.code, exported.out) == (0, "")
     assert exported.err == (
-        "Exported 2 histories, 1 agent's state, 1 value of a session, 2 threads, to all.jsonl.\n"
+        "Exported 2 histories, 1 agent's state, 1 value of a session, 2 threads to all.jsonl.\n"
     )
     assert Path("all.jsonl").stat().st_mode & 0o777 == 0o600
     empty(redis_server, prefix)
-    assert run("sessions", "import", "all.jsonl").out == "6 written, 0 there already.\n"
+    assert run("sessions", "import", "all.jsonl").out == "6 written, 0 unchanged.\n"
     assert {thread: everything(saver, thread) for thread in ("first", "other")} == before
     shown = json.loads(run("sessions", "show", "first", "--json").out)
     assert shown["histories"]["energy"] == [{"speaker": "user", "text": "Hello first é"}]
@@ -77,8 +77,8 @@ def test_threads_alone(run: Run, saver: RedisSaver) -> None:
     run("sessions", "export", "-o", "all.jsonl")
     saver.delete_thread("other")
     ended = run("threads", "import", "all.jsonl")
-    assert ended.out == "1 written, 1 there already.\n"
-    assert "4 records passed over" in ended.err
+    assert ended.out == "1 written, 1 unchanged.\n"
+    assert "4 records skipped" in ended.err
 
 
 def test_what_differs_stays_unless_told_otherwise(run: Run, saver: RedisSaver) -> None:
@@ -87,9 +87,9 @@ def test_what_differs_stays_unless_told_otherwise(run: Run, saver: RedisSaver) -
     run("threads", "export", "-o", "old.jsonl")
     grow(saver, "other", steps=4)
     ended = run("threads", "import", "old.jsonl")
-    assert (ended.code, ended.out) == (0, "0 written, 1 there already.\n")
-    assert "Left as it is, since it differs: thread other. --overwrite" in ended.err
-    assert run("threads", "import", "old.jsonl", "--overwrite").out == "1 written, 1 there already.\n"
+    assert (ended.code, ended.out) == (0, "0 written, 1 unchanged.\n")
+    assert "Not overwritten, because it differs: thread other. Pass --overwrite" in ended.err
+    assert run("threads", "import", "old.jsonl", "--overwrite").out == "1 written, 1 unchanged.\n"
     assert everything(saver, "other") == before
 
 
@@ -99,7 +99,7 @@ def test_compressed(run: Run, saver: RedisSaver) -> None:
     packed = Path("t.jsonl.gz").read_bytes()
     assert types_in(gzip.decompress(packed).decode()) == ["thread", "thread"]
     Path("unmarked").write_bytes(packed)
-    assert run("threads", "import", "unmarked").out == "0 written, 2 there already.\n"
+    assert run("threads", "import", "unmarked").out == "0 written, 2 unchanged.\n"
     for bad in (packed[: len(packed) // 2], packed[:100] + b"\0\0\0\0" + packed[104:]):
         Path("bad").write_bytes(bad)
         ended = run("threads", "import", "bad")
@@ -112,7 +112,7 @@ def test_a_pipe_moves_everything(saver: RedisSaver, redis_server: RunningServer,
     assert exported.returncode == 0
     env = {**os.environ, "ECOWAS_LC_PREFIX": f"{prefix}-other"}
     imported = process("sessions", "import", "-", input=exported.stdout, env=env)
-    assert (imported.returncode, imported.stdout) == (0, "6 written, 0 there already.\n")
+    assert (imported.returncode, imported.stdout) == (0, "6 written, 0 unchanged.\n")
     other = RedisSaver.from_url(redis_server.url, prefix=f"{prefix}-other")
     assert everything(other, "first") == everything(saver, "first")
 
@@ -127,7 +127,7 @@ def test_bad_files(run: Run, saver: RedisSaver) -> None:
             "".join(lines[:-1]).encode(): "breaks off in the middle",
             b"".join((lines[0].encode(), b"\xff\xfe\n")): "not UTF-8",
             b"": "nothing to import",
-            b'{"format": "ecowas-lc", "version": 99}': "Upgrade it",
+            b'{"format": "ecowas-lc", "version": 99}': "Install a newer",
             b'{"format": "ecowas-lc", "version": 1}\n{"type": "threat"}': "Line 2 can't be imported",
         }.items()
     ):

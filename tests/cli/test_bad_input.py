@@ -21,7 +21,7 @@ BAD = {
     "blank session": (["chat", "--session", "  "], "The session id is empty"),
     "unknown group": (
         ["ask", "Why?", "--agent", "fishing"],
-        "There is no working group 'fishing'. There are: energy,",
+        "There is no working group 'fishing'. Available: energy,",
     ),
     "unknown group in chat": (["chat", "--agent", "fishing"], "There is no working group 'fishing'"),
     "unknown group in a route": (["graph", "--route", "fishing"], "There is no working group 'fishing'"),
@@ -30,14 +30,14 @@ BAD = {
     "no such picture": (["graph", "-o", "graph.gif"], "can't be saved as '.gif'"),
     "no such format": (["graph", "--format", "gif"], "'gif' is not one of"),
     "no such router": (["eval", "--router", "dice"], "There is no router 'dice'"),
-    "a router without its model": (["eval", "--router", "model"], "add --model"),
+    "a router without its model": (["eval", "--router", "model"], "Pass one, such as --model"),
     "no such questions": (["eval", "--data", "/no/such/file"], "/no/such/file can't be read"),
     "time to live of nothing": (["sessions", "extend", "s", "--ttl", "0"], "--ttl 0 can't be used"),
     "empty session to show": (["sessions", "show", ""], "The session id is empty"),
-    "nobody to ask": (["sessions", "clear", "kept"], "say --yes"),
-    "nobody to ask about pruning": (["threads", "prune", "kept"], "say --yes"),
-    "no thread to prune": (["threads", "prune"], "Give their ids, or --all"),
-    "threads and all of them": (["threads", "prune", "kept", "--all"], "Give their ids, or --all"),
+    "nobody to ask": (["sessions", "clear", "kept"], "Pass --yes"),
+    "nobody to ask about pruning": (["threads", "prune", "kept"], "Pass --yes"),
+    "no thread to prune": (["threads", "prune"], "Name the threads to prune, or pass --all"),
+    "threads and all of them": (["threads", "prune", "kept", "--all"], "Name the threads to prune, or pass --all"),
     "nothing to keep": (["threads", "prune", "kept", "--keep", "0", "--yes"], "keep"),
     "copy onto itself": (["threads", "copy", "kept", "kept"], "can't be copied onto itself"),
     "copy onto another": (["threads", "copy", "kept", "taken"], "There is a thread 'taken' already"),
@@ -50,7 +50,7 @@ BAD = {
         "can't be written: there is no folder no/such",
     ),
     "onto a folder": (["sessions", "export", "-o", "/"], "can't be written"),
-    "a report without a file": (["sessions", "export", "--json"], "give --output too"),
+    "a report without a file": (["sessions", "export", "--json"], "needs --output too"),
     "too often": (["stats", "--watch", "--every", "0"], "every"),
     "limit of nothing": (["threads", "list", "--limit", "0"], "limit"),
 }
@@ -159,7 +159,7 @@ def test_a_misspelt_setting_is_told_of(environment: pytest.MonkeyPatch) -> None:
         (["graph", "-o", "nowhere/g.svg", "--json"], "there is no folder nowhere."),
         (["eval", "--picture", "g.docx"], "g.docx can't be written: its name must end in .png."),
         (["eval", "--picture", "nowhere/g.png"], "nowhere/g.png can't be written: there is no folder nowhere."),
-        (["demo", "--output", "file/under"], "file/under can't be made a folder: Not a directory."),
+        (["demo", "--output", "file/under"], "file/under can't be created: Not a directory."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -193,4 +193,4 @@ def test_an_agent_without_sessions(run: Run, environment: pytest.MonkeyPatch) ->
     """It is told from there being no session at all."""
     ended = run("sessions", "list", "--agent", "nobody")
     assert (ended.code, ended.out) == (0, "")
-    assert ended.err == "No session of agent nobody lives. `ecowas-lc sessions list` shows those of all.\n"
+    assert ended.err == "Agent nobody has no sessions. `ecowas-lc sessions list` lists all.\n"

@@ -109,7 +109,7 @@ def test_without_redis(
     ended = run("chat", "--no-redis", stdin=f"{SOLAR}\nAnd solar power at night?\ninfo\n")
     told = [message["content"] for message in stub.bodies("/api/chat")[-1]["messages"]]
     assert told[-3:] == [SOLAR, "Good morning.", "And solar power at night?"]
-    assert "this process's memory alone" in ended.out
+    assert "only in this process's memory" in ended.out
     assert keys(redis_server, prefix) == []
 
 

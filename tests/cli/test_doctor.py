@@ -235,7 +235,7 @@ def test_sentinels(examine: Examine, tmp_path: Path) -> None:
         code, found = examine(REDIS_URL=f"redis+sentinel://127.0.0.1:{first}/main/0")
         assert code == 0
         assert found["sentinel"]["state"] == "warning"
-        assert "too few sentinels" in found["sentinel"]["text"]
+        assert "too few Sentinels" in found["sentinel"]["text"]
         assert f"redis-cli -p {primary.port} CONFIG" in found["persistence"]["mend"]
         with running_sentinel(tmp_path, primary) as second:
             for port in (first, second):
@@ -243,7 +243,7 @@ def test_sentinels(examine: Examine, tmp_path: Path) -> None:
                 wait_until(lambda sentinel=sentinel: _agree(sentinel), "sentinels that know each other")
             _, found = examine(REDIS_URL=f"redis+sentinel://127.0.0.1:{first},127.0.0.1:{second}/main/0")
             assert found["sentinel"]["state"] == "ok"
-            assert "2 of 2 named answer" in found["sentinel"]["text"]
+            assert "2 of 2 named Sentinels answer" in found["sentinel"]["text"]
             _, found = examine(REDIS_URL=f"redis+sentinel://127.0.0.1:{first},127.0.0.1:{down}/main/0")
             assert found["sentinel"]["text"] == f"127.0.0.1:{down} does not answer"
             assert f"--sentinel --port {down}" in found["sentinel"]["mend"]
@@ -309,7 +309,7 @@ def test_a_user_who_may_more_than_is_needed(examine: Examine, prefix: str, flavo
             assert examine(REDIS_URL=url)[1]["access"]["state"] == "ok"
         code, found = examine(REDIS_URL=f"redis://127.0.0.1:{server.port}/0")
         assert found["access"]["state"] == "ok"
-        assert "everyone" in found["access"]["text"]
+        assert "every user may do everything" in found["access"]["text"]
 
 
 def test_the_wrong_password(examine: Examine, own: RunningServer) -> None:
@@ -349,7 +349,7 @@ def test_the_model(examine: Examine, own: RunningServer, stub: OllamaStub) -> No
     stub.parameters = "num_ctx 2048"
     code, found = examine(REDIS_URL=own.url)
     assert code == 0
-    assert found["model"]["text"] == "tiny is there"
+    assert found["model"]["text"] == "tiny is available"
     assert (found["tools"]["state"], found["tools"]["mend"]) == ("note", "ollama pull llama3.2:3b")
     assert (found["context"]["state"], found["context"]["text"][:11]) == ("warning", "2048 tokens")
     assert "Modelfile" in found["context"]["text"]
@@ -407,4 +407,4 @@ def test_people_get_marks(run: Run, environment: pytest.MonkeyPatch, own: Runnin
     assert "  ✓ rights: " in ended.out
     at = next(number for number, line in enumerate(lines) if line.startswith("  ✗ model: "))
     assert lines[at + 1] == "    → ollama pull llama3.2:3b"
-    assert lines[-1].startswith("1 broken.")
+    assert lines[-1].startswith("1 problem found")

@@ -87,4 +87,4 @@ def test_what_nobody_foresaw_is_one_line_too(
     monkeypatch.setattr("ecowas_lc.cli.ask.ask_once", fail)
     ended = run("ask", SOLAR)
     assert ended.code == options.FAILED
-    assert ended.err == "Unexpected RuntimeError: no such luck. Run it again with --debug for the details.\n"
+    assert ended.err == "Unexpected RuntimeError: no such luck. Run the command with --debug for details.\n"

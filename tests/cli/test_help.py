@@ -89,7 +89,7 @@ def test_help_documents_the_exit_codes(run: Run) -> None:
     """The exit codes are part of what a script relies on, so help says them."""
     ended = run("--help")
     assert ended.code == 0
-    assert "Exit codes: 0 done; 1 something failed" in " ".join(ended.out.split())
+    assert "Exit codes: 0 success; 1 failure" in " ".join(ended.out.split())
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -54,7 +54,7 @@ def test_the_local_model_where_there_is_no_ollama(started: list[int]) -> None:
         assert (model.name, model.base_url, model.is_local) == (MODEL_NAME, "http://127.0.0.1:9", True)
     assert started == [1]
     assert "\n" not in model.note
-    assert "its prose is weak" in model.note
+    assert "its answers are weak" in model.note
     assert "ollama pull qwen2.5:3b" in model.note
 
 

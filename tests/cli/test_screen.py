@@ -103,7 +103,7 @@ def test_the_same_answers_again_are_no_synthesis() -> None:
     screen.said("synthesis", "s", "**Energy**\n\nenergy speaks.\n\n**Digital**\n\ndigital speaks.")
     screen.finished("synthesis", None)
     assert shown(console).count("energy speaks.") == 1
-    assert "side by side" in shown(console)
+    assert "shown separately" in shown(console)
 
 
 def test_the_route_and_its_reason() -> None:
@@ -115,7 +115,7 @@ def test_the_route_and_its_reason() -> None:
     assert shown(console).splitlines() == [
         "Route  energy, digital",
         "Why    Words found: solar (lexical)",
-        "Route  no group: the supervisor answers itself",
+        "Route  no group: the supervisor answers",
         "Why    A greeting (lexical)",
     ]
 

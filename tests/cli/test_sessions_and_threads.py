@@ -121,7 +121,7 @@ def test_what_is_removed_is_asked_first(
             ended = run(*command, stdin=answer, on_terminal=True)
             assert (ended.code, ended.out) == (0, "")
             assert "first" in ended.err
-            assert ended.err.endswith("Nothing was removed.\n")
+            assert ended.err.endswith("Nothing was deleted.\n")
             assert client.hgetall(f"{prefix}:checkpoint:{{first}}") == before
         assert "first" in run(*command, stdin="y\n", on_terminal=True).err
         assert client.hgetall(f"{prefix}:checkpoint:{{first}}") != before
@@ -148,7 +148,7 @@ def test_what_is_not_there(run: Run, environment: pytest.MonkeyPatch, command: l
     """A session or thread that is not kept ends with exit code 1 and the command that lists those there are."""
     ended = run(*command)
     assert (ended.code, ended.out) == (1, "")
-    assert f"There is no {command[0][:-1]} 'none'. `ecowas-lc {command[0]} list` shows" in ended.err
+    assert f"There is no {command[0][:-1]} 'none'. `ecowas-lc {command[0]} list` lists" in ended.err
 
 
 def test_nothing_there_yet(run: Run, environment: pytest.MonkeyPatch) -> None:

@@ -107,10 +107,10 @@ def test_what_is_not_in_a_thread(run: Run, saver: RedisSaver, steps: list[str]) 
         (["show", "t", "--checkpoint", "nope"], "There is no checkpoint 'nope' in thread 't'"),
         (
             ["show", "t", "--namespace", "nope"],
-            "There is no namespace 'nope' in thread 't'. There are: '' (the main graph's), 'sub|x'.",
+            "There is no namespace 'nope' in thread 't'. Available: '' (the main graph's), 'sub|x'.",
         ),
         (["diff", "t", steps[0], "nope"], "There is no checkpoint 'nope'"),
-        (["diff", "t", "--namespace", "sub|x"], "is the first: there is nothing before it"),
+        (["diff", "t", "--namespace", "sub|x"], "is the first, so there is nothing to compare it with"),
     ):
         ended = run("threads", *arguments)
         assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)

@@ -182,7 +182,7 @@ def test_tls_on_the_command_line(tls_server, certificates, prefix, tmp_path, mon
     """The command goes by the same settings: it works with the right files, and names what is wrong."""
     url, is_mutual = tls_server
     good = files(certificates, "ca", "client" if is_mutual else None)
-    cases = [(good, 0, "No session lives")]
+    cases = [(good, 0, "There are no sessions")]
     cases += [(files(certificates, "other-ca", "client" if is_mutual else None), 1, "TLS")]
     if is_mutual:
         cases += [(files(certificates, "ca", "other-client"), 1, "localhost:")]

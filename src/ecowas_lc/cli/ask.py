@@ -45,9 +45,9 @@ def ask_once(question: str, session: str | None, agents: Sequence[str], *, as_js
             screen.done()
         show_sources(turn.citations)
     if server is None:
-        remark("\nNot kept: AGENT_USE_REDIS_MEMORY is off.")
+        remark("\nNot stored: AGENT_USE_REDIS_MEMORY is false.")
     else:
         remark(
             f"\nSession {one_line(session)}. "
-            f'Go on with: {program()} ask --session {shlex.quote(one_line(session))} "…"'
+            f'Continue with: {program()} ask --session {shlex.quote(one_line(session))} "…"'
         )

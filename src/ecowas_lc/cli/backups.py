@@ -94,13 +94,13 @@ def import_file(name: str, *, overwrite: bool, threads_alone: bool, json: bool) 
     if json:
         show_json(asdict(report))
         return
-    say(f"{report.written} written, {report.unchanged} there already.")
+    say(f"{report.written} written, {report.unchanged} unchanged.")
     if report.kept:
         more = f" and {len(report.kept) - _MOST_NAMED} more" if len(report.kept) > _MOST_NAMED else ""
         named = ", ".join(map(one_line, report.kept[:_MOST_NAMED]))
-        remark(f"Left as it is, since it differs: {named}{more}. --overwrite restores it from the file.")
+        remark(f"Not overwritten, because it differs: {named}{more}. Pass --overwrite to restore it.")
     if report.passed_over:
-        remark(f"{counted(report.passed_over, 'record')} passed over: `ecowas-lc sessions import` restores all.")
+        remark(f"{counted(report.passed_over, 'record')} skipped. `ecowas-lc sessions import` restores all.")
 
 
 def _import_everything(store: Store, lines: Iterable[str], *, overwrite: bool) -> ImportReport:
@@ -128,7 +128,9 @@ def _import_everything(store: Store, lines: Iterable[str], *, overwrite: bool) -
 
 def _export(lines: Callable[[Store, Tell], Iterator[str]], output: Path | None, *, json: bool) -> None:
     if output is None and json:
-        raise InvalidInputError("--json is for the report: give --output too. The export is JSON Lines as it is.")
+        raise InvalidInputError(
+            "--json prints a report, so it needs --output too. The export itself is JSON Lines."
+        )
     counts: dict[str, int] = {}
     with opened_store() as store, shown_progress() as tell, _written(output) as write:
         for line in lines(store, tell):
@@ -141,7 +143,8 @@ def _export(lines: Callable[[Store, Tell], Iterator[str]], output: Path | None, 
         show_json({"file": str(output.resolve()), **{kind.replace("-", "_"): n for kind, n in found.items()}})
         return
     said = ", ".join(f"{n} {_KINDS[kind][n > 1]}" for kind, n in found.items() if n)
-    remark(f"Exported {said or 'nothing: there is nothing yet'}{f', to {output}' if output is not None else ''}.")
+    to = f" to {output}" if output is not None else ""
+    remark(f"Exported {said or 'nothing: nothing is stored'}{to}.")
 
 
 def _kind_of(line: str) -> str:
@@ -191,4 +194,4 @@ def _decoded(lines: Iterable[bytes], name: str, read: Callable[[], None]) -> Ite
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{name} can't be read: it is not UTF-8.") from error
     except (EOFError, zlib.error) as error:
-        raise InvalidInputError(f"{name} can't be read to its end: it was cut short or damaged.") from error
+        raise InvalidInputError(f"{name} can't be read to the end: it is truncated or damaged.") from error

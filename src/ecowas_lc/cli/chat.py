@@ -19,10 +19,10 @@ from ecowas_lc.errors import EcowasError, StorageError
 from ecowas_lc.settings import get_settings
 
 _COMMANDS = {
-    "info": "which session this is, where it is kept, who answers",
-    "reset": "forget this session's conversation",
-    "help": "this text",
-    "quit": "leave (so does Ctrl-D); Ctrl-C breaks an answer off and leaves, keeping what was said",
+    "info": "show the session, where it is stored, and who answers",
+    "reset": "delete this session's conversation",
+    "help": "show this text",
+    "quit": "exit (or press Ctrl-D); Ctrl-C stops an answer, stores what was said, and exits",
 }
 
 
@@ -40,14 +40,14 @@ def chat(
             session, model.chat, settings=settings, server=server, agents=groups, keep_history=keep_history
         ) as conversation,
     ):
-        place = server.where if server is not None else "this process's memory alone"
+        place = server.where if server is not None else "only in this process's memory"
         if not keep_history:
-            place = "nowhere: each question stands for itself"
+            place = "nowhere: each question is independent"
         if model.note:
             remark(model.note)
         known = len(conversation.messages()) // 2 if keep_history else 0
         so_far = f", {counted(known, 'question')} so far" if known else ""
-        remark(f"Session {one_line(session)}{so_far}. Write a question; help lists the commands, quit leaves.")
+        remark(f"Session {one_line(session)}{so_far}. Type a question. `help` lists the commands, `quit` exits.")
         all_answered = True
         for line in _lines():
             match line.lower().removeprefix("/"):
@@ -62,7 +62,7 @@ def chat(
                     if as_json:
                         show_json({"session": session, "reset": True}, on_one_line=True)
                     else:
-                        out().print("Forgotten. This session begins anew.")
+                        out().print("Deleted. This session starts again.")
                 case _ if as_json:
                     all_answered &= _answer_as_json(conversation, line)
                 case _:
@@ -125,7 +125,7 @@ def _answer_as_json(conversation: Conversation, question: str) -> bool:
 
 
 def _show_help(console: Console) -> None:
-    about = "Write a question, in English, French or Portuguese. Alone on a line:"
+    about = "Type a question in English, French or Portuguese, or one of these commands:"
     console.print(wrapped(about, console))
     for word, what in _COMMANDS.items():
         labelled(f"  {word}", what, 10, console)
@@ -141,7 +141,7 @@ def _show_info(conversation: Conversation, model: ChosenModel, place: str, *, as
         "Session": one_line(conversation.session),
         "Kept": place,
         "Questions": str(asked),
-        "Groups": ", ".join(conversation.agents) or "as each question asks for",
+        "Groups": ", ".join(conversation.agents) or "chosen for each question",
         "Model": f"{model.name} at {model.base_url}",
     }
     for label, text in rows.items():

@@ -34,13 +34,13 @@ sessions = commands("What is kept of each session, and for how long.")
 @sessions.command("list")
 def sessions_list(
     agent: Annotated[
-        str | None, typer.Option("--agent", metavar="ID", help="Only this agent's.", show_default=False)
+        str | None, typer.Option("--agent", metavar="ID", help="Only sessions of this agent.", show_default=False)
     ] = None,
     limit: Limit = 20,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the sessions that live, most recently active first."""
+    """List sessions, most recently active first."""
     from ecowas_lc.cli.sessions import list_sessions
 
     list_sessions(agent, limit, json=as_json)
@@ -49,7 +49,7 @@ def sessions_list(
 @sessions.command("show")
 def sessions_show(
     session: SessionArgument,
-    brief: Annotated[bool, typer.Option("--brief", help="One line a message.")] = False,
+    brief: Annotated[bool, typer.Option("--brief", help="Show one line per message.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -64,12 +64,12 @@ def sessions_extend(
     session: SessionArgument,
     ttl: Annotated[
         int | None,
-        typer.Option(metavar="SECONDS", help="From now on; left out, REDIS_MEMORY_TTL.", show_default=False),
+        typer.Option(metavar="SECONDS", help="Seconds from now. Default: REDIS_MEMORY_TTL.", show_default=False),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Let a session live longer."""
+    """Extend a session's time to live."""
     from ecowas_lc.cli.sessions import extend_session
 
     extend_session(session, ttl, json=as_json)
@@ -79,7 +79,7 @@ def sessions_extend(
 def sessions_clear(
     session: SessionArgument, yes: Yes = False, as_json: Json = False, debug: Debug = False
 ) -> None:
-    """Remove all that is kept of a session."""
+    """Delete everything stored for a session."""
     from ecowas_lc.cli.sessions import clear_session
 
     clear_session(session, yes=yes, json=as_json)
@@ -89,13 +89,13 @@ def sessions_clear(
 def sessions_export(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SESSION", help="Only these; without, everything.", show_default=False),
+        typer.Argument(metavar="SESSION", help="Sessions to export. Default: all.", show_default=False),
     ] = None,
     output: Output = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write sessions as JSON Lines.
+    """Export sessions as JSON Lines.
 
     Histories, data and threads; without a name also the agents' states.
     """
@@ -108,7 +108,7 @@ def sessions_export(
 def sessions_import(
     file: ImportFile, overwrite: Overwrite = False, as_json: Json = False, debug: Debug = False
 ) -> None:
-    """Restore all that an export holds. Importing again changes nothing."""
+    """Restore an export. It is safe to repeat."""
     from ecowas_lc.cli.backups import import_file
 
     import_file(file, overwrite=overwrite, threads_alone=False, json=as_json)
@@ -129,13 +129,15 @@ threads = commands("The checkpoints of each conversation.")
 
 Namespace = Annotated[
     str,
-    typer.Option("--namespace", metavar="NS", help="Of a subgraph; the main graph's without.", show_default=False),
+    typer.Option(
+        "--namespace", metavar="NS", help="A subgraph's namespace. Default: main graph.", show_default=False
+    ),
 ]
 
 
 @threads.command("list")
 def threads_list(limit: Limit = 20, as_json: Json = False, debug: Debug = False) -> None:
-    """List the threads that live, most recently written first."""
+    """List threads, most recently written first."""
     from ecowas_lc.cli.threads import list_threads
 
     list_threads(limit, json=as_json)
@@ -156,13 +158,13 @@ def threads_show(
     thread: ThreadArgument,
     checkpoint: Annotated[
         str | None,
-        typer.Option("--checkpoint", metavar="ID", help="This one instead of the latest.", show_default=False),
+        typer.Option("--checkpoint", metavar="ID", help="Checkpoint id. Default: the latest.", show_default=False),
     ] = None,
     namespace: Namespace = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what a checkpoint holds.
+    """Show the contents of a checkpoint.
 
     Its values, and what waits to be done or answered.
     """
@@ -176,10 +178,10 @@ def threads_diff(
     thread: ThreadArgument,
     before: Annotated[
         str | None,
-        typer.Argument(metavar="BEFORE", help="A checkpoint; else AFTER's parent.", show_default=False),
+        typer.Argument(metavar="BEFORE", help="Checkpoint id. Default: AFTER's parent.", show_default=False),
     ] = None,
     after: Annotated[
-        str | None, typer.Argument(metavar="AFTER", help="A checkpoint; else the latest.", show_default=False)
+        str | None, typer.Argument(metavar="AFTER", help="Checkpoint id. Default: the latest.", show_default=False)
     ] = None,
     namespace: Namespace = "",
     as_json: Json = False,
@@ -201,7 +203,7 @@ def threads_copy(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Copy a thread whole, under an id that is not taken."""
+    """Copy a thread to a new id."""
     from ecowas_lc.cli.threads import copy_thread
 
     copy_thread(thread, target, json=as_json)
@@ -210,17 +212,17 @@ def threads_copy(
 @threads.command("prune")
 def threads_prune(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="THREAD", help="Their ids.", show_default=False)
+        list[str] | None, typer.Argument(metavar="THREAD", help="Thread ids.", show_default=False)
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every thread there is.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Prune every thread.")] = False,
     keep: Annotated[
-        int, typer.Option("--keep", metavar="N", min=1, help="So many of the newest, of each namespace.")
+        int, typer.Option("--keep", metavar="N", min=1, help="Checkpoints to keep in each namespace.")
     ] = 1,
     yes: Yes = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Remove old checkpoints.
+    """Delete old checkpoints.
 
     What interrupted runs and delta channels need stays.
     """
@@ -231,7 +233,7 @@ def threads_prune(
 
 @threads.command("delete")
 def threads_delete(thread: ThreadArgument, yes: Yes = False, as_json: Json = False, debug: Debug = False) -> None:
-    """Remove a thread and all its checkpoints."""
+    """Delete a thread and all its checkpoints."""
     from ecowas_lc.cli.threads import delete_thread
 
     delete_thread(thread, yes=yes, json=as_json)
@@ -241,13 +243,13 @@ def threads_delete(thread: ThreadArgument, yes: Yes = False, as_json: Json = Fal
 def threads_export(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="THREAD", help="Only these; without, every one.", show_default=False),
+        typer.Argument(metavar="THREAD", help="Threads to export. Default: all.", show_default=False),
     ] = None,
     output: Output = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write threads as JSON Lines."""
+    """Export threads as JSON Lines."""
     from ecowas_lc.cli.backups import export_threads
 
     export_threads(names or (), output, json=as_json)
@@ -257,7 +259,7 @@ def threads_export(
 def threads_import(
     file: ImportFile, overwrite: Overwrite = False, as_json: Json = False, debug: Debug = False
 ) -> None:
-    """Restore the threads of an export alone. Importing again changes nothing."""
+    """Restore only the threads of an export. It is safe to repeat."""
     from ecowas_lc.cli.backups import import_file
 
     import_file(file, overwrite=overwrite, threads_alone=True, json=as_json)
@@ -269,7 +271,7 @@ local_model = commands("The small local model, for machines without Ollama.")
 
 @server.command()
 def start(as_json: Json = False, debug: Debug = False) -> None:
-    """Start the embedded server; it stays until it is stopped."""
+    """Start the embedded server and keep it running."""
     from ecowas_lc.cli.server import start as begin
 
     begin(as_json=as_json)
@@ -277,7 +279,7 @@ def start(as_json: Json = False, debug: Debug = False) -> None:
 
 @server.command()
 def stop(as_json: Json = False, debug: Debug = False) -> None:
-    """Stop the embedded server; the data stay."""
+    """Stop the embedded server. Its data is kept."""
     from ecowas_lc.cli.server import stop as end
 
     end(as_json=as_json)
@@ -285,7 +287,7 @@ def stop(as_json: Json = False, debug: Debug = False) -> None:
 
 @server.command()
 def status(as_json: Json = False, debug: Debug = False) -> None:
-    """Show how the embedded server stands.
+    """Show the embedded server's status.
 
     The exit code is 1 where it does not run.
     """
@@ -299,11 +301,11 @@ def serve(
     port: Annotated[
         int,
         typer.Option(
-            metavar="PORT", min=0, max=65535, help="On 127.0.0.1; 0 takes a free one. Ollama's own by default."
+            metavar="PORT", min=0, max=65535, help="Port on 127.0.0.1; 0: any free one. Default: Ollama's."
         ),
     ] = 11434,
     threads: Annotated[
-        int, typer.Option(metavar="N", min=1, help="That compute; more than there are idle cores slow it down.")
+        int, typer.Option(metavar="N", min=1, help="Compute threads. Use no more than idle cores.")
     ] = 1,
     awkward: Annotated[
         bool,
@@ -431,7 +433,7 @@ def docs_reindex(as_json: Json = False, debug: Debug = False) -> None:
 
 
 app = commands(
-    "Ask the working groups of the ECOWAS summit, on a local model; conversations live in Redis or Valkey.",
+    "Ask the working groups of the ECOWAS summit with a local model; Redis or Valkey stores the conversations.",
     name="ecowas-lc",
     epilog=EXIT_CODES,
     add_completion=False,
@@ -462,7 +464,7 @@ def ecowas_lc(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Ask the working groups of the ECOWAS summit, on a local model; conversations live in Redis or Valkey."""
+    """Ask the working groups of the ECOWAS summit with a local model; Redis or Valkey stores the conversations."""
 
 
 @app.command()
@@ -488,14 +490,12 @@ def ask(
 def chat(
     session: Session = None,
     agents: Agents = None,
-    no_redis: Annotated[bool, typer.Option("--no-redis", help="Keep the conversation in memory alone.")] = False,
-    no_history: Annotated[
-        bool, typer.Option("--no-history", help="Remember nothing from one question to the next.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
+    no_redis: Annotated[bool, typer.Option("--no-redis", help="Keep the conversation only in memory.")] = False,
+    no_history: Annotated[bool, typer.Option("--no-history", help="Treat each question as independent.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Talk with the groups, line by line.
+    """Chat with the groups, line by line.
 
     From a terminal or a pipe. The words info, reset, help and quit, alone on a line, are commands.
     """
@@ -507,11 +507,11 @@ def chat(
 @app.command()
 def demo(
     folder: Annotated[
-        Path, typer.Option("--output", metavar="FOLDER", help="Where the picture of the graph goes.")
+        Path, typer.Option("--output", metavar="FOLDER", help="Folder for the picture of the graph.")
     ] = Path(),
     debug: Debug = False,
 ) -> None:
-    """Show the main job, from a question to a picture.
+    """Run the demo, from a question to a picture.
 
     Two questions, and a second process that still knows the conversation.
     """
@@ -524,7 +524,7 @@ def demo(
 def doctor(as_json: Json = False, debug: Debug = False) -> None:
     """Check the settings, Redis and the model.
 
-    Names each problem with the command that mends it. The exit code is 1 where something is broken.
+    Each problem comes with the command that fixes it. The exit code is 1 if something is broken.
     """
     from ecowas_lc.cli.doctor import examine
 
@@ -533,14 +533,14 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
 
 @app.command()
 def stats(
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show them again and again, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
     every: Annotated[
-        float, typer.Option("--every", metavar="SECONDS", min=0.1, max=3600, help="How often, with --watch.")
+        float, typer.Option("--every", metavar="SECONDS", min=0.1, max=3600, help="Refresh interval for --watch.")
     ] = 2.0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show how much the server holds.
+    """Show how much is stored.
 
     Memory, keys, agents, sessions, histories and threads.
     """
@@ -554,20 +554,20 @@ def graph(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Write it: .svg, .png, .mmd, .md or .txt.", show_default=False
+            "--output", "-o", metavar="FILE", help="File: .svg, .png, .mmd, .md or .txt.", show_default=False
         ),
     ] = None,
-    form: Annotated[Form, typer.Option("--format", help="What to print without --output.")] = Form.ASCII,
+    form: Annotated[Form, typer.Option("--format", help="Format to print without --output.")] = Form.ASCII,
     route: Annotated[
         list[str] | None,
         typer.Option(
-            "--route", metavar="GROUP", help="Mark the way by this group. May be repeated.", show_default=False
+            "--route", metavar="GROUP", help="Highlight the route to this group. Repeatable.", show_default=False
         ),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show the supervisor graph."""
+    """Draw the supervisor graph."""
     from ecowas_lc.cli.graph import show_graph
 
     show_graph(output, form.value, route or (), as_json=as_json)
@@ -584,7 +584,7 @@ def evaluate(
     routers: Annotated[
         list[str] | None,
         typer.Option(
-            "--router", metavar="NAME", help="Only this one. May be repeated. All without.", show_default=False
+            "--router", metavar="NAME", help="Router to measure. Repeatable. Default: all.", show_default=False
         ),
     ] = None,
     model: Annotated[
@@ -598,7 +598,7 @@ def evaluate(
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", metavar="FILE", help="Draw what is confused with what.", show_default=False),
+        typer.Option("--picture", metavar="FILE", help="Draw the confusion tables.", show_default=False),
     ] = None,
     grounding: Annotated[
         str | None,

@@ -246,7 +246,7 @@ def checked_session(session: str) -> str:
         InvalidIdError: it is empty.
     """
     if not session.strip():
-        raise InvalidIdError("The session id is empty. Give it at least one character, or leave --session out.")
+        raise InvalidIdError("The session id is empty. Use at least one character, or omit --session.")
     return session
 
 
@@ -283,7 +283,7 @@ def checked_groups(groups: Sequence[str]) -> tuple[str, ...]:
     known = [group.id for group in default_groups()]
     for group in groups:
         if group not in known:
-            raise UnknownGroupError(f"There is no working group {group!r}. There are: {', '.join(known)}.")
+            raise UnknownGroupError(f"There is no working group {group!r}. Available: {', '.join(known)}.")
     return tuple(dict.fromkeys(groups))
 
 

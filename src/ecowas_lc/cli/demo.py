@@ -41,7 +41,7 @@ def demonstrate(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InvalidInputError(f"{folder} can't be made a folder: {error.strerror}.") from error
+        raise InvalidInputError(f"{folder} can't be created: {error.strerror}.") from error
     check_target(folder / f"{PICTURE}.png")
     settings = get_settings()
     server = answering_server(settings)
@@ -60,11 +60,11 @@ def demonstrate(folder: Path) -> None:
                 _title(f"Question {number}: {question}")
                 turn = _ask(conversation, question, names)
             graph = conversation.graph
-    _title("The conversation is still there: a second process reads it")
+    _title("A second process reads the conversation")
     _read_back(session)
-    _title("The picture of the graph, with the route of the second question")
+    _title("The graph, with the route of the second question")
     _draw(graph, turn, folder)
-    _title("Go on")
+    _title("Next steps")
     _hints(session, settings, server)
 
 
@@ -90,7 +90,7 @@ def _model(settings: Settings) -> Any:
         except ModelServerUnavailableError:
             if settings.ollama_is_set or is_available():
                 raise
-            remark("No Ollama answers, so the small local model is installed now (about 130 MB, once).")
+            remark("Ollama does not answer, so the small local model is being installed (about 130 MB, once).")
             install()
             with chosen_model(settings, for_demo=True) as chosen:
                 yield chosen

@@ -16,7 +16,7 @@ from ecowas_lc.cli.findings import Finding, broken, note, ok, warning
 from ecowas_lc.cli.model_checks import examine_model
 from ecowas_lc.cli.options import FAILED
 from ecowas_lc.cli.redis_checks import examine_redis
-from ecowas_lc.cli.screen import say, wrapped
+from ecowas_lc.cli.screen import counted, say, wrapped
 from ecowas_lc.cli.terminal import out, show_json
 from ecowas_lc.errors import ConfigurationError, UnknownSettingWarning
 from ecowas_lc.settings import Settings, get_settings
@@ -43,11 +43,14 @@ def examine(*, as_json: bool) -> None:
         counts = {state: sum(finding.state == state for finding in found) for state in ("broken", "warning")}
         out().print()
         if is_broken:
-            out().print(f"{counts['broken']} broken. The lines marked ✗ say what mends it.", style="bold red")
+            out().print(
+                f"{counted(counts['broken'], 'problem')} found, marked ✗. Each shows how to fix it.",
+                style="bold red",
+            )
         elif counts["warning"]:
-            say(f"It works. {counts['warning']} to look at, marked with !.")
+            say(f"All checks passed, with {counted(counts['warning'], 'warning')} (marked !).")
         else:
-            out().print("All is well.", style="green")
+            out().print("All checks passed.", style="green")
     if is_broken:
         raise typer.Exit(FAILED)
 
@@ -57,7 +60,7 @@ def _findings() -> Iterator[Finding]:
         warnings.simplefilter("always", UnknownSettingWarning)
         settings = get_settings()
     for each in told:
-        yield warning("Settings", "names", str(each.message), "Fix it, or remove it.")
+        yield warning("Settings", "names", str(each.message), "Fix it in the environment or in .env.")
     for problem in settings.problems:
         yield warning("Settings", "values", problem)
     yield from _area("Redis", examine_redis, settings)

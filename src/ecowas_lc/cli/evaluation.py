@@ -38,7 +38,7 @@ def evaluate(
         check_target(picture, ".png")
     questions, dialogues = _labelled(source)
     if "model" in routers and not model_name:
-        raise ConfigurationError("The router 'model' needs a model: add --model, such as --model llama3.2:3b.")
+        raise ConfigurationError("The router 'model' needs a model. Pass one, such as --model llama3.2:3b.")
     from ecowas_lc.local_model import MODEL_NAME
 
     settings = get_settings()

@@ -112,7 +112,7 @@ class Screen:
 
     def routed(self, decision: Decision) -> None:
         """Show which groups are asked and why."""
-        groups = ", ".join(decision["groups"]) or "no group: the supervisor answers itself"
+        groups = ", ".join(decision["groups"]) or "no group: the supervisor answers"
         labelled("Route", groups, 7, self._console)
         labelled("Why", f"{decision['reason'].rstrip('.')} ({decision['source']})", 7, self._console)
 
@@ -122,7 +122,7 @@ class Screen:
         self._finished.discard(speaker)
         if speaker == SYNTHESIS and self._repeats_all(text):
             self._heading(speaker)
-            words = "The model could not bring these together: the answers above stand side by side."
+            words = "The model could not combine these answers, so they are shown separately."
             self._console.print(Text(wrapped(words, self._console, MARGIN, MARGIN), style="italic"))
             return
         self._said[speaker] = self._said.get(speaker, "") + text

@@ -47,7 +47,7 @@ def _examine(model: ChosenModel, settings: Settings) -> Iterator[Finding]:
         yield warning(
             AREA,
             "reachable",
-            f"no Ollama at {safe_url(settings.ollama_base_url)}; the small local model stands in",
+            f"no Ollama at {safe_url(settings.ollama_base_url)}; using the small local model instead",
             "ollama serve, then: ollama pull qwen2.5:3b",
         )
     else:
@@ -59,13 +59,13 @@ def _examine(model: ChosenModel, settings: Settings) -> Iterator[Finding]:
             "this server may cut long prompts in silence: those that may not fit are refused before they are sent",
             "update Ollama to 0.24 or newer",
         )
-    yield ok(AREA, "model", f"{model.name} is there")
+    yield ok(AREA, "model", f"{model.name} is available")
     with named_errors(chat):
         capabilities = chat._client.show(model.name).capabilities or []
     if "tools" in capabilities:
         yield ok(AREA, "tools", "can call tools")
     else:
-        yield note(AREA, "tools", "can't call tools: groups with tools answer without", "ollama pull llama3.2:3b")
+        yield note(AREA, "tools", "can't call tools: groups answer without their tools", "ollama pull llama3.2:3b")
     yield _context(chat)
     yield from _structured(model, chat)
 
@@ -107,7 +107,7 @@ def _structured(model: ChosenModel, chat: GuardedChatOllama) -> Iterator[Finding
     except (ValueError, KeyError, TypeError):
         kept_form = False
     if kept_form:
-        yield ok(AREA, "structured output", f"keeps to a JSON schema; answered in {seconds:.1f} s")
+        yield ok(AREA, "structured output", f"follows a JSON schema; answered in {seconds:.1f} s")
     else:
         yield warning(
             AREA,

@@ -120,8 +120,8 @@ def _local_model(settings: Settings, base_url: str, why: str = "", *, note: bool
         num_predict=_LOCAL_ANSWER_TOKENS,
     )
     words = (
-        f"{why}the small local model {MODEL_NAME} answers: it is real, but its prose is weak and may be wrong. "
-        "For a better one, with Ollama: ollama pull qwen2.5:3b && export OLLAMA_MODEL=qwen2.5:3b"
+        f"{why}the small local model {MODEL_NAME} answers: its answers are weak and may be wrong. "
+        "For better answers, use Ollama: ollama pull qwen2.5:3b && export OLLAMA_MODEL=qwen2.5:3b"
     )
     said = words[0].upper() + words[1:] if note else ""
     return ChosenModel(chat, MODEL_NAME, safe_url(base_url), is_local=True, note=said)

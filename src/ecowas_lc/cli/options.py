@@ -25,8 +25,8 @@ from ecowas_lc.errors import (
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 something failed (a server or model is down, a check found a problem); "
-    "2 what was given can't be used (arguments, settings, .env); 130 ended with Ctrl-C."
+    "Exit codes: 0 success; 1 failure (a server or model is down, a check found a problem); "
+    "2 invalid arguments or settings; 130 interrupted with Ctrl-C."
 )
 
 _debugging = False
@@ -109,7 +109,7 @@ def explain(error: Exception) -> int:
         return FAILED if usable else BAD_INPUT
     if not _debugging:
         what = f"{type(error).__name__}: {error}".rstrip(". ")
-        _complain(f"Unexpected {what}. Run it again with --debug for the details.")
+        _complain(f"Unexpected {what}. Run the command with --debug for details.")
     return FAILED
 
 
@@ -141,39 +141,41 @@ Debug = Annotated[
         expose_value=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Session = Annotated[
     str | None,
-    typer.Option(
-        "--session", metavar="ID", help="Go on with this session; left out, begin one.", show_default=False
-    ),
+    typer.Option("--session", metavar="ID", help="Continue this session; default: a new one.", show_default=False),
 ]
 Agents = Annotated[
     list[str] | None,
     typer.Option(
         "--agent",
         metavar="GROUP",
-        help="Ask this working group, whatever the question is. May be repeated.",
+        help="Ask this group, whatever the question is. Repeatable.",
         show_default=False,
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before something is removed.")]
-Limit = Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking for confirmation.")]
+Limit = Annotated[int, typer.Option(metavar="N", min=1, help="How many to show at most.")]
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", metavar="FILE", help="Where to; compressed if it ends in .gz.", show_default=False
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="File to write (.gz: compressed). Default: stdout.",
+        show_default=False,
     ),
 ]
 ImportFile = Annotated[
-    str, typer.Argument(metavar="FILE", help="What export wrote; - for standard input.", show_default=False)
+    str, typer.Argument(metavar="FILE", help="File written by export; - reads standard input.", show_default=False)
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what is there with other contents; left as it is without.")
+    bool, typer.Option("--overwrite", help="Replace existing data that differs. Default: keep it.")
 ]
-SessionArgument = Annotated[str, typer.Argument(metavar="SESSION", help="Its id.", show_default=False)]
+SessionArgument = Annotated[str, typer.Argument(metavar="SESSION", help="Session id.", show_default=False)]
 ThreadArgument = Annotated[
-    str, typer.Argument(metavar="THREAD", help="Its id: the session's.", show_default=False)
+    str, typer.Argument(metavar="THREAD", help="Thread id (the session's id).", show_default=False)
 ]
 
 

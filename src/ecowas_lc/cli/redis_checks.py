@@ -63,13 +63,11 @@ def examine_cluster(server: Server, commands: Commands) -> Iterator[Finding]:
     """Yield how the cluster stands: whether every slot is served, by nodes that agree on it."""
     for name, reply in server.run(on_every_node("CLUSTER", "INFO")).items():
         if isinstance(reply, Exception):
-            yield note(AREA, "cluster", f"{name}: this user may not ask (CLUSTER INFO)", commands.rights())
+            yield note(AREA, "cluster", f"{name}: this user has no permission for CLUSTER INFO", commands.rights())
             return
         facts = facts_in(reply)
         if facts.get("cluster_state", "ok") != "ok" or facts.get("cluster_slots_ok", _SLOTS) != _SLOTS:
-            text = (
-                f"{name}: {facts.get('cluster_slots_ok')} of {_SLOTS} slots are served: conversations are missing"
-            )
+            text = f"{name}: {facts.get('cluster_slots_ok')} of {_SLOTS} slots are served: data is missing"
             yield broken(AREA, "cluster", text, commands.redis_cli("--cluster", "fix", name))
             return
     yield ok(AREA, "cluster", f"every slot is served, by {len(server.client.get_primaries())} primaries")
@@ -88,9 +86,9 @@ def examine_sentinels(server: Server) -> Iterator[Finding]:
             sentinel.execute_command("SENTINEL", "CKQUORUM", pool.service_name)
         except ResponseError as error:
             if "NOQUORUM" not in str(error) and "quorum" not in str(error):
-                yield warning(AREA, "sentinel", f"{at}: it refuses to tell: {error}", _start(options))
+                yield warning(AREA, "sentinel", f"{at}: it refused the question: {error}", _start(options))
                 continue
-            text = f"{at}: too few sentinels to choose another primary, should this one fail"
+            text = f"{at}: too few Sentinels to elect a new primary if this one fails"
             yield warning(
                 AREA, "sentinel", text, "start the other sentinels: redis-server sentinel.conf --sentinel"
             )
@@ -100,7 +98,7 @@ def examine_sentinels(server: Server) -> Iterator[Finding]:
             answering += 1
     if answering:
         count = len(pool.sentinel_manager.sentinels)
-        yield ok(AREA, "sentinel", f"{answering} of {count} named answer and would agree on another primary")
+        yield ok(AREA, "sentinel", f"{answering} of {count} named Sentinels answer and could elect a new primary")
 
 
 def _start(options: dict[str, Any]) -> str:
@@ -164,7 +162,7 @@ def _examine(server: Server, commands: Commands) -> Iterator[Finding]:
     for name, info in server.run(on_every_node("INFO")).items():
         at = f"{name}: " if name else ""
         if isinstance(info, Exception):
-            yield note(AREA, "server", f"{at}this user may not ask (INFO)", commands.rights())
+            yield note(AREA, "server", f"{at}this user has no permission for INFO", commands.rights())
             continue
         facts = facts_in(info)
         yield _version(facts, at)
@@ -187,7 +185,7 @@ def _version(facts: dict[str, str], at: str) -> Finding:
     version = facts.get("valkey_version") or facts.get("redis_version", "unknown")
     compatible = facts.get("redis_version", version)  # Valkey tells which Redis it is like
     if tuple(int(part) for part in compatible.split(".")[:2] if part.isdigit()) < OLDEST:
-        return broken(AREA, "version", f"{at}{kind} {version} is too old: 6.2 is needed", "upgrade the server")
+        return broken(AREA, "version", f"{at}{kind} {version} is too old: 6.2 is required", "upgrade the server")
     return ok(AREA, "version", f"{at}{kind} {version}")
 
 
@@ -206,7 +204,7 @@ def _topology(facts: dict[str, str], address: Address | None, at: str) -> Iterat
         yield broken(
             AREA,
             "topology",
-            f"{at}one node of a cluster, spoken to as a single server",
+            f"{at}one node of a cluster, used as a single server",
             f"export REDIS_URL={scheme}+cluster://{hosts}",
         )
     else:
@@ -236,7 +234,7 @@ def _persistence(facts: dict[str, str], save: str | None, commands: Commands, no
     at = f"{node}: " if node else ""
     for fact, what in (("rdb_last_bgsave_status", "snapshot"), ("aof_last_write_status", "log write")):
         if facts.get(fact, "ok") != "ok":
-            yield broken(AREA, "persistence", f"{at}the last {what} failed; its log says why", "free disk space")
+            yield broken(AREA, "persistence", f"{at}the last {what} failed: see its log", "free disk space")
     mend = commands.configure("appendonly", "yes", facts, node)
     if facts.get("aof_enabled") == "1":
         yield ok(AREA, "persistence", f"{at}every write is logged (append-only file)")
@@ -245,7 +243,7 @@ def _persistence(facts: dict[str, str], save: str | None, commands: Commands, no
     else:
         rules = f" (save {save})" if save else ""
         yield warning(
-            AREA, "persistence", f"{at}snapshots alone{rules}: a crash loses what came after the last", mend
+            AREA, "persistence", f"{at}only snapshots{rules}: a crash loses everything after the last one", mend
         )
 
 
@@ -274,7 +272,7 @@ def _eviction(facts: dict[str, str], commands: Commands, node: str) -> Iterator[
         yield warning(
             AREA,
             "memory",
-            f"{room}: soon it will refuse writes",
+            f"{room}: it will soon refuse writes",
             commands.configure("maxmemory", str(2 * limit), facts, node),
         )
     else:
@@ -305,7 +303,7 @@ def _rights(server: Server, commands: Commands) -> Iterator[Finding]:
         yield broken(AREA, "rehearsal", str(error))
     else:
         seconds = time.monotonic() - begun
-        text = f"history and checkpoint come and go under {settings.prefix}:*, {1000 * seconds:.0f} ms"
+        text = f"wrote and deleted a history and a checkpoint under {settings.prefix}:*, {1000 * seconds:.0f} ms"
         yield ok(AREA, "rights", text) if seconds < _SLOW_SECONDS else warning(AREA, "rights", f"{text}: slow")
 
 
@@ -347,7 +345,7 @@ def _width(server: Server, commands: Commands, address: Address) -> Iterator[Fin
     user = address.username or commands.settings.redis_username or "default"
     everywhere, more = _more_than_needed(server, commands.settings.prefix)
     if not (everywhere or more):
-        yield ok(AREA, "access", f"the user {user!r} may do what is needed, and no more")
+        yield ok(AREA, "access", f"the user {user!r} has exactly the rights that are needed")
         return
     named = [name for name in _TELLING.split() if name in more] or sorted(more)
     what = [f"{len(more)} more commands ({', '.join(named[:5])}{', …' if len(more) > 5 else ''})"] if more else []
@@ -356,7 +354,7 @@ def _width(server: Server, commands: Commands, address: Address) -> Iterator[Fin
     if user != "default":
         yield warning(AREA, "access", f"{text} than this package needs" if more else text, commands.rights())
     elif all(host.startswith(LOOPBACK) for host, _ in address.hosts):
-        yield ok(AREA, "access", "everyone who connects may do everything, as is usual on a server of your own")
+        yield ok(AREA, "access", "every user may do everything, which is normal for your own server")
     else:
         yield warning(
             AREA, "access", f"{text}: on a shared server, log in as a user of your own", commands.new_user()
@@ -420,11 +418,11 @@ def _privacy(server: Server, address: Address | None) -> Iterator[Finding]:
         yield warning(
             AREA,
             "privacy",
-            f"no TLS to {', '.join(distant)}: conversations travel in the clear",
+            f"no TLS to {', '.join(distant)}: conversations are sent unencrypted",
             "use rediss:// in REDIS_URL, and REDIS_SSL_CA_CERTS for an authority of your own",
         )
     else:
-        yield ok(AREA, "privacy", "no TLS, and none needed on this machine")
+        yield ok(AREA, "privacy", "no TLS, which a server on this machine does not need")
     if distant and not address.password:
         yield warning(AREA, "login", "no password", "set REDIS_PASSWORD, or put it in REDIS_URL")
 

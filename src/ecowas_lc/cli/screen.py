@@ -136,7 +136,9 @@ def confirmed(question: str, *, yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise ConfigurationError(f"{question} Nobody can be asked here: say --yes.")
+        raise ConfigurationError(
+            f"{question} Not a terminal, so I can't ask for confirmation. Pass --yes to delete."
+        )
     err().print(f"{question} [y/N] ", end="")
     try:
         agreed = input().strip().lower() in ("y", "yes")
@@ -144,7 +146,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
         err().print()
         agreed = False
     if not agreed:
-        remark("Nothing was removed.")
+        remark("Nothing was deleted.")
     return agreed
 
 

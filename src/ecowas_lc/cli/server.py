@@ -25,7 +25,7 @@ def serve(port: int, threads: int, *, awkward: bool = False) -> None:
 
     def announce(base_url: str) -> None:
         console = out()
-        console.print(f"{MODEL_NAME} answers at {base_url}; Ctrl-C ends it. In another terminal:")
+        console.print(f"{MODEL_NAME} is served at {base_url}; press Ctrl-C to stop. In another terminal:")
         console.print(f'  OLLAMA_BASE_URL={base_url} OLLAMA_MODEL={MODEL_NAME} ecowas-lc ask "…"')
 
     run(port=port, threads=threads, awkward=awkward, on_ready=announce)
@@ -40,7 +40,7 @@ def install() -> None:
     from ecowas_lc.local_model import install_command, is_available
 
     if is_available():
-        remark("The small local model is installed already.")
+        remark("The small local model is already installed.")
         return
     for command in install_command():
         remark(f"Running: {shlex.join(command)}")
@@ -63,7 +63,7 @@ def start(*, as_json: bool) -> None:
         show_json({"socket": str(running.socket), "data_dir": str(running.data_dir), "pid": running.pid})
     else:
         console = out()
-        console.print(f"Runs as process {running.pid}, until `ecowas-lc server stop`.")
+        console.print(f"Running as process {running.pid} until `ecowas-lc server stop`.")
         _place(running.socket, running.data_dir)
     _warn_if_unused(settings)
 
@@ -76,7 +76,7 @@ def stop(*, as_json: bool) -> None:
     if as_json:
         show_json({"stopped": stopped})
     else:
-        say("Stopped; the data stay." if stopped else "It was not running.")
+        say("Stopped. The data is kept." if stopped else "It was not running.")
 
 
 def status(*, as_json: bool) -> None:
@@ -93,10 +93,10 @@ def status(*, as_json: bool) -> None:
         stays = "until it is stopped" if found.kept else f"until {linger}"
         users = "" if found.users is None else f", used by {found.users} process{'' if found.users == 1 else 'es'}"
         uptime = "" if found.uptime_seconds is None else f", up for {_duration(found.uptime_seconds)}"
-        say(f"Runs as process {found.pid}{uptime}{users}; it stays {stays}.")
+        say(f"Running as process {found.pid}{uptime}{users}; it stays {stays}.")
         _place(found.socket, found.data_dir)
     else:
-        say("Not running. It starts by itself when it is needed; `ecowas-lc server start` keeps it.")
+        say("Not running. It starts by itself when it is needed; `ecowas-lc server start` keeps it running.")
         say(f"Data    {found.data_dir}")
     _warn_if_unused(settings)
     if not found.running:
@@ -113,7 +113,7 @@ def _place(socket: object, data_dir: object) -> None:
 def _warn_if_unused(settings: Settings) -> None:
     if settings.redis_source != "default":
         name = "REDIS_URL" if settings.redis_source == "url" else "REDIS_HOST"
-        remark(f"{name} is set, so conversations are kept on that server and not here.")
+        remark(f"{name} is set, so conversations are stored on that server, not here.")
 
 
 def _duration(seconds: int) -> str:

@@ -35,9 +35,9 @@ def list_sessions(agent: str | None, limit: int, *, json: bool) -> None:
         return
     if not shown:
         if agent is None:
-            remark('No session lives. Begin one: ecowas-lc ask "…"')
+            remark('There are no sessions. Start one: ecowas-lc ask "…"')
         else:
-            remark(f"No session of agent {one_line(agent)} lives. `ecowas-lc sessions list` shows those of all.")
+            remark(f"Agent {one_line(agent)} has no sessions. `ecowas-lc sessions list` lists all.")
         return
     show_rows(
         ("session", "messages", "active", "lives for"),
@@ -48,7 +48,7 @@ def list_sessions(agent: str | None, limit: int, *, json: bool) -> None:
         ("agents", [", ".join(sorted(info.agent_id for info in found)) for _, found in shown]),
     )
     if len(sessions) > limit:
-        remark(f"{len(sessions) - limit} more; --limit shows them.")
+        remark(f"{len(sessions) - limit} more. Show them with --limit.")
 
 
 def show_session(session: str, *, brief: bool, json: bool) -> None:
@@ -93,7 +93,7 @@ def extend_session(session: str, ttl: int | None, *, json: bool) -> None:
     """
     session = checked_session(session)
     if ttl is not None and ttl < 1:
-        raise InvalidInputError(f"--ttl {ttl} can't be used. Give whole seconds, 1 or more.")
+        raise InvalidInputError(f"--ttl {ttl} can't be used. Pass whole seconds, 1 or more.")
     with opened_store() as store:
         agents = store.memory.get_all_agents_for_session(session)
         renewed = [store.memory.extend_ttl(agent, session, ttl) for agent in agents]
@@ -104,7 +104,7 @@ def extend_session(session: str, ttl: int | None, *, json: bool) -> None:
     if json:
         show_json({"session": session, "ttl_seconds": seconds})
     else:
-        say(f"Session {one_line(session)} lives for {duration(seconds)} from now.")
+        say(f"Session {one_line(session)} expires in {duration(seconds)}.")
 
 
 def clear_session(session: str, *, yes: bool, json: bool) -> None:
@@ -116,14 +116,14 @@ def clear_session(session: str, *, yes: bool, json: bool) -> None:
     session = checked_session(session)
     with opened_store() as store:
         store.check_session(session)
-        if not confirmed(f"Remove everything of session {one_line(session)}?", yes=yes):
+        if not confirmed(f"Delete everything in session {one_line(session)}?", yes=yes):
             return
         gone = store.memory.clear_session(session)
         store.saver.delete_thread(session)
     if json:
         show_json({"session": session, "removed": gone})
     else:
-        say(f"Session {one_line(session)} is gone.")
+        say(f"Session {one_line(session)} deleted.")
 
 
 def reindex(*, json: bool) -> None:
@@ -134,7 +134,7 @@ def reindex(*, json: bool) -> None:
         show_json({"found": found})
     else:
         histories = "1 history" if found == 1 else f"{found} histories"
-        say(f"{histories} found that no list knew." if found else "Every history was known already.")
+        say(f"{histories} added to the indexes." if found else "Every history was indexed already.")
 
 
 def _touch(store: Store, session: str, ttl: int | None) -> bool:

@@ -76,9 +76,7 @@ def _again_and_again(store: Store, every: float) -> Iterator[dict[str, Any]]:
 
 def _screen(figures: dict[str, Any], first: dict[str, Any], every: float) -> Group:
     moment = str(figures["at"])[11:19]
-    footer = Text(
-        f"\n{moment}, again every {every:g} s; Ctrl-C ends it. In brackets: since it began.", style="dim"
-    )
+    footer = Text(f"\n{moment}, every {every:g} s; Ctrl-C stops. In brackets: change since start.", style="dim")
     if "error" in figures:
         fault = wrapped(figures["error"], out())
         return Group(_place(figures), Text(f"\n{fault}", style="red"), footer)

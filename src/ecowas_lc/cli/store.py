@@ -148,7 +148,7 @@ def opened_store() -> Iterator[Store]:
 
 def not_there(kind: str, name: str) -> EcowasError:
     """Return the error for something that is not stored."""
-    return EcowasError(f"There is no {kind} {name!r}. `ecowas-lc {kind}s list` shows those there are.")
+    return EcowasError(f"There is no {kind} {name!r}. `ecowas-lc {kind}s list` lists them.")
 
 
 def messages_in(found: CheckpointTuple) -> list[BaseMessage]:

@@ -61,7 +61,7 @@ def show_checkpoint(thread: str, checkpoint: str | None, namespace: str, *, json
         "Thread", f"{one_line(thread)}, {'never expires' if left is None else f'lives for {duration(left)}'}", 12
     )
     labelled("Checkpoint", f"{one_line(found.checkpoint['id'])}{_moment(found)}", 12)
-    labelled("After", parent or "nothing: it is the first", 12)
+    labelled("After", parent or "none (first checkpoint)", 12)
     for label, text in (("Namespace", namespace), ("Run", found.metadata.get("run_id"))):
         if text:
             labelled(label, one_line(str(text)), 12)
@@ -91,7 +91,7 @@ def show_difference(thread: str, before: str | None, after: str | None, namespac
         if before is None:
             if new.parent_config is None:
                 raise EcowasError(
-                    f"The checkpoint {new.checkpoint['id']} is the first: there is nothing before it."
+                    f"The checkpoint {new.checkpoint['id']} is the first, so there is nothing to compare it with."
                 )
             before = _id_of(new.parent_config)
         old = _found(store, thread, before, namespace)
@@ -160,7 +160,7 @@ def _found(store: Store, thread: str, checkpoint: str | None, namespace: str) ->
         )
     found_in = {_namespace_of(each) for each in store.saver.list({"configurable": {"thread_id": thread}})}
     known = [repr(each) if each else "'' (the main graph's)" for each in sorted(found_in)]
-    raise EcowasError(f"There is no namespace {namespace!r} in thread {thread!r}. There are: {', '.join(known)}.")
+    raise EcowasError(f"There is no namespace {namespace!r} in thread {thread!r}. Available: {', '.join(known)}.")
 
 
 def _namespace_of(found: CheckpointTuple) -> str:

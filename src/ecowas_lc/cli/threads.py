@@ -21,13 +21,13 @@ def delete_thread(thread: str, *, yes: bool, json: bool) -> None:
     thread = checked_session(thread)
     with opened_store() as store:
         store.check_thread(thread)
-        if not confirmed(f"Remove thread {one_line(thread)} and all its checkpoints?", yes=yes):
+        if not confirmed(f"Delete thread {one_line(thread)} and all its checkpoints?", yes=yes):
             return
         store.saver.delete_thread(thread)
     if json:
         show_json({"thread": thread, "deleted": True})
     else:
-        say(f"Thread {one_line(thread)} is gone.")
+        say(f"Thread {one_line(thread)} deleted.")
 
 
 def copy_thread(thread: str, target: str, *, json: bool) -> None:
@@ -56,14 +56,14 @@ def prune_threads(threads: Sequence[str], *, every: bool, keep: int, yes: bool, 
     """
     names = [checked_session(thread) for thread in dict.fromkeys(threads)]
     if bool(names) == every:
-        raise InvalidInputError("Which threads? Give their ids, or --all, not both.")
+        raise InvalidInputError("Name the threads to prune, or pass --all, but not both.")
     with opened_store() as store:
         for thread in names:
             store.check_thread(thread)
         names = names or store.thread_ids()
         of = "each thread" if every else ", ".join(map(one_line, names))
         if names and not confirmed(
-            f"Remove all checkpoints of {of} but the newest{'' if keep == 1 else f' {keep}'}?", yes=yes
+            f"Delete all checkpoints of {of} except the newest{'' if keep == 1 else f' {keep}'}?", yes=yes
         ):
             return
         with shown_progress() as tell:
@@ -73,8 +73,8 @@ def prune_threads(threads: Sequence[str], *, every: bool, keep: int, yes: bool, 
     if json:
         show_json({"threads": names, "kept": keep})
     else:
-        stays = "newest checkpoint stays" if keep == 1 else f"newest {keep} checkpoints stay"
-        say(f"{counted(len(names), 'thread')} pruned; of each namespace the {stays}.")
+        stays = "newest checkpoint is kept" if keep == 1 else f"newest {keep} checkpoints are kept"
+        say(f"{counted(len(names), 'thread')} pruned. In each namespace, the {stays}.")
 
 
 def list_threads(limit: int, *, json: bool) -> None:
@@ -91,7 +91,7 @@ def list_threads(limit: int, *, json: bool) -> None:
         show_json(rows)
         return
     if not rows:
-        remark('No thread lives. Begin one: ecowas-lc ask "…"')
+        remark('There are no threads. Start one: ecowas-lc ask "…"')
         return
     show_rows(
         ("thread", "messages", "step", "active", "lives for"),
