@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ecowas_lc import RedisMemoryService, RedisSaver
+from ecowas_lc import RedisMemoryService, RedisSaver, RedisStore
 from tests.cli.conftest import Run, process
 from tests.fixtures.servers import RunningServer
 from tests.redis.test_checkpoint_upkeep import everything, grow
@@ -68,7 +68,23 @@ def test_one_session(run: Run, saver: RedisSaver) -> None:
     assert types_in(run("sessions", "export", "second").out) == ["history"]
     report = json.loads(run("sessions", "export", "first", "second", "-o", "two.jsonl", "--json").out)
     assert report.pop("file") == str(Path("two.jsonl").resolve())
-    assert report == {"history": 2, "state": 0, "session_data": 1, "thread": 1}
+    assert report == {"history": 2, "state": 0, "session_data": 1, "thread": 1, "item": 0}
+
+
+def test_items_of_stores(run: Run, saver: RedisSaver) -> None:
+    """An export of everything holds the items of every collection; an import restores them, and stats count them."""
+    prefix = saver._keys.prefix
+    for collection in ("store", "other"):
+        with RedisStore(server=saver._server, prefix=prefix, collection=collection) as store:
+            store.put(("memories", "ama"), "k", {"in": collection})
+    assert json.loads(run("stats", "--json").out)["items"] == 2
+    assert json.loads(run("sessions", "export", "-o", "all.jsonl", "--json").out)["item"] == 2
+    for collection in ("store", "other"):
+        with RedisStore(server=saver._server, prefix=prefix, collection=collection) as store:
+            store.clear(())
+    assert run("sessions", "import", "all.jsonl").out.startswith("2 written")
+    with RedisStore(server=saver._server, prefix=prefix, collection="other") as store:
+        assert store.get(("memories", "ama"), "k").value == {"in": "other"}  # type: ignore[union-attr]
 
 
 def test_threads_alone(run: Run, saver: RedisSaver) -> None:

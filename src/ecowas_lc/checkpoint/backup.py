@@ -32,6 +32,7 @@ from ecowas_lc.checkpoint.writing import RUN_SECONDS, Context
 from ecowas_lc.errors import CorruptDataError, DecryptionError, FormatVersionError, RedisRefusedError, StorageError
 from ecowas_lc.storage.backup_format import (
     CONTENTS,
+    ITEM,
     OF_MEMORY,
     OF_THREADS,
     THREAD,
@@ -234,7 +235,7 @@ class ThreadImporter:
         try:
             if kind == THREAD:
                 self._pending = yield from self._begin_op(record)
-            elif kind in OF_MEMORY:
+            elif kind in OF_MEMORY or kind == ITEM:
                 self.report = self.report.without(record)
             elif kind not in OF_THREADS:
                 raise ValueError(f"nothing is known of the type {kind!r}")

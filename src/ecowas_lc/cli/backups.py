@@ -33,6 +33,7 @@ _KINDS = {
     "state": ("agent's state", "agents' states"),
     "session-data": ("value of a session", "values of sessions"),
     "thread": ("thread", "threads"),
+    "item": ("item of a store", "items of stores"),
 }
 
 
@@ -49,6 +50,8 @@ def export_sessions(sessions: Sequence[str], output: Path | None, *, json: bool)
         if not names:
             yield from store.memory.export_jsonl(on_progress=partial(tell, "histories and values"))
             yield from store.saver.export_jsonl(on_progress=partial(tell, "threads"))
+            for items in store.item_stores():
+                yield from items.export_jsonl(on_progress=partial(tell, "parts of a store"))
             return
         for session in names:
             store.check_session(session)
@@ -107,23 +110,31 @@ def _import_everything(store: Store, lines: Iterable[str], *, overwrite: bool) -
     from ecowas_lc.checkpoint.saver import importer_of
     from ecowas_lc.memory.backup import Importer
     from ecowas_lc.memory.service import MemoryPrograms
-    from ecowas_lc.storage.backup_format import OF_THREADS, Lines
+    from ecowas_lc.search.place import Collection
+    from ecowas_lc.storage.backup_format import ITEM, OF_THREADS, Lines
+    from ecowas_lc.storage.keys import Keys
+    from ecowas_lc.store.backup import ItemImporter
 
     programs = MemoryPrograms(store.server, store.settings.prefix, store.settings.redis_memory_ttl)
     others = Importer(programs.sessions, overwrite=overwrite)
     threads = importer_of(store.saver, overwrite=overwrite)
+    items = ItemImporter(
+        Collection(Keys(store.settings.prefix), one_slot=not store.server.is_cluster), overwrite=overwrite
+    )
     read = Lines()
     for line in lines:
         record = read.record(line)
         if record is None:
             continue
-        its: Callable[[dict[str, Any], Lines], Op[None]] = (
-            threads.record_op if threads.is_busy or record.get("type") in OF_THREADS else others.record_op
-        )
+        its: Callable[[dict[str, Any], Lines], Op[None]] = others.record_op
+        if threads.is_busy or record.get("type") in OF_THREADS:
+            its = threads.record_op
+        elif record.get("type") == ITEM:
+            its = items.record_op
         store.server.run(its(record, read))
     read.check_end()
     threads.check_end()
-    return others.report + threads.report
+    return others.report + threads.report + items.report
 
 
 def _export(lines: Callable[[Store, Tell], Iterator[str]], output: Path | None, *, json: bool) -> None:

@@ -26,6 +26,7 @@ _LABELS = {
     "sessions": "sessions",
     "histories": "histories",
     "threads": "threads",
+    "items": "items of stores",
 }
 
 
@@ -51,7 +52,11 @@ def show_stats(*, watch: bool, every: float, json: bool) -> None:
 
 
 def _figures(store: Store) -> dict[str, Any]:
-    return {**_server_of(store), **store.memory.get_memory_stats()}
+    from ecowas_lc.storage.keys import Keys
+    from ecowas_lc.store.backup import count_items_op
+
+    counting = count_items_op(Keys(store.settings.prefix), one_slot=not store.server.is_cluster)
+    return {**_server_of(store), **store.memory.get_memory_stats(), "items": store.server.run(counting)}
 
 
 def _server_of(store: Store) -> dict[str, str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ecowas_lc.checkpoint import RedisSaver
     from ecowas_lc.memory import RedisMemoryService
     from ecowas_lc.storage.server import Server
+    from ecowas_lc.store import RedisStore
 
 
 def chosen_server(settings: Settings, *, wanted: bool = True) -> Server | None:
@@ -58,6 +59,16 @@ class Store:
     server: Server
     memory: RedisMemoryService
     saver: RedisSaver
+
+    def item_stores(self) -> list[RedisStore]:
+        """The stores of items, one for each collection that has been written to."""
+        from ecowas_lc.storage.keys import Keys
+        from ecowas_lc.store import RedisStore
+        from ecowas_lc.store.backup import collections_op
+
+        prefix = self.settings.prefix
+        names = self.server.run(collections_op(Keys(prefix)))
+        return [RedisStore(server=self.server, prefix=prefix, collection=name) for name in names]
 
     def thread_ids(self, limit: int = 0) -> list[str]:
         """The threads that live, most recently written first; at most so many, or every one."""

@@ -12,7 +12,16 @@ from typing import Any
 from ecowas_lc.memory.index import entries, listing
 from ecowas_lc.memory.json_values import FOREVER, LONGEST_TTL_SECONDS, check_history
 from ecowas_lc.memory.sessions import Sessions
-from ecowas_lc.storage.backup_format import OF_THREADS, ImportReport, Lines, Outcome, Progress, line_of, time_of
+from ecowas_lc.storage.backup_format import (
+    ITEM,
+    OF_THREADS,
+    ImportReport,
+    Lines,
+    Outcome,
+    Progress,
+    line_of,
+    time_of,
+)
 from ecowas_lc.storage.ops import Op, command
 
 _NAMES = {"history": ("agent", "session"), "state": ("agent",), "session-data": ("session", "key")}
@@ -105,7 +114,7 @@ class Importer:
 
     def record_op(self, record: dict[str, Any], lines: Lines) -> Op[None]:
         """Restore a record that was read from ``lines``."""
-        if record.get("type") in OF_THREADS:
+        if record.get("type") in (*OF_THREADS, ITEM):
             self.report = self.report.without(record)
             return
         try:

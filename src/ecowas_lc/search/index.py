@@ -16,14 +16,12 @@ from ecowas_lc import forks
 from ecowas_lc._extras import install_command
 from ecowas_lc.errors import InvalidInputError, MissingExtraError
 from ecowas_lc.search import words
-from ecowas_lc.search.items import Header, Mode, fetch_op, header_of, versions_op
-from ecowas_lc.search.place import Collection, Namespace, bucket_of_id, buckets_under, range_of
-from ecowas_lc.storage.ops import Op, call, load_script, together
+from ecowas_lc.search.items import CHANGES, Header, Mode, fetch_op, header_of, ids_op, versions_op
+from ecowas_lc.search.place import Collection, Namespace, Range, bucket_of_id, buckets_under, range_of
+from ecowas_lc.storage.ops import Op, call, together
 
 if TYPE_CHECKING:
     from ecowas_lc.search.copies import Candidate, VectorCopy, WordCopy
-
-_CHANGES = load_script("items_shared", "items_changes")
 
 _IDS_AT_ONCE = 50_000
 _ROWS_AT_ONCE = 5_000
@@ -195,7 +193,7 @@ class SearchIndex:
         reach = range_of(under)
         known = [copy.known.get(bucket, b"") for bucket in buckets]
         replies = yield tuple(
-            call(_CHANGES, self._at.bucket(bucket), *reach, since, _IDS_AT_ONCE)
+            call(CHANGES, self._at.bucket(bucket), *reach, since, _IDS_AT_ONCE)
             for bucket, since in zip(buckets, known, strict=True)
         )
         news: list[bytes] = []
@@ -213,7 +211,7 @@ class SearchIndex:
                 news += reply[2][::2]
                 gone_ids += [(reply[3][i], int(float(reply[3][i + 1]))) for i in range(0, len(reply[3]), 2)]
                 continue
-            ids = yield from self._all_ids_op(bucket, reply[2], reach.last)
+            ids = yield from self._all_ids_op(bucket, reply[2], reach)
             news += ids
             # Of what a new copy has, nothing can be missing from the list.
             listed[bucket] = (set(ids) if copy.slots else None, int(reply[0]))
@@ -232,13 +230,10 @@ class SearchIndex:
                 if int(version_text) >= int(copy.known.get(bucket, b"0")) or bucket in listed:
                     copy.known[bucket] = version_text
 
-    def _all_ids_op(self, bucket: int, page: list[bytes], last: bytes) -> Op[list[bytes]]:
+    def _all_ids_op(self, bucket: int, page: list[bytes], reach: Range) -> Op[list[bytes]]:
         ids = list(page)
         while len(page) == _IDS_AT_ONCE:
-            [reply] = yield (
-                call(_CHANGES, self._at.bucket(bucket), b"", b"(" + page[-1], last, b"", _IDS_AT_ONCE),
-            )
-            page = reply[2] if reply else []
+            page = yield from ids_op(self._at, bucket, reach, _IDS_AT_ONCE, page[-1])
             ids += page
         return ids
 

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from ecowas_lc.errors import CorruptDataError, DimensionMismatchError, FormatVersionError, ItemConflictError
-from ecowas_lc.search.place import Collection, Namespace, bucket_of_id, buckets_under, labels_of, range_of
-from ecowas_lc.storage.ops import Arg, Call, Op, call, command, load_script
+from ecowas_lc.search.place import Collection, Namespace, Range, bucket_of_id, buckets_under, labels_of, range_of
+from ecowas_lc.storage.ops import Arg, Batch, Call, Op, call, command, load_script
 
 _PUT = load_script("items_shared", "items_put")
 _FETCH = load_script("items_fetch")
 _NEWEST = load_script("items_shared", "bytes_order", "items_newest")
 _NAMESPACES = load_script("items_shared", "items_namespaces")
 _VERSIONS = load_script("items_versions")
+CHANGES = load_script("items_shared", "items_changes")
 
 _HEADER = re.compile(rb"1 (\d+) (\d+) (\d+)")
 # One command carries so many items or bytes at most: a server does nothing else while it reads and stores them.
@@ -34,7 +35,10 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One item to store or to delete; ``expected``: the version that it must have, 0 for none."""
+    """One item to store or to delete.
+
+    ``expected``: the version that it must have, 0 for none. ``created``, and ``left_ms`` of ``ttl_ms``: of a backup.
+    """
 
     item_id: bytes
     value: bytes = b""
@@ -44,6 +48,8 @@ class Write:
     vectors: bytes = b""
     words: bytes = b""
     deletes: bool = False
+    created: int | None = None
+    left_ms: int | None = None
     operation: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def args(self) -> tuple[Arg, ...]:
@@ -52,14 +58,20 @@ class Write:
         return (
             self.item_id,
             "delete" if self.deletes else "put",
-            "" if self.ttl_ms is None else self.ttl_ms,
+            self._lifetime(),
             self.expected if self.expected is not None else "",
             self.operation if guarded else "",
             self.value,
             self.quantised,
             self.vectors,
             self.words,
+            "" if self.created is None else self.created,
         )
+
+    def _lifetime(self) -> Arg:
+        if self.ttl_ms is None:
+            return ""
+        return self.ttl_ms if self.left_ms is None else f"{self.left_ms}/{self.ttl_ms}"
 
     def size(self) -> int:
         """About how many bytes it sends."""
@@ -80,8 +92,12 @@ def header_of(raw: bytes) -> Header:
     )
 
 
-def write_op(at: Collection, writes: Sequence[Write], dimensions: int | None = None) -> Op[list[int]]:
+def write_op(
+    at: Collection, writes: Sequence[Write], dimensions: int | None = None, *, beside: Batch = ()
+) -> Op[list[int]]:
     """Store and delete items: one flush, and for the items of one bucket one atomic step. Gives their versions.
+
+    ``beside`` goes out first in the same flush.
 
     Raises:
         ItemConflictError: an item does not have the version that it must have; its bucket's items were not
@@ -89,14 +105,15 @@ def write_op(at: Collection, writes: Sequence[Write], dimensions: int | None = N
         DimensionMismatchError: the bucket's vectors have other dimensions; its items were not written.
     """
     parts = list(_parts(writes))
-    batch = []
+    batch: list[Call] = list(beside)
     for bucket, part in parts:
         keys = (*at.bucket(bucket), *(at.item(writes[number].item_id) for number in part))
         carries = any(writes[number].vectors for number in part)
         words = [word for number in part for word in writes[number].args()]
         batch.append(call(_PUT, keys, dimensions if carries and dimensions else "", *words))
     versions = [0] * len(writes)
-    for (_, part), reply in zip(parts, (yield tuple(batch)), strict=True):
+    replies = (yield tuple(batch))[len(beside) :]
+    for (_, part), reply in zip(parts, replies, strict=True):
         if reply[0] == b"conflict":
             raise _conflict(writes[part[reply[1] - 1]], int(reply[2]))
         if reply[0] == b"dimensions":
@@ -148,7 +165,7 @@ def newest_op(
 ) -> Op[list[Newest]]:
     """The ids under a namespace prefix, those changed last first; ``after``: what a page before ended with."""
     under = range_of(namespace_prefix)
-    buckets = yield from _filled_op(at, namespace_prefix)
+    buckets = yield from filled_op(at, namespace_prefix)
     if not buckets:
         return []
     cursor = (after.version, after.item_id) if after else ("", "")
@@ -161,11 +178,34 @@ def newest_op(
 def namespaces_op(at: Collection, namespace_prefix: Namespace) -> Op[list[Namespace]]:
     """Every namespace under a prefix that has items, in order."""
     under = range_of(namespace_prefix)
-    buckets = yield from _filled_op(at, namespace_prefix)
+    buckets = yield from filled_op(at, namespace_prefix)
     if not buckets:
         return []
     replies = yield tuple(call(_NAMESPACES, at.bucket(bucket), under.first, under.last) for bucket in buckets)
     return sorted(labels_of(space) for reply in replies for space in reply)
+
+
+def ids_op(at: Collection, bucket: int, under: Range, most: int, after: bytes | None = None) -> Op[list[bytes]]:
+    """A page of a bucket's ids in their own order, those in a range; ``after``: what a page before ended with."""
+    first = under.first if after is None else b"(" + after
+    [reply] = yield (call(CHANGES, at.bucket(bucket), b"", first, under.last, b"", most),)
+    return reply[2] if reply else []
+
+
+def filled_op(at: Collection, namespace_prefix: Namespace) -> Op[list[int]]:
+    """The buckets that may hold something under a namespace prefix."""
+    buckets = buckets_under(namespace_prefix)
+    if len(buckets) == 1:
+        return list(buckets)
+    return list((yield from versions_op(at, buckets)))
+
+
+def count_op(at: Collection) -> Op[int]:
+    """How many items a collection has, those among them that have expired since its last change."""
+    buckets = yield from filled_op(at, ())
+    if not buckets:
+        return 0
+    return sum((yield tuple(command("ZCARD", at.bucket(bucket)[1]) for bucket in buckets)))
 
 
 def versions_op(at: Collection, buckets: Sequence[int]) -> Op[dict[int, bytes]]:
@@ -176,13 +216,6 @@ def versions_op(at: Collection, buckets: Sequence[int]) -> Op[dict[int, bytes]]:
     else:
         versions = yield tuple(command("HGET", head, "version") for head in heads)
     return {bucket: version for bucket, version in zip(buckets, versions, strict=True) if version}
-
-
-def _filled_op(at: Collection, namespace_prefix: Namespace) -> Op[list[int]]:
-    buckets = buckets_under(namespace_prefix)
-    if len(buckets) == 1:
-        return list(buckets)
-    return list((yield from versions_op(at, buckets)))
 
 
 def _parts(writes: Sequence[Write]) -> Iterable[tuple[int, list[int]]]:

@@ -27,6 +27,7 @@ OF_MEMORY = ("history", "state", "session-data")
 # A thread's lines: what it is, its contents, its end.
 THREAD, CONTENTS, THREAD_END = "thread", "thread-contents", "thread-end"
 OF_THREADS = (THREAD, CONTENTS, THREAD_END)
+ITEM = "item"  # of a store: a line each
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class ImportReport:
     kept: tuple[str, ...] = ()
     """What exists on the server with other contents and was left, as ``history agent/session`` and the like."""
     passed_over: int = 0
-    """Records of a kind that somebody else restores: threads the saver, all others the memory service."""
+    """Records of a kind that somebody else restores: the saver, the store or the memory service."""
 
     def with_one(self, outcome: Outcome, name: str) -> ImportReport:
         """The report with one more record in it."""

@@ -154,6 +154,10 @@ class Keys:
         """Sorted set: threads with checkpoints, by last write."""
         return self._key(b"index", b"threads")
 
+    def collections(self) -> bytes:
+        """Sorted set: the collections of stores, by when a process last began to write to them."""
+        return self._key(b"index", b"collections")
+
     def run(self, run_id: str) -> bytes:
         """Sorted set: the threads in which a run wrote checkpoints in the last 30 days."""
         return self._key(b"index", b"runs", encode_id(run_id, "run id"))

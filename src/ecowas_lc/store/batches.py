@@ -34,7 +34,7 @@ from ecowas_lc.search.items import (
     write_op,
 )
 from ecowas_lc.search.place import DECIDING_LABELS, Collection, Namespace, id_of, place_of
-from ecowas_lc.storage.ops import Op, together
+from ecowas_lc.storage.ops import Batch, Op, together
 from ecowas_lc.store.filters import check_filter, passes
 from ecowas_lc.store.indexing import Indexing
 from ecowas_lc.store.values import Contents
@@ -94,6 +94,7 @@ class Plan:
     ops: list[StoreOp] = field(default_factory=list)
     puts: dict[bytes, tuple[PutOp, Write]] = field(default_factory=dict)
     fields: dict[bytes, list[str]] = field(default_factory=dict)  # the texts of items to index
+    beside: Batch = ()  # what goes out with the writes
 
     @property
     def texts(self) -> list[str]:
@@ -137,7 +138,8 @@ class Plan:
             else:
                 continue
             homes.append([number])
-        writing = write_op(self.at, writes, self.indexing.dimensions if self.indexing else None)
+        dimensions = self.indexing.dimensions if self.indexing else None
+        writing = write_op(self.at, writes, dimensions, beside=self.beside)
         if writes and one_flush:
             answers = (yield from together([*reads, writing]))[:-1]
         else:

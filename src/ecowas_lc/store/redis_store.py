@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, cast
 
@@ -20,9 +22,11 @@ from ecowas_lc.errors import ConfigurationError, InvalidInputError
 from ecowas_lc.search.items import Mode, Write, fetch_op, newest_op, write_op
 from ecowas_lc.search.place import Collection, Namespace, id_of
 from ecowas_lc.settings import Settings, get_settings
-from ecowas_lc.storage.keys import Keys
-from ecowas_lc.storage.ops import Op
+from ecowas_lc.storage.backup_format import ImportReport, Progress, checked_lines, header, one_by_one
+from ecowas_lc.storage.keys import Keys, id_bytes
+from ecowas_lc.storage.ops import Op, command
 from ecowas_lc.storage.server import Server
+from ecowas_lc.store.backup import Export, ItemImporter
 from ecowas_lc.store.batches import GuardedPut, Plan, RankedSearch, check_namespace, milliseconds_of, plan_of
 from ecowas_lc.store.indexing import Indexing, RedisIndexConfig, first_vector
 from ecowas_lc.store.values import Contents
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from ecowas_lc.checkpoint import EncryptedRedisSerializer
 
 _PAGE = 500
+_ANNOUNCED_SECONDS = 3600
 
 
 class StoreOptions(TypedDict, total=False):
@@ -96,6 +101,7 @@ class RedisStore(BaseStore):
         self.ttl_config = _checked_ttl(ttl)
         self._indexing = None if index is None else Indexing(index, self._at, self._contents)
         self.index_config = index
+        self._announced_at = -math.inf
         self.embeddings = self._indexing.embeddings if self._indexing else None
 
     @classmethod
@@ -255,10 +261,63 @@ class RedisStore(BaseStore):
         """Return about how much memory this process's copies of the index take, in bytes."""
         return self._indexing.index.nbytes() if self._indexing else 0
 
+    def export_jsonl(
+        self, namespace_prefix: Namespace = (), *, on_progress: Progress | None = None
+    ) -> Iterator[str]:
+        """Yield the items under a namespace prefix as lines of JSON without newlines, as they are stored.
+
+        Nothing is decrypted, so encrypted items are exported without their key, and their index comes along.
+        ``on_progress`` is called with how many parts are done, and of how many.
+        """
+        yield header()
+        for page in Export(self._at, namespace_prefix, on_progress).pages():
+            yield from self._server.run(page)
+
+    async def aexport_jsonl(
+        self, namespace_prefix: Namespace = (), *, on_progress: Progress | None = None
+    ) -> AsyncIterator[str]:
+        """Yield what :meth:`export_jsonl` yields, without blocking the event loop."""
+        yield header()
+        for page in Export(self._at, namespace_prefix, on_progress).pages():
+            for line in await self._server.arun(page):
+                yield line
+
+    def import_jsonl(self, lines: Iterable[str], *, overwrite: bool = False) -> ImportReport:
+        """Restore the items that :meth:`export_jsonl` gave, into the collections that they came from.
+
+        Times to live count from now. An item that exists with another value is left as it is, and named in the
+        report, unless ``overwrite``. Importing again changes nothing. Threads and histories are passed over.
+
+        Raises:
+            CorruptDataError: a line that can't be read, by its number; the items before it are imported.
+            FormatVersionError: a newer version of this package wrote the lines.
+        """
+        importer = ItemImporter(self._at, overwrite=overwrite)
+        for line in checked_lines(lines):
+            if line.strip():
+                self._server.run(importer.line_op(line))
+        return importer.finish()
+
+    async def aimport_jsonl(
+        self, lines: Iterable[str] | AsyncIterable[str], *, overwrite: bool = False
+    ) -> ImportReport:
+        """Restore what :meth:`import_jsonl` restores, also from async iterables; see there."""
+        importer = ItemImporter(self._at, overwrite=overwrite)
+        async for line in one_by_one(lines):
+            if line.strip():
+                await self._server.arun(importer.line_op(line))
+        return importer.finish()
+
     # --- arguments made programs ---
 
     def _plan(self, ops: Iterable[StoreOp]) -> Plan:
-        return plan_of(ops, self._at, self._contents, self._indexing)
+        plan = plan_of(ops, self._at, self._contents, self._indexing)
+        if plan.puts and time.monotonic() > self._announced_at + _ANNOUNCED_SECONDS:
+            self._announced_at = time.monotonic()
+            # So that a backup and a count find the collection; in the flush of the first write of an hour.
+            entry = ("ZADD", self._at.keys.collections(), int(time.time()), id_bytes(self._at.name))
+            plan.beside = (command(*entry),)
+        return plan
 
     def _batch_op(self, plan: Plan, vectors: Any, queries: Any) -> Op[list[Result]]:
         indexing = self._indexing

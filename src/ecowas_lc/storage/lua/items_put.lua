@@ -1,9 +1,9 @@
 -- Store and delete items: dimensions of their vectors or '', then for each item: id, 'put' or 'delete', milliseconds
--- to live or '', the version it must have now or '' ('0': none), the operation's own id or '', value, vectors in 8
--- bits, vectors in 32 bits, words ('': none).
+-- to live ('left/whole' where a part of them has passed) or '', the version it must have now or '' ('0': none), the operation's own id or '', value, vectors in 8
+-- bits, vectors in 32 bits, words ('': none), when it was created if the item is new ('': now).
 -- Answers {'ok', version}, {'conflict', which item, its version} or {'dimensions', those of the bucket}; the last two
 -- have written nothing.
-local WORDS = 9
+local WORDS = 10
 local head = redis.call('HMGET', HEAD, 'format', 'version', 'dimensions')
 local wrong = format_error(head[1])
 if wrong then return wrong end
@@ -55,6 +55,8 @@ if puts > 0 then begin() end
 for i = 1, count do
   local at = 2 + (i - 1) * WORDS
   local key, id, ttl = KEYS[FIRST_ITEM + i - 1], ARGV[at], ARGV[at + 2]
+  local left, whole_ttl = string.match(ttl, '^(%d+)/(%d+)$')
+  if left then ttl = whole_ttl else left = ttl end
   if done[i] then
     -- nothing
   elseif ARGV[at + 1] == 'delete' then
@@ -63,7 +65,7 @@ for i = 1, count do
     remember_gone(id, version)
   else
     if created[i] then redis.call('UNLINK', key) end
-    local fields = { 'h', '1 ' .. (created[i] or version) .. ' ' .. version .. ' ' .. (ttl == '' and '0' or ttl) }
+    local fields = { 'h', '1 ' .. (created[i] or (ARGV[at + 9] ~= '' and ARGV[at + 9]) or version) .. ' ' .. version .. ' ' .. (ttl == '' and '0' or ttl) }
     for offset, name in pairs({ [4] = 'o', [5] = 'v', [6] = 'q', [7] = 'f', [8] = 'w' }) do
       if ARGV[at + offset] ~= '' then
         fields[#fields + 1] = name
@@ -74,7 +76,7 @@ for i = 1, count do
     if ttl == '' then
       redis.call('ZREM', EXPIRY, id)
     else
-      local at_ms = whole(math.floor(now / 1000) + tonumber(ttl))
+      local at_ms = whole(math.floor(now / 1000) + tonumber(left))
       redis.call('PEXPIREAT', key, at_ms)
       redis.call('ZADD', EXPIRY, at_ms, id)
     end
