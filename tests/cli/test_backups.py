@@ -72,7 +72,7 @@ def test_one_session(run: Run, saver: RedisSaver) -> None:
 
 
 def test_items_of_stores(run: Run, saver: RedisSaver) -> None:
-    """An export of everything holds the items of every collection; an import restores them, and stats count them."""
+    """An export of everything holds the items of every collection; imports restore them, and stats count them."""
     prefix = saver._keys.prefix
     for collection in ("store", "other"):
         with RedisStore(server=saver._server, prefix=prefix, collection=collection) as store:

@@ -37,7 +37,8 @@ class Header(NamedTuple):
 class Write:
     """One item to store or to delete.
 
-    ``expected``: the version that it must have, 0 for none. ``created``, and ``left_ms`` of ``ttl_ms``: of a backup.
+    ``expected``: the version that it must have, 0 for none. ``created`` and ``left_ms`` (of ``ttl_ms``) are a
+    backup's.
     """
 
     item_id: bytes
