@@ -59,14 +59,14 @@ conversations = st.lists(
 @pytest.fixture
 def awkward(request: pytest.FixtureRequest) -> LocalModel:
     """The server that behaves worst."""
-    model: LocalModel = request.getfixturevalue("local_model" if REAL_OLLAMA else "awkward_model")
+    model: LocalModel = request.getfixturevalue("real_model" if REAL_OLLAMA else "awkward_model")
     return model
 
 
 @pytest.fixture
 def plain(request: pytest.FixtureRequest) -> Any:
     """How many tokens a server itself counts in a prompt, with all the room there is."""
-    server: LocalModel = request.getfixturevalue("local_model" if REAL_OLLAMA else "kind_model")
+    server: LocalModel = request.getfixturevalue("real_model" if REAL_OLLAMA else "kind_model")
     with httpx.Client(base_url=server.base_url, timeout=120) as client:
 
         def count(messages: list[BaseMessage]) -> int:

@@ -124,7 +124,7 @@ def test_what_is_missing_is_named_with_the_commands(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "192.168.1.2", "example.org", ""])
 def test_other_hosts_are_refused(host: str) -> None:
     """The model has no authentication and is never served beyond 127.0.0.1."""
-    with pytest.raises(ConfigurationError, match=r"served on 127\.0\.0\.1 alone"):
+    with pytest.raises(ConfigurationError, match=r"served on 127\.0\.0\.1 only"):
         serve(host)
 
 

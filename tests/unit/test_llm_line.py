@@ -219,6 +219,22 @@ class TestTheLineItself:
 
 
 def waiting_in(line: Line) -> Turn:
-    turn = Turn(line, None, lambda: None, object())
+    turn = Turn(line, (), lambda: None, object())
     line._enter(turn)
     return turn
+
+
+def test_waiting_counts_for_no_clock() -> None:
+    """A service that is asked within a group stops both clocks while it waits: its own and the group's."""
+    group = Patience(10.0)
+    seen: list[float | None] = []
+    line = Line()
+    own = Patience(10.0)
+    with line.held():
+        waiting = Turn(line, (group, own), lambda: None, object())
+        line._enter(waiting)
+        seen += [group.left, own.left]
+    assert seen == [None, None]
+    assert waiting.admitted
+    assert group.left is not None
+    assert own.left is not None

@@ -112,6 +112,6 @@ def _structured(model: ChosenModel, chat: GuardedChatOllama) -> Iterator[Finding
         yield warning(
             AREA,
             "structured output",
-            "does not keep to a JSON schema: syntheses are prose alone",
+            "does not keep to a JSON schema: syntheses are plain prose",
             "ollama pull qwen2.5:3b",
         )

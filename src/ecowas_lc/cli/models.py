@@ -33,9 +33,9 @@ class ChosenModel:
 def chosen_model(settings: Settings, *, for_demo: bool = False) -> Iterator[ChosenModel]:
     """Give the model to ask, for the length of the block.
 
-    ``OLLAMA_BASE_URL`` alone where it is set; else Ollama at its default address; else the small local model,
+    Only ``OLLAMA_BASE_URL`` where it is set; else Ollama at its default address; else the small local model,
     in a process that ends with the block. ``for_demo`` takes the local model also where Ollama lacks the model
-    that nobody chose.
+    that the user did not choose.
 
     Raises:
         ModelServerUnavailableError, ModelNotFoundError: nothing usable answers; the message says what to do.
@@ -47,12 +47,12 @@ def chosen_model(settings: Settings, *, for_demo: bool = False) -> Iterator[Chos
     try:
         name = _served(settings, unchosen=unchosen)
     except ModelError as error:
-        nobody_there = isinstance(error, ModelServerUnavailableError | ModelTimeoutError)
-        if settings.ollama_is_set or not (nobody_there or (for_demo and unchosen)):
+        is_down = isinstance(error, ModelServerUnavailableError | ModelTimeoutError)
+        if settings.ollama_is_set or not (is_down or (for_demo and unchosen)):
             raise
         with _started_local_model(error) as base_url:
             at = safe_url(settings.ollama_base_url)
-            why = f"No Ollama answers at {at}" if nobody_there else f"Ollama at {at} lacks {settings.ollama_model}"
+            why = f"No Ollama answers at {at}" if is_down else f"Ollama at {at} lacks {settings.ollama_model}"
             yield _local_model(settings, base_url, f"{why}, so ")
         return
     if name == MODEL_NAME and is_local_server(settings):

@@ -341,7 +341,7 @@ def _place(model: Any, url: str | None) -> _Place:
         name = model
     else:
         name = str(getattr(model, "model", None) or getattr(model, "model_name", None) or type(model).__name__)
-    # without a base_url, ChatOllama's client alone knows the address (OLLAMA_HOST or its own default)
+    # without a base_url, only ChatOllama's client knows the address (OLLAMA_HOST or its own default)
     client = getattr(getattr(model, "_client", None), "_client", None)
     address = url or getattr(model, "base_url", None) or getattr(client, "base_url", None)
     return _Place(name, _shown(str(address)) if address else "its address")

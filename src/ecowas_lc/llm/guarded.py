@@ -134,6 +134,10 @@ class GuardedChatOllama(ChatOllama):
         copy._patience = clock
         return copy
 
+    def _clocks(self) -> tuple[Patience, ...]:
+        """Return the clocks that stand still while a request waits: this model's own, and that of what asks it."""
+        return tuple({clock: None for clock in (self._patience, patience.get()) if clock is not None})
+
     def context(self) -> int:
         """Return the tokens that a prompt and its answer may take together.
 
@@ -226,7 +230,7 @@ class GuardedChatOllama(ChatOllama):
         with (
             named_errors(self),
             _following(request),
-            request.served.line.held(self._patience or patience.get()) as turn,
+            request.served.line.held(*self._clocks()) as turn,
         ):
             ending = _Ending(request, turn)
             try:
@@ -251,7 +255,7 @@ class GuardedChatOllama(ChatOllama):
                 request.served.heeds_truncate = version_heeds_truncate(await _aversion(self._async_client))
         request.check()
         with named_errors(self), _following(request):
-            async with request.served.line.aheld(self._patience or patience.get()) as turn:
+            async with request.served.line.aheld(*self._clocks()) as turn:
                 ending = _Ending(request, turn)
                 try:
                     client, arguments = _prepared(self._async_client, request, turn)

@@ -82,7 +82,7 @@ class Turn:
     """One request, from when it stands in line until its answer has ended."""
 
     line: Line
-    clock: Patience | None
+    clocks: tuple[Patience, ...]
     wake: Callable[[], None]
     owner: object
     is_probe: bool = False
@@ -118,16 +118,18 @@ class Turn:
         return self._handed_at is not None and now - self._handed_at > _IDLE_SECONDS
 
     def pause(self) -> None:
-        """Stop the clock for this turn."""
-        if self.clock and not self._paused:
+        """Stop the clocks for this turn."""
+        if not self._paused:
             self._paused = True
-            self.clock.pause()
+            for clock in self.clocks:
+                clock.pause()
 
     def resume(self) -> None:
-        """Let the clock run: the server works on this request."""
-        if self.clock and self._paused:
+        """Let the clocks run: the server works on this request."""
+        if self._paused:
             self._paused = False
-            self.clock.resume()
+            for clock in self.clocks:
+                clock.resume()
 
 
 @dataclass(eq=False)
@@ -158,10 +160,10 @@ class Line:
         self._waiting = deque()
 
     @contextmanager
-    def held(self, clock: Patience | None) -> Generator[Turn]:
+    def held(self, *clocks: Patience) -> Generator[Turn]:
         """Hold a turn, waiting for it in this thread."""
         woken = threading.Event()
-        turn = Turn(self, clock, woken.set, threading.get_ident())
+        turn = Turn(self, clocks, woken.set, threading.get_ident())
         self._enter(turn)
         try:
             while not turn.admitted:
@@ -172,7 +174,7 @@ class Line:
             self._leave(turn)
 
     @asynccontextmanager
-    async def aheld(self, clock: Patience | None) -> AsyncGenerator[Turn]:
+    async def aheld(self, *clocks: Patience) -> AsyncGenerator[Turn]:
         """Hold a turn, waiting for it in this task."""
         loop = asyncio.get_running_loop()
         woken = asyncio.Event()
@@ -181,7 +183,7 @@ class Line:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(woken.set)
 
-        turn = Turn(self, clock, wake, asyncio.current_task())
+        turn = Turn(self, clocks, wake, asyncio.current_task())
         self._enter(turn)
         try:
             while not turn.admitted:

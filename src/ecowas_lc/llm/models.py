@@ -56,7 +56,7 @@ def make_chat_model(
             raise ConfigurationError(str(error)) from None
     if unknown := sorted(options.keys() - GuardedChatOllama.model_fields.keys()):
         raise ConfigurationError(f"ChatOllama has no option {unknown[0]!r}. Leave it out, or fix its name.")
-    # An idle connection belongs to the event loop that opened it and breaks the next one, and nobody closes it
+    # An idle connection belongs to the event loop that opened it and breaks the next one, and nothing closes it
     # when the model is forgotten: keep none.
     no_idle = httpx.Limits(max_keepalive_connections=0)
     address = base_url or settings.ollama_base_url
@@ -65,7 +65,7 @@ def make_chat_model(
             f"The model server's address {_shown(address)!r} can't be used. Set OLLAMA_BASE_URL to one such as "
             "http://localhost:11434."
         )
-    # The login goes to the client alone: a model shows its address, and its headers, to whoever prints it.
+    # The login goes to the client only: printing a model shows its address and its headers.
     try:
         login = login_in(address) if isinstance(address, str) else None
     except ValueError as error:
@@ -138,6 +138,6 @@ def chat_model(model: BaseChatModel | str | None = None) -> BaseChatModel:
 
 
 def is_chat_ollama(model: object) -> TypeGuard[ChatOllama]:
-    """Return whether ``model`` is a ``ChatOllama``, without importing it where nobody has."""
+    """Return whether ``model`` is a ``ChatOllama``, without importing it where nothing has."""
     module = sys.modules.get("langchain_ollama")
     return module is not None and isinstance(model, module.ChatOllama)

@@ -2,7 +2,7 @@
 
 Ollama puts the reasoning of models that it knows into a field. Other models write it into their answer, between
 tags, and a stream may end anywhere within such a tag. Both end up where LangChain looks for reasoning, so that
-``message.content_blocks`` has it as a standard ``reasoning`` block and ``message.text`` holds the answer alone.
+``message.content_blocks`` has it as a standard ``reasoning`` block and ``message.text`` holds the answer only.
 """
 
 from __future__ import annotations

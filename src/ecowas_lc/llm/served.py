@@ -43,7 +43,7 @@ class Facts:
     described: bool = True
 
     def context(self, asked: int | None = None) -> int:
-        """Return the context that requests ask for by name: what the server then gives, whoever used it before."""
+        """Return the context that requests ask for by name: the server gives it, whatever others loaded."""
         length = asked or self.own_context or default_context() or DEFAULT_CONTEXT
         return min(length, self.trained) if self.trained else length
 

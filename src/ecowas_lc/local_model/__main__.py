@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def _end_with_parent() -> None:
-    os.read(0, 1)  # returns at the end of input alone: the parent never writes
+    os.read(0, 1)  # returns only at the end of input: the parent never writes
     os._exit(0)  # there is nothing to save, and an orderly stop could wait for a slow client
 
 

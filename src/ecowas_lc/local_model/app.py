@@ -114,7 +114,7 @@ def create_app(engine: Engine, *, awkward: bool = False, max_queue: int = MAX_QU
         exception_handlers={
             RefusedError: lambda _, error: _error(error.status, str(error)),
             HTTPException: lambda _, error: _plain(error.status_code),
-            ClientDisconnect: lambda _, error: Response(status_code=499),  # for the log: nobody reads it
+            ClientDisconnect: lambda _, error: Response(status_code=499),  # for the log: no client reads it
             Exception: lambda _, error: _error(500, f"internal error: {type(error).__name__}"),
         },
     )

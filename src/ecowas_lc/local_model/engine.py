@@ -81,7 +81,7 @@ class Engine:
         abandoned = threading.Event()
 
         def deliver(item: Chunk | RefusedError | None) -> bool:
-            with suppress(RuntimeError):  # the loop closed first: nobody is left to deliver to
+            with suppress(RuntimeError):  # the loop closed first: nothing is left to deliver to
                 loop.call_soon_threadsafe(arrived.put_nowait, item)
             return abandoned.is_set()  # True makes llama.cpp stop
 
@@ -142,7 +142,7 @@ def _parameters(weights: Path, threads: int, slots: int, key: str) -> Any:
     parameters.kv_unified = True  # any slot may use all of it
     parameters.ctx_shift = True
     parameters.n_batch = parameters.n_ubatch = _BATCH_TOKENS
-    parameters.cache_ram_mib = 0  # prompts are cached in the slots alone; llama.cpp would take up to 8 GB
+    parameters.cache_ram_mib = 0  # prompts are cached in the slots only; llama.cpp would take up to 8 GB
     parameters.fit_params = False  # llama.cpp would shrink the window where memory looks short
     parameters.verbosity = _ERRORS_ONLY
     for cpu in (parameters.cpuparams, parameters.cpuparams_batch):

@@ -138,7 +138,7 @@ def serve(
     check_threads(threads)
     if host not in _HOSTS:
         raise ConfigurationError(
-            f"The local model is served on {_HOSTS[0]} alone, not on {host!r}: it has no authentication. "
+            f"The local model is served on {_HOSTS[0]} only, not on {host!r}: it has no authentication. "
             "Use an Ollama server for other machines."
         )
     weights = require()

@@ -63,17 +63,18 @@ def build_supervisor(
     ``aroute``. ``history_factory(agent_id, session_id)`` gives the chat message history in which a group (under
     its id) or the supervisor (under ``"supervisor"``) keeps what it said; the session is the thread.
 
-    ``max_parallel`` groups at most speak at once (``None``: all). Answers of the groups in
+    ``max_parallel`` groups at most speak at once (``None``: on Ollama as many as its server answers at once, which
+    is found out, otherwise all). Answers of the groups in
     ``interrupt_before_release`` (or of ``"all"``) wait for a reviewer, see :func:`approval.reviewed`; this needs a
     checkpointer. ``tools`` maps groups' ids to LangChain tools or functions. ``agents`` maps groups' ids to
     objects that answer in the model's place: ``chat(question)`` gives text, and so does ``await achat(question)``
     where there is one; for one whose ``keep_history`` is true no history is kept here, as it keeps its own.
 
-    ``group_timeout`` is in seconds for each answer, synthesis and summary (``None``: the model's own time-out
-    alone). ``max_hops`` is the number of model calls a group may make for one question, ``max_repeats`` how often
-    it may make the very same tool call. ``num_ctx`` is the context in tokens (``None``: what the model or its
-    server says); a model on Ollama gets no more than it was trained for. ``token_counter`` counts the tokens of
-    messages.
+    ``group_timeout`` is in seconds for each answer, synthesis and summary (``None``: only the model's own
+    time-out); waiting for a turn at Ollama does not count. ``max_hops`` is the number of model calls a group may
+    make for one question, ``max_repeats`` how often it may make the very same tool call. ``num_ctx`` is the
+    context in tokens (``None``: what the model or the settings say); a model on Ollama gets no more than it was
+    trained for. ``token_counter`` counts the tokens of messages.
 
     ``documents`` are :class:`~ecowas_lc.Documents` or a LangChain retriever, for all groups or by group: the
     answers of groups without tools then rest on them. ``grounding`` says what happens to a sentence that no
