@@ -44,15 +44,15 @@ check: $(VENV)/.stamp-test ## Run linters and type checks only
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.stamp-bench servers ## Measure it beside others, for 35 minutes (BENCH_ARGS=--quick: for four)
+bench: $(VENV)/.stamp-bench servers ## Compare it with other libraries, for 35 minutes (BENCH_ARGS=--quick: four)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 # All pins: what the package needs with every extra, and what its tests and benchmarks do. Fails where no advisories
 # can be had. PIP_AUDIT_VULNERABILITY_SERVICE and PIP_AUDIT_OSV_URL name another database than the package index's.
-audit: $(VENV)/.stamp-test ## Look for known vulnerabilities in the pinned packages, before a release
+audit: $(VENV)/.stamp-test ## Check the pinned packages for known vulnerabilities, before a release
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt
 
-coverage: $(VENV)/.stamp-test servers ## Run the tests and report the lines and branches that none of them reaches
+coverage: $(VENV)/.stamp-test servers ## Run the tests and report the lines and branches that they miss
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-report=html:build/coverage $(PYTEST_ARGS)
 
 docs: $(VENV)/.stamp-test ## Build the documentation to site/, and fail on a broken link
@@ -84,12 +84,12 @@ ollama: $(VENV)/.stamp-test ## Try everything about models against a real Ollama
 eval: $(VENV)/.stamp-demo ## Measure the routers on labelled questions
 	@$(BIN)/ecowas-lc eval --picture ecowas-lc-eval.png
 
-clean: ## Remove the virtual environment and what tools leave behind
+clean: ## Remove the virtual environment and temporary files
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # With the oldest Python that is supported, whose needs include those of newer ones: make PYTHON=… constraints
-constraints: ## Resolve all dependencies afresh and write their versions to constraints.txt
+constraints: ## Resolve all dependencies again and pin their versions in constraints.txt
 	rm -rf build/resolve && $(PYTHON) -m venv build/resolve
 	build/resolve/bin/python -m pip install --quiet --upgrade pip hatchling editables
 	build/resolve/bin/python -m pip install --quiet --group test --group bench '.[all]'
@@ -104,7 +104,7 @@ $(VENV)/.stamp-venv:
 	@test -n "$(PYTHON)" || { \
 		echo 'Python 3.11 or newer is needed, and none was found. On Debian 12 or Ubuntu 24.04:'; \
 		echo '  sudo apt-get install python3 python3-venv'; \
-		echo 'Elsewhere install it and name it: make PYTHON=/path/to/python3.12 demo'; exit 1; } >&2
+		echo 'On other systems, install Python and pass its path: make PYTHON=/path/to/python3.12 demo'; exit 1; } >&2
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -131,12 +131,12 @@ $(VENV)/.stamp-demo: $(VENV)/.stamp-tools $(DECLARED)
 	@touch $@
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-demo $(DECLARED)
-	@echo 'Installing what tests, linters and type checks need'
+	@echo 'Installing the packages for tests, linters and type checks'
 	@$(PIP) install --quiet $(PINNED) --group test
 	@touch $@
 
 $(VENV)/.stamp-bench: $(VENV)/.stamp-test $(DECLARED)
-	@echo 'Installing what is measured beside us'
+	@echo 'Installing the libraries to compare with'
 	@$(PIP) install --quiet $(PINNED) --group bench
 	@touch $@
 

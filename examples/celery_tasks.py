@@ -67,7 +67,7 @@ app.conf.update(
 
 @app.task(name="ecowas.clean_up", autoretry_for=(RedisUnavailableError,), retry_backoff=True, max_retries=5)
 def clean_up(idle_days: float = IDLE_DAYS) -> dict[str, int]:
-    """Forget the sessions in which nobody spoke for so many days, whatever time to live they have left."""
+    """Delete sessions without messages in the last ``idle_days`` days, whatever their time to live."""
     memory = get_redis_memory()
     saver = RedisSaver.from_settings()
     before = datetime.now(UTC) - timedelta(days=idle_days)

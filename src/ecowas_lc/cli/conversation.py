@@ -220,7 +220,7 @@ class _Partial:
 
 
 class _Fixed:
-    """The router of somebody who has named the groups."""
+    """A router that always chooses the groups that the user named."""
 
     def __init__(self, groups: tuple[str, ...]) -> None:
         self._groups = groups

@@ -1,4 +1,4 @@
-"""What an examination finds: one fact each, how bad it is, and the command that mends it."""
+"""What doctor finds: one fact each, how bad it is, and the command that fixes it."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def _run(app: typer.Typer, arguments: Sequence[str] | None) -> int:
     except typer.Abort:  # older versions of typer turn Ctrl-C into it; else a question was answered with no
         return INTERRUPTED
     except BrokenPipeError:
-        # whoever read our output has gone; flushing the rest at exit must not complain either
+        # the reader of our output has gone; flushing the rest at exit must not complain either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:

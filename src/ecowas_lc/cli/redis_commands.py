@@ -1,4 +1,4 @@
-"""The commands that mend what ``doctor`` finds about Redis, each aimed at the server that it is about."""
+"""The commands that fix what ``doctor`` finds about Redis, each for the server that it is about."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Commands:
     server: Server
 
     def redis_cli(self, *words: str, node: str = "") -> str:
-        """A command to the server, or to one node (``host:port``) of it."""
+        """Return a ``redis-cli`` command for the server, or for one node (``host:port``) of it."""
         return shlex.join(["redis-cli", *self._where(node), *words])
 
     def configure(self, name: str, value: str, facts: dict[str, str], node: str = "") -> str:
-        """A setting changed now, and after the server's next start."""
+        """Return the command that changes a server setting, now and after its next start."""
         now = self.redis_cli("CONFIG", "SET", name, value, node=node)
         if facts.get("config_file"):
             return f"{now} && {self.redis_cli('CONFIG', 'REWRITE', node=node)}"
         return f"{now}  # and from its next start on: --{name} {value}" if "config_file" in facts else now
 
     def rights(self) -> str:
-        """What gives the user the rights that are needed, and no other."""
+        """Return the command that gives the user exactly the needed rights."""
         user = (self.address.username if self.address else None) or self.settings.redis_username or "default"
         keys, *commands = rule(self.settings.prefix, figures=True).split()
         return (
@@ -45,7 +45,7 @@ class Commands:
         )
 
     def new_user(self) -> str:
-        """What makes a user who may do what is needed, for who logs in as nobody in particular."""
+        """Return the command that creates a user with the needed rights."""
         words = [
             "ACL",
             "SETUSER",
@@ -57,7 +57,7 @@ class Commands:
         return shlex.join(["redis-cli", *self._where(""), *words])
 
     def after_refusal(self, error: RedisRefusedError) -> str:
-        """What mends a refusal; nothing where its message says all there is to do."""
+        """Return the command that fixes a refusal; empty if its message says what to do."""
         told = str(error)
         if "Grant " in told:
             return self.rights()
@@ -70,7 +70,7 @@ class Commands:
         return ""
 
     def start(self) -> str:
-        """What starts the server."""
+        """Return the command that starts the server."""
         if self.address is None:
             return "ecowas-lc server start"
         local = all(host.startswith(LOOPBACK) for host, _ in self.address.hosts)
@@ -84,7 +84,7 @@ class Commands:
         return f"redis-server --port {port} --appendonly yes"
 
     def trust(self) -> str:
-        """What makes the server's certificate a trusted one."""
+        """Return how to trust the server's certificate."""
         return "export REDIS_SSL_CA_CERTS=FILE, with the certificate of the authority that signed the server's"
 
     def _where(self, node: str) -> list[str]:

@@ -102,7 +102,7 @@ def check_target(file: Path, ending: str = "") -> None:
     elif file.exists() and not os.access(file, os.W_OK):
         reason = "you have no permission to write to it"
     elif (not file.exists() or file.is_file()) and not os.access(folder, os.W_OK):
-        # a file is replaced by a complete one, so that nobody finds half of it
+        # a file is replaced by a complete one, so that readers never find half of it
         reason = f"you have no permission to create files in {folder}"
     if reason:
         raise InvalidInputError(f"{file} can't be written: {reason}.")
@@ -131,7 +131,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
     """Return whether the user agrees; ``--yes`` does so beforehand.
 
     Raises:
-        ConfigurationError: nobody can be asked.
+        ConfigurationError: standard input is no terminal.
     """
     if yes:
         return True

@@ -1,4 +1,4 @@
-"""Stored values as the command shows them, those of classes that nobody allowed included: nothing is imported."""
+"""Stored values as the command shows them, also those of classes that are not allowed: nothing is imported."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def json_text(text: str) -> str:
 
 
 class CleanConsole(Console):
-    """A console whose output is cleaned where it is rendered, whoever made the text: tables and progress, too."""
+    """A console that cleans its output where it is rendered, including tables and progress bars."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield what is to be written, cleaned; rich's own control codes pass."""
