@@ -6,10 +6,11 @@ import logging
 import re
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -91,11 +92,19 @@ class _Told(str):
         return told
 
 
-class _Problem(NamedTuple):
-    """Why a setting's text can't be used."""
+@dataclass
+class _Problem:
+    """Why a setting's text can't be used, and whether the log says so already."""
 
     text: str
     is_service_link: bool
+    is_said: bool = field(default=False, compare=False)
+
+    def warn(self, text: str) -> None:
+        """Say something about it, once for all copies of the settings."""
+        if not self.is_said:
+            self.is_said = True
+            log.warning("%s", text)
 
 
 class _Names(PydanticBaseSettingsSource):
@@ -258,7 +267,9 @@ class Settings(BaseSettings):
             if not (problem.is_service_link or self._is_lenient):
                 raise ConfigurationError(problem.text)
             default = type(self).model_fields[name].get_default(call_default_factory=True)
-            _warn_once(problem.text if problem.is_service_link else f"{problem.text} Until then it is {default}.")
+            problem.warn(
+                problem.text if problem.is_service_link else f"{problem.text} Until then it is {default}."
+            )
             return default
 
     @property
@@ -318,15 +329,6 @@ class Settings(BaseSettings):
 def _variable(name: str) -> str:
     """Return the variable that sets a field."""
     return Settings.model_fields[name].alias or name.upper()
-
-
-_said: set[str] = set()
-
-
-def _warn_once(text: str) -> None:
-    if text not in _said:
-        _said.add(text)
-        log.warning("%s", text)
 
 
 def _problem_of(name: str, settings: list[str]) -> str:
@@ -393,5 +395,10 @@ def usable_settings() -> Settings:
     try:
         return get_settings().lenient()
     except ConfigurationError as error:
-        _warn_once(f"{error} Until then only the environment counts.")
+        _warn_of_file(str(error))
         return Settings(_env_file=None).lenient()  # type: ignore[call-arg]
+
+
+@cache
+def _warn_of_file(why: str) -> None:
+    log.warning("%s Until then only the environment counts.", why)
