@@ -67,9 +67,15 @@ def row(raw: bytes) -> Row:
     return Row(parent if previous is None else previous, parent, fields, references, payload)
 
 
+def log_of(name: bytes, wrapper: bytes) -> bytes:
+    """The list log of a value: its namespace's and channel's, or with a wrapper in capitals the thread's."""
+    space_and_channel = name.rpartition(b"\0")[0]
+    return b"\0" + space_and_channel.partition(b"\0")[2] if wrapper.isupper() else space_and_channel
+
+
 def read(fields: dict[bytes, bytes]) -> Stored:
     """A thread from its hash's fields."""
-    assert fields[b"format"] == b"1"
+    assert fields[b"format"] in (b"1", b"1.1")
     namespaces = []
     space = fields.get(b"N")
     while space is not None:
@@ -113,7 +119,8 @@ def read(fields: dict[bytes, bytes]) -> Stored:
             stored.values[name[1:]] = ("p", *blob(raw[1:]))
             continue
         assert raw[:1] == b"l"
-        log = name[1:].rpartition(b"\0")[0]
+        log = log_of(name[1:], raw[1:2])
+        assert raw[1:2] in (b"b", b"d") or fields[b"format"] == b"1.1"
         digests = []
         for at in range(18, len(raw), 8):
             start, length = struct.unpack(">II", raw[at : at + 8])
@@ -160,7 +167,7 @@ def assert_whole(fields: dict[bytes, bytes], *, exact: bool = False) -> Stored:
         assert set(stored.writes) <= set(stored.rows), "each batch of writes has its checkpoint"
         spaces = {name[1:] for name in fields if name[:1] in b"LM" and name not in (b"N",)}
         assert spaces == set(stored.namespaces)
-        logs = {name.rpartition(b"\0")[0] for name, value in stored.values.items() if value[0] == "l"}
+        logs = {log_of(name, value[1]) for name, value in stored.values.items() if value[0] == "l"}
         assert {name[1:] for name in fields if name[:1] == b"n"} == logs
         assert {name[1:].rpartition(b"\0")[0] for name in fields if name[:1] == b"g"} == logs
     return stored

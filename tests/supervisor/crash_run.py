@@ -37,14 +37,21 @@ class Ledger:
     def __init__(self, path: Path, dies_after: int) -> None:
         self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         self._left = dies_after
+        self._stored: set[str] = set()
 
     def ran(self, what: str) -> str:
         os.write(self._file, f"ran «{what}»\n".encode())
         return f"«{what}»"
 
-    def wrote(self, value: object) -> None:
-        for token in dict.fromkeys(_TOKEN.findall(repr(value))):
+    def wrote(self, value: object, config: Any = None, checkpoint_id: str | None = None) -> None:
+        """Take note of a write; with ``durability="async"`` it counts where what it stands on is stored too."""
+        place = (config or {}).get("configurable", {})
+        parents = dict(place.get("checkpoint_map") or {})
+        stands_on = {*parents.values(), *([place["checkpoint_id"]] if place.get("checkpoint_id") else [])}
+        for token in dict.fromkeys(_TOKEN.findall(repr(value))) if stands_on <= self._stored else ():
             os.write(self._file, f"ack {token}\n".encode())
+        if checkpoint_id is not None:
+            self._stored.add(checkpoint_id)
         self._left -= 1
         if self._left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -54,21 +61,21 @@ def crashing_saver(url: str, prefix: str, ledger: Ledger) -> RedisSaver:
     class Saver(RedisSaver):
         def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
             done = super().put(config, checkpoint, metadata, new_versions)
-            ledger.wrote(checkpoint["channel_values"])
+            ledger.wrote(checkpoint["channel_values"], config, checkpoint["id"])
             return done
 
         async def aput(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
             done = await super().aput(config, checkpoint, metadata, new_versions)
-            ledger.wrote(checkpoint["channel_values"])
+            ledger.wrote(checkpoint["channel_values"], config, checkpoint["id"])
             return done
 
         def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
             super().put_writes(config, writes, task_id, task_path)
-            ledger.wrote(writes)
+            ledger.wrote(writes, config)
 
         async def aput_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
             await super().aput_writes(config, writes, task_id, task_path)
-            ledger.wrote(writes)
+            ledger.wrote(writes, config)
 
     return Saver.from_url(url, prefix=prefix)
 
@@ -150,7 +157,7 @@ def turn(graph: Graph, how: str, durability: Any) -> None:
             run(Command(resume={one.id: "approve" for one in state.interrupts}))
         elif state.metadata is None:
             run(asked("energy+digital: a?"))
-        elif not state.next and state.values.get("messages") and state.values["messages"][-1].type == "ai":
+        elif not state.tasks and state.values.get("messages"):
             return
         else:
             run(None)

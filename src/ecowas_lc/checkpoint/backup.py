@@ -20,7 +20,7 @@ from ecowas_lc.checkpoint.place import Place, thread_id_of
 from ecowas_lc.checkpoint.reading import Walk, found_elements, has_sealed, next_page, read_call, walk_threads
 from ecowas_lc.checkpoint.staging import (
     REMOVALS,
-    STORED_FORMAT,
+    STORED_FORMATS,
     Beside,
     Field,
     beside_calls,
@@ -129,7 +129,7 @@ def _snapshot_op(at: Context, thread_id: str) -> Op[_Snapshot | None]:
         if not answer:
             return None
         count, left = answer
-        stored_format = STORED_FORMAT
+        [stored_format] = yield (command("HGET", beside, "format"),)
     except RedisRefusedError:
         # It is full, a replica, or this user may only read: then it is held here, whole.
         reply, left = yield (command("HGETALL", key), command("PTTL", key))
@@ -285,10 +285,11 @@ class ThreadImporter:
 
     def _begin_op(self, record: dict[str, Any]) -> Op[_Pending]:
         thread_id = thread_id_of(record["thread"])
-        if record["storage_format"] != STORED_FORMAT.decode():
+        formats = [known.decode() for known in STORED_FORMATS]
+        if record["storage_format"] not in formats:
             raise FormatVersionError(
                 f"The thread {thread_id!r} was exported in storage format {record['storage_format']!r}; this "
-                f"version of ecowas_lc stores {STORED_FORMAT.decode()!r}. Install a newer one."
+                f"version of ecowas_lc reads {' and '.join(formats)}. Upgrade ecowas_lc."
             )
         ttl, moment = record["ttl_seconds"], time_of(record.get("last_activity"))
         if ttl is not None and not 0 <= float(ttl) <= _LONGEST_SECONDS:

@@ -37,6 +37,18 @@ class SeenList(NamedTuple):
 NOTHING_SEEN = SeenList()
 
 
+def _shared(one: bytes, other: bytes) -> int:
+    """Return how many bytes two texts begin with alike."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
 @dataclass(slots=True)
 class ThreadMemo:
     """What this process has seen of a thread's stored lists and elements."""
@@ -50,6 +62,18 @@ class ThreadMemo:
         """The lists of a namespace that can be made again from what is known of them."""
         return [seen for (ns, _), seen in list(self.lists.items()) if ns == namespace and seen.recipes]
 
+    def base_of(self, namespace: str, channel: str, digests: bytes | None = None) -> SeenList:
+        """The list that a channel's new one is stored as edits of: its own, or one of another namespace.
+
+        Of several namespaces' it is the one that ``digests`` go on from the longest, or without them the latest.
+        """
+        if (own := self.lists.get((namespace, channel))) is not None:
+            return own
+        others = [seen for (_, name), seen in list(self.lists.items()) if name == channel]
+        if digests is None or not others:
+            return others[-1] if others else NOTHING_SEEN
+        return max(others, key=lambda seen: _shared(seen.digests, digests))
+
     def drop(self, key: tuple[str, str]) -> None:
         """Forget a list."""
         self.lists.pop(key, None)
@@ -57,7 +81,10 @@ class ThreadMemo:
 
     def saw(self, digests: Any) -> None:
         """The server has these elements."""
-        self.known.update(dict.fromkeys(digests))
+        for digest in digests:
+            if digest in self.known:
+                self.known.pop(digest, None)  # so that what is in use is the last to go
+            self.known[digest] = None
         if len(self.known) > _MAX_KNOWN:
             # A list first: other threads write here too, and a dict that changes can't be walked.
             for digest in list(self.known)[:-_MAX_KNOWN]:

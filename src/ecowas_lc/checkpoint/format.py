@@ -27,7 +27,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.types import ERROR, _DeltaSnapshot
 
-from ecowas_lc.checkpoint.client_cache import NOTHING_SEEN, Memo, SeenList
+from ecowas_lc.checkpoint.client_cache import Memo, SeenList
 from ecowas_lc.checkpoint.codec.elements import (
     DIGEST_BYTES,
     Collector,
@@ -347,7 +347,9 @@ class Format:
         if type(value) is _DeltaSnapshot:
             wrapper, items = _SNAPSHOT, value.value
         if self.shares and is_worth_sharing(items, lambda item: len(self.serializer.dump(item)), most_items):
-            before = self.memo.thread(place.thread_id).lists.get((place.namespace or "", channel), NOTHING_SEEN)
+            before = self.memo.thread(place.thread_id).base_of(place.namespace or "", channel)
+            if place.namespace:
+                wrapper = wrapper.upper()  # in the log of the whole thread: see docs/storage-format.md
             listed, recipes = self.serializer.dump_items(items, shared, before.recipes)
             if not self.serializer.repeats_too_much(listed, shared):
                 digests = b"".join(listed)
@@ -411,7 +413,7 @@ class Format:
             wrapper, mark, digests = stored[1:2], stored[2:18], stored[18:]
             self._check_mark(place.thread_id, mark, name, wrapper, digests)
             items = self.serializer.load_items(digests_in(digests), elements)
-            return _DeltaSnapshot(items) if wrapper == _SNAPSHOT else items
+            return _DeltaSnapshot(items) if wrapper.lower() == _SNAPSHOT else items
         if stored[:1] != _PLAIN:
             raise CorruptDataError(
                 f"The value of channel {channel_of(name)!r} of a stored checkpoint is not there any more."

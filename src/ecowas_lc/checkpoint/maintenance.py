@@ -21,7 +21,7 @@ from ecowas_lc.checkpoint.reading import (
 from ecowas_lc.checkpoint.staging import (
     BESIDE_SECONDS,
     REMOVALS,
-    STORED_FORMAT,
+    STORED_FORMATS,
     Beside,
     beside_calls,
     chunks,
@@ -91,7 +91,7 @@ def _copy_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str
     copy = beside.thread(target)
     [reply] = yield (command("HGETALL", at.keys.thread(source)),)
     fields = fields_of(reply)
-    if fields and (found := fields.get(b"format")) != STORED_FORMAT:
+    if fields and (found := fields.get(b"format")) not in STORED_FORMATS:
         if found is None:
             raise WrongTypeError(f"What is stored in the place of the thread {source!r} is not a thread.")
         raise FormatVersionError(f"The thread {source!r} is stored in a newer format. Upgrade ecowas_lc.")

@@ -13,7 +13,8 @@ from typing import Any, Self
 from ecowas_lc.storage.keys import Keys, id_text
 from ecowas_lc.storage.ops import Batch, command
 
-STORED_FORMAT = b"1"
+STORED_FORMATS = (b"1", b"1.1")
+"""What this version reads; it writes the second where namespaces of a thread share their lists."""
 REMOVALS = b"D"  # the field that remembers removals, which is no part of what a thread holds
 BESIDE_SECONDS = 3600  # what was cut off is gone by then
 

@@ -146,7 +146,7 @@ def _value_args(
             needed += split_blob(value)[0]
             continue
         key = (decode_part(name.split(b"\0", 1)[0]), value.channel)
-        base = NOTHING_SEEN if name in anew else memo.lists.get(key, NOTHING_SEEN)
+        base = NOTHING_SEEN if name in anew else memo.base_of(*key, value.digests)
         packed, new = edits(base.digests, value.digests)
         args += name, b"l", value.wrapper, value.mark, base.name, base.mark, packed, new
         needed += digests_in(new)

@@ -114,7 +114,7 @@ def _with_tools(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]
         ctx.tool_graphs[group.id],
         {"messages": turn},
         progress,
-        {BRIEF: brief},
+        settings={BRIEF: brief},
         recursion_limit=4 * ctx.max_hops + 5,
         quiet=asked.quiet,
     )
@@ -160,8 +160,9 @@ def _by_graph(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) 
     heard: set[str] = set()
     yield RunGraph(
         ctx.graphs[group.id],
-        {"messages": [*own, asked.question]},
+        {"messages": [asked.question]},
         progress,
+        own,
         quiet=asked.quiet,
         speaks_as=asked.speaks_as,
         heard=heard,

@@ -14,15 +14,25 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import merge_configs, set_config_context
+from langgraph.channels.binop import BinaryOperatorAggregate
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    CheckpointMetadata,
+    empty_checkpoint,
+)
 from langgraph.constants import TAG_NOSTREAM
 from langgraph.errors import GraphInterrupt
 from langgraph.pregel._messages import StreamMessagesHandler
 from langgraph.types import Interrupt
 
+from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.errors import SupervisorError
 from ecowas_lc.llm import named_errors
 from ecowas_lc.supervisor.concurrency import stop_handlers
 from ecowas_lc.supervisor.streamed_text import Voice
+
+_SEED_STEP = -2  # langgraph's own first checkpoint is -1
 
 
 def unheard(config: RunnableConfig) -> RunnableConfig:
@@ -205,12 +215,14 @@ class RunGraph:
     It is stored under the node's namespace and goes on from there when the node is run again. ``progress``
     keeps the state after each of its steps, for whoever has to go on where it failed. With ``quiet`` none of its
     tokens are streamed. ``speaks_as`` is the metadata under which its tokens are heard by listeners that don't
-    listen to subgraphs. ``heard`` takes the ids of the messages that were heard.
+    listen to subgraphs. The graph begins with the messages of the ``past``; ``heard`` takes the ids of those that
+    were heard.
     """
 
     graph: Any
     given: Mapping[str, Any]
     progress: dict[str, Any]
+    past: Sequence[BaseMessage] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     recursion_limit: int | None = None
     quiet: bool = False
@@ -219,19 +231,50 @@ class RunGraph:
 
     def run(self, config: RunnableConfig) -> Mapping[str, Any]:
         """Run it, blocking."""
-        for state in self.graph.stream(self.given, self._config(config), stream_mode="values"):
+        given, used = run(self._begun(self._config(config)), config)
+        for state in self.graph.stream(given, used, stream_mode="values"):
             self.progress.update(state)
         self.heard.update(_heard_ids(config))
         return self.progress
 
     async def arun(self, config: RunnableConfig) -> Mapping[str, Any]:
         """Run it without blocking the event loop."""
-        stream = self.graph.astream(self.given, self._config(config), stream_mode="values")
+        given, used = await arun(self._begun(self._config(config)), config)
+        stream = self.graph.astream(given, used, stream_mode="values")
         async with aclosing(stream):
             async for state in stream:
                 self.progress.update(state)
         self.heard.update(_heard_ids(config))
         return self.progress
+
+    def _begun(self, config: RunnableConfig) -> Program[tuple[Mapping[str, Any], RunnableConfig]]:
+        """Return what to run the graph with; the past is stored as a checkpoint for it to begin at.
+
+        As an input it would be stored three times, and with each of them anew.
+        """
+        whole = {**self.given, "messages": [*self.past, *self.given["messages"]]}
+        place = config.get("configurable", {})
+        saver = place.get("__pregel_checkpointer")
+        channel = self.graph.channels["messages"]
+        if not (self.past and isinstance(saver, BaseCheckpointSaver) and type(channel) is BinaryOperatorAggregate):
+            return whole, config
+        here: RunnableConfig = {
+            "configurable": {"thread_id": place["thread_id"], "checkpoint_ns": place["checkpoint_ns"]}
+        }
+        head = yield Doing(lambda _: saver.get_tuple(here), lambda _: saver.aget_tuple(here))
+        if head is not None and head.metadata.get("step") != _SEED_STEP:
+            return whole, config  # it goes on from there
+        if head is None:
+            version = saver.get_next_version(None, None)
+            seed = empty_checkpoint()
+            seed["channel_values"] = {"messages": list(self.past)}
+            seed["channel_versions"] = {"messages": version}
+            new: ChannelVersions = {"messages": version}
+            about: CheckpointMetadata = {"source": "input", "step": _SEED_STEP, "parents": {}}
+            yield Doing(lambda _: saver.put(here, seed, about, new), lambda _: saver.aput(here, seed, about, new))
+        # After a fork langgraph would look for what the graph did before it.
+        begins = {**place, "__pregel_resuming": False, "__pregel_replay_state": None}
+        return self.given, {**config, "configurable": begins}
 
     def _config(self, config: RunnableConfig) -> RunnableConfig:
         used = unheard(config) if self.quiet else config
@@ -248,8 +291,14 @@ def heard_as(config: RunnableConfig, metadata: Mapping[str, Any]) -> RunnableCon
         return config
     manager = callbacks.copy()
 
+    twins = {
+        id(one): _relabelled(one, metadata)
+        for one in (*manager.handlers, *manager.inheritable_handlers)
+        if _listens_at_the_top(one)
+    }
+
     def relabelled(handlers: Sequence[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
-        return [_relabelled(one, metadata) if _listens_at_the_top(one) else one for one in handlers]
+        return [twins.get(id(one), one) for one in handlers]
 
     manager.handlers = relabelled(manager.handlers)
     manager.inheritable_handlers = relabelled(manager.inheritable_handlers)
@@ -268,10 +317,11 @@ def _listens_at_the_top(handler: BaseCallbackHandler) -> bool:
 
 def _relabelled(handler: Any, metadata: Mapping[str, Any]) -> Any:
     twin = copy.copy(handler)  # it shares the stream, and what has been said in it
+    twin.metadata = {}
 
     def starts(serialized: Any, messages: Any, **options: Any) -> Any:
         options["metadata"] = {**(options.get("metadata") or {}), **metadata}
-        return handler.on_chat_model_start(serialized, messages, **options)
+        return type(handler).on_chat_model_start(twin, serialized, messages, **options)
 
     twin.on_chat_model_start = starts
     twin.on_chain_start = twin.on_chain_end = _not_heard  # what its nodes return is the node's own affair

@@ -38,7 +38,7 @@ def take_in_transcript(
     found = exchanges(transcript)
     told = [exchange for exchange in found if exchange[0].id != question.id]
     update["taken"] = [SUPERVISOR]
-    if not (yield from _is_new(config)):
+    if transcript and not (yield from _is_new(config)):
         session = session_of(config)
         told = [exchange for exchange in told if not _is_the_threads(exchange, session, SUPERVISOR)]
     elif len(told) == len(found):

@@ -45,7 +45,7 @@ def own_part(conversation: Sequence[Exchange], group: str) -> list[Exchange]:
 def _as_told(exchange: Exchange, group: str | None) -> Exchange:
     final = exchange[-1]
     own = None if group is None else own_answer(final, group)
-    if own is None or (own == final.text and not final.response_metadata):
+    if own is None or own == final.text:
         return exchange
     return [*exchange[:-1], AIMessage(own, id=final.id, name=group)]
 

@@ -46,7 +46,7 @@ end
 for field in pairs(live_fields) do
   local value = redis.call('HGET', H, field)
   if value and string.sub(value, 1, 1) == 'l' then
-    local log = log_of(field)
+    local log = log_of(field, wrapper_of(value))
     intervals[log] = intervals[log] or {}
     for _, piece in ipairs((pieces_of(value))) do table.insert(intervals[log], { piece[1], piece[1] + piece[2] }) end
   elseif value then

@@ -45,9 +45,10 @@ local function digests_of(log, pieces, written)
   return table.concat(out)
 end
 
--- 'ns\0channel' of 'vns\0channel\0version'.
-local function log_of(field)
+-- 'ns\0channel' of 'vns\0channel\0version', or with a wrapper in capitals '\0channel'.
+local function log_of(field, wrapper)
   local first = string.find(field, '\0', 2, true)
   local second = string.find(field, '\0', first + 1, true)
-  return string.sub(field, 2, second - 1)
+  return string.sub(field, wrapper < 'a' and first or 2, second - 1)
 end
+local function wrapper_of(value) return string.sub(value, 2, 2) end

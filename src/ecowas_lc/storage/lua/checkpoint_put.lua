@@ -11,7 +11,7 @@ for _ = 1, tonumber(ARGV[6]) do
     words[#words + 1], words[#words + 2] = field, 'p' .. ARGV[at + 2]
     at = at + 3
   else
-    local log, base = log_of(field), 'v' .. ARGV[at + 4]
+    local log, base = log_of(field, ARGV[at + 2]), 'v' .. ARGV[at + 4]
     lists[#lists + 1] = { field = field, log = log, wrapper = ARGV[at + 2], mark = ARGV[at + 3], base = base,
       base_mark = ARGV[at + 5], edits = ARGV[at + 6], new = ARGV[at + 7] }
     reads[#reads + 1], reads[#reads + 2] = base, 'n' .. log
@@ -36,7 +36,8 @@ for _, list in ipairs(lists) do
   if list.base ~= 'v' then
     -- The edits hold for the very list that the client has in mind, and for no other of that name.
     local base = have[list.base]
-    if base and string.sub(base, 1, 1) == 'l' and mark_of(base) == list.base_mark then
+    local is_list = base and string.sub(base, 1, 1) == 'l' and mark_of(base) == list.base_mark
+    if is_list and log_of(list.base, wrapper_of(base)) == list.log then
       list.pieces = (pieces_of(base))
     else
       missing_fields[#missing_fields + 1] = string.sub(list.field, 2)
@@ -142,7 +143,11 @@ if #lists > 0 then
   end
 end
 
-if not have.format then words[#words + 1], words[#words + 2] = 'format', FORMAT end
+local shares = false
+for _, list in ipairs(lists) do shares = shares or list.wrapper < 'a' end
+if not have.format or (shares and have.format == FORMAT) then
+  words[#words + 1], words[#words + 2] = 'format', shares and SHARED_LOGS or FORMAT
+end
 if run ~= '' then words[#words + 1], words[#words + 2] = 'r' .. run, '' end
 local row = have[own]
 if row then

@@ -22,7 +22,8 @@ end
 local known, bases = {}, {}
 for i = 10, #ARGV, 2 do
   known[ARGV[i + 1]] = true
-  bases[log_of('v' .. ARGV[i])] = { field = 'v' .. ARGV[i], mark = ARGV[i + 1] }
+  local base = { field = 'v' .. ARGV[i], mark = ARGV[i + 1] }
+  bases[log_of(base.field, 'b')], bases[log_of(base.field, 'B')] = base, base
 end
 
 -- The digests of which the client has the elements, of a list with this log: one string.
@@ -33,6 +34,7 @@ local function held_by_client(log)
   local base = bases[log]
   local value = base and redis.call('HGET', H, base.field)
   local is_base = value and sub(value, 1, 1) == 'l' and mark_of(value) == base.mark
+  is_base = is_base and log_of(base.field, wrapper_of(value)) == log
   local pieces, total = pieces_of(is_base and value or '')
   spend(total)
   held = digests_of(log, pieces) or ''
@@ -100,7 +102,7 @@ local function add(ns, id, row)
       if value and sub(value, 1, 1) == 'l' and known[mark_of(value)] then
         value = 'k' .. sub(value, 2, PIECES - 1)
       elseif value and sub(value, 1, 1) == 'l' then
-        local log = log_of(field)
+        local log = log_of(field, wrapper_of(value))
         local digests = digests_of(log, pieces[i])
         value = digests and sub(value, 1, PIECES - 1) .. digests or false
         if digests then want_all(digests, held_by_client(log)) end

@@ -4,7 +4,8 @@
 local wrong = check_format()
 if wrong then return wrong end
 local source = KEYS[2]
-local is_whole = redis.call('HEXISTS', source, 'N') == 1 and redis.call('HGET', source, 'format') == FORMAT
+local found = redis.call('HGET', source, 'format')
+local is_whole = redis.call('HEXISTS', source, 'N') == 1 and (found == FORMAT or found == SHARED_LOGS)
 if not is_whole or redis.call('HLEN', source) ~= tonumber(ARGV[1]) then
   redis.call('UNLINK', source)
   return -1

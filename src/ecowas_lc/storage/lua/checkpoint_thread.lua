@@ -5,7 +5,8 @@
 --   L<ns>             id of the namespace's latest checkpoint
 --   c<ns>\0<id>       a checkpoint: link to the one before it, then what the client made
 --   w<ns>\0<id>\0<k>  the k-th batch of writes pending on a checkpoint
---   v<ns>\0<channel>\0<version>  a channel's value: 'p' + blob, or 'l' + wrapper + mark + pieces of the list log
+--   v<ns>\0<channel>\0<version>  a channel's value: 'p' + blob, or 'l' + wrapper + mark + pieces of the list log;
+--                     a wrapper in capitals: of the log that the channel has in the namespace ''
 --   g<ns>\0<channel>\0<segment>  list log: SEGMENT digests of list elements;  n<ns>\0<channel>  how many
 --   e<digest>         an element
 --   r<run id>         present where this run wrote checkpoints
@@ -16,6 +17,7 @@
 -- nothing, the first of them one that a full server refuses. Once a script has written, that server refuses none.
 local H = KEYS[1]
 local FORMAT = '1'
+local SHARED_LOGS = '1.1' -- format 1, and lists of several namespaces in one log
 local WITHOUT_CHECKPOINTS_MS = 3600000
 local CHUNK = 2000 -- unpack() of about 8,000 values overflows the stack
 local SEGMENT = 64
@@ -24,9 +26,9 @@ local SEGMENT = 64
 
 -- An error where a hash with this format is no thread of ours, or one that a newer version wrote.
 local function format_error(found)
-  if found and found ~= FORMAT then
+  if found and found ~= FORMAT and found ~= SHARED_LOGS then
     return redis.error_reply('ECOWASFORMAT This thread is stored in format ' .. found ..
-      ', and this version of ecowas_lc reads format ' .. FORMAT .. '. Upgrade ecowas_lc.')
+      ', and this version of ecowas_lc reads formats ' .. FORMAT .. ' and ' .. SHARED_LOGS .. '. Upgrade ecowas_lc.')
   end
   if not found and redis.call('EXISTS', H) == 1 then
     return redis.error_reply("ECOWASTYPE The thread's key holds a hash that is not a thread; it was left as it is.")
