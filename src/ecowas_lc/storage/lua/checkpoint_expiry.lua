@@ -5,7 +5,7 @@ if not known or redis.call('HEXISTS', H, 'N') == 0 then return -2 end
 local what, ttl = ARGV[1], ARGV[2]
 local left = redis.call('PTTL', H)
 if what == 'pin' then
-  redis.call('HSET', H, 'format', FORMAT) -- changes nothing, and is refused before the expiry goes
+  redis.call('HSET', H, 'format', known) -- changes nothing, and is refused before the expiry goes
   redis.call('PERSIST', H)
   redis.call('HSET', H, 'pinned', '1')
 elseif what == 'unpin' then

@@ -35,9 +35,9 @@ local function format_error(found)
   end
 end
 
--- To be called before the first write: see above. `known`: the hash is there.
+-- To be called before the first write: see above. `known`: the format, where the hash is there.
 local function check_memory(known)
-  if known then redis.call('HSET', H, 'format', FORMAT) else redis.call('ZADD', H, 'XX', 0, '') end
+  if known then redis.call('HSET', H, 'format', known) else redis.call('ZADD', H, 'XX', 0, '') end
 end
 
 local function check_format()
