@@ -29,7 +29,14 @@ from ecowas_lc.checkpoint.staging import (
     runs_in,
 )
 from ecowas_lc.checkpoint.writing import RUN_SECONDS, Context
-from ecowas_lc.errors import CorruptDataError, DecryptionError, FormatVersionError, RedisRefusedError, StorageError
+from ecowas_lc.errors import (
+    CorruptDataError,
+    DecryptionError,
+    EcowasError,
+    FormatVersionError,
+    RedisRefusedError,
+    StorageError,
+)
 from ecowas_lc.storage.backup_format import (
     CONTENTS,
     ITEM,
@@ -46,7 +53,9 @@ from ecowas_lc.storage.backup_format import (
     time_at,
     time_of,
 )
-from ecowas_lc.storage.keys import id_bytes, id_text
+from ecowas_lc.storage.evictions import warn_of_evictions_op
+from ecowas_lc.storage.keys import id_bytes
+from ecowas_lc.storage.left_out import attempted_op, readable_ids, warn_left_out
 from ecowas_lc.storage.ops import Op, call, command, load_script
 
 _SNAPSHOT = load_script("checkpoint_thread", "checkpoint_snapshot")
@@ -69,6 +78,8 @@ def export_walk(at: Context, thread_ids: Sequence[str] | None, on_progress: Prog
             done += 1
             if on_progress is not None:
                 on_progress(done, max(done, total))
+    if thread_ids is None:
+        yield warn_of_evictions_op(at.keys, "The export may lack threads", "threads")
 
 
 def _these(thread_ids: Sequence[str]) -> Walk[str]:
@@ -78,7 +89,7 @@ def _these(thread_ids: Sequence[str]) -> Walk[str]:
 def _all(at: Context) -> Walk[str]:
     threads = walk_threads(at, page=_THREADS_AT_ONCE)
     while (page := (yield from next_page(threads))) is not None:
-        yield [id_text(member) for member, _ in page]
+        yield readable_ids((member for member, _ in page), "threads")
 
 
 def _count_op(at: Context) -> Op[int]:
@@ -96,7 +107,10 @@ class _Snapshot:
 
 
 def _thread_walk(at: Context, thread_id: str) -> Walk[str]:
-    snapshot = yield _snapshot_op(at, thread_id)
+    snapshot = yield attempted_op(_snapshot_op(at, thread_id))
+    if isinstance(snapshot, EcowasError):
+        warn_left_out(f"The thread {thread_id!r}", snapshot)
+        return
     if snapshot is None:
         return
     yield [line_of(snapshot.record)]

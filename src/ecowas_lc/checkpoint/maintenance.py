@@ -37,6 +37,7 @@ from ecowas_lc.checkpoint.writing import (
     put_writes_op,
 )
 from ecowas_lc.errors import DecryptionError, FormatVersionError, InvalidInputError, StorageError, WrongTypeError
+from ecowas_lc.storage.evictions import warn_of_evictions_op
 from ecowas_lc.storage.keys import Keys, id_bytes, id_text
 from ecowas_lc.storage.ops import Op, call, command, load_script
 
@@ -189,10 +190,12 @@ def delete_for_runs_walk(at: Context, run_ids: Sequence[str]) -> Walk[None]:
     """Remove the checkpoints that these runs wrote, but for what delta channels of others are rebuilt from."""
     threads: set[str] = set()
     unknown: list[str] = []
+    # An index that was evicted and begun anew names some of its threads.
+    are_lost = yield warn_of_evictions_op(at.keys, "Removing runs may have left checkpoints behind", "threads")
     for run_id in run_ids:
         indexed = yield _threads_of_run_op(at, run_id)
         threads.update(indexed)
-        if not indexed:
+        if not indexed or are_lost:
             unknown.append(run_id)
     if unknown:
         # Their indexes have expired, or they never wrote here: the threads themselves know.

@@ -14,8 +14,9 @@ from ecowas_lc.checkpoint.codec.elements import Elements, digests_in, is_sealed,
 from ecowas_lc.checkpoint.format import Found, found_in
 from ecowas_lc.checkpoint.place import Extended, Place, channel_of, checkpoint_id_of, place_of
 from ecowas_lc.checkpoint.writing import Context
-from ecowas_lc.errors import InvalidInputError
+from ecowas_lc.errors import EcowasError, InvalidInputError
 from ecowas_lc.storage.keys import id_bytes, id_text
+from ecowas_lc.storage.left_out import attempted_op, readable_ids, warn_left_out
 from ecowas_lc.storage.ops import Call, Op, call, command, load_script
 
 _READ = load_script(
@@ -239,7 +240,9 @@ class Query:
         threads = walk_threads(self._at)
         while self._wants_more() and (page := (yield from next_page(threads))) is not None:
             for entry in page:
-                found = yield from self._thread(Place(id_text(entry[0]), None))
+                found = True
+                for thread_id in readable_ids([entry[0]], "threads"):
+                    found = yield from self._thread(Place(thread_id, None))
                 if not found:
                     yield forget_thread_op(self._at, entry)
                 if not self._wants_more():
@@ -255,7 +258,12 @@ class Query:
         while self._wants_more():
             size = _LISTED_AT_ONCE if self._left is None or self._wanted else min(_LISTED_AT_ONCE, self._left)
             wanted = self._matches if self._wanted else None
-            tuples, before = yield list_page_op(self._at, place, before=before, limit=size, wanted=wanted)
+            read = list_page_op(self._at, place, before=before, limit=size, wanted=wanted)
+            answer = yield read if self._place is not None else attempted_op(read)
+            if isinstance(answer, EcowasError):  # of all threads: the others are listed
+                warn_left_out(f"The thread {place.thread_id!r}", answer)
+                return True
+            tuples, before = answer
             found = found or bool(tuples) or before is not None
             if self._left is not None:
                 tuples = tuples[: self._left]

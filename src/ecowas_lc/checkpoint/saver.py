@@ -27,6 +27,7 @@ from ecowas_lc.checkpoint.format import Format, check_whole
 from ecowas_lc.checkpoint.maintenance import check_prune, copy_thread_op, delete_for_runs_walk, expiry_op, prune_op
 from ecowas_lc.checkpoint.place import Extended, Place, checked_id, place_of, thread_id_of
 from ecowas_lc.checkpoint.reading import Query, Walk, delta_history_op, get_tuple_op, page_op
+from ecowas_lc.checkpoint.reindex import reindex_op
 from ecowas_lc.checkpoint.writing import Context, delete_thread_op, put_op, put_writes_op
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
 from ecowas_lc.settings import Settings, get_settings
@@ -463,6 +464,13 @@ class RedisSaver(SaverBase):
                 self._server.run(importer.line_op(line))
         return importer.finish()
 
+    def reindex(self) -> int:
+        """Find, by scanning the server once, threads that the index lacks; return how many there were.
+
+        Needed where the server evicted the index of threads. The user needs the right to ``SCAN``.
+        """
+        return self._server.run(reindex_op(self._at))
+
     def pin(self, thread_id: str) -> bool:
         """Keep a thread from expiring, whatever is written later; whether there was one."""
         return self._server.run(self._expiry_op(thread_id, "pin")) != -1
@@ -567,6 +575,10 @@ class RedisSaver(SaverBase):
             if line.strip():
                 await self._server.arun(importer.line_op(line))
         return importer.finish()
+
+    async def areindex(self) -> int:
+        """Like :meth:`reindex`, without blocking the event loop."""
+        return await self._server.arun(reindex_op(self._at))
 
     async def apin(self, thread_id: str) -> bool:
         """Like :meth:`pin`, without blocking the event loop."""

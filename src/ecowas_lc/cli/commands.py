@@ -127,6 +127,18 @@ def sessions_reindex(as_json: Json = False, debug: Debug = False) -> None:
 
 threads = commands("The checkpoints of each conversation.")
 
+
+@threads.command("reindex")
+def threads_reindex(as_json: Json = False, debug: Debug = False) -> None:
+    """Find threads that the index lacks.
+
+    Scans the server once. Needed where Redis has evicted keys, and the index with them.
+    """
+    from ecowas_lc.cli.threads import reindex
+
+    reindex(json=as_json)
+
+
 Namespace = Annotated[
     str,
     typer.Option(

@@ -17,6 +17,7 @@ import typer
 from ecowas_lc.errors import (
     ConfigurationError,
     EcowasError,
+    IncompleteWarning,
     InvalidInputError,
     MissingExtraError,
     UnknownSettingWarning,
@@ -25,8 +26,8 @@ from ecowas_lc.errors import (
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 EXIT_CODES = (
-    "Exit codes: 0 success; 1 failure (a server or model is down, a check found a problem); "
-    "2 invalid arguments or settings; 130 interrupted with Ctrl-C."
+    "Exit codes: 0 success; 1 failure (a server or model is down, a check found a problem, something was left "
+    "out); 2 invalid arguments or settings; 130 interrupted with Ctrl-C."
 )
 
 _debugging = False
@@ -54,15 +55,26 @@ def show_tracebacks(wanted: bool) -> None:
 
 def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """Run ``app`` and return its exit code; nothing is raised."""
+    incomplete: list[str] = []
     with warnings.catch_warnings():
-        warnings.showwarning = partial(_show_warning, warnings.showwarning)
-        return _run(app, arguments)
+        warnings.simplefilter("always", IncompleteWarning)
+        warnings.showwarning = partial(_show_warning, warnings.showwarning, incomplete)
+        code = _run(app, arguments)
+    return FAILED if incomplete and code == OK else code
 
 
 def _show_warning(
-    show_others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any, **more: Any
+    show_others: Callable[..., None],
+    incomplete: list[str],
+    message: Warning | str,
+    category: type[Warning],
+    *where: Any,
+    **more: Any,
 ) -> None:
-    if issubclass(category, UnknownSettingWarning):
+    if issubclass(category, IncompleteWarning):
+        incomplete.append(str(message))
+        _complain(str(message))
+    elif issubclass(category, UnknownSettingWarning):
         _complain(str(message))
     else:
         from ecowas_lc.cli.terminal import clean

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -15,6 +16,7 @@ from ecowas_lc.cli.screen import MARGIN, confirmed, counted, labelled, remark, s
 from ecowas_lc.cli.store import Store, ago, as_json, duration, not_there, opened_store, speaker_of
 from ecowas_lc.cli.terminal import err, one_line, out, show_json
 from ecowas_lc.errors import InvalidInputError
+from ecowas_lc.storage.left_out import UNREADABLE, warn_left_out
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -59,11 +61,24 @@ def show_session(session: str, *, brief: bool, json: bool) -> None:
     """
     session = checked_session(session)
     with opened_store() as store:
-        thread = store.thread_messages(session)
-        agents = sorted(store.memory.get_all_agents_for_session(session))
-        histories = {agent: store.history(agent, session) for agent in agents}
-        data = store.memory.get_all_session_data(session)
-    if thread is None and not histories and not data:
+        unreadable: list[str] = []
+
+        def read(what: str, reading: Callable[[], Any]) -> Any:
+            try:
+                return reading()
+            except UNREADABLE as error:
+                unreadable.append(what)
+                warn_left_out(what, error)
+                return None
+
+        thread = read(f"The thread {session!r}", lambda: store.thread_messages(session))
+        histories = {}
+        for agent in sorted(store.memory.get_all_agents_for_session(session)):
+            messages = read(f"The history of {agent!r}", partial(store.history, agent, session))
+            if messages is not None:
+                histories[agent] = messages
+        data = read("The session's data", lambda: store.memory.get_all_session_data(session)) or {}
+    if thread is None and not histories and not data and not unreadable:
         raise not_there("session", session)
     if json:
         show_json(

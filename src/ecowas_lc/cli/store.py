@@ -72,14 +72,17 @@ class Store:
 
     def thread_ids(self, limit: int = 0) -> list[str]:
         """The threads that live, most recently written first; at most so many, or every one."""
-        from ecowas_lc.storage.keys import Keys, id_text
+        from ecowas_lc.storage.evictions import warn_of_evictions_op
+        from ecowas_lc.storage.keys import Keys
+        from ecowas_lc.storage.left_out import readable_ids
         from ecowas_lc.storage.ops import Op, command
 
         keys = Keys(self.settings.prefix)
 
         def op() -> Op[list[str]]:
             [members] = yield (command("ZREVRANGE", keys.threads(), 0, limit - 1),)
-            found = [id_text(member) for member in members]
+            found = readable_ids(members, "threads")
+            yield from warn_of_evictions_op(keys, "The list may lack threads", "threads")
             if not found:
                 return []
             there = yield tuple(command("EXISTS", keys.thread(thread)) for thread in found)

@@ -8,8 +8,9 @@ from typing import Any
 from ecowas_lc.cli.conversation import checked_new_session, checked_session
 from ecowas_lc.cli.screen import confirmed, counted, remark, say, shortened, show_rows, shown_progress, wrapped
 from ecowas_lc.cli.store import Store, ago, duration, messages_in, not_there, opened_store
-from ecowas_lc.cli.terminal import one_line, out, show_json
-from ecowas_lc.errors import CorruptDataError, FormatVersionError, InvalidInputError
+from ecowas_lc.cli.terminal import err, one_line, out, show_json
+from ecowas_lc.errors import DecryptionError, InvalidInputError
+from ecowas_lc.storage.left_out import UNREADABLE, warn_left_out
 
 
 def delete_thread(thread: str, *, yes: bool, json: bool) -> None:
@@ -66,21 +67,24 @@ def prune_threads(threads: Sequence[str], *, every: bool, keep: int, yes: bool, 
             f"Delete all checkpoints of {of} except the newest{'' if keep == 1 else f' {keep}'}?", yes=yes
         ):
             return
+        pruned = list(names)
         with shown_progress() as tell:
             for number, thread in enumerate(names, start=1):
-                store.saver.prune([thread], keep_last=keep)
+                try:
+                    store.saver.prune([thread], keep_last=keep)
+                except UNREADABLE as error:
+                    warn_left_out(f"The thread {thread!r}", error)
+                    pruned.remove(thread)
                 tell("pruned", number, len(names))
     if json:
-        show_json({"threads": names, "kept": keep})
+        show_json({"threads": pruned, "kept": keep})
     else:
         stays = "newest checkpoint is kept" if keep == 1 else f"newest {keep} checkpoints are kept"
-        say(f"{counted(len(names), 'thread')} pruned. In each namespace, the {stays}.")
+        say(f"{counted(len(pruned), 'thread')} pruned. In each namespace, the {stays}.")
 
 
 def list_threads(limit: int, *, json: bool) -> None:
     """Show the threads that live, most recently written first."""
-    from datetime import datetime
-
     rows: list[dict[str, Any]] = []
     with opened_store() as store:
         for thread_id in store.thread_ids(limit):
@@ -100,7 +104,7 @@ def list_threads(limit: int, *, json: bool) -> None:
                 row["thread"],
                 _shown(row["messages"]),
                 _shown(row["step"]),
-                ago(datetime.fromisoformat(row["last_activity"])) if row["last_activity"] else "?",
+                _active(row["last_activity"]),
                 duration(row["ttl_seconds"]),
             )
             for row in rows
@@ -111,11 +115,17 @@ def list_threads(limit: int, *, json: bool) -> None:
 
 
 def _summary(store: Store, thread_id: str) -> dict[str, Any] | None:
+    ttl_seconds: float | None = None
     try:
         latest = store.saver.get_tuple({"configurable": {"thread_id": thread_id}})
-    except (CorruptDataError, FormatVersionError) as error:  # an encrypted one, for example: the others are shown
+        ttl_seconds = store.saver.ttl(thread_id)
+    except DecryptionError as error:  # an encrypted one can't be read here, and nothing is wrong with it
         found: dict[str, Any] = dict.fromkeys(("messages", "step", "last_activity"))
         found["unreadable"] = str(error)
+        ttl_seconds = store.saver.ttl(thread_id)
+    except UNREADABLE as error:
+        warn_left_out(f"The thread {thread_id!r}", error)
+        return None
     else:
         if latest is None:
             return None
@@ -124,7 +134,28 @@ def _summary(store: Store, thread_id: str) -> dict[str, Any] | None:
             "step": latest.metadata.get("step"),
             "last_activity": latest.checkpoint["ts"],
         }
-    return {"thread": thread_id, **found, "ttl_seconds": store.saver.ttl(thread_id)}
+    return {"thread": thread_id, **found, "ttl_seconds": ttl_seconds}
+
+
+def _active(moment: object) -> str:
+    """Return how long ago a time of a checkpoint was; other programs may have stored something else there."""
+    from datetime import UTC, datetime
+
+    try:
+        found = datetime.fromisoformat(str(moment))
+    except ValueError:
+        return "?"
+    return ago(found if found.tzinfo else found.replace(tzinfo=UTC))
+
+
+def reindex(*, json: bool) -> None:
+    """Find threads that the index lacks, by scanning the server once."""
+    with opened_store() as store, err().status("Scanning the server …"):
+        found = store.saver.reindex()
+    if json:
+        show_json({"found": found})
+    else:
+        say(f"{counted(found, 'thread')} found that no list knew." if found else "Every thread was known already.")
 
 
 def _shown(value: object) -> str:

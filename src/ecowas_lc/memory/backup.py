@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ecowas_lc.errors import EcowasError
 from ecowas_lc.memory.index import entries, listing
 from ecowas_lc.memory.json_values import FOREVER, LONGEST_TTL_SECONDS, check_history
 from ecowas_lc.memory.sessions import Sessions
@@ -22,9 +23,13 @@ from ecowas_lc.storage.backup_format import (
     line_of,
     time_of,
 )
+from ecowas_lc.storage.evictions import warn_of_evictions_op
+from ecowas_lc.storage.left_out import attempted_op, warn_left_out
 from ecowas_lc.storage.ops import Op, command
 
 _NAMES = {"history": ("agent", "session"), "state": ("agent",), "session-data": ("session", "key")}
+
+_CALLED = {"history": "history", "state": "state of the agent", "session-data": "value"}
 
 Unit = tuple[str, ...]
 UNITS_AT_ONCE = 16  # histories held in memory at a time
@@ -40,6 +45,7 @@ def units_op(sessions: Sessions, agent_id: str | None = None, session_id: str | 
             units.append(("state", agent))
         names = yield from sessions.of_agent_op(agent)
         units += [("history", agent, name) for name in names if session_id in (None, name)]
+    yield from warn_of_evictions_op(keys, "The export may lack histories and values", "sessions")
     if agent_id is not None:
         return units
     if session_id is None:
@@ -54,15 +60,15 @@ def units_op(sessions: Sessions, agent_id: str | None = None, session_id: str | 
 
 
 def lines_op(sessions: Sessions, units: Sequence[Unit]) -> Op[list[str]]:
-    """The lines for these units; those that have gone meanwhile are left out."""
+    """The lines for these units; those that have gone meanwhile, or can't be read, are left out."""
     lines = []
     for kind, *ids in units:
-        record = (
-            (yield from _history_op(sessions, *ids))
-            if kind == "history"
-            else (yield from _value_op(sessions, kind, ids))
+        record = yield from attempted_op(
+            _history_op(sessions, *ids) if kind == "history" else _value_op(sessions, kind, ids)
         )
-        if record is not None:
+        if isinstance(record, EcowasError):
+            warn_left_out(f"The {_CALLED[kind]} {'/'.join(ids)}", record)
+        elif record is not None:
             lines.append(line_of(record))
     return lines
 

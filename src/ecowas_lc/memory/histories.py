@@ -24,6 +24,7 @@ from ecowas_lc.memory.json_values import (
 )
 from ecowas_lc.storage.backup_format import time_at
 from ecowas_lc.storage.keys import Keys, id_bytes
+from ecowas_lc.storage.left_out import attempted_op, warn_left_out
 from ecowas_lc.storage.ops import Op, ScriptCall, call, command, load_script
 
 APPEND = load_script(  # in this order, the functions that are rarely needed are rarely defined
@@ -203,6 +204,9 @@ class Conversations:
         messages = _legacy_messages((yield from self._legacy_text_op(key)), key)
         return messages[start : stop + 1 or None]
 
+    def _legacy_length_op(self, key: bytes) -> Op[int]:
+        return len(_legacy_messages((yield from self._legacy_text_op(key)), key))
+
     def _legacy_text_op(self, key: bytes) -> Op[bytes]:
         try:
             [text] = yield (command("GET", key),)
@@ -223,8 +227,11 @@ class Conversations:
         self.indexed.forget(place.keys[0])
         return call(CLEAR, place.keys, new_operation() if operation is None else operation, age_ms)
 
-    def describe_op(self, pairs: Sequence[tuple[str, str]]) -> Op[list[SessionInfo]]:
-        """What is known of the histories of these agents and sessions; those that don't exist are left out."""
+    def describe_op(self, pairs: Sequence[tuple[str, str]], *, each: bool = False) -> Op[list[SessionInfo]]:
+        """What is known of the histories of these agents and sessions; those that don't exist are left out.
+
+        With ``each``, one that can't be read is left out with a warning and does not end it.
+        """
         places = [self.place(*pair) for pair in pairs]
         replies = yield tuple(
             words
@@ -232,17 +239,23 @@ class Conversations:
             for words in (
                 command("LLEN", place.keys[0], optional=True),
                 command("PTTL", place.keys[0]),
-                command("ZMSCORE", place.keys[1], "began", "used"),
+                command("ZMSCORE", place.keys[1], "began", "used", optional=True),
             )
         )
         found: list[SessionInfo] = []
         rows = zip(places, replies[::3], replies[1::3], replies[2::3], strict=True)
-        for place, counted, left, (began, used) in rows:
+        for place, counted, left, times in rows:
             if left == -2:
                 continue
             length = counted
             if isinstance(counted, Exception):
-                length = len(_legacy_messages((yield from self._legacy_text_op(place.keys[0])), place.keys[0]))
+                length = yield from attempted_op(self._legacy_length_op(place.keys[0]))
+            if isinstance(length, Exception):
+                if not each:
+                    raise length
+                warn_left_out(f"The history of {place.agent_id!r} in the session {place.session_id!r}", length)
+                continue
+            began, used = (None, None) if isinstance(times, Exception) else times
             ids, ttl_seconds = (place.agent_id, place.session_id), None if left == -1 else left / 1000
             found.append(SessionInfo(*ids, length, ttl_seconds, _time(began), _time(used)))
         return found

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ecowas_lc.errors import CorruptDataError
 from ecowas_lc.memory.json_values import FOREVER
 from ecowas_lc.storage.keys import id_bytes, id_text
+from ecowas_lc.storage.left_out import readable_ids
 from ecowas_lc.storage.ops import ScriptCall, call, load_script
 from ecowas_lc.storage.server import Server
 
@@ -44,7 +46,11 @@ def counting(index: bytes) -> ScriptCall:
 
 def entries(reply: list[Any]) -> dict[str, bytes]:
     """Each name in the reply to :func:`listing`, with its score as text."""
-    return {id_text(name): score for name, score in zip(reply[::2], reply[1::2], strict=True)}
+    try:
+        return {id_text(name): score for name, score in zip(reply[::2], reply[1::2], strict=True)}
+    except CorruptDataError:  # one of them is not ours: the others are listed
+        pairs = zip(reply[::2], reply[1::2], strict=True)
+        return {id_: score for name, score in pairs for id_ in readable_ids([name], "sessions")}
 
 
 def forget(index: bytes, strays: Iterable[tuple[str, bytes]]) -> ScriptCall:

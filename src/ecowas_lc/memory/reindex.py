@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from ecowas_lc.errors import InvalidIdError
 from ecowas_lc.memory.histories import Conversations
 from ecowas_lc.memory.index import touch
 from ecowas_lc.memory.json_values import lifetime_of, shown
+from ecowas_lc.storage.evictions import evicted_op, made_whole_op
 from ecowas_lc.storage.keys import Keys, decode_id, id_bytes
-from ecowas_lc.storage.ops import EVERY_NODE, Op, ScriptCall, command
+from ecowas_lc.storage.ops import Op, ScriptCall, command
+from ecowas_lc.storage.scanning import scan_op
 
-_KEYS_AT_ONCE = 500
 _log = logging.getLogger("ecowas_lc.memory")
 
 
 def reindex_op(conversations: Conversations) -> Op[int]:
     """Enter into the indexes what they don't know; how many histories were new to them."""
     keys = conversations.keys
-    pattern = id_bytes(keys.prefix) + b":*"
-    [cursors] = yield (command("SCAN", 0, "MATCH", pattern, "COUNT", _KEYS_AT_ONCE, node=EVERY_NODE),)
-    added = 0
-    for node, reply in cursors.items():
-        cursor, names = _page(reply)
-        while True:
-            added += yield from _enter_op(conversations, names)
-            if cursor == 0:
-                break
-            [answer] = yield (command("SCAN", cursor, "MATCH", pattern, "COUNT", _KEYS_AT_ONCE, node=node),)
-            cursor, names = _page(answer[node])
+    evicted = yield from evicted_op()
+    added = yield from scan_op(id_bytes(keys.prefix) + b":*", lambda names: _enter_op(conversations, names))
+    yield from made_whole_op(keys, "sessions", evicted)
     return added
 
 
@@ -102,8 +94,3 @@ def _place(keys: Keys, name: bytes) -> tuple[bytes, list[str]] | None:
         "The key %s stands for no ids, so nothing finds it: rename it, with %%3A for : in ids", shown(name)
     )
     return None
-
-
-def _page(reply: Any) -> tuple[int, list[bytes]]:
-    cursor, names = reply
-    return int(cursor), names

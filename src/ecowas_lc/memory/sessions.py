@@ -78,7 +78,8 @@ class Sessions:
         for agent in agents:
             sessions = yield from self.of_agent_op(agent)
             for some in _chunks(sessions):
-                found += yield from self.conversations.describe_op([(agent, session_id) for session_id in some])
+                pairs = [(agent, session_id) for session_id in some]
+                found += yield from self.conversations.describe_op(pairs, each=True)
         return sorted(found, key=_recent_first)
 
     def extend_op(self, agent_id: str, session_id: str, ttl: int | None = None) -> Op[bool]:
@@ -196,12 +197,12 @@ class Sessions:
                 for pair in some
                 for words in (
                     command("EXISTS", self.keys.history(*pair)),
-                    command("ZSCORE", self.keys.history_meta(*pair), "used"),
+                    command("ZSCORE", self.keys.history_meta(*pair), "used", optional=True),
                 )
             )
             for pair, exists, last in zip(some, replies[::2], replies[1::2], strict=True):
                 if exists:
-                    used[pair] = float(last or 0)
+                    used[pair] = 0.0 if isinstance(last, Exception) else float(last or 0)
         return used
 
     def _forgetting(self, agent_id: str, session_id: str) -> tuple[Command, Command]:
