@@ -434,6 +434,30 @@ def test_a_cluster_keeps_a_tenant_together(cluster: RunningCluster, prefix: str)
         assert bucket_of(("users", "u1", "notes")) == bucket_of(("users", "u1"))
 
 
+def test_a_listing_has_a_cursor(server: RunningServer, prefix: str) -> None:
+    """Pages of a listing leave nothing out and repeat nothing, whatever is written meanwhile."""
+    with RedisStore.from_url(server.url, prefix=prefix) as store:
+        names = {(f"user{n % 9}", "notes", f"k{n}") for n in range(300)}
+        store.batch([PutOp(name[:2], name[2], {"n": 1}) for name in sorted(names)])
+        store.put(("user1", "notes"), "brief", {"n": 1}, ttl=0.001)
+        found: list[tuple[str, ...]] = []
+        cursor: str | None = None
+        while True:
+            page = store.list_items(after=cursor, limit=37)
+            assert len(page.items) <= 37
+            found += [(*item.namespace, item.key) for item in page.items]
+            store.put(("user5", "notes"), "k5", {"n": len(found)})
+            if (cursor := page.cursor) is None:
+                break
+        assert sorted(name for name in found if name[2] != "brief") == sorted(names)
+        below = store.list_items(("user3",), limit=1000)
+        assert {item.key for item in below.items} == {key for user, _, key in names if user == "user3"}
+        assert asyncio.run(store.alist_items(("nobody",))).items == ()
+        for options in ({"limit": 0}, {"limit": 10**6}, {"after": "k"}):
+            with pytest.raises(InvalidInputError):
+                store.list_items(**options)  # type: ignore[arg-type]
+
+
 def test_search_pages_by_last_change(store: RedisStore) -> None:
     """Without a query the items changed last come first, page after page, also of thousands stored in one step."""
     store.batch([PutOp(NS, f"k{n:04}", {"n": n}) for n in range(2500)])

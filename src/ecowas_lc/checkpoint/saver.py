@@ -257,6 +257,12 @@ class SaverBase(BaseCheckpointSaver[Any]):
 
     # --- connections ---
 
+    def setup(self) -> None:
+        """Do nothing: there is nothing to set up. Other savers need this call."""
+
+    async def asetup(self) -> None:
+        """Do nothing: see :meth:`setup`."""
+
     def close(self) -> None:
         """Close the connections that this saver opened; the next use opens new ones."""
         self._server.close()

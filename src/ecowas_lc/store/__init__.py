@@ -2,12 +2,14 @@
 
 from ecowas_lc.store.batches import FoundItem, StoredItem
 from ecowas_lc.store.indexing import RedisIndexConfig
+from ecowas_lc.store.listing import ItemPage
 from ecowas_lc.store.llm_cache import RedisLLMCache
 from ecowas_lc.store.redis_store import RedisStore
 from ecowas_lc.store.vector_store import RedisRetriever, RedisVectorStore
 
 __all__ = [
     "FoundItem",
+    "ItemPage",
     "RedisIndexConfig",
     "RedisLLMCache",
     "RedisRetriever",

@@ -29,6 +29,7 @@ from ecowas_lc.storage.server import Server
 from ecowas_lc.store.backup import Export, ItemImporter
 from ecowas_lc.store.batches import GuardedPut, Plan, RankedSearch, check_namespace, milliseconds_of, plan_of
 from ecowas_lc.store.indexing import Indexing, RedisIndexConfig, first_vector
+from ecowas_lc.store.listing import ItemPage, list_op
 from ecowas_lc.store.values import Contents
 
 if TYPE_CHECKING:
@@ -248,6 +249,26 @@ class RedisStore(BaseStore):
         return cast("list[SearchItem]", (await self.abatch([op]))[0])
 
     # --- beyond the contract ---
+
+    def list_items(
+        self, namespace_prefix: Namespace = (), *, after: str | None = None, limit: int = 100
+    ) -> ItemPage:
+        """Return a page of the items under a namespace prefix, in a fixed order.
+
+        Unlike pages of ``search``, these repeat nothing and leave nothing out while others write.
+
+        Args:
+            namespace_prefix: ``()`` lists everything.
+            after: the ``cursor`` of the page before.
+            limit: how many items at most.
+        """
+        return self._server.run(list_op(self._at, self._contents, namespace_prefix, after, limit))
+
+    async def alist_items(
+        self, namespace_prefix: Namespace = (), *, after: str | None = None, limit: int = 100
+    ) -> ItemPage:
+        """Return what :meth:`list_items` returns, without blocking the event loop."""
+        return await self._server.arun(list_op(self._at, self._contents, namespace_prefix, after, limit))
 
     def clear(self, namespace_prefix: Namespace) -> int:
         """Delete every item under a namespace prefix; returns how many there were. ``()`` deletes everything."""
