@@ -100,7 +100,10 @@ def found_in(path: Path) -> Iterator[Found]:
                     targets, value, annotation = [inner.target], inner.value, inner.annotation
                 else:
                     continue
-                for target in targets:
+                for whole in targets:
+                    target = whole
+                    while isinstance(target, ast.Subscript):  # an entry of a table
+                        target = target.value
                     kept = isinstance(target, ast.Attribute) or (isinstance(target, ast.Name) and not in_function)
                     if not kept:
                         continue
