@@ -40,6 +40,7 @@ COMMANDS = [
     ["threads", "import"],
     ["threads", "list"],
     ["threads", "prune"],
+    ["threads", "reindex"],
     ["threads", "show"],
 ]
 
