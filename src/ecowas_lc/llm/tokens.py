@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -29,14 +29,16 @@ AROUND_A_PROMPT = 32
 """Tokens that a model's template may add to a prompt, such as a system message of its own."""
 
 _AN_IMAGE = 1024
+_LONGEST_REMEMBERED = 8192
 
 # Measured with SmolLM2's vocabulary, which was made for English, on texts in 13 languages, code, JSON and digits.
 # Vocabularies of newer models need fewer tokens for everything but English.
 _LETTERS_A_TOKEN = {"english": 4.0, "romance": 2.5, "other": 2.1}
-_PIECES = re.compile(
-    r"(?P<word>[A-Za-z]+)|(?P<digit>[0-9])|(?P<blank>[ \t]+|[\r\n]+)|(?P<sign>[!-/:-@\[-`{-~])"
-    r"|(?P<other>[^\x00-\x7f]+)"
-)
+_RUNS = re.compile(r"[A-Za-z0-9\x80-\U0010ffff]+")  # words, numbers, and what is neither
+_SIGNS = re.compile(r"[!-/:-@\[-`{-~]")
+_BLANKS = re.compile(r"[ \t]{2,}|[\r\n]+|\t")
+_BLANK_AND_DIGIT = re.compile(r"[ \t][0-9]")
+_PARTS = re.compile(r"[A-Za-z]+|[0-9]+|[^A-Za-z0-9]+")
 _ENGLISH_WORDS = """
 the of and to in a is that for it as was with be by on not he his but at are this have from or had an they
 which one you were all her she there would their we him been has when who will no more if out so up said what
@@ -114,36 +116,42 @@ def estimate_message(message: BaseMessage) -> Estimate:
     return Estimate(found.tokens + _AN_IMAGE * _pictures_in(message) + _AROUND_A_MESSAGE, found.kind)
 
 
-@lru_cache(maxsize=256)
 def estimate(text: str) -> Estimate:
     """Estimate the tokens of a text."""
-    words: list[str] = []
-    foreign: list[str] = []
-    tokens = 0.0
-    signs = 0.0
-    before = ""
-    for piece in _PIECES.finditer(text):
-        match piece.lastgroup:
-            case "word":
-                # letters next to other scripts, or to digits, are parts of a word that the vocabulary lacks
-                touches = before in ("other", "digit")
-                (foreign if touches else words).append(piece.group())
-            case "digit":
-                signs += 1 + (before == "blank")
-            case "sign":
-                signs += 1
-            case "blank":
-                tokens += 1 if len(piece.group()) > 1 or piece.group() in "\r\n\t" else 0
-            case _:
-                if before == "word" and words:
-                    foreign.append(words.pop())
-                signs += sum(map(_weight, piece.group()))
-        before = piece.lastgroup or ""
-    kind = _language_of([*words, *foreign])
-    tokens += sum(_tokens_in(word, kind) for word in words)
-    tokens += sum(max(len(word) / (2.2 if kind == "romance" else 1.6), 1.0) for word in foreign)
+    return _estimate_again(text) if len(text) <= _LONGEST_REMEMBERED else _estimate(text)
+
+
+def _estimate(text: str) -> Estimate:
+    runs = Counter(_RUNS.findall(text))
+    words = {run: times for run, times in runs.items() if run.isascii() and run.isalpha()}
+    mixed = {run: times for run, times in runs.items() if run not in words}
+    signs = float(len(_SIGNS.findall(text)) + len(_BLANK_AND_DIGIT.findall(text)))
+    tokens = float(len(_BLANKS.findall(text)))
+    kind = _language_of(words, sum(mixed.values()))
+    tokens += sum(_tokens_in(word, kind) * times for word, times in words.items())
+    for run, times in mixed.items():
+        # letters next to other scripts, or to digits, are parts of a word that the vocabulary lacks
+        letters, others = _in_a_mixed_run(run, kind == "romance")
+        tokens += letters * times
+        signs += others * times
     bound = len(text.encode("utf-8", "surrogatepass"))  # no vocabulary has tokens below a byte
     return Estimate(min(tokens + signs, bound), kind if signs <= tokens * 2 else "signs")
+
+
+_estimate_again = lru_cache(maxsize=1024)(_estimate)
+
+
+def _in_a_mixed_run(run: str, is_romance: bool) -> tuple[float, float]:
+    """Return the tokens of the letters in a run that holds more than letters, and those of the rest."""
+    letters = others = 0.0
+    for part in _PARTS.findall(run):
+        if not part.isascii():
+            others += sum(map(_weight, part))
+        elif part.isdigit():
+            others += len(part)
+        else:
+            letters += max(len(part) / (2.2 if is_romance else 1.6), 1.0)
+    return letters, others
 
 
 def _weight(character: str) -> float:
@@ -153,12 +161,16 @@ def _weight(character: str) -> float:
     return len(character.encode("utf-8", "surrogatepass"))
 
 
-def _language_of(words: Sequence[str]) -> Kind:
-    if not words:
+def _language_of(words: Mapping[str, int], others: int) -> Kind:
+    total = sum(words.values())
+    if not total:
         return "other"
-    lowered = [word.lower() for word in words]
-    english = sum(word in _ENGLISH for word in lowered) / len(words)
-    romance = sum(word in _ROMANCE for word in lowered) / len(words)
+    known = {"english": 0, "romance": 0}
+    for word, times in words.items():
+        lowered = word.lower()
+        known["english"] += times * (lowered in _ENGLISH)
+        known["romance"] += times * (lowered in _ROMANCE)
+    english, romance = known["english"] / (total + others), known["romance"] / (total + others)
     if max(english, romance) < 0.2:
         return "other"
     return "english" if english >= romance else "romance"
@@ -188,7 +200,7 @@ def shorten(text: str, tokens: int) -> str:
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        if estimate.__wrapped__(text[:middle]).tokens <= tokens - 2:
+        if _estimate(text[:middle]).tokens <= tokens - 2:
             low = middle
         else:
             high = middle - 1
