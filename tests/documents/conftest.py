@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from pathlib import Path
-
 import pytest
 
 from ecowas_lc._language import language_of
 from ecowas_lc.documents.document import ReadDocument, read_document
+from ecowas_lc.documents.dossier import DOSSIER
 from ecowas_lc.documents.evidence import Source
 from ecowas_lc.documents.files import read_file
-
-DOSSIER = Path(str(files("ecowas_lc.twg") / "data" / "dossier"))
 
 
 @pytest.fixture(scope="session")

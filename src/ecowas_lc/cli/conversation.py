@@ -162,7 +162,7 @@ class Conversation:
             decision=values["decision"],
             reports=dict(values.get("reports") or {}),
             session=self.session,
-            citations=_citations_of(final),
+            citations=citations_of(final),
         )
 
     async def _keep(self, config: Any, partial: _Partial) -> None:
@@ -305,7 +305,8 @@ def _documents(server: Server, settings: Settings) -> Documents | None:
     return documents if documents.all() else None
 
 
-def _citations_of(message: Any) -> tuple[dict[str, Any], ...]:
+def citations_of(message: Any) -> tuple[dict[str, Any], ...]:
+    """Return what the marks of an answer stand for, in their order."""
     found = {}
     for block in message.content_blocks:
         for note in block.get("annotations") or ():

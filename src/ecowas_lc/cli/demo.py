@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from ecowas_lc.cli.conversation import Conversation, Turn, new_session
-from ecowas_lc.cli.live_answer import Screen
+from ecowas_lc._extras import install_command
+from ecowas_lc.cli.conversation import Conversation, Turn, citations_of, new_session
+from ecowas_lc.cli.live_answer import Screen, show_sources
 from ecowas_lc.cli.models import chosen_model
 from ecowas_lc.cli.screen import check_target, naming, program, remark, wrapped
 from ecowas_lc.cli.server import install
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 QUESTIONS = (
     "How can the West African Power Pool cut losses on its interconnection lines?",
     "How can guarantees bring investors to solar mini-grids?",
+)
+DOSSIER_QUESTIONS = (
+    "What is the rated capacity of the coastal line between Kosande and Senovar?",
+    "Quel est le tarif social à Talvera ?",
+    "Who finances the extension of the line to Bracosta?",
 )
 PICTURE = "ecowas-lc-demo"
 
@@ -60,12 +66,50 @@ def demonstrate(folder: Path) -> None:
                 _title(f"Question {number}: {question}")
                 turn = _ask(conversation, question, names)
             graph = conversation.graph
+        _title("Answers that rest on documents: a dossier on a community that does not exist")
+        _answer_from_documents(model, settings)
     _title("A second process reads the conversation")
     _read_back(session)
     _title("The graph, with the route of the second question")
     _draw(graph, turn, folder)
     _title("Next steps")
     _hints(session, settings, server)
+
+
+def _answer_from_documents(model: ChosenModel, settings: Settings) -> None:
+    """Ask questions of the fictional dossier, and show sources and what the check removed."""
+    from importlib.util import find_spec
+
+    if find_spec("snowballstemmer") is None or find_spec("bs4") is None:
+        remark(f"This part needs the extras documents and search. Run: {install_command('documents')}")
+        return
+    from ecowas_lc.documents import Documents
+    from ecowas_lc.documents.dossier import DOSSIER
+    from ecowas_lc.supervisor import build_supervisor
+
+    server = answering_server(settings)
+    documents = Documents.from_server(server, prefix=settings.prefix, collection="demo-documents")
+    try:
+        report = documents.add(DOSSIER)
+        _row("Dossier", f"{len(report.added) + len(report.known)} fictional documents, removed again at the end")
+        graph = build_supervisor(model.chat, router="lexical", documents=documents)
+        for question in DOSSIER_QUESTIONS:
+            _show_checked(graph.invoke({"messages": [("user", question)]}), question)
+    finally:
+        documents.clear()
+
+
+def _show_checked(result: dict[str, Any], question: str) -> None:
+    console = out()
+    message = result["messages"][-1]
+    console.print(Text(f"\n{wrapped(question, console)}", style="bold"))
+    console.print(Text(wrapped(message.text, console, "  ", "  ")))
+    show_sources(citations_of(message), console)
+    for report in (result.get("reports") or {}).values():
+        for sentence in report.get("left_out") or ():
+            console.print(
+                Text(wrapped(f"Left out, without a source: {sentence}", console, "    ", "  "), style="dim")
+            )
 
 
 def _ask(conversation: Conversation, question: str, names: dict[str, str]) -> Turn:

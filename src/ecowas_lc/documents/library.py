@@ -121,11 +121,18 @@ class Documents:
         )
 
     @classmethod
-    def from_server(cls, server: Any, *, prefix: str = "ecowas", embeddings: Embeddings | None = None) -> Self:
+    def from_server(
+        cls,
+        server: Any,
+        *,
+        prefix: str = "ecowas",
+        embeddings: Embeddings | None = None,
+        collection: str = _COLLECTION,
+    ) -> Self:
         """Return the documents under a prefix of a server that is connected already."""
         from ecowas_lc.store.redis_store import RedisStore
 
-        return cls(RedisStore(server=server, prefix=prefix, collection=_COLLECTION, index=_index_of(embeddings)))
+        return cls(RedisStore(server=server, prefix=prefix, collection=collection, index=_index_of(embeddings)))
 
     # --- adding and removing ---
 
@@ -194,6 +201,10 @@ class Documents:
                 self._store.put((_ABOUT,), older, item, index=False)
         self._store.delete((_ABOUT,), document_id)
         return document
+
+    def clear(self) -> None:
+        """Remove every document."""
+        self._store.clear(())
 
     # --- reading ---
 

@@ -184,7 +184,8 @@ def _checked(documents: Readable) -> Readable:
 def _listed(evidence: Sequence[Evidence], sources: Sequence[Source]) -> str:
     """Return the passages for a prompt, those with evidence first."""
     first = [one.source for one in evidence]
-    chosen = {(source.document.id, source.passage.number): source for source in [*first, *sources]}
+    current = [source for source in sources if not source.superseded]
+    chosen = {(source.document.id, source.passage.number): source for source in [*first, *current]}
     return "\n\n".join(
         f"[{number}] {source.document.title}\n{source.passage.for_search}"
         for number, source in enumerate(list(chosen.values())[:_SHOWN], start=1)
