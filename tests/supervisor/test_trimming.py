@@ -12,8 +12,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from ecowas_lc.errors import ContextOverflowError
 from ecowas_lc.llm import make_chat_model
+from ecowas_lc.llm.tokens import Window, count_tokens, shorten
 from ecowas_lc.supervisor import build_supervisor
-from ecowas_lc.supervisor.tokens import Window, count_tokens, shorten
 from ecowas_lc.supervisor.trimming import exchanges, newest, prompt_of, remembered
 from tests.fixtures.ollama_stub import serving_stub
 from tests.fixtures.scripted_model import Answer, FixedRouter, ScriptedModel, by_speaker, speaker_of

@@ -17,6 +17,7 @@ from ecowas_lc.agents.turn import AskedOrRouted, Hearing
 from ecowas_lc.effects import Program, arun, run
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.llm import chat_model, make_chat_model, named_errors
+from ecowas_lc.llm.tokens import count_tokens
 from ecowas_lc.memory import RedisMemoryService
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.supervisor.answers import cut_mark, empty_answer
@@ -25,7 +26,6 @@ from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.prompts import supervisor_prompt
 from ecowas_lc.supervisor.routing.decision import checked_question
 from ecowas_lc.supervisor.state import SUPERVISOR
-from ecowas_lc.supervisor.tokens import count_tokens
 from ecowas_lc.supervisor.trimming import exchanges
 from ecowas_lc.twg import default_groups, summit_description
 

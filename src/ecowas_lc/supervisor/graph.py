@@ -17,6 +17,7 @@ from ecowas_lc.documents.answers import Mode
 from ecowas_lc.effects import as_node
 from ecowas_lc.errors import ConfigurationError, InvalidInputError, UnknownGroupError
 from ecowas_lc.llm import chat_model, held_to
+from ecowas_lc.llm.tokens import TokenCounter, count_tokens
 from ecowas_lc.supervisor import nodes
 from ecowas_lc.supervisor.concurrency import Slots
 from ecowas_lc.supervisor.context import Context, OnWaiting
@@ -26,7 +27,6 @@ from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import Router, get_router, with_conversation
 from ecowas_lc.supervisor.state import SUPERVISOR, SupervisorInput, SupervisorOutput, SupervisorState
 from ecowas_lc.supervisor.supervisor_graph import SupervisorGraph
-from ecowas_lc.supervisor.tokens import TokenCounter, count_tokens
 from ecowas_lc.supervisor.tool_graph import check_tools, tool_graph
 from ecowas_lc.twg import TWG, default_groups, validate_groups
 

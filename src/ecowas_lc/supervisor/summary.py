@@ -10,11 +10,11 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langgraph.errors import GraphBubbleUp
 
 from ecowas_lc.effects import Program
+from ecowas_lc.llm.tokens import TokenCounter, Window, shorten
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.model_calls import Ask
 from ecowas_lc.supervisor.prompts import SUMMARISE, summary_request
 from ecowas_lc.supervisor.state import Summary, digest_of
-from ecowas_lc.supervisor.tokens import TokenCounter, Window, shorten
 from ecowas_lc.supervisor.trimming import Exchange, exchanges, newest
 
 log = logging.getLogger(__name__)

@@ -20,11 +20,11 @@ from typing_extensions import TypedDict
 
 from ecowas_lc.effects import Program, as_node
 from ecowas_lc.errors import AsyncToolError, InvalidInputError, ModelCapabilityError
+from ecowas_lc.llm.tokens import count_tools
 from ecowas_lc.supervisor.concurrency import stop_if_given_up
 from ecowas_lc.supervisor.context import Context, Graph
 from ecowas_lc.supervisor.model_calls import Ask
 from ecowas_lc.supervisor.prompts import WITHOUT_TOOLS, with_summary
-from ecowas_lc.supervisor.tokens import count_tools
 from ecowas_lc.supervisor.trimming import Exchange
 from ecowas_lc.twg import TWG
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from ecowas_lc.errors import ContextOverflowError
+from ecowas_lc.llm.tokens import TokenCounter, Window, shorten
 from ecowas_lc.supervisor.state import own_answer
-from ecowas_lc.supervisor.tokens import TokenCounter, Window, shorten
 
 Exchange = list[BaseMessage]
 """A question with all that followed it: answers, tool calls and their results are never parted."""
