@@ -167,6 +167,9 @@ from .errors import (
     ThreadBusyError as ThreadBusyError,
 )
 from .errors import (
+    ThreadGoneError as ThreadGoneError,
+)
+from .errors import (
     TooLargeError as TooLargeError,
 )
 from .errors import (

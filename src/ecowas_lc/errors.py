@@ -24,6 +24,7 @@
     │   ├── CorruptDataError                    stored bytes that this format does not allow
     │   │   └── DecryptionError                 wrong key, or a row moved or changed
     │   ├── FormatVersionError                  written by a newer version of this package
+    │   ├── ThreadGoneError                     a thread expired or was deleted while a run built on it
     │   ├── CheckpointConflictError             another run has extended this checkpoint (fencing)
     │   ├── ItemConflictError                   another writer has changed this item (``if_version``)
     │   └── EmbeddedServerError                 the embedded server is missing or does not start
@@ -142,6 +143,10 @@ class DecryptionError(CorruptDataError):
 
 class FormatVersionError(StorageError):
     """Data written in a newer storage format than this version of the package reads."""
+
+
+class ThreadGoneError(StorageError):
+    """The thread expired, or was deleted, while a run was building on what it held; nothing was written."""
 
 
 class CheckpointConflictError(StorageError):

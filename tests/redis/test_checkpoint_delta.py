@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import random
 from collections.abc import Iterator
 from typing import Annotated, Any, TypedDict
@@ -17,6 +18,7 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command, Overwrite, interrupt
 
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
+from ecowas_lc.errors import ThreadGoneError
 from tests.fixtures.proxy import running_proxy
 from tests.redis.stored import assert_whole
 from tests.redis.writer import Writer, at, id_of, key_of
@@ -277,3 +279,109 @@ def test_interrupted_delta_runs(saver: RedisSaver, durability: Any) -> None:
         ]
         assert states[0] == states[1]
         assert len(states[0]["messages"]) == 3 * (number + 1)
+
+
+def join(old: list[str], new: list[list[str]]) -> list[str]:
+    return [*old, *(each for part in new for each in part)]
+
+
+class Idle(TypedDict):
+    n: int
+    docs: Annotated[list[str], DeltaChannel(join, snapshot_frequency=1)]
+
+
+class Delta(TypedDict):
+    log: Annotated[list[str], DeltaChannel(join)]
+
+
+class Plain(TypedDict):
+    log: Annotated[list[str], operator.add]
+
+
+def counting(checkpointer: Any) -> Any:
+    return StateGraph(Idle).add_node("a", lambda s: {"n": s["n"] + 1}).add_edge(START, "a").compile(checkpointer)
+
+
+@pytest.mark.parametrize("durability", ["exit", "async", "sync"])
+async def test_an_idle_channel(redis_server: Any, prefix: str, saver: RedisSaver, durability: Any) -> None:
+    """A snapshot whose version the head still names is read with the head, and is all that pruning keeps.
+
+    However long ago it was stored: reading costs one flush at any time.
+    """
+    graph, memory = counting(saver), counting(InMemorySaver())
+    thread: Any = {"configurable": {"thread_id": "t"}}
+    for each in (graph, memory):
+        each.invoke({"n": 0, "docs": [LONG]}, thread, durability=durability)
+        for n in range(12):
+            each.invoke({"n": n}, thread, durability=durability)
+    head = saver.get_tuple(at())
+    assert head is not None
+    assert head.checkpoint["channel_values"]["docs"] == _DeltaSnapshot([LONG])
+    with (
+        running_proxy(redis_server.port) as proxy,
+        RedisSaver.from_url(proxy.url, prefix=prefix, serde=saver.serde) as near,
+    ):
+        counting(near).invoke({"n": 11}, thread, durability="sync")
+        proxy.reset_counts()
+        assert counting(near).get_state(thread).values == memory.get_state(thread).values
+        assert proxy.flushes == 1
+        proxy.reset_counts()
+        counting(near).invoke({"n": 1}, thread, durability="sync")
+        assert proxy.flushes <= 6
+    saver.copy_thread("t", "copy")
+    saver.prune(["t", "copy"], strategy="keep_latest")
+    for thread_id in ("t", "copy"):
+        kept = list(saver.list(at(thread_id)))
+        assert len(kept) == 1
+        config: Any = {"configurable": {"thread_id": thread_id}}
+        assert graph.get_state(config).values == {"n": 2, "docs": [LONG]}
+        graph.invoke({"n": 5, "docs": ["more"]}, config, durability=durability)
+        saver.prune([thread_id], strategy="keep_latest")
+        assert graph.get_state(config).values == {"n": 6, "docs": [LONG, "more"]}
+        with redis_server.client() as raw:
+            assert_whole(raw.hgetall(key_of(prefix, thread_id)), exact=True)
+    past = list(graph.get_state_history(thread))
+    assert (await graph.aget_state(past[-1].config)).values == past[-1].values
+
+
+def test_a_value_that_was_never_stored(saver: RedisSaver) -> None:
+    """An idle channel whose value stands in a row, or nowhere, is left to its history."""
+    idle = {"counters_since_delta_snapshot": {"small": (0, 1), "odd": 7, "unknown": (0, 3)}}
+    writer = Writer(saver)
+    first = writer.put(None, {"run_id": "r"}, small=7)
+    writer.values = {}
+    for _ in range(3):
+        writer.put(None, idle)
+    head = saver.get_tuple(at())
+    assert head is not None
+    assert "small" not in head.checkpoint["channel_values"]
+    assert told(saver.get_delta_channel_history(config=head.config, channels=["small"]), "small") == (7, [])
+    assert first is not None
+
+
+@pytest.mark.parametrize("durability", ["exit", "async", "sync"])
+async def test_a_thread_that_goes_in_mid_run(saver: RedisSaver, durability: Any) -> None:
+    """A run whose thread goes meanwhile fails by name: no delta channel loses its past in silence."""
+
+    def graph(forget: Any, state: Any) -> Any:
+        builder = StateGraph(state).add_node("first", lambda s: forget() or {"log": ["first"]})
+        builder.add_node("second", lambda s: {"log": ["second"]})
+        return builder.add_edge(START, "first").add_edge("first", "second").compile(checkpointer=saver)
+
+    def forget() -> None:
+        saver.delete_thread("t")
+
+    thread: Any = {"configurable": {"thread_id": "t"}}
+    for state in (Plain, Delta):
+        saver.delete_thread("t")
+        graph(lambda: None, state).invoke({"log": ["in"]}, thread, durability=durability)
+        if state is Delta:
+            with pytest.raises(ThreadGoneError, match="delta channels"):
+                graph(forget, state).invoke({"log": ["again"]}, thread, durability=durability)
+            saver.delete_thread("t")
+            graph(lambda: None, state).invoke({"log": ["in"]}, thread, durability=durability)
+            with pytest.raises(ThreadGoneError, match="delta channels"):
+                await graph(forget, state).ainvoke({"log": ["again"]}, thread, durability=durability)
+        else:
+            out = graph(forget, state).invoke({"log": ["again"]}, thread, durability=durability)
+            assert graph(forget, state).get_state(thread).values == out

@@ -72,6 +72,7 @@ NAMES = [
     "TWG",
     "ThreadBusyError",
     "ThreadPicture",
+    "ThreadGoneError",
     "TooLargeError",
     "TypeNotAllowedError",
     "UnknownCheckpointError",

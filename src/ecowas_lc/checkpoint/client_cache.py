@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -55,6 +55,7 @@ class ThreadMemo:
 
     lists: dict[tuple[str, str], SeenList] = field(default_factory=dict)
     known: dict[bytes, None] = field(default_factory=dict)
+    absent: set[bytes] = field(default_factory=set)  # that the server was asked for in vain
     weights: dict[tuple[str, str], int] = field(default_factory=dict)  # of the lists
     weight: int = 0
 
@@ -78,6 +79,12 @@ class ThreadMemo:
         """Forget a list."""
         self.lists.pop(key, None)
         self.weight -= self.weights.pop(key, 0)
+
+    def lacks(self, names: Iterable[bytes]) -> None:
+        """The server has no such fields."""
+        if len(self.absent) > _MAX_LISTS:
+            self.absent.clear()
+        self.absent.update(names)
 
     def saw(self, digests: Any) -> None:
         """The server has these elements."""

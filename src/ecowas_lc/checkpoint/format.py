@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -238,6 +238,8 @@ class Draft:
     values: dict[bytes, bytes | ListValue]
     elements: Collector
     row_references: list[bytes]
+    idle: frozenset[bytes] = frozenset()  # of ``fields``, those of idle delta channels
+    builds_on_parent: bool = False  # a delta channel has no value here, but its ancestors' and the writes since
 
 
 @dataclass(slots=True)
@@ -295,8 +297,9 @@ class Format:
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
+        absent: Collection[bytes] = (),
     ) -> Draft:
-        """A checkpoint ready to be sent, its new values serialised.
+        """A checkpoint ready to be sent, its new values serialised; ``absent``: fields that the server lacks.
 
         Raises:
             NotSerializableError: a value could not be read back the same.
@@ -323,6 +326,20 @@ class Format:
                 stored = values[name] = self.value(place, name, channel, value, shared, items_left)
                 if isinstance(stored, ListValue):
                     items_left -= len(stored.digests) // DIGEST_BYTES
+        # langgraph hands over a delta channel's value now and then, and leaves it out in between. While its
+        # version is the one that it was stored under, that is its value: the row lists it, and readers find it.
+        idle: set[bytes] = set()
+        builds_on_parent = False
+        for channel, updates in _delta_counters(metadata):
+            version = versions.get(channel)
+            if version is None or channel in checkpoint["channel_values"]:
+                continue
+            name = field_of(ns, channel, version)
+            if updates == 0 and channel not in new_versions and name not in absent:
+                fields.append(name)
+                idle.add(name)
+            else:
+                builds_on_parent = True
         if len(fields) > _MOST_FIELDS:
             raise NotSerializableError(f"A checkpoint of more than {_MOST_FIELDS} channels can't be stored.")
         header = pack_row(id_bytes(parent), fields)
@@ -331,7 +348,7 @@ class Format:
         references = split_blob(blob)[0]
         if self.sealer is not None:
             blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"c", ns, place.id, header))
-        return Draft(header + blob, fields, values, shared, references)
+        return Draft(header + blob, fields, values, shared, references, frozenset(idle), builds_on_parent)
 
     def value(
         self,
@@ -514,6 +531,14 @@ def mark_of(name: bytes, wrapper: bytes, digests: bytes, key: bytes) -> bytes:
     mark = blake2b(len(name).to_bytes(2, "big") + name + wrapper, digest_size=16, key=key, person=b"list")
     mark.update(digests)
     return mark.digest()
+
+
+def _delta_counters(metadata: CheckpointMetadata) -> Iterator[tuple[str, int]]:
+    """Delta channels without a new snapshot, and how often each was written to since its last."""
+    counters: Any = metadata.get("counters_since_delta_snapshot")
+    for channel, counter in counters.items() if isinstance(counters, Mapping) else ():
+        if isinstance(channel, str) and isinstance(counter, (list, tuple)) and counter:
+            yield channel, counter[0]
 
 
 def _is_small(value: Any) -> bool:

@@ -134,7 +134,14 @@ def _copy_sealed_op(at: Context, source: str, target: str, beside: Keys) -> Op[l
             place = Place(target, found.place.namespace, found.place.checkpoint_id)
             versions = read.checkpoint["channel_versions"]
             yield from put_op(
-                into, place, read.checkpoint, read.metadata, versions, parent=outlined.parent, fence=b""
+                into,
+                place,
+                read.checkpoint,
+                read.metadata,
+                versions,
+                parent=outlined.parent,
+                fence=b"",
+                parent_may_lack=True,
             )
             for task_id, task_path, writes in at.format.batches(found, elements):
                 yield from put_writes_op(into, place, writes, task_id, task_path)

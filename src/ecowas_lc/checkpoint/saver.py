@@ -343,6 +343,7 @@ class RedisSaver(SaverBase):
         RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
         TypeNotAllowedError: a value could not be read back (from ``put`` and ``put_writes``), or a stored one
             names a class that is not allowed (from reads); the message gives the line to add.
+        ThreadGoneError: a thread with delta channels expired or was deleted in the middle of a run (from ``put``).
         CorruptDataError, FormatVersionError, WrongTypeError: what is stored is not a thread of this version.
     """
 

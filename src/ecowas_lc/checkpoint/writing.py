@@ -78,10 +78,14 @@ def put_op(
     *,
     parent: str,
     fence: bytes,
+    parent_may_lack: bool = False,
 ) -> Op[None]:
-    """Store a checkpoint: one round trip, unless the server lost what this process has seen there before."""
-    draft = at.format.draft(place, parent, checkpoint, metadata, new_versions)
+    """Store a checkpoint: one round trip, unless the server lost what this process has seen there before.
+
+    ``parent_may_lack``: ancestors of delta channels need not be there, as in a copy of a thread that was pruned.
+    """
     memo = at.format.memo.thread(place.thread_id)
+    draft = at.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
     index_keys, beside, entry = _index_calls(at, place.thread_id, metadata.get("run_id"))
     anew: set[bytes] = set()
     lacking: set[bytes] = set()
@@ -91,7 +95,7 @@ def put_op(
             send, check = _elements_to_send(draft.elements, needed, memo, lacking)
         except ChangedMeanwhileError:
             memo.lists.clear()  # what was read before may have had the digests of something else
-            draft = at.format.draft(place, parent, checkpoint, metadata, new_versions)
+            draft = at.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
             _add_values(at, place, draft, checkpoint, anew)
             continue
         check += yield from _send_ahead_op(at, place, send)
@@ -104,6 +108,7 @@ def put_op(
             place.id,
             draft.row,
             fence,
+            id_bytes(parent) if draft.builds_on_parent and not parent_may_lack else b"",
             len(draft.values),
             *values,
             len(required),
@@ -119,7 +124,10 @@ def put_op(
             at.format.memo.keep(place.thread_id, lists)
             return
         fields, digests = answer
-        anew.update(fields)
+        if absent := draft.idle.intersection(fields):
+            memo.lacks(absent)
+            draft = at.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
+        anew.update(name for name in fields if name not in absent)
         lacking.update(digests_in(digests))
         _add_values(at, place, draft, checkpoint, anew)
     raise StorageError(_LOSING)

@@ -19,6 +19,7 @@ from ecowas_lc.errors import (
     RedisTimeoutError,
     RedisUnavailableError,
     StorageError,
+    ThreadGoneError,
     TooLargeError,
     WrongTypeError,
 )
@@ -30,6 +31,7 @@ _SCRIPT_ERRORS: dict[str, type[StorageError]] = {
     "ECOWASCONFLICT": CheckpointConflictError,
     "ECOWASCORRUPT": CorruptDataError,
     "ECOWASFORMAT": FormatVersionError,
+    "ECOWASGONE": ThreadGoneError,
     "ECOWASTYPE": WrongTypeError,
 }
 

@@ -1,11 +1,14 @@
--- Store one checkpoint: ttl, ns, id, body, fence, n, (field, kind, …)*n, m, field*m, k, (digest, element)*k, digests,
--- run, thread, now. KEYS after the thread's are indexes of threads to enter it in (on a cluster they travel beside).
+-- Store one checkpoint: ttl, ns, id, body, fence, parent that must be there or '', n, (field, kind, …)*n, m, field*m, k,
+-- (digest, element)*k, digests, run, thread, now. KEYS after the thread's are indexes of threads to enter it in (on a
+-- cluster they travel beside).
 -- Answers {} when stored; otherwise {fields, digests} that the thread lacks, and has written nothing.
 -- What has to be read is read in one command, and what has to be written is written in one.
 local ttl, ns, id, body, fence = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local own = 'c' .. ns .. '\0' .. id
-local lists, words, reads, at = {}, {}, { 'format', 'N', 'pinned', 'L' .. ns, own }, 7
-for _ = 1, tonumber(ARGV[6]) do
+local parent = 'c' .. ns .. '\0' .. ARGV[6]
+local lists, words, reads, at = {}, {}, { 'format', 'N', 'pinned', 'L' .. ns, own }, 8
+if ARGV[6] ~= '' then reads[6] = parent end
+for _ = 1, tonumber(ARGV[7]) do
   local field = 'v' .. ARGV[at]
   if ARGV[at + 1] == 'p' then
     words[#words + 1], words[#words + 2] = field, 'p' .. ARGV[at + 2]
@@ -29,6 +32,12 @@ local latest = have['L' .. ns]
 if fence ~= '' and latest and latest ~= id and latest ~= string.sub(fence, 2) then
   return redis.error_reply('ECOWASCONFLICT Another run has extended this thread since this one read it. ' ..
     'Read the thread again, or start from a checkpoint_id to fork it on purpose.')
+end
+
+-- A delta channel's value is its ancestors' and the writes since: without them it would be lost in silence.
+if ARGV[6] ~= '' and not have[parent] then
+  return redis.error_reply('ECOWASGONE The thread has expired, or was deleted, since this run read it, and with it ' ..
+    'what its delta channels are rebuilt from. Nothing was written. Run it again from its beginning, or raise ttl.')
 end
 
 local missing_fields, missing_digests = {}, {}
