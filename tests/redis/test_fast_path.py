@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import redis
 import redis.asyncio
+from langgraph.checkpoint.base import empty_checkpoint
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.observability import providers
 
+from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage import fast_path
 from ecowas_lc.storage.addresses import parse_url
 from ecowas_lc.storage.clients import ClientFactory
+from tests.fixtures.servers import need
 
 ECHO = "return {KEYS[1], ARGV[1]}"
 
@@ -142,6 +148,7 @@ def test_tracing_sees_every_call(client, monkeypatch):
 
 def test_metrics_see_every_call(client, monkeypatch):
     """Where redis-py's own metrics are on, commands go redis-py's way; whether they are is what redis-py says."""
+    providers = pytest.importorskip("redis.observability.providers", reason="redis-py has metrics since 7.1")
     here = threading.current_thread()
     on = [None]
     monkeypatch.setattr(
@@ -311,3 +318,81 @@ async def test_async_tracing_sees_every_call(opened, monkeypatch):
         monkeypatch.setattr(redis.asyncio.Redis, "execute_command", traced)
         assert await aask(client, "a") == [b"k", b"a"]
     assert seen == ["EVALSHA"]
+
+
+# --- other versions of redis-py ---
+
+
+class Without:
+    """An object that has all but one attribute of another."""
+
+    def __init__(self, whole, name):
+        self._whole, self._name = whole, name
+
+    def __getattr__(self, name):
+        if name == self._name:
+            raise AttributeError(name)
+        return getattr(self._whole, name)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_is_needed_of_redis_py(kind):
+    """The short way is taken only where redis-py has every attribute and argument that it uses beside its API."""
+    needed, module = {
+        "sync": (fast_path._NEEDED, redis),
+        "async": (fast_path._NEEDED_ASYNC, redis.asyncio),
+    }[kind]
+    pool, connection = module.BlockingConnectionPool(), module.Connection()
+    assert fast_path._has(needed, pool, connection)
+    for name in needed[0]:
+        assert not fast_path._has(needed, Without(pool, name), connection), name
+    for name in needed[1]:
+        assert not fast_path._has(needed, pool, Without(connection, name)), name
+    for method, argument in needed[2].items():
+        assert not fast_path._has((*needed[:2], {method: f"{argument}_renamed"}), pool, connection)
+    assert fast_path._may_be_used(needed, module)
+    assert not fast_path._may_be_used(needed, object())
+
+
+async def test_without_the_short_way(redis_server, prefix, monkeypatch):
+    """With a redis-py that lacks what is needed, its own clients and pools do all the work, sync and async."""
+    monkeypatch.setattr(fast_path, "IS_USABLE", False)
+    monkeypatch.setattr(fast_path, "IS_USABLE_ASYNC", False)
+    async with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
+        config = saver.put({"configurable": {"thread_id": "t", "checkpoint_ns": ""}}, empty_checkpoint(), {}, {})
+        await saver.aput_writes(config, [("a", 1)], "task")
+        assert (await saver.aget_tuple(config)).pending_writes == saver.get_tuple(config).pending_writes
+        assert type(saver._server.client) is redis.Redis
+        [entry] = saver._server._by_loop.values()
+        assert type(entry.client) is redis.asyncio.Redis
+
+
+VERSIONS = Path(__file__).parents[2] / "build/redis-py"
+A_FEW_TESTS = ("tests/redis/test_fast_path.py", "tests/redis/test_checkpoint_fencing.py")
+NAMES = "not other_redis_py and not metrics"  # redis-py has metrics since 7.1
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", ["6.2", "7"])
+def test_other_redis_py_versions(version):
+    """Savers and the short way work with the oldest redis-py that is supported, and with the one before this."""
+    folder = VERSIONS / version
+    if not folder.is_dir():
+        need(f"redis-py {version} in {folder.relative_to(VERSIONS.parents[1])}: `make test` puts it there")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", NAMES, *A_FEW_TESTS],
+        cwd=VERSIONS.parents[1],
+        env={**os.environ, "PYTHONPATH": str(folder), "REDIS_PY": version},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+def test_which_redis_py_this_is():
+    """The tests of other versions run with those, and with the short way."""
+    if version := os.environ.get("REDIS_PY"):
+        assert redis.__version__.startswith(version)
+    assert fast_path.IS_USABLE
+    assert fast_path.IS_USABLE_ASYNC

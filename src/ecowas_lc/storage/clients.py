@@ -29,7 +29,7 @@ from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage.addresses import Address
 from ecowas_lc.storage.credentials import Credentials
-from ecowas_lc.storage.fast_path import AsyncDirectClient, AsyncDirectPool, DirectClient, DirectPool
+from ecowas_lc.storage.fast_path import make_async_client, make_client
 from ecowas_lc.storage.ops import Waiting
 
 
@@ -224,13 +224,9 @@ class ClientFactory:
         """A new ``redis.Redis`` or ``redis.RedisCluster``, not yet connected except to a cluster."""
         retry = Retry(_backoff(), _RETRIES, supported_errors=_RETRY_ON)
         if self.address is None:
-            pool = DirectPool(
-                connection_class=EmbeddedConnection,
-                settings=self.settings,
-                retry=retry,
-                **self._pool_options(),
+            return make_client(
+                connection_class=EmbeddedConnection, settings=self.settings, retry=retry, **self._pool_options()
             )
-            return DirectClient.from_pool(pool)
         if self.address.kind == "cluster":
             nodes = [ClusterNode(host, port) for host, port in self.address.hosts]
             return ClusterClient(startup_nodes=nodes, retry=retry, **self._options())
@@ -245,20 +241,18 @@ class ClientFactory:
                 connection_class=PrimaryTLSConnection if self.address.tls else PrimaryConnection,
             )
         endpoint = self._endpoint(redis.UnixDomainSocketConnection, redis.SSLConnection, redis.Connection)
-        pool = DirectPool(**self._pool_options() | endpoint, retry=retry)
-        return DirectClient.from_pool(pool)
+        return make_client(**self._pool_options() | endpoint, retry=retry)
 
     def make_async(self) -> Any:
         """A new ``redis.asyncio.Redis`` or ``RedisCluster`` for the running event loop."""
         retry = redis.asyncio.retry.Retry(_backoff(), _RETRIES, supported_errors=_RETRY_ON)
         if self.address is None:
-            pool = AsyncDirectPool(
+            return make_async_client(
                 connection_class=AsyncEmbeddedConnection,
                 settings=self.settings,
                 retry=retry,
                 **self._pool_options(),
             )
-            return AsyncDirectClient.from_pool(pool)
         if self.address.kind == "cluster":
             nodes = [AsyncClusterNode(host, port) for host, port in self.address.hosts]
             return AsyncClusterClient(startup_nodes=nodes, retry=retry, **self._options())
@@ -272,8 +266,7 @@ class ClientFactory:
         endpoint = self._endpoint(
             redis.asyncio.UnixDomainSocketConnection, redis.asyncio.SSLConnection, redis.asyncio.Connection
         )
-        pool = AsyncDirectPool(**self._pool_options() | endpoint, retry=retry)
-        return AsyncDirectClient.from_pool(pool)
+        return make_async_client(**self._pool_options() | endpoint, retry=retry)
 
     def _pool_options(self) -> dict[str, Any]:
         # Waiting longer for a free connection than for an answer would hide which of the two is slow.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
+from inspect import signature
 from types import FunctionType
 from typing import Any
 
@@ -37,11 +38,51 @@ def _metrics() -> Any:
     return providers.get_observability_instance().get_provider_manager if providers.OTEL_AVAILABLE else None
 
 
+# What is used of redis-py beside its API: of a pool, of a connection, and arguments of the connection's methods.
+_NEEDED = (
+    ("_checkpid", "pid", "get_connection", "release", "reset"),
+    ("send_packed_command", "read_response", "disconnect", "health_check_interval"),
+    {"read_response": "disable_decoding"},
+)
+_NEEDED_ASYNC = (
+    ("can_get_connection", "ensure_connection", "get_connection", "release", "timeout"),
+    ("send_packed_command", "read_response", "disconnect", "health_check_interval", "is_connected", "_writer"),
+    {"read_response": "disable_decoding", "disconnect": "nowait"},
+)
+
+
+def _has(needed: tuple[Any, ...], pool: Any, connection: Any) -> bool:
+    """Whether this redis-py has all that is needed of it; both are unused, and nothing is sent."""
+    of_pool, of_connection, arguments = needed
+    return (
+        all(hasattr(pool, name) for name in of_pool)
+        and all(hasattr(connection, name) for name in of_connection)
+        and all(name in signature(getattr(connection, method)).parameters for method, name in arguments.items())
+    )
+
+
+def _may_be_used(needed: tuple[Any, ...], module: Any) -> bool:
+    """Whether the short way can be gone with this redis-py; else its own clients are used, which are slower."""
+    try:
+        _metrics()
+        return _has(needed, module.BlockingConnectionPool(), module.Connection())
+    except Exception:  # whatever has been renamed
+        return False
+
+
 LOST: Any = object()
+# Before 7, redis-py gives up where a connection breaks between its opening and its first answer.
+_GREETS_ONCE = redis.__version__.startswith("6.")
 _REDIS_PYS = _unless_wrapped(redis.Redis.execute_command)
 _REDIS_PYS_ASYNC = _unless_wrapped(redis.asyncio.Redis.execute_command)
-_metrics_in_use = _metrics()
+IS_USABLE = _may_be_used(_NEEDED, redis)
+IS_USABLE_ASYNC = _may_be_used(_NEEDED_ASYNC, redis.asyncio)
+_metrics_in_use = _metrics() if IS_USABLE and IS_USABLE_ASYNC else None
 _SMALL_BYTES = 65_536  # that asyncio takes at once, whether or not the server reads
+
+
+def _is_exhausted(error: Exception) -> bool:
+    return "No connection available" in str(error)
 
 
 class DirectPool(redis.BlockingConnectionPool):
@@ -66,7 +107,12 @@ class DirectPool(redis.BlockingConnectionPool):
         try:
             connection = self._at_hand.pop()
         except IndexError:
-            connection = self.get_connection()
+            try:
+                connection = self.get_connection()
+            except RedisConnectionError as error:
+                if _is_exhausted(error) or not _GREETS_ONCE:
+                    raise
+                return LOST
         owes_nothing = False
         try:
             connection.send_packed_command((packed,), connection.health_check_interval)
@@ -145,7 +191,12 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
             packed = hiredis.pack_command(words)
         except TypeError as error:
             raise DataError(str(error)) from error
-        connection = self._at_hand.pop() if self._at_hand else await self._another()
+        try:
+            connection = self._at_hand.pop() if self._at_hand else await self._another()
+        except RedisConnectionError as error:
+            if _is_exhausted(error) or not _GREETS_ONCE:
+                raise
+            return LOST
         owes_nothing = False
         try:
             if len(packed) > _SMALL_BYTES or not connection.is_connected or connection.health_check_interval:
@@ -222,3 +273,17 @@ class AsyncDirectClient(redis.asyncio.Redis):
         pool: Any = self.connection_pool
         reply = await pool.exchange(words)
         return await super().execute_command(*words, **options) if reply is LOST else reply
+
+
+def make_client(**options: Any) -> redis.Redis:
+    """Return a client with a pool of these options: by the short way where this redis-py has it, else its own."""
+    if IS_USABLE:
+        return DirectClient.from_pool(DirectPool(**options))
+    return redis.Redis.from_pool(redis.BlockingConnectionPool(**options))
+
+
+def make_async_client(**options: Any) -> redis.asyncio.Redis:
+    """Return a client for the running event loop; see :func:`make_client`."""
+    if IS_USABLE_ASYNC:
+        return AsyncDirectClient.from_pool(AsyncDirectPool(**options))
+    return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool(**options))
