@@ -37,10 +37,10 @@ test: $(VENV)/.stamp-test $(REDIS_PYS) servers ## Set everything up and run lint
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 $(PYTEST_ARGS)
 
-lowest: build/lowest/.stamp servers ## Run the tests with the lowest version of each dependency that pyproject.toml allows
+lowest: build/lowest/.stamp $(REDIS_PYS) servers ## Run the tests with the lowest version of each dependency that pyproject.toml allows
 	build/lowest/bin/pytest -n 2 $(PYTEST_ARGS)
 
-newest: build/newest/.stamp servers ## Run the tests with the newest version of each dependency that pyproject.toml allows
+newest: build/newest/.stamp $(REDIS_PYS) servers ## Run the tests with the newest version of each dependency that pyproject.toml allows
 	build/newest/bin/pytest -n 2 $(PYTEST_ARGS)
 
 faults: $(VENV)/.stamp-test servers ## Break servers, networks and processes for 20 minutes, and print what was lost
