@@ -1,3 +1,12 @@
+from ._erasure import (
+    ErasureReceipt as ErasureReceipt,
+)
+from ._erasure import (
+    aerase as aerase,
+)
+from ._erasure import (
+    erase as erase,
+)
 from ._version import (
     __version__ as __version__,
 )

@@ -63,7 +63,7 @@ DEFAULTS = {
     "llm_timeout": 120,
 }
 
-RETURNED = {"GraphPicture", "ImportReport", "RouteDecision", "SessionInfo", "ThreadPicture"}
+RETURNED = {"ErasureReceipt", "GraphPicture", "ImportReport", "RouteDecision", "SessionInfo", "ThreadPicture"}
 """What is given, and never made by whoever uses it."""
 
 SHOWN = (

@@ -602,3 +602,8 @@ class RedisSaver(SaverBase):
     async def attl(self, thread_id: str) -> float | None:
         """Like :meth:`ttl`, without blocking the event loop."""
         return await self._server.arun(self._expiry_op(thread_id, "ttl"))
+
+
+def context_of(saver: RedisSaver) -> Context:
+    """Return what a saver's programs need, for programs that do more than a saver does."""
+    return saver._at

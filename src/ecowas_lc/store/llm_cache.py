@@ -148,8 +148,7 @@ class RedisLLMCache(BaseCache):
         yield tuple(command("UNLINK", key) for number in range(_SHARDS) for key in self._shard(number))
 
     def _shard(self, number: int) -> tuple[bytes, bytes]:
-        answers = b"%b:llm-cache:{%d}" % (id_bytes(self._keys.prefix), number)
-        return answers, answers + b":uses"
+        return _shard(self._keys, number)
 
     def _context(self, digest: bytes) -> bytes:
         return b"\0".join((b"llm-cache", id_bytes(self._keys.prefix), digest))
@@ -184,3 +183,13 @@ class RedisLLMCache(BaseCache):
 def _digest(prompt: str, llm_string: str) -> bytes:
     asked = id_bytes(prompt)
     return blake2b(b"%d:%b%b" % (len(asked), asked, id_bytes(llm_string)), digest_size=16).digest()
+
+
+def count_answers_op(keys: Keys) -> Op[int]:
+    """How many answers are cached."""
+    return sum((yield tuple(command("HLEN", _shard(keys, number)[0]) for number in range(_SHARDS))))
+
+
+def _shard(keys: Keys, number: int) -> tuple[bytes, bytes]:
+    answers = b"%b:llm-cache:{%d}" % (id_bytes(keys.prefix), number)
+    return answers, answers + b":uses"

@@ -1,0 +1,205 @@
+"""Erases what belongs to one user: threads, histories, session data and items of stores, with a receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ecowas_lc.checkpoint import RedisSaver
+from ecowas_lc.checkpoint.reading import outline_op
+from ecowas_lc.checkpoint.saver import context_of
+from ecowas_lc.checkpoint.writing import delete_thread_op
+from ecowas_lc.errors import CorruptDataError, FormatVersionError, TypeNotAllowedError
+from ecowas_lc.memory.index import entries, listing
+from ecowas_lc.memory.service import MemoryPrograms
+from ecowas_lc.search.items import Write, fetch_op, filled_op, ids_op, write_op
+from ecowas_lc.search.place import Collection, range_of, space_of
+from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.storage.keys import check_id
+from ecowas_lc.storage.left_out import readable_ids
+from ecowas_lc.storage.ops import Op, command, together
+from ecowas_lc.storage.server import Server
+from ecowas_lc.store.backup import collections_op
+from ecowas_lc.store.llm_cache import count_answers_op
+from ecowas_lc.store.redis_store import sealer_of
+from ecowas_lc.store.values import Contents
+
+if TYPE_CHECKING:
+    from ecowas_lc.checkpoint import EncryptedRedisSerializer
+    from ecowas_lc.checkpoint.writing import Context
+
+_AT_ONCE = 200
+_UNREADABLE = (CorruptDataError, FormatVersionError, TypeNotAllowedError)
+USER = "user_id"
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureReceipt:
+    """What an erasure found of a user, and what it could not attribute to anybody.
+
+    ``found`` counts ``threads``, ``sessions`` (with their histories and data) and ``items``. All of it was
+    removed, unless ``dry_run``. After an erasure, a second one finds nothing. ``unattributed`` counts what
+    names no user: ``threads``, ``sessions``, what could not be read (``unreadable threads``, ``unreadable
+    items``), and ``cached answers``, of which only digests are known.
+    """
+
+    user: str
+    dry_run: bool
+    found: Mapping[str, int]
+    unattributed: Mapping[str, int]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the user was found."""
+        return not any(self.found.values())
+
+
+def erase(
+    user: str,
+    *,
+    url: str | None = None,
+    prefix: str | None = None,
+    settings: Settings | None = None,
+    encryption: EncryptedRedisSerializer | None = None,
+    dry_run: bool = False,
+) -> ErasureReceipt:
+    """Remove what belongs to a user, and say what it was.
+
+    A thread belongs to the user whom ``user_id`` in the metadata of one of its checkpoints names (pass it in a
+    run's ``config["metadata"]``), or whose session it is. A session, with its histories and data, belongs to
+    the user whom its session data ``user_id`` names. An item of a store belongs to the user who is its
+    namespace's first label, or whom ``user_id`` in its value names.
+
+    Args:
+        user: whose data to remove.
+        url: the server. Default: the settings'.
+        prefix: what the keys begin with. Default: the settings'.
+        settings: instead of the process's.
+        encryption: what threads and items were encrypted with; without it, encrypted ones can't be attributed.
+        dry_run: count only, and remove nothing.
+    """
+    server, op = _prepared(user, url, prefix, settings, encryption, dry_run)
+    try:
+        return server.run(op)
+    finally:
+        server.close()
+
+
+async def aerase(
+    user: str,
+    *,
+    url: str | None = None,
+    prefix: str | None = None,
+    settings: Settings | None = None,
+    encryption: EncryptedRedisSerializer | None = None,
+    dry_run: bool = False,
+) -> ErasureReceipt:
+    """Remove what :func:`erase` removes, without blocking the event loop."""
+    server, op = _prepared(user, url, prefix, settings, encryption, dry_run)
+    try:
+        return await server.arun(op)
+    finally:
+        await server.aclose()
+
+
+def _prepared(
+    user: str,
+    url: str | None,
+    prefix: str | None,
+    settings: Settings | None,
+    encryption: EncryptedRedisSerializer | None,
+    dry_run: bool,
+) -> tuple[Server, Op[ErasureReceipt]]:
+    check_id(user, "user id")
+    settings = settings or get_settings()
+    prefix = settings.prefix if prefix is None else prefix
+    server = Server.from_settings(settings) if url is None else Server.from_url(url, settings=settings)
+    saver = RedisSaver(server=server, prefix=prefix, serde=encryption)
+    programs = MemoryPrograms(server, prefix, None)
+    sealer = sealer_of(encryption)
+    return server, _erase_op(user, context_of(saver), programs, sealer, not server.is_cluster, dry_run)
+
+
+def _erase_op(
+    user: str, threads: Context, programs: MemoryPrograms, sealer: Any, one_slot: bool, dry_run: bool
+) -> Op[ErasureReceipt]:
+    keys = programs.keys
+    unattributed: dict[str, int] = {}
+    sessions, nobodys = yield from _sessions_op(user, programs)
+    unattributed["sessions"] = nobodys
+    doomed = yield from _threads_op(user, threads, sessions, unattributed)
+    items = 0
+    for name in (yield from collections_op(keys)):
+        contents = Contents(Collection(keys, name, one_slot), sealer)
+        items += yield from _items_op(user, contents, unattributed, dry_run)
+    unattributed["cached answers"] = yield from count_answers_op(keys)
+    if not dry_run:
+        for session in sessions:
+            yield from programs.sessions.clear_session_op(session)
+        for thread in doomed:
+            yield from delete_thread_op(threads, thread)
+    found = {"threads": len(doomed), "sessions": len(sessions), "items": items}
+    return ErasureReceipt(user, dry_run, found, {kind: count for kind, count in unattributed.items() if count})
+
+
+def _sessions_op(user: str, programs: MemoryPrograms) -> Op[tuple[list[str], int]]:
+    """The user's sessions, and how many sessions name no user."""
+    [reply] = yield (listing(programs.keys.sessions()),)
+    names = sorted(entries(reply))
+    found: list[str] = []
+    nobodys = 0
+    for start in range(0, len(names), _AT_ONCE):
+        some = names[start : start + _AT_ONCE]
+        users = yield from together([programs.values.data_op(session, USER) for session in some])
+        found += [session for session, its in zip(some, users, strict=True) if its == user]
+        nobodys += sum(its is None for its in users)
+    return found, nobodys
+
+
+def _threads_op(user: str, at: Context, sessions: list[str], unattributed: dict[str, int]) -> Op[list[str]]:
+    [members] = yield (command("ZREVRANGE", at.keys.threads(), 0, -1),)
+    own = set(sessions)
+    found = []
+    for thread in readable_ids(members, "threads"):
+        try:
+            users = {each.metadata.get(USER) for each in (yield from outline_op(at, thread)) or ()}
+        except _UNREADABLE:
+            users = set()
+            unattributed["unreadable threads"] = unattributed.get("unreadable threads", 0) + (thread not in own)
+        else:
+            if not users:
+                continue  # it has expired
+            unattributed["threads"] = unattributed.get("threads", 0) + (users == {None} and thread not in own)
+        if thread in own or user in users:
+            found.append(thread)
+    return found
+
+
+def _items_op(user: str, contents: Contents, unattributed: dict[str, int], dry_run: bool) -> Op[int]:
+    at, own, everything = contents.at, space_of((user,)), range_of(())
+    count = 0
+    for bucket in (yield from filled_op(at, ())):
+        after: bytes | None = None
+        while ids := (yield from ids_op(at, bucket, everything, _AT_ONCE, after)):
+            after = ids[-1]
+            rows = yield from fetch_op(at, ids, "hv")
+            doomed = []
+            for item_id, row in zip(ids, rows, strict=True):
+                if row[0] is None:
+                    continue
+                belongs = item_id.startswith(own)
+                if not belongs:
+                    try:
+                        belongs = contents.decode_value(row[1] or b"", item_id).get(USER) == user
+                    except _UNREADABLE:
+                        unattributed["unreadable items"] = unattributed.get("unreadable items", 0) + 1
+                if belongs:
+                    doomed.append(Write(item_id, deletes=True))
+            count += len(doomed)
+            if doomed and not dry_run:
+                yield from write_op(at, doomed)
+    return count
+
+
+__all__ = ["ErasureReceipt", "aerase", "erase"]
