@@ -17,6 +17,7 @@ COMMANDS = [
     ["chat"],
     ["demo"],
     ["doctor"],
+    ["erase"],
     ["eval"],
     ["graph"],
     ["local-model", "install"],

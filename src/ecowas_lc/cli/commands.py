@@ -585,6 +585,23 @@ def graph(
     show_graph(output, form.value, route or (), as_json=as_json)
 
 
+@app.command("erase")
+def erase_user(
+    user: Annotated[str, typer.Option("--user", metavar="ID", help="Whose data to delete.", show_default=False)],
+    yes: Yes = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Delete everything that belongs to one user.
+
+    Threads and values of stores name their user as user_id, sessions as their data user_id; items of a store also
+    belong to the first label of their namespace.
+    """
+    from ecowas_lc.cli.erasure import erase_everything
+
+    erase_everything(user, yes=yes, json=as_json)
+
+
 @app.command("eval")
 def evaluate(
     data: Annotated[
