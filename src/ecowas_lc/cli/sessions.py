@@ -16,6 +16,8 @@ from ecowas_lc.cli.screen import MARGIN, confirmed, counted, labelled, remark, s
 from ecowas_lc.cli.store import Store, ago, as_json, duration, not_there, opened_store, speaker_of
 from ecowas_lc.cli.terminal import err, one_line, out, show_json
 from ecowas_lc.errors import InvalidInputError
+from ecowas_lc.storage.evictions import warn_of_evictions_op
+from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.left_out import UNREADABLE, warn_left_out
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ def list_sessions(agent: str | None, limit: int, *, json: bool) -> None:
     """Show the sessions that live, most recently active first."""
     with opened_store() as store:
         infos = store.memory.get_session_infos(agent)
+        warn = warn_of_evictions_op(Keys(store.settings.prefix), "The list may lack sessions", "sessions")
+        store.server.run(warn)
     sessions: dict[str, list[SessionInfo]] = {}
     for info in infos:
         sessions.setdefault(info.session_id, []).append(info)

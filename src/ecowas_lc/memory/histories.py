@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ecowas_lc.errors import CorruptDataError, WrongTypeError
+from ecowas_lc.errors import CorruptDataError, IncompleteWarning, RedisRefusedError, WrongTypeError
 from ecowas_lc.memory.index import RecentlyIndexed, touch
 from ecowas_lc.memory.json_values import (
     FOREVER,
@@ -130,7 +131,15 @@ class Conversations:
         if is_indexed:
             [reply] = yield (append,)
         else:
-            *_, reply = yield (*self.index_calls(place.agent_id, place.session_id, lifetime), append)
+            touches = self.index_calls(place.agent_id, place.session_id, lifetime)
+            *touched, reply = yield (*(each._replace(optional=True) for each in touches), append)
+            if any(isinstance(each, Exception) for each in touched):
+                # The message is stored by now: an error would have the caller store it once more.
+                try:
+                    yield touches
+                except RedisRefusedError as error:
+                    what = f"the history of {place.agent_id!r} in the session {place.session_id!r}"
+                    warnings.warn(f"Lists may lack {what}: {error}", IncompleteWarning, stacklevel=2)
         is_converted = False
         while reply[0] != _KEPT:
             _refuse_foreign(reply)
