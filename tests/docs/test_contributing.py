@@ -13,6 +13,7 @@ from scripts.architecture import PICTURE, imports
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
+CHANGES = "docs/contributing/where-does-a-change-go.md"
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
@@ -54,7 +55,7 @@ def test_the_picture_of_the_architecture_is_of_this_code() -> None:
     assert drawn == imports()
 
 
-@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", CHANGES])
 def test_files_and_targets_that_a_page_names_exist(page: str) -> None:
     """A file, folder or make target that a page names is there."""
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -65,3 +66,15 @@ def test_files_and_targets_that_a_page_names_exist(page: str) -> None:
         assert any(place.exists() for place in places), name
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / link).exists(), link
+
+
+def test_a_change_touches_few_places() -> None:
+    """Twenty likely changes are listed, none of which touches more than three places in the code."""
+    rows = [
+        line.split("|")
+        for line in (ROOT / CHANGES).read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ") and not line.startswith("| change")
+    ]
+    assert len(rows) >= 20
+    for _, change, code, _ in rows:
+        assert len(re.findall(r"`[\w/]+\.(?:pyi?|lua)`", code)) <= 3, change

@@ -28,7 +28,7 @@ KEEPER_LOCK = "keeper.lock"
 SERVER_LOCK = "server.lock"
 KEPT = "kept"
 
-DEFAULT_LINGER_SECONDS = 60.0
+_NO_NOTE_SECONDS = 60.0  # how long to stay where the process that started the server died before it noted anything
 STOP_SECONDS = 5.0  # for each of SHUTDOWN, SIGTERM and SIGKILL
 _LOCK_SECONDS = 5.0
 _POLL_SECONDS = 0.005
@@ -303,7 +303,7 @@ class Keeper:
         try:
             linger = float(os.pread(self._users_lock, 64, 0))
         except ValueError:
-            linger = DEFAULT_LINGER_SECONDS
+            linger = _NO_NOTE_SECONDS
         return linger, os.fstat(self._users_lock).st_mtime_ns
 
     def _sleep(self, linger: float) -> None:

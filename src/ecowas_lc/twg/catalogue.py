@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 
 from ecowas_lc.twg.group import TWG, validate_groups
 
 DATA = files("ecowas_lc.twg") / "data"
-GROUP_IDS = ("energy", "agriculture", "minerals", "digital", "protocol", "resource_mobilization")
 
 
 @cache
 def default_groups() -> tuple[TWG, ...]:
     """Return the summit's six technical working groups, in the order in which they are presented."""
-    return validate_groups(_read_group(group_id) for group_id in GROUP_IDS)
+    return validate_groups(group for _, group in sorted(_read_groups(), key=lambda found: found[0]))
 
 
 @cache
@@ -46,13 +45,20 @@ def _unwrapped(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
-def _read_group(group_id: str) -> TWG:
-    folder = DATA / "groups"
-    fields = tomllib.loads((folder / f"{group_id}.toml").read_text(encoding="utf-8"))
-    return TWG(
-        id=fields["id"],
-        name=fields["name"],
-        prompt=_unwrapped((folder / f"{group_id}.md").read_text(encoding="utf-8")),
-        terms={language: split_terms(text) for language, text in fields["terms"].items()},
-        description=" ".join(fields["description"].split()),
-    )
+def _read_groups() -> Iterator[tuple[int, TWG]]:
+    """Read each group of the folder, with its place."""
+    for file in (DATA / "groups").iterdir():
+        if not file.name.endswith(".toml"):
+            continue
+        fields = tomllib.loads(file.read_text(encoding="utf-8"))
+        prompt = (DATA / "groups" / f"{fields['id']}.md").read_text(encoding="utf-8")
+        yield (
+            fields["place"],
+            TWG(
+                id=fields["id"],
+                name=fields["name"],
+                prompt=_unwrapped(prompt),
+                terms={language: split_terms(text) for language, text in fields["terms"].items()},
+                description=" ".join(fields["description"].split()),
+            ),
+        )
