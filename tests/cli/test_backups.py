@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ecowas_lc import RedisMemoryService, RedisSaver, RedisStore
+from ecowas_lc import AsyncRedisMemoryService, RedisMemoryService, RedisSaver, RedisStore
+from ecowas_lc.errors import CorruptDataError, InvalidInputError
+from ecowas_lc.storage.backup_format import LONGEST_LINE
 from tests.cli.conftest import Run, process
 from tests.fixtures.servers import RunningServer
 from tests.redis.test_checkpoint_upkeep import everything, grow
@@ -186,3 +188,80 @@ def test_progress_is_shown_on_a_terminal(run: Run, saver: RedisSaver, arguments:
         assert running.wait(60) == 0
     os.close(ours)
     assert "━" in shown.decode()
+
+
+# What a hostile file may take of this machine: what the program has at its start, and this much more.
+BOUNDED = """
+import re, resource, sys
+from ecowas_lc.cli import main, commands, backups
+import ecowas_lc.checkpoint, ecowas_lc.memory, ecowas_lc.store
+held = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (held + 700 * 2**20,) * 2)
+sys.argv = ["ecowas-lc", *sys.argv[1:]]
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "kind"),
+    [
+        ("sessions", "a gzip bomb"),
+        ("threads", "a line without end"),
+        ("threads", "packed, with a limit of its own"),
+    ],
+)
+def test_no_line_is_read_without_end(
+    redis_server: RunningServer, prefix: str, tmp_path: Path, kind: str, what: str
+) -> None:
+    """A little that unpacks to gigabytes, or a stream that never ends its line, is refused in little memory."""
+    line = b'{"type": "history", "messages": "'
+    if kind == "a line without end":
+        source = tmp_path / "endless"
+        os.mkfifo(source)
+        feeder = subprocess.Popen([sys.executable, "-c", FEEDER, str(source)])
+    else:
+        feeder = None
+        source = tmp_path / "bomb.gz"
+        with gzip.open(source, "wb", compresslevel=1) as file:
+            file.write(b'{"format": "ecowas-lc", "version": 1}\n' + line)
+            for _ in range(40 if kind == "a gzip bomb" else 12):
+                file.write(b"a" * 2**23)
+    try:
+        arguments = [what, "import", str(source), *(["--longest-line", "8"] if "packed" in kind else [])]
+        done = subprocess.run(
+            [sys.executable, "-c", BOUNDED, *arguments],
+            env={**os.environ, "REDIS_URL": redis_server.url, "ECOWAS_LC_PREFIX": prefix, "COLUMNS": "300"},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    finally:
+        if feeder is not None:
+            feeder.kill()
+            feeder.wait()
+    assert done.returncode == 2, done.stderr[-800:]
+    assert "is longer than" in done.stderr
+    assert "--longest-line" in done.stderr
+
+
+FEEDER = """
+import sys
+with open(sys.argv[1], "wb") as file:
+    while True:
+        file.write(b"a" * 2**20)
+"""
+
+
+async def test_files_handed_to_the_package(redis_server: RunningServer, prefix: str, tmp_path: Path) -> None:
+    """An open file that Python code hands over is read no further either; other lines are its own to bound."""
+    long = tmp_path / "long"
+    long.write_text('{"format": "ecowas-lc", "version": 1}\n{"type": "' + "a" * (LONGEST_LINE + 1))
+    async with AsyncRedisMemoryService(url=redis_server.url, prefix=prefix) as memory:
+        with long.open() as file, pytest.raises(InvalidInputError, match="Line 2 is longer"):
+            await memory.import_jsonl(file)
+    with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
+        with long.open() as file, pytest.raises(InvalidInputError, match="Line 2 is longer"):
+            saver.import_jsonl(file)
+        with long.open() as file, pytest.raises(CorruptDataError, match="not JSON"):
+            saver.import_jsonl(line for line in file)

@@ -80,14 +80,18 @@ def export_threads(threads: Sequence[str], output: Path | None, *, json: bool) -
     _export(lines, output, json=json)
 
 
-def import_file(name: str, *, overwrite: bool, threads_alone: bool, json: bool) -> None:
-    """Restore what a file holds, or its threads alone.
+def import_file(name: str, *, overwrite: bool, threads_alone: bool, longest_line: int, json: bool) -> None:
+    """Restore what a file holds, or its threads alone; ``longest_line`` is in MiB.
 
     Raises:
         InvalidInputError: the file can't be read, or what is in it; what stands before that is restored.
     """
     try:
-        with opened_store() as store, shown_progress(in_bytes=True) as tell, _lines_of(name, tell) as lines:
+        with (
+            opened_store() as store,
+            shown_progress(in_bytes=True) as tell,
+            _lines_of(name, tell, longest_line * 2**20) as lines,
+        ):
             if threads_alone:
                 report = store.saver.import_jsonl(lines, overwrite=overwrite)
             else:
@@ -184,13 +188,16 @@ def _packed(file: IO[bytes], output: Path) -> AbstractContextManager[IO[bytes]]:
 
 
 @contextmanager
-def _lines_of(name: str, tell: Tell) -> Iterator[Iterator[str]]:
+def _lines_of(name: str, tell: Tell, longest: int) -> Iterator[Iterator[str]]:
     """Give the lines of a file, or of standard input, telling how much has been read."""
+    from ecowas_lc.storage.backup_format import bounded_lines
+
     try:
         with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as raw:
             size = 0 if name == "-" else os.fstat(raw.fileno()).st_size
             is_packed = raw.peek(2)[:2] == _GZIP  # type: ignore[union-attr]
-            lines: Iterable[bytes] = gzip.GzipFile(fileobj=raw) if is_packed else raw
+            # Packed or not, a line may go on without end: no more of one is read than may be.
+            lines: Iterable[bytes] = bounded_lines(gzip.GzipFile(fileobj=raw) if is_packed else raw, longest)
             yield _decoded(lines, name, lambda: tell("imported", raw.tell(), size) if size else None)
     except OSError as error:
         raise InvalidInputError(f"{name} can't be read: {error.strerror or error}.") from error

@@ -19,6 +19,7 @@ from ecowas_lc.cli.options import (
     ImportFile,
     Json,
     Limit,
+    LongestLine,
     Output,
     Overwrite,
     Session,
@@ -106,12 +107,16 @@ def sessions_export(
 
 @sessions.command("import")
 def sessions_import(
-    file: ImportFile, overwrite: Overwrite = False, as_json: Json = False, debug: Debug = False
+    file: ImportFile,
+    overwrite: Overwrite = False,
+    longest_line: LongestLine = 64,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Restore an export. It is safe to repeat."""
     from ecowas_lc.cli.backups import import_file
 
-    import_file(file, overwrite=overwrite, threads_alone=False, json=as_json)
+    import_file(file, overwrite=overwrite, threads_alone=False, longest_line=longest_line, json=as_json)
 
 
 @sessions.command("reindex")
@@ -269,12 +274,16 @@ def threads_export(
 
 @threads.command("import")
 def threads_import(
-    file: ImportFile, overwrite: Overwrite = False, as_json: Json = False, debug: Debug = False
+    file: ImportFile,
+    overwrite: Overwrite = False,
+    longest_line: LongestLine = 64,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Restore only the threads of an export. It is safe to repeat."""
     from ecowas_lc.cli.backups import import_file
 
-    import_file(file, overwrite=overwrite, threads_alone=True, json=as_json)
+    import_file(file, overwrite=overwrite, threads_alone=True, longest_line=longest_line, json=as_json)
 
 
 server = commands("The embedded server, for where no Redis is set.")

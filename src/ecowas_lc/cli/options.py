@@ -185,6 +185,10 @@ ImportFile = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace existing data that differs. Default: keep it.")
 ]
+LongestLine = Annotated[
+    int,
+    typer.Option(metavar="MIB", min=1, max=4096, help="Refuse lines longer than this, in MiB."),
+]
 SessionArgument = Annotated[str, typer.Argument(metavar="SESSION", help="Session id.", show_default=False)]
 ThreadArgument = Annotated[
     str, typer.Argument(metavar="THREAD", help="Thread id (the session's id).", show_default=False)

@@ -8,7 +8,7 @@ allowed, so that files may be joined. Times to live count from the restoring: an
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
@@ -145,25 +145,51 @@ class Lines:
             )
 
 
-def checked_lines(lines: T) -> T:
-    """``lines`` where they are lines.
+LONGEST_LINE = 64 * 2**20
+"""Characters of a line read from a file: an export's lines are a few MiB, unless a single value is larger."""
+
+
+def bounded_lines(file: Any, longest: int = LONGEST_LINE) -> Iterator[Any]:
+    """The lines of an open file, none of which is read further than ``longest``: it may have no end.
+
+    Raises:
+        InvalidInputError: a line is longer.
+    """
+    number = 0
+    while line := file.readline(longest + 1):
+        number += 1
+        if len(line) > longest:
+            raise InvalidInputError(
+                f"Line {number} is longer than {longest:,} characters and can't be imported. An export has such a "
+                "line only where a single value or history is that large: then raise the limit with "
+                "--longest-line, or give the lines one by one."
+            )
+        yield line
+
+
+def checked_lines(lines: Iterable[str]) -> Iterable[str]:
+    """``lines`` where they are lines; those of an open file are read up to ``LONGEST_LINE``.
 
     Raises:
         InvalidInputError: they are one text, of which each character would be a line, or nothing to go through.
     """
+    _check_lines(lines)
+    return bounded_lines(lines) if hasattr(lines, "readline") else lines
+
+
+def _check_lines(lines: Any) -> None:
     if isinstance(lines, (str, bytes)) or not isinstance(lines, (Iterable, AsyncIterable)):
         raise InvalidInputError(
             f"Lines are imported one by one: give an open file or a list of them, not a {type(lines).__name__}."
         )
-    return lines
 
 
 async def one_by_one(lines: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[str]:
     """Lines of either kind of iterable."""
-    lines = checked_lines(lines)
+    _check_lines(lines)
     if isinstance(lines, AsyncIterable):
         async for line in lines:
             yield line
     else:
-        for line in lines:
+        for line in checked_lines(lines):
             yield line
