@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ecowas_lc.store.redis_store import RedisStore
 
-_COLLECTION = "documents"
+_COLLECTION = "grounding"
 _ABOUT, _TEXTS, _PASSAGES = "about", "texts", "passages"
 _EVERY_GROUP = "every group"
 _AT_ONCE = 32
