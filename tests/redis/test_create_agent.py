@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.tools import ToolRuntime
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
@@ -13,7 +14,9 @@ from langchain_core.tools import tool
 
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.history import RedisChatMessageHistory
+from ecowas_lc.store import RedisStore
 from tests.fixtures.scripted_model import Answer, ScriptedModel
+from tests.fixtures.servers import RunningServer
 
 
 @tool
@@ -76,3 +79,52 @@ def test_create_agent_with_our_history(server: Any, prefix: str) -> None:
         "500 mm",
         "500 mm, question 2",
     ]
+
+
+@tool
+def remember(fact: str, runtime: ToolRuntime) -> str:
+    """Keep a fact for later."""
+    assert runtime.store is not None
+    runtime.store.put(("memories", "ama"), "fact", {"text": fact})
+    return "kept"
+
+
+@tool
+async def recall(query: str, runtime: ToolRuntime) -> str:
+    """Look for a fact that was kept."""
+    assert runtime.store is not None
+    return ", ".join(
+        item.value["text"] for item in await runtime.store.asearch(("memories",), query=query, limit=1)
+    )
+
+
+def memory_script(messages: list[BaseMessage]) -> Answer:
+    """Calls the tool that the first word of the question names, then tells its result."""
+    if isinstance(messages[-1], ToolMessage):
+        return messages[-1].text
+    name, _, rest = messages[-1].text.partition(" ")
+    argument = {"remember": "fact", "recall": "query"}[name]
+    return AIMessage("", tool_calls=[{"name": name, "args": {argument: rest}, "id": f"c{len(messages)}"}])
+
+
+async def test_create_agent_remembers_across_threads(server: RunningServer, prefix: str) -> None:
+    """What a tool keeps in our store in one thread, a tool finds by its words in another thread and process."""
+    options: Any = {"prefix": prefix, "index": {"embed": None, "fields": ["text"]}}
+
+    def agent_on(saver: RedisSaver, store: RedisStore) -> Any:
+        model = ScriptedModel(script=memory_script, tools=True)
+        return create_agent(model, tools=[remember, recall], checkpointer=saver, store=store)
+
+    with (
+        RedisSaver.from_url(server.url, prefix=prefix) as saver,
+        RedisStore.from_url(server.url, **options) as store,
+    ):
+        config: Any = {"configurable": {"thread_id": "one"}}
+        agent_on(saver, store).invoke({"messages": [HumanMessage("remember Tariffs rise in March.")]}, config)
+    async with (
+        RedisSaver.from_url(server.url, prefix=prefix) as saver,
+        RedisStore.from_url(server.url, **options) as store,
+    ):
+        config = {"configurable": {"thread_id": "two"}}
+        result = await agent_on(saver, store).ainvoke({"messages": [HumanMessage("recall the tariff")]}, config)
+    assert result["messages"][-1].text == "Tariffs rise in March."
