@@ -29,7 +29,7 @@ from ecowas_lc.cli.options import (
     commands,
 )
 
-sessions = commands("What is kept of each session, and for how long.")
+sessions = commands("Show, extend, delete and back up sessions.")
 
 
 @sessions.command("list")
@@ -130,7 +130,7 @@ def sessions_reindex(as_json: Json = False, debug: Debug = False) -> None:
     reindex(json=as_json)
 
 
-threads = commands("The checkpoints of each conversation.")
+threads = commands("Show, copy, prune and back up threads and their checkpoints.")
 
 
 @threads.command("reindex")
@@ -241,7 +241,7 @@ def threads_prune(
 ) -> None:
     """Delete old checkpoints.
 
-    What interrupted runs and delta channels need stays.
+    Checkpoints that interrupted runs and delta channels need are kept.
     """
     from ecowas_lc.cli.threads import prune_threads
 
@@ -286,8 +286,8 @@ def threads_import(
     import_file(file, overwrite=overwrite, threads_alone=True, longest_line=longest_line, json=as_json)
 
 
-server = commands("The embedded server, for where no Redis is set.")
-local_model = commands("The small local model, for machines without Ollama.")
+server = commands("Start, stop and check the embedded server.")
+local_model = commands("Install or serve the small local model.")
 
 
 @server.command()
@@ -353,7 +353,7 @@ def install(debug: Debug = False) -> None:
     run()
 
 
-docs = commands("The documents that answers rest on.")
+docs = commands("Manage the documents that answers are based on.")
 
 
 @docs.command("add")
@@ -361,20 +361,24 @@ def docs_add(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER", help="PDF, DOCX, Markdown, HTML or text.")],
     group: Annotated[
         list[str] | None,
-        typer.Option("--group", metavar="ID", help="Only for this group. May be repeated.", show_default=False),
+        typer.Option("--group", metavar="ID", help="Only for this group. Repeatable.", show_default=False),
     ] = None,
-    title: Annotated[str, typer.Option(metavar="TEXT", help="Its title.", show_default=False)] = "",
-    issuer: Annotated[str, typer.Option(metavar="TEXT", help="Who issued it.", show_default=False)] = "",
-    date: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="Its date.", show_default=False)] = "",
-    language: Annotated[str, typer.Option(metavar="en|fr|pt", help="Its language.", show_default=False)] = "",
+    title: Annotated[str, typer.Option(metavar="TEXT", help="Title of the document.", show_default=False)] = "",
+    issuer: Annotated[str, typer.Option(metavar="TEXT", help="Issuer of the document.", show_default=False)] = "",
+    date: Annotated[
+        str, typer.Option(metavar="YYYY-MM-DD", help="Date of the document.", show_default=False)
+    ] = "",
+    language: Annotated[
+        str, typer.Option(metavar="en|fr|pt", help="Language of the document.", show_default=False)
+    ] = "",
     supersedes: Annotated[
-        str, typer.Option(metavar="ID", help="The document that it replaces.", show_default=False)
+        str, typer.Option(metavar="ID", help="Id of the document it replaces.", show_default=False)
     ] = "",
     yes: Yes = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Add documents. What a file says of itself is used where you don't say it."""
+    """Add documents. Missing details are read from the files."""
     from ecowas_lc.cli.docs import add_documents
 
     add_documents(
@@ -393,12 +397,12 @@ def docs_add(
 @docs.command("list")
 def docs_list(
     group: Annotated[
-        str | None, typer.Option("--group", metavar="ID", help="Only what this group reads.", show_default=False)
+        str | None, typer.Option("--group", metavar="ID", help="Only documents of this group.", show_default=False)
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the documents, those added last first."""
+    """List documents, newest first."""
     from ecowas_lc.cli.docs import list_documents
 
     list_documents(group, json=as_json)
@@ -406,7 +410,7 @@ def docs_list(
 
 @docs.command("show")
 def docs_show(
-    document: Annotated[str, typer.Argument(metavar="ID[#PAGE]", help="A document, or a page of it.")],
+    document: Annotated[str, typer.Argument(metavar="ID[#PAGE]", help="Document id, or one of its pages.")],
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -420,7 +424,7 @@ def docs_show(
 def docs_search(
     query: Annotated[str, typer.Argument(metavar="WORDS", help="A question, or words.")],
     group: Annotated[
-        str | None, typer.Option("--group", metavar="ID", help="Only what this group reads.", show_default=False)
+        str | None, typer.Option("--group", metavar="ID", help="Only documents of this group.", show_default=False)
     ] = None,
     limit: Limit = 5,
     as_json: Json = False,
@@ -434,12 +438,12 @@ def docs_search(
 
 @docs.command("remove")
 def docs_remove(
-    document: Annotated[str, typer.Argument(metavar="ID", help="A document.")],
+    document: Annotated[str, typer.Argument(metavar="ID", help="Document id.")],
     yes: Yes = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Remove a document. No later answer rests on it."""
+    """Delete a document. Later answers don't use it."""
     from ecowas_lc.cli.docs import remove_document
 
     remove_document(document, yes=yes, json=as_json)
@@ -447,7 +451,7 @@ def docs_remove(
 
 @docs.command("reindex")
 def docs_reindex(as_json: Json = False, debug: Debug = False) -> None:
-    """Index every passage anew."""
+    """Rebuild the search index."""
     from ecowas_lc.cli.docs import reindex_documents
 
     reindex_documents(json=as_json)
@@ -500,7 +504,7 @@ def ask(
 ) -> None:
     """Ask one question; the groups that it concerns answer.
 
-    Shows which groups were chosen and why, what each of them says, and the synthesis where there are several.
+    Shows which groups were chosen and why, their answers, and the synthesis of several answers.
     """
     from ecowas_lc.cli.ask import ask_once
 
@@ -650,7 +654,7 @@ def evaluate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure the routers on labelled questions, or answers on your documents."""
+    """Measure routers, or answers based on your documents."""
     if grounding is not None:
         from ecowas_lc.cli.evaluation import evaluate_answers
 
