@@ -30,13 +30,13 @@ def test_served_and_asked(bare_house: House) -> None:
     try:
         assert serving.stdout is not None
         said = serving.stdout.readline()
-        assert said.startswith("smollm2:135m answers at http://127.0.0.1:")
-        url = said.split(" answers at ")[1].split(";")[0]
+        assert said.startswith("smollm2:135m is served at http://127.0.0.1:")
+        url = said.split(" is served at ")[1].split(";")[0]
         house = replace(bare_house, environment=bare_house.environment | {"OLLAMA_BASE_URL": url})
         done = house.ecowas("doctor", "--json")
         assert done.returncode == 0, done.stdout
         texts = {finding["what"]: finding["text"] for finding in json.loads(done.stdout)["findings"]}
-        assert texts["model"] == "smollm2:135m is there"
+        assert texts["model"] == "smollm2:135m is available"
         serving.send_signal(signal.SIGINT)
         _, err = serving.communicate(timeout=DEADLINE_SECONDS)
         assert (serving.returncode, err) == (0, "")
@@ -61,4 +61,4 @@ def test_installing_what_is_there(bare_house: House) -> None:
     """``local-model install`` does nothing where everything is installed, and says so."""
     done = bare_house.ecowas("local-model", "install")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "installed already" in done.stderr
+    assert "already installed" in done.stderr
