@@ -9,7 +9,7 @@ from langchain_core.documents import Document as Found
 from langchain_core.retrievers import BaseRetriever
 from langgraph.checkpoint.memory import InMemorySaver
 
-from ecowas_lc import Documents, RouteDecision
+from ecowas_lc import Documents, RouteDecision, SupervisorAgent
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.supervisor import build_supervisor
 from tests.documents.conftest import DOSSIER
@@ -139,3 +139,10 @@ def test_bad_arguments_are_named() -> None:
         graph_of(object(), "energy")
     with pytest.raises(ConfigurationError, match="grounding="):
         graph_of({}, "energy", grounding="loose")
+
+
+def test_the_supervisor_as_an_agent(documents: Documents) -> None:
+    """``SupervisorAgent`` takes documents as the graph does."""
+    model = ScriptedModel(script=by_speaker({"energy": "It has 999 MW."}))
+    agent = SupervisorAgent(model=model, router=Chosen("energy"), documents=documents)
+    assert "420 MW" in agent.smart_chat(LINE)

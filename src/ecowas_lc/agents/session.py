@@ -6,7 +6,7 @@ The checkpointer here keeps a run going while Redis is down, and rebuilds the th
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
@@ -35,6 +35,7 @@ from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.errors import TooLargeError
 from ecowas_lc.supervisor import build_supervisor
+from ecowas_lc.supervisor.grounding import Readable
 from ecowas_lc.supervisor.nodes import RECORD
 from ecowas_lc.supervisor.state import SUPERVISOR
 from ecowas_lc.supervisor.trimming import Exchange, exchanges
@@ -259,6 +260,7 @@ class Session:
         *,
         group_limit: int,
         max_parallel: int | None,
+        documents: Readable | Mapping[str, Readable] | None = None,
     ) -> None:
         self._id = session_id
         self._keeping = keeping
@@ -267,6 +269,7 @@ class Session:
         self._model = model
         self._group_limit = group_limit
         self._max_parallel = max_parallel
+        self._documents = documents
         self._saver = _saver(keeping) if transcript is not None else None
         self._built: tuple[int, Graph] | None = None
 
@@ -283,6 +286,7 @@ class Session:
                 history_factory=None if self._transcript is None else self._transcript_of,
                 agents=registry.agents,
                 max_parallel=self._max_parallel,
+                documents=self._documents,
             )
             self._built = registry.version, graph
         return self._built[1]

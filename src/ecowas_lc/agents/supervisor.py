@@ -15,6 +15,7 @@ from ecowas_lc.agents.turn import Turn
 from ecowas_lc.effects import Program, arun, run
 from ecowas_lc.memory import RedisMemoryService
 from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.supervisor.grounding import Readable
 from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import Router
 from ecowas_lc.supervisor.routing.decision import checked_question
@@ -38,7 +39,8 @@ class SupervisorAgent(BaseAgent):
 
     ``groups`` are the working groups (default: the summit's six); with ``auto_register=False`` none of them is
     asked before it is registered. ``router`` is a router's name or object (default: the settings').
-    ``max_parallel`` groups at most speak at once (default: all).
+    ``max_parallel`` groups at most speak at once (default: all). ``documents`` are what answers rest on, as for
+    :func:`~ecowas_lc.build_supervisor`.
 
     Raises:
         InvalidIdError, InvalidInputError: an id, the groups or ``memory_ttl`` can't be used.
@@ -60,6 +62,7 @@ class SupervisorAgent(BaseAgent):
         router: str | Router | None = None,
         groups: Sequence[TWG] | None = None,
         max_parallel: int | None = None,
+        documents: Readable | Mapping[str, Readable] | None = None,
     ) -> None:
         settings = settings or get_settings()
         super().__init__(
@@ -87,6 +90,7 @@ class SupervisorAgent(BaseAgent):
             self._model,
             group_limit=settings.agent_max_history,
             max_parallel=max_parallel,
+            documents=documents,
         )
         self._last: Mapping[str, Any] = {}
 
