@@ -375,6 +375,17 @@ def test_nesting_never_ends_the_process(levels, arrays):
     assert (done.returncode, done.stdout.split()) == (0, ["CorruptDataError"] * 6), done.stderr[-800:]
 
 
+@pytest.mark.timeout(1000)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_short_fuzz(seed, is_long):
+    """Thousands of inputs of up to 64 kB, real values nested, cut and mixed: errors of ours, and no crash."""
+    inputs = "50000" if is_long else "2500"
+    command = [sys.executable, "-m", "tests.faults.fuzz_decoders", "--inputs", inputs, "--seed", str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.endswith("inputs\n")
+
+
 def test_numbers_that_python_can_not_hold():
     """Names, positions and batches that raise whatever Python raises for them are corrupt data, and no more."""
     from ecowas_lc.checkpoint.format import unpack_envelope
