@@ -134,7 +134,7 @@ def test_a_put_sends_the_same_at_any_size(proxy: Proxy, prefix: str) -> None:
 def test_versions_guard_writes(store: RedisStore) -> None:
     """``if_version`` stores an item only where it has this version, 0 only where there is none."""
     store.put(NS, "k", {"n": 1}, if_version=0)
-    with pytest.raises(ItemConflictError, match="written by somebody else"):
+    with pytest.raises(ItemConflictError, match="Another writer"):
         store.put(NS, "k", {"n": 2}, if_version=0)
     item: Any = store.get(NS, "k")
     store.put(NS, "k", {"n": 2}, if_version=item.version)
