@@ -15,8 +15,8 @@ import numpy as np
 from ecowas_lc.supervisor.routing.embedding import SHIPPED, SHIPPED_TURNS, OfflineEmbeddings, embed, write_vectors
 from ecowas_lc.supervisor.routing.kernel import Array
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter
-from ecowas_lc.supervisor.routing.turns import GROUP, KINDS, SUBJECT, WEIGHTS
-from ecowas_lc.twg import example_questions, example_turns
+from ecowas_lc.supervisor.routing.turns import GROUP, KINDS, SUBJECT, WEIGHTS, learnt_turns
+from ecowas_lc.twg import example_questions
 
 _PENALTY = 1e-4  # per example, on the squared weights
 
@@ -29,7 +29,7 @@ def build_vectors() -> Path:
     """Compute and write the shipped vectors; return their folder."""
     shipped = {
         SHIPPED: [example.question for example in example_questions()],
-        SHIPPED_TURNS: [turn.text for turn in example_turns()],
+        SHIPPED_TURNS: [turn.text for turn in learnt_turns()],
     }
     for file, texts in shipped.items():
         path = Path(str(file))
@@ -41,7 +41,7 @@ def build_vectors() -> Path:
 def fit_turns() -> Path:
     """Fit the model of what a turn does by its words, and write it; return its file."""
     router = LexicalRouter()
-    rows = [(turn.text, turn.kind) for turn in example_turns()]
+    rows = [(turn.text, turn.kind) for turn in learnt_turns()]
     asked = [example.question for example in example_questions() if example.groups]
     rows += [(question, SUBJECT) for question in asked[::_EVERY] if GROUP in router.turn_features(question)]
     seen = [router.turn_features(text) for text, _ in rows]

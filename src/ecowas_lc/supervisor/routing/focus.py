@@ -19,6 +19,7 @@ MOST_ASKED = 700
 
 _LONG = 320  # characters; a shorter text is a question, and nothing is looked for in it
 _SHORT = 260
+_ALONE = 8  # words of a question that needs nothing before it, unless it points back
 
 _SENTENCE = re.compile(r"(?<=[.!?…])\s+|\n+")
 _CLAUSE = re.compile(r"(?<=[.!?;:,…])\s+|\s+[-–—]+\s*|\n+|(?=\b(?:but|mais|mas)\b)")
@@ -42,10 +43,14 @@ _TURN = re.compile(
     r"""\b(?:
     only\ (?:this|thing|one)|the\ only|one\ thing|now\ (?:to|what|my|our)|my\ (?:question|request|problem)|
     what\ (?:i|we)\ (?:would\ |really\ |actually\ )?(?:need|want)|however|the\ point\ is|
-    the\ reason\ i|but\ (?:my|our|here)|
+    the\ reason\ i|but\ (?:my|our|here)|what\ (?:remains|is\ left|worries|bothers|puzzles)|
+    here\ is\ (?:my|our|the)|
     ma\ question|une\ seule\ (?:question|chose)|j'en\ viens|par\ contre|en\ revanche|
-    (?:un|mon|notre)\ (?:souci|probleme)|la\ raison|l'objet|ce\ qui\ (?:me|nous)|
-    a\ minha\ duvida|agora\ (?:temos|o|a|vem)|escrevo|outra\ razao|o\ que\ interessa|a\ questao\ e|
+    (?:un|mon|notre)\ (?:souci|probleme)|la\ raison|l'objet|ce\ qui\ (?:me|nous|reste)|
+    il\ (?:me|nous)\ reste|reste\ (?:une|la|le|un)\ |autre\ chose\b|
+    a\ minha\ duvida|agora\ (?:temos|o|a|vem)|escrevo|outra\ (?:razao|coisa)|
+    o\ que\ (?:interessa|falta|me\ preocupa|nos\ preocupa)|
+    a\ questao\ e|
     so\ preciso|queria|o\ problema|a\ minha\ (?:pergunta|questao)
     )""",
     re.VERBOSE,
@@ -53,9 +58,12 @@ _TURN = re.compile(
 _SETTLED = re.compile(
     r"""\b(?:
     thank|sorry|apolog|nothing\ to\ do|none\ of\ (?:that|this)|not\ for\ you|can\ wait|no\ (?:news|rush|hurry)|
-    is\ fine|are\ fine|went\ (?:well|through)|please\ (?:do\ not|don't|leave)|already|
-    merci|desole|rien\ ne\ presse|inutile|pas\ d'urgence|deja|peut\ attendre|en\ regle|s'est\ bien|bien\ recu|
-    obrigad|desculp|nao\ ha\ pressa|nao\ se\ preocup|ja\ (?:seguiu|mandou|esta|chegou)|ficou\ resolv|esta\ bem|
+    is\ fine|are\ fine|went\ (?:well|through)|(?:is|are|been|have)\ (?:sorted|settled|solved|ordered)|
+    was\ pleased|please\ (?:do\ not|don't|leave)|already|
+    merci|desole|rien\ ne\ presse|inutile|pas\ d'urgence|deja|peut\ attendre|en\ regle|regle[es]?\b|
+    s'est\ bien|bien\ recu|
+    obrigad|desculp|nao\ ha\ pressa|nao\ se\ preocup|ja\ (?:seguiu|mandou|esta|chegou)|
+    (?:ficou|esta)\ resolv|resolveu-se|esta\ bem|
     nao\ tenho\ comentarios|pode\ esperar
     )""",
     re.VERBOSE,
@@ -74,7 +82,8 @@ _DISMISSED = re.compile(
         (?:leave|drop|skip|forget|ignore|remove)\ (?:about\ )?(?:the|that|those|all|any|out|aside)\b|
         never\ ?mind\ \w|
         (?:laiss|oubli|ignor|enlev|retir|abandonn)(?:e|ez|ons|er)\b(?!-)|(?:mets|mettons|mettez)\ de\ cote|
-        (?:pas|ni)\ (?:besoin|question|interesse)|
+        (?:pas|ni)\ (?:besoin|question|interesse)|(?:pas|nada)\ d(?:e\ |')|
+        (?:i'?m|we'?re|i\ am|we\ are)\ not\ (?:after|looking|here|interested|asking|talking)|
         (?:n|nao)\ (?:e|se\ trata)\ (?:sobre|de)|(?:n|nao)\ (?:preciso|quero|falo|pergunto)|
         (?:esquec|ignor|tir|retir)(?:e|a|am|emos|amos|er|ar)\b|deix(?:a|e|emos|em|ar)\ (?!d)|
         (?:poe|ponham)\ de\ lado|tirando\b
@@ -155,7 +164,8 @@ def _asking_part(plain: str, sentences: list[Span]) -> list[Span]:
     if questions:  # what is wanted may go on behind the last question
         last = max([last, *(p for p in range(last + 1, len(said)) if _TURN.search(said[p]) and not settled[p])])
     turns = [place for place in range(last + 1) if _TURN.search(said[place]) and not settled[place]]
-    first = turns[-1] if turns else max(0, last - 2)
+    alone = len(said[last].split()) >= _ALONE and not _POINTS_BACK.search(said[last])
+    first = turns[-1] if turns else last if alone else max(0, last - 2)
     first = min([first, *(place for place in wanted if place >= last - 2)])
     chosen = [place for place in range(first, last + 1) if place == last or not settled[place]]
     if sum(len(said[place]) for place in chosen) < _SHORT and any(

@@ -28,8 +28,8 @@ from ecowas_lc.supervisor.routing.lexical import THRESHOLDS as BY_WORDS
 from ecowas_lc.supervisor.routing.lexical import Evidence, LexicalRouter, parse_term
 from ecowas_lc.supervisor.routing.meaning import Asking, KindsOf, Likeness, LikenessOf, deciding, without
 from ecowas_lc.supervisor.routing.mixing import best_share
-from ecowas_lc.supervisor.routing.turns import KINDS, SUBJECT
-from ecowas_lc.twg import TWG, default_groups, example_questions, example_turns, validate_groups
+from ecowas_lc.supervisor.routing.turns import KINDS, SUBJECT, learnt_turns
+from ecowas_lc.twg import TWG, default_groups, example_questions, validate_groups
 
 THRESHOLDS = Thresholds(first=0.4, further=0.5)
 
@@ -187,7 +187,7 @@ class _Trained:
             if self._kinds is not None:
                 return
             embedder, examples, centre, cache_dir = self._learning
-            turns = example_turns()
+            turns = learnt_turns()
             texts = [turn.text for turn in turns]
             vectors = example_vectors(embedder, texts, cache_dir=cache_dir, shipped=SHIPPED_TURNS)
             asked = [row for row, example in enumerate(example_questions()) if example.groups][::_EVERY_SUBJECT]

@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ecowas_lc.supervisor.routing.text import Word, words
-from ecowas_lc.twg import TURN_KINDS
+from ecowas_lc.twg import TURN_KINDS, ExampleTurn, example_turns
 from ecowas_lc.twg.catalogue import DATA, split_terms
 
 SUBJECT = "subject"
@@ -29,6 +29,7 @@ WEIGHTS = files("ecowas_lc.supervisor.routing") / "data" / "turns.json"
 
 GROUP, ELSEWHERE, _PLACE, _TIME, _NUMBER = "<group>", "<elsewhere>", "<place>", "<time>", "<number>"
 _LONGEST_NAME = 3
+_LONG = 7  # words; "and" before a question as long as this only begins it
 _PIECES = (4, 5)
 _LENGTHS = ((1, "1"), (2, "2"), (3, "3"), (6, "6"), (10, "10"))
 
@@ -39,6 +40,16 @@ class Marked(NamedTuple):
     start: int
     end: int
     mark: str
+
+
+def learnt_turns() -> tuple[ExampleTurn, ...]:
+    """Return the example turns that tell kinds apart: of the many outside subjects, every second one.
+
+    They are as many for the sake of single questions; all of them would make a turn look like one too soon.
+    """
+    outside = [turn for turn in example_turns() if turn.kind == "outside"]
+    kept = set(outside[::2])
+    return tuple(turn for turn in example_turns() if turn.kind != "outside" or turn in kept)
 
 
 def features(found: Sequence[Word], marked: Sequence[Marked], asks: bool) -> set[str]:
@@ -71,8 +82,11 @@ def kinds_of(seen: set[str]) -> dict[str, float]:
 def links(text: str) -> bool:
     """Return whether a turn points to what was said before, by its first word or by a word that stands for it."""
     said = words(text)
-    leading, pointing = _links()
-    return bool(said) and (said[0] in leading or not pointing.isdisjoint(said))
+    leading, joining, pointing = _links()
+    if not said:
+        return False
+    leads = said[0] in leading or (said[0] in joining and len(said) < _LONG)
+    return leads or not pointing.isdisjoint(said)
 
 
 def _abstract(found: Sequence[Word], marked: Sequence[Marked]) -> Iterator[str]:
@@ -108,9 +122,8 @@ def _names() -> tuple[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]]:
 
 
 @cache
-def _links() -> tuple[frozenset[str], frozenset[str]]:
-    leading, pointing = (frozenset(name[0] for name in _listed(kind)) for kind in ("leading", "pointing"))
-    return leading, pointing
+def _links() -> tuple[frozenset[str], ...]:
+    return tuple(frozenset(name[0] for name in _listed(kind)) for kind in ("leading", "joining", "pointing"))
 
 
 def _listed(kind: str) -> frozenset[tuple[str, ...]]:
