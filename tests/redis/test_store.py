@@ -340,6 +340,21 @@ def test_clear_removes_what_is_below(store: RedisStore) -> None:
     assert store.list_namespaces() == [("ab",)]
 
 
+def test_clear_and_delete_end_though_items_are_gone(store: RedisStore, redis_server: RunningServer) -> None:
+    """What has expired, or was evicted, leaves the indexes with ``clear`` and ``delete`` as well."""
+    store.batch([PutOp(NS, f"k{n}", {"n": n}, ttl=0.001 if n % 2 else None) for n in range(700)])
+    with redis_server.client() as raw:
+        wait_until(
+            lambda: raw.exists(*(store._at.item(id_of(NS, f"k{n}")) for n in range(1, 700, 2))) == 0, "expiry"
+        )
+        raw.delete(store._at.item(id_of(NS, "k0")), store._at.item(id_of(NS, "k2")))
+        store.delete(NS, "k0")
+        store.clear(NS)
+        _, ids, log, _, expiry, spaces_ = store._at.bucket(bucket_of(NS))
+        assert [raw.zcard(key) for key in (ids, log, expiry, spaces_)] == [0, 0, 0, 0]
+    assert store.list_namespaces() == []
+
+
 async def test_the_async_twins(redis_server: RunningServer, prefix: str) -> None:
     """What goes beyond the contract works without blocking the event loop, too."""
     async with RedisStore.from_conn_string(redis_server.url, prefix=prefix) as store:

@@ -35,7 +35,7 @@ for i = 1, count do
   end
   if action == 'put' then
     if not done[i] then puts = puts + 1 end
-  elseif row[1] then
+  elseif row[1] or redis.call('ZSCORE', LOG, ARGV[at]) then -- what expired or was evicted leaves the indexes, too
     deletes = deletes + 1
   else
     done[i] = true
