@@ -35,7 +35,9 @@ def application(
     """The address of the application, in a process of its own."""
     folder = tmp_path_factory.mktemp("fastapi")
     address = f"http://127.0.0.1:{(port := free_port())}"
-    environment = environment_for(redis_server, "fastapi-test", stub) | {"PYTHONWARNINGS": "error"}
+    # the model server is said to answer eight at once, so that none of them waits in the application
+    environment = environment_for(redis_server, "fastapi-test", stub)
+    environment |= {"PYTHONWARNINGS": "error", "OLLAMA_NUM_PARALLEL": "8"}
     command = [sys.executable, "-m", "uvicorn", "examples.fastapi_app:app", "--port", str(port)]
     with (folder / "log").open("w+") as log:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
