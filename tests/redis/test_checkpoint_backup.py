@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from ecowas_lc import RedisMemoryService
+from ecowas_lc import IncompleteWarning, RedisMemoryService
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
 from ecowas_lc.checkpoint.backup import add_to_digest, new_digest
 from ecowas_lc.checkpoint.codec.elements import pack_row, split_row
@@ -375,8 +375,8 @@ def test_the_export_of_something_else(saver: RedisSaver, raw: Any, prefix: str) 
     grow(saver)
     lines = list(saver.export_jsonl())
     raw.hset(key_of(prefix), "format", "2")
-    with pytest.raises(FormatVersionError):
-        list(saver.export_jsonl())
+    with pytest.warns(IncompleteWarning, match="'t' can't be read and was left out"):
+        assert len(list(saver.export_jsonl())) == 1
     with pytest.raises(FormatVersionError):
         saver.import_jsonl(lines, overwrite=True)
     raw.delete(key_of(prefix))

@@ -122,7 +122,7 @@ def test_few_flushes_for_a_whole_thread(
         calls: dict[str, tuple[Callable[[str], Any], int]] = {
             "list": (lambda name: list(saver.list(at(name))), checkpoints // 20 + 1),
             "copy_thread": (lambda name: saver.copy_thread(name, f"{name}-copy"), 4 + hundreds),
-            "delete_for_runs": (lambda name: saver.delete_for_runs([f"{name}-3"]), 4 + 2 * hundreds),
+            "delete_for_runs": (lambda name: saver.delete_for_runs([f"{name}-3"]), 5 + 2 * hundreds),
             "prune": (lambda name: saver.prune([f"{name}-copy"]), 2 + hundreds),
         }
         for name, (call, most) in calls.items():

@@ -191,7 +191,10 @@ async def test_async_history(make):
 
 def test_eight_threads_lose_nothing(make):
     """Adding from eight threads at once loses and repeats nothing."""
-    batches = [[HumanMessage(f"{thread}-{number}") for number in range(50)] for thread in range(8)]
+    batches = [
+        [HumanMessage(f"{thread}-{number}", id=f"{thread}-{number}") for number in range(50)]
+        for thread in range(8)
+    ]
 
     def write(batch):
         history = make()

@@ -22,6 +22,7 @@ from ecowas_lc.memory import (
     test_redis_connection,
 )
 from ecowas_lc.settings import get_settings
+from tests.fixtures.leftovers import left_over
 from tests.fixtures.servers import free_port, wait_until
 
 MESSAGE = {"role": "user", "content": "x"}
@@ -60,7 +61,7 @@ def test_cluster_serves_everything(on_cluster):
     assert len(list(memory.export_jsonl())) == 1 + 21 + 7 + 20
     assert memory.clear_session("s0") == 7 + 20
     assert sum(memory.clear_all_agent_data(agent) for agent in AGENTS) == 14 + 7
-    assert memory.get_memory_stats()["total_keys"] == before["total_keys"]
+    assert left_over(memory.server.client, memory.prefix) == []
 
 
 def test_cluster_reindexes_every_node(on_cluster):
