@@ -63,8 +63,8 @@ def build_supervisor(
     ``aroute``. ``history_factory(agent_id, session_id)`` gives the chat message history in which a group (under
     its id) or the supervisor (under ``"supervisor"``) keeps what it said; the session is the thread.
 
-    ``max_parallel`` groups at most speak at once (``None``: on Ollama as many as its server answers at once, which
-    is found out, otherwise all). Answers of the groups in
+    ``max_parallel`` is the maximum number of groups that answer at the same time (``None``: no limit, or on Ollama
+    the number of requests that its server answers at once, which is detected). Answers of the groups in
     ``interrupt_before_release`` (or of ``"all"``) wait for a reviewer, see :func:`approval.reviewed`; this needs a
     checkpointer. ``tools`` maps groups' ids to LangChain tools or functions. ``agents`` maps groups' ids to
     objects that answer in the model's place: ``chat(question)`` gives text, and so does ``await achat(question)``
