@@ -29,6 +29,7 @@ from ecowas_lc import (
     InvalidInputError,
     RedisMemoryService,
     SupervisorAgent,
+    ThreadBusyError,
     create_supervisor,
     get_llm_service,
     get_redis_memory,
@@ -144,6 +145,8 @@ async def refuse_long_bodies(request: Request, call_next: Any) -> Any:
 @app.exception_handler(EcowasError)
 async def tell(request: Request, error: EcowasError) -> JSONResponse:
     status = 400 if isinstance(error, InvalidInputError) else 503
+    if isinstance(error, ThreadBusyError):  # another question of the session is being answered
+        status = 409
     return AnyJSON({"detail": str(error), "error": type(error).__name__}, status)
 
 

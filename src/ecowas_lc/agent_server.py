@@ -45,7 +45,7 @@ async def store() -> AsyncGenerator[RedisStore]:
 
 @cache
 def _graph() -> CompiledStateGraph[Any, Any, Any, Any]:
-    return build_supervisor(router=_router(), history_factory=history_factory())
+    return build_supervisor(router=_router(), history_factory=history_factory(), on_busy="queue")
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
@@ -253,19 +253,23 @@ def test_a_transcript_without_a_thread_is_gone_on_with(memory: RedisMemoryServic
     heard = [message.text for message in scripted.calls[-1][1:]]
     assert heard == ["old?", "Old.", "energy: a?", "energy speaks.", "energy: b?"]
     assert texts(agent.history) == [*heard, "energy speaks."]
-    assert [message.text for message in thread(agent)["messages"]] == texts(agent.history)
+    state = thread(agent)
+    assert [m.text for m in (*state["earlier"]["messages"], *state["messages"])] == texts(agent.history)
 
 
 def test_two_turns_at_the_same_time(kept: RedisMemoryService | None) -> None:
-    """Both are answered and remembered, and the next turn knows of both."""
-    both_asked = threading.Barrier(2)
+    """They are answered one after the other and both remembered, and the next turn knows of both."""
+    under_way: list[int] = []
 
-    def wait(_: Any) -> str:
-        both_asked.wait(20)
+    def answers(_: Any) -> str:
+        under_way.append(1)
+        assert len(under_way) == 1, "two turns of a session at once"
+        time.sleep(0.05)
+        under_way.clear()
         return "Together."
 
-    waiting = supervisor(kept, model=model(energy=wait))
-    other = supervisor(kept, model=model(energy=wait)) if kept else waiting
+    waiting = supervisor(kept, model=model(energy=answers))
+    other = supervisor(kept, model=model(energy=answers)) if kept else waiting
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(agent.smart_chat, f"energy: {n}?") for n, agent in enumerate((waiting, other))]
         assert [future.result(30) for future in asked] == ["Together.", "Together."]

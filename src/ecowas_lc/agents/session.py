@@ -147,6 +147,40 @@ class RunSaver(BaseCheckpointSaver[Any]):
         """The thread's checkpoints."""
         return self._saver.alist(config, **options)
 
+    def hold_thread(self, thread_id: str, holder: str, seconds: float) -> bool:
+        """Take the thread for a run; while Redis can't be used the runs of this process know of each other."""
+        if self._is_kept and isinstance(self._saver, RedisSaver):
+            try:
+                return self._saver.hold_thread(thread_id, holder, seconds)
+            except OUTAGES as error:
+                self._lose(error)
+        return True
+
+    async def ahold_thread(self, thread_id: str, holder: str, seconds: float) -> bool:
+        """Take the thread for a run: see :meth:`hold_thread`."""
+        if self._is_kept and isinstance(self._saver, RedisSaver):
+            try:
+                return await self._saver.ahold_thread(thread_id, holder, seconds)
+            except OUTAGES as error:
+                self._lose(error)
+        return True
+
+    def release_thread(self, thread_id: str, holder: str) -> None:
+        """Let others have the thread; where that can't be told, it goes by itself."""
+        if self._link.is_up and isinstance(self._saver, RedisSaver):
+            try:
+                self._saver.release_thread(thread_id, holder)
+            except OUTAGES as error:
+                self._link.failed(error)
+
+    async def arelease_thread(self, thread_id: str, holder: str) -> None:
+        """Let others have the thread: see :meth:`release_thread`."""
+        if self._link.is_up and isinstance(self._saver, RedisSaver):
+            try:
+                await self._saver.arelease_thread(thread_id, holder)
+            except OUTAGES as error:
+                self._link.failed(error)
+
     @property
     def _is_kept(self) -> bool:
         self.is_lost = self.is_lost or not self._link.is_up
@@ -168,11 +202,14 @@ class Thread:
     def __init__(self) -> None:
         self.removal = ""
         """The name of the removal that was asked for when Redis could not be used."""
+        self.is_behind = False
+        """Whether something was said that only the transcript has, as Redis could not be used."""
         forks.register(self)
 
     def forget_parent(self) -> None:
-        """Leave the deletion to the parent."""
-        self.is_to_go = False
+        """Leave the deletion, and what is to be added, to the parent."""
+        self.removal = ""
+        self.is_behind = False
 
 
 def mending(graph: Graph, config: RunnableConfig, transcript: Sequence[BaseMessage]) -> Program[bool]:
@@ -287,6 +324,7 @@ class Session:
                 agents=registry.agents,
                 max_parallel=self._max_parallel,
                 documents=self._documents,
+                on_busy="queue",
             )
             self._built = registry.version, graph
         return self._built[1]
@@ -350,18 +388,18 @@ class Session:
             self._hold_thread()
 
     def _mended(self) -> Program[None]:
-        """Add to the thread what only the transcript has.
-
-        That is what was said while Redis, or a process, failed in mid-turn, or while another turn was under way.
-        """
+        """Add to the thread what was said while it could not be used; otherwise the thread alone is the truth."""
         link = self._keeping.link
-        if self._transcript is None or (link is not None and not link.is_up):
+        if self._transcript is None or link is None or not link.is_up:
+            return
+        thread = link.shared(("thread", self._id), Thread)
+        if not thread.is_behind:
             return
         try:
             transcript = yield from self._transcript.read_stored()
             yield from mending(self.graph, self._config, transcript)
+            thread.is_behind = False
         except OUTAGES as error:
-            assert link is not None
             link.failed(error)
 
     def _hold_thread(self, removal: str = "") -> None:
@@ -370,6 +408,7 @@ class Session:
         assert link is not None
         thread = link.shared(("thread", self._id), Thread)
         thread.removal = removal or thread.removal
+        thread.is_behind = True
         link.hold(("thread", self._id), lambda: self._rebuild(thread))
 
     def _rebuild(self, thread: Thread) -> None:
@@ -381,6 +420,7 @@ class Session:
                 thread.removal = ""
         transcript = run(self._transcript.read_stored(), {})
         run(mending(self.graph, self._config, transcript), {})
+        thread.is_behind = False
 
     @property
     def _config(self) -> RunnableConfig:

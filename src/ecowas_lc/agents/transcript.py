@@ -337,6 +337,24 @@ class Transcript:
         """Append messages, each id once."""
         await arun(self.append(messages), {})
 
+    @property
+    def max_history(self) -> int:
+        """How many messages are kept."""
+        return self.limit
+
+    def replace_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Put messages in the place of the conversation."""
+        run(self.replaced(messages), {})
+
+    async def areplace_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Put messages in the place of the conversation."""
+        await arun(self.replaced(messages), {})
+
+    def replaced(self, messages: Sequence[BaseMessage]) -> Program[None]:
+        """Put messages in the place of the conversation."""
+        self._said.reset()
+        yield from self.append(messages)
+
     def read(self) -> Program[list[BaseMessage]]:
         """The messages: the server's, or while it can't be used those known here."""
         if self._link is not None and self._link.is_up:

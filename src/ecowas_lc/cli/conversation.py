@@ -106,6 +106,7 @@ class Conversation:
             checkpointer=self._saver,
             history_factory=_histories(server, settings) if server is not None and keep_history else None,
             max_parallel=max_parallel,
+            on_busy="queue",
             documents=_documents(server, settings) if server is not None else None,
         )
         self._server = server

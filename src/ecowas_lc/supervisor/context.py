@@ -16,6 +16,7 @@ from ecowas_lc.effects import Doing, Program
 from ecowas_lc.llm import aeffective_context, effective_context, within_context
 from ecowas_lc.llm.tokens import UNKNOWN_CONTEXT, TokenCounter, Window, count_tokens
 from ecowas_lc.supervisor.concurrency import Limited, LoopGuard, Slots
+from ecowas_lc.supervisor.double_texting import OnBusy
 from ecowas_lc.supervisor.histories import HistoryFactory
 from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import ConversationRouter
@@ -52,6 +53,8 @@ class Context:
     graphs: Mapping[str, Graph] = field(default_factory=dict)
     can_call_tools: bool = True
     on_waiting: OnWaiting = "refuse"
+    on_busy: OnBusy | None = None
+    busy_wait_seconds: float = 60.0
     grounding: Grounding | None = None
     tool_graphs: dict[str, Graph] = field(default_factory=dict)
     correction: float = 1.0

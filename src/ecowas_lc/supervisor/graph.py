@@ -21,6 +21,7 @@ from ecowas_lc.llm.tokens import TokenCounter, count_tokens
 from ecowas_lc.supervisor import nodes
 from ecowas_lc.supervisor.concurrency import Slots
 from ecowas_lc.supervisor.context import Context, OnWaiting
+from ecowas_lc.supervisor.double_texting import OnBusy
 from ecowas_lc.supervisor.grounding import Grounding, Readable
 from ecowas_lc.supervisor.histories import HistoryFactory
 from ecowas_lc.supervisor.model_calls import Agent
@@ -52,6 +53,8 @@ def build_supervisor(
     num_ctx: int | None = None,
     token_counter: TokenCounter = count_tokens,
     on_waiting: OnWaiting = "refuse",
+    on_busy: OnBusy | None = None,
+    busy_wait_seconds: float = 60.0,
     store: BaseStore | None = None,
     documents: Readable | Mapping[str, Readable] | None = None,
     grounding: Mode = "strict",
@@ -79,6 +82,16 @@ def build_supervisor(
     ``documents`` are :class:`~ecowas_lc.Documents` or a LangChain retriever, for all groups or by group: the
     answers of groups without tools then rest on them. ``grounding`` says what happens to a sentence that no
     passage supports: ``"strict"`` leaves it out, ``"flag"`` marks it, ``"off"`` lets it stand.
+
+    ``agents`` may also hold compiled graphs with ``messages`` in their state: they run as subgraphs, and their
+    memory is what the group said in the thread. ``store`` is langgraph's long-term memory, for tools that ask for
+    it.
+
+    ``on_waiting`` says what a new question does while an answer waits for a reviewer: ``"refuse"`` raises
+    :class:`DecisionPendingError`, ``"drop"`` gives the answer up. ``on_busy`` says what a run does while another
+    one of its thread is under way, in any process that uses a :class:`~ecowas_lc.RedisSaver`: ``"refuse"`` raises
+    :class:`ThreadBusyError`, ``"queue"`` waits for ``busy_wait_seconds`` before it does so; ``None`` lets both
+    run.
 
     The result holds ``messages`` (questions and final answers), ``decision``, ``reports`` and ``synthesis``, see
     :class:`SupervisorOutput`. Runs raise :class:`EmptyQuestionError`, :class:`ContextOverflowError`, and, where no
@@ -109,6 +122,11 @@ def build_supervisor(
         documents=documents,
         grounding=grounding,
     )
+    if on_busy not in (None, "refuse", "queue"):
+        raise ConfigurationError(f"on_busy={on_busy!r} can't be used. Choose 'refuse', 'queue' or None.")
+    if isinstance(busy_wait_seconds, bool) or not busy_wait_seconds > 0:
+        raise ConfigurationError(f"busy_wait_seconds={busy_wait_seconds!r} can't be used. Give more than 0.")
+    ctx.on_busy, ctx.busy_wait_seconds = on_busy, busy_wait_seconds
     compiled = _graph(ctx).compile(checkpointer=checkpointer, store=store, name="ecowas_supervisor")
     return SupervisorGraph(supervisor=ctx, **compiled.__dict__)
 

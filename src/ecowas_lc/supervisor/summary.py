@@ -98,7 +98,9 @@ def _asked(model: Any, prompt: Sequence[BaseMessage]) -> Program[AIMessage]:
 def _not_summarised(state: Mapping[str, Any]) -> list[Exchange]:
     found = conversation_of(state)
     through = summarised_through(state)
-    start = next((i + 1 for i, exchange in enumerate(found) if exchange[-1].id == through), 0)
+    start = 0
+    if through:
+        start = next((i + 1 for i, exchange in enumerate(found) if exchange[-1].id == through), 0)
     return found[start:]
 
 

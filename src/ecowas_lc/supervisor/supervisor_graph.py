@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.errors import ConfigurationError, DecisionPendingError, UnknownCheckpointError
 from ecowas_lc.supervisor.approval import check_resume
 from ecowas_lc.supervisor.context import Context
+from ecowas_lc.supervisor.double_texting import Lease
 from ecowas_lc.supervisor.histories import synchronised
 from ecowas_lc.supervisor.nodes import GIVEN_UP, RUN, speakers_of
 from ecowas_lc.supervisor.state import Dropped
@@ -33,6 +35,8 @@ class SupervisorGraph(CompiledStateGraph[Any, Any, Any, Any]):
       that is none of those possible :class:`InvalidDecisionError`.
     - While an answer waits for a reviewer, a new question raises :class:`DecisionPendingError`, or with
       ``on_waiting="drop"`` gives the answer up.
+    - With ``on_busy``, a run of a thread on which another one is under way raises :class:`ThreadBusyError`, at
+      once or after waiting for it.
     """
 
     def __init__(self, *, supervisor: Context, **compiled: Any) -> None:
@@ -47,8 +51,10 @@ class SupervisorGraph(CompiledStateGraph[Any, Any, Any, Any]):
         **options: Any,
     ) -> Iterator[Any]:
         """Stream a run: see langgraph's ``stream``; what is refused is refused before anything is stored."""
-        given, config = run(self._admitted(input, config), {})
-        yield from super().stream(given, config, **options)
+        lease = self._lease(config)
+        with lease.held() if lease else nullcontext():
+            given, admitted = run(self._admitted(input, config), {})
+            yield from super().stream(given, admitted, **options)
 
     async def astream(
         self,
@@ -57,9 +63,21 @@ class SupervisorGraph(CompiledStateGraph[Any, Any, Any, Any]):
         **options: Any,
     ) -> AsyncIterator[Any]:
         """Stream a run without blocking the event loop: see :meth:`stream`."""
-        given, config = await arun(self._admitted(input, config), {})
-        async for part in super().astream(given, config, **options):
-            yield part
+        lease = self._lease(config)
+        async with lease.aheld() if lease else nullcontext():
+            given, admitted = await arun(self._admitted(input, config), {})
+            async for part in super().astream(given, admitted, **options):
+                yield part
+
+    def _lease(self, config: RunnableConfig | None) -> Lease | None:
+        """Return the hold of its thread that a run needs, if the graph has its runs come one after the other."""
+        ctx = self.supervisor
+        place = ensure_config(config).get("configurable", {})
+        if ctx.on_busy is None or _TASK in place or not place.get("thread_id"):
+            return None
+        if not isinstance(self.checkpointer, BaseCheckpointSaver):
+            return None
+        return Lease(self.checkpointer, str(place["thread_id"]), uuid4().hex, ctx.on_busy, ctx.busy_wait_seconds)
 
     def bulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Any]) -> RunnableConfig:
         """Update a thread's state: see langgraph's ``bulk_update_state``.

@@ -33,7 +33,9 @@ def remembered(conversation: Sequence[Exchange], through: str | None, group: str
     ``group`` is the group that speaks, ``None`` the supervisor. Exchanges up to the message ``through`` are left
     out: a summary stands for them.
     """
-    start = next((i + 1 for i, exchange in enumerate(conversation) if exchange[-1].id == through), 0)
+    start = 0
+    if through:
+        start = next((i + 1 for i, exchange in enumerate(conversation) if exchange[-1].id == through), 0)
     return [_as_told(exchange, group) for exchange in conversation[start:]]
 
 
