@@ -108,7 +108,7 @@ def test_questions_at_once_are_answered_in_turn(redis_server: RunningServer, pre
 HOLDING = """
 import sys, time
 from ecowas_lc import RedisSaver
-assert RedisSaver.from_url(sys.argv[1], prefix=sys.argv[2]).hold_thread("t", "another process", 2.0)
+assert RedisSaver.from_url(sys.argv[1], prefix=sys.argv[2]).leases.hold("t", "another process", 2.0)
 print("held", flush=True)
 time.sleep(60)
 """
@@ -157,7 +157,7 @@ def test_a_long_run_keeps_its_thread(
     wait_until(lambda: bool(model.calls), "it has begun")
     taken = 0
     while running.is_alive():
-        taken += saver.hold_thread("t", "other", 0.01) and not outcome and bool(running.is_alive())
+        taken += saver.leases.hold("t", "other", 0.01) and not outcome and bool(running.is_alive())
         running.join(0.1)
     assert outcome
     assert taken <= 1, "others got the thread in the middle of the run"

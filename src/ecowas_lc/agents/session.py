@@ -147,39 +147,10 @@ class RunSaver(BaseCheckpointSaver[Any]):
         """The thread's checkpoints."""
         return self._saver.alist(config, **options)
 
-    def hold_thread(self, thread_id: str, holder: str, seconds: float) -> bool:
-        """Take the thread for a run; while Redis can't be used the runs of this process know of each other."""
-        if self._is_kept and isinstance(self._saver, RedisSaver):
-            try:
-                return self._saver.hold_thread(thread_id, holder, seconds)
-            except OUTAGES as error:
-                self._lose(error)
-        return True
-
-    async def ahold_thread(self, thread_id: str, holder: str, seconds: float) -> bool:
-        """Take the thread for a run: see :meth:`hold_thread`."""
-        if self._is_kept and isinstance(self._saver, RedisSaver):
-            try:
-                return await self._saver.ahold_thread(thread_id, holder, seconds)
-            except OUTAGES as error:
-                self._lose(error)
-        return True
-
-    def release_thread(self, thread_id: str, holder: str) -> None:
-        """Let others have the thread; where that can't be told, it goes by itself."""
-        if self._link.is_up and isinstance(self._saver, RedisSaver):
-            try:
-                self._saver.release_thread(thread_id, holder)
-            except OUTAGES as error:
-                self._link.failed(error)
-
-    async def arelease_thread(self, thread_id: str, holder: str) -> None:
-        """Let others have the thread: see :meth:`release_thread`."""
-        if self._link.is_up and isinstance(self._saver, RedisSaver):
-            try:
-                await self._saver.arelease_thread(thread_id, holder)
-            except OUTAGES as error:
-                self._link.failed(error)
+    @property
+    def leases(self) -> RunLeases | None:
+        """Threads taken for a run; ``None`` where Redis can't be used, or is not."""
+        return RunLeases(self) if self._is_kept and isinstance(self._saver, RedisSaver) else None
 
     @property
     def _is_kept(self) -> bool:
@@ -194,6 +165,44 @@ class RunSaver(BaseCheckpointSaver[Any]):
     def _lose(self, error: Exception) -> None:
         self.is_lost = True
         self._link.failed(error)
+
+
+class RunLeases:
+    """A thread taken for a run that goes on without its thread once Redis can't be used."""
+
+    def __init__(self, saver: RunSaver) -> None:
+        assert isinstance(saver._saver, RedisSaver)
+        self._run, self._leases = saver, saver._saver.leases
+
+    def hold(self, thread_id: str, holder: str, seconds: float) -> bool:
+        """Take the thread; where that can't be told, the run has none."""
+        try:
+            return self._leases.hold(thread_id, holder, seconds)
+        except OUTAGES as error:
+            self._run._lose(error)
+        return True
+
+    async def ahold(self, thread_id: str, holder: str, seconds: float) -> bool:
+        """Take the thread: see :meth:`hold`."""
+        try:
+            return await self._leases.ahold(thread_id, holder, seconds)
+        except OUTAGES as error:
+            self._run._lose(error)
+        return True
+
+    def release(self, thread_id: str, holder: str) -> None:
+        """Let others have the thread; where that can't be told, it goes by itself."""
+        try:
+            self._leases.release(thread_id, holder)
+        except OUTAGES as error:
+            self._run._link.failed(error)
+
+    async def arelease(self, thread_id: str, holder: str) -> None:
+        """Let others have the thread: see :meth:`release`."""
+        try:
+            await self._leases.arelease(thread_id, holder)
+        except OUTAGES as error:
+            self._run._link.failed(error)
 
 
 class Thread:

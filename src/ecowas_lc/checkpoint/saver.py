@@ -24,7 +24,7 @@ from ecowas_lc.checkpoint.client_cache import Memo
 from ecowas_lc.checkpoint.codec.allowlist import Allow
 from ecowas_lc.checkpoint.codec.serializer import GivenSerializer, Serializer
 from ecowas_lc.checkpoint.format import Format, check_whole
-from ecowas_lc.checkpoint.lease import hold_op, release_op
+from ecowas_lc.checkpoint.lease import ThreadLeases
 from ecowas_lc.checkpoint.maintenance import check_prune, copy_thread_op, delete_for_runs_walk, expiry_op, prune_op
 from ecowas_lc.checkpoint.place import Extended, Place, checked_id, place_of, thread_id_of
 from ecowas_lc.checkpoint.reading import Query, Walk, delta_history_op, get_tuple_op, page_op
@@ -348,35 +348,10 @@ class RedisSaver(SaverBase):
         CorruptDataError, FormatVersionError, WrongTypeError: what is stored is not a thread of this version.
     """
 
-    # --- one run at a time ---
-
-    def hold_thread(self, thread_id: str, holder: str, seconds: float) -> bool:
-        """Take a thread for a run of yours, or renew the time that you have it.
-
-        Programs that ask first run a thread one after the other, in whatever process they are. It keeps nobody
-        from reading or writing who does not ask.
-
-        Args:
-            thread_id: the thread.
-            holder: a name of your run that no other has.
-            seconds: how long the thread is yours unless you renew it: what a killed process leaves behind.
-
-        Returns:
-            Whether it is yours.
-        """
-        return self._server.run(hold_op(self._keys, thread_id_of(thread_id), holder, seconds))
-
-    async def ahold_thread(self, thread_id: str, holder: str, seconds: float) -> bool:
-        """Take a thread for a run: see :meth:`hold_thread`."""
-        return await self._server.arun(hold_op(self._keys, thread_id_of(thread_id), holder, seconds))
-
-    def release_thread(self, thread_id: str, holder: str) -> None:
-        """Let others have the thread; one that is not the holder's stays as it is."""
-        self._server.run(release_op(self._keys, thread_id_of(thread_id), holder))
-
-    async def arelease_thread(self, thread_id: str, holder: str) -> None:
-        """Let others have the thread: see :meth:`release_thread`."""
-        await self._server.arun(release_op(self._keys, thread_id_of(thread_id), holder))
+    @property
+    def leases(self) -> ThreadLeases:
+        """Threads taken for a run, so that programs that ask first run each thread one after the other."""
+        return ThreadLeases(self._server, self._keys)
 
     # --- sync ---
 

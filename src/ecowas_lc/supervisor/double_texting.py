@@ -55,11 +55,12 @@ def _pausing(seconds: float) -> Doing:
 class Lease:
     """A run's hold of its thread: taken before it, renewed while it lasts, let go after it.
 
-    A saver with ``hold_thread``, as :class:`~ecowas_lc.RedisSaver` is one, tells all processes; of others the runs
-    of this process know of each other.
+    A saver with ``leases``, such as :class:`~ecowas_lc.RedisSaver`, tells all processes; with others the runs of
+    this process know of each other.
     """
 
     saver: Any
+    leases: Any
     thread_id: str
     holder: str
     on_busy: OnBusy
@@ -99,7 +100,7 @@ class Lease:
 
     @property
     def _tells_all(self) -> bool:
-        return hasattr(self.saver, "hold_thread")
+        return self.leases is not None
 
     def _taken(self) -> Program[None]:
         pause, until = _FIRST_PAUSE_SECONDS, time.monotonic() + self.wait_seconds
@@ -115,7 +116,7 @@ class Lease:
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     def _hold(self) -> Doing:
-        saver, thread_id, holder = self.saver, self.thread_id, self.holder
+        saver, leases, thread_id, holder = self.saver, self.leases, self.thread_id, self.holder
         if not self._tells_all:
 
             async def hold(_: Any) -> bool:
@@ -123,18 +124,18 @@ class Lease:
 
             return Doing(lambda _: _local.hold(saver, thread_id, holder), hold)
         return Doing(
-            lambda _: saver.hold_thread(thread_id, holder, _LEASE_SECONDS),
-            lambda _: saver.ahold_thread(thread_id, holder, _LEASE_SECONDS),
+            lambda _: leases.hold(thread_id, holder, _LEASE_SECONDS),
+            lambda _: leases.ahold(thread_id, holder, _LEASE_SECONDS),
         )
 
     def _let_go(self) -> Program[None]:
-        saver, thread_id, holder = self.saver, self.thread_id, self.holder
+        saver, leases, thread_id, holder = self.saver, self.leases, self.thread_id, self.holder
         if not self._tells_all:
             _local.release(saver, thread_id, holder)
             return
         yield Doing(
-            lambda _: saver.release_thread(thread_id, holder),
-            lambda _: saver.arelease_thread(thread_id, holder),
+            lambda _: leases.release(thread_id, holder),
+            lambda _: leases.arelease(thread_id, holder),
         )
 
     def _renewing(self, done: threading.Event) -> None:

@@ -77,7 +77,9 @@ class SupervisorGraph(CompiledStateGraph[Any, Any, Any, Any]):
             return None
         if not isinstance(self.checkpointer, BaseCheckpointSaver):
             return None
-        return Lease(self.checkpointer, str(place["thread_id"]), uuid4().hex, ctx.on_busy, ctx.busy_wait_seconds)
+        saver, thread_id = self.checkpointer, str(place["thread_id"])
+        leases = getattr(saver, "leases", None)
+        return Lease(saver, leases, thread_id, uuid4().hex, ctx.on_busy, ctx.busy_wait_seconds)
 
     def bulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Any]) -> RunnableConfig:
         """Update a thread's state: see langgraph's ``bulk_update_state``.
