@@ -372,3 +372,39 @@ def test_importing_the_service_does_not_import_langchain() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+HISTORY = [{"role": "user", "content": "x"}]
+METHODS: dict[str, Callable[[LLMService], str]] = {
+    "chat": lambda llm: llm.chat("x"),
+    "achat": lambda llm: asyncio.run(llm.achat("x")),
+    "chat_with_history": lambda llm: llm.chat_with_history(HISTORY),
+    "achat_with_history": lambda llm: asyncio.run(llm.achat_with_history(HISTORY)),
+    "stream": lambda llm: "".join(llm.stream("x")),
+    "astream": lambda llm: asyncio.run(collected(llm)),
+}
+
+
+async def collected(llm: LLMService) -> str:
+    return "".join([part async for part in llm.astream("x")])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_answer_without_text_is_an_error(stub: OllamaStub, method: str) -> None:
+    """Nothing, blanks, and reasoning alone, in its field or between tags, closed or not, are no answer."""
+    for words, thinking in (([], None), (["  ", "\n"], None), ([], "hmm"), (["<think>hm", "m</think>"], None)):
+        stub.words, stub.thinking = words, thinking
+        with pytest.raises(ModelError, match="empty answer"):
+            METHODS[method](service(stub, reasoning=True))
+    stub.words, stub.thinking, stub.done_reason = ["<think>never closed"], None, "length"
+    with pytest.raises(ModelError, match="reason at length"):
+        METHODS[method](service(stub))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_reasoning_is_no_part_of_the_answer(stub: OllamaStub, method: str) -> None:
+    """Tags may be split over parts of a stream; an answer that ended for want of room says so."""
+    stub.words = ["<thi", "nk>hmm</th", "ink>\n\nGood ", "morning."]
+    assert METHODS[method](service(stub)) == "Good morning."
+    stub.done_reason = "length"
+    assert METHODS[method](service(stub)) == "Good morning. […]"
