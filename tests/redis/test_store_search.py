@@ -564,3 +564,12 @@ def test_the_index_is_json_free(store: RedisStore, redis_server: RunningServer) 
         item = raw.hgetall(store._at.item(id_of(NS, "k")))
     assert json.loads(item[b"v"]) == {"text": "1 hello"}
     assert sum(b"hello" in value for value in item.values()) == 1
+
+
+def test_older_numpy(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numpy 1 has no ``vecdot``; scores are the same without it."""
+    store.batch([PutOp(NS, f"k{n}", {"text": str(n)}) for n in range(700)])
+    found = [(item.key, item.score) for item in store.search(NS, query="5", limit=20)]
+    monkeypatch.delattr(np, "vecdot")
+    again = [(item.key, item.score) for item in store.search(NS, query="5", limit=20)]
+    assert [key for key, _ in again] == [key for key, _ in found]
