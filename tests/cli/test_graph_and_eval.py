@@ -58,6 +58,21 @@ def test_routers_are_measured(run: Run) -> None:
     assert f"{figures['lexical']['micro_f1']:.3f}" in table
 
 
+def test_dialogues_are_measured_too(run: Run) -> None:
+    """The table has the dialogues below the questions, with what turns do; JSON has them in ``dialogues``."""
+    turns = [
+        {"question": "Which solar plants?", "twgs": ["energy"]},
+        {"question": "And in Mali?", "twgs": ["energy"]},
+    ]
+    Path("own.jsonl").write_text(json.dumps({"turns": turns, "lang": "en"}))
+    figures = json.loads(run("eval", "--router", "lexical", "--data", "own.jsonl", "--json").out)["lexical"]
+    assert (figures["dialogues"]["n"], figures["dialogues"]["exact_set"]) == (2, 1.0)
+    assert figures["dialogues"]["moves"]["stay"]["stay"] == 1
+    table = run("eval", "--router", "lexical", "--data", "own.jsonl").out
+    assert table.startswith("1 dialogue from own.jsonl, turn by turn\n")
+    assert "lexical: expected, chosen" in table
+
+
 def test_questions_of_ones_own(run: Run) -> None:
     """A file of labelled questions is measured as the sets that ship are."""
     rows = [

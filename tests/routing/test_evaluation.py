@@ -10,17 +10,25 @@ import pytest
 
 from ecowas_lc.errors import InvalidInputError, MissingExtraError
 from ecowas_lc.supervisor.evaluation import (
+    MOVES,
+    Dialogue,
     LabelledQuestion,
+    LabelledTurn,
     compare_routers,
     draw_confusion,
     evaluate,
+    evaluate_dialogues,
+    evaluation_dialogues,
     evaluation_set,
+    format_dialogues,
     format_table,
+    load_dialogues,
     load_questions,
     usable_routers,
 )
 from ecowas_lc.supervisor.evaluation import __main__ as command
-from ecowas_lc.supervisor.routing import RouteDecision
+from ecowas_lc.supervisor.evaluation.dialogues import move
+from ecowas_lc.supervisor.routing import PastTurn, RouteDecision
 
 from .scripted import Scripted
 
@@ -195,6 +203,85 @@ def test_a_file_without_questions_is_named(tmp_path: Path) -> None:
             load_questions(file)
     with pytest.raises(InvalidInputError, match="dev, validation, hard-dev, hard-validation"):
         evaluation_set("test")
+
+
+DIALOGUE = Dialogue(
+    (
+        LabelledTurn("right", ("a",)),
+        LabelledTurn("one missing", ("a", "b"), needs_context=True),
+        LabelledTurn("wrong", ("b",), needs_context=True),
+        LabelledTurn("nothing", (), needs_context=False),
+    ),
+    "fr",
+)
+
+
+def test_dialogues_are_counted_turn_by_turn() -> None:
+    """Counted by hand: 2 of 4 turns exact, none of the 2 in context; by what each does to the groups before."""
+    report = evaluate_dialogues(Fixed(ANSWERS), [DIALOGUE])
+    assert (report.n, report.exact_set, report.in_context, report.exact_in_context) == (4, 0.5, 2, 0)
+    assert report.micro_f1 == pytest.approx(2 * 2 / (4 + 3))
+    assert report.by_language["fr"].exact_set == 0.5
+    counted = {(row, column): n for row, cells in report.moves.items() for column, n in cells.items() if n}
+    assert counted == {("add", "stay"): 1, ("drop", "leave"): 1, ("nobody", "nobody"): 1}
+    assert [mistake.turn.question for mistake in report.mistakes] == ["one missing", "wrong"]
+    assert report.mistakes[1].before[-1] == PastTurn("one missing", ("a", "b"))
+    own = evaluate_dialogues(Fixed(ANSWERS), [DIALOGUE], own_past=True)
+    assert own.mistakes[1].before[-1] == PastTurn("one missing", ("a",))
+    with pytest.raises(InvalidInputError, match="no dialogue"):
+        evaluate_dialogues(Fixed({}), [])
+
+
+@pytest.mark.parametrize(
+    ("groups", "does"),
+    [("ab", "stay"), ("abc", "add"), ("a", "drop"), ("c", "leave"), ("bc", "leave"), ("", "nobody")],
+)
+def test_what_a_turn_does_to_the_groups_before(groups: str, does: str) -> None:
+    """Each turn does one of five things."""
+    assert move(groups, "ab") == does
+
+
+def test_dialogues_have_their_place_in_table_and_json() -> None:
+    """Languages, the turns in context and the moves of each router; scripts read ``dialogues``."""
+    compared = compare_routers(["lexical"], questions=(), dialogues=evaluation_dialogues("validation")[:4])
+    assert compared.reports == {}
+    figures = json.loads(json.dumps(compared.as_dict()))["lexical"]["dialogues"]
+    assert {"n", "exact_set", "in_context", "exact_in_context", "micro_f1", "by_language", "moves"} == set(figures)
+    assert set(figures["moves"]) == set(figures["moves"]["stay"]) == set(MOVES)
+    table = format_dialogues(compared.dialogues)
+    assert "en (exact / in context)" in table
+    assert "lexical: expected, chosen" in table
+
+
+def test_dialogues_are_read_from_a_file(tmp_path: Path) -> None:
+    """A file may hold questions and dialogues; each reader takes its own."""
+    file = tmp_path / "both.jsonl"
+    turns = '[{"question": "x", "twgs": ["a"]}, {"question": "y", "twgs": [], "needs_context": true}]'
+    file.write_text(f'{{"turns": {turns}, "lang": "fr"}}\n{{"question": "Hi", "twgs": []}}\n', "utf-8")
+    turn = LabelledTurn("y", (), needs_context=True)
+    assert load_dialogues(file) == (Dialogue((LabelledTurn("x", ("a",)), turn), "fr"),)
+    assert load_questions(file) == (asked("Hi", language=""),)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"turns": []}', '"turns"'),
+        ('{"turns": ["x"]}', '"turns"'),
+        ('{"turns": [{"question": "x"}]}', '"twgs"'),
+        ('{"turns": [{"question": "x", "twgs": [], "needs_context": 1}]}', '"needs_context"'),
+        ('{"turns": [{"question": "x", "twgs": []}], "id": 1}', '"id"'),
+    ],
+)
+def test_a_bad_dialogue_is_named(tmp_path: Path, line: str, problem: str) -> None:
+    """As a bad question is: by file and line."""
+    file = tmp_path / "mine.jsonl"
+    file.write_text(line, "utf-8")
+    with pytest.raises(InvalidInputError, match=problem) as caught:
+        load_dialogues(file)
+    assert f"{file}, line 1" in str(caught.value)
+    with pytest.raises(InvalidInputError, match="dev, validation"):
+        evaluation_dialogues("test")
 
 
 def test_the_picture_is_a_legible_png(tmp_path: Path) -> None:

@@ -70,8 +70,9 @@ def evaluate(
         out().print(f"{len(questions)} questions from {source}\n")
         write(f"{format_table(found.reports)}\n")
     if found.dialogues:
+        named = "dialogue" if len(dialogues) == 1 else "dialogues"
         gap = "\n" if found.reports else ""
-        out().print(f"{gap}{len(dialogues)} dialogues from {source}, turn by turn\n")
+        out().print(f"{gap}{len(dialogues)} {named} from {source}, turn by turn\n")
         write(f"{format_dialogues(found.dialogues)}\n")
     if found.measured is not None:
         one = found.measured
