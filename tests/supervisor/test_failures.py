@@ -194,3 +194,15 @@ def test_errors_share_the_packages_base_class(ask: Ask) -> None:
     with pytest.raises(EcowasError):
         ask(graph, "energy: a?")
     assert graph.get_state(in_thread("t")).values["messages"][-1].text == "energy: a?"
+
+
+def test_reasoning_is_not_kept_as_speech(ask: Ask) -> None:
+    """Whatever model writes it between tags: no answer and no later prompt has it, and alone it is no answer."""
+    model = ScriptedModel(script=by_speaker({"energy": "<think>a secret</think>\n\nFive dams."}))
+    graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
+    assert ask(graph, "energy: how many?")["messages"][-1].text == "Five dams."
+    ask(graph, "energy: and now?")
+    assert not any("secret" in message.text for message in model.calls[-1])
+    silent = ScriptedModel(script=by_speaker({"energy": "<think>a secret"}))
+    with pytest.raises(ModelError, match="empty answer"):
+        ask(build_supervisor(silent, router=FixedRouter()), "energy: how many?")

@@ -6,13 +6,18 @@ from langchain_core.messages import AIMessage
 
 from ecowas_lc.effects import Program
 from ecowas_lc.llm.answers import cut_mark, empty_answer
+from ecowas_lc.llm.reasoning import with_reasoning_apart
 from ecowas_lc.supervisor.streamed_text import Say
 
 __all__ = ["cut_mark", "empty_answer", "whole_text"]
 
 
 def whole_text(answer: AIMessage, *, quiet: bool = False) -> Program[str]:
-    """Return what a model said; where it was cut off a mark says so, which is said aloud unless ``quiet``."""
+    """Return what a model said, without its reasoning.
+
+    Where it was cut off a mark says so, which is said aloud unless ``quiet``.
+    """
+    answer = with_reasoning_apart(answer)
     mark = cut_mark(answer)
     if mark and not quiet:
         yield Say(mark, str(answer.id))
