@@ -235,3 +235,19 @@ def test_all_six_groups_can_be_asked_at_once(ask: Ask) -> None:
     result = ask(graph, "+".join(ids) + ": everything?")
     assert set(result["reports"]) == set(ids)
     assert len(model.calls) == 7
+
+
+def test_thinking_is_not_speech(ask: Ask) -> None:
+    """What a model writes between thinking tags reaches no answer, no report, no later prompt and no synthesis."""
+    thoughts = "<think>They must not read this.</think>\n\n"
+    script = by_speaker(
+        {"energy": f"{thoughts}Solar.", "digital": f"{thoughts}Cables.", "supervisor": f"{thoughts}Yes."}
+    )
+    model = ScriptedModel(script=script)
+    graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
+    for question in ("energy: a?", "energy+digital: b?", "hello", "energy: c?"):
+        result = ask(graph, question)
+    assert [message.text for message in result["messages"]][1::4] == ["Solar.", "Yes."]
+    assert "must not read" not in str(result)
+    assert "must not read" not in str(graph.get_state(in_thread("t")).values)
+    assert "must not read" not in str(model.calls)

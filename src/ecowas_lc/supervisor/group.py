@@ -14,6 +14,7 @@ from langgraph.errors import GraphBubbleUp
 from ecowas_lc._language import language_of
 from ecowas_lc.effects import Program
 from ecowas_lc.errors import AsyncToolError, EcowasError, ModelError
+from ecowas_lc.llm.reasoning import split_reasoning, with_reasoning_apart
 from ecowas_lc.supervisor.answers import empty_answer, whole_text
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.grounding import grounded_report
@@ -139,6 +140,7 @@ def _with_tools(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]
 def _reported(
     group: TWG, answer: AIMessage, asked: Asked, *, tools: Any, model_calls: int, heard: bool = True
 ) -> Program[Report]:
+    answer = with_reasoning_apart(answer)
     text = yield from whole_text(answer, quiet=asked.quiet)
     if not text:
         raise empty_answer(f"The working group {group.id}", answer)
@@ -191,7 +193,7 @@ def _by_graph(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) 
 def _by_agent(ctx: Context, group: TWG, asked: Asked) -> Program[Report]:
     """Return the answer of the agent that stands for the group."""
     said: str = yield AskAgent(ctx.agents[group.id], group.id, asked.question.text)
-    text = said.strip()
+    text = split_reasoning(said).answer
     if not text:
         raise ModelError(f"The agent of the working group {group.id} gave an empty answer. Ask again.")
     message_id = str(uuid4())

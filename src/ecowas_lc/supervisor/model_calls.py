@@ -29,6 +29,7 @@ from langgraph.types import Interrupt
 from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.errors import SupervisorError
 from ecowas_lc.llm import named_errors
+from ecowas_lc.llm.reasoning import with_reasoning_apart
 from ecowas_lc.supervisor.concurrency import stop_handlers
 from ecowas_lc.supervisor.streamed_text import Voice
 
@@ -62,13 +63,13 @@ class Ask:
         heard = merge_configs(self._config(config), {"callbacks": stop_handlers()})
         with named_errors(self.model):
             answer: AIMessage = self.runnable.invoke(list(self.messages), heard)
-        return answer
+        return with_reasoning_apart(answer)
 
     async def arun(self, config: RunnableConfig) -> AIMessage:
         """Ask without blocking the event loop."""
         with named_errors(self.model):
             answer: AIMessage = await self.runnable.ainvoke(list(self.messages), self._config(config))
-        return answer
+        return with_reasoning_apart(answer)
 
     def _config(self, config: RunnableConfig) -> RunnableConfig:
         heard = merge_configs(config, {"metadata": dict(self.speaks_as)}) if self.speaks_as else config
