@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import traceback
+import warnings
 
 import ormsgpack
 import pytest
@@ -17,13 +18,26 @@ from langchain_core.messages import BaseMessage, HumanMessage
 
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.checkpoint.codec.serializer import Serializer
-from ecowas_lc.errors import CorruptDataError, EcowasError, InvalidInputError, StorageError, TypeNotAllowedError
+from ecowas_lc.errors import (
+    CorruptDataError,
+    EcowasError,
+    IncompleteWarning,
+    InvalidInputError,
+    StorageError,
+    TypeNotAllowedError,
+)
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import RedisMemoryService
+from ecowas_lc.memory.histories import CLEARED
 from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.ops import call, command
 from tests.faults.load import build_graph
 
-pytestmark = pytest.mark.rights("+scan")  # for reindex
+pytestmark = [
+    pytest.mark.rights("+scan"),  # for reindex
+    # What can't be read is left out of listings and exports with this warning.
+    pytest.mark.filterwarnings("ignore::ecowas_lc.errors.IncompleteWarning"),
+]
 CONFIG = {"configurable": {"thread_id": "t"}}
 IDS = {"agent_id": "a", "session_id": "s", "key": "k", "thread_id": "t", "run_id": "r"}
 DIGEST = b"d" * 16
@@ -77,6 +91,14 @@ class Everything:
         self.history.add_messages([HumanMessage("?", id="1"), HumanMessage("!", id="2")])
         self.memory.save_agent_state("a", {"n": 1})
         self.memory.set_session_data("s", "k", [1])
+        keys = self.memory._programs.keys
+
+        def marks():
+            yield (call(CLEARED, (keys.cleared_agent("a"),), "mark"),)
+            yield (call(CLEARED, (keys.cleared_session("s"),), "mark"),)
+            yield (command("HSET", keys.whole(), "sessions:run", 1, "threads:run", 1),)
+
+        self._server.run(marks())
 
     def calls(self):
         # A saver of its own each time: what another process would do that has seen nothing yet.
@@ -95,6 +117,8 @@ class Everything:
             lambda: self.history.messages,
             self.history.all_messages,
             lambda: self.history.add_messages([HumanMessage("new", id="new")]),
+            lambda: self.history.add_messages([HumanMessage("held", id="held")], ages=[0]),
+            lambda: self.history.add_messages([HumanMessage("older", id="older")], ages=[60]),
             lambda: self.memory.get_conversation_history("a", "s"),
             lambda: self.memory.append_to_history("a", "s", {"role": "user", "content": "w"}, max_history=2),
             self.memory.get_session_infos,
@@ -113,9 +137,11 @@ class Everything:
         ]
 
     def try_all(self, what):
-        for call in self.calls():
+        for attempt in self.calls():
             try:
-                call()
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", IncompleteWarning)
+                    attempt()
             except EcowasError:
                 pass
             except Exception as error:
@@ -348,6 +374,7 @@ import sys, threading
 from ecowas_lc.checkpoint.codec.serializer import Serializer
 from tests.faults.test_corrupt_data import deep_objects
 
+
 def read():
     for code in (2, 3, 4):
         try:
@@ -474,16 +501,19 @@ def test_no_stored_message_runs_anything(lc, path, redis_server, connect, prefix
 
 
 def test_a_thread_with_a_newer_format_is_left_alone(redis_server, connect, prefix):
-    """A thread that a newer version wrote is an error that says so, and is not written to."""
+    """A thread that a newer version wrote is an error that says so, or left out, and is not written to."""
     everything = Everything(connect(redis_server.url), prefix)
     everything.write()
     with redis_server.client() as raw:
         [key] = [key for key in raw.scan_iter(f"{prefix}:checkpoint:*") if raw.hexists(key, "format")]
         raw.hset(key, "format", "99")
         before = raw.dump(key)
-        for call in everything.calls()[:6]:
+        for number, attempt in enumerate(everything.calls()[:6]):
+            if number in (2, 4):  # over all threads, which leave it out
+                assert len(attempt()) <= 1
+                continue
             with pytest.raises(StorageError):
-                call()
+                attempt()
         assert raw.dump(key) == before
 
 

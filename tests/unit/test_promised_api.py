@@ -121,7 +121,7 @@ def methods_of(cls: type) -> Iterator[tuple[str, Any]]:
 def test_the_saver_beyond_what_langgraph_asks_for() -> None:
     """What ``RedisSaver`` has besides the methods of langgraph's savers; adding one is a decision."""
     own = {name for name, _ in methods_of(ecowas_lc.RedisSaver)} - set(dir(BaseCheckpointSaver))
-    twins = {"export_jsonl", "import_jsonl", "pin", "unpin", "touch", "ttl"}
+    twins = {"export_jsonl", "import_jsonl", "pin", "unpin", "touch", "ttl", "reindex"}
     others = {"from_settings", "from_url", "from_conn_string", "close", "aclose", "setup", "asetup"}
     assert own == {*others, *twins, *(f"a{name}" for name in twins)}
 

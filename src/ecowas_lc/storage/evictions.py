@@ -47,7 +47,7 @@ def lost_op(keys: Keys, kind: str) -> Op[int]:
     if not evicted:
         return 0
     [known] = yield (command("HMGET", keys.whole(), *(f"{kind}:{run_id}" for run_id in evicted)),)
-    return sum(max(0, count - int(then or 0)) for count, then in zip(evicted.values(), known, strict=True))
+    return sum(max(0, count - _number(then)) for count, then in zip(evicted.values(), known, strict=True))
 
 
 def warn_of_evictions_op(keys: Keys, what: str, kind: str) -> Op[int]:
@@ -61,6 +61,11 @@ def warn_of_evictions_op(keys: Keys, what: str, kind: str) -> Op[int]:
             stacklevel=2,
         )
     return count
+
+
+def _number(stored: Any) -> int:
+    text = _text(stored or "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 def _text(value: Any) -> str:
