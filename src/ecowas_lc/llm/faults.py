@@ -349,6 +349,7 @@ def _place(model: Any, url: str | None) -> _Place:
 
 def _shown(address: str) -> str:
     try:
-        return one_line(safe_url(address)).rstrip("/")
+        shown = one_line(safe_url(address)).rstrip("/")
     except ValueError:
-        return "that was given"
+        shown = "@"
+    return "that was given" if "@" in shown else shown  # a password may hold a slash, and then ends nowhere

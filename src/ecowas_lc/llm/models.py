@@ -97,10 +97,12 @@ def make_chat_model(
 
 
 def _shown(address: Any) -> str:
+    """Return the address without its login; one in which it can't be told where the login ends is not shown."""
     try:
-        return safe_url(str(address))
+        shown = safe_url(str(address))
     except ValueError:
-        return "that was given"
+        shown = "@"
+    return "that was given" if "@" in shown else shown
 
 
 def check_temperature(temperature: object) -> None:
