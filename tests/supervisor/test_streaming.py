@@ -169,3 +169,44 @@ def test_an_answer_that_was_cut_off_says_so(stream: Stream, question: str) -> No
         assert final.text.endswith(f" speaks.{mark}")
         assert "".join(chunk.text for chunk, _ in parts) == final.text
         assert {chunk.id for chunk, _ in parts} == {final.id}
+
+
+def test_what_happens_is_told(stream: Stream) -> None:
+    """In the custom stream: tool calls and their results, what waits for a reviewer, which message is final."""
+
+    def tariff(country: str) -> str:
+        """Look up a tariff."""
+        return f"{country}: 0.13"
+
+    def energy(messages: list[Any]) -> Any:
+        if messages[-1].type == "tool":
+            return "Done."
+        return AIMessage("", tool_calls=[{"name": "tariff", "args": {"country": "Ghana"}, "id": "c1"}])
+
+    model = ScriptedModel(script=by_speaker({"energy": energy}), tools=True)
+    graph = build_supervisor(
+        model,
+        router=FixedRouter(),
+        checkpointer=InMemorySaver(),
+        tools={"energy": [tariff]},
+        interrupt_before_release=["protocol"],
+    )
+    told = stream(graph, "energy: a?", stream_mode="custom")
+    final = graph.get_state(in_thread("t")).values["messages"][-1]
+    one = {"group": "energy", "id": "c1", "name": "tariff"}
+    assert told == [
+        {"type": "tool_call", **one, "args": {"country": "Ghana"}},
+        {"type": "tool_result", **one, "text": "Ghana: 0.13", "status": "success"},
+        {"type": "final", "message_id": final.id, "speaker": "energy"},
+    ]
+    [waiting] = stream(graph, "protocol: b?", stream_mode="custom")
+    assert (waiting["type"], waiting["group"]) == ("waiting", "protocol")
+    assert waiting["draft"] == graph.get_state(in_thread("t")).interrupts[0].value["draft"]
+
+
+def test_a_group_with_tools_is_heard_as_itself(stream: Stream) -> None:
+    """Its tokens come under its id, though the model is asked in a graph of the group's own."""
+    model = ScriptedModel(script=by_speaker({}), tools=True)
+    graph = build_supervisor(model, router=FixedRouter(), tools={"energy": [len]})
+    parts = stream(graph, "energy: a?", stream_mode="messages")
+    assert heard(parts) == {("energy", "energy"): "energy speaks."}

@@ -17,6 +17,7 @@ from ecowas_lc.errors import AsyncToolError, EcowasError, ModelError
 from ecowas_lc.llm.reasoning import split_reasoning, with_reasoning_apart
 from ecowas_lc.supervisor.answers import empty_answer, whole_text
 from ecowas_lc.supervisor.context import Context
+from ecowas_lc.supervisor.events import teller
 from ecowas_lc.supervisor.grounding import grounded_report
 from ecowas_lc.supervisor.model_calls import Ask, AskAgent, RunGraph
 from ecowas_lc.supervisor.prompts import phrase, with_summary
@@ -109,7 +110,8 @@ def _answered(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) 
 
 def _with_tools(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) -> Program[Report]:
     yield RefuseSync(group.id, ctx.tools[group.id])
-    brief = Brief(asked.past, asked.summary, asked.quiet, asked.speaks_as)
+    tell = None if asked.quiet else teller()
+    brief = Brief(asked.past, asked.summary, asked.quiet, asked.speaks_as, tell)
     turn = list(asked.so_far) or [asked.question]
     yield RunGraph(
         ctx.tool_graphs[group.id],

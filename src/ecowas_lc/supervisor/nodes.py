@@ -18,6 +18,7 @@ from ecowas_lc.errors import EcowasError, ModelError, SupervisorError, UnknownGr
 from ecowas_lc.supervisor.answers import empty_answer, whole_text
 from ecowas_lc.supervisor.approval import Draft, reviewed
 from ecowas_lc.supervisor.context import Context
+from ecowas_lc.supervisor.events import teller
 from ecowas_lc.supervisor.grounding import asks_for_facts, cited_message, evidence_for, grounded_report
 from ecowas_lc.supervisor.group import Asked, Outcome, outcome_of
 from ecowas_lc.supervisor.histories import written
@@ -179,6 +180,10 @@ def release(ctx: Context) -> NodeProgram:
 
     def program(draft: Draft, config: RunnableConfig) -> Program[Command[str]]:
         yield from ()
+        report = draft["report"]
+        if report["status"] == "answered":
+            told = {"type": "waiting", "group": draft["group"], "draft": report.get("message_id", "")}
+            teller()(told)
         report = reviewed(draft)
         if draft["group"] != SUPERVISOR:
             return Command(update={"reports": {draft["group"]: report}}, goto=_after(report, alone=draft["alone"]))
@@ -237,6 +242,7 @@ def record(ctx: Context) -> NodeProgram:
             final = yield from _passed_on(ctx, state, update)
             update["messages"] = [final]
             messages.append(final)
+        teller()({"type": "final", "message_id": messages[-1].id, "speaker": messages[-1].name})
         if ctx.history_factory is not None:
             begin = messages.index(asked_in(state))
             update["synced"] = yield from written(

@@ -23,6 +23,7 @@ from ecowas_lc.errors import AsyncToolError, InvalidInputError, ModelCapabilityE
 from ecowas_lc.llm.tokens import count_tools
 from ecowas_lc.supervisor.concurrency import stop_if_given_up
 from ecowas_lc.supervisor.context import Context, Graph
+from ecowas_lc.supervisor.events import Tell, to_nobody
 from ecowas_lc.supervisor.model_calls import Ask
 from ecowas_lc.supervisor.prompts import WITHOUT_TOOLS, with_summary
 from ecowas_lc.supervisor.trimming import Exchange
@@ -51,6 +52,7 @@ class Brief:
     summary: str = ""
     quiet: bool = False
     speaks_as: Mapping[str, Any] = field(default_factory=dict)
+    tell: Tell | None = None
 
 
 def tool_graph(ctx: Context, group: TWG) -> Graph:
@@ -170,6 +172,7 @@ def _model(ctx: Context, group: TWG) -> Any:
         brief: Brief = config["configurable"].get(BRIEF) or Brief()
         stop_if_given_up()
         turn: list[BaseMessage] = list(state["messages"])
+        _tell_results(brief, group.id, turn)
         guard = ctx.guard(f"The working group {group.id}")
         guard.check_calls(model_calls_in(turn))
         window = yield from ctx.window()
@@ -195,12 +198,26 @@ def _model(ctx: Context, group: TWG) -> Any:
         stop_if_given_up()
         calls = answer.tool_calls if usable else []
         guard.check_steps(map(_step, _calls_in([*turn, answer])))
+        tell = brief.tell or to_nobody
+        for call in calls:
+            told = {"type": "tool_call", "group": group.id, "id": call["id"], "name": call["name"]}
+            tell({**told, "args": call["args"]})
         update: dict[str, Any] = {"messages": [answer]}
         if not usable:
             update["without_tools"] = True
         return Command(update=update, goto=[Send(TOOLS, [call]) for call in calls] or END)
 
     return program
+
+
+def _tell_results(brief: Brief, group: str, turn: Sequence[BaseMessage]) -> None:
+    """Tell of the results that have come since the model was last asked."""
+    since = next((at for at, message in enumerate(reversed(turn)) if not isinstance(message, ToolMessage)), 0)
+    tell = brief.tell or to_nobody
+    for message in turn[len(turn) - since :]:
+        assert isinstance(message, ToolMessage)
+        told = {"type": "tool_result", "group": group, "id": message.tool_call_id, "name": message.name}
+        tell({**told, "text": message.text, "status": message.status})
 
 
 def _with_tools(ctx: Context, model: Any, tools: Mapping[str, BaseTool]) -> tuple[Runnable[Any, Any], bool]:
