@@ -85,6 +85,8 @@ def make_chat_model(
             reasoning=options.pop("reasoning", False),
             **options,
         )
+    except ConfigurationError:  # a ValueError too, of a setting that is read here and can't be used
+        raise
     except ValidationError as error:
         [problem, *_] = error.errors(include_input=False, include_url=False)
         name = ".".join(map(str, problem["loc"])) or "the options"
