@@ -13,11 +13,13 @@ from ecowas_lc.supervisor.routing import ROUTERS, get_router
 from ecowas_lc.supervisor.routing.hybrid import HybridRouter
 from ecowas_lc.supervisor.routing.measurement import ModelMeasurement, groups_digest
 from ecowas_lc.supervisor.routing.model import ModelRouter
-from ecowas_lc.twg import EVALUATION_SETS, TWG, Dialogue, LabelledQuestion, default_groups, evaluation_set
+from ecowas_lc.twg import TWG, Dialogue, LabelledQuestion, default_groups, evaluation_set
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
+
+_MEASURED_ON = ("dev", "validation")
 
 Progress = Callable[[str, int, int], None]
 """Called with a router's name, the questions done and their total."""
@@ -94,11 +96,12 @@ def measure_model(
 ) -> ModelMeasurement:
     """Ask the model what the cheap routers are unsure of, and return who was right more often.
 
-    About one question in six of the evaluation sets is asked (``questions``: of these). Nothing is written;
+    About one question in six of the ordinary evaluation sets is asked (``questions``: of these). Nothing is
+    written;
     :func:`ecowas_lc.supervisor.routing.measurement.save_measurement` does that.
     """
     chosen = default_groups() if groups is None else tuple(groups)
-    asked = [question for name in EVALUATION_SETS for question in evaluation_set(name)]
+    asked = [question for name in _MEASURED_ON for question in evaluation_set(name)]
     cheap = HybridRouter(chosen, embeddings=embeddings)
     router = ModelRouter(model, chosen)
     weighed = [(question, cheap.weigh(question.question)) for question in questions or asked]
