@@ -212,6 +212,9 @@ def test_a_decision_says_what_it_rests_on(router: ConversationRouter) -> None:
     assert ("BARRAGES", "energy") in {(word.text, word.group) for word in decision.words}
     assert all(question[word.start : word.end] == word.text for word in decision.words)
     assert decision.reason.startswith("After this conversation, ")
+    taken = router.route("And in Ghana?", conversation=[TARIFFS])
+    assert taken.reason.startswith("After this conversation, it goes on with what was asked before: energy from ")
+    assert "()" not in taken.reason, "no words are claimed that are not there"
 
 
 def test_the_nearest_question_is_named(hybrid: ConversationRouter) -> None:

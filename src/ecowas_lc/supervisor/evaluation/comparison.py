@@ -97,8 +97,7 @@ def measure_model(
     """Ask the model what the cheap routers are unsure of, and return who was right more often.
 
     About one question in six of the ordinary evaluation sets is asked (``questions``: of these). Nothing is
-    written;
-    :func:`ecowas_lc.supervisor.routing.measurement.save_measurement` does that.
+    written; :func:`ecowas_lc.supervisor.routing.measurement.save_measurement` does that.
     """
     chosen = default_groups() if groups is None else tuple(groups)
     asked = [question for name in _MEASURED_ON for question in evaluation_set(name)]

@@ -96,7 +96,7 @@ class LexicalRouter:
         turn = read_turn(question, self)
         relevance = turn.evidence.relevance()
         resolved = resolve(turn, relevance, turn.kinds, conversation, self, THRESHOLDS)
-        return followed(_decision(resolved.groups, relevance, turn.evidence), resolved)
+        return followed(_decision(THRESHOLDS.choose(relevance), relevance, turn.evidence), resolved)
 
     async def aroute(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
         """Return what :meth:`route` returns; it is quick enough not to leave the event loop."""
