@@ -14,15 +14,16 @@ from ecowas_lc.cli.conversation import (
 )
 from ecowas_lc.cli.live_answer import Screen, Silence, show_sources
 from ecowas_lc.cli.models import chosen_model
+from ecowas_lc.cli.piped_input import piped_text
 from ecowas_lc.cli.screen import program, remark
 from ecowas_lc.cli.store import chosen_server
 from ecowas_lc.cli.terminal import one_line, show_json
 from ecowas_lc.settings import get_settings
 
 
-def ask_once(question: str, session: str | None, agents: Sequence[str], *, as_json: bool) -> None:
+def ask_once(question: str | None, session: str | None, agents: Sequence[str], *, as_json: bool) -> None:
     """Ask one question in a session, and show the answer."""
-    question = checked_question(question)
+    question = checked_question(piped_text() if question in (None, "-") else question)
     session = checked_new_session(session) if session is not None else new_session()
     groups = checked_groups(agents)
     settings = get_settings()

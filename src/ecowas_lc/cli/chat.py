@@ -12,6 +12,7 @@ from ecowas_lc.cli.conversation import Conversation, checked_groups, checked_new
 from ecowas_lc.cli.live_answer import Screen, Silence, show_sources
 from ecowas_lc.cli.models import ChosenModel, chosen_model
 from ecowas_lc.cli.options import FAILED, explain
+from ecowas_lc.cli.piped_input import piped_lines
 from ecowas_lc.cli.screen import counted, labelled, remark, wrapped
 from ecowas_lc.cli.store import chosen_server
 from ecowas_lc.cli.terminal import err, one_line, out, show_json
@@ -74,7 +75,7 @@ def chat(
 def _lines() -> Iterator[str]:
     """Yield what is asked, without blank lines."""
     if not sys.stdin.isatty():
-        yield from (line.strip() for line in sys.stdin if line.strip())
+        yield from (line.strip() for line in piped_lines() if line.strip())
         return
     import contextlib
 

@@ -495,8 +495,13 @@ def ecowas_lc(
 @app.command()
 def ask(
     question: Annotated[
-        str, typer.Argument(metavar="QUESTION", help="In English, French or Portuguese.", show_default=False)
-    ],
+        str | None,
+        typer.Argument(
+            metavar="[QUESTION]",
+            help="In English, French or Portuguese. Left out, or -: read from a pipe.",
+            show_default=False,
+        ),
+    ] = None,
     session: Session = None,
     agents: Agents = None,
     as_json: Json = False,

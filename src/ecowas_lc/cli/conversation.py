@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ecowas_lc.cli.screen import LONGEST_ID
-from ecowas_lc.errors import EmptyQuestionError, InvalidIdError, UnknownGroupError
+from ecowas_lc.errors import EmptyQuestionError, InvalidIdError, InvalidInputError, UnknownGroupError
 from ecowas_lc.settings import Settings
 
 if TYPE_CHECKING:
@@ -267,9 +267,14 @@ def checked_question(question: str) -> str:
 
     Raises:
         EmptyQuestionError: it holds no text.
+        InvalidInputError: it is not UTF-8.
     """
     if not question.strip():
         raise EmptyQuestionError("The question is empty. Ask something in English, French or Portuguese.")
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError("The question is not UTF-8 text. Set your terminal and locale to UTF-8.") from None
     return question.strip()
 
 
