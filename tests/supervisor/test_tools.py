@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
-from langchain_core.tools import tool
+from langchain_core.tools import StructuredTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.prebuilt import InjectedState, InjectedStore, ToolRuntime
+from langgraph.store.base import BaseStore
+from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, interrupt
 from ollama import ResponseError
 
-from ecowas_lc.errors import InvalidInputError, LoopBudgetError
+from ecowas_lc.errors import AsyncToolError, InvalidInputError, LoopBudgetError, SupervisorError
 from ecowas_lc.supervisor import build_supervisor
 from tests.fixtures.scripted_model import Answer, FixedRouter, Script, ScriptedModel, by_speaker
 from tests.supervisor.conftest import Ask, Graph, Stream, in_thread
@@ -205,3 +209,104 @@ def test_two_tools_of_one_name_are_refused() -> None:
     """A group's tools are told apart by their names."""
     with pytest.raises(InvalidInputError, match="same name"):
         supervisor(by_speaker({}), tools={"energy": [tariff, tariff]})
+
+
+def test_tools_get_what_langgraph_passes_to_them(ask: Ask) -> None:
+    """The state, the store and the runtime reach a tool behind the model's back; a Command updates the turn."""
+
+    @tool
+    def look(
+        city: str,
+        state: Annotated[dict[str, Any], InjectedState],
+        store: Annotated[BaseStore, InjectedStore()],
+        runtime: ToolRuntime,
+    ) -> Command[Any]:
+        """Look at a city."""
+        told = f"{city} {len(state['messages'])} {store.get(('a',), 'b').value['c']}"  # type: ignore[union-attr]
+        return Command(update={"messages": [ToolMessage(told, tool_call_id=runtime.tool_call_id)]})
+
+    def energy(messages: list[BaseMessage]) -> Answer:
+        found = results(messages)
+        return found[-1].text if found else calling("look", city="Accra")
+
+    store = InMemoryStore()
+    store.put(("a",), "b", {"c": "stored"})
+    graph, _ = supervisor(by_speaker({"energy": energy}), tools={"energy": [look]}, store=store)
+    assert ask(graph, "energy: a?")["messages"][-1].text == "Accra 2 stored"
+    without, model = supervisor(by_speaker({"energy": energy}), tools={"energy": [look]})
+    with pytest.raises(InvalidInputError, match=r"'look'.*store"):
+        ask(without, "energy: a?")
+    assert model.calls == []
+
+
+def test_what_can_not_work_is_refused_when_the_graph_is_built() -> None:
+    """A tool that wants a part of the state that a group does not have can never work."""
+
+    @tool
+    def wants(city: str, mood: Annotated[str, InjectedState("mood")]) -> str:
+        """Look at a city."""
+        return city + mood
+
+    with pytest.raises(InvalidInputError, match="'mood'"):
+        supervisor(by_speaker({}), tools={"energy": [wants]})
+
+
+def test_a_tool_that_only_works_asynchronously() -> None:
+    """It works in asynchronous runs; a synchronous one says what to use, before a model is asked."""
+
+    async def price(city: str) -> str:
+        return f"{city}: 7"
+
+    only = StructuredTool.from_function(coroutine=price, name="price", description="The price in a city.")
+
+    def energy(messages: list[BaseMessage]) -> Answer:
+        found = results(messages)
+        return found[-1].text if found else calling("price", city="Accra")
+
+    graph, model = supervisor(by_speaker({"energy": energy}), tools={"energy": [only]})
+    with pytest.raises(AsyncToolError, match="ainvoke"):
+        graph.invoke({"messages": [("user", "energy: a?")]}, in_thread("t"))
+    assert model.calls == []
+    result = asyncio.run(graph.ainvoke({"messages": [("user", "energy: a?")]}, in_thread("u")))
+    assert result["messages"][-1].text == "Accra: 7"
+
+
+def test_what_was_approved_is_what_runs(ask: Ask) -> None:
+    """The model is not asked again on the way, other calls of its message run once, and a failed turn goes on."""
+    ran: list[str] = []
+
+    @tool
+    def pay(to: str) -> str:
+        """Pay somebody, after a person has agreed."""
+        agreed = interrupt(f"Pay {to}?")
+        ran.append(f"paid {to}")
+        return f"paid {to}: {agreed}"
+
+    @tool
+    def note(text: str) -> str:
+        """Write something down."""
+        ran.append(f"noted {text}")
+        return "noted"
+
+    asked_models: list[int] = []
+
+    def energy(messages: list[BaseMessage]) -> Answer:
+        asked_models.append(1)
+        if results(messages):
+            return "Done." if len(asked_models) > 2 else RuntimeError("the server went away")
+        whom = "Accra" if len(asked_models) == 1 else "Mallory"
+        return AIMessage(
+            "",
+            tool_calls=[
+                {"name": "note", "args": {"text": "a"}, "id": "c1"},
+                {"name": "pay", "args": {"to": whom}, "id": "c2"},
+            ],
+        )
+
+    graph, _ = supervisor(by_speaker({"energy": energy}), tools={"energy": [pay, note]})
+    ask(graph, "energy: a?")
+    assert [one.value for one in graph.get_state(in_thread("t")).interrupts] == ["Pay Accra?"]
+    with pytest.raises(SupervisorError, match="went away"):
+        ask(graph, Command(resume="yes"))
+    assert ask(graph, None)["messages"][-1].text == "Done."
+    assert sorted(ran) == ["noted a", "paid Accra"]

@@ -23,7 +23,7 @@ from ecowas_lc.supervisor.model_calls import Ask, AskAgent, RunGraph
 from ecowas_lc.supervisor.prompts import phrase, with_summary
 from ecowas_lc.supervisor.state import Report
 from ecowas_lc.supervisor.streamed_text import Say
-from ecowas_lc.supervisor.tool_graph import BRIEF, Brief, RefuseSync, answer_in_turn, model_calls_in
+from ecowas_lc.supervisor.tool_graph import BRIEF, Brief, CheckRun, answer_in_turn, model_calls_in
 from ecowas_lc.supervisor.trimming import Exchange
 from ecowas_lc.twg import TWG
 
@@ -109,7 +109,7 @@ def _answered(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) 
 
 
 def _with_tools(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) -> Program[Report]:
-    yield RefuseSync(group.id, ctx.tools[group.id])
+    yield CheckRun(group.id, ctx.tools[group.id])
     tell = None if asked.quiet else teller()
     brief = Brief(asked.past, asked.summary, asked.quiet, asked.speaks_as, tell)
     turn = list(asked.so_far) or [asked.question]

@@ -135,18 +135,20 @@ def injected_by(tool: BaseTool) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class RefuseSync:
-    """An effect: a synchronous run stops where a tool only works asynchronously.
+class CheckRun:
+    """An effect: a run stops where it lacks what a tool needs.
 
     Raises:
-        AsyncToolError: there is such a tool.
+        AsyncToolError: a tool only works asynchronously, and the run is synchronous.
+        InvalidInputError: a tool wants a store, and the run has none.
     """
 
     group: str
     tools: Mapping[str, BaseTool]
 
     def run(self, config: RunnableConfig) -> None:
-        """Look at the tools."""
+        """Look at the tools for a synchronous run."""
+        self._check_store(config)
         for name, tool in self.tools.items():
             if is_async_only(tool):
                 raise AsyncToolError(
@@ -155,7 +157,17 @@ class RefuseSync:
                 )
 
     async def arun(self, config: RunnableConfig) -> None:
-        """Do nothing: they all work here."""
+        """Look at the tools for an asynchronous run."""
+        self._check_store(config)
+
+    def _check_store(self, config: RunnableConfig) -> None:
+        runtime = config.get("configurable", {}).get("__pregel_runtime")
+        wants = needs_store(self.tools)
+        if wants is not None and getattr(runtime, "store", None) is None:
+            raise InvalidInputError(
+                f"The tool {wants!r} of the working group {self.group} wants a store, and this run has none. "
+                "Pass store= to build_supervisor."
+            )
 
 
 def is_async_only(tool: BaseTool) -> bool:
