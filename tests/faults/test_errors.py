@@ -50,6 +50,13 @@ def both_raised_by(url, **options):
     return sync.value, other.value
 
 
+def test_an_unknown_host():
+    """A host whose name can't be resolved is told from a server that does not run."""
+    error = raised_by("redis://no-such-host.invalid:6379/0")
+    assert isinstance(error, RedisUnavailableError)
+    assert "no-such-host.invalid:6379 is not known: its name can't be resolved" in str(error)
+
+
 @pytest.fixture(scope="module")
 def own():
     with running_server("redis") as server:

@@ -174,7 +174,7 @@ def test_tls(tls_server, certificates, connect, prefix):
     if error is not None:
         assert "TLS" in str(error)
     plain = RedisMemoryService(server=connect(url.replace("rediss", "redis")), prefix=prefix)
-    with pytest.raises(RedisUnavailableError):
+    with pytest.raises(RedisUnavailableError, match="If the port speaks TLS, use a rediss:// URL"):
         plain.get_agent_state("a")
 
 

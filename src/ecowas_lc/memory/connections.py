@@ -102,7 +102,8 @@ def server_from(
     if "://" in host:
         raise ConfigurationError("The Redis host is a URL. Give it as url=, or only the name of the host.")
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-        raise ConfigurationError(f"The Redis port must be a number from 1 to 65535, not {port!r}.")
+        shown = port if isinstance(port, int) else type(port).__name__  # never a URL with a password in it
+        raise ConfigurationError(f"The Redis port must be a number from 1 to 65535, not {shown}.")
     if isinstance(db, bool) or not isinstance(db, int) or db < 0:
         raise ConfigurationError(f"The Redis database must be a number from 0 on, not {db!r}.")
     hidden = None if password is None else Secret(password)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from redis import exceptions as redis_errors
@@ -219,6 +221,16 @@ def _unanswered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
             f"The Redis cluster at {where} can't be used: no node for these keys can be reached. "
             "`redis-cli --cluster check` says more."
         )
+    if _is_unknown_host(error):
+        return RedisUnavailableError(
+            f"The host of Redis at {where} is not known: its name can't be resolved. Check its spelling in "
+            "REDIS_URL or REDIS_HOST, and your DNS."
+        )
+    if _was_hung_up_on(error):
+        return RedisUnavailableError(
+            f"Redis at {where} can't be reached: it closed the connection without an answer. If the port speaks "
+            "TLS, use a rediss:// URL; or the server is starting, stopping or full. `ecowas-lc doctor` says more."
+        )
     if isinstance(error, (redis_errors.ConnectionError, OSError)):
         by_itself = (
             f", or run: {install_command('embedded')} for one that starts by itself"
@@ -230,6 +242,28 @@ def _unanswered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
             "`ecowas-lc doctor` says more."
         )
     return _answered(error, where, attempt)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it came of, the outermost first."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_unknown_host(error: Exception) -> bool:
+    return any(isinstance(cause, socket.gaierror) for cause in _causes(error))
+
+
+def _was_hung_up_on(error: Exception) -> bool:
+    """Return whether the server ended a connection that it had taken, as a TLS port does with plain Redis."""
+    if not isinstance(error, (redis_errors.ConnectionError, OSError)):
+        return False
+    return "Connection closed by server" in str(error) or any(
+        isinstance(cause, ConnectionResetError) for cause in _causes(error)
+    )
 
 
 def _answered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
