@@ -62,7 +62,7 @@ log = logging.getLogger(__name__)
 
 
 def use_server(settings: Settings | None = None) -> EmbeddedServer:
-    """The embedded server, started or mended where needed; this process counts as a user until it ends.
+    """The embedded server, started or repaired where needed; this process counts as a user until it ends.
 
     Cheap when the server runs (well under 5 ms), safe in threads and after a fork. Call it again after a
     connection error. It blocks while the server starts or reads its data.

@@ -61,7 +61,7 @@ def _named(override: Path) -> Path:
     found = shutil.which(override.expanduser())
     if found is None:
         raise EmbeddedServerError(
-            f"ECOWAS_LC_VALKEY_SERVER names {override}, which is not a program that can be run. Mend it, or "
+            f"ECOWAS_LC_VALKEY_SERVER names {override}, which is not a program that can be run. Fix it, or "
             "unset it to use the binary of the extra ecowas-lc[embedded], or set REDIS_URL."
         )
     return Path(found).absolute()
