@@ -20,6 +20,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from langchain_core.outputs import Generation
 
 import ecowas_lc
 from ecowas_lc import (
@@ -28,6 +29,7 @@ from ecowas_lc import (
     LLMService,
     RedisAgent,
     RedisChatMessageHistory,
+    RedisLLMCache,
     RedisMemoryService,
     RedisSaver,
     SupervisorAgent,
@@ -305,7 +307,10 @@ def test_what_lives_shows_no_secret(secret_urls, certificates, prefix, heard):
             )
             build_graph(saver).invoke({"messages": [("user", "?")]}, CONFIG)
             history.add_user_message("?")
-            alive += [settings, server, saver, memory, awaiting, history, *agents, chat, graph]
+            cache = RedisLLMCache(server=server, prefix=prefix, encryption=EncryptedRedisSerializer(KEY))
+            cache.update("?", kind, [Generation(text="Good morning.")])
+            assert cache.lookup("?", kind) is not None
+            alive += [settings, server, saver, memory, awaiting, history, *agents, chat, graph, cache]
 
             async def look(server=server, awaiting=awaiting, saver=saver):
                 await awaiting.append_to_history("a", "b", MESSAGE)
@@ -315,6 +320,7 @@ def test_what_lives_shows_no_secret(secret_urls, certificates, prefix, heard):
             found = asyncio.run(look())
             memory.clear_all_agent_data("a")
             saver.delete_thread("t")
+            cache.clear()
         service = LLMService(settings=settings)
         assert service.chat("?") == "Good morning."
         alive += [

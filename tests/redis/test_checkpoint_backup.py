@@ -335,7 +335,11 @@ BAD: dict[str, tuple[Callable[[list[str]], list[str]], type[Exception], str]] = 
     "too deep": (lambda ls: [ls[0], "[" * 100_000], CorruptDataError, "Line 2"),
     "no header": (lambda ls: ls[1:], CorruptDataError, "Line 1 .* does not name the format"),
     "nothing": (lambda ls: [], CorruptDataError, "nothing to import"),
-    "newer file": (lambda ls: [changed(ls[0], version=2)], FormatVersionError, "reads up to 1. Upgrade"),
+    "newer file": (
+        lambda ls: [changed(ls[0], version=2)],
+        FormatVersionError,
+        "reads up to 1. Install a newer ecowas_lc",
+    ),
     "newer thread": (
         lambda ls: [ls[0], changed(ls[1], storage_format="99"), *ls[2:]],
         FormatVersionError,
