@@ -16,7 +16,7 @@ from tests.redis.writer import Writer
 BAD = {
     "empty question": (["ask", ""], "The question is empty"),
     "blank question": (["ask", " \n "], "The question is empty"),
-    "no question": (["ask"], "Missing argument"),
+    "no question": (["ask"], "The question is empty"),  # read from a pipe that holds nothing
     "empty session": (["ask", "Why?", "--session", ""], "The session id is empty"),
     "blank session": (["chat", "--session", "  "], "The session id is empty"),
     "unknown group": (

@@ -9,6 +9,7 @@ from ecowas_lc.supervisor.evaluation import evaluate_dialogues, evaluation_dialo
 from ecowas_lc.supervisor.routing import ConversationRouter
 from ecowas_lc.supervisor.routing.embedding import OfflineEmbeddings
 from ecowas_lc.supervisor.routing.hybrid import HybridRouter
+from ecowas_lc.supervisor.routing.turns import links
 from ecowas_lc.twg import default_groups
 
 from .own_groups import HEALTH
@@ -111,6 +112,40 @@ def test_a_second_subject_joins_the_first(router: ConversationRouter, question: 
     """A turn that links its own subject to the one before needs both groups."""
     decision = router.route(question, conversation=[TARIFFS])
     assert set(decision.groups) == {"energy", added}
+
+
+@pytest.mark.parametrize(
+    ("question", "group"),
+    [
+        ("Which mines dig for lithium?", "minerals"),
+        ("How are smallholder farmers paid for their harvest?", "agriculture"),
+        ("Quelles mines extraient du lithium ?", "minerals"),
+        ("Quais minas extraem lítio hoje?", "minerals"),
+    ],
+)
+def test_a_question_of_its_own_leaves_the_subject_before(
+    router: ConversationRouter, question: str, group: str
+) -> None:
+    """A whole question on another subject, without a link to what was said, is asked of its own group alone."""
+    decision = router.route(question, conversation=[TARIFFS])
+    assert decision.groups == (group,)
+    assert decision.taken_over is None
+
+
+@pytest.mark.parametrize(
+    ("text", "own", "linked"),
+    [
+        ("how are farmers paid for their harvest?", ["farmers"], False),
+        ("who pays for their irrigation?", ["irrigation"], True),
+        ("could rice farmers use it for their irrigation?", ["rice"], True),
+        ("can cattle breeders pay with?", ["cattle"], True),
+        ("les éleveurs peuvent vendre leurs bêtes avec ?", ["éleveurs"], True),
+        ("which mines dig for lithium?", ["mines"], False),
+    ],
+)
+def test_what_links_a_turn_to_the_one_before(text: str, own: list[str], linked: bool) -> None:
+    """Pronouns and stranded prepositions link; a possessive after the turn's own noun belongs to it."""
+    assert links(text, own=own) is linked
 
 
 def test_logistics_about_a_subject_are_protocols_alone(router: ConversationRouter) -> None:

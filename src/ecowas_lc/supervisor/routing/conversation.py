@@ -43,8 +43,9 @@ _NEW, _NEW_IN_FOLLOW_UP = 0.45, 0.3
 
 # When a turn names a group that was not asked before, what was asked goes on beside it, unless the group rarely
 # works with others, or the turn is a question of its own: long enough, sure of its subject, and without a link.
+# A question mark at its end shows that a short one is whole.
 _JOINS = 0.3
-_OWN_QUESTION, _OWN_SURE, _TOPIC_SILENT = 7, 0.8, 0.15
+_OWN_QUESTION, _OWN_WITH_MARK, _OWN_SURE, _TOPIC_SILENT = 7, 5, 0.8, 0.15
 
 _BY_WORDS, _ELSEWHERE = 0.4, 0.3
 
@@ -179,11 +180,12 @@ def _is_own_question(
     turn: Turn, relevance: Mapping[str, float], topic: Collection[str], new: Collection[str]
 ) -> bool:
     asked = turn.rest
+    enough = _OWN_WITH_MARK if asked.rstrip().endswith("?") else _OWN_QUESTION
     return (
-        len(asked.split()) >= _OWN_QUESTION
+        sum(any(map(str.isalnum, word)) for word in asked.split()) >= enough
         and max(relevance[group] for group in new) >= _OWN_SURE
         and max(relevance[group] for group in topic) < _TOPIC_SILENT
-        and not links(asked)
+        and not links(asked, own=[word.text for word in turn.evidence.found if word.group in new])
     )
 
 

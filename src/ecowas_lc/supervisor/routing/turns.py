@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
@@ -30,6 +30,7 @@ WEIGHTS = files("ecowas_lc.supervisor.routing") / "data" / "turns.json"
 GROUP, ELSEWHERE, _PLACE, _TIME, _NUMBER = "<group>", "<elsewhere>", "<place>", "<time>", "<number>"
 _LONGEST_NAME = 3
 _LONG = 7  # words; "and" before a question as long as this only begins it
+_POSSESSIVES = frozenset({"its", "their", "leur", "leurs"})
 _PIECES = (4, 5)
 _LENGTHS = ((1, "1"), (2, "2"), (3, "3"), (6, "6"), (10, "10"))
 
@@ -79,14 +80,25 @@ def kinds_of(seen: set[str]) -> dict[str, float]:
     return {kind: chance / sum(chances) for kind, chance in zip(KINDS, chances, strict=True)}
 
 
-def links(text: str) -> bool:
-    """Return whether a turn points to what was said before, by its first word or by a word that stands for it."""
+def links(text: str, *, own: Collection[str] = ()) -> bool:
+    """Return whether a turn points to what was said before: by its first or last word or a pronoun.
+
+    A preposition at the end ("can they pay with?") lacks its noun. A possessive after the turn's ``own`` words
+    belongs to them: "how are farmers paid for their harvest?" links to nothing.
+    """
     said = words(text)
     leading, joining, pointing = _links()
     if not said:
         return False
-    leads = said[0] in leading or (said[0] in joining and len(said) < _LONG)
-    return leads or not pointing.isdisjoint(said)
+    leads = said[0] in leading or said[-1] in leading or (said[0] in joining and len(said) < _LONG)
+    named = min((place for word in own if (place := _place(words(word), said)) is not None), default=len(said))
+    return leads or any(
+        word in pointing and not (word in _POSSESSIVES and place > named) for place, word in enumerate(said)
+    )
+
+
+def _place(phrase: Sequence[str], said: Sequence[str]) -> int | None:
+    return next((at for at in range(len(said)) if said[at : at + len(phrase)] == phrase), None)
 
 
 def _abstract(found: Sequence[Word], marked: Sequence[Marked]) -> Iterator[str]:
