@@ -19,6 +19,7 @@ from tests.fixtures.servers import DEADLINE_SECONDS, RunningServer, wait_until
 
 SOLAR = "Which solar tariffs does the power pool charge?"
 CABLES = "Which broadband cables reach Freetown?"
+MINES = "Which mines dig for lithium?"
 
 
 def keys(redis_server: RunningServer, prefix: str) -> list[bytes]:
@@ -28,10 +29,11 @@ def keys(redis_server: RunningServer, prefix: str) -> list[bytes]:
 
 def test_every_line_is_answered(run: Run, environment: pytest.MonkeyPatch) -> None:
     """From a pipe each line is a question, blank lines are none, and ``quit`` ends it before the rest."""
-    ended = run("chat", stdin=f"{SOLAR}\n\nThank you!\nquit\nnever asked\n")
+    ended = run("chat", stdin=f"{SOLAR}\n\n{MINES}\nThank you!\nquit\nnever asked\n")
     assert ended.code == 0
     assert [line for line in ended.out.splitlines() if line.startswith("●")] == [
         "● Energy & Infrastructure",
+        "● Critical Minerals & Industrialization",
         "● Supervisor",
     ]
     assert "> " not in ended.out, "no prompt where nobody types"
