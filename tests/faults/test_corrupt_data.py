@@ -97,6 +97,7 @@ class Everything:
             yield (call(CLEARED, (keys.cleared_agent("a"),), "mark"),)
             yield (call(CLEARED, (keys.cleared_session("s"),), "mark"),)
             yield (command("HSET", keys.whole(), "sessions:run", 1, "threads:run", 1),)
+            yield (command("ZADD", keys.collections(), 1, b"store"),)
 
         self._server.run(marks())
 

@@ -17,6 +17,7 @@ import logging
 import traceback
 import warnings
 from pathlib import Path
+from typing import is_typeddict
 
 import httpx
 import pytest
@@ -32,6 +33,7 @@ from ecowas_lc import (
     RedisLLMCache,
     RedisMemoryService,
     RedisSaver,
+    RedisVectorStore,
     SupervisorAgent,
     build_supervisor,
     history_factory,
@@ -307,10 +309,13 @@ def test_what_lives_shows_no_secret(secret_urls, certificates, prefix, heard):
             )
             build_graph(saver).invoke({"messages": [("user", "?")]}, CONFIG)
             history.add_user_message("?")
+            vectors = RedisVectorStore(
+                server=server, prefix=prefix, mode="words", encryption=EncryptedRedisSerializer(KEY)
+            )
             cache = RedisLLMCache(server=server, prefix=prefix, encryption=EncryptedRedisSerializer(KEY))
             cache.update("?", kind, [Generation(text="Good morning.")])
             assert cache.lookup("?", kind) is not None
-            alive += [settings, server, saver, memory, awaiting, history, *agents, chat, graph, cache]
+            alive += [settings, server, saver, memory, awaiting, history, *agents, chat, graph, vectors, cache]
 
             async def look(server=server, awaiting=awaiting, saver=saver):
                 await awaiting.append_to_history("a", "b", MESSAGE)
@@ -334,6 +339,7 @@ def test_what_lives_shows_no_secret(secret_urls, certificates, prefix, heard):
         if (
             inspect.isclass(cls)
             and not issubclass(cls, Exception)
+            and not is_typeddict(cls)
             and {*HOLDERS} & {*inspect.signature(cls).parameters}
         ):
             assert any(issubclass(each, cls) for each in kinds), f"an object of {name}"

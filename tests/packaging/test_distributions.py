@@ -16,7 +16,7 @@ from tests.e2e.test_readme import QUICKSTART
 from tests.fixtures.servers import RunningServer, need
 from tests.packaging.installed import ROOT, Installed, built, installed, with_extra
 
-EXTRAS = ("cli", "draw", "embedded", "encryption", "eval", "local", "semantic")
+EXTRAS = ("cli", "documents", "draw", "embedded", "encryption", "eval", "local", "search", "semantic")
 
 DRAW = "import ecowas_lc as e; print(e.draw_graph(e.build_supervisor(model, router='lexical')).png[1:4])"
 MODEL = "from langchain_core.language_models import FakeListChatModel as F; model = F(responses=['Yes.']); "
@@ -212,7 +212,9 @@ def test_everything(distributions: tuple[Path, Path], tmp_path_factory: pytest.T
     code, output = QUICKSTART["memory"]
     try:
         assert environment.says(code) == output
-        shown = environment.run("ecowas-lc", "sessions", "show", "quickstart", "--json")
+        shown = environment.run(
+            "ecowas-lc", "sessions", "show", "quickstart", "--json", ECOWAS_LC_PREFIX="quickstart"
+        )
         assert shown.returncode == 0, shown.stderr
     finally:
         environment.run("ecowas-lc", "server", "stop")

@@ -6,12 +6,13 @@ import contextlib
 import ssl
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ecowas_lc.cli.findings import Finding, broken, note, ok, warning
 from ecowas_lc.cli.redis_commands import LOOPBACK, Commands
-from ecowas_lc.errors import EcowasError, RedisRefusedError
+from ecowas_lc.errors import EcowasError, IncompleteWarning, RedisRefusedError
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage.access import ALWAYS, COMMANDS, COURTESIES, FIGURES
 from ecowas_lc.storage.evictions import facts_in, lost_op
@@ -296,7 +297,11 @@ def _rights(server: Server, commands: Commands) -> Iterator[Finding]:
     rehearse = _rehearsal(server, settings)
     begun = time.monotonic()
     try:
-        rehearse()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", IncompleteWarning)
+            rehearse()
+    except IncompleteWarning as warned:
+        yield broken(AREA, "rights", str(warned))
     except RedisRefusedError as error:
         yield broken(AREA, "rights", str(error), commands.after_refusal(error))
     except EcowasError as error:
