@@ -105,6 +105,17 @@ def test_what_was_stored_for_good(redis_server: RunningServer, prefix: str) -> N
     assert {key: after[key] for key in before} == before
 
 
+def test_replaced_for_good(redis_server: RunningServer, prefix: str) -> None:
+    """A history without an expiry keeps none when its messages are replaced."""
+    message: Any = {"role": "user", "content": "?"}
+    with RedisMemoryService(url=redis_server.url, prefix=prefix, default_ttl=None) as memory:
+        memory.append_to_history("a", "s", message)
+    history: Any = history_factory()("a", "s")
+    history.replace_messages([HumanMessage("!")])
+    assert set(lifetimes(redis_server, prefix).values()) == {-1}
+    assert [message.text for message in history.messages] == ["!"]
+
+
 def test_what_is_long_term(redis_server: RunningServer, prefix: str) -> None:
     """A store built from settings keeps what it has for good, unless it is asked for less."""
     store = RedisStore.from_settings()

@@ -219,8 +219,10 @@ class RedisChatMessageHistory(BaseChatMessageHistory):
             return
         documents = [to_document(message) for message in messages]
         conversations = self._programs.conversations
-        lifetime, _ = lifetime_and_rule(self._ttl, conversations.default_ttl)
-        yield from conversations.replace_op(self._agent_id, self._session_id, documents, lifetime=lifetime)
+        lifetime, rule = lifetime_and_rule(self._ttl, conversations.default_ttl)
+        yield from conversations.replace_op(
+            self._agent_id, self._session_id, documents, lifetime=lifetime, rule=rule
+        )
 
     def _clear_op(self, operation: str | None, age: float) -> Op[bool]:
         checked_operation(operation)

@@ -176,24 +176,30 @@ class Conversations:
         messages: Sequence[dict[str, Any]],
         *,
         lifetime: float,
+        rule: str = "",
         only_if_absent: bool = False,
         began: datetime | None = None,
         used: datetime | None = None,
     ) -> Op[bool]:
         """Put ``messages``, at least one, in the place of what the history held; whether it was written.
 
-        ``lifetime`` is in seconds. Without ``began`` and ``used`` it began when it did, and is used now.
+        ``lifetime`` is in seconds, and exact unless the expiry ``rule`` says otherwise. Without ``began`` and
+        ``used`` it began when it did, and is used now.
         """
         place = self.place(agent_id, session_id)
         words = [word for message in messages for word in entry(message)]
-        rule = "=" if lifetime == FOREVER else f"={int(lifetime * 1000)}"
+        rule = rule or ("=" if lifetime == FOREVER else f"={int(lifetime * 1000)}")
         condition = "absent" if only_if_absent else ""
         times = (_milliseconds(began), _milliseconds(used))
         replace = call(REPLACE, place.keys, rule, new_operation(), condition, *times, *words)
         replies = yield (*self.index_calls(agent_id, session_id, lifetime), replace)
         _refuse_foreign(replies[-1])
+        _, _, expires_at, is_written = replies[-1]
+        if expires_at == -1 and lifetime != FOREVER:  # it never expired before, and the rule lets it be so
+            lifetime = FOREVER
+            yield self.index_calls(agent_id, session_id, lifetime)
         self.indexed.remember(place.keys[0], lifetime)
-        return bool(replies[-1][3])
+        return bool(is_written)
 
     def read_op(self, agent_id: str, session_id: str, last: int | None = None) -> Op[list[dict[str, Any]]]:
         """The messages, oldest first; only the ``last`` so many where that is given."""

@@ -59,4 +59,4 @@ redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, '+inf')
 for from = 1, #numbers, CHUNK do
   redis.call('ZADD', KEYS[2], unpack(numbers, from, math.min(from + CHUNK - 1, #numbers)))
 end
-return {KEPT, #bodies, set_expiry(how, ms, -2, now), 1}
+return {KEPT, #bodies, set_expiry(how, ms, left, now), 1}
