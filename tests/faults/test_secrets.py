@@ -17,11 +17,11 @@ import logging
 import traceback
 import warnings
 from pathlib import Path
-from typing import is_typeddict
 
 import httpx
 import pytest
 from langchain_core.outputs import Generation
+from typing_extensions import is_typeddict
 
 import ecowas_lc
 from ecowas_lc import (
