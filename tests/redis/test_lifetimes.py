@@ -132,3 +132,16 @@ def test_an_explicit_end(redis_server: RunningServer, prefix: str) -> None:
         Writer(short, "short").put(a=1)
         assert endless.ttl("endless") is None
         assert 0 < (short.ttl("short") or 0) <= 50
+
+
+def test_what_others_said_first(redis_server: RunningServer, prefix: str) -> None:
+    """A thread without messages of its own leaves what other programs have appended without ids where it is."""
+    with RedisSaver.from_settings() as saver:
+        Writer(saver, "agent").put(a=1)
+    with RedisMemoryService.from_settings() as memory:
+        memory.append_to_history("supervisor", "agent", {"role": "user", "content": "first"})
+        SupervisorAgent(session_id="agent", use_redis=True, model=model(), router=FixedRouter()).smart_chat(
+            "energy: ?"
+        )
+        kept = memory.get_conversation_history("supervisor", "agent")
+    assert [message["content"] for message in kept] == ["first", "energy: ?", "yes"]

@@ -173,6 +173,13 @@ def brought_up(
     return [*result, *branch[begun:]]
 
 
+def _is_of_others(stored: Sequence[BaseMessage], branch: Sequence[BaseMessage]) -> bool:
+    """Return whether a history that keeps ids holds nothing but what other programs appended without any."""
+    return not any(message.id for message in stored) and not any(
+        _same([one], [other]) for one in stored for other in branch
+    )
+
+
 def _brought_up_by_text(stored: Sequence[BaseMessage], branch: Sequence[BaseMessage]) -> list[BaseMessage]:
     """Bring up a history that keeps no ids: it ends as the branch begins, or it is written anew."""
     for begin in range(len(stored)):
@@ -262,7 +269,11 @@ def synchronised(
         stored: list[BaseMessage] = yield _newest(history, None)
         if speaker == SUPERVISOR:
             wrote = replace(wrote, asked=frozenset(m.id for m in stored if m.id and isinstance(m, HumanMessage)))
-        wanted = brought_up(stored, branch_of(messages, session, speaker), speaker, wrote)
+        branch = branch_of(messages, session, speaker)
+        if getattr(history, "appends_once", False) and _is_of_others(stored, branch):
+            wanted = [*stored, *branch]
+        else:
+            wanted = brought_up(stored, branch, speaker, wrote)
         if (most := getattr(history, "max_history", None)) is not None:
             wanted = wanted[-most:]
         if _same(stored, wanted):
