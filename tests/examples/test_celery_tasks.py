@@ -77,6 +77,12 @@ def test_questions_and_the_clean_up(worker: Path, queue: Celery, redis_server: R
     assert "Traceback" not in worker.read_text()
 
 
+@pytest.fixture(autouse=True)
+def own_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prefix that the example sets when it is imported ends with the test."""
+    monkeypatch.setenv("ECOWAS_LC_PREFIX", "celery-example")
+
+
 def test_the_broker_is_the_settings_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its URL has the user and the password whole, whatever is in them."""
     from examples.celery_tasks import broker_url

@@ -33,7 +33,9 @@ from ecowas_lc.storage.error_translation import FAILURES
 from ecowas_lc.storage.ops import BYTES_OUT, Arg, Batch, Call, ScriptCall, Waiting, Words, key_of
 
 _ROUNDS = 16  # as many redirections as redis-py follows
+# While a slot moves, a script with a key that is not there yet is told to try again: 7 seconds in all, growing.
 _PAUSE_SECONDS = 0.05
+_GROWTH = 1.25
 _BROKEN = (RedisConnectionError, RedisTimeoutError)
 # Timeouts are not among them: a server that hangs is not asked again.
 _ELSEWHERE = (MovedError, ClusterDownError, RedisConnectionError)
@@ -137,7 +139,7 @@ async def asend(client: Any, batch: Batch, waiting: Waiting | None = None) -> li
 def _follow(client: Any, batch: Batch, waiting: Waiting | None) -> _Steps:
     commands = [_Pending(item, item.wire()) for item in batch]
     pending = commands
-    for _ in range(_ROUNDS):
+    for number in range(_ROUNDS):
         by_node: dict[str, tuple[Any, list[_Pending]]] = {}
         for each in pending:
             node = each.node(client)
@@ -152,7 +154,7 @@ def _follow(client: Any, batch: Batch, waiting: Waiting | None) -> _Steps:
                 yield _Find([])  # for the next batch: the node that hangs may have been replaced
             return _checked(commands, waiting)
         if any(turn == "pause" for _, turn in turns):
-            yield _PAUSE_SECONDS
+            yield _PAUSE_SECONDS * _GROWTH**number
         if lost := [each.key for each, turn in turns if turn == "find"]:
             yield _Find(lost)
     raise ClusterError("too many redirections")
