@@ -36,7 +36,7 @@ JOURNALS = {
     ("agents/outage.py", "Link"): {"_held", "_worker", "_problem"},
     ("agents/transcript.py", "Said"): {"_waiting", "_reset", "_unsettled"},
     ("agents/redis_agent.py", "KnownState"): {"_waits"},
-    ("agents/session.py", "Thread"): {"is_to_go"},
+    ("agents/session.py", "Thread"): {"removal"},
 }
 # A process that serves the small local model: llama.cpp's own threads don't survive a fork, nothing there could.
 NO_USE_IN_A_CHILD = "local_model/"
@@ -267,6 +267,7 @@ MAKERS: dict[tuple[str, str], Callable[[], Any]] = {
     ("llm/line.py", "Line"): made("llm.line", "Line"),
     ("llm/line.py", "Patience"): made("llm.line", "Patience", 1.0),
     ("agents/outage.py", "Link"): a_link,
+    ("supervisor/double_texting.py", "_LocalLeases"): made("supervisor.double_texting", "_LocalLeases"),
     ("agents/transcript.py", "Said"): made("agents.transcript", "Said", "energy", "s"),
     ("agents/redis_agent.py", "KnownState"): made("agents.redis_agent", "KnownState"),
     ("agents/session.py", "Thread"): made("agents.session", "Thread"),
