@@ -38,7 +38,7 @@ from ecowas_lc.supervisor import build_supervisor
 from ecowas_lc.supervisor.grounding import Readable
 from ecowas_lc.supervisor.nodes import RECORD
 from ecowas_lc.supervisor.state import SUPERVISOR
-from ecowas_lc.supervisor.trimming import Exchange, exchanges
+from ecowas_lc.supervisor.trimming import Exchange, turns
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ def mending(graph: Graph, config: RunnableConfig, transcript: Sequence[BaseMessa
     state = yield Doing(lambda _: graph.get_state(config), lambda _: graph.aget_state(config))
     earlier = (state.values.get("earlier") or {}).get("messages") or []
     held = state.values.get("messages") or []
-    merged = merged_messages(held, earlier, exchanges(transcript))
+    merged = merged_messages(held, earlier, turns(transcript))
     if len(merged) == len(held):
         return False
     if state.next:
@@ -249,6 +249,9 @@ def merged_messages(
         if _place(earlier, question) is not None:
             continue
         place = _place(merged, question)
+        if not isinstance(exchange[-1], AIMessage):  # never answered: what follows it stands behind it
+            at = at if place is None else place + 1
+            continue
         if place is None:
             merged[at:at] = exchange
             at += len(exchange)

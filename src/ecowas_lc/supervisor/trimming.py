@@ -18,13 +18,18 @@ _LEAST_RESULT = 32
 
 def exchanges(messages: Iterable[BaseMessage]) -> list[Exchange]:
     """Cut a conversation into its answered questions; what was never answered is left out."""
+    return [exchange for exchange in turns(messages) if isinstance(exchange[-1], AIMessage)]
+
+
+def turns(messages: Iterable[BaseMessage]) -> list[Exchange]:
+    """Cut a conversation into its questions, each with what followed it, answered or not."""
     found: list[Exchange] = []
     for message in messages:
         if isinstance(message, HumanMessage):
             found.append([message])
         elif found and not isinstance(message, SystemMessage):
             found[-1].append(message)
-    return [exchange for exchange in found if isinstance(exchange[-1], AIMessage)]
+    return found
 
 
 def remembered(conversation: Sequence[Exchange], through: str | None, group: str | None = None) -> list[Exchange]:
