@@ -181,3 +181,12 @@ servers:
 			echo 'Tests against a system Redis will be skipped. To run them too:'; \
 			echo '  sudo apt-get install redis-server redis-tools'; \
 		fi; }
+	@command -v chromium >/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo 'Installing the system package chromium for the tests of web pages and notebooks'; \
+			PATH="$$PATH:/usr/sbin:/sbin"; export PATH DEBIAN_FRONTEND=noninteractive; \
+			apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; \
+		else \
+			echo 'Tests in a browser will be skipped. To run them too:'; \
+			echo '  sudo apt-get install chromium'; \
+		fi; }
