@@ -39,6 +39,7 @@ def application(
     environment = environment_for(redis_server, "fastapi-test", stub)
     environment |= {"PYTHONWARNINGS": "error", "OLLAMA_NUM_PARALLEL": "8"}
     command = [sys.executable, "-m", "uvicorn", "examples.fastapi_app:app", "--port", str(port)]
+    command += ["--ws", "none"]  # old releases of uvicorn import a deprecated part of websockets
     with (folder / "log").open("w+") as log:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
         try:
