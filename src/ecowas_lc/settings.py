@@ -77,6 +77,23 @@ def _in_seconds(value: Any) -> Any:
     return round(sum(float(number) * _UNITS[unit] for number, unit in parts), 6)
 
 
+def duration_seconds(text: str) -> float:
+    """Return the seconds of a duration such as ``500ms``, ``90s``, ``1h30m`` or ``30d``; without a unit, seconds.
+
+    Raises:
+        ConfigurationError: it is no duration.
+    """
+    try:
+        seconds = float(_in_seconds(text))
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ConfigurationError(
+            f"{text!r} is not a duration. Use seconds, or a unit: 500ms, 90s, 2m, 1h30m, 1d or 2w."
+        )
+    return seconds
+
+
 Seconds = Annotated[float, BeforeValidator(_in_seconds)]
 WholeSeconds = Annotated[int, BeforeValidator(_in_seconds)]
 
@@ -377,6 +394,16 @@ def load_settings(**overrides: Any) -> Settings:
         ) from None
 
 
+_chosen: dict[str, Any] = {}
+
+
+def choose_settings(**overrides: Any) -> None:
+    """Have the whole process use ``overrides`` (by field name), as options of the command line; none: no more."""
+    _chosen.clear()
+    _chosen.update(overrides)
+    get_settings.cache_clear()
+
+
 @cache
 def get_settings() -> Settings:
     """The process's settings, read once. ``get_settings.cache_clear()`` makes the next call read again.
@@ -384,7 +411,7 @@ def get_settings() -> Settings:
     Raises:
         ConfigurationError: see :func:`load_settings`.
     """
-    return load_settings()
+    return load_settings(**_chosen)
 
 
 def usable_settings() -> Settings:

@@ -48,6 +48,7 @@ COMMANDS = [
     ["threads", "list"],
     ["threads", "prune"],
     ["threads", "reindex"],
+    ["threads", "resume"],
     ["threads", "show"],
 ]
 
@@ -98,6 +99,26 @@ def test_help_documents_the_exit_codes(run: Run) -> None:
     ended = run("--help")
     assert ended.code == 0
     assert "Exit codes: 0 success; 1 failure" in " ".join(ended.out.split())
+
+
+NOT_STORED = [
+    ["demo"],
+    ["eval"],
+    ["graph"],
+    ["local-model", "install"],
+    ["local-model", "serve"],
+    ["server", "start"],
+    ["server", "status"],
+    ["server", "stop"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_about_what_is_stored_takes_a_server_and_a_prefix(run: Run, command: list[str]) -> None:
+    """``--url`` and ``--prefix`` are one set of options, and no command that reads a server lacks them."""
+    said = run(*command, "--help").out
+    for option in ("--url URL", "--prefix PREFIX"):
+        assert (option in said) == (command not in NOT_STORED), option
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from langgraph.types import Interrupt
 
+from ecowas_lc.checkpoint import RedisSaver
+from ecowas_lc.storage.keys import Keys
 from tests.cli.conftest import Run
 from tests.fixtures.leftovers import left_over
 from tests.fixtures.servers import RunningServer
@@ -28,8 +31,10 @@ def test_sessions_are_listed(run: Run) -> None:
     assert rows[0]["agents"] == {"energy": 2, "supervisor": 2}
     assert 86000 < rows[0]["ttl_seconds"] <= 86400
     lines = run("sessions", "list").out.splitlines()
-    assert lines[0].split() == ["session", "messages", "active", "lives", "for", "agents"]
-    assert lines[1].split()[:2] == ["second", "4"]
+    assert lines[0].split() == ["session", "turns", "lasted", "active", "lives", "for", "agents"]
+    assert lines[1].split()[:2] == ["second", "1"]
+    assert rows[0]["turns"] == 1
+    assert 0 <= rows[0]["duration_seconds"] < 60
     assert lines[1].endswith("  energy, supervisor")
     limited = run("sessions", "list", "--limit", "1")
     assert len(limited.out.splitlines()) == 2
@@ -171,3 +176,109 @@ def test_histories_of_other_programs_are_found(run: Run, redis_server: RunningSe
     assert (first, second) == ({"found": 1}, {"found": 0})
     assert [row["session"] for row in json.loads(run("sessions", "list", "--json").out)] == ["old"]
     assert run("sessions", "show", "old").out.count(SOLAR) == 1
+
+
+@pytest.mark.usefixtures("talked")
+def test_sessions_are_searched(run: Run) -> None:
+    """A text is looked for in ids and in what was said, in any case; without a match the command says so."""
+    for text, found in (("FIRST", ["first"]), ("solar Tariffs", ["second", "first"]), ("zebra", [])):
+        ended = run("sessions", "list", "--search", text, "--json")
+        assert [row["session"] for row in json.loads(ended.out)] == found
+    none = run("sessions", "list", "--search", "zebra")
+    assert (none.code, none.out) == (0, "")
+    assert none.err == "No session matches. `ecowas-lc sessions list` lists all.\n"
+    assert run("sessions", "list", "--search", " ").code == 2
+
+
+@pytest.mark.rights("+scan")
+def test_search_reads_every_form_of_a_message(
+    run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str
+) -> None:
+    """Blocks of text, messages of other programs and lists that they keep as one JSON text are searched too."""
+    with redis_server.client() as client:
+        client.set(f"{prefix}:history:a:old", json.dumps([{"role": "user", "content": "The Zebra bridge"}]))
+        client.rpush(f"{prefix}:history:a:blocks", json.dumps({"content": [{"type": "text", "text": "Zebra!"}]}))
+        client.rpush(f"{prefix}:history:a:lc", json.dumps({"type": "human", "data": {"content": "zebras"}}))
+        client.rpush(f"{prefix}:history:a:other", json.dumps({"role": "zebra", "content": "Solar"}))
+        client.rpush(f"{prefix}:history:a:broken", "{zebra")
+    assert run("sessions", "reindex").code == 0
+    ended = run("sessions", "list", "--search", "zebra", "--json")
+    assert sorted(row["session"] for row in json.loads(ended.out)) == ["blocks", "lc", "old"]
+    assert "'broken'" in ended.err
+    assert ended.code == 1  # the list may lack it
+
+
+def _age(redis_server: RunningServer, prefix: str, session: str, seconds: float) -> None:
+    """Let a session's last activity lie so long ago, as its histories and its thread's index say."""
+    keys = Keys(prefix)
+    with redis_server.client() as client:
+        for agent in ("energy", "supervisor"):
+            client.zincrby(keys.history_meta(agent, session), -1000 * seconds, "used")
+        client.zincrby(keys.threads(), -seconds, session)
+
+
+@pytest.mark.usefixtures("talked")
+def test_active_sessions_are_listed(run: Run, redis_server: RunningServer, prefix: str) -> None:
+    """Only those in which something happened within the time are shown."""
+    _age(redis_server, prefix, "first", 7200)
+    listed = run("sessions", "list", "--active", "1h", "--json")
+    assert [row["session"] for row in json.loads(listed.out)] == ["second"]
+    assert len(json.loads(run("sessions", "list", "--active", "1d", "--json").out)) == 2
+    for nonsense in ("soon", "-1h", "1 fortnight", "nan"):
+        ended = run("sessions", "list", "--active", nonsense)
+        assert (ended.code, ended.out) == (2, "")
+        assert "1h30m" in ended.err
+
+
+@pytest.mark.usefixtures("talked")
+def test_idle_sessions_are_cleared(run: Run, redis_server: RunningServer, prefix: str) -> None:
+    """Only those in which nothing happened for so long go, after a question that names them; no other."""
+    assert "No session has been idle" in run("sessions", "clear", "--idle", "30d", "--yes").out
+    _age(redis_server, prefix, "first", 40 * 86400)
+    unanswered = run("sessions", "clear", "--idle", "30d")
+    assert unanswered.code == 2
+    refused = run("sessions", "clear", "--idle", "30d", stdin="n\n", on_terminal=True)
+    assert "Delete everything in 1 session idle for 30 d or more (first)?" in refused.err
+    assert len(json.loads(run("sessions", "list", "--json").out)) == 2
+    assert json.loads(run("sessions", "clear", "--idle", "30d", "--yes", "--json").out) == {
+        "cleared": ["first"],
+        "kept": {},
+    }
+    with redis_server.client() as client:
+        assert [key for key in left_over(client, prefix) if b"first" in key] == []
+    assert [row["session"] for row in json.loads(run("sessions", "list", "--json").out)] == ["second"]
+
+
+@pytest.mark.usefixtures("talked")
+@pytest.mark.parametrize("still", ["history", "thread", "waiting"])
+def test_an_idle_session_that_is_in_use_stays(
+    run: Run, redis_server: RunningServer, prefix: str, still: str
+) -> None:
+    """One agent's history, the thread or a decision that is due keeps a session."""
+    _age(redis_server, prefix, "first", 40 * 86400)
+    with redis_server.client() as client:
+        if still == "history":
+            client.zincrby(Keys(prefix).history_meta("energy", "first"), 1000 * 40 * 86400, "used")
+        elif still == "thread":
+            client.zincrby(Keys(prefix).threads(), 40 * 86400, "first")
+    if still == "waiting":
+        saver = RedisSaver.from_url(redis_server.url, prefix=prefix)
+        latest = saver.get_tuple({"configurable": {"thread_id": "first"}})
+        assert latest is not None
+        saver.put_writes(latest.config, [("__interrupt__", (Interrupt("Approve?", id="i"),))], "task")
+    ended = run("sessions", "clear", "--idle", "30d", "--yes", "--json")
+    assert json.loads(ended.out)["cleared"] == []
+    assert len(json.loads(run("sessions", "list", "--json").out)) == 2
+    if still != "history":
+        assert "Session first is kept" in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["first", "--idle", "1d"], ["--idle", "0"], ["--idle", "0.5s"], ["--idle", "-1d"]],
+    ids=" ".join,
+)
+def test_nothing_is_cleared_by_mistake(run: Run, environment: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    """Without a session or a time, with both, or with no time at all, nothing is cleared."""
+    ended = run("sessions", "clear", *arguments, "--yes")
+    assert (ended.code, ended.out) == (2, "")

@@ -27,15 +27,34 @@ from ecowas_lc.cli.options import (
     ThreadArgument,
     Yes,
     commands,
+    on_server,
 )
 
-sessions = commands("Show, extend, delete and back up sessions.")
+sessions = commands("Show, extend, delete and back up sessions.", stored=True)
 
 
 @sessions.command("list")
 def sessions_list(
     agent: Annotated[
         str | None, typer.Option("--agent", metavar="ID", help="Only sessions of this agent.", show_default=False)
+    ] = None,
+    active: Annotated[
+        str | None,
+        typer.Option(
+            "--active",
+            metavar="DURATION",
+            help="Only sessions that were active this long ago or less: 15m, 1h, 7d.",
+            show_default=False,
+        ),
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            "--search",
+            metavar="TEXT",
+            help="Only sessions whose id or messages contain this text, in any case.",
+            show_default=False,
+        ),
     ] = None,
     limit: Limit = 20,
     as_json: Json = False,
@@ -44,7 +63,7 @@ def sessions_list(
     """List sessions, most recently active first."""
     from ecowas_lc.cli.sessions import list_sessions
 
-    list_sessions(agent, limit, json=as_json)
+    list_sessions(agent, limit, active=active, search=search, json=as_json)
 
 
 @sessions.command("show")
@@ -78,12 +97,32 @@ def sessions_extend(
 
 @sessions.command("clear")
 def sessions_clear(
-    session: SessionArgument, yes: Yes = False, as_json: Json = False, debug: Debug = False
+    session: Annotated[
+        str | None, typer.Argument(metavar="SESSION", help="Session id.", show_default=False)
+    ] = None,
+    idle: Annotated[
+        str | None,
+        typer.Option(
+            "--idle",
+            metavar="DURATION",
+            help="Every session in which nothing has happened for this long: 12h, 30d.",
+            show_default=False,
+        ),
+    ] = None,
+    yes: Yes = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
-    """Delete everything stored for a session."""
-    from ecowas_lc.cli.sessions import clear_session
+    """Delete everything stored for a session, or for idle ones.
 
-    clear_session(session, yes=yes, json=as_json)
+    With --idle, sessions that wait for a decision are kept, and so are those whose last activity is unknown.
+    """
+    from ecowas_lc.cli.sessions import clear_idle_sessions, clear_session, one_way_to_clear
+
+    if one_way_to_clear(session, idle):
+        clear_idle_sessions(str(idle), yes=yes, json=as_json)
+    else:
+        clear_session(str(session), yes=yes, json=as_json)
 
 
 @sessions.command("export")
@@ -130,7 +169,7 @@ def sessions_reindex(as_json: Json = False, debug: Debug = False) -> None:
     reindex(json=as_json)
 
 
-threads = commands("Show, copy, prune and back up threads and their checkpoints.")
+threads = commands("Show, copy, prune and back up threads and their checkpoints.", stored=True)
 
 
 @threads.command("reindex")
@@ -248,6 +287,49 @@ def threads_prune(
     prune_threads(names or (), every=every, keep=keep, yes=yes, json=as_json)
 
 
+@threads.command("resume")
+def threads_resume(
+    thread: ThreadArgument,
+    approve: Annotated[bool, typer.Option("--approve", help="Release the answer as it is.")] = False,
+    edit: Annotated[
+        str | None,
+        typer.Option(
+            "--edit", metavar="TEXT", help="Release this text instead; -: read from a pipe.", show_default=False
+        ),
+    ] = None,
+    reject: Annotated[bool, typer.Option("--reject", help="Don't release the answer.")] = False,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why, with --reject.", show_default=False)
+    ] = None,
+    answer: Annotated[
+        str | None,
+        typer.Option("--answer", metavar="TEXT", help="Answer a tool's question.", show_default=False),
+    ] = None,
+    request: Annotated[
+        str | None,
+        typer.Option("--request", metavar="ID", help="Request or draft, where several wait.", show_default=False),
+    ] = None,
+    own_graph: Annotated[
+        str | None,
+        typer.Option(
+            "--graph",
+            metavar="MODULE:NAME",
+            help="Your own graph that the thread belongs to. Default: the supervisor.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Decide on what waits in a thread, so that it goes on.
+
+    Without a decision among the options, shows each request and asks you.
+    """
+    from ecowas_lc.cli.decisions import Choice, resume_thread
+
+    resume_thread(thread, Choice(approve, edit, reject, reason, answer), request, own_graph, json=as_json)
+
+
 @threads.command("delete")
 def threads_delete(thread: ThreadArgument, yes: Yes = False, as_json: Json = False, debug: Debug = False) -> None:
     """Delete a thread and all its checkpoints."""
@@ -353,7 +435,7 @@ def install(debug: Debug = False) -> None:
     run()
 
 
-docs = commands("Manage the documents that answers are based on.")
+docs = commands("Manage the documents that answers are based on.", stored=True)
 
 
 @docs.command("add")
@@ -461,7 +543,6 @@ app = commands(
     "Ask the working groups of the ECOWAS summit with a local model; Redis or Valkey stores the conversations.",
     name="ecowas-lc",
     epilog=EXIT_CODES,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(sessions, name="sessions")
@@ -493,6 +574,7 @@ def ecowas_lc(
 
 
 @app.command()
+@on_server
 def ask(
     question: Annotated[
         str | None,
@@ -517,6 +599,7 @@ def ask(
 
 
 @app.command()
+@on_server
 def chat(
     session: Session = None,
     agents: Agents = None,
@@ -551,6 +634,7 @@ def demo(
 
 
 @app.command()
+@on_server
 def doctor(as_json: Json = False, debug: Debug = False) -> None:
     """Check the settings, Redis and the model.
 
@@ -562,6 +646,7 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
 
 
 @app.command()
+@on_server
 def stats(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
     every: Annotated[
@@ -604,6 +689,7 @@ def graph(
 
 
 @app.command("erase")
+@on_server
 def erase_user(
     user: Annotated[str, typer.Option("--user", metavar="ID", help="Whose data to delete.", show_default=False)],
     yes: Yes = False,

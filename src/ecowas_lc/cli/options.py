@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -132,9 +133,57 @@ def _complain(message: str) -> None:
     write_error(f"{wrapped(message, err())}\n")
 
 
-def commands(about: str, **more: Any) -> typer.Typer:
-    """Return a group of commands. Its help is plain text: in typer's boxes a switch seems to take a value."""
-    return typer.Typer(
+def on_server(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``--url`` and ``--prefix``: which server and whose keys it is about, whatever is set."""
+    signature = inspect.signature(command, eval_str=True)
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in (("url", Url), ("prefix", Prefix))
+    ]
+
+    @wraps(command)
+    def choosing(*, url: str | None, prefix: str | None, **arguments: Any) -> None:
+        chosen: dict[str, Any] = {}
+        if url is not None:
+            if not url.strip():
+                raise InvalidInputError("--url is empty. Pass an address such as redis://localhost:6379/0.")
+            if arguments.get("no_redis"):
+                raise InvalidInputError("--no-redis and --url contradict each other. Pass one of them.")
+            chosen.update(redis_url=url, agent_use_redis_memory=True)
+        if prefix is not None:
+            chosen["prefix"] = prefix
+        if not chosen:
+            command(**arguments)
+            return
+        from ecowas_lc.settings import choose_settings
+
+        choose_settings(**chosen)
+        try:
+            command(**arguments)
+        finally:
+            choose_settings()
+
+    choosing.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), *more]
+    )
+    return choosing
+
+
+class _OnServer(typer.Typer):
+    """A group of commands that are all about what a server stores."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[..., Any]:
+        """Add a command to the group: see :func:`on_server`."""
+        add = super().command(name, **options)
+        return lambda function: add(on_server(function))
+
+
+def commands(about: str, *, stored: bool = False, **more: Any) -> typer.Typer:
+    """Return a group of commands; where it is about what is ``stored``, all take ``--url`` and ``--prefix``.
+
+    Its help is plain text: in typer's boxes a switch seems to take a value.
+    """
+    return (_OnServer if stored else typer.Typer)(
         help=about,
         no_args_is_help=True,
         rich_markup_mode=None,
@@ -151,6 +200,21 @@ Debug = Annotated[
         callback=show_tracebacks,
         is_eager=True,
         expose_value=False,
+    ),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="Server. Default: REDIS_URL, where passwords belong.",
+        show_default=False,
+    ),
+]
+Prefix = Annotated[
+    str | None,
+    typer.Option(
+        "--prefix", metavar="PREFIX", help="Prefix of the keys. Default: ECOWAS_LC_PREFIX.", show_default=False
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

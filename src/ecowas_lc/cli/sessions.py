@@ -4,51 +4,87 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from ecowas_lc.cli.conversation import checked_session
+from ecowas_lc.cli.conversation import SUPERVISOR, checked_session
+from ecowas_lc.cli.decisions import requests_in
 from ecowas_lc.cli.live_answer import Prose
-from ecowas_lc.cli.screen import MARGIN, confirmed, counted, labelled, remark, say, shortened, show_rows
+from ecowas_lc.cli.screen import (
+    MARGIN,
+    confirmed,
+    counted,
+    labelled,
+    remark,
+    say,
+    shortened,
+    show_rows,
+    shown_progress,
+)
 from ecowas_lc.cli.store import Store, ago, as_json, duration, not_there, opened_store, speaker_of
 from ecowas_lc.cli.terminal import err, one_line, out, show_json
-from ecowas_lc.errors import InvalidInputError
+from ecowas_lc.errors import DecryptionError, InvalidInputError
+from ecowas_lc.settings import duration_seconds
 from ecowas_lc.storage.evictions import warn_of_evictions_op
-from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.left_out import UNREADABLE, warn_left_out
+from ecowas_lc.storage.ops import Op, command
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from ecowas_lc.memory import SessionInfo
 
+_MOST_NAMED = 5
 
-def list_sessions(agent: str | None, limit: int, *, json: bool) -> None:
-    """Show the sessions that live, most recently active first."""
+
+def list_sessions(
+    agent: str | None, limit: int, *, active: str | None = None, search: str | None = None, json: bool
+) -> None:
+    """Show the sessions that live, most recently active first.
+
+    Raises:
+        ConfigurationError: ``active`` is no duration.
+        InvalidInputError: there is no text to search for.
+    """
+    within = duration_seconds(active) if active is not None else None
+    if search is not None and not search.strip():
+        raise InvalidInputError("--search has no text. Pass a word that the session's id or messages contain.")
     with opened_store() as store:
-        infos = store.memory.get_session_infos(agent)
+        sessions = _by_session(store.memory.get_session_infos(agent))
+        if within is not None:
+            since = datetime.now(UTC) - timedelta(seconds=within)
+            sessions = {name: found for name, found in sessions.items() if _is_since(_latest(found), since)}
+        if search is not None:
+            sessions = _containing(store, sessions, search.strip())
         warn = warn_of_evictions_op(Keys(store.settings.prefix), "The list may lack sessions", "sessions")
         store.server.run(warn)
-    sessions: dict[str, list[SessionInfo]] = {}
-    for info in infos:
-        sessions.setdefault(info.session_id, []).append(info)
+    is_filtered = within is not None or search is not None
     shown = list(sessions.items())[:limit]
     if json:
         show_json([_session_as_json(session, found) for session, found in shown])
         return
     if not shown:
-        if agent is None:
+        if is_filtered:
+            remark("No session matches. `ecowas-lc sessions list` lists all.")
+        elif agent is None:
             remark('There are no sessions. Start one: ecowas-lc ask "…"')
         else:
             remark(f"Agent {one_line(agent)} has no sessions. `ecowas-lc sessions list` lists all.")
         return
     show_rows(
-        ("session", "messages", "active", "lives for"),
+        ("session", "turns", "lasted", "active", "lives for"),
         [
-            (session, str(sum(info.messages for info in found)), ago(_latest(found)), duration(_soonest(found)))
+            (
+                session,
+                str(_turns(found)),
+                _lasted(found),
+                ago(_latest(found)),
+                duration(_soonest(found)),
+            )
             for session, found in shown
         ],
         ("agents", [", ".join(sorted(info.agent_id for info in found)) for _, found in shown]),
@@ -145,6 +181,138 @@ def clear_session(session: str, *, yes: bool, json: bool) -> None:
         say(f"Session {one_line(session)} deleted.")
 
 
+def one_way_to_clear(session: str | None, idle: str | None) -> bool:
+    """Return whether idle sessions are to be cleared, and not the one that is named.
+
+    Raises:
+        InvalidInputError: neither is asked for, or both.
+    """
+    if (session is None) == (idle is None):
+        raise InvalidInputError("Name the session to clear, or pass --idle with a duration (30d), but not both.")
+    return idle is not None
+
+
+def clear_idle_sessions(idle: str, *, yes: bool, json: bool) -> None:
+    """Remove every session in which nothing has happened for a time.
+
+    A session stays where its thread waits for a decision or can't be read, where its last activity is unknown,
+    and where something happens in it before it is its turn.
+
+    Raises:
+        ConfigurationError: ``idle`` is no duration.
+        InvalidInputError: it is no time at all, which would be every session.
+    """
+    seconds = duration_seconds(idle)
+    if seconds < 1:
+        raise InvalidInputError(f"--idle {idle} would clear every session. Pass a second or more, such as 30d.")
+    before = datetime.now(UTC) - timedelta(seconds=seconds)
+    kept: dict[str, str] = {}
+    with opened_store() as store:
+        names: list[str] = []
+        for session, found in _by_session(store.memory.get_session_infos()).items():
+            if any(info.last_activity is None or info.last_activity > before for info in found):
+                continue
+            if why := _why_kept(store, session, before):
+                kept[session] = why
+            else:
+                names.append(session)
+        for session, why in kept.items():
+            remark(f"Session {one_line(session)} is kept: {why}.")
+        if names and not confirmed(
+            f"Delete everything in {counted(len(names), 'session')} idle for {duration(seconds)} or more "
+            f"({_some(names)})?",
+            yes=yes,
+        ):
+            return
+        cleared: list[str] = []
+        with shown_progress() as tell:
+            for number, session in enumerate(names, start=1):
+                if why := _why_kept(store, session, before):
+                    kept[session] = why
+                    remark(f"Session {one_line(session)} is kept: {why}.")
+                else:
+                    store.memory.clear_session(session)
+                    store.saver.delete_thread(session)
+                    cleared.append(session)
+                tell("cleared", number, len(names))
+    if json:
+        show_json({"cleared": cleared, "kept": kept})
+    elif cleared:
+        say(f"{counted(len(cleared), 'session')} deleted.")
+    else:
+        say(
+            f"No session has been idle for {duration(seconds)} or more." if not kept else "No session was deleted."
+        )
+
+
+def _why_kept(store: Store, session: str, before: datetime) -> str:
+    """Return why an idle session has to stay; empty where nothing speaks for it."""
+    keys = Keys(store.settings.prefix)
+    agents = store.memory.get_all_agents_for_session(session)
+
+    def times_op() -> Op[list[float]]:
+        used = [
+            command("ZSCORE", keys.beside(keys.history(agent, session)), "used", optional=True) for agent in agents
+        ]
+        *last, written = yield (*used, command("ZSCORE", keys.threads(), id_bytes(session)))
+        times = [float(each) / 1000 for each in last if each is not None and not isinstance(each, Exception)]
+        return [*times, float(written)] if written is not None else times
+
+    if any(time > before.timestamp() for time in store.server.run(times_op())):
+        return "something has happened in it"
+    try:
+        latest = store.saver.get_tuple({"configurable": {"thread_id": session}})
+    except (*UNREADABLE, DecryptionError):
+        return "its thread can't be read here, so it may wait for a decision"
+    if latest is not None and requests_in(latest):
+        return "its thread waits for a decision"
+    return ""
+
+
+def _some(names: Sequence[str]) -> str:
+    listed = ", ".join(map(one_line, names[:_MOST_NAMED]))
+    return f"{listed} and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else listed
+
+
+def _by_session(infos: Iterable[SessionInfo]) -> dict[str, list[SessionInfo]]:
+    sessions: dict[str, list[SessionInfo]] = {}
+    for info in infos:
+        sessions.setdefault(info.session_id, []).append(info)
+    return sessions
+
+
+def _containing(store: Store, sessions: dict[str, list[SessionInfo]], text: str) -> dict[str, list[SessionInfo]]:
+    """Return the sessions whose id or messages contain a text, in any case."""
+    by_name = {name for name in sessions if text.casefold() in name.casefold()}
+    pairs = [(info.agent_id, name) for name, found in sessions.items() if name not in by_name for info in found]
+    said = {session for _, session in store.memory.get_histories_containing(pairs, text)}
+    return {name: found for name, found in sessions.items() if name in by_name or name in said}
+
+
+def _is_since(moment: datetime | None, since: datetime) -> bool:
+    return moment is not None and moment >= since
+
+
+def _turns(infos: Sequence[SessionInfo]) -> int:
+    """Return how many questions have been asked: the supervisor's history has them all, else the longest one."""
+    messages = [info.messages for info in infos if info.agent_id == SUPERVISOR] or [
+        info.messages for info in infos
+    ]
+    return (max(messages) + 1) // 2
+
+
+def _seconds(infos: Sequence[SessionInfo]) -> float | None:
+    """Return how long a session lasted, from its first message to its last; ``None`` where that is unknown."""
+    first = min((info.first_activity for info in infos if info.first_activity), default=None)
+    latest = _latest(infos)
+    return (latest - first).total_seconds() if first is not None and latest is not None else None
+
+
+def _lasted(infos: Sequence[SessionInfo]) -> str:
+    seconds = _seconds(infos)
+    return "?" if seconds is None else duration(seconds)
+
+
 def reindex(*, json: bool) -> None:
     """Find histories that no index knows, by scanning the server once."""
     with opened_store() as store, err().status("Scanning the server …"):
@@ -188,6 +356,8 @@ def _session_as_json(session: str, infos: Sequence[SessionInfo]) -> dict[str, An
     return {
         "session": session,
         "agents": {info.agent_id: info.messages for info in infos},
+        "turns": _turns(infos),
+        "duration_seconds": _seconds(infos),
         "last_activity": latest.isoformat() if latest else None,
         "ttl_seconds": _soonest(infos),
     }

@@ -93,6 +93,10 @@ class AsyncRedisMemoryService(MemoryServiceBase):
         """The same for every history, or every one of an agent; most recently active first."""
         return await self._server.arun(self._programs.sessions.all_op(agent_id))
 
+    async def get_histories_containing(self, pairs: Sequence[tuple[str, str]], text: str) -> set[tuple[str, str]]:
+        """Which of these histories, as (agent, session), have a message with ``text`` in it, in any case."""
+        return await self._server.arun(self._programs.sessions.containing_op(pairs, text))
+
     async def extend_ttl(self, agent_id: str, session_id: str, ttl: int | None = None) -> bool:
         """Renew a history and its session's data; whether there was anything to renew."""
         return await self._server.arun(self._programs.sessions.extend_op(agent_id, session_id, ttl))

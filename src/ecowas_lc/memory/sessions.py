@@ -16,14 +16,16 @@ from ecowas_lc.memory.histories import (
     was_cleared,
 )
 from ecowas_lc.memory.index import entries, forget, listing, touch
-from ecowas_lc.memory.json_values import lifetime_of, lifetime_seconds
+from ecowas_lc.memory.json_values import from_json, lifetime_of, lifetime_seconds
 from ecowas_lc.memory.values import Values, removal, removed_one
 from ecowas_lc.storage.evictions import warn_of_evictions_op
 from ecowas_lc.storage.keys import Keys, id_bytes
+from ecowas_lc.storage.left_out import attempted_op, warn_left_out
 from ecowas_lc.storage.ops import Command, Op, call, command
 
 T = TypeVar("T")
 
+_READ_AT_ONCE = 50  # whole histories, which may be long
 _AT_ONCE = 500  # commands in flight: enough to hide the round trips, few enough to hold in memory
 
 
@@ -81,6 +83,31 @@ class Sessions:
                 pairs = [(agent, session_id) for session_id in some]
                 found += yield from self.conversations.describe_op(pairs, each=True)
         return sorted(found, key=_recent_first)
+
+    def containing_op(self, pairs: Sequence[tuple[str, str]], text: str) -> Op[set[tuple[str, str]]]:
+        """Those of these agents and sessions in whose history a message contains ``text``, in any case."""
+        wanted, found = text.casefold(), set()
+        for first in range(0, len(pairs), _READ_AT_ONCE):
+            some = pairs[first : first + _READ_AT_ONCE]
+            replies = yield tuple(
+                command("LRANGE", self.keys.history(*pair), 0, -1, optional=True) for pair in some
+            )
+            for pair, reply in zip(some, replies, strict=True):
+                # One that another program wrote may be something else than a list, and is read with care.
+                messages = yield from attempted_op(self._texts_op(pair, reply))
+                if isinstance(messages, Exception):
+                    warn_left_out(f"The history of {pair[0]!r} in the session {pair[1]!r}", messages)
+                elif any(wanted in each.casefold() for each in messages):
+                    found.add(pair)
+        return found
+
+    def _texts_op(self, pair: tuple[str, str], reply: Any) -> Op[list[str]]:
+        key = self.keys.history(*pair)
+        if isinstance(reply, Exception):
+            messages: list[Any] = yield from self.conversations.read_op(*pair)
+        else:
+            messages = [from_json(item, key, index) for index, item in enumerate(reply)]
+        return [said for message in messages for said in _texts(message)]
 
     def extend_op(self, agent_id: str, session_id: str, ttl: int | None = None) -> Op[bool]:
         """Renew a history and its session's data; whether there was anything to renew."""
@@ -242,6 +269,23 @@ class Sessions:
             command("EXISTS", self.keys.sessions_of_agent(agent_id)),
             command("EXISTS", self.keys.state(agent_id)),
         )
+
+
+def _texts(value: Any) -> Iterable[str]:
+    """Yield what a stored message says, wherever its form keeps the text."""
+    if isinstance(value, dict):
+        for name in ("content", "text", "data"):
+            held = value.get(name)
+            if isinstance(held, str):
+                yield held
+            elif held is not None:
+                yield from _texts(held)
+    elif isinstance(value, list):
+        for each in value:
+            if isinstance(each, str):
+                yield each
+            else:
+                yield from _texts(each)
 
 
 def _drop_op(index: bytes, names: Sequence[str], replies: Sequence[Any]) -> Op[None]:

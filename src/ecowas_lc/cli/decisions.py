@@ -1,0 +1,343 @@
+"""``ecowas-lc threads resume``: decide on what waits in a thread, and let its run go on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from ecowas_lc.cli.conversation import checked_session, citations_of
+from ecowas_lc.cli.live_answer import Prose, show_sources
+from ecowas_lc.cli.models import chosen_model
+from ecowas_lc.cli.piped_input import piped_text
+from ecowas_lc.cli.screen import counted, labelled, program, remark, say
+from ecowas_lc.cli.store import Store, opened_store
+from ecowas_lc.cli.stored_values import plain
+from ecowas_lc.cli.terminal import err, one_line, out, show_json
+from ecowas_lc.errors import ConfigurationError, EcowasError, InvalidInputError
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.base import CheckpointTuple
+    from langgraph.types import Interrupt
+
+INTERRUPT = "__interrupt__"  # langgraph's channel for what waits for a person
+_OWN_CHANNELS = (INTERRUPT, "__resume__", "__error__", "__scheduled__")
+_LEAVE = "leave"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the options say is to be done; nothing, where the user is to be asked."""
+
+    approve: bool = False
+    edit: str | None = None
+    reject: bool = False
+    reason: str | None = None
+    answer: str | None = None
+
+    def checked(self) -> Choice | None:
+        """Return the choice; ``None`` where there is none yet.
+
+        Raises:
+            InvalidInputError: the options contradict each other.
+        """
+        made = [self.approve, self.edit is not None, self.reject, self.answer is not None]
+        if sum(made) > 1:
+            raise InvalidInputError("Pass only one of --approve, --edit, --reject and --answer.")
+        if self.reason is not None and not self.reject:
+            raise InvalidInputError("--reason is said with --reject.")
+        if self.edit is not None and not self.edit.strip():
+            raise InvalidInputError("--edit has no text. Pass what is to be said instead, or --reject.")
+        return self if any(made) else None
+
+
+def resume_thread(thread: str, choice: Choice, request: str | None, graph_name: str | None, *, json: bool) -> None:
+    """Decide on what waits in a thread. Without a choice, the user is shown each request and asked.
+
+    Raises:
+        EcowasError: there is no such thread, nothing waits in it, or the decision can't be taken.
+    """
+    thread = checked_session(thread)
+    chosen = choice.checked()
+    if chosen is not None and chosen.edit == "-":
+        if sys.stdin.isatty():
+            raise InvalidInputError(
+                "--edit - reads the text from a pipe, and there is none. Pass the text itself."
+            )
+        chosen = Choice(edit=piped_text()).checked()
+    if chosen is None and (json or not sys.stdin.isatty()):
+        raise ConfigurationError(
+            "Not a terminal, so I can't ask for your decision. Pass --approve, --edit TEXT, --reject or "
+            "--answer TEXT."
+        )
+    with opened_store() as store:
+        store.check_thread(thread)
+        config: Any = {"configurable": {"thread_id": thread}}
+        found = _readable(store, thread)
+        waiting = _wanted(requests_in(found), thread, request, alone=chosen is not None)
+        decisions: dict[str, Any] = {}
+        for one in waiting:
+            decision = _decision(one, chosen) if chosen is not None else _asked(thread, one)
+            if decision != _LEAVE:
+                decisions[one.id] = decision
+        if not decisions:
+            remark("Nothing was decided.")
+            return
+        with _graph(store, found, graph_name) as graph:
+            result = asyncio.run(_resumed(graph, thread, config, decisions))
+    _show(thread, result, decisions, json=json)
+
+
+def requests_in(found: CheckpointTuple) -> list[Interrupt]:
+    """Return what waits for a person in a checkpoint, in the order in which it came."""
+    writes = found.pending_writes or ()
+    # A task that went on after a decision keeps what it had asked until the step is complete.
+    done = {task for task, channel, _ in writes if channel not in _OWN_CHANNELS}
+    return [
+        one
+        for task, channel, value in writes
+        if channel == INTERRUPT and task not in done
+        for one in (value if isinstance(value, Sequence) else (value,))
+    ]
+
+
+def _readable(store: Store, thread: str) -> CheckpointTuple:
+    from ecowas_lc.checkpoint import RedisSaver
+
+    saver = RedisSaver(server=store.server, prefix=store.settings.prefix)
+    found = saver.get_tuple({"configurable": {"thread_id": thread}})
+    if found is None:  # it has just been removed
+        store.check_thread(thread)
+        raise EcowasError(f"Nothing in thread {thread!r} waits for a decision.")
+    return found
+
+
+def _wanted(waiting: Sequence[Interrupt], thread: str, request: str | None, *, alone: bool) -> list[Interrupt]:
+    if not waiting:
+        raise EcowasError(
+            f"Nothing in thread {thread!r} waits for a decision. `{program()} threads waiting` lists what does."
+        )
+    if request is not None:
+        found = [one for one in waiting if request in (one.id, _field(one, "draft"))]
+        if not found:
+            raise EcowasError(
+                f"The request {request!r} does not wait in thread {thread!r}. Waiting: {_listed(waiting)}."
+            )
+        return found
+    if alone and len(waiting) > 1:
+        raise InvalidInputError(
+            f"{len(waiting)} requests wait in thread {thread!r}. Name one with --request: {_listed(waiting)}."
+        )
+    return list(waiting)
+
+
+def _listed(waiting: Sequence[Interrupt]) -> str:
+    return ", ".join(f"{one.id} ({one_line(str(_field(one, 'group') or 'a tool'))})" for one in waiting)
+
+
+def _field(one: Interrupt, name: str) -> Any:
+    return one.value.get(name) if isinstance(one.value, Mapping) else None
+
+
+def _decision(one: Interrupt, choice: Choice) -> Any:
+    """Return what a choice means to a request.
+
+    Raises:
+        InvalidInputError: the request takes no such decision.
+    """
+    if _field(one, "type") == "release":
+        if choice.answer is not None:
+            raise InvalidInputError("An answer waits to be released. Pass --approve, --edit TEXT or --reject.")
+        bound = {key: _field(one, key) for key in ("draft", "digest") if _field(one, key)}
+        if choice.approve:
+            return {"action": "approve", **bound}
+        if choice.edit is not None:
+            return {"action": "edit", "text": choice.edit, **bound}
+        return {"action": "reject", **({"reason": choice.reason} if choice.reason else {}), **bound}
+    if choice.answer is not None:
+        return choice.answer
+    if choice.edit is not None:
+        raise InvalidInputError("A tool waits, and its request can't be edited here. Pass --answer TEXT.")
+    calls = _field(one, "action_requests")
+    if isinstance(calls, Sequence):  # the request of langchain's human-in-the-loop middleware
+        told = (
+            {"type": "approve"} if choice.approve else {"type": "reject", "message": choice.reason or "Rejected."}
+        )
+        return {"decisions": [told for _ in calls]}
+    return choice.approve
+
+
+def _asked(thread: str, one: Interrupt) -> Any:
+    """Show a request and return the user's decision on it; ``leave`` to let it wait."""
+    console = err()
+    is_draft = _field(one, "type") == "release"
+    console.print()
+    labelled("Thread", one_line(thread), 10, console)
+    labelled("Request", one.id, 10, console)
+    if not is_draft:
+        value = plain(one.value)
+        labelled("Asked", value if isinstance(value, str) else str(value), 10, console)
+        said = _typed("Answer (nothing: leave it waiting): ")
+        return said or _LEAVE
+    labelled("Group", str(_field(one, "name") or _field(one, "group")), 10, console)
+    labelled("Question", str(_field(one, "question")), 10, console)
+    if concerns := _field(one, "concerns"):
+        labelled("Concerns", ", ".join(map(str, concerns)), 10, console)
+    console.print(Text("Answer", style="dim"))
+    prose = Prose(console)
+    prose.write(str(_field(one, "answer")))
+    prose.end()
+    while True:
+        match _typed("[a]pprove, [e]dit, [r]eject, or nothing to leave it waiting: ").lower():
+            case "a" | "approve":
+                return _decision(one, Choice(approve=True))
+            case "e" | "edit":
+                if text := _edited(str(_field(one, "answer"))):
+                    return _decision(one, Choice(edit=text))
+                remark("The text was not changed, so nothing was decided.")
+            case "r" | "reject":
+                return _decision(one, Choice(reject=True, reason=_typed("Reason (may be left out): ") or None))
+            case "":
+                return _LEAVE
+
+
+def _typed(question: str) -> str:
+    err().out(question, end="")
+    try:
+        return input().strip()
+    except EOFError:  # Ctrl-D
+        err().print()
+        return ""
+
+
+def _edited(text: str) -> str | None:
+    """Return the text as the user's editor leaves it, or as it is typed; ``None``: empty, or the same."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if editor is None:
+        remark("Type the new text. A line with only a dot ends it.")
+        lines: list[str] = []
+        while (line := _line()) not in (None, "."):
+            lines.append(str(line))
+        new = "\n".join(lines).strip()
+        return new if new and new != text.strip() else None
+    with tempfile.TemporaryDirectory(prefix="ecowas-lc-") as folder:  # only its owner may read it
+        file = Path(folder, "answer.md")
+        file.write_text(text, encoding="utf-8")
+        try:
+            subprocess.run([*shlex.split(editor), str(file)], check=True)  # noqa: S603  # the user's own editor
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise EcowasError(f"The editor {editor!r} failed: {error}. Set EDITOR, or pass --edit TEXT.") from None
+        new = file.read_text(encoding="utf-8").strip()
+    return new if new and new != text.strip() else None
+
+
+def _line() -> str | None:
+    try:
+        return input()
+    except EOFError:
+        return None
+
+
+@contextmanager
+def _graph(store: Store, found: CheckpointTuple, name: str | None) -> Iterator[Any]:
+    """Give the graph to go on with: the one that is named, else the supervisor with every answer held back."""
+    from ecowas_lc.checkpoint import RedisSaver
+    from ecowas_lc.cli.conversation import _documents, _histories
+    from ecowas_lc.llm import make_chat_model
+    from ecowas_lc.supervisor import build_supervisor
+
+    settings = store.settings
+    saver = RedisSaver(server=store.server, prefix=settings.prefix, default_ttl=settings.redis_memory_ttl)
+    if name is not None:
+        graph = _imported(name)
+        yield graph if graph.checkpointer else graph.copy({"checkpointer": saver})
+        return
+    decided = found.checkpoint["channel_values"].get("decision")
+    groups = decided.get("groups", ()) if isinstance(decided, Mapping) else ()
+    # Only the synthesis of several answers asks a model.
+    model: Any = chosen_model(settings) if len(groups) > 1 else nullcontext()
+    with model as chosen:
+        yield build_supervisor(
+            chosen.chat if chosen is not None else make_chat_model(settings),
+            router=settings.router,
+            checkpointer=saver,
+            history_factory=_histories(store.server, settings),
+            interrupt_before_release="all",
+            on_busy="refuse",
+            documents=_documents(store.server, settings),
+        )
+
+
+def _imported(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise InvalidInputError(f"--graph {name!r} can't be used. Write MODULE:NAME, such as my_app.graphs:graph.")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InvalidInputError(f"--graph {name!r} can't be loaded: {error}.") from None
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    graph = found if hasattr(found, "aget_state") or not callable(found) else found()
+    if not hasattr(graph, "aget_state"):
+        raise InvalidInputError(f"--graph {name!r} is no compiled graph, nor a function that returns one.")
+    return graph
+
+
+async def _resumed(graph: Any, thread: str, config: Any, decisions: Mapping[str, Any]) -> Any:
+    from langgraph.types import Command
+
+    state = await graph.aget_state(config)
+    known = {one.id for one in state.interrupts}
+    if not decisions.keys() <= known:
+        raise EcowasError(
+            f"The thread {thread!r} waits in a graph of another application, which the summit's supervisor can't "
+            "go on with. Name that graph: --graph MODULE:NAME"
+        )
+    try:
+        await graph.ainvoke(Command(resume=dict(decisions)), config, durability="sync")
+        return await graph.aget_state(config)
+    finally:
+        close = getattr(graph.checkpointer, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _show(thread: str, state: Any, decisions: Mapping[str, Any], *, json: bool) -> None:
+    from langchain_core.messages import BaseMessage
+
+    left = [one.id for one in state.interrupts]
+    messages = state.values.get("messages") if isinstance(state.values, Mapping) else None
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    ended = not left and not state.next and isinstance(last, BaseMessage)
+    if json:
+        shown: dict[str, Any] = {"thread": thread, "decided": list(decisions), "waiting": left}
+        if ended:
+            assert isinstance(last, BaseMessage)
+            citations = citations_of(last)
+            shown |= {"answer": last.text, **({"citations": list(citations)} if citations else {})}
+        show_json(shown)
+        return
+    say(f"{counted(len(decisions), 'request')} decided in thread {one_line(thread)}.")
+    if left:
+        remark(f"{counted(len(left), 'request')} still waiting: {', '.join(left)}.")
+    elif ended:
+        assert isinstance(last, BaseMessage)
+        console = out()
+        console.print(Text(f"\n● {one_line(str(last.name or 'answer'))}", style="bold"))
+        prose = Prose(console)
+        prose.write(last.text)
+        prose.end()
+        show_sources(citations_of(last))

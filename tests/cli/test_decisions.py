@@ -1,0 +1,175 @@
+"""``threads resume``: a person decides in the terminal, and the run goes on with what was shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.language_models import FakeListChatModel
+
+from ecowas_lc.checkpoint import RedisSaver
+from ecowas_lc.history import history_factory
+from ecowas_lc.supervisor import build_supervisor
+from tests.cli.conftest import Run
+from tests.fixtures.ollama_stub import OllamaStub
+from tests.fixtures.servers import RunningServer
+
+SOLAR = "Which solar tariffs does the power pool charge?"
+TWO = "Which solar tariffs does the power pool charge, and which lithium mines are there?"
+Waiting = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def held(environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str) -> Waiting:
+    """Ask a question whose answers wait for a reviewer; gives the requests."""
+
+    def ask(question: str = SOLAR, thread: str = "t") -> list[Any]:
+        graph = build_supervisor(
+            FakeListChatModel(responses=["Ten cents."]),
+            router="lexical",
+            checkpointer=RedisSaver.from_url(redis_server.url, prefix=prefix),
+            history_factory=history_factory(url=redis_server.url, prefix=prefix),
+            interrupt_before_release="all",
+        )
+        config: Any = {"configurable": {"thread_id": thread}}
+        graph.invoke({"messages": [("user", question)]}, config)
+        return list(graph.get_state(config).interrupts)
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--approve"], "Ten cents."),
+        (["--edit", "Eleven cents."], "Eleven cents."),
+        (["--reject", "--reason", "too early"], "The answer of Energy & Infrastructure was not released."),
+    ],
+    ids=["approve", "edit", "reject"],
+)
+def test_a_decision_in_options(
+    run: Run, held: Waiting, stub: OllamaStub, environment: pytest.MonkeyPatch, options: list[str], said: str
+) -> None:
+    """The run goes on in this process with what was decided, and needs no model server for one answer."""
+    [request] = held()
+    environment.setenv("OLLAMA_BASE_URL", "http://127.0.0.1:1")
+    ended = run("threads", "resume", "t", *options, "--json")
+    assert ended.code == 0, ended.err
+    shown = json.loads(ended.out)
+    assert shown["answer"] == said
+    assert (shown["decided"], shown["waiting"]) == ([request.id], [])
+    history = json.loads(run("sessions", "show", "t", "--json").out)
+    assert history["messages"][-1]["text"] == said
+    assert history["histories"]["supervisor"][-1]["text"] == said
+    again = run("threads", "resume", "t", "--approve")
+    assert again.code == 1
+    assert "Nothing in thread 't' waits" in again.err
+
+
+def test_a_person_is_shown_what_waits_and_asked(run: Run, held: Waiting) -> None:
+    """On a terminal each request is shown with its question and answer; an empty line leaves it waiting."""
+    held()
+    left = run("threads", "resume", "t", stdin="\n", on_terminal=True)
+    assert (left.code, left.out) == (0, "")
+    assert SOLAR in left.err
+    assert "Ten cents." in left.err
+    assert "Energy & Infrastructure" in left.err
+    assert left.err.endswith("Nothing was decided.\n")
+    ended = run("threads", "resume", "t", stdin="what?\na\n", on_terminal=True)
+    assert "1 request decided in thread t." in ended.out
+    assert "Ten cents." in ended.out
+
+
+def test_an_answer_is_edited_on_a_terminal(
+    run: Run, held: Waiting, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The user's editor gets the answer; without one the new text is typed. An unchanged text decides nothing."""
+    held()
+    editor = tmp_path / "editor.sh"
+    editor.write_text('#!/bin/sh\nsed -i s/Ten/Twelve/ "$1"\n')
+    editor.chmod(0o700)
+    environment.delenv("VISUAL", raising=False)
+    environment.setenv("EDITOR", "true")
+    assert "was not changed" in run("threads", "resume", "t", stdin="e\n\n", on_terminal=True).err
+    environment.setenv("EDITOR", str(editor))
+    assert "Twelve cents." in run("threads", "resume", "t", stdin="e\n", on_terminal=True).out
+    held(thread="typed")
+    environment.delenv("EDITOR")
+    typed = run("threads", "resume", "typed", stdin="e\nIn cents:\n13\n.\n", on_terminal=True)
+    assert "In cents:" in typed.out
+    assert "13" in typed.out
+
+
+def test_one_of_several_requests_is_named(run: Run, held: Waiting, stub: OllamaStub) -> None:
+    """Where several wait an option alone decides nothing; named by id or draft each is decided, then all go on."""
+    first, second = held(TWO)
+    ended = run("threads", "resume", "t", "--approve")
+    assert ended.code == 2
+    assert first.id in ended.err
+    assert second.id in ended.err
+    assert run("threads", "resume", "t", "--approve", "--request", "0" * 32).code == 1
+    one = json.loads(run("threads", "resume", "t", "--approve", "--request", first.id, "--json").out)
+    assert one["waiting"] == [second.id]
+    assert "answer" not in one
+    ended = run("threads", "resume", "t", "--reject", "--request", second.value["draft"], "--json")
+    other = json.loads(ended.out)
+    assert other["waiting"] == []
+    assert "Ten cents." in other["answer"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--approve", "--reject"], ["--reason", "x"], ["--edit", " "], ["--answer", "yes"], []],
+    ids=" ".join,
+)
+def test_what_is_no_decision_changes_nothing(run: Run, held: Waiting, options: list[str]) -> None:
+    """Contradictions, and a question where nobody can be asked, end before anything is stored."""
+    held()
+    ended = run("threads", "resume", "t", *options)
+    assert (ended.code, ended.out) == (2, "")
+    assert run("threads", "resume", "t", "--approve").code == 0
+
+
+def test_a_thread_that_does_not_exist(run: Run, environment: pytest.MonkeyPatch) -> None:
+    """It is named, with the command that lists threads."""
+    ended = run("threads", "resume", "none", "--approve")
+    assert ended.code == 1
+    assert "There is no thread 'none'" in ended.err
+
+
+OWN = """
+from langchain_core.messages import AIMessage
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import interrupt
+
+
+def pay(state):
+    return {"messages": [AIMessage("Paid." if interrupt("Pay 10 to Accra?") == "yes" else "Not paid.", id="a")]}
+
+
+builder = StateGraph(MessagesState)
+builder.add_node("pay", pay)
+builder.add_edge(START, "pay")
+graph = builder.compile()
+"""
+
+
+def test_a_tool_of_an_own_graph_is_answered(
+    run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str, tmp_path: Path
+) -> None:
+    """A thread of another graph goes on with that graph, which is named; the supervisor refuses it."""
+    (tmp_path / "own_payments.py").write_text(OWN)
+    scope: dict[str, Any] = {}
+    exec(OWN, scope)
+    graph = scope["graph"].copy({"checkpointer": RedisSaver.from_url(redis_server.url, prefix=prefix)})
+    graph.invoke({"messages": [("user", "Pay.")]}, {"configurable": {"thread_id": "own"}})
+    refused = run("threads", "resume", "own", "--answer", "yes")
+    assert refused.code == 1
+    assert "--graph" in refused.err
+    for name in ("nonsense", "no_such_module_here:graph", "own_payments:none", "own_payments:interrupt"):
+        assert run("threads", "resume", "own", "--answer", "yes", "--graph", name).code != 0
+    ended = run("threads", "resume", "own", "--answer", "yes", "--graph", "own_payments:graph", "--json")
+    assert json.loads(ended.out)["answer"] == "Paid."
