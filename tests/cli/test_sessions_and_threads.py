@@ -84,7 +84,7 @@ def test_a_session_is_cleared(run: Run, redis_server: RunningServer, prefix: str
 def test_threads_are_listed(run: Run) -> None:
     """Each thread stands in one line, the most recent first."""
     rows = json.loads(run("threads", "list", "--json").out)
-    assert [(row["thread"], row["messages"]) for row in rows] == [("second", 2), ("first", 2)]
+    assert [(row["thread"], row["turns"], row["messages"]) for row in rows] == [("second", 1, 2), ("first", 1, 2)]
     assert 86000 < rows[0]["ttl_seconds"] <= 86400
     assert [line.split()[0] for line in run("threads", "list").out.splitlines()] == ["thread", "second", "first"]
 
@@ -126,6 +126,7 @@ def test_what_is_removed_is_asked_first(
             ended = run(*command, stdin=answer, on_terminal=True)
             assert (ended.code, ended.out) == (0, "")
             assert "first" in ended.err
+            assert "? [y/N] " in ended.err
             assert ended.err.endswith("Nothing was deleted.\n")
             assert client.hgetall(f"{prefix}:checkpoint:{{first}}") == before
         assert "first" in run(*command, stdin="y\n", on_terminal=True).err
@@ -282,3 +283,13 @@ def test_nothing_is_cleared_by_mistake(run: Run, environment: pytest.MonkeyPatch
     """Without a session or a time, with both, or with no time at all, nothing is cleared."""
     ended = run("sessions", "clear", *arguments, "--yes")
     assert (ended.code, ended.out) == (2, "")
+
+
+def test_brackets_in_an_id_are_shown(run: Run, environment: pytest.MonkeyPatch) -> None:
+    """Questions, results and tables show an id as it is: brackets are no markup."""
+    assert run("ask", SOLAR, "--session", "[bold]a[/]").code == 0
+    asked = run("sessions", "clear", "[bold]a[/]", stdin="n\n", on_terminal=True)
+    assert "session [bold]a[/]? [y/N] " in asked.err
+    assert "[bold]a[/]  " in run("sessions", "list").out
+    assert run("sessions", "extend", "[bold]a[/]").out.startswith("Session [bold]a[/] expires")
+    assert run("sessions", "clear", "[bold]a[/]", "--yes").out == "Session [bold]a[/] deleted.\n"

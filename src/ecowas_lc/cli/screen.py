@@ -139,7 +139,8 @@ def confirmed(question: str, *, yes: bool) -> bool:
         raise ConfigurationError(
             f"{question} Not a terminal, so I can't ask for confirmation. Pass --yes to delete."
         )
-    err().print(f"{question} [y/N] ", end="")
+    console = err()
+    console.print(wrapped(f"{question} [y/N]", console), end=" ")
     try:
         agreed = input().strip().lower() in ("y", "yes")
     except EOFError:  # Ctrl-D

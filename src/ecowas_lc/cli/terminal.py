@@ -52,8 +52,11 @@ class CleanConsole(Console):
 
 
 def out(**options: Any) -> CleanConsole:
-    """Return the console of standard output, as it is now."""
-    return CleanConsole(highlight=False, soft_wrap=True, emoji=False, **options)
+    """Return the console of standard output, as it is now.
+
+    Text is shown as it is: in rich's markup, what stands in brackets would vanish, ``[y/N]`` and ids with them.
+    """
+    return CleanConsole(highlight=False, soft_wrap=True, emoji=False, markup=False, **options)
 
 
 def err() -> CleanConsole:

@@ -98,10 +98,11 @@ def list_threads(limit: int, *, json: bool) -> None:
         remark('There are no threads. Start one: ecowas-lc ask "…"')
         return
     show_rows(
-        ("thread", "messages", "step", "active", "lives for"),
+        ("thread", "turns", "messages", "step", "active", "lives for"),
         [
             (
                 row["thread"],
+                _shown(row["turns"]),
                 _shown(row["messages"]),
                 _shown(row["step"]),
                 _active(row["last_activity"]),
@@ -120,7 +121,7 @@ def _summary(store: Store, thread_id: str) -> dict[str, Any] | None:
         latest = store.saver.get_tuple({"configurable": {"thread_id": thread_id}})
         ttl_seconds = store.saver.ttl(thread_id)
     except DecryptionError as error:  # an encrypted one can't be read here, and nothing is wrong with it
-        found: dict[str, Any] = dict.fromkeys(("messages", "step", "last_activity"))
+        found: dict[str, Any] = dict.fromkeys(("turns", "messages", "step", "last_activity"))
         found["unreadable"] = str(error)
         ttl_seconds = store.saver.ttl(thread_id)
     except UNREADABLE as error:
@@ -129,8 +130,10 @@ def _summary(store: Store, thread_id: str) -> dict[str, Any] | None:
     else:
         if latest is None:
             return None
+        messages = messages_in(latest)
         found = {
-            "messages": len(messages_in(latest)),
+            "turns": sum(message.type == "human" for message in messages),
+            "messages": len(messages),
             "step": latest.metadata.get("step"),
             "last_activity": latest.checkpoint["ts"],
         }
