@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -53,6 +54,11 @@ _SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://", re.IGNORECASE)
 _SERVICE_NAME = re.compile(
     r".+_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 )
+
+ROLES = ("staff", "reviewer", "operator", "admin")
+"""What somebody who uses the service may be."""
+
+_HEADER = re.compile(r"[A-Za-z0-9-]+")
 
 _UNITS = {
     "ms": 0.001, "s": 1, "sec": 1, "secs": 1, "second": 1, "seconds": 1, "m": 60, "min": 60, "mins": 60,
@@ -195,6 +201,13 @@ class Settings(BaseSettings):
     linger_seconds: Seconds = Field(default=60.0, ge=0, alias="ECOWAS_LC_LINGER_SECONDS")
     router: str = Field(default="hybrid", alias="ECOWAS_LC_ROUTER")
 
+    web_proxies: str = Field(default="", alias="ECOWAS_LC_WEB_PROXIES")
+    web_proxy_header: str = Field(default="X-Forwarded-User", alias="ECOWAS_LC_WEB_PROXY_HEADER")
+    web_proxy_role: str = Field(default="", alias="ECOWAS_LC_WEB_PROXY_ROLE")
+    web_held_groups: str = Field(default="", alias="ECOWAS_LC_WEB_HELD_GROUPS")
+    web_requests_per_minute: int = Field(default=1200, ge=1, alias="ECOWAS_LC_WEB_REQUESTS_PER_MINUTE")
+    web_questions_per_minute: int = Field(default=60, ge=1, alias="ECOWAS_LC_WEB_QUESTIONS_PER_MINUTE")
+
     _problems: dict[str, _Problem] = PrivateAttr(default_factory=dict)
     _is_lenient: bool = PrivateAttr(default=False)
 
@@ -212,6 +225,39 @@ class Settings(BaseSettings):
         if separator and scheme.lower() not in ("http", "https"):
             raise ValueError("must start with http:// or https://")
         login_in(value)
+        return value
+
+    @field_validator("web_proxies", mode="after")
+    @classmethod
+    def _names_networks(cls, value: str) -> str:
+        for word in filter(None, map(str.strip, value.split(","))):
+            try:
+                ip_network(word)
+            except ValueError:
+                raise ValueError(
+                    "must be addresses or networks, separated by commas: 127.0.0.1,10.0.0.0/24"
+                ) from None
+        return value
+
+    @field_validator("web_proxy_header", mode="after")
+    @classmethod
+    def _is_a_header(cls, value: str) -> str:
+        if not _HEADER.fullmatch(value):
+            raise ValueError("must be the name of a header")
+        return value
+
+    @field_validator("web_proxy_role", mode="after")
+    @classmethod
+    def _is_a_role(cls, value: str) -> str:
+        if value and value not in ROLES:
+            raise ValueError(f"must be empty or one of {', '.join(ROLES)}")
+        return value
+
+    @field_validator("web_held_groups", mode="after")
+    @classmethod
+    def _names_groups(cls, value: str) -> str:
+        if any(len(word.split()) > 1 for word in value.split(",")):
+            raise ValueError("must be groups' ids, separated by commas, or all")
         return value
 
     @field_validator("ollama_host", mode="after")

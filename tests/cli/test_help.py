@@ -13,7 +13,12 @@ from ecowas_lc._extras import install_command
 from tests.cli.conftest import Run
 
 COMMANDS = [
+    ["access", "add"],
+    ["access", "add-person"],
+    ["access", "list"],
+    ["access", "remove"],
     ["ask"],
+    ["audit"],
     ["chat"],
     ["demo"],
     ["docs", "add"],
@@ -28,6 +33,7 @@ COMMANDS = [
     ["graph"],
     ["local-model", "install"],
     ["local-model", "serve"],
+    ["serve"],
     ["server", "start"],
     ["server", "status"],
     ["server", "stop"],

@@ -539,6 +539,84 @@ def docs_reindex(as_json: Json = False, debug: Debug = False) -> None:
     reindex_documents(json=as_json)
 
 
+access = commands("Manage who may use the service.")
+
+Roles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--role", metavar="ROLE", help="staff, reviewer, operator or admin. Repeatable.", show_default=False
+    ),
+]
+Allowed = Annotated[
+    list[str] | None,
+    typer.Option("--group", metavar="ID", help="Only this group. Repeatable. Default: all.", show_default=False),
+]
+Organisation = Annotated[
+    str | None,
+    typer.Option(
+        "--organisation",
+        metavar="PREFIX",
+        help="Prefix of its keys. Default: ECOWAS_LC_PREFIX.",
+        show_default=False,
+    ),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose access it is.", show_default=False)]
+
+
+@access.command("add")
+def access_add(
+    name: Name,
+    role: Roles = None,
+    group: Allowed = None,
+    organisation: Organisation = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make an API key and show it once."""
+    from ecowas_lc.cli.serve import add_key
+
+    add_key(name, role or (), group or (), organisation, json=as_json)
+
+
+@access.command("add-person")
+def access_add_person(
+    name: Name,
+    role: Roles = None,
+    group: Allowed = None,
+    organisation: Organisation = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Let somebody in whom a reverse proxy signs in.
+
+    The name is what the proxy sends.
+    """
+    from ecowas_lc.cli.serve import add_person
+
+    add_person(name, role or (), group or (), organisation, json=as_json)
+
+
+@access.command("list")
+def access_list(as_json: Json = False, debug: Debug = False) -> None:
+    """List keys and people. Keys themselves are not stored."""
+    from ecowas_lc.cli.serve import list_access
+
+    list_access(json=as_json)
+
+
+@access.command("remove")
+def access_remove(
+    name: Annotated[str, typer.Argument(metavar="NAME|ID", help="A person, a key's owner, or a key's id.")],
+    yes: Yes = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Remove keys, or a person's access."""
+    from ecowas_lc.cli.serve import remove_access
+
+    remove_access(name, yes=yes, json=as_json)
+
+
 app = commands(
     "Ask the working groups of the ECOWAS summit with a local model; Redis or Valkey stores the conversations.",
     name="ecowas-lc",
@@ -550,6 +628,7 @@ app.add_typer(threads, name="threads")
 app.add_typer(docs, name="docs")
 app.add_typer(server, name="server")
 app.add_typer(local_model, name="local-model")
+app.add_typer(access, name="access")
 
 
 def _show_version(wanted: bool) -> None:
@@ -631,6 +710,63 @@ def demo(
     from ecowas_lc.cli.demo import demonstrate
 
     demonstrate(folder)
+
+
+@app.command("serve")
+def serve_pages(
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port to listen on; 0: any free one.")
+    ] = 8000,
+    certificate: Annotated[
+        str | None,
+        typer.Option("--certificate", metavar="FILE", help="TLS certificate, as PEM.", show_default=False),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="FILE", help="The certificate's key.", show_default=False)
+    ] = None,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hold",
+            metavar="GROUP",
+            help="Its answers wait for a reviewer; all: everybody's. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Let a session's questions wait for each other. Default: refuse.")
+    ] = False,
+    drain: Annotated[
+        float, typer.Option("--drain", metavar="SECONDS", min=0, help="How long answers may go on at the end.")
+    ] = 20.0,
+    no_link: Annotated[bool, typer.Option("--no-link", help="Print no link to sign in with.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Serve the page and the API, until Ctrl-C.
+
+    Prints a link to sign in with, once. Others need keys: see `ecowas-lc access`.
+    """
+    from ecowas_lc.cli.serve import serve as run
+
+    run(
+        host,
+        port,
+        certificate=certificate,
+        key=key,
+        held=hold or (),
+        on_busy="queue" if queue else "refuse",
+        drain_seconds=drain,
+        link=not no_link,
+    )
+
+
+@app.command()
+def audit(limit: Limit = 50, as_json: Json = False, debug: Debug = False) -> None:
+    """Show what was changed through the service, newest first."""
+    from ecowas_lc.cli.serve import show_audit
+
+    show_audit(limit, json=as_json)
 
 
 @app.command()

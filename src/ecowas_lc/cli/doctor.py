@@ -32,7 +32,7 @@ _EXTRAS = {
 def examine(*, as_json: bool) -> None:
     """Show what is found; exit with 1 where something is broken."""
     found: list[Finding] = []
-    for finding in _findings():
+    for finding in findings():
         found.append(finding)
         if not as_json:
             _show(finding, first_of_area=len(found) == 1 or found[-2].area != finding.area)
@@ -55,7 +55,8 @@ def examine(*, as_json: bool) -> None:
         raise typer.Exit(FAILED)
 
 
-def _findings() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
+    """Yield what is found, area by area."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UnknownSettingWarning)
         settings = get_settings()

@@ -7,9 +7,10 @@ rule names commands. Whoever adds a command to a script or a program adds it her
 from __future__ import annotations
 
 _KEYS = """
-    copy del exists expire get hdel hexists hget hgetall hkeys hlen hmget hscan hset lindex llen lrange ltrim
-    persist pexpire pexpireat pttl rename rpush set type unlink zadd zcard zcount zlexcount zmscore zrange zrem
-    zremrangebyrank zremrangebyscore zrevrange zrevrangebyscore zscore
+    copy del exists expire get hdel hexists hget hgetall hincrby hkeys hlen hmget hscan hset lindex llen lpop
+    lrange lrem ltrim persist pexpire pexpireat pttl rename rpush set type unlink xadd xrange xrevrange zadd
+    zcard zcount zlexcount zmscore zrange zrangebyscore zrem zremrangebyrank zremrangebyscore zrevrange
+    zrevrangebyscore zscore
 """
 _SCRIPTS = "eval evalsha time"
 _CONNECTIONS = "hello ping select wait"

@@ -166,6 +166,57 @@ class Keys:
         """Hash: how many keys each server had evicted when the indexes were last written anew."""
         return self._key(b"index", b"whole")
 
+    # --- the service: runs, every key of a session's in the cluster slot of its thread ---
+
+    def runs_of_session(self, session_id: str) -> bytes:
+        """List: the runs of a session that are under way or wait for their turn, in that order."""
+        return self._of_runs(session_id, b"queue")
+
+    def served_run(self, session_id: str, run_id: str) -> bytes:
+        """Hash: what a run was asked, by whom, and how it stands."""
+        return self._of_runs(session_id, b"run", encode_id(run_id, "run id"))
+
+    def run_lease(self, session_id: str, run_id: str) -> bytes:
+        """String: the process that drives a run, for as long as it renews this."""
+        return self._of_runs(session_id, b"lease", encode_id(run_id, "run id"))
+
+    def run_events(self, session_id: str, run_id: str) -> bytes:
+        """Stream: what happened in a run; ids are the attempt and a number."""
+        return self._of_runs(session_id, b"events", encode_id(run_id, "run id"))
+
+    def _of_runs(self, session_id: str, *parts: bytes) -> bytes:
+        return self._key(b"runs", b"{" + encode_id(session_id, "session id") + b"}", *parts)
+
+    def session_of_run(self, run_id: str) -> bytes:
+        """String: the session of a run."""
+        return self._key(b"run-session", encode_id(run_id, "run id"))
+
+    def open_runs(self) -> bytes:
+        """Sorted set: runs that have not ended, with their sessions, by when their process was last heard of."""
+        return self._key(b"index", b"open-runs")
+
+    # --- the service: who may use it, and what was done ---
+
+    def access_keys(self) -> bytes:
+        """Hash: digests of API keys, and whose they are."""
+        return self._key(b"access", b"keys")
+
+    def access_people(self) -> bytes:
+        """Hash: people that a reverse proxy signs in, and what they may."""
+        return self._key(b"access", b"people")
+
+    def login(self, digest: str) -> bytes:
+        """String: who is signed in with the cookie of this digest."""
+        return self._key(b"login", encode_id(digest, "digest"))
+
+    def audit(self) -> bytes:
+        """Stream: what was changed, by whom and when."""
+        return self._key(b"audit")
+
+    def analytics(self, day: str) -> bytes:
+        """Hash: what was asked on a day, counted."""
+        return self._key(b"analytics", encode_id(day, "day"))
+
     # --- removals, remembered for a day ---
 
     def cleared_session(self, session_id: str) -> bytes:

@@ -114,6 +114,7 @@ BYTES_OUT: dict[str, Any] = {"NEVER_DECODE": True}
 # Batches of these alone change nothing, so no replica need be waited for.
 _READING = {"GET", "MGET", "TYPE", "EXISTS", "LRANGE", "LLEN", "PTTL", "ZSCORE", "ZMSCORE", "ZCARD", "ZREVRANGE"}
 _READING |= {"ZRANGE", "HEXISTS", "HGETALL", "HLEN", "HMGET", "HSCAN", "DBSIZE", "INFO", "SCAN"}
+_READING |= {"HGET", "XRANGE", "XREVRANGE", "ZRANGEBYSCORE"}
 _READING |= {"checkpoint_read", "checkpoint_elements", "memory_index_list"}
 _READING |= {"items_fetch", "items_changes", "items_newest", "items_versions"}
 

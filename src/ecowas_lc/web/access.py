@@ -1,0 +1,270 @@
+"""Who may use the service: API keys, people whom a reverse proxy signs in, one-time links, and cookies.
+
+Keys and cookies are random and long, so a plain digest of them is stored, and nothing from which they could be
+found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import json
+import secrets
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ecowas_lc.errors import ConfigurationError, InvalidInputError
+from ecowas_lc.storage.keys import Keys, id_bytes, id_text
+from ecowas_lc.storage.ops import Op, command
+from ecowas_lc.storage.server import Server
+from ecowas_lc.web.principals import Principal, Role, checked_principal, principal_of
+
+KEY_BEGINS = "elc_"
+LOGIN_SECONDS = 12 * 3600
+_SHOWN_OF_A_KEY = 8
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def digest_of(secret: str) -> str:
+    """Return what is stored in place of a key or a cookie."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def csrf_of(secret: str) -> str:
+    """Return the token that a browser with this cookie must send along with changes."""
+    return hmac.new(secret.encode("utf-8", "surrogatepass"), b"csrf", hashlib.sha256).hexdigest()[:32]
+
+
+def networks_of(text: str) -> tuple[Network, ...]:
+    """Return the addresses and networks that a setting names, separated by commas.
+
+    Raises:
+        ConfigurationError: one can't be read.
+    """
+    found: list[Network] = []
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            found.append(ipaddress.ip_network(word))
+        except ValueError:
+            raise ConfigurationError(
+                f"ECOWAS_LC_WEB_PROXIES can't be used: {word!r} is no address and no network. "
+                "Example: 127.0.0.1,10.0.0.0/24"
+            ) from None
+    return tuple(found)
+
+
+def is_among(host: str | None, networks: Iterable[Network]) -> bool:
+    """Return whether an address is in one of the networks."""
+    try:
+        address = ipaddress.ip_address(host or "")
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return any((mapped or address) in network for network in networks)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """An API key as it is listed: who has it, and how it begins."""
+
+    id: str
+    owner: Principal
+    begins: str
+    made: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what ``--json`` shows."""
+        return {"id": self.id, **self.owner.as_json(), "begins": self.begins, "made": self.made}
+
+
+def add_key_op(keys: Keys, owner: Principal) -> Op[str]:
+    """Make a key for somebody; it is shown this once."""
+    key = KEY_BEGINS + secrets.token_urlsafe(32)
+    about = {**owner.as_json(), "begins": key[:_SHOWN_OF_A_KEY], "made": time.time()}
+    yield (command("HSET", keys.access_keys(), digest_of(key), json.dumps(about)),)
+    return key
+
+
+def list_keys_op(keys: Keys) -> Op[list[StoredKey]]:
+    """All keys, the oldest first."""
+    [stored] = yield (command("HGETALL", keys.access_keys()),)
+    found = []
+    for digest, about in _pairs(stored).items():
+        fields = json.loads(about)
+        owner = principal_of(about, "key")
+        found.append(StoredKey(id_text(digest)[:12], owner, fields.get("begins", ""), fields.get("made", 0.0)))
+    return sorted(found, key=lambda key: key.made)
+
+
+def remove_keys_op(keys: Keys, name: str) -> Op[int]:
+    """Remove the keys with this id, or all of this owner; how many there were."""
+    [stored] = yield (command("HGETALL", keys.access_keys()),)
+    gone = [
+        digest
+        for digest, about in _pairs(stored).items()
+        if id_text(digest)[:12] == name or json.loads(about).get("name") == name
+    ]
+    if gone:
+        yield (command("HDEL", keys.access_keys(), *gone),)
+    return len(gone)
+
+
+def set_person_op(keys: Keys, person: Principal) -> Op[None]:
+    """Say what somebody may do whom a reverse proxy signs in."""
+    yield (command("HSET", keys.access_people(), id_bytes(person.name), json.dumps(person.as_json())),)
+
+
+def remove_person_op(keys: Keys, name: str) -> Op[bool]:
+    """Let somebody do nothing any more; whether they might do anything."""
+    [gone] = yield (command("HDEL", keys.access_people(), id_bytes(name)),)
+    return bool(gone)
+
+
+def list_people_op(keys: Keys) -> Op[list[Principal]]:
+    """Those whom a reverse proxy signs in, by name."""
+    [stored] = yield (command("HGETALL", keys.access_people()),)
+    return sorted((principal_of(about, "proxy") for about in _pairs(stored).values()), key=lambda one: one.name)
+
+
+def organisations_op(keys: Keys) -> Op[set[str]]:
+    """The prefixes of all who may use the service."""
+    found_keys, people = yield (
+        command("HGETALL", keys.access_keys()),
+        command("HGETALL", keys.access_people()),
+    )
+    both = (*_pairs(found_keys).values(), *_pairs(people).values())
+    return {keys.prefix, *(principal_of(about, "key").prefix for about in both)}
+
+
+def _pairs(stored: Any) -> dict[bytes, bytes]:
+    return stored if isinstance(stored, dict) else dict(zip(stored[::2], stored[1::2], strict=True))
+
+
+class Access:
+    """Recognises who sends a request. All of it is stored under the service's own prefix."""
+
+    def __init__(
+        self,
+        server: Server,
+        prefix: str,
+        *,
+        proxies: str = "",
+        proxy_header: str = "X-Forwarded-User",
+        proxy_role: str = "",
+    ) -> None:
+        self._server = server
+        self.keys = Keys(prefix)
+        self.proxies = networks_of(proxies)
+        self.proxy_header = proxy_header
+        self._default = (
+            checked_principal("somebody", [proxy_role], prefix, how="proxy") if proxy_role.strip() else None
+        )
+        self._links: dict[str, Principal] = {}
+        self._secret: str | None = None
+
+    # --- one-time links ---
+
+    def one_time_token(self, prefix: str | None = None) -> str:
+        """Return a token with which somebody may sign in once, in this process, as an administrator."""
+        token = secrets.token_urlsafe(32)
+        owner = checked_principal("local", [Role.ADMIN], prefix or self.keys.prefix, how="link")
+        self._links[digest_of(token)] = owner
+        return token
+
+    async def use_token(self, token: str) -> str | None:
+        """Return the cookie of somebody who has such a token; ``None`` where it is wrong, or was used before."""
+        digest = digest_of(token)
+        owner = self._links.get(digest)
+        if owner is None:
+            return None
+        cookie = await self.signed_in(owner)
+        return cookie if self._links.pop(digest, None) is not None else None
+
+    # --- cookies ---
+
+    async def signed_in(self, owner: Principal) -> str:
+        """Return a cookie for somebody, and remember it."""
+        cookie = secrets.token_urlsafe(32)
+        key = self.keys.login(digest_of(cookie))
+        await self._server.arun(_one(command("SET", key, json.dumps(owner.as_json()), "EX", LOGIN_SECONDS)))
+        return cookie
+
+    async def sign_out(self, cookie: str) -> None:
+        """Forget a cookie."""
+        await self._server.arun(_one(command("DEL", self.keys.login(digest_of(cookie)))))
+
+    async def of_cookie(self, cookie: str) -> Principal | None:
+        """Return whose cookie it is."""
+        if not _is_plain(cookie):
+            return None
+        stored = await self._server.arun(_one(command("GET", self.keys.login(digest_of(cookie)))))
+        return None if stored is None else principal_of(stored, "link", csrf_of(cookie))
+
+    # --- keys and proxies ---
+
+    async def of_key(self, key: str) -> Principal | None:
+        """Return whose API key it is."""
+        if not _is_plain(key) or not key.startswith(KEY_BEGINS):
+            return None
+        stored = await self._server.arun(_one(command("HGET", self.keys.access_keys(), digest_of(key))))
+        return None if stored is None else principal_of(stored, "key")
+
+    def is_trusted(self, host: str | None) -> bool:
+        """Return whether a reverse proxy of ours has this address."""
+        return is_among(host, self.proxies)
+
+    async def of_proxy(self, name: str) -> Principal | None:
+        """Return somebody whom a trusted proxy names; ``None`` where they may do nothing here."""
+        if not name.strip() or len(name) > 200 or not name.isprintable():
+            return None
+        stored = await self._server.arun(_one(command("HGET", self.keys.access_people(), id_bytes(name))))
+        csrf = csrf_of(f"{await self._shared_secret()}:{name}")
+        if stored is not None:
+            return principal_of(stored, "proxy", csrf)
+        return None if self._default is None else replace(self._default, name=name, csrf=csrf)
+
+    async def _shared_secret(self) -> str:
+        """Return what all processes of the service know, for tokens of people who have no cookie of ours."""
+        if self._secret is None:
+            key = self.keys.login("secret")
+            fresh = secrets.token_urlsafe(32)
+            stored = await self._server.arun(_set_once_op(key, fresh))
+            self._secret = stored.decode()
+        return self._secret
+
+    async def has_somebody(self) -> bool:
+        """Return whether anybody but the user of a one-time link may sign in."""
+        if self.proxies:
+            return True
+        stored = await self._server.arun(_one(command("HLEN", self.keys.access_keys())))
+        return bool(stored)
+
+
+def _set_once_op(key: bytes, value: str) -> Op[bytes]:
+    _, stored = yield (command("SET", key, value, "NX"), command("GET", key))
+    assert isinstance(stored, bytes)
+    return stored
+
+
+def _one(words: Any) -> Op[Any]:
+    [reply] = yield (words,)
+    return reply
+
+
+def _is_plain(secret: str) -> bool:
+    return 0 < len(secret) <= 200 and secret.isascii()
+
+
+def checked_groups_of(groups: Collection[str], known: Collection[str]) -> None:
+    """Do nothing where all groups are known.
+
+    Raises:
+        InvalidInputError: one is not.
+    """
+    for group in groups:
+        if group not in known:
+            raise InvalidInputError(f"There is no working group {group!r}. There are: {', '.join(known)}.")

@@ -1,0 +1,286 @@
+"""The service as a router for your own application, and as an application of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Literal
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from langchain_core.language_models import BaseChatModel
+
+from ecowas_lc._version import __version__
+from ecowas_lc.errors import EcowasError
+from ecowas_lc.llm import LLMService, make_chat_model
+from ecowas_lc.memory.service import ping_op
+from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.server import Server
+from ecowas_lc.supervisor.routing import Router
+from ecowas_lc.twg import TWG
+from ecowas_lc.web.access import Access, organisations_op
+from ecowas_lc.web.api import AnyJSON, add_api, problems
+from ecowas_lc.web.gate import guarding
+from ecowas_lc.web.limits import Rate
+from ecowas_lc.web.organisation import Organisation
+from ecowas_lc.web.principals import Principal
+from ecowas_lc.web.problems import problem
+from ecowas_lc.web.runs import OnBusy
+from ecowas_lc.web.service import Data, Service
+from ecowas_lc.web.sign_in import add_sign_in
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 2.0
+_ORGANISATIONS_SECONDS = 10.0
+_TEXT: dict[int | str, Data] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+class Web:
+    """What all routes of one service share."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        server: Server,
+        make: Callable[[str], Organisation],
+        *,
+        path: str = "",
+        on_busy: OnBusy = "refuse",
+        lease_seconds: float = 6.0,
+        drain_seconds: float = 20.0,
+        model_name: str = "",
+        model_note: str = "",
+        model_health: Callable[[], Any] | None = None,
+        checks: Callable[[], Sequence[Data]] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.server = server
+        self.path = path
+        self.access = Access(
+            server,
+            settings.prefix,
+            proxies=settings.web_proxies,
+            proxy_header=settings.web_proxy_header,
+            proxy_role=settings.web_proxy_role,
+        )
+        self.requests = Rate(settings.web_requests_per_minute)
+        self.questions = Rate(settings.web_questions_per_minute)
+        self.sign_ins = Rate(30)
+        self.longest_body_bytes = 262_144
+        self.longest_upload_bytes = 32 * 1024 * 1024
+        self.drain_seconds = drain_seconds
+        self.is_draining = False
+        self._make = make
+        self._options: dict[str, Any] = {
+            "on_busy": on_busy,
+            "lease_seconds": lease_seconds,
+            "model_name": model_name,
+            "model_note": model_note,
+            "model_health": model_health,
+            "checks": checks,
+        }
+        self._look_seconds = min(_LOOK_SECONDS, lease_seconds / 3)
+        self._services: dict[str, Service] = {}
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """The services of the organisations that this process has met."""
+        return tuple(self._services.values())
+
+    def service_for(self, principal: Principal) -> Service:
+        """Return the service of somebody's organisation."""
+        return self.service_of(principal.prefix)
+
+    def service_of(self, prefix: str) -> Service:
+        """Return the service of an organisation."""
+        if prefix not in self._services:
+            self._services[prefix] = Service(self._make(prefix), **self._options)
+        return self._services[prefix]
+
+    @asynccontextmanager
+    async def running(self, app: Any = None) -> AsyncIterator[None]:
+        """Take over runs whose process ended, for the length of the block; then let those under way end."""
+        looking = asyncio.create_task(self._looking())
+        try:
+            yield
+        finally:
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
+            await self.drain()
+
+    async def drain(self) -> None:
+        """Take no new runs, give those under way some time, and leave the rest to other processes."""
+        self.is_draining = True
+        await asyncio.gather(*(service.driver.drain(self.drain_seconds) for service in self.services))
+
+    def begin_draining(self) -> None:
+        """Take no new runs from now on, and end streams so that their readers go to another process."""
+        self.is_draining = True
+        for service in self.services:
+            service.driver.stop_serving()
+
+    async def _looking(self) -> None:
+        loop = asyncio.get_running_loop()
+        known_until = 0.0
+        while True:
+            try:
+                if loop.time() > known_until:
+                    for prefix in await self.server.arun(organisations_op(self.access.keys)):
+                        self.service_of(prefix)
+                    known_until = loop.time() + _ORGANISATIONS_SECONDS
+                for service in self.services:
+                    await service.driver.take_over()
+            except EcowasError as error:
+                log.warning("Runs of other processes can't be looked for: %s", error)
+            except Exception:
+                log.exception("Runs of other processes can't be looked for.")
+            await asyncio.sleep(self._look_seconds)
+
+
+def make_web(
+    settings: Settings | None = None,
+    *,
+    model: BaseChatModel | None = None,
+    server: Server | None = None,
+    groups: Sequence[TWG] | None = None,
+    router: str | Router | None = None,
+    held: Collection[str] | Literal["all"] | None = None,
+    **options: Any,
+) -> Web:
+    """Return what a service's routes share: see :func:`create_app`."""
+    settings = settings or get_settings()
+    server = server or Server.from_settings(settings)
+    if model is None:
+        model = make_chat_model(settings)
+        options.setdefault("model_name", settings.ollama_model)
+        options.setdefault("model_health", LLMService(settings=settings, timeout=3.0).ahealth_check)
+    chosen, connected = model, server
+    kept_back = held_groups(settings.web_held_groups) if held is None else held
+
+    def make(prefix: str) -> Organisation:
+        return Organisation(prefix, connected, settings, chosen, groups=groups, router=router, held=kept_back)
+
+    return Web(settings, server, make, **options)
+
+
+def held_groups(text: str) -> tuple[str, ...] | Literal["all"]:
+    """Return the groups that a setting names, separated by commas, or ``"all"``."""
+    names = tuple(filter(None, (word.strip() for word in text.split(","))))
+    return "all" if names == ("all",) else names
+
+
+def ecowas_router(web: Web | None = None, **options: Any) -> APIRouter:
+    """Return the service as a router: ``app.include_router(ecowas_router())``.
+
+    Every request passes the same gate as in :func:`create_app`, whose arguments it takes. Give ``path`` where the
+    router is included under a path: ``app.include_router(ecowas_router(path="/desk"), prefix="/desk")``.
+
+    Raises:
+        ConfigurationError: the settings or an argument can't be used.
+    """
+    shared = web if web is not None else make_web(**options)
+    router = APIRouter(route_class=guarding(shared), lifespan=shared.running, default_response_class=AnyJSON)
+
+    @router.get("/health", tags=["health"], responses=problems(503))
+    async def health(request: Request) -> Response:
+        """200 where the service can answer: Redis is there. It also says whether the model is."""
+        return await _health(shared)
+
+    @router.get("/health/live", tags=["health"])
+    async def live(request: Request) -> AnyJSON:
+        """200 as long as the process answers."""
+        return AnyJSON({"live": True})
+
+    @router.get("/health/ready", tags=["health"], responses=problems(503))
+    async def ready(request: Request) -> Response:
+        """200 where the process takes new runs: Redis is there, and it is not being shut down."""
+        if shared.is_draining:
+            return problem(503, "This process is being shut down.", {"Retry-After": "2"})
+        return await _health(shared)
+
+    @router.get("/metrics", tags=["figures"], responses=_TEXT | problems(401, 403))
+    async def metrics(request: Request) -> Response:
+        """Figures for Prometheus."""
+        return await _metrics(shared)
+
+    @router.get("/api/openapi.json", tags=["access"])
+    async def openapi(request: Request) -> AnyJSON:
+        """This description."""
+        return AnyJSON(described(router, shared.path))
+
+    add_sign_in(router, shared)
+    add_api(router, shared)
+    return router
+
+
+def create_app(settings: Settings | None = None, **options: Any) -> FastAPI:
+    """Return the service as an application: the API under ``/api``, the pages at ``/``.
+
+    Args:
+        settings: the settings; default: those of the environment.
+        **options: ``model`` (a chat model; default: the settings'), ``server``, ``groups`` and ``router`` as for
+            :func:`~ecowas_lc.build_supervisor`; ``held``: the groups whose answers wait for a reviewer;
+            ``on_busy``: what a question does while another of its session is answered, ``"refuse"`` or
+            ``"queue"``; ``lease_seconds``: how long after a process was killed another one takes its runs;
+            ``drain_seconds``: how long runs may go on when the process ends.
+
+    Raises:
+        ConfigurationError: the settings or an argument can't be used.
+    """
+    web = make_web(settings, **options)
+    router = ecowas_router(web)
+
+    @router.api_route("/{path:path}", methods=_METHODS, include_in_schema=False)
+    async def nothing_here(request: Request, path: str) -> Response:
+        """Say that there is nothing, to those who are signed in."""
+        return problem(404, "There is nothing at this address.")
+
+    # no pages of FastAPI's own: they load scripts from elsewhere
+    app = FastAPI(title="ecowas_lc", version=__version__, openapi_url=None, docs_url=None, redoc_url=None)
+    app.include_router(router)
+    app.state.web = web
+    return app
+
+
+def described(router: APIRouter, path: str = "") -> Data:
+    """Return the OpenAPI description of the service."""
+    found = get_openapi(
+        title="ecowas_lc",
+        version=__version__,
+        summary="Ask the working groups of the ECOWAS summit, and look after their sessions.",
+        routes=router.routes,
+        servers=[{"url": path or "/"}],
+    )
+    found.setdefault("components", {})["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    found["security"] = [{"key": []}, {"header": []}]
+    return found
+
+
+async def _health(web: Web) -> Response:
+    try:
+        await web.server.arun(ping_op(Keys(web.settings.prefix)))
+    except EcowasError:
+        return problem(503, "Redis does not answer. `ecowas-lc doctor` says why.", redis=False)
+    return AnyJSON({"status": "ok", "redis": True, "version": __version__, "draining": web.is_draining})
+
+
+async def _metrics(web: Web) -> Response:
+    lines = [
+        f"ecowas_lc_runs{{organisation={_label(service)}}} {service.driver.running}" for service in web.services
+    ]
+    return Response(
+        "# TYPE ecowas_lc_runs gauge\n" + "\n".join(lines) + "\n", media_type="text/plain; version=0.0.4"
+    )
+
+
+def _label(service: Service) -> str:
+    return '"' + service.organisation.prefix.replace("\\", "\\\\").replace('"', '\\"') + '"'

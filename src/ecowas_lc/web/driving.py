@@ -1,0 +1,494 @@
+"""Drives an organisation's runs in this process, and lets any number of readers follow runs of any process.
+
+Runs of this process are followed as their events are stored. Those of others are asked for, all in one flush, a
+few times a second: a blocking read would need a connection of its own for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+from ecowas_lc.errors import EcowasError, StorageError, ThreadBusyError
+from ecowas_lc.web.organisation import Organisation
+from ecowas_lc.web.playing import Playing
+from ecowas_lc.web.problems import UNEXPECTED, DrainingError, NotFoundError, about
+from ecowas_lc.web.runs import FIRST_EVENT, Busy, Event, OnBusy, Run, RunPrograms, later, text_of
+
+log = logging.getLogger(__name__)
+
+MOST_EVENTS = 20_000
+"""Of one attempt; a longer answer is then told in one piece."""
+_MOST_ATTEMPTS = 5
+_GATHERED_SECONDS = 0.04  # tokens that come closer together are one event
+_ASKED_SECONDS = 0.1  # how often other processes' runs are looked at
+_THREAD_WAIT_SECONDS = 60.0
+_TURN_PAUSE_SECONDS = 0.1
+_STORAGE_RETRY_SECONDS = 0.5
+
+OnEnd = Callable[[Run, str, list[dict[str, Any]], float], Any]
+
+
+class LostError(Exception):
+    """Another process has taken the run."""
+
+
+class Feed:
+    """The events of a run as far as this process knows them."""
+
+    def __init__(self, run_id: str, session: str) -> None:
+        self.run_id, self.session = run_id, session
+        self.events: list[Event] = []
+        self.is_over = False
+        self.is_local = False
+        self.readers = 0
+        self._changed = asyncio.Event()
+
+    @property
+    def last(self) -> str:
+        """The id of the last event that is known."""
+        return self.events[-1].id if self.events else "0-0"
+
+    def add(self, events: list[Event]) -> None:
+        """Take events that are new."""
+        last = self.last
+        fresh = [event for event in events if later(event.id, last)]
+        self.events += fresh
+        if any(event.type == "done" for event in fresh):
+            self.is_over = True
+        if fresh:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let readers look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def changed(self, seconds: float) -> None:
+        """Wait until there is something new, or for so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+    def index_after(self, event_id: str) -> int:
+        """Return where the first event after an id stands."""
+        low, high = 0, len(self.events)
+        while low < high:
+            middle = (low + high) // 2
+            if later(self.events[middle].id, event_id):
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+
+class _Writer:
+    """Stores the events of one attempt; tokens that come close together are stored as one event."""
+
+    def __init__(self, driver: Driver, run: Run, feed: Feed) -> None:
+        self._driver, self._run, self._feed = driver, run, feed
+        self._number = 1
+        self._waiting: list[dict[str, Any]] = []
+        self._lock = asyncio.Lock()
+        self._flusher: asyncio.Task[None] | None = None
+        self._last_flush = 0.0
+        self.is_cancelled = False
+        self.broken: BaseException | None = None
+
+    async def add(self, event: dict[str, Any]) -> None:
+        """Store an event, or keep a token for a moment."""
+        if self.broken is not None:
+            raise self.broken
+        if event["type"] == "token":
+            if self._number > MOST_EVENTS:
+                return
+            last = self._waiting[-1] if self._waiting else None
+            if last is not None and last["type"] == "token" and last["message"] == event["message"]:
+                last["text"] += event["text"]
+            else:
+                self._waiting.append(dict(event))
+            if self._flusher is None or self._flusher.done():
+                pause = max(0.0, self._last_flush + _GATHERED_SECONDS - time.monotonic())
+                self._flusher = asyncio.create_task(self._later(pause))
+            return
+        self._waiting.append(event)
+        await self.flush()
+
+    async def _later(self, pause: float) -> None:
+        try:
+            await asyncio.sleep(pause)
+            await self.flush()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.broken = error
+
+    async def flush(self, final: str = "") -> None:
+        """Store what waits, and renew the lease.
+
+        Raises:
+            LostError: another process has the run.
+        """
+        async with self._lock:
+            events, self._waiting = self._waiting, []
+            self._last_flush = time.monotonic()
+            reply = await self._driver.stored(self._run, self._number, [text_of(each) for each in events], final)
+            if reply is None:
+                raise LostError
+            self.is_cancelled = self.is_cancelled or reply
+            attempt = self._run.attempt
+            self._feed.add([Event(f"{attempt}-{self._number + place}", each) for place, each in enumerate(events)])
+            self._number += len(events)
+
+    async def end(self, status: str, *events: dict[str, Any]) -> None:
+        """Store the last events and how the run ended."""
+        await self.stop()
+        self._waiting += [*events, {"type": "done", "status": status}]
+        await self.flush(status)
+
+    async def stop(self) -> None:
+        """Let go of what was to be stored later."""
+        if self._flusher is not None and not self._flusher.done():
+            self._flusher.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._flusher
+
+
+class Driver:
+    """The runs of one organisation, from one process."""
+
+    def __init__(
+        self,
+        organisation: Organisation,
+        *,
+        lease_seconds: float = 6.0,
+        on_end: OnEnd | None = None,
+    ) -> None:
+        self.organisation = organisation
+        self.programs = RunPrograms(organisation.keys, organisation.settings.redis_memory_ttl)
+        self.holder = uuid4().hex
+        self.lease_seconds = lease_seconds
+        self.is_draining = False
+        self._on_end = on_end
+        self._feeds: dict[str, Feed] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._runs: dict[str, Run] = {}
+        self._work: dict[str, asyncio.Task[Any]] = {}
+        self._poller: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> int:
+        """How many runs this process drives or has waiting."""
+        return len(self._tasks)
+
+    # --- beginning and ending ---
+
+    async def start(self, run: Run, on_busy: OnBusy) -> Busy | None:
+        """Begin a run in this process.
+
+        Raises:
+            DrainingError: this process ends.
+        """
+        if self.is_draining:
+            raise DrainingError("This process is being shut down. Send the request again in a moment.")
+        busy: Busy | None = await self.organisation.run(self.programs.start_op(run, on_busy))
+        if busy is None:
+            self._adopt(run.id, run.session)
+        return busy
+
+    def _adopt(self, run_id: str, session: str) -> None:
+        if run_id not in self._tasks:
+            task = asyncio.create_task(self._drive(run_id, session))
+            self._tasks[run_id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(run_id, None))
+
+    async def cancel(self, run: Run) -> str:
+        """Ask for the end of a run, in whatever process it is; how it stands, see ``cancel_op``."""
+        how: str = await self.organisation.run(self.programs.cancel_op(run))
+        if how == "asked" and (work := self._work.get(run.id)) is not None:
+            work.cancel("asked")
+        return how
+
+    async def take_over(self) -> None:
+        """Take runs whose process has not been heard of, and say that those of this process are there."""
+        here = [run for run_id, run in self._runs.items() if run_id in self._tasks]
+        await self.organisation.run(self.programs.heard_of_op(here))
+        if self.is_draining:
+            return
+        for run_id, session in await self.organisation.run(self.programs.orphans_op(self.lease_seconds)):
+            self._adopt(run_id, session)
+
+    def stop_serving(self) -> None:
+        """Take no new runs, and end the streams of readers, who go on in another process."""
+        self.is_draining = True
+        for feed in self._feeds.values():
+            feed.wake()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new runs, give those under way so long, and leave the others to another process."""
+        self.stop_serving()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=seconds)
+        left = list(self._tasks.values())
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.gather(self._poller, return_exceptions=True)
+
+    # --- driving ---
+
+    async def stored(self, run: Run, number: int, events: list[str], final: str) -> bool | None:
+        """Store events; where Redis can't be reached, try until it can, or the run is another's."""
+        while True:
+            try:
+                found: bool | None = await self.organisation.run(
+                    self.programs.append_op(run, self.holder, self.lease_seconds, number, events, final)
+                )
+            except StorageError as error:
+                log.warning("The events of a run can't be stored: %s", error)
+                await asyncio.sleep(_STORAGE_RETRY_SECONDS)
+            else:
+                return found
+
+    async def _drive(self, run_id: str, session: str) -> None:
+        claimed: Run | None = None
+        try:
+            claimed = await self._claimed(run_id, session)
+            if claimed is not None:
+                await self._perform(claimed)
+        except LostError:
+            log.warning("Another process has taken over the run %s.", run_id)
+        except asyncio.CancelledError:
+            if claimed is not None:
+                with suppress(EcowasError):
+                    await self._leave(claimed)
+            raise
+        except Exception:
+            log.exception("The run %s failed.", run_id)
+        finally:
+            self._runs.pop(run_id, None)
+            self._work.pop(run_id, None)
+            if (feed := self._feeds.get(run_id)) is not None:
+                feed.is_local = False
+                self._drop(feed)
+
+    async def _leave(self, run: Run) -> None:
+        await self.organisation.run(self.programs.release_op(run, self.holder))
+
+    async def _claimed(self, run_id: str, session: str) -> Run | None:
+        """Return the run when it is its turn; ``None`` where it is not this process's to drive."""
+        waits = Run(run_id, session, "", "")
+        while True:
+            try:
+                claim = await self.organisation.run(
+                    self.programs.claim_op(run_id, session, self.holder, self.lease_seconds)
+                )
+            except StorageError as error:
+                log.warning("A run can't be begun: %s", error)
+                await asyncio.sleep(_STORAGE_RETRY_SECONDS)
+                continue
+            if claim.how == "yours":
+                run: Run = claim.run
+                return run
+            if claim.how == "gone":
+                await self.organisation.run(self.programs.forget_op(run_id, session))
+                return None
+            if claim.how == "held":
+                return None
+            self._runs[run_id] = waits
+            await asyncio.sleep(_TURN_PAUSE_SECONDS)
+
+    async def _perform(self, run: Run) -> None:
+        self._runs[run.id] = run
+        feed = self._feed(run.id, run.session)
+        await self._load(feed)
+        feed.is_local = True
+        writer = _Writer(self, run, feed)
+        if run.attempt > 1:
+            await writer.add({"type": "cut", "messages": _unfinished(feed.events), "attempt": run.attempt})
+        if run.attempt > _MOST_ATTEMPTS:
+            detail = f"The run was given up: {_MOST_ATTEMPTS} processes ended while they drove it. Ask again."
+            await self._ended(run, writer, "failed", {"type": "error", "status": 500, "detail": detail})
+            return
+        began = time.monotonic()
+        playing = Playing(self.organisation, run)
+        renewing = asyncio.create_task(self._renewing(run, writer))
+        work = self._work[run.id] = asyncio.create_task(self._play(run, playing, writer))
+        try:
+            await asyncio.wait((work, renewing), return_when=asyncio.FIRST_COMPLETED)
+            if renewing.done() and not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+                renewing.result()
+            await self._finish(run, playing, writer, work, time.monotonic() - began)
+        finally:
+            for task in (work, renewing):
+                task.cancel()
+            await asyncio.gather(work, renewing, return_exceptions=True)
+            await writer.stop()
+            with suppress(StorageError):
+                await self.organisation.saver.leases.arelease(run.session, run.id)
+
+    async def _finish(
+        self, run: Run, playing: Playing, writer: _Writer, work: asyncio.Task[Any], seconds: float
+    ) -> None:
+        if work.cancelled():
+            with suppress(EcowasError):
+                await playing.keep_partial()
+            await self._ended(run, writer, "cancelled", seconds=seconds)
+            return
+        error = work.exception()
+        if error is None:
+            await self._ended(run, writer, playing.status, seconds=seconds)
+        elif isinstance(error, LostError):
+            raise error
+        elif isinstance(error, EcowasError):
+            await self._ended(run, writer, "failed", {"type": "error", **_problem(error)}, seconds=seconds)
+        else:
+            log.error("The run %s failed.", run.id, exc_info=error)
+            told = {"type": "error", "status": 500, "detail": UNEXPECTED}
+            await self._ended(run, writer, "failed", told, seconds=seconds)
+
+    async def _ended(
+        self, run: Run, writer: _Writer, status: str, *events: dict[str, Any], seconds: float = 0.0
+    ) -> None:
+        await writer.end(status, *events)
+        if self._on_end is not None:
+            told = [event.data for event in self._feeds[run.id].events] if run.id in self._feeds else []
+            with suppress(EcowasError):
+                await self._on_end(run, status, told, seconds)
+
+    async def _play(self, run: Run, playing: Playing, writer: _Writer) -> None:
+        await self._hold_thread(run)
+        async for event in playing.events():
+            await writer.add(event)
+            if writer.is_cancelled:
+                raise asyncio.CancelledError
+        await writer.flush()
+
+    async def _hold_thread(self, run: Run) -> None:
+        """Keep other programs' runs off the thread. The run is its holder, so that it can be taken over at once.
+
+        Raises:
+            ThreadBusyError: another program's run has it for too long.
+        """
+        until = time.monotonic() + _THREAD_WAIT_SECONDS
+        while not await self._hold(run):
+            if time.monotonic() > until:
+                raise ThreadBusyError("Another program answers a question of this session. Ask again later.")
+            await asyncio.sleep(_TURN_PAUSE_SECONDS)
+
+    async def _hold(self, run: Run) -> bool:
+        return await self.organisation.saver.leases.ahold(run.session, run.id, max(3 * self.lease_seconds, 10.0))
+
+    async def _renewing(self, run: Run, writer: _Writer) -> None:
+        while True:
+            await asyncio.sleep(self.lease_seconds / 4)
+            await writer.flush()
+            if writer.is_cancelled and (work := self._work.get(run.id)) is not None:
+                work.cancel("asked")
+            with suppress(StorageError):
+                await self._hold(run)
+
+    # --- following ---
+
+    def _feed(self, run_id: str, session: str) -> Feed:
+        if run_id not in self._feeds:
+            self._feeds[run_id] = Feed(run_id, session)
+        return self._feeds[run_id]
+
+    def _drop(self, feed: Feed) -> None:
+        if not feed.readers and not feed.is_local:
+            self._feeds.pop(feed.run_id, None)
+
+    async def _load(self, feed: Feed) -> None:
+        while True:
+            [found] = await self.organisation.run(
+                self.programs.events_op([(feed.run_id, feed.session, feed.last)])
+            )
+            if not found:
+                return
+            feed.add(found)
+
+    async def follow(
+        self, run: Run, after: str = "0-0", *, beat_seconds: float = 15.0
+    ) -> AsyncIterator[Event | None]:
+        """Yield a run's events after an id, as they come; ``None`` where nothing came for a while.
+
+        Ends with the run's end, and when this process is shut down.
+
+        Raises:
+            NotFoundError: what happened in the run is not stored any more.
+        """
+        feed = self._feed(run.id, run.session)
+        feed.readers += 1
+        try:
+            if not feed.is_local:
+                await self._load(feed)
+                if not feed.events:
+                    raise NotFoundError("What happened in this run is not stored any more.")
+                self._poll()
+            place = feed.index_after(after)
+            while True:
+                while place < len(feed.events):
+                    yield feed.events[place]
+                    place += 1
+                if feed.is_over or self.is_draining:
+                    return
+                before = len(feed.events)
+                await feed.changed(beat_seconds)
+                if len(feed.events) == before and not self.is_draining:
+                    yield None
+        finally:
+            feed.readers -= 1
+            self._drop(feed)
+
+    def _poll(self) -> None:
+        if self._poller is None or self._poller.done():
+            self._poller = asyncio.create_task(self._polling())
+
+    async def _polling(self) -> None:
+        while feeds := [feed for feed in self._feeds.values() if not feed.is_local and not feed.is_over]:
+            await asyncio.sleep(_ASKED_SECONDS)
+            wanted = [(feed.run_id, feed.session, feed.last) for feed in feeds]
+            try:
+                found = await self.organisation.run(self.programs.events_op(wanted))
+            except StorageError as error:
+                log.warning("Runs can't be followed: %s", error)
+                await asyncio.sleep(_STORAGE_RETRY_SECONDS)
+                continue
+            for feed, events in zip(feeds, found, strict=True):
+                if events is None:
+                    feed.is_over = True
+                    feed.wake()
+                elif events:
+                    feed.add(events)
+
+
+def _problem(error: EcowasError) -> dict[str, Any]:
+    found = about(error)
+    return {key: found[key] for key in ("status", "detail", "error")}
+
+
+def _unfinished(events: list[Event]) -> list[str]:
+    """Return the messages that were being said and whose speaker had not come to an end."""
+    spoken: dict[str, str] = {}
+    for event in events:
+        if event.type == "token":
+            spoken[str(event.data["message"])] = str(event.data["speaker"])
+        elif event.type == "finished":
+            spoken = {message: by for message, by in spoken.items() if by != event.data["speaker"]}
+        elif event.type == "cut":
+            for message in event.data["messages"]:
+                spoken.pop(message, None)
+    return sorted(spoken)
+
+
+__all__ = ["FIRST_EVENT", "MOST_EVENTS", "Driver", "Feed", "LostError"]

@@ -1,0 +1,102 @@
+"""What each route needs, in one table: a route that is not in it serves nobody."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from ecowas_lc.web.principals import Principal, Role
+
+
+class Permission(StrEnum):
+    """What a route needs."""
+
+    PUBLIC = "public"
+    """Nothing: the sign-in page, what it is drawn with, and whether the service runs."""
+    SIGNED_IN = "signed-in"
+    CHAT = "chat"
+    """Ask, and read and change one's own sessions and threads; all of them for an admin."""
+    REVIEW = "review"
+    """Decide on drafts of one's groups."""
+    DOCUMENTS = "documents"
+    CHANGE_DOCUMENTS = "change-documents"
+    SYSTEM = "system"
+    """See how the service runs, and no content."""
+    ANALYTICS = "analytics"
+    AUDIT = "audit"
+
+
+_ROLES: dict[Permission, frozenset[Role]] = {
+    Permission.SIGNED_IN: frozenset(Role),
+    Permission.CHAT: frozenset({Role.STAFF, Role.ADMIN}),
+    Permission.REVIEW: frozenset({Role.REVIEWER, Role.ADMIN}),
+    Permission.DOCUMENTS: frozenset({Role.STAFF, Role.REVIEWER, Role.ADMIN}),
+    Permission.CHANGE_DOCUMENTS: frozenset({Role.ADMIN}),
+    Permission.SYSTEM: frozenset({Role.OPERATOR, Role.ADMIN}),
+    Permission.ANALYTICS: frozenset({Role.OPERATOR, Role.ADMIN}),
+    Permission.AUDIT: frozenset({Role.OPERATOR, Role.ADMIN}),
+}
+
+ROUTES: dict[str, Permission] = {
+    # by the name of the function that answers
+    "health": Permission.PUBLIC,
+    "live": Permission.PUBLIC,
+    "ready": Permission.PUBLIC,
+    "static": Permission.PUBLIC,
+    "sign_in": Permission.PUBLIC,
+    "use_key": Permission.PUBLIC,
+    "sign_out": Permission.SIGNED_IN,
+    "me": Permission.SIGNED_IN,
+    "openapi": Permission.SIGNED_IN,
+    "api_page": Permission.SIGNED_IN,
+    "groups": Permission.SIGNED_IN,
+    "nothing_here": Permission.SIGNED_IN,
+    "metrics": Permission.SYSTEM,
+    "system": Permission.SYSTEM,
+    "analytics": Permission.ANALYTICS,
+    "audit": Permission.AUDIT,
+    "chat": Permission.CHAT,
+    "chat_stream": Permission.CHAT,
+    "start_run": Permission.CHAT,
+    "list_runs": Permission.CHAT,
+    "show_run": Permission.CHAT,
+    "run_events": Permission.CHAT,
+    "cancel_run": Permission.CHAT,
+    "list_sessions": Permission.CHAT,
+    "show_session": Permission.CHAT,
+    "extend_session": Permission.CHAT,
+    "extend_sessions": Permission.CHAT,
+    "clear_session": Permission.CHAT,
+    "clear_sessions": Permission.CHAT,
+    "list_threads": Permission.CHAT,
+    "thread_timeline": Permission.CHAT,
+    "thread_state": Permission.CHAT,
+    "thread_diff": Permission.CHAT,
+    "fork_thread": Permission.CHAT,
+    "regenerate": Permission.CHAT,
+    "edit_question": Permission.CHAT,
+    "list_approvals": Permission.REVIEW,
+    "approve": Permission.REVIEW,
+    "edit_draft": Permission.REVIEW,
+    "reject": Permission.REVIEW,
+    "list_documents": Permission.DOCUMENTS,
+    "search_documents": Permission.DOCUMENTS,
+    "show_document": Permission.DOCUMENTS,
+    "add_document": Permission.CHANGE_DOCUMENTS,
+    "remove_document": Permission.CHANGE_DOCUMENTS,
+    # pages
+    "page_chat": Permission.SIGNED_IN,
+}
+
+
+def permission_of(route: str) -> Permission | None:
+    """Return what the route of this name needs; ``None``: nobody may use it."""
+    return ROUTES.get(route)
+
+
+def may(principal: Principal | None, permission: Permission | None) -> bool:
+    """Return whether somebody may use what needs this permission."""
+    if permission is Permission.PUBLIC:
+        return True
+    if permission is None or principal is None:
+        return False
+    return not _ROLES[permission].isdisjoint(principal.roles)

@@ -1,0 +1,363 @@
+"""Runs as they are stored: programs that begin, drive, read and end them.
+
+A run is one question (or a decision, or a question asked again) on its way through the graph. What happens in it
+is a stream of events with ids of our own, the attempt and a number, so that an event that is sent twice is stored
+once.
+Whichever process holds the run's lease drives it. A session's runs take turns, in the order of its queue.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from ecowas_lc.errors import CorruptDataError
+from ecowas_lc.storage.keys import Keys, id_bytes, id_text
+from ecowas_lc.storage.ops import Op, call, command, load_script
+
+_START = load_script("run_start")
+_CLAIM = load_script("run_claim")
+_APPEND = load_script("run_append")
+_RELEASE = load_script("run_release")
+_CANCEL = load_script("run_cancel")
+
+Status = Literal["open", "done", "waiting", "failed", "cancelled"]
+OnBusy = Literal["refuse", "queue"]
+
+MOST_WAITING = 10
+"""Runs of one session that may wait for their turn."""
+EVENTS_AT_ONCE = 1000
+FIRST_EVENT = "0-1"
+
+
+class Event(NamedTuple):
+    """Something that happened in a run; ``id`` is where it stands in the stream."""
+
+    id: str
+    data: dict[str, Any]
+
+    @property
+    def type(self) -> str:
+        """What kind of event it is."""
+        return str(self.data.get("type"))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run and how it stands.
+
+    ``kind`` is ``"ask"``, ``"decide"``, ``"regenerate"`` or ``"edit"``; ``given`` is what it was given, by kind.
+    """
+
+    id: str
+    session: str
+    kind: str
+    by: str
+    status: Status = "open"
+    given: dict[str, Any] = field(default_factory=dict)
+    began: float = 0.0
+    attempt: int = 0
+    last: str = FIRST_EVENT
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more happens in it."""
+        return self.status != "open"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the API shows."""
+        return {
+            "run": self.id,
+            "session": self.session,
+            "kind": self.kind,
+            "by": self.by,
+            "status": "running" if self.status == "open" else self.status,
+            "began": self.began,
+            "attempt": self.attempt,
+        }
+
+
+class Busy(NamedTuple):
+    """Another run of the session is under way."""
+
+    run_id: str
+
+
+class Claim(NamedTuple):
+    """What became of taking a run: ``how`` is ``yours``, ``held``, ``behind`` or ``gone``."""
+
+    how: str
+    run: Run | None = None
+
+
+def _fields(run: Run) -> list[str]:
+    about = {"kind": run.kind, "by": run.by, "given": json.dumps(run.given), "began": repr(run.began)}
+    return [word for pair in {"status": "open", **about}.items() for word in pair]
+
+
+def _run_of(run_id: str, session: str, stored: dict[bytes, bytes]) -> Run:
+    try:
+        return Run(
+            run_id,
+            session,
+            stored[b"kind"].decode(),
+            stored[b"by"].decode(),
+            stored[b"status"].decode(),  # type: ignore[arg-type]
+            json.loads(stored[b"given"]),
+            float(stored[b"began"]),
+            int(stored[b"attempt"]),
+            stored[b"last"].decode(),
+        )
+    except (KeyError, ValueError) as error:
+        raise CorruptDataError(f"What is stored of the run {run_id!r} can't be read.") from error
+
+
+def _pairs(flat: Sequence[bytes] | dict[bytes, bytes]) -> dict[bytes, bytes]:
+    if isinstance(flat, dict):
+        return flat
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def text_of(data: dict[str, Any]) -> str:
+    """Return an event as it is stored."""
+    return json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+
+
+def _event(entry: Any) -> Event:
+    try:
+        entry_id, fields = entry
+        return Event(entry_id.decode(), json.loads(_pairs(fields)[b"e"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptDataError("An event of a run can't be read.") from error
+
+
+def _member(run: Run) -> bytes:
+    return id_bytes(run.id) + b":" + id_bytes(run.session)
+
+
+@dataclass(frozen=True, slots=True)
+class RunPrograms:
+    """The programs of one prefix. ``ttl_seconds`` is how long a run stays stored after its last event."""
+
+    keys: Keys
+    ttl_seconds: int
+
+    @property
+    def _ttl(self) -> int:
+        return 1000 * self.ttl_seconds
+
+    def start_op(self, run: Run, on_busy: OnBusy) -> Op[Busy | None]:
+        """Store a run and its first event, unless another one of its session is under way and it may not wait."""
+        keys, session = self.keys, run.session
+        # found by nobody until the run is there, so it does not matter that this is no one step with it
+        yield (
+            command("SET", keys.session_of_run(run.id), id_bytes(session), "PX", self._ttl),
+            command("ZADD", keys.open_runs(), time.time(), _member(run)),
+        )
+        base = keys.served_run(session, run.id)[: -len(id_bytes(run.id))]
+        first = {"type": "begun", "run": run.id, "session": session, "kind": run.kind, "at": run.began}
+        [reply] = yield (
+            call(
+                _START,
+                (
+                    keys.runs_of_session(session),
+                    keys.served_run(session, run.id),
+                    keys.run_events(session, run.id),
+                ),
+                on_busy,
+                MOST_WAITING,
+                run.id,
+                self._ttl,
+                base,
+                text_of({**first, **_shown(run.given)}),
+                *_fields(run),
+            ),
+        )
+        if reply[0] == 1:
+            return None
+        yield (
+            command("DEL", keys.session_of_run(run.id)),
+            command("ZREM", keys.open_runs(), _member(run)),
+        )
+        return Busy(id_text(reply[1]))
+
+    def claim_op(self, run_id: str, session: str, holder: str, lease_seconds: float) -> Op[Claim]:
+        """Take a run, where it is its turn and nobody else drives it."""
+        keys = self.keys
+        [reply] = yield (
+            call(
+                _CLAIM,
+                (
+                    keys.runs_of_session(session),
+                    keys.served_run(session, run_id),
+                    keys.run_lease(session, run_id),
+                ),
+                run_id,
+                holder,
+                round(1000 * lease_seconds),
+            ),
+        )
+        how = bytes(reply[0]).decode()
+        return Claim(how, _run_of(run_id, session, _pairs(reply[1:])) if how == "yours" else None)
+
+    def append_op(
+        self,
+        run: Run,
+        holder: str,
+        lease_seconds: float,
+        number: int,
+        events: Sequence[str],
+        final: str = "",
+    ) -> Op[bool | None]:
+        """Add events, the first of them as ``number``, and renew the lease.
+
+        Returns:
+            Whether the run is to be cancelled; ``None`` where another process has it.
+        """
+        keys, session = self.keys, run.session
+        append = call(
+            _APPEND,
+            (
+                keys.runs_of_session(session),
+                keys.served_run(session, run.id),
+                keys.run_lease(session, run.id),
+                keys.run_events(session, run.id),
+            ),
+            run.id,
+            holder,
+            run.attempt,
+            round(1000 * lease_seconds),
+            self._ttl,
+            number,
+            final,
+            *events,
+        )
+        if final:
+            reply, *_ = yield (append, command("ZREM", keys.open_runs(), _member(run)))
+        else:
+            [reply] = yield (append,)
+        return None if reply[0] == -1 else reply[0] == 1
+
+    def heard_of_op(self, runs: Sequence[Run]) -> Op[None]:
+        """Note that this process is there for these runs."""
+        now = time.time()
+        if runs:
+            words = [word for run in runs for word in (now, _member(run))]
+            renewals = [command("PEXPIRE", self.keys.session_of_run(run.id), self._ttl) for run in runs]
+            yield (command("ZADD", self.keys.open_runs(), *words), *renewals)
+
+    def orphans_op(self, silent_seconds: float) -> Op[list[tuple[str, str]]]:
+        """Runs, with their sessions, whose process has not been heard of for so long."""
+        until = time.time() - silent_seconds
+        [members] = yield (command("ZRANGEBYSCORE", self.keys.open_runs(), "-inf", until, "LIMIT", 0, 100),)
+        found = []
+        for member in members:
+            run_id, _, session = id_text(member).partition(":")
+            found.append((run_id, session))
+        return found
+
+    def forget_op(self, run_id: str, session: str) -> Op[None]:
+        """Take a run out of the index of open ones."""
+        member = id_bytes(run_id) + b":" + id_bytes(session)
+        yield (command("ZREM", self.keys.open_runs(), member),)
+
+    def release_op(self, run: Run, holder: str) -> Op[None]:
+        """Let another process have a run at once."""
+        yield (
+            call(_RELEASE, (self.keys.run_lease(run.session, run.id),), holder),
+            command("ZADD", self.keys.open_runs(), 0, _member(run)),
+        )
+
+    def cancel_op(self, run: Run) -> Op[str]:
+        """Ask for the end of a run: ``gone``, its final status, ``cancelled`` or ``asked``."""
+        keys, session = self.keys, run.session
+        [reply] = yield (
+            call(
+                _CANCEL,
+                (
+                    keys.runs_of_session(session),
+                    keys.served_run(session, run.id),
+                    keys.run_events(session, run.id),
+                ),
+                run.id,
+                self._ttl,
+                text_of({"type": "done", "status": "cancelled"}),
+            ),
+        )
+        how = bytes(reply).decode()
+        if how not in ("asked", "gone"):
+            yield (command("ZREM", keys.open_runs(), _member(run)),)
+        return how
+
+    def find_op(self, run_id: str) -> Op[Run | None]:
+        """A run by its id; ``None`` where nothing is stored of it any more."""
+        [session] = yield (command("GET", self.keys.session_of_run(run_id)),)
+        if session is None:
+            return None
+        [stored] = yield (command("HGETALL", self.keys.served_run(id_text(session), run_id)),)
+        return _run_of(run_id, id_text(session), _pairs(stored)) if stored else None
+
+    def of_session_op(self, session: str) -> Op[list[Run]]:
+        """The runs of a session that are under way or wait, in their order."""
+        [ids] = yield (command("LRANGE", self.keys.runs_of_session(session), 0, MOST_WAITING + 1),)
+        names = [id_text(found) for found in ids]
+        if not names:
+            return []
+        stored = yield tuple(command("HGETALL", self.keys.served_run(session, name)) for name in names)
+        return [_run_of(name, session, _pairs(each)) for name, each in zip(names, stored, strict=True) if each]
+
+    def events_op(self, wanted: Sequence[tuple[str, str, str]]) -> Op[list[list[Event] | None]]:
+        """The events of runs after an id: (run id, session, last id known) each; ``None`` for one that is gone."""
+        replies = yield tuple(
+            words
+            for run_id, session, after in wanted
+            for words in (
+                command(
+                    "XRANGE", self.keys.run_events(session, run_id), f"({after}", "+", "COUNT", EVENTS_AT_ONCE
+                ),
+                command("EXISTS", self.keys.run_events(session, run_id)),
+            )
+        )
+        return [
+            [_event(entry) for entry in entries] if exists else None
+            for entries, exists in zip(replies[::2], replies[1::2], strict=True)
+        ]
+
+    def forget_session_op(self, session: str) -> Op[None]:
+        """Remove what is stored of a session's open runs."""
+        runs = yield from self.of_session_op(session)
+        removals = [
+            words
+            for run in runs
+            for words in (
+                command("UNLINK", self.keys.served_run(session, run.id)),
+                command("UNLINK", self.keys.run_events(session, run.id)),
+                command("UNLINK", self.keys.run_lease(session, run.id)),
+                command("UNLINK", self.keys.session_of_run(run.id)),
+                command("ZREM", self.keys.open_runs(), _member(run)),
+            )
+        ]
+        yield (command("UNLINK", self.keys.runs_of_session(session)), *removals)
+
+
+def _shown(given: dict[str, Any]) -> dict[str, Any]:
+    return {key: given[key] for key in ("question", "question_id", "groups") if given.get(key)}
+
+
+def later(one: str, other: str) -> bool:
+    """Return whether the event id ``one`` comes after ``other``."""
+    return _place(one) > _place(other)
+
+
+def _place(event_id: str) -> tuple[int, int]:
+    attempt, _, number = event_id.partition("-")
+    return int(attempt), int(number)
+
+
+def is_event_id(text: str) -> bool:
+    """Return whether this may be an event's id."""
+    attempt, _, number = text.partition("-")
+    return all(part.isascii() and part.isdecimal() and len(part) < 10 for part in (attempt, number))
