@@ -10,9 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 
 import ecowas_lc
+from ecowas_lc.cli.commands import app, docs, local_model, server, sessions, threads
 from ecowas_lc.embedded import stop_server
 from ecowas_lc.settings import load_settings
 from tests.docs.page import LANGUAGES, blocks_of
@@ -117,6 +119,32 @@ def test_the_reference_is_complete(site: Path) -> None:
     assert missing == []
     for inherited in ("SupervisorAgent.areset_history", "RedisAgent.chat", "RedisSaver.from_settings"):
         assert any(place.endswith(f".{inherited}") for place in shown), inherited
+
+
+def test_notebooks_are_pages(site: Path) -> None:
+    """Each notebook is a page in the navigation, with its title and the pictures that are stored in it."""
+    home = (site / "index.html").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        page = site / "notebooks" / path.stem / "index.html"
+        text = page.read_text(encoding="utf-8")
+        [title] = re.findall(r"<h1[^>]*>([^<]*)", text)
+        assert f"# {title}" in "".join(nbformat.read(path, as_version=4).cells[0].source)
+        assert f'href="notebooks/{path.stem}/"' in home
+        for picture in re.findall(r'<img[^>]* src="(?!data:)([^"]*)"', text):
+            assert (page.parent / picture).exists(), picture
+
+
+def test_the_command_line_page_has_every_command(site: Path) -> None:
+    """The page is made from the commands, so it has each of them, with its options."""
+    page = (site / "reference" / "command-line" / "index.html").read_text(encoding="utf-8")
+    shown = set(re.findall(r'id="(ecowas-lc-[a-z-]+)"', page))
+    groups = {"sessions": sessions, "threads": threads, "docs": docs, "server": server, "local-model": local_model}
+    names = [command.name for command in app.registered_commands]
+    names += [
+        f"{group}-{command.name}" for group, inner in groups.items() for command in inner.registered_commands
+    ]
+    assert {f"ecowas-lc-{name}" for name in names} <= shown
+    assert "--overwrite" in page
 
 
 @pytest.mark.parametrize("asset", ["src", "href"])
