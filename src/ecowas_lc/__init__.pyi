@@ -46,6 +46,9 @@ from .checkpoint import (
 from .checkpoint import (
     RedisSaver as RedisSaver,
 )
+from .checkpoint import (
+    SavedThread as SavedThread,
+)
 from .documents import (
     Documents as Documents,
 )
@@ -270,6 +273,9 @@ from .supervisor import (
 )
 from .supervisor import (
     SupervisorOutput as SupervisorOutput,
+)
+from .supervisor import (
+    SupervisorResult as SupervisorResult,
 )
 from .supervisor import (
     Synthesis as Synthesis,

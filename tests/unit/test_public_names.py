@@ -63,12 +63,14 @@ NAMES = [
     "Report",
     "RouteDecision",
     "Router",
+    "SavedThread",
     "SessionInfo",
     "Settings",
     "StorageError",
     "SupervisorAgent",
     "SupervisorError",
     "SupervisorOutput",
+    "SupervisorResult",
     "Synthesis",
     "TWG",
     "ThreadBusyError",
@@ -182,6 +184,7 @@ def test_a_name_brings_what_it_stands_on_and_no_more() -> None:
     """Whoever wants the saver alone does not wait for the supervisor, the models or the pictures to load."""
     loaded = loaded_by("from ecowas_lc import RedisSaver")
     assert {module.split(".")[1] for module in loaded if module.startswith("ecowas_lc.")} == {
+        "_display",
         "_extras",
         "_ollama_host",
         "_secret",

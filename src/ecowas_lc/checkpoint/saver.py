@@ -19,6 +19,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.checkpoint.backup import ThreadImporter, export_walk
 from ecowas_lc.checkpoint.client_cache import Memo
 from ecowas_lc.checkpoint.codec.allowlist import Allow
@@ -29,6 +30,7 @@ from ecowas_lc.checkpoint.maintenance import check_prune, copy_thread_op, delete
 from ecowas_lc.checkpoint.place import Extended, Place, checked_id, place_of, thread_id_of
 from ecowas_lc.checkpoint.reading import Query, Walk, delta_history_op, get_tuple_op, page_op
 from ecowas_lc.checkpoint.reindex import reindex_op
+from ecowas_lc.checkpoint.thread import SavedThread
 from ecowas_lc.checkpoint.writing import Context, delete_thread_op, put_op, put_writes_op
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
 from ecowas_lc.settings import Settings, get_settings
@@ -55,7 +57,7 @@ class SaverOptions(TypedDict, total=False):
     fencing: bool
 
 
-class SaverBase(BaseCheckpointSaver[Any]):
+class SaverBase(Displayed, BaseCheckpointSaver[Any]):
     """A saver's connections, keys and options; its methods are in :class:`~ecowas_lc.RedisSaver`."""
 
     def __init__(
@@ -352,6 +354,15 @@ class RedisSaver(SaverBase):
     def leases(self) -> ThreadLeases:
         """Threads taken for a run, so that programs that ask first run each thread one after the other."""
         return ThreadLeases(self._server, self._keys)
+
+    def thread(self, thread_id: str, *, channel: str = "messages") -> SavedThread:
+        """Return a thread to look at: in a notebook it shows itself as a conversation. Nothing is read yet.
+
+        Args:
+            thread_id: The thread's id.
+            channel: Where the state keeps its messages.
+        """
+        return SavedThread(self, thread_id_of(thread_id), channel=channel)
 
     # --- sync ---
 

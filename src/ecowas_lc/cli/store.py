@@ -139,7 +139,7 @@ def opened_store() -> Iterator[Store]:
         ConfigurationError, StorageError: the server can't be used.
     """
     from ecowas_lc.checkpoint import RedisSaver
-    from ecowas_lc.cli.stored_values import ViewingSerializer
+    from ecowas_lc.checkpoint.viewing import ViewingSerializer
     from ecowas_lc.memory import RedisMemoryService
 
     settings = get_settings()

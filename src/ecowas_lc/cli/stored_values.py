@@ -10,35 +10,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
-from ecowas_lc.checkpoint.codec.allowlist import Allowlist, spelt
-from ecowas_lc.checkpoint.codec.serializer import Serializer
-from ecowas_lc.errors import TypeNotAllowedError
-
-
-@dataclasses.dataclass(frozen=True)
-class Unimported:
-    """What is stored of an object whose class is another application's."""
-
-    name: str
-    data: Any
-
-
-class ViewingSerializer(Serializer):
-    """Reads every value; objects of classes that are not allowed become :class:`Unimported`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.allowed = _Viewing()
-
-
-class _Viewing(Allowlist):
-    def find(self, name: str) -> type:
-        try:
-            return super().find(name)
-        except TypeNotAllowedError:
-            # What is put together by calling `_make` with what is stored, whatever that is.
-            make = classmethod(lambda cls, data: Unimported(spelt(name), data))
-            return type("Unimported", (tuple,), {"_fields": (), "_make": make})
+from ecowas_lc.checkpoint.viewing import Unimported
 
 
 def plain(value: Any) -> Any:

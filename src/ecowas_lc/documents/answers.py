@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import TypedDict
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.documents.check import Supported, Unsupported, check_answer
 from ecowas_lc.documents.document import Document, Sentence
 from ecowas_lc.documents.evidence import Evidence, Source
@@ -66,7 +67,7 @@ class CitedSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class GroundedAnswer:
+class GroundedAnswer(Displayed):
     """An answer that rests on documents."""
 
     text: str

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.documents.document import (
     Document,
     Passage,
@@ -59,7 +60,7 @@ class AddReport:
     skipped: tuple[Skipped, ...] = ()
 
 
-class Documents:
+class Documents(Displayed):
     """Documents that answers rest on, under one prefix of Redis or Valkey.
 
     Words are indexed in English, French and Portuguese with their translations, so that a question in one of

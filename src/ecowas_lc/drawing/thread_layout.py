@@ -7,16 +7,24 @@ no line covers another.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, convert_to_messages
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
-_BRANCH = "branch:to:"
-_INPUT, _SENDS = "__start__", "__pregel_tasks"
-_INTERRUPT, _RESUME, _ERROR = "__interrupt__", "__resume__", "__error__"
+from ecowas_lc.drawing.requests import (
+    SENDS,
+    Failure,
+    Request,
+    failures_of,
+    next_nodes,
+    on_one_line,
+    requests_of,
+)
+
 _SPEAKERS = {"human": "user", "ai": "assistant"}
 
 
@@ -38,6 +46,10 @@ class Moment:
     ``ran`` are the nodes that led here and ``next`` those that would run; ``waiting`` and ``answered`` are what
     interrupts asked for, and ``failed`` what went wrong. ``is_cut`` says that it follows a checkpoint that is not
     drawn.
+
+    ``at`` is when it was stored and ``seconds`` how long after the checkpoint before it. ``requests`` and
+    ``failures`` say of what waits and failed which step it was. ``route`` names the groups that the supervisor
+    chose here and ``why``; ``reports`` says what became of asking each.
     """
 
     number: int
@@ -51,6 +63,13 @@ class Moment:
     failed: tuple[str, ...]
     next: tuple[str, ...]
     is_cut: bool = False
+    at: datetime | None = None
+    seconds: float | None = None
+    requests: tuple[Request, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    route: tuple[str, ...] | None = None
+    why: str = ""
+    reports: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def title(self) -> str:
@@ -71,7 +90,11 @@ def moments_of(newest_first: Iterable[CheckpointTuple], channel: str) -> list[Mo
     for number, item in enumerate(found, start=1):
         before = _id(item.parent_config) if item.parent_config else None
         parent = by_id.get(before) if before else None
-        waiting, answered = _interrupts(item, is_over=_id(item.config) in followed)
+        waiting, answered = requests_of(item, is_over=_id(item.config) in followed)
+        failures = failures_of(item)
+        at = time_of(item)
+        since = time_of(parent) if parent else None
+        route, why = _route(item, parent)
         moments.append(
             Moment(
                 number=number,
@@ -79,15 +102,54 @@ def moments_of(newest_first: Iterable[CheckpointTuple], channel: str) -> list[Mo
                 config=item.config,
                 source=str(item.metadata.get("source", "loop")),
                 ran=_ran(item, parent) if parent or before is None else (),
-                said=tuple(map(_said, _new_messages(item, parent, channel, is_first=before is None))),
-                waiting=waiting,
-                answered=answered,
-                failed=tuple(_line(value) for _, name, value in item.pending_writes or () if name == _ERROR),
-                next=_next(item),
+                said=tuple(map(_said, new_messages(item, parent, channel, is_first=before is None))),
+                waiting=tuple(request.text for request in waiting),
+                answered=tuple(request.text for request in answered),
+                failed=tuple(failure.text for failure in failures),
+                next=next_nodes(item),
                 is_cut=bool(before) and before not in numbers,
+                at=at,
+                seconds=max(0.0, (at - since).total_seconds()) if at and since else None,
+                requests=tuple(waiting),
+                failures=tuple(failures),
+                route=route,
+                why=why,
+                reports=_reports(item, parent),
             )
         )
     return moments
+
+
+def time_of(item: CheckpointTuple) -> datetime | None:
+    """Return when a checkpoint was stored; ``None`` where what is stored there is no time."""
+    try:
+        found = datetime.fromisoformat(str(item.checkpoint["ts"]))
+    except (ValueError, KeyError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _route(item: CheckpointTuple, parent: CheckpointTuple | None) -> tuple[tuple[str, ...] | None, str]:
+    decision = item.checkpoint["channel_values"].get("decision")
+    before = parent.checkpoint["channel_versions"].get("decision") if parent else None
+    if parent is None or item.checkpoint["channel_versions"].get("decision") == before:
+        return None, ""
+    if not isinstance(decision, Mapping) or not isinstance(decision.get("groups"), (list, tuple)):
+        return None, ""
+    return tuple(map(str, decision["groups"])), on_one_line(decision.get("reason", ""))
+
+
+def _reports(item: CheckpointTuple, parent: CheckpointTuple | None) -> dict[str, str]:
+    reports = item.checkpoint["channel_values"].get("reports")
+    old = parent.checkpoint["channel_values"].get("reports") if parent else None
+    if parent is None or not isinstance(reports, Mapping):
+        return {}
+    known = old if isinstance(old, Mapping) else {}
+    return {
+        str(group): str(report.get("status", ""))
+        for group, report in reports.items()
+        if isinstance(report, Mapping) and known.get(group) != report
+    }
 
 
 def _id(config: Mapping[str, Any] | None) -> str:
@@ -101,33 +163,14 @@ def _ran(item: CheckpointTuple, parent: CheckpointTuple | None) -> tuple[str, ..
     ran = [name for name in seen if name != "__input__" and seen[name] != before.get(name, {})]
     ran = [name for name in ran if name != "__interrupt__"]
     if parent and item.metadata.get("source") == "loop":
-        ran += [send.node for send in parent.checkpoint["channel_values"].get(_SENDS) or ()]
+        ran += [send.node for send in parent.checkpoint["channel_values"].get(SENDS) or ()]
     return tuple(dict.fromkeys(ran))
 
 
-def _next(item: CheckpointTuple) -> tuple[str, ...]:
-    checkpoint = item.checkpoint
-    named = [name.removeprefix(_BRANCH) for name in checkpoint["channel_values"] if name.startswith(_BRANCH)]
-    sends = [send.node for send in checkpoint["channel_values"].get(_SENDS) or ()]
-    return tuple(dict.fromkeys([*named, *sends]))
-
-
-def _interrupts(item: CheckpointTuple, *, is_over: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    writes = item.pending_writes or []
-    resumed = {task for task, name, _ in writes if name == _RESUME}
-    waiting: list[str] = []
-    answered: list[str] = []
-    for task, name, value in writes:
-        if name == _INTERRUPT:
-            asked = value if isinstance(value, (list, tuple)) else [value]
-            texts = [_line(getattr(interrupt, "value", interrupt)) for interrupt in asked]
-            (answered if is_over or task in resumed else waiting).extend(texts)
-    return tuple(waiting), tuple(answered)
-
-
-def _new_messages(
+def new_messages(
     item: CheckpointTuple, parent: CheckpointTuple | None, channel: str, *, is_first: bool
 ) -> Sequence[BaseMessage]:
+    """Return the messages that are in a checkpoint and not, or not so, in the one before it."""
     if parent is None and not is_first:
         return ()  # what was there before is not drawn, so nothing can be called new
     values = item.checkpoint["channel_values"]
@@ -152,18 +195,10 @@ def _said(message: BaseMessage) -> Said:
     speaker = message.name or _SPEAKERS.get(message.type, message.type)
     if isinstance(message, ToolMessage) and message.name:
         speaker = f"tool {message.name}"
-    text = _line(message.text)
+    text = on_one_line(message.text)
     if not text and isinstance(message, AIMessage) and message.tool_calls:
-        text = "calls " + ", ".join(f"{call['name']}({_line(call['args'])})" for call in message.tool_calls)
+        text = "calls " + ", ".join(f"{call['name']}({on_one_line(call['args'])})" for call in message.tool_calls)
     return Said(speaker, text)
-
-
-def _line(value: Any) -> str:
-    if isinstance(value, Mapping):
-        value = ", ".join(f"{name}: {_line(part)}" for name, part in value.items())
-    elif isinstance(value, (list, tuple)):
-        value = " / ".join(map(_line, value))
-    return " ".join(str(value).split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
 from ecowas_lc.history.messages import from_document, to_document, to_entry
 from ecowas_lc.history.window import TokenCounter, Window, read_all_op, read_op
@@ -25,7 +26,7 @@ from ecowas_lc.storage.server import Server
 _ID_BYTES = 12  # enough that no two are ever the same, short enough to travel and be kept with each message
 
 
-class RedisChatMessageHistory(BaseChatMessageHistory):
+class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
     """The messages of one agent in one session, sync and async, each message with every field it has.
 
     LangChain recommends a checkpointer for agents and graphs, and deprecated the base class; use this for a

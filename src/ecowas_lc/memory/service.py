@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.errors import ConfigurationError, EcowasError, InvalidInputError
 from ecowas_lc.memory import backup
 from ecowas_lc.memory.connections import server_from
@@ -122,7 +123,7 @@ def _human(size: float) -> str:
     return f"{size:.2f}{unit}"
 
 
-class MemoryServiceBase:
+class MemoryServiceBase(Displayed):
     """What the sync and the async service share: where they store, and for how long."""
 
     def __init__(

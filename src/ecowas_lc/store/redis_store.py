@@ -18,6 +18,7 @@ from langgraph.store.base import (
 )
 from langgraph.store.base import Op as StoreOp
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
 from ecowas_lc.search.items import Mode, Write, fetch_op, newest_op, write_op
 from ecowas_lc.search.place import Collection, Namespace, id_of
@@ -49,7 +50,7 @@ class StoreOptions(TypedDict, total=False):
     collection: str
 
 
-class RedisStore(BaseStore):
+class RedisStore(Displayed, BaseStore):
     """Long-term memory for langgraph on Redis or Valkey >= 6.2, without modules: items that all threads share.
 
     Make one with :meth:`from_url` or :meth:`from_settings`, or pass redis-py clients. One object serves sync

@@ -28,3 +28,6 @@ from .state import (
 from .state import (
     Synthesis as Synthesis,
 )
+from .supervisor_graph import (
+    SupervisorResult as SupervisorResult,
+)

@@ -13,6 +13,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.errors import ConfigurationError, DecisionPendingError, UnknownCheckpointError
 from ecowas_lc.supervisor.approval import check_resume
@@ -27,7 +28,11 @@ _TASK = "__pregel_task_id"
 _LONGEST_QUOTE = 200
 
 
-class SupervisorGraph(CompiledStateGraph[Any, Any, Any, Any]):
+class SupervisorResult(dict[str, Any], Displayed):
+    """What a run gives back: a dict (see :class:`~ecowas_lc.SupervisorOutput`) that shows itself in notebooks."""
+
+
+class SupervisorGraph(Displayed, CompiledStateGraph[Any, Any, Any, Any]):
     """A compiled LangGraph graph that also looks at what it is asked before anything of it is stored.
 
     - A run from a checkpoint that the thread does not have raises :class:`UnknownCheckpointError`.
@@ -43,6 +48,24 @@ class SupervisorGraph(CompiledStateGraph[Any, Any, Any, Any]):
         options = {name: compiled.pop(name) for name in ("builder", "schema_to_mapper") if name in compiled}
         super().__init__(**options, **compiled)
         self.supervisor = supervisor
+
+    def invoke(
+        self,
+        input: Any,  # noqa: A002  # as langgraph names it
+        config: RunnableConfig | None = None,
+        **options: Any,
+    ) -> Any:
+        """Run the graph: see langgraph's ``invoke``."""
+        return _shown(super().invoke(input, config, **options), config)
+
+    async def ainvoke(
+        self,
+        input: Any,  # noqa: A002  # as langgraph names it
+        config: RunnableConfig | None = None,
+        **options: Any,
+    ) -> Any:
+        """Run the graph without blocking the event loop: see langgraph's ``ainvoke``."""
+        return _shown(await super().ainvoke(input, config, **options), config)
 
     def stream(
         self,
@@ -194,6 +217,17 @@ class SupervisorGraph(CompiledStateGraph[Any, Any, Any, Any]):
 
     def _state(self, config: RunnableConfig) -> Doing:
         return Doing(lambda _: self.get_state(config), lambda _: self.aget_state(config))
+
+
+def _shown(given: Any, config: RunnableConfig | None) -> Any:
+    """Return a run's result so that notebooks show it; that of a node of another graph as it is."""
+    if (
+        type(given) is not dict
+        or "decision" not in given
+        or _TASK in ensure_config(config).get("configurable", {})
+    ):
+        return given
+    return SupervisorResult(given)
 
 
 def _text_of(given: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
 
 RESERVED_IDS = frozenset({"supervisor", "synthesise", "__start__", "__end__", "configurable"})
@@ -14,7 +15,7 @@ _FORBIDDEN_CHARACTERS = "|:"  # LangGraph separates namespaces with them
 
 
 @dataclass(frozen=True, slots=True)
-class TWG:
+class TWG(Displayed):
     """One technical working group: who it is for the user, for its model and for the routers.
 
     ``prompt`` is the group's system prompt. ``terms`` maps a language code (``"any"``: names and signs that are

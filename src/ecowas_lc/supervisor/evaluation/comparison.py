@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ecowas_lc._display import Displayed
 from ecowas_lc._embeddings import offline_installed
 from ecowas_lc.supervisor.evaluation.dialogues import DialogueReport, evaluate_dialogues
 from ecowas_lc.supervisor.evaluation.report import RouterReport, evaluate
@@ -26,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Displayed):
     """A report per router on questions and on dialogues, and the model's measurement if there is a model."""
 
     reports: dict[str, RouterReport]

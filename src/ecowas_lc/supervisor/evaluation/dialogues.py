@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.supervisor.routing import PastTurn, RouteDecision, Router, with_conversation
 from ecowas_lc.twg import Dialogue, LabelledTurn
@@ -35,7 +36,7 @@ class TurnMistake:
 
 
 @dataclass(frozen=True, slots=True)
-class DialogueReport:
+class DialogueReport(Displayed):
     """A router's figures over the ``n`` turns of dialogues.
 
     ``exact_set`` is the share of turns sent to exactly their groups, ``exact_in_context`` that of the

@@ -9,6 +9,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.supervisor.routing import RouteDecision, Router
 from ecowas_lc.twg import LabelledQuestion
@@ -47,7 +48,7 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True)
-class RouterReport:
+class RouterReport(Displayed):
     """A router's figures over ``n`` questions.
 
     ``micro_f1`` counts every right, added and missed group alike; ``exact_set`` is the share of questions sent to

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.errors import EmptyQuestionError
 
 Source = Literal["model", "repaired", "semantic", "lexical"]
@@ -43,13 +44,14 @@ class TakenOver:
 
 
 @dataclass(frozen=True, slots=True)
-class RouteDecision:
+class RouteDecision(Displayed):
     """The groups a question concerns, most relevant first; none when the supervisor answers itself.
 
     ``source`` says what decided (``"repaired"``: the model, at its second try) and ``reason`` says why, in
     one English sentence. The evidence behind it, as far as the router has any: ``scores`` says how relevant each
     group is by the question's own words, from 0 to 1; ``words`` which of them count for a group; ``nearest`` the
-    labelled question that is most like it; ``taken_over`` what comes from an earlier turn.
+    labelled question that is most like it; ``taken_over`` what comes from an earlier turn. ``question`` is what
+    was asked, and ``thresholds`` how relevant the most relevant group has to be, and any further one.
     """
 
     groups: tuple[str, ...]
@@ -59,6 +61,8 @@ class RouteDecision:
     words: tuple[FoundWord, ...] = ()
     nearest: str | None = None
     taken_over: TakenOver | None = None
+    question: str = field(default="", compare=False, repr=False)
+    thresholds: tuple[float, float] | None = field(default=None, compare=False, repr=False)
 
 
 @runtime_checkable
@@ -161,6 +165,10 @@ class Thresholds:
 
     first: float
     further: float
+
+    def as_pair(self) -> tuple[float, float]:
+        """Return both, the first one first."""
+        return self.first, self.further
 
     def choose(self, relevance: Mapping[str, float]) -> tuple[str, ...]:
         """Return the groups that are relevant enough, the most relevant first."""

@@ -162,6 +162,8 @@ class HybridRouter:
             scores=relevance,
             words=evidence.found,
             nearest=likeness.nearest,
+            question=evidence.focus.text,
+            thresholds=THRESHOLDS.as_pair(),
         )
 
 

@@ -196,7 +196,15 @@ def _decision(groups: tuple[str, ...], relevance: Mapping[str, float], evidence:
         reason = "The question's words are general ones."
     else:
         reason = "No group's words are in the question."
-    return RouteDecision(groups, "lexical", reason, scores=relevance, words=evidence.found)
+    return RouteDecision(
+        groups,
+        "lexical",
+        reason,
+        scores=relevance,
+        words=evidence.found,
+        question=evidence.focus.text,
+        thresholds=THRESHOLDS.as_pair(),
+    )
 
 
 def logistic(own: float, rival: float, general: float, elsewhere: float) -> float:

@@ -119,8 +119,8 @@ class ModelRouter:
             kept = tuple(g for g in decision.groups if g in conversation[place].groups and g not in named)
             if kept:
                 taken = TakenOver(kept, place, conversation[place].question)
-                return replace(decision, words=found, taken_over=taken)
-        return replace(decision, words=found)
+                return replace(decision, words=found, taken_over=taken, question=question)
+        return replace(decision, words=found, question=question)
 
     def _by_words(self, question: str, conversation: Sequence[PastTurn], problem: str) -> RouteDecision:
         log.warning("The words decide instead of %s: %s", self.model_name, problem)

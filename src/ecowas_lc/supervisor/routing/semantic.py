@@ -232,7 +232,14 @@ def _decide(evidence: Evidence, likeness: Likeness) -> RouteDecision:
     else:
         reason = f"No group's questions are like it; nearest: {likeness.nearest!r}."
     return RouteDecision(
-        groups, "semantic", reason, scores=relevance, words=evidence.found, nearest=likeness.nearest
+        groups,
+        "semantic",
+        reason,
+        scores=relevance,
+        words=evidence.found,
+        nearest=likeness.nearest,
+        question=evidence.focus.text,
+        thresholds=THRESHOLDS.as_pair(),
     )
 
 

@@ -1,0 +1,81 @@
+"""How objects show themselves in notebooks: safe HTML without scripts, readable with and without styles.
+
+:class:`ecowas_lc._display.Displayed` asks :func:`bundle_of` when an object ends a notebook's cell.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from ecowas_lc.display.blocks import heading, note
+from ecowas_lc.display.elements import Node, html_of
+from ecowas_lc.display.wording import cut
+
+_VIEWS = {  # by class, so that none is imported to look for another
+    "RedisSaver": "storage_views:saver",
+    "SavedThread": "storage_views:thread",
+    "RedisChatMessageHistory": "storage_views:history",
+    "MemoryServiceBase": "storage_views:memory",
+    "RedisStore": "storage_views:store",
+    "Documents": "storage_views:documents",
+    "RouteDecision": "routing_views:decision",
+    "TWG": "routing_views:group",
+    "RouterReport": "routing_views:router_report",
+    "DialogueReport": "routing_views:dialogue_report",
+    "Comparison": "routing_views:comparison",
+    "SupervisorResult": "run_views:result",
+    "GroundedAnswer": "run_views:grounded",
+}
+_PICTURES = {"SupervisorGraph": "ecowas_lc.drawing:draw_graph"}
+_MOST_LETTERS_OF_TEXT = 20_000
+
+
+def bundle_of(shown: Any) -> dict[str, Any]:
+    """Return an object in every form that a notebook may ask for; never raises."""
+    text = _text(shown)
+    for kind in type(shown).__mro__:
+        if not kind.__module__.startswith("ecowas_lc."):
+            continue
+        if (picture := _PICTURES.get(kind.__name__)) is not None:
+            try:
+                drawn: dict[str, Any] = _named(picture)(shown)._repr_mimebundle_()
+            except Exception as error:  # a display that fails is worse than a plain one
+                return {"text/plain": text, "text/html": _failed(shown, error)}
+            return {**drawn, "text/plain": f"{text}\n{drawn['text/plain']}"}
+        if (view := _VIEWS.get(kind.__name__)) is not None:
+            return {"text/plain": text, "text/html": _html(shown, view)}
+    return {"text/plain": text}
+
+
+def html_with(view: str, shown: Any) -> str:
+    """Return the HTML that a view makes of an object, such as a plain dict; never raises."""
+    return _html(shown, view)
+
+
+def _html(shown: Any, view: str) -> str:
+    try:
+        parts: list[Node] = _named(f"{__name__}.{view}")(shown)
+        return html_of(*parts)
+    except Exception as error:  # whatever is stored, and wherever the server is
+        return _failed(shown, error)
+
+
+def _failed(shown: Any, error: Exception) -> str:
+    why = f"It can't be shown now. {type(error).__name__}: {cut(error, 400)}"
+    return html_of(heading(type(shown).__name__, cut(_text(shown), 200)), note(why))
+
+
+def _text(shown: Any) -> str:
+    try:
+        return cut(repr(shown), _MOST_LETTERS_OF_TEXT)
+    except Exception:  # of an object that other people's code is part of
+        return f"{type(shown).__name__} object"
+
+
+def _named(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+__all__ = ["bundle_of", "html_with"]

@@ -1,0 +1,213 @@
+"""What displays are built from: headings, tables, speech, bars, and parts that open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from ecowas_lc.display.elements import Node, append, element
+from ecowas_lc.display.wording import cut
+
+MOST_LETTERS = 4_000
+"""What is shown of one text at most."""
+
+_HUES = 6
+_NEUTRAL = frozenset({"supervisor", "assistant", "synthesis", "synthesise"})
+_INLINE = re.compile(
+    r"\*\*(?P<bold>[^*\n]+)\*\*|(?<![\w*])\*(?P<slanted>[^*\s][^*\n]*)\*(?![\w*])|`(?P<code>[^`\n]+)`"
+)
+_BULLET = re.compile(r"\s*[-*•]\s+")
+
+
+class Hues:
+    """Which colour each group has: the same one throughout a display, and for the summit's groups in all."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        from ecowas_lc.twg import default_groups
+
+        self._known = list(dict.fromkeys([*(group.id for group in default_groups()), *names]))
+
+    def __call__(self, name: str) -> str:
+        """Return the class of a group's colour; who speaks for all groups has none."""
+        if name in _NEUTRAL:
+            return "own"
+        if name not in self._known:
+            self._known.append(name)
+        return f"c{self._known.index(name) % _HUES}"
+
+
+def heading(title: str, *facts: Node) -> Element:
+    """Return the line on top of a display: what it is, and facts about it."""
+    line = element("p", element("strong", title, classes="title"), classes="head")
+    for number, fact in enumerate(fact for fact in facts if fact is not None and fact != ""):
+        append(line, " " if number == 0 else " · ", element("small", fact) if isinstance(fact, str) else fact)
+    return line
+
+
+def part(title: str) -> Element:
+    """Return the heading of a part."""
+    return element("p", element("strong", title), classes="part")
+
+
+def note(*text: Node) -> Element:
+    """Return a remark."""
+    return element("p", element("small", *text), classes="note")
+
+
+def label(text: str, hue: str = "") -> Element:
+    """Return a word or two that stands out."""
+    return element("span", text, classes=f"label {hue}".strip())
+
+
+def labels(names: Iterable[str], hues: Hues, otherwise: str = "no group") -> Element:
+    """Return groups as labels, in a row; where there are none, a word that says so."""
+    row = element("span")
+    for name in names:
+        if len(row):
+            append(row, element("span", ", ", classes="sep"))
+        append(row, label(spoken(name), hues(name)))
+    return row if len(row) else element("span", otherwise)
+
+
+def spoken(name: str) -> str:
+    """Return an id as people read it."""
+    return name.strip("_").replace("_", " ") or name
+
+
+def code(text: object, most: int = 400) -> Element:
+    """Return what is meant to the letter."""
+    return element("code", cut(text, most))
+
+
+def prose(text: str, most: int = MOST_LETTERS) -> list[Element]:
+    """Return text as paragraphs; what models write as bold, code or a list is shown as such."""
+    shown, left = text[:most], len(text) - most
+    found: list[Element] = []
+    for block in re.split(r"\n\s*\n", shown.strip()):
+        found += _paragraphs(block.split("\n"))
+    if left > 0:
+        found.append(note(f"… {left:,} more characters"))
+    return found
+
+
+def _paragraphs(lines: Sequence[str]) -> Iterable[Element]:
+    """Yield what stands between two empty lines: text, and lists within it."""
+    for is_list, some in groupby(
+        (line for line in lines if line.strip()), key=lambda line: bool(_BULLET.match(line))
+    ):
+        if is_list:
+            yield element("ul", *(element("li", *_inline(_BULLET.sub("", line, count=1))) for line in some))
+            continue
+        made = element("p")
+        for number, line in enumerate(some):
+            if number:
+                append(made, element("br"))
+            append(made, *_inline(line))
+        yield made
+
+
+def _inline(text: str) -> Iterable[Node]:
+    end = 0
+    for match in _INLINE.finditer(text):
+        yield text[end : match.start()]
+        [(kind, said)] = [(kind, said) for kind, said in match.groupdict().items() if said]
+        yield element({"bold": "strong", "slanted": "em", "code": "code"}[kind], said)
+        end = match.end()
+    yield text[end:]
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Node | Sequence[Node]]], kinds: Sequence[str] = ()
+) -> Element:
+    """Return a table; ``kinds`` are the columns' classes: ``number``, ``short`` or ``wide``."""
+    kinds = [*kinds, *[""] * (len(columns) - len(kinds))]
+    pairs = list(zip(columns, kinds, strict=True))
+    head = element("tr", *(element("th", name, classes=kind, scope="col") for name, kind in pairs))
+    body = element("tbody")
+    for row in rows:
+        line = element("tr")
+        for cell, kind in zip(row, kinds, strict=True):
+            parts = cell if isinstance(cell, Sequence) and not isinstance(cell, str) else [cell]
+            if kind == "short":
+                parts = [element("span", one) if isinstance(one, str) else one for one in parts]
+            line.append(element("td", *parts, classes=kind))
+        body.append(line)
+    classes = "rows" if "wide" in kinds or "" in kinds else "rows narrow"
+    return element("table", element("thead", head), body, classes=classes)
+
+
+def fold(title: str, *children: Node, is_open: bool = False) -> Element:
+    """Return a part that opens when its title is clicked."""
+    made = element("details", element("summary", title), *children)
+    if is_open:
+        made.set("open", "open")
+    return made
+
+
+def box(name: str, *children: Node, classes: str = "") -> Element:
+    """Return a part with a frame."""
+    return element(
+        "div", element("p", element("strong", name), classes="name"), *children, classes=f"box {classes}".strip()
+    )
+
+
+def side_by_side(*boxes: Node) -> Element:
+    """Return boxes next to each other where there is room."""
+    return element("div", *boxes, classes="side")
+
+
+def bar(share: float, least: float | None = None) -> Element:
+    """Return a bar from 0 to 1, with a line where it would be enough."""
+    made = element("div", classes="bar")
+    made.append(element("div", classes="fill", style=f"width:{100 * min(max(share, 0), 1):.1f}%"))
+    if least is not None:
+        made.append(element("div", classes="least", style=f"left:{100 * min(max(least, 0), 1):.1f}%"))
+    return made
+
+
+def talk(*speeches: Node) -> Element:
+    """Return a conversation."""
+    return element("dl", *speeches, classes="talk")
+
+
+def speech(speaker: str, *said: Node, hue: str = "", asks: bool = False, about: Iterable[Node] = ()) -> Element:
+    """Return what one speaker said, with remarks below it."""
+    classes = "asks" if asks else hue
+    made = element("div", element("dt", element("strong", speaker)), element("dd", *said), classes=classes)
+    beside = [one for one in about if one is not None]
+    if beside:
+        made.append(element("dd", *beside, classes="aside"))
+    return made
+
+
+def value(given: Any, most: int = 300) -> Element:
+    """Return any value, short; what prints itself badly is named by its type."""
+    return code(plain(given, most), most)
+
+
+def plain(given: Any, most: int = 300, depth: int = 3) -> str:
+    """Return any value on one line, without looking at more of it than is shown."""
+    if isinstance(given, str):
+        return cut(given, most)
+    if given is None or isinstance(given, (bool, int, float)):
+        return str(given)
+    if isinstance(given, bytes):
+        return f"{len(given):,} bytes"
+    if depth and isinstance(given, Mapping):
+        items = [
+            f"{plain(key, 60, 0)}: {plain(one, most // 2, depth - 1)}" for key, one in list(given.items())[:8]
+        ]
+        return cut("{" + ", ".join(items) + (", …" if len(given) > 8 else "") + "}", most)
+    if depth and isinstance(given, (list, tuple, set, frozenset)):
+        ones = [plain(one, most // 2, depth - 1) for one in list(given)[:8]]
+        return cut("[" + ", ".join(ones) + (", …" if len(given) > 8 else "") + "]", most)
+    text = getattr(given, "text", None)
+    if isinstance(text, str) and hasattr(given, "type"):
+        return cut(f"{getattr(given, 'type', '')}: {text}", most)
+    try:
+        return cut(repr(given), most)
+    except Exception:  # other people's objects, of any kind
+        return f"{type(given).__name__} object"

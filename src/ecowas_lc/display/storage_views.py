@@ -1,0 +1,261 @@
+"""Savers, threads, histories, memory services, stores and documents, as they are stored now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import Element
+
+from ecowas_lc.display.blocks import Hues, code, heading, label, note, plain, spoken, table, talk
+from ecowas_lc.display.conversation import branch_of, conversation, turn_speech, turns_of
+from ecowas_lc.display.elements import Node, element
+from ecowas_lc.display.wording import ago, counted, cut, duration, moment_of
+from ecowas_lc.errors import EcowasError
+from ecowas_lc.memory.index import counting, entries, listing
+from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.left_out import readable_ids
+from ecowas_lc.storage.ops import Op, command
+
+if TYPE_CHECKING:
+    from ecowas_lc.checkpoint.saver import RedisSaver
+    from ecowas_lc.checkpoint.thread import SavedThread
+    from ecowas_lc.documents import Documents
+    from ecowas_lc.history import RedisChatMessageHistory
+    from ecowas_lc.memory.histories import SessionInfo
+    from ecowas_lc.memory.service import MemoryServiceBase
+    from ecowas_lc.memory.sessions import Sessions
+    from ecowas_lc.store import RedisStore
+
+MOST_THREADS, MOST_SESSIONS, MOST_NAMESPACES = 20, 25, 30
+_MOST_HISTORIES = 200
+MOST_CHECKPOINTS, MOST_TURNS, MOST_MESSAGES = 120, 20, 30
+
+
+def saver(shown: RedisSaver) -> list[Node]:
+    """Return a saver's threads."""
+    from ecowas_lc.checkpoint.viewing import viewed
+
+    server, keys = shown._server, shown._keys
+    ids, count = server.run(_threads_op(keys, MOST_THREADS))
+    reading = viewed(shown)
+    rows = [_thread_row(reading, thread_id) for thread_id in ids]
+    facts = [f"at {server.where}", f"prefix {keys.prefix}", counted(count, "thread")]
+    columns = ("Thread", "Last question", "Messages", "Active", "State", "Expires in")
+    return [
+        heading(type(shown).__name__, *facts),
+        table(columns, rows, ("short", "wide", "number", "short", "short", "short"))
+        if rows
+        else note("There are no threads yet. A graph compiled with checkpointer=saver writes one."),
+        note(f"The {len(ids)} that were written to last; saver.thread(id) shows one.")
+        if count > len(ids)
+        else None,
+    ]
+
+
+def _threads_op(keys: Keys, limit: int) -> Op[tuple[list[str], int]]:
+    members, count = yield (
+        command("ZREVRANGE", keys.threads(), 0, limit - 1),
+        command("ZCARD", keys.threads()),
+    )
+    return readable_ids(members, "threads"), int(count)
+
+
+def _thread_row(reading: Any, thread_id: str) -> Sequence[Any]:
+    name = code(thread_id, 60)
+    try:
+        latest = reading.get_tuple({"configurable": {"thread_id": thread_id}})
+        left = reading.ttl(thread_id)
+    except EcowasError as error:
+        return (name, [element("small", f"can't be read: {cut(error, 120)}")], "", "", "", "")
+    if latest is None:
+        return (name, [element("small", "expired")], "", "", "", "")
+    values = latest.checkpoint["channel_values"]
+    messages = values.get("messages")
+    messages = messages if isinstance(messages, list) else []
+    asked = next((one.text for one in reversed(messages) if getattr(one, "type", "") == "human"), "")
+    return (
+        name,
+        cut(" ".join(str(asked).split()), 110),
+        f"{len(messages):,}" if messages else "",
+        ago(moment_of(latest.checkpoint["ts"])),
+        [_state(latest)],
+        "" if left is None else duration(max(left, 0)),
+    )
+
+
+def _state(latest: Any) -> Element:
+    from ecowas_lc.drawing.requests import failures_of, next_nodes, requests_of
+
+    waiting, _ = requests_of(latest, is_over=False)
+    if waiting:
+        return label(f"{spoken(waiting[0].node) or 'a step'} waits", "waits")
+    if failed := failures_of(latest):
+        return label(f"{spoken(failed[0].node) or 'a step'} failed", "bad")
+    following = next_nodes(latest)
+    return label(f"before {spoken(following[0])}") if following else label("done", "c1")
+
+
+def thread(shown: SavedThread) -> list[Node]:
+    """Return a thread as a conversation."""
+    from ecowas_lc.checkpoint.viewing import viewed
+
+    reading = viewed(shown.saver)
+    place: Any = {"configurable": {"thread_id": shown.id, "checkpoint_ns": ""}}
+    newest_first = list(reading.list(place, limit=MOST_CHECKPOINTS))
+    if not newest_first:
+        return [
+            heading(f"Thread {cut(shown.id, 80)}"),
+            note("There is no such thread: it expired, or was never written."),
+        ]
+    branch = branch_of(newest_first)
+    turns = turns_of(branch, shown.channel)
+    left = reading.ttl(shown.id)
+    latest = newest_first[0]
+    every = latest.checkpoint["channel_values"].get(shown.channel)
+    facts: list[str] = [f"active {ago(moment_of(latest.checkpoint['ts']))}"]
+    facts.append("never expires" if left is None else f"expires in {duration(max(left, 0))}")
+    if isinstance(every, list):
+        facts.insert(0, counted(len(every), "message"))
+    elsewhere = len(newest_first) - len(branch)
+    if elsewhere:
+        facts.append(f"{counted(elsewhere, 'checkpoint')} on other branches")
+    is_cut = branch[0].parent_config is not None
+    if is_cut and len(turns) > 1:
+        turns = turns[1:]  # its beginning is not among what was read
+    dropped = max(0, len(turns) - MOST_TURNS)
+    hues = Hues()
+    whole = talk()
+    for turn in turns[dropped:]:
+        for one in turn_speech(turn, hues):
+            whole.append(one)
+    told = is_cut or dropped
+    earlier = note(
+        f"The last {counted(min(len(turns), MOST_TURNS), 'turn')} of this thread. "
+        "draw_thread(saver, id, limit=None) draws all."
+    )
+    return [heading(f"Thread {cut(shown.id, 80)}", *facts), earlier if told else None, whole]
+
+
+def history(shown: RedisChatMessageHistory) -> list[Node]:
+    """Return the end of a history."""
+    info = shown.info()
+    title = f"History of {cut(spoken(shown.agent_id), 60)}"
+    session = f"session {cut(shown.session_id, 60)}"
+    if info is None:
+        return [heading(title, session), note("There are no messages yet.")]
+    messages = shown.latest(MOST_MESSAGES)
+    facts = [session, counted(info.messages, "message"), f"active {ago(info.last_activity)}"]
+    facts.append("never expires" if info.ttl_seconds is None else f"expires in {duration(info.ttl_seconds)}")
+    more = info.messages - len(messages)
+    return [
+        heading(title, *facts),
+        note(f"The last {len(messages)}; {more:,} earlier ones are not shown.") if more > 0 else None,
+        conversation(messages, Hues()),
+    ]
+
+
+def memory(shown: MemoryServiceBase) -> list[Node]:
+    """Return a memory service's sessions."""
+    server, programs = shown.server, shown._programs
+    infos, sessions = server.run(_sessions_op(programs.sessions, MOST_SESSIONS))
+    hues = Hues()
+    by_session: dict[str, list[Any]] = {}
+    for info in infos:
+        by_session.setdefault(info.session_id, []).append(info)
+    rows = []
+    for session, ones in list(by_session.items())[:MOST_SESSIONS]:
+        began = [one.first_activity for one in ones if one.first_activity]
+        last = [one.last_activity for one in ones if one.last_activity]
+        lives = [one.ttl_seconds for one in ones]
+        agents = element("span")
+        for one in sorted(ones, key=lambda one: -one.messages):
+            agents.append(label(f"{spoken(one.agent_id)} {one.messages:,}", hues(one.agent_id)))
+        rows.append(
+            (
+                code(session, 60),
+                [agents],
+                f"{sum(one.messages for one in ones):,}",
+                ago(min(began)) if began else "",
+                ago(max(last)) if last else "",
+                "never" if None in lives else duration(max(one for one in lives if one is not None)),
+            )
+        )
+    facts = [f"at {server.where}", f"prefix {shown.prefix}", counted(sessions, "session")]
+    columns = ("Session", "Agents and their messages", "Messages", "Began", "Active", "Expires in")
+    return [
+        heading(type(shown).__name__, *facts),
+        table(columns, rows, ("short", "wide", "number", "short", "short", "short"))
+        if rows
+        else note("There are no sessions yet."),
+        note(f"{MOST_SESSIONS} of {sessions:,} sessions, those that live longest.")
+        if sessions > MOST_SESSIONS
+        else None,
+    ]
+
+
+def _sessions_op(sessions: Sessions, limit: int) -> Op[tuple[list[SessionInfo], int]]:
+    """Return what is known of the histories of some sessions, those that live longest, and how many there are."""
+    keys = sessions.keys
+    members, count = yield (command("ZREVRANGE", keys.sessions(), 0, limit - 1), counting(keys.sessions()))
+    ids = readable_ids(members, "sessions")
+    agents = (yield tuple(listing(keys.agents_of_session(one)) for one in ids)) if ids else []
+    pairs = [(agent, one) for one, reply in zip(ids, agents, strict=True) for agent in entries(reply)]
+    found = (yield from sessions.conversations.describe_op(pairs[:_MOST_HISTORIES], each=True)) if pairs else []
+    latest = sorted(found, key=lambda info: -info.last_activity.timestamp() if info.last_activity else 0.0)
+    return latest, int(count)
+
+
+def store(shown: RedisStore) -> list[Node]:
+    """Return a store's namespaces, with an item of each."""
+    namespaces = shown.list_namespaces(limit=MOST_NAMESPACES + 1)
+    rows: list[Sequence[Any]] = []
+    for namespace in namespaces[:MOST_NAMESPACES]:
+        found = shown.search(namespace, limit=2)
+        own = [item for item in found if tuple(item.namespace) == tuple(namespace)] or found
+        newest = own[0] if own else None
+        rows.append(
+            (
+                [code(" / ".join(map(str, namespace)), 90)],
+                [code(newest.key, 60), " ", plain(newest.value, 160)] if newest is not None else "",
+                ago(newest.updated_at) if newest is not None else "",
+            )
+        )
+    return [
+        heading(type(shown).__name__, cut(repr(shown), 160)),
+        table(("Namespace", "One of its items", "Updated"), rows, ("", "wide", "short"))
+        if rows
+        else note("There are no items yet."),
+        note(f"The first {MOST_NAMESPACES} namespaces.") if len(namespaces) > MOST_NAMESPACES else None,
+    ]
+
+
+def documents(shown: Documents) -> list[Node]:
+    """Return the documents that answers rest on."""
+    found = shown.all()
+    hues = Hues()
+    rows = []
+    for one in found[:50]:
+        groups = (
+            element("span", *(label(spoken(group), hues(group)) for group in one.groups))
+            if one.groups
+            else "every group"
+        )
+        rows.append(
+            (
+                code(one.id, 40),
+                cut(one.title, 120),
+                one.date.isoformat() if one.date else "",
+                one.language,
+                [groups],
+            )
+        )
+    return [
+        heading("Documents", counted(len(found), "document")),
+        table(("Id", "Title", "Date", "Language", "Groups"), rows, ("short", "wide", "short", "short"))
+        if rows
+        else note("There are no documents yet. documents.add(path) adds some."),
+        note(f"The first 50 of {len(found):,}.") if len(found) > 50 else None,
+    ]
+
+
+__all__ = ["documents", "history", "memory", "saver", "store", "thread"]
