@@ -10,3 +10,6 @@ from .evidence import Evidence as Evidence
 from .evidence import Source as Source
 from .library import AddReport as AddReport
 from .library import Documents as Documents
+from .rendering import answer_as_html as answer_as_html
+from .rendering import answer_as_markdown as answer_as_markdown
+from .rendering import citations_in as citations_in
