@@ -26,6 +26,7 @@ from ecowas_lc.web.api import AnyJSON, add_api, problems
 from ecowas_lc.web.gate import guarding
 from ecowas_lc.web.limits import Rate
 from ecowas_lc.web.organisation import Organisation
+from ecowas_lc.web.pages import add_pages
 from ecowas_lc.web.principals import Principal
 from ecowas_lc.web.problems import problem
 from ecowas_lc.web.runs import OnBusy
@@ -216,6 +217,7 @@ def ecowas_router(web: Web | None = None, **options: Any) -> APIRouter:
 
     add_sign_in(router, shared)
     add_api(router, shared)
+    add_pages(router, shared)
     return router
 
 

@@ -14,9 +14,10 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
+from ecowas_lc.web.doors import page_of_problem, wants_html
 from ecowas_lc.web.permissions import Permission, may, permission_of
 from ecowas_lc.web.principals import Principal
-from ecowas_lc.web.problems import UNEXPECTED, problem, problem_for
+from ecowas_lc.web.problems import PROBLEM, UNEXPECTED, problem, problem_for
 
 if TYPE_CHECKING:
     from ecowas_lc.web.app import Web
@@ -79,6 +80,8 @@ async def passed(web: Web, name: str, request: Request, inner: Handler) -> Respo
             log.exception("%s %s failed", request.method, request.url.path)
             found = problem(500, UNEXPECTED)
         response = found
+    if response.status_code >= 400 and response.media_type == PROBLEM and wants_html(request):
+        response = page_of_problem(web, request, response)
     protect(web, request, response)
     who: Principal | None = getattr(request.state, "principal", None)
     log.info(

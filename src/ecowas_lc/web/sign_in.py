@@ -1,38 +1,42 @@
-"""Signing in with a one-time link, and the least that a page needs for it."""
+"""Signing in with a one-time link, and the page for those who have none."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 
+from ecowas_lc.web.doors import back_of, door, language_of_reader
 from ecowas_lc.web.gate import set_cookie, too_many
 from ecowas_lc.web.principals import Role, checked_principal
+from ecowas_lc.web.texts import texts_of
 
 if TYPE_CHECKING:
     from ecowas_lc.web.app import Web
-
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Sign in</title>
-<main><h1>Sign in</h1><p>{said}</p></main></html>"""
-_HOW = "Open the link that the service printed when it started, or use an API key."
-_USED = "This link was used already, or is not of this process. Start the service again for a new one."
 
 
 def add_sign_in(router: APIRouter, web: Web) -> None:
     """Add the route of the one-time link."""
 
     @router.get("/sign-in", include_in_schema=False)
-    async def sign_in(request: Request, token: Annotated[str | None, Query(max_length=200)] = None) -> Response:
+    async def sign_in(
+        request: Request,
+        token: Annotated[str | None, Query(max_length=200)] = None,
+        back: Annotated[str, Query(max_length=2000)] = "",
+        done: Annotated[str, Query(max_length=50)] = "",
+    ) -> Response:
         """Sign in with a one-time link, and go to the first page."""
+        texts = texts_of(language_of_reader(request))
         if token is None:
-            return HTMLResponse(PAGE.format(said=_HOW))
+            said = texts("sign_in.out") if done == "sign_in.out" else None
+            return door(web, request, "sign_in.html", back=back_of(web, back), done=said)
         wait = web.sign_ins.wait_seconds(request.client.host if request.client else "")
         if wait > 0:
             return too_many(wait)
         cookie = await web.access.use_token(token)
         if cookie is None:
-            return HTMLResponse(PAGE.format(said=_USED), 403)
+            return door(web, request, "sign_in.html", 403, back=f"{web.path}/", problem=texts("sign_in.link_used"))
         response = RedirectResponse(f"{web.path}/", 303)
         set_cookie(web, request, response, cookie)
         owner = checked_principal("local", [Role.ADMIN], web.settings.prefix, how="link")

@@ -1,0 +1,232 @@
+"""What the pages show, made from what the service returns: plain values, in the reader's language."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from difflib import SequenceMatcher
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from ecowas_lc.twg import TWG
+from ecowas_lc.web.answer_html import answer_html
+from ecowas_lc.web.branches import Versions
+from ecowas_lc.web.texts import Moment, Texts
+
+Data = Mapping[str, Any]
+SUPERVISOR = "supervisor"
+_OWN_COLOUR = frozenset(
+    {"energy", "agriculture", "minerals", "digital", "protocol", "resource_mobilization", SUPERVISOR}
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Who speaks: a working group, or the supervisor."""
+
+    id: str
+    name: str
+    css: str
+    mention: bool = True
+
+
+class Speakers:
+    """Names and colours of the groups in one language."""
+
+    def __init__(self, groups: Mapping[str, TWG], texts: Texts, allowed: Collection[str] | None = None) -> None:
+        self._texts = texts
+        self.groups = [
+            self._group(group.id, group.name, place, allowed is None or group.id in allowed)
+            for place, group in enumerate(groups.values())
+        ]
+        self._known = {group.id: group for group in self.groups}
+        self._known[SUPERVISOR] = self._group(SUPERVISOR, SUPERVISOR, 0, mentioned=False)
+
+    def _group(self, name: str, shown: str, place: int, mentioned: bool) -> Group:
+        text = f"group.{name}"
+        css = f"g-{name}" if name in _OWN_COLOUR else f"g-other-{place % 3}"
+        # a group of one's own that has taken a shipped id keeps the name it was given
+        return Group(name, self._texts(text) if self._texts.has(text) else shown, css, mentioned)
+
+    def __getitem__(self, name: str) -> Group:
+        return self._known.get(name) or Group(name, name, "g-other-0", mention=False)
+
+    @property
+    def all(self) -> list[Group]:
+        """Return all of them, the supervisor last."""
+        return [*self.groups, self._known[SUPERVISOR]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of an answer."""
+
+    number: int
+    title: str
+    where: str
+    href: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer as it is shown."""
+
+    id: str
+    speaker: Group
+    groups: list[Group]
+    html: Markup
+    text: str
+    sources: list[Source]
+    why: str
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Links:
+    """The neighbours among a turn's versions."""
+
+    number: int
+    total: int
+    previous: str | None
+    next: str | None
+
+
+@dataclass(frozen=True)
+class RunLinks:
+    """A run that is under way."""
+
+    id: str
+    events: str
+    cancel: str
+
+
+@dataclass
+class Turn:
+    """A question with its answer, or with what keeps it from one."""
+
+    anchor: str
+    id: str
+    question: str
+    answer: Answer | None = None
+    run: RunLinks | None = None
+    branches: Links | None = None
+    waits: bool = False
+    failed: str | None = None
+    can_edit: bool = True
+    can_regenerate: bool = True
+    more: list[Answer] = field(default_factory=list)
+
+
+def anchor_of(name: str) -> str:
+    """Return an element's id for any text."""
+    return "t" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def moment_of(stored: object, texts: Texts) -> Moment | None:
+    """Return a stored time as it is shown; ``None`` where it is none."""
+    try:
+        if isinstance(stored, (int, float)):
+            from datetime import UTC
+
+            return texts.moment(datetime.fromtimestamp(stored, UTC))
+        return texts.moment(datetime.fromisoformat(str(stored))) if stored else None
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def cite_mark(href: str, number: int, title: str, texts: Texts) -> Markup:
+    """Return the mark of a citation in an answer: a button that opens the passage."""
+    return Markup('<button type="button" class="cite" data-source="{}" aria-label="{}">{}</button>').format(
+        href, texts("chat.open_source", n=number, title=title), number
+    )
+
+
+def difference_html(before: str, after: str) -> Markup:
+    """Return two texts as one, with what was removed and what was added marked, word by word."""
+    old, new = re.findall(r"\s+|\S+", before), re.findall(r"\s+|\S+", after)
+    if len(old) * len(new) > 25_000_000:
+        return Markup("<del>{}</del><ins>{}</ins>").format(before, after)
+    out: list[Markup] = []
+    for kind, first, last, from_, to in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            out.append(escape("".join(old[first:last])))
+            continue
+        if last > first:
+            out.append(Markup("<del>{}</del>").format("".join(old[first:last])))
+        if to > from_:
+            out.append(Markup("<ins>{}</ins>").format("".join(new[from_:to])))
+    return Markup("").join(out)
+
+
+def value_text(value: Any) -> str:
+    """Return a stored value for people to read."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, indent=2, default=str)
+
+
+def message_line(message: Data, speakers: Speakers, texts: Texts) -> str:
+    """Return who said what, on one line."""
+    speaker = str(message.get("speaker", ""))
+    name = texts("thread.user") if speaker == "user" else speakers[speaker].name
+    return f"{name}: {message.get('text', '')}"
+
+
+def links_of(versions: Versions | None, href: Any) -> Links | None:
+    """Return a turn's versions with the addresses that lead to them."""
+    if versions is None:
+        return None
+    return Links(
+        versions.number,
+        len(versions.tips),
+        href(versions.previous) if versions.previous else None,
+        href(versions.next) if versions.next else None,
+    )
+
+
+def percentile(buckets: Mapping[str, int], share: float) -> str | None:
+    """Return the upper bound, in seconds, under which a share of the durations is; ``None`` without any."""
+    bounds = sorted((float("inf") if name == "more" else float(name), count) for name, count in buckets.items())
+    total = sum(count for _, count in bounds)
+    seen = 0
+    for bound, count in bounds:
+        seen += count
+        if seen >= share * total:
+            return "more" if bound == float("inf") else f"{bound:g}"
+    return None
+
+
+def summed(days: Sequence[Data], key: str) -> dict[str, int]:
+    """Return the sums of a figure that each day counts by name."""
+    found: dict[str, int] = {}
+    for day in days:
+        for name, count in day[key].items():
+            found[name] = found.get(name, 0) + count
+    return found
+
+
+__all__ = [
+    "SUPERVISOR",
+    "Answer",
+    "Group",
+    "Links",
+    "RunLinks",
+    "Source",
+    "Speakers",
+    "Turn",
+    "anchor_of",
+    "answer_html",
+    "cite_mark",
+    "difference_html",
+    "links_of",
+    "message_line",
+    "moment_of",
+    "percentile",
+    "summed",
+    "value_text",
+]
