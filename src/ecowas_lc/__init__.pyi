@@ -41,13 +41,25 @@ from .agents import (
     create_supervisor as create_supervisor,
 )
 from .checkpoint import (
+    ChannelChange as ChannelChange,
+)
+from .checkpoint import (
     EncryptedRedisSerializer as EncryptedRedisSerializer,
+)
+from .checkpoint import (
+    OpaqueValue as OpaqueValue,
 )
 from .checkpoint import (
     RedisSaver as RedisSaver,
 )
 from .checkpoint import (
     SavedThread as SavedThread,
+)
+from .checkpoint import (
+    ThreadDifference as ThreadDifference,
+)
+from .checkpoint import (
+    ThreadRow as ThreadRow,
 )
 from .documents import (
     Documents as Documents,

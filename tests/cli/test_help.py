@@ -29,6 +29,7 @@ COMMANDS = [
     ["docs", "show"],
     ["doctor"],
     ["erase"],
+    ["search"],
     ["eval"],
     ["graph"],
     ["local-model", "install"],
@@ -56,6 +57,7 @@ COMMANDS = [
     ["threads", "reindex"],
     ["threads", "resume"],
     ["threads", "show"],
+    ["threads", "waiting"],
 ]
 
 

@@ -134,13 +134,60 @@ def test_threads_that_can_not_be_read(run: Run, saver: RedisSaver, steps: list[s
     """An encrypted thread does not hide the others; looking into it, or copying it, says what it takes."""
     sealed = RedisSaver(server=saver._server, prefix=prefix, serde=EncryptedRedisSerializer(b"k" * 32))
     Writer(sealed, "sealed").put(messages=HELLO)
-    listed = run("threads", "list")
-    assert [line.split()[:2] for line in listed.out.splitlines()[1:]] == [["sealed", "?"], ["t", "2"]]
-    assert "is encrypted" in listed.err
+    listed = run("threads", "list").out.splitlines()[1:]
+    assert [(*line.split()[:3], line.split()[-1]) for line in listed] == [
+        ("sealed", "?", "?", "(encrypted)"),
+        ("t", "1", "2", "Hello"),
+    ]
     rows: list[dict[str, Any]] = json.loads(run("threads", "list", "--json").out)
     assert (rows[0]["messages"], rows[1]["messages"]) == (None, 2)
+    assert "is encrypted" in rows[0]["unreadable"]
+    assert run("search", "hello").out.startswith("t: 2 messages")
     for command in (["show", "sealed"], ["history", "sealed"], ["copy", "sealed", "x"]):
         ended = run("threads", *command)
         assert (ended.code, ended.out) == (1, "")
         assert "encrypted" in ended.err
     assert run("threads", "delete", "sealed", "--yes").code == 0
+
+
+def test_waiting(run: Run, saver: RedisSaver, steps: list[str]) -> None:
+    """Threads that wait are listed with what they ask; others are not."""
+    Writer(saver, "done").put(messages=HELLO)
+    said = run("threads", "waiting").out.splitlines()
+    assert said[0] == "t: Hello"
+    assert said[1].startswith("  waiting since ")
+    assert said[2:] == ['  {"question": "Approve?"}']
+    [row] = json.loads(run("threads", "waiting", "--json").out)
+    assert (row["thread"], row["waiting"]) == ("t", [{"id": "i", "value": {"question": "Approve?"}}])
+    saver.delete_thread("t")
+    assert "No thread waits" in run("threads", "waiting").err
+
+
+def test_search(run: Run, saver: RedisSaver) -> None:
+    """Conversations are found by words, and only those that the options name."""
+    for thread, question, group in (
+        ("a", "Le prix du pétrole?", "energy"),
+        ("b", "The price of rice", "agriculture"),
+    ):
+        Writer(saver, thread).put(
+            None,
+            {"user_id": f"user-{thread}"},
+            messages=[HumanMessage(question), AIMessage("The price rises. " + "More of it. " * 9, name=group)],
+        )
+
+    def found(*options: str) -> list[str]:
+        return sorted(row["thread"] for row in json.loads(run("search", "price", *options, "--json").out))
+
+    assert found() == ["a", "b"]
+    assert found("--group", "energy") == ["a"]
+    assert found("--user", "user-b") == ["b"]
+    assert found("--since", "1h") == ["a", "b"]
+    assert found("--since", "2100-01-01") == []
+    assert len(found("--limit", "1")) == 1
+    lines = run("search", "petrole").out.splitlines()
+    assert lines[0].startswith("a: 2 messages, ")
+    assert lines[1:] == ["  Le prix du pétrole?"]
+    assert "No thread has these words" in run("search", "absent").err
+    ended = run("search", "price", "--since", "soon")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--since takes a date" in ended.err

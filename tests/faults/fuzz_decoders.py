@@ -102,6 +102,11 @@ def load_sealed(data: bytes) -> None:
     SEALED_FORMAT.pending_writes(Found(PLACE, b"", [], [b"\0\0\xc1\x01" + data]), Elements({}, b"", SEALED.sealer))
 
 
+def load_entry(data: bytes) -> None:
+    head = len(PLACE.id).to_bytes(2, "big") + PLACE.id
+    FORMAT.load_entry(PLACE, head + data)
+
+
 def load_line(data: bytes) -> None:
     lines = Lines()
     for line in ('{"format": "ecowas-lc", "version": 1}', data.decode("utf-8", "replace")):
@@ -124,6 +129,7 @@ DECODERS = (
     load_envelope,
     load_sealed,
     load_line,
+    load_entry,
 )
 
 

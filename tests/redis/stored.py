@@ -33,6 +33,7 @@ class Stored:
     elements: dict[bytes, tuple[list[bytes], bytes]] = field(default_factory=dict)
     logs: dict[bytes, bytes] = field(default_factory=dict)
     runs: set[bytes] = field(default_factory=set)
+    entry: bytes | None = None  # the blob of what lists say of the thread, if it is about the latest checkpoint
 
 
 def u16(raw: bytes, at: int) -> int:
@@ -88,6 +89,12 @@ def read(fields: dict[bytes, bytes]) -> Stored:
     for name, raw in fields.items():
         kind, rest = name[:1], name[1:]
         if name in (b"format", b"pinned", b"N"):
+            continue
+        if name == b"T":
+            size = u16(raw, 0)
+            assert blob(raw[2 + size :])[0] == []
+            if raw[2 : 2 + size] == stored.latest.get(b""):
+                stored.entry = raw[2 + size :]
             continue
         if kind == b"c":
             space, _, id_ = rest.partition(b"\0")

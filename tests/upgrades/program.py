@@ -133,6 +133,12 @@ def raw(thread: str) -> Any:
         return repr([(each.checkpoint, each.metadata, each.pending_writes) for each in on.list(config(thread))])
 
 
+def rows(encrypted: bool = False) -> Any:
+    """The list of threads, which the earlier version has not."""
+    with saver(encrypted=encrypted) as on:
+        return [[row.id, row.title, row.messages, [asked.value for asked in row.waiting]] for row in on.threads()]
+
+
 def upkeep(thread: str) -> Any:
     with saver() as on:
         on.copy_thread(thread, f"{thread}-copy")

@@ -123,6 +123,21 @@ def test_waiting_threads_and_upkeep(run: Run, first: str, second: str) -> None:
     assert run(first, ["thread", "t"]) == run(second, ["thread", "t"])
 
 
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+def test_lists_of_threads(run: Run, encrypted: bool) -> None:
+    """Threads are listed as they are, whichever version wrote them last; the earlier one reads them."""
+    for number, version in enumerate(("new", "old", "new", "old"), start=1):
+        assert not failed(run(version, ["turn", "t", number, encrypted]))
+        [[row]] = run("new", ["rows", encrypted])
+        assert row == ["t", "1? " + "word " * 19 + "w…", 2 * number, []]
+        assert not failed(run("old", ["thread", "t", encrypted]))
+    if not encrypted:
+        for version in ("old", "new"):
+            run(version, ["begin", version, 1])
+        waiting = [[thread, "1?", 2, ["?"]] for thread in ("new", "old")]
+        assert run("new", ["rows"])[0][:2] == waiting
+
+
 @pytest.mark.parametrize(("first", "second"), ORDERS)
 def test_histories_and_sessions(run: Run, first: str, second: str) -> None:
     """Messages, states and session data that both write come to both in the order in which they were said."""

@@ -1,7 +1,18 @@
 """The langgraph checkpointer."""
 
+from ecowas_lc.checkpoint.differences import ChannelChange, ThreadDifference
 from ecowas_lc.checkpoint.encryption import EncryptedRedisSerializer
+from ecowas_lc.checkpoint.listing import ThreadRow
 from ecowas_lc.checkpoint.saver import RedisSaver
 from ecowas_lc.checkpoint.thread import SavedThread
+from ecowas_lc.checkpoint.viewing import OpaqueValue
 
-__all__ = ["EncryptedRedisSerializer", "RedisSaver", "SavedThread"]
+__all__ = [
+    "ChannelChange",
+    "EncryptedRedisSerializer",
+    "OpaqueValue",
+    "RedisSaver",
+    "SavedThread",
+    "ThreadDifference",
+    "ThreadRow",
+]

@@ -43,6 +43,7 @@ from ecowas_lc.checkpoint.codec.elements import (
 )
 from ecowas_lc.checkpoint.codec.messages import SPECS
 from ecowas_lc.checkpoint.codec.recipes import Recipe
+from ecowas_lc.checkpoint.entries import About, about
 from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, field_of
 from ecowas_lc.errors import CorruptDataError, DecryptionError, InvalidInputError, NotSerializableError
 from ecowas_lc.storage.keys import id_bytes, id_text
@@ -391,7 +392,27 @@ class Format:
             blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"w", place.ns, place.id))
         return blob, shared, references
 
+    def entry(self, place: Place, checkpoint: Checkpoint) -> bytes:
+        """What lists of threads say of a checkpoint; empty where it is not of the thread's own namespace."""
+        if place.namespace:
+            return b""
+        blob = self.serializer.dump(list(about(checkpoint["channel_values"])))
+        blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"t", place.id))
+        return len(place.id).to_bytes(2, "big") + place.id + blob
+
     # --- reading ---
+
+    def load_entry(self, place: Place, raw: bytes | None) -> About | None:
+        """What :meth:`entry` wrote; ``None`` where there is none for this checkpoint."""
+        head = len(place.id).to_bytes(2, "big") + place.id
+        if raw is None or not raw.startswith(head):
+            return None
+        context = self.context(place.thread_id, b"t", place.id)
+        parts = self.serializer.load(open_blob(raw[len(head) :], self.sealer, context))
+        match parts:
+            case [str() | None as title, int() | None as messages, int() | None as turns, *_]:
+                return About(title, messages, turns)
+        raise CorruptDataError("What is stored of a thread for lists is not in the storage format.")
 
     def checkpoint(self, found: Found, elements: Elements) -> CheckpointTuple:
         """A checkpoint as langgraph has it.

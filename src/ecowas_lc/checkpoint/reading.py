@@ -155,7 +155,7 @@ def forget_thread_op(at: Context, entry: Entry) -> Op[None]:
 
 
 _LISTED_AT_ONCE = 20
-_SWEEPS = 3  # not as long as there is something new: threads may be begun faster than they are read
+SWEEPS = 3  # not as long as there is something new: threads may be begun faster than they are read
 T = TypeVar("T")
 
 # Programs to run, one after the other, and what they give on the way: whoever walks runs what is yielded, sends
@@ -188,17 +188,24 @@ def page_op(walk: Walk[T]) -> Op[list[T] | None]:
         answer = yield from step
 
 
-def walk_threads(at: Context, page: int = _LISTED_AT_ONCE) -> Walk[Entry]:
+def walk_threads(
+    at: Context,
+    page: int = _LISTED_AT_ONCE,
+    *,
+    start: bytes = b"+inf",
+    above: bytes = b"-inf",
+    sweeps: int = SWEEPS,
+) -> Walk[Entry]:
     """Every thread of the index, page by page, most recently written first.
 
     A thread that is written to while the walk is on its way moves to the front of the index: it comes at the end.
+    A walk of one sweep, as one that begins further down than at the front, leaves those out.
     """
     met: set[bytes] = set()
-    above = b"-inf"
-    for _ in range(_SWEEPS):
-        start, newest, at_start, any_fresh = b"+inf", b"", 0, False
+    for _ in range(sweeps):
+        begin, newest, at_start, any_fresh = start, b"", 0, False
         while True:
-            entries = yield threads_page_op(at, start=start, above=above, count=page + at_start)
+            entries = yield threads_page_op(at, start=begin, above=above, count=page + at_start)
             newest = newest or (entries[0][1] if entries else b"")
             fresh = [entry for entry in entries if entry[0] not in met]
             met.update(member for member, _ in fresh)
@@ -207,9 +214,9 @@ def walk_threads(at: Context, page: int = _LISTED_AT_ONCE) -> Walk[Entry]:
                 yield fresh
             if len(entries) < page + at_start:
                 break
-            start = entries[-1][1]
+            begin = entries[-1][1]
             # Those of one score that have been met come again on the next page, which has room for them.
-            at_start = sum(1 for _, score in entries if score == start)
+            at_start = sum(1 for _, score in entries if score == begin)
         if not any_fresh:
             return
         above = newest

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
+import datetime as dt
 import random
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -24,13 +26,17 @@ from ecowas_lc.checkpoint.backup import ThreadImporter, export_walk
 from ecowas_lc.checkpoint.client_cache import Memo
 from ecowas_lc.checkpoint.codec.allowlist import Allow
 from ecowas_lc.checkpoint.codec.serializer import GivenSerializer, Serializer
+from ecowas_lc.checkpoint.differences import ThreadDifference, difference_op
 from ecowas_lc.checkpoint.format import Format, check_whole
 from ecowas_lc.checkpoint.lease import ThreadLeases
+from ecowas_lc.checkpoint.listing import ThreadRow, Wanted, rows_walk, wanted_of
 from ecowas_lc.checkpoint.maintenance import check_prune, copy_thread_op, delete_for_runs_walk, expiry_op, prune_op
 from ecowas_lc.checkpoint.place import Extended, Place, checked_id, place_of, thread_id_of
 from ecowas_lc.checkpoint.reading import Query, Walk, delta_history_op, get_tuple_op, page_op
 from ecowas_lc.checkpoint.reindex import reindex_op
 from ecowas_lc.checkpoint.thread import SavedThread
+from ecowas_lc.checkpoint.thread_words import ThreadWords
+from ecowas_lc.checkpoint.viewing import viewing
 from ecowas_lc.checkpoint.writing import Context, delete_thread_op, put_op, put_writes_op
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
 from ecowas_lc.settings import Settings, get_settings
@@ -90,6 +96,7 @@ class SaverBase(Displayed, BaseCheckpointSaver[Any]):
         self._refresh_on_read = refresh_on_read
         self._fencing = fencing
         self._memo = Memo()
+        self._words = ThreadWords()
         self._context: Context | None = None
 
     @classmethod
@@ -257,6 +264,30 @@ class SaverBase(Displayed, BaseCheckpointSaver[Any]):
         clone = copy.copy(self)
         clone.serde = self.serde.with_allowed(extra_allowlist)
         return clone
+
+    def viewing(self) -> Self:
+        """A saver on the same connections that reads every thread, whatever classes its state holds.
+
+        Objects of classes that ``allow`` does not name become ``OpaqueValue``: nothing is imported. Use it to
+        show, list and compare threads, not to run graphs. A saver with a ``serde`` of your own reads as before.
+        """
+        clone = copy.copy(self)
+        if isinstance(self.serde, Serializer):
+            clone.serde = viewing(self.serde)
+        clone._memo, clone._context = Memo(), None
+        return clone
+
+    def _listed(self, wanted: Wanted) -> Walk[ThreadRow]:
+        return rows_walk(self.viewing()._at, wanted, self._words)
+
+    def _difference_op(
+        self, thread_id: str, before: str | None, after: str | None, checkpoint_ns: str
+    ) -> Op[ThreadDifference]:
+        for each in (before, after):
+            if each is not None:
+                checked_id(each, "checkpoint id")
+        namespace = checked_id(checkpoint_ns, "checkpoint namespace")
+        return difference_op(self.viewing()._at, thread_id_of(thread_id), before, after, namespace)
 
     # --- connections ---
 
@@ -488,6 +519,83 @@ class RedisSaver(SaverBase):
                 self._server.run(importer.line_op(line))
         return importer.finish()
 
+    def threads(
+        self,
+        *,
+        limit: int | None = 20,
+        after: ThreadRow | str | None = None,
+        prefix: str = "",
+        since: dt.datetime | float | None = None,
+        waiting: bool | None = None,
+        where: Mapping[str, Any] | None = None,
+        query: str | None = None,
+        speaker: str | None = None,
+    ) -> builtins.list[ThreadRow]:
+        """Threads with what there is to say of each, most recently written first.
+
+        A page takes three flushes, whatever the threads hold: their messages are not read. Threads that an earlier
+        version of this package wrote last take one more for each 20 of them.
+
+        With a ``query`` the threads with these words in their questions and answers come instead, best first.
+        Words are indexed when you search, in this process's memory: it reads a thread again only once it has
+        changed. That needs the extra ``search``.
+
+        Args:
+            limit: How many at most; ``None``: all.
+            after: The last row of the page before, or its ``cursor``.
+            prefix: What the threads' ids begin with.
+            since: Only threads written at this time or later: a datetime, or seconds since 1970.
+            waiting: Only threads that wait for a person's answer, or with ``False`` only others.
+            where: Values that the latest checkpoint's metadata has, such as ``{"user_id": "ada"}``.
+            query: Words to search for, in English, French or Portuguese.
+            speaker: With a query: only threads in which a message has this name, a working group's id for example.
+
+        Returns:
+            A list of ``ThreadRow``. Classes that are not allowed appear as ``OpaqueValue``; a thread that can't be
+            decrypted has a row that says why.
+
+        Raises:
+            InvalidInputError: an argument can't be used.
+            MissingExtraError: a query without the extra ``search``.
+        """
+        wanted = wanted_of(
+            limit=limit,
+            after=after,
+            prefix=prefix,
+            since=since,
+            waiting=waiting,
+            where=where,
+            query=query,
+            speaker=speaker,
+        )
+        return [*self._walked(self._listed(wanted))]
+
+    def waiting(
+        self, *, limit: int | None = None, where: Mapping[str, Any] | None = None
+    ) -> builtins.list[ThreadRow]:
+        """Threads that wait for a person's answer, most recently written first; ``row.waiting`` has the questions.
+
+        They are found by looking through all threads, 200 a flush. The arguments are those of :meth:`threads`.
+        """
+        return self.threads(limit=limit, waiting=True, where=where)
+
+    def diff(
+        self, thread_id: str, before: str | None = None, after: str | None = None, *, checkpoint_ns: str = ""
+    ) -> ThreadDifference:
+        """What changed in a thread from one checkpoint to another.
+
+        Args:
+            thread_id: The thread's id.
+            before: The earlier checkpoint's id. Default: the parent of ``after``.
+            after: The later checkpoint's id. Default: the latest.
+            checkpoint_ns: The namespace, where they are a subgraph's.
+
+        Raises:
+            UnknownCheckpointError: there is no such thread or checkpoint.
+            InvalidInputError: nothing comes before the later one.
+        """
+        return self._server.run(self._difference_op(thread_id, before, after, checkpoint_ns))
+
     def reindex(self) -> int:
         """Find, by scanning the server once, threads that the index lacks; return how many there were.
 
@@ -599,6 +707,43 @@ class RedisSaver(SaverBase):
             if line.strip():
                 await self._server.arun(importer.line_op(line))
         return importer.finish()
+
+    async def athreads(
+        self,
+        *,
+        limit: int | None = 20,
+        after: ThreadRow | str | None = None,
+        prefix: str = "",
+        since: dt.datetime | float | None = None,
+        waiting: bool | None = None,
+        where: Mapping[str, Any] | None = None,
+        query: str | None = None,
+        speaker: str | None = None,
+    ) -> builtins.list[ThreadRow]:
+        """Like :meth:`threads`, without blocking the event loop."""
+        wanted = wanted_of(
+            limit=limit,
+            after=after,
+            prefix=prefix,
+            since=since,
+            waiting=waiting,
+            where=where,
+            query=query,
+            speaker=speaker,
+        )
+        return [row async for row in self._awalked(self._listed(wanted))]
+
+    async def awaiting(
+        self, *, limit: int | None = None, where: Mapping[str, Any] | None = None
+    ) -> builtins.list[ThreadRow]:
+        """Like :meth:`waiting`, without blocking the event loop."""
+        return await self.athreads(limit=limit, waiting=True, where=where)
+
+    async def adiff(
+        self, thread_id: str, before: str | None = None, after: str | None = None, *, checkpoint_ns: str = ""
+    ) -> ThreadDifference:
+        """Like :meth:`diff`, without blocking the event loop."""
+        return await self._server.arun(self._difference_op(thread_id, before, after, checkpoint_ns))
 
     async def areindex(self) -> int:
         """Like :meth:`reindex`, without blocking the event loop."""

@@ -1,59 +1,100 @@
-"""Reading checkpoints to look at them, also those that hold objects of classes that are not allowed."""
+"""Stored values for people to look at, also those of classes that are not allowed: nothing is imported."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
+import enum
+import json
+import math
 from typing import Any
 
-from ecowas_lc.checkpoint.client_cache import Memo
+from langchain_core.messages import BaseMessage
+from pydantic import BaseModel
+
 from ecowas_lc.checkpoint.codec.allowlist import Allowlist, spelt
 from ecowas_lc.checkpoint.codec.serializer import Serializer
-from ecowas_lc.checkpoint.saver import RedisSaver
-from ecowas_lc.errors import TypeNotAllowedError
+from ecowas_lc.errors import CorruptDataError, TypeNotAllowedError
 
 
 @dataclasses.dataclass(frozen=True)
-class Unimported:
-    """What is stored of an object whose class is another application's."""
+class OpaqueValue:
+    """What is stored of an object whose class is another application's, or is not there any more.
+
+    Attributes:
+        name: The class, as ``allow`` takes it.
+        data: Its contents: a mapping of fields for most classes.
+    """
 
     name: str
     data: Any
 
 
-class ViewingSerializer(Serializer):
-    """Reads every value; objects of classes that are not allowed become :class:`Unimported`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.allowed = _Viewing(self.allowed)
-
-
 class _Viewing(Allowlist):
+    """Knows the classes of another list, and finds an opaque one for every other name."""
+
     def __init__(self, known: Allowlist) -> None:
         super().__init__()
-        self._known = known
+        self.any = known.any
+        self._classes, self._names = dict(known._classes), set(known._names)
 
     def find(self, name: str) -> type:
         try:
-            return self._known.find(name)
-        except TypeNotAllowedError:
+            return super().find(name)
+        except (TypeNotAllowedError, CorruptDataError):
             # What is put together by calling `_make` with what is stored, whatever that is.
-            make = classmethod(lambda cls, data: Unimported(spelt(name), data))
-            return type("Unimported", (tuple,), {"_fields": (), "_make": make})
+            make = classmethod(lambda cls, data: OpaqueValue(spelt(name), data))
+            return type("OpaqueValue", (tuple,), {"_fields": (), "_make": make})
+
+
+def viewing(serializer: Serializer) -> Serializer:
+    """Return a serializer that reads every value; objects of classes it does not allow become OpaqueValue."""
+    clone = serializer.with_allowed(())
+    clone.allowed = _Viewing(clone.allowed)
+    return clone
 
 
 def viewed(saver: Any) -> Any:
-    """Return a saver on the same connections that reads every value; another library's saver as it is.
+    """Return a saver that reads every value: see ``RedisSaver.viewing``. Another library's is returned as it is."""
+    view = getattr(saver, "viewing", None)
+    return view() if callable(view) else saver
 
-    The saver that was given does not see what this one reads, and nothing can be written with it.
-    """
-    if not isinstance(saver, RedisSaver) or not isinstance(saver.serde, Serializer):
-        return saver
-    serde = copy.copy(saver.serde)
-    serde.allowed = _Viewing(serde.allowed)
-    viewing = copy.copy(saver)
-    viewing.serde = serde
-    viewing._memo = Memo()
-    viewing._context = None
-    return viewing
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it, for people and programs to look at."""
+    match value:
+        case None | bool() | int():
+            return value if type(value) in (bool, int, type(None)) else repr(value)
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case enum.Enum():
+            return plain(value.value)
+        case str():
+            return str(value)
+        case dict():
+            return {str(key): plain(item) for key, item in value.items()}
+        case BaseMessage():
+            return _message(value)
+        case OpaqueValue():
+            return {"class": value.name, "data": plain(value.data)}
+        case BaseModel():
+            return {"class": type(value).__name__, **{name: plain(item) for name, item in value.__dict__.items()}}
+        case bytes() | bytearray():
+            return {"bytes": len(value)}
+        case list() | tuple() | set() | frozenset():
+            return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: plain(getattr(value, field.name, None)) for field in dataclasses.fields(value)}
+        return {"class": type(value).__name__, **fields}
+    return str(value)
+
+
+def plain_key(value: Any) -> str:
+    """Return a text that two values share if people would call them equal."""
+    return json.dumps(plain(value), sort_keys=True)
+
+
+def _message(message: BaseMessage) -> dict[str, Any]:
+    shown: dict[str, Any] = {"type": message.type, "name": message.name, "id": message.id, "text": message.text}
+    if calls := getattr(message, "tool_calls", None):
+        shown["tool_calls"] = plain(calls)
+    return {key: value for key, value in shown.items() if value is not None}

@@ -86,6 +86,7 @@ def put_op(
     """
     memo = at.format.memo.thread(place.thread_id)
     draft = at.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
+    about = at.format.entry(place, checkpoint)
     index_keys, beside, entry = _index_calls(at, place.thread_id, metadata.get("run_id"))
     anew: set[bytes] = set()
     lacking: set[bytes] = set()
@@ -117,6 +118,7 @@ def put_op(
             *send,
             b"".join(check),
             *entry,
+            about,
         )
         answer = (yield (*beside, script))[-1]
         if not answer:

@@ -199,6 +199,14 @@ def threads_list(limit: Limit = 20, as_json: Json = False, debug: Debug = False)
     list_threads(limit, json=as_json)
 
 
+@threads.command("waiting")
+def threads_waiting(limit: Limit = 20, as_json: Json = False, debug: Debug = False) -> None:
+    """List threads that wait for a person's answer, and what they ask."""
+    from ecowas_lc.cli.threads import list_waiting
+
+    list_waiting(limit, json=as_json)
+
+
 @threads.command("history")
 def threads_history(
     thread: ThreadArgument, limit: Limit = 20, as_json: Json = False, debug: Debug = False
@@ -822,6 +830,39 @@ def graph(
     from ecowas_lc.cli.graph import show_graph
 
     show_graph(output, form.value, route or (), as_json=as_json)
+
+
+@app.command("search")
+@on_server
+def search(
+    query: Annotated[str, typer.Argument(metavar="WORDS", help="Words of questions and answers.")],
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group", metavar="ID", help="Only threads in which this group answered.", show_default=False
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="TIME", help="Only threads used since: 2026-05-01, 7d.", show_default=False
+        ),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="ID", help="Only threads with this user_id.", show_default=False),
+    ] = None,
+    limit: Limit = 20,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find conversations by their words.
+
+    Words are compared by their stems, in English, French and Portuguese.
+    """
+    from ecowas_lc.cli.threads import search_threads
+
+    search_threads(query, group=group, since=since, user=user, limit=limit, json=as_json)
 
 
 @app.command("erase")

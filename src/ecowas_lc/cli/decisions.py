@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from ecowas_lc.checkpoint.viewing import plain
 from ecowas_lc.cli.conversation import checked_session, citations_of
 from ecowas_lc.cli.live_answer import Prose, show_sources
 from ecowas_lc.cli.models import chosen_model
 from ecowas_lc.cli.piped_input import piped_text
 from ecowas_lc.cli.screen import counted, labelled, program, remark, say
 from ecowas_lc.cli.store import Store, opened_store
-from ecowas_lc.cli.stored_values import plain
 from ecowas_lc.cli.terminal import err, one_line, out, show_json
 from ecowas_lc.errors import ConfigurationError, EcowasError, InvalidInputError
 

@@ -139,7 +139,6 @@ def opened_store() -> Iterator[Store]:
         ConfigurationError, StorageError: the server can't be used.
     """
     from ecowas_lc.checkpoint import RedisSaver
-    from ecowas_lc.checkpoint.viewing import ViewingSerializer
     from ecowas_lc.memory import RedisMemoryService
 
     settings = get_settings()
@@ -153,8 +152,7 @@ def opened_store() -> Iterator[Store]:
                 server=server,
                 prefix=settings.prefix,
                 default_ttl=settings.redis_memory_ttl,
-                serde=ViewingSerializer(),
-            ),
+            ).viewing(),
         )
     finally:
         server.close()
@@ -167,10 +165,9 @@ def not_there(kind: str, name: str) -> EcowasError:
 
 def messages_in(found: CheckpointTuple) -> list[BaseMessage]:
     """Return the conversation in a checkpoint; other applications may keep something else under its name."""
-    from langchain_core.messages import BaseMessage
+    from ecowas_lc.checkpoint import entries
 
-    messages = found.checkpoint["channel_values"].get("messages")
-    return [item for item in messages if isinstance(item, BaseMessage)] if isinstance(messages, list) else []
+    return entries.messages_in(found.checkpoint["channel_values"])
 
 
 def speaker_of(message: BaseMessage) -> str:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json as json_module
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from ecowas_lc.checkpoint.viewing import plain
 from ecowas_lc.cli.conversation import checked_session
 from ecowas_lc.cli.screen import MARGIN, counted, labelled, shortened
 from ecowas_lc.cli.store import SPEAKERS, Store, ago, duration, opened_store
-from ecowas_lc.cli.stored_values import plain
 from ecowas_lc.cli.terminal import one_line, out, show_json
-from ecowas_lc.errors import EcowasError
+from ecowas_lc.errors import EcowasError, InvalidInputError
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import CheckpointTuple
+
+    from ecowas_lc.checkpoint import ChannelChange
 
 _NEXT = "branch:to:"  # in langgraph's channels: the node after this is the next one
 _KNOWN = ("source", "step", "parents", "run_id", "thread_id", "checkpoint_ns", "checkpoint_id")
@@ -66,7 +67,7 @@ def show_checkpoint(thread: str, checkpoint: str | None, namespace: str, *, json
         if text:
             labelled(label, one_line(str(text)), 12)
     for key, value in metadata.items():
-        labelled(one_line(key), _text(value), 12)
+        labelled(one_line(key), value_text(value), 12)
     if following := [channel.removeprefix(_NEXT) for channel in values if channel.startswith(_NEXT)]:
         labelled("Next", ", ".join(following), 12)
     _section("Values")
@@ -87,20 +88,14 @@ def show_difference(thread: str, before: str | None, after: str | None, namespac
     """
     thread = checked_session(thread)
     with opened_store() as store:
-        new = _found(store, thread, after, namespace)
-        if before is None:
-            if new.parent_config is None:
-                raise EcowasError(
-                    f"The checkpoint {new.checkpoint['id']} is the first, so there is nothing to compare it with."
-                )
-            before = _id_of(new.parent_config)
-        old = _found(store, thread, before, namespace)
-    old_values, new_values = _values(old), _values(new)
-    channels = {
-        channel: _change(old_values.get(channel, _ABSENT), new_values.get(channel, _ABSENT))
-        for channel in sorted(old_values.keys() | new_values.keys())
-        if old_values.get(channel, _ABSENT) != new_values.get(channel, _ABSENT)
-    }
+        for checkpoint in (after, before):
+            _found(store, thread, checkpoint, namespace)
+        try:
+            found = store.saver.diff(thread, before, after, checkpoint_ns=namespace)
+        except InvalidInputError as error:  # what was asked makes sense, and isn't there
+            raise EcowasError(str(error)) from None
+    old, new = found.before, found.after
+    channels = {channel: _shown(change) for channel, change in found.channels.items()}
     if json:
         ends = {"before": old.checkpoint["id"], "after": new.checkpoint["id"]}
         show_json({"thread": thread, "namespace": namespace, **ends, "channels": channels})
@@ -119,31 +114,18 @@ def show_difference(thread: str, before: str | None, after: str | None, namespac
         )
         for mark, style, items in (("-", "dark_orange", removed), ("+", "deep_sky_blue1", added)):
             for item in items:
-                out().print(Text(shortened(f"{MARGIN}{mark} {_text(item)}", out()), style=style))
+                out().print(Text(shortened(f"{MARGIN}{mark} {value_text(item)}", out()), style=style))
 
 
-_ABSENT = object()
-
-
-def _change(old: Any, new: Any) -> dict[str, Any]:
-    if old is _ABSENT:
-        return {"change": "new", "after": new}
-    if new is _ABSENT:
-        return {"change": "gone", "before": old}
-    if not (isinstance(old, list) and isinstance(new, list)):
-        return {"change": "changed", "before": old, "after": new}
-    ours, theirs = [_key(item) for item in old], [_key(item) for item in new]
-    removed: list[Any] = []
-    added: list[Any] = []
-    for kind, begin, end, from_, to in SequenceMatcher(a=ours, b=theirs, autojunk=False).get_opcodes():
-        if kind != "equal":
-            removed += old[begin:end]
-            added += new[from_:to]
-    return {"change": "changed", "removed": removed, "added": added}
-
-
-def _key(item: Any) -> str:
-    return json_module.dumps(item, sort_keys=True)
+def _shown(change: ChannelChange) -> dict[str, Any]:
+    shown: dict[str, Any] = {"change": change.change}
+    if change.removed is not None and change.added is not None:
+        return shown | {"removed": plain(change.removed), "added": plain(change.added)}
+    if change.change != "new":
+        shown["before"] = plain(change.before)
+    if change.change != "gone":
+        shown["after"] = plain(change.after)
+    return shown
 
 
 def _found(store: Store, thread: str, checkpoint: str | None, namespace: str) -> CheckpointTuple:
@@ -171,10 +153,6 @@ def _id_of(config: Any) -> str:
     return str(config["configurable"]["checkpoint_id"])
 
 
-def _values(found: CheckpointTuple) -> dict[str, Any]:
-    return {channel: plain(value) for channel, value in found.checkpoint["channel_values"].items()}
-
-
 def _moment(found: CheckpointTuple) -> str:
     from datetime import datetime
 
@@ -187,17 +165,17 @@ def _value(channel: str, value: Any) -> None:
     if isinstance(value, list) and value:
         console.print(Text(f"{MARGIN}{one_line(channel)}: {counted(len(value), 'item')}"))
         for item in value:
-            console.print(Text(shortened(f"{MARGIN}{MARGIN}{_text(item)}", console), style="dim"))
+            console.print(Text(shortened(f"{MARGIN}{MARGIN}{value_text(item)}", console), style="dim"))
     else:
-        console.print(Text(shortened(f"{MARGIN}{one_line(channel)}: {_text(value)}", console)))
+        console.print(Text(shortened(f"{MARGIN}{one_line(channel)}: {value_text(value)}", console)))
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
     """Return a value on one line: a message as who says what, anything else as JSON."""
     if isinstance(value, dict) and {"type", "text"} <= value.keys():
         speaker = value.get("name") or SPEAKERS.get(value["type"], value["type"])
         said = f"{speaker}: {value['text']}"
-        calls = ", ".join(f"{call['name']}({_text(call['args'])})" for call in value.get("tool_calls", ()))
+        calls = ", ".join(f"{call['name']}({value_text(call['args'])})" for call in value.get("tool_calls", ()))
         return f"{said} {calls}".rstrip() if calls else said
     return value if isinstance(value, str) else json_module.dumps(value, ensure_ascii=False)
 

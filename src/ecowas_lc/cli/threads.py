@@ -1,16 +1,37 @@
-"""``ecowas-lc threads``: list, delete, copy and prune threads."""
+"""``ecowas-lc threads``: list, search, delete, copy and prune threads."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
+from ecowas_lc.checkpoint.viewing import plain
 from ecowas_lc.cli.conversation import checked_new_session, checked_session
-from ecowas_lc.cli.screen import confirmed, counted, remark, say, shortened, show_rows, shown_progress, wrapped
-from ecowas_lc.cli.store import Store, ago, duration, messages_in, not_there, opened_store
+from ecowas_lc.cli.screen import (
+    MARGIN,
+    confirmed,
+    counted,
+    remark,
+    say,
+    shortened,
+    show_rows,
+    shown_progress,
+    wrapped,
+)
+from ecowas_lc.cli.store import ago, duration, messages_in, not_there, opened_store
 from ecowas_lc.cli.terminal import err, one_line, out, show_json
-from ecowas_lc.errors import DecryptionError, InvalidInputError
+from ecowas_lc.cli.thread_views import value_text
+from ecowas_lc.errors import ConfigurationError, InvalidInputError
+from ecowas_lc.settings import duration_seconds
 from ecowas_lc.storage.left_out import UNREADABLE, warn_left_out
+
+if TYPE_CHECKING:
+    from ecowas_lc.checkpoint import ThreadRow
+
+USER = "user_id"  # in a thread's metadata
 
 
 def delete_thread(thread: str, *, yes: bool, json: bool) -> None:
@@ -85,14 +106,10 @@ def prune_threads(threads: Sequence[str], *, every: bool, keep: int, yes: bool, 
 
 def list_threads(limit: int, *, json: bool) -> None:
     """Show the threads that live, most recently written first."""
-    rows: list[dict[str, Any]] = []
     with opened_store() as store:
-        for thread_id in store.thread_ids(limit):
-            row = _summary(store, thread_id)
-            if row is not None:
-                rows.append(row)
+        rows = store.saver.threads(limit=limit)
     if json:
-        show_json(rows)
+        show_json([_as_json(row) for row in rows])
         return
     if not rows:
         remark('There are no threads. Start one: ecowas-lc ask "…"')
@@ -101,54 +118,103 @@ def list_threads(limit: int, *, json: bool) -> None:
         ("thread", "turns", "messages", "step", "active", "lives for"),
         [
             (
-                row["thread"],
-                _shown(row["turns"]),
-                _shown(row["messages"]),
-                _shown(row["step"]),
-                _active(row["last_activity"]),
-                duration(row["ttl_seconds"]),
+                row.id,
+                _shown(row.turns),
+                _shown(row.messages),
+                _shown(row.steps),
+                ago(row.last_activity),
+                duration(row.ttl),
             )
             for row in rows
         ],
+        ("about", [_about(row) for row in rows]),
     )
-    if unreadable := next((row["unreadable"] for row in rows if "unreadable" in row), None):
-        remark(f"? could not be read: {unreadable}")
 
 
-def _summary(store: Store, thread_id: str) -> dict[str, Any] | None:
-    ttl_seconds: float | None = None
+def list_waiting(limit: int, *, json: bool) -> None:
+    """Show the threads that wait for a person's answer, with what they ask."""
+    with opened_store() as store:
+        rows = store.saver.waiting(limit=limit)
+    if json:
+        show_json([_as_json(row) for row in rows])
+        return
+    if not rows:
+        remark("No thread waits for an answer.")
+        return
+    for row in rows:
+        out().print(Text(shortened(f"{one_line(row.id)}: {_about(row)}", out()), style="bold"))
+        out().print(Text(shortened(f"{MARGIN}waiting since {ago(row.last_activity)}", out()), style="dim"))
+        for asked in row.waiting:
+            out().print(wrapped(value_text(plain(asked.value)), out(), MARGIN * 2, MARGIN))
+
+
+def search_threads(
+    query: str, *, group: str | None, since: str | None, user: str | None, limit: int, json: bool
+) -> None:
+    """Show the threads in which these words occur, best first.
+
+    Raises:
+        InvalidInputError: ``since`` is no time.
+        MissingExtraError: the extra ``search`` is not installed.
+    """
+    where = {USER: user} if user else None
+    with opened_store() as store:
+        rows = store.saver.threads(
+            limit=limit, query=query, speaker=group, where=where, since=_moment_of(since) if since else None
+        )
+    if json:
+        show_json([_as_json(row) for row in rows])
+        return
+    if not rows:
+        remark("No thread has these words.")
+        return
+    for row in rows:
+        about = f"{one_line(row.id)}: {counted(row.messages or 0, 'message')}, {ago(row.last_activity)}"
+        out().print(Text(shortened(about, out()), style="bold"))
+        if row.title:
+            out().print(Text(shortened(f"{MARGIN}{one_line(row.title)}", out())))
+        if row.excerpt != row.title:
+            out().print(wrapped(one_line(row.excerpt), out(), MARGIN * 2, MARGIN), style="dim")
+
+
+def _about(row: ThreadRow) -> str:
+    return "(encrypted)" if row.unreadable else one_line(row.title or "")
+
+
+def _as_json(row: ThreadRow) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "thread": row.id,
+        "title": row.title,
+        "checkpoint": row.checkpoint or None,
+        "turns": row.turns,
+        "messages": row.messages,
+        "step": row.steps,
+        "last_activity": row.last_activity and row.last_activity.isoformat(),
+        "ttl_seconds": row.ttl,
+        "waiting": [{"id": asked.id, "value": plain(asked.value)} for asked in row.waiting],
+        "next": list(row.next),
+        "metadata": plain(dict(row.metadata)),
+    }
+    if row.excerpt:
+        shown["excerpt"] = row.excerpt
+    if row.unreadable:
+        shown["unreadable"] = row.unreadable
+    return shown
+
+
+def _moment_of(text: str) -> datetime:
+    """Return the time that ``--since`` names: a date, a date and time, or how long ago: ``90m``, ``7d``."""
     try:
-        latest = store.saver.get_tuple({"configurable": {"thread_id": thread_id}})
-        ttl_seconds = store.saver.ttl(thread_id)
-    except DecryptionError as error:  # an encrypted one can't be read here, and nothing is wrong with it
-        found: dict[str, Any] = dict.fromkeys(("turns", "messages", "step", "last_activity"))
-        found["unreadable"] = str(error)
-        ttl_seconds = store.saver.ttl(thread_id)
-    except UNREADABLE as error:
-        warn_left_out(f"The thread {thread_id!r}", error)
-        return None
-    else:
-        if latest is None:
-            return None
-        messages = messages_in(latest)
-        found = {
-            "turns": sum(message.type == "human" for message in messages),
-            "messages": len(messages),
-            "step": latest.metadata.get("step"),
-            "last_activity": latest.checkpoint["ts"],
-        }
-    return {"thread": thread_id, **found, "ttl_seconds": ttl_seconds}
-
-
-def _active(moment: object) -> str:
-    """Return how long ago a time of a checkpoint was; other programs may have stored something else there."""
-    from datetime import UTC, datetime
-
+        return datetime.fromisoformat(text.strip()).astimezone()
+    except (ValueError, OverflowError):
+        pass
     try:
-        found = datetime.fromisoformat(str(moment))
-    except ValueError:
-        return "?"
-    return ago(found if found.tzinfo else found.replace(tzinfo=UTC))
+        return datetime.now(UTC) - timedelta(seconds=duration_seconds(text))
+    except (ConfigurationError, OverflowError):
+        raise InvalidInputError(
+            f"--since takes a date (2026-05-01), a time (2026-05-01T12:00) or how long ago (90m, 12h, 7d), "
+            f"not {text!r}."
+        ) from None
 
 
 def reindex(*, json: bool) -> None:

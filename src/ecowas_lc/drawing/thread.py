@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 
 from langchain_core.runnables import RunnableConfig
 
+from ecowas_lc.checkpoint.viewing import viewed
 from ecowas_lc.drawing.base import Picture
 from ecowas_lc.drawing.graph_formats import FONT, cells, mermaid_text, rendered, shortened
 from ecowas_lc.drawing.thread_layout import Lanes, Moment, lanes_of, moments_of
@@ -214,7 +215,7 @@ def draw_thread(
     """
     if not hasattr(saver, "list") or not hasattr(saver, "alist"):
         raise InvalidInputError(f"{saver!r} is not a checkpointer. Pass one, such as RedisSaver.from_settings().")
-    found = list(saver.list(_config(thread_id, checkpoint_ns), limit=limit))
+    found = list(viewed(saver).list(_config(thread_id, checkpoint_ns), limit=limit))
     return _picture(found, thread_id, channel)
 
 
@@ -224,7 +225,7 @@ async def adraw_thread(
     """Return a picture of a thread without blocking the event loop: see :func:`draw_thread`."""
     if not hasattr(saver, "alist"):
         raise InvalidInputError(f"{saver!r} is not a checkpointer. Pass one, such as RedisSaver.from_settings().")
-    found = [item async for item in saver.alist(_config(thread_id, checkpoint_ns), limit=limit)]
+    found = [item async for item in viewed(saver).alist(_config(thread_id, checkpoint_ns), limit=limit)]
     return _picture(found, thread_id, channel)
 
 

@@ -79,5 +79,5 @@ def made(recipe: Recipe) -> BaseMessage:
 def weight_of(recipes: Collection[Recipe]) -> int:
     """About how many bytes of memory recipes take."""
     return _SLOT_BYTES * len(recipes) + sum(
-        [len(recipe[1] or recipe[-1]) if type(recipe) is tuple else len(recipe) for recipe in recipes]
+        [len(recipe[1] or recipe[-1] or "") if type(recipe) is tuple else len(recipe) for recipe in recipes]
     )

@@ -1,5 +1,5 @@
 -- Store one checkpoint: ttl, ns, id, body, fence, parent that must be there or '', n, (field, kind, …)*n, m, field*m, k,
--- (digest, element)*k, digests, run, thread, now. KEYS after the thread's are indexes of threads to enter it in (on a
+-- (digest, element)*k, digests, run, thread, now, entry or ''. KEYS after the thread's are indexes of threads to enter it in (on a
 -- cluster they travel beside).
 -- Answers {} when stored; otherwise {fields, digests} that the thread lacks, and has written nothing.
 -- What has to be read is read in one command, and what has to be written is written in one.
@@ -63,7 +63,7 @@ for i = at + 1, at + 2 * sent, 2 do
   words[#words + 1], words[#words + 2] = 'e' .. ARGV[i], ARGV[i + 1]
 end
 at = at + 2 * sent + 1
-local digests, run, thread, now = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+local digests, run, thread, now, entry = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
 for i = 1, #digests, 16 do
   local digest = string.sub(digests, i, i + 15)
   if redis.call('HEXISTS', H, 'e' .. digest) == 0 then missing_digests[#missing_digests + 1] = digest end
@@ -158,6 +158,7 @@ if not have.format or (shares and have.format == FORMAT) then
   words[#words + 1], words[#words + 2] = 'format', shares and SHARED_LOGS or FORMAT
 end
 if run ~= '' then words[#words + 1], words[#words + 2] = 'r' .. run, '' end
+if entry ~= '' and not (latest and less(id, latest)) then words[#words + 1], words[#words + 2] = 'T', entry end
 local row = have[own]
 if row then
   row = link((row_link(row)), body)

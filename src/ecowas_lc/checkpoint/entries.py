@@ -1,0 +1,76 @@
+"""What a list of threads says about one that its latest checkpoint's row does not: its title and its length.
+
+Each checkpoint of a thread's own namespace writes it into the field ``T`` of the thread's key, so that a list need
+not read messages. Where the field is missing, or belongs to another checkpoint, the messages are read instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+
+_TITLE_CHARACTERS = 100
+_LOOKED_AT = 50  # messages in which a title is looked for: a conversation begins with a question
+MESSAGES = "messages"  # the channel
+
+
+class About(NamedTuple):
+    """A thread's title, how many messages it has and how many of a person; ``None``: not in this checkpoint."""
+
+    title: str | None
+    messages: int | None
+    turns: int | None
+
+
+UNKNOWN = About(None, None, None)
+
+
+def about(values: Mapping[str, Any]) -> About:
+    """Return what there is to say of a checkpoint with these channel values."""
+    items = values.get(MESSAGES)
+    if not isinstance(items, list):
+        items = getattr(items, "value", None)  # a delta channel's snapshot
+        if not isinstance(items, list):
+            return UNKNOWN
+    messages = [isinstance(item, BaseMessage) for item in items].count(True)
+    turns = [isinstance(item, HumanMessage) for item in items].count(True)
+    first = next((item for item in islice(items, _LOOKED_AT) if _is_question(item)), None)
+    return About(None if first is None else _title(text_of(first)), messages, turns)
+
+
+def messages_in(values: Mapping[str, Any]) -> list[BaseMessage]:
+    """Return the conversation in these channel values; applications may keep something else under its name."""
+    items = values.get(MESSAGES)
+    return [item for item in items if isinstance(item, BaseMessage)] if isinstance(items, list) else []
+
+
+def said_in(values: Mapping[str, Any]) -> list[BaseMessage]:
+    """Return the questions and answers in these channel values: no system prompts, no tools' results."""
+    return [item for item in messages_in(values) if isinstance(item, (HumanMessage, AIMessage))]
+
+
+def text_of(message: BaseMessage) -> str:
+    """Return a message's text."""
+    content: Any = message.content
+    if isinstance(content, str):
+        return str(content)
+    # Not message.text: a message may have been changed in place, and writing a thread must not fail for its title.
+    blocks = content if isinstance(content, list) else ()
+    texts = (block.get("text") if isinstance(block, dict) else block for block in blocks)
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _is_question(item: object) -> bool:
+    # LangChain's SummarizationMiddleware puts its summary in the place of the messages it stands for.
+    if not isinstance(item, HumanMessage):
+        return False
+    others: Any = item.additional_kwargs
+    return not (isinstance(others, dict) and others.get("lc_source") == "summarization")
+
+
+def _title(text: str) -> str | None:
+    line = " ".join(text[: 4 * _TITLE_CHARACTERS].split())
+    return (line if len(line) <= _TITLE_CHARACTERS else f"{line[: _TITLE_CHARACTERS - 1]}…") or None
