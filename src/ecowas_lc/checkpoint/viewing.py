@@ -54,7 +54,7 @@ def viewing(serializer: Serializer) -> Serializer:
 
 
 def viewed(saver: Any) -> Any:
-    """Return a saver that reads every value: see ``RedisSaver.viewing``. Another library's is returned as it is."""
+    """Return a saver that reads every value, see ``RedisSaver.viewing``; another library's as it is."""
     view = getattr(saver, "viewing", None)
     return view() if callable(view) else saver
 
