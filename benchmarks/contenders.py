@@ -16,6 +16,7 @@ import redis
 OURS, CLUSTER = "RedisSaver", "RedisSaver, 3 primaries"
 MEMORY, SQLITE, POSTGRES = "InMemorySaver", "SqliteSaver", "PostgresSaver"
 VALKEY, MODULES = "ValkeySaver", "langgraph-checkpoint-redis"
+PLAIN, HOTKV = "langgraph-checkpoint-plainredis", "HotKVSaver"
 STACK_URL, POSTGRES_URL = "BENCH_REDIS_STACK_URL", "BENCH_POSTGRES_URL"
 
 POOL = 10  # connections of a pool, where a saver takes one: as ours
@@ -206,6 +207,50 @@ async def _amodules(url: str) -> AsyncIterator[Any]:
         yield saver
 
 
+# --- langgraph-checkpoint-plainredis ---
+
+
+@contextmanager
+def _plain(url: str) -> Iterator[Any]:
+    from langgraph_checkpoint_plainredis import RedisSaver
+
+    saver = RedisSaver(url=url)
+    try:
+        yield saver
+    finally:
+        saver.close()
+
+
+@asynccontextmanager
+async def _aplain(url: str) -> AsyncIterator[Any]:
+    from langgraph_checkpoint_plainredis import AsyncRedisSaver
+
+    saver = AsyncRedisSaver(url=url)
+    try:
+        yield saver
+    finally:
+        await saver.aclose()
+
+
+# --- HotKVSaver of langgraph-checkpoint-hotkv: it speaks Redis' protocol, and its own server is not on an index ---
+
+
+@contextmanager
+def _hotkv(url: str) -> Iterator[Any]:
+    from langgraph.checkpoint.hotkv import HotKVSaver
+
+    with HotKVSaver.from_conn_string(url) as saver:
+        yield saver
+
+
+@asynccontextmanager
+async def _ahotkv(url: str) -> AsyncIterator[Any]:
+    from langgraph.checkpoint.hotkv import AsyncHotKVSaver
+
+    async with AsyncHotKVSaver.from_conn_string(url) as saver:
+        yield saver
+
+
 CONTENDERS = {
     each.name: each
     for each in (
@@ -214,6 +259,8 @@ CONTENDERS = {
         Contender(SQLITE, "langgraph.checkpoint.sqlite", "file", _sqlite, _asqlite, _in_file),
         Contender(POSTGRES, "langgraph.checkpoint.postgres", POSTGRES_URL, _postgres, _apostgres, _in_tables),
         Contender(VALKEY, "langgraph_checkpoint_aws", "valkey", _valkey, _avalkey, on_redis),
+        Contender(PLAIN, "langgraph_checkpoint_plainredis", "redis", _plain, _aplain, on_redis),
+        Contender(HOTKV, "langgraph.checkpoint.hotkv", "redis", _hotkv, _ahotkv, on_redis),
         Contender(MODULES, "langgraph.checkpoint.redis", STACK_URL, _modules, _amodules, on_redis),
         Contender(CLUSTER, "ecowas_lc", "cluster", _ours, _aours, _nowhere),
     )
