@@ -232,7 +232,7 @@ async def _aplain(url: str) -> AsyncIterator[Any]:
         await saver.aclose()
 
 
-# --- HotKVSaver of langgraph-checkpoint-hotkv: it speaks Redis' protocol, and its own server is not on an index ---
+# --- HotKVSaver of langgraph-checkpoint-hotkv, on Redis: its own server is not on an index ---
 
 
 @contextmanager
