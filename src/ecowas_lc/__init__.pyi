@@ -197,6 +197,9 @@ from .errors import (
     TooLargeError as TooLargeError,
 )
 from .errors import (
+    TurnStoppedError as TurnStoppedError,
+)
+from .errors import (
     TypeNotAllowedError as TypeNotAllowedError,
 )
 from .errors import (

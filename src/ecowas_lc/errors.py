@@ -221,6 +221,10 @@ class ThreadBusyError(SupervisorError):
     """Another run of this thread is under way; the question was not stored."""
 
 
+class TurnStoppedError(SupervisorError):
+    """The turn was stopped between two steps; what was done is stored, and it can be resumed."""
+
+
 class IncompleteWarning(UserWarning):
     """A listing, an export or a removal left something out, or may have; the message says what and why."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ecowas_lc import BaseAgent, RedisMemoryService, RedisSaver
+from ecowas_lc.agents.transcript import Said
 from ecowas_lc.errors import RedisTimeoutError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.storage.server import Server
@@ -217,7 +218,8 @@ def test_the_supervisors_memory_in_an_outage_is_bounded(mortal: RunningServer, p
     mortal.kill()
     for n in range(60):
         agent.smart_chat(f"energy: {n}?")
-    held = list(place_link(agent)._on_failure)
+    held = [each for each in place_link(agent)._on_failure if isinstance(each, Said)]
+    assert len(agent._session._thread.waiting()) == agent._transcript.limit // 2
     assert {said.agent_id for said in held} >= {"supervisor", "energy"}
     for said in held:
         assert len(said._waiting) <= said.limit < 100

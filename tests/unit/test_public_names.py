@@ -81,6 +81,7 @@ NAMES = [
     "ThreadPicture",
     "ThreadRow",
     "TooLargeError",
+    "TurnStoppedError",
     "TypeNotAllowedError",
     "UnknownCheckpointError",
     "UnknownGroupError",

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 OUTAGES = (RedisUnavailableError, RedisRefusedError, EmbeddedServerError)
 """What says that the server can't be used now, whoever asks; anything else is wrong with what was asked."""
 
+UNSETTLED_SECONDS = 10.0
+"""Servers save to disk, or to a replica, with such a delay at most: what they lose when they die is younger."""
+
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 3.0
 
@@ -139,6 +142,14 @@ class Link:
         if was_down:
             log.info("Redis at %s answers again; what was held has been stored (%d).", self.server.where, stored)
 
+    def try_once_more(self) -> None:
+        """Store what is held, as the process ends or closes its connections; what can't be stored is lost."""
+        if self.holds:
+            try:
+                self.replay()
+            except EcowasError as error:
+                log.warning("%s The process ends, and what it held for it is lost (%d).", error, self.holds)
+
     def _store(self, held: Held) -> None:
         """Store one thing that is held.
 
@@ -212,8 +223,4 @@ def _pauses() -> Iterator[float]:
 @atexit.register
 def _last_try() -> None:
     for link in list(_links.values()):
-        if link.holds:
-            try:
-                link.replay()
-            except EcowasError as error:
-                log.warning("%s The process ends, and what it held for it is lost (%d).", error, link.holds)
+        link.try_once_more()

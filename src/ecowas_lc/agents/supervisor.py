@@ -10,8 +10,8 @@ from langchain_core.language_models import BaseChatModel
 
 from ecowas_lc.agents.base import BaseAgent
 from ecowas_lc.agents.registry import Registry
-from ecowas_lc.agents.session import Graph, Session
-from ecowas_lc.agents.turn import Turn
+from ecowas_lc.agents.session import Session
+from ecowas_lc.agents.turn import FinalAnswer, Turn
 from ecowas_lc.effects import Program, arun, run
 from ecowas_lc.memory import RedisMemoryService
 from ecowas_lc.settings import Settings, get_settings
@@ -20,6 +20,7 @@ from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import Router
 from ecowas_lc.supervisor.routing.decision import checked_question
 from ecowas_lc.supervisor.state import SUPERVISOR
+from ecowas_lc.supervisor.supervisor_graph import SupervisorGraph
 from ecowas_lc.supervisor.synthesis import answered
 from ecowas_lc.twg import TWG, default_groups
 
@@ -34,7 +35,7 @@ class SupervisorAgent(BaseAgent):
     goes on from there; without, in this process.
 
     ``memory_ttl``, ``model``, ``memory``, ``settings`` and what happens while Redis can't be used are as for
-    :class:`BaseAgent`; a thread that missed something meanwhile is rebuilt from the transcript. The transcript
+    :class:`BaseAgent`; a thread that missed whole turns meanwhile gets them at its end. The transcript
     has the last ``SUPERVISOR_MAX_HISTORY`` messages, each group's history ``AGENT_MAX_HISTORY``.
 
     ``groups`` are the working groups (default: the summit's six); with ``auto_register=False`` none of them is
@@ -95,7 +96,7 @@ class SupervisorAgent(BaseAgent):
         self._last: Mapping[str, Any] = {}
 
     @property
-    def graph(self) -> Graph:
+    def graph(self) -> SupervisorGraph:
         """The compiled supervisor graph that answers."""
         return self._session.graph
 
@@ -255,13 +256,18 @@ class SupervisorAgent(BaseAgent):
         return turn
 
     def _heard(self, turn: Turn) -> Iterator[str]:
-        yield from self._session.heard(turn)
+        answer = FinalAnswer()
+        for event in self._session.events(turn):
+            if text := answer.take(event):
+                yield text
         self._last = turn.result
 
     async def _aheard(self, turn: Turn) -> AsyncGenerator[str]:
-        async with aclosing(self._session.aheard(turn)) as heard:
-            async for text in heard:
-                yield text
+        answer = FinalAnswer()
+        async with aclosing(self._session.aevents(turn)) as events:
+            async for event in events:
+                if text := answer.take(event):
+                    yield text
         self._last = turn.result
 
     # --- the session ---

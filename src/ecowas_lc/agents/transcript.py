@@ -15,7 +15,7 @@ from uuid import uuid4
 from langchain_core.messages import BaseMessage
 
 from ecowas_lc import forks
-from ecowas_lc.agents.outage import OUTAGES, Link, link_to
+from ecowas_lc.agents.outage import OUTAGES, UNSETTLED_SECONDS, Link, link_to
 from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.errors import ConfigurationError, InvalidInputError, TooLargeError
 from ecowas_lc.history import RedisChatMessageHistory
@@ -26,11 +26,10 @@ from ecowas_lc.memory.json_values import check_count, check_ttl
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage.keys import check_id
 
-_UNSETTLED_SECONDS = 10.0  # servers save to disk, or to a replica, with such a delay at most
-
-
 # Sent alone where it is larger, so that an error is about it and nothing else. No server can be set to take less.
 _LARGE_BYTES = 2**20
+
+_MOST_HELD = 1000  # messages of a conversation in this process, where all of it is kept on the server
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ class Said:
     No more of it is held than would be kept anyway: the last ``limit`` messages.
     """
 
-    def __init__(self, agent_id: str, session_id: str, limit: int = 1000) -> None:
+    def __init__(self, agent_id: str, session_id: str, limit: int = _MOST_HELD) -> None:
         self.agent_id = agent_id
         self.session_id = session_id
         self.limit = limit
@@ -299,11 +298,11 @@ def _others(messages: Sequence[BaseMessage], known: Sequence[BaseMessage]) -> li
 
 
 def _is_settled(at: float) -> bool:
-    return time.monotonic() - at > _UNSETTLED_SECONDS
+    return time.monotonic() - at > UNSETTLED_SECONDS
 
 
 class Transcript:
-    """The last ``limit`` messages of an agent in a session; as a history, it is one for the supervisor graph.
+    """The last ``limit`` messages of an agent in a session (``None``: all); a history for the supervisor graph.
 
     Without a ``link`` and a ``store`` it is kept in this process alone.
     """
@@ -311,14 +310,18 @@ class Transcript:
     appends_once: ClassVar[bool] = True
 
     def __init__(
-        self, said: Said, limit: int, link: Link | None = None, store: RedisChatMessageHistory | None = None
+        self,
+        said: Said,
+        limit: int | None,
+        link: Link | None = None,
+        store: RedisChatMessageHistory | None = None,
     ) -> None:
         self._said = said
         self.limit = limit
         self._link = link
         self._store = store
         said.store = store or said.store
-        said.limit = max(said.limit, limit)
+        said.limit = max(said.limit, self.most)
 
     @property
     def messages(self) -> list[BaseMessage]:
@@ -337,10 +340,23 @@ class Transcript:
         """Append messages, each id once."""
         await arun(self.append(messages), {})
 
+    def latest(self, count: int | None) -> list[BaseMessage]:
+        """The last ``count`` messages (``None``: all)."""
+        return run(self.read(count), {})
+
+    async def alatest(self, count: int | None) -> list[BaseMessage]:
+        """The last ``count`` messages (``None``: all)."""
+        return await arun(self.read(count), {})
+
     @property
-    def max_history(self) -> int:
-        """How many messages are kept."""
+    def max_history(self) -> int | None:
+        """How many messages are kept; ``None``: all."""
         return self.limit
+
+    @property
+    def most(self) -> int:
+        """How many messages this process holds."""
+        return _MOST_HELD if self.limit is None else self.limit
 
     def replace_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Put messages in the place of the conversation."""
@@ -355,25 +371,27 @@ class Transcript:
         self._said.reset()
         yield from self.append(messages)
 
-    def read(self) -> Program[list[BaseMessage]]:
-        """The messages: the server's, or while it can't be used those known here."""
+    def read(self, count: int | None = None) -> Program[list[BaseMessage]]:
+        """The last ``count`` messages: the server's, or while it can't be used those known here."""
         if self._link is not None and self._link.is_up:
             try:
-                return (yield from self.read_stored())
+                return (yield from self.read_stored(count))
             except OUTAGES as error:
                 self._link.failed(error)
-        return self._said.view(self.limit)
+        return self._said.view(count or self.most)
 
-    def read_stored(self) -> Program[list[BaseMessage]]:
-        """The server's messages, what was said here included.
+    def read_stored(self, count: int | None = None) -> Program[list[BaseMessage]]:
+        """The last ``count`` of the server's messages, what was said here included.
 
         Raises:
             RedisUnavailableError, RedisRefusedError, EmbeddedServerError: the server can't be used.
         """
         store = self._store
         if store is None:
-            return self._said.view(self.limit)
+            return self._said.view(count or self.most)
         yield from storing(self._said, store)
+        if count is not None:
+            return list((yield Doing(lambda _: store.latest(count), lambda _: store.alatest(count))))
         version = self._said.version
         stored: list[BaseMessage] = yield Doing(lambda _: store.messages, lambda _: store.aget_messages())
         self._said.learn(stored, version)
@@ -412,7 +430,7 @@ class Transcript:
                     "last_activity": _text(found.last_activity if found else None),
                 }
         return {
-            "history_length": len(self._said.view(self.limit)),
+            "history_length": len(self._said.view(self.most)),
             "backend": "memory",
             "ttl": None,
             "first_activity": _text(self._said.began),
@@ -421,7 +439,7 @@ class Transcript:
 
     def _store_or_hold(self) -> Program[None]:
         if self._link is None or self._store is None:
-            self._said.keep_here(self.limit)
+            self._said.keep_here(self.most)
             return
         if self._link.is_up:
             try:
@@ -476,14 +494,20 @@ class Keeping:
         )
         self.link = link_to(memory.server, memory.prefix)
 
-    def transcript(self, agent_id: str, session_id: str, limit: int) -> Transcript:
-        """An agent's transcript of a session, of which the last ``limit`` messages are kept."""
+    def clearing_session(self, session_id: str) -> Doing:
+        """Remove all that anybody keeps of a session, session data too."""
+        return Doing(
+            lambda _: self.memory.clear_session(session_id), lambda _: self.async_memory.clear_session(session_id)
+        )
+
+    def transcript(self, agent_id: str, session_id: str, limit: int | None) -> Transcript:
+        """An agent's transcript of a session, of which the last ``limit`` messages are kept (``None``: all)."""
         check_id(agent_id, "agent id")
         check_id(session_id, "session id")
-        check_count(limit, "max_history")
+        most = _MOST_HELD if limit is None else check_count(limit, "max_history")
         key = (agent_id, session_id)
         if self.link is None:
-            return Transcript(self._said.setdefault(key, Said(*key, limit)), limit)
+            return Transcript(self._said.setdefault(key, Said(*key, most)), limit)
         store = RedisChatMessageHistory(
             agent_id,
             session_id,
@@ -494,5 +518,5 @@ class Keeping:
             prefix=self.link.prefix,
             default_ttl=self.memory.default_ttl,
         )
-        said = self.link.shared(("history", *key), lambda: Said(*key, limit))
+        said = self.link.shared(("history", *key), lambda: Said(*key, most))
         return Transcript(said, limit, self.link, store)

@@ -1,18 +1,34 @@
-"""One question to the supervisor graph: what goes in, what is heard while it runs, and the answer."""
+"""One turn of the supervisor graph: what goes in, and the events of what happens while it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.types import StreamMode
+from langgraph.types import Command, StreamMode
 
-from ecowas_lc.supervisor.nodes import RECORD, ROUTE, SYNTHESISE
+from ecowas_lc.agents.events import (
+    SYNTHESIS,
+    Event,
+    Finished,
+    Routed,
+    SpeakerDone,
+    Token,
+    ToolCalled,
+    ToolReturned,
+    Waiting,
+)
+from ecowas_lc.supervisor.nodes import ROUTE, SYNTHESISE
 from ecowas_lc.supervisor.routing import PastTurn, RouteDecision, Router, with_conversation
 from ecowas_lc.supervisor.state import SUPERVISOR
+
+_ASKED = "asked_groups"
+_SPEAKERS = {SYNTHESISE: SYNTHESIS, SUPERVISOR: SUPERVISOR}  # by node; a group's own is its id
+
+STREAM_MODES: list[StreamMode] = ["updates", "messages", "values", "custom"]
 
 
 class Hearing:
@@ -35,11 +51,6 @@ class Hearing:
     def rest_of(self, answer: str) -> str:
         """What is missing of the whole answer; nothing where something else was heard than was answered."""
         return answer[len(self.text) :] if answer.startswith(self.text) else ""
-
-
-_ASKED = "asked_groups"
-
-STREAM_MODES: list[StreamMode] = ["updates", "messages", "values"]
 
 
 class AskedOrRouted:
@@ -74,52 +85,162 @@ class AskedOrRouted:
 
     def _given(self, config: RunnableConfig | None) -> RouteDecision | None:
         groups = (config or {}).get("configurable", {}).get(_ASKED)
-        return None if groups is None else RouteDecision(tuple(groups), "asked", "The caller named whom to ask.")
+        if groups is None:
+            return None
+        named = "it" if len(groups) == 1 else "them"
+        reason = f"you named {named}" if groups else "you asked the supervisor"
+        return RouteDecision(tuple(groups), "asked", reason)
 
 
 _NOBODY = RouteDecision((), "asked", "No working group is registered.")
 
 
 class Turn:
-    """A question on its way through the graph. ``groups``: whom to ask, whatever the router thinks."""
+    """A question on its way through the graph, or (``given``) a decision that lets one go on.
 
-    def __init__(self, question: str, session_id: str, groups: Sequence[str] | None = None) -> None:
-        self.question = HumanMessage(question, id=str(uuid4()))
+    ``groups``: whom to ask, whatever the router thinks.
+    """
+
+    def __init__(
+        self,
+        question: str | None,
+        session_id: str,
+        groups: Sequence[str] | None = None,
+        *,
+        given: Command[Any] | None = None,
+    ) -> None:
+        self.question = None if question is None else HumanMessage(question, id=str(uuid4()))
         self.config: RunnableConfig = {"configurable": {"thread_id": session_id}}
         if groups is not None:
             self.config["configurable"][_ASKED] = list(groups)
+        self.input: Any = given if self.question is None else {"messages": [self.question]}
         self.result: Mapping[str, Any] = {}
-        self._hearing = Hearing()
-        self._listens_to = ""
-        self._message_id: str | None = None
-
-    @property
-    def input(self) -> dict[str, Any]:
-        """What the graph is given."""
-        return {"messages": [self.question]}
+        self.finished: Finished | None = None
+        self._speakers: dict[str, str] = {}
+        self._said: dict[str, str] = {}
 
     @property
     def answer(self) -> str:
-        """The final answer."""
-        return str(self.result["messages"][-1].text)
+        """The final answer; ``""`` where the turn has not come to one yet."""
+        return self.finished.answer if self.finished else ""
 
     @property
-    def rest(self) -> str:
-        """What of the final answer has not been heard."""
-        return self._hearing.rest_of(self.answer)
+    def messages(self) -> list[AnyMessage]:
+        """The turn's question and final answer."""
+        messages = self.result["messages"]
+        at = max(index for index, message in enumerate(messages) if isinstance(message, HumanMessage))
+        return list(messages[at:])
 
-    def hear(self, mode: str, part: Any) -> str:
-        """What a part of the graph's stream adds to the answer that is heard."""
-        if mode == "values":
-            self.result = part
-        elif mode == "updates" and ROUTE in part:
-            groups = part[ROUTE]["decision"]["groups"]
-            self._listens_to = (groups[0] if len(groups) == 1 else SYNTHESISE) if groups else SUPERVISOR
-        elif mode == "messages":
-            chunk, metadata = part
-            if metadata["langgraph_node"] == self._listens_to:
-                self._message_id = chunk.id
-                return self._hearing.take(chunk.text)
-            if metadata["langgraph_node"] == RECORD and chunk.id == self._message_id:  # a note on the answer
-                return self._hearing.take(chunk.text)
+    @property
+    def partial(self) -> AIMessage | None:
+        """What was said of an answer that was broken off: the synthesis, else the groups in their order."""
+        said = self._said
+        if not said:
+            return None
+        speaker = next(iter(said)) if len(said) == 1 else SUPERVISOR
+        if SYNTHESIS in said:
+            speaker, text = SUPERVISOR, f"{said[SYNTHESIS].strip()} […]"
+        elif len(said) == 1:
+            text = f"{said[speaker].strip()} […]"
+        else:
+            text = "\n\n".join(f"{who}: {what.strip()} […]" for who, what in said.items())
+        return AIMessage(text, name=speaker, id=str(uuid4()))
+
+    def hear(self, mode: str, part: Any) -> Iterator[Event]:
+        """What a part of the graph's stream tells."""
+        match mode:
+            case "values":
+                self.result = part
+            case "messages":
+                yield from self._heard(*part)
+            case "custom":
+                yield from _of_tools(part)
+            case "updates":
+                for node, change in part.items():
+                    yield from _of_node(node, change or {})
+
+    def end(self) -> Iterator[Event]:
+        """What the end of the graph's stream tells."""
+        messages = self.result.get("messages") or ()
+        if not messages or not isinstance(messages[-1], AIMessage):
+            return  # it waits for a decision
+        final, decision = messages[-1], self.result["decision"]
+        self.finished = Finished(
+            final.text,
+            str(final.name or SUPERVISOR),
+            str(final.id),
+            tuple(decision["groups"]),
+            decision["source"],
+            decision["reason"],
+            dict(self.result.get("reports") or {}),
+            citations_of(final),
+        )
+        yield self.finished
+
+    def _heard(self, chunk: Any, metadata: Mapping[str, Any]) -> Iterator[Event]:
+        if not chunk.text:
+            return
+        own = metadata.get("twg") or _SPEAKERS.get(metadata["langgraph_node"], SUPERVISOR)
+        speaker = self._speakers.setdefault(chunk.id, own)  # a note on an answer is said by another node
+        self._said[speaker] = self._said.get(speaker, "") + chunk.text
+        yield Token(speaker, str(chunk.id), chunk.text)
+
+
+class FinalAnswer:
+    """Takes the text of the final answer out of a turn's events, bit by bit."""
+
+    def __init__(self) -> None:
+        self._hearing = Hearing()
+        self._speaker = SUPERVISOR
+
+    def take(self, event: Event) -> str:
+        """What an event adds to the answer that is heard; of several groups' only their synthesis is."""
+        match event:
+            case Routed(groups):
+                self._speaker = (groups[0] if len(groups) == 1 else SYNTHESIS) if groups else SUPERVISOR
+            case Token(speaker, _, text) if speaker == self._speaker:
+                return self._hearing.take(text)
+            case Finished(answer):
+                return self._hearing.rest_of(answer)
         return ""
+
+
+def citations_of(message: Any) -> tuple[dict[str, Any], ...]:
+    """Return what the marks of an answer stand for, in their order."""
+    found = {}
+    for block in message.content_blocks:
+        for note in block.get("annotations") or ():
+            extras = note["extras"]
+            found[extras["number"]] = {
+                "number": extras["number"],
+                "document": extras["document"],
+                "title": note["title"],
+                "page": extras.get("page"),
+                "cited_text": note["cited_text"],
+            }
+    return tuple(found[number] for number in sorted(found))
+
+
+def _of_node(node: str, change: Any) -> Iterator[Event]:
+    if node == "__interrupt__":
+        for one in change:
+            yield Waiting(one.id, one.value)
+    elif node == ROUTE:
+        decision = change["decision"]
+        yield Routed(tuple(decision["groups"]), decision["source"], decision["reason"])
+    elif node in _SPEAKERS:
+        yield SpeakerDone(_SPEAKERS[node], None)
+    else:
+        for group, report in (change.get("reports") or {}).items():
+            yield SpeakerDone(group, report)
+
+
+def _of_tools(told: Any) -> Iterator[Event]:
+    if not isinstance(told, Mapping):
+        return
+    group, call, name = (str(told.get(key) or "") for key in ("group", "id", "name"))
+    match told.get("type"):
+        case "tool_call":
+            yield ToolCalled(group, call, name, told["args"])
+        case "tool_result":
+            yield ToolReturned(group, call, name, told["text"], told["status"])

@@ -73,7 +73,7 @@ class Lease:
         Raises:
             ThreadBusyError: another run has it, for longer than this one may wait.
         """
-        run(self._taken(), {})
+        run(self.taken(), {})
         done = threading.Event()
         renewing = threading.Thread(target=self._renewing, args=(done,), name="ecowas-lc-lease", daemon=True)
         if self._tells_all:
@@ -83,12 +83,12 @@ class Lease:
         finally:
             done.set()
             with suppress(StorageError):  # then it goes by itself
-                run(self._let_go(), {})
+                run(self.let_go(), {})
 
     @asynccontextmanager
     async def aheld(self) -> AsyncIterator[None]:
         """Hold the thread: see :meth:`held`."""
-        await arun(self._taken(), {})
+        await arun(self.taken(), {})
         renewing = asyncio.create_task(self._arenewing()) if self._tells_all else None
         try:
             yield
@@ -96,13 +96,14 @@ class Lease:
             if renewing is not None:
                 renewing.cancel()
             with suppress(StorageError):
-                await arun(self._let_go(), {})
+                await arun(self.let_go(), {})
 
     @property
     def _tells_all(self) -> bool:
         return self.leases is not None
 
-    def _taken(self) -> Program[None]:
+    def taken(self) -> Program[None]:
+        """Take the thread, for as long as it lasts without being renewed."""
         pause, until = _FIRST_PAUSE_SECONDS, time.monotonic() + self.wait_seconds
         while not (yield self._hold()):
             left = until - time.monotonic()
@@ -128,7 +129,8 @@ class Lease:
             lambda _: leases.ahold(thread_id, holder, _LEASE_SECONDS),
         )
 
-    def _let_go(self) -> Program[None]:
+    def let_go(self) -> Program[None]:
+        """Let others have the thread."""
         saver, leases, thread_id, holder = self.saver, self.leases, self.thread_id, self.holder
         if not self._tells_all:
             _local.release(saver, thread_id, holder)

@@ -74,7 +74,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[Any, Any, Any, Any]):
         **options: Any,
     ) -> Iterator[Any]:
         """Stream a run: see langgraph's ``stream``; what is refused is refused before anything is stored."""
-        lease = self._lease(config)
+        lease = self.lease(config)
         with lease.held() if lease else nullcontext():
             given, admitted = run(self._admitted(input, config), {})
             yield from super().stream(given, admitted, **options)
@@ -86,13 +86,13 @@ class SupervisorGraph(Displayed, CompiledStateGraph[Any, Any, Any, Any]):
         **options: Any,
     ) -> AsyncIterator[Any]:
         """Stream a run without blocking the event loop: see :meth:`stream`."""
-        lease = self._lease(config)
+        lease = self.lease(config)
         async with lease.aheld() if lease else nullcontext():
             given, admitted = await arun(self._admitted(input, config), {})
             async for part in super().astream(given, admitted, **options):
                 yield part
 
-    def _lease(self, config: RunnableConfig | None) -> Lease | None:
+    def lease(self, config: RunnableConfig | None) -> Lease | None:
         """Return the hold of its thread that a run needs, if the graph has its runs come one after the other."""
         ctx = self.supervisor
         place = ensure_config(config).get("configurable", {})
