@@ -1,69 +1,138 @@
-"""What a thread lacks of the session's transcript, and where it belongs."""
+"""What a thread lacks after an outage: whole turns from the journal, on its head, once."""
 
 from __future__ import annotations
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+import asyncio
+import time
+from typing import Any
 
-from ecowas_lc.agents.session import merged_messages
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
+
+from ecowas_lc import RedisMemoryService, RedisSaver, SupervisorAgent
+from ecowas_lc.agents.thread import Thread, WholeTurn, replaying
 from ecowas_lc.agents.turn import Hearing
-from ecowas_lc.supervisor.trimming import exchanges
+from ecowas_lc.effects import arun, run
+from tests.agents.conftest import Call, dialogue, numbered, supervisor
+from tests.fixtures.servers import RunningServer, wait_until
+
+CONFIG: Any = {"configurable": {"thread_id": "s"}}
 
 
-def conversation(text: str, *, whose: str = "") -> list[BaseMessage]:
-    """``"1 2? 3"``: three questions, each answered but the second; answers' ids tell ``whose`` they are."""
-    messages: list[BaseMessage] = []
-    for name in text.split():
-        number = name.rstrip("?")
-        messages.append(HumanMessage(number, id=f"q{number}"))
-        if not name.endswith("?"):
-            messages.append(AIMessage(f"A{number}", id=f"{whose}a{number}"))
-    return messages
+def a_turn(number: int, stored_as: str = "") -> WholeTurn:
+    messages = (HumanMessage(f"{number}?", id=f"q{number}"), AIMessage(f"{number}.", id=f"a{number}"))
+    return WholeTurn(messages, {"decision": {"groups": ["energy"], "source": "s", "reason": "r"}}, 0.0, stored_as)
 
 
-def merged(thread: str, transcript: str, earlier: str = "") -> list[str]:
-    told = exchanges(conversation(transcript, whose="t"))
-    return [str(m.id) for m in merged_messages(conversation(thread), conversation(earlier), told)]
+def texts_of(agent: SupervisorAgent) -> list[str]:
+    return [message.text for message in agent.graph.get_state(CONFIG).values.get("messages", [])]
 
 
-def ids(text: str) -> list[str]:
-    return [str(message.id) for message in conversation(text)]
+def replay(kind: str, agent: SupervisorAgent, turn: WholeTurn) -> None:
+    program = replaying(agent.graph, CONFIG, turn)
+    run(program, {}) if kind == "sync" else asyncio.run(arun(program, {}))
 
 
-def test_a_thread_that_has_all_stays_as_it_is() -> None:
-    """Its own messages, too, where it has more than the transcript, which is cut to a length."""
-    assert merged("1 2 3", "1 2 3") == ids("1 2 3")
-    assert merged("1 2 3", "3") == ids("1 2 3")
-    assert merged("", "") == []
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_whole_turn_comes_to_the_head_once(kind: str) -> None:
+    """However often it is handed in, it stands once at the end, with its decision, and nothing is left to do."""
+    agent = supervisor(model=numbered())
+    agent.smart_chat("energy: before?")
+    for turn in (a_turn(1), a_turn(2), a_turn(1)):
+        replay(kind, agent, turn)
+    assert texts_of(agent) == [*dialogue("energy: before?"), "1?", "1.", "2?", "2."]
+    state = agent.graph.get_state(CONFIG)
+    assert (state.next, state.values["decision"]["reason"]) == ((), "r")
+    assert state.values["reports"] == {}, "nothing of the turn before"
 
 
-def test_what_it_lacks_comes_where_it_was_said() -> None:
-    """At the end, in the middle, or all of it."""
-    assert merged("1 2", "1 2 3 4") == [*ids("1 2"), "q3", "ta3", "q4", "ta4"]
-    assert merged("1 3", "1 2 3") == ["q1", "a1", "q2", "ta2", "q3", "a3"]
-    assert merged("", "1 2") == ["q1", "ta1", "q2", "ta2"]
-    assert merged("1 2 5?", "2 3") == [*ids("1 2"), "q3", "ta3", "q5"]
+def test_a_question_that_a_dead_run_left_is_answered_at_the_end() -> None:
+    """What the run left undone is given up, and question and answer stand together behind what came since."""
+    agent = supervisor(model=numbered())
+    agent.graph.update_state(CONFIG, {"messages": [HumanMessage("1?", id="q1")]}, as_node="__start__")
+    assert agent.graph.get_state(CONFIG).next == ("route",)
+    agent.graph.update_state(
+        CONFIG, {"messages": [HumanMessage("2?", id="q2"), AIMessage("2.", id="a2")]}, as_node="record"
+    )
+    replay("sync", agent, a_turn(1))
+    assert texts_of(agent) == ["2?", "2.", "1?", "1."]
+    assert agent.graph.get_state(CONFIG).next == ()
 
 
-def test_a_question_that_a_dead_run_left_gets_its_answer() -> None:
-    """Once, and before whatever came later."""
-    assert merged("1 2?", "1 2") == ["q1", "a1", "q2", "ta2"]
-    assert merged("1 2? 3", "1 2 3") == ["q1", "a1", "q2", "ta2", "q3", "a3"]
+def test_an_acknowledged_turn_that_was_removed_since_stays_removed() -> None:
+    """The thread has gone on from the checkpoint that held it, so it was not lost but removed."""
+    agent = supervisor(model=numbered())
+    agent.graph.update_state(CONFIG, {"messages": list(a_turn(1).messages)}, as_node="record")
+    stored = agent.graph.get_state(CONFIG).config["configurable"]["checkpoint_id"]
+    agent.graph.update_state(CONFIG, {"messages": [RemoveMessage("q1"), RemoveMessage("a1")]}, as_node="record")
+    replay("sync", agent, a_turn(1, stored))
+    assert texts_of(agent) == []
 
 
-def test_what_came_before_the_thread_is_not_told_again() -> None:
-    """The graph has it from the transcript already."""
-    assert merged("2", "1 2", earlier="1") == ids("2")
+def test_the_journal_is_bounded() -> None:
+    """It holds no more turns than it may, neither of those that wait nor of those stored a moment ago."""
+    thread = Thread(most=3)
+    for number in range(9):
+        thread.add(a_turn(number))
+        thread.add(WholeTurn(a_turn(number).messages, {}, time.monotonic(), "stored"))
+    assert [turn.messages[0].text for turn in thread.waiting()] == ["6?", "7?", "8?"]
+    assert len(thread._recent) == 3
 
 
-def test_messages_without_ids_are_told_apart_by_their_text() -> None:
-    """Dicts that another program saved; the thread gives them ids of its own, so that they must be known again."""
-    old = [HumanMessage("old?"), AIMessage("Old.")]
-    once = merged_messages([], [], exchanges(old))
-    assert [message.text for message in once] == ["old?", "Old."]
-    for number, message in enumerate(once):
-        message.id = f"new{number}"
-    again = [HumanMessage("old?"), AIMessage("Old.")]
-    assert merged_messages(once, [], exchanges(again)) == once
+def test_in_an_outage_the_thread_goes_on_from_what_is_known_of_it(
+    call: Call, mortal: RunningServer, prefix: str
+) -> None:
+    """A run begins with the newest state, what the transcript no longer holds included, and nothing is doubled."""
+    with RedisMemoryService(url=mortal.url, prefix=prefix) as place:
+        agent = supervisor(place, model=numbered())
+        graph = agent.graph
+        call(agent, "smart_chat", "energy: one?")
+        call(agent, "smart_chat", "energy: my secret?")
+        doomed = [RemoveMessage(message.id) for message in graph.get_state(CONFIG).values["messages"][2:]]
+        graph.update_state(CONFIG, {"messages": doomed}, as_node="record")
+        call(agent, "smart_chat", "energy: two?")
+        mortal.kill()
+        call(agent, "smart_chat", "energy: three?")
+        asked = [message.text for message in agent._model.calls[-1][1:]]
+        assert asked == [*dialogue("energy: one?", "energy: two?"), "energy: three?"]
+        mortal.start()
+        wait_until(lambda: agent.get_session_info()["backend"] == "redis", "the replay")
+        assert texts_of(agent) == dialogue("energy: one?", "energy: two?", "energy: three?")
+
+
+def test_what_others_said_meanwhile_comes_first(mortal: RunningServer, prefix: str) -> None:
+    """Turns from a journal come to the end of the thread, in their order, whatever it holds by then."""
+    from tests.fixtures.proxy import running_proxy
+
+    with running_proxy(mortal.port) as proxy, RedisMemoryService(url=proxy.url, prefix=prefix) as cut_off:
+        agent = supervisor(cut_off, model=numbered())
+        agent.smart_chat("energy: one?")
+        proxy.refuse()
+        agent.smart_chat("energy: two?")
+        agent.smart_chat("digital: three?")
+        with RedisMemoryService(url=mortal.url, prefix=prefix) as elsewhere:
+            other = supervisor(elsewhere, model=numbered())
+            other.smart_chat("energy: others?")
+            proxy.accept()
+            wait_until(lambda: agent.get_session_info()["backend"] == "redis", "the replay")
+            told = dialogue("energy: one?", "energy: others?", "energy: two?", "digital: three?")
+            assert texts_of(other) == told
+            other.smart_chat("hello")
+            assert [m["content"] for m in other.history] == [*told, *dialogue("hello")]
+
+
+def test_a_run_that_dies_with_redis_keeps_nobody_out(mortal: RunningServer, prefix: str) -> None:
+    """A thread that the run could not let go of is let go of when Redis is back, not seconds later."""
+    with RedisMemoryService(url=mortal.url, prefix=prefix) as place:
+        agent = supervisor(place, model=numbered())
+        answer = agent.stream("energy: one?")
+        next(answer)
+        mortal.kill()
+        assert "".join(answer)
+        mortal.start()
+        wait_until(lambda: agent.get_session_info()["backend"] == "redis", "the replay")
+        saver = RedisSaver(server=place.server, prefix=prefix)
+        assert saver.leases.hold("s", "somebody", 5.0)
 
 
 def test_an_answer_is_heard_without_blanks_around_it() -> None:

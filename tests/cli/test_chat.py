@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
 from tests.cli.conftest import Run
 from tests.fixtures.ollama_stub import OllamaStub
-from tests.fixtures.servers import DEADLINE_SECONDS, RunningServer, wait_until
+from tests.fixtures.servers import DEADLINE_SECONDS, RunningServer, running_server, wait_until
 
 SOLAR = "Which solar tariffs does the power pool charge?"
 CABLES = "Which broadband cables reach Freetown?"
@@ -81,12 +82,25 @@ def test_reset_forgets_the_session_and_no_other(
     told = [message["content"] for message in stub.bodies("/api/chat")[-1]["messages"]]
     assert SOLAR not in told
     assert run("chat", "--session", "s", stdin="reset\n").code == 0
-    with (
-        redis_server.client() as client
-    ):  # what remembers a removal holds nothing that was said, and goes by itself
-        left = [key for key in keys(redis_server, prefix) if not 0 <= client.ttl(key) <= 120]
-    assert left == [key for key in others if key in left]
-    assert not [key for key in left if key.endswith((b":s", b"{s}"))]
+    with redis_server.client() as client:  # what remembers a removal holds nothing that was said
+        left = [key for key in keys(redis_server, prefix) if key not in others]
+        for key in left:
+            assert client.ttl(key) >= 0, key
+            assert b"olar" not in everything_in(client, key), key
+            assert client.type(key) != b"list", key
+    assert [key for key in keys(redis_server, prefix) if key in others] == others
+
+
+def everything_in(client: Any, key: bytes) -> bytes:
+    """What a key holds, of whatever kind it is."""
+    match client.type(key):
+        case b"string":
+            return bytes(client.get(key))
+        case b"hash":
+            return b" ".join(part for item in client.hgetall(key).items() for part in item)
+        case b"zset":
+            return b" ".join(client.zrange(key, 0, -1))
+    return b" ".join(client.lrange(key, 0, -1))
 
 
 def test_for_programs(
@@ -180,6 +194,101 @@ def test_ctrl_c_keeps_what_was_said(run: Run, environment: pytest.MonkeyPatch, s
     assert kept == [{"speaker": "user", "text": SOLAR}, {"speaker": "energy", "text": "Good morning […]"}]
     stub.stall_before = None
     assert "Good morning." in run("ask", "And solar power at night?", "--session", "s").out
+
+
+class Chat:
+    """A chat in a process of its own, line by line."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "ecowas_lc.cli", "chat", "--session", "s", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.heard = b""
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n".encode())
+        self.process.stdin.flush()
+
+    def hear(self, words: bytes) -> None:
+        assert self.process.stdout is not None
+        while words not in self.heard:
+            ready, _, _ = select.select([self.process.stdout], [], [], DEADLINE_SECONDS)
+            assert ready, f"heard only {self.heard!r}"
+            more = os.read(self.process.stdout.fileno(), 4096)
+            assert more, f"it ended after {self.heard!r}"
+            self.heard += more
+        self.heard = self.heard.partition(words)[2]
+
+    def end(self) -> tuple[bytes, bytes]:
+        return self.process.communicate(timeout=DEADLINE_SECONDS)
+
+    def __enter__(self) -> Chat:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait(DEADLINE_SECONDS)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+@pytest.mark.parametrize("comes_back", ["in mid-chat", "before the end"])
+def test_redis_dies_in_mid_chat(
+    run: Run, environment: pytest.MonkeyPatch, stub: OllamaStub, comes_back: str
+) -> None:
+    """The chat goes on in memory, warns once, knows what was said, and stores all of it when Redis is back."""
+    with running_server("redis", "--appendonly", "yes", "--appendfsync", "always") as mortal:
+        environment.setenv("REDIS_URL", mortal.url)
+        questions = [SOLAR, "And solar power at night?", "And in the dry season?"]
+        with Chat() as chat:
+            chat.say(questions[0])
+            chat.hear(b"Good morning.")
+            mortal.kill()
+            for question in questions[1:]:
+                chat.say(question)
+                chat.hear(b"Good morning.")
+            told = [message["content"] for message in stub.bodies("/api/chat")[-1]["messages"]]
+            assert told[-5:] == [SOLAR, "Good morning.", questions[1], "Good morning.", questions[2]]
+            mortal.start()
+            if comes_back == "in mid-chat":
+                questions.append("And solar power at noon?")
+                chat.say(questions[-1])
+                chat.hear(b"Good morning.")
+            chat.say("quit")
+            _, err = chat.end()
+            assert chat.process.returncode == 0
+        assert err.count(b"Conversations go on in memory") == 1
+        assert b"Traceback" not in err
+        shown = json.loads(run("sessions", "show", "s", "--json").out)
+        expected = [text for question in questions for text in (question, "Good morning.")]
+        assert [message["text"] for message in shown["messages"]] == expected
+        assert [message["text"] for message in shown["histories"]["energy"]] == expected
+
+
+def test_sigterm_stops_between_two_steps(run: Run, environment: pytest.MonkeyPatch, stub: OllamaStub) -> None:
+    """The answer that is being given comes to its end and is stored; ``continue`` goes on from there."""
+    stub.stall_before = 2
+    with Chat() as chat:
+        chat.say(SOLAR)
+        chat.hear(b"Good")
+        chat.process.send_signal(signal.SIGTERM)
+        stub.stall_before = None
+        stub.released.set()
+        _, err = chat.end()
+        assert chat.process.returncode == 1
+    assert b"stopped between two steps (SIGTERM)" in err
+    asked = len(stub.bodies("/api/chat"))
+    ended = run("chat", "--session", "s", stdin="continue\ncontinue\n")
+    assert "the last one not answered to its end" in ended.err
+    assert len(stub.bodies("/api/chat")) == asked, "nobody is asked twice"
+    assert "No answer of this session was stopped" in ended.err
+    shown = json.loads(run("sessions", "show", "s", "--json").out)["messages"]
+    assert [message["text"] for message in shown] == [SOLAR, "Good morning."]
 
 
 def test_a_terminal(environment: pytest.MonkeyPatch) -> None:

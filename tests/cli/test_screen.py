@@ -7,6 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from ecowas_lc.agents.events import Routed, SpeakerDone, Token
 from ecowas_lc.cli.live_answer import Prose, Screen
 from ecowas_lc.cli.screen import labelled, shortened, wrapped
 from ecowas_lc.cli.terminal import out
@@ -32,13 +33,13 @@ def test_the_first_to_speak_has_the_floor() -> None:
     """Bits of two speakers never mix: the second's follow when the first has come to its end."""
     console = pipe()
     screen = Screen(NAMES, console)
-    screen.said("energy", "1", "Solar ")
-    screen.said("digital", "2", "Cables ")
-    screen.said("energy", "1", "first.")
+    screen.show(Token("energy", "1", "Solar "))
+    screen.show(Token("digital", "2", "Cables "))
+    screen.show(Token("energy", "1", "first."))
     assert "Cables" not in shown(console)
-    screen.finished("energy", None)
-    screen.said("digital", "2", "first.")
-    screen.finished("digital", None)
+    screen.show(SpeakerDone("energy", None))
+    screen.show(Token("digital", "2", "first."))
+    screen.show(SpeakerDone("digital", None))
     screen.done()
     assert shown(console) == "\n● Energy\n  Solar first.\n\n● Digital\n  Cables first.\n"
 
@@ -47,7 +48,7 @@ def test_words_are_shown_as_they_come() -> None:
     """Whoever has the floor is heard at once, word by word."""
     console = pipe()
     screen = Screen(NAMES, console)
-    screen.said("energy", "1", "Solar power ")
+    screen.show(Token("energy", "1", "Solar power "))
     assert shown(console).endswith("  Solar power")
 
 
@@ -55,10 +56,10 @@ def test_a_speaker_who_ended_while_waiting_is_heard_whole() -> None:
     """What was said while another had the floor is not lost, whichever ends first."""
     console = pipe()
     screen = Screen(NAMES, console)
-    screen.said("energy", "1", "Solar")
-    screen.said("digital", "2", "Cables.")
-    screen.finished("digital", None)
-    screen.finished("energy", None)
+    screen.show(Token("energy", "1", "Solar"))
+    screen.show(Token("digital", "2", "Cables."))
+    screen.show(SpeakerDone("digital", None))
+    screen.show(SpeakerDone("energy", None))
     assert shown(console) == "\n● Energy\n  Solar\n\n● Digital\n  Cables.\n"
 
 
@@ -66,8 +67,8 @@ def test_what_is_broken_off_is_shown() -> None:
     """When an answer is broken off, all that was said until then is on the screen."""
     console = pipe()
     screen = Screen(NAMES, console)
-    screen.said("energy", "1", "Solar pow")
-    screen.said("digital", "2", "Cab")
+    screen.show(Token("energy", "1", "Solar pow"))
+    screen.show(Token("digital", "2", "Cab"))
     screen.done()
     assert shown(console) == "\n● Energy\n  Solar pow\n\n● Digital\n  Cab\n"
 
@@ -76,9 +77,9 @@ def test_a_failure_is_told_after_the_speeches() -> None:
     """A group that could not answer is named with the reason."""
     console = pipe()
     screen = Screen(NAMES, console)
-    screen.said("energy", "1", "Solar.")
-    screen.finished("digital", {"status": "failed", "text": "", "reason": "The model is down."})
-    screen.finished("energy", {"status": "answered", "text": "Solar."})
+    screen.show(Token("energy", "1", "Solar."))
+    screen.show(SpeakerDone("digital", {"status": "failed", "text": "", "reason": "The model is down."}))
+    screen.show(SpeakerDone("energy", {"status": "answered", "text": "Solar."}))
     assert shown(console) == "\n● Energy\n  Solar.\n\n✗ Digital could not answer: The model is down.\n"
 
 
@@ -86,9 +87,9 @@ def test_a_note_on_an_answer_has_no_heading_of_its_own() -> None:
     """What is added to an answer under its own id stands below it."""
     console = pipe()
     screen = Screen(NAMES, console)
-    screen.said("energy", "1", "Solar.")
-    screen.finished("energy", None)
-    screen.said("energy", "1", "\n\nMissing: Digital.")
+    screen.show(Token("energy", "1", "Solar."))
+    screen.show(SpeakerDone("energy", None))
+    screen.show(Token("energy", "1", "\n\nMissing: Digital."))
     screen.done()
     assert shown(console) == "\n● Energy\n  Solar.\n\n  Missing: Digital.\n"
 
@@ -98,10 +99,10 @@ def test_the_same_answers_again_are_no_synthesis() -> None:
     console = pipe()
     screen = Screen(NAMES, console)
     for number, group in enumerate(NAMES):
-        screen.said(group, str(number), f"{group} speaks.")
-        screen.finished(group, None)
-    screen.said("synthesis", "s", "**Energy**\n\nenergy speaks.\n\n**Digital**\n\ndigital speaks.")
-    screen.finished("synthesis", None)
+        screen.show(Token(group, str(number), f"{group} speaks."))
+        screen.show(SpeakerDone(group, None))
+    screen.show(Token("synthesis", "s", "**Energy**\n\nenergy speaks.\n\n**Digital**\n\ndigital speaks."))
+    screen.show(SpeakerDone("synthesis", None))
     assert shown(console).count("energy speaks.") == 1
     assert "shown separately" in shown(console)
 
@@ -110,8 +111,8 @@ def test_the_route_and_its_reason() -> None:
     """Who is asked is shown with what decided so and why; nobody is said in words."""
     console = pipe()
     screen = Screen(NAMES, console)
-    screen.routed({"groups": ["energy", "digital"], "source": "lexical", "reason": "Words found: solar."})
-    screen.routed({"groups": [], "source": "lexical", "reason": "A greeting."})
+    screen.show(Routed(("energy", "digital"), "lexical", "Words found: solar."))
+    screen.show(Routed((), "lexical", "A greeting."))
     assert shown(console).splitlines() == [
         "Route  energy, digital",
         "Why    Words found: solar (lexical)",

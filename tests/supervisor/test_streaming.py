@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from typing import Any
 
 import pytest
 from langchain_core._api import LangChainBetaWarning
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import MessagesState, StateGraph
 from langgraph.types import Command
 
 from ecowas_lc.supervisor import build_supervisor
 from tests.fixtures.scripted_model import FixedRouter, ModelAskingRouter, ScriptedModel, by_speaker
-from tests.supervisor.conftest import Stream, in_thread
+from tests.supervisor.conftest import Graph, Stream, in_thread
 
 SYNTHESIS = {
     "views": {"energy": "Solar, first.", "digital": "Cables, first."},
@@ -34,6 +36,13 @@ def heard(parts: list[Any]) -> dict[tuple[str, str | None], str]:
         assert (node, label) not in joined, "the same speaker was heard under two ids"
         joined[node, label] = text.strip()
     return joined
+
+
+def of_the_newest_protocol(graph: Graph, *given: Any) -> Any:
+    """Stream a run's events; langchain-core warns once in a process that they are new."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LangChainBetaWarning)
+        return graph.stream_events(*given, version="v3")
 
 
 @pytest.fixture(params=[False, True], ids=["ids of langchain", "ids of the model's own"])
@@ -145,14 +154,70 @@ def test_a_held_answer_is_not_heard_before_it_is_released(stream: Stream, model:
     assert [chunk.text.strip() for chunk, _ in parts] == ["energy speaks."]
 
 
+def standing_for_energy(kind: str, model: ScriptedModel) -> dict[str, Any]:
+    """Return the options with which a group answers in each of the ways that there are."""
+
+    class Agent:
+        def chat(self, prompt: str) -> str:
+            return str(
+                model.invoke([SystemMessage("You are Energy & Infrastructure."), HumanMessage(prompt)]).text
+            )
+
+    def node(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [model.invoke([SystemMessage("Energy & Infrastructure"), *state["messages"]])]}
+
+    graph = StateGraph(MessagesState).add_node("think", node).add_edge("__start__", "think").compile(name="energy")
+    return {
+        "alone": {},
+        "with tools": {"tools": {"energy": [len]}},
+        "a graph": {"agents": {"energy": graph}},
+        "an agent": {"agents": {"energy": Agent()}},
+    }[kind]
+
+
+@pytest.mark.parametrize("subgraphs", [False, True])
+@pytest.mark.parametrize("kind", ["alone", "with tools", "a graph", "an agent"])
+def test_nobody_hears_a_held_answer_before_it_is_released(stream: Stream, kind: str, subgraphs: bool) -> None:
+    """However the group answers, no stream says it, those of subgraphs included; only the reviewer is shown it."""
+    model = ScriptedModel(script=lambda _: "The secret tariff.", tools=True)
+    graph = build_supervisor(
+        model,
+        router=FixedRouter(),
+        checkpointer=InMemorySaver(),
+        interrupt_before_release=["energy"],
+        **standing_for_energy(kind, model),
+    )
+    modes: list[Any] = ["messages", "updates", "values", "custom", "tools"]
+    parts = stream(graph, "energy: a?", stream_mode=modes, subgraphs=subgraphs)
+    assert "secret" in str([part for part in parts if "__interrupt__" in str(part)]), "the reviewer is shown it"
+    assert [part for part in parts if "__interrupt__" not in str(part) and "secret" in str(part)] == []
+    events = stream(graph, Command(resume="approve"), stream_mode="messages")
+    assert [chunk.text.strip() for chunk, _ in events] == ["The secret tariff."]
+
+
+@pytest.mark.parametrize("kind", ["alone", "with tools", "a graph", "an agent"])
+def test_events_of_the_newest_protocol_keep_a_held_answer_back(kind: str) -> None:
+    """``stream_events(version="v3")`` says nothing of it either, subgraphs' messages included."""
+    model = ScriptedModel(script=lambda _: "The secret tariff.", tools=True)
+    graph = build_supervisor(
+        model,
+        router=FixedRouter(),
+        checkpointer=InMemorySaver(),
+        interrupt_before_release=["energy"],
+        **standing_for_energy(kind, model),
+    )
+    events = of_the_newest_protocol(graph, {"messages": [("user", "energy: a?")]}, in_thread("t"))
+    said = [str(event) for event in events if "__interrupt__" not in str(event) and "interrupts" not in str(event)]
+    assert [event for event in said if "secret" in event] == []
+
+
 def test_events_of_the_newest_protocol_carry_tokens_too() -> None:
     """``stream_events(version="v3")`` hears the same answer, once."""
     graph = build_supervisor(
         ScriptedModel(script=by_speaker({"synthesis": SYNTHESIS}), structured=True), router=FixedRouter()
     )
     deltas: dict[str, str] = defaultdict(str)
-    with pytest.warns(LangChainBetaWarning):
-        events: Any = graph.stream_events({"messages": [("user", "energy: a?")]}, version="v3")
+    events = of_the_newest_protocol(graph, {"messages": [("user", "energy: a?")]})
     for message in events.messages:
         deltas[message.node] += "".join(message.text)
     assert {node: text.strip() for node, text in deltas.items()} == {"energy": "energy speaks."}

@@ -90,6 +90,7 @@ class Finished(Event):
     """The turn is over, with its answer: the message ``message_id``, said by ``speaker``."""
 
     kind: ClassVar[str] = "finished"
+    question: str
     answer: str
     speaker: str
     message_id: str

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from uuid import uuid4
 
 from langchain_core.messages import BaseMessage
@@ -25,6 +25,7 @@ from ecowas_lc.memory.connections import shared_server
 from ecowas_lc.memory.json_values import check_count, check_ttl
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage.keys import check_id
+from ecowas_lc.storage.server import Server
 
 # Sent alone where it is larger, so that an error is about it and nothing else. No server can be set to take less.
 _LARGE_BYTES = 2**20
@@ -493,6 +494,14 @@ class Keeping:
             server=memory.server, default_ttl=memory.default_ttl, prefix=memory.prefix
         )
         self.link = link_to(memory.server, memory.prefix)
+
+    @classmethod
+    def on(cls, server: Server | None, settings: Settings) -> Self:
+        """Return what keeps things on a server that is yours to close (``None``: in this process)."""
+        if server is None:
+            return cls(settings, use_redis=False, ttl=None, memory=None)
+        memory = RedisMemoryService(server=server, default_ttl=settings.redis_memory_ttl, prefix=settings.prefix)
+        return cls(settings, use_redis=True, ttl=None, memory=memory)
 
     def clearing_session(self, session_id: str) -> Doing:
         """Remove all that anybody keeps of a session, session data too."""

@@ -166,6 +166,7 @@ class Turn:
             return  # it waits for a decision
         final, decision = messages[-1], self.result["decision"]
         self.finished = Finished(
+            self.messages[0].text,
             final.text,
             str(final.name or SUPERVISOR),
             str(final.id),
@@ -200,8 +201,8 @@ class FinalAnswer:
                 self._speaker = (groups[0] if len(groups) == 1 else SYNTHESIS) if groups else SUPERVISOR
             case Token(speaker, _, text) if speaker == self._speaker:
                 return self._hearing.take(text)
-            case Finished(answer):
-                return self._hearing.rest_of(answer)
+            case Finished():
+                return self._hearing.rest_of(event.answer)
         return ""
 
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from ecowas_lc.cli.conversation import (
     Conversation,
+    as_json_of,
     checked_groups,
     checked_new_session,
     checked_question,
     new_session,
 )
-from ecowas_lc.cli.live_answer import Screen, Silence, show_sources
+from ecowas_lc.cli.live_answer import Screen, show_sources, silence
 from ecowas_lc.cli.models import chosen_model
 from ecowas_lc.cli.piped_input import piped_text
 from ecowas_lc.cli.screen import program, remark
@@ -35,13 +36,13 @@ def ask_once(question: str | None, session: str | None, agents: Sequence[str], *
         if model.note:
             remark(model.note)
         if as_json:
-            show_json(conversation.ask(question, Silence()).as_json())
+            show_json(as_json_of(session, conversation.ask(question, silence)))
             return
         from ecowas_lc.twg import default_groups
 
         screen = Screen({group.id: group.name for group in default_groups()})
         try:
-            turn = conversation.ask(question, screen)
+            turn = conversation.ask(question, screen.show)
         finally:
             screen.done()
         show_sources(turn.citations)

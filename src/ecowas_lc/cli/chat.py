@@ -8,20 +8,27 @@ from collections.abc import Iterator, Sequence
 import typer
 from rich.console import Console
 
-from ecowas_lc.cli.conversation import Conversation, checked_groups, checked_new_session, new_session
-from ecowas_lc.cli.live_answer import Screen, Silence, show_sources
+from ecowas_lc.cli.conversation import (
+    Conversation,
+    as_json_of,
+    checked_groups,
+    checked_new_session,
+    new_session,
+)
+from ecowas_lc.cli.live_answer import Screen, show_sources, silence
 from ecowas_lc.cli.models import ChosenModel, chosen_model
 from ecowas_lc.cli.options import FAILED, explain
 from ecowas_lc.cli.piped_input import piped_lines
 from ecowas_lc.cli.screen import counted, labelled, remark, wrapped
 from ecowas_lc.cli.store import chosen_server
 from ecowas_lc.cli.terminal import err, one_line, out, show_json
-from ecowas_lc.errors import EcowasError, StorageError
+from ecowas_lc.errors import EcowasError, StorageError, TurnStoppedError
 from ecowas_lc.settings import get_settings
 
 _COMMANDS = {
     "info": "show the session, where it is stored, and who answers",
     "reset": "delete this session's conversation",
+    "continue": "go on with a question whose answer was stopped",
     "help": "show this text",
     "quit": "exit (or press Ctrl-D); Ctrl-C stops an answer, stores what was said, and exits",
 }
@@ -48,6 +55,8 @@ def chat(
             remark(model.note)
         known = len(conversation.messages()) // 2 if keep_history else 0
         so_far = f", {counted(known, 'question')} so far" if known else ""
+        if keep_history and conversation.is_unfinished():
+            so_far += ", the last one not answered to its end (`continue` goes on with it)"
         remark(f"Session {one_line(session)}{so_far}. Type a question. `help` lists the commands, `quit` exits.")
         all_answered = True
         for line in _lines():
@@ -64,10 +73,10 @@ def chat(
                         show_json({"session": session, "reset": True}, on_one_line=True)
                     else:
                         out().print("Deleted. This session starts again.")
-                case _ if as_json:
-                    all_answered &= _answer_as_json(conversation, line)
-                case _:
-                    all_answered &= _answer(conversation, line)
+                case word:
+                    question = None if word == "continue" else line
+                    answer = _answer_as_json if as_json else _answer
+                    all_answered &= answer(conversation, question)
     if not (all_answered or sys.stdin.isatty()):
         raise typer.Exit(FAILED)
 
@@ -94,14 +103,14 @@ def _lines() -> Iterator[str]:
             yield line
 
 
-def _answer(conversation: Conversation, question: str) -> bool:
-    """Answer a question; return whether it could be."""
+def _answer(conversation: Conversation, question: str | None) -> bool:
+    """Answer a question (``None``: go on with the last one); return whether it could be."""
     from ecowas_lc.twg import default_groups
 
     screen = Screen({group.id: group.name for group in default_groups()})
     try:
-        turn = conversation.ask(question, screen)
-    except StorageError:
+        turn = conversation.ask(question, screen.show)
+    except (StorageError, TurnStoppedError):
         raise
     except EcowasError as error:  # the next question may fare better
         screen.done()
@@ -113,14 +122,14 @@ def _answer(conversation: Conversation, question: str) -> bool:
     return True
 
 
-def _answer_as_json(conversation: Conversation, question: str) -> bool:
-    """Answer a question on one line; return whether it could be."""
+def _answer_as_json(conversation: Conversation, question: str | None) -> bool:
+    """Answer a question on one line: see :func:`_answer`."""
     try:
-        shown = conversation.ask(question, Silence()).as_json()
-    except StorageError:
+        shown = as_json_of(conversation.session, conversation.ask(question, silence))
+    except (StorageError, TurnStoppedError):
         raise
     except EcowasError as error:
-        shown = {"session": conversation.session, "question": question, "error": str(error)}
+        shown = {"session": conversation.session, "question": question or "continue", "error": str(error)}
     show_json(shown, on_one_line=True)
     return "error" not in shown
 

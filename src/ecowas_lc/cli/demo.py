@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from ecowas_lc._extras import install_command
-from ecowas_lc.cli.conversation import Conversation, Turn, citations_of, new_session
+from ecowas_lc.cli.conversation import Conversation, new_session
 from ecowas_lc.cli.live_answer import Screen, show_sources
 from ecowas_lc.cli.models import chosen_model
 from ecowas_lc.cli.screen import check_target, naming, program, remark, wrapped
@@ -25,6 +25,7 @@ from ecowas_lc.settings import Settings, get_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ecowas_lc.agents.events import Finished
     from ecowas_lc.cli.models import ChosenModel
     from ecowas_lc.storage.server import Server
 
@@ -100,6 +101,8 @@ def _answer_from_documents(model: ChosenModel, settings: Settings) -> None:
 
 
 def _show_checked(result: dict[str, Any], question: str) -> None:
+    from ecowas_lc.agents.turn import citations_of
+
     console = out()
     message = result["messages"][-1]
     console.print(Text(f"\n{wrapped(question, console)}", style="bold"))
@@ -112,10 +115,10 @@ def _show_checked(result: dict[str, Any], question: str) -> None:
             )
 
 
-def _ask(conversation: Conversation, question: str, names: dict[str, str]) -> Turn:
+def _ask(conversation: Conversation, question: str, names: dict[str, str]) -> Finished:
     screen = Screen(names)
     try:
-        return conversation.ask(question, screen)
+        return conversation.ask(question, screen.show)
     finally:
         screen.done()
 
@@ -162,10 +165,11 @@ def _read_back(session: str) -> None:
         raise EcowasError(f"The second process did not find the session (exit code {done.returncode}).")
 
 
-def _draw(graph: Any, turn: Turn, folder: Path) -> None:
+def _draw(graph: Any, turn: Finished, folder: Path) -> None:
     from ecowas_lc.drawing import draw_graph
 
-    picture = draw_graph(graph, {"decision": turn.decision, "reports": turn.reports})
+    decision = {"groups": list(turn.groups), "source": turn.source, "reason": turn.reason}
+    picture = draw_graph(graph, {"decision": decision, "reports": turn.reports})
     with naming(folder / PICTURE):
         files = _saved(picture, folder)
     for file in files:

@@ -15,7 +15,7 @@ from ecowas_lc.cli.screen import MARGIN, MOST_COLUMNS, labelled, wrapped
 from ecowas_lc.cli.terminal import clean, one_line, out
 
 if TYPE_CHECKING:
-    from ecowas_lc.supervisor import Decision, Report
+    from ecowas_lc.agents.events import Event, Routed
 
 # told apart by people who are colour-blind too, on dark and on light ground; the names stand beside them
 _COLOURS = ("dark_orange", "deep_sky_blue1", "spring_green4", "gold3", "dodger_blue3", "orchid")
@@ -110,13 +110,24 @@ class Screen:
         self._prose: Prose | None = None
         self._failures: list[tuple[str, str]] = []
 
-    def routed(self, decision: Decision) -> None:
-        """Show which groups are asked and why."""
-        groups = ", ".join(decision["groups"]) or "no group: the supervisor answers"
-        labelled("Route", groups, 7, self._console)
-        labelled("Why", f"{decision['reason'].rstrip('.')} ({decision['source']})", 7, self._console)
+    def show(self, event: Event) -> None:
+        """Show what happens in a turn, as far as people want to see it."""
+        from ecowas_lc.agents.events import Routed, SpeakerDone, Token
 
-    def said(self, speaker: str, message_id: str, text: str) -> None:
+        match event:
+            case Routed():
+                self._routed(event)
+            case Token(speaker, message_id, text):
+                self._say(speaker, message_id, text)
+            case SpeakerDone(speaker, report):
+                self._end(speaker, report)
+
+    def _routed(self, event: Routed) -> None:
+        groups = ", ".join(event.groups) or "no group: the supervisor answers"
+        labelled("Route", groups, 7, self._console)
+        labelled("Why", f"{event.reason.rstrip('.')} ({event.source})", 7, self._console)
+
+    def _say(self, speaker: str, message_id: str, text: str) -> None:
         """Show a bit of what a speaker says, now or when it has the floor."""
         entry = (speaker, message_id)
         self._finished.discard(speaker)
@@ -133,7 +144,7 @@ class Screen:
         else:
             self._waiting.setdefault(entry, []).append(text)
 
-    def finished(self, speaker: str, report: Report | None) -> None:
+    def _end(self, speaker: str, report: Mapping[str, Any] | None) -> None:
         """Give the floor to the next one, where the speaker had it."""
         self._finished.add(speaker)
         if report is not None and report["status"] == "failed":
@@ -194,14 +205,5 @@ class Screen:
         self._failures.clear()
 
 
-class Silence:
-    """Listens and shows nothing."""
-
-    def routed(self, decision: Decision) -> None:
-        """Nothing."""
-
-    def said(self, speaker: str, message_id: str, text: str) -> None:
-        """Nothing."""
-
-    def finished(self, speaker: str, report: Report | None) -> None:
-        """Nothing."""
+def silence(_: Event) -> None:
+    """Show nothing of what happens."""

@@ -13,7 +13,8 @@ from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import merge_configs, set_config_context
+from langchain_core.runnables.config import merge_configs, set_config_context, var_child_runnable_config
+from langgraph._internal._constants import CONFIG_KEY_STREAM
 from langgraph.channels.binop import BinaryOperatorAggregate
 from langgraph.checkpoint.base import (
     BaseCheckpointSaver,
@@ -24,6 +25,7 @@ from langgraph.checkpoint.base import (
 from langgraph.constants import TAG_NOSTREAM
 from langgraph.errors import GraphInterrupt
 from langgraph.pregel._messages import StreamMessagesHandler
+from langgraph.pregel._tools import StreamToolCallHandler
 from langgraph.types import Interrupt
 
 from ecowas_lc.effects import Doing, Program, arun, run
@@ -33,6 +35,7 @@ from ecowas_lc.llm.reasoning import with_reasoning_apart
 from ecowas_lc.supervisor.concurrency import stop_handlers
 from ecowas_lc.supervisor.streamed_text import Voice
 
+_LISTENERS = (StreamMessagesHandler, StreamToolCallHandler)
 _SEED_STEP = -2  # langgraph's own first checkpoint is -1
 
 
@@ -233,18 +236,20 @@ class RunGraph:
     def run(self, config: RunnableConfig) -> Mapping[str, Any]:
         """Run it, blocking."""
         given, used = run(self._begun(self._config(config)), config)
-        for state in self.graph.stream(given, used, stream_mode="values"):
-            self.progress.update(state)
+        with self._surroundings(used):
+            for state in self.graph.stream(given, used, stream_mode="values"):
+                self.progress.update(state)
         self.heard.update(_heard_ids(config))
         return self.progress
 
     async def arun(self, config: RunnableConfig) -> Mapping[str, Any]:
         """Run it without blocking the event loop."""
         given, used = await arun(self._begun(self._config(config)), config)
-        stream = self.graph.astream(given, used, stream_mode="values")
-        async with aclosing(stream):
-            async for state in stream:
-                self.progress.update(state)
+        with self._surroundings(used):
+            stream = self.graph.astream(given, used, stream_mode="values")
+            async with aclosing(stream):
+                async for state in stream:
+                    self.progress.update(state)
         self.heard.update(_heard_ids(config))
         return self.progress
 
@@ -277,12 +282,41 @@ class RunGraph:
         begins = {**place, "__pregel_resuming": False, "__pregel_replay_state": None}
         return self.given, {**config, "configurable": begins}
 
+    @contextmanager
+    def _surroundings(self, used: RunnableConfig) -> Iterator[None]:
+        """Have a quiet graph inherit nothing but what it is given: langgraph adds the callbacks around it."""
+        if not self.quiet:
+            yield
+            return
+        token = var_child_runnable_config.set(used)
+        try:
+            yield
+        finally:
+            var_child_runnable_config.reset(token)
+
     def _config(self, config: RunnableConfig) -> RunnableConfig:
-        used = unheard(config) if self.quiet else config
+        used = silenced(unheard(config)) if self.quiet else config
         used = {**used, "configurable": {**used.get("configurable", {}), **self.settings}}
         if self.recursion_limit is not None:
             used["recursion_limit"] = self.recursion_limit
         return heard_as(used, self.speaks_as) if self.speaks_as and not self.quiet else used
+
+
+def silenced(config: RunnableConfig) -> RunnableConfig:
+    """Return the config in which nobody who listens to the run that is under way hears of a graph in it.
+
+    A tag keeps a model's tokens out of the stream, but not the messages that the graph's nodes return, nor, with
+    ``subgraphs=True``, its states and updates.
+    """
+    configurable = {k: v for k, v in config.get("configurable", {}).items() if k != CONFIG_KEY_STREAM}
+    silent: RunnableConfig = {**config, "configurable": configurable}
+    callbacks = config.get("callbacks")
+    if isinstance(callbacks, BaseCallbackManager):
+        manager = callbacks.copy()
+        for handlers in (manager.handlers, manager.inheritable_handlers):
+            handlers[:] = [one for one in handlers if not isinstance(one, _LISTENERS)]
+        silent["callbacks"] = manager
+    return silent
 
 
 def heard_as(config: RunnableConfig, metadata: Mapping[str, Any]) -> RunnableConfig:
