@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from ecowas_lc.checkpoint.viewing import plain
-from ecowas_lc.cli.conversation import checked_session, citations_of
+from ecowas_lc.cli.conversation import checked_session
 from ecowas_lc.cli.live_answer import Prose, show_sources
 from ecowas_lc.cli.models import chosen_model
 from ecowas_lc.cli.piped_input import piped_text
@@ -253,7 +253,8 @@ def _line() -> str | None:
 def _graph(store: Store, found: CheckpointTuple, name: str | None) -> Iterator[Any]:
     """Give the graph to go on with: the one that is named, else the supervisor with every answer held back."""
     from ecowas_lc.checkpoint import RedisSaver
-    from ecowas_lc.cli.conversation import _documents, _histories
+    from ecowas_lc.cli.conversation import _documents
+    from ecowas_lc.history import history_factory
     from ecowas_lc.llm import make_chat_model
     from ecowas_lc.supervisor import build_supervisor
 
@@ -272,7 +273,7 @@ def _graph(store: Store, found: CheckpointTuple, name: str | None) -> Iterator[A
             chosen.chat if chosen is not None else make_chat_model(settings),
             router=settings.router,
             checkpointer=saver,
-            history_factory=_histories(store.server, settings),
+            history_factory=history_factory(server=store.server, prefix=settings.prefix),
             interrupt_before_release="all",
             on_busy="refuse",
             documents=_documents(store.server, settings),
@@ -317,6 +318,8 @@ async def _resumed(graph: Any, thread: str, config: Any, decisions: Mapping[str,
 
 def _show(thread: str, state: Any, decisions: Mapping[str, Any], *, json: bool) -> None:
     from langchain_core.messages import BaseMessage
+
+    from ecowas_lc.agents.turn import citations_of
 
     left = [one.id for one in state.interrupts]
     messages = state.values.get("messages") if isinstance(state.values, Mapping) else None
