@@ -1,0 +1,245 @@
+"""Runs outlive connections and processes: the answer is there once, complete, whoever reads it from wherever."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.fixtures.servers import wait_until
+from tests.web.conftest import Processes, bearer, make_key, processes_on
+from tests.web.program import HELD_AFTER, said
+
+BOTH = "energy+digital: what now?"
+
+
+def texts(events: list[Any]) -> dict[str, str]:
+    """What a reader has of each message: a cut voids what was said of it."""
+    found: dict[str, str] = {}
+    for _, kind, data in events:
+        if kind == "token":
+            found[data["message"]] = found.get(data["message"], "") + data["text"]
+        elif kind == "cut":
+            for message in data["messages"]:
+                found.pop(message, None)
+    return found
+
+
+def check_whole(events: list[Any], *answers: str) -> None:
+    """The stream has each event once, in order, ends once, and a reader has the groups' messages, complete."""
+    ids = [tuple(map(int, event[0].split("-"))) for event in events]
+    assert ids == sorted(set(ids))
+    kinds = [kind for _, kind, _ in events]
+    assert kinds.count("begun") == kinds.count("answer") == kinds.count("done") == 1
+    assert kinds[-2:] == ["answer", "done"]
+    own = {data["message"] for _, kind, data in events if kind == "token" and data["speaker"] != "synthesis"}
+    assert sorted(text for message, text in texts(events).items() if message in own) == sorted(answers)
+
+
+@pytest.fixture(params=["single", "cluster"])
+def anywhere(request: pytest.FixtureRequest, prefix: str, tmp_path: Path) -> Iterator[Processes]:
+    """Processes on a single server and on a cluster."""
+    server = request.getfixturevalue("redis_server" if request.param == "single" else "cluster")
+    if request.param == "single":
+        server.limit(prefix)
+    with processes_on(server.url, prefix, tmp_path) as found:
+        yield found
+
+
+def test_a_killed_process_costs_no_answer(anywhere: Processes) -> None:
+    """Another process takes over in the middle of a message: the reader goes on there, has the whole answer once,
+    and whoever had answered is not asked again."""
+    first, second = anywhere.start_all({"holds": "digital"}, {"holds": "digital"})
+    run = anywhere.ask(first, BOTH).json()["run"]
+    anywhere.wait_held()
+    seen: set[str] = set()
+
+    def is_half_way(event: Any) -> bool:
+        if event[1] == "finished":
+            seen.add(event[2]["speaker"])
+        if event[1] == "token" and event[2]["speaker"] == "digital":
+            seen.add("digital")
+        return {"energy", "digital"} <= seen
+
+    before = anywhere.events(first, run, until=is_half_way)
+    first.kill()
+    anywhere.go()
+    after = anywhere.events(second, run, before[-1][0])
+    whole = before + after
+    kinds = [kind for _, kind, _ in whole]
+    assert kinds.count("cut") == 1
+    check_whole(whole, said("energy"), said("digital"))
+    assert whole[-2][2]["message"]["text"]
+    assert sorted(anywhere.calls()) == ["digital", "digital", "energy", "synthesis"]
+    assert anywhere.events(second, run) == whole
+    assert anywhere.started[1].popen.poll() is None
+
+
+def test_a_reader_goes_on_where_it_stopped(processes: Processes) -> None:
+    """From any process: what it has and what it gets together is the stream, whatever id it stopped at."""
+    first, second = processes.start_all({}, {})
+    run = processes.ask(first, BOTH).json()["run"]
+    whole = processes.events(first, run)
+    check_whole(whole, said("energy"), said("digital"))
+    for place, event in enumerate(whole[:-1]):
+        assert processes.events((first, second)[place % 2], run, event[0]) == whole[place + 1 :]
+    assert processes.events(second, run, whole[-1][0]) == []
+
+
+def test_a_run_goes_on_when_nobody_reads(processes: Processes) -> None:
+    """The reader hangs up in the middle of the answer; the run ends all the same, and its answer is stored."""
+    process = processes.start(holds="energy")
+    headers = processes.headers
+    body = {"question": "energy: one?", "session": "s"}
+    with httpx.stream(
+        "POST", f"{process.address}/api/chat/stream", json=body, headers=headers, timeout=30
+    ) as answer:
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            if "event: token" in line:
+                break
+    processes.go()
+    [run] = httpx.get(f"{process.address}/api/runs", params={"session": "s"}, headers=headers).json() or [{}]
+    if run:
+        check_whole(processes.events(process, run["run"]), said("energy"))
+    wait_until(lambda: not _open(processes, process, "s"), "the run's end")
+    shown = httpx.get(f"{process.address}/api/sessions/s", headers=headers).json()
+    assert [message["text"] for message in shown["messages"]] == ["energy: one?", said("energy")]
+
+
+def _open(processes: Processes, process: Any, session: str) -> list[Any]:
+    answer = httpx.get(f"{process.address}/api/runs", params={"session": session}, headers=processes.headers)
+    return answer.json()
+
+
+def test_cancelled_from_another_process(processes: Processes) -> None:
+    """A run ends when it is told to, in whatever process it is; what was said stays, and the session goes on."""
+    first, second = processes.start_all({"holds": "energy"}, {})
+    run = processes.ask(first, "energy: one?", session="s").json()["run"]
+    processes.wait_held()
+    processes.events(first, run, until=lambda event: event[1] == "token")
+    answer = httpx.post(f"{second.address}/api/runs/{run}/cancel", headers=processes.headers)
+    assert (answer.status_code, answer.json()["status"]) == (202, "cancelling")
+    events = processes.events(second, run)
+    assert events[-1][1:] == ("done", {"type": "done", "status": "cancelled"})
+    assert httpx.get(f"{second.address}/api/runs/{run}", headers=processes.headers).json()["status"] == "cancelled"
+    shown = httpx.get(f"{second.address}/api/sessions/s", headers=processes.headers).json()
+    half = " ".join(said("energy").split()[:HELD_AFTER])
+    assert [message["text"] for message in shown["messages"]] == ["energy: one?", f"{half}\n\n[…]"]
+    processes.go()
+    run = processes.ask(second, "energy: two?", session="s").json()["run"]
+    check_whole(processes.events(second, run), said("energy"))
+
+
+def test_two_questions_at_once(processes: Processes) -> None:
+    """The second is refused with the name of the run that is under way, or waits for its turn, in any process; one
+    that waits can be cancelled before it begins."""
+    first, second = processes.start_all({"holds": "energy"}, {})
+    one = processes.ask(first, "energy: one?", session="s").json()["run"]
+    processes.wait_held()
+    for process in (first, second):
+        refused = processes.ask(process, "energy: two?", session="s")
+        assert (refused.status_code, refused.headers["content-type"]) == (409, "application/problem+json")
+        assert refused.json()["run"] == one
+    two = processes.ask(second, "digital: two?", session="s", on_busy="queue").json()["run"]
+    three = processes.ask(first, "digital: three?", session="s", on_busy="queue").json()["run"]
+    waiting = [run["run"] for run in _open(processes, first, "s")]
+    assert waiting == [one, two, three]
+    cancelled = httpx.post(f"{second.address}/api/runs/{three}/cancel", headers=processes.headers).json()
+    assert cancelled["status"] == "cancelled"
+    assert processes.calls() == ["energy"]
+    processes.go()
+    check_whole(processes.events(first, two), said("digital"))
+    shown = httpx.get(f"{first.address}/api/sessions/s", headers=processes.headers).json()["messages"]
+    assert [message["text"] for message in shown] == [
+        "energy: one?",
+        said("energy"),
+        "digital: two?",
+        said("digital"),
+    ]
+    assert [kind for _, kind, _ in processes.events(first, three)] == ["begun", "done"]
+
+
+def test_a_question_that_waits_outlives_its_process(processes: Processes) -> None:
+    """Its turn comes in another process, after that of the run before it, which was cut off with it."""
+    first, second = processes.start_all({"holds": "energy"}, {})
+    processes.ask(first, "energy: one?", session="s")
+    processes.wait_held()
+    two = processes.ask(first, "digital: two?", session="s", on_busy="queue").json()["run"]
+    first.kill()
+    processes.go()
+    check_whole(processes.events(second, two), said("digital"))
+    shown = httpx.get(f"{second.address}/api/sessions/s", headers=processes.headers).json()["messages"]
+    assert [message["text"] for message in shown] == [
+        "energy: one?",
+        said("energy"),
+        "digital: two?",
+        said("digital"),
+    ]
+
+
+@pytest.mark.parametrize("drain_seconds", [0.0, 30.0])
+def test_a_process_that_is_drained_loses_nothing(processes: Processes, drain_seconds: float) -> None:
+    """Asked to end, it takes no new runs and ends its streams; the run ends in its time, or in another process."""
+    first, second = processes.start_all({"holds": "energy", "drain_seconds": drain_seconds}, {})
+    run = processes.ask(first, "energy: one?", session="s").json()["run"]
+    processes.wait_held()
+    before = processes.events(first, run, until=lambda event: event[1] == "token")
+    first.terminate()
+    if not drain_seconds:
+        assert first.wait() in (0, -signal.SIGTERM)
+    processes.go()
+    after = processes.events(second, run, before[-1][0])
+    check_whole(before + after, said("energy"))
+    assert first.wait() in (0, -signal.SIGTERM)
+    assert processes.calls() == ["energy"] * (1 if drain_seconds else 2)
+
+
+def test_a_draft_is_decided_on_once(processes: Processes) -> None:
+    """A draft is decided on once, in any process: the second decision is told that it comes too late."""
+    first, second = processes.start_all(*[{"held": ["energy", "digital"]}] * 2)
+    reviewer = bearer(make_key(processes.url, processes.prefix, "kofi", "reviewer"))
+    run = processes.ask(first, "energy: one?", session="s").json()["run"]
+    assert processes.events(first, run)[-1][2]["status"] == "waiting"
+    [draft] = httpx.get(f"{second.address}/api/approvals", headers=reviewer).json()
+    body = {"session": "s", "draft": draft["draft"]}
+    begun = time.monotonic()
+    answers = [
+        httpx.post(f"{process.address}/api/approvals/approve", json=body, headers=reviewer, timeout=30)
+        for process in (first, second)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 409]
+    assert time.monotonic() - begun < 30
+    shown = httpx.get(f"{second.address}/api/sessions/s", headers=processes.headers).json()["messages"]
+    assert [message["text"] for message in shown] == ["energy: one?", said("energy")]
+    assert processes.calls() == ["energy"]
+
+
+@pytest.mark.parametrize("kind", ["regenerate", "edit"])
+def test_a_branch_outlives_its_process(processes: Processes, kind: str) -> None:
+    """A question that is answered again, or changed, is answered on its branch though the process was killed."""
+    first, second = processes.start_all({"holds": "digital"}, {})
+    run = processes.ask(first, "energy: one?", session="s").json()["run"]
+    question = processes.events(first, run)[0][2]["question_id"]
+    body: dict[str, Any] = {"message": question}
+    if kind == "edit":
+        body["question"] = BOTH
+    else:
+        (processes.folder / "go").touch()
+    run = httpx.post(
+        f"{first.address}/api/threads/s/{kind}", json=body, headers=processes.headers, timeout=30
+    ).json()["run"]
+    if kind == "edit":
+        processes.wait_held()
+    first.kill()
+    processes.go()
+    events = processes.events(second, run)
+    assert events[-1][2]["status"] == "done"
+    shown = httpx.get(f"{second.address}/api/sessions/s", headers=processes.headers).json()["messages"]
+    assert shown[0]["text"] == (BOTH if kind == "edit" else "energy: one?")
+    assert len(shown) == 2
