@@ -227,8 +227,8 @@ def protect(web: Web, request: Request, response: Response) -> None:
 def shown_target(request: Request) -> str:
     """Return a request's path and query as the log shows them: without tokens, and on one line."""
     query = [
-        (name, "…" if name in ("token", "key", CSRF_FIELD) else value)
+        (name, "hidden" if name in ("token", "key", CSRF_FIELD) else value)
         for name, value in parse_qsl(request.url.query, keep_blank_values=True)
     ]
     path = request.url.path.encode("unicode_escape").decode("ascii")
-    return f"{path}?{urlencode(query, safe='…')}" if query else path
+    return f"{path}?{urlencode(query)}" if query else path
