@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import merge_configs
+
+from ecowas_lc import _telemetry
 
 T = TypeVar("T")
 
@@ -25,6 +27,21 @@ class Effect(Protocol):
 
 
 Program = Generator[Effect, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How a node's work is shown to those who watch: as a span, and what its result says about it."""
+
+    kind: str
+    name: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    learn: Callable[[_telemetry.Span, Any], None] | None = None
+
+    def learnt(self, seen: _telemetry.Span, result: Any) -> None:
+        """Set what the result says."""
+        if self.learn is not None:
+            self.learn(seen, result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +101,31 @@ def as_node(
     program: Callable[[Any, RunnableConfig], Program[Any]],
     label: Mapping[str, str],
     inner: Runnable[Any, Any] | None = None,
+    watch: Watch | None = None,
 ) -> RunnableLambda[Any, Any]:
     """Return a graph node that runs the program made for its input, in both ways of running a graph.
 
     ``label`` goes into the metadata of every call that the program makes. ``inner`` is a graph that the program
-    runs: langgraph finds it here when it looks for a node's subgraphs.
+    runs: langgraph finds it here when it looks for a node's subgraphs. ``watch`` makes a span of each run.
     """
 
     def blocking(state: Any, config: RunnableConfig) -> Any:
         labelled = _labelled(config, label, inner)
-        return run(program(state, labelled), labelled)
+        if watch is None or not _telemetry.is_watched():
+            return run(program(state, labelled), labelled)
+        with _telemetry.span(watch.kind, watch.name, **watch.attributes) as seen:
+            result = run(program(state, labelled), labelled)
+            watch.learnt(seen, result)
+        return result
 
     async def awaiting(state: Any, config: RunnableConfig) -> Any:
         labelled = _labelled(config, label, inner)
-        return await arun(program(state, labelled), labelled)
+        if watch is None or not _telemetry.is_watched():
+            return await arun(program(state, labelled), labelled)
+        with _telemetry.span(watch.kind, watch.name, **watch.attributes) as seen:
+            result = await arun(program(state, labelled), labelled)
+            watch.learnt(seen, result)
+        return result
 
     return RunnableLambda(blocking, afunc=awaiting, name=f"{name}_program")
 

@@ -200,6 +200,7 @@ class Settings(BaseSettings):
     wait_replicas: int = Field(default=0, ge=0, alias="ECOWAS_LC_WAIT_REPLICAS")
     linger_seconds: Seconds = Field(default=60.0, ge=0, alias="ECOWAS_LC_LINGER_SECONDS")
     router: str = Field(default="hybrid", alias="ECOWAS_LC_ROUTER")
+    telemetry_content: bool = Field(default=False, alias="ECOWAS_LC_TELEMETRY_CONTENT")
 
     web_proxies: str = Field(default="", alias="ECOWAS_LC_WEB_PROXIES")
     web_proxy_header: str = Field(default="X-Forwarded-User", alias="ECOWAS_LC_WEB_PROXY_HEADER")

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
-from ecowas_lc import forks
+from ecowas_lc import _telemetry, forks
 from ecowas_lc.errors import EcowasError, EmbeddedServerError, RedisRefusedError, RedisUnavailableError
 from ecowas_lc.memory.service import ping_op
 from ecowas_lc.storage.keys import Keys, wait_key
@@ -97,6 +97,7 @@ class Link:
             self._problem = error
             watching = list(self._on_failure) if is_first else []
         if is_first:
+            _telemetry.count("outage", 1)
             log.warning("%s Conversations go on in memory, and are stored when it can be used again.", error)
         for watcher in watching:
             watcher.link_failed(self)
@@ -140,6 +141,7 @@ class Link:
                 if self._held.get(key) is held:  # else there is more of it meanwhile
                     del self._held[key]
         if was_down:
+            _telemetry.count("outage", -1)
             log.info("Redis at %s answers again; what was held has been stored (%d).", self.server.where, stored)
 
     def try_once_more(self) -> None:

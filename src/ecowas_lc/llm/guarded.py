@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 import ollama
@@ -15,7 +16,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_ollama import ChatOllama
 from pydantic import PrivateAttr, model_validator
 
-from ecowas_lc import errors
+from ecowas_lc import _telemetry, errors
 from ecowas_lc._secret import safe_url
 from ecowas_lc.errors import InvalidInputError, ModelError, ModelNotFoundError
 from ecowas_lc.llm.faults import broken_off, named_errors
@@ -228,11 +229,12 @@ class GuardedChatOllama(ChatOllama):
                 request.served.heeds_truncate = version_heeds_truncate(_version(self._client))
         request.check()
         with (
+            _seen(request, self.address) as seen,
             named_errors(self),
             _following(request),
             request.served.line.held(*self._clocks()) as turn,
         ):
-            ending = _Ending(request, turn)
+            ending = _Ending(request, turn, seen)
             try:
                 client, arguments = _prepared(self._client, request, turn)
                 answer = client.chat(**arguments)
@@ -254,9 +256,9 @@ class GuardedChatOllama(ChatOllama):
             with named_errors(self):
                 request.served.heeds_truncate = version_heeds_truncate(await _aversion(self._async_client))
         request.check()
-        with named_errors(self), _following(request):
+        with _seen(request, self.address) as seen, named_errors(self), _following(request):
             async with request.served.line.aheld(*self._clocks()) as turn:
-                ending = _Ending(request, turn)
+                ending = _Ending(request, turn, seen)
                 try:
                     client, arguments = _prepared(self._async_client, request, turn)
                     answer = await client.chat(**arguments)
@@ -315,6 +317,8 @@ class _Ending:
 
     request: _Request
     turn: Turn
+    seen: _telemetry.Span
+    said: str = ""
     waited: float | None = None
     worked: float = 0.0
     done: bool = False
@@ -325,12 +329,24 @@ class _Ending:
         Raises:
             ContextOverflowError: the last one shows that the prompt was cut.
         """
+        if _telemetry.keeps_content():
+            self.said += (part.get("message") or {}).get("content") or ""
         if not part.get("done"):
             self.turn.heard()
             return
         if self.turn.heard_at is None:
             self.turn.heard()
         self.done = True
+        self.seen.set(
+            gen_ai__usage__input_tokens=part.get("prompt_eval_count"),
+            gen_ai__usage__output_tokens=part.get("eval_count"),
+            gen_ai__response__model=part.get("model"),
+            gen_ai__response__finish_reasons=[str(part.get("done_reason") or "stop")],
+        )
+        self.seen.set_content(
+            gen_ai__input__messages=[{"role": one.type, "content": one.text} for one in self.request.messages],
+            gen_ai__output__messages=[{"role": "assistant", "content": self.said}],
+        )
         durations = [part.get(f"{name}_duration") for name in ("total", "load", "prompt_eval", "eval")]
         if durations[0]:
             total, *parts = (int(duration or 0) for duration in durations)
@@ -351,6 +367,27 @@ class _Ending:
     def learn(self) -> None:
         """Tell the line how long the server let the request wait."""
         self.turn.line.learn(self.turn, self.waited, self.worked)
+
+
+def _seen(request: _Request, address: str) -> AbstractContextManager[_telemetry.Span]:
+    """Give the span of a request, which a generator holds from its first part to its last."""
+    if not _telemetry.is_watched():
+        return _telemetry.UNWATCHED
+    options, where = request.params["options"], urlsplit(address)
+    return _telemetry.span(
+        "model",
+        f"chat {request.served.name}",
+        current=False,
+        client=True,
+        gen_ai__operation__name="chat",
+        gen_ai__provider__name="ollama",
+        gen_ai__request__model=request.served.name,
+        gen_ai__request__max_tokens=options["num_predict"],
+        gen_ai__request__temperature=options.get("temperature"),
+        server__address=where.hostname,
+        server__port=where.port,
+        ecowas__num_ctx=options["num_ctx"],
+    )
 
 
 @contextmanager

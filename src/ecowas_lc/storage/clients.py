@@ -23,6 +23,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
+from ecowas_lc import _telemetry
 from ecowas_lc._secret import Secret
 from ecowas_lc.embedded import use_server
 from ecowas_lc.errors import ConfigurationError
@@ -112,6 +113,34 @@ def _first_failure(sentinels: list[Any]) -> Exception | None:
 
 # A lost connection is tried again; a server that hangs is not: the caller's timeout is the caller's.
 _RETRIES = 3
+
+
+class CountedRetry(Retry):
+    """redis-py's retries; those who watch are told of each attempt that failed."""
+
+    def call_with_retry(self, do: Any, fail: Any, *more: Any, **options: Any) -> Any:
+        """Call ``do`` until it works: see redis-py's ``Retry``."""
+
+        def failed(*why: Any) -> Any:
+            _telemetry.count("redis_retry")
+            return fail(*why)
+
+        return super().call_with_retry(do, failed, *more, **options)
+
+
+class AsyncCountedRetry(redis.asyncio.retry.Retry):
+    """The same for asyncio."""
+
+    async def call_with_retry(self, do: Any, fail: Any, *more: Any, **options: Any) -> Any:
+        """Await ``do`` until it works: see redis-py's ``Retry``."""
+
+        async def failed(*why: Any) -> Any:
+            _telemetry.count("redis_retry")
+            return await fail(*why)
+
+        return await super().call_with_retry(do, failed, *more, **options)
+
+
 _RETRY_ON: Any = (RedisConnectionError, ConnectionError)
 _SECRET_OPTIONS = {"password", "ssl_password"}
 
@@ -222,7 +251,7 @@ class ClientFactory:
 
     def make(self) -> Any:
         """A new ``redis.Redis`` or ``redis.RedisCluster``, not yet connected except to a cluster."""
-        retry = Retry(_backoff(), _RETRIES, supported_errors=_RETRY_ON)
+        retry = CountedRetry(_backoff(), _RETRIES, supported_errors=_RETRY_ON)
         if self.address is None:
             return make_client(
                 connection_class=EmbeddedConnection, settings=self.settings, retry=retry, **self._pool_options()
@@ -245,7 +274,7 @@ class ClientFactory:
 
     def make_async(self) -> Any:
         """A new ``redis.asyncio.Redis`` or ``RedisCluster`` for the running event loop."""
-        retry = redis.asyncio.retry.Retry(_backoff(), _RETRIES, supported_errors=_RETRY_ON)
+        retry = AsyncCountedRetry(_backoff(), _RETRIES, supported_errors=_RETRY_ON)
         if self.address is None:
             return make_async_client(
                 connection_class=AsyncEmbeddedConnection,

@@ -10,6 +10,7 @@ import struct
 import threading
 import traceback
 from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import MaxConnectionsError, NoScriptError, RedisClusterException, ResponseError
 
-from ecowas_lc import forks
+from ecowas_lc import _telemetry, forks
 from ecowas_lc._secret import Secret
 from ecowas_lc.embedded import is_available
 from ecowas_lc.errors import ConfigurationError, EcowasError, NotReplicatedError, StorageError
@@ -434,6 +435,12 @@ class Server:
 
     def run(self, op: Op[T]) -> T:
         """The program's result. Raises the errors of :mod:`ecowas_lc.errors` and no other library's."""
+        if not _telemetry.is_watched():
+            return self._run(op)
+        with _watched(op, self.where):
+            return self._run(op)
+
+    def _run(self, op: Op[T]) -> T:
         gate = self._gate
         if gate is None:
             return run(self._client or self.client, op, self.where, self._waiting)
@@ -447,6 +454,12 @@ class Server:
 
     async def arun(self, op: Op[T]) -> T:
         """The program's result, without blocking the event loop."""
+        if not _telemetry.is_watched():
+            return await self._arun(op)
+        with _watched(op, self.where):
+            return await self._arun(op)
+
+    async def _arun(self, op: Op[T]) -> T:
         if self._given_async_client is not None:
             return await arun(self._given_async_client, op, self.where, self._waiting)
         if self._factory is None:
@@ -507,6 +520,21 @@ async def _closes_with_the_loop(client: Any) -> AsyncGenerator[None]:
         closing.append(client.close_connections() if isinstance(client, AsyncClusterClient) else client.aclose())
         # One whose server is gone may say so; it is closed nevertheless, and the others must be.
         await asyncio.gather(*closing, return_exceptions=True)
+
+
+def _watched(op: Any, where: str) -> AbstractContextManager[_telemetry.Span]:
+    """Give the span of a program: the package that it belongs to, and what it does."""
+    code, scope = op.gi_code, op.gi_frame.f_globals if op.gi_frame is not None else {}
+    part = str(scope.get("__name__", "")).removeprefix("ecowas_lc.").partition(".")[0] or "storage"
+    name = code.co_name.strip("_").removesuffix("_op") or "run"
+    return _telemetry.span(
+        "redis",
+        f"{part} {name}",
+        client=True,
+        db__system__name="redis",
+        db__operation__name=f"{part}.{name}",
+        server__address=where,
+    )
 
 
 def _close_sentinels(client: Any) -> None:

@@ -13,11 +13,13 @@ from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 from langgraph.types import Checkpointer
 
+from ecowas_lc import _telemetry
 from ecowas_lc.documents.answers import Mode
-from ecowas_lc.effects import as_node
+from ecowas_lc.effects import Watch, as_node
 from ecowas_lc.errors import ConfigurationError, InvalidInputError, UnknownGroupError
 from ecowas_lc.llm import chat_model, held_to
 from ecowas_lc.llm.tokens import TokenCounter, count_tokens
+from ecowas_lc.settings import usable_settings
 from ecowas_lc.supervisor import nodes
 from ecowas_lc.supervisor.concurrency import Slots
 from ecowas_lc.supervisor.context import Context, OnWaiting
@@ -29,6 +31,7 @@ from ecowas_lc.supervisor.routing import Router, get_router, with_conversation
 from ecowas_lc.supervisor.state import SUPERVISOR, SupervisorInput, SupervisorOutput, SupervisorState
 from ecowas_lc.supervisor.supervisor_graph import SupervisorGraph
 from ecowas_lc.supervisor.tool_graph import check_tools, tool_graph
+from ecowas_lc.supervisor.watching import ROUTING, SUMMARY, SYNTHESIS, answering
 from ecowas_lc.twg import TWG, default_groups, validate_groups
 
 ToolLike = BaseTool | Callable[..., Any]
@@ -174,6 +177,7 @@ def make_context(
     _known(agents or {}, by_id, "agents")
     if on_waiting not in ("refuse", "drop"):
         raise ConfigurationError(f"on_waiting={on_waiting!r} can't be used. Choose 'refuse' or 'drop'.")
+    _telemetry.keep_content(wanted=usable_settings().telemetry_content)
     chat = held_to(chat_model(model), num_ctx)
     standing = dict(agents or {})
     named = {group: _named(listed) for group, listed in (tools or {}).items() if listed}
@@ -232,23 +236,38 @@ def _graph(ctx: Context) -> StateGraph[Any, Any, Any, Any]:
     )
 
     def add(
-        name: str, program: nodes.NodeProgram, *goes_to: str, title: str = "", inner: Any = None, **label: str
+        name: str,
+        program: nodes.NodeProgram,
+        *goes_to: str,
+        title: str = "",
+        inner: Any = None,
+        watch: Watch | None = None,
+        **label: str,
     ) -> None:
         about = {"title": title} if title else None  # for pictures
-        builder.add_node(name, as_node(name, program, label, inner), destinations=goes_to, metadata=about)
+        builder.add_node(name, as_node(name, program, label, inner, watch), destinations=goes_to, metadata=about)
 
-    add(nodes.ROUTE, nodes.route(ctx), *ids, SUPERVISOR)
-    add(SUPERVISOR, nodes.supervisor(ctx), nodes.RECORD, *([nodes.RELEASE] if ctx.held else []))
+    add(nodes.ROUTE, nodes.route(ctx), *ids, SUPERVISOR, watch=ROUTING)
+    after_supervisor = (nodes.RECORD, *([nodes.RELEASE] if ctx.held else []))
+    add(SUPERVISOR, nodes.supervisor(ctx), *after_supervisor, watch=answering(SUPERVISOR))
     for group in ctx.groups.values():
         after = (nodes.RELEASE,) if group.id in ctx.held else (nodes.GATHER, nodes.RECORD)
         inner = ctx.graphs.get(group.id) or ctx.tool_graphs.get(group.id)
-        add(group.id, nodes.group(ctx, group), *after, title=group.name, inner=inner, twg=group.id)
+        add(
+            group.id,
+            nodes.group(ctx, group),
+            *after,
+            title=group.name,
+            inner=inner,
+            watch=answering(group.id),
+            twg=group.id,
+        )
     if ctx.held:
         add(nodes.RELEASE, nodes.release(ctx), nodes.GATHER, nodes.RECORD)
     add(nodes.GATHER, nodes.gather(ctx), nodes.SYNTHESISE, nodes.RECORD)
-    add(nodes.SYNTHESISE, nodes.synthesise(ctx), nodes.RECORD)
+    add(nodes.SYNTHESISE, nodes.synthesise(ctx), nodes.RECORD, watch=SYNTHESIS)
     add(nodes.RECORD, nodes.record(ctx), nodes.SUMMARISE, "__end__")
-    add(nodes.SUMMARISE, nodes.summarise(ctx), "__end__")
+    add(nodes.SUMMARISE, nodes.summarise(ctx), "__end__", watch=SUMMARY)
     builder.add_edge(START, nodes.ROUTE)
     return builder
 

@@ -20,6 +20,7 @@ from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.model_calls import Ask
 from ecowas_lc.supervisor.state import Report
 from ecowas_lc.supervisor.streamed_text import Say
+from ecowas_lc.supervisor.watching import Retrieve
 
 _SHOWN = 4
 """How many passages a prompt holds; small models lose the thread with more."""
@@ -72,11 +73,13 @@ class Grounding:
             return []
         if isinstance(documents, BaseRetriever):
             retriever = documents
-            found = yield Doing(lambda _: retriever.invoke(query), lambda _: retriever.ainvoke(query))
+            found = yield Retrieve(
+                group, Doing(lambda _: retriever.invoke(query), lambda _: retriever.ainvoke(query))
+            )
             return sources_of(found, language_of)
         search = documents
-        sources: list[Source] = yield Doing(
-            lambda _: search.search(query, group=group), lambda _: search.asearch(query, group=group)
+        sources: list[Source] = yield Retrieve(
+            group, Doing(lambda _: search.search(query, group=group), lambda _: search.asearch(query, group=group))
         )
         return sources
 

@@ -34,6 +34,7 @@ from ecowas_lc.llm import named_errors
 from ecowas_lc.llm.reasoning import with_reasoning_apart
 from ecowas_lc.supervisor.concurrency import stop_handlers
 from ecowas_lc.supervisor.streamed_text import Voice
+from ecowas_lc.supervisor.watching import asking, learnt
 
 _LISTENERS = (StreamMessagesHandler, StreamToolCallHandler)
 _SEED_STEP = -2  # langgraph's own first checkpoint is -1
@@ -64,14 +65,16 @@ class Ask:
     def run(self, config: RunnableConfig) -> AIMessage:
         """Ask, blocking."""
         heard = merge_configs(self._config(config), {"callbacks": stop_handlers()})
-        with named_errors(self.model):
+        with asking(self.model) as seen, named_errors(self.model):
             answer: AIMessage = self.runnable.invoke(list(self.messages), heard)
+            learnt(seen, self.messages, answer)
         return with_reasoning_apart(answer)
 
     async def arun(self, config: RunnableConfig) -> AIMessage:
         """Ask without blocking the event loop."""
-        with named_errors(self.model):
+        with asking(self.model) as seen, named_errors(self.model):
             answer: AIMessage = await self.runnable.ainvoke(list(self.messages), self._config(config))
+            learnt(seen, self.messages, answer)
         return with_reasoning_apart(answer)
 
     def _config(self, config: RunnableConfig) -> RunnableConfig:
@@ -128,14 +131,14 @@ class Recite:
     def run(self, config: RunnableConfig) -> Mapping[str, Any] | None:
         """Recite, blocking."""
         rendering = Rendering(self.render)
-        with named_errors(self.model):
+        with asking(self.model), named_errors(self.model):
             self._voice(rendering, config).invoke("", config)
         return rendering.value
 
     async def arun(self, config: RunnableConfig) -> Mapping[str, Any] | None:
         """Recite without blocking the event loop."""
         rendering = Rendering(self.render)
-        with named_errors(self.model):
+        with asking(self.model), named_errors(self.model):
             await self._voice(rendering, config).ainvoke("", config)
         return rendering.value
 

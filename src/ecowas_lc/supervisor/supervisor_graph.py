@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 from uuid import uuid4
@@ -14,6 +14,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
 from ecowas_lc._display import Displayed
+from ecowas_lc._telemetry import afollowed, followed
 from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.errors import ConfigurationError, DecisionPendingError, UnknownCheckpointError
 from ecowas_lc.supervisor.approval import check_resume
@@ -24,6 +25,7 @@ from ecowas_lc.supervisor.nodes import GIVEN_UP, RUN, speakers_of
 from ecowas_lc.supervisor.state import Dropped
 from ecowas_lc.supervisor.taking_in import taken_in
 
+TURN = "invoke_agent ecowas_supervisor"
 _TASK = "__pregel_task_id"
 _LONGEST_QUOTE = 200
 
@@ -77,7 +79,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[Any, Any, Any, Any]):
         lease = self.lease(config)
         with lease.held() if lease else nullcontext():
             given, admitted = run(self._admitted(input, config), {})
-            yield from super().stream(given, admitted, **options)
+            yield from followed("turn", TURN, super().stream(given, admitted, **options), **_about(admitted))
 
     async def astream(
         self,
@@ -89,8 +91,14 @@ class SupervisorGraph(Displayed, CompiledStateGraph[Any, Any, Any, Any]):
         lease = self.lease(config)
         async with lease.aheld() if lease else nullcontext():
             given, admitted = await arun(self._admitted(input, config), {})
-            async for part in super().astream(given, admitted, **options):
-                yield part
+            parts = super().astream(given, admitted, **options)
+            turn = afollowed("turn", TURN, parts, **_about(admitted))
+            try:
+                async for part in turn:
+                    yield part
+            finally:
+                if turn is not parts and isinstance(turn, AsyncGenerator):
+                    await turn.aclose()  # now, so that the span ends with the turn
 
     def lease(self, config: RunnableConfig | None) -> Lease | None:
         """Return the hold of its thread that a run needs, if the graph has its runs come one after the other."""
@@ -228,6 +236,17 @@ def _shown(given: Any, config: RunnableConfig | None) -> Any:
     ):
         return given
     return SupervisorResult(given)
+
+
+def _about(config: RunnableConfig) -> dict[str, Any]:
+    """Return what a turn's span says."""
+    place = config.get("configurable", {})
+    return {
+        "gen_ai__operation__name": "invoke_agent",
+        "gen_ai__agent__name": "ecowas_supervisor",
+        "gen_ai__conversation__id": str(place["thread_id"]) if place.get("thread_id") else None,
+        "ecowas__run": place.get(RUN),
+    }
 
 
 def _text_of(given: Any) -> str:

@@ -27,6 +27,7 @@ from ecowas_lc.supervisor.events import Tell, to_nobody
 from ecowas_lc.supervisor.model_calls import Ask
 from ecowas_lc.supervisor.prompts import WITHOUT_TOOLS, with_summary
 from ecowas_lc.supervisor.trimming import Exchange
+from ecowas_lc.supervisor.watching import awatched_call, watched_call
 from ecowas_lc.twg import TWG
 
 MODEL, TOOLS = "model", "tools"
@@ -61,7 +62,13 @@ def tool_graph(ctx: Context, group: TWG) -> Graph:
     direct = {name for name, tool in tools.items() if tool.return_direct}
     builder: StateGraph[Any, Any, Any, Any] = StateGraph(GroupTurn)
     builder.add_node(MODEL, as_node(MODEL, _model(ctx, group), {}), destinations=(TOOLS, END))
-    builder.add_node(TOOLS, ToolNode(list(tools.values()), handle_tool_errors=_told))
+    runs_tools = ToolNode(
+        list(tools.values()),
+        handle_tool_errors=_told,
+        wrap_tool_call=watched_call,
+        awrap_tool_call=awatched_call,
+    )
+    builder.add_node(TOOLS, runs_tools)
 
     def begins(state: GroupTurn) -> list[Send] | str:
         return [Send(TOOLS, [call]) for call in _open_calls(state["messages"])] or MODEL
