@@ -268,6 +268,9 @@ from .memory import (
 from .memory import (
     test_redis_connection as test_redis_connection,
 )
+from .metrics import (
+    Metrics as Metrics,
+)
 from .settings import (
     Settings as Settings,
 )

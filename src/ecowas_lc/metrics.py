@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ecowas_lc import _telemetry
 from ecowas_lc._extras import install_command
 from ecowas_lc.errors import EcowasError, MissingExtraError
 from ecowas_lc.memory.service import stats_op
+from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.server import Server
 
@@ -61,6 +62,12 @@ class Metrics:
         if self._stored is not None:
             self.registry.register(self._stored)
         _telemetry.observe(self._counts)
+
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None, *, registry: CollectorRegistry | None = None) -> Self:
+        """Return metrics that also read what the settings' server holds under the settings' prefix."""
+        settings = settings or get_settings()
+        return cls(Server.from_settings(settings), [settings.prefix], registry=registry)
 
     def include(self, prefix: str) -> None:
         """Count what is stored under one more prefix."""
@@ -187,4 +194,4 @@ class _Stored:
     def _waiting(self, prefix: str) -> int:
         from ecowas_lc.checkpoint import RedisSaver
 
-        return len(list(RedisSaver(server=self._server, prefix=prefix).waiting()))
+        return sum(len(row.waiting) for row in RedisSaver(server=self._server, prefix=prefix).waiting())

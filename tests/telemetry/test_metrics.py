@@ -79,7 +79,7 @@ def test_a_turn_is_counted(redis_server: RunningServer, prefix: str, metrics: Me
 def test_a_failed_group_is_counted_as_failed(redis_server: RunningServer, prefix: str, metrics: Metrics) -> None:
     """A failure that the others' answers make up for is a failure of its group, and the turn is well."""
     model = ScriptedModel(script=by_speaker({"protocol": lambda _: ValueError("no")}))
-    ask(graph_on(redis_server, prefix, model), "energy, protocol: who pays?")
+    ask(graph_on(redis_server, prefix, model), "energy+protocol: who pays?")
     found = samples(metrics)
     assert found["ecowas_group_seconds_count", ("protocol", "failed")] == 1
     assert found["ecowas_group_seconds_count", ("energy", "ok")] == 1

@@ -40,6 +40,7 @@ NAMES = [
     "ItemConflictError",
     "LLMService",
     "LoopBudgetError",
+    "Metrics",
     "MissingExtraError",
     "ModelCapabilityError",
     "ModelError",
@@ -154,7 +155,7 @@ def test_modules_at_the_top_are_public_or_marked() -> None:
     """A module beside the packages is public, or its name begins with an underscore."""
     modules = {module.name for module in pkgutil.iter_modules(ecowas_lc.__path__) if not module.ispkg}
     public = {name for name in modules if not name.startswith("_")}
-    assert public == {"agent_server", "effects", "errors", "forks", "settings"}
+    assert public == {"agent_server", "effects", "errors", "forks", "metrics", "settings"}
 
 
 def test_an_unknown_name() -> None:
@@ -193,6 +194,7 @@ def test_a_name_brings_what_it_stands_on_and_no_more() -> None:
         "_extras",
         "_ollama_host",
         "_secret",
+        "_telemetry",
         "checkpoint",
         "embedded",
         "errors",

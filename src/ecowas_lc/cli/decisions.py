@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from ecowas_lc.checkpoint.listing import waiting_in
 from ecowas_lc.checkpoint.viewing import plain
 from ecowas_lc.cli.conversation import checked_session
 from ecowas_lc.cli.live_answer import Prose, show_sources
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import CheckpointTuple
     from langgraph.types import Interrupt
 
-INTERRUPT = "__interrupt__"  # langgraph's channel for what waits for a person
-_OWN_CHANNELS = (INTERRUPT, "__resume__", "__error__", "__scheduled__")
 _LEAVE = "leave"
 
 
@@ -85,7 +84,7 @@ def resume_thread(thread: str, choice: Choice, request: str | None, graph_name: 
         store.check_thread(thread)
         config: Any = {"configurable": {"thread_id": thread}}
         found = _readable(store, thread)
-        waiting = _wanted(requests_in(found), thread, request, alone=chosen is not None)
+        waiting = _wanted(waiting_in(found.pending_writes or ()), thread, request, alone=chosen is not None)
         decisions: dict[str, Any] = {}
         for one in waiting:
             decision = _decision(one, chosen) if chosen is not None else _asked(thread, one)
@@ -97,19 +96,6 @@ def resume_thread(thread: str, choice: Choice, request: str | None, graph_name: 
         with _graph(store, found, graph_name) as graph:
             result = asyncio.run(_resumed(graph, thread, config, decisions))
     _show(thread, result, decisions, json=json)
-
-
-def requests_in(found: CheckpointTuple) -> list[Interrupt]:
-    """Return what waits for a person in a checkpoint, in the order in which it came."""
-    writes = found.pending_writes or ()
-    # A task that went on after a decision keeps what it had asked until the step is complete.
-    done = {task for task, channel, _ in writes if channel not in _OWN_CHANNELS}
-    return [
-        one
-        for task, channel, value in writes
-        if channel == INTERRUPT and task not in done
-        for one in (value if isinstance(value, Sequence) else (value,))
-    ]
 
 
 def _readable(store: Store, thread: str) -> CheckpointTuple:

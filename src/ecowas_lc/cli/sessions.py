@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from ecowas_lc.checkpoint.listing import waiting_in
 from ecowas_lc.cli.conversation import SUPERVISOR, checked_session
-from ecowas_lc.cli.decisions import requests_in
 from ecowas_lc.cli.live_answer import Prose
 from ecowas_lc.cli.screen import (
     MARGIN,
@@ -264,7 +264,7 @@ def _why_kept(store: Store, session: str, before: datetime) -> str:
         latest = store.saver.get_tuple({"configurable": {"thread_id": session}})
     except (*UNREADABLE, DecryptionError):
         return "its thread can't be read here, so it may wait for a decision"
-    if latest is not None and requests_in(latest):
+    if latest is not None and waiting_in(latest.pending_writes or ()):
         return "its thread waits for a decision"
     return ""
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from langchain_core.language_models import BaseChatModel
+from prometheus_client.core import GaugeMetricFamily
 
 from ecowas_lc._version import __version__
 from ecowas_lc.errors import EcowasError
 from ecowas_lc.llm import LLMService, make_chat_model
 from ecowas_lc.memory.service import ping_op
+from ecowas_lc.metrics import Metrics
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.server import Server
@@ -87,6 +89,7 @@ class Web:
         }
         self._look_seconds = min(_LOOK_SECONDS, lease_seconds / 3)
         self._services: dict[str, Service] = {}
+        self.metrics: Metrics | None = None
 
     @property
     def services(self) -> tuple[Service, ...]:
@@ -101,19 +104,33 @@ class Web:
         """Return the service of an organisation."""
         if prefix not in self._services:
             self._services[prefix] = Service(self._make(prefix), **self._options)
+            if self.metrics is not None:
+                self.metrics.include(prefix)
         return self._services[prefix]
 
     @asynccontextmanager
     async def running(self, app: Any = None) -> AsyncIterator[None]:
         """Take over runs whose process ended, for the length of the block; then let those under way end."""
         looking = asyncio.create_task(self._looking())
+        self.metrics = self.new_metrics()
         try:
             yield
         finally:
             looking.cancel()
             with suppress(asyncio.CancelledError):
                 await looking
-            await self.drain()
+            try:
+                await self.drain()
+            finally:
+                self.metrics.close()
+                self.metrics = None
+
+    def new_metrics(self) -> Metrics:
+        """Return metrics that count from now on, with what is stored of each organisation that was met."""
+        prefixes = {self.settings.prefix: None, **dict.fromkeys(self._services)}
+        metrics = Metrics(self.server, prefixes)
+        metrics.registry.register(_Runs(self))
+        return metrics
 
     async def drain(self) -> None:
         """Take no new runs, give those under way some time, and leave the rest to other processes."""
@@ -208,7 +225,7 @@ def ecowas_router(web: Web | None = None, **options: Any) -> APIRouter:
     @router.get("/metrics", tags=["figures"], responses=_TEXT | problems(401, 403))
     async def metrics(request: Request) -> Response:
         """Figures for Prometheus."""
-        return await _metrics(shared)
+        return await _metrics(shared, request.headers.get("Accept", ""))
 
     @router.get("/api/openapi.json", tags=["access"])
     async def openapi(request: Request) -> AnyJSON:
@@ -275,14 +292,27 @@ async def _health(web: Web) -> Response:
     return AnyJSON({"status": "ok", "redis": True, "version": __version__, "draining": web.is_draining})
 
 
-async def _metrics(web: Web) -> Response:
-    lines = [
-        f"ecowas_lc_runs{{organisation={_label(service)}}} {service.driver.running}" for service in web.services
-    ]
-    return Response(
-        "# TYPE ecowas_lc_runs gauge\n" + "\n".join(lines) + "\n", media_type="text/plain; version=0.0.4"
-    )
+async def _metrics(web: Web, accept: str) -> Response:
+    metrics = web.metrics or web.new_metrics()
+    try:
+        text, content_type = await asyncio.to_thread(metrics.exposition, accept)
+    finally:
+        if metrics is not web.metrics:
+            metrics.close()
+    return Response(text, headers={"Content-Type": content_type})
 
 
-def _label(service: Service) -> str:
-    return '"' + service.organisation.prefix.replace("\\", "\\\\").replace('"', '\\"') + '"'
+class _Runs:
+    """How many runs a process drives."""
+
+    def __init__(self, web: Web) -> None:
+        self._web = web
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return ()
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        gauge = GaugeMetricFamily("ecowas_runs", "Runs that this process drives", labels=["prefix"])
+        for service in self._web.services:
+            gauge.add_metric([service.organisation.prefix], service.driver.running)
+        return (gauge,)
