@@ -102,11 +102,13 @@ def as_node(
     label: Mapping[str, str],
     inner: Runnable[Any, Any] | None = None,
     watch: Watch | None = None,
+    about: str = "",
 ) -> RunnableLambda[Any, Any]:
     """Return a graph node that runs the program made for its input, in both ways of running a graph.
 
     ``label`` goes into the metadata of every call that the program makes. ``inner`` is a graph that the program
     runs: langgraph finds it here when it looks for a node's subgraphs. ``watch`` makes a span of each run.
+    ``about`` says what the node does, for pictures.
     """
 
     def blocking(state: Any, config: RunnableConfig) -> Any:
@@ -127,6 +129,7 @@ def as_node(
             watch.learnt(seen, result)
         return result
 
+    blocking.__doc__ = awaiting.__doc__ = about or None
     return RunnableLambda(blocking, afunc=awaiting, name=f"{name}_program")
 
 

@@ -19,6 +19,8 @@ from ecowas_lc import (
     RedisStore,
     build_supervisor,
     default_groups,
+    draw_graph,
+    draw_thread,
     get_router,
     history_factory,
 )
@@ -91,6 +93,7 @@ def samples(server: Server, prefix: str, *, router: str = "hybrid") -> Iterator[
     )
     agent_with_tools(saver)
     broken(saver)
+    long_thread(saver)
     store = RedisStore(server=server, prefix=prefix)
     store.put(("users", "amina", "memories"), "diet", {"text": "Eats no fish.", "since": 2024})
     store.put(("users", "kofi", "memories"), "languages", {"text": "Prefers French.", "level": "fluent"})
@@ -107,6 +110,11 @@ def samples(server: Server, prefix: str, *, router: str = "hybrid") -> Iterator[
             "decision": decision,
             "group": default_groups()[0],
             "graph": graph,
+            "graph-route": draw_graph(graph, first),
+            "draw-thread": draw_thread(saver, "summit-prep"),
+            "draw-thread-waiting": draw_thread(saver, "tools"),
+            "draw-thread-failed": draw_thread(saver, "broken"),
+            "draw-thread-long": draw_thread(saver, "long", limit=120),
             "result": first,
             "result-waiting": waiting,
             "store": store,
@@ -174,3 +182,13 @@ def broken(saver: Any, thread_id: str = "broken") -> None:
 def group_of_ones_own() -> TWG:
     """Return a group that is not one of the summit's."""
     return TWG("health", "Health", "You know about health.", {"en": ["vaccin*", "hospital"]})
+
+
+def long_thread(saver: Any, thread_id: str = "long", turns: int = 60) -> None:
+    """Hold a long conversation, with a fork in it."""
+    model = ScriptedModel(script=by_speaker(ANSWERS))
+    graph = build_supervisor(model, router="lexical", checkpointer=saver)
+    config: Any = {"configurable": {"thread_id": thread_id}}
+    for number in range(turns):
+        asked = QUESTIONS[number % 3] if number % 5 else "Thank you!"
+        graph.invoke({"messages": [("user", asked)]}, config)

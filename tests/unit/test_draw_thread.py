@@ -206,7 +206,8 @@ def test_long_names_and_words_are_cut_and_not_dropped() -> None:
     graph = StateGraph(MessagesState).add_node(name, echo).add_edge(START, name).compile(checkpointer=saver)
     graph.invoke({"messages": [("user", "x" * 500)]}, CONFIG)
     picture = draw_thread(saver, "t")
-    for text in (picture.ascii, picture.svg):
+    drawn = "\n".join(ET.fromstring(picture.svg.encode()).itertext())
+    for text in (picture.ascii, drawn):
         assert "a_node_with_a_name" in text
         assert "xxxxxxxxxxxxxxxxxxxx" in text
         assert name not in text
@@ -257,9 +258,10 @@ def test_pictures_fit_and_text_stays_apart() -> None:
     picture = draw_thread(saver, "t")
     width, _ = struct.unpack(">II", picture.png[16:24])
     assert picture.png[:4] == b"\x89PNG"
-    assert width <= 1200
+    assert width <= 1240
     root = ET.fromstring(picture.svg.encode())
-    assert float(root.attrib["width"].removesuffix("pt")) * 96 / 72 <= 1200
+    assert root.attrib["width"] == "100%"
+    assert float(root.attrib["viewBox"].split()[2]) * 96 / 72 <= 930
     places = [
         (round(float(text.attrib["y"]), 1), float(text.attrib["x"]))
         for text in root.iter("{http://www.w3.org/2000/svg}text")
@@ -274,7 +276,7 @@ def test_shows_itself_in_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_connections(monkeypatch)
     saver = InMemorySaver()
     talk(saver, "one")
-    assert set(draw_thread(saver, "t")._repr_mimebundle_()) == {"image/svg+xml", "text/plain"}
+    assert set(draw_thread(saver, "t")._repr_mimebundle_()) == {"image/svg+xml", "image/png", "text/plain"}
     monkeypatch.setattr("ecowas_lc.drawing.graph_formats._fonts", lambda: None)
     assert set(draw_thread(saver, "t")._repr_mimebundle_()) == {"text/vnd.mermaid", "text/plain"}
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from base64 import b64encode
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from ecowas_lc._output_file import output_file
+from ecowas_lc.drawing.theme import saved
 from ecowas_lc.errors import InvalidInputError, MissingExtraError
 
 
@@ -50,7 +52,7 @@ class Picture(ABC):
         path = Path(path)
         match path.suffix.lower():
             case ".svg":
-                content = self.svg.encode()
+                content = saved(self.svg).encode()
             case ".png":
                 content = self.png
             case ".mmd":
@@ -74,6 +76,7 @@ class Picture(ABC):
         bundle: dict[str, Any] = {"text/plain": self.ascii}
         try:
             bundle["image/svg+xml"] = self.svg
+            bundle["image/png"] = b64encode(self.png).decode()  # where an SVG is not trusted
         except MissingExtraError:
             bundle["text/vnd.mermaid"] = self.mermaid
         return {

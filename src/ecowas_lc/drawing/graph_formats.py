@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -17,7 +18,8 @@ from unicodedata import east_asian_width, normalize
 from xml.sax.saxutils import escape
 
 from ecowas_lc._extras import install_command
-from ecowas_lc.drawing import render
+from ecowas_lc.drawing import render, theme
+from ecowas_lc.drawing.theme import TAKEN, UNTAKEN
 from ecowas_lc.errors import EcowasError, InvalidInputError, MissingExtraError
 
 START, END = "__start__", "__end__"
@@ -26,12 +28,18 @@ Edge = tuple[str, str]
 
 @dataclass(frozen=True)
 class Plan:
-    """A graph to draw: node ids in their order, labels, edges, and the part that a run took (``None``: no run)."""
+    """A graph to draw: node ids in their order, labels, edges, and the part that a run took (``None``: no run).
+
+    ``conditional`` are the edges that a run may take or not, and ``about`` says what nodes do. Nodes of a subgraph
+    have its name and a colon before theirs.
+    """
 
     nodes: tuple[str, ...]
     labels: Mapping[str, str]
     edges: tuple[Edge, ...]
     taken: frozenset[Edge] | None = None
+    conditional: frozenset[Edge] = frozenset()
+    about: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def visited(self) -> frozenset[str]:
@@ -40,24 +48,53 @@ class Plan:
 
     def label(self, node: str) -> str:
         """What a node is called in the picture."""
-        return self.labels.get(node) or {START: "start", END: "end"}.get(node, node.replace("_", " "))
+        own = node.rpartition(":")[2]
+        return self.labels.get(node) or {START: "start", END: "end"}.get(own, own.replace("_", " "))
+
+    def subgraphs(self) -> dict[str, list[str]]:
+        """Return the nodes of each subgraph, by its path; those of no subgraph under ``""``."""
+        found: dict[str, list[str]] = {}
+        for node in self.nodes:
+            found.setdefault(node.rpartition(":")[0], []).append(node)
+        return found
 
 
-def plan_of(graph: Any, labels: Mapping[str, str], route: Any) -> Plan:
+def plan_of(graph: Any, labels: Mapping[str, str], route: Any, *, subgraphs: bool = False) -> Plan:
     """Return the plan of a compiled graph, or of what its ``get_graph()`` gives.
 
     Raises:
         InvalidInputError: it is no graph, or the route names a node that it does not have.
     """
-    drawable = graph.get_graph() if hasattr(graph, "get_graph") else graph
+    drawable = graph
+    if hasattr(graph, "get_graph"):
+        drawable = graph.get_graph(xray=True) if subgraphs else graph.get_graph()
     if not hasattr(drawable, "nodes") or not hasattr(drawable, "edges"):
         raise InvalidInputError(f"{graph!r} is not a graph. Pass a compiled graph, such as build_supervisor(…).")
     nodes = tuple(map(str, drawable.nodes))
     titles = {str(id_): (node.metadata or {}).get("title") for id_, node in drawable.nodes.items()}
     names = {id_: str(title) for id_, title in titles.items() if title} | dict(labels)
     edges = tuple(dict.fromkeys((str(edge.source), str(edge.target)) for edge in drawable.edges))
+    sure = {(str(edge.source), str(edge.target)) for edge in drawable.edges if not edge.conditional}
     taken = None if route is None else frozenset(_edges_of(route, nodes, edges))
-    return Plan(nodes, names, edges, taken)
+    about = {str(id_): text for id_, node in drawable.nodes.items() if (text := _about(node.data))}
+    return Plan(nodes, names, edges, taken, frozenset(edges) - sure, about)
+
+
+_LONGEST_TOOLTIP, _WRAPPED_AT_MOST = 400, 20
+
+
+def _about(data: Any) -> str:
+    """Return the beginning of a node's docstring, of whatever LangChain wrapped around its function."""
+    left: list[Any] = [data]
+    for _ in range(_WRAPPED_AT_MOST):
+        if not left:
+            break
+        one = left.pop(0)
+        inner = [each for name in ("func", "afunc", "bound") if (each := getattr(one, name, None)) is not None]
+        if not inner and inspect.isroutine(one) and (text := inspect.getdoc(one)):
+            return shortened(text.partition("\n\n")[0], _LONGEST_TOOLTIP)
+        left += inner
+    return ""
 
 
 def _edges_of(route: Any, nodes: Sequence[str], edges: Collection[Edge]) -> Iterable[Edge]:
@@ -121,7 +158,6 @@ def _steps_of_run(run: Mapping[str, Any]) -> list[set[str]]:
     return [*steps, {"record"}]
 
 
-TAKEN, UNTAKEN = "#0072B2", "#8a8a8a"  # told apart by the colour-blind; thickness tells the same
 _ASCII_COLUMNS = 79
 
 
@@ -132,7 +168,9 @@ def mermaid(plan: Plan) -> str:
     for node in plan.nodes:
         label = mermaid_text(plan.label(node))
         lines.append(f'  {ids[node]}(["{label}"])' if node in (START, END) else f'  {ids[node]}["{label}"]')
-    lines += [f"  {ids[source]} --> {ids[target]}" for source, target in plan.edges]
+    lines += [
+        f"  {ids[edge[0]]} {'-.->' if edge in plan.conditional else '-->'} {ids[edge[1]]}" for edge in plan.edges
+    ]
     if plan.taken is not None:
         lines.append(f"  classDef taken fill:#d6ebf7,stroke:{TAKEN},stroke-width:3px,color:#000")
         lines.append(f"  classDef untaken fill:#fff,stroke:{UNTAKEN},color:#555")
@@ -198,7 +236,7 @@ def mermaid_text(text: str) -> str:
 
 
 FONT = "DejaVu Sans,Verdana,sans-serif"  # the first is here; where an SVG is looked at, any of them may be
-_LABEL_COLUMNS = 20
+_LABEL_COLUMNS, _LONGEST_WORD = 16, 22
 _SECONDS = 60.0
 _FONT_CONFIGURATION = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
@@ -220,39 +258,88 @@ def drawn(plan: Plan, form: str) -> bytes:
     Raises:
         MissingExtraError: the extra ``draw`` is not installed.
     """
-    return rendered(dot(plan), form)
+    return rendered(dot(plan, dpi=72 if form == "svg" else 144), form)
 
 
-def dot(plan: Plan) -> str:
+_MOST_RANKS = 9  # from left to right; what is deeper goes down the page
+
+
+def dot(plan: Plan, *, dpi: int) -> str:
     """Return the graph in Graphviz's language."""
     marked = plan.taken is not None
+    direction = "LR" if _depth(plan) <= _MOST_RANKS else "TB"
+    spaces = 'nodesep=0.14, ranksep="0.3"' if direction == "LR" else "nodesep=0.2, ranksep=0.32"
     lines = [
         "digraph {",
-        "  graph [rankdir=LR, nodesep=0.22, ranksep=0.55, pad=0.25, bgcolor=white, dpi=110];",
-        f'  node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=12, margin="0.16,0.08"];',
-        "  edge [arrowsize=0.7];",
+        f"  graph [rankdir={direction}, {spaces}, pad=0.1, bgcolor=white, dpi={dpi}, compound=true,",
+        f'    fontname="{FONT}", fontsize=9, labelloc=b, labeljust=l, label=<{_legend(plan)}>];',
+        f'  node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=11, margin="0.11,0.06",'
+        " height=0.36, width=0.5];",
+        "  edge [arrowsize=0.6];",
     ]
-    for node in plan.nodes:
-        on_route = node in plan.visited
-        style = {
-            "label": _label(plan.label(node)),
-            "fillcolor": "#d6ebf7" if on_route else "#ffffff" if marked else "#f2f6f9",
-            "color": TAKEN if on_route else UNTAKEN if marked else "#404040",
-            "fontcolor": "#000000" if on_route or not marked else "#555555",
-            "penwidth": "2.4" if on_route else "1",
-        }
-        if node in (START, END):
-            style["shape"] = "ellipse"
-        lines.append(f"  {_quoted(node)} [{_attributes(style)}];")
+    lines += _nodes(plan)
     for edge in plan.edges:
         on_route = plan.taken is not None and edge in plan.taken
         style = {
-            "color": TAKEN if on_route else "#b0b0b0" if marked else "#606060",
+            "color": TAKEN if on_route else "#b0b0b0" if marked else theme.LINE,
             "penwidth": "2.6" if on_route else "1",
             "weight": "4" if on_route else "1",
+            "style": "dashed" if edge in plan.conditional and not on_route else "solid",
         }
         lines.append(f"  {_quoted(edge[0])} -> {_quoted(edge[1])} [{_attributes(style)}];")
     return "\n".join([*lines, "}"])
+
+
+def _nodes(plan: Plan) -> list[str]:
+    """Return the lines for the nodes, those of a subgraph in a frame with its name."""
+    marked = plan.taken is not None
+    lines: list[str] = []
+    for number, (path, nodes) in enumerate(plan.subgraphs().items()):
+        if path:
+            style = {"label": plan.label(path), "style": "rounded,dashed", "color": UNTAKEN, "fontsize": "10"}
+            style |= {"labelloc": "t", "fontcolor": theme.QUIET, "margin": "8", "bgcolor": "none"}
+            lines.append(f"  subgraph cluster_{number} {{ graph [{_attributes(style)}];")
+        for node in nodes:
+            on_route = node in plan.visited
+            style = {
+                "label": _label(plan.label(node)),
+                "fillcolor": theme.TAKEN_FILL if on_route else theme.PAPER if marked else theme.SOFT,
+                "color": TAKEN if on_route else UNTAKEN if marked else "#404040",
+                "fontcolor": theme.INK if on_route or not marked else theme.FAINT,
+                "penwidth": "2.4" if on_route else "1",
+            }
+            if about := plan.about.get(node):
+                style["tooltip"] = about
+            if node.rpartition(":")[2] in (START, END):
+                style |= {"shape": "box", "style": "rounded,filled", "margin": "0.14,0.02", "height": "0.28"}
+                style |= {"fillcolor": style["color"], "fontcolor": theme.PAPER}
+            lines.append(f"  {_quoted(node)} [{_attributes(style)}];")
+        if path:
+            lines.append("  }")
+    return lines
+
+
+def _legend(plan: Plan) -> str:
+    parts = []
+    if plan.taken is not None:
+        parts.append(f'<FONT COLOR="{TAKEN}"><B>━━▸</B></FONT> the way of this run')
+    if plan.conditional:
+        parts.append(f'<FONT COLOR="{theme.LINE}">╌╌▸</FONT> where a step decides')
+        if len(plan.conditional) < len(plan.edges):
+            parts.append(f'<FONT COLOR="{theme.LINE}">──▸</FONT> always')
+    if not parts:
+        return " "
+    return f'<FONT COLOR="{theme.QUIET}">{"     ".join(parts)}</FONT>'
+
+
+def _depth(plan: Plan) -> int:
+    """Return how many steps lie between the first node and the one that is furthest from it."""
+    depth = dict.fromkeys(plan.nodes[:1], 0)
+    layer = set(depth)
+    while layer:
+        layer = {target for source, target in plan.edges if source in layer and target not in depth}
+        depth |= dict.fromkeys(layer, max(depth.values(), default=0) + 1)
+    return max(depth.values(), default=0) + 1
 
 
 def rendered(source: str, form: str) -> bytes:
@@ -289,7 +376,9 @@ def rendered(source: str, form: str) -> bytes:
 
 
 def _label(name: str) -> str:
-    return "\n".join(wrap(name, max(_LABEL_COLUMNS * len(name) // cells(name), 1)))
+    columns = max(_LABEL_COLUMNS * len(name) // cells(name), 1)
+    fits = max(map(len, name.split()), default=0) <= _LONGEST_WORD * columns // _LABEL_COLUMNS
+    return "\n".join(wrap(name, columns, break_long_words=not fits, break_on_hyphens=True))
 
 
 def _fonts() -> Path | None:

@@ -15,19 +15,17 @@ from langchain_core.runnables import RunnableConfig
 from ecowas_lc.checkpoint.viewing import viewed
 from ecowas_lc.drawing.base import Picture
 from ecowas_lc.drawing.graph_formats import FONT, cells, mermaid_text, rendered, shortened
-from ecowas_lc.drawing.thread_layout import Lanes, Moment, lanes_of, moments_of
+from ecowas_lc.drawing.theme import FAILED, FAILED_FILL, HUES, INK, QUIET, WAITING, WAITING_FILL, shown
+from ecowas_lc.drawing.thread_layout import Lanes, Moment, Row, lanes_of, moments_of, rows_of
 from ecowas_lc.errors import InvalidInputError
 
-# Told apart by the colour-blind (Okabe and Ito) and dark enough on white; the lane's place tells the same.
-_LANE_COLOURS = ("#0072B2", "#D55E00", "#00795A", "#8A4B7C", "#5A5A5A")
-_WAITING, _WAITING_FILL = "#9A3B00", "#FFE3B0"
-_QUIET = "#505050"
-# All in points: 900 are 1200 pixels on a screen.
-_WIDTH, _MARGIN, _LANE, _DOT, _LINE, _GAP = 900.0, 14.0, 30.0, 21.0, 15.5, 13.0
-_ALL_LANES = 400.0  # at most; more than a dozen of them run closer together
+# All in points: 675 are 900 pixels on a screen, as wide as a notebook's cell.
+_WIDTH, _MARGIN, _LANE, _DOT, _LINE, _GAP = 675.0, 8.0, 26.0, 20.0, 15.5, 11.0
+_ALL_LANES = 260.0  # at most; more than ten of them run closer together
+_FOLDED_FROM = 30  # checkpoints; in a longer thread, steps in which nothing is said share a row
 _POINTS_A_CHARACTER = 6.6
 _TITLE_CHARACTERS = 28
-_SAID_CHARACTERS, _ASCII_CHARACTERS, _MERMAID_CHARACTERS = 200, 60, 60
+_SAID_CHARACTERS, _WHY_CHARACTERS, _ASCII_CHARACTERS, _MERMAID_CHARACTERS = 200, 110, 60, 60
 
 _LEFT_TO_RIGHT = "\u200e"  # keeps the colon beside the name where Arabic or Hebrew follows
 
@@ -37,58 +35,90 @@ Line = tuple[str, str, str]
 
 def timeline_dot(moments: Sequence[Moment], lanes: Lanes, *, dpi: int) -> str:
     """Return the timeline in Graphviz's language: a row for each moment, a column for each lane."""
+    drawn = rows_of(moments, lanes, folded=len(moments) >= _FOLDED_FROM)
     lane_width = min(_LANE, _ALL_LANES / lanes.count)
     left = _MARGIN + lanes.count * lane_width + 6
-    titles = {m.number: shortened(m.title, _TITLE_CHARACTERS) for m in moments}
-    title = (max(map(len, titles.values())) + 3) * _POINTS_A_CHARACTER
+    titles = [shortened(row.title, _TITLE_CHARACTERS) for row in drawn]
+    times = [_took(row) for row in drawn]
+    title = (max(len(one) for one in (*titles, *times)) + 3) * _POINTS_A_CHARACTER
     room = _WIDTH - left - title - _MARGIN
     columns = int(room / _POINTS_A_CHARACTER)
-    rows = [_rows(moment, columns) for moment in moments]
-    longest = max((cells(f"{who}: {text}" if who else text) for row in rows for who, text, _ in row), default=0)
+    texts = [_rows(row.moment, columns) for row in drawn]
+    longest = max((cells(f"{who}: {text}" if who else text) for row in texts for who, text, _ in row), default=0)
     room = min(room, (longest + 2) * _POINTS_A_CHARACTER)
-    heights = [max(len(row), 1) * _LINE + _GAP for row in rows]
-    tops = [sum(heights[:index]) for index in range(len(rows))]
-    centre = {m.number: -(tops[i] + _LINE / 2 + _GAP / 2) for i, m in enumerate(moments)}
-    x = {m.number: _MARGIN + (lanes.of[m.number] + 0.5) * lane_width for m in moments}
+    heights = [max(len(row), 2 if took else 1) * _LINE + _GAP for row, took in zip(texts, times, strict=True)]
+    tops = [sum(heights[:index]) for index in range(len(drawn))]
+    centre, x, last = {}, {}, {}
+    for index, row in enumerate(drawn):
+        for number in range(row.first, row.moment.number + 1):
+            centre[number] = -(tops[index] + _LINE / 2 + _GAP / 2)
+            x[number] = _MARGIN + (lanes.of[row.moment.number] + 0.5) * lane_width
+            last[number] = row.moment.number
     out = [
         "digraph {",
-        f"  graph [layout=nop, splines=line, outputorder=edgesfirst, pad=0.15, bgcolor=white, dpi={dpi}];",
+        f"  graph [layout=nop, splines=line, outputorder=edgesfirst, pad=0.1, bgcolor=white, dpi={dpi}];",
         f'  node [fontname="{FONT}", fontsize=11];',
         "  edge [arrowhead=none, penwidth=2.4];",
     ]
-    for moment, lines in zip(moments, rows, strict=True):
-        number = moment.number
-        colour = _LANE_COLOURS[lanes.of[number] % len(_LANE_COLOURS)]
-        waits = bool(moment.waiting)
-        if moment.is_cut:
+    for index, row in enumerate(drawn):
+        moment, number, lines = row.moment, row.moment.number, texts[index]
+        colour = HUES[lanes.of[number] % len(HUES)]
+        edge, fill, shape = colour, "#ffffff", "circle"
+        if moment.failed:
+            edge, fill, shape = FAILED, FAILED_FILL, "octagon"
+        elif moment.waiting:
+            edge, fill, shape = WAITING, WAITING_FILL, "diamond"
+        size = _DOT * (1.5 if shape == "diamond" else 1) / 72
+        if row.is_cut:
             out.append(_point(f"c{number}", x[number], centre[number] + _DOT))
             out.append(f'  c{number} -> m{number} [style=dotted, color="{colour}"];')
         out.append(
             f'  m{number} [pos="{x[number]:.1f},{centre[number]:.1f}", label="{number}", '
-            f"shape={'diamond' if waits else 'circle'}, style=filled, penwidth=2, fixedsize=true, "
-            f"width={_DOT * (1.5 if waits else 1) / 72:.3f}, height={_DOT * (1.5 if waits else 1) / 72:.3f}, "
-            f'fontsize={10 if number < 100 else 8}, color="{_WAITING if waits else colour}", '
-            f'fillcolor="{_WAITING_FILL if waits else "#ffffff"}"];'
+            f"shape={shape}, style=filled, penwidth=2, fixedsize=true, width={size:.3f}, height={size:.3f}, "
+            f'fontsize={10 if number < 100 else 7}, color="{edge}", fillcolor="{fill}", '
+            f"tooltip={_tooltip(row)}];"
         )
-        height = max(len(lines), 1) * _LINE
+        height = max(len(lines), 2 if times[index] else 1) * _LINE
         middle = centre[number] + _LINE / 2 - height / 2
+        table = _table((titles[index], times[index]), lines, title, room)
         out.append(
             f'  t{number} [shape=plaintext, margin=0, pos="{left + (title + room) / 2:.1f},{middle:.1f}", '
-            f"label=<{_table(titles[number], lines, title, room)}>];"
+            f"label=<{table}>];"
         )
-    for moment in moments:
-        if moment.parent is None:
+    for row in drawn:
+        moment, number = row.moment, row.moment.number
+        if row.parent is None:
             continue
-        lane = lanes.of[moment.number]
-        style = f'color="{_LANE_COLOURS[lane % len(_LANE_COLOURS)]}"'
-        if lane == lanes.of[moment.parent]:
-            out.append(f"  m{moment.parent} -> m{moment.number} [{style}];")
+        lane = lanes.of[number]
+        style = f'color="{HUES[lane % len(HUES)]}"'
+        if lane == lanes.of[row.parent]:
+            out.append(f"  m{last[row.parent]} -> m{number} [{style}];")
             continue
-        turn = centre[moment.parent] - _LINE
-        out.append(_point(f"f{moment.number}", x[moment.number], turn))
-        out.append(f"  m{moment.parent} -> f{moment.number} [{style}];")
-        out.append(f"  f{moment.number} -> m{moment.number} [{style}];")
+        turn = centre[row.parent] - _LINE
+        out.append(_point(f"f{number}", x[number], turn))
+        out.append(f"  m{last[row.parent]} -> f{number} [{style}];")
+        out.append(f"  f{number} -> m{number} [{style}];")
     return "\n".join([*out, "}"])
+
+
+def _took(row: Row) -> str:
+    """Return how long the steps of a row took, where that is long enough to matter."""
+    seconds = row.seconds
+    if seconds is None or seconds < 0.05:
+        return ""
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _tooltip(row: Row) -> str:
+    moment = row.moment
+    place = moment.config.get("configurable", {})
+    lines = [f"checkpoint {place.get('checkpoint_id', '')}"]
+    if moment.at is not None:
+        lines.append(f"{moment.at:%Y-%m-%d %H:%M:%S} UTC")
+    if moment.next:
+        lines.append(f"next: {shortened(', '.join(moment.next), 48)}")
+    escaped = " · ".join(lines).replace("\\", "/").replace('"', "'")
+    return '"' + "".join(sign for sign in escaped if sign.isprintable()) + '"'
 
 
 def timeline_mermaid(moments: Sequence[Moment]) -> str:
@@ -102,7 +132,7 @@ def timeline_mermaid(moments: Sequence[Moment]) -> str:
     out += [f"  m{m.parent} --> m{m.number}" for m in moments if m.parent is not None]
     waiting = [f"m{m.number}" for m in moments if m.waiting]
     if waiting:
-        out.append(f"  classDef waiting fill:{_WAITING_FILL},stroke:{_WAITING},stroke-width:3px,color:#000")
+        out.append(f"  classDef waiting fill:{WAITING_FILL},stroke:{WAITING},stroke-width:3px,color:#000")
         out.append(f"  class {','.join(waiting)} waiting")
     return "\n".join(out) + "\n"
 
@@ -156,10 +186,25 @@ def _rails(moments: Sequence[Moment], lanes: Lanes, after: int, before: int) -> 
 
 
 def _notes(moment: Moment) -> list[Line]:
-    lines = [(said.speaker, said.text, "#000000") for said in moment.said]
-    lines += [("was asked", text, _QUIET) for text in moment.answered]
-    lines += [("waits for an answer", text, _WAITING) for text in moment.waiting]
-    lines += [("failed", text, _WAITING) for text in moment.failed]
+    lines = [(said.speaker, said.text, INK) for said in moment.said]
+    if moment.route is not None:
+        lines.append(
+            (
+                "asks",
+                f"{', '.join(moment.route) or 'no group'}. {shortened(moment.why, _WHY_CHARACTERS)}".rstrip(),
+                QUIET,
+            )
+        )
+    if moment.reports:
+        told = ", ".join(f"{group} {status}" for group, status in moment.reports.items())
+        lines.append(("reports", told, QUIET))
+    lines += [("was asked", text, QUIET) for text in moment.answered]
+    nodes = [request.node for request in moment.requests] or [""] * len(moment.waiting)
+    waits = [f"{node.strip('_')} waits for an answer".strip() for node in nodes]
+    lines += [(who, text, WAITING) for who, text in zip(waits, moment.waiting, strict=True)]
+    nodes = [failure.node for failure in moment.failures] or [""] * len(moment.failed)
+    fails = [f"{node.strip('_')} failed".strip() for node in nodes]
+    lines += [(who, text, FAILED) for who, text in zip(fails, moment.failed, strict=True)]
     return lines
 
 
@@ -167,7 +212,7 @@ def _rows(moment: Moment, columns: int) -> list[Line]:
     """Return the lines of text beside a moment, as long as there is room."""
     rows: list[Line] = []
     for who, whole, colour in _notes(moment):
-        text = shortened(whole, _SAID_CHARACTERS, " …")
+        text = shortened(whole.replace("**", ""), _SAID_CHARACTERS, " …")
         first = max(columns * len(text) // max(cells(text), 1), 20)
         lead = "\0" * (len(who) + 3)  # bold, and so a little wider than the same number of letters
         wrapped = wrap(lead + text, first) or [lead]
@@ -176,14 +221,18 @@ def _rows(moment: Moment, columns: int) -> list[Line]:
     return rows
 
 
-def _table(title: str, lines: Sequence[Line], width: float, room: float) -> str:
-    cells = [
-        f'<TR><TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{width:.0f}" HEIGHT="{_LINE}">'
-        f"{_text(title) if index == 0 else ' '}</TD>"
-        f'<TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{room:.0f}" HEIGHT="{_LINE}"><FONT COLOR="{colour}">'
-        f"{f'<B>{_text(who)}</B>{_LEFT_TO_RIGHT}: ' if who else ''}{_text(text) or ' '}</FONT></TD></TR>"
-        for index, (who, text, colour) in enumerate(lines or [("", "", "#000000")])
-    ]
+def _table(titles: Sequence[str], lines: Sequence[Line], width: float, room: float) -> str:
+    rows = max(len(lines), sum(map(bool, titles)), 1)
+    cells = []
+    for index in range(rows):
+        who, text, colour = lines[index] if index < len(lines) else ("", "", INK)
+        head = titles[index] if index < len(titles) else ""
+        shown_head = f'<FONT COLOR="{QUIET}">{_text(head)}</FONT>' if index and head else _text(head) or " "
+        cells.append(
+            f'<TR><TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{width:.0f}" HEIGHT="{_LINE}">{shown_head}</TD>'
+            f'<TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{room:.0f}" HEIGHT="{_LINE}"><FONT COLOR="{colour}">'
+            f"{f'<B>{_text(who)}</B>{_LEFT_TO_RIGHT}: ' if who else ''}{_text(text) or ' '}</FONT></TD></TR>"
+        )
     return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0">{"".join(cells)}</TABLE>'
 
 
@@ -201,32 +250,45 @@ def _plain(text: str) -> str:
 
 
 def draw_thread(
-    saver: Any, thread_id: str, *, limit: int | None = 100, channel: str = "messages", checkpoint_ns: str = ""
+    saver: Any,
+    thread_id: str,
+    *,
+    limit: int | None = 100,
+    channel: str = "messages",
+    checkpoint_ns: str = "",
+    before: RunnableConfig | None = None,
 ) -> ThreadPicture:
     """Return a picture of a thread's checkpoints as a timeline that shows itself in notebooks; no network is used.
 
-    ``saver`` is any langgraph checkpointer. ``limit`` is how many checkpoints are drawn at most, the newest
-    (``None``: all). ``channel`` is where the state keeps its messages. ``checkpoint_ns`` names a subgraph's
-    checkpoints instead of the thread's own. Each checkpoint has a number, and ``picture[number].config`` leads
-    back to it.
+    ``saver`` is any langgraph checkpointer; objects of classes that it may not load are drawn by their names.
+    ``limit`` is how many checkpoints are drawn at most, the newest (``None``: all); ``before=picture[1].config``
+    draws those before a picture. ``channel`` is where the state keeps its messages. ``checkpoint_ns`` names a
+    subgraph's checkpoints instead of the thread's own. Each checkpoint has a number, and
+    ``picture[number].config`` leads back to it.
 
     Raises:
         InvalidInputError: no checkpointer, or it has no such thread.
     """
     if not hasattr(saver, "list") or not hasattr(saver, "alist"):
         raise InvalidInputError(f"{saver!r} is not a checkpointer. Pass one, such as RedisSaver.from_settings().")
-    found = list(viewed(saver).list(_config(thread_id, checkpoint_ns), limit=limit))
+    found = list(viewed(saver).list(_config(thread_id, checkpoint_ns), before=before, limit=limit))
     return _picture(found, thread_id, channel)
 
 
 async def adraw_thread(
-    saver: Any, thread_id: str, *, limit: int | None = 100, channel: str = "messages", checkpoint_ns: str = ""
+    saver: Any,
+    thread_id: str,
+    *,
+    limit: int | None = 100,
+    channel: str = "messages",
+    checkpoint_ns: str = "",
+    before: RunnableConfig | None = None,
 ) -> ThreadPicture:
     """Return a picture of a thread without blocking the event loop: see :func:`draw_thread`."""
     if not hasattr(saver, "alist"):
         raise InvalidInputError(f"{saver!r} is not a checkpointer. Pass one, such as RedisSaver.from_settings().")
-    found = [item async for item in viewed(saver).alist(_config(thread_id, checkpoint_ns), limit=limit)]
-    return _picture(found, thread_id, channel)
+    listed = viewed(saver).alist(_config(thread_id, checkpoint_ns), before=before, limit=limit)
+    return _picture([item async for item in listed], thread_id, channel)
 
 
 @dataclass(frozen=True)
@@ -249,7 +311,7 @@ class ThreadPicture(Picture):
     @cached_property
     def svg(self) -> str:
         """The picture as SVG."""
-        return rendered(timeline_dot(self.moments, self.lanes, dpi=72), "svg").decode()
+        return shown(rendered(timeline_dot(self.moments, self.lanes, dpi=72), "svg").decode())
 
     @cached_property
     def png(self) -> bytes:

@@ -242,3 +242,54 @@ def lanes_of(moments: Sequence[Moment]) -> Lanes:
         taken[lane].append((first, last))
         lane_of_branch[begun] = lane
     return Lanes({m.number: lane_of_branch[branch[m.number]] for m in moments}, len(taken))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What shares a row of a picture: a moment, and those before it in which nothing is said."""
+
+    moment: Moment
+    first: int
+    parent: int | None
+    title: str
+    seconds: float | None
+    is_cut: bool
+
+
+def rows_of(moments: Sequence[Moment], lanes: Lanes, *, folded: bool) -> list[Row]:
+    """Return the rows of a picture; ``folded``, steps in which nothing is said share a row with what follows."""
+    rows: list[Row] = []
+    waiting: list[Moment] = []
+    forked = {
+        moment.parent
+        for moment in moments
+        if moment.parent and lanes.forks_from(moments[moment.parent - 1], moments)
+    }
+    for moment in moments:
+        if waiting and (
+            moment.parent != waiting[-1].number or lanes.of[moment.number] != lanes.of[waiting[-1].number]
+        ):
+            rows.append(_row(waiting))
+            waiting = []
+        waiting.append(moment)
+        tells = moment.said or moment.waiting or moment.answered or moment.failed or moment.route is not None
+        reports = any(status != "answered" for status in moment.reports.values())
+        if not folded or tells or reports or moment.number in forked:
+            rows.append(_row(waiting))
+            waiting = []
+    return [*rows, _row(waiting)] if waiting else rows
+
+
+def _row(moments: Sequence[Moment]) -> Row:
+    first, last = moments[0], moments[-1]
+    names: list[str] = []
+    for moment in moments:
+        if moment.source == "input" and len(moments) > 1:
+            names = []  # what ended the turn before says nothing
+        elif not names or names[-1] != moment.title:
+            names.append(moment.title)
+    seconds = [moment.seconds for moment in moments if moment.seconds is not None and moment.source == "loop"]
+    title = " → ".join(names)
+    return Row(
+        last, first.number, first.parent, title, sum(seconds) if seconds else None, any(m.is_cut for m in moments)
+    )

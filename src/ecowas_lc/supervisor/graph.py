@@ -239,17 +239,20 @@ def _graph(ctx: Context) -> StateGraph[Any, Any, Any, Any]:
         name: str,
         program: nodes.NodeProgram,
         *goes_to: str,
+        about: str,  # it and the title are for pictures
         title: str = "",
         inner: Any = None,
         watch: Watch | None = None,
         **label: str,
     ) -> None:
-        about = {"title": title} if title else None  # for pictures
-        builder.add_node(name, as_node(name, program, label, inner, watch), destinations=goes_to, metadata=about)
+        node = as_node(name, program, label, inner, watch, about)
+        builder.add_node(name, node, destinations=goes_to, metadata={"title": title} if title else None)
 
-    add(nodes.ROUTE, nodes.route(ctx), *ids, SUPERVISOR, watch=ROUTING)
+    finds = "Finds the groups that the question concerns."
+    add(nodes.ROUTE, nodes.route(ctx), *ids, SUPERVISOR, about=finds, watch=ROUTING)
     after_supervisor = (nodes.RECORD, *([nodes.RELEASE] if ctx.held else []))
-    add(SUPERVISOR, nodes.supervisor(ctx), *after_supervisor, watch=answering(SUPERVISOR))
+    own = "The supervisor answers what concerns no group."
+    add(SUPERVISOR, nodes.supervisor(ctx), *after_supervisor, about=own, watch=answering(SUPERVISOR))
     for group in ctx.groups.values():
         after = (nodes.RELEASE,) if group.id in ctx.held else (nodes.GATHER, nodes.RECORD)
         inner = ctx.graphs.get(group.id) or ctx.tool_graphs.get(group.id)
@@ -257,17 +260,22 @@ def _graph(ctx: Context) -> StateGraph[Any, Any, Any, Any]:
             group.id,
             nodes.group(ctx, group),
             *after,
+            about=group.description or f"{group.name} answers.",
             title=group.name,
             inner=inner,
             watch=answering(group.id),
             twg=group.id,
         )
     if ctx.held:
-        add(nodes.RELEASE, nodes.release(ctx), nodes.GATHER, nodes.RECORD)
-    add(nodes.GATHER, nodes.gather(ctx), nodes.SYNTHESISE, nodes.RECORD)
-    add(nodes.SYNTHESISE, nodes.synthesise(ctx), nodes.RECORD, watch=SYNTHESIS)
-    add(nodes.RECORD, nodes.record(ctx), nodes.SUMMARISE, "__end__")
-    add(nodes.SUMMARISE, nodes.summarise(ctx), "__end__", watch=SUMMARY)
+        waits = "Holds an answer until a reviewer has decided on it."
+        add(nodes.RELEASE, nodes.release(ctx), nodes.GATHER, nodes.RECORD, about=waits)
+    add(nodes.GATHER, nodes.gather(ctx), nodes.SYNTHESISE, nodes.RECORD, about="Waits for all groups asked.")
+    brings = "Brings several answers together."
+    add(nodes.SYNTHESISE, nodes.synthesise(ctx), nodes.RECORD, about=brings, watch=SYNTHESIS)
+    records = "Passes the answer on and brings the histories up to the thread."
+    add(nodes.RECORD, nodes.record(ctx), nodes.SUMMARISE, "__end__", about=records)
+    sums_up = "Works what no longer fits the model's context into a summary."
+    add(nodes.SUMMARISE, nodes.summarise(ctx), "__end__", about=sums_up, watch=SUMMARY)
     builder.add_edge(START, nodes.ROUTE)
     return builder
 
