@@ -105,6 +105,8 @@ def samples(server: Server, prefix: str, *, router: str = "hybrid") -> Iterator[
             "saver": saver,
             "thread": saver.thread("summit-prep"),
             "thread-waiting": saver.thread("tools"),
+            "threads-row": saver.waiting()[0],
+            "difference": saver.diff("summit-prep"),
             "history": RedisChatMessageHistory("energy", "summit-prep", server=server, prefix=prefix),
             "memory": memory,
             "decision": decision,

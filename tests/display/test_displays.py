@@ -61,6 +61,8 @@ NAMES = [
     "saver",
     "thread",
     "thread-waiting",
+    "threads-row",
+    "difference",
     "history",
     "memory",
     "decision",
@@ -88,6 +90,8 @@ def test_every_object_shows_itself(shown: dict[str, dict[str, Any]], name: str) 
         ("saver", ("summit-prep", "tools waits", "fetch failed", "release waits", "done")),
         ("thread", ("How can we finance", "route → energy + resource mobilization", "2 reports", "protocol")),
         ("thread-waiting", ("tools waits for a decision", "book_room", "2026-03-04", "approve", "412 tokens in")),
+        ("threads-row", ("book_room", "approve", "tools waits")),
+        ("difference", ("messages", "The opening ceremony")),
         ("history", ("session summit-prep", "coastal backbone")),
         ("memory", ("1 session", "energy 4", "supervisor 6")),
         (
@@ -167,6 +171,8 @@ def hostile_objects(server: Server, prefix: str, bad: str) -> dict[str, Any]:
     }
     return {
         "saver": saver,
+        "row": saver.waiting()[0],
+        "difference": saver.diff(f"w {name}"),
         "waiting": saver.thread(f"w {name}"),
         "failed": saver.thread(f"f {name}"),
         "memory": memory,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from langgraph.checkpoint.base import CheckpointTuple
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.checkpoint.place import Place
 from ecowas_lc.checkpoint.reading import get_tuple_op
 from ecowas_lc.checkpoint.viewing import plain_key
@@ -37,7 +38,7 @@ class ChannelChange:
 
 
 @dataclass(frozen=True, slots=True)
-class ThreadDifference:
+class ThreadDifference(Displayed):
     """What changed in a thread from one checkpoint to another.
 
     Attributes:

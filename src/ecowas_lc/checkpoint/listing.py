@@ -13,6 +13,7 @@ from langgraph.checkpoint.base import CheckpointMetadata
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, SCHEDULED
 from langgraph.types import Interrupt
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.checkpoint.codec.elements import split_row
 from ecowas_lc.checkpoint.entries import MESSAGES, UNKNOWN, About, about, said_in
 from ecowas_lc.checkpoint.format import Found
@@ -44,7 +45,7 @@ _STAYS_OPEN = (ERROR, INTERRUPT, RESUME, SCHEDULED)  # a task with writes to oth
 
 
 @dataclass(frozen=True, slots=True)
-class ThreadRow:
+class ThreadRow(Displayed):
     """A thread as ``RedisSaver.threads`` lists it.
 
     Attributes:

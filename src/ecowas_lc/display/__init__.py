@@ -15,6 +15,8 @@ from ecowas_lc.display.wording import cut
 _VIEWS = {  # by class, so that none is imported to look for another
     "RedisSaver": "storage_views:saver",
     "SavedThread": "storage_views:thread",
+    "ThreadRow": "storage_views:threads_row",
+    "ThreadDifference": "storage_views:difference",
     "RedisChatMessageHistory": "storage_views:history",
     "MemoryServiceBase": "storage_views:memory",
     "RedisStore": "storage_views:store",

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
 from ecowas_lc.display.blocks import Hues, code, heading, label, note, plain, spoken, table, talk
-from ecowas_lc.display.conversation import branch_of, conversation, turn_speech, turns_of
+from ecowas_lc.display.conversation import branch_of, conversation, request_box, turn_speech, turns_of
 from ecowas_lc.display.elements import Node, element
 from ecowas_lc.display.wording import ago, counted, cut, duration, moment_of
-from ecowas_lc.errors import EcowasError
+from ecowas_lc.drawing.requests import failures_of, read_request, requests_of
 from ecowas_lc.memory.index import counting, entries, listing
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.left_out import readable_ids
 from ecowas_lc.storage.ops import Op, command
 
 if TYPE_CHECKING:
-    from ecowas_lc.checkpoint.saver import RedisSaver
+    from ecowas_lc.checkpoint import RedisSaver, ThreadDifference, ThreadRow
     from ecowas_lc.checkpoint.thread import SavedThread
     from ecowas_lc.documents import Documents
     from ecowas_lc.history import RedisChatMessageHistory
@@ -27,72 +27,101 @@ if TYPE_CHECKING:
     from ecowas_lc.store import RedisStore
 
 MOST_THREADS, MOST_SESSIONS, MOST_NAMESPACES = 20, 25, 30
+MOST_CHANNELS, MOST_CHANGES = 40, 20
 _MOST_HISTORIES = 200
 MOST_CHECKPOINTS, MOST_TURNS, MOST_MESSAGES = 120, 20, 30
 
 
 def saver(shown: RedisSaver) -> list[Node]:
     """Return a saver's threads."""
-    from ecowas_lc.checkpoint.viewing import viewed
-
-    server, keys = shown._server, shown._keys
-    ids, count = server.run(_threads_op(keys, MOST_THREADS))
-    reading = viewed(shown)
-    rows = [_thread_row(reading, thread_id) for thread_id in ids]
-    facts = [f"at {server.where}", f"prefix {keys.prefix}", counted(count, "thread")]
-    columns = ("Thread", "Last question", "Messages", "Active", "State", "Expires in")
+    server = shown._server
+    [count] = server.run(_count_op(shown._keys))
+    reading = shown.viewing()
+    rows = shown.threads(limit=MOST_THREADS)
+    facts = [f"at {server.where}", f"prefix {shown._keys.prefix}", counted(int(count), "thread")]
+    more = f"The {len(rows)} that were written to last; saver.thread(id) shows one." if count > len(rows) else ""
+    columns = ("Thread", "First question", "Messages", "Active", "State", "Expires in")
+    kinds = ("short", "wide", "number", "short", "short", "short")
     return [
         heading(type(shown).__name__, *facts),
-        table(columns, rows, ("short", "wide", "number", "short", "short", "short"))
+        table(columns, [_thread_row(reading, row) for row in rows], kinds)
         if rows
         else note("There are no threads yet. A graph compiled with checkpointer=saver writes one."),
-        note(f"The {len(ids)} that were written to last; saver.thread(id) shows one.")
-        if count > len(ids)
+        note(f"The {len(rows)} that were written to last; saver.thread(id) shows one.")
+        if count > len(rows)
         else None,
     ]
 
 
-def _threads_op(keys: Keys, limit: int) -> Op[tuple[list[str], int]]:
-    members, count = yield (
-        command("ZREVRANGE", keys.threads(), 0, limit - 1),
-        command("ZCARD", keys.threads()),
-    )
-    return readable_ids(members, "threads"), int(count)
+def _count_op(keys: Keys) -> Op[list[Any]]:
+    return (yield (command("ZCARD", keys.threads()),))
 
 
-def _thread_row(reading: Any, thread_id: str) -> Sequence[Any]:
-    name = code(thread_id, 60)
-    try:
-        latest = reading.get_tuple({"configurable": {"thread_id": thread_id}})
-        left = reading.ttl(thread_id)
-    except EcowasError as error:
-        return (name, [element("small", f"can't be read: {cut(error, 120)}")], "", "", "", "")
-    if latest is None:
-        return (name, [element("small", "expired")], "", "", "", "")
-    values = latest.checkpoint["channel_values"]
-    messages = values.get("messages")
-    messages = messages if isinstance(messages, list) else []
-    asked = next((one.text for one in reversed(messages) if getattr(one, "type", "") == "human"), "")
+def _thread_row(reading: Any, row: ThreadRow) -> Sequence[Any]:
     return (
-        name,
-        cut(" ".join(str(asked).split()), 110),
-        f"{len(messages):,}" if messages else "",
-        ago(moment_of(latest.checkpoint["ts"])),
-        [_state(latest)],
-        "" if left is None else duration(max(left, 0)),
+        code(row.id, 60),
+        [element("small", f"can't be read: {cut(row.unreadable, 120)}")]
+        if row.unreadable
+        else cut(row.title or "", 110),
+        "" if row.messages is None else f"{row.messages:,}",
+        ago(row.last_activity),
+        [_state(reading, row)] if not row.unreadable else "",
+        "" if row.ttl is None else duration(max(row.ttl, 0)),
     )
 
 
-def _state(latest: Any) -> Element:
-    from ecowas_lc.drawing.requests import failures_of, next_nodes, requests_of
+def _state(reading: Any, row: ThreadRow) -> Element:
+    if not row.waiting and not row.next:
+        return label("done", "c1")
+    latest = reading.get_tuple({"configurable": {"thread_id": row.id}})  # which step it is stands nowhere else
+    step = spoken(row.next[0]) if row.next else "a step"
+    if row.waiting:
+        asked = requests_of(latest, is_over=False)[0] if latest is not None else []
+        return label(f"{spoken(asked[0].node) if asked and asked[0].node else step} waits", "waits")
+    if latest is not None and (failed := failures_of(latest)):
+        return label(f"{spoken(failed[0].node) or step} failed", "bad")
+    return label(f"before {step}")
 
-    waiting, _ = requests_of(latest, is_over=False)
-    if waiting:
-        return label(f"{spoken(waiting[0].node) or 'a step'} waits", "waits")
-    if failed := failures_of(latest):
-        return label(f"{spoken(failed[0].node) or 'a step'} failed", "bad")
-    following = next_nodes(latest)
-    return label(f"before {spoken(following[0])}") if following else label("done", "c1")
+
+def threads_row(shown: ThreadRow) -> list[Node]:
+    """Return what a list says of a thread, and what it waits for."""
+    hues = Hues()
+    facts = [f"active {ago(shown.last_activity)}"]
+    if shown.messages is not None:
+        facts.append(counted(shown.messages, "message"))
+    facts.append("never expires" if shown.ttl is None else f"expires in {duration(max(shown.ttl, 0))}")
+    found: list[Node] = [heading(f"Thread {cut(shown.id, 80)}", *facts)]
+    told = (shown.title, shown.excerpt, shown.unreadable)
+    found += [element("p", cut(text, 400)) for text in told if text]
+    node = shown.next[0] if len(shown.next) == 1 else ""
+    for interrupt in shown.waiting:
+        found += [request_box(one, hues) for one in read_request(interrupt.value, node, interrupt.id)]
+    return found
+
+
+def difference(shown: ThreadDifference) -> list[Node]:
+    """Return what changed between two checkpoints, channel by channel."""
+    ends = [
+        f"step {item.metadata.get('step')}, {ago(moment_of(item.checkpoint['ts']))}"
+        for item in (shown.before, shown.after)
+    ]
+    found: list[Node] = [heading(f"What changed in {cut(shown.thread, 60)}", " → ".join(ends))]
+    changes = {name: one for name, one in shown.channels.items() if not name.startswith("branch:")}
+    if not changes:
+        found.append(note("No value changed."))
+    for name, change in list(changes.items())[:MOST_CHANNELS]:
+        if change.removed is not None or change.added is not None:
+            removed, added = list(change.removed or ()), list(change.added or ())
+        else:
+            removed = [] if change.change == "new" else [change.before]
+            added = [] if change.change == "gone" else [change.after]
+        found.append(element("p", element("strong", name), " ", label(change.change), classes="part"))
+        found += [element("del", "− ", plain(one, 600)) for one in removed[:MOST_CHANGES]]
+        found += [element("ins", "+ ", plain(one, 600)) for one in added[:MOST_CHANGES]]
+        more = max(0, len(removed) - MOST_CHANGES) + max(0, len(added) - MOST_CHANGES)
+        if more:
+            found.append(note(f"{more:,} more items"))
+    return found
 
 
 def thread(shown: SavedThread) -> list[Node]:
@@ -258,4 +287,4 @@ def documents(shown: Documents) -> list[Node]:
     ]
 
 
-__all__ = ["documents", "history", "memory", "saver", "store", "thread"]
+__all__ = ["difference", "documents", "history", "memory", "saver", "store", "thread", "threads_row"]
