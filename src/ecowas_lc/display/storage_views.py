@@ -47,9 +47,7 @@ def saver(shown: RedisSaver) -> list[Node]:
         table(columns, [_thread_row(reading, row) for row in rows], kinds)
         if rows
         else note("There are no threads yet. A graph compiled with checkpointer=saver writes one."),
-        note(f"The {len(rows)} that were written to last; saver.thread(id) shows one.")
-        if count > len(rows)
-        else None,
+        note(more) if more else None,
     ]
 
 
