@@ -7,6 +7,28 @@ checkers.
 
 from __future__ import annotations
 
+from typing import Any
+
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+# What other libraries call the things that have one name here.
+_NAMED_ELSEWHERE = {
+    "AsyncRedisSaver": "RedisSaver: one object serves sync and async code",
+    "AsyncShallowRedisSaver": "RedisSaver(keep_last=1): one object serves sync and async code",
+    "AsyncValkeySaver": "RedisSaver: one object serves sync and async code, on Redis and Valkey",
+    "ShallowRedisSaver": "RedisSaver(keep_last=1)",
+    "ValkeySaver": "RedisSaver, on Redis and Valkey",
+    "AsyncRedisStore": "RedisStore: one object serves sync and async code",
+    "AsyncValkeyStore": "RedisStore: one object serves sync and async code, on Redis and Valkey",
+    "ValkeyStore": "RedisStore, on Redis and Valkey",
+    "RedisCache": "RedisLLMCache",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMED_ELSEWHERE:
+        # Not AttributeError: "from … import" would replace its message.
+        raise ImportError(f"ecowas_lc has no {name}. Use {_NAMED_ELSEWHERE[name]}.")
+    return _load(name)

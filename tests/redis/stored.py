@@ -88,7 +88,7 @@ def read(fields: dict[bytes, bytes]) -> Stored:
     batches: dict[tuple[bytes, bytes], dict[int, bytes]] = {}
     for name, raw in fields.items():
         kind, rest = name[:1], name[1:]
-        if name in (b"format", b"pinned", b"N"):
+        if name in (b"format", b"pinned", b"N", b"S"):
             continue
         if name == b"T":
             size = u16(raw, 0)
@@ -115,7 +115,7 @@ def read(fields: dict[bytes, bytes]) -> Stored:
         elif kind == b"n":
             assert int(raw) > 0
         else:
-            assert kind in b"LMvD", name
+            assert kind in b"LMvDk", name
     for place, numbered in batches.items():
         assert sorted(numbered) == list(range(len(numbered))), "batches are numbered from 0 without a gap"
         stored.writes[place] = [blob(numbered[number]) for number in range(len(numbered))]
@@ -176,5 +176,7 @@ def assert_whole(fields: dict[bytes, bytes], *, exact: bool = False) -> Stored:
         assert spaces == set(stored.namespaces)
         logs = {log_of(name, value[1]) for name, value in stored.values.items() if value[0] == "l"}
         assert {name[1:] for name in fields if name[:1] == b"n"} == logs
+        noted = {tuple(name[1:].split(b"\0", 1)) for name in fields if name[:1] == b"k"}
+        assert noted <= set(stored.rows), "each note is of a checkpoint"
         assert {name[1:].rpartition(b"\0")[0] for name in fields if name[:1] == b"g"} == logs
     return stored

@@ -44,7 +44,7 @@ from ecowas_lc.checkpoint.codec.elements import (
 from ecowas_lc.checkpoint.codec.messages import SPECS
 from ecowas_lc.checkpoint.codec.recipes import Recipe
 from ecowas_lc.checkpoint.entries import About, about
-from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, field_of
+from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, encode_part, field_of
 from ecowas_lc.errors import CorruptDataError, DecryptionError, InvalidInputError, NotSerializableError
 from ecowas_lc.storage.keys import id_bytes, id_text
 
@@ -240,7 +240,8 @@ class Draft:
     elements: Collector
     row_references: list[bytes]
     idle: frozenset[bytes] = frozenset()  # of ``fields``, those of idle delta channels
-    builds_on_parent: bool = False  # a delta channel has no value here, but its ancestors' and the writes since
+    lacking: tuple[bytes, ...] = ()  # delta channels whose value here is their ancestors' and the writes since
+    has_delta: bool = False
 
 
 @dataclass(slots=True)
@@ -330,8 +331,9 @@ class Format:
         # langgraph hands over a delta channel's value now and then, and leaves it out in between. While its
         # version is the one that it was stored under, that is its value: the row lists it, and readers find it.
         idle: set[bytes] = set()
-        builds_on_parent = False
-        for channel, updates in _delta_counters(metadata):
+        lacking: list[bytes] = []
+        counted = list(_delta_counters(metadata))
+        for channel, updates in counted:
             version = versions.get(channel)
             if version is None or channel in checkpoint["channel_values"]:
                 continue
@@ -340,7 +342,7 @@ class Format:
                 fields.append(name)
                 idle.add(name)
             else:
-                builds_on_parent = True
+                lacking.append(encode_part(channel))
         if len(fields) > _MOST_FIELDS:
             raise NotSerializableError(f"A checkpoint of more than {_MOST_FIELDS} channels can't be stored.")
         header = pack_row(id_bytes(parent), fields)
@@ -349,7 +351,9 @@ class Format:
         references = split_blob(blob)[0]
         if self.sealer is not None:
             blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"c", ns, place.id, header))
-        return Draft(header + blob, fields, values, shared, references, frozenset(idle), builds_on_parent)
+        return Draft(
+            header + blob, fields, values, shared, references, frozenset(idle), tuple(lacking), bool(counted)
+        )
 
     def value(
         self,

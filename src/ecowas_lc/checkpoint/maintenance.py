@@ -124,7 +124,13 @@ def _copy_sealed_op(at: Context, source: str, target: str, beside: Keys) -> Op[l
         return None
     every = yield from outline_op(snapshot, source)
     into = replace(
-        at, keys=beside, ttl_ms=BESIDE_SECONDS * 1000, ttl_is_least=False, one_slot=False, indexes=False
+        at,
+        keys=beside,
+        ttl_ms=BESIDE_SECONDS * 1000,
+        ttl_is_least=False,
+        one_slot=False,
+        indexes=False,
+        keep_last=0,
     )
     for outlined in reversed(every):
         [answer] = yield (read_call(snapshot, outlined.place, start="at", along="", limit=1),)

@@ -7,7 +7,6 @@ import copy
 import datetime as dt
 import random
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
 from langchain_core.runnables import RunnableConfig
@@ -41,6 +40,7 @@ from ecowas_lc.checkpoint.writing import Context, delete_thread_op, put_op, put_
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.backup_format import ImportReport, Progress, checked_lines, one_by_one
+from ecowas_lc.storage.connected import Connected
 from ecowas_lc.storage.keys import Keys, checked_operation
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server
@@ -61,9 +61,10 @@ class SaverOptions(TypedDict, total=False):
     allow: Allow
     refresh_on_read: bool
     fencing: bool
+    keep_last: int | None
 
 
-class SaverBase(Displayed, BaseCheckpointSaver[Any]):
+class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
     """A saver's connections, keys and options; its methods are in :class:`~ecowas_lc.RedisSaver`."""
 
     def __init__(
@@ -78,6 +79,7 @@ class SaverBase(Displayed, BaseCheckpointSaver[Any]):
         allow: Allow = (),
         refresh_on_read: bool = False,
         fencing: bool = False,
+        keep_last: int | None = None,
         server: Server | None = None,
     ) -> None:
         super().__init__(serde=serde if serde is not None else Serializer(allow))
@@ -85,8 +87,10 @@ class SaverBase(Displayed, BaseCheckpointSaver[Any]):
             raise InvalidInputError("allow belongs to the default serializer: give it to your own serde instead.")
         for name, seconds in (("ttl", ttl), ("default_ttl", default_ttl)):
             if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= _LONGEST_TTL):
+                minutes = " A dict of minutes, as other savers take, becomes ttl= and refresh_on_read= here."
                 raise InvalidInputError(
                     f"{name} is a number of seconds above 0, or None for threads that never expire."
+                    f"{minutes if hasattr(seconds, 'keys') else ''}"
                 )
         self._server = server or Server.from_clients(client, async_client)
         self._keys = Keys(prefix)
@@ -95,6 +99,7 @@ class SaverBase(Displayed, BaseCheckpointSaver[Any]):
         self._ttl_is_least = ttl is None
         self._refresh_on_read = refresh_on_read
         self._fencing = fencing
+        self._keep_last = 0 if keep_last is None else check_prune("keep_latest", keep_last)
         self._memo = Memo()
         self._words = ThreadWords()
         self._context: Context | None = None
@@ -111,6 +116,7 @@ class SaverBase(Displayed, BaseCheckpointSaver[Any]):
         allow: Allow = (),
         refresh_on_read: bool = False,
         fencing: bool = False,
+        keep_last: int | None = None,
         credential_provider: Any = None,
     ) -> Self:
         """A saver for a URL: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ``redis+cluster://``.
@@ -127,13 +133,17 @@ class SaverBase(Displayed, BaseCheckpointSaver[Any]):
             allow=allow,
             refresh_on_read=refresh_on_read,
             fencing=fencing,
+            keep_last=keep_last,
         )
 
     @classmethod
     def from_conn_string(
         cls, conn_string: str, *, credential_provider: Any = None, **options: Unpack[SaverOptions]
     ) -> Self:
-        """The same as :meth:`from_url`, under the name that other savers use."""
+        """The same as :meth:`from_url`, under the name that other savers use.
+
+        Use what it returns as it is, or with ``with`` or ``async with``, which close it at the end.
+        """
         return cls.from_url(conn_string, credential_provider=credential_provider, **options)
 
     @classmethod
@@ -170,6 +180,7 @@ class SaverBase(Displayed, BaseCheckpointSaver[Any]):
                 self._refresh_on_read,
                 not self._server.is_cluster,
                 fencing=self._fencing,
+                keep_last=self._keep_last,
                 serde=self.serde,
                 ttl_is_least=self._ttl_is_least,
             )
@@ -297,30 +308,6 @@ class SaverBase(Displayed, BaseCheckpointSaver[Any]):
     async def asetup(self) -> None:
         """Do nothing: see :meth:`setup`."""
 
-    def close(self) -> None:
-        """Close the connections that this saver opened; the next use opens new ones."""
-        self._server.close()
-
-    async def aclose(self) -> None:
-        """Close the connections that this saver opened, the running event loop's among them."""
-        await self._server.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._server.where}, prefix={self._keys.prefix!r})"
 
@@ -372,6 +359,9 @@ class RedisSaver(SaverBase):
         fencing: of two runs that extend the same checkpoint of a thread, the second fails with
             CheckpointConflictError instead of forking the thread in silence. Forks on purpose (time travel,
             ``update_state`` on an older checkpoint) stay possible.
+        keep_last: how many checkpoints of each namespace to keep; ``None``: all. Each new one removes, in the same
+            step, what it makes superfluous, as :meth:`prune` would: what delta channels and runs that wait need
+            stays. Time travel then ends at the oldest one kept.
 
     Raises:
         RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).

@@ -19,6 +19,16 @@ from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Arg, Batch, Call, Op, call, command, load_script, settled
 
 _PUT = load_script("checkpoint_thread", "bytes_order", "checkpoint_links", "checkpoint_lists", "checkpoint_put")
+_PUT_AND_KEEP = load_script(
+    "checkpoint_thread",
+    "bytes_order",
+    "checkpoint_links",
+    "checkpoint_rows",
+    "checkpoint_lists",
+    "checkpoint_sweep",
+    "checkpoint_keep",
+    "checkpoint_put",
+)
 _PUT_WRITES = load_script("checkpoint_thread", "checkpoint_put_writes")
 _ELEMENTS = load_script("checkpoint_thread", "checkpoint_elements")
 _DELETE_THREAD = load_script("checkpoint_thread", "checkpoint_delete_thread")
@@ -28,6 +38,7 @@ _DELETE = load_script(
     "checkpoint_links",
     "checkpoint_rows",
     "checkpoint_lists",
+    "checkpoint_sweep",
     "checkpoint_delete",
 )
 
@@ -56,6 +67,7 @@ class Context:
     indexes: bool = True
     fencing: bool = False
     serde: Any = None  # the serializer as the user sees it
+    keep_last: int = 0  # checkpoints of each namespace; 0: all
     ttl_is_least: bool = False  # what lives longer, or never expires, stays so
 
     def ttl(self) -> Arg:
@@ -102,14 +114,14 @@ def put_op(
         check += yield from _send_ahead_op(at, place, send)
         required = [name for name in draft.fields if name not in draft.values]
         script = call(
-            _PUT,
+            _PUT_AND_KEEP if at.keep_last else _PUT,
             (at.keys.thread(place.thread_id), *index_keys),
             at.ttl(),
             place.ns,
             place.id,
             draft.row,
             fence,
-            id_bytes(parent) if draft.builds_on_parent and not parent_may_lack else b"",
+            id_bytes(parent) if draft.lacking and not parent_may_lack else b"",
             len(draft.values),
             *values,
             len(required),
@@ -119,6 +131,9 @@ def put_op(
             b"".join(check),
             *entry,
             about,
+            at.keep_last,
+            int(draft.has_delta),
+            _note(metadata.get("run_id"), draft.lacking) if at.keep_last else b"",
         )
         answer = (yield (*beside, script))[-1]
         if not answer:
@@ -133,6 +148,12 @@ def put_op(
         lacking.update(digests_in(digests))
         _add_values(at, place, draft, checkpoint, anew)
     raise StorageError(_LOSING)
+
+
+def _note(run_id: Any, lacking: Iterable[bytes]) -> bytes:
+    """What keeping must know of a checkpoint: its run, and the delta channels without a value."""
+    parts = (id_bytes(run_id) if isinstance(run_id, str) else b"", *lacking)
+    return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
 
 
 def _add_values(at: Context, place: Place, draft: Draft, checkpoint: Checkpoint, names: set[bytes]) -> None:

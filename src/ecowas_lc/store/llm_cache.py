@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from langchain_core.caches import BaseCache
@@ -13,6 +12,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generati
 from ecowas_lc.checkpoint.codec.serializer import Serializer
 from ecowas_lc.errors import CorruptDataError, InvalidInputError
 from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.storage.connected import Connected
 from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Op, call, command, load_script
 from ecowas_lc.storage.server import Server
@@ -38,7 +38,7 @@ class LLMCacheOptions(TypedDict, total=False):
     encryption: EncryptedRedisSerializer | None
 
 
-class RedisLLMCache(BaseCache):
+class RedisLLMCache(Connected, BaseCache):
     """A cache of model answers: the same prompt to the same model with the same options is answered from Redis.
 
     Use it with ``langchain_core.globals.set_llm_cache(RedisLLMCache.from_settings())`` or
@@ -152,32 +152,6 @@ class RedisLLMCache(BaseCache):
 
     def _context(self, digest: bytes) -> bytes:
         return b"\0".join((b"llm-cache", id_bytes(self._keys.prefix), digest))
-
-    # --- connections ---
-
-    def close(self) -> None:
-        """Close the connections that this cache opened; the next use opens new ones."""
-        self._server.close()
-
-    async def aclose(self) -> None:
-        """Close the connections that this cache opened, the running event loop's among them."""
-        await self._server.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 def _digest(prompt: str, llm_string: str) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, cast
 
 from langgraph.store.base import (
@@ -24,6 +23,7 @@ from ecowas_lc.search.items import Mode, Write, fetch_op, newest_op, write_op
 from ecowas_lc.search.place import Collection, Namespace, id_of
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.backup_format import ImportReport, Progress, checked_lines, header, one_by_one
+from ecowas_lc.storage.connected import Connected
 from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Op, command
 from ecowas_lc.storage.server import Server
@@ -50,7 +50,7 @@ class StoreOptions(TypedDict, total=False):
     collection: str
 
 
-class RedisStore(Displayed, BaseStore):
+class RedisStore(Connected, Displayed, BaseStore):
     """Long-term memory for langgraph on Redis or Valkey >= 6.2, without modules: items that all threads share.
 
     Make one with :meth:`from_url` or :meth:`from_settings`, or pass redis-py clients. One object serves sync
@@ -395,32 +395,6 @@ class RedisStore(Displayed, BaseStore):
             else first_vector(self._contents.open(row[1], item_id, b"f"), indexing.dimensions)
             for item_id, row in zip(ids, rows, strict=True)
         ]
-
-    # --- connections ---
-
-    def close(self) -> None:
-        """Close the connections that this store opened; the next use opens new ones."""
-        self._server.close()
-
-    async def aclose(self) -> None:
-        """Close the connections that this store opened, the running event loop's among them."""
-        await self._server.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._server.where}, prefix={self._at.keys.prefix!r})"

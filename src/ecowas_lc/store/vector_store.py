@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from langchain_core.documents import Document
@@ -19,6 +18,7 @@ from ecowas_lc.search.index import check_numpy
 from ecowas_lc.search.items import Mode
 from ecowas_lc.search.place import Namespace
 from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.storage.connected import Connected
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server
 from ecowas_lc.store.batches import RankedSearch, milliseconds_of
@@ -58,7 +58,7 @@ class RedisRetriever(VectorStoreRetriever):
         return self
 
 
-class RedisVectorStore(VectorStore):
+class RedisVectorStore(Connected, VectorStore):
     """Documents on Redis or Valkey >= 6.2, without modules, found by meaning, by words or by both, exactly.
 
     Make one with :meth:`from_url` or :meth:`from_settings`, or pass redis-py clients. One object serves sync
@@ -84,6 +84,8 @@ class RedisVectorStore(VectorStore):
         NotSerializableError: a document's metadata can't be stored as JSON.
         DimensionMismatchError: the vectors have another length than those stored.
     """
+
+    _CLIENT_AT = 1
 
     def __init__(
         self,
@@ -118,6 +120,7 @@ class RedisVectorStore(VectorStore):
             collection=collection,
             server=server,
         )
+        self._server = self._store._server
         self._namespace = tuple(namespace)
 
     @classmethod
@@ -382,7 +385,7 @@ class RedisVectorStore(VectorStore):
         """Return ``k`` documents near a vector that differ from each other; see max_marginal_relevance_search."""
         _refuse(unknown)
         found = _documents(self._store.batch([self._search("", embedding, fetch_k, filter, "meaning")])[0])
-        vectors = self._store._server.run(self._vectors_op(found))
+        vectors = self._server.run(self._vectors_op(found))
         return _chosen(found, vectors, embedding, k, lambda_mult)
 
     async def amax_marginal_relevance_search_by_vector(
@@ -400,7 +403,7 @@ class RedisVectorStore(VectorStore):
         found = _documents(
             (await self._store.abatch([self._search("", embedding, fetch_k, filter, "meaning")]))[0]
         )
-        vectors = await self._store._server.arun(self._vectors_op(found))
+        vectors = await self._server.arun(self._vectors_op(found))
         return _chosen(found, vectors, embedding, k, lambda_mult)
 
     def as_retriever(self, **options: Any) -> RedisRetriever:
@@ -460,32 +463,6 @@ class RedisVectorStore(VectorStore):
 
     def _vectors_op(self, found: list[Document]) -> Op[list[list[float] | None]]:
         return self._store._vectors_op(self._namespace, [document.id or "" for document in found])
-
-    # --- connections ---
-
-    def close(self) -> None:
-        """Close the connections that this vector store opened; the next use opens new ones."""
-        self._store.close()
-
-    async def aclose(self) -> None:
-        """Close the connections that this vector store opened, the running event loop's among them."""
-        await self._store.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 def _checked_ids(ids: object) -> list[str]:

@@ -1,6 +1,7 @@
 -- Store one checkpoint: ttl, ns, id, body, fence, parent that must be there or '', n, (field, kind, …)*n, m, field*m, k,
--- (digest, element)*k, digests, run, thread, now, entry or ''. KEYS after the thread's are indexes of threads to enter it in (on a
--- cluster they travel beside).
+-- (digest, element)*k, digests, run, thread, now, entry or '', how many checkpoints of the namespace to keep (0: all),
+-- '1' if the thread has delta channels, note for keeping or ''. KEYS after the thread's are indexes of threads to enter
+-- it in (on a cluster they travel beside).
 -- Answers {} when stored; otherwise {fields, digests} that the thread lacks, and has written nothing.
 -- What has to be read is read in one command, and what has to be written is written in one.
 local ttl, ns, id, body, fence = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -64,6 +65,7 @@ for i = at + 1, at + 2 * sent, 2 do
 end
 at = at + 2 * sent + 1
 local digests, run, thread, now, entry = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+local keep, has_delta, note = tonumber(ARGV[at + 5]), ARGV[at + 6] == '1', ARGV[at + 7]
 for i = 1, #digests, 16 do
   local digest = string.sub(digests, i, i + 15)
   if redis.call('HEXISTS', H, 'e' .. digest) == 0 then missing_digests[#missing_digests + 1] = digest end
@@ -158,7 +160,9 @@ if not have.format or (shares and have.format == FORMAT) then
   words[#words + 1], words[#words + 2] = 'format', shares and SHARED_LOGS or FORMAT
 end
 if run ~= '' then words[#words + 1], words[#words + 2] = 'r' .. run, '' end
-if entry ~= '' and not (latest and less(id, latest)) then words[#words + 1], words[#words + 2] = 'T', entry end
+local is_latest = not (latest and less(id, latest))
+if entry ~= '' and is_latest then words[#words + 1], words[#words + 2] = 'T', entry end
+if note ~= '' then words[#words + 1], words[#words + 2] = 'k' .. ns .. '\0' .. id, note end
 local row = have[own]
 if row then
   row = link((row_link(row)), body)
@@ -184,10 +188,13 @@ else
 end
 words[#words + 1], words[#words + 2] = own, row
 if #KEYS == 1 then check_memory(have.format) end -- else the indexes have asked
+if keep > 0 then redis.call('HDEL', H, '') end -- refused before anything is written
 if KEYS[3] then redis.call('PEXPIRE', KEYS[3], 2592000000) end -- see Keys.run
 renew(ttl, true, have.pinned, not have.N)
 for first = 1, #words, CHUNK do
   redis.call('HSET', H, unpack(words, first, math.min(first + CHUNK - 1, #words)))
 end
 if not have.format then renew(ttl, true, have.pinned, true) end
+-- The checkpoint is stored: what is wrong with older ones must not make its writer believe otherwise.
+if keep > 0 and is_latest then pcall(keep_newest, ns, keep, has_delta) end
 return {}

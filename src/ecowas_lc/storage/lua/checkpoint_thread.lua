@@ -11,6 +11,7 @@
 --   e<digest>         an element
 --   r<run id>         present where this run wrote checkpoints
 --   T                 what lists of threads say: length (2) and id of the checkpoint it is about, a blob
+--   k<ns>\0<id>       what keeping only the newest checkpoints must know of one;  S  fields after the last sweep
 --   D                 removals of this thread of a while ago: until when each is remembered, and its name
 -- A blob begins with how many elements it refers to (2 bytes) and their digests (16 bytes each).
 -- All checks come before the first write: a script that fails half way is not rolled back. What may be refused (full
