@@ -39,9 +39,6 @@ from ecowas_lc.errors import (
 )
 from ecowas_lc.storage.backup_format import (
     CONTENTS,
-    ITEM,
-    OF_MEMORY,
-    OF_THREADS,
     THREAD,
     THREAD_END,
     ImportReport,
@@ -50,6 +47,7 @@ from ecowas_lc.storage.backup_format import (
     Progress,
     header,
     line_of,
+    owner_of,
     time_at,
     time_of,
 )
@@ -244,14 +242,15 @@ class ThreadImporter:
     def record_op(self, record: dict[str, Any], lines: Lines) -> Op[None]:
         """Restore a record that was read from ``lines``."""
         kind, pending = record.get("type"), self._pending
-        if pending is not None and kind not in OF_THREADS[1:]:
+        owner = owner_of(record)
+        if pending is not None and (owner != "threads" or kind == THREAD):
             raise self._broken_off()
         try:
             if kind == THREAD:
                 self._pending = yield from self._begin_op(record)
-            elif kind in OF_MEMORY or kind == ITEM:
+            elif owner not in ("threads", None):
                 self.report = self.report.without(record)
-            elif kind not in OF_THREADS:
+            elif owner is None:
                 raise ValueError(f"nothing is known of the type {kind!r}")
             elif pending is None:
                 raise ValueError("it goes on with a thread that has not begun")

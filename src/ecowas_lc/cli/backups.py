@@ -22,19 +22,9 @@ from ecowas_lc.errors import CorruptDataError, FormatVersionError, InvalidInputE
 
 if TYPE_CHECKING:
     from ecowas_lc.memory import ImportReport
-    from ecowas_lc.storage.backup_format import Lines
-    from ecowas_lc.storage.ops import Op
 
 _MOST_NAMED = 10
 _GZIP = b"\x1f\x8b"
-# What is counted, and what one of it and several are called.
-_KINDS = {
-    "history": ("history", "histories"),
-    "state": ("agent's state", "agents' states"),
-    "session-data": ("value of a session", "values of sessions"),
-    "thread": ("thread", "threads"),
-    "item": ("item of a store", "items of stores"),
-}
 
 
 def export_sessions(sessions: Sequence[str], output: Path | None, *, json: bool) -> None:
@@ -115,7 +105,7 @@ def _import_everything(store: Store, lines: Iterable[str], *, overwrite: bool) -
     from ecowas_lc.memory.backup import Importer
     from ecowas_lc.memory.service import MemoryPrograms
     from ecowas_lc.search.place import Collection
-    from ecowas_lc.storage.backup_format import ITEM, OF_THREADS, Lines
+    from ecowas_lc.storage.backup_format import Lines, owner_of
     from ecowas_lc.storage.keys import Keys
     from ecowas_lc.store.backup import ItemImporter
 
@@ -125,17 +115,14 @@ def _import_everything(store: Store, lines: Iterable[str], *, overwrite: bool) -
     items = ItemImporter(
         Collection(Keys(store.settings.prefix), one_slot=not store.server.is_cluster), overwrite=overwrite
     )
+    restoring: dict[str | None, Any] = {"threads": threads, "store": items}
     read = Lines()
     for line in lines:
         record = read.record(line)
         if record is None:
             continue
-        its: Callable[[dict[str, Any], Lines], Op[None]] = others.record_op
-        if threads.is_busy or record.get("type") in OF_THREADS:
-            its = threads.record_op
-        elif record.get("type") == ITEM:
-            its = items.record_op
-        store.server.run(its(record, read))
+        owner = "threads" if threads.is_busy else owner_of(record)
+        store.server.run(restoring.get(owner, others).record_op(record, read))
     read.check_end()
     threads.check_end()
     return others.report + threads.report + items.report
@@ -146,25 +133,22 @@ def _export(lines: Callable[[Store, Tell], Iterator[str]], output: Path | None, 
         raise InvalidInputError(
             "--json prints a report, so it needs --output too. The export itself is JSON Lines."
         )
+    from ecowas_lc.storage.backup_format import KINDS
+
     counts: dict[str, int] = {}
     with opened_store() as store, shown_progress() as tell, _written(output) as write:
         for line in lines(store, tell):
             write(line)
-            kind = _kind_of(line)
+            kind = next((kind for kind in KINDS if line.startswith(f'{{"type": "{kind}"')), "")
             counts[kind] = counts.get(kind, 0) + 1
-    found = {kind: counts.get(kind, 0) for kind in _KINDS}
+    found = {kind: counts.get(kind, 0) for kind in KINDS}
     if json:
         assert output is not None
         show_json({"file": str(output.resolve()), **{kind.replace("-", "_"): n for kind, n in found.items()}})
         return
-    said = ", ".join(f"{n} {_KINDS[kind][n > 1]}" for kind, n in found.items() if n)
+    said = ", ".join(f"{n} {KINDS[kind].many if n > 1 else KINDS[kind].one}" for kind, n in found.items() if n)
     to = f" to {output}" if output is not None else ""
     remark(f"Exported {said or 'nothing: nothing is stored'}{to}.")
-
-
-def _kind_of(line: str) -> str:
-    start = line[:40]
-    return next((kind for kind in _KINDS if start.startswith(f'{{"type": "{kind}"')), "")
 
 
 def _checked(names: Sequence[str]) -> list[str]:

@@ -14,13 +14,12 @@ from ecowas_lc.memory.index import entries, listing
 from ecowas_lc.memory.json_values import FOREVER, LONGEST_TTL_SECONDS, check_history
 from ecowas_lc.memory.sessions import Sessions
 from ecowas_lc.storage.backup_format import (
-    ITEM,
-    OF_THREADS,
     ImportReport,
     Lines,
     Outcome,
     Progress,
     line_of,
+    owner_of,
     time_of,
 )
 from ecowas_lc.storage.evictions import warn_of_evictions_op
@@ -120,7 +119,7 @@ class Importer:
 
     def record_op(self, record: dict[str, Any], lines: Lines) -> Op[None]:
         """Restore a record that was read from ``lines``."""
-        if record.get("type") in (*OF_THREADS, ITEM):
+        if owner_of(record) not in ("memory", None):
             self.report = self.report.without(record)
             return
         try:

@@ -23,11 +23,36 @@ VERSION = 1
 Progress = Callable[[int, int], None]  # how many are done, and of how many
 Outcome = Literal["written", "unchanged", "kept"]
 
-OF_MEMORY = ("history", "state", "session-data")
-# A thread's lines: what it is, its contents, its end.
+
+@dataclass(frozen=True, slots=True)
+class RecordKind:
+    """A kind of record: which part of the package restores it, and how it is called in messages."""
+
+    owner: Literal["memory", "threads", "store"]
+    one: str
+    many: str
+
+
+# The lines of one thread, in this order.
 THREAD, CONTENTS, THREAD_END = "thread", "thread-contents", "thread-end"
-OF_THREADS = (THREAD, CONTENTS, THREAD_END)
-ITEM = "item"  # of a store: a line each
+ITEM = "item"
+
+KINDS = {
+    "history": RecordKind("memory", "history", "histories"),
+    "state": RecordKind("memory", "agent's state", "agents' states"),
+    "session-data": RecordKind("memory", "value of a session", "values of sessions"),
+    THREAD: RecordKind("threads", "thread", "threads"),
+    ITEM: RecordKind("store", "item of a store", "items of stores"),
+}
+"""What a backup counts, by the ``type`` of its records."""
+
+
+def owner_of(record: dict[str, Any]) -> str | None:
+    """Return which part of the package restores a record; ``None`` if its type is unknown."""
+    kind = record.get("type")
+    if kind in (CONTENTS, THREAD_END):
+        return "threads"
+    return KINDS[kind].owner if isinstance(kind, str) and kind in KINDS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +78,7 @@ class ImportReport:
 
     def without(self, record: dict[str, Any]) -> ImportReport:
         """The report with a record passed over."""
-        return replace(self, passed_over=self.passed_over + (record.get("type") not in OF_THREADS[1:]))
+        return replace(self, passed_over=self.passed_over + (record.get("type") not in (CONTENTS, THREAD_END)))
 
     def __add__(self, other: ImportReport) -> ImportReport:
         return ImportReport(
