@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
 
+from ecowas_lc.agents.turn import AskedOrRouted
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.history import history_factory
 from ecowas_lc.memory import AsyncRedisMemoryService
@@ -18,7 +19,7 @@ from ecowas_lc.settings import Settings
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.server import Server
 from ecowas_lc.supervisor import build_supervisor
-from ecowas_lc.supervisor.routing import PastTurn, RouteDecision, Router, get_router, with_conversation
+from ecowas_lc.supervisor.routing import PastTurn, RouteDecision, Router, get_router
 from ecowas_lc.supervisor.supervisor_graph import SupervisorGraph
 from ecowas_lc.twg import TWG, default_groups
 from ecowas_lc.web.problems import NotAllowedError
@@ -26,36 +27,26 @@ from ecowas_lc.web.problems import NotAllowedError
 if TYPE_CHECKING:
     from ecowas_lc.documents import Documents
 
-ASKED, ALLOWED = "ecowas_asked_groups", "ecowas_allowed_groups"
-"""Where a run's config names the groups that the user chose, and those that the user may use."""
+ALLOWED = "ecowas_allowed_groups"
+"""Where a run's config names the groups that its user may ask."""
 
 _DOCUMENTS_KNOWN_SECONDS = 30.0
 
 
-class PermittedRouter:
-    """A router that takes the groups that a run names, and none that its user may not use."""
-
-    def __init__(self, router: Router) -> None:
-        self._router = with_conversation(router)
+class PermittedRouter(AskedOrRouted):
+    """A router that takes the groups that a run names, and none that its user may not ask."""
 
     def route(
         self, question: str, config: RunnableConfig | None = None, *, conversation: Sequence[PastTurn] = ()
     ) -> RouteDecision:
         """Return the groups for a question."""
-        asked = _asked(config)
-        return _permitted(asked or self._router.route(question, conversation=conversation), config)
+        return _permitted(super().route(question, config, conversation=conversation), config)
 
     async def aroute(
         self, question: str, config: RunnableConfig | None = None, *, conversation: Sequence[PastTurn] = ()
     ) -> RouteDecision:
         """Return what :meth:`route` returns, without blocking the event loop."""
-        asked = _asked(config)
-        return _permitted(asked or await self._router.aroute(question, conversation=conversation), config)
-
-
-def _asked(config: RunnableConfig | None) -> RouteDecision | None:
-    groups = (config or {}).get("configurable", {}).get(ASKED)
-    return RouteDecision(tuple(groups), "asked", "You named whom to ask.") if groups else None
+        return _permitted(await super().aroute(question, config, conversation=conversation), config)
 
 
 def _permitted(decision: RouteDecision, config: RunnableConfig | None) -> RouteDecision:

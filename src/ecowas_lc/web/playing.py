@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.types import Command, StateSnapshot, StreamMode
+from langgraph.types import Command, StateSnapshot
 
+from ecowas_lc.agents.events import Event, Routed, SpeakerDone, Token, ToolCalled, ToolReturned
+from ecowas_lc.agents.turn import STREAM_MODES, Turn, citations_of
 from ecowas_lc.errors import InvalidInputError, NotWaitingError
-from ecowas_lc.supervisor.nodes import RECORD, ROUTE, SYNTHESISE
+from ecowas_lc.supervisor.nodes import RECORD
 from ecowas_lc.supervisor.state import SUPERVISOR, asked_in
 from ecowas_lc.supervisor.supervisor_graph import SupervisorGraph
-from ecowas_lc.web.organisation import ALLOWED, ASKED, Organisation
+from ecowas_lc.web.organisation import ALLOWED, Organisation
 from ecowas_lc.web.runs import Run
 
 Data = dict[str, Any]
-SYNTHESIS = "synthesis"
-_NODES = {SYNTHESISE: SYNTHESIS, SUPERVISOR: SUPERVISOR}
-_MODES: list[StreamMode] = ["updates", "messages", "custom"]
-
-
-def citations_of(message: BaseMessage) -> list[Data]:
-    """Return what the marks of an answer stand for, in their order."""
-    found: dict[int, Data] = {}
-    blocks: list[Any] = message.content_blocks
-    for block in blocks:
-        for note in block.get("annotations") or ():
-            extras: Any = note.get("extras") or {}
-            if "number" in extras:
-                found[extras["number"]] = {
-                    "number": extras["number"],
-                    "document": extras.get("document"),
-                    "title": note.get("title"),
-                    "page": extras.get("page"),
-                    "cited_text": note.get("cited_text"),
-                }
-    return [found[number] for number in sorted(found)]
 
 
 def message_as_json(message: BaseMessage) -> Data:
@@ -50,8 +31,9 @@ def message_as_json(message: BaseMessage) -> Data:
         "speaker": str(message.name or speakers.get(message.type, message.type)),
         "text": message.text,
     }
-    if cited := citations_of(message):
-        found["citations"] = cited
+    with suppress(LookupError, TypeError, AttributeError):  # another program's annotations
+        if cited := citations_of(message):
+            found["citations"] = list(cited)
     if groups := message.response_metadata.get("groups"):
         found["groups"] = list(groups)
     return found
@@ -92,17 +74,11 @@ class Playing:
     def __init__(self, organisation: Organisation, run: Run) -> None:
         self._org = organisation
         self._run = run
-        self._speakers: dict[str, str] = {}
-        self.said: dict[str, str] = {}
-        """What has been said of each message in this attempt."""
+        self._turn = Turn(None, run.session, run.given.get("groups"))
         self.status = "failed"
-        self.config: RunnableConfig = {
-            "configurable": {"thread_id": run.session},
-            "metadata": {"user_id": run.by},
-        }
-        for name, key in (("groups", ASKED), ("allowed", ALLOWED)):
-            if run.given.get(name) is not None:
-                self.config["configurable"][key] = run.given[name]
+        self.config: RunnableConfig = {**self._turn.config, "metadata": {"user_id": run.by}}
+        if run.given.get("allowed") is not None:
+            self.config["configurable"][ALLOWED] = run.given["allowed"]
 
     async def events(self) -> AsyncIterator[Data]:
         """Yield what happens.
@@ -114,15 +90,16 @@ class Playing:
         state = await graph.aget_state(self._thread)
         given, config, is_done = await self._input(graph, state)
         if not is_done:
-            stream: Any = graph.astream(given, config, stream_mode=_MODES, durability="sync")
+            stream: Any = graph.astream(given, config, stream_mode=STREAM_MODES, durability="sync")
             async with aclosing(stream) as parts:
                 async for mode, part in parts:
-                    for event in self._heard(mode, part):
-                        yield event
+                    for event in self._turn.hear(mode, part):
+                        if (told := _told(event)) is not None:
+                            yield told
             state = await graph.aget_state(self._thread)
         if waiting := waiting_events(state):
-            for event in waiting:
-                yield event
+            for each in waiting:
+                yield each
             self.status = "waiting"
             return
         answer = answer_event(state.values)
@@ -137,12 +114,7 @@ class Playing:
         state = await graph.aget_state(self._thread)
         if not state.next:
             return
-        texts = [(self._speakers[key], text.strip()) for key, text in self.said.items() if text.strip()]
-        whole = [text for speaker, text in texts if speaker == SYNTHESIS] or [
-            text if len(texts) == 1 else f"{speaker}: {text}" for speaker, text in texts
-        ]
-        name = texts[0][0] if len(texts) == 1 and texts[0][0] != SYNTHESIS else SUPERVISOR
-        message = AIMessage("\n\n".join([*whole, "[…]"]) if whole else "[…]", name=name, id=str(uuid4()))
+        message = self._turn.partial or AIMessage("[…]", name=SUPERVISOR, id=str(uuid4()))
         await graph.aupdate_state(state.config, {"messages": [message]}, as_node=RECORD)
 
     @property
@@ -187,34 +159,25 @@ class Playing:
     def _going_on(self, state: StateSnapshot) -> tuple[Any, RunnableConfig, bool]:
         return None, self.config, not state.next or bool(state.interrupts)
 
-    def _heard(self, mode: str, part: Any) -> list[Data]:
-        if mode == "messages":
-            return self._tokens(*part)
-        if mode == "custom":
-            return [part] if isinstance(part, dict) and part.get("type") in ("tool_call", "tool_result") else []
-        events: list[Data] = []
-        for node, change in part.items():
-            if node == "__interrupt__":
-                continue
-            if node == ROUTE:
-                events.append({"type": "route", **change["decision"]})
-            elif node in _NODES:
-                events.append({"type": "finished", "speaker": _NODES[node]})
-            for group, report in ((change or {}).get("reports") or {}).items():
-                if node == group:
-                    told = {key: report[key] for key in ("status", "reason", "declined") if key in report}
-                    events.append({"type": "finished", "speaker": group, **told})
-        return events
 
-    def _tokens(self, chunk: Any, metadata: Mapping[str, Any]) -> list[Data]:
-        text = str(chunk.text)
-        if not text or not isinstance(chunk, AIMessage):
-            return []
-        own = metadata.get("twg") or _NODES.get(metadata["langgraph_node"], SUPERVISOR)
-        key = str(chunk.id)
-        speaker = self._speakers.setdefault(key, own)
-        self.said[key] = self.said.get(key, "") + text
-        return [{"type": "token", "speaker": speaker, "message": key, "text": text}]
+_OF_A_REPORT = ("status", "reason", "declined")
+
+
+def _told(event: Event) -> Data | None:
+    """Return an event as it is stored; ``None`` for what is told of otherwise."""
+    match event:
+        case Routed(groups, source, reason):
+            return {"type": "route", "groups": list(groups), "source": source, "reason": reason}
+        case Token(speaker, message, text):
+            return {"type": "token", "speaker": speaker, "message": message, "text": text}
+        case SpeakerDone(speaker, report):
+            told = {key: report[key] for key in _OF_A_REPORT if key in report} if report else {}
+            return {"type": "finished", "speaker": speaker, **told}
+        case ToolCalled(group, call, name, _):
+            return {"type": "tool_call", "group": group, "id": call, "name": name}
+        case ToolReturned(group, call, name, _, status):
+            return {"type": "tool_result", "group": group, "id": call, "name": name, "status": status}
+    return None
 
 
 def _place(messages: list[BaseMessage], message_id: str) -> int | None:

@@ -495,11 +495,13 @@ class Service:
     async def approvals(self, by: Principal) -> list[Data]:
         """Return the drafts that wait for somebody's decision, with what they say."""
         found: list[Data] = []
-        for session in await self._threads_that_wait():
-            for one in (await self._state(session)).interrupts:
+        if not self.organisation.held:
+            return found
+        for row in await self.organisation.saver.awaiting(limit=_MOST_THREADS):
+            for one in row.waiting:
                 request = one.value if isinstance(one.value, Mapping) else {}
                 if request.get("type") == "release" and self._may_decide(by, request):
-                    found.append({"session": session, "request": one.id, **request})
+                    found.append({"session": row.id, "request": one.id, **request})
         return found
 
     async def decide(self, by: Principal, session: str, draft: str, decision: Mapping[str, Any]) -> Run:
@@ -531,18 +533,6 @@ class Service:
         group = str(request.get("group") or "")
         concerned = request.get("concerns") or [group]
         return by.may_use([str(each) for each in concerned])
-
-    async def _threads_that_wait(self) -> list[str]:
-        if not self.organisation.held:
-            return []
-        keys = self.organisation.keys
-
-        def op() -> Op[list[str]]:
-            [members] = yield (command("ZREVRANGE", keys.threads(), 0, _MOST_THREADS - 1),)
-            return readable_ids(members, "threads")
-
-        found: list[str] = await self.organisation.run(op())
-        return found
 
     # --- documents ---
 
