@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
+from copy import copy
 from inspect import signature
 from types import FunctionType
 from typing import Any
@@ -19,6 +20,8 @@ import redis
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, ResponseError
+
+from ecowas_lc.storage.multiplexing import LOST, UNSENT, SharedLine
 
 _FILES = (redis.client.__file__, redis.asyncio.client.__file__)
 
@@ -46,7 +49,8 @@ _NEEDED = (
 )
 _NEEDED_ASYNC = (
     ("can_get_connection", "ensure_connection", "get_connection", "release", "timeout"),
-    ("send_packed_command", "read_response", "disconnect", "health_check_interval", "is_connected", "_writer"),
+    ("send_packed_command", "read_response", "disconnect", "connect", "is_connected", "socket_timeout", "_writer")
+    + ("_parser", "_host_error"),
     {"read_response": "disable_decoding", "disconnect": "nowait"},
 )
 
@@ -70,7 +74,6 @@ def _may_be_used(needed: tuple[Any, ...], module: Any) -> bool:
         return False
 
 
-LOST: Any = object()
 # Before 7, redis-py gives up where a connection breaks between its opening and its first answer.
 _GREETS_ONCE = redis.__version__.startswith("6.")
 _REDIS_PYS = _unless_wrapped(redis.Redis.execute_command)
@@ -78,7 +81,8 @@ _REDIS_PYS_ASYNC = _unless_wrapped(redis.asyncio.Redis.execute_command)
 IS_USABLE = _may_be_used(_NEEDED, redis)
 IS_USABLE_ASYNC = _may_be_used(_NEEDED_ASYNC, redis.asyncio)
 _metrics_in_use = _metrics() if IS_USABLE and IS_USABLE_ASYNC else None
-_SMALL_BYTES = 65_536  # that asyncio takes at once, whether or not the server reads
+_SMALL_BYTES = 65_536  # what is larger has a connection of its own while it travels
+_LINES_TRIED = 4
 
 
 def _is_exhausted(error: Exception) -> bool:
@@ -175,15 +179,20 @@ class DirectClient(redis.Redis):
 
 
 class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
-    """The same for asyncio: what was used is at hand, and who waits gets it from whoever had it, first come first.
+    """The same for asyncio: small commands of all callers share a connection, see :mod:`.multiplexing`.
 
-    redis-py's pool is left to make connections: none that is idle ever goes back to it.
+    What was used is at hand, and who waits gets it from whoever had it, first come first. redis-py's pool is left to
+    make connections: none that is idle ever goes back to it.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._at_hand: list[Any] = []
         self._waiters: deque[asyncio.Future[Any]] = deque()
+        self._line: SharedLine | None = None  # that takes calls; others finish what was sent on them
+        self._lines: dict[Any, SharedLine] = {}  # by connection, of those that redis-py does not read from
+        self._opening: list[asyncio.Future[Any]] | None = None  # those who wait while one of them opens a line
+        self._checks_health = bool(options.get("health_check_interval"))
 
     async def exchange(self, words: tuple[Any, ...]) -> Any:
         """The reply to a command; see :meth:`DirectPool.exchange`."""
@@ -191,19 +200,31 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
             packed = hiredis.pack_command(words)
         except TypeError as error:
             raise DataError(str(error)) from error
+        if len(packed) > _SMALL_BYTES or self._checks_health:
+            return await self._exchange_alone(packed)
+        for _ in range(_LINES_TRIED):
+            line = self._line
+            if line is None or self._waiters or (line.is_behind_a_long_reply and self._has_another()):
+                line = await self._next_line()
+                if line is None:
+                    return LOST
+            reply = await line.ask(packed)
+            if reply is not UNSENT:
+                if isinstance(reply, Exception):
+                    raise reply
+                return reply
+        return LOST
+
+    async def _exchange_alone(self, packed: bytes) -> Any:
         try:
-            connection = self._at_hand.pop() if self._at_hand else await self._another()
+            connection = await self._one()
         except RedisConnectionError as error:
             if _is_exhausted(error) or not _GREETS_ONCE:
                 raise
             return LOST
         owes_nothing = False
         try:
-            if len(packed) > _SMALL_BYTES or not connection.is_connected or connection.health_check_interval:
-                await connection.send_packed_command((packed,))
-            else:
-                # There, each command is a task of its own and has a timeout of its own: the reply's is enough.
-                connection._writer.write(packed)
+            await connection.send_packed_command((packed,))
             reply = await connection.read_response(disable_decoding=True)
             owes_nothing = True
             return reply
@@ -221,7 +242,7 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
 
     async def get_connection(self, *names: Any, **options: Any) -> Any:
         """A connection that is open and has nothing to say."""
-        connection = self._at_hand.pop() if self._at_hand else await self._another()
+        connection = await self._one()
         try:
             await self.ensure_connection(connection)
         except BaseException:
@@ -232,6 +253,99 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
     async def release(self, connection: Any) -> None:
         """Give a connection back."""
         self._hand_on(connection)
+
+    async def _one(self) -> Any:
+        """A connection for one caller alone."""
+        if self._at_hand:
+            connection = self._at_hand.pop()
+        elif self._line is not None and self._line.is_idle:
+            connection = self._withdrawn(self._line)
+        else:
+            connection = await self._another()
+        if line := self._lines.pop(connection, None):
+            try:
+                await line.detach()
+            except BaseException:
+                self._hand_on(connection)
+                raise
+        return connection
+
+    async def _next_line(self) -> SharedLine | None:
+        """The line for calls to come, opened by one caller for all; ``None`` where a connection broke instead."""
+        while True:
+            if self._opening is None:
+                break
+            follower = asyncio.get_running_loop().create_future()
+            self._opening.append(follower)
+            found = await follower
+            if isinstance(found, Exception):
+                raise _another_of(found)
+            if found is not UNSENT:
+                return found  # type: ignore[no-any-return]
+            if self._line is not None and not self._waiters:
+                return self._line
+        self._opening = []
+        found = UNSENT  # for the others where this task is cancelled: one of them does it
+        try:
+            found = await self._open_line()
+        except RedisConnectionError as error:
+            if _is_exhausted(error):
+                raise
+            found = None if _GREETS_ONCE else error
+            if found is not None:
+                raise
+        except Exception as error:
+            found = error
+            raise
+        finally:
+            followers, self._opening = self._opening, None
+            for follower in followers:
+                if not follower.done():
+                    follower.set_result(found)
+        return found
+
+    async def _open_line(self) -> SharedLine | None:
+        connection = self._at_hand.pop() if self._at_hand else await self._another()
+        line = self._lines.get(connection)
+        if line is None or not line.takes_calls or not connection.is_connected:
+            try:
+                if line is not None:
+                    del self._lines[connection]
+                    await line.detach()
+                if not connection.is_connected:
+                    await connection.connect()
+                line = SharedLine(connection, self._line_changed)
+            except RedisConnectionError:
+                self._hand_on(connection)
+                return None
+            except BaseException:
+                self._hand_on(connection)
+                raise
+            self._lines[connection] = line
+        line.is_lent = True
+        before, self._line = self._line, line
+        if before is not None:
+            self._line_changed(before)
+        return line
+
+    def _line_changed(self, line: SharedLine) -> None:
+        """Hand on the connection of a line that has done its work, where it is not the one for calls to come."""
+        if not line.is_lent:
+            return
+        if line is self._line:
+            if line.takes_calls and not (self._waiters and line.is_idle):
+                return
+            self._line = None
+        if line.is_idle:
+            line.is_lent = False
+            self._hand_on(line.connection)
+
+    def _withdrawn(self, line: SharedLine) -> Any:
+        self._line, line.is_lent = None, False
+        return line.connection
+
+    def _has_another(self) -> bool:
+        return bool(self._at_hand) or self.can_get_connection()
 
     async def _another(self) -> Any:
         # Nothing in there waits before it has taken its place among those in use: two can't take the same one.
@@ -257,6 +371,16 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
                 waiter.set_result(connection)
                 return
         self._at_hand.append(connection)
+
+
+def _another_of(error: Exception) -> Exception:
+    """Return an error like this one for a caller of its own: raising one object twice mixes their tracebacks."""
+    try:
+        like = copy(error)
+    except Exception:
+        return error
+    like.__cause__ = error.__cause__ or error
+    return like
 
 
 class AsyncDirectClient(redis.asyncio.Redis):
