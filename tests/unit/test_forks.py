@@ -264,6 +264,7 @@ def a_search_index() -> Any:
 
 MAKERS: dict[tuple[str, str], Callable[[], Any]] = {
     ("storage/server.py", "Server"): a_server,
+    ("storage/multiplexing.py", "CallQueue"): made("storage.multiplexing", "CallQueue", 1),
     ("llm/line.py", "Line"): made("llm.line", "Line"),
     ("llm/line.py", "Patience"): made("llm.line", "Patience", 1.0),
     ("agents/outage.py", "Link"): a_link,

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
+from collections.abc import Sequence
 from copy import copy
 from inspect import signature
+from time import perf_counter, sleep
 from types import FunctionType
 from typing import Any
 
@@ -20,8 +22,9 @@ import redis
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ecowas_lc.storage.multiplexing import LOST, UNSENT, SharedLine
+from ecowas_lc.storage.multiplexing import LOST, UNSENT, CallQueue, SharedLine, ThreadCall
 
 _FILES = (redis.client.__file__, redis.asyncio.client.__file__)
 
@@ -49,8 +52,10 @@ _NEEDED = (
 )
 _NEEDED_ASYNC = (
     ("can_get_connection", "ensure_connection", "get_connection", "release", "timeout"),
-    ("send_packed_command", "read_response", "disconnect", "connect", "is_connected", "socket_timeout", "_writer")
-    + ("_parser", "_host_error"),
+    (
+        *("send_packed_command", "read_response", "disconnect", "connect", "is_connected", "socket_timeout"),
+        *("_writer", "_parser", "_host_error"),
+    ),
     {"read_response": "disable_decoding", "disconnect": "nowait"},
 )
 
@@ -83,6 +88,11 @@ IS_USABLE_ASYNC = _may_be_used(_NEEDED_ASYNC, redis.asyncio)
 _metrics_in_use = _metrics() if IS_USABLE and IS_USABLE_ASYNC else None
 _SMALL_BYTES = 65_536  # what is larger has a connection of its own while it travels
 _LINES_TRIED = 4
+_TRIES = 2  # a connection that breaks takes more calls with it where they share it
+# Threads of a server that answers within this time send for each other, one at a time. On longer ways, waiting for
+# one another would cost more than connections do: each has its own there, as long as there are enough.
+_NEAR_SECONDS = 0.0005
+_PATIENCE_SECONDS = 0.01  # for one who sends, before another connection is taken
 
 
 def _is_exhausted(error: Exception) -> bool:
@@ -90,10 +100,10 @@ def _is_exhausted(error: Exception) -> bool:
 
 
 class DirectPool(redis.BlockingConnectionPool):
-    """redis-py's pool, with open connections at hand for :meth:`exchange`.
+    """redis-py's pool, with open connections at hand for :meth:`exchange`, and callers who send for each other.
 
-    Those count as in use. Whoever asks the pool in redis-py's way puts them all back into it first, so that nobody
-    waits for one that is idle.
+    Connections at hand count as in use. Whoever asks the pool in redis-py's way puts them all back into it first,
+    so that nobody waits for one that is idle.
     """
 
     def exchange(self, words: tuple[Any, ...]) -> Any:
@@ -108,6 +118,38 @@ class DirectPool(redis.BlockingConnectionPool):
             packed = hiredis.pack_command(words)
         except TypeError as error:
             raise DataError(str(error)) from error
+        call, queue = ThreadCall(packed), self._queue
+        if len(packed) > _SMALL_BYTES:
+            self._send((call,))
+        elif queue.enter(call) or self._is_to_send(call, queue):
+            try:
+                self._send((call,), queue)
+            finally:
+                queue.leave()
+        reply = call.reply
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _is_to_send(self, call: ThreadCall, queue: CallQueue) -> bool:
+        """Wait until another thread has read this call's reply, or this one is to send."""
+        try:
+            if not call.woken.acquire(timeout=_PATIENCE_SECONDS):
+                # Who sends waits for something long: another connection, where there is one.
+                if (self._at_hand or not self.pool.empty()) and queue.withdraw(call, sends=True):
+                    return True
+                if not call.woken.acquire(timeout=self.timeout):
+                    if queue.withdraw(call):
+                        raise RedisConnectionError("No connection available.")
+                    call.woken.acquire()  # it was sent, and its sender has a timeout
+        except BaseException:
+            if not queue.withdraw(call) and call.is_senders:
+                queue.leave()
+            raise
+        return call.is_senders
+
+    def _send(self, calls: Sequence[ThreadCall], queue: CallQueue | None = None) -> None:
+        """Send a call, with all that wait in the queue, and give each its reply."""
         try:
             connection = self._at_hand.pop()
         except IndexError:
@@ -116,24 +158,46 @@ class DirectPool(redis.BlockingConnectionPool):
             except RedisConnectionError as error:
                 if _is_exhausted(error) or not _GREETS_ONCE:
                     raise
-                return LOST
-        owes_nothing = False
+                calls[0].reply = LOST
+                return
+        answered = 0
+        failure: Any = LOST
         try:
+            if queue is not None:
+                if calls[0].is_senders:
+                    sleep(0)  # threads that are about to have something to send get it ready
+                calls = queue.take(calls[0])
+            packed = calls[0].packed if len(calls) == 1 else b"".join([call.packed for call in calls])
+            begun = perf_counter()
             connection.send_packed_command((packed,), connection.health_check_interval)
-            reply = connection.read_response(disable_decoding=True)
-            owes_nothing = True
-            return reply
-        except ResponseError:
-            owes_nothing = True
-            raise
+            for call in calls:
+                try:
+                    call.reply = connection.read_response(disable_decoding=True)
+                except ResponseError as error:
+                    call.reply = error
+                answered += 1
+                if call.woken is not None:
+                    call.woken.release()
+            if perf_counter() - begun < _NEAR_SECONDS:
+                self._queue.most = 1
         except RedisConnectionError:
-            return LOST
+            pass
+        except RedisTimeoutError as error:
+            failure = error
         finally:
-            if not owes_nothing:
+            if answered < len(calls):
+                self._queue.most = self.max_connections  # until it is known how far the next one is
+                self._fail(calls[answered:], failure)
                 connection.disconnect()
             self._at_hand.append(connection)
             if self._asking:  # after it: either this sees who asks, or who asks sees the connection
                 self._give_back()
+
+    def _fail(self, calls: Sequence[ThreadCall], failure: Any) -> None:
+        for call in calls:
+            call.reply = _another_of(failure) if isinstance(failure, Exception) else failure
+            if call.woken is not None:
+                call.woken.release()
 
     def get_connection(self, *names: Any, **options: Any) -> Any:
         """A connection that is open and has nothing to say."""
@@ -149,6 +213,7 @@ class DirectPool(redis.BlockingConnectionPool):
     def reset(self) -> None:
         """Begin anew, in a process that was forked too: the connections there are its parent's."""
         self._at_hand: list[Any] = []
+        self._queue = CallQueue(self.max_connections)
         self._asking: list[None] = []  # one for each who does: a list counts without a lock
         super().reset()
 
@@ -173,16 +238,19 @@ class DirectClient(redis.Redis):
         ):
             return super().execute_command(*words, **options)
         pool: Any = self.connection_pool
-        reply = pool.exchange(words)
-        # An old connection that the server has closed, or a server that is gone: redis-py's retries are for both.
-        return super().execute_command(*words, **options) if reply is LOST else reply
+        # An old connection that the server has closed: a new one. A server that is gone: redis-py's retries.
+        for _ in range(_TRIES):
+            reply = pool.exchange(words)
+            if reply is not LOST:
+                return reply
+        return super().execute_command(*words, **options)
 
 
 class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
     """The same for asyncio: small commands of all callers share a connection, see :mod:`.multiplexing`.
 
-    What was used is at hand, and who waits gets it from whoever had it, first come first. redis-py's pool is left to
-    make connections: none that is idle ever goes back to it.
+    What was used is at hand, and who waits gets it from whoever had it, first come first. redis-py's pool is left
+    to make connections: none that is idle ever goes back to it.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -277,15 +345,15 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
                 break
             follower = asyncio.get_running_loop().create_future()
             self._opening.append(follower)
-            found = await follower
-            if isinstance(found, Exception):
-                raise _another_of(found)
-            if found is not UNSENT:
-                return found  # type: ignore[no-any-return]
+            opened = await follower
+            if isinstance(opened, Exception):
+                raise _another_of(opened)
+            if opened is not UNSENT:
+                return opened  # type: ignore[no-any-return]
             if self._line is not None and not self._waiters:
                 return self._line
         self._opening = []
-        found = UNSENT  # for the others where this task is cancelled: one of them does it
+        found: Any = UNSENT  # for the others where this task is cancelled: one of them does it
         try:
             found = await self._open_line()
         except RedisConnectionError as error:
@@ -302,7 +370,7 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
             for follower in followers:
                 if not follower.done():
                     follower.set_result(found)
-        return found
+        return found  # type: ignore[no-any-return]
 
     async def _open_line(self) -> SharedLine | None:
         connection = self._at_hand.pop() if self._at_hand else await self._another()
@@ -395,8 +463,11 @@ class AsyncDirectClient(redis.asyncio.Redis):
         ):
             return await super().execute_command(*words, **options)
         pool: Any = self.connection_pool
-        reply = await pool.exchange(words)
-        return await super().execute_command(*words, **options) if reply is LOST else reply
+        for _ in range(_TRIES):
+            reply = await pool.exchange(words)
+            if reply is not LOST:
+                return reply
+        return await super().execute_command(*words, **options)
 
 
 def make_client(**options: Any) -> redis.Redis:

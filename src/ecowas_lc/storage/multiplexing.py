@@ -1,13 +1,14 @@
-"""One connection for all the calls of an event loop that wait at the same time, and their replies in order.
+"""Calls that are ready in the same moment travel together: those of an event loop's tasks, and those of threads.
 
-Calls that are ready in the same moment are sent together. A server answers a connection's commands in the order in
-which they were sent, so the first reply belongs to the call that has waited longest. A call that is cancelled or
-late leaves its place in the queue, so that its reply, when it arrives, goes to nobody.
+A server answers a connection's commands in the order in which they were sent, so the first reply belongs to the
+call that was sent first. A task's call that is cancelled or late leaves its place in the line, so that its reply,
+when it arrives, goes to nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ecowas_lc import forks
 
 LOST: Any = object()  # sent, and its connection broke before the reply: the server may have done it or not
 UNSENT: Any = object()  # its connection broke, or was wanted by others, before it was sent
@@ -27,9 +30,8 @@ _NOTHING: Any = object()
 class SharedLine(asyncio.Protocol):
     """A connection of redis-py's for asyncio, which carries many calls at once while it is lent to this object.
 
-    It stands between the transport and redis-py's stream from :meth:`attach` to :meth:`detach`; in between, redis-py
-    reads nothing from it. ``on_change`` is called with this object when nothing is under way on it any more, and
-    when it takes no more calls.
+    Until :meth:`detach` it stands in the place of redis-py's stream, which reads nothing meanwhile. ``on_change``
+    is called with this object when nothing is under way on it any more, and when it takes no more calls.
     """
 
     def __init__(self, connection: Any, on_change: Callable[[SharedLine], None]) -> None:
@@ -60,7 +62,7 @@ class SharedLine(asyncio.Protocol):
     def ask(self, packed: bytes) -> asyncio.Future[Any]:
         """Send a command: at once where nothing is under way, else with all others that are ready in this moment.
 
-        The result is the reply, an error of Redis among them, or an error that is no answer; ``LOST`` or ``UNSENT``.
+        The result is the reply, which may be an error; the error for none in time; ``LOST``; or ``UNSENT``.
         """
         future = self._loop.create_future()
         if not self.takes_calls:
@@ -203,3 +205,77 @@ class SharedLine(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Tell redis-py's stream."""
         self._stream.resume_writing()
+
+
+class ThreadCall:
+    """A command of one thread, which another thread may send.
+
+    ``reply`` is the reply, an error, or ``LOST``; ``UNSENT`` until one of them is known.
+    """
+
+    __slots__ = ("is_senders", "packed", "reply", "woken")
+
+    def __init__(self, packed: bytes) -> None:
+        self.packed = packed
+        self.reply: Any = UNSENT
+        self.is_senders = False  # whether its thread is to send, for all that wait
+        self.woken: Any = None  # held until its reply is known or its thread is to send; None where nobody waits
+
+
+class CallQueue:
+    """The calls of threads that wait while others send. Who is done makes the one that waited longest the sender.
+
+    ``most``: how many may send at the same time, each on a connection of its own.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._begin()
+        forks.register(self)
+
+    def _begin(self) -> None:
+        self._mutex = threading.Lock()
+        self._calls: deque[ThreadCall] = deque()
+        self._senders = 0
+
+    def forget_parent(self) -> None:
+        """Begin anew in a forked child, where nobody sends and nobody waits."""
+        self._begin()
+
+    def enter(self, call: ThreadCall) -> bool:
+        """Return whether this call's thread is to send; else the call waits in the queue."""
+        with self._mutex:
+            if self._senders < self.most:
+                self._senders += 1
+                return True
+            held = threading.Lock()
+            held.acquire()
+            call.woken = held
+            self._calls.append(call)
+            return False
+
+    def take(self, first: ThreadCall) -> list[ThreadCall]:
+        """Return the calls to send: this one and all that wait."""
+        with self._mutex:
+            calls = [first, *self._calls]
+            self._calls.clear()
+        return calls
+
+    def leave(self) -> None:
+        """End sending: the thread that has waited longest sends from now on, where one waits."""
+        with self._mutex:
+            if not self._calls:
+                self._senders -= 1
+                return
+            call = self._calls.popleft()
+            call.is_senders = True
+        call.woken.release()
+
+    def withdraw(self, call: ThreadCall, *, sends: bool = False) -> bool:
+        """Take a call out of the queue and return whether it was there; with ``sends`` its thread is to send."""
+        with self._mutex:
+            if call not in self._calls:
+                return False
+            self._calls.remove(call)
+            self._senders += sends
+            return True
