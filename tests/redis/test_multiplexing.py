@@ -282,6 +282,26 @@ async def test_a_cancelled_call_leaves_the_line(redis_server, echo):
 # --- a line that breaks, or is late ---
 
 
+@pytest.mark.parametrize("last", ["script", "command", "pipeline"])
+async def test_a_connection_that_was_closed_while_idle(redis_server, echo, last):
+    """What the server closed between two calls is opened again at once, whoever used it last."""
+    async with opened(redis_server.url) as client, asyncio.timeout(15):
+        await ask(client, echo, "warm")
+        number = await client.client_id()
+        if last == "script":
+            await ask(client, echo, "a")
+        elif last == "pipeline":
+            await client.pipeline(transaction=False).execute_command("PING").execute_command("PING").execute()
+        with redis_server.client() as raw:
+            raw.client_kill_filter(_id=number)
+        assert await asyncio.gather(ask(client, echo, "b"), ask(client, echo, "c")) == [answer("b"), answer("c")]
+        with redis_server.client() as raw:
+            raw.client_kill_filter(_id=await client.client_id())
+        [connection] = client.connection_pool._at_hand
+        await asyncio.to_thread(wait_until, connection._reader.at_eof, "the event loop hears of it")
+        assert await ask(client, echo, "d") == answer("d")
+
+
 async def test_a_line_that_breaks(redis_server, echo):
     """Calls under way when their connection breaks are made again, each once as far as its caller sees."""
     with running_proxy(redis_server.port) as proxy:

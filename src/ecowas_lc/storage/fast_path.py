@@ -53,7 +53,7 @@ _NEEDED = (
 _NEEDED_ASYNC = (
     ("can_get_connection", "ensure_connection", "get_connection", "release", "timeout"),
     (
-        *("send_packed_command", "read_response", "disconnect", "connect", "is_connected", "socket_timeout"),
+        *("send_packed_command", "read_response", "disconnect", "is_connected", "socket_timeout"),
         *("_writer", "_parser", "_host_error"),
     ),
     {"read_response": "disable_decoding", "disconnect": "nowait"},
@@ -380,8 +380,8 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
                 if line is not None:
                     del self._lines[connection]
                     await line.detach()
-                if not connection.is_connected:
-                    await connection.connect()
+                # An end that the server has sent already would not be said to the line again.
+                await self.ensure_connection(connection)
                 line = SharedLine(connection, self._line_changed)
             except RedisConnectionError:
                 self._hand_on(connection)
