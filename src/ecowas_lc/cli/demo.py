@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ecowas_lc.agents.events import Finished
     from ecowas_lc.cli.models import ChosenModel
     from ecowas_lc.storage.server import Server
+    from ecowas_lc.supervisor.state import SupervisorOutput
 
 QUESTIONS = (
     "How can the West African Power Pool cut losses on its interconnection lines?",
@@ -100,7 +101,7 @@ def _answer_from_documents(model: ChosenModel, settings: Settings) -> None:
         documents.clear()
 
 
-def _show_checked(result: dict[str, Any], question: str) -> None:
+def _show_checked(result: SupervisorOutput, question: str) -> None:
     from ecowas_lc.agents.turn import citations_of
 
     console = out()

@@ -62,49 +62,59 @@ def build_supervisor(
     documents: Readable | Mapping[str, Readable] | None = None,
     grounding: Mode = "strict",
 ) -> SupervisorGraph:
-    """Return the compiled graph that answers ``{"messages": [("user", question)]}``.
+    """Build the compiled graph that answers ``{"messages": [("user", question)]}``.
 
-    ``model`` is a chat model or a model's name on Ollama (``None``: the settings' model). ``groups`` are the
-    working groups (``None``: the summit's six). ``router`` is a router's name or any object with ``route`` and
-    ``aroute``. ``history_factory(agent_id, session_id)`` gives the chat message history in which a group (under
-    its id) or the supervisor (under ``"supervisor"``) keeps what it said; the session is the thread.
-
-    ``max_parallel`` is the maximum number of groups that answer at the same time (``None``: no limit, or on Ollama
-    the number of requests that its server answers at once, which is detected). Answers of the groups in
-    ``interrupt_before_release`` (or of ``"all"``) wait for a reviewer, see :func:`approval.reviewed`; this needs a
-    checkpointer. ``tools`` maps groups' ids to LangChain tools or functions. ``agents`` maps groups' ids to
-    objects that answer in the model's place: ``chat(question)`` gives text, and so does ``await achat(question)``
-    where there is one; for one whose ``keep_history`` is true no history is kept here, as it keeps its own.
-
-    ``group_timeout`` is in seconds for each answer, synthesis and summary (``None``: only the model's own
-    time-out); waiting for a turn at Ollama does not count. ``max_hops`` is the number of model calls a group may
-    make for one question, ``max_repeats`` how often it may make the very same tool call. ``num_ctx`` is the
-    context in tokens (``None``: what the model or the settings say); a model on Ollama gets no more than it was
-    trained for. ``token_counter`` counts the tokens of messages.
-
-    ``documents`` are :class:`~ecowas_lc.Documents` or a LangChain retriever, for all groups or by group: the
-    answers of groups without tools then rest on them. ``grounding`` says what happens to a sentence that no
-    passage supports: ``"strict"`` leaves it out, ``"flag"`` marks it, ``"off"`` lets it stand.
-
-    ``agents`` may also hold compiled graphs with ``messages`` in their state: they run as subgraphs, and their
-    memory is what the group said in the thread. ``store`` is langgraph's long-term memory, for tools that ask for
-    it.
-
-    ``on_waiting`` says what a new question does while an answer waits for a reviewer: ``"refuse"`` raises
-    :class:`DecisionPendingError`, ``"drop"`` gives the answer up. ``on_busy`` says what a run does while another
-    one of its thread is under way, in any process that uses a :class:`~ecowas_lc.RedisSaver`: ``"refuse"`` raises
-    :class:`ThreadBusyError`, ``"queue"`` waits for ``busy_wait_seconds`` before it does so; ``None`` lets both
-    run.
-
-    The result holds ``messages`` (questions and final answers), ``decision``, ``reports`` and ``synthesis``, see
-    :class:`SupervisorOutput`. Runs raise :class:`EmptyQuestionError`, :class:`ContextOverflowError`, and, where no
-    group at all could answer, what kept them from it: a :class:`ModelError`, :class:`LoopBudgetError` or
+    A run returns :class:`SupervisorOutput`: ``messages`` (questions and final answers), ``decision``,
+    ``reports`` and ``synthesis``. It raises :class:`EmptyQuestionError`, :class:`ContextOverflowError`, and, if
+    no group could answer, the cause: a :class:`ModelError`, :class:`LoopBudgetError` or
     :class:`SupervisorError`. Resuming such a run (``invoke(None, config)``) asks the groups again.
+
+    Args:
+        model: a chat model, or a model's name on Ollama; ``None`` means the settings' model.
+        groups: the working groups; ``None`` means the summit's six.
+        router: a router's name, or an object with ``route`` and ``aroute``.
+        checkpointer: where threads are stored, such as a :class:`~ecowas_lc.RedisSaver`.
+        history_factory: ``history_factory(agent_id, session_id)`` returns the chat message history in which a
+            group (under its id) or the supervisor (under ``"supervisor"``) keeps what it said; the session is
+            the thread.
+        max_parallel: maximum number of groups that answer at the same time; ``None`` means no limit, or on
+            Ollama the number of requests that its server answers at once, which is detected.
+        interrupt_before_release: ids of groups whose answers wait for a reviewer, or ``"all"``; requires a
+            checkpointer. See :func:`~ecowas_lc.reviewed`.
+        tools: LangChain tools or functions by group id.
+        agents: by group id, what answers in the model's place: a compiled graph with ``messages`` in its state,
+            which runs as a subgraph and whose memory is what the group said in the thread; or an object whose
+            ``chat(question)`` (and, if it has one, ``await achat(question)``) returns text. If the object's
+            ``keep_history`` is true, no history is kept for it here.
+        group_timeout: seconds for each answer, synthesis and summary; ``None`` means only the model's own
+            timeout. Waiting for a turn at Ollama does not count.
+        max_hops: maximum number of model calls that a group makes for one question.
+        max_repeats: maximum number of times that a group makes the same tool call.
+        num_ctx: context in tokens; ``None`` means what the model or the settings say. A model on Ollama gets no
+            more than it was trained for.
+        token_counter: counts the tokens of messages.
+        on_waiting: what a new question does while an answer waits for a reviewer: ``"refuse"`` raises
+            :class:`DecisionPendingError`, ``"drop"`` gives the answer up.
+        on_busy: what a run does while another run of its thread is under way, in any process that uses the same
+            :class:`~ecowas_lc.RedisSaver` storage: ``"refuse"`` raises :class:`ThreadBusyError`, ``"queue"``
+            waits first, ``None`` lets both run.
+        busy_wait_seconds: how long ``"queue"`` waits.
+        store: langgraph's long-term memory, for tools that ask for it.
+        documents: :class:`~ecowas_lc.Documents` or a LangChain retriever, for all groups or by group id.
+            Answers then rest on them.
+        grounding: what happens to a sentence that no passage supports: ``"strict"`` leaves it out, ``"flag"``
+            marks it, ``"off"`` keeps it.
 
     Raises:
         ConfigurationError: an argument can't be used.
-        InvalidIdError, InvalidInputError: the groups can't be used.
-        UnknownGroupError: tools, approval or an agent for a group that is not there.
+        InvalidIdError: a group's id can't be used.
+        InvalidInputError: the groups can't be used.
+        UnknownGroupError: tools, approval, documents or an agent for a group that does not exist.
+
+    Example:
+        >>> graph = build_supervisor(checkpointer=RedisSaver.from_settings())
+        >>> result = graph.invoke({"messages": [("user", "Which lines are planned?")]}, config)
+        >>> result["messages"][-1].text
     """
     ctx = make_context(
         model,
@@ -229,11 +239,9 @@ def _standing_graph(group: str, graph: Pregel[Any, Any, Any, Any]) -> Pregel[Any
     return graph.copy({"checkpointer": None}) if graph.checkpointer else graph
 
 
-def _graph(ctx: Context) -> StateGraph[Any, Any, Any, Any]:
+def _graph(ctx: Context) -> StateGraph[SupervisorState, None, SupervisorInput, SupervisorOutput]:
     ids = tuple(ctx.groups)
-    builder: StateGraph[Any, Any, Any, Any] = StateGraph(
-        SupervisorState, input_schema=SupervisorInput, output_schema=SupervisorOutput
-    )
+    builder = StateGraph(SupervisorState, input_schema=SupervisorInput, output_schema=SupervisorOutput)
 
     def add(
         name: str,

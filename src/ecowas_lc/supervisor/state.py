@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, MessageLikeRepresentation
 from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict
 
@@ -118,6 +118,12 @@ def merge_messages(old: Any, new: Any) -> Any:
 def merge_reports(old: dict[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
     """Add what groups give to what others gave for the same question; an empty update begins a new question."""
     return {**(old or {}), **new} if new else {}
+
+
+class Question(TypedDict):
+    """What ``invoke`` and ``stream`` take: messages in any form LangChain reads; the last one is the question."""
+
+    messages: Sequence[MessageLikeRepresentation] | MessageLikeRepresentation
 
 
 class SupervisorInput(TypedDict):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast, overload
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, merge_configs
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Command
+from langgraph.types import Command, Durability
 
 from ecowas_lc._display import Displayed
 from ecowas_lc._telemetry import afollowed, followed
@@ -22,8 +22,11 @@ from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.double_texting import Lease
 from ecowas_lc.supervisor.histories import synchronised
 from ecowas_lc.supervisor.nodes import GIVEN_UP, RUN, speakers_of
-from ecowas_lc.supervisor.state import Dropped
+from ecowas_lc.supervisor.state import Dropped, Question, SupervisorInput, SupervisorOutput, SupervisorState
 from ecowas_lc.supervisor.taking_in import taken_in
+
+Asked = Question | SupervisorInput | Command[Any] | None
+"""A question, a decision (``Command(resume=…)``), or ``None`` to resume a run."""
 
 TURN = "invoke_agent ecowas_supervisor"
 _TASK = "__pregel_task_id"
@@ -34,7 +37,7 @@ class SupervisorResult(dict[str, Any], Displayed):
     """What a run gives back: a dict (see :class:`~ecowas_lc.SupervisorOutput`) that shows itself in notebooks."""
 
 
-class SupervisorGraph(Displayed, CompiledStateGraph[Any, Any, Any, Any]):
+class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, SupervisorInput, SupervisorOutput]):
     """A compiled LangGraph graph that also looks at what it is asked before anything of it is stored.
 
     - A run from a checkpoint that the thread does not have raises :class:`UnknownCheckpointError`.
@@ -51,27 +54,56 @@ class SupervisorGraph(Displayed, CompiledStateGraph[Any, Any, Any, Any]):
         super().__init__(**options, **compiled)
         self.supervisor = supervisor
 
+    @overload
     def invoke(
         self,
-        input: Any,  # noqa: A002  # as langgraph names it
+        input: Asked,
+        config: RunnableConfig | None = None,
+        *,
+        durability: Durability | None = None,
+    ) -> SupervisorOutput: ...
+
+    @overload
+    def invoke(self, input: Asked, config: RunnableConfig | None = None, **options: Any) -> Any: ...
+
+    def invoke(
+        self,
+        input: Asked,  # noqa: A002
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> Any:
         """Run the graph: see langgraph's ``invoke``."""
-        return _shown(super().invoke(input, config, **options), config)
+        return _shown(super().invoke(_as_input(input), config, **options), config)
+
+    @overload
+    async def ainvoke(
+        self,
+        input: Asked,
+        config: RunnableConfig | None = None,
+        *,
+        durability: Durability | None = None,
+    ) -> SupervisorOutput: ...
+
+    @overload
+    async def ainvoke(
+        self,
+        input: Asked,
+        config: RunnableConfig | None = None,
+        **options: Any,
+    ) -> Any: ...
 
     async def ainvoke(
         self,
-        input: Any,  # noqa: A002  # as langgraph names it
+        input: Asked,  # noqa: A002  # as langgraph names it
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> Any:
         """Run the graph without blocking the event loop: see langgraph's ``ainvoke``."""
-        return _shown(await super().ainvoke(input, config, **options), config)
+        return _shown(await super().ainvoke(_as_input(input), config, **options), config)
 
     def stream(
         self,
-        input: Any,  # noqa: A002  # as langgraph names it
+        input: Asked,  # noqa: A002  # as langgraph names it
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> Iterator[Any]:
@@ -83,7 +115,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[Any, Any, Any, Any]):
 
     async def astream(
         self,
-        input: Any,  # noqa: A002  # as langgraph names it
+        input: Asked,  # noqa: A002  # as langgraph names it
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> AsyncIterator[Any]:
@@ -225,6 +257,10 @@ class SupervisorGraph(Displayed, CompiledStateGraph[Any, Any, Any, Any]):
 
     def _state(self, config: RunnableConfig) -> Doing:
         return Doing(lambda _: self.get_state(config), lambda _: self.aget_state(config))
+
+
+def _as_input(asked: Asked) -> SupervisorInput | Command[Any] | None:
+    return cast("SupervisorInput | Command[Any] | None", asked)  # langgraph makes messages of what is in it
 
 
 def _shown(given: Any, config: RunnableConfig | None) -> Any:
