@@ -74,10 +74,25 @@ from .documents import (
     grounded_answer as grounded_answer,
 )
 from .drawing import (
+    ActivityPicture as ActivityPicture,
+)
+from .drawing import (
+    Failure as Failure,
+)
+from .drawing import (
     GraphPicture as GraphPicture,
 )
 from .drawing import (
     Moment as Moment,
+)
+from .drawing import (
+    Request as Request,
+)
+from .drawing import (
+    RoutePicture as RoutePicture,
+)
+from .drawing import (
+    StatePicture as StatePicture,
 )
 from .drawing import (
     ThreadPicture as ThreadPicture,
@@ -86,7 +101,16 @@ from .drawing import (
     adraw_thread as adraw_thread,
 )
 from .drawing import (
+    draw_activity as draw_activity,
+)
+from .drawing import (
     draw_graph as draw_graph,
+)
+from .drawing import (
+    draw_route as draw_route,
+)
+from .drawing import (
+    draw_state as draw_state,
 )
 from .drawing import (
     draw_thread as draw_thread,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -17,6 +18,7 @@ from ecowas_lc import (
     RedisMemoryService,
     RedisSaver,
     RedisStore,
+    SessionInfo,
     build_supervisor,
     default_groups,
     draw_graph,
@@ -24,6 +26,7 @@ from ecowas_lc import (
     get_router,
     history_factory,
 )
+from ecowas_lc.drawing import ActivityPicture, draw_route, draw_state
 from ecowas_lc.storage.server import Server
 from ecowas_lc.supervisor.evaluation import compare_routers, evaluate
 from ecowas_lc.twg import evaluation_dialogues, evaluation_set
@@ -71,7 +74,7 @@ SYNTHESIS = {
 
 
 @contextmanager
-def samples(server: Server, prefix: str, *, router: str = "hybrid") -> Iterator[Samples]:
+def samples(server: Server, prefix: str, *, router: str = "hybrid", turns: int = 60) -> Iterator[Samples]:
     """Give one object of each kind, stored on a server under a prefix."""
     saver = RedisSaver(server=server, prefix=prefix, default_ttl=86_400)
     memory = RedisMemoryService(server=server, prefix=prefix)
@@ -93,7 +96,7 @@ def samples(server: Server, prefix: str, *, router: str = "hybrid") -> Iterator[
     )
     agent_with_tools(saver)
     broken(saver)
-    long_thread(saver)
+    long_thread(saver, turns=turns)
     store = RedisStore(server=server, prefix=prefix)
     store.put(("users", "amina", "memories"), "diet", {"text": "Eats no fish.", "since": 2024})
     store.put(("users", "kofi", "memories"), "languages", {"text": "Prefers French.", "level": "fluent"})
@@ -113,6 +116,9 @@ def samples(server: Server, prefix: str, *, router: str = "hybrid") -> Iterator[
             "group": default_groups()[0],
             "graph": graph,
             "graph-route": draw_graph(graph, first),
+            "draw-route": draw_route(decision),
+            "draw-state": draw_state(graph, "summit-prep"),
+            "draw-activity": ActivityPicture(sessions_of_three_weeks()),
             "draw-thread": draw_thread(saver, "summit-prep"),
             "draw-thread-waiting": draw_thread(saver, "tools"),
             "draw-thread-failed": draw_thread(saver, "broken"),
@@ -194,3 +200,18 @@ def long_thread(saver: Any, thread_id: str = "long", turns: int = 60) -> None:
     for number in range(turns):
         asked = QUESTIONS[number % 3] if number % 5 else "Thank you!"
         graph.invoke({"messages": [("user", asked)]}, config)
+
+
+def sessions_of_three_weeks() -> tuple[SessionInfo, ...]:
+    """Return what a memory service knows of sessions of the last three weeks."""
+    began = datetime(2026, 3, 2, 8, tzinfo=UTC)
+    found = []
+    for number in range(40):
+        first = began + timedelta(hours=(number * 37 % 500))
+        last = first + timedelta(hours=number % 7 * 9 + 1)
+        agents = [list(ANSWERS)[(number * number + offset) % 6] for offset in range(1 + number % 3)]
+        found += [
+            SessionInfo(agent, f"session-{number:02}", 2 + (number * 7 + place) % 19, 86_400.0, first, last)
+            for place, agent in enumerate(agents)
+        ]
+    return tuple(found)

@@ -41,7 +41,7 @@ def running() -> Iterator[RunningServer]:
 def shown(running: RunningServer) -> Iterator[dict[str, dict[str, Any]]]:
     """What each sample shows."""
     server = Server.from_url(running.url)
-    with samples(server, "shown", router="lexical") as found:
+    with samples(server, "shown", router="lexical", turns=3) as found:
         yield {name: one._repr_mimebundle_() for name, one in found.objects.items()}
     server.close()
 

@@ -12,6 +12,14 @@ import pytest
 import ecowas_lc
 
 NAMES = [
+    "ActivityPicture",
+    "Failure",
+    "Request",
+    "RoutePicture",
+    "StatePicture",
+    "draw_activity",
+    "draw_route",
+    "draw_state",
     "AsyncRedisMemoryService",
     "AsyncToolError",
     "BaseAgent",

@@ -6,8 +6,27 @@ font).
 
 from __future__ import annotations
 
+from ecowas_lc.drawing.activity import ActivityPicture, draw_activity
 from ecowas_lc.drawing.picture import GraphPicture, draw_graph
+from ecowas_lc.drawing.requests import Failure, Request
+from ecowas_lc.drawing.route import RoutePicture, draw_route
+from ecowas_lc.drawing.state import StatePicture, draw_state
 from ecowas_lc.drawing.thread import ThreadPicture, adraw_thread, draw_thread
 from ecowas_lc.drawing.thread_layout import Moment
 
-__all__ = ["GraphPicture", "Moment", "ThreadPicture", "adraw_thread", "draw_graph", "draw_thread"]
+__all__ = [
+    "ActivityPicture",
+    "Failure",
+    "GraphPicture",
+    "Moment",
+    "Request",
+    "RoutePicture",
+    "StatePicture",
+    "ThreadPicture",
+    "adraw_thread",
+    "draw_activity",
+    "draw_graph",
+    "draw_route",
+    "draw_state",
+    "draw_thread",
+]

@@ -1,0 +1,174 @@
+"""Pictures of decisions, of a thread's state and of activity: what they tell, in every form."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+
+from ecowas_lc import (
+    ActivityPicture,
+    InvalidInputError,
+    RouteDecision,
+    SessionInfo,
+    StatePicture,
+    draw_activity,
+    draw_graph,
+    draw_route,
+    draw_state,
+    draw_thread,
+    get_router,
+)
+from ecowas_lc.drawing.base import Picture
+from tests.fixtures.network import refuse_connections
+
+QUESTION = "How can we finance the power grid and its lines?"
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def echo(state: MessagesState) -> dict[str, Any]:
+    """Say it again.
+
+    More of the docstring.
+    """
+    return {"messages": [AIMessage("yes " * 40)]}
+
+
+def conversation(turns: int = 3) -> Any:
+    builder = StateGraph(MessagesState).add_node(echo).add_edge(START, "echo")
+    graph = builder.compile(checkpointer=InMemorySaver())
+    for number in range(turns):
+        graph.invoke({"messages": [("user", f"<b>{number}</b>")]}, {"configurable": {"thread_id": "t"}})
+    return graph
+
+
+def sessions() -> tuple[SessionInfo, ...]:
+    began = datetime(2026, 3, 1, tzinfo=UTC)
+    return tuple(
+        SessionInfo("energy" if n % 3 else "<i>", f"s{n} & co", n, None, began, began + timedelta(days=n))
+        for n in range(1, 40)
+    )
+
+
+def pictures() -> dict[str, Picture]:
+    graph = conversation()
+    return {
+        "route": draw_route(get_router("lexical").route(QUESTION)),
+        "state": draw_state(graph, "t"),
+        "activity": ActivityPicture(sessions()),
+        "graph": draw_graph(graph),
+        "thread": draw_thread(graph.checkpointer, "t"),
+    }
+
+
+@pytest.mark.parametrize("name", ["route", "state", "activity", "graph", "thread"])
+def test_each_picture_fits_a_notebook(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A picture is as wide as its cell at most, follows its theme, runs and loads nothing, and can be saved."""
+    refuse_connections(monkeypatch)
+    picture = pictures()[name]
+    bundle = picture._repr_mimebundle_()
+    svg = bundle["image/svg+xml"]
+    root = ET.fromstring(svg.encode())
+    assert root.attrib["width"] == "100%"
+    assert float(root.attrib["viewBox"].split()[2]) * 96 / 72 <= 940
+    assert "prefers-color-scheme:dark" in svg
+    assert "data-jp-theme-light" in svg
+    assert not re.search(r"<script|\son\w+=|<a |href=|url\(|<!DOCTYPE", svg)
+    assert bundle["image/png"].startswith("iVBOR")
+    assert bundle["text/plain"].isascii()
+    assert picture.mermaid.strip()
+    saved = picture.save(tmp_path / "p.svg").read_text(encoding="utf-8")
+    assert int(ET.fromstring(saved.encode()).attrib["width"]) > 100
+    assert "prefers-color-scheme" not in saved
+
+
+def texts(picture: Picture) -> str:
+    return "\n".join("".join(text.itertext()) for text in ET.fromstring(picture.svg.encode()).iter(f"{SVG}text"))
+
+
+def titles(picture: Picture) -> set[str]:
+    return {str(title.text) for title in ET.fromstring(picture.svg.encode()).iter(f"{SVG}title")}
+
+
+def test_a_route_shows_why() -> None:
+    """The question's telling words, each group's score, and what it needs; other objects are refused."""
+    picture = draw_route(get_router("lexical").route(QUESTION))
+    told = texts(picture)
+    assert {"finance", "power", "grid", "asked", "energy"} <= set(told.split())
+    assert any(re.fullmatch(r"energy: 0\.\d\d, needs 0\.\d\d", title) for title in titles(picture))
+    assert "* energy" in picture.ascii
+    assert "==>" in picture.mermaid
+    assert texts(draw_route(RouteDecision((), "asked", "Because."))).strip() == "Because."
+    with pytest.raises(InvalidInputError, match="not a decision"):
+        draw_route("energy")  # type: ignore[arg-type]
+
+
+def test_a_decision_tells_its_question_and_is_equal_without() -> None:
+    """The question and the thresholds are there to be shown; two decisions are equal by what was decided."""
+    decision = get_router("lexical").route(f"  {QUESTION} ")
+    assert decision.question == QUESTION
+    assert all(QUESTION[word.start : word.end] == word.text for word in decision.words)
+    assert decision.thresholds is not None
+    assert decision == replace(decision, question="", thresholds=None)
+    assert "question=" not in repr(decision)
+
+
+def test_a_state_shows_what_grows_and_what_changes() -> None:
+    """Each channel has its size at every checkpoint and where it changed."""
+    picture = draw_state(conversation(), "t")
+    assert isinstance(picture, StatePicture)
+    sizes = picture.sizes["messages"]
+    assert sizes == sorted(sizes)
+    assert sum(picture.changed["messages"]) == 6
+    assert len(sizes) == len(picture.moments) == 9
+    assert "messages" in picture.ascii
+    with pytest.raises(InvalidInputError, match="no thread 'x'"):
+        draw_state(conversation(), "x")
+    with pytest.raises(InvalidInputError, match="no checkpointer"):
+        draw_state("graph", "t")
+
+
+def test_activity_counts_days_and_sessions() -> None:
+    """Days without sessions are there too; sessions are those that were active last."""
+    picture = ActivityPicture(sessions(), limit=5)
+    assert [sum(counts.values()) for counts in picture.by_day.values()] == [1] * 39
+    assert "s39 & co" in texts(picture)
+    assert "s34 & co" not in texts(picture)
+    assert "No sessions." in ActivityPicture(()).ascii
+    assert "0 sessions" in texts(ActivityPicture(()))
+    with pytest.raises(InvalidInputError, match="not a memory service"):
+        draw_activity("redis")
+
+
+def test_a_graph_tells_conditions_docstrings_and_subgraphs() -> None:
+    """Edges that a step decides on are dashed, a node's docstring is its tooltip, a subgraph has a frame."""
+    inner = conversation(0)
+    builder = StateGraph(MessagesState).add_node("inner", inner).add_node("other", lambda state: {})
+    builder.add_conditional_edges(START, lambda state: "inner", ["inner", "other"])
+    picture = draw_graph(builder.compile(), subgraphs=True)
+    assert "stroke-dasharray" in picture.svg
+    assert "where a step decides" in texts(picture)
+    assert "Say it again." in titles(picture)
+    assert 'class="cluster"' in picture.svg
+    assert "-.->" in picture.mermaid
+    assert "cluster" not in draw_graph(builder.compile()).svg
+
+
+def test_a_long_thread_is_folded_and_has_pages() -> None:
+    """Steps that say nothing share a row; what comes before a picture is drawn with ``before``."""
+    graph = conversation(40)
+    page = draw_thread(graph.checkpointer, "t", limit=60)
+    rows = [title for title in titles(page) if title.startswith("checkpoint ")]
+    assert len(rows) == 40
+    earlier = draw_thread(graph.checkpointer, "t", limit=60, before=page[1].config)
+    assert earlier[60].config != page[1].config
+    assert not earlier.is_cut
+    assert len(earlier) + len(page) == 120
