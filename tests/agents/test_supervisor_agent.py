@@ -10,6 +10,11 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage
+from langgraph.config import get_store
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.runtime import Runtime
+from langgraph.store.memory import InMemoryStore
 
 from ecowas_lc import TWG, BaseAgent, RedisMemoryService, create_supervisor, default_groups
 from ecowas_lc.errors import (
@@ -447,3 +452,37 @@ def test_a_supervisor_is_an_agent() -> None:
     assert isinstance(agent, BaseAgent)
     assert (agent.agent_id, agent.max_history) == ("supervisor", 20)
     assert agent.session_id != create_supervisor(model=model()).session_id
+
+
+def test_a_store_is_seen_by_graphs_and_agents(call: Call, kept: RedisMemoryService | None) -> None:
+    """A group that is a graph finds the store as ``runtime.store``, and code in an agent by ``get_store``."""
+
+    def remember(state: MessagesState, runtime: Runtime[None]) -> Any:
+        assert runtime.store is not None
+        before = runtime.store.get(("facts",), "said")
+        runtime.store.put(("facts",), "said", {"text": state["messages"][-1].text})
+        return {"messages": [AIMessage(before.value["text"] if before else "nothing yet")]}
+
+    class Reader:
+        def chat(self, prompt: str) -> str:
+            found = get_store().get(("facts",), "said")
+            return str(found.value["text"]) if found else "nothing yet"
+
+    store = InMemoryStore()
+    graph: Any = StateGraph(MessagesState).add_node(remember).add_edge(START, "remember").compile()
+    for session in ("one", "two"):
+        agent = supervisor(kept, session_id=session, store=store)
+        agent.register_agent("energy", graph)
+        agent.register_agent("digital", Reader())
+        assert agent.graph.store is store
+        said = call(agent, "smart_chat", f"energy: {session}?")
+        assert said == ("nothing yet" if session == "one" else "energy: one?")
+    assert call(agent, "delegate_to_agent", "digital", "what was said?") == "energy: two?"
+    with pytest.raises(InvalidInputError, match="compiled graph"):
+        agent.register_agent("energy", object())
+
+
+def test_the_factory_takes_a_store() -> None:
+    """``create_supervisor`` passes it on."""
+    store = InMemoryStore()
+    assert create_supervisor(model=model(), store=store).graph.store is store

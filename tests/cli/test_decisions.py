@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from langchain_core.language_models import FakeListChatModel
+from langgraph.store.memory import InMemoryStore
 
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.history import history_factory
+from ecowas_lc.store import RedisStore
 from ecowas_lc.supervisor import build_supervisor
 from tests.cli.conftest import Run
 from tests.fixtures.ollama_stub import OllamaStub
@@ -143,10 +145,12 @@ def test_a_thread_that_does_not_exist(run: Run, environment: pytest.MonkeyPatch)
 OWN = """
 from langchain_core.messages import AIMessage
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
 
-def pay(state):
+def pay(state, runtime: Runtime):
+    runtime.store.put(("payments",), "accra", {"amount": 10})
     return {"messages": [AIMessage("Paid." if interrupt("Pay 10 to Accra?") == "yes" else "Not paid.", id="a")]}
 
 
@@ -164,7 +168,8 @@ def test_a_tool_of_an_own_graph_is_answered(
     (tmp_path / "own_payments.py").write_text(OWN)
     scope: dict[str, Any] = {}
     exec(OWN, scope)
-    graph = scope["graph"].copy({"checkpointer": RedisSaver.from_url(redis_server.url, prefix=prefix)})
+    saver = RedisSaver.from_url(redis_server.url, prefix=prefix)
+    graph = scope["graph"].copy({"checkpointer": saver, "store": InMemoryStore()})
     graph.invoke({"messages": [("user", "Pay.")]}, {"configurable": {"thread_id": "own"}})
     refused = run("threads", "resume", "own", "--answer", "yes")
     assert refused.code == 1
@@ -173,3 +178,7 @@ def test_a_tool_of_an_own_graph_is_answered(
         assert run("threads", "resume", "own", "--answer", "yes", "--graph", name).code != 0
     ended = run("threads", "resume", "own", "--answer", "yes", "--graph", "own_payments:graph", "--json")
     assert json.loads(ended.out)["answer"] == "Paid."
+    with RedisStore.from_url(redis_server.url, prefix=prefix) as store:
+        found = store.get(("payments",), "accra")
+    assert found is not None
+    assert found.value == {"amount": 10}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
+from langgraph.pregel import Pregel
 
 from ecowas_lc.agents.turn import AskedOrRouted
 from ecowas_lc.errors import ConfigurationError, InvalidInputError, UnknownGroupError
@@ -29,7 +31,7 @@ class Registry:
             raise ConfigurationError(f"There is no router {router!r}. Choose one of: {', '.join(ROUTERS)}.")
         self._known = {group.id: group for group in validate_groups(groups, reserved=RESERVED_IDS)}
         self.groups = dict(self._known) if auto_register else {}
-        self.agents: dict[str, Agent] = {}
+        self.agents: dict[str, Agent | Pregel[Any, Any, Any, Any]] = {}
         self.version = 0
         self._given = router
         self._model = model
@@ -60,14 +62,16 @@ class Registry:
     def register(
         self,
         agent_id: str,
-        agent: Agent | None,
+        agent: Agent | Pregel[Any, Any, Any, Any] | None,
         name: str | None,
         description: str,
         terms: Mapping[str, Sequence[str]] | None,
     ) -> None:
         """Enter a group, and who answers for it; see :meth:`SupervisorAgent.register_agent`."""
-        if agent is not None and not callable(getattr(agent, "chat", None)):
-            raise InvalidInputError(f"{agent!r} can't answer: it has no method chat(prompt).")
+        if agent is not None and not (isinstance(agent, Pregel) or callable(getattr(agent, "chat", None))):
+            raise InvalidInputError(
+                f"{agent!r} can't answer: it has no method chat(prompt), and is no compiled graph."
+            )
         group = self.groups.get(agent_id) or self._known.get(agent_id)
         if group is None and agent is None:
             raise UnknownGroupError(

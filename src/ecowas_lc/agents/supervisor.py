@@ -7,6 +7,8 @@ from contextlib import aclosing
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
+from langgraph.pregel import Pregel
+from langgraph.store.base import BaseStore
 
 from ecowas_lc.agents.base import BaseAgent
 from ecowas_lc.agents.registry import Registry
@@ -41,7 +43,8 @@ class SupervisorAgent(BaseAgent):
     ``groups`` are the working groups (default: the summit's six); with ``auto_register=False`` none of them is
     asked before it is registered. ``router`` is a router's name or object (default: the settings').
     ``max_parallel`` groups at most speak at once (default: all). ``documents`` are what answers rest on, as for
-    :func:`~ecowas_lc.build_supervisor`.
+    :func:`~ecowas_lc.build_supervisor`. ``store`` is long-term memory, such as a :class:`~ecowas_lc.RedisStore`:
+    groups that are graphs find it as ``runtime.store``, and tools that ask for a store get it.
 
     Raises:
         InvalidIdError, InvalidInputError: an id, the groups or ``memory_ttl`` can't be used.
@@ -64,6 +67,7 @@ class SupervisorAgent(BaseAgent):
         groups: Sequence[TWG] | None = None,
         max_parallel: int | None = None,
         documents: Readable | Mapping[str, Readable] | None = None,
+        store: BaseStore | None = None,
     ) -> None:
         settings = settings or get_settings()
         super().__init__(
@@ -92,6 +96,7 @@ class SupervisorAgent(BaseAgent):
             group_limit=settings.agent_max_history,
             max_parallel=max_parallel,
             documents=documents,
+            store=store,
         )
         self._last: Mapping[str, Any] = {}
 
@@ -184,13 +189,15 @@ class SupervisorAgent(BaseAgent):
     def register_agent(
         self,
         agent_id: str,
-        agent: Agent | None = None,
+        agent: Agent | Pregel[Any, Any, Any, Any] | None = None,
         *,
         name: str | None = None,
         description: str = "",
         terms: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """Let ``agent`` answer for a group: anything with ``chat(prompt)``, such as a :class:`BaseAgent`.
+        """Let ``agent`` answer for a group: a compiled graph, or anything with ``chat(prompt)``.
+
+        A graph runs as a subgraph: its key ``messages`` gets the question, and its last message is the answer.
 
         An agent that keeps a history (``keep_history`` is true) does so itself; for others the graph does. An
         ``achat`` is used where there is one. Without ``agent``, the group answers by itself, as with
@@ -198,7 +205,7 @@ class SupervisorAgent(BaseAgent):
         ``terms`` (see :class:`ecowas_lc.twg.TWG`), and anybody by its id.
 
         Raises:
-            InvalidInputError: ``agent`` has no ``chat``, or the description or the terms can't be used.
+            InvalidInputError: ``agent`` can't answer, or the description or the terms can't be used.
             InvalidIdError: the id can't be a group's.
             UnknownGroupError: no group has this id, and there is no agent to speak for it.
         """

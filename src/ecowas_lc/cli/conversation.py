@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ecowas_lc.documents import Documents
     from ecowas_lc.effects import Program
     from ecowas_lc.storage.server import Server
+    from ecowas_lc.store import RedisStore
     from ecowas_lc.supervisor.supervisor_graph import SupervisorGraph
 
 T = TypeVar("T")
@@ -72,6 +73,7 @@ class Conversation:
             durability="sync",  # a step is stored before the next one begins, whatever ends the process
             max_parallel=max_parallel,
             documents=_documents(server, settings) if server is not None else None,
+            store=item_store(server, settings) if server is not None else None,
         )
 
     @property
@@ -233,6 +235,14 @@ def checked_groups(groups: Sequence[str]) -> tuple[str, ...]:
         if group not in known:
             raise UnknownGroupError(f"There is no working group {group!r}. Available: {', '.join(known)}.")
     return tuple(dict.fromkeys(groups))
+
+
+def item_store(server: Server, settings: Settings) -> RedisStore:
+    """Return the prefix's long-term memory, which groups' graphs and tools find as ``runtime.store``."""
+    from ecowas_lc.store import RedisStore
+    from ecowas_lc.store.offline import offline_index
+
+    return RedisStore(server=server, prefix=settings.prefix, index=offline_index())
 
 
 def _documents(server: Server, settings: Settings) -> Documents | None:

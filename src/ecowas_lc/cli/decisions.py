@@ -239,7 +239,7 @@ def _line() -> str | None:
 def _graph(store: Store, found: CheckpointTuple, name: str | None) -> Iterator[Any]:
     """Give the graph to go on with: the one that is named, else the supervisor with every answer held back."""
     from ecowas_lc.checkpoint import RedisSaver
-    from ecowas_lc.cli.conversation import _documents
+    from ecowas_lc.cli.conversation import _documents, item_store
     from ecowas_lc.history import history_factory
     from ecowas_lc.llm import make_chat_model
     from ecowas_lc.supervisor import build_supervisor
@@ -248,7 +248,10 @@ def _graph(store: Store, found: CheckpointTuple, name: str | None) -> Iterator[A
     saver = RedisSaver(server=store.server, prefix=settings.prefix, default_ttl=settings.redis_memory_ttl)
     if name is not None:
         graph = _imported(name)
-        yield graph if graph.checkpointer else graph.copy({"checkpointer": saver})
+        parts = {"checkpointer": graph.checkpointer or saver}
+        if getattr(graph, "store", None) is None:
+            parts["store"] = item_store(store.server, settings)
+        yield graph.copy(parts)
         return
     decided = found.checkpoint["channel_values"].get("decision")
     groups = decided.get("groups", ()) if isinstance(decided, Mapping) else ()
@@ -263,6 +266,7 @@ def _graph(store: Store, found: CheckpointTuple, name: str | None) -> Iterator[A
             interrupt_before_release="all",
             on_busy="refuse",
             documents=_documents(store.server, settings),
+            store=item_store(store.server, settings),
         )
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from langchain_core.embeddings import Embeddings
 
-from ecowas_lc._embeddings import offline_engine
+from ecowas_lc._embeddings import OfflineEngine, check_offline, offline_engine, offline_installed
+
+if TYPE_CHECKING:
+    from ecowas_lc.store.indexing import RedisIndexConfig
 
 
 class OfflineSearchEmbeddings(Embeddings):
@@ -17,7 +22,11 @@ class OfflineSearchEmbeddings(Embeddings):
     """
 
     def __init__(self) -> None:
-        self._engine = offline_engine()
+        check_offline()  # the model itself is loaded once a text is there: that takes half a second
+
+    @property
+    def _engine(self) -> OfflineEngine:
+        return offline_engine()
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Return a vector for each passage."""
@@ -34,3 +43,8 @@ class OfflineSearchEmbeddings(Embeddings):
     async def aembed_query(self, text: str) -> list[float]:
         """Return what :meth:`embed_query` returns, without blocking the event loop."""
         return await asyncio.to_thread(self.embed_query, text)
+
+
+def offline_index() -> RedisIndexConfig | None:
+    """Return how a store that nobody configured is searched; ``None``: the extras are not installed."""
+    return {} if offline_installed() and find_spec("snowballstemmer") else None
