@@ -547,7 +547,7 @@ def docs_reindex(as_json: Json = False, debug: Debug = False) -> None:
     reindex_documents(json=as_json)
 
 
-access = commands("Manage who may use the service.")
+access = commands("Manage who may use the service.", stored=True)
 
 Roles = Annotated[
     list[str] | None,
@@ -721,6 +721,7 @@ def demo(
 
 
 @app.command("serve")
+@on_server
 def serve_pages(
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
@@ -770,6 +771,7 @@ def serve_pages(
 
 
 @app.command()
+@on_server
 def audit(limit: Limit = 50, as_json: Json = False, debug: Debug = False) -> None:
     """Show what was changed through the service, newest first."""
     from ecowas_lc.cli.serve import show_audit
