@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from langchain_core.messages import BaseMessage, HumanMessage
 from langgraph.types import StateSnapshot
 
-_MOST_STATES = 200
+from ecowas_lc.supervisor.nodes import ROUTE
+
+_MOST_STATES, _MOST_FORKS = 200, 50
+
+StateAt = Callable[[str], Awaitable[StateSnapshot]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +46,7 @@ class Versions:
         return self.tips[self.number] if self.number < len(self.tips) else None
 
 
-async def versions_of(
-    nodes: Sequence[Node], head: str, state_at: Callable[[str], Awaitable[StateSnapshot]]
-) -> dict[str, Versions]:
+async def versions_of(nodes: Sequence[Node], head: str, state_at: StateAt) -> dict[str, Versions]:
     """Return the versions of turns by the id of their question, for turns that have several.
 
     Args:
@@ -52,100 +54,123 @@ async def versions_of(
         head: the checkpoint that the thread is on.
         state_at: what reads a checkpoint; it is called for forks and what follows them only.
     """
-    thread = _Thread(nodes, state_at)
+    thread = await _Thread.of(nodes, state_at)
     lineage = thread.lineage(head)
     forks = [name for name in ("", *lineage) if len(thread.children.get(name, ())) > 1]
     found: dict[str, Versions] = {}
-    for fork in forks:
-        if thread.read > _MOST_STATES:
-            break
-        question = await _question_of(fork, lineage, state_at)
+    for fork in forks[-_MOST_FORKS:]:
+        question = await thread.question_of(fork, lineage)
         if question is None or question in found:
             continue
         versions = await thread.versions_below(fork, question)
         own = next((place for place, one in enumerate(versions) if not one.isdisjoint(lineage)), None)
         if own is not None and len(versions) > 1:
-            found[question] = Versions(own + 1, tuple(max(one) for one in versions))
+            found[question] = Versions(own + 1, tuple(thread.newest[max(one)] for one in versions))
     return found
 
 
 class _Thread:
-    """The checkpoints of a thread as a tree; ids sort by time."""
+    """The checkpoints of a thread as a tree; ids sort by time.
 
-    def __init__(self, nodes: Sequence[Node], state_at: Callable[[str], Awaitable[StateSnapshot]]) -> None:
-        self.known = {node.id: node for node in nodes}
+    Going back to a branch copies its newest checkpoint. A copy counts as the one it is a copy of: it begins no
+    branch, and what follows it follows that one.
+    """
+
+    def __init__(
+        self, nodes: Sequence[Node], state_at: StateAt, originals: Mapping[str, str], states: Mapping[str, Any]
+    ) -> None:
+        self._originals = originals
+        self._states = dict(states)
+        self._state_at = state_at
+        self.parents: dict[str, str] = {}
+        self.newest: dict[str, str] = {}
         self.children: dict[str, list[str]] = {}
         for node in sorted(nodes, key=lambda each: each.id):
-            self.children.setdefault(node.parent, []).append(node.id)
-        self.read = 0
-        self._state_at = state_at
+            original = self._original(node.id)
+            self.newest[original] = node.id
+            if original == node.id:
+                self.parents[node.id] = self._original(node.parent)
+                self.children.setdefault(self.parents[node.id], []).append(node.id)
+
+    @classmethod
+    async def of(cls, nodes: Sequence[Node], state_at: StateAt) -> Self:
+        """Return the tree, with the copies found."""
+        siblings: dict[str, list[Node]] = {}
+        for node in sorted(nodes, key=lambda each: each.id):
+            siblings.setdefault(node.parent, []).append(node)
+        states: dict[str, StateSnapshot] = {}
+        originals: dict[str, str] = {}
+        for each in siblings.values():
+            if len(each) < 2 or len(states) > _MOST_STATES:
+                continue
+            known: dict[tuple[Any, ...], str] = {}
+            for node in each:
+                states[node.id] = await state_at(node.id)
+                key = _content(states[node.id])
+                if node.source == "fork" and key in known:
+                    originals[node.id] = known[key]
+                elif ROUTE not in states[node.id].next:  # where an answer is made anew, nothing is copied
+                    known.setdefault(key, node.id)
+        return cls(nodes, state_at, originals, states)
+
+    def _original(self, name: str) -> str:
+        return self._originals.get(name, name)
+
+    async def _messages(self, name: str) -> list[BaseMessage]:
+        if name not in self._states:
+            self._states[name] = await self._state_at(name)
+        found: list[BaseMessage] = self._states[name].values.get("messages") or []
+        return found
 
     def lineage(self, head: str) -> list[str]:
         """Return the checkpoints that led to one, and that one."""
         found: list[str] = []
-        at = head
-        while at in self.known and at not in found:
+        at = self._original(head)
+        while at in self.parents and at not in found:
             found.append(at)
-            at = self.known[at].parent
+            at = self.parents[at]
         return found[::-1]
 
     async def versions_below(self, fork: str, question: str) -> list[set[str]]:
         """Return the versions of a question's turn after a fork, each as its checkpoints, the oldest first."""
         found: list[set[str]] = []
-        for branch in await self._branches(fork):
+        for branch in self.children.get(fork, ()):
             again = await self._fork_in(branch, question)
             found += [self._below(branch)] if again is None else await self.versions_below(again, question)
         return found
 
-    async def _branches(self, fork: str) -> list[list[str]]:
-        """Return what follows a fork; going back to a branch copies a checkpoint, which makes no new branch."""
-        merged: list[tuple[tuple[Any, ...], list[str]]] = []
-        for name in self.children.get(fork, ()):
-            self.read += 1
-            key = _copied(await self._state_at(name))
-            same = next((names for known, names in merged if known == key), None)
-            if same is not None and self.known[name].source == "fork":
-                same.append(name)
-            else:
-                merged.append((key, [name]))
-        return [names for _, names in merged]
-
-    async def _fork_in(self, branch: Sequence[str], question: str) -> str | None:
+    async def _fork_in(self, branch: str, question: str) -> str | None:
         """Return where the same turn forks again within a branch."""
-        at = max(branch)
+        at = branch
         while len(below := self.children.get(at, [])) == 1:
             at = below[0]
         if not below:
             return None
-        messages: list[BaseMessage] = (await self._state_at(at)).values.get("messages") or []
+        messages = await self._messages(at)
         is_same = bool(messages) and isinstance(messages[-1], HumanMessage) and messages[-1].id == question
         return at if is_same else None
 
-    def _below(self, branch: Sequence[str]) -> set[str]:
+    def _below(self, branch: str) -> set[str]:
         found: set[str] = set()
-        waiting = list(branch)
+        waiting = [branch]
         while waiting:
             at = waiting.pop()
             found.add(at)
             waiting += self.children.get(at, ())
         return found
 
+    async def question_of(self, fork: str, lineage: Sequence[str]) -> str | None:
+        """Return the id of the question whose turn forks here: it stands there already, or it is the next one."""
+        before = await self._messages(fork) if fork else []
+        if before and isinstance(before[-1], HumanMessage):
+            return before[-1].id
+        for name in lineage[lineage.index(fork) + 1 if fork else 0 :]:
+            for message in (await self._messages(name))[len(before) :]:
+                if isinstance(message, HumanMessage):
+                    return message.id
+        return None
 
-def _copied(state: StateSnapshot) -> tuple[Any, ...]:
+
+def _content(state: StateSnapshot) -> tuple[Any, ...]:
     messages: list[BaseMessage] = state.values.get("messages") or []
     return (tuple((message.id, message.text) for message in messages), state.next)
-
-
-async def _question_of(
-    fork: str, lineage: Sequence[str], state_at: Callable[[str], Awaitable[StateSnapshot]]
-) -> str | None:
-    """Return the id of the question whose turn forks here: it stands there already, or it is the next one."""
-    before: list[BaseMessage] = (await state_at(fork)).values.get("messages") or [] if fork else []
-    if before and isinstance(before[-1], HumanMessage):
-        return before[-1].id
-    for name in lineage[lineage.index(fork) + 1 if fork else 0 :]:
-        messages: list[BaseMessage] = (await state_at(name)).values.get("messages") or []
-        for message in messages[len(before) :]:
-            if isinstance(message, HumanMessage):
-                return message.id
-    return None

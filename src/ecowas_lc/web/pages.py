@@ -86,7 +86,7 @@ _STATIC = {
 }
 _STREAMED = (
     *("routing", "finished", "started", "stopped", "interrupted", "reconnected", "restarted"),
-    *("waits", "busy", "copied", "copy", "failed", "together"),
+    *("waits", "busy", "copied", "copy", "failed", "together", "groups"),
 )
 
 Handler = Callable[..., Coroutine[Any, Any, Response]]
@@ -585,6 +585,7 @@ async def _chat(one: Reader, session: str, *, limit: int = 0, is_new: bool = Fal
 
 
 async def _turns(one: Reader, session: str, *, limit: int = 0) -> dict[str, Any]:
+    texts = one.texts
     most = min(max(limit, _MESSAGES_AT_ONCE), 2000)
     found = await one.service.session(one.by, session, limit=most)
     runs = await one.service.runs(one.by, session)
@@ -603,6 +604,13 @@ async def _turns(one: Reader, session: str, *, limit: int = 0) -> dict[str, Any]
     for turn in turns:
         turn.branches = views.links_of(versions.get(turn.id), lambda step: step)
     _place_runs(one, turns, runs)
+    if turns and turns[-1].answer is not None and turns[-1].answer.speaker.id == views.SUPERVISOR:
+        reports = (await one.service.state(one.by, session))["reports"]
+        turns[-1].rejected = [
+            texts("chat.rejected_why", why=report["reason"])
+            for report in reports.values()
+            if report["status"] == "rejected" and report.get("reason")
+        ]
     if turns and turns[-1].run is None and turns[-1].answer is None:
         turns[-1].waits = bool(found["waiting"])
         turns[-1].can_edit = turns[-1].can_regenerate = not turns[-1].waits
@@ -737,8 +745,9 @@ async def _why(one: Reader, session: str, message: str) -> dict[str, Any]:
         for name in ("agreements", "conflicts", "open_questions")
         if synthesis.get(name)
     ]
-    if synthesis.get("missing"):
-        entries = [f"{speakers[group].name}: {why}" for group, why in synthesis["missing"].items()]
+    missing = {group: report.get("reason") for group, report in reports.items() if report["status"] != "answered"}
+    if missing := {**missing, **(synthesis.get("missing") or {})}:
+        entries = [f"{speakers[group].name}: {why or '–'}" for group, why in missing.items()]
         lists.append({"title": texts("chat.missing"), "entries": entries})
     left_out = [str(each) for report in reports.values() for each in report.get("left_out") or ()]
     return {

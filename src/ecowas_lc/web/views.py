@@ -119,6 +119,7 @@ class Turn:
     failed: str | None = None
     can_edit: bool = True
     can_regenerate: bool = True
+    rejected: list[str] = field(default_factory=list)
     more: list[Answer] = field(default_factory=list)
 
 

@@ -337,8 +337,8 @@
         return item;
       }),
     );
+    if (list.hidden && fitting.length) announce(`${texts.groups}: ${fitting.length}`);
     list.hidden = fitting.length === 0;
-    field.setAttribute("aria-expanded", String(!list.hidden));
     choose(fitting.length ? 0 : -1);
   }
 
@@ -363,7 +363,6 @@
 
   function close() {
     list.hidden = true;
-    field.setAttribute("aria-expanded", "false");
     field.removeAttribute("aria-activedescendant");
     chosen = -1;
   }
