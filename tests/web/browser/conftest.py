@@ -30,6 +30,8 @@ from tests.fixtures.proxy import Proxy
 from tests.fixtures.scripted_model import ScriptedModel
 from tests.fixtures.servers import DEADLINE_SECONDS, free_port, need, running_server, wait_until
 
+expect.set_options(timeout=15_000)
+
 HELD = "⏸"
 HOSTILE = (
     "<script>window.hacked='script'</script> <img src=x onerror=\"window.hacked='img'\"> "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -287,22 +288,15 @@ def test_a_long_conversation_is_shown_in_pieces(desk: Desk, looking: Looking, ad
     """A page holds the newest turns only; earlier ones are a button away."""
     key = desk.key("long", "admin", organisation="-long")
 
-    web = desk.app.state.web
-    import asyncio
-
-    async def fill() -> None:
-        service = web.service_of("page-long")
-        graph = await service.organisation.graph()
-        messages = [
-            message
-            for number in range(120)
-            for message in (HumanMessage(f"Question {number}", id=f"q{number}"), AIMessage(f"Answer {number}"))
-        ]
-        await graph.aupdate_state(
-            {"configurable": {"thread_id": "long"}}, {"messages": messages}, as_node="record"
-        )
-
-    asyncio.run(fill())
+    graph = desk.app.state.web.service_of("page-long").organisation._graph(with_documents=False)
+    messages = [
+        message
+        for number in range(120)
+        for message in (HumanMessage(f"Question {number}", id=f"q{number}"), AIMessage(f"Answer {number}"))
+    ]
+    config = {"configurable": {"thread_id": "long"}}
+    with ThreadPoolExecutor(1) as pool:  # Playwright's event loop runs in this one
+        pool.submit(graph.update_state, config, {"messages": messages}, as_node="record").result()
     looking.sign_in(key)
     page = looking.open("/chat?session=long")
     expect(page.locator(".turn")).to_have_count(20)

@@ -1,0 +1,137 @@
+"""The page's texts: complete, alike and well set in three languages."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import ecowas_lc.web
+from ecowas_lc.web.rendering import _environment
+from ecowas_lc.web.texts import LANGUAGES, texts_of, wanted_language
+
+FOLDER = Path(ecowas_lc.web.__file__).parent
+GAP = re.compile(r"\{(\w+)\}")
+
+
+def forms(language: str, name: str) -> list[str]:
+    found = texts_of(language).raw(name)
+    return [found] if isinstance(found, str) else list(found.values())
+
+
+def test_every_language_has_every_text() -> None:
+    """No text lacks in a language, and each fills the same gaps in all of them."""
+    names = {language: set(texts_of(language).names()) for language in LANGUAGES}
+    assert names["en"] == names["fr"] == names["pt"]
+    for name in sorted(names["en"]):
+        gaps = {
+            language: {gap for form in forms(language, name) for gap in GAP.findall(form)}
+            for language in LANGUAGES
+        }
+        assert gaps["en"] == gaps["fr"] == gaps["pt"], name
+        kinds = {type(texts_of(language).raw(name)) for language in LANGUAGES}
+        assert len(kinds) == 1, name
+
+
+def test_templates_use_texts_that_there_are_and_no_text_is_left_over() -> None:
+    """Each text that a template or a page names exists, and each that exists is named somewhere."""
+    sources = [*FOLDER.glob("templates/*.html"), *FOLDER.glob("*.py"), *FOLDER.glob("static/*.js")]
+    everything = "\n".join(path.read_text("utf-8") for path in sources)
+    known = set(texts_of("en").names())
+    named = set(re.findall(r"""\bt(?:exts)?\(\s*["']([a-z_]+\.[a-z_]+)["'],?""", everything))
+    assert named - known == set()
+    put_together = {"group", "router", "node", "role", "time", "languages", "language"}
+    beginnings = set(re.findall(r"""f["']([a-z]+\.[a-z_]*)\{""", everything))
+    unused = {
+        name
+        for name in known - named
+        if name.split(".")[0] not in put_together
+        and not name.startswith(tuple(beginnings))
+        and not re.search(rf"""["'. ]{name.split(".")[-1]}["'.]""", everything)
+    }
+    assert unused == set()
+
+
+def test_french_sets_spaces_that_do_not_break() -> None:
+    """A French line never begins with a mark that belongs to the word before."""
+    for name in texts_of("fr").names():
+        for form in forms("fr", name):
+            assert not re.search(r" [?!:;»]|« ", form), (name, form)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "chosen", "language"),
+    [
+        ("", None, "en"),
+        ("fr", None, "fr"),
+        ("pt-BR,pt;q=0.9,en;q=0.8", None, "pt"),
+        ("en;q=0.5,fr;q=0.7", None, "fr"),
+        ("ha,yo;q=0.9", None, "en"),
+        ("ha,pt;q=0.2", None, "pt"),
+        ("fr;q=0,en", None, "en"),
+        ("fr;q=zero,;;;,pt", None, "pt"),
+        ("FR-CI", None, "fr"),
+        ("fr", "pt", "pt"),
+        ("fr", "xx", "fr"),
+        ("fr;q=0", None, "en"),
+    ],
+)
+def test_the_browsers_language_is_answered_in(accepted: str, chosen: str | None, language: str) -> None:
+    """The reader's choice comes first, then what the browser prefers, then English."""
+    assert wanted_language(accepted, chosen) == language
+
+
+@pytest.mark.parametrize(
+    ("language", "n", "text"),
+    [
+        ("en", 0, "0 sessions"),
+        ("en", 1, "1 session"),
+        ("fr", 0, "0 session"),
+        ("fr", 1, "1 session"),
+        ("fr", 2, "2 sessions"),
+        ("fr", 12345, "12\u202f345 sessions"),
+        ("pt", 0, "0 sessões"),
+        ("en", 12345, "12,345 sessions"),
+    ],
+)
+def test_numbers_choose_the_form_and_are_written_as_the_language_does(language: str, n: int, text: str) -> None:
+    """French has the singular for nothing too; thousands are set apart as each language does it."""
+    assert texts_of(language)("sessions.found", n=n) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "english", "french"),
+    [
+        (-5, "just now", "à l’instant"),
+        (30, "30 seconds ago", "il y a 30 secondes"),
+        (60, "1 minute ago", "il y a 1 minute"),
+        (7300, "2 hours ago", "il y a 2 heures"),
+        (86400 * 40, "40 days ago", "il y a 40 jours"),
+    ],
+)
+def test_moments_are_told_as_time_that_has_passed(seconds: float, english: str, french: str) -> None:
+    """A clock that is a little behind the server's shows nothing from the future."""
+    now = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
+    for language, text in (("en", english), ("fr", french)):
+        found = texts_of(language).moment(now - timedelta(seconds=seconds), now)
+        assert found is not None
+        assert found.ago == text
+        assert found.exact.endswith("UTC")
+
+
+def test_no_template_marks_anything_as_safe_or_holds_inline_code() -> None:
+    """Every value is escaped, and the strict content security policy has nothing to block."""
+    for path in sorted(FOLDER.glob("templates/*.html")):
+        text = path.read_text("utf-8")
+        assert not re.search(r"\|\s*safe\b|autoescape false", text), path.name
+        assert not re.search(r"""\sstyle=|\son[a-z]+=|<style|javascript:""", text), path.name
+        assert not re.search(r"<script(?![^>]*\bsrc=)", text), path.name
+    assert _environment().autoescape is True
+
+
+def test_nothing_is_loaded_from_elsewhere() -> None:
+    """Pages work without a network: no address of another host is in what they are made of."""
+    for path in [*FOLDER.glob("templates/*.html"), *FOLDER.glob("static/*.css"), *FOLDER.glob("static/*.js")]:
+        assert not re.search(r"https?://|[\"'(]//", path.read_text("utf-8")), path.name
