@@ -27,6 +27,8 @@ _VIEWS = {  # by class, so that none is imported to look for another
     "DialogueReport": "routing_views:dialogue_report",
     "Comparison": "routing_views:comparison",
     "SupervisorResult": "run_views:result",
+    "Explorer": "overview:explorer",
+    "Records": "overview:records",
     "GroundedAnswer": "run_views:grounded",
 }
 _PICTURES = {"SupervisorGraph": "ecowas_lc.drawing:draw_graph"}

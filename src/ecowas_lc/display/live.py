@@ -1,0 +1,358 @@
+"""A run as it goes on, in a notebook's cell: who is asked, what each says, tools, sources, and what waits.
+
+Plain display updates of IPython are all that it needs; a notebook that is opened again shows the last one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+from uuid import uuid4
+
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langgraph.types import Command
+
+from ecowas_lc.agents import SupervisorAgent
+from ecowas_lc.agents.events import (
+    SYNTHESIS,
+    Event,
+    Finished,
+    Routed,
+    SpeakerDone,
+    Token,
+    ToolCalled,
+    ToolReturned,
+    Waiting,
+)
+from ecowas_lc.agents.turn import STREAM_MODES, Turn
+from ecowas_lc.display.blocks import (
+    Hues,
+    box,
+    code,
+    fold,
+    heading,
+    label,
+    labels,
+    note,
+    part,
+    plain,
+    prose,
+    side_by_side,
+    speech,
+    spoken,
+    talk,
+)
+from ecowas_lc.display.conversation import report_box, request_box, sources
+from ecowas_lc.display.elements import Node, append, element, html_of
+from ecowas_lc.display.wording import cut, duration
+from ecowas_lc.drawing.requests import read_request
+from ecowas_lc.errors import InvalidInputError
+from ecowas_lc.supervisor.supervisor_graph import SupervisorGraph
+
+_SECONDS_BETWEEN = 0.15
+"""Between two updates of the cell: smooth to look at, and few enough for a slow connection."""
+
+
+@dataclass
+class _Tool:
+    name: str
+    args: Mapping[str, Any]
+    result: str = ""
+    status: str = ""
+
+
+@dataclass
+class LiveRun:
+    """What has happened of a run so far; :func:`watch` gives one, and it shows itself as the run ended.
+
+    Attributes:
+        question: What was asked; empty where a decision was given.
+        thread_id: The thread that it ran in.
+        said: What each speaker has said, by speaker.
+        waiting: What waits for a decision: interrupt ids and their requests.
+        finished: The last event of the run, with the answer; ``None`` where it waits or failed.
+        error: What ended the run otherwise.
+    """
+
+    question: str
+    thread_id: str
+    said: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, Any] = field(default_factory=dict)
+    finished: Finished | None = None
+    error: BaseException | None = None
+    route: Routed | None = field(default=None, repr=False)
+    reports: dict[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    seconds: float = field(default=0.0, repr=False)
+    _done: set[str] = field(default_factory=set, repr=False)
+    _tools: dict[str, dict[str, _Tool]] = field(default_factory=dict, repr=False)
+    _began: float = field(default_factory=time.monotonic, repr=False)
+    _was_shown: bool = field(default=False, repr=False)
+
+    @property
+    def answer(self) -> str:
+        """The answer; empty where the run has not come to one."""
+        return self.finished.answer if self.finished is not None else ""
+
+    def take(self, event: Event) -> None:
+        """Note what happened."""
+        self.seconds = time.monotonic() - self._began
+        match event:
+            case Routed():
+                self.route = event
+                self.said |= {group: self.said.get(group, "") for group in event.groups}
+            case Token():
+                self.said[event.speaker] = self.said.get(event.speaker, "") + event.text
+            case ToolCalled():
+                self.said.setdefault(event.group, "")
+                self._tools.setdefault(event.group, {})[event.id] = _Tool(event.name, event.args)
+            case ToolReturned():
+                calls = [tools[event.id] for tools in self._tools.values() if event.id in tools]
+                known = (
+                    calls[0]
+                    if calls
+                    else self._tools.setdefault(event.group, {}).setdefault(event.id, _Tool(event.name, {}))
+                )
+                known.result, known.status = event.text, event.status
+            case Waiting():
+                self.waiting[event.id] = event.request
+            case SpeakerDone():
+                self._done.add(event.speaker)
+                if event.report is not None:
+                    self.reports[event.speaker] = event.report
+            case Finished():
+                self.finished = event
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes."""
+        return self.finished is not None or self.error is not None or bool(self.waiting)
+
+    def html(self) -> str:
+        """Return the run so far as HTML."""
+        return html_of(*self._parts())
+
+    def _parts(self) -> list[Node]:
+        hues = Hues()
+        found: list[Node] = [
+            heading("Run", self._state(), f"thread {cut(self.thread_id, 60)}", duration(self.seconds))
+        ]
+        if self.question:
+            found.append(talk(speech("user", *prose(self.question), asks=True)))
+        if self.route is not None:
+            why = element("small", cut(self.route.reason, 240))
+            found.append(element("p", "Asked: ", labels(self.route.groups, hues, "no group."), " ", why))
+        told = {name for name in self.said if self.said[name] or self._tools.get(name)}
+        told.update(self.route.groups if self.route is not None else ())
+        speakers = [name for name in self.said if name in told and name not in (SYNTHESIS, "supervisor")]
+        if speakers:
+            found.append(side_by_side(*(self._speaker(name, hues) for name in speakers)))
+        if self.finished is None:
+            own = [(name, self.said[name]) for name in (SYNTHESIS, "supervisor") if self.said.get(name)]
+            found += [talk(speech(name, *prose(text), hue=hues(name))) for name, text in own]
+        for identity, request in self.waiting.items():
+            found += [request_box(one, hues) for one in read_request(request, "", identity)]
+        if self.finished is not None and (len(speakers) != 1 or self.finished.speaker not in speakers):
+            about = [sources(self.finished.citations)]
+            said = prose(self.finished.answer) or [note("No text.")]
+            found.append(part("Together") if len(speakers) > 1 else None)
+            found.append(
+                talk(speech(spoken(self.finished.speaker), *said, hue=hues(self.finished.speaker), about=about))
+            )
+        elif self.finished is not None:
+            found.append(sources(self.finished.citations))
+        if self.error is not None:
+            why = element("p", cut(f"{type(self.error).__name__}: {self.error}", 600))
+            found.append(box("The run ended with an error", why, classes="bad"))
+        return found
+
+    def _state(self) -> Node:
+        if self.error is not None:
+            return label("failed", "bad")
+        if self.waiting:
+            return label("waits for a decision", "waits")
+        return label("done", "c1") if self.finished is not None else label("running …", "c0")
+
+    def _speaker(self, name: str, hues: Hues) -> Node:
+        tools = [self._tool(one) for one in self._tools.get(name, {}).values()]
+        if (report := self.reports.get(name)) is not None and report.get("status") != "held":
+            made = report_box(name, report, hues)
+            append(made, *tools)
+            return made
+        text = self.said[name]
+        is_done = name in self._done or self.is_over
+        said: list[Node] = [*prose(text)] if text else [note("…" if not is_done else "No text.")]
+        if text and not is_done:
+            said.append(note("▍"))
+        return box(spoken(name), *tools, *said, classes=hues(name))
+
+    def _tool(self, tool: _Tool) -> Node:
+        inner = ", ".join(f"{key}: {plain(one, 120)}" for key, one in list(tool.args.items())[:12])
+        mark = "✗" if tool.status == "error" else "✓" if tool.status else "…"
+        title = f"{mark} {tool.name}({inner})" if inner else f"{mark} {tool.name}"
+        return fold(cut(title, 160), code(tool.result, 1_500)) if tool.result else element("p", code(title, 200))
+
+    def _ipython_display_(self) -> None:
+        if self._was_shown:  # the cell that it ran in shows it already
+            self._was_shown = False
+            return
+        shown = import_module("IPython.display")
+        shown.display(shown.HTML(self.html()))
+
+
+class _Cell:
+    """Where a run is shown: a notebook's cell, or nowhere outside of IPython."""
+
+    def __init__(self, run: LiveRun) -> None:
+        self._run = run
+        self._next = 0.0
+        self._handle: Any = None
+        try:
+            is_in_a_cell = import_module("IPython").get_ipython() is not None
+        except ImportError:
+            return
+        if is_in_a_cell:
+            shown = import_module("IPython.display")
+            self._html: Any = shown.HTML
+            self._handle = shown.DisplayHandle(display_id=f"ecowas-lc-{uuid4().hex}")
+            self._handle.display(shown.HTML(run.html()))
+            run._was_shown = True
+
+    def update(self, *, last: bool = False) -> None:
+        """Show the run as it is now, unless it was shown a moment ago."""
+        now = time.monotonic()
+        if self._handle is not None and (last or now >= self._next):
+            self._handle.update(self._html(self._run.html()))
+            self._next = now + _SECONDS_BETWEEN
+
+
+def watch(graph: Any, question: Any, *, thread_id: str | None = None, groups: list[str] | None = None) -> LiveRun:
+    """Run a graph and show in the cell how it goes on; return the run.
+
+    Args:
+        graph: A supervisor graph or agent, or any compiled graph with ``messages`` in its state.
+        question: What to ask, or a ``Command(resume=…)`` that decides on what waits.
+        thread_id: The thread to run in. Default: a new one, or the agent's session.
+        groups: Which groups to ask, whatever the router says; for agents.
+
+    Raises:
+        InvalidInputError: it is no graph and no supervisor agent.
+    """
+    turn, events, _ = _events(graph, question, thread_id, groups)
+    run = LiveRun(turn.question.text if turn.question is not None else "", _thread_of(turn))
+    cell = _Cell(run)
+    try:
+        for event in events():
+            run.take(event)
+            cell.update()
+    except BaseException as error:
+        run.error = error
+        cell.update(last=True)
+        raise
+    run.seconds = time.monotonic() - run._began
+    cell.update(last=True)
+    return run
+
+
+async def awatch(
+    graph: Any, question: Any, *, thread_id: str | None = None, groups: list[str] | None = None
+) -> LiveRun:
+    """Run a graph and show how it goes on, without blocking the event loop: see :func:`watch`."""
+    turn, _, events = _events(graph, question, thread_id, groups)
+    run = LiveRun(turn.question.text if turn.question is not None else "", _thread_of(turn))
+    cell = _Cell(run)
+    try:
+        async for event in events():
+            run.take(event)
+            cell.update()
+    except BaseException as error:
+        run.error = error
+        cell.update(last=True)
+        raise
+    run.seconds = time.monotonic() - run._began
+    cell.update(last=True)
+    return run
+
+
+def _thread_of(turn: Turn) -> str:
+    return str(turn.config.get("configurable", {}).get("thread_id", ""))
+
+
+def _events(graph: Any, question: Any, thread_id: str | None, groups: list[str] | None) -> tuple[Turn, Any, Any]:
+    given = question if isinstance(question, Command) else None
+    asked = None if given is not None else str(question)
+    if isinstance(graph, SupervisorAgent):
+        turn = Turn(asked, thread_id or graph.session_id, groups, given=given)
+        session = graph._session
+        return turn, lambda: session.events(turn), lambda: session.aevents(turn)
+    if not hasattr(graph, "stream") or not hasattr(graph, "astream"):
+        raise InvalidInputError(f"{graph!r} is not a graph. Pass a compiled graph or a SupervisorAgent.")
+    turn = Turn(asked, thread_id or uuid4().hex, groups, given=given)
+    hear = turn.hear if isinstance(graph, SupervisorGraph) else _Plain(turn).hear
+
+    def events() -> Iterator[Event]:
+        for mode, heard in graph.stream(turn.input, turn.config, stream_mode=STREAM_MODES):
+            yield from hear(str(mode), heard)
+        yield from _end(turn)
+
+    async def aevents() -> AsyncIterator[Event]:
+        stream = graph.astream(turn.input, turn.config, stream_mode=STREAM_MODES)
+        async with aclosing(stream):
+            async for mode, heard in stream:
+                for event in hear(str(mode), heard):
+                    yield event
+        for event in _end(turn):
+            yield event
+
+    return turn, events, aevents
+
+
+def _end(turn: Turn) -> Iterator[Event]:
+    if "decision" in turn.result:
+        yield from turn.end()
+        return
+    messages = turn.result.get("messages") if isinstance(turn.result, Mapping) else None
+    final = messages[-1] if isinstance(messages, list) and messages else None
+    if isinstance(final, AIMessage) and not final.tool_calls:
+        asked = next((one.text for one in reversed(messages or ()) if isinstance(one, HumanMessage)), "")
+        yield Finished(asked, final.text, str(final.name or "assistant"), str(final.id), (), "", "")
+
+
+class _Plain:
+    """Hears any graph's stream as a supervisor's is heard: a node is a speaker."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._streamed: set[str] = set()
+
+    def hear(self, mode: str, part: Any) -> Iterator[Event]:
+        """What a part of the stream tells."""
+        if mode == "values":
+            self._turn.result = part if isinstance(part, Mapping) else {}
+        elif mode == "messages":
+            chunk, metadata = part
+            if isinstance(chunk, AIMessage) and chunk.text:
+                self._streamed.add(str(chunk.id))
+                yield Token(str(metadata.get("langgraph_node", "assistant")), str(chunk.id), chunk.text)
+        elif mode == "updates" and isinstance(part, Mapping):
+            for node, change in part.items():
+                if node == "__interrupt__":
+                    for one in change:
+                        yield Waiting(one.id, one.value)
+                    continue
+                yield from self._node(str(node), change)
+
+    def _node(self, node: str, change: Any) -> Iterator[Event]:
+        messages = change.get("messages") if isinstance(change, Mapping) else None
+        for message in messages if isinstance(messages, list) else [messages]:
+            if isinstance(message, ToolMessage):
+                yield ToolReturned(node, message.tool_call_id, str(message.name), message.text, message.status)
+            elif isinstance(message, AIMessage):
+                if message.text and str(message.id) not in self._streamed:
+                    yield Token(node, str(message.id), message.text)
+                for call in message.tool_calls:
+                    yield ToolCalled(node, str(call["id"]), call["name"], call["args"])
+        yield SpeakerDone(node, None)

@@ -1,0 +1,116 @@
+"""A run in a notebook's cell: what it shows while it goes on, what stays, and that nothing is needed for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import RichOutput, capture_output
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
+
+from ecowas_lc import InvalidInputError, SupervisorAgent, build_supervisor
+from ecowas_lc.display.live import LiveRun
+from ecowas_lc.notebook import awatch, watch
+from tests.display.pages import Parsed
+from tests.display.samples import ANSWERS, QUESTIONS, SYNTHESIS, agent_with_tools
+from tests.display.test_displays import nothing_unsafe_in
+from tests.fixtures.scripted_model import ScriptedModel, by_speaker
+
+
+def supervisor(**options: Any) -> Any:
+    model = ScriptedModel(script=by_speaker({**ANSWERS, "synthesis": SYNTHESIS}), structured=True)
+    return build_supervisor(model, router="lexical", checkpointer=InMemorySaver(), **options)
+
+
+def text_of(run: LiveRun) -> str:
+    return nothing_unsafe_in(run.html()).text
+
+
+def test_a_run_shows_route_groups_and_answer() -> None:
+    """Each group's words, the route and the combined answer are there, and the run holds the answer."""
+    run = watch(supervisor(), QUESTIONS[0], thread_id="t")
+    told = text_of(run)
+    for part in (
+        "done",
+        "thread t",
+        "Asked:",
+        "coastal backbone",
+        "bankable",
+        "Together",
+        "A feasibility study comes first.",
+    ):
+        assert part in told
+    assert run.thread_id == "t"
+    assert run.finished is not None
+
+
+def test_what_waits_is_shown_and_decided() -> None:
+    """A run that waits shows the draft and the choices; a decision goes on in the same thread."""
+    graph = supervisor(interrupt_before_release=["energy"])
+    run = watch(graph, "Does the power pool cover the coastal states?", thread_id="t")
+    assert run.answer == ""
+    told = text_of(run)
+    for part in ("waits for a decision", "approve", "reject"):
+        assert part in told
+    [identity] = run.waiting
+    after = watch(graph, Command(resume={identity: "approve"}), thread_id="t")
+    assert "coastal backbone" in after.answer
+    assert "done" in text_of(after)
+
+
+def test_any_graph_can_be_watched() -> None:
+    """Another graph's nodes, tools and approvals are shown as the supervisor's are."""
+    graph = agent_with_tools(InMemorySaver(), "before")
+    told = text_of(watch(graph, "Find a room.", thread_id="t"))
+    for part in (
+        "✓ free_rooms(day: 2026-03-04",
+        "Plenary (400 seats)",
+        "book_room",
+        "waits for a decision",
+        "edit",
+    ):
+        assert part in told
+    with pytest.raises(InvalidInputError, match="not a graph"):
+        watch("graph", "?")
+
+
+def test_an_error_is_shown_and_raised() -> None:
+    """What ends a run otherwise is in the cell, and reaches the caller."""
+    model = ScriptedModel(script=by_speaker({"energy": RuntimeError("out of memory")}))
+    graph = build_supervisor(model, router="lexical")
+    with pytest.raises(Exception, match="out of memory") as raised:
+        watch(graph, "What does the power pool do?")
+    run = LiveRun("?", "t", error=raised.value)
+    assert "The run ended with an error" in text_of(run)
+
+
+async def test_agents_are_watched_in_their_session() -> None:
+    """A supervisor agent answers in its own session, without blocking the event loop."""
+    model = ScriptedModel(script=by_speaker(ANSWERS))
+    agent = SupervisorAgent(session_id="mine", model=model, router="lexical")
+    run = await awatch(agent, QUESTIONS[2])
+    assert run.thread_id == "mine"
+    assert run.answer == ANSWERS["protocol"]
+
+
+def test_the_cell_is_updated_and_shows_it_once() -> None:
+    """In IPython there is one display, updated in place; ending the cell with the run shows nothing twice."""
+    shell = InteractiveShell.instance()
+    try:
+        with capture_output() as captured:
+            run = watch(supervisor(), QUESTIONS[2])
+            shell.display_formatter.format(run)
+        shown = [output for output in captured.outputs if isinstance(output, RichOutput)]
+        assert len({output.transient["display_id"] for output in shown}) == 1
+        assert not shown[0].update
+        assert all(output.update for output in shown[1:])
+        assert len(shown) >= 3
+        assert ANSWERS["protocol"][:30] in Parsed(shown[-1].data["text/html"]).text
+        assert "running" in Parsed(shown[0].data["text/html"]).text
+        with capture_output() as again:
+            shell.display_formatter.format(run)
+        assert len(again.outputs) == 1
+    finally:
+        InteractiveShell.clear_instance()

@@ -1,0 +1,122 @@
+"""The one import for notebooks: looking around, records and DataFrames."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from ecowas_lc import InvalidInputError, MissingExtraError
+from ecowas_lc.notebook import (
+    Explorer,
+    Records,
+    checkpoints,
+    confusion,
+    explore,
+    messages,
+    scores,
+    sessions,
+    steps,
+    threads,
+)
+from ecowas_lc.storage.server import Server
+from ecowas_lc.supervisor.evaluation import evaluate
+from ecowas_lc.supervisor.routing import get_router
+from ecowas_lc.twg import evaluation_set
+from tests.display.samples import samples
+from tests.display.test_displays import nothing_unsafe_in
+from tests.fixtures.servers import running_server
+
+
+@pytest.fixture(scope="module")
+def here() -> Iterator[Explorer]:
+    with running_server("redis") as running:
+        server = Server.from_url(running.url)
+        with samples(server, "here", router="lexical", turns=3), explore(running.url, prefix="here") as found:
+            yield found
+        server.close()
+
+
+def test_three_lines_are_enough(here: Explorer) -> None:
+    """An overview, a conversation with completion, and pictures: no setting up."""
+    overview = nothing_unsafe_in(here._repr_html_() or "").text
+    for part in ("summit-prep", "tools waits", "1 session", "users / amina", "Look closer"):
+        assert part in overview
+    assert "summit-prep" in here.threads._ipython_key_completions_()
+    assert "opening ceremony" in (here.threads["summit-prep"]._repr_html_() or "")
+    assert here.timeline("summit-prep")[2].said
+    assert here.state("summit-prep").sizes["messages"]
+    assert [row.id for row in here.waiting()] == ["tools", "for-review"]
+    assert here.route("power grid", router="lexical").groups == ("energy",)
+    assert here.history("energy", "summit-prep").messages
+
+
+def test_every_name_has_a_docstring() -> None:
+    """What completion offers says what it does."""
+    import ecowas_lc.notebook as notebook
+
+    for name in notebook.__all__:
+        assert getattr(notebook, name).__doc__
+    for name in dir(Explorer):
+        if not name.startswith("_"):
+            assert getattr(Explorer, name).__doc__, name
+
+
+def test_threads_and_sessions_as_tables(here: Explorer) -> None:
+    """Records are dicts; a DataFrame of them has times that can be grouped by day."""
+    found = threads(here.saver, tokens=True)
+    by_id = {record["thread"]: record for record in found}
+    assert by_id["summit-prep"]["turns"] == 3
+    assert by_id["tools"]["input_tokens"] == 824
+    assert by_id["tools"]["waits"] == 1
+    frame = found.to_pandas()
+    assert frame.groupby(frame["last_activity"].dt.date)["messages"].sum().iloc[0] > 6
+    kept = sessions(here.memory).to_pandas()
+    assert kept.groupby("agent")["messages"].sum()["energy"] == 4
+    assert isinstance(kept["first_activity"].dtype, pd.DatetimeTZDtype)
+
+
+def test_checkpoints_and_messages_as_tables(here: Explorer) -> None:
+    """Checkpoints tell what ran, how long and how large; messages who spoke, when, and how many tokens it took."""
+    found = checkpoints(here.saver, "summit-prep")
+    assert [record["number"] for record in found] == list(range(1, len(found) + 1))
+    assert found[-1]["bytes"] > found[0]["bytes"]
+    assert any(record["groups"] == "energy, resource_mobilization" for record in found)
+    said = messages(here.thread("tools"))
+    assert [record["speaker"] for record in said] == ["user", "assistant", "free_rooms", "assistant"]
+    assert said[1]["output_tokens"] == 38
+    assert all(record["at"] for record in said)
+    assert messages(here.saver, "tools") == said
+    assert len(messages(here.history("energy", "summit-prep"))) == 4
+    assert len(messages(here.thread("tools").messages)) == 4
+    assert {record["step"] for record in steps(here.saver, ["summit-prep"])} >= {"energy", "route", "record"}
+    with pytest.raises(InvalidInputError, match="has no messages"):
+        messages(7)
+
+
+def test_evaluation_as_tables() -> None:
+    """A router's confusion and scores are records too."""
+    report = evaluate(get_router("lexical"), evaluation_set("dev"))
+    table = (
+        confusion(report).to_pandas().pivot_table(index="expected", columns="chosen", values="count", fill_value=0)
+    )
+    assert table.loc["energy", "energy"] == 14
+    assert {record["group"] for record in scores({"lexical": report})} >= {"energy", "protocol"}
+    assert "energy" in nothing_unsafe_in(confusion(report)._repr_html_() or "").text
+
+
+def test_pandas_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pandas, records work and a DataFrame says what to install; importing loads no such library."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    records = Records([{"a": 1}])
+    assert records == [{"a": 1}]
+    with pytest.raises(MissingExtraError, match="pip install pandas"):
+        records.to_pandas()
+    late = ("pandas", "IPython", "matplotlib")
+    code = f"import sys, ecowas_lc.notebook; print([name for name in {late} if name in sys.modules])"
+    done: Any = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
