@@ -268,6 +268,12 @@ from .llm import (
 from .llm import (
     make_chat_model as make_chat_model,
 )
+from .llm.guarded import (
+    GuardedChatOllama as GuardedChatOllama,
+)
+from .llm.middleware import (
+    GuardedContextMiddleware as GuardedContextMiddleware,
+)
 from .memory import (
     AsyncRedisMemoryService as AsyncRedisMemoryService,
 )

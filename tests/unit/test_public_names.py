@@ -40,6 +40,8 @@ NAMES = [
     "FormatVersionError",
     "GraphPicture",
     "GroundedAnswer",
+    "GuardedChatOllama",
+    "GuardedContextMiddleware",
     "ImportReport",
     "IncompleteWarning",
     "InvalidDecisionError",

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import ollama
+from langchain_core.language_models import LangSmithParams, ModelProfile
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_ollama import ChatOllama
@@ -150,6 +151,30 @@ class GuardedChatOllama(ChatOllama):
     async def acontext(self) -> int:
         """Return what :meth:`context` returns, without blocking the event loop."""
         return (await self._afacts(self.served)).context(self.num_ctx)
+
+    def with_profile(self) -> Self:
+        """Return the model with a ``profile`` that says how long a prompt may be, as its server tells.
+
+        LangChain's ``SummarizationMiddleware(trigger=("fraction", 0.8))`` and deepagents go by it. A model with
+        ``num_ctx`` has a profile from the start; for any other, the server must be asked.
+
+        Raises:
+            ModelError: the server does not answer, or does not have the model.
+        """
+        return self.model_copy(update={"profile": _profile(self.context(), self.num_predict)})
+
+    async def awith_profile(self) -> Self:
+        """Return what :meth:`with_profile` returns, without blocking the event loop."""
+        return self.model_copy(update={"profile": _profile(await self.acontext(), self.num_predict)})
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        if model := kwargs.get("model"):  # of this call alone, which ChatOllama's traces do not tell
+            params["ls_model_name"] = str(model)
+        return params
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return _profile(self.num_ctx, self.num_predict) if self.num_ctx else None
 
     def _facts(self, served: ServedModel) -> Facts:
         def call(method: str, arguments: Mapping[str, Any]) -> Any:
@@ -472,6 +497,13 @@ def guarded(model: ChatOllama) -> GuardedChatOllama:
     made._client, made._async_client = _guarded_client(model._client), _guarded_client(model._async_client)
     made._patience = None
     return made
+
+
+def _profile(context: int, answer: int | None) -> ModelProfile:
+    """Return a profile for a model with this context, of which an answer takes so many tokens."""
+    taken = Window.of(context).answer if answer is None or answer < 0 else answer
+    most = max(1, context - min(taken, context // 2))
+    return {"max_input_tokens": most, "max_output_tokens": context - most}
 
 
 def _longer(timeout: httpx.Timeout, ahead: int) -> httpx.Timeout:

@@ -1,0 +1,46 @@
+"""Middleware for LangChain's ``create_agent`` that keeps Ollama from cutting prompts in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from langchain_ollama import ChatOllama
+
+from ecowas_lc.errors import MissingExtraError
+from ecowas_lc.llm.guarded import guarded
+
+try:
+    from langchain.agents.middleware import AgentMiddleware
+except ImportError:
+    raise MissingExtraError(
+        "GuardedContextMiddleware is for LangChain's create_agent. Run: pip install langchain"
+    ) from None
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware import ModelRequest, ModelResponse
+
+
+class GuardedContextMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Ask every ``ChatOllama`` of an agent as :class:`~ecowas_lc.GuardedChatOllama` would.
+
+    ``create_agent(ChatOllama(…), middleware=[GuardedContextMiddleware()])``: each request names its context, and a
+    prompt that does not fit raises :class:`~ecowas_lc.ContextOverflowError`, also LangChain's error of that name,
+    before Ollama cuts it. Put it behind middleware that shortens the conversation or chooses the model. Models of
+    other providers are asked as they are.
+    """
+
+    def wrap_model_call(self, request: ModelRequest, handler: Callable[[ModelRequest], ModelResponse]) -> Any:
+        """Ask the model, guarded."""
+        return handler(_guarded(request))
+
+    async def awrap_model_call(
+        self, request: ModelRequest, handler: Callable[[ModelRequest], Awaitable[ModelResponse]]
+    ) -> Any:
+        """Ask the model, guarded, without blocking the event loop."""
+        return await handler(_guarded(request))
+
+
+def _guarded(request: ModelRequest) -> ModelRequest:
+    model = request.model
+    return request.override(model=guarded(model)) if isinstance(model, ChatOllama) else request
