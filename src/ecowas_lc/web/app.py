@@ -30,7 +30,7 @@ from ecowas_lc.web.limits import Rate
 from ecowas_lc.web.organisation import Organisation
 from ecowas_lc.web.pages import add_pages
 from ecowas_lc.web.principals import Principal
-from ecowas_lc.web.problems import problem
+from ecowas_lc.web.problems import PROBLEM, problem
 from ecowas_lc.web.runs import OnBusy
 from ecowas_lc.web.service import Data, Service
 from ecowas_lc.web.sign_in import add_sign_in
@@ -281,6 +281,13 @@ def described(router: APIRouter, path: str = "") -> Data:
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     }
     found["security"] = [{"key": []}, {"header": []}]
+    for path, operations in found["paths"].items():
+        for operation in operations.values():
+            if path.startswith("/health") or path == "/api/sign-in":
+                operation["security"] = []
+            for response in operation["responses"].values():
+                if PROBLEM in response.get("content", {}):
+                    response["content"] = {PROBLEM: response["content"][PROBLEM]}
     return found
 
 
