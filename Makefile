@@ -21,7 +21,7 @@ BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lowest newest faults bench audit check ollama eval clean servers constraints coverage docs packages \
-	architecture routing-data server-from-image
+	architecture displays routing-data server-from-image
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -72,6 +72,9 @@ packages: $(VENV)/.stamp-test servers ## Build the sdist and the wheel to dist/,
 
 architecture: $(VENV)/.stamp-test ## Draw the packages and their imports for ARCHITECTURE.md
 	$(BIN)/python scripts/architecture.py
+
+displays: $(VENV)/.stamp-test ## Draw the pictures of the page on notebooks, with Chromium
+	$(BIN)/python scripts/displays.py
 
 routing-data: $(VENV)/.stamp-demo ## Compute what the routers learn from the groups' words and examples
 	$(BIN)/python -m ecowas_lc.supervisor.routing.build

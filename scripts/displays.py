@@ -35,6 +35,7 @@ def page_of(bundle: dict[str, Any], *, styled: bool = True) -> str:
 
 def shots(bundles: dict[str, dict[str, Any]], folder: Path, *, plain: bool = False) -> None:
     """Write a picture of each bundle, light and dark; with ``plain``, also without its styles."""
+    from PIL import Image
     from playwright.sync_api import sync_playwright
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,13 +43,16 @@ def shots(bundles: dict[str, dict[str, Any]], folder: Path, *, plain: bool = Fal
         browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"))
         for scheme in ("light", "dark"):
             page = browser.new_page(
-                viewport={"width": WIDTH, "height": 40}, color_scheme=scheme, device_scale_factor=1.5
+                viewport={"width": WIDTH, "height": 40}, color_scheme=scheme, device_scale_factor=1.25
             )
             for name, bundle in bundles.items():
                 for styled in (True, False) if plain and scheme == "light" else (True,):
                     page.set_content(page_of(bundle, styled=styled))
                     suffix = "" if styled else "-plain"
-                    page.screenshot(path=folder / f"{name}-{scheme}{suffix}.png", full_page=True)
+                    path = folder / f"{name}-{scheme}{suffix}.png"
+                    page.screenshot(path=path, full_page=True)
+                    few = Image.open(path).convert("RGB").quantize(128)  # a third of the size
+                    few.save(path, optimize=True)
         browser.close()
 
 

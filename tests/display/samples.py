@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -14,6 +16,8 @@ from langgraph.types import interrupt
 
 from ecowas_lc import (
     TWG,
+    Documents,
+    GroundedAnswer,
     RedisChatMessageHistory,
     RedisMemoryService,
     RedisSaver,
@@ -24,9 +28,12 @@ from ecowas_lc import (
     draw_graph,
     draw_thread,
     get_router,
+    grounded_answer,
     history_factory,
 )
+from ecowas_lc.agents.events import Routed, Token, ToolCalled, ToolReturned
 from ecowas_lc.drawing import ActivityPicture, draw_route, draw_state
+from ecowas_lc.notebook import Explorer, LiveRun, checkpoints
 from ecowas_lc.storage.server import Server
 from ecowas_lc.supervisor.evaluation import compare_routers, evaluate
 from ecowas_lc.twg import evaluation_dialogues, evaluation_set
@@ -97,6 +104,7 @@ def samples(server: Server, prefix: str, *, router: str = "hybrid", turns: int =
     agent_with_tools(saver)
     broken(saver)
     long_thread(saver, turns=turns)
+    docs = dossier(server, prefix)
     store = RedisStore(server=server, prefix=prefix)
     store.put(("users", "amina", "memories"), "diet", {"text": "Eats no fish.", "since": 2024})
     store.put(("users", "kofi", "memories"), "languages", {"text": "Prefers French.", "level": "fluent"})
@@ -126,6 +134,11 @@ def samples(server: Server, prefix: str, *, router: str = "hybrid", turns: int =
             "result": first,
             "result-waiting": waiting,
             "store": store,
+            "documents": docs,
+            "grounded": checked(docs),
+            "overview": Explorer(server, prefix),
+            "records": checkpoints(saver, "tools"),
+            "live": under_way(),
             "report": evaluate(get_router("lexical"), questions),
             "comparison": compare_routers(
                 ["lexical"], questions=questions[:40], dialogues=evaluation_dialogues("dev")[:4]
@@ -215,3 +228,37 @@ def sessions_of_three_weeks() -> tuple[SessionInfo, ...]:
             for place, agent in enumerate(agents)
         ]
     return tuple(found)
+
+
+def dossier(server: Server, prefix: str) -> Documents:
+    """Hold two short documents of a fictional community."""
+    docs = Documents.from_server(server, prefix=prefix)
+    pool = (
+        "Title: Report of the power pool (fictional)\nDate: 14 May 2025\nGroup: energy\n\n"
+        "The power pool trades 6.2 TWh a year."
+    )
+    rooms = "Title: Rooms of the summit (fictional)\nLanguage: en\n\nThe plenary hall seats 400 people."
+    with tempfile.TemporaryDirectory() as name:
+        for number, text in enumerate((pool, rooms)):
+            Path(name, f"paper{number}.txt").write_text(text, encoding="utf-8")
+        docs.add(Path(name))
+    return docs
+
+
+def checked(docs: Documents) -> GroundedAnswer:
+    """Return an answer of which the documents support one sentence."""
+    evidence, found = docs.evidence("How much does the power pool trade?")
+    said = "The power pool trades 6.2 TWh a year. It was founded in 1912 by a king."
+    return grounded_answer(said, evidence=evidence, sources=found, language="en")
+
+
+def under_way() -> LiveRun:
+    """Return a run that goes on: one group calls a tool, the other speaks."""
+    run = LiveRun(QUESTIONS[0], "summit-prep")
+    run.take(Routed(("energy", "resource_mobilization"), "lexical", "The question holds words of both."))
+    run.take(ToolCalled("energy", "1", "line_costs", {"corridor": "coastal", "kilometres": 310}))
+    run.take(ToolReturned("energy", "1", "line_costs", "about 620 million", "success"))
+    run.take(Token("energy", "2", "The coastal backbone costs about **620 million**. It links"))
+    run.take(Token("resource_mobilization", "3", "Two funds can pay for it: the development bank's"))
+    run.seconds = 4.2
+    return run

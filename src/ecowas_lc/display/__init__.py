@@ -27,6 +27,7 @@ _VIEWS = {  # by class, so that none is imported to look for another
     "DialogueReport": "routing_views:dialogue_report",
     "Comparison": "routing_views:comparison",
     "SupervisorResult": "run_views:result",
+    "LiveRun": "live:live_run",
     "Explorer": "overview:explorer",
     "Records": "overview:records",
     "GroundedAnswer": "run_views:grounded",

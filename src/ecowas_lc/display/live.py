@@ -16,6 +16,7 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.types import Command
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.agents import SupervisorAgent
 from ecowas_lc.agents.events import (
     SYNTHESIS,
@@ -66,7 +67,7 @@ class _Tool:
 
 
 @dataclass
-class LiveRun:
+class LiveRun(Displayed):
     """What has happened of a run so far; :func:`watch` gives one, and it shows itself as the run ended.
 
     Attributes:
@@ -201,6 +202,11 @@ class LiveRun:
             return
         shown = import_module("IPython.display")
         shown.display(shown.HTML(self.html()))
+
+
+def live_run(shown: LiveRun) -> list[Node]:
+    """Return a run as far as it has gone."""
+    return shown._parts()
 
 
 class _Cell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,8 @@ from ecowas_lc.display.blocks import fold, heading, note, plain, table
 from ecowas_lc.display.elements import Node
 from ecowas_lc.display.wording import counted
 
-_MOST_RECORDS = 25
+_MOST_RECORDS, _SHORT = 25, 22
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def explorer(shown: Any) -> list[Node]:
@@ -26,19 +28,25 @@ def explorer(shown: Any) -> list[Node]:
 
 
 def records(shown: Any) -> list[Node]:
-    """Return the first of the records as a table."""
-    names = list(dict.fromkeys(name for record in shown[:_MOST_RECORDS] for name in record))
-    rows: list[Sequence[Any]] = [[_cell(record.get(name)) for name in names] for record in shown[:_MOST_RECORDS]]
-    numbers = [
-        all(isinstance(record.get(name), (int, float, type(None))) for record in shown[:_MOST_RECORDS])
-        for name in names
-    ]
+    """Return the first of the records as a table, without the columns in which there is nothing."""
+    some = shown[:_MOST_RECORDS]
+    names = list(dict.fromkeys(name for record in some for name in record))
+    names = [name for name in names if any(record.get(name) not in (None, "") for record in some)]
+    rows: list[Sequence[Any]] = [[_cell(record.get(name)) for name in names] for record in some]
     more = len(shown) - len(rows)
     return [
         heading("Records", counted(len(shown), "record"), ".to_pandas() makes a DataFrame"),
-        table(names, rows, ["number" if each else "" for each in numbers]) if rows else note("There are none."),
+        table(names, rows, [_kind([record.get(name) for record in some]) for name in names])
+        if rows
+        else note("There are none."),
         note(f"{more:,} more") if more > 0 else None,
     ]
+
+
+def _kind(values: Sequence[Any]) -> str:
+    if all(isinstance(value, (int, float, type(None))) for value in values):
+        return "number"
+    return "short" if all(len(_cell(value)) <= _SHORT for value in values) else ""
 
 
 def _cell(value: Any) -> str:
@@ -48,4 +56,6 @@ def _cell(value: Any) -> str:
         return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, float):
         return f"{value:,.3f}"
+    if isinstance(value, str) and _UUID.fullmatch(value):
+        return f"{value[:8]}…{value[-4:]}"
     return f"{value:,}" if type(value) is int else plain(value, 80)
