@@ -572,6 +572,7 @@ async def _chat(one: Reader, session: str, *, limit: int = 0, is_new: bool = Fal
         **{
             "session": session,
             "model_answers": answers is not False,
+            "model_note": one.service.model_note if answers is not False else "",
             "suggestions": suggestions,
             "most_characters": LONGEST_QUESTION,
             "groups": [
@@ -673,7 +674,7 @@ def _answer(one: Reader, session: str, message: Mapping[str, Any]) -> views.Answ
             views.Source(
                 number,
                 str(each["title"]),
-                texts("chat.page", n=each["page"]) if each.get("page") else "",
+                _where(texts, each),
                 href(number),
             )
             for number, each in sorted(citations.items())
@@ -681,6 +682,11 @@ def _answer(one: Reader, session: str, message: Mapping[str, Any]) -> views.Answ
         why=one.url("/chat/why", session=session, message=key),
         cut=text.endswith("[…]"),
     )
+
+
+def _where(texts: Texts, citation: Mapping[str, Any]) -> str:
+    page = texts("chat.page", n=citation["page"]) if citation.get("page") else ""
+    return " · ".join(filter(None, (str(citation.get("file") or ""), page)))
 
 
 async def _versions(one: Reader, session: str) -> dict[str, Versions]:
