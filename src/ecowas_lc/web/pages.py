@@ -861,6 +861,7 @@ async def _sessions(one: Reader, search: str, group: str, active: str, at: int) 
             "owner": each["owner"],
             "groups": [one.speakers[name] for name in each["agents"] if name != views.SUPERVISOR],
             "messages": texts.number(max(each["agents"].values(), default=0)),
+            "waiting": each["waiting"],
             "active": views.moment_of(each["last_activity"], texts),
             "kept": texts.lasts(each["ttl_seconds"]),
         }
@@ -1190,7 +1191,7 @@ def _system(one: Reader, found: Mapping[str, Any]) -> dict[str, Any]:
     areas: dict[str, list[dict[str, str]]] = {}
     if model["answers"] is not None:
         state = "ok" if model["answers"] else "broken"
-        said = f"{model['name']} {model.get('note') or ''}".strip() or "model"
+        said = ": ".join(filter(None, (model["name"], model.get("note")))) or "model"
         areas["model"] = [{"what": "Model server", "state": state, "text": said, "fix": ""}]
     for check in found.get("checks") or ():
         areas.setdefault(str(check["area"]), []).append(

@@ -22,6 +22,7 @@ from langgraph.types import StateSnapshot
 from ecowas_lc._extras import install_command
 from ecowas_lc._language import language_of
 from ecowas_lc._version import __version__
+from ecowas_lc.checkpoint.listing import ThreadRow
 from ecowas_lc.errors import (
     DecisionPendingError,
     EcowasError,
@@ -222,6 +223,9 @@ class Service:
         found: dict[str, list[SessionInfo]] = {}
         for info in infos:
             found.setdefault(info.session_id, []).append(info)
+        threads = {row.id: row for row in await self.organisation.saver.athreads(limit=_MOST_THREADS)}
+        for thread in threads:  # one whose first answer is not there yet has no history
+            found.setdefault(thread, [])
         abouts = await self.organisation.run(self._about_op(list(found)))
         now, needle = datetime.now(UTC), search.casefold().strip()
         rows = []
@@ -229,16 +233,17 @@ class Service:
             owner, title = abouts[session]
             if not (by.is_admin or owner == by.name):
                 continue
-            row = _session_as_json(session, each, owner, title)
+            row = _session_as_json(session, each, owner, title, threads.get(session))
             if needle and needle not in f"{session}\n{title}\n{owner}".casefold():
                 continue
-            latest = max((info.last_activity for info in each if info.last_activity), default=None)
+            latest = datetime.fromisoformat(row["last_activity"]) if row["last_activity"] else None
             idle = (now - latest).total_seconds() if latest else float("inf")
             if active_seconds is not None and idle > active_seconds:
                 continue
             if idle_seconds is not None and idle < idle_seconds:
                 continue
             rows.append(row)
+        rows.sort(key=lambda row: row["last_activity"] or "", reverse=True)
         return {"sessions": rows[offset : offset + limit], "total": len(rows)}
 
     async def session(self, by: Principal, session: str, *, limit: int = 100, before: int | None = None) -> Data:
@@ -736,17 +741,25 @@ def _text(body: Any, key: bytes) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _session_as_json(session: str, infos: Sequence[SessionInfo], owner: str, title: str) -> Data:
-    latest = max((info.last_activity for info in infos if info.last_activity), default=None)
+def _session_as_json(
+    session: str, infos: Sequence[SessionInfo], owner: str, title: str, thread: ThreadRow | None
+) -> Data:
+    times = [info.last_activity for info in infos if info.last_activity]
+    if not times and thread is not None and thread.last_activity is not None:
+        times = [thread.last_activity]
     first = min((info.first_activity for info in infos if info.first_activity), default=None)
+    ttls = [info.ttl_seconds for info in infos if info.ttl_seconds is not None]
+    if not infos and thread is not None and thread.ttl is not None:
+        ttls = [int(thread.ttl)]
     return {
         "session": session,
         "owner": owner,
         "title": title,
         "agents": {info.agent_id: info.messages for info in infos},
         "first_activity": first.isoformat() if first else None,
-        "last_activity": latest.isoformat() if latest else None,
-        "ttl_seconds": min((info.ttl_seconds for info in infos if info.ttl_seconds is not None), default=None),
+        "last_activity": max(times).astimezone(UTC).isoformat() if times else None,
+        "ttl_seconds": min(ttls, default=None),
+        "waiting": len(thread.waiting) if thread is not None else 0,
     }
 
 

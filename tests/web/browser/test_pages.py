@@ -49,11 +49,18 @@ def violations(page: Page) -> list[str]:
     ]
 
 
+OUTSIDE = """() => [...document.querySelectorAll("main *, header *, dialog *")].filter((one) => {
+  const box = one.getBoundingClientRect();
+  return box.width && !one.closest(".sr, .scroll, svg, .skip, pre") && box.right > innerWidth + 1;
+}).map((one) => one.outerHTML.slice(0, 120))"""
+
+
 def problems_of(page: Page, width: int, language: str, *, axe: bool = True) -> list[str]:
     """What is wrong with a page, each with its address."""
     found = violations(page) if axe else []
     if (wide := page.evaluate("document.documentElement.scrollWidth")) > width:
         found.append(f"{wide} px wide")
+    found += [f"cut off at the right: {each}" for each in page.evaluate(OUTSIDE)]
     if page.locator("h1").count() != 1:
         found.append("not one h1")
     if (lang := page.evaluate("document.documentElement.lang")) != language:
