@@ -468,6 +468,38 @@ def test_a_thread_that_gives_up_waiting(redis_server, echo, monkeypatch):
         assert queue._senders == 0
 
 
+async def test_waiting_for_a_connection(redis_server, echo):
+    """Where others hold all connections, each call waits for its own time, not for that of all before it."""
+    async with opened(redis_server.url, redis_max_connections=1, redis_socket_timeout=0.5) as client:
+        held = await client.connection_pool.get_connection()
+        loop = asyncio.get_running_loop()
+
+        async def waited():
+            begun = loop.time()
+            with pytest.raises(redis.ConnectionError, match="No connection available"):
+                await ask(client, echo, "?")
+            return loop.time() - begun
+
+        taken = await asyncio.gather(*(waited() for _ in range(20)))
+        assert min(taken) > 0.45
+        assert max(taken) < 3
+        await client.connection_pool.release(held)
+        assert await ask(client, echo, "!") == answer("!")
+
+
+async def test_closing_while_calls_are_under_way(redis_server, echo):
+    """A client that is closed opens a connection again; a call that was under way is made again."""
+    async with opened(redis_server.url) as client, asyncio.timeout(15):
+        await ask(client, echo, "warm")
+        calls = [asyncio.create_task(ask(client, echo, f"{n}")) for n in range(20)]
+        await asyncio.sleep(0)
+        await client.connection_pool.disconnect()
+        assert await asyncio.gather(*calls) == [answer(f"{n}") for n in range(20)]
+        await client.aclose()
+        assert await ask(client, echo, "again") == answer("again")
+        assert len(connections_of(client)) == 1
+
+
 # --- what takes long holds up nobody ---
 
 

@@ -340,10 +340,10 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
 
     async def _next_line(self) -> SharedLine | None:
         """The line for calls to come, opened by one caller for all; ``None`` where a connection broke instead."""
-        while True:
-            if self._opening is None:
-                break
-            follower = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        until = None if self.timeout is None else loop.time() + self.timeout
+        while self._opening is not None:
+            follower = loop.create_future()
             self._opening.append(follower)
             opened = await follower
             if isinstance(opened, Exception):
@@ -355,7 +355,7 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
         self._opening = []
         found: Any = UNSENT  # for the others where this task is cancelled: one of them does it
         try:
-            found = await self._open_line()
+            found = await self._open_line(until)
         except RedisConnectionError as error:
             if _is_exhausted(error):
                 raise
@@ -372,8 +372,8 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
                     follower.set_result(found)
         return found  # type: ignore[no-any-return]
 
-    async def _open_line(self) -> SharedLine | None:
-        connection = self._at_hand.pop() if self._at_hand else await self._another()
+    async def _open_line(self, until: float | None) -> SharedLine | None:
+        connection = self._at_hand.pop() if self._at_hand else await self._another(until)
         line = self._lines.get(connection)
         if line is None or not line.takes_calls or not connection.is_connected:
             try:
@@ -415,14 +415,17 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
     def _has_another(self) -> bool:
         return bool(self._at_hand) or self.can_get_connection()
 
-    async def _another(self) -> Any:
+    async def _another(self, until: float | None = None) -> Any:
         # Nothing in there waits before it has taken its place among those in use: two can't take the same one.
         if not self._waiters and self.can_get_connection():
             return await super().get_connection()
-        waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if until is None and self.timeout is not None:
+            until = loop.time() + self.timeout
+        waiter = loop.create_future()
         self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout_at(until):
                 try:
                     return await waiter
                 except asyncio.CancelledError:
