@@ -47,6 +47,9 @@ from .checkpoint import (
     EncryptedRedisSerializer as EncryptedRedisSerializer,
 )
 from .checkpoint import (
+    MigrationReport as MigrationReport,
+)
+from .checkpoint import (
     OpaqueValue as OpaqueValue,
 )
 from .checkpoint import (
@@ -60,6 +63,12 @@ from .checkpoint import (
 )
 from .checkpoint import (
     ThreadRow as ThreadRow,
+)
+from .checkpoint import (
+    amigrate_threads as amigrate_threads,
+)
+from .checkpoint import (
+    migrate_threads as migrate_threads,
 )
 from .documents import (
     Documents as Documents,

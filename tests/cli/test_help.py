@@ -53,6 +53,7 @@ COMMANDS = [
     ["threads", "history"],
     ["threads", "import"],
     ["threads", "list"],
+    ["threads", "migrate"],
     ["threads", "prune"],
     ["threads", "reindex"],
     ["threads", "resume"],

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Interrupt
 
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
@@ -191,3 +193,37 @@ def test_search(run: Run, saver: RedisSaver) -> None:
     ended = run("search", "price", "--since", "soon")
     assert (ended.code, ended.out) == (2, "")
     assert "--since takes a date" in ended.err
+
+
+def test_migrate(run: Run, saver: RedisSaver, tmp_path: Path) -> None:
+    """Threads of a SQLite file arrive, the count of what matches is said, and a second run changes nothing."""
+    file = tmp_path / "old.db"
+    with SqliteSaver.from_conn_string(str(file)) as old:
+        writer = Writer(old, "one")
+        writer.put(messages=HELLO[:1])
+        writer.put(messages=HELLO)
+        Writer(old, "two").put(messages=HELLO)
+    assert (
+        run("threads", "migrate", str(file)).out == "2 threads: 3 of 3 checkpoints match, 3 of them written now.\n"
+    )
+    assert len(list(saver.list(at("one")))) == 2
+    again = json.loads(run("threads", "migrate", f"sqlite:///{file}", "two", "--json").out)
+    assert again == {"threads": 1, "checkpoints": 1, "written": 0, "matched": 1, "failed": {}}
+    saver.delete_thread("one")
+    Writer(saver, "one").put(id_of(writer.config), messages=[])
+    ended = run("threads", "migrate", str(file))
+    assert ended.code == 1
+    assert "2 of 3 checkpoints match" in ended.out
+    assert "one: The target has another checkpoint" in ended.err
+
+
+@pytest.mark.parametrize(
+    "source", ["nothing.db", "postgresql://u:secret@127.0.0.1:1/x", "redis://:secret@127.0.0.1:1"]
+)
+def test_sources_that_can_not_be_read(run: Run, saver: RedisSaver, source: str) -> None:
+    """A source that is not there is named, without its password, and nothing is written."""
+    ended = run("threads", "migrate", source)
+    assert (ended.code, ended.out) == (2, "")
+    assert "secret" not in ended.err
+    assert "Traceback" not in ended.err
+    assert saver.threads() == []

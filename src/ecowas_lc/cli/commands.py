@@ -207,6 +207,39 @@ def threads_waiting(limit: Limit = 20, as_json: Json = False, debug: Debug = Fal
     list_waiting(limit, json=as_json)
 
 
+@threads.command("migrate")
+def threads_migrate(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FROM", help="SQLite file, postgresql://… or langgraph-checkpoint-redis's redis://…"
+        ),
+    ],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="THREAD", help="Threads to copy. Default: all.", show_default=False),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow",
+            metavar="CLASS",
+            help="A class that states hold: module.Class. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Copy threads from another checkpointer.
+
+    Each checkpoint is read back and compared. It is safe to repeat.
+    """
+    from ecowas_lc.cli.migration import migrate
+
+    migrate(source, names or (), allow or (), json=as_json)
+
+
 @threads.command("history")
 def threads_history(
     thread: ThreadArgument, limit: Limit = 20, as_json: Json = False, debug: Debug = False

@@ -1,0 +1,244 @@
+"""Moving threads from any langgraph checkpointer to another: each checkpoint is read back and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+
+from ecowas_lc.checkpoint.viewing import plain_key
+from ecowas_lc.effects import Doing, Program, arun, run
+from ecowas_lc.errors import (
+    ConfigurationError,
+    EcowasError,
+    InvalidInputError,
+    RedisRefusedError,
+    RedisTimeoutError,
+    RedisUnavailableError,
+)
+from ecowas_lc.storage.backup_format import Progress
+
+Saver = BaseCheckpointSaver[Any]
+
+_LOST = (RedisRefusedError, RedisTimeoutError, RedisUnavailableError)  # of no one thread
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationReport:
+    """What :func:`migrate_threads` did.
+
+    Attributes:
+        threads: How many threads the source has, or how many you named.
+        checkpoints: How many checkpoints they have, those of subgraphs included.
+        written: How many were written now.
+        matched: How many are in the target as they are in the source: each was read back and compared.
+        failed: Why the others are not there, by thread; the rest of such a thread was not written.
+    """
+
+    threads: int
+    checkpoints: int
+    written: int
+    matched: int
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything matched."""
+        return not self.failed and self.matched == self.checkpoints
+
+
+class _Ref(NamedTuple):
+    thread: str
+    namespace: str
+    checkpoint: str
+
+    @property
+    def config(self) -> Any:
+        return {
+            "configurable": {
+                "thread_id": self.thread,
+                "checkpoint_ns": self.namespace,
+                "checkpoint_id": self.checkpoint,
+            }
+        }
+
+
+def migrate_threads(
+    source: Saver,
+    target: Saver,
+    threads: Sequence[str] | None = None,
+    *,
+    on_progress: Progress | None = None,
+) -> MigrationReport:
+    """Copy threads from any langgraph checkpointer, with their forks, subgraphs and pending writes.
+
+    Each checkpoint is read back from the target and compared. What is there already and matches is passed over, so
+    you can repeat a run that was interrupted. The source is only read; nobody else should write to these threads
+    meanwhile.
+
+    Args:
+        source: Where the threads are: any ``BaseCheckpointSaver``.
+        target: Where they go, a :class:`~ecowas_lc.RedisSaver` as a rule. It must allow the classes that the state
+            holds, and keep all checkpoints.
+        threads: The threads' ids; default: all that the source lists.
+        on_progress: Called with how many checkpoints are done, and of how many.
+
+    Returns:
+        A report that ends in how many checkpoints match.
+
+    Raises:
+        ConfigurationError: the target keeps only some checkpoints.
+        InvalidInputError: ``threads`` is one text.
+        StorageError: a server can't be reached; repeat the call to go on.
+    """
+    return run(_migrating(source, target, threads, on_progress), {})
+
+
+async def amigrate_threads(
+    source: Saver,
+    target: Saver,
+    threads: Sequence[str] | None = None,
+    *,
+    on_progress: Progress | None = None,
+) -> MigrationReport:
+    """Copy threads as :func:`migrate_threads` does, by both savers' asynchronous methods."""
+    return await arun(_migrating(source, target, threads, on_progress), {})
+
+
+def _migrating(
+    source: Saver, target: Saver, threads: Sequence[str] | None, on_progress: Progress | None
+) -> Program[MigrationReport]:
+    if isinstance(threads, str):
+        raise InvalidInputError("threads is a list of thread ids.")
+    if getattr(target, "_keep_last", 0):
+        raise ConfigurationError("The target keeps only the newest checkpoints. Use a saver without keep_last.")
+    refs: dict[str, list[_Ref]] = {}
+    for thread in threads if threads is not None else [None]:
+        for ref in (yield from _listed(source, thread)):
+            refs.setdefault(ref.thread, []).append(ref)
+    total = sum(map(len, refs.values()))
+    done = written = matched = 0
+    failed: dict[str, str] = {}
+    # The thread that was used last comes last, so that the target lists them in the same order.
+    for thread, newest_first in reversed(refs.items()):
+        for ref in reversed(newest_first):
+            done += 1
+            if thread not in failed:
+                try:
+                    wrote = yield from _copied(source, target, ref)
+                except _FailedError as error:
+                    failed[thread] = str(error)
+                else:
+                    matched += 1
+                    written += wrote
+            if on_progress is not None:
+                on_progress(done, total)
+    named = len(refs) if threads is None else len(set(threads))
+    return MigrationReport(named, total, written, matched, failed)
+
+
+def _listed(source: Saver, thread: str | None) -> Program[list[_Ref]]:
+    config: Any = None if thread is None else {"configurable": {"thread_id": thread}}
+
+    async def listed(_: Any) -> list[_Ref]:
+        return [_ref(found) async for found in source.alist(config)]
+
+    refs: list[_Ref] = yield Doing(lambda _: [_ref(found) for found in source.list(config)], listed)
+    return refs
+
+
+def _ref(found: CheckpointTuple) -> _Ref:
+    place = found.config["configurable"]
+    return _Ref(str(place["thread_id"]), place.get("checkpoint_ns") or "", str(found.checkpoint["id"]))
+
+
+class _FailedError(Exception):
+    """One checkpoint can't be moved."""
+
+
+def _copied(source: Saver, target: Saver, ref: _Ref) -> Program[bool]:
+    """Copy a checkpoint, and say whether it had to be written."""
+    there = yield from _read(source, ref, "be read from the source")
+    if there is None:
+        raise _FailedError(f"The checkpoint {ref.checkpoint} is not in the source any more.")
+    here = yield from _read(target, ref, "be read from the target")
+    if here is not None and _is_same(here, there):
+        return False
+    if here is not None and not _is_same(here, there, with_writes=False):
+        raise _FailedError(f"The target has another checkpoint with the id {ref.checkpoint}; it was not changed.")
+    try:
+        if here is None:
+            yield _putting(target, ref, there)
+        for number, (task, writes) in enumerate(_tasks(there)):
+            # Savers tell the order of tasks, not the paths that it comes of.
+            yield _putting_writes(target, ref, writes, task, f"{number:06}")
+    except EcowasError as error:
+        if isinstance(error, _LOST):
+            raise
+        raise _FailedError(f"The checkpoint {ref.checkpoint} can't be written: {error}") from None
+    stored = yield from _read(target, ref, "be read back")
+    if stored is None or not _is_same(stored, there):
+        raise _FailedError(f"The checkpoint {ref.checkpoint} reads back from the target as something else.")
+    return True
+
+
+def _read(saver: Saver, ref: _Ref, what: str) -> Program[CheckpointTuple | None]:
+    try:
+        found: CheckpointTuple | None = yield Doing(
+            lambda _: saver.get_tuple(ref.config), lambda _: saver.aget_tuple(ref.config)
+        )
+    except EcowasError as error:
+        if isinstance(error, _LOST):
+            raise
+        raise _FailedError(f"The checkpoint {ref.checkpoint} can't {what}: {error}") from None
+    return found
+
+
+def _putting(target: Saver, ref: _Ref, there: CheckpointTuple) -> Doing:
+    place = {"thread_id": ref.thread, "checkpoint_ns": ref.namespace}
+    if there.parent_config is not None:
+        place["checkpoint_id"] = there.parent_config["configurable"]["checkpoint_id"]
+    config: Any = {"configurable": place}
+    versions = there.checkpoint["channel_versions"]
+    return Doing(
+        lambda _: target.put(config, there.checkpoint, there.metadata, versions),
+        lambda _: target.aput(config, there.checkpoint, there.metadata, versions),
+    )
+
+
+def _putting_writes(target: Saver, ref: _Ref, writes: list[tuple[str, Any]], task: str, path: str) -> Doing:
+    return Doing(
+        lambda _: target.put_writes(ref.config, writes, task, path),
+        lambda _: target.aput_writes(ref.config, writes, task, path),
+    )
+
+
+def _tasks(found: CheckpointTuple) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+    by_task: dict[str, list[tuple[str, Any]]] = {}
+    for task, channel, value in found.pending_writes or ():
+        by_task.setdefault(task, []).append((channel, value))
+    return iter(by_task.items())
+
+
+def _is_same(one: CheckpointTuple, other: CheckpointTuple, *, with_writes: bool = True) -> bool:
+    def parts(found: CheckpointTuple) -> list[Any]:
+        checkpoint: Any = found.checkpoint
+        names = ("v", "id", "ts", "channel_values", "channel_versions", "versions_seen")
+        parent = (found.parent_config or {}).get("configurable", {}).get("checkpoint_id")
+        return [*(checkpoint.get(name) for name in names), dict(found.metadata), parent]
+
+    if not _equal(parts(one), parts(other)):
+        return False
+    return not with_writes or _equal(
+        [(task, writes) for task, writes in _tasks(one)], [(task, writes) for task, writes in _tasks(other)]
+    )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    try:
+        are_equal = bool(one == other)
+    except Exception:  # an array's, whose equality is no truth
+        are_equal = False
+    return are_equal or plain_key(one) == plain_key(other)

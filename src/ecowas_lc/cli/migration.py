@@ -1,0 +1,106 @@
+"""``ecowas-lc threads migrate``: brings threads from another library's checkpointer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ecowas_lc.cli.screen import counted, remark, say, shown_progress
+from ecowas_lc.cli.store import opened_store
+from ecowas_lc.cli.terminal import one_line, show_json
+from ecowas_lc.errors import EcowasError, InvalidInputError, MissingExtraError
+
+_SQLITE = "sqlite:///"
+_POSTGRES = ("postgres://", "postgresql://")
+_REDIS = ("redis://", "rediss://")
+
+
+def migrate(source: str, threads: Sequence[str], allow: Sequence[str], *, json: bool) -> None:
+    """Copy threads from another checkpointer to the settings' server, and say how many checkpoints match.
+
+    Raises:
+        InvalidInputError: the source can't be opened.
+        MissingExtraError: the library that reads it is not installed.
+        EcowasError: some threads were not moved.
+    """
+    from ecowas_lc.checkpoint import RedisSaver, migrate_threads
+
+    with opened_store() as store, _opened(source) as old:
+        target = RedisSaver(
+            server=store.server,
+            prefix=store.settings.prefix,
+            default_ttl=store.settings.redis_memory_ttl,
+            allow=list(allow),
+        )
+        with shown_progress() as tell:
+            report = migrate_threads(
+                old, target, list(threads) or None, on_progress=lambda done, total: tell("checked", done, total)
+            )
+    if json:
+        show_json(asdict(report))
+    else:
+        say(
+            f"{counted(report.threads, 'thread')}: {report.matched} of {counted(report.checkpoints, 'checkpoint')}"
+            f" match, {report.written} of them written now."
+        )
+        for thread, why in report.failed.items():
+            remark(f"{one_line(thread)}: {why}")
+    if not report.is_complete:
+        raise EcowasError(
+            f"{counted(len(report.failed), 'thread')} could not be moved. Fix the cause and repeat the command: "
+            "it goes on where it stopped."
+        )
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[Any]:
+    """Give the checkpointer that an address names: a SQLite file, PostgreSQL or langgraph-checkpoint-redis."""
+    saver: Any
+    if source.startswith(_POSTGRES):
+        try:
+            from langgraph.checkpoint.postgres import PostgresSaver as saver  # noqa: N813
+        except ImportError:
+            raise _missing("langgraph-checkpoint-postgres psycopg[binary]") from None
+        address = source
+    elif source.startswith(_REDIS):
+        try:
+            from langgraph.checkpoint.redis import RedisSaver as saver  # noqa: N813
+        except ImportError:
+            raise _missing("langgraph-checkpoint-redis") from None
+        address = source
+    else:
+        try:
+            from langgraph.checkpoint.sqlite import SqliteSaver as saver  # noqa: N813
+        except ImportError:
+            raise _missing("langgraph-checkpoint-sqlite") from None
+        address = source.removeprefix(_SQLITE)
+        if not Path(address).is_file():
+            raise InvalidInputError(
+                f"There is no file {address!r}. Name a SQLite file, postgresql://… or the redis://… of "
+                "langgraph-checkpoint-redis."
+            )
+    try:
+        with saver.from_conn_string(address) as opened:
+            if source.startswith(_REDIS):
+                opened.setup()
+            yield opened
+    except EcowasError:
+        raise
+    except Exception as error:  # each library has its own
+        raise InvalidInputError(
+            f"The source can't be read ({type(error).__name__}): {_told(error, source)}"
+        ) from None
+
+
+def _told(error: Exception, source: str) -> str:
+    """Return what an error says, without the login that it may repeat."""
+    from ecowas_lc._secret import safe_url
+
+    return " ".join(str(error).replace(source, safe_url(source)).split())[:300]
+
+
+def _missing(packages: str) -> MissingExtraError:
+    return MissingExtraError(f"Reading this source needs another library. Run: pip install {packages}")

@@ -1,0 +1,157 @@
+"""``migrate_threads``: threads of any langgraph checkpointer, each checkpoint compared once it is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langgraph.channels.delta import DeltaChannel
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import START, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.types import Command, interrupt
+
+from ecowas_lc import ConfigurationError, EncryptedRedisSerializer, RedisSaver, amigrate_threads, migrate_threads
+from tests.fixtures.proxy import running_proxy
+from tests.redis.writer import Writer, at
+
+
+class Inner(TypedDict):
+    messages: Annotated[list[AnyMessage], add_messages]
+
+
+def join(old: list[Any], new: list[Any]) -> list[Any]:
+    return [*old, *(each for part in new for each in part)]
+
+
+class State(TypedDict):
+    messages: Annotated[list[AnyMessage], add_messages]
+    log: Annotated[list[str], operator.add]
+    delta: Annotated[list[str], DeltaChannel(join, snapshot_frequency=3)]
+
+
+def graph(saver: Any) -> Any:
+    """A subgraph, a delta channel, two people asked at the same time."""
+    inner = StateGraph(Inner).add_node("say", lambda state: {"messages": [AIMessage("Inner.")]})
+
+    def ask(name: str) -> Any:
+        return lambda state: {"log": [f"{name} {interrupt(name)}"], "delta": [name]}
+
+    builder = StateGraph(State).add_node("inner", inner.add_edge(START, "say").compile())
+    builder.add_node("one", ask("one")).add_node("two", ask("two"))
+    builder.add_edge(START, "inner").add_edge("inner", "one").add_edge("inner", "two")
+    return builder.compile(checkpointer=saver)
+
+
+def config(thread: str) -> Any:
+    return {"configurable": {"thread_id": thread}, "metadata": {"user_id": thread}}
+
+
+def filled(saver: Any) -> Any:
+    """A finished thread with a fork, and one that waits for one of two people."""
+    on = graph(saver)
+    for thread in ("done", "waits"):
+        for turn in range(2):
+            on.invoke({"messages": [HumanMessage(f"{turn}?", id=f"{turn}")], "delta": []}, config(thread))
+            first, second = (task.interrupts[0].id for task in on.get_state(config(thread)).tasks)
+            answers = {first: "yes"} if (thread, turn) == ("waits", 1) else {first: "yes", second: "no"}
+            on.invoke(Command(resume=answers), config(thread))
+    older = [*on.get_state_history(config("done"))][3]
+    on.update_state(older.config, {"log": ["forked"]}, as_node="inner")
+    return saver
+
+
+def state(on: Any, thread: str) -> Any:
+    return [
+        (each.values, each.next, each.config, each.parent_config, each.metadata, repr(each.interrupts))
+        for each in on.get_state_history(config(thread))
+    ]
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+def test_from_sqlite(server: Any, prefix: str, tmp_path: Path, encrypted: bool) -> None:
+    """Checkpoints, forks and pending writes of every namespace arrive; graphs go on as they would have."""
+    serde = EncryptedRedisSerializer(b"k" * 32) if encrypted else None
+    with (
+        SqliteSaver.from_conn_string(str(tmp_path / "old.db")) as source,
+        RedisSaver.from_url(server.url, prefix=prefix, serde=serde) as target,
+    ):
+        filled(source)
+        told: list[tuple[int, int]] = []
+        report = migrate_threads(source, target, on_progress=lambda *done: told.append(done))
+        count = len(list(source.list(None)))
+        assert (report.threads, report.checkpoints, report.written, report.matched) == (2, count, count, count)
+        assert report.is_complete
+        assert told == [(number, count) for number in range(1, count + 1)]
+        for thread in ("done", "waits"):
+            assert state(graph(target), thread) == state(graph(source), thread)
+        again = migrate_threads(source, target)
+        assert (again.written, again.matched) == (0, count)
+        assert [row.id for row in target.threads()] == ["done", "waits"]
+        ended = [graph(saver).invoke(Command(resume="late"), config("waits")) for saver in (source, target)]
+        assert ended[0]["log"] == ended[1]["log"]
+        assert ended[0]["delta"] == ended[1]["delta"]
+
+
+async def test_async_savers(server: Any, prefix: str, tmp_path: Path) -> None:
+    """Sources that have only asynchronous methods are read by these."""
+    async with (
+        AsyncSqliteSaver.from_conn_string(str(tmp_path / "old.db")) as source,
+        RedisSaver.from_url(server.url, prefix=prefix) as target,
+    ):
+        builder = StateGraph(Inner).add_node("say", lambda state: {"messages": [AIMessage("x")]})
+        on = builder.add_edge(START, "say").compile(checkpointer=source)
+        await on.ainvoke({"messages": [HumanMessage("?")]}, config("a"))
+        await on.ainvoke({"messages": [HumanMessage("?")]}, config("b"))
+        report = await amigrate_threads(source, target, ["b"])
+        assert (report.threads, report.matched) == (1, 3)
+        assert await target.aget_tuple(config("a")) is None
+
+
+def test_a_run_that_broke_off(redis_server: Any, prefix: str) -> None:
+    """After an outage the same call goes on where it stopped, and writes nothing twice."""
+    source = filled(InMemorySaver())
+    with running_proxy(redis_server.port) as proxy, RedisSaver.from_url(proxy.url, prefix=prefix) as target:
+
+        def stop(done: int, total: int) -> None:
+            if done == 7:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            migrate_threads(source, target, on_progress=stop)
+        report = migrate_threads(source, target)
+        assert report.is_complete
+        assert report.written == report.checkpoints - 7
+        assert state(graph(target), "waits") == state(graph(source), "waits")
+
+
+@dataclasses.dataclass
+class Plan:
+    text: str
+
+
+def test_what_can_not_be_moved(redis_server: Any, prefix: str) -> None:
+    """A thread that can't be moved is named with the reason, and the others are moved."""
+    source = InMemorySaver()
+    with RedisSaver.from_url(redis_server.url, prefix=prefix) as target:
+        Writer(source, "plan").put(plan=Plan("x"))
+        Writer(source, "taken").put("1" * 36, n=1)
+        Writer(target, "taken").put("1" * 36, n=2)
+        Writer(source, "fine").put(n=float("nan"))
+        report = migrate_threads(source, target)
+        assert (report.threads, report.checkpoints, report.matched) == (3, 3, 1)
+        assert not report.is_complete
+        assert set(report.failed) == {"plan", "taken"}
+        assert "allow=" in report.failed["plan"]
+        assert "another checkpoint" in report.failed["taken"]
+        assert target.get_tuple(at("taken")).checkpoint["channel_values"]["n"] == 2  # type: ignore[union-attr]
+        allowed = RedisSaver(server=target._server, prefix=prefix, allow=[Plan])
+        assert migrate_threads(source, allowed, ["plan"]).is_complete
+        with pytest.raises(ConfigurationError, match="keep_last"):
+            migrate_threads(source, RedisSaver(server=target._server, prefix=prefix, keep_last=3))
