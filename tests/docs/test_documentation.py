@@ -114,6 +114,7 @@ def test_the_reference_is_complete(site: Path) -> None:
             if not method.startswith("_")
             and inspect.isroutine(getattr(value, method))
             and getattr(getattr(value, method), "__name__", "") == method
+            and getattr(value, method).__module__.startswith("ecowas_lc")  # others are of a library's making
         ]
         if not home:
             missing.append(name)
