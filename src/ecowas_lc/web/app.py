@@ -22,10 +22,12 @@ from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.server import Server
 from ecowas_lc.supervisor.routing import Router
-from ecowas_lc.twg import TWG
-from ecowas_lc.web.access import Access, organisations_op
+from ecowas_lc.twg import TWG, default_groups
+from ecowas_lc.web.access import Access, checked_groups_of, organisations_op
 from ecowas_lc.web.api import AnyJSON, add_api, problems
-from ecowas_lc.web.gate import guarding
+from ecowas_lc.web.api_page import shown
+from ecowas_lc.web.doors import door
+from ecowas_lc.web.gate import guarding, principal_in
 from ecowas_lc.web.limits import Rate
 from ecowas_lc.web.organisation import Organisation
 from ecowas_lc.web.pages import add_pages
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 2.0
 _ORGANISATIONS_SECONDS = 10.0
+_MODEL_SECONDS = 10.0
 _TEXT: dict[int | str, Data] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -89,6 +92,7 @@ class Web:
         }
         self._look_seconds = min(_LOOK_SECONDS, lease_seconds / 3)
         self._services: dict[str, Service] = {}
+        self._model: tuple[float, bool | None] = (0.0, None)
         self.metrics: Metrics | None = None
 
     @property
@@ -131,6 +135,15 @@ class Web:
         metrics = Metrics(self.server, prefixes)
         metrics.registry.register(_Runs(self))
         return metrics
+
+    async def model_answers(self) -> bool | None:
+        """Return whether the model's server answers, or did seconds ago; ``None`` where that can't be told."""
+        loop = asyncio.get_running_loop()
+        until, answers = self._model
+        if loop.time() >= until:
+            answers = await self.service_of(self.settings.prefix).model_answers()
+            self._model = loop.time() + _MODEL_SECONDS, answers
+        return answers
 
     async def drain(self) -> None:
         """Take no new runs, give those under way some time, and leave the rest to other processes."""
@@ -180,6 +193,8 @@ def make_web(
         options.setdefault("model_health", LLMService(settings=settings, timeout=3.0).ahealth_check)
     chosen, connected = model, server
     kept_back = held_groups(settings.web_held_groups) if held is None else held
+    if kept_back != "all":
+        checked_groups_of(kept_back, [group.id for group in (default_groups() if groups is None else groups)])
 
     def make(prefix: str) -> Organisation:
         return Organisation(prefix, connected, settings, chosen, groups=groups, router=router, held=kept_back)
@@ -231,6 +246,11 @@ def ecowas_router(web: Web | None = None, **options: Any) -> APIRouter:
     async def openapi(request: Request) -> AnyJSON:
         """This description."""
         return AnyJSON(described(router, shared.path))
+
+    @router.get("/api", include_in_schema=False)
+    async def api_page(request: Request) -> Response:
+        """Show the description as a page."""
+        return door(shared, request, "api.html", by=principal_in(request), **shown(described(router, shared.path)))
 
     add_sign_in(router, shared)
     add_api(router, shared)
@@ -296,7 +316,8 @@ async def _health(web: Web) -> Response:
         await web.server.arun(ping_op(Keys(web.settings.prefix)))
     except EcowasError:
         return problem(503, "Redis does not answer. `ecowas-lc doctor` says why.", redis=False)
-    return AnyJSON({"status": "ok", "redis": True, "version": __version__, "draining": web.is_draining})
+    about = {"redis": True, "model": await web.model_answers(), "draining": web.is_draining}
+    return AnyJSON({"status": "ok", "version": __version__, **about})
 
 
 async def _metrics(web: Web, accept: str) -> Response:
