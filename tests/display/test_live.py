@@ -93,6 +93,7 @@ async def test_agents_are_watched_in_their_session() -> None:
     run = await awatch(agent, QUESTIONS[2])
     assert run.thread_id == "mine"
     assert run.answer == ANSWERS["protocol"]
+    assert "Energy" in agent._repr_mimebundle_()["image/svg+xml"]
 
 
 def test_the_cell_is_updated_and_shows_it_once() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 
@@ -28,6 +28,8 @@ from ecowas_lc import (
     get_router,
 )
 from ecowas_lc.drawing.base import Picture
+from ecowas_lc.supervisor.routing.decision import FoundWord
+from tests.display.pages import HOSTILE, MARKER, Parsed
 from tests.fixtures.network import refuse_connections
 
 QUESTION = "How can we finance the power grid and its lines?"
@@ -172,3 +174,43 @@ def test_a_long_thread_is_folded_and_has_pages() -> None:
     assert earlier[60].config != page[1].config
     assert not earlier.is_cut
     assert len(earlier) + len(page) == 120
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_what_people_and_models_write_is_text(number: int) -> None:
+    """A picture shows whatever stands in questions, names, errors and docstrings, and nothing of it is markup."""
+    bad = HOSTILE[number].encode("utf-8", "replace").decode()
+
+    def fail(state: MessagesState) -> dict[str, Any]:
+        raise ValueError(bad)
+
+    fail.__doc__ = bad
+    builder = StateGraph(MessagesState).add_node("fail", fail).add_edge(START, "fail")
+    graph = builder.compile(checkpointer=InMemorySaver())
+    with pytest.raises(ValueError, match=MARKER):
+        graph.invoke({"messages": [HumanMessage(bad, name=bad)]}, {"configurable": {"thread_id": bad}})
+    decision = RouteDecision((bad,), "x", bad, {bad: 0.5}, (FoundWord(bad, 0, len(bad), bad),), bad, None, bad)
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    for picture in (
+        draw_graph(graph, labels={"fail": bad}),
+        draw_thread(graph.checkpointer, bad),
+        draw_state(graph, bad),
+        draw_route(decision),
+        ActivityPicture((SessionInfo(bad, bad, 3, None, now, now),)),
+    ):
+        found = Parsed(picture.svg)
+        assert found.tags <= {
+            "svg",
+            "style",
+            "g",
+            "title",
+            "text",
+            "path",
+            "polygon",
+            "polyline",
+            "ellipse",
+            "!--",
+        }
+        assert not [name for name in found.attributes if name.startswith(("on", "href", "xlink:href"))]
+        assert MARKER in found.text
+        ET.fromstring(picture.svg.encode())

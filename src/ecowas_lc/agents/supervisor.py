@@ -10,6 +10,7 @@ from langchain_core.language_models import BaseChatModel
 from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 
+from ecowas_lc._display import Displayed
 from ecowas_lc.agents.base import BaseAgent
 from ecowas_lc.agents.registry import Registry
 from ecowas_lc.agents.session import Session
@@ -27,7 +28,7 @@ from ecowas_lc.supervisor.synthesis import answered
 from ecowas_lc.twg import TWG, default_groups
 
 
-class SupervisorAgent(BaseAgent):
+class SupervisorAgent(Displayed, BaseAgent):
     """Answers questions by asking the working groups that they concern, in one session.
 
     It runs the supervisor graph: the thread has the session's id, the transcript that :attr:`history` shows is

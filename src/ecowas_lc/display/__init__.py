@@ -32,7 +32,10 @@ _VIEWS = {  # by class, so that none is imported to look for another
     "Records": "overview:records",
     "GroundedAnswer": "run_views:grounded",
 }
-_PICTURES = {"SupervisorGraph": "ecowas_lc.drawing:draw_graph"}
+_PICTURES = {
+    "SupervisorGraph": "ecowas_lc.drawing:draw_graph",
+    "SupervisorAgent": "ecowas_lc.display.run_views:agent_picture",
+}
 _MOST_LETTERS_OF_TEXT = 20_000
 
 

@@ -64,12 +64,16 @@ def label(text: str, hue: str = "") -> Element:
 
 def labels(names: Iterable[str], hues: Hues, otherwise: str = "no group") -> Element:
     """Return groups as labels, in a row; where there are none, a word that says so."""
-    row = element("span")
-    for name in names:
-        if len(row):
-            append(row, element("span", ", ", classes="sep"))
-        append(row, label(spoken(name), hues(name)))
+    row = in_a_row(*(label(spoken(name), hues(name)) for name in names))
     return row if len(row) else element("span", otherwise)
+
+
+def in_a_row(*ones: Element) -> Element:
+    """Return labels in a row; without styles, commas part them."""
+    row = element("span")
+    for one in ones:
+        append(row, element("span", ", ", classes="sep") if len(row) else None, one)
+    return row
 
 
 def spoken(name: str) -> str:

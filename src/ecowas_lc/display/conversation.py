@@ -16,6 +16,7 @@ from ecowas_lc.display.blocks import (
     box,
     code,
     fold,
+    in_a_row,
     label,
     labels,
     note,
@@ -265,7 +266,7 @@ def request_box(request: Request, hues: Hues) -> Element:
         where,
         element("p", element("strong", cut(request.tool or request.text, 600))),
         table(("Argument", "Value"), rows, ("short",)) if rows else None,
-        element("p", "You can ", *(label(choice) for choice in request.choices)) if request.choices else None,
+        element("p", "You can ", in_a_row(*map(label, request.choices))) if request.choices else None,
         note("id ", code(request.id)) if request.id else None,
         classes="waits",
     )

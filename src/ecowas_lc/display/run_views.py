@@ -18,6 +18,7 @@ from ecowas_lc.display.conversation import (
 )
 from ecowas_lc.display.elements import Node, element
 from ecowas_lc.display.wording import counted, cut
+from ecowas_lc.drawing import GraphPicture, draw_graph
 from ecowas_lc.drawing.requests import read_request
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ def result(shown: Mapping[str, Any], title: str = "Answer") -> list[Node]:
         for request in read_request(getattr(interrupt, "value", interrupt), "", str(getattr(interrupt, "id", ""))):
             found.append(request_box(request, hues))
     return found
+
+
+def agent_picture(agent: Any) -> GraphPicture:
+    """Return the picture of the graph that an agent runs."""
+    return draw_graph(agent.graph)
 
 
 def synthesis_parts(synthesis: Any, told: str) -> list[Node]:

@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
-from ecowas_lc.display.blocks import Hues, code, heading, label, note, plain, spoken, table, talk
+from ecowas_lc.display.blocks import (
+    Hues,
+    code,
+    heading,
+    in_a_row,
+    label,
+    labels,
+    note,
+    plain,
+    spoken,
+    table,
+    talk,
+)
 from ecowas_lc.display.conversation import branch_of, conversation, request_box, turn_speech, turns_of
 from ecowas_lc.display.elements import Node, element
 from ecowas_lc.display.wording import ago, counted, cut, duration, moment_of
@@ -194,13 +206,12 @@ def memory(shown: MemoryServiceBase) -> list[Node]:
         began = [one.first_activity for one in ones if one.first_activity]
         last = [one.last_activity for one in ones if one.last_activity]
         lives = [one.ttl_seconds for one in ones]
-        agents = element("span")
-        for one in sorted(ones, key=lambda one: -one.messages):
-            agents.append(label(f"{spoken(one.agent_id)} {one.messages:,}", hues(one.agent_id)))
+        ranked = sorted(ones, key=lambda one: -one.messages)
+        counts = [label(f"{spoken(one.agent_id)} {one.messages:,}", hues(one.agent_id)) for one in ranked]
         rows.append(
             (
                 code(session, 60),
-                [agents],
+                [in_a_row(*counts)],
                 f"{sum(one.messages for one in ones):,}",
                 ago(min(began)) if began else "",
                 ago(max(last)) if last else "",
@@ -262,11 +273,7 @@ def documents(shown: Documents) -> list[Node]:
     hues = Hues()
     rows = []
     for one in found[:50]:
-        groups = (
-            element("span", *(label(spoken(group), hues(group)) for group in one.groups))
-            if one.groups
-            else "every group"
-        )
+        groups = labels(one.groups, hues, "every group")
         rows.append(
             (
                 code(one.id, 40),

@@ -249,6 +249,8 @@ _MACHINE_FONTS = (
     # coloured emoji are bitmaps of one size, as large as five lines
     "<selectfont><rejectfont><glob>*Emoji*</glob><glob>*emoji*</glob></rejectfont></selectfont>"
 )
+# What Graphviz or XML can't hold, and what turns the direction of the text after it.
+_UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
 _ELSEWHERE = re.compile("[^\0-\u07ff\u1e00-\u1fff\u2000-\u2bff\u2d30-\u2d7f\ufb00-\ufeff]")
 
 
@@ -352,6 +354,7 @@ def rendered(source: str, form: str) -> bytes:
         MissingExtraError: the extra ``draw`` is not installed.
         EcowasError: Graphviz failed.
     """
+    source = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", source)
     fonts = _fonts()
     if importlib.util.find_spec("pygraphviz") is None or fonts is None:
         raise MissingExtraError(
