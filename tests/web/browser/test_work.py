@@ -138,22 +138,40 @@ def test_sessions_are_searched_extended_and_cleared(desk: Desk, looking: Looking
     expect(rows).to_contain_text("bulk-two")
 
 
-def test_figures_are_charts_tables_and_csv(looking: Looking, admin: str) -> None:
+def test_figures_are_charts_tables_and_csv(desk: Desk, looking: Looking, admin: str) -> None:
     """Each chart has its numbers in a table for those who don't see it, and all of them are in the CSV."""
     looking.sign_in(admin)
     page = looking.open("/analytics")
-    expect(page.locator("svg.chart")).to_have_count(4)
+    for name in ("day", "group", "language", "duration"):
+        expect(page.locator(f"section[aria-labelledby=by-{name}] svg.chart")).to_be_visible()
     page.locator("summary").nth(1).click()
     expect(page.locator("section", has_text="Questions by group").locator("table")).to_contain_text("Energy")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download CSV").click()
-    [*_, today] = csv.DictReader(io.StringIO(download.value.path().read_text("utf-8")))
+    rows = csv.DictReader(io.StringIO(download.value.path().read_text("utf-8")))
+    [*_, today] = [row for row in rows if row["organisation"] == "page"]
     assert int(today["questions"]) >= 3
     assert int(today["group energy"]) >= 1
     page.locator("#to").fill("2020-01-31")
     page.locator("#from").fill("2020-01-01")
     page.locator("#from").dispatch_event("change")
     expect(page.locator(".empty")).to_contain_text("Nothing was asked")
+
+
+def test_figures_are_kept_apart_by_organisation(desk: Desk, looking: Looking, admin: str) -> None:
+    """The service's own operator may choose an organisation; another organisation's sees none but its own."""
+    theirs = desk.key("their operator", "operator", organisation="-theirs")
+    with desk.api(desk.key("their staff", "staff", organisation="-theirs")) as api:
+        assert api.post("/api/chat", json={"question": "Which power lines are late?"}).status_code == 200
+    looking.sign_in(admin)
+    page = looking.open("/analytics")
+    page.locator("#organisation").select_option("page-theirs")
+    expect(page.locator(".tile b").first).to_have_text("1")
+    with desk.api(theirs) as api:
+        for asked in ("", "?organisation=page"):
+            rows = list(csv.DictReader(io.StringIO(api.get(f"/analytics.csv{asked}").text)))
+            assert {row["organisation"] for row in rows} == {"page-theirs"}
+            assert rows[-1]["questions"] == "1"
 
 
 @pytest.mark.parametrize(
