@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import HumanInTheLoopMiddleware, SummarizationMiddleware
 from langchain.tools import ToolRuntime
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.tools import tool
+from langgraph.types import Command
 
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.history import RedisChatMessageHistory
@@ -128,3 +130,67 @@ async def test_create_agent_remembers_across_threads(server: RunningServer, pref
         config = {"configurable": {"thread_id": "two"}}
         result = await agent_on(saver, store).ainvoke({"messages": [HumanMessage("recall the tariff")]}, config)
     assert result["messages"][-1].text == "Tariffs rise in March."
+
+
+def careful_script(messages: list[BaseMessage]) -> Answer:
+    """Keeps each question as a fact, which a person must approve; summarises where it is asked to."""
+    if messages[-1].text.startswith("Summarise"):
+        return "Earlier: facts were kept."
+    if isinstance(messages[-1], ToolMessage):
+        return f"Done: {messages[-1].text}"
+    return AIMessage(
+        "", tool_calls=[{"name": "remember", "args": {"fact": messages[-1].text}, "id": f"c{len(messages)}"}]
+    )
+
+
+def careful_agent(saver: RedisSaver, store: RedisStore) -> Any:
+    """Everything at once: saver, store, approval, tools, summarising."""
+    model = ScriptedModel(script=careful_script, tools=True)
+    return create_agent(
+        model,
+        tools=[remember],
+        middleware=[
+            SummarizationMiddleware(
+                model, trigger=("messages", 6), keep=("messages", 2), summary_prompt="Summarise: {messages}"
+            ),
+            HumanInTheLoopMiddleware(interrupt_on={"remember": True}),
+        ],
+        checkpointer=saver,
+        store=store,
+    )
+
+
+async def test_everything_at_once(server: RunningServer, prefix: str) -> None:
+    """An agent streams, waits for a person, goes on in another process, keeps facts and shortens its history."""
+    config: Any = {"configurable": {"thread_id": "t"}, "metadata": {"user_id": "ama"}}
+    summaries = 0
+    for number in range(4):
+        with (
+            RedisSaver.from_url(server.url, prefix=prefix) as saver,
+            RedisStore.from_url(server.url, prefix=prefix) as store,
+        ):
+            agent = careful_agent(saver, store)
+            agent.invoke({"messages": [HumanMessage(f"Fact {number}.")]}, config)
+            [row] = saver.waiting(where={"user_id": "ama"})
+            [asked] = row.waiting
+            assert asked.value["action_requests"][0]["args"] == {"fact": f"Fact {number}."}
+        async with (
+            RedisSaver.from_url(server.url, prefix=prefix) as saver,
+            RedisStore.from_url(server.url, prefix=prefix) as store,
+        ):
+            agent = careful_agent(saver, store)
+            resumed = Command(resume={"decisions": [{"type": "approve"}]})
+            heard = [
+                message.text
+                async for message, about in agent.astream(resumed, config, stream_mode="messages")
+                if isinstance(message, AIMessageChunk) and about.get("lc_source") != "summarization"
+            ]
+            assert "".join(heard) == "Done: kept"
+            assert (await store.aget(("memories", "ama"), "fact")).value == {"text": f"Fact {number}."}  # type: ignore[union-attr]
+            assert await saver.awaiting() == []
+            messages = (await agent.aget_state(config)).values["messages"]
+            summaries += any(m.additional_kwargs.get("lc_source") == "summarization" for m in messages)
+            assert len(messages) <= 8
+            [row] = await saver.athreads()
+            assert row.title
+    assert summaries

@@ -37,7 +37,9 @@ def about(values: Mapping[str, Any]) -> About:
             return UNKNOWN
     messages = [isinstance(item, BaseMessage) for item in items].count(True)
     turns = [isinstance(item, HumanMessage) for item in items].count(True)
-    first = next((item for item in islice(items, _LOOKED_AT) if _is_question(item)), None)
+    people = [item for item in islice(items, _LOOKED_AT) if isinstance(item, HumanMessage)]
+    # LangChain's SummarizationMiddleware puts its summary in the place of the messages it stands for.
+    first = next((item for item in people if not _is_summary(item)), people[0] if people else None)
     return About(None if first is None else _title(text_of(first)), messages, turns)
 
 
@@ -63,12 +65,9 @@ def text_of(message: BaseMessage) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def _is_question(item: object) -> bool:
-    # LangChain's SummarizationMiddleware puts its summary in the place of the messages it stands for.
-    if not isinstance(item, HumanMessage):
-        return False
-    others: Any = item.additional_kwargs
-    return not (isinstance(others, dict) and others.get("lc_source") == "summarization")
+def _is_summary(message: HumanMessage) -> bool:
+    others: Any = message.additional_kwargs
+    return isinstance(others, dict) and others.get("lc_source") == "summarization"
 
 
 def _title(text: str) -> str | None:
