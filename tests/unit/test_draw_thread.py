@@ -260,7 +260,7 @@ def test_pictures_fit_and_text_stays_apart() -> None:
     assert picture.png[:4] == b"\x89PNG"
     assert width <= 1240
     root = ET.fromstring(picture.svg.encode())
-    assert root.attrib["width"] == "100%"
+    assert root.attrib["width"] == "100%"  # of the cell
     assert float(root.attrib["viewBox"].split()[2]) * 96 / 72 <= 930
     places = [
         (round(float(text.attrib["y"]), 1), float(text.attrib["x"]))

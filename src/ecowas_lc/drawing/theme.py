@@ -35,6 +35,7 @@ _DARK = {
     HUES[4]: "#b8c0c8",
     HUES[5]: "#d9c94f",
 }
+_WIDE = 640.0  # pixels
 _CLASS = "ecowas-lc-picture"
 _HEAD = re.compile(r"<!DOCTYPE.*?>\s*", re.DOTALL)
 _SIZE = re.compile(r'<svg width="([\d.]+)pt" height="([\d.]+)pt"')
@@ -72,8 +73,11 @@ def shown(svg: str) -> str:
     found = _SIZE.search(svg)
     if found is None:
         return svg
-    width = float(found[1]) * 96 / 72
-    head = f'<svg class="{_CLASS}" role="img" width="100%" style="max-width:{width:.0f}px;height:auto"'
+    width, height = (float(size) * 96 / 72 for size in found.groups())
+    # JupyterLab shows an SVG as an image: there, one whose width is in percent is as wide as the cell, however
+    # small it is, so that only those that may be too wide for a cell have theirs in percent.
+    own = 'width="100%"' if width >= _WIDE else f'width="{width:.0f}" height="{height:.0f}"'
+    head = f'<svg class="{_CLASS}" role="img" {own} style="max-width:{width:.0f}px;height:auto"'
     svg = _with_tooltips(_HEAD.sub("", svg)).replace(found[0], head, 1)
     # what is painted below everything: the page's own colour shows through
     svg = _GROUND.sub(r'\1"none" stroke="none"', svg, count=1)
@@ -89,7 +93,9 @@ def saved(svg: str) -> str:
     pixels = int(width[1])
     height = round(pixels * float(box[2]) / float(box[1]))
     svg = re.sub(r"<style>.*?</style>\n?", "", svg, flags=re.DOTALL)
-    svg = svg.replace(f'width="100%" {width[0]}', f'width="{pixels}" height="{height}"', 1)
+    svg = re.sub(
+        rf'width="[\d%]+"(?: height="\d+")? {width[0]}', f'width="{pixels}" height="{height}"', svg, count=1
+    )
     return svg.replace('<polygon fill="none" stroke="none"', '<polygon fill="white" stroke="none"', 1)
 
 
