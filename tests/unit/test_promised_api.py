@@ -122,7 +122,8 @@ def test_the_saver_beyond_what_langgraph_asks_for() -> None:
     """What ``RedisSaver`` has besides the methods of langgraph's savers; adding one is a decision."""
     own = {name for name, _ in methods_of(ecowas_lc.RedisSaver)} - set(dir(BaseCheckpointSaver))
     twins = {"export_jsonl", "import_jsonl", "pin", "unpin", "touch", "ttl", "reindex"}
-    others = {"from_settings", "from_url", "from_conn_string", "close", "aclose", "setup", "asetup"}
+    twins |= {"threads", "waiting", "diff", "setup", "close"}
+    others = {"from_settings", "from_url", "from_conn_string", "thread", "viewing"}
     assert own == {*others, *twins, *(f"a{name}" for name in twins)}
 
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
+from ecowas_lc import forks
 from ecowas_lc.errors import EcowasError, StorageError, ThreadBusyError
 from ecowas_lc.web.organisation import Organisation
 from ecowas_lc.web.playing import Playing
@@ -47,6 +48,11 @@ class Feed:
         self.is_over = False
         self.is_local = False
         self.readers = 0
+        self._changed = asyncio.Event()
+        forks.register(self)
+
+    def forget_parent(self) -> None:
+        """Begin anew in a forked child: its event loop is another one."""
         self._changed = asyncio.Event()
 
     @property
@@ -99,6 +105,13 @@ class _Writer:
         self._last_flush = 0.0
         self.is_cancelled = False
         self.broken: BaseException | None = None
+        forks.register(self)
+
+    def forget_parent(self) -> None:
+        """Begin anew in a forked child: its event loop is another one, and what waits is the parent's to store."""
+        self._waiting.clear()
+        self._lock = asyncio.Lock()
+        self._flusher = None
 
     async def add(self, event: dict[str, Any]) -> None:
         """Store an event, or keep a token for a moment."""
