@@ -177,6 +177,11 @@ class Processes:
     def wait_held(self) -> None:
         wait_until((self.folder / "held").exists, "the model is in the middle of its message")
 
+    def begin_anew(self) -> None:
+        """Forget what the model was asked, and hold it again."""
+        for name in ("held", "go", "calls"):
+            (self.folder / name).unlink(missing_ok=True)
+
     def go(self) -> None:
         (self.folder / "go").touch()
 

@@ -59,6 +59,7 @@ def main() -> None:
         {
             "energy": said("energy"),
             "digital": said("digital"),
+            "protocol": said("protocol"),
             "supervisor": said("supervisor"),
             "synthesis": synthesis,
         }
@@ -70,7 +71,7 @@ def main() -> None:
         model=model,
         router=FixedRouter(),
         held=options.get("held", ()),
-        lease_seconds=options.get("lease_seconds", 1.0),
+        lease_seconds=options.get("lease_seconds", 2.0),
         drain_seconds=options.get("drain_seconds", 20.0),
     )
     listener = listening("127.0.0.1", options.get("port", 0))

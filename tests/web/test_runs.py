@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.fixtures.servers import wait_until
+from tests.fixtures.servers import running_server, wait_until
 from tests.web.conftest import Processes, bearer, make_key, processes_on
 from tests.web.program import HELD_AFTER, said
 
@@ -39,6 +41,21 @@ def check_whole(events: list[Any], *answers: str) -> None:
     assert kinds[-2:] == ["answer", "done"]
     own = {data["message"] for _, kind, data in events if kind == "token" and data["speaker"] != "synthesis"}
     assert sorted(text for message, text in texts(events).items() if message in own) == sorted(answers)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """Two processes that no test ends; in the first, energy is held up in the middle of its message."""
+    folder = tmp_path_factory.mktemp("both")
+    with running_server("redis") as server, processes_on(server.url, "tboth", folder) as found:
+        found.start_all({"holds": "energy", "held": ["protocol"]}, {"held": ["protocol"]})
+        yield found
+
+
+@pytest.fixture
+def pair(both: Processes) -> Processes:
+    both.begin_anew()
+    return both
 
 
 @pytest.fixture(params=["single", "cluster"])
@@ -80,22 +97,23 @@ def test_a_killed_process_costs_no_answer(anywhere: Processes) -> None:
     assert anywhere.started[1].popen.poll() is None
 
 
-def test_a_reader_goes_on_where_it_stopped(processes: Processes) -> None:
+def test_a_reader_goes_on_where_it_stopped(pair: Processes) -> None:
     """From any process: what it has and what it gets together is the stream, whatever id it stopped at."""
-    first, second = processes.start_all({}, {})
-    run = processes.ask(first, BOTH).json()["run"]
-    whole = processes.events(first, run)
+    first, second = pair.started
+    pair.go()
+    run = pair.ask(first, BOTH).json()["run"]
+    whole = pair.events(first, run)
     check_whole(whole, said("energy"), said("digital"))
     for place, event in enumerate(whole[:-1]):
-        assert processes.events((first, second)[place % 2], run, event[0]) == whole[place + 1 :]
-    assert processes.events(second, run, whole[-1][0]) == []
+        assert pair.events((first, second)[place % 2], run, event[0]) == whole[place + 1 :]
+    assert pair.events(second, run, whole[-1][0]) == []
 
 
-def test_a_run_goes_on_when_nobody_reads(processes: Processes) -> None:
+def test_a_run_goes_on_when_nobody_reads(pair: Processes) -> None:
     """The reader hangs up in the middle of the answer; the run ends all the same, and its answer is stored."""
-    process = processes.start(holds="energy")
-    headers = processes.headers
-    body = {"question": "energy: one?", "session": "s"}
+    process = pair.started[0]
+    headers = pair.headers
+    body = {"question": "energy: one?", "session": "unread"}
     with httpx.stream(
         "POST", f"{process.address}/api/chat/stream", json=body, headers=headers, timeout=30
     ) as answer:
@@ -103,12 +121,12 @@ def test_a_run_goes_on_when_nobody_reads(processes: Processes) -> None:
         for line in answer.iter_lines():
             if "event: token" in line:
                 break
-    processes.go()
-    [run] = httpx.get(f"{process.address}/api/runs", params={"session": "s"}, headers=headers).json() or [{}]
+    pair.go()
+    [run] = httpx.get(f"{process.address}/api/runs", params={"session": "unread"}, headers=headers).json() or [{}]
     if run:
-        check_whole(processes.events(process, run["run"]), said("energy"))
-    wait_until(lambda: not _open(processes, process, "s"), "the run's end")
-    shown = httpx.get(f"{process.address}/api/sessions/s", headers=headers).json()
+        check_whole(pair.events(process, run["run"]), said("energy"))
+    wait_until(lambda: not _open(pair, process, "unread"), "the run's end")
+    shown = httpx.get(f"{process.address}/api/sessions/unread", headers=headers).json()
     assert [message["text"] for message in shown["messages"]] == ["energy: one?", said("energy")]
 
 
@@ -117,52 +135,52 @@ def _open(processes: Processes, process: Any, session: str) -> list[Any]:
     return answer.json()
 
 
-def test_cancelled_from_another_process(processes: Processes) -> None:
+def test_cancelled_from_another_process(pair: Processes) -> None:
     """A run ends when it is told to, in whatever process it is; what was said stays, and the session goes on."""
-    first, second = processes.start_all({"holds": "energy"}, {})
-    run = processes.ask(first, "energy: one?", session="s").json()["run"]
-    processes.wait_held()
-    processes.events(first, run, until=lambda event: event[1] == "token")
-    answer = httpx.post(f"{second.address}/api/runs/{run}/cancel", headers=processes.headers)
+    first, second = pair.started
+    run = pair.ask(first, "energy: one?", session="cancelled").json()["run"]
+    pair.wait_held()
+    pair.events(first, run, until=lambda event: event[1] == "token")
+    answer = httpx.post(f"{second.address}/api/runs/{run}/cancel", headers=pair.headers)
     assert (answer.status_code, answer.json()["status"]) == (202, "cancelling")
-    events = processes.events(second, run)
+    events = pair.events(second, run)
     assert events[-1][1:] == ("done", {"type": "done", "status": "cancelled"})
-    assert httpx.get(f"{second.address}/api/runs/{run}", headers=processes.headers).json()["status"] == "cancelled"
-    shown = httpx.get(f"{second.address}/api/sessions/s", headers=processes.headers).json()
+    assert httpx.get(f"{second.address}/api/runs/{run}", headers=pair.headers).json()["status"] == "cancelled"
+    shown = httpx.get(f"{second.address}/api/sessions/cancelled", headers=pair.headers).json()
     half = " ".join(said("energy").split()[:HELD_AFTER])
     assert [message["text"] for message in shown["messages"]] == ["energy: one?", f"{half} […]"]
-    processes.go()
-    run = processes.ask(second, "energy: two?", session="s").json()["run"]
-    check_whole(processes.events(second, run), said("energy"))
+    pair.go()
+    run = pair.ask(second, "energy: two?", session="cancelled").json()["run"]
+    check_whole(pair.events(second, run), said("energy"))
 
 
-def test_two_questions_at_once(processes: Processes) -> None:
+def test_two_questions_at_once(pair: Processes) -> None:
     """The second is refused with the name of the run that is under way, or waits for its turn, in any process; one
     that waits can be cancelled before it begins."""
-    first, second = processes.start_all({"holds": "energy"}, {})
-    one = processes.ask(first, "energy: one?", session="s").json()["run"]
-    processes.wait_held()
+    first, second = pair.started
+    one = pair.ask(first, "energy: one?", session="busy").json()["run"]
+    pair.wait_held()
     for process in (first, second):
-        refused = processes.ask(process, "energy: two?", session="s")
+        refused = pair.ask(process, "energy: two?", session="busy")
         assert (refused.status_code, refused.headers["content-type"]) == (409, "application/problem+json")
         assert refused.json()["run"] == one
-    two = processes.ask(second, "digital: two?", session="s", on_busy="queue").json()["run"]
-    three = processes.ask(first, "digital: three?", session="s", on_busy="queue").json()["run"]
-    waiting = [run["run"] for run in _open(processes, first, "s")]
+    two = pair.ask(second, "digital: two?", session="busy", on_busy="queue").json()["run"]
+    three = pair.ask(first, "digital: three?", session="busy", on_busy="queue").json()["run"]
+    waiting = [run["run"] for run in _open(pair, first, "busy")]
     assert waiting == [one, two, three]
-    cancelled = httpx.post(f"{second.address}/api/runs/{three}/cancel", headers=processes.headers).json()
+    cancelled = httpx.post(f"{second.address}/api/runs/{three}/cancel", headers=pair.headers).json()
     assert cancelled["status"] == "cancelled"
-    assert processes.calls() == ["energy"]
-    processes.go()
-    check_whole(processes.events(first, two), said("digital"))
-    shown = httpx.get(f"{first.address}/api/sessions/s", headers=processes.headers).json()["messages"]
+    assert pair.calls() == ["energy"]
+    pair.go()
+    check_whole(pair.events(first, two), said("digital"))
+    shown = httpx.get(f"{first.address}/api/sessions/busy", headers=pair.headers).json()["messages"]
     assert [message["text"] for message in shown] == [
         "energy: one?",
         said("energy"),
         "digital: two?",
         said("digital"),
     ]
-    assert [kind for _, kind, _ in processes.events(first, three)] == ["begun", "done"]
+    assert [kind for _, kind, _ in pair.events(first, three)] == ["begun", "done"]
 
 
 def test_a_question_that_waits_outlives_its_process(processes: Processes) -> None:
@@ -200,14 +218,14 @@ def test_a_process_that_is_drained_loses_nothing(processes: Processes, drain_sec
     assert processes.calls() == ["energy"] * (1 if drain_seconds else 2)
 
 
-def test_a_draft_is_decided_on_once(processes: Processes) -> None:
+def test_a_draft_is_decided_on_once(pair: Processes) -> None:
     """A draft is decided on once, in any process: the second decision is told that it comes too late."""
-    first, second = processes.start_all(*[{"held": ["energy", "digital"]}] * 2)
-    reviewer = bearer(make_key(processes.url, processes.prefix, "kofi", "reviewer"))
-    run = processes.ask(first, "energy: one?", session="s").json()["run"]
-    assert processes.events(first, run)[-1][2]["status"] == "waiting"
+    first, second = pair.started
+    reviewer = bearer(make_key(pair.url, pair.prefix, "kofi", "reviewer"))
+    run = pair.ask(first, "protocol: one?", session="decided").json()["run"]
+    assert pair.events(first, run)[-1][2]["status"] == "waiting"
     [draft] = httpx.get(f"{second.address}/api/approvals", headers=reviewer).json()
-    body = {"session": "s", "draft": draft["draft"]}
+    body = {"session": "decided", "draft": draft["draft"]}
     begun = time.monotonic()
     answers = [
         httpx.post(f"{process.address}/api/approvals/approve", json=body, headers=reviewer, timeout=30)
@@ -215,31 +233,77 @@ def test_a_draft_is_decided_on_once(processes: Processes) -> None:
     ]
     assert [answer.status_code for answer in answers] == [200, 409]
     assert time.monotonic() - begun < 30
+    shown = httpx.get(f"{second.address}/api/sessions/decided", headers=pair.headers).json()["messages"]
+    assert [message["text"] for message in shown] == ["protocol: one?", said("protocol")]
+    assert pair.calls() == ["protocol"]
+
+
+def test_a_decision_outlives_its_process(processes: Processes) -> None:
+    """The process is killed after a draft was approved, while the answers are brought together: another one
+    releases it, once, and asks no group again."""
+    options = {"held": ["energy"], "holds": "synthesis"}
+    first, second = processes.start_all(options, options)
+    reviewer = bearer(make_key(processes.url, processes.prefix, "kofi", "reviewer"))
+    run = processes.ask(first, BOTH, session="s").json()["run"]
+    assert processes.events(first, run)[-1][2]["status"] == "waiting"
+    [draft] = httpx.get(f"{second.address}/api/approvals", headers=reviewer).json()
+    body = {"session": "s", "draft": draft["draft"]}
+
+    def approve() -> None:
+        with suppress(httpx.HTTPError):  # it is killed before it answers
+            httpx.post(f"{first.address}/api/approvals/approve", json=body, headers=reviewer, timeout=30)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(approve)
+        processes.wait_held()
+        [deciding] = _open(processes, second, "s")
+        first.kill()
+    processes.go()
+    wait_until(lambda: not _open(processes, second, "s"), "the run's end")
     shown = httpx.get(f"{second.address}/api/sessions/s", headers=processes.headers).json()["messages"]
-    assert [message["text"] for message in shown] == ["energy: one?", said("energy")]
-    assert processes.calls() == ["energy"]
+    assert [message["speaker"] for message in shown] == ["user", "supervisor"]
+    assert said("synthesis") in shown[-1]["text"]
+    assert sorted(processes.calls()) == ["digital", "energy", "synthesis", "synthesis"]
+    again = httpx.post(f"{second.address}/api/approvals/approve", json=body, headers=reviewer, timeout=30)
+    assert again.status_code == 409
+    assert deciding["kind"] == "decide"
 
 
-@pytest.mark.parametrize("kind", ["regenerate", "edit"])
-def test_a_branch_outlives_its_process(processes: Processes, kind: str) -> None:
-    """A question that is answered again, or changed, is answered on its branch though the process was killed."""
+def test_a_process_that_was_stopped_takes_nothing_back(processes: Processes) -> None:
+    """A process that hung for longer than its lease finds its run taken: it adds nothing to it, and works on."""
+    first, second = processes.start_all({"holds": "energy"}, {})
+    run = processes.ask(first, "energy: one?", session="s").json()["run"]
+    processes.wait_held()
+    processes.events(first, run, until=lambda event: event[1] == "token")
+    first.popen.send_signal(signal.SIGSTOP)
+    try:
+        processes.go()
+        whole = processes.events(second, run)
+    finally:
+        first.popen.send_signal(signal.SIGCONT)
+    check_whole(whole, said("energy"))
+    wait_until(lambda: "taken over the run" in first.log.read_text(), "the process notices")
+    assert processes.events(first, run) == processes.events(second, run) == whole
+    later = processes.ask(first, "energy: two?", session="s").json()["run"]
+    check_whole(processes.events(second, later), said("energy"))
+    shown = httpx.get(f"{second.address}/api/sessions/s", headers=processes.headers).json()["messages"]
+    told = [message["text"] for message in shown]
+    assert told == ["energy: one?", said("energy"), "energy: two?", said("energy")]
+
+
+def test_a_branch_outlives_its_process(processes: Processes) -> None:
+    """A question that was changed is answered on its branch though the process was killed."""
     first, second = processes.start_all({"holds": "digital"}, {})
     run = processes.ask(first, "energy: one?", session="s").json()["run"]
     question = processes.events(first, run)[0][2]["question_id"]
-    body: dict[str, Any] = {"message": question}
-    if kind == "edit":
-        body["question"] = BOTH
-    else:
-        (processes.folder / "go").touch()
-    run = httpx.post(
-        f"{first.address}/api/threads/s/{kind}", json=body, headers=processes.headers, timeout=30
-    ).json()["run"]
-    if kind == "edit":
-        processes.wait_held()
+    body = {"message": question, "question": BOTH}
+    address = f"{first.address}/api/threads/s/edit"
+    run = httpx.post(address, json=body, headers=processes.headers, timeout=30).json()["run"]
+    processes.wait_held()
     first.kill()
     processes.go()
     events = processes.events(second, run)
     assert events[-1][2]["status"] == "done"
     shown = httpx.get(f"{second.address}/api/sessions/s", headers=processes.headers).json()["messages"]
-    assert shown[0]["text"] == (BOTH if kind == "edit" else "energy: one?")
+    assert shown[0]["text"] == BOTH
     assert len(shown) == 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, File, Form, Header, Path, Query, Request, Response, UploadFile
@@ -207,8 +208,9 @@ def add_api(router: APIRouter, web: Web) -> None:
         async def lines() -> AsyncIterator[str]:
             yield "retry: 1000\n\n"
             try:
-                async for event in service.events(run, after):
-                    yield _BEAT if event is None else sse(event)
+                async with aclosing(service.events(run, after)) as events:
+                    async for event in events:
+                        yield _BEAT if event is None else sse(event)
             except EcowasError as error:
                 yield f"event: problem\ndata: {json.dumps({'detail': str(error)})}\n\n"
 

@@ -115,6 +115,7 @@ class Web:
     @asynccontextmanager
     async def running(self, app: Any = None) -> AsyncIterator[None]:
         """Take over runs whose process ended, for the length of the block; then let those under way end."""
+        await self.service_of(self.settings.prefix).organisation.prepare()
         looking = asyncio.create_task(self._looking())
         self.metrics = self.new_metrics()
         try:

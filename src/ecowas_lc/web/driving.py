@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -330,7 +330,7 @@ class Driver:
             detail = f"The run was given up: {_MOST_ATTEMPTS} processes ended while they drove it. Ask again."
             await self._ended(run, writer, "failed", {"type": "error", "status": 500, "detail": detail})
             return
-        began = time.monotonic()
+        is_lost, began = False, time.monotonic()
         playing = Playing(self.organisation, run)
         renewing = asyncio.create_task(self._renewing(run, writer))
         work = self._work[run.id] = asyncio.create_task(self._play(run, playing, writer))
@@ -341,13 +341,17 @@ class Driver:
                 await asyncio.gather(work, return_exceptions=True)
                 renewing.result()
             await self._finish(run, playing, writer, work, time.monotonic() - began)
+        except LostError:
+            is_lost = True  # whoever has the run has its thread too, under the run's name
+            raise
         finally:
             for task in (work, renewing):
                 task.cancel()
             await asyncio.gather(work, renewing, return_exceptions=True)
             await writer.stop()
-            with suppress(StorageError):
-                await self.organisation.saver.leases.arelease(run.session, run.id)
+            if not is_lost:
+                with suppress(StorageError):
+                    await self.organisation.saver.leases.arelease(run.session, run.id)
 
     async def _finish(
         self, run: Run, playing: Playing, writer: _Writer, work: asyncio.Task[Any], seconds: float
@@ -432,7 +436,7 @@ class Driver:
 
     async def follow(
         self, run: Run, after: str = "0-0", *, beat_seconds: float = 15.0
-    ) -> AsyncIterator[Event | None]:
+    ) -> AsyncGenerator[Event | None]:
         """Yield a run's events after an id, as they come; ``None`` where nothing came for a while.
 
         Ends with the run's end, and when this process is shut down.

@@ -83,11 +83,7 @@ class Organisation:
         self.saver = RedisSaver(server=server, prefix=prefix, default_ttl=settings.redis_memory_ttl)
         self.memory = AsyncRedisMemoryService(server=server, prefix=prefix, default_ttl=settings.redis_memory_ttl)
         self.held = held
-        chosen = settings.router if router is None else router
-        standing = list(self.groups.values())
-        self._router = PermittedRouter(
-            get_router(chosen, groups=standing, model=model) if isinstance(chosen, str) else chosen
-        )
+        self._router = settings.router if router is None else router
         self._model = model
         self._graphs: dict[bool, SupervisorGraph] = {}
         self._documents: Documents | None = None
@@ -95,10 +91,13 @@ class Organisation:
 
     def _graph(self, *, with_documents: bool) -> SupervisorGraph:
         if with_documents not in self._graphs:
+            standing, router = list(self.groups.values()), self._router
+            if isinstance(router, str):
+                router = get_router(router, groups=standing, model=self._model)
             self._graphs[with_documents] = build_supervisor(
                 self._model,
-                groups=list(self.groups.values()),
-                router=self._router,
+                groups=standing,
+                router=PermittedRouter(router),
                 checkpointer=self.saver,
                 history_factory=history_factory(server=self.server, prefix=self.prefix),
                 interrupt_before_release=self.held,
@@ -119,16 +118,25 @@ class Organisation:
         """Look at once whether there are documents when the next question is asked."""
         self._has_documents = (0.0, False)
 
+    async def prepare(self) -> None:
+        """Make the graph, which takes a while, in a thread: the event loop has leases to renew."""
+        await self._made(with_documents=False)
+
     async def graph(self) -> SupervisorGraph:
         """Return the graph; its answers rest on the documents, if there are any."""
         documents = self.documents
         if documents is None:
-            return self._graph(with_documents=False)
+            return await self._made(with_documents=False)
         until, has = self._has_documents
         if time.monotonic() > until:
             has = bool(await asyncio.to_thread(documents.all))
             self._has_documents = time.monotonic() + _DOCUMENTS_KNOWN_SECONDS, has
-        return self._graph(with_documents=has)
+        return await self._made(with_documents=has)
+
+    async def _made(self, *, with_documents: bool) -> SupervisorGraph:
+        if with_documents not in self._graphs:
+            return await asyncio.to_thread(self._graph, with_documents=with_documents)
+        return self._graphs[with_documents]
 
     async def run(self, op: Any) -> Any:
         """Run a program on the server."""

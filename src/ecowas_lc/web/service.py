@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -136,7 +137,7 @@ class Service:
         found: list[Run] = await self.organisation.run(self.driver.programs.of_session_op(session))
         return found
 
-    def events(self, run: Run, after: str = "0-0") -> AsyncIterator[Event | None]:
+    def events(self, run: Run, after: str = "0-0") -> AsyncGenerator[Event | None]:
         """Yield the events of a run after an id, as they come; ``None`` where nothing came for a while.
 
         Raises:
@@ -150,8 +151,8 @@ class Service:
     async def finished(self, by: Principal, run: Run, seconds: float) -> Run:
         """Wait until a run ends, or for so long; return how it stands then."""
         try:
-            async with asyncio.timeout(seconds):
-                async for _ in self.events(run):
+            async with asyncio.timeout(seconds), aclosing(self.events(run)) as events:
+                async for _ in events:
                     pass
         except TimeoutError:
             pass
