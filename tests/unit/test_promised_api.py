@@ -63,7 +63,19 @@ DEFAULTS = {
     "llm_timeout": 120,
 }
 
-RETURNED = {"ErasureReceipt", "GraphPicture", "ImportReport", "RouteDecision", "SessionInfo", "ThreadPicture"}
+RETURNED = {
+    "ChannelChange",
+    "ErasureReceipt",
+    "GraphPicture",
+    "ImportReport",
+    "MigrationReport",
+    "OpaqueValue",
+    "RouteDecision",
+    "SessionInfo",
+    "ThreadDifference",
+    "ThreadPicture",
+    "ThreadRow",
+}
 """What is given, and never made by whoever uses it."""
 
 SHOWN = (
