@@ -25,6 +25,7 @@ PARTS = (
     "stores",
     "starting",
     "turn",
+    "serving",
 )
 
 
