@@ -119,7 +119,8 @@ def main() -> None:
                 shares[owner(stack)] += taken
         folder = Path(options["folder"])
         (folder / "serving.txt").write_text(profiler.output_text(unicode=True, color=False), encoding="utf-8")
-        (folder / "shares").write_text(json.dumps(dict(shares.most_common())), encoding="utf-8")
+        (folder / "shares.new").write_text(json.dumps(dict(shares.most_common())), encoding="utf-8")
+        (folder / "shares.new").rename(folder / "shares")
 
     def soon(do: Any) -> Any:
         return lambda *_: asyncio.get_running_loop().call_soon_threadsafe(do)

@@ -215,6 +215,16 @@ def served(url: str, folder: Path, until: float, cpu: int | None) -> Iterator[tu
             process.wait(10)
 
 
+async def profiled(process: subprocess.Popen[str], folder: Path) -> dict[str, float]:
+    """End the profile that was begun, and give the shares of the time."""
+    process.send_signal(signal.SIGUSR2)
+    shares = folder / "shares"
+    await asyncio.to_thread(wait_until, shares.exists, "the profile")
+    found: dict[str, float] = json.loads(shares.read_text())
+    shares.unlink()
+    return found
+
+
 async def loaded(
     client: Client,
     process: subprocess.Popen[str],
@@ -247,21 +257,20 @@ async def loaded(
     watching = asyncio.create_task(watch())
     await asking(client, options.rate, seconds / 6, "warm")
     memory.clear()
+    if options.no_ramp:
+        process.send_signal(signal.SIGUSR1)
     spent, since = cpu_seconds(process.pid), time.monotonic()
     steady = await asking(client, options.rate, seconds, "steady")
     work = cpu_seconds(process.pid) - spent - idle * (time.monotonic() - since)
     watching.cancel()
     steps: list[Load] = []
-    shares: dict[str, float] = {}
+    shares = await profiled(process, folder) if options.no_ramp else {}
     rate = options.rate
     while not options.no_ramp and time.time() < until - 2 * seconds / 3:
         rate *= 1.25
         process.send_signal(signal.SIGUSR1)
         steps.append(await asking(client, rate, seconds / 4, f"r{round(rate)}"))
-        process.send_signal(signal.SIGUSR2)
-        await asyncio.to_thread(wait_until, (folder / "shares").exists, "the profile")
-        shares = json.loads((folder / "shares").read_text())
-        (folder / "shares").unlink()
+        shares = await profiled(process, folder)
         if steps[-1].p(0.99) > FIRST_EVENT_MS:
             break
     await asyncio.wait(streams, timeout=max(1.0, until - time.time()) + LONGEST_SECONDS)
@@ -327,9 +336,9 @@ def _report(options: part.Options, found: Found) -> Report:
         )
     )
     good = [load.rate for load in (steady, *steps) if load.p(0.99) <= FIRST_EVENT_MS and not load.lost]
-    if steps:
+    if shares:
         highest = f"{max(good):.0f}" if good else f"below {steady.rate:.0f}"
-        saturated = "" if steps[-1].p(0.99) > FIRST_EVENT_MS else " (and more: it did not saturate)"
+        saturated = "" if (steps or [steady])[-1].p(0.99) > FIRST_EVENT_MS else " or more"
         total = sum(shares.values()) or 1.0
         report.tables.append(
             Table(
