@@ -104,7 +104,7 @@ def test_every_command_in_the_table_is_there() -> None:
     named = set()
     for line in re.findall(r"^\| `ecowas-lc ([^`]+)`", README, re.MULTILINE):
         name, *rest = line.split()
-        subs = rest[0].split(r"\|") if rest and re.fullmatch(r"[a-z]+(\\\|[a-z]+)*", rest[0]) else [""]
+        subs = rest[0].split(r"\|") if rest and re.fullmatch(r"[a-z-]+(\\\|[a-z-]+)*", rest[0]) else [""]
         named |= {f"{name} {sub}".strip() for sub in subs}
     there = set()
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
