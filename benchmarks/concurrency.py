@@ -10,14 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks import part
+from benchmarks.contenders import MEMORY, OURS
 from benchmarks.pictures import figure as drawing
 from benchmarks.pictures import legend, lines, logarithmic, save, tidy
-from benchmarks.report import Report, Table, figure
+from benchmarks.report import Bound, Report, Table, against, figure
 from benchmarks.work import build, config, question
 from benchmarks.workers import Bench, TaskFailedError, fresh, working
 
 TURNS = {1: 60, 10: 20, 100: 3, 1000: 1}  # of each conversation
 MOST_SECONDS = 20  # for one of these measurements, as the one before lets expect
+
+# The least share of InMemorySaver's turns a second; and of the time of 99 of 100 turns, the most.
+LEAST_SHARE = {("asyncio", 100): 0.72, ("asyncio", 1000): 0.72, ("threads", 100): 0.85}
+MOST_OF_P99 = {("asyncio", 1000): 1.3}
 
 Outcome = list[float]  # turns a second, then milliseconds that half and 99 of 100 turns took at most
 
@@ -113,11 +118,29 @@ def measure(options: part.Options) -> Report:
             rows.append([name, *cells])
         title = f"Conversations at once, in {mode}: turns a second (p50, p99 of a turn in ms)"
         report.tables.append(Table(title, ["saver", *(f"{size:,}" for size in sizes)], rows))
+    report.bounds += _bounds(found)
     _draw(options, medians, names, sizes)
     report.pictures["concurrency.png"] = (
         "Turns a second, and the time of 99 of 100 turns, against conversations at once"
     )
     return report
+
+
+def _bounds(found: dict[tuple[str, str, int], list[Outcome]]) -> list[Bound]:
+    bounds = []
+    for what, number, at_most in (
+        ("time per turn", 0, {key: 1 / share for key, share in LEAST_SHARE.items()}),
+        ("time of 99 of 100 turns", 2, MOST_OF_P99),
+    ):
+        for (mode, size), most in at_most.items():
+            mine, theirs = found.get((OURS, mode, size)), found.get((MEMORY, mode, size))
+            if not mine or not theirs or len(mine) != len(theirs):
+                continue
+            ratio = against([each[number] for each in mine], [each[number] for each in theirs])
+            ratio = 1 / ratio if number == 0 else ratio  # turns a second are the better the more there are
+            name = f"{what}, {size:,} conversations in {mode}, against {MEMORY}"
+            bounds.append(Bound(name, round(most, 2), ratio, " ×"))
+    return bounds
 
 
 def _cell(values: Outcome | None) -> str:

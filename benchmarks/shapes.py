@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
 import os
 import statistics
@@ -12,15 +13,17 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
 from benchmarks import part
-from benchmarks.contenders import CONTENDERS, MEMORY
+from benchmarks.contenders import CONTENDERS, MEMORY, OURS
 from benchmarks.places import counted
-from benchmarks.report import Report, Table, against, figure, times
+from benchmarks.report import Bound, Report, Table, against, figure, times
 from benchmarks.work import config, seconds, text
 from benchmarks.workers import Bench, Worker, at, fresh, working
 
 FEW, MANY = 6, 100
 LARGE = 1_000_000
 STEPS = 5
+MOST_OF_MEMORY = 1.15  # the time of a step of many tasks, against InMemorySaver
+MOST_FLUSHES = {"asyncio": 15, "threads": 40}
 
 
 class Spread(TypedDict):
@@ -33,11 +36,19 @@ class Heavy(TypedDict):
     note: str
 
 
-def spreading(saver: Any) -> Any:
+def _work(state: Any) -> dict[str, Any]:
+    return {"answers": [text(200)]}
+
+
+async def _awork(state: Any) -> dict[str, Any]:
+    return _work(state)
+
+
+def spreading(saver: Any, *, asynchronous: bool = False) -> Any:
     """A node that starts so many tasks at once, each of which answers 200 characters."""
     builder = StateGraph(Spread)
     builder.add_node("spread", lambda state: {})
-    builder.add_node("work", lambda state: {"answers": [text(200)]})
+    builder.add_node("work", _awork if asynchronous else _work)
     builder.add_edge(START, "spread")
     builder.add_conditional_edges(
         "spread", lambda state: [Send("work", {}) for _ in range(state["width"])], ["work"]
@@ -59,6 +70,32 @@ def spread(bench: Bench, thread_id: str, width: int) -> float:
     """Milliseconds of one run."""
     graph = spreading(bench.saver)
     return 1000 * seconds(lambda: graph.invoke({"width": width}, config(thread_id)))
+
+
+def flushes_in_threads(bench: Bench, thread_id: str, url: str) -> int:
+    """How often ours sends in one step of many tasks in threads."""
+    return asyncio.run(_flushes(bench, thread_id, url, asynchronous=False))
+
+
+def flushes_in_asyncio(bench: Bench, thread_id: str, url: str) -> int:
+    """How often ours sends in one step of many tasks in asyncio."""
+    return asyncio.run(_flushes(bench, thread_id, url, asynchronous=True))
+
+
+async def _flushes(bench: Bench, thread_id: str, url: str, *, asynchronous: bool) -> int:
+    with counted(url) as (through, relay):
+        async with bench.contender.aopened(through) as saver:
+            graph = spreading(saver, asynchronous=asynchronous)
+            for width in (2, MANY):
+                relay.reset_counts()
+                if asynchronous:
+                    await graph.ainvoke({"width": width}, config(f"{thread_id}-{width}"))
+                else:
+                    await asyncio.to_thread(graph.invoke, {"width": width}, config(f"{thread_id}-{width}"))
+            sent = relay.flushes
+            for width in (2, MANY):
+                await saver.adelete_thread(f"{thread_id}-{width}")
+    return sent
 
 
 def carry(bench: Bench, thread_id: str, note: str) -> float:
@@ -121,6 +158,12 @@ def measure(options: part.Options) -> Report:
                     taken.setdefault((worker.name, what), []).append(worker.do(task, thread, argument))
                     worker.do(forget, thread)
         passed = {worker.name: travelled(worker) for worker in workers}
+        flushes = {
+            mode: worker.do(task, fresh(f"flushes-{mode}"), worker.url)
+            for worker in workers
+            if worker.name == OURS
+            for mode, task in (("asyncio", flushes_in_asyncio), ("threads", flushes_in_threads))
+        }
     rows = []
     for name in names:
         cells = []
@@ -134,6 +177,13 @@ def measure(options: part.Options) -> Report:
     report.tables.append(Table("Milliseconds a turn, and the ratio to InMemorySaver", ["saver", *WORKS], rows))
     rows = [[name, *cells] for name, cells in passed.items()]
     report.tables.append(Table("Round trips a turn, and what was sent", ["saver", *WORKS], rows))
+    wide = f"fan-out to {MANY}"
+    if {OURS, MEMORY} <= set(names):
+        ratio = against(taken[OURS, wide], taken[MEMORY, wide])
+        report.bounds.append(Bound(f"{wide}, against {MEMORY}", MOST_OF_MEMORY, ratio, " ×"))
+    report.bounds += [
+        Bound(f"flushes of a {wide}, in {mode}", MOST_FLUSHES[mode], sent) for mode, sent in flushes.items()
+    ]
     return report
 
 
