@@ -288,11 +288,46 @@ def test_failing_embeddings_leave_the_conversation_to_words(monkeypatch: pytest.
     assert "energy" in decision.groups
 
 
+BEFORE = [
+    PastTurn("Which solar tariffs does the power pool charge?", ("energy",)),
+    PastTurn("Quel barrage alimente Ouagadougou ?", ("energy",)),
+    PastTurn("Quantos painéis tem a central da Praia?", ("energy",)),
+]
+UNANNOUNCED = {
+    "Which broadband cables reach Freetown?": "digital",
+    "How many tonnes of zircon left Grande Côte in 2023?": "minerals",
+    "Quelles variétés de niébé résistent au striga ?": "agriculture",
+    "Pourquoi la mine de Perkoa est-elle fermée ?": "minerals",
+    "Onde fica o jazigo de fosfatos mais rico?": "minerals",
+    "Quantos agricultores cultivam arroz em Bafatá?": "agriculture",
+}
+
+
+@pytest.mark.parametrize("before", BEFORE, ids=["en", "fr", "pt"])
+@pytest.mark.parametrize("question", UNANNOUNCED)
+def test_a_whole_question_leaves_the_subject_without_saying_so(question: str, before: PastTurn) -> None:
+    """One that begins by asking, names its subject and points to nothing before is not asked of both groups."""
+    for router in (get_router("lexical"), get_router("hybrid")):
+        assert router.route(question, conversation=[before]).groups == (UNANNOUNCED[question],)
+
+
+def test_an_article_of_one_language_points_to_nothing_in_another() -> None:
+    """ "Lá" at the end of a turn points to a place that was named; the French article "la" does not."""
+    assert links("e os agricultores de lá")
+    assert not links("quelles données la carte biométrique contient")
+
+
 @pytest.mark.parametrize(
-    ("name", "exact", "in_context"), [("lexical", 0.88, 0.92), ("hybrid", 0.92, 0.95)], ids=["lexical", "hybrid"]
+    ("name", "source", "exact", "in_context"),
+    [
+        ("lexical", "validation", 0.88, 0.92),
+        ("hybrid", "validation", 0.92, 0.95),
+        ("lexical", "blind", 0.86, 0.9),
+        ("hybrid", "blind", 0.9, 0.94),
+    ],
 )
-def test_dialogues_that_nothing_was_tuned_on(name: str, exact: float, in_context: float) -> None:
-    """The figures on the held-back dialogues, a little below what the documentation quotes."""
-    report = evaluate_dialogues(get_router(name), evaluation_dialogues("validation"))
+def test_figures_on_dialogues(name: str, source: str, exact: float, in_context: float) -> None:
+    """What the documentation quotes holds, a little below; it says what was looked at since these were written."""
+    report = evaluate_dialogues(get_router(name), evaluation_dialogues(source))
     assert report.exact_set >= exact, report.mistakes
     assert report.exact_in_context >= in_context, report.mistakes

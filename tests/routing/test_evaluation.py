@@ -201,7 +201,7 @@ def test_a_file_without_questions_is_named(tmp_path: Path) -> None:
     for file in (tmp_path / "missing.jsonl", empty, binary, tmp_path):
         with pytest.raises(InvalidInputError, match=file.name):
             load_questions(file)
-    with pytest.raises(InvalidInputError, match="dev, validation, hard-dev, hard-validation"):
+    with pytest.raises(InvalidInputError, match="dev, validation, hard-dev, hard-validation, blind"):
         evaluation_set("test")
 
 
@@ -280,7 +280,7 @@ def test_a_bad_dialogue_is_named(tmp_path: Path, line: str, problem: str) -> Non
     with pytest.raises(InvalidInputError, match=problem) as caught:
         load_dialogues(file)
     assert f"{file}, line 1" in str(caught.value)
-    with pytest.raises(InvalidInputError, match="dev, validation"):
+    with pytest.raises(InvalidInputError, match="dev, validation, blind"):
         evaluation_dialogues("test")
 
 

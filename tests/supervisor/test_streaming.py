@@ -154,6 +154,27 @@ def test_a_held_answer_is_not_heard_before_it_is_released(stream: Stream, model:
     assert [chunk.text.strip() for chunk, _ in parts] == ["energy speaks."]
 
 
+@pytest.mark.parametrize("pieces", ["words", "letters"])
+@pytest.mark.parametrize("kind", ["alone", "with tools", "own ids", "the supervisor"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_thinking_is_not_heard(stream: Stream, kind: str, pieces: str, closed: bool) -> None:
+    """Whatever model writes it between tags, and however these are cut up, no listener hears a token of it."""
+    said = "<think>A secret plan.</think>\n\nFive dams." if closed else "Five dams.<think>A secret plan."
+    letters = pieces == "letters"
+    model = ScriptedModel(script=lambda _: said, tools=True, own_ids=kind == "own ids", letters=letters)
+    tools: Any = {"tools": {"energy": [len]}} if kind == "with tools" else {}
+    graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver(), **tools)
+    question = "hello" if kind == "the supervisor" else "energy: a?"
+    parts = stream(graph, question, stream_mode=["messages", "updates", "custom"])
+    chunks = [part[0] for mode, part in parts if mode == "messages"]
+    assert "".join(chunk.text for chunk in chunks).strip() == "Five dams."
+    final = graph.get_state(in_thread("t")).values["messages"][-1]
+    assert (final.text, {chunk.id for chunk in chunks}) == ("Five dams.", {final.id})
+    assert "secret" not in str([chunk.content for chunk in chunks])
+    blocks = [block for chunk in chunks for block in chunk.content_blocks if block["type"] == "reasoning"]
+    assert "".join(str(block.get("reasoning")) for block in blocks).split() == ["A", "secret", "plan."]
+
+
 def standing_for_energy(kind: str, model: ScriptedModel) -> dict[str, Any]:
     """Return the options with which a group answers in each of the ways that there are."""
 
@@ -267,6 +288,57 @@ def test_what_happens_is_told(stream: Stream) -> None:
     [waiting] = stream(graph, "protocol: b?", stream_mode="custom")
     assert (waiting["type"], waiting["group"]) == ("waiting", "protocol")
     assert waiting["draft"] == graph.get_state(in_thread("t")).interrupts[0].value["draft"]
+
+
+def looks_up_tariffs() -> Graph:
+    def tariff(country: str) -> str:
+        """Look up a tariff."""
+        return f"{country}: 0.13"
+
+    def energy(messages: list[Any]) -> Any:
+        if messages[-1].type == "tool":
+            return "Done."
+        return AIMessage("", tool_calls=[{"name": "tariff", "args": {"country": "Ghana"}, "id": "c1"}])
+
+    return build_supervisor(
+        ScriptedModel(script=by_speaker({"energy": energy}), tools=True),
+        router=FixedRouter(),
+        checkpointer=InMemorySaver(),
+        tools={"energy": [tariff]},
+        interrupt_before_release=["protocol"],
+    )
+
+
+def test_the_newest_protocol_tells_what_happens() -> None:
+    """Its ``custom`` channel has tool calls, results, what waits and which message is final; so has its state."""
+    graph = looks_up_tariffs()
+    events = of_the_newest_protocol(graph, {"messages": [("user", "energy: a?")]}, in_thread("t"))
+    told = list(events.custom)
+    final = graph.get_state(in_thread("t")).values["messages"][-1]
+    assert [one["type"] for one in told] == ["tool_call", "tool_result", "final"]
+    assert (told[0]["args"], told[1]["text"]) == ({"country": "Ghana"}, "Ghana: 0.13")
+    assert told[-1] == {"type": "final", "message_id": final.id, "speaker": "energy"}
+    events = of_the_newest_protocol(graph, {"messages": [("user", "protocol: b?")]}, in_thread("t"))
+    assert [one["type"] for one in events.custom] == ["waiting"]
+    assert events.interrupted
+    [request] = events.interrupts
+    assert request.value["answer"] == "protocol speaks."
+
+
+async def test_langchains_events_tell_what_happens() -> None:
+    """``astream_events`` has the tool's own events under its group, and ours where ``custom`` is asked for."""
+    graph = looks_up_tariffs()
+    tools: list[tuple[str, str, Any]] = []
+    told: list[Any] = []
+    for question in ("energy: a?", "protocol: b?"):
+        given = {"messages": [("user", question)]}
+        async for event in graph.astream_events(given, in_thread("t"), version="v2", stream_mode=["custom"]):
+            if event["event"] in ("on_tool_start", "on_tool_end"):
+                tools.append((event["event"], event["name"], event["metadata"].get("twg")))
+            if event["event"] == "on_chain_stream" and event["name"] == "ecowas_supervisor":
+                told.append(event["data"]["chunk"][1]["type"])
+    assert tools == [("on_tool_start", "tariff", "energy"), ("on_tool_end", "tariff", "energy")]
+    assert told == ["tool_call", "tool_result", "final", "waiting"]
 
 
 def test_a_group_with_tools_is_heard_as_itself(stream: Stream) -> None:

@@ -16,7 +16,7 @@ from ecowas_lc.agents.transcript import Keeping, as_dicts
 from ecowas_lc.agents.turn import AskedOrRouted, Hearing
 from ecowas_lc.effects import Program, arun, run
 from ecowas_lc.errors import InvalidInputError
-from ecowas_lc.llm import chat_model, make_chat_model, named_errors
+from ecowas_lc.llm import chat_model, make_chat_model, named_errors, reasoning_apart
 from ecowas_lc.llm.tokens import count_tokens
 from ecowas_lc.memory import RedisMemoryService
 from ecowas_lc.settings import Settings, get_settings
@@ -195,7 +195,7 @@ class BaseAgent:
     def _stream(self, text: str) -> Iterator[str]:
         exchange = run(self._asked(text), {})
         with named_errors(self._model):
-            for chunk in exchange.model.stream(exchange.prompt):
+            for chunk in reasoning_apart(exchange.model).stream(exchange.prompt):
                 if heard := exchange.hear(chunk):
                     yield heard
         if mark := exchange.hear_end():
@@ -205,7 +205,7 @@ class BaseAgent:
     async def _astream(self, text: str) -> AsyncGenerator[str]:
         exchange = await arun(self._asked(text), {})
         with named_errors(self._model):
-            stream: Any = exchange.model.astream(exchange.prompt)
+            stream: Any = reasoning_apart(exchange.model).astream(exchange.prompt)
             async with aclosing(stream):
                 async for chunk in stream:
                     if heard := exchange.hear(chunk):

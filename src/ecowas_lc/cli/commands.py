@@ -923,7 +923,9 @@ def evaluate(
     data: Annotated[
         str,
         typer.Option(
-            "--data", metavar="SET|FILE", help="dev, validation, hard-dev, hard-validation, or a JSONL file."
+            "--data",
+            metavar="SET|FILE",
+            help="dev, validation, hard-dev, hard-validation, blind, or a JSONL file.",
         ),
     ] = "validation",
     routers: Annotated[

@@ -11,6 +11,7 @@ from langchain_core.tools import tool as as_tool
 from langgraph.graph import START, StateGraph
 from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
+from langgraph.stream import CustomTransformer
 from langgraph.types import Checkpointer
 
 from ecowas_lc import _telemetry
@@ -140,7 +141,9 @@ def build_supervisor(
     if isinstance(busy_wait_seconds, bool) or not busy_wait_seconds > 0:
         raise ConfigurationError(f"busy_wait_seconds={busy_wait_seconds!r} can't be used. Give more than 0.")
     ctx.on_busy, ctx.busy_wait_seconds = on_busy, busy_wait_seconds
-    compiled = _graph(ctx).compile(checkpointer=checkpointer, store=store, name="ecowas_supervisor")
+    compiled = _graph(ctx).compile(
+        checkpointer=checkpointer, store=store, name="ecowas_supervisor", transformers=[CustomTransformer]
+    )
     return SupervisorGraph(supervisor=ctx, **compiled.__dict__)
 
 

@@ -30,7 +30,7 @@ from langgraph.types import Interrupt
 
 from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.errors import SupervisorError
-from ecowas_lc.llm import named_errors
+from ecowas_lc.llm import named_errors, reasoning_apart
 from ecowas_lc.llm.reasoning import with_reasoning_apart
 from ecowas_lc.supervisor.concurrency import stop_handlers
 from ecowas_lc.supervisor.streamed_text import Voice
@@ -66,14 +66,15 @@ class Ask:
         """Ask, blocking."""
         heard = merge_configs(self._config(config), {"callbacks": stop_handlers()})
         with asking(self.model) as seen, named_errors(self.model):
-            answer: AIMessage = self.runnable.invoke(list(self.messages), heard)
+            answer: AIMessage = reasoning_apart(self.runnable).invoke(list(self.messages), heard)
             learnt(seen, self.messages, answer)
         return with_reasoning_apart(answer)
 
     async def arun(self, config: RunnableConfig) -> AIMessage:
         """Ask without blocking the event loop."""
         with asking(self.model) as seen, named_errors(self.model):
-            answer: AIMessage = await self.runnable.ainvoke(list(self.messages), self._config(config))
+            speaking = reasoning_apart(self.runnable)
+            answer: AIMessage = await speaking.ainvoke(list(self.messages), self._config(config))
             learnt(seen, self.messages, answer)
         return with_reasoning_apart(answer)
 

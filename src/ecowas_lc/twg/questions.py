@@ -14,8 +14,8 @@ from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.twg.catalogue import DATA
 
 LANGUAGES = ("en", "fr", "pt")
-EVALUATION_SETS = ("dev", "validation", "hard-dev", "hard-validation")
-DIALOGUE_SETS = ("dev", "validation")
+EVALUATION_SETS = ("dev", "validation", "hard-dev", "hard-validation", "blind")
+DIALOGUE_SETS = ("dev", "validation", "blind")
 TURN_KINDS = ("chat", "about", "summary", "follow", "outside", "back", "change", "drop")
 """What a turn may do: small talk; a request about the answer before it; a summary of the conversation; going on
 with the subject; a subject that no group has; going back; announcing another subject; leaving a part out."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, TakenOver, Thresholds
 from ecowas_lc.supervisor.routing.focus import clauses
 from ecowas_lc.supervisor.routing.text import words
-from ecowas_lc.supervisor.routing.turns import kinds_of, links
+from ecowas_lc.supervisor.routing.turns import asks, kinds_of, links
 
 if TYPE_CHECKING:
     from ecowas_lc.supervisor.routing.lexical import Evidence, LexicalRouter
@@ -43,9 +43,12 @@ _NEW, _NEW_IN_FOLLOW_UP = 0.45, 0.3
 
 # When a turn names a group that was not asked before, what was asked goes on beside it, unless the group rarely
 # works with others, or the turn is a question of its own: long enough, sure of its subject, and without a link.
-# A question mark at its end shows that a short one is whole.
+# A question mark at its end shows that a short one is whole, and where its first word asks ("which", "how many"),
+# less is enough to be sure of its subject.
 _JOINS = 0.3
 _OWN_QUESTION, _OWN_WITH_MARK, _OWN_SURE, _TOPIC_SILENT = 7, 5, 0.8, 0.15
+
+_ASKED_SURE, _TOPIC_SILENT_THEN = 0.55, 0.3
 
 _BY_WORDS, _ELSEWHERE = 0.4, 0.3
 
@@ -181,10 +184,11 @@ def _is_own_question(
 ) -> bool:
     asked = turn.rest
     enough = _OWN_WITH_MARK if asked.rstrip().endswith("?") else _OWN_QUESTION
+    sure, silent = (_ASKED_SURE, _TOPIC_SILENT_THEN) if asks(asked) else (_OWN_SURE, _TOPIC_SILENT)
     return (
         sum(any(map(str.isalnum, word)) for word in asked.split()) >= enough
-        and max(relevance[group] for group in new) >= _OWN_SURE
-        and max(relevance[group] for group in topic) < _TOPIC_SILENT
+        and max(relevance[group] for group in new) >= sure
+        and max(relevance[group] for group in topic) < silent
         and not links(asked, own=[word.text for word in turn.evidence.found if word.group in new])
     )
 

@@ -31,6 +31,8 @@ GROUP, ELSEWHERE, _PLACE, _TIME, _NUMBER = "<group>", "<elsewhere>", "<place>", 
 _LONGEST_NAME = 3
 _LONG = 7  # words; "and" before a question as long as this only begins it
 _POSSESSIVES = frozenset({"its", "their", "leur", "leurs"})
+_ARTICLES = frozenset({"la"})
+"""Words that point to what was said in one language ("lá") and are an article in another, where more follows."""
 _PIECES = (4, 5)
 _LENGTHS = ((1, "1"), (2, "2"), (3, "3"), (6, "6"), (10, "10"))
 
@@ -87,14 +89,23 @@ def links(text: str, *, own: Collection[str] = ()) -> bool:
     belongs to them: "how are farmers paid for their harvest?" links to nothing.
     """
     said = words(text)
-    leading, joining, pointing = _links()
+    leading, joining, pointing, _ = _links()
     if not said:
         return False
     leads = said[0] in leading or said[-1] in leading or (said[0] in joining and len(said) < _LONG)
     named = min((place for word in own if (place := _place(words(word), said)) is not None), default=len(said))
     return leads or any(
-        word in pointing and not (word in _POSSESSIVES and place > named) for place, word in enumerate(said)
+        word in pointing
+        and not (word in _POSSESSIVES and place > named)
+        and not (word in _ARTICLES and place < len(said) - 1)
+        for place, word in enumerate(said)
     )
+
+
+def asks(text: str) -> bool:
+    """Return whether a turn begins as a question does that names its subject."""
+    said = words(text)
+    return bool(said) and said[0] in _links()[3]
 
 
 def _place(phrase: Sequence[str], said: Sequence[str]) -> int | None:
@@ -135,7 +146,9 @@ def _names() -> tuple[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]]:
 
 @cache
 def _links() -> tuple[frozenset[str], ...]:
-    return tuple(frozenset(name[0] for name in _listed(kind)) for kind in ("leading", "joining", "pointing"))
+    return tuple(
+        frozenset(name[0] for name in _listed(kind)) for kind in ("leading", "joining", "pointing", "asking")
+    )
 
 
 def _listed(kind: str) -> frozenset[tuple[str, ...]]:
