@@ -14,10 +14,13 @@ import asyncio
 import json
 import math
 import os
+import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Annotated, Any
+from weakref import WeakSet
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -118,7 +121,30 @@ def problems(**statuses: str) -> dict[int | str, dict[str, Any]]:
     return {int(name[1:]): {"model": Problem, "description": text} for name, text in statuses.items()}
 
 
+_supervisors: WeakSet[SupervisorAgent] = WeakSet()
+
+
+@asynccontextmanager
+async def stopping_between_steps(_: FastAPI) -> AsyncIterator[None]:
+    """On SIGTERM, answers end with the step that is under way. It is stored, so that the turn can go on."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stop(number: int, frame: Any) -> None:
+        for supervisor in list(_supervisors):
+            supervisor.drain("the server stops")
+        if callable(before):
+            before(number, frame)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main:
+        signal.signal(signal.SIGTERM, stop)
+    yield
+    if is_main:
+        signal.signal(signal.SIGTERM, before)
+
+
 app = FastAPI(
+    lifespan=stopping_between_steps,
     title="ECOWAS working groups",
     summary="Chat with the supervisor and its working groups.",
     default_response_class=AnyJSON,
@@ -126,7 +152,8 @@ app = FastAPI(
 )
 UNKNOWN = problems(_404="There is no such session.")
 EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
-LIMITS = problems(_413="The body is too long.", _429="Too many questions at once: ask again shortly.")
+BUSY = problems(_409="Another question of the session is being answered: ask again when it has been.")
+LIMITS = BUSY | problems(_413="The body is too long.", _429="Too many questions at once: ask again shortly.")
 
 
 # --- limits and errors ---
@@ -183,12 +210,14 @@ def parts() -> dict[str, Any]:
 
 
 def _supervisor(session_id: str) -> SupervisorAgent:
-    return create_supervisor(session_id=session_id, use_redis=True, **parts())
+    return create_supervisor(session_id=session_id, use_redis=True, on_busy="refuse", **parts())
 
 
 async def supervisor_of(session_id: str) -> SupervisorAgent:
     """A session's supervisor; making one reads from Redis, so a thread does it."""
-    return await asyncio.to_thread(_supervisor, session_id)
+    supervisor = await asyncio.to_thread(_supervisor, session_id)
+    _supervisors.add(supervisor)
+    return supervisor
 
 
 @app.post("/chat", responses=LIMITS | problems(_504="No answer in time."))

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
 
+from ecowas_lc import RedisSaver
 from ecowas_lc.memory import RedisMemoryService
 from tests.examples.conftest import environment_for
 from tests.fixtures.ollama_stub import OllamaStub, serving_stub
@@ -33,7 +36,14 @@ def application(
     redis_server: RunningServer, stub: OllamaStub, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The address of the application, in a process of its own."""
-    folder = tmp_path_factory.mktemp("fastapi")
+    with running_application(redis_server, stub, tmp_path_factory.mktemp("fastapi")) as (address, _):
+        yield address
+
+
+@contextmanager
+def running_application(
+    redis_server: RunningServer, stub: OllamaStub, folder: Path
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     address = f"http://127.0.0.1:{(port := free_port())}"
     # the model server is said to answer eight at once, so that none of them waits in the application
     environment = environment_for(redis_server, "fastapi-test", stub)
@@ -44,7 +54,7 @@ def application(
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
         try:
             wait_until(lambda: process.poll() is not None or _answers(address), "the application")
-            yield address
+            yield address, process
         finally:
             process.terminate()
             process.wait(20)
@@ -247,6 +257,44 @@ def test_health_and_a_model_that_fails(api: httpx.Client, ollama: OllamaStub) ->
     ollama.models = []
     assert (api.get("/health").status_code, api.get("/health").json()["model"]) == (503, False)
     assert api.get("/sessions").json() == [], "a question that was not answered leaves no trace"
+
+
+def test_two_questions_of_one_session_at_once(
+    api: httpx.Client, ollama: OllamaStub, redis_server: RunningServer
+) -> None:
+    """The second is refused with 409, whichever process answers the first, and nothing of it is stored."""
+    with RedisSaver.from_url(redis_server.url, prefix="fastapi-test") as saver:
+        assert saver.leases.hold("busy", "another process", 60.0)
+        for path in ("/chat", "/chat/stream"):
+            answer = api.post(path, json={"session_id": "busy", "prompt": "hello"})
+            told = answer.json() if path == "/chat" else {"detail": events(answer.text)[0][1]}
+            assert "under way" in told["detail"], path
+            if path == "/chat":
+                assert (answer.status_code, told["error"]) == (409, "ThreadBusyError")
+        assert api.get("/sessions/busy").status_code == 404
+        saver.leases.release("busy", "another process")
+        assert api.post("/chat", json={"session_id": "busy", "prompt": "hello"}).status_code == 200
+
+
+def test_a_server_that_stops_ends_answers_between_two_steps(
+    redis_server: RunningServer, ollama: OllamaStub, tmp_path: Path
+) -> None:
+    """What the group is saying is said to its end and stored; the client gets a named error, and can ask again."""
+    ollama.stall_before = 1
+    question = {"session_id": "stopped", "prompt": "Which solar tariffs does the power pool charge?"}
+    with running_application(redis_server, ollama, tmp_path) as (address, process), ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(httpx.post, f"{address}/chat", json=question, timeout=60, trust_env=False)
+        wait_until(lambda: bool(asked_of(ollama)), "the question is on its way")
+        process.terminate()
+        ollama.stall_before = None
+        ollama.released.set()
+        answer = asked.result(60)
+        assert (answer.status_code, answer.json()["error"]) == (503, "TurnStoppedError")
+        assert process.wait(30) is not None
+    with RedisSaver.from_url(redis_server.url, prefix="fastapi-test") as saver:
+        kept = saver.get_tuple({"configurable": {"thread_id": "stopped"}})
+        assert kept is not None
+        assert kept.checkpoint["channel_values"]["reports"]["energy"]["text"] == "Good morning."
 
 
 def test_too_many_at_once(api: httpx.Client, ollama: OllamaStub) -> None:

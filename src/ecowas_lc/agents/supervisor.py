@@ -18,6 +18,7 @@ from ecowas_lc.agents.turn import FinalAnswer, Turn
 from ecowas_lc.effects import Program, arun, run
 from ecowas_lc.memory import RedisMemoryService
 from ecowas_lc.settings import Settings, get_settings
+from ecowas_lc.supervisor.double_texting import OnBusy
 from ecowas_lc.supervisor.grounding import Readable
 from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import Router
@@ -46,6 +47,9 @@ class SupervisorAgent(Displayed, BaseAgent):
     ``max_parallel`` groups at most speak at once (default: all). ``documents`` are what answers rest on, as for
     :func:`~ecowas_lc.build_supervisor`. ``store`` is long-term memory, such as a :class:`~ecowas_lc.RedisStore`:
     groups that are graphs find it as ``runtime.store``, and tools that ask for a store get it.
+    ``on_busy`` says what a question does while another one of the session is
+    being answered, in any process: ``"queue"`` waits for its turn for ``busy_wait_seconds``, ``"refuse"`` raises
+    :class:`~ecowas_lc.ThreadBusyError` at once.
 
     Raises:
         InvalidIdError, InvalidInputError: an id, the groups or ``memory_ttl`` can't be used.
@@ -69,6 +73,8 @@ class SupervisorAgent(Displayed, BaseAgent):
         max_parallel: int | None = None,
         documents: Readable | Mapping[str, Readable] | None = None,
         store: BaseStore | None = None,
+        on_busy: OnBusy = "queue",
+        busy_wait_seconds: float = 60.0,
     ) -> None:
         settings = settings or get_settings()
         super().__init__(
@@ -98,6 +104,8 @@ class SupervisorAgent(Displayed, BaseAgent):
             max_parallel=max_parallel,
             documents=documents,
             store=store,
+            on_busy=on_busy,
+            busy_wait_seconds=busy_wait_seconds,
         )
         self._last: Mapping[str, Any] = {}
 
@@ -184,6 +192,14 @@ class SupervisorAgent(Displayed, BaseAgent):
     async def aidentify_relevant_agents(self, prompt: str) -> list[str]:
         """What :meth:`identify_relevant_agents` gives, without blocking the event loop."""
         return list((await self._registry.router.aroute(checked_question(prompt))).groups)
+
+    def drain(self, reason: str = "shutdown") -> None:
+        """Stop the answers that are being given between two steps, as your program ends.
+
+        What is being said is said and stored first; whoever waits for the answer gets
+        :class:`~ecowas_lc.TurnStoppedError`. You may call this from any thread, or from a signal handler.
+        """
+        self._session.drain(reason)
 
     # --- who is asked ---
 

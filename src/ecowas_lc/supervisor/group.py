@@ -60,6 +60,12 @@ class Outcome:
 def outcome_of(ctx: Context, group: TWG, asked: Asked) -> Program[Outcome]:
     """Return what came of asking a group; a failure of almost any kind is a report as well.
 
+    A node's own ``error_handler`` in langgraph could make the report, and does not, for three reasons. After a
+    crash it gets the error as a text, so that nobody can raise it as what it was. The messages of a turn that
+    failed half-way are not given to it, so that asking again would repeat its tool calls. And updates would come
+    under ``__error_handler__energy`` instead of the group's id. A retry policy would ask the model again without
+    being told to, and a node's time-out works in asynchronous runs alone.
+
     Raises:
         AsyncToolError: the run can't use the group's tools.
     """
