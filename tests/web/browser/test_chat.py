@@ -241,6 +241,8 @@ def test_everything_works_by_keyboard(looking: Looking, admin: str) -> None:
     page.keyboard.press("Enter")
     expect(page.get_by_label("Change your question")).to_be_focused()
     page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Edit")).to_be_focused()
+    expect(page.get_by_label("Change your question")).to_be_hidden()
     tab_to("Why this group")
     page.keyboard.press("Enter")
     expect(page.locator(".told")).to_contain_text("the words of the question")

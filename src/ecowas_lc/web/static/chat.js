@@ -303,6 +303,10 @@
       (show ? $("textarea", editor) : $("[data-edit]", turn)).focus();
     }
   });
+  document.addEventListener("keydown", (event) => {
+    const editor = event.target.closest(".edit-form");
+    if (event.key === "Escape" && editor) $("[data-edit-cancel]", editor).click();
+  });
   document.addEventListener("submit", (event) => {
     const editor = event.target.closest(".edit-form");
     if (!editor) return;
