@@ -65,7 +65,7 @@ def main() -> None:
         }
     )
     model = HeldModel(script=script, structured=True, folder=folder, holds=options.get("holds", ""))
-    settings = load_settings(redis_url=options["url"], prefix=options["prefix"])
+    settings = load_settings(redis_url=options["url"], prefix=options["prefix"], **options.get("settings", {}))
     app = create_app(
         settings,
         model=model,

@@ -269,6 +269,30 @@ def test_a_decision_outlives_its_process(processes: Processes) -> None:
     assert deciding["kind"] == "decide"
 
 
+def test_an_outage_of_redis_costs_no_answer(tmp_path: Path) -> None:
+    """Redis hangs in the middle of an answer: the run goes on when it is back, and the answer is there once;
+    meanwhile the service says what is wrong."""
+    with running_server("redis") as server, processes_on(server.url, "toutage", tmp_path) as found:
+        limits = {"redis_socket_timeout": 0.3, "redis_connect_timeout": 0.3}
+        process = found.start(holds="energy", settings=limits)
+        run = found.ask(process, "energy: one?", session="s").json()["run"]
+        found.wait_held()
+        before = found.events(process, run, until=lambda event: event[1] == "token")
+        assert server.process is not None
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            found.go()
+            wait_until(lambda: "can't be stored" in process.log.read_text(), "the process notices")
+            answer = httpx.get(f"{process.address}/health", timeout=30)
+            assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+            answer = httpx.get(f"{process.address}/api/sessions", headers=found.headers, timeout=30)
+            assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        after = found.events(process, run, before[-1][0])
+        check_whole(before + after, said("energy"))
+
+
 def test_a_process_that_was_stopped_takes_nothing_back(processes: Processes) -> None:
     """A process that hung for longer than its lease finds its run taken: it adds nothing to it, and works on."""
     first, second = processes.start_all({"holds": "energy"}, {})

@@ -159,7 +159,7 @@ class Web:
 
     async def _looking(self) -> None:
         loop = asyncio.get_running_loop()
-        known_until = 0.0
+        known_until, is_known = 0.0, False  # until when organisations are, and that the log says what is wrong
         while True:
             try:
                 if loop.time() > known_until:
@@ -168,8 +168,11 @@ class Web:
                     known_until = loop.time() + _ORGANISATIONS_SECONDS
                 for service in self.services:
                     await service.driver.take_over()
+                is_known = False
             except EcowasError as error:
-                log.warning("Runs of other processes can't be looked for: %s", error)
+                if not is_known:
+                    log.warning("Runs of other processes can't be looked for: %s", error)
+                is_known = True
             except Exception:
                 log.exception("Runs of other processes can't be looked for.")
             await asyncio.sleep(self._look_seconds)

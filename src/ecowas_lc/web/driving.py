@@ -15,7 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from ecowas_lc import forks
-from ecowas_lc.errors import EcowasError, StorageError, ThreadBusyError
+from ecowas_lc.errors import EcowasError, RedisUnavailableError, StorageError, ThreadBusyError
 from ecowas_lc.web.organisation import Organisation
 from ecowas_lc.web.playing import Playing
 from ecowas_lc.web.problems import UNEXPECTED, DrainingError, NotFoundError, about
@@ -31,6 +31,7 @@ _ASKED_SECONDS = 0.1  # how often other processes' runs are looked at
 _THREAD_WAIT_SECONDS = 60.0
 _TURN_PAUSE_SECONDS = 0.1
 _STORAGE_RETRY_SECONDS = 0.5
+_MOST_OUTAGES = 20
 
 OnEnd = Callable[[Run, str, list[dict[str, Any]], float], Any]
 
@@ -384,11 +385,24 @@ class Driver:
 
     async def _play(self, run: Run, playing: Playing, writer: _Writer) -> None:
         await self._hold_thread(run)
-        async for event in playing.events():
-            await writer.add(event)
-            if writer.is_cancelled:
-                raise asyncio.CancelledError
-        await writer.flush()
+        outages = 0
+        while True:
+            try:
+                async for event in playing.events():
+                    await writer.add(event)
+                    if writer.is_cancelled:
+                        raise asyncio.CancelledError
+            except RedisUnavailableError as error:
+                outages += 1
+                if outages > _MOST_OUTAGES:
+                    raise
+                log.warning("The run %s goes on when Redis is back: %s", run.id, error)
+                await writer.flush()  # which waits for it
+                unfinished = _unfinished(self._feed(run.id, run.session).events)
+                await writer.add({"type": "cut", "messages": unfinished, "attempt": run.attempt})
+                playing.begin_again()
+            else:
+                return await writer.flush()
 
     async def _hold_thread(self, run: Run) -> None:
         """Keep other programs' runs off the thread. The run is its holder, so that it can be taken over at once.

@@ -75,10 +75,16 @@ class Playing:
         self._org = organisation
         self._run = run
         self._turn = Turn(None, run.session, run.given.get("groups"))
+        self._is_again = run.attempt > 1
         self.status = "failed"
         self.config: RunnableConfig = {**self._turn.config, "metadata": {"user_id": run.by}}
         if run.given.get("allowed") is not None:
             self.config["configurable"][ALLOWED] = run.given["allowed"]
+
+    def begin_again(self) -> None:
+        """Go on from the thread's last step, after what broke the run off has passed."""
+        self._turn = Turn(None, self._run.session, self._run.given.get("groups"))
+        self._is_again = True
 
     async def events(self) -> AsyncIterator[Data]:
         """Yield what happens.
@@ -127,7 +133,7 @@ class Playing:
         head = state.config["configurable"].get("checkpoint_id")
         match self._run.kind:
             case "decide":
-                if self._run.attempt > 1 and given["request"] not in {one.id for one in state.interrupts}:
+                if self._is_again and given["request"] not in {one.id for one in state.interrupts}:
                     return self._going_on(state)  # another process applied it
                 if given["request"] not in {one.id for one in state.interrupts}:
                     raise NotWaitingError("The draft does not wait any more. Nothing was released.")
