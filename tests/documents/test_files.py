@@ -161,3 +161,9 @@ def test_a_zip_bomb_is_not_unpacked() -> None:
     """What a DOCX would unpack to is asked for before anything is unpacked."""
     with pytest.raises(UnreadableDocumentError, match="unpacks to more than"):
         read_bytes(bomb(), "bomb.docx")
+
+
+def test_front_matter_with_a_colon_in_its_title_is_read() -> None:
+    """A title with a colon is no YAML without quotation marks, and people write it; the document is read."""
+    text = "---\ntitle: Digital charter: a review\ndate: 2025-05-30\n---\nThe portal had 61 visits.\n"
+    assert read_bytes(text.encode(), "a.md").told == {"title": "Digital charter: a review", "date": "2025-05-30"}

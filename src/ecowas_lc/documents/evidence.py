@@ -7,40 +7,108 @@ model answers afterwards.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ecowas_lc._embeddings import offline_installed
+from ecowas_lc._language import language_of
 from ecowas_lc.documents.document import Document, Passage, Sentence
-from ecowas_lc.documents.facts import TimePoint, folded, is_negative, quantities_in, times_in
+from ecowas_lc.documents.facts import Quantity, TimePoint, folded, is_negative, quantities_in, times_in
 from ecowas_lc.documents.question import Question
 from ecowas_lc.documents.terms import (
     best_likeness,
     content_words,
+    is_verb,
     likeness,
-    meanings,
     names_in,
     word_list,
     words_of,
 )
+from ecowas_lc.documents.word_vectors import likeness_by_vector, similarities_to, vectors_of
 
-ENOUGH = 0.6
-"""The share of a question's words, by weight, that a sentence and its surroundings must have."""
-_FROM_CONTEXT = 0.7
-"""What a word counts that stands in the heading, the title or the sentence before, and not in the sentence."""
-_BY_ITSELF = 0.3
-"""The share that the sentence must have without its surroundings."""
-_BY_ITSELF_WITHOUT_NAME = 0.6
-"""The same where a name of the question stands in the sentence before only, and no pronoun takes it up."""
-_WITHOUT_HEAD = 0.2
-"""What a sentence loses that does not name what is counted or measured."""
-_UNHEARD_OF = 0.2
-"""What is lost where a word of the question, one that the glossary knows, occurs in no document."""
-_ALSO_ANSWERS = 0.12
+_ENOUGH = -0.5
+"""The score from which a sentence answers, in logits."""
+_ALSO_ANSWERS = 6.0
 """How much less than the best sentence another document's may score and still count as contradicting it."""
+_OTHER_NAMES = 3.0
+"""What a sentence loses besides its weight that is about other names than the question."""
+_FEW_WORDS, _FEW_WORDS_MORE = 0.5, 4.0
+"""The same where it lacks words of the question; more where a name stands in the sentence before only."""
+_BY_ITSELF = 0.3
+_BY_ITSELF_WITHOUT_NAME = 0.6
+"""Marks a sentence where a name of the question stands in the sentence before only."""
+_FROM_BEFORE = 0.6
+"""What a word counts that stands in the sentences before, and neither in the sentence nor above it."""
+_ENOUGH_WORDS, _FROM_AROUND, _WITHOUT_HEAD, _UNHEARD_OF = 0.6, 0.7, 0.2, 0.2
+_HEAVY = 0.2
+_LOOKED_AT = 12
+"""How many sentences are compared by meaning: each takes the time of embedding it."""
+_SAME_BY_VECTOR, _TRANSLATED_BY_VECTOR = 0.92, 0.892
+"""From where two words of one language, or of two, count as the same by their vectors."""
+_WITH_SENSE = 0.85
+
+# Measured: a logistic regression on the sentences of the development questions (scripts/grounding_weights.py).
+_WEIGHTS = {
+    "enough_words": 1.35,
+    "itself": 2.79,
+    "around": 0.80,
+    "worst": -4.76,
+    "absent": -0.50,
+    "absent_heavy": -0.50,
+    "absent_same": -2.00,
+    "worst_same": -1.94,
+    "other_names": -3.91,
+    "name_before": 1.55,
+    "gives": 4.38,
+    "pending": -2.09,
+    "negative": 0.64,
+    "no_head": -0.02,
+    "not_counted": -0.06,
+    "kind": 0.91,
+    "row": -0.89,
+    "few_words": -0.72,
+    "quantity": -0.15,
+    "anything": -0.77,
+    "yes_or_no": -0.84,
+    "length": -1.89,
+    "similarity": 1.01,
+    "above_mean": 0.58,
+    "below_best": 5.85,
+    "bias": -3.07,
+}
+# The same where the extra ``semantic`` is not installed.
+_WEIGHTS_BY_WORDS = {
+    "enough_words": 1.73,
+    "itself": 6.02,
+    "around": 2.89,
+    "worst": -3.22,
+    "absent": -0.50,
+    "absent_heavy": -0.50,
+    "absent_same": -2.00,
+    "worst_same": 0.00,
+    "other_names": -3.82,
+    "name_before": -0.91,
+    "gives": 4.11,
+    "pending": -1.97,
+    "negative": 0.41,
+    "no_head": 0.18,
+    "not_counted": -0.40,
+    "kind": 1.01,
+    "row": -0.98,
+    "few_words": -1.35,
+    "quantity": -0.08,
+    "anything": -0.34,
+    "yes_or_no": -0.60,
+    "length": -2.17,
+    "bias": -6.39,
+}
 
 _LIGHT_WEIGHT = 0.25
+_VERB_WEIGHT = 0.5
+"""What a verb counts: a document often has another one for the same."""
 # Verbs and adverbs that ask or announce, and say little of the subject.
 _LIGHT = word_list("light")
 
@@ -66,11 +134,15 @@ _PENDING = re.compile(
 )
 _NONE = re.compile(r"\b(?:no|zero|aucune?|nul(?:le)?|nenhuma?|qualquer)\s+([^\W\d_]+)", re.IGNORECASE)
 _CAUSE = re.compile(
-    r"\b(?:because|due to|owing|after|following|since|caused|as a result|à cause|en raison|après|suite"
-    r"|parce|car|dû|due"
-    r"|porque|devido|após|depois|por causa|em consequência)\b",
+    r"\b(?:because|owing|caused|as a result|on account|thanks to|for (?:lack|want) of|for fear|in order to"
+    r"|(?:due|according) to(?! \d)|(?:after|following|since|once)(?! (?:the )?\d)"
+    r"|à cause|en raison|faute d[e']|grâce|afin|suite à|parce|puisque|car|dû|due?s? à|du fait"
+    r"|après(?! (?:le )?\d)|à défaut"
+    r"|porque|devido|após(?! (?:o )?\d)|por (?:causa|falta|razões|motivo|atraso)|em (?:consequência|virtude)"
+    r"|graças|a fim|alegando|uma vez que|já que|depois d[aeo]s?(?! \d))\b",
     re.IGNORECASE,
 )
+_PURPOSE = re.compile(r"\b(?:for|to|pour|par|para|por|as)\b", re.IGNORECASE)
 _POINTS_BACK = re.compile(
     r"^\W*(?:it|its|they|their|this|these|that|he|she|his|her|il|elle|ils|elles|son|sa|ses|leur|leurs|ce"
     r"|cette|ces|cela|celle|celui"
@@ -92,6 +164,10 @@ _NOW = re.compile(
     r"|agora|hoje|atual\w*|actual\w*)\b",
     re.IGNORECASE,
 )
+_AT_A_PLACE = re.compile(r"\b(?:at|in|near|à|en|em|n[ao]s?|de|du|of|d[ao]s?) (?=[A-ZÀ-Ý])[\w-]+")
+_MEASURES = frozenset(
+    ["percent", "watt", "watt-hour", "volt", "bit/s", "metre", "hectare", "second", "day", "month", "gram"]
+)
 _PLACE = re.compile(
     r"\b(?:floor|hall|room|terminal|street|road|centre|center|étage|salle|rue|piso|andar|sala|rua|avenida)\b",
     re.IGNORECASE,
@@ -110,11 +186,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A sentence that answers, with its source and how much of the question it shares (0 to about 1.3)."""
+    """A sentence that answers, with its source and how sure that is (logits)."""
 
     source: Source
     sentence: Sentence
     score: float
+    has_most_words: bool = True
+    """Whether it has most of the question's words, and is not chosen by its meaning alone."""
 
 
 class Corpus:
@@ -134,15 +212,13 @@ class Corpus:
         """Return a word's weight: the rarer, the higher."""
         having = sum(best_likeness(term, words) > 0 for words in self._words)
         rarity = math.log(1 + len(self._words) / (1 + having)) + 0.5
-        return _LIGHT_WEIGHT * rarity if folded(term) in _LIGHT else rarity
+        if folded(term) in _LIGHT:
+            return _LIGHT_WEIGHT * rarity
+        return _VERB_WEIGHT * rarity if is_verb(term) else rarity
 
-    def lacks(self, term: str) -> bool:
-        """Return whether a word that the glossary knows, in one language or another, occurs in no passage."""
-        return (
-            folded(term) not in _LIGHT
-            and bool(meanings(term))
-            and not any(best_likeness(term, words) for words in self._words)
-        )
+    def has_not(self, term: str) -> bool:
+        """Return whether a word occurs in no passage."""
+        return not any(best_likeness(term, words) for words in self._words)
 
     def is_common(self, name: str) -> bool:
         """Return whether a name stands in several passages, as those of states do."""
@@ -177,7 +253,8 @@ def find_evidence(
     best = answers[0]
     kept = [best]
     for other in answers[1:]:
-        if other.score >= best.score - _ALSO_ANSWERS and _contradicts(other, kept, question):
+        close = other.has_most_words and other.score >= best.score - _ALSO_ANSWERS
+        if close and _contradicts(other, kept, question):
             kept.append(other)
     return kept[:most]
 
@@ -208,85 +285,266 @@ def _is_of_its_time(question: Question, document: Document) -> bool:
 
 
 def _answers(question: Question, sources: Sequence[Source], corpus: Corpus) -> list[Evidence]:
-    weights = {term: corpus.weight(term) for term in question.terms}
+    """Return the sentences that answer, best first."""
+    candidates = _candidates(question, sources, corpus)
+    if not candidates:
+        return []
+    weights = _WEIGHTS_BY_WORDS
+    if offline_installed():
+        _compare_by_meaning(question, candidates)
+        weights = _WEIGHTS
     found = []
-    left_open = 0.0
-    for source in sources:
-        for index, sentence in enumerate(source.passage.sentences):
-            score = _score(question, source, index, sentence, corpus, weights)
-            if score is None or score < ENOUGH:
-                continue
-            if _gives_what_is_wanted(question, sentence.in_words):
-                found.append(Evidence(source, sentence, score + 0.1 * source.similarity))
-            elif _PENDING.search(sentence.in_words) or is_negative(sentence.in_words):
-                left_open = max(left_open, score + 0.1 * source.similarity)
+    left_open = -math.inf
+    for candidate in candidates:
+        features = candidate.features()
+        score = sum(weights[name] * value for name, value in features.items() if name in weights) + weights["bias"]
+        if features["other_names"]:
+            score -= _OTHER_NAMES
+        if not features["enough_words"]:
+            score -= _FEW_WORDS_MORE if features["name_before"] else _FEW_WORDS
+        if candidate.gives:
+            found.append(
+                Evidence(
+                    candidate.source,
+                    candidate.sentence,
+                    score + 0.1 * candidate.source.similarity,
+                    bool(features["enough_words"]),
+                )
+            )
+        elif _PENDING.search(candidate.text) or is_negative(candidate.text):
+            left_open = max(left_open, score + weights["gives"] - weights["pending"] * features["pending"])
     # A sentence that is closer to the question and says that it is open or not so: the documents do not answer.
-    return sorted((one for one in found if one.score >= left_open), key=lambda evidence: -evidence.score)
-
-
-def _score(
-    question: Question,
-    source: Source,
-    index: int,
-    sentence: Sentence,
-    corpus: Corpus,
-    weights: Mapping[str, float],
-) -> float | None:
-    """Return how much of a question a sentence shares; ``None`` where it can't be the answer."""
-    text = sentence.in_words
-    if gives_orders(text):
-        return None
-    before = " ".join(
-        other.text for other in source.passage.sentences[max(0, index - 2) : index] if not other.header
+    return sorted(
+        (one for one in found if one.score >= max(_ENOUGH, left_open)), key=lambda evidence: -evidence.score
     )
-    around = " \n ".join((source.passage.heading, source.document.title, source.document.issuer))
-    needed = _share_needed(question, text, before, around, corpus)
-    if needed is None:
-        return None
-    if not _is_of_the_time(question, text, source.document):
-        return None
-    own_quantities = quantities_in(text)
-    if any(not any(q.agrees_with(own) for own in own_quantities) for q in question.quantities):
-        return None
-    own, near = content_words(text), content_words(f"{around} \n {before}")
-    total = sum(weights.values())
-    if not total:
-        return None
-    by_itself = {term: best_likeness(term, own) for term in question.terms}
-    if sum(weights[term] * share for term, share in by_itself.items()) < needed * total:
-        return None
-    shares = {term: max(share, _FROM_CONTEXT * best_likeness(term, near)) for term, share in by_itself.items()}
-    score = sum(weights[term] * share for term, share in shares.items()) / total
-    if question.head and not by_itself[question.head]:
-        score -= _WITHOUT_HEAD
-    if any(not share and corpus.lacks(term) for term, share in shares.items()):
-        score -= _UNHEARD_OF
-    return score + 0.1 * sum(best_likeness(kind, own) > 0 for kind in question.kinds)
 
 
-def _gives_what_is_wanted(question: Question, text: str) -> bool:
+@dataclass(slots=True)
+class _Candidate:
+    """A sentence that may answer, with what it shares with the question."""
+
+    question: Question
+    source: Source
+    sentence: Sentence
+    text: str
+    weights: Mapping[str, float]
+    itself: dict[str, float]
+    """How sure it is that the sentence has each of the question's words."""
+    around: dict[str, float]
+    """The same with the heading, the title and the sentences before."""
+    absent: set[str]
+    """Words of the question that no passage has."""
+    needed: float | None
+    gives: float = 0.0
+    """Whether it gives the kind of thing that is asked for: 1, or less where that is doubtful."""
+    similarity: float = 0.0
+    same_language: bool = False
+    """Whether the document is in the question's language: no translation is why a word is missing."""
+    above_mean: float = 0.0
+    below_best: float = 0.0
+
+    def share(self, shares: Mapping[str, float]) -> float:
+        """Return the share of the question, by weight, that is covered."""
+        total = sum(self.weights.values()) or 1.0
+        return sum(weight * shares[word] for word, weight in self.weights.items()) / total
+
+    def has_enough_words(self) -> bool:
+        """Return whether the sentence has most of the words, names apart, and some of them itself."""
+        words = [word for word in self.weights if word not in self.question.names]
+        total = sum(self.weights[word] for word in words)
+        if not total or self.needed is None:
+            return False
+        itself = sum(self.weights[word] * self.itself[word] for word in words) / total
+        around = sum(self.weights[word] * self.around[word] for word in words) / total
+        lacks_head = bool(self.question.head) and not self.itself.get(self.question.head, 0.0)
+        covered = (
+            itself
+            + _FROM_AROUND * (around - itself)
+            - _WITHOUT_HEAD * lacks_head
+            - _UNHEARD_OF * bool(self.absent)
+        )
+        return itself >= self.needed and covered >= _ENOUGH_WORDS
+
+    def features(self) -> dict[str, float]:
+        """Return what the weights are for."""
+        question = self.question
+        total = sum(self.weights.values()) or 1.0
+        missing = [weight for word, weight in self.weights.items() if not self.around[word]]
+        itself = self.share(self.itself)
+        lacks_head = bool(question.head) and not self.itself.get(question.head, 0.0)
+        own = words_of(self.text)
+        return {
+            "enough_words": float(self.has_enough_words()),
+            "itself": itself,
+            "around": self.share(self.around) - itself,
+            "worst": max(missing, default=0.0) / total,
+            "absent": sum(self.weights[word] for word in self.absent) / total,
+            "absent_heavy": float(any(self.weights[word] > _HEAVY * total for word in self.absent)),
+            "absent_same": float(
+                self.same_language and any(self.weights[word] > _HEAVY * total for word in self.absent)
+            ),
+            "worst_same": self.same_language * max(missing, default=0.0) / total,
+            "other_names": float(self.needed is None),
+            "name_before": float(self.needed == _BY_ITSELF_WITHOUT_NAME),
+            "gives": self.gives,
+            "pending": float(_PENDING.search(self.text) is not None),
+            "negative": float(is_negative(self.text)),
+            "no_head": float(lacks_head),
+            "not_counted": float(lacks_head and not self.sentence.header and question.counts),
+            "kind": float(any(best_likeness(kind, own) for kind in question.kinds)),
+            "row": float(bool(self.sentence.header)),
+            "few_words": 1 / max(1, len(self.weights)),
+            "quantity": float(question.wanted == "quantity"),
+            "anything": float(question.wanted == "anything"),
+            "yes_or_no": float(question.wanted == "yes or no"),
+            "length": min(2.0, len(own) / 30),
+            "similarity": 10 * self.similarity - 8.5 if self.similarity else 0.0,
+            "above_mean": 10 * self.above_mean,
+            "below_best": 10 * self.below_best,
+        }
+
+
+def _candidates(question: Question, sources: Sequence[Source], corpus: Corpus) -> list[_Candidate]:
+    """Return the sentences that agree with the question's dates and figures, those that share most with it."""
+    asked = list(dict.fromkeys([*question.names, *question.terms]))
+    weights = {word: corpus.weight(word) for word in asked}
+    absent = {word for word in asked if corpus.has_not(word)}
+    language = language_of(question.text)
+    found = []
+    for source in sources:
+        around = " \n ".join((source.passage.heading, source.document.title, source.document.issuer))
+        words_around = words_of(around)
+        for index, sentence in enumerate(source.passage.sentences):
+            text = sentence.in_words
+            if gives_orders(text) or text.rstrip().endswith((",", ":")):
+                continue
+            if not _is_of_the_time(question, text, source):
+                continue
+            own_quantities = quantities_in(text)
+            if any(not any(q.agrees_with(own) for own in own_quantities) for q in question.quantities):
+                continue
+            before = " ".join(
+                other.text for other in source.passage.sentences[max(0, index - 2) : index] if not other.header
+            )
+            own, words_before = words_of(text), words_of(before)
+            itself = {word: best_likeness(word, own) for word in asked}
+            shares = {
+                word: max(
+                    share, best_likeness(word, words_around), _FROM_BEFORE * best_likeness(word, words_before)
+                )
+                for word, share in itself.items()
+            }
+            needed = _share_needed(question, text, before, around, corpus)
+            found.append(
+                _Candidate(
+                    question,
+                    source,
+                    sentence,
+                    text,
+                    weights,
+                    itself,
+                    shares,
+                    set(absent),
+                    needed,
+                    same_language=source.document.language == language,
+                )
+            )
+    for one in found:
+        one.gives = _gives_what_is_wanted(question, one.text, one.share(one.itself), one.share(one.around))
+
+    def first_look(one: _Candidate) -> float:
+        itself = one.share(one.itself)
+        covered = itself + 0.6 * (one.share(one.around) - itself)
+        return covered - (one.needed is None) + 0.3 * (one.gives > 0)
+
+    return sorted(found, key=lambda one: -first_look(one))[:_LOOKED_AT]
+
+
+def _compare_by_meaning(question: Question, candidates: Sequence[_Candidate]) -> None:
+    """Add what embeddings say: of the words that no list knows, and of whole sentences."""
+    missing = sorted(
+        {word for one in candidates for word, share in one.around.items() if not share} - set(question.names)
+    )
+    if missing:
+        language = language_of(question.text)
+        texts = [
+            sorted({word for word in words_of(one.text) if len(word) > 3 and not word[0].isdigit()})
+            for one in candidates
+        ]
+        vectors_of(itertools.chain(missing, *texts))
+        for one, words in zip(candidates, texts, strict=True):
+            enough = _SAME_BY_VECTOR if one.source.document.language == language else _TRANSLATED_BY_VECTOR
+            for word in missing:
+                if one.around[word]:
+                    continue
+                closest = max((likeness_by_vector(word, other) for other in words), default=0.0)
+                if closest >= enough:
+                    sure = 0.8 if closest >= _SAME_BY_VECTOR else 0.7
+                    one.itself[word] = one.around[word] = sure
+                    one.absent.discard(word)
+    similarities = similarities_to(
+        question.text,
+        [
+            "\n".join((one.source.document.title, one.source.passage.heading.split(" > ")[-1], one.text))
+            for one in candidates
+        ],
+    )
+    mean, best = sum(similarities) / len(similarities), max(similarities)
+    for one, similarity in zip(candidates, similarities, strict=True):
+        one.similarity, one.above_mean, one.below_best = similarity, similarity - mean, similarity - best
+
+
+def _gives_what_is_wanted(question: Question, text: str, itself: float, around: float) -> float:
+    """Return whether a sentence gives the kind of thing that is asked for: from 0 (no) to 1."""
     text = _clause_about(question, text)
     if _PENDING.search(text) and question.wanted != "yes or no":
-        return False
+        return 0.0
     match question.wanted:
         case "quantity":
-            given = [q for q in quantities_in(text) if not any(q.agrees_with(own) for own in question.quantities)]
-            none = is_negative(text) and any(
-                best_likeness(found[1], question.terms) > 0 for found in _NONE.finditer(text)
-            )
-            return none or bool(given)
+            return _gives_quantity(question, text)
         case "time":
-            return any(all(not time.is_within(own) for own in question.times) for time in times_in(text)) or (
-                re.search(r"\b\d{1,2}[:h]\d{2}\b", text) is not None
-            )
+            dated = any(all(not time.is_within(own) for own in question.times) for time in times_in(text))
+            return float(dated or re.search(r"\b\d{1,2}[:h]\d{2}\b", text) is not None)
         case "who":
-            return not is_negative(text) and bool(_new_names(question, text))
+            if _new_names(question, _AT_A_PLACE.sub("", text)):
+                return 0.7 if is_negative(text) else 1.0
+            return 0.6 if _new_names(question, text) else 0.4
         case "where":
-            return not is_negative(text) and (bool(_new_names(question, text)) or _PLACE.search(text) is not None)
+            return float(
+                not is_negative(text) and (bool(_new_names(question, text)) or _PLACE.search(text) is not None)
+            )
         case "why":
-            return _CAUSE.search(text) is not None
+            if _CAUSE.search(text):
+                return 1.0
+            return 0.5 if max(itself, 0.9 * around) >= 0.8 and _PURPOSE.search(text) else 0.0
         case _:
-            return True
+            return 1.0
+
+
+def _gives_quantity(question: Question, text: str) -> float:
+    given = [q for q in quantities_in(text) if not any(q.agrees_with(own) for own in question.quantities)]
+    if is_negative(text) and any(best_likeness(found[1], question.terms) > 0 for found in _NONE.finditer(text)):
+        return 1.0
+    if question.asks_for_share:
+        return 1.0 if any(q.family == "percent" for q in given) else 0.4 * bool(given)
+    if question.families:
+        given = [q for q in given if q.family in question.families]
+    if question.counts:
+        return 1.0 if any(_is_counted(question, text, q) for q in given) else 0.4 * bool(given)
+    if question.asks_for_money:
+        given = [q for q in given if q.family not in _MEASURES and (q.family or not q.text.isalpha())]
+    return float(bool(given))
+
+
+def _is_counted(question: Question, text: str, quantity: Quantity) -> bool:
+    """Return whether a figure counts what is asked for: its noun is a word of the question."""
+    if quantity.family in _MEASURES:
+        return best_likeness(quantity.text.split()[-1], (*question.terms, *question.kinds)) > 0
+    rest = text[quantity.end :]
+    following = [word for word in words_of(rest[:60]) if len(word) > 2 and not word[0].isdigit()][:4]
+    if not following or rest.lstrip()[:1] in ("", ";", ",", ".", "|"):
+        return True
+    return any(best_likeness(word, question.terms) for word in following)
 
 
 def _clause_about(question: Question, text: str) -> str:
@@ -312,12 +570,12 @@ def _share_needed(question: Question, text: str, before: str, around: str, corpu
     own = words_of(text)
     needed = _BY_ITSELF
     for name in question.names:
-        if any(likeness(name, word) >= 0.9 for word in own):
+        if any(likeness(name, word) >= _WITH_SENSE for word in own):
             continue
-        stands_before = any(likeness(name, word) >= 0.9 for word in words_of(before))
+        stands_before = any(likeness(name, word) >= _WITH_SENSE for word in words_of(before))
         if stands_before and _POINTS_BACK.match(text):
             continue
-        stands_around = any(likeness(name, word) >= 0.9 for word in words_of(around))
+        stands_around = any(likeness(name, word) >= _WITH_SENSE for word in words_of(around))
         goes_on = stands_before and _takes_up(text, before)
         if not stands_around and not goes_on:
             return None
@@ -338,13 +596,21 @@ def _takes_up(text: str, before: str) -> bool:
     return any(best_likeness(found[1], earlier) > 0 for found in _DEFINITE.finditer(text) if found[1].islower())
 
 
-def _is_of_the_time(question: Question, text: str, document: Document) -> bool:
+def _is_of_the_time(question: Question, text: str, source: Source) -> bool:
     own = times_in(text)
+    around = (*times_in(source.document.title), *times_in(source.passage.heading))
+    date = source.document.date
     for asked in question.times:
         if any(_answers_time(time, asked) for time in own):
             continue
+        if own and not any(
+            time.year is None or time.part or (asked.year is not None and time.year == asked.year) for time in own
+        ):
+            return False
+        if any(_answers_time(time, asked) for time in around):
+            continue
         is_general = asked.month is None and asked.part is None and asked.day is None
-        if own or not is_general or document.date is None or document.date.year != asked.year:
+        if own or not is_general or date is None or date.year != asked.year:
             return False
     return True
 

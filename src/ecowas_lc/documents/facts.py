@@ -155,6 +155,11 @@ _NUMBER_WORDS: dict[str, int] = {
     }.items()
     for word in words.split()
 }
+for _tens, _tens_number in [item for item in _NUMBER_WORDS.items() if 20 <= item[1] <= 90]:
+    for _word, _number in [*_NUMBER_WORDS.items(), ("one", 1), ("un", 1), ("um", 1), ("uma", 1)]:
+        if _number < 10:
+            for _between in ("-", " e ", " et ", "-et-"):
+                _NUMBER_WORDS[f"{_tens}{_between}{_word}"] = _tens_number + _number
 _MONTHS: dict[str, int] = {
     name: number
     for number, names in enumerate(
@@ -196,7 +201,8 @@ _OF = r"(?:\s+(?:of|de|do|da|du|d'|d’|in|en|em))?\s*"
 _TIMES = re.compile(
     rf"""
     (?P<iso>\b(?P<iy>{_YEAR})-(?P<im>\d\d)-(?P<id>\d\d)\b)
-    | \b(?P<d>\d{{1,2}})(?:er|st|nd|rd|th|\.º|º)?{_OF}\b(?P<m>{_MONTH})\b\.?(?:{_OF},?\s*(?P<y>{_YEAR})\b)?
+    | \b(?:\d{{1,2}}(?:er|st|nd|rd|th|\.º|º)?(?:\s+(?:and|to|et|au|e|a|-|–)\s+|[-–]))?
+      (?P<d>\d{{1,2}})(?:er|st|nd|rd|th|\.º|º)?{_OF}\b(?P<m>{_MONTH})\b\.?(?:{_OF},?\s*(?P<y>{_YEAR})\b)?
     | \b(?P<m2>{_MONTH})\b\.?\s+(?P<d2>\d{{1,2}})(?:st|nd|rd|th)?\b(?!\d)(?:,?\s+(?P<y2>{_YEAR})\b)?
     | \b(?P<m3>{_MONTH})\b\.?{_OF}\s*(?P<y3>{_YEAR})\b
     | \b(?P<o>{_ORDINAL})\s+(?P<part>quarter|trimestre|half|semestre)\b(?:{_OF}(?:l'année\s+)?(?P<y4>{_YEAR})\b)?

@@ -129,17 +129,27 @@ def _markdown(content: bytes, name: str) -> _Read:
     return list(_blocks_of_lines(text.split("\n"), is_markdown=not name.lower().endswith(".txt"))), told
 
 
+_PAIR = re.compile(r"(\w[\w ]*?)\s*:\s+([^\s\[{&*!|>%@`].*?)\s*")
+
+
 def _front_matter(text: str, name: str) -> dict[str, str]:
     yaml = _library("yaml")
     try:
         found = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UnreadableDocumentError(
-            f"The front matter of {name} is not YAML. Correct it or remove it."
-        ) from None
+    except yaml.YAMLError:  # most often a title with a colon, which YAML wants in quotation marks
+        found = {pair[1]: pair[2] for pair in map(_PAIR.fullmatch, text.splitlines()) if pair}
+        if not found:
+            raise UnreadableDocumentError(
+                f"The front matter of {name} is not YAML. Correct it or remove it."
+            ) from None
     if not isinstance(found, dict):
         return {}
     return {str(key).casefold(): _clean(str(value)) for key, value in found.items() if value is not None}
+
+
+_SHORT = 0.75
+"""The part of the longest line that a line inside a paragraph has at least."""
+_FEW_LINES = 4
 
 
 def _blocks_of_lines(lines: list[str], *, is_markdown: bool, page: int | None = None) -> Iterator[Block]:
@@ -155,6 +165,7 @@ def _blocks_of_lines(lines: list[str], *, is_markdown: bool, page: int | None = 
             )
 
     in_table = False
+    full = max(map(len, lines), default=0)
     for line in lines:
         if _ROW.match(line):
             yield from ended()
@@ -178,9 +189,15 @@ def _blocks_of_lines(lines: list[str], *, is_markdown: bool, page: int | None = 
             paragraph.append(_plain(line[found.end() :]) if is_markdown else line[found.end() :])
         elif _is_label(line):
             yield from ended()
-            yield Block("paragraph", _clean(line), 0, page)
+            if len(line) < _SHORT * full or len(lines) < _FEW_LINES:
+                yield Block("paragraph", _clean(line), 0, page)
+            else:  # a paragraph that begins like a label goes on in the next line
+                paragraph.append(line)
         else:
             paragraph.append(_plain(line) if is_markdown else line)
+            # The last line of a paragraph is short, and so is each row of a table that a PDF shows as lines.
+            if page is not None and len(line) < _SHORT * full and len(lines) >= _FEW_LINES:
+                yield from ended()
     yield from ended()
 
 

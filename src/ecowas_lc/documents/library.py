@@ -20,7 +20,7 @@ from ecowas_lc.documents.evidence import Corpus, Evidence, Source, find_evidence
 from ecowas_lc.documents.facts import TimePoint
 from ecowas_lc.documents.files import is_supported, read_file
 from ecowas_lc.documents.question import read_question
-from ecowas_lc.documents.terms import meaning_marks
+from ecowas_lc.documents.terms import meaning_marks, words_alike
 from ecowas_lc.errors import InvalidInputError, UnreadableDocumentError
 from ecowas_lc.settings import Settings
 
@@ -269,13 +269,13 @@ class Documents(Displayed):
             group: only documents that this group may read; ``None``: all.
             limit: how many passages at most.
         """
-        marked = query + _MARKS + meaning_marks(query)
+        marked = _marked(query)
         pages = [self._store.search(prefix, query=marked, limit=limit) for prefix in _scopes(group)]
         return _found(pages, self._about(), limit)
 
     async def asearch(self, query: str, *, group: str | None = None, limit: int = FOUND_AT_ONCE) -> list[Source]:
         """Return what :meth:`search` returns, without blocking the event loop."""
-        marked = query + _MARKS + meaning_marks(query)
+        marked = _marked(query)
         pages = [await self._store.asearch(prefix, query=marked, limit=limit) for prefix in _scopes(group)]
         about: list[Any] = []
         while page := await self._store.asearch((_ABOUT,), limit=_PAGE, offset=len(about)):
@@ -304,14 +304,33 @@ class Documents(Displayed):
     # --- stored forms ---
 
     def _store_document(self, read: ReadDocument, supersedes: str) -> Document:
-        older = [supersedes] if supersedes else self._replaced(read)
+        others = [(_document_of(item.value), item.value) for item in self._about()]
+        replaced_date = read.replaced.date if read.replaced is not None else None
+        older = (
+            [supersedes]
+            if supersedes
+            else [other.id for other, _ in others if _is_replaced(other, read.document, replaced_date)]
+        )
         document = replace(read.document, supersedes=tuple(older))
+        # A document that was there already may replace this one.
+        newer = [
+            (other, value)
+            for other, value in others
+            if not supersedes and _is_replaced(read.document, other, _time_of(value.get("replaces")))
+        ]
         scopes = document.groups or (_EVERY_GROUP,)
         for scope in scopes:
             self._store_passages(scope, read.passages)
         self._store.put((_TEXTS,), document.id, {"text": read.text}, index=False)
         # Last, so that what is not whole is never read.
-        self._store.put((_ABOUT,), document.id, _stored_document(document), index=False)
+        about = _stored_document(document)
+        if replaced_date is not None and not supersedes:
+            about["replaces"] = [replaced_date.year, replaced_date.month, replaced_date.day]
+        for other, value in newer:
+            about["superseded_by"] = other.id
+            supersedes_too = [*value.get("supersedes", ()), document.id]
+            self._store.put((_ABOUT,), other.id, {**value, "supersedes": supersedes_too}, index=False)
+        self._store.put((_ABOUT,), document.id, about, index=False)
         for replaced in older:
             if item := self._item(_ABOUT, replaced):
                 self._store.put((_ABOUT,), replaced, {**item, "superseded_by": document.id}, index=False)
@@ -333,22 +352,6 @@ class Documents(Displayed):
         while page := self._store.search(place, limit=_PAGE, offset=len(found)):
             found += [_passage_of(item.value) for item in page]
         return sorted(found, key=lambda passage: passage.number)
-
-    def _replaced(self, read: ReadDocument) -> list[str]:
-        """Return the documents that this one says it replaces: those of the date that it names.
-
-        Of the same groups.
-        """
-        if read.replaced is None or read.replaced.date is None:
-            return []
-        return [
-            other.id
-            for other in self.all()
-            if other.id != read.document.id
-            and other.date is not None
-            and TimePoint(other.date.year, other.date.month, other.date.day).is_within(read.replaced.date)
-            and (not other.groups or not read.document.groups or set(other.groups) & set(read.document.groups))
-        ]
 
     def _item(self, kind: str, key: str) -> dict[str, Any] | None:
         item = self._store.get((kind,), key)
@@ -411,6 +414,27 @@ def _found(pages: Sequence[Sequence[Any]], about: Sequence[Any], limit: int) -> 
             source = Source(_document_of(value), _passage_of(hit.value), superseded="superseded_by" in value)
             found.setdefault((source.document.id, source.passage.number), source)
     return list(found.values())[:limit]
+
+
+def _is_replaced(older: Document, newer: Document, date: TimePoint | None) -> bool:
+    """Return whether a document is of the date that another says it replaces, and of the same groups."""
+    return (
+        date is not None
+        and date.year is not None
+        and older.id != newer.id
+        and older.date is not None
+        and TimePoint(older.date.year, older.date.month, older.date.day).is_within(date)
+        and (not older.groups or not newer.groups or bool(set(older.groups) & set(newer.groups)))
+    )
+
+
+def _time_of(stored: Any) -> TimePoint | None:
+    return TimePoint(*stored) if isinstance(stored, list) and len(stored) == 3 else None
+
+
+def _marked(query: str) -> str:
+    """Return a query with the marks for its words' meanings and with words of the three languages for them."""
+    return f"{query}{_MARKS}{meaning_marks(query)} {words_alike(query)}"
 
 
 def _stored_document(document: Document) -> dict[str, Any]:

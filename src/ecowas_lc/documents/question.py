@@ -24,6 +24,8 @@ _TIME = re.compile(
 )
 _QUANTITY = re.compile(
     r"\b(?:how (?:much|many|long|large|high|big|far|often|old|tall|deep|wide|great|heavy|fast)"
+    r"|how (?!(?:did|do|does|is|are|was|were|will|would|has|have|had|can|could|must|should|to)\b)\w+"
+    r"(?= (?:is|are|was|were)\b)"
     r"|what (?:share|percentage|proportion|quantity|amount|number)|combien|quel(?:le)? (?:part"
     r"|pourcentage|proportion|quantité|nombre)"
     r"|quant[oa]s?|que (?:parte|percentagem|quantidade|proporção|número)|qual (?:é |foi )?a (?:parte"
@@ -32,6 +34,9 @@ _QUANTITY = re.compile(
 )
 _MEASURED = re.compile(
     r"\b(?:what|which|quel(?:le)?s?|qual|quais|jusqu)\b.{0,60}?\b(?:rate|price|tariff|charge|cost|capacity"
+    r"|fine|penalty|duty|deposit|weight|height|depth|temperature|distance|salary|wage|toll|tax|interest|debt|deficit"
+    r"|amende|taux|droit|caution|poids|hauteur|profondeur|température|distance|salaire|péage|impôt|dette|déficit"
+    r"|multa|peso|altura|profundidade|temperatura|distância|salário|portagem|imposto|dívida|défice|caução|direito"
     r"|value|royalty|grade|limit|number|volume"
     r"|length|share|score|loss(?:es)?|revenues?|target|budget|fees?|size|amount|percentage|population"
     r"|yield|output|production"
@@ -68,6 +73,7 @@ _WHY = re.compile(
 # "How long does … take" asks for a duration; neither word is of the subject.
 _ASKED = re.compile(
     r"\bhow (?:long|large|high|big|far|often|old|tall|deep|wide|great|heavy|fast)\b"
+    r"|\bhow (?!(?:many|much)\b)\w+(?= (?:is|are|was|were|will|would|has|have|had|did|do|does|can|must|should)\b)"
     r"|\btakes? on average\b|\btake\b",
     re.IGNORECASE,
 )
@@ -80,8 +86,37 @@ _HEAD = re.compile(
 _YES_OR_NO = re.compile(
     r"^\W*(?:did|do|does|is|are|was|were|has|have|had|can|could|will|would|should|est-ce|y a-t-il"
     r"|(?:\w+ )?\w+-t-(?:il|elle|on|ils|elles)"
-    r"|é|foi|foram|tem|têm|há|existe|pode|será|são|está|estão)\b",
+    r"|is it true|il y a|il existe|é|foi|foram|tem|têm|há|houve|haverá|havia|existem?|pode|podem|será|serão|são"
+    r"|está|estão|estava|participou|recebeu)\b",
     re.IGNORECASE,
+)
+_COUNT = re.compile(r"\b(?:how many|combien d(?:e\b|['’])|quant[oa]s\b)", re.IGNORECASE)
+_SHARE = re.compile(
+    r"\b(?:share|percentage|per cent|proportion|pourcentage|percentagem|porcentagem"
+    r"|what part|quelle part|que parte)\b",
+    re.IGNORECASE,
+)
+_MONEY = re.compile(
+    r"\b(?:costs?|price|tariff|fees?|fine|penalty|budget|salary|wage|how much money|expens\w+|spent|paid|pays?"
+    r"|coût\w*|prix|tarif|frais|amende|salaire|montant|dépens\w+|paie|payé\w*"
+    r"|cust\w+|preço|tarifa|taxa|multa|salário|gast\w+|pag\w+)\b",
+    re.IGNORECASE,
+)
+_DIMENSIONS = tuple(
+    (re.compile(rf"\b(?:{words})\b", re.IGNORECASE), frozenset(families))
+    for words, families in (
+        (r"area|surface|superfic\w+|superfície|área", ("hectare", "metre")),
+        (
+            r"length|distance|height|depth|width|longueur|hauteur|profondeur|largeur"
+            r"|comprimento|distância|altura|profundidade|largura|how (?:tall|deep|wide|far|high)",
+            ("metre", ""),
+        ),
+        (r"weight|poids|peso|how heavy", ("gram",)),
+        (
+            r"how long|duration|durée|duração|combien de temps|quanto tempo",
+            ("metre", "second", "day", "month"),
+        ),
+    )
 )
 # Words that name the kind of answer; a passage gives the answer and need not name its kind.
 _KINDS = word_list("kinds")
@@ -103,6 +138,12 @@ class Question:
     """Figures that the question takes for granted."""
     head: str = ""
     """What is counted or measured, where a quantity is wanted."""
+    counts: bool = False
+    """Whether it asks how many."""
+    asks_for_share: bool = False
+    asks_for_money: bool = False
+    families: frozenset[str] = frozenset()
+    """The families of units that the answer can have; none: any."""
 
 
 def read_question(text: str, *, known_names: Iterable[str] = ()) -> Question:
@@ -122,6 +163,10 @@ def read_question(text: str, *, known_names: Iterable[str] = ()) -> Question:
         times=times_in(text),
         quantities=quantities_in(text),
         head=_head(text, terms) if wanted == "quantity" else "",
+        counts=_COUNT.search(text) is not None,
+        asks_for_share=_SHARE.search(text) is not None,
+        asks_for_money=_MONEY.search(text) is not None,
+        families=next((families for pattern, families in _DIMENSIONS if pattern.search(text)), frozenset()),
     )
 
 

@@ -7,6 +7,8 @@ otherwise by their spelling, since many are cognates.
 from __future__ import annotations
 
 import difflib
+import gzip
+import itertools
 import re
 import tomllib
 from collections.abc import Iterable
@@ -31,6 +33,12 @@ def word_list(name: str) -> frozenset[str]:
 
 _ALIKE = 0.75
 """How alike two long words that begin alike must be to count as cognates, of 1."""
+_SAME_SENSE = 0.85
+"""How sure a shared sense of WordNet is: a word has several."""
+_VERB = "V"
+_SHARED_LETTERS, _SHARED_PART = 5, 0.5
+"""From where two words that begin alike are taken for forms of one: produced, production."""
+_ALIKE_AT_ONCE = 10
 _ENOUGH_LETTERS = 5
 _ALIKE_FROM_THE_START = 7
 _WORD = re.compile(r"[^\W_]+(?:['’](?=s\b)[^\W_]+)?")
@@ -69,12 +77,32 @@ def meanings(word: str) -> frozenset[int]:
     return frozenset().union(*(glossary.get(stem, frozenset()) for stem in stems(word)))
 
 
+@lru_cache(maxsize=65536)
+def senses(word: str) -> frozenset[str]:
+    """Return the senses that a word has in the English, French and Portuguese wordnets, together."""
+    return frozenset(
+        sense for stem in stems(word) for thesaurus in _thesauri() for sense in thesaurus.get(stem, "").split()
+    )
+
+
+@lru_cache(maxsize=65536)
+def is_verb(word: str) -> bool:
+    """Return whether a word is a verb in most of its senses."""
+    found = senses(word)
+    return sum(sense[0] == _VERB for sense in found) > len(found) / 2
+
+
 @lru_cache(maxsize=262144)
 def likeness(first: str, second: str) -> float:
-    """Return how sure it is that two words mean the same: 1 by stem or glossary, 0.9 for cognates, else 0."""
+    """Return how sure it is that two words mean the same: 1 by stem or glossary, less by sense or spelling."""
     if not stems(first).isdisjoint(stems(second)) or not meanings(first).isdisjoint(meanings(second)):
         return 1.0
+    if not senses(first).isdisjoint(senses(second)):
+        return _SAME_SENSE
     a, b = folded(first), folded(second)
+    shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+    if shared >= _SHARED_LETTERS and shared >= _SHARED_PART * max(len(a), len(b)):
+        return _SAME_SENSE
     start = a[:_ALIKE_FROM_THE_START]
     if len(start) == _ALIKE_FROM_THE_START and b.startswith(start):
         return 0.9
@@ -141,6 +169,45 @@ class Stemmer:
     def stemWord(self, word: str) -> str:  # noqa: N802 - the library's name
         """Return the stem of one word."""
         raise NotImplementedError
+
+
+@cache
+def _thesauri() -> tuple[dict[str, str], ...]:
+    """Return the senses of each stem, by language."""
+    found = []
+    for language in ("en", "fr", "pt"):
+        packed = (_DATA / "wordnet" / f"{language}.txt.gz").read_bytes()
+        lines = gzip.decompress(packed).decode().splitlines()
+        found.append(dict(line.split(" ", 1) for line in lines))
+    return tuple(found)
+
+
+@cache
+def _stems_of_senses() -> dict[str, list[str]]:
+    """Return the stems that have each sense, in all three languages."""
+    found: dict[str, list[str]] = {}
+    for thesaurus in _thesauri():
+        for stem, its_senses in thesaurus.items():
+            for sense in its_senses.split():
+                found.setdefault(sense, []).append(stem)
+    return found
+
+
+def words_alike(text: str) -> str:
+    """Return words of the three languages that share a sense with a text's words, to search for them too.
+
+    A word with many senses says little: of each word, those of the most frequent are returned.
+    """
+    stems_of = _stems_of_senses()
+    found: dict[str, None] = {}
+    for word in content_words(text):
+        own: dict[str, int] = {}
+        for sense in senses(word):
+            for stem in stems_of.get(sense, ()):
+                own[stem] = own.get(stem, 0) + 1
+        for stem in sorted(own, key=lambda each: (-own[each], each))[:_ALIKE_AT_ONCE]:
+            found.setdefault(stem)
+    return " ".join(found)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 from uuid import uuid4
@@ -27,6 +28,17 @@ _SHOWN = 4
 _INSTRUCTION = (
     "Answer from the passages below only, in one or two sentences, in the language of the question. "
     "Repeat figures, dates and names exactly as they stand there. If the passages do not say, answer: not stated."
+)
+
+
+_IS_QUESTION = re.compile(
+    r"\?|^\W*(?:who|what|which|when|where|why|how|is|are|was|were|did|does|do|has|have"
+    r"|qui|que|quoi|quels?|quelles?|quand|où|pourquoi|comment|combien|est-ce"
+    r"|quem|qual|quais|quando|onde|porqu[eê]|como|quant[oa]s?|houve|há|foi)\b",
+    re.IGNORECASE,
+)
+_TO_THE_ASSISTANT = re.compile(
+    r"\b(?:you|your|tu|te|toi|vous|votre|vos|você|vocês|consegues|podes|podem)\b", re.IGNORECASE
 )
 
 
@@ -133,7 +145,11 @@ def evidence_for(
 
 def asks_for_facts(question: Question) -> bool:
     """Return whether a question asks for something that documents could say, rather than greeting or chatting."""
-    return question.wanted != "anything" and bool(question.terms or question.names)
+    if not question.terms and not question.names:
+        return False
+    if question.wanted not in ("anything", "yes or no"):
+        return True
+    return _IS_QUESTION.search(question.text) is not None and _TO_THE_ASSISTANT.search(question.text) is None
 
 
 def cited_message(report: Report, text: str, **fields: Any) -> AIMessage:
