@@ -10,14 +10,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ecowas_lc import InvalidInputError, MissingExtraError
+from ecowas_lc import InvalidInputError, MissingExtraError, ModelServerUnavailableError, get_settings
+from ecowas_lc.local_model import LocalModel
 from ecowas_lc.notebook import (
     Explorer,
     Records,
+    chat_model,
     checkpoints,
     confusion,
     explore,
     messages,
+    models,
     scores,
     sessions,
     steps,
@@ -53,6 +56,35 @@ def test_three_lines_are_enough(here: Explorer) -> None:
     assert [row.id for row in here.waiting()] == ["tools", "for-review"]
     assert here.route("power grid", router="lexical").groups == ("energy",)
     assert here.history("energy", "summit-prep").messages
+
+
+@pytest.mark.llm
+def test_there_is_a_model_on_every_machine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], local_model: LocalModel
+) -> None:
+    """Ollama's model where it answers; without an address, else the local model; a set address must answer."""
+    monkeypatch.setenv("OLLAMA_BASE_URL", local_model.base_url)
+    monkeypatch.setenv("OLLAMA_MODEL", local_model.model)
+    get_settings.cache_clear()
+    assert chat_model(num_predict=5).base_url == local_model.base_url
+    assert local_model.model in capsys.readouterr().out
+    monkeypatch.setenv("OLLAMA_BASE_URL", "http://127.0.0.1:1")
+    get_settings.cache_clear()
+    with pytest.raises(ModelServerUnavailableError):
+        chat_model()
+    monkeypatch.delenv("OLLAMA_BASE_URL")
+    monkeypatch.delenv("OLLAMA_MODEL")
+    monkeypatch.setenv("OLLAMA_HOST", "")
+    get_settings.cache_clear()
+    monkeypatch.setattr(models._STARTED, "model", local_model)
+    monkeypatch.setattr(models.LLMService, "check", refuse)
+    assert chat_model().base_url == local_model.base_url
+    assert "ignore what it says" in capsys.readouterr().out
+    get_settings.cache_clear()
+
+
+def refuse(_: Any) -> None:
+    raise ModelServerUnavailableError("No Ollama answers.")
 
 
 def test_every_name_has_a_docstring() -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from ecowas_lc.display.live import LiveRun, awatch, watch
 from ecowas_lc.drawing import draw_activity, draw_graph, draw_route, draw_state, draw_thread
 from ecowas_lc.notebook.explorer import Explorer, explore
+from ecowas_lc.notebook.models import chat_model
 from ecowas_lc.notebook.records import (
     Records,
     checkpoints,
@@ -30,6 +31,7 @@ __all__ = [
     "LiveRun",
     "Records",
     "awatch",
+    "chat_model",
     "checkpoints",
     "confusion",
     "draw_activity",
