@@ -50,7 +50,7 @@ def bundle_of(shown: Any) -> dict[str, Any]:
                 drawn: dict[str, Any] = _named(picture)(shown)._repr_mimebundle_()
             except Exception as error:  # a display that fails is worse than a plain one
                 return {"text/plain": text, "text/html": _failed(shown, error)}
-            return {**drawn, "text/plain": f"{text}\n{drawn['text/plain']}"}
+            return {**drawn, "text/plain": f"{type(shown).__name__}\n{drawn['text/plain']}"}
         if (view := _VIEWS.get(kind.__name__)) is not None:
             return {"text/plain": text, "text/html": _html(shown, view)}
     return {"text/plain": text}
