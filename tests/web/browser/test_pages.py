@@ -30,6 +30,9 @@ TITLES = {
     "/audit": "audit.title",
     "/nowhere": "error.not_found",
 }
+ALIKE = {"/chat?session=ministers", "/sessions?search=nothing+like+it", "/nowhere"}
+"""Pages that differ from others in a line or two: axe looks at them in English."""
+
 # every language at both widths; axe sees each language, width and scheme, and not all of their combinations
 LOOKS = [
     ("en", 1280, "light", True),
@@ -90,7 +93,8 @@ def test_every_page_is_accessible_fits_and_speaks_the_browsers_language(
     looking.sign_in(admin)
     for path in PAGES:
         looking.open(path)
-        found += problems_of(looking.page, width, language, axe=axe)
+        again = language != "en" and path in ALIKE
+        found += problems_of(looking.page, width, language, axe=axe and not again)
         if path in TITLES:
             expect(looking.page.locator("h1")).to_have_text(texts_of(language)(TITLES[path]))
     assert found == []
