@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
-from langchain_core.runnables.config import merge_configs
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
 from ecowas_lc import _telemetry
 
@@ -60,40 +60,53 @@ class Doing:
         return await self.awaiting(config)
 
 
-def run(program: Program[T], config: RunnableConfig) -> T:
-    """Drive a program to its end, blocking; what an effect raises is raised inside the program."""
+def serve(program: Generator[Any, Any, T], answer: Callable[[Any], Any]) -> T:
+    """Drive any program to its end, blocking: ``answer`` does what it asks for.
+
+    What ``answer`` raises is raised inside the program.
+    """
     try:
-        effect = next(program)
+        asked = next(program)
         while True:
             try:
-                reply = effect.run(config)
+                reply = answer(asked)
             except Exception as error:
-                effect = program.throw(error)
+                asked = program.throw(error)
             else:
-                effect = program.send(reply)
+                asked = program.send(reply)
     except StopIteration as stop:
         result: T = stop.value
         return result
     finally:
         program.close()
+
+
+async def aserve(program: Generator[Any, Any, T], answer: Callable[[Any], Awaitable[Any]]) -> T:
+    """Drive any program to its end as :func:`serve` does, without blocking the event loop."""
+    try:
+        asked = next(program)
+        while True:
+            try:
+                reply = await answer(asked)
+            except Exception as error:
+                asked = program.throw(error)
+            else:
+                asked = program.send(reply)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    finally:
+        program.close()
+
+
+def run(program: Program[T], config: RunnableConfig) -> T:
+    """Drive a program of effects to its end, blocking."""
+    return serve(program, lambda effect: effect.run(config))
 
 
 async def arun(program: Program[T], config: RunnableConfig) -> T:
-    """Drive a program to its end as :func:`run` does, without blocking the event loop."""
-    try:
-        effect = next(program)
-        while True:
-            try:
-                reply = await effect.arun(config)
-            except Exception as error:
-                effect = program.throw(error)
-            else:
-                effect = program.send(reply)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    finally:
-        program.close()
+    """Drive a program of effects to its end, without blocking the event loop."""
+    return await aserve(program, lambda effect: effect.arun(config))
 
 
 def as_node(
@@ -110,6 +123,8 @@ def as_node(
     runs: langgraph finds it here when it looks for a node's subgraphs. ``watch`` makes a span of each run.
     ``about`` says what the node does, for pictures.
     """
+
+    from langchain_core.runnables import RunnableLambda
 
     def blocking(state: Any, config: RunnableConfig) -> Any:
         labelled = _labelled(config, label, inner)
@@ -134,4 +149,6 @@ def as_node(
 
 
 def _labelled(config: RunnableConfig, label: Mapping[str, str], _inner: object) -> RunnableConfig:
+    from langchain_core.runnables.config import merge_configs
+
     return merge_configs(config, {"metadata": dict(label)}) if label else config

@@ -19,7 +19,8 @@ from pydantic import PrivateAttr, model_validator
 
 from ecowas_lc import _telemetry, errors
 from ecowas_lc._secret import safe_url
-from ecowas_lc.errors import InvalidInputError, ModelError, ModelNotFoundError
+from ecowas_lc.effects import aserve, serve
+from ecowas_lc.errors import InvalidInputError, ModelNotFoundError
 from ecowas_lc.llm.faults import broken_off, named_errors
 from ecowas_lc.llm.line import Patience, Turn, patience
 from ecowas_lc.llm.reasoning import ReasoningSplitter
@@ -177,42 +178,20 @@ class GuardedChatOllama(ChatOllama):
         return _profile(self.num_ctx, self.num_predict) if self.num_ctx else None
 
     def _facts(self, served: ServedModel) -> Facts:
-        def call(method: str, arguments: Mapping[str, Any]) -> Any:
+        def call(asked: tuple[str, Mapping[str, Any]]) -> Any:
+            method, arguments = asked
             with named_errors(self):
                 return getattr(self._client, method)(**arguments)
 
-        asking = served.ask_facts()
-        try:
-            method, arguments = next(asking)
-            while True:
-                try:
-                    reply = call(method, arguments)
-                except ModelError as error:
-                    method, arguments = asking.throw(error)
-                else:
-                    method, arguments = asking.send(reply)
-        except StopIteration as stop:
-            facts: Facts = stop.value
-            return facts
+        return serve(served.ask_facts(), call)
 
     async def _afacts(self, served: ServedModel) -> Facts:
-        async def call(method: str, arguments: Mapping[str, Any]) -> Any:
+        async def call(asked: tuple[str, Mapping[str, Any]]) -> Any:
+            method, arguments = asked
             with named_errors(self):
                 return await getattr(self._async_client, method)(**arguments)
 
-        asking = served.ask_facts()
-        try:
-            method, arguments = next(asking)
-            while True:
-                try:
-                    reply = await call(method, arguments)
-                except ModelError as error:
-                    method, arguments = asking.throw(error)
-                else:
-                    method, arguments = asking.send(reply)
-        except StopIteration as stop:
-            facts: Facts = stop.value
-            return facts
+        return await aserve(served.ask_facts(), call)
 
     def _request(
         self, facts: Facts, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]

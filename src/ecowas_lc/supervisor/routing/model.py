@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ecowas_lc.effects import aserve, serve
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, TakenOver, checked_question, describe
 from ecowas_lc.supervisor.routing.embedding import name_of
@@ -56,33 +57,25 @@ class ModelRouter:
         Raises:
             EmptyQuestionError: the question holds no text.
         """
-        program = self._program(checked_question(question), conversation)
-        messages = next(program)
-        while True:
+
+        def ask(messages: Messages) -> Any:
             try:
-                said: Any = self._ask.invoke(messages)
+                return self._ask.invoke(messages)
             except Exception as error:  # whatever a model's client raises, the question must find its way
-                said = error
-            try:
-                messages = program.send(said)
-            except StopIteration as stop:
-                decision: RouteDecision = stop.value
-                return decision
+                return error
+
+        return serve(self._program(checked_question(question), conversation), ask)
 
     async def aroute(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
         """Return what :meth:`route` returns, without blocking the event loop."""
-        program = self._program(checked_question(question), conversation)
-        messages = next(program)
-        while True:
+
+        async def ask(messages: Messages) -> Any:
             try:
-                said: Any = await self._ask.ainvoke(messages)
+                return await self._ask.ainvoke(messages)
             except Exception as error:  # as above
-                said = error
-            try:
-                messages = program.send(said)
-            except StopIteration as stop:
-                decision: RouteDecision = stop.value
-                return decision
+                return error
+
+        return await aserve(self._program(checked_question(question), conversation), ask)
 
     def _program(self, question: str, conversation: Sequence[PastTurn]) -> Generator[Messages, Any, RouteDecision]:
         """Yield what to say to the model and receive its answer, or the error there was instead."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ecowas_lc import forks
+from ecowas_lc.effects import aserve, serve
 from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, Thresholds, checked_question, describe
 from ecowas_lc.supervisor.routing.embedding import (
     SHIPPED_TURNS,
@@ -92,33 +93,27 @@ class SemanticRouter:
 
     def run(self, program: Asking[T]) -> T:
         """Give a program what it asks for, blocking; whatever the embeddings raise is raised."""
-        answer: Any = None
-        while True:
-            try:
-                asked = program.send(answer)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
+
+        def answer(asked: Any) -> Any:
             trained = self._train()
             if isinstance(asked, KindsOf):
                 trained.learn_kinds()
-            answer = trained.answer(asked, self._embedder.embed_query(asked.text))
+            return trained.answer(asked, self._embedder.embed_query(asked.text))
+
+        return serve(program, answer)
 
     async def arun(self, program: Asking[T]) -> T:
         """Do what :meth:`run` does, without blocking the event loop."""
-        answer: Any = None
-        while True:
-            try:
-                asked = program.send(answer)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
+
+        async def answer(asked: Any) -> Any:
             trained = self._trained
             if trained is None:
                 trained = await asyncio.to_thread(self._train)
             if isinstance(asked, KindsOf) and not trained.knows_kinds:
                 await asyncio.to_thread(trained.learn_kinds)
-            answer = trained.answer(asked, await self._embedder.aembed_query(asked.text))
+            return trained.answer(asked, await self._embedder.aembed_query(asked.text))
+
+        return await aserve(program, answer)
 
     def _by_words(self, question: str, conversation: Sequence[PastTurn], error: Exception) -> RouteDecision:
         reason = describe(error)
