@@ -16,7 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
+from ecowas_lc import web
 from ecowas_lc.cli import main
+from ecowas_lc.errors import MissingExtraError
 from ecowas_lc.settings import get_settings
 from tests.fixtures.servers import DEADLINE_SECONDS, RunningServer, closed_port
 
@@ -115,6 +117,15 @@ def test_others_need_a_key_or_a_proxy(environment: dict[str, str], tmp_path: Pat
         assert httpx.get(f"{address}/api/sessions", headers={"X-API-Key": key}, timeout=30).status_code == 403
         assert ran(environment, tmp_path, "access", "remove", "ama", "--yes").returncode == 0
         assert httpx.get(f"{address}/metrics", headers={"X-API-Key": key}, timeout=30).status_code == 401
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without FastAPI the command says what to install, and so does the package."""
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert main(["serve"]) == 1
+    assert "pip install" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(MissingExtraError, match="extra web"):
+        web.check_installed()
 
 
 BAD_INPUT = [
