@@ -16,6 +16,7 @@ from langchain_core.messages import HumanMessage
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.errors import RedisRefusedError, RedisTimeoutError, RedisUnavailableError
 from ecowas_lc.memory import RedisMemoryService
+from ecowas_lc.store import RedisStore
 from tests.faults.conftest import UNHURRIED
 from tests.faults.load import Load, build_graph
 from tests.fixtures.proxy import running_proxy
@@ -293,3 +294,35 @@ def test_eviction(flavour, connect, prefix, is_long):
     assert set(threads) <= {0, 2, 4}
     assert 0 in threads
     assert threads[-1] == 4
+
+
+def test_eviction_of_items(flavour, connect, prefix, is_long):
+    """A store on a server that evicts (allkeys-lru) gives items whole or not at all, and finds none that is gone.
+
+    What is written after an eviction is there, and found.
+    """
+    with (
+        running_server(flavour, "--maxmemory-policy", "allkeys-lru", "--maxmemory", "4mb") as server,
+        RedisStore(server=connect(server.url), prefix=prefix, index={"embed": None}) as store,
+    ):
+        count = 600 if is_long else 200
+        for n in range(count):
+            store.put((f"user{n}", "notes"), "a", {"text": f"word{n}", "rest": os.urandom(8000).hex()})
+            if n % 20 == 0:
+                store.search((f"user{n // 2}",), query=f"word{n // 2}", mode="words")
+        with server.client() as admin:
+            assert admin.info("stats")["evicted_keys"] > 20
+        gone = 0
+        for n in range(count):
+            item = store.get((f"user{n}", "notes"), "a")
+            if item is None:
+                gone += 1
+            else:
+                assert item.value["text"] == f"word{n}"
+                assert len(item.value["rest"]) == 16_000
+            found = store.search((f"user{n}",), query=f"word{n}", mode="words")
+            assert [each.value["text"] for each in found] == [f"word{n}"] * len(found)
+            assert len(found) <= (item is not None)
+        assert 0 < gone < count
+        store.put((f"user{count}", "notes"), "a", {"text": "after"})
+        assert [each.key for each in store.search((f"user{count}",), query="after", mode="words")] == ["a"]

