@@ -183,8 +183,8 @@ def _counted(receive: Receive, most: int) -> Receive:
 def is_same_site(request: Request) -> bool:
     """Return whether a browser says that a change was asked for by a page of this service, or says nothing."""
     site = request.headers.get("sec-fetch-site")
-    if site is not None and site not in ("same-origin", "none"):
-        return False
+    if site is not None:  # which no script can set; a proxy may have changed the host
+        return site in ("same-origin", "none")
     origin = request.headers.get("origin")
     if origin is None:
         return True
