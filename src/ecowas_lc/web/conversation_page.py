@@ -107,6 +107,7 @@ async def turns_of(one: Reader, session: str, *, limit: int = 0) -> dict[str, An
         ]
     if turns and turns[-1].run is None and turns[-1].answer is None:
         turns[-1].waits = bool(found["waiting"])
+        turns[-1].unanswered = not turns[-1].waits
         turns[-1].can_edit = turns[-1].can_regenerate = not turns[-1].waits
     first = found["first"]
     known = repr((found["total"], messages[-1:], [run.id for run in runs], found["waiting"], versions, most))

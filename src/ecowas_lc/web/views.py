@@ -116,7 +116,7 @@ class Turn:
     run: RunLinks | None = None
     branches: Links | None = None
     waits: bool = False
-    failed: str | None = None
+    unanswered: bool = False
     can_edit: bool = True
     can_regenerate: bool = True
     rejected: list[str] = field(default_factory=list)

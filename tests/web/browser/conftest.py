@@ -58,6 +58,10 @@ class PausingModel(ScriptedModel):
     def go_on(self) -> None:
         self._go.set()
 
+    def repair(self) -> None:
+        """Answer questions that broke it before."""
+        _repaired.set()
+
     async def _astream(
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
@@ -69,8 +73,10 @@ class PausingModel(ScriptedModel):
             yield chunk
 
 
-def answer_of(messages: list[BaseMessage]) -> str:
+def answer_of(messages: list[BaseMessage]) -> Any:
     question = messages[-1].text
+    if "breaks" in question and not _repaired.is_set():
+        return ConnectionError("the model is gone")
     if "hostile" in question:
         return HOSTILE
     if "slowly" in question:
@@ -81,6 +87,7 @@ def answer_of(messages: list[BaseMessage]) -> str:
 
 
 _number = iter(range(1, 10_000))
+_repaired = threading.Event()
 
 
 @dataclass

@@ -165,6 +165,22 @@ def test_stopping_keeps_what_was_written(desk: Desk, looking: Looking, admin: st
     expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
+def test_a_question_without_an_answer_says_so_and_can_be_asked_again(
+    desk: Desk, looking: Looking, admin: str
+) -> None:
+    """When the model fails, the page says why, keeps the question, and asks it again at a click."""
+    looking.sign_in(admin)
+    page = looking.page
+    looking.ask("Which power line breaks?")
+    expect(page.locator("#talk")).to_contain_text("No model server answers")
+    page.reload()
+    expect(page.locator(".turn")).to_contain_text("no answer")
+    desk.model.repair()
+    page.get_by_role("button", name="Try again").click()
+    finished(page)
+    expect(answers(page)).to_contain_text("opened on 1 March 2026")
+
+
 def test_regenerating_and_editing_make_versions_to_go_back_to(looking: Looking, admin: str) -> None:
     """Each new answer is a version; arrows lead to the others, and nothing is lost."""
     looking.sign_in(admin)
