@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +19,7 @@ import httpx
 import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
+from langgraph_sdk.errors import ConflictError
 
 from ecowas_lc import RedisSaver, RedisStore, draw_thread
 from ecowas_lc.embedded import stop_server
@@ -53,9 +54,12 @@ class AgentServer:
         return (self.folder / "log").read_text(errors="replace")
 
     def start(self) -> None:
-        shutil.copy(CONFIGURATION, self.folder)
+        configuration = json.loads(CONFIGURATION.read_text(encoding="utf-8"))
+        configuration["graphs"]["reviewed"] = "tests.agent_server.served:graph"
+        (self.folder / CONFIGURATION.name).write_text(json.dumps(configuration), encoding="utf-8")
         env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("REDIS_", "LANG"))},
+            "PYTHONPATH": str(CONFIGURATION.parent),
             "ECOWAS_LC_DATA_DIR": str(self.folder / "data"),
             "ECOWAS_LC_LINGER_SECONDS": "0",
             "OLLAMA_BASE_URL": self.model_url,
@@ -157,6 +161,51 @@ async def test_streaming(client: LangGraphClient) -> None:
             if message["type"] == "AIMessageChunk" and message["content"]:
                 tokens.append((about.get("twg"), message["content"]))
     assert tokens == [("energy", "Good "), ("energy", "morning"), ("energy", ".")]
+
+
+def asking(question: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}]}
+
+
+async def test_tools_what_waits_and_the_final_answer_are_told(client: LangGraphClient) -> None:
+    """The custom stream has them, a held answer is in no stream, and a decision lets its run go on."""
+    thread = (await client.threads.create())["thread_id"]
+    told: list[Any] = []
+    heard = ""
+    for question in ("energy: a?", "protocol: b?"):
+        stream = client.runs.stream(
+            thread, "reviewed", input=asking(question), stream_mode=["custom", "messages-tuple"]
+        )
+        async for part in stream:
+            assert part.event != "error", part.data
+            if part.event == "custom":
+                told.append(part.data)
+            if part.event == "messages":
+                heard += str(part.data[0]["content"])
+    assert [one["type"] for one in told] == ["tool_call", "tool_result", "final", "waiting"]
+    assert "protocol speaks." not in heard
+    state = await client.threads.get_state(thread)
+    [request] = [one for task in state["tasks"] for one in task["interrupts"]]
+    assert request["value"]["draft"] == told[-1]["draft"]
+    values = await client.runs.wait(thread, "reviewed", command={"resume": {request["id"]: "approve"}})
+    assert values["messages"][-1]["content"] == "protocol speaks."
+
+
+async def test_a_second_run_of_a_thread_is_refused(client: LangGraphClient, model: OllamaStub) -> None:
+    """With ``multitask_strategy="reject"`` it is answered 409, and the first goes on undisturbed."""
+    thread = (await client.threads.create())["thread_id"]
+    model.stall_before = 0
+    try:
+        run = await client.runs.create(thread, "supervisor", input=SOLAR)
+        with pytest.raises(ConflictError) as refused:
+            await client.runs.create(thread, "supervisor", input=HARVEST, multitask_strategy="reject")
+        assert refused.value.response.status_code == 409
+    finally:
+        model.stall_before = None
+        model.released.set()
+    await client.runs.join(thread, run["run_id"])
+    model.released.clear()
+    assert speakers((await client.threads.get_state(thread))["values"]) == ["human", "energy"]
 
 
 async def test_copies_are_threads_of_their_own(client: LangGraphClient) -> None:
