@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
+
+from tests.fixtures.servers import need
 
 TAGS = frozenset(
     [
@@ -124,11 +127,12 @@ MEASURE = """() => {
 @contextmanager
 def browser() -> Iterator[Any]:
     """Chromium without a window."""
-    import shutil
-
     from playwright.sync_api import sync_playwright
 
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        need("chromium (Debian package chromium)")
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield opened
         opened.close()
