@@ -25,7 +25,7 @@ def outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 
 def kinds(notebook: nbformat.NotebookNode) -> list[str]:
-    return [kind for output in outputs(notebook) for kind in output.get("data", {}) if kind in PICTURES]
+    return [kind for output in outputs(notebook) for kind in sorted(output.get("data", {})) if kind in PICTURES]
 
 
 @pytest.fixture(scope="module")
