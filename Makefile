@@ -18,9 +18,11 @@ REDIS_PYS := build/redis-py/6.2/.stamp build/redis-py/7/.stamp
 # A server taken out of an image is used rather than the system's: see server-from-image.
 export PATH := $(CURDIR)/build/server:$(PATH)
 BENCH_ARGS ?=
+# What shows soonest that a dependency is too old: a library's names and warnings, and the protocol of savers.
+LOWEST_PART ?= tests/unit tests/redis/test_checkpoint_conformance.py tests/redis/test_store_conformance.py tests/cli/test_bad_input.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lowest newest faults bench audit check ollama eval clean servers constraints coverage docs packages \
+.PHONY: help demo test lowest lowest-part newest faults bench audit check ollama eval clean servers constraints coverage docs packages \
 	architecture displays routing-data server-from-image
 
 help: ## Show this list
@@ -39,6 +41,9 @@ test: $(VENV)/.stamp-test $(REDIS_PYS) servers ## Set everything up and run lint
 
 lowest: build/lowest/.stamp $(REDIS_PYS) servers ## Run the tests with the lowest version of each dependency that pyproject.toml allows
 	build/lowest/bin/pytest -n 2 $(PYTEST_ARGS)
+
+lowest-part: build/lowest/.stamp $(REDIS_PYS) servers ## Run a part of the tests with those lowest versions, as .ci/run does
+	build/lowest/bin/pytest -n 2 $(LOWEST_PART) $(PYTEST_ARGS)
 
 newest: build/newest/.stamp $(REDIS_PYS) servers ## Run the tests with the newest version of each dependency that pyproject.toml allows
 	build/newest/bin/pytest -n 2 $(PYTEST_ARGS)
