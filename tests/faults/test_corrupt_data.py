@@ -39,6 +39,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ecowas_lc.errors.IncompleteWarning"),
 ]
 CONFIG = {"configurable": {"thread_id": "t"}}
+OF_THE_SERVICE = {"access_keys", "access_people", "analytics", "audit", "login", "open_runs"} | {
+    "run_events", "run_lease", "runs_of_session", "served_run", "session_of_run"
+}  # fmt: skip  # what ``ecowas-lc serve`` stores
 IDS = {"agent_id": "a", "session_id": "s", "key": "k", "thread_id": "t", "run_id": "r"}
 DIGEST = b"d" * 16
 
@@ -156,7 +159,9 @@ def key_kinds(prefix):
     keys, found = Keys(prefix), {}
     for name, make in inspect.getmembers(Keys, inspect.isfunction):
         wanted = [each for each in inspect.signature(make).parameters if each != "self"]
-        if not name.startswith("_") and name != "beside":  # which is history_meta, from the history's key
+        if not name.startswith("_") and name not in OF_THE_SERVICE | {
+            "beside"
+        }:  # which is history_meta, from the history's key
             found[name] = make(keys, *(IDS[each] for each in wanted))
     return found
 
