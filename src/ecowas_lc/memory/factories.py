@@ -1,4 +1,4 @@
-"""Memory services that a process shares, and the quick connection test."""
+"""Memory services shared within the process, and a quick connection test."""
 
 from __future__ import annotations
 
@@ -19,11 +19,19 @@ _instances: dict[tuple[Any, ...], Any] = {}
 def get_redis_memory(
     host: str | None = None, port: int | None = None, password: str | None = None, db: int | None = None
 ) -> RedisMemoryService:
-    """The process's one service for these arguments; without any, for the server that the settings name.
+    """Return the process's shared service for these arguments; without arguments, for the server of the settings.
 
-    What is left out of several is ``localhost``, 6379, no password and database 0. ``default_ttl`` is the
-    settings' ``REDIS_MEMORY_TTL``. Made for ``fastapi.Depends(get_redis_memory)``: a framework that looks at
-    the signature finds no parameters, so none of a request's can choose the server.
+    ``default_ttl`` is ``REDIS_MEMORY_TTL`` from the settings. Made for ``fastapi.Depends(get_redis_memory)``: the
+    visible signature has no parameters, so no parameter of a request can choose the server.
+
+    Args:
+        host: the server's host name. If you pass only other arguments: ``localhost``.
+        port: the server's port; likewise 6379.
+        password: the server's password; likewise none.
+        db: the number of the database; likewise 0.
+
+    Returns:
+        The same object for the same arguments.
 
     Raises:
         ConfigurationError: the arguments or the settings can't be used.
@@ -34,18 +42,32 @@ def get_redis_memory(
 def get_async_redis_memory(
     host: str | None = None, port: int | None = None, password: str | None = None, db: int | None = None
 ) -> AsyncRedisMemoryService:
-    """The same for asyncio: see :func:`get_redis_memory`."""
+    """Return the process's shared async service for these arguments; see :func:`get_redis_memory`.
+
+    Args:
+        host: the server's host name.
+        port: the server's port.
+        password: the server's password.
+        db: the number of the database.
+
+    Returns:
+        The same object for the same arguments.
+
+    Raises:
+        ConfigurationError: the arguments or the settings can't be used.
+    """
     return _instance(AsyncRedisMemoryService, host, port, password, db)
 
 
-# FastAPI turns a dependency's parameters into query parameters: `?host=evil.example` would be obeyed.
+# FastAPI turns a dependency's parameters into query parameters: a request with `?host=evil.example` would choose
+# the server. So the visible signature has none.
 _seen = inspect.Signature
 get_redis_memory.__signature__ = _seen(return_annotation=RedisMemoryService)  # type: ignore[attr-defined]
 get_async_redis_memory.__signature__ = _seen(return_annotation=AsyncRedisMemoryService)  # type: ignore[attr-defined]
 
 
 def create_redis_memory_from_config() -> RedisMemoryService:
-    """A new service for the server that the settings name, with ``REDIS_MEMORY_TTL`` as its ``default_ttl``.
+    """Return a new service for the server of the settings, with ``REDIS_MEMORY_TTL`` as its ``default_ttl``.
 
     Raises:
         ConfigurationError: the settings can't be used.
@@ -54,7 +76,7 @@ def create_redis_memory_from_config() -> RedisMemoryService:
 
 
 def test_redis_connection() -> bool:
-    """Whether the server that the settings name answers.
+    """Return whether the server of the settings answers.
 
     Raises:
         ConfigurationError: the settings can't be used.
@@ -63,7 +85,7 @@ def test_redis_connection() -> bool:
         return memory.health_check()
 
 
-test_redis_connection.__test__ = False  # type: ignore[attr-defined]  # not a test of whoever imports it
+test_redis_connection.__test__ = False  # type: ignore[attr-defined]  # else pytest collects it where it is imported
 
 
 def _instance(kind: type[S], host: str | None, port: int | None, password: str | None, db: int | None) -> S:

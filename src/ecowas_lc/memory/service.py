@@ -29,13 +29,13 @@ from ecowas_lc.storage.server import Server
 
 
 def conversations_on(server: Server, prefix: str | None, default_ttl: int | None) -> Conversations:
-    """The histories of a prefix (``None``: the settings') on a server."""
+    """Return the histories stored under a prefix on a server; ``prefix=None`` uses the prefix from the settings."""
     keys = Keys(usable_settings().prefix if prefix is None else prefix)
     return Conversations(keys, default_ttl, recently_indexed(server))
 
 
 class MemoryPrograms:
-    """The programs of one prefix on one server, arguments checked."""
+    """The programs of one prefix on one server. They check their arguments."""
 
     def __init__(self, server: Server, prefix: str | None, default_ttl: int | None) -> None:
         if default_ttl is not None:
@@ -60,13 +60,13 @@ class MemoryPrograms:
     def append_op(
         self, agent_id: str, session_id: str, message: Any, max_history: int | None, ttl: int | None
     ) -> Op[int]:
-        """Append one message; how many the history holds then."""
+        """Append one message and return the number of messages in the history afterwards."""
         place = self.conversations.place(agent_id, session_id)
         words = entry(check_message(message))
         return (yield from self.conversations.append_op(place, words, max_history=max_history, ttl=ttl))
 
     def info_op(self, agent_id: str, session_id: str) -> Op[SessionInfo | None]:
-        """What is known of one history."""
+        """Return the metadata of one history; ``None`` if it does not exist."""
         found = yield from self.conversations.describe_op([(agent_id, session_id)])
         return found[0] if found else None
 
@@ -75,7 +75,7 @@ _FORBIDDEN = "unknown (this user may not run INFO)"
 
 
 def stats_op(keys: Keys) -> Op[dict[str, Any]]:
-    """What the server holds, summed over a cluster's primaries, and what the indexes count."""
+    """Return the server's figures, summed over a cluster's primaries, and the counts of the indexes."""
     [sizes] = yield (command("DBSIZE", optional=True, node=EVERY_NODE),)
     [infos] = yield (command("INFO", "memory", optional=True, node=EVERY_NODE),)
     used = [_used_memory(info) for info in infos.values()]
@@ -101,7 +101,7 @@ def stats_op(keys: Keys) -> Op[dict[str, Any]]:
 
 
 def ping_op(keys: Keys) -> Op[bool]:
-    """Whether the server answers a question about this prefix."""
+    """Return whether the server answers a command on a key of this prefix."""
     yield (command("EXISTS", keys.agents()),)
     return True
 
@@ -124,7 +124,7 @@ def _human(size: float) -> str:
 
 
 class MemoryServiceBase(Displayed):
-    """What the sync and the async service share: where they store, and for how long."""
+    """The part that the sync and the async service share: the server, the prefix and the default time to live."""
 
     def __init__(
         self,
@@ -174,7 +174,20 @@ class MemoryServiceBase(Displayed):
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, *, credential_provider: Any = None) -> Self:
-        """A service for the server that the settings name, ``REDIS_MEMORY_TTL`` being its ``default_ttl``."""
+        """Return a service for the server that the settings name.
+
+        ``REDIS_MEMORY_TTL`` becomes its ``default_ttl``.
+
+        Args:
+            settings: the settings to use; default: those of the process.
+            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+
+        Returns:
+            The service. It connects on first use.
+
+        Raises:
+            ConfigurationError: the settings can't be used.
+        """
         settings = settings or get_settings()
         ttl, prefix = settings.redis_memory_ttl, settings.prefix
         server = Server.from_settings(settings, credential_provider=credential_provider)
@@ -184,17 +197,17 @@ class MemoryServiceBase(Displayed):
 
     @property
     def default_ttl(self) -> int | None:
-        """Seconds that what is written without a ``ttl`` lives; ``None``: for ever."""
+        """Time to live in seconds of data written without a ``ttl``; ``None``: it never expires."""
         return self._default_ttl
 
     @property
     def prefix(self) -> str:
-        """What every key starts with."""
+        """The prefix of every key."""
         return self._programs.keys.prefix
 
     @property
     def server(self) -> Server:
-        """The server, for other objects that are to share its connections."""
+        """The server; pass it to other objects to share its connections."""
         return self._server
 
     def __repr__(self) -> str:
@@ -202,19 +215,30 @@ class MemoryServiceBase(Displayed):
 
 
 class RedisMemoryService(MemoryServiceBase):
-    """Histories, agent state and session data in Redis or Valkey, safe to share between threads.
+    """Histories, agent state and session data in Redis or Valkey; safe to share between threads.
 
-    Without arguments it talks to ``localhost:6379``. ``default_ttl`` is in seconds (``None``: for ever).
-    Instead of host and port give ``url`` (``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``,
-    ``redis+cluster://``), ``client`` (a redis-py client that stays yours to close) or ``server`` (another
-    object's ``.server``). Each new connection asks ``credential_provider``, redis-py's ``CredentialProvider``, for
-    its login: for passwords that rotate. ``prefix`` starts every key (default: the settings'
-    ``ECOWAS_LC_PREFIX``); timeouts are in seconds, and what is not given comes from the settings. Connections are
-    opened on first use, so creating a service never fails for want of a server. It is also a context manager.
+    Without arguments it uses ``localhost:6379``. Instead of a host and port you can pass a URL, a client or a server.
+    Connections open on first use, so creating a service never fails because the server is down. Use the service as it
+    is or with ``with``, which closes it at the end.
 
-    Every method but ``health_check`` may raise ``InvalidIdError`` (an id that is empty or not text),
-    ``RedisUnavailableError`` and ``RedisRefusedError``; those that read, ``CorruptDataError``; and where another
-    program's data is at one of our keys, ``WrongTypeError``, nothing being overwritten.
+    Args:
+        host: the server's host name.
+        port: the server's port.
+        password: the server's password.
+        db: the number of the database.
+        url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``.
+        client: a redis-py client. You close it yourself.
+        server: the ``.server`` of another object, to share its connections.
+        credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection, for
+            passwords that rotate.
+        default_ttl: time to live in seconds of data written without a ``ttl``; ``None``: it never expires.
+        prefix: the prefix of every key; default: ``ECOWAS_LC_PREFIX`` from the settings.
+
+    Timeouts are in seconds. Arguments that you leave out come from the settings.
+
+    Every method except ``health_check`` may raise ``InvalidIdError`` (an id that is empty or not text),
+    ``RedisUnavailableError`` and ``RedisRefusedError``. Methods that read may raise ``CorruptDataError``. If a key
+    holds another program's data, they raise ``WrongTypeError`` and overwrite nothing.
 
     Raises:
         ConfigurationError: arguments that contradict each other or can't be used.
@@ -223,23 +247,33 @@ class RedisMemoryService(MemoryServiceBase):
     def save_conversation_history(
         self, agent_id: str, session_id: str, history: Sequence[dict[str, Any]], ttl: int | None = None
     ) -> None:
-        """Replace a history with these messages, to live ``ttl`` seconds (default: ``default_ttl``).
+        """Replace a history with these messages.
 
-        Each message is a dict with ``role`` and ``content``; other keys are kept as they are. An empty list
-        removes the history.
+        Args:
+            agent_id: the agent's id.
+            session_id: the session's id.
+            history: the messages, oldest first: dicts with ``role`` and ``content``. Other keys are kept unchanged. An
+                empty list removes the history.
+            ttl: time to live in seconds; default: ``default_ttl``.
 
         Raises:
-            InvalidInputError: not a list of such dicts, or a ttl that is not a whole number from 1 on.
-            NotSerializableError: a value that would not come back from JSON the same; nothing is written.
+            InvalidInputError: ``history`` is not a list of such dicts, or ``ttl`` is not a whole number of at least 1.
+            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is written.
         """
         self._server.run(self._programs.save_op(agent_id, session_id, history, ttl))
 
     def get_conversation_history(
         self, agent_id: str, session_id: str, last: int | None = None
     ) -> list[dict[str, Any]]:
-        """The messages, oldest first, as they were saved; ``[]`` if there are none.
+        """Return the messages of a history as they were saved, oldest first.
 
-        With ``last``, only the last so many, at the cost of so many.
+        Args:
+            agent_id: the agent's id.
+            session_id: the session's id.
+            last: return only this many of the newest messages; only these are read. Default: all.
+
+        Returns:
+            A list of dicts with ``role`` and ``content``; ``[]`` if there is no history.
         """
         return self._server.run(self._programs.conversations.read_op(agent_id, session_id, last))
 
@@ -251,110 +285,215 @@ class RedisMemoryService(MemoryServiceBase):
         max_history: int | None = None,
         ttl: int | None = None,
     ) -> int:
-        """Append one message; the number of messages that the history holds then.
+        """Append one message in one atomic step, at a cost that does not grow with the history.
 
-        One atomic step at a cost that does not grow with the history. ``max_history`` keeps the last so many,
-        and never cuts between a call of tools and its results: results whose call goes, go too, and where
-        nothing but results would be left their call stays with them (of up to a hundred results). Without
-        ``ttl`` (seconds) the history lives for the longer of what it had left and ``default_ttl``; with it,
-        exactly so long. A message whose ``id`` the history knows is not stored again; nor is one sent again
-        because the connection broke.
+        A message whose ``id`` is already in the history is not stored twice, and neither is a message that is sent
+        again because the connection broke.
+
+        Args:
+            agent_id: the agent's id.
+            session_id: the session's id.
+            message: a dict with ``role`` and ``content``; other keys are kept unchanged.
+            max_history: keep only this many of the newest messages. A tool call and its results are never separated:
+                results whose call is removed are removed too. If only results would be left, their call stays with
+                them (for up to 100 results). Default: keep all messages.
+            ttl: the exact time to live in seconds from now. Default: the longer of the remaining time and
+                ``default_ttl``.
+
+        Returns:
+            The number of messages in the history afterwards.
 
         Raises:
-            InvalidInputError: not a dict with ``role`` and ``content``; ``max_history`` or ``ttl`` below 1.
-            NotSerializableError: a value that would not come back from JSON the same; nothing is written.
+            InvalidInputError: ``message`` is not a dict with ``role`` and ``content``, or ``max_history`` or ``ttl`` is
+                below 1.
+            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is written.
         """
         return self._server.run(self._programs.append_op(agent_id, session_id, message, max_history, ttl))
 
     def clear_conversation_history(self, agent_id: str, session_id: str) -> bool:
-        """Remove a history; whether there was one."""
+        """Remove a history.
+
+        Args:
+            agent_id: the agent's id.
+            session_id: the session's id.
+
+        Returns:
+            Whether the history existed.
+        """
         return self._server.run(self._programs.sessions.clear_op(agent_id, session_id))
 
     def save_agent_state(self, agent_id: str, state: Any, ttl: int | None = None) -> None:
-        """Store an agent's state, any JSON-able value, for ``ttl`` seconds (default: ``default_ttl``).
+        """Store the state of an agent.
+
+        Args:
+            agent_id: the agent's id.
+            state: any value that JSON can represent.
+            ttl: time to live in seconds; default: ``default_ttl``.
 
         Raises:
-            NotSerializableError: a value that would not come back from JSON the same; nothing is written.
+            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is written.
         """
         self._server.run(self._programs.values.save_state_op(agent_id, state, ttl))
 
     def get_agent_state(self, agent_id: str) -> Any:
-        """An agent's state; ``None`` if there is none."""
+        """Return the state of an agent; ``None`` if there is none.
+
+        Args:
+            agent_id: the agent's id.
+        """
         return self._server.run(self._programs.values.state_op(agent_id))
 
     def set_session_data(self, session_id: str, key: str, value: Any, ttl: int | None = None) -> None:
-        """Store a session's value, any JSON-able one, for ``ttl`` seconds (default: ``default_ttl``).
+        """Store one value of a session.
+
+        Args:
+            session_id: the session's id.
+            key: the name of the value.
+            value: any value that JSON can represent.
+            ttl: time to live in seconds; default: ``default_ttl``.
 
         Raises:
-            NotSerializableError: a value that would not come back from JSON the same; nothing is written.
+            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is written.
         """
         self._server.run(self._programs.values.set_data_op(session_id, key, value, ttl))
 
     def get_session_data(self, session_id: str, key: str) -> Any:
-        """A session's value; ``None`` if there is none."""
+        """Return one value of a session; ``None`` if there is none.
+
+        Args:
+            session_id: the session's id.
+            key: the name of the value.
+        """
         return self._server.run(self._programs.values.data_op(session_id, key))
 
     def get_all_session_data(self, session_id: str) -> dict[str, Any]:
-        """Every value of a session by its key."""
+        """Return all values of a session by key.
+
+        Args:
+            session_id: the session's id.
+
+        Returns:
+            A dict of the values; ``{}`` if the session has none.
+        """
         return self._server.run(self._programs.values.all_data_op(session_id))
 
     def delete_session_data(self, session_id: str, key: str) -> bool:
-        """Remove a session's value; whether there was one."""
+        """Remove one value of a session.
+
+        Args:
+            session_id: the session's id.
+            key: the name of the value.
+
+        Returns:
+            Whether the value existed.
+        """
         return self._server.run(self._programs.values.delete_data_op(session_id, key))
 
     def get_all_sessions_for_agent(self, agent_id: str) -> list[str]:
-        """The ids of the sessions in which an agent has a history now, most recently active first."""
+        """Return the ids of the sessions in which an agent has a history, most recently active first.
+
+        Args:
+            agent_id: the agent's id.
+        """
         return self._server.run(self._programs.sessions.of_agent_op(agent_id))
 
     def get_all_agents_for_session(self, session_id: str) -> list[str]:
-        """The ids of the agents that have a history in a session now, most recently active first."""
+        """Return the ids of the agents that have a history in a session, most recently active first.
+
+        Args:
+            session_id: the session's id.
+        """
         return self._server.run(self._programs.sessions.agents_of_op(session_id))
 
     def get_all_agents(self) -> list[str]:
-        """The ids of the agents with histories or a state, in alphabetical order."""
+        """Return the ids of the agents that have a history or a state, in alphabetical order."""
         return self._server.run(self._programs.sessions.agents_op())
 
     def get_session_info(self, agent_id: str, session_id: str) -> SessionInfo | None:
-        """What is known of a history without reading it: length, activity, time to live; ``None`` if none."""
+        """Return the length, activity and time to live of a history without reading its messages.
+
+        Args:
+            agent_id: the agent's id.
+            session_id: the session's id.
+
+        Returns:
+            A ``SessionInfo``; ``None`` if the history does not exist.
+        """
         return self._server.run(self._programs.info_op(agent_id, session_id))
 
     def get_session_infos(self, agent_id: str | None = None) -> list[SessionInfo]:
-        """The same for every history, or every one of an agent; most recently active first."""
+        """Return a ``SessionInfo`` for every history, most recently active first.
+
+        Args:
+            agent_id: only the histories of this agent; default: of all agents.
+        """
         return self._server.run(self._programs.sessions.all_op(agent_id))
 
     def get_histories_containing(self, pairs: Sequence[tuple[str, str]], text: str) -> set[tuple[str, str]]:
-        """Which of these histories, as (agent, session), have a message with ``text`` in it, in any case."""
+        """Return which of these histories have a message that contains ``text``, ignoring case.
+
+        Args:
+            pairs: the histories to search, as (agent id, session id).
+            text: the text to search for.
+
+        Returns:
+            The pairs of the histories that contain it.
+        """
         return self._server.run(self._programs.sessions.containing_op(pairs, text))
 
     def extend_ttl(self, agent_id: str, session_id: str, ttl: int | None = None) -> bool:
-        """Renew a history and its session's data; whether there was anything to renew.
+        """Renew the expiry of a history and of its session's data.
 
-        With ``ttl`` they live exactly so many seconds from now; without, for the longer of what they had left and
-        ``default_ttl``.
+        Args:
+            agent_id: the agent's id.
+            session_id: the session's id.
+            ttl: the exact time to live in seconds from now. Default: the longer of the remaining time and
+                ``default_ttl``.
+
+        Returns:
+            Whether there was anything to renew.
         """
         return self._server.run(self._programs.sessions.extend_op(agent_id, session_id, ttl))
 
     def clear_all_agent_data(self, agent_id: str) -> int:
-        """Remove all histories and the state of an agent; how many there were."""
+        """Remove all histories and the state of an agent.
+
+        Args:
+            agent_id: the agent's id.
+
+        Returns:
+            The number of histories and states removed.
+        """
         return self._server.run(self._programs.sessions.clear_agent_op(agent_id))
 
     def clear_session(self, session_id: str) -> int:
-        """Remove every agent's history in a session and the session's data; how many there were."""
+        """Remove the session's data and the history of every agent in it.
+
+        Args:
+            session_id: the session's id.
+
+        Returns:
+            The number of histories and values removed.
+        """
         return self._server.run(self._programs.sessions.clear_session_op(session_id))
 
     def get_memory_stats(self) -> dict[str, Any]:
-        """What the server holds, summed over a cluster's primaries.
+        """Return the server's figures, summed over a cluster's primaries.
 
-        ``used_memory`` (text), ``used_memory_bytes`` and ``total_keys`` are the whole server's; where this user
-        may not ask for them the text says so and the numbers are ``None``. ``agents``, ``sessions``,
-        ``histories`` and ``threads`` are this prefix's as its indexes count them; ``nodes`` counts primaries.
+        Returns:
+            A dict. ``used_memory`` (text), ``used_memory_bytes`` and ``total_keys`` cover the whole server; if this user
+            may not read them, the text says so and the numbers are ``None``. ``agents``, ``sessions``, ``histories`` and
+            ``threads`` are the counts of this prefix's indexes; ``nodes`` is the number of primaries.
         """
         return self._server.run(stats_op(self._programs.keys))
 
     def reindex(self) -> int:
-        """Find, by scanning the server once, what the indexes don't know; how many histories were new to them.
+        """Scan the server once and add histories that are missing from the indexes.
 
-        Needed once for data that other programs wrote; nothing else ever scans.
+        You need this once, for data that other programs wrote. No other method scans.
+
+        Returns:
+            The number of histories added.
         """
         return self._server.run(reindex_op(self._programs.conversations))
 
@@ -365,11 +504,15 @@ class RedisMemoryService(MemoryServiceBase):
         *,
         on_progress: Progress | None = None,
     ) -> Iterator[str]:
-        """Histories, agent states and session data as lines of JSON, without newlines.
+        """Yield histories, agent states and session data as lines of JSON, without newlines.
 
-        Everything, or only an agent's or a session's. Streams: a few histories are in memory at a time.
-        ``on_progress`` is called with how many of them are done and how many there are. Threads are a
-        saver's to export, in the same format: ``RedisSaver.export_jsonl``.
+        The export streams: only a few histories are in memory at a time. To export threads, use
+        ``RedisSaver.export_jsonl``, which writes the same format.
+
+        Args:
+            agent_id: only the data of this agent; default: of all agents.
+            session_id: only the data of this session; default: of all sessions.
+            on_progress: called with the number of histories done and their total.
         """
         yield header()
         units = self._server.run(backup.units_op(self._programs.sessions, agent_id, session_id))
@@ -377,14 +520,20 @@ class RedisMemoryService(MemoryServiceBase):
             yield from self._server.run(backup.lines_op(self._programs.sessions, some))
 
     def import_jsonl(self, lines: Iterable[str], *, overwrite: bool = False) -> ImportReport:
-        """Restore what :meth:`export_jsonl` gave. Times to live count from now.
+        """Restore the data that :meth:`export_jsonl` wrote. Times to live count from now.
 
-        What exists with other contents is left as it is, and named in the report, unless ``overwrite``. Importing
-        again changes nothing. Threads in the lines are passed over: a saver imports them.
+        Importing the same lines again changes nothing. Lines with threads are skipped; import them with a saver.
+
+        Args:
+            lines: the lines of an export.
+            overwrite: replace existing data that differs; by default it is kept and listed in the report.
+
+        Returns:
+            An ``ImportReport``.
 
         Raises:
-            InvalidInputError: ``lines`` is one text, or nothing that has lines.
-            CorruptDataError: a line that can't be read, by its number; those before it are imported.
+            InvalidInputError: ``lines`` is a single text, or not an iterable of lines.
+            CorruptDataError: a line can't be read; the message gives its number. The lines before it are imported.
             FormatVersionError: a newer version of this package wrote the lines.
         """
         importer = backup.Importer(self._programs.sessions, overwrite=overwrite)
@@ -394,13 +543,13 @@ class RedisMemoryService(MemoryServiceBase):
         return importer.finish()
 
     def health_check(self) -> bool:
-        """Whether the server answers; never raises."""
+        """Return whether the server answers. Never raises."""
         with contextlib.suppress(EcowasError):
             return self._server.run(ping_op(self._programs.keys))
         return False
 
     def close(self) -> None:
-        """Close the connections, where they are this service's own; the next use opens new ones."""
+        """Close the connections that this service opened. The next use opens new ones."""
         if self._closes_server:
             self._server.close()
 
