@@ -29,7 +29,7 @@ from ecowas_lc.storage.server import Server
 
 
 def conversations_on(server: Server, prefix: str | None, default_ttl: int | None) -> Conversations:
-    """Return the histories stored under a prefix on a server; ``prefix=None`` uses the prefix from the settings."""
+    """Return the histories under a prefix on a server; ``prefix=None``: the prefix of the settings."""
     keys = Keys(usable_settings().prefix if prefix is None else prefix)
     return Conversations(keys, default_ttl, recently_indexed(server))
 
@@ -217,9 +217,9 @@ class MemoryServiceBase(Displayed):
 class RedisMemoryService(MemoryServiceBase):
     """Histories, agent state and session data in Redis or Valkey; safe to share between threads.
 
-    Without arguments it uses ``localhost:6379``. Instead of a host and port you can pass a URL, a client or a server.
-    Connections open on first use, so creating a service never fails because the server is down. Use the service as it
-    is or with ``with``, which closes it at the end.
+    Without arguments it uses ``localhost:6379``. Instead of a host and port you can pass a URL, a client or a
+    server. Connections open on first use, so creating a service never fails because the server is down. Use the
+    service as it is or with ``with``, which closes it at the end.
 
     Args:
         host: the server's host name.
@@ -252,13 +252,15 @@ class RedisMemoryService(MemoryServiceBase):
         Args:
             agent_id: the agent's id.
             session_id: the session's id.
-            history: the messages, oldest first: dicts with ``role`` and ``content``. Other keys are kept unchanged. An
-                empty list removes the history.
+            history: the messages, oldest first: dicts with ``role`` and ``content``. Other keys are kept
+                unchanged. An empty list removes the history.
             ttl: time to live in seconds; default: ``default_ttl``.
 
         Raises:
-            InvalidInputError: ``history`` is not a list of such dicts, or ``ttl`` is not a whole number of at least 1.
-            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is written.
+            InvalidInputError: ``history`` is not a list of such dicts, or ``ttl`` is not a whole number of at
+                least 1.
+            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is
+                written.
         """
         self._server.run(self._programs.save_op(agent_id, session_id, history, ttl))
 
@@ -294,9 +296,9 @@ class RedisMemoryService(MemoryServiceBase):
             agent_id: the agent's id.
             session_id: the session's id.
             message: a dict with ``role`` and ``content``; other keys are kept unchanged.
-            max_history: keep only this many of the newest messages. A tool call and its results are never separated:
-                results whose call is removed are removed too. If only results would be left, their call stays with
-                them (for up to 100 results). Default: keep all messages.
+            max_history: keep only this many of the newest messages. A tool call and its results are never
+                separated: results whose call is removed are removed too. If only results would be left, their call
+                stays with them (for up to 100 results). Default: keep all messages.
             ttl: the exact time to live in seconds from now. Default: the longer of the remaining time and
                 ``default_ttl``.
 
@@ -304,9 +306,10 @@ class RedisMemoryService(MemoryServiceBase):
             The number of messages in the history afterwards.
 
         Raises:
-            InvalidInputError: ``message`` is not a dict with ``role`` and ``content``, or ``max_history`` or ``ttl`` is
-                below 1.
-            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is written.
+            InvalidInputError: ``message`` is not a dict with ``role`` and ``content``, or ``max_history`` or
+                ``ttl`` is below 1.
+            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is
+                written.
         """
         return self._server.run(self._programs.append_op(agent_id, session_id, message, max_history, ttl))
 
@@ -331,7 +334,8 @@ class RedisMemoryService(MemoryServiceBase):
             ttl: time to live in seconds; default: ``default_ttl``.
 
         Raises:
-            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is written.
+            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is
+                written.
         """
         self._server.run(self._programs.values.save_state_op(agent_id, state, ttl))
 
@@ -353,7 +357,8 @@ class RedisMemoryService(MemoryServiceBase):
             ttl: time to live in seconds; default: ``default_ttl``.
 
         Raises:
-            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is written.
+            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is
+                written.
         """
         self._server.run(self._programs.values.set_data_op(session_id, key, value, ttl))
 
@@ -481,9 +486,10 @@ class RedisMemoryService(MemoryServiceBase):
         """Return the server's figures, summed over a cluster's primaries.
 
         Returns:
-            A dict. ``used_memory`` (text), ``used_memory_bytes`` and ``total_keys`` cover the whole server; if this user
-            may not read them, the text says so and the numbers are ``None``. ``agents``, ``sessions``, ``histories`` and
-            ``threads`` are the counts of this prefix's indexes; ``nodes`` is the number of primaries.
+            A dict. ``used_memory`` (text), ``used_memory_bytes`` and ``total_keys`` cover the whole server; if
+            this user may not read them, the text says so and the numbers are ``None``. ``agents``, ``sessions``,
+            ``histories`` and ``threads`` are the counts of this prefix's indexes; ``nodes`` is the number of
+            primaries.
         """
         return self._server.run(stats_op(self._programs.keys))
 
