@@ -1,4 +1,4 @@
-"""Agents as objects: one for each working group, and the supervisor that asks them."""
+"""Agent classes: one agent for each working group, and the supervisor that consults them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An agent that answers and remembers; its persona and its model follow from its id."""
+"""The base agent: it answers and remembers; its id determines its persona and its model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ class Persona:
 
 
 def persona_of(agent_id: str, prompt: str | None = None) -> Persona:
-    """The working group with this id; else the supervisor; else an assistant. ``prompt`` replaces its own.
+    """Return the persona of a working group, of the supervisor, or of a plain assistant.
+
+    Args:
+        agent_id: A working group's id, ``"supervisor"``, or any other text for a plain assistant.
+        prompt: A system prompt that replaces the persona's own.
 
     Raises:
         InvalidInputError: ``prompt`` is blank.
@@ -55,10 +59,10 @@ def persona_of(agent_id: str, prompt: str | None = None) -> Persona:
 
 
 def model_of(model: BaseChatModel | str | None, settings: Settings) -> BaseChatModel:
-    """A chat model as it is, or the one on Ollama with this name (``None``: the settings').
+    """Return the given chat model, or the Ollama model with this name (``None``: the settings' model).
 
     Raises:
-        ConfigurationError: it is not a chat model, or its name is empty.
+        ConfigurationError: ``model`` is not a chat model, or its name is empty.
     """
     if model is None:
         return make_chat_model(settings)
@@ -68,7 +72,7 @@ def model_of(model: BaseChatModel | str | None, settings: Settings) -> BaseChatM
 
 
 def context_of(model: BaseChatModel) -> Context:
-    """What is needed to speak with a model alone: its window, and prompts that fit."""
+    """Return the context for talking to a model without groups: its window, and prompts that fit."""
     return Context(
         model=model,
         groups={},
@@ -93,30 +97,36 @@ def _assistant_prompt(agent_id: str) -> str:
 
 
 class BaseAgent:
-    """An agent that answers as one of the working groups (or as whom ``prompt`` says), in one session.
+    """An agent that answers as one of the working groups, or in a persona of your own, within one session.
 
-    ``agent_id`` is a group's id, such as ``"energy"``, or any other text. With ``keep_history`` it remembers
-    the last ``max_history`` messages of the session; without, each question stands for itself. ``session_id``
-    is made up where none is given.
+    With ``use_redis=True``, the history is loaded from Redis when the agent is created, stored after each answer,
+    and its time to live is renewed each time. An exchange is stored only when it is complete: a question that the
+    model could not answer leaves no trace. While Redis is unavailable, the agent keeps working from memory: it
+    logs one warning, and ``get_session_info()["backend"]`` is ``"memory"``. When Redis answers again, the backlog
+    is written once and in order, even if the agent no longer exists. Only the end of the process loses the
+    backlog.
 
-    With ``use_redis`` the history is kept on the server that the settings name, whatever ``keep_history``
-    says: it is loaded on creation, stored after each answer, and renewed for ``memory_ttl`` seconds each time
-    (default: at least the settings' ``REDIS_MEMORY_TTL``). An exchange is stored when it is complete; a question
-    that the model could not answer leaves no trace. While Redis can't be used the agent goes on in memory: the log
-    has one warning, ``get_session_info()["backend"]`` is ``"memory"``, and what was said meanwhile is stored, once
-    and in order, when Redis answers again, whether or not the agent still exists by then. Only the end of the
-    process loses it.
+    Creating an agent with ``use_redis=True`` reads from Redis and blocks: in asyncio code, create it in a thread.
 
-    ``model`` is a chat model or a model's name on Ollama (default: the settings' model), ``memory`` a memory
-    service whose server, prefix and default time to live are used instead of the settings'. Creating an agent
-    reads from Redis, blocking: in asyncio code, create it in a thread.
+    Args:
+        agent_id: A working group's id, such as ``"energy"``, or any other text.
+        keep_history: Whether to remember the session's last ``max_history`` messages. If false, each question
+            is answered without the earlier ones. Always on with ``use_redis=True``.
+        max_history: Number of messages to remember.
+        session_id: The session to join. Generated if omitted.
+        use_redis: Whether to keep the history on the Redis server that the settings name.
+        memory_ttl: Seconds after which an idle history expires. The default is at least ``REDIS_MEMORY_TTL``.
+        prompt: The system prompt to use instead of the persona's own.
+        model: A chat model, or the name of a model on Ollama. Defaults to the settings' model.
+        memory: A memory service whose server, prefix and default time to live replace those of the settings.
+        settings: The settings to use. Defaults to those of the environment.
 
     Raises:
-        InvalidIdError: an id that is empty or not text.
-        InvalidInputError: ``max_history`` or ``memory_ttl`` is not a whole number from 1 on, or ``prompt`` is
+        InvalidIdError: An id is empty or not text.
+        InvalidInputError: ``max_history`` or ``memory_ttl`` is not a positive whole number, or ``prompt`` is
             blank.
-        ConfigurationError: the settings or an argument can't be used.
-        WrongTypeError, CorruptDataError: another program's data is where the history should be.
+        ConfigurationError: The settings or an argument are not usable.
+        WrongTypeError, CorruptDataError: The key for the history holds data of another program.
     """
 
     def __init__(
@@ -152,7 +162,7 @@ class BaseAgent:
 
     @property
     def name(self) -> str:
-        """The agent's name: its group's, or its id."""
+        """The agent's name: that of its group, or its id."""
         return self._persona.name
 
     @property
@@ -161,35 +171,49 @@ class BaseAgent:
         return as_dicts(run(self._remembered(), {}))
 
     async def aget_history(self) -> list[dict[str, Any]]:
-        """What :attr:`history` is, without blocking the event loop."""
+        """Return what :attr:`history` returns, without blocking the event loop."""
         return as_dicts(await arun(self._remembered(), {}))
 
     def _remembered(self) -> Program[list[BaseMessage]]:
         return (yield from self._transcript.read()) if self.keep_history else []
 
     def chat(self, prompt: str) -> str:
-        """The answer to ``prompt``; ``[…]`` ends one that the model had no room to end.
+        """Return the answer to a question.
+
+        Args:
+            prompt: The question.
+
+        Returns:
+            The answer. It ends with ``[…]`` if the model reached its token limit.
 
         Raises:
-            EmptyQuestionError: there is no text in it.
-            ModelError: the model could not answer; the message says what mends it.
+            EmptyQuestionError: ``prompt`` contains no text.
+            ModelError: The model could not answer; the message says how to fix it.
         """
         return "".join(self.stream(prompt))
 
     async def achat(self, prompt: str) -> str:
-        """What :meth:`chat` gives, without blocking the event loop."""
+        """Return what :meth:`chat` returns, without blocking the event loop."""
         return "".join([text async for text in self.astream(prompt)])
 
     def stream(self, prompt: str) -> Iterator[str]:
-        """The answer to ``prompt`` as the model writes it. One that is not heard to its end is not remembered.
+        """Stream the answer to a question as the model writes it.
+
+        The exchange is remembered only if you read the stream to its end.
+
+        Args:
+            prompt: The question.
+
+        Returns:
+            The pieces of the answer.
 
         Raises:
-            EmptyQuestionError, ModelError: see :meth:`chat`.
+            EmptyQuestionError, ModelError: As for :meth:`chat`.
         """
         return self._stream(checked_question(prompt))
 
     def astream(self, prompt: str) -> AsyncIterator[str]:
-        """What :meth:`stream` gives, without blocking the event loop."""
+        """Stream what :meth:`stream` streams, without blocking the event loop."""
         return self._astream(checked_question(prompt))
 
     def _stream(self, text: str) -> Iterator[str]:
@@ -232,7 +256,7 @@ class BaseAgent:
             yield from self._transcript.append([exchange.question, answer])
 
     def reset_history(self) -> None:
-        """Forget the session's history, on the server too."""
+        """Delete the session's history, including the copy in Redis."""
         run(self._forget(), {})
 
     async def areset_history(self) -> None:
@@ -243,16 +267,18 @@ class BaseAgent:
         yield from self._transcript.clear()
 
     def get_session_info(self) -> dict[str, Any]:
-        """What is known of the session.
+        """Return information about the session.
 
-        ``agent_id``, ``session_id``; ``history_length`` in messages; ``backend``: ``"redis"``, or ``"memory"``
-        where Redis is not used or can't be; ``ttl``: the seconds that the history has left (``None``: it does not
-        expire, or does not exist); ``first_activity`` and ``last_activity`` as ISO 8601 in UTC, or ``None``.
+        Returns:
+            ``agent_id`` and ``session_id``; ``history_length`` in messages; ``backend``: ``"redis"``, or
+            ``"memory"`` if Redis is not used or unavailable; ``ttl``: seconds until the history expires, or
+            ``None`` if it does not expire or does not exist; ``first_activity`` and ``last_activity`` as ISO 8601
+            in UTC, or ``None``.
         """
         return run(self._session_info(), {})
 
     async def aget_session_info(self) -> dict[str, Any]:
-        """What :meth:`get_session_info` gives, without blocking the event loop."""
+        """Return what :meth:`get_session_info` returns, without blocking the event loop."""
         return await arun(self._session_info(), {})
 
     def _session_info(self) -> Program[dict[str, Any]]:
@@ -260,11 +286,11 @@ class BaseAgent:
         return {"agent_id": self.agent_id, "session_id": self.session_id, **info}
 
     def get_agent_info(self) -> dict[str, Any]:
-        """Who the agent is, how it was made, and what :meth:`get_session_info` says."""
+        """Return the agent's name and options together with what :meth:`get_session_info` returns."""
         return run(self._agent_info(), {})
 
     async def aget_agent_info(self) -> dict[str, Any]:
-        """What :meth:`get_agent_info` gives, without blocking the event loop."""
+        """Return what :meth:`get_agent_info` returns, without blocking the event loop."""
         return await arun(self._agent_info(), {})
 
     def _agent_info(self) -> Program[dict[str, Any]]:
@@ -285,7 +311,7 @@ class BaseAgent:
 
 @dataclass(slots=True)
 class _Exchange:
-    """A question on its way to becoming an answer."""
+    """A question that is being answered."""
 
     question: HumanMessage
     model: BaseChatModel

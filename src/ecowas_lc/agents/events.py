@@ -1,6 +1,6 @@
-"""What happens in a turn, one value for each thing: what a session's runner gives to whatever listens.
+"""The events of a turn, one class for each kind: a session's runner yields them to its callers.
 
-The facade takes the text of the final answer from them, the command line shows them, a server passes them on.
+The agent extracts the final answer from them, the command line displays them, a server passes them on.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 SYNTHESIS = "synthesis"
-"""Who speaks where several groups' answers are brought together."""
+"""The speaker of the answer that combines several groups' answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened in a turn; ``kind`` tells in one word what."""
+    """Something that happened in a turn; ``kind`` names it in one word."""
 
     kind: ClassVar[str] = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the event as plain values, its kind under ``"kind"``."""
+        """Return the event as a dict of plain values, with its kind under ``"kind"``."""
         return {"kind": self.kind, **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class Routed(Event):
-    """The groups have been chosen (none: the supervisor answers itself)."""
+    """The groups have been chosen (empty: the supervisor answers itself)."""
 
     kind: ClassVar[str] = "routed"
     groups: tuple[str, ...]
@@ -36,7 +36,7 @@ class Routed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Token(Event):
-    """A group, the supervisor or the synthesis has said a bit more of a message."""
+    """A group, the supervisor or the synthesis has written another piece of a message."""
 
     kind: ClassVar[str] = "token"
     speaker: str
@@ -57,7 +57,7 @@ class ToolCalled(Event):
 
 @dataclass(frozen=True, slots=True)
 class ToolReturned(Event):
-    """A tool has given its result, or with ``status="error"`` has failed."""
+    """A tool has returned its result or, with ``status="error"``, has failed."""
 
     kind: ClassVar[str] = "tool_result"
     group: str
@@ -69,7 +69,7 @@ class ToolReturned(Event):
 
 @dataclass(frozen=True, slots=True)
 class Waiting(Event):
-    """The turn waits for a decision on ``request``; it is resumed with ``Command(resume={id: decision})``."""
+    """The turn waits for a decision on ``request``; resume it with ``Command(resume={id: decision})``."""
 
     kind: ClassVar[str] = "waiting"
     id: str
@@ -78,7 +78,7 @@ class Waiting(Event):
 
 @dataclass(frozen=True, slots=True)
 class SpeakerDone(Event):
-    """A speaker has come to its end; a group with its report."""
+    """A speaker has finished; a group has a report."""
 
     kind: ClassVar[str] = "speaker_done"
     speaker: str
@@ -87,7 +87,7 @@ class SpeakerDone(Event):
 
 @dataclass(frozen=True, slots=True)
 class Finished(Event):
-    """The turn is over, with its answer: the message ``message_id``, said by ``speaker``."""
+    """The turn is finished; ``speaker`` gave its answer in the message ``message_id``."""
 
     kind: ClassVar[str] = "finished"
     question: str
@@ -99,4 +99,4 @@ class Finished(Event):
     reason: str
     reports: Mapping[str, Any] = field(default_factory=dict)
     citations: tuple[Mapping[str, Any], ...] = ()
-    """What the marks of the answer stand for: number, document's id and title, page, and the cited text."""
+    """The sources that the answer's marks refer to: number, document id, title, page and cited text."""

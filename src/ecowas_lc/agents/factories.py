@@ -1,4 +1,4 @@
-"""Agents by name: the supervisor, and one for each of the summit's working groups."""
+"""Functions that create agents by name: the supervisor and one agent for each of the summit's working groups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ecowas_lc.agents.supervisor import SupervisorAgent
 
 
 class AgentFactory(Protocol):
-    """Make the agent of one working group; ``options`` are :class:`BaseAgent`'s further arguments."""
+    """A function that creates a working group's agent; ``options`` are further :class:`BaseAgent` arguments."""
 
     def __call__(
         self,
@@ -19,7 +19,7 @@ class AgentFactory(Protocol):
         memory_ttl: int | None = None,
         **options: Any,
     ) -> BaseAgent:
-        """Make the agent."""
+        """Create the agent."""
         ...
 
 
@@ -31,12 +31,24 @@ def create_supervisor(
     auto_register: bool = True,
     **options: Any,
 ) -> SupervisorAgent:
-    """Make a :class:`SupervisorAgent`; ``options`` are its further keyword arguments."""
+    """Create a :class:`SupervisorAgent`.
+
+    Args:
+        keep_history: Whether the supervisor remembers the session.
+        session_id: The session to join. Generated if omitted.
+        use_redis: Whether to keep the session on the Redis server that the settings name.
+        memory_ttl: Seconds after which an idle session expires.
+        auto_register: Whether all groups can be asked from the start.
+        **options: Further keyword arguments of :class:`SupervisorAgent`.
+
+    Returns:
+        The supervisor.
+    """
     return SupervisorAgent(keep_history, session_id, use_redis, memory_ttl, auto_register, **options)
 
 
 def agent_factory(group_id: str) -> AgentFactory:
-    """Return a function that makes the agent of the working group ``group_id``."""
+    """Return a function that creates the agent of the working group ``group_id``."""
 
     def create(
         keep_history: bool = True,

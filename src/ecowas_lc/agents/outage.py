@@ -1,4 +1,4 @@
-"""A server as agents with a fallback see it: whether it can be used now, and what waits until it can."""
+"""Redis outages as agents see them: whether the server is available, and what is waiting to be written."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from ecowas_lc.storage.server import Server
 log = logging.getLogger(__name__)
 
 OUTAGES = (RedisUnavailableError, RedisRefusedError, EmbeddedServerError)
-"""What says that the server can't be used now, whoever asks; anything else is wrong with what was asked."""
+"""Errors that mean that the server is unavailable, whatever the request was; other errors concern the request."""
 
 UNSETTLED_SECONDS = 10.0
-"""Servers save to disk, or to a replica, with such a delay at most: what they lose when they die is younger."""
+"""The longest delay in seconds before servers save to disk or to a replica: a crash loses only younger writes."""
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 3.0
 
-_TRIES = 3  # of one thing that is held, while the server takes others
+_TRIES = 3  # per write in the backlog, while the server accepts other writes
 
 T = TypeVar("T")
 
 
 class Held(NamedTuple):
-    """What waits for the server: how to store it, and how to give up a part that the server does not take."""
+    """A write in the backlog: how to store it, and how to drop a part of it that the server does not accept."""
 
     store: Callable[[], None]
     give_up_one: Callable[[Exception], bool] | None
 
 
 class Link:
-    """One prefix on one server, shared by all agents of the process.
+    """The connection state of one prefix on one server, shared by all agents of the process.
 
-    While it is down nobody but one thread in the background tries the server, so that no conversation waits for
-    it; when it answers, what was held is stored in the order in which it came, and the link is up again.
+    While the server is unavailable, only one background thread tries to reach it, so no conversation waits for it.
+    When the server answers, the backlog is written in its original order, and the link is up again.
     """
 
     def __init__(self, server: Server, prefix: str) -> None:
@@ -62,25 +62,25 @@ class Link:
         forks.register(self)
 
     def forget_parent(self) -> None:
-        """Hold nothing, have no thread, and try the server again: what is held is the parent's to store."""
+        """Drop the backlog and try the server again: after a fork, the parent writes its own backlog."""
         self._problem = None
         self._held = {}
         self._worker = None
 
     @property
     def is_up(self) -> bool:
-        """Whether the server could be used when it was last tried."""
+        """Whether the server was available when it was last tried."""
         return self._problem is None
 
     @property
     def holds(self) -> int:
-        """How many things wait for the server."""
+        """Number of writes in the backlog."""
         return len(self._held)
 
     def shared(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The object under ``key``, the same for everybody as long as somebody has it; made where there is none.
+        """Return the object shared under ``key``, creating it if no agent holds one.
 
-        One with a method ``link_failed`` is told when the link goes down.
+        If the object has a method ``link_failed``, it is called when the link goes down.
         """
         with self._lock:
             found: T | None = self._shared.get(key)
@@ -91,7 +91,7 @@ class Link:
             return found
 
     def failed(self, error: Exception) -> None:
-        """Take the link down; the first to notice says so in the log."""
+        """Take the link down; the first caller logs a warning."""
         with self._lock:
             is_first = self._problem is None
             self._problem = error
@@ -106,21 +106,24 @@ class Link:
     def hold(
         self, key: Hashable, store: Callable[[], None], give_up_one: Callable[[Exception], bool] | None = None
     ) -> None:
-        """Call ``store`` once the server can be used, in place of what was held under the same key before.
+        """Add a write to the backlog, replacing an earlier one with the same key.
 
-        It may be called more than once. It raises one of :data:`OUTAGES` where the server can't be used after
-        all. Where it goes on doing so though the server takes other writes, ``give_up_one`` is called with the
-        error: it drops what the server does not take, and says whether there was such a thing.
+        Args:
+            key: Identifies the write.
+            store: Performs the write. It may be called more than once, and raises one of :data:`OUTAGES` if the
+                server is unavailable after all.
+            give_up_one: Called with the error if ``store`` keeps failing although the server accepts other writes.
+                It drops the part that the server does not accept, and returns whether it found one.
         """
         with self._lock:
             self._held[key] = Held(store, give_up_one)
         self._start()
 
     def replay(self) -> None:
-        """Store what is held, and take the link up.
+        """Write the backlog and take the link up.
 
         Raises:
-            RedisUnavailableError, RedisRefusedError, EmbeddedServerError: the server can't be used yet.
+            RedisUnavailableError, RedisRefusedError, EmbeddedServerError: The server is still unavailable.
         """
         self.server.run(ping_op(self._keys))
         stored = 0
@@ -135,17 +138,17 @@ class Link:
                 stored += 1
             except OUTAGES:
                 raise
-            except Exception:  # one that can't be stored must not keep back the others
+            except Exception:  # one failing write must not block the others
                 log.exception("What was held of %s could not be stored", key)
             with self._lock:
-                if self._held.get(key) is held:  # else there is more of it meanwhile
+                if self._held.get(key) is held:  # otherwise, more was added in the meantime
                     del self._held[key]
         if was_down:
             _telemetry.count("outage", -1)
             log.info("Redis at %s answers again; what was held has been stored (%d).", self.server.where, stored)
 
     def try_once_more(self) -> None:
-        """Store what is held, as the process ends or closes its connections; what can't be stored is lost."""
+        """Write the backlog before the process ends or closes its connections; what fails now is lost."""
         if self.holds:
             try:
                 self.replay()
@@ -153,10 +156,10 @@ class Link:
                 log.warning("%s The process ends, and what it held for it is lost (%d).", error, self.holds)
 
     def _store(self, held: Held) -> None:
-        """Store one thing that is held.
+        """Perform one write of the backlog.
 
-        A server that breaks the connection on a message that is larger than it takes looks like one that is down.
-        It is not where it takes another write at once, and this one fails again and again.
+        A server that closes the connection because a message is too large looks like an unavailable server. The
+        difference: it accepts another write at once, while this one fails every time.
         """
         for failures in count(1):
             try:
@@ -203,10 +206,10 @@ class Link:
 
 
 def link_to(server: Server, prefix: str) -> Link:
-    """The process's one link to a prefix on a server."""
+    """Return the process's only link to a prefix on a server."""
     with _lock:
         link = _links.get((id(server), prefix))
-        if link is None:  # it has the server, so that no other can get this one's id while it lives
+        if link is None:  # the link keeps the server alive, so no other object can get its id
             _links[id(server), prefix] = link = Link(server, prefix)
         return link
 

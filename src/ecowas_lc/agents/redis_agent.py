@@ -1,4 +1,4 @@
-"""An agent whose session and state live in Redis, and in memory while the server can't be used."""
+"""An agent whose session and state are kept in Redis, and in memory while Redis is unavailable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ecowas_lc.settings import Settings
 
 
 class KnownState:
-    """An agent's state as JSON as far as this process knows, and whether the server lacks it."""
+    """An agent's state as JSON, as known to this process, and whether the server still lacks it."""
 
     def __init__(self) -> None:
         self._lock = forks.Lock()
@@ -29,44 +29,44 @@ class KnownState:
         forks.register(self)
 
     def forget_parent(self) -> None:
-        """Leave what waits to the parent, which stores it."""
+        """Discard the waiting state after a fork: the parent stores it."""
         self._waits = False
 
     def change(self, text: bytes) -> None:
-        """Take a new state, not on the server yet."""
+        """Set a new state that is not on the server yet."""
         with self._lock:
             self._text, self._waits, self._at = text, True, time.monotonic()
 
     def stored(self, text: bytes) -> None:
-        """Take note that the server has this state."""
+        """Note that the server has this state."""
         with self._lock:
             self._waits = self._waits and self._text != text
 
     def learn(self, value: Any) -> None:
-        """Take what the server has, unless a newer state waits for it."""
+        """Set the state to the server's, unless a newer one is waiting to be stored."""
         with self._lock:
             if not self._waits:
                 self._text = None if value is None else to_json(value, "state")
 
     def forget(self, text: bytes) -> None:
-        """Give up a state that waits, unless there is a newer one."""
+        """Drop a waiting state, unless there is a newer one."""
         with self._lock:
             if self._text == text:
                 self._text, self._waits = None, False
 
     @property
     def age(self) -> float:
-        """How many seconds ago the state was saved."""
+        """Seconds since the state was saved."""
         return time.monotonic() - self._at
 
     @property
     def waiting(self) -> bytes | None:
-        """What the server lacks."""
+        """The state that the server lacks, or ``None``."""
         return self._text if self._waits else None
 
     @property
     def value(self) -> Any:
-        """The state; ``None`` where there is none."""
+        """The state, or ``None`` if there is none."""
         return None if self._text is None else from_json(self._text, b"state")
 
 
@@ -80,7 +80,7 @@ class StateKeeper:
         self._known = keeping.link.shared(self._key, KnownState) if keeping.link else KnownState()
 
     def save(self, state: Any) -> Program[None]:
-        """Keep a state in the place of the one before; it is kept whatever becomes of the server meanwhile."""
+        """Replace the saved state. The new one is kept even if the server becomes unavailable."""
         text = to_json(state, "state")
         self._known.change(text)
         link = self._keeping.link
@@ -95,7 +95,7 @@ class StateKeeper:
             link.hold(self._key, self._replay)
 
     def load(self) -> Program[Any]:
-        """The state: the server's, or while it can't be used the one known here."""
+        """Return the server's state, or the one known here while the server is unavailable."""
         link = self._keeping.link
         if link is not None and link.is_up:
             services = self._keeping.memory, self._keeping.async_memory
@@ -128,18 +128,32 @@ class StateKeeper:
         programs = self._keeping.memory._programs
         since = self._keeping.memory.server.run(cleared_since_op(programs.keys.cleared_agent(self._agent_id)))
         if since is not None and since <= age:
-            self._known.forget(waiting)  # all of the agent was removed after the state was saved
+            self._known.forget(waiting)  # all data of the agent was removed after this state was saved
         else:
             self._keeping.memory.save_agent_state(self._agent_id, from_json(waiting, b"state"), self._keeping.ttl)
             self._known.stored(waiting)
 
 
 class RedisAgent(BaseAgent):
-    """A :class:`BaseAgent` in a session that outlives the process, with a state of its own.
+    """A :class:`BaseAgent` whose session outlives the process, and which has a state of its own.
 
-    A second agent with the same ids, in whatever process, goes on with the conversation. Without
-    ``keep_history`` nothing of it is kept, and ``use_redis`` is for the state alone; without ``use_redis`` all
-    of it is in this process. The other arguments and the errors are those of :class:`BaseAgent`.
+    A second agent with the same ids, in any process, continues the conversation.
+
+    Args:
+        agent_id: A working group's id, such as ``"energy"``, or any other text.
+        keep_history: Whether to keep the conversation. If false, ``use_redis`` applies to the state only.
+        max_history: Number of messages to remember.
+        session_id: The session to join. Generated if omitted.
+        use_redis: Whether to use Redis. If false, everything is kept in this process.
+        memory_ttl: Seconds after which an idle session and the state expire.
+        prompt: The system prompt to use instead of the persona's own.
+        model: A chat model, or the name of a model on Ollama. Defaults to the settings' model.
+        memory: A memory service whose server, prefix and default time to live replace those of the settings.
+        settings: The settings to use. Defaults to those of the environment.
+
+    Raises:
+        InvalidIdError, InvalidInputError, ConfigurationError, WrongTypeError, CorruptDataError: As for
+            :class:`BaseAgent`.
     """
 
     def __init__(
@@ -168,17 +182,20 @@ class RedisAgent(BaseAgent):
             memory=memory,
             settings=settings,
         )
-        self.keep_history = keep_history  # here it is on unless refused, so that a refusal counts
+        self.keep_history = keep_history  # BaseAgent turns it on with use_redis; here False wins
         self._state = StateKeeper(self._keeping, agent_id)
 
     def save_state(self, state: Any) -> None:
-        """Keep the agent's state, any JSON-able value, in the place of the one before; sessions share it.
+        """Save the agent's state, replacing the previous one. All sessions of the agent share it.
 
-        It lives ``memory_ttl`` seconds, or the default time. While Redis can't be used it is kept in memory, and
-        the last one saved is stored later.
+        The state expires after ``memory_ttl`` seconds, or the default time. While Redis is unavailable, the state
+        is kept in memory, and the last one saved is stored later.
+
+        Args:
+            state: Any value that JSON can represent.
 
         Raises:
-            NotSerializableError: a value that would not come back from JSON the same; nothing is kept of it.
+            NotSerializableError: JSON would not return the same value; nothing is saved.
         """
         run(self._state.save(state), {})
 
@@ -187,20 +204,24 @@ class RedisAgent(BaseAgent):
         await arun(self._state.save(state), {})
 
     def load_state(self) -> Any:
-        """The agent's state; ``None`` if there is none."""
+        """Return the agent's state, or ``None`` if there is none."""
         return run(self._state.load(), {})
 
     async def aload_state(self) -> Any:
-        """What :meth:`load_state` gives, without blocking the event loop."""
+        """Return what :meth:`load_state` returns, without blocking the event loop."""
         return await arun(self._state.load(), {})
 
     def extend_session(self, ttl: int | None = None) -> bool:
-        """Renew the session's history and data for ``ttl`` seconds (default: ``memory_ttl``, or the default time).
+        """Renew the time to live of the session's history and data.
 
-        Whether there was anything to renew; ``False`` as well while Redis is not used or can't be.
+        Args:
+            ttl: Seconds to live from now. Defaults to ``memory_ttl``, or the default time.
+
+        Returns:
+            Whether there was anything to renew; also false while Redis is not used or unavailable.
 
         Raises:
-            InvalidInputError: ``ttl`` is not a whole number of seconds from 1 on.
+            InvalidInputError: ``ttl`` is not a positive whole number of seconds.
         """
         return run(self._extended(ttl), {})
 

@@ -1,4 +1,4 @@
-"""Who can be asked: the registered groups, the agents that answer for them, the router that finds them."""
+"""The groups that can be asked: the registered groups, the agents that answer for them, and their router."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ecowas_lc.twg import TWG, validate_groups
 
 
 class Registry:
-    """The groups of one supervisor. ``version`` changes whenever they do.
+    """The groups of one supervisor; ``version`` changes whenever they change.
 
     Raises:
-        InvalidIdError, InvalidInputError: the groups can't be used.
-        ConfigurationError: there is no such router.
+        InvalidIdError, InvalidInputError: The groups are not usable.
+        ConfigurationError: There is no router of this name.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Registry:
 
     @property
     def nodes(self) -> tuple[TWG, ...]:
-        """The groups for a graph, which can't be without: all that are known while none is registered."""
+        """The groups to build a graph from, which needs at least one: all known groups if none is registered."""
         return tuple((self.groups or self._known).values())
 
     @property
     def router(self) -> AskedOrRouted:
-        """The router over the registered groups; it finds nobody while there are none."""
+        """The router over the registered groups; it chooses no group if none is registered."""
         if self._router is None or self._router[0] != self.version:
             found: Router | None = None
             if self.groups and isinstance(self._given, str):
@@ -56,7 +56,7 @@ class Registry:
 
     @property
     def router_name(self) -> str:
-        """What the router is called."""
+        """The router's name."""
         return self._given if isinstance(self._given, str) else type(self._given).__name__
 
     def register(
@@ -67,7 +67,7 @@ class Registry:
         description: str,
         terms: Mapping[str, Sequence[str]] | None,
     ) -> None:
-        """Enter a group, and who answers for it; see :meth:`SupervisorAgent.register_agent`."""
+        """Register a group and the agent that answers for it; see :meth:`SupervisorAgent.register_agent`."""
         if agent is not None and not (isinstance(agent, Pregel) or callable(getattr(agent, "chat", None))):
             raise InvalidInputError(
                 f"{agent!r} can't answer: it has no method chat(prompt), and is no compiled graph."
@@ -94,11 +94,11 @@ class Registry:
         self.version += 1
 
     def named(self, agent_ids: Iterable[str]) -> list[str]:
-        """The ids, each once, where all of them are registered.
+        """Return the given ids without duplicates, after checking that all are registered.
 
         Raises:
-            UnknownGroupError: one is not; the message names those that are.
-            InvalidInputError: there is none.
+            UnknownGroupError: An id is not registered; the message lists the registered ones.
+            InvalidInputError: No id is given.
         """
         asked = [agent_ids] if isinstance(agent_ids, str) else list(dict.fromkeys(agent_ids))
         if not asked:

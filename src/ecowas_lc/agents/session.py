@@ -1,4 +1,4 @@
-"""A session of the supervisor graph and its one runner: turns as events, whatever becomes of Redis meanwhile."""
+"""A session of the supervisor graph and its runner, which yields events and survives Redis outages."""
 
 from __future__ import annotations
 
@@ -35,10 +35,17 @@ log = logging.getLogger(__name__)
 
 
 class Session:
-    """Runs turns of one session. ``transcript`` is the supervisor's own; without one, nothing is kept.
+    """The runner of one session's turns.
 
-    ``group_limit`` is how many messages each group's history keeps (``None``: all), ``durability`` langgraph's;
-    ``options`` go to :func:`~ecowas_lc.build_supervisor`.
+    Args:
+        session_id: The session's id, which is also the thread's.
+        keeping: The server and the time to live.
+        transcript: The supervisor's own transcript; without one, nothing is kept.
+        registry: The groups that can be asked.
+        model: The chat model.
+        group_limit: Number of messages that each group's history keeps; ``None`` means all.
+        durability: LangGraph's durability mode.
+        **options: Further arguments of :func:`~ecowas_lc.build_supervisor`.
     """
 
     def __init__(
@@ -92,10 +99,10 @@ class Session:
     # --- turns ---
 
     def events(self, turn: Turn) -> Iterator[Event]:
-        """Run a turn, and tell what happens.
+        """Run a turn and yield its events.
 
         Raises:
-            TurnStoppedError: it was stopped between two steps, see :meth:`drain`.
+            TurnStoppedError: The turn was stopped between two steps, see :meth:`drain`.
         """
         run(self._replayed(), {})
         graph, saver = self._for_one_run()
@@ -111,7 +118,7 @@ class Session:
             self._over(control)
 
     async def aevents(self, turn: Turn) -> AsyncGenerator[Event]:
-        """What :meth:`events` gives, without blocking the event loop."""
+        """Yield what :meth:`events` yields, without blocking the event loop."""
         await arun(self._replayed(), {})
         graph, saver = self._for_one_run()
         control = RunControl()
@@ -130,12 +137,12 @@ class Session:
             self._over(control)
 
     def drain(self, reason: str = "shutdown") -> None:
-        """Stop the turns that are under way between two steps: what is being said is said and stored first."""
+        """Stop the running turns between two steps: a step that has started is finished and stored first."""
         for control in list(self._running):
             control.request_drain(reason)
 
     def messages(self) -> Program[list[AnyMessage]]:
-        """The session's questions and final answers, as far as they are known."""
+        """Return the session's questions and final answers that are known."""
         if self._saver is None:
             return []
         yield from self._replayed()
@@ -144,7 +151,7 @@ class Session:
         return list(state.values.get("messages") or [])
 
     def broken_off(self, turn: Turn) -> Program[None]:
-        """Keep in the thread what was said of a turn's answer that nobody waits for any more."""
+        """Store in the thread the partial answer of a turn whose caller stopped reading."""
         answer = turn.partial
         if answer is None or self._saver is None or turn.question is None:
             return
@@ -186,13 +193,13 @@ class Session:
             self._hold()
 
     def _hold(self) -> None:
-        """Have the server brought what it lacks when it can be used again."""
+        """Schedule writing the backlog for when the server is available again."""
         link = self._keeping.link
         assert link is not None
         link.hold(("thread", self._id), lambda: run(self._brought(), {}))
 
     def _replayed(self) -> Program[None]:
-        """Add to the thread what was said while it could not be used."""
+        """Add to the thread what was said during the outage."""
         link = self._keeping.link
         if self._transcript is None or link is None or not link.is_up or not self._thread.waits:
             return
@@ -202,10 +209,10 @@ class Session:
             link.failed(error)
 
     def _brought(self) -> Program[None]:
-        """Bring the server what it lacks: a removal, and whole turns, in the order in which they were said.
+        """Write the backlog to the server: a removal, then whole turns in their original order.
 
-        The turns come from the journal. The transcript only tells which of them are to stay: what another process
-        removed since it was said is not in it.
+        The turns come from the journal. The transcript only decides which of them to keep: a turn that another
+        process has since removed is no longer in it.
         """
         assert self._saver is not None
         assert self._transcript is not None
@@ -242,7 +249,7 @@ class Session:
     # --- the end ---
 
     def forget(self, *, wholly: bool = False) -> Program[None]:
-        """Remove the transcript, the groups' histories and the thread; ``wholly``: session data, too."""
+        """Remove the transcript, the groups' histories and the thread; with ``wholly``, also the session data."""
         saver, link = self._saver, self._keeping.link
         if saver is None or self._transcript is None:
             return
@@ -277,11 +284,11 @@ class Session:
         if agent_id == SUPERVISOR and self._transcript is not None:
             if session_id == self._id:
                 return self._transcript
-            limit = self._transcript.limit  # somebody runs the graph in another thread
+            limit = self._transcript.limit  # the graph is being run in another thread than this session's
         return self._keeping.transcript(agent_id, session_id, limit)
 
 
-_TOLD = ("decision", "reports", "synthesis")  # what a turn leaves in the thread besides its messages
+_TOLD = ("decision", "reports", "synthesis")  # channels that a turn leaves in the thread besides its messages
 
 
 def _stopped(drained: GraphDrained) -> TurnStoppedError:

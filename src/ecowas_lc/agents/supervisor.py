@@ -1,4 +1,4 @@
-"""The supervisor as one object: a session of the supervisor graph."""
+"""The supervisor as an object: one session of the supervisor graph."""
 
 from __future__ import annotations
 
@@ -30,31 +30,42 @@ from ecowas_lc.twg import TWG, default_groups
 
 
 class SupervisorAgent(Displayed, BaseAgent):
-    """Answers questions by asking the working groups that they concern, in one session.
+    """An agent that answers questions by asking the working groups that they concern, within one session.
 
-    It runs the supervisor graph: the thread has the session's id, the transcript that :attr:`history` shows is
-    the supervisor's own (questions and final answers), and each group keeps a history of the session too. Without
-    ``keep_history`` each question stands for itself and nothing is kept, whatever ``use_redis`` says. With
-    ``use_redis`` all of it is on the server that the settings name, and another supervisor of the same session
-    goes on from there; without, in this process.
+    It runs the supervisor graph. The thread's id is the session's id. :attr:`history` is the supervisor's own
+    transcript: questions and final answers, at most ``SUPERVISOR_MAX_HISTORY`` messages. Each group also keeps a
+    history of the session, at most ``AGENT_MAX_HISTORY`` messages.
 
-    ``memory_ttl``, ``model``, ``memory``, ``settings`` and what happens while Redis can't be used are as for
-    :class:`BaseAgent`; a thread that missed whole turns meanwhile gets them at its end. The transcript
-    has the last ``SUPERVISOR_MAX_HISTORY`` messages, each group's history ``AGENT_MAX_HISTORY``.
+    While Redis is unavailable, the supervisor keeps working from memory, as :class:`BaseAgent` does; turns that
+    the thread missed are appended to it afterwards.
 
-    ``groups`` are the working groups (default: the summit's six); with ``auto_register=False`` none of them is
-    asked before it is registered. ``router`` is a router's name or object (default: the settings').
-    ``max_parallel`` groups at most speak at once (default: all). ``documents`` are what answers rest on, as for
-    :func:`~ecowas_lc.build_supervisor`. ``store`` is long-term memory, such as a :class:`~ecowas_lc.RedisStore`:
-    groups that are graphs find it as ``runtime.store``, and tools that ask for a store get it.
-    ``on_busy`` says what a question does while another one of the session is
-    being answered, in any process: ``"queue"`` waits for its turn for ``busy_wait_seconds``, ``"refuse"`` raises
-    :class:`~ecowas_lc.ThreadBusyError` at once.
+    Args:
+        keep_history: Whether to remember the session. If false, each question is answered without the earlier
+            ones and nothing is kept, even with ``use_redis=True``.
+        session_id: The session to join. Generated if omitted.
+        use_redis: Whether to keep the session on the Redis server that the settings name, so that another
+            supervisor with the same session id can continue it. If false, it is kept in this process.
+        memory_ttl: Seconds after which an idle session expires. The default is at least ``REDIS_MEMORY_TTL``.
+        auto_register: Whether all ``groups`` can be asked from the start. If false, a group is asked only after
+            :meth:`register_agent`.
+        model: A chat model, or the name of a model on Ollama. Defaults to the settings' model.
+        memory: A memory service whose server, prefix and default time to live replace those of the settings.
+        settings: The settings to use. Defaults to those of the environment.
+        router: A router, or the name of one. Defaults to the settings' router.
+        groups: The working groups. Defaults to the summit's six.
+        max_parallel: Maximum number of groups that answer at the same time; ``None`` means no limit.
+        documents: The documents that answers are based on, as for :func:`~ecowas_lc.build_supervisor`.
+        store: Long-term memory, such as a :class:`~ecowas_lc.RedisStore`. Groups that are graphs find it as
+            ``runtime.store``; tools that ask for a store receive it.
+        on_busy: What happens to a question while another one of the session is being answered, in any process:
+            ``"queue"`` waits for up to ``busy_wait_seconds``, ``"refuse"`` raises
+            :class:`~ecowas_lc.ThreadBusyError` at once.
+        busy_wait_seconds: Seconds to wait with ``on_busy="queue"``.
 
     Raises:
-        InvalidIdError, InvalidInputError: an id, the groups or ``memory_ttl`` can't be used.
-        ConfigurationError: the settings or an argument can't be used.
-        WrongTypeError, CorruptDataError: another program's data is where the transcript should be.
+        InvalidIdError, InvalidInputError: An id, the groups or ``memory_ttl`` are not usable.
+        ConfigurationError: The settings or an argument are not usable.
+        WrongTypeError, CorruptDataError: The key for the transcript holds data of another program.
     """
 
     def __init__(
@@ -117,87 +128,136 @@ class SupervisorAgent(Displayed, BaseAgent):
     # --- asking ---
 
     def smart_chat(self, prompt: str) -> str:
-        """The answer to ``prompt`` from the groups that it concerns; a general question it answers itself.
+        """Return the answer to a question, asking the groups that it concerns.
 
-        Of one group the answer is passed on as it is; several are asked at the same time, and their answers
-        brought together.
+        One group's answer is returned as it is. Several groups are asked at the same time, and their answers are
+        combined. The supervisor answers general questions itself.
+
+        Args:
+            prompt: The question.
+
+        Returns:
+            The answer.
 
         Raises:
-            EmptyQuestionError: there is no text in it.
-            ModelError, SupervisorError: nobody could answer; the message says what mends it.
+            EmptyQuestionError: ``prompt`` contains no text.
+            ModelError, SupervisorError: Neither a group nor the supervisor could answer; the message says how to
+                fix it.
         """
         return self._answer(prompt).answer
 
     async def asmart_chat(self, prompt: str) -> str:
-        """What :meth:`smart_chat` gives, without blocking the event loop."""
+        """Return what :meth:`smart_chat` returns, without blocking the event loop."""
         return (await self._aanswer(prompt)).answer
 
     def chat(self, prompt: str) -> str:
-        """The supervisor's own answer to ``prompt``, without asking a group. Errors: see :meth:`smart_chat`."""
+        """Return the supervisor's own answer to a question, without asking a group.
+
+        Args:
+            prompt: The question.
+
+        Returns:
+            The answer.
+
+        Raises:
+            EmptyQuestionError, ModelError, SupervisorError: As for :meth:`smart_chat`.
+        """
         return self._answer(prompt, []).answer
 
     async def achat(self, prompt: str) -> str:
-        """What :meth:`chat` gives, without blocking the event loop."""
+        """Return what :meth:`chat` returns, without blocking the event loop."""
         return (await self._aanswer(prompt, [])).answer
 
     def stream(self, prompt: str) -> Iterator[str]:
-        """What :meth:`smart_chat` answers, as it comes; of several groups' answers only the synthesis is heard.
+        """Stream the answer that :meth:`smart_chat` returns, as it is written.
+
+        If several groups answer, only the combined answer is streamed.
+
+        Args:
+            prompt: The question.
+
+        Returns:
+            The pieces of the answer.
 
         Raises:
-            EmptyQuestionError, ModelError, SupervisorError: see :meth:`smart_chat`.
+            EmptyQuestionError, ModelError, SupervisorError: As for :meth:`smart_chat`.
         """
         return self._heard(self._turn(prompt))
 
     def astream(self, prompt: str) -> AsyncIterator[str]:
-        """What :meth:`stream` gives, without blocking the event loop."""
+        """Stream what :meth:`stream` streams, without blocking the event loop."""
         return self._aheard(self._turn(prompt))
 
     def delegate_to_agent(self, agent_id: str, prompt: str) -> str:
-        """One group's answer, whomever the question concerns; it is part of the conversation.
+        """Return one group's answer, without routing. The exchange becomes part of the conversation.
+
+        Args:
+            agent_id: The group's id.
+            prompt: The question.
+
+        Returns:
+            The group's answer.
 
         Raises:
-            UnknownGroupError: no such group is registered; the message names those that are.
-            EmptyQuestionError, ModelError, SupervisorError: see :meth:`smart_chat`.
+            UnknownGroupError: No such group is registered; the message lists the registered ones.
+            EmptyQuestionError, ModelError, SupervisorError: As for :meth:`smart_chat`.
         """
         return self._answer(prompt, self._registry.named([agent_id])).answer
 
     async def adelegate_to_agent(self, agent_id: str, prompt: str) -> str:
-        """What :meth:`delegate_to_agent` gives, without blocking the event loop."""
+        """Return what :meth:`delegate_to_agent` returns, without blocking the event loop."""
         return (await self._aanswer(prompt, self._registry.named([agent_id]))).answer
 
     def consult_multiple_agents(self, prompt: str, agent_ids: Iterable[str]) -> dict[str, str]:
-        """Each group's own answer, asked at the same time; what they come to together goes into the history.
+        """Ask several groups at the same time and return each one's own answer.
 
-        A group that could not answer is left out; ``get_supervisor_status()["last_reports"]`` says why.
+        Their combined answer goes into the history. A group that could not answer is left out of the result;
+        ``get_supervisor_status()["last_reports"]`` says why.
+
+        Args:
+            prompt: The question.
+            agent_ids: The groups' ids.
+
+        Returns:
+            The answers by group id.
 
         Raises:
-            UnknownGroupError: one is not registered; the message names those that are.
-            InvalidInputError: nobody is named.
-            EmptyQuestionError, ModelError, SupervisorError: see :meth:`smart_chat`.
+            UnknownGroupError: A group is not registered; the message lists the registered ones.
+            InvalidInputError: ``agent_ids`` is empty.
+            EmptyQuestionError, ModelError, SupervisorError: As for :meth:`smart_chat`.
         """
         return _answers(self._answer(prompt, self._registry.named(agent_ids)))
 
     async def aconsult_multiple_agents(self, prompt: str, agent_ids: Iterable[str]) -> dict[str, str]:
-        """What :meth:`consult_multiple_agents` gives, without blocking the event loop."""
+        """Return what :meth:`consult_multiple_agents` returns, without blocking the event loop."""
         return _answers(await self._aanswer(prompt, self._registry.named(agent_ids)))
 
     def identify_relevant_agents(self, prompt: str) -> list[str]:
-        """The ids of the groups that a question concerns, the most relevant first; ``[]`` for a general one.
+        """Return the ids of the groups that a question concerns, without asking them.
+
+        Args:
+            prompt: The question.
+
+        Returns:
+            The groups' ids, the most relevant first; ``[]`` for a general question.
 
         Raises:
-            EmptyQuestionError: there is no text in it.
+            EmptyQuestionError: ``prompt`` contains no text.
         """
         return list(self._registry.router.route(checked_question(prompt)).groups)
 
     async def aidentify_relevant_agents(self, prompt: str) -> list[str]:
-        """What :meth:`identify_relevant_agents` gives, without blocking the event loop."""
+        """Return what :meth:`identify_relevant_agents` returns, without blocking the event loop."""
         return list((await self._registry.router.aroute(checked_question(prompt))).groups)
 
     def drain(self, reason: str = "shutdown") -> None:
-        """Stop the answers that are being given between two steps, as your program ends.
+        """Stop running answers between two steps, for example when your program shuts down.
 
-        What is being said is said and stored first; whoever waits for the answer gets
+        A step that has started is finished and stored first; the caller that waits for the answer gets a
         :class:`~ecowas_lc.TurnStoppedError`. You may call this from any thread, or from a signal handler.
+
+        Args:
+            reason: The reason that the error states.
         """
         self._session.drain(reason)
 
@@ -212,24 +272,30 @@ class SupervisorAgent(Displayed, BaseAgent):
         description: str = "",
         terms: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """Let ``agent`` answer for a group: a compiled graph, or anything with ``chat(prompt)``.
+        """Let an agent answer for a group.
 
-        A graph runs as a subgraph: its key ``messages`` gets the question, and its last message is the answer.
+        A compiled graph runs as a subgraph: its key ``messages`` receives the question, and its last message is
+        the answer. An agent whose ``keep_history`` is true keeps its own history; for others, the supervisor graph
+        keeps one. ``achat`` is used if the agent has it.
 
-        An agent that keeps a history (``keep_history`` is true) does so itself; for others the graph does. An
-        ``achat`` is used where there is one. Without ``agent``, the group answers by itself, as with
-        ``auto_register``. An id that no group has makes a new one, which the router finds by ``description`` and
-        ``terms`` (see :class:`ecowas_lc.twg.TWG`), and anybody by its id.
+        Args:
+            agent_id: The group's id. A new id adds a group, which the router finds by ``description`` and
+                ``terms``, and which you can always ask by its id.
+            agent: A compiled graph, or any object with ``chat(prompt)``. If omitted, the group's own persona
+                answers, as with ``auto_register=True``.
+            name: The group's name.
+            description: What the group works on.
+            terms: Words by language that point to the group (see :class:`ecowas_lc.twg.TWG`).
 
         Raises:
-            InvalidInputError: ``agent`` can't answer, or the description or the terms can't be used.
-            InvalidIdError: the id can't be a group's.
-            UnknownGroupError: no group has this id, and there is no agent to speak for it.
+            InvalidInputError: ``agent`` has no way to answer, or the description or the terms are not usable.
+            InvalidIdError: The id is not valid for a group.
+            UnknownGroupError: No group has this id, and no agent is given to answer for it.
         """
         self._registry.register(agent_id, agent, name, description, terms)
 
     def get_registered_agents(self) -> list[str]:
-        """The ids of the groups that can be asked."""
+        """Return the ids of the groups that can be asked."""
         return list(self._registry.groups)
 
     def _supervisor_status(self) -> Program[dict[str, Any]]:
@@ -250,16 +316,18 @@ class SupervisorAgent(Displayed, BaseAgent):
         }
 
     def get_supervisor_status(self) -> dict[str, Any]:
-        """What :meth:`get_agent_info` says, who is registered, and how the last answer came about.
+        """Return what :meth:`get_agent_info` returns, the registered groups, and how the last answer was produced.
 
-        ``agents`` maps ids to the group's ``name`` and to who answers (``answered_by``: ``"graph"``, or the class
-        of a registered agent); ``last_decision`` and ``last_reports`` are the graph's, see
-        :class:`ecowas_lc.supervisor.Decision` and :class:`ecowas_lc.supervisor.Report`.
+        Returns:
+            In addition to the agent's information: ``agents`` maps group ids to the group's ``name`` and to
+            ``answered_by`` (``"graph"``, or the class of a registered agent); ``last_decision`` and
+            ``last_reports`` come from the graph, see :class:`ecowas_lc.supervisor.Decision` and
+            :class:`ecowas_lc.supervisor.Report`.
         """
         return run(self._supervisor_status(), {})
 
     async def aget_supervisor_status(self) -> dict[str, Any]:
-        """What :meth:`get_supervisor_status` gives, without blocking the event loop."""
+        """Return what :meth:`get_supervisor_status` returns, without blocking the event loop."""
         return await arun(self._supervisor_status(), {})
 
     # --- one turn ---
@@ -297,9 +365,9 @@ class SupervisorAgent(Displayed, BaseAgent):
     # --- the session ---
 
     def reset_history(self) -> None:
-        """Forget the session: the transcript, the graph's thread and the groups' histories of the session.
+        """Delete the session's transcript, the graph's thread and the groups' histories of the session.
 
-        Session data, and what registered agents keep themselves, stay.
+        Session data, and what registered agents store themselves, are kept.
         """
         super().reset_history()
 
@@ -308,6 +376,6 @@ class SupervisorAgent(Displayed, BaseAgent):
 
 
 def _answers(turn: Turn) -> dict[str, str]:
-    """The groups' answers, in the order in which they were asked."""
+    """Return the groups' answers, in the order in which the groups were asked."""
     given = answered(turn.result["reports"])
     return {group: given[group] for group in turn.result["decision"]["groups"] if group in given}

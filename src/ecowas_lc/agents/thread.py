@@ -1,4 +1,4 @@
-"""The thread of a session: how a run goes on while Redis can't be used, and what waits for it meanwhile."""
+"""A session's thread during a Redis outage: how a run continues, and what is waiting to be written."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ Saver = BaseCheckpointSaver[Any]
 
 @dataclass(frozen=True, slots=True)
 class WholeTurn:
-    """A question with its final answer, and how this came about.
+    """A question with its final answer and how it was produced.
 
-    ``stored_as`` is the id of the checkpoint with which the server acknowledged it; ``""``: it has not.
+    ``stored_as`` is the id of the checkpoint with which the server acknowledged the turn, or ``""`` if it has not.
     """
 
     messages: tuple[AnyMessage, ...]
@@ -48,22 +48,22 @@ class WholeTurn:
 
 
 class Thread:
-    """The thread of one session, shared by all runners of the process that have the session.
+    """The thread of one session, shared by all runners of the session in this process.
 
-    It remembers the newest state, which a run begins with while Redis can't be used, and keeps a journal of whole
-    turns that the server lacks, or may lose when it dies.
+    It remembers the newest state, from which a run starts while Redis is unavailable, and keeps a journal of whole
+    turns that the server lacks or could lose in a crash.
     """
 
     def __init__(self, most: int = 500) -> None:
         self.most = most
-        """How many turns the journal holds: as many as the transcript."""
+        """Maximum number of turns in the journal: as many as in the transcript."""
         self.head: CheckpointTuple | None = None
         self.removal = ""
-        """The name of the removal that was asked for when Redis could not be used."""
+        """Name of the removal that was requested while Redis was unavailable."""
         self.on_failure: Callable[[], None] | None = None
-        """Called when Redis can't be used any more, where the journal then holds something."""
+        """Called when Redis becomes unavailable and the journal is not empty."""
         self.stale: list[str] = []
-        """The names of runs that could not let go of the thread."""
+        """Names of runs that could not release the thread."""
         self._lock = forks.Lock()
         self._holder = ""
         self._waiting: list[WholeTurn] = []
@@ -71,7 +71,7 @@ class Thread:
         forks.register(self)
 
     def forget_parent(self) -> None:
-        """Leave the deletion, and what is to be added, to the parent."""
+        """Discard the removal and the waiting turns after a fork: the parent writes them."""
         self.removal = self._holder = ""
         self.stale, self._waiting = [], []
         self._recent.clear()
@@ -82,12 +82,12 @@ class Thread:
         return bool(self.removal or self.stale or self._waiting)
 
     def waiting(self) -> list[WholeTurn]:
-        """The turns that the server lacks, oldest first."""
+        """Return the turns that the server lacks, oldest first."""
         with self._lock:
             return list(self._waiting)
 
     def add(self, turn: WholeTurn) -> None:
-        """Take a turn into the journal: the server lacks it, or has saved it a moment ago."""
+        """Add a turn to the journal: the server lacks it, or has only just saved it."""
         with self._lock:
             if not turn.stored_as:
                 self._waiting = [*self._waiting, turn][-self.most :]
@@ -97,18 +97,18 @@ class Thread:
                 self._recent.popleft()
 
     def done(self, turn: WholeTurn) -> None:
-        """Take a turn out of the journal."""
+        """Remove a turn from the journal."""
         with self._lock:
             self._waiting = [other for other in self._waiting if other is not turn]
 
     def reset(self, removal: str = "") -> None:
-        """Forget everything; ``removal`` names what the server has yet to be asked to do."""
+        """Forget everything; ``removal`` names a removal that the server still has to perform."""
         with self._lock:
             self.head, self.removal, self._waiting = None, removal or self.removal, []
             self._recent.clear()
 
     def link_failed(self, _: Link) -> None:
-        """Hold what a server that dies now may not have saved yet."""
+        """Keep what a crashing server may not have saved yet."""
         now = time.monotonic()
         with self._lock:
             doubtful = [turn for turn in self._recent if now - turn.at <= UNSETTLED_SECONDS]
@@ -118,22 +118,22 @@ class Thread:
             self.on_failure()
 
     def hold(self, holder: str) -> bool:
-        """Take the thread for a run of this process; return whether the holder has it."""
+        """Reserve the thread for a run of this process; return whether the holder has it."""
         with self._lock:
             self._holder = self._holder or holder
             return self._holder == holder
 
     def release(self, holder: str) -> None:
-        """Let others have the thread."""
+        """Release the thread."""
         with self._lock:
             if self._holder == holder:
                 self._holder = ""
 
 
 class RunSaver(BaseCheckpointSaver[Any]):
-    """A checkpointer for one run, which goes on with what this process knows once Redis can't be used.
+    """A checkpointer for one run, which continues from this process's memory if Redis becomes unavailable.
 
-    ``is_lost`` says that what the run did is not, or not wholly, in the thread.
+    ``is_lost`` is true if the thread lacks some of what the run did.
     """
 
     def __init__(self, saver: Saver, link: Link, thread: Thread) -> None:
@@ -144,15 +144,15 @@ class RunSaver(BaseCheckpointSaver[Any]):
         self.is_lost = False
 
     def get_next_version(self, current: Any, channel: None = None) -> Any:
-        """The version after ``current``, as the checkpointer itself numbers them."""
+        """Return the version after ``current``, numbered as the checkpointer does."""
         return self._saver.get_next_version(current, channel)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The thread's checkpoint; where it can't be read, the one that this process knows."""
+        """Return the thread's checkpoint, or the one known to this process if Redis is unavailable."""
         return run(self._read(config), {})
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The thread's checkpoint: see :meth:`get_tuple`."""
+        """Return the thread's checkpoint, as :meth:`get_tuple` does."""
         return await arun(self._read(config), {})
 
     def put(
@@ -162,7 +162,7 @@ class RunSaver(BaseCheckpointSaver[Any]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint; where one before it could not be stored, in this process alone."""
+        """Store a checkpoint, in this process only if an earlier one could not be stored in Redis."""
         return run(self._put(config, checkpoint, metadata, new_versions), {})
 
     async def aput(
@@ -172,41 +172,41 @@ class RunSaver(BaseCheckpointSaver[Any]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint: see :meth:`put`."""
+        """Store a checkpoint, as :meth:`put` does."""
         return await arun(self._put(config, checkpoint, metadata, new_versions), {})
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Store pending writes, unless something before them could not be stored."""
+        """Store pending writes, unless something earlier could not be stored."""
         run(self._put_writes(config, writes, task_id, task_path), {})
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Store pending writes: see :meth:`put_writes`."""
+        """Store pending writes, as :meth:`put_writes` does."""
         await arun(self._put_writes(config, writes, task_id, task_path), {})
 
     def list(self, config: RunnableConfig | None, **options: Any) -> Iterator[CheckpointTuple]:
-        """The thread's checkpoints."""
+        """Return the thread's checkpoints."""
         return self._saver.list(config, **options)
 
     def alist(self, config: RunnableConfig | None, **options: Any) -> AsyncIterator[CheckpointTuple]:
-        """The thread's checkpoints."""
+        """Return the thread's checkpoints."""
         return self._saver.alist(config, **options)
 
     @property
     def leases(self) -> RunLeases | None:
-        """Threads taken for a run; ``None`` where the checkpointer can't tell other processes."""
+        """Reservations of threads for runs, or ``None`` if the checkpointer cannot reserve across processes."""
         return RunLeases(self) if isinstance(self._saver, RedisSaver) else None
 
     @property
     def is_up(self) -> bool:
-        """Whether Redis could be used when it was last tried."""
+        """Whether Redis was available when it was last tried."""
         return self._link.is_up
 
     def trying(self, doing: Doing, otherwise: Any) -> Program[Any]:
-        """Do something with Redis unless it can't be used, or the thread has missed something of this run."""
+        """Run an operation on Redis, or return ``otherwise`` if Redis is down or lacks a part of this run."""
         self.is_lost = self.is_lost or not self._link.is_up
         if not self.is_lost:
             try:
@@ -267,26 +267,26 @@ class RunSaver(BaseCheckpointSaver[Any]):
 
 
 class RunLeases:
-    """A thread taken for a run that goes on once Redis can't be used: then the runs of this process wait alone."""
+    """Reservations of threads for runs; during an outage, only runs of this process wait for each other."""
 
     def __init__(self, saver: RunSaver) -> None:
         assert isinstance(saver._saver, RedisSaver)
         self._run, self._leases, self._thread = saver, saver._saver.leases, saver._thread
 
     def hold(self, thread_id: str, holder: str, seconds: float) -> bool:
-        """Take the thread."""
+        """Reserve the thread."""
         return run(self._held(thread_id, holder, seconds), {})
 
     async def ahold(self, thread_id: str, holder: str, seconds: float) -> bool:
-        """Take the thread."""
+        """Reserve the thread."""
         return await arun(self._held(thread_id, holder, seconds), {})
 
     def release(self, thread_id: str, holder: str) -> None:
-        """Let others have the thread; where that can't be told, later."""
+        """Release the thread, later if Redis is unavailable."""
         run(self._released(thread_id, holder), {})
 
     async def arelease(self, thread_id: str, holder: str) -> None:
-        """Let others have the thread: see :meth:`release`."""
+        """Release the thread, as :meth:`release` does."""
         await arun(self._released(thread_id, holder), {})
 
     def _held(self, thread_id: str, holder: str, seconds: float) -> Program[bool]:
@@ -317,9 +317,9 @@ class RunLeases:
 
 
 def replaying(graph: Any, config: RunnableConfig, turn: WholeTurn) -> Program[None]:
-    """Add a whole turn to the end of a thread, unless it has it already; what a run left undone is given up.
+    """Append a whole turn to a thread that lacks it, and give up what a run left unfinished.
 
-    A turn that the server acknowledged is left out if the thread has gone on from there: it was not lost.
+    A turn that the server acknowledged is skipped if the thread continued from it: then it was not lost.
     """
     state = yield Doing(lambda _: graph.get_state(config), lambda _: graph.aget_state(config))
     held: Sequence[AnyMessage] = state.values.get("messages") or []
@@ -329,7 +329,7 @@ def replaying(graph: Any, config: RunnableConfig, turn: WholeTurn) -> Program[No
     if answer.id in known or (turn.stored_as and head >= turn.stored_as):
         return
     steps = [[StateUpdate(None, END)]] if state.next else []
-    if question.id in known:  # of a run that Redis saw the beginning of
+    if question.id in known:  # the beginning of its run reached Redis
         rest = [message for message in held if message.id != question.id]
         steps.append([StateUpdate({"messages": [RemoveMessage(REMOVE_ALL_MESSAGES), *rest]}, RECORD)])
     begun = {"messages": list(turn.messages), "reports": {}, "attempts": {}}

@@ -1,4 +1,4 @@
-"""One conversation as an agent keeps it: on the server, and in memory while the server can't be used."""
+"""An agent's conversation: stored on the server, and in memory while the server is unavailable."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ from ecowas_lc.settings import Settings
 from ecowas_lc.storage.keys import check_id
 from ecowas_lc.storage.server import Server
 
-# Sent alone where it is larger, so that an error is about it and nothing else. No server can be set to take less.
+# A larger message is sent on its own, so that an error concerns only this message. No server can be configured
+# with a lower limit.
 _LARGE_BYTES = 2**20
 
-_MOST_HELD = 1000  # messages of a conversation in this process, where all of it is kept on the server
+_MOST_HELD = 1000  # messages of a conversation held in this process if the server keeps all of them
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """A reset: its number, under what name the server knows it, and when it was asked for."""
+    """A reset: its number, its name on the server, and when it was requested."""
 
     number: int
     operation: str
@@ -46,7 +47,7 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """A message, and when it was said (by the monotonic clock)."""
+    """A message, and when it was said (monotonic clock)."""
 
     message: BaseMessage
     at: float
@@ -54,16 +55,16 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is to be stored in one go: messages, and before them a reset."""
+    """What to store together: messages, and optionally a reset before them."""
 
     reset: Reset | None = None
     messages: tuple[Spoken, ...] = ()
 
 
 class Said:
-    """One conversation, shared by all agents of the process that take part in it.
+    """A conversation, shared by all agents of the process that take part in it.
 
-    No more of it is held than would be kept anyway: the last ``limit`` messages.
+    It holds no more than would be kept anyway: the last ``limit`` messages.
     """
 
     def __init__(self, agent_id: str, session_id: str, limit: int = _MOST_HELD) -> None:
@@ -81,18 +82,18 @@ class Said:
         self._reset: Reset | None = None
         self._resets = 0
         self.last_operation = ""
-        """The name of the last reset, after which everything here was said."""
+        """The name of the last reset; everything here was said after it."""
         forks.register(self)
 
     def forget_parent(self) -> None:
-        """Leave what waits to the parent, which stores it: a reset here would remove what is stored meanwhile."""
+        """Discard the backlog after a fork: the parent stores it, and a second reset would delete its messages."""
         self._known = [*self._known, *_others(_messages(self._waiting), self._known)]
         self._waiting, self._reset = [], None
         self._unsettled.clear()
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """The name of this conversation among what a link holds."""
+        """The key of this conversation in a link's backlog."""
         return ("history", self.agent_id, self.session_id)
 
     @property
@@ -101,7 +102,7 @@ class Said:
         return self._reset is not None or bool(self._waiting)
 
     def add(self, messages: Sequence[BaseMessage]) -> None:
-        """Add messages, each of which has an id, except those that are here already."""
+        """Add messages that are not here already; each must have an id."""
         now = time.monotonic()
         with self._lock:
             new = _others(messages, (*self._known, *_messages(self._waiting)))
@@ -110,7 +111,7 @@ class Said:
             self.began = self.began or self.used
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Delete all messages."""
         with self._lock:
             self._resets += 1
             self._known, self._waiting = [], []
@@ -121,27 +122,27 @@ class Said:
             self.version += 1
 
     def learn(self, stored: Sequence[BaseMessage], version: int) -> None:
-        """Take what the server had at ``version``; what has changed since is not overwritten."""
+        """Set the messages to those that the server had at ``version``, keeping later changes."""
         with self._lock:
             if version == self.version:
                 self._known = list(stored)
 
     def view(self, limit: int) -> list[BaseMessage]:
-        """The last ``limit`` messages, as far as they are known here."""
+        """Return the last ``limit`` messages that are known here."""
         with self._lock:
             return [*self._known, *_others(_messages(self._waiting), self._known)][-limit:]
 
     def batch(self) -> Batch:
-        """What is to be stored."""
+        """Return what has to be stored."""
         with self._lock:
             return Batch(self._reset, tuple(self._waiting))
 
     def was_reset(self, number: int) -> None:
-        """Take note that the server has forgotten the conversation."""
+        """Note that the server has deleted the conversation."""
         now = time.monotonic()
         with self._lock:
             if self._reset is None:
-                # Another thread came before: what it has stored since went with this, and is stored once more.
+                # Another thread's reset came first and deleted what it had stored since: store that again.
                 known = [Spoken(message, now) for message in self._known]
                 new = _others(_messages(self._waiting), self._known)
                 self._wait_for([*known, *(each for each in self._waiting if each.message in new)])
@@ -151,7 +152,7 @@ class Said:
                 self._reset = None
 
     def stored(self, spoken: Sequence[Spoken]) -> None:
-        """Take note that the server has these messages."""
+        """Note that the server has these messages."""
         now = time.monotonic()
         with self._lock:
             done = self._take_out(spoken)
@@ -162,7 +163,7 @@ class Said:
             self.version += 1
 
     def drop(self, spoken: Spoken, why: str) -> None:
-        """Give up a message that the server never takes, and say which and why."""
+        """Drop a message that the server never accepts, and log which one and why."""
         message = spoken.message
         with self._lock:
             self._take_out([spoken])
@@ -178,7 +179,7 @@ class Said:
         )
 
     def give_up_one(self, error: Exception) -> bool:
-        """Drop what the server does not take though it takes other things; whether there is such a message."""
+        """Drop a message that the server rejects although it accepts other writes; return whether there is one."""
         with self._lock:
             first = self._waiting[0] if self._waiting and self._reset is None else None
         if first is None or _size(first.message) < _LARGE_BYTES:
@@ -191,13 +192,13 @@ class Said:
         return True
 
     def keep_here(self, limit: int) -> None:
-        """Keep the last ``limit`` messages in this process, there being no server."""
+        """Keep the last ``limit`` messages in this process, because there is no server."""
         with self._lock:
             self._known = [*self._known, *_messages(self._waiting)][-limit:]
             self._waiting, self._reset = [], None
 
     def link_failed(self, link: Link) -> None:
-        """Hold what a server that dies now may not have saved yet."""
+        """Keep what a crashing server may not have saved yet."""
         with self._lock:
             doubtful = [spoken for at, spoken in self._unsettled if not _is_settled(at)]
             self._wait_for([*doubtful, *self._waiting])
@@ -206,11 +207,11 @@ class Said:
             self.hold(link)
 
     def hold(self, link: Link) -> None:
-        """Have what waits stored when the server can be used."""
+        """Schedule storing what is waiting for when the server is available."""
         link.hold(self.key, self.replay, self.give_up_one)
 
     def replay(self) -> None:
-        """Store what the server lacks, blocking."""
+        """Store what the server lacks; blocks."""
         if self.store is not None:
             run(storing(self, self.store), {})
 
@@ -225,9 +226,10 @@ class Said:
 
 
 def storing(said: Said, store: RedisChatMessageHistory) -> Program[None]:
-    """Bring to the server what it lacks; a message that it has is told by its id and left as it is.
+    """Store what the server lacks; a message whose id it already has is left unchanged.
 
-    What another process removed since it was said is not stored again, and what the server never takes is dropped.
+    Messages that another process has since removed are not stored again. Messages that the server never accepts
+    are dropped.
     """
     while (reset := (batch := said.batch()).reset) is not None:
         yield _clearing(store, reset)
@@ -246,7 +248,7 @@ def storing(said: Said, store: RedisChatMessageHistory) -> Program[None]:
                     said.drop(one, str(its_error))
 
 
-# What is wrong with a message and stays so, whatever the state of the server.
+# Errors in a message itself, which persist whatever the server's state.
 _NEVER = (TooLargeError, InvalidInputError)
 
 
@@ -269,7 +271,7 @@ def _adding(said: Said, store: RedisChatMessageHistory, some: Sequence[Spoken]) 
 
 
 def _in_parts(spoken: Sequence[Spoken]) -> Iterator[list[Spoken]]:
-    """Messages in the order in which they were said, so many at a time as are no large command."""
+    """Split messages into batches, in order, each small enough for one command."""
     part: list[Spoken] = []
     size = 0
     for each in spoken:
@@ -284,7 +286,7 @@ def _in_parts(spoken: Sequence[Spoken]) -> Iterator[list[Spoken]]:
 
 
 def _size(message: BaseMessage) -> int:
-    """About how many bytes a message takes: its text, which is what makes one large."""
+    """Estimate a message's size in bytes by its text, its largest part."""
     content = message.content
     return len((content if isinstance(content, str) else str(content)).encode(errors="replace"))
 
@@ -303,9 +305,9 @@ def _is_settled(at: float) -> bool:
 
 
 class Transcript:
-    """The last ``limit`` messages of an agent in a session (``None``: all); a history for the supervisor graph.
+    """An agent's last ``limit`` messages in a session (``None``: all); usable as the supervisor graph's history.
 
-    Without a ``link`` and a ``store`` it is kept in this process alone.
+    Without a ``link`` and a ``store``, it is kept in this process only.
     """
 
     appends_once: ClassVar[bool] = True
@@ -330,50 +332,50 @@ class Transcript:
         return run(self.read(), {})
 
     async def aget_messages(self) -> list[BaseMessage]:
-        """The messages, oldest first."""
+        """Return the messages, oldest first."""
         return await arun(self.read(), {})
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Append messages, each id once."""
+        """Append messages, skipping ids that are already stored."""
         run(self.append(messages), {})
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Append messages, each id once."""
+        """Append messages, skipping ids that are already stored."""
         await arun(self.append(messages), {})
 
     def latest(self, count: int | None) -> list[BaseMessage]:
-        """The last ``count`` messages (``None``: all)."""
+        """Return the last ``count`` messages (``None``: all)."""
         return run(self.read(count), {})
 
     async def alatest(self, count: int | None) -> list[BaseMessage]:
-        """The last ``count`` messages (``None``: all)."""
+        """Return the last ``count`` messages (``None``: all)."""
         return await arun(self.read(count), {})
 
     @property
     def max_history(self) -> int | None:
-        """How many messages are kept; ``None``: all."""
+        """Maximum number of messages kept; ``None`` means no limit."""
         return self.limit
 
     @property
     def most(self) -> int:
-        """How many messages this process holds."""
+        """Maximum number of messages that this process holds."""
         return _MOST_HELD if self.limit is None else self.limit
 
     def replace_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Put messages in the place of the conversation."""
+        """Replace the conversation with the given messages."""
         run(self.replaced(messages), {})
 
     async def areplace_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Put messages in the place of the conversation."""
+        """Replace the conversation with the given messages."""
         await arun(self.replaced(messages), {})
 
     def replaced(self, messages: Sequence[BaseMessage]) -> Program[None]:
-        """Put messages in the place of the conversation."""
+        """Replace the conversation with the given messages."""
         self._said.reset()
         yield from self.append(messages)
 
     def read(self, count: int | None = None) -> Program[list[BaseMessage]]:
-        """The last ``count`` messages: the server's, or while it can't be used those known here."""
+        """Return the last ``count`` messages: the server's, or those known here while it is unavailable."""
         if self._link is not None and self._link.is_up:
             try:
                 return (yield from self.read_stored(count))
@@ -382,10 +384,10 @@ class Transcript:
         return self._said.view(count or self.most)
 
     def read_stored(self, count: int | None = None) -> Program[list[BaseMessage]]:
-        """The last ``count`` of the server's messages, what was said here included.
+        """Return the last ``count`` messages of the server, including what was said here.
 
         Raises:
-            RedisUnavailableError, RedisRefusedError, EmbeddedServerError: the server can't be used.
+            RedisUnavailableError, RedisRefusedError, EmbeddedServerError: The server is unavailable.
         """
         store = self._store
         if store is None:
@@ -399,7 +401,7 @@ class Transcript:
         return stored
 
     def append(self, messages: Sequence[BaseMessage]) -> Program[None]:
-        """Append messages; they are kept whatever becomes of the server meanwhile."""
+        """Append messages. They are kept even if the server becomes unavailable."""
         for message in messages:
             if message.id is None:
                 message.id = str(uuid4())
@@ -407,12 +409,12 @@ class Transcript:
         yield from self._store_or_hold()
 
     def clear(self) -> Program[None]:
-        """Remove the conversation."""
+        """Delete the conversation."""
         self._said.reset()
         yield from self._store_or_hold()
 
     def info(self) -> Program[dict[str, Any]]:
-        """Length, activity, where it is kept and for how many more seconds."""
+        """Return length, activity, where the conversation is kept, and the seconds until it expires."""
         store = self._store
         if self._link is not None and store is not None and self._link.is_up:
             try:
@@ -452,7 +454,7 @@ class Transcript:
 
 
 def as_dicts(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
-    """Messages as the published ``{"role": …, "content": …}``."""
+    """Return messages as dicts of the published form ``{"role": …, "content": …}``."""
     documents = [to_document(message) for message in messages]
     return [{"role": document["role"], "content": document["content"]} for document in documents]
 
@@ -466,11 +468,11 @@ def _text(time: Any) -> str | None:
 
 
 class Keeping:
-    """What all agents of one conversation share: the server (with ``use_redis``) and how long it keeps things.
+    """What all agents of one conversation share: the server (with ``use_redis``) and the time to live.
 
     Raises:
-        InvalidInputError: ``ttl`` is not a whole number of seconds from 1 on.
-        ConfigurationError: ``memory`` is something else, or the settings can't be used.
+        InvalidInputError: ``ttl`` is not a positive whole number of seconds.
+        ConfigurationError: ``memory`` is not a memory service, or the settings are not usable.
     """
 
     def __init__(
@@ -497,20 +499,20 @@ class Keeping:
 
     @classmethod
     def on(cls, server: Server | None, settings: Settings) -> Self:
-        """Return what keeps things on a server that is yours to close (``None``: in this process)."""
+        """Return an instance for a server that the caller closes (``None``: everything stays in this process)."""
         if server is None:
             return cls(settings, use_redis=False, ttl=None, memory=None)
         memory = RedisMemoryService(server=server, default_ttl=settings.redis_memory_ttl, prefix=settings.prefix)
         return cls(settings, use_redis=True, ttl=None, memory=memory)
 
     def clearing_session(self, session_id: str) -> Doing:
-        """Remove all that anybody keeps of a session, session data too."""
+        """Delete everything that agents keep of a session, including session data."""
         return Doing(
             lambda _: self.memory.clear_session(session_id), lambda _: self.async_memory.clear_session(session_id)
         )
 
     def transcript(self, agent_id: str, session_id: str, limit: int | None) -> Transcript:
-        """An agent's transcript of a session, of which the last ``limit`` messages are kept (``None``: all)."""
+        """Return an agent's transcript of a session, which keeps the last ``limit`` messages (``None``: all)."""
         check_id(agent_id, "agent id")
         check_id(session_id, "session id")
         most = _MOST_HELD if limit is None else check_count(limit, "max_history")

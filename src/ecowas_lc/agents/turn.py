@@ -1,4 +1,4 @@
-"""One turn of the supervisor graph: what goes in, and the events of what happens while it runs."""
+"""One turn of the supervisor graph: its input, and the events while it runs."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from ecowas_lc.supervisor.routing import PastTurn, RouteDecision, Router, with_c
 from ecowas_lc.supervisor.state import SUPERVISOR
 
 _ASKED = "asked_groups"
-_SPEAKERS = {SYNTHESISE: SYNTHESIS, SUPERVISOR: SUPERVISOR}  # by node; a group's own is its id
+_SPEAKERS = {SYNTHESISE: SYNTHESIS, SUPERVISOR: SUPERVISOR}  # by node; a group's node has the group's id
 
 STREAM_MODES: list[StreamMode] = ["updates", "messages", "values", "custom"]
 
 
 class Hearing:
-    """Takes a text as it comes and gives it on so that all that was given, joined, is the text stripped."""
+    """Strips streamed text: the pieces that it returns, joined, are the whole text without outer white space."""
 
     def __init__(self) -> None:
         self.text = ""
         self._blanks = ""
 
     def take(self, text: str) -> str:
-        """What can be given on now."""
+        """Return the text that can be passed on now."""
         text = self._blanks + text
         if not self.text:
             text = text.lstrip()
@@ -49,12 +49,12 @@ class Hearing:
         return heard
 
     def rest_of(self, answer: str) -> str:
-        """What is missing of the whole answer; nothing where something else was heard than was answered."""
+        """Return the part of the answer not yet passed on; ``""`` if the streamed text differs from the answer."""
         return answer[len(self.text) :] if answer.startswith(self.text) else ""
 
 
 class AskedOrRouted:
-    """A router that takes the groups that a run names, and asks another router where it names none."""
+    """A router that uses the groups named for a run, and asks another router if none are named."""
 
     def __init__(self, router: Router | None) -> None:
         self._router = None if router is None else with_conversation(router)
@@ -96,9 +96,9 @@ _NOBODY = RouteDecision((), "asked", "No working group is registered.")
 
 
 class Turn:
-    """A question on its way through the graph, or (``given``) a decision that lets one go on.
+    """A question to the graph or, with ``given``, a decision that resumes a waiting turn.
 
-    ``groups``: whom to ask, whatever the router thinks.
+    ``groups`` names the groups to ask, instead of the router's choice.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Turn:
 
     @property
     def answer(self) -> str:
-        """The final answer; ``""`` where the turn has not come to one yet."""
+        """The final answer, or ``""`` if there is none yet."""
         return self.finished.answer if self.finished else ""
 
     @property
@@ -133,7 +133,7 @@ class Turn:
 
     @property
     def partial(self) -> AIMessage | None:
-        """What was said of an answer that was broken off: the synthesis, else the groups in their order."""
+        """The text so far of an interrupted answer: the synthesis, or else the groups' answers in order."""
         said = self._said
         if not said:
             return None
@@ -147,7 +147,7 @@ class Turn:
         return AIMessage(text, name=speaker, id=str(uuid4()))
 
     def hear(self, mode: str, part: Any) -> Iterator[Event]:
-        """What a part of the graph's stream tells."""
+        """Yield the events in one part of the graph's stream."""
         match mode:
             case "values":
                 self.result = part
@@ -160,10 +160,10 @@ class Turn:
                     yield from _of_node(node, change or {})
 
     def end(self) -> Iterator[Event]:
-        """What the end of the graph's stream tells."""
+        """Yield the events at the end of the graph's stream."""
         messages = self.result.get("messages") or ()
         if not messages or not isinstance(messages[-1], AIMessage):
-            return  # it waits for a decision
+            return  # the turn waits for a decision
         final, decision = messages[-1], self.result["decision"]
         self.finished = Finished(
             self.messages[0].text,
@@ -182,20 +182,20 @@ class Turn:
         if not chunk.text:
             return
         own = metadata.get("twg") or _SPEAKERS.get(metadata["langgraph_node"], SUPERVISOR)
-        speaker = self._speakers.setdefault(chunk.id, own)  # a note on an answer is said by another node
+        speaker = self._speakers.setdefault(chunk.id, own)  # another node may add a note to an answer
         self._said[speaker] = self._said.get(speaker, "") + chunk.text
         yield Token(speaker, str(chunk.id), chunk.text)
 
 
 class FinalAnswer:
-    """Takes the text of the final answer out of a turn's events, bit by bit."""
+    """Extracts the text of the final answer from a turn's events, piece by piece."""
 
     def __init__(self) -> None:
         self._hearing = Hearing()
         self._speaker = SUPERVISOR
 
     def take(self, event: Event) -> str:
-        """What an event adds to the answer that is heard; of several groups' only their synthesis is."""
+        """Return what an event adds to the final answer; if several groups answer, only the synthesis counts."""
         match event:
             case Routed(groups):
                 self._speaker = (groups[0] if len(groups) == 1 else SYNTHESIS) if groups else SUPERVISOR
@@ -207,7 +207,7 @@ class FinalAnswer:
 
 
 def citations_of(message: Any) -> tuple[dict[str, Any], ...]:
-    """Return what the marks of an answer stand for, in their order."""
+    """Return the sources that an answer's marks refer to, in order."""
     found = {}
     for block in message.content_blocks:
         for note in block.get("annotations") or ():
