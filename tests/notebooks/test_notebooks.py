@@ -53,6 +53,26 @@ def test_runs_top_to_bottom(
     assert kinds(notebook) == kinds(nbformat.read(path, as_version=4))
 
 
+@pytest.mark.llm
+def test_runs_where_no_model_server_is_set(tmp_path: Path, local_model: LocalModel) -> None:
+    """Without an address of Ollama, the cell that all notebooks get their model from finds one and names it."""
+    env = environment(tmp_path, local_model, os.environ)
+    del env["OLLAMA_BASE_URL"], env["OLLAMA_MODEL"]
+    [path] = [path for path in NOTEBOOKS if path.name.startswith("05")]
+    said = "".join(output["text"] for output in outputs(executed(path, tmp_path, env)) if output.get("text"))
+    assert re.match(r"Ollama is not ready, so the small test model \S+ answers|\S+ answers at \S+\.", said)
+
+
+@EACH
+def test_sets_itself_up_alone(path: Path) -> None:
+    """The first cell gives a notebook keys of its own, and the model is one that every machine has."""
+    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    [prefix] = re.findall(r'^os\.environ\["ECOWAS_LC_PREFIX"\] = "([\w-]+)"', code[0], re.MULTILINE)
+    assert prefix == f"notebook-{int(path.name[:2])}"
+    for source in code:
+        assert not re.search(r"make_chat_model|ChatOllama|OLLAMA_|REDIS_URL", source), source
+
+
 @EACH
 def test_committed_outputs(path: Path) -> None:
     """What is committed was run top to bottom, shows a picture, no error and nothing of the machine it ran on."""
