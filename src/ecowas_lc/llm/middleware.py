@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from langchain_ollama import ChatOllama
 
 from ecowas_lc.errors import MissingExtraError
 from ecowas_lc.llm.guarded import guarded
 
-try:
-    from langchain.agents.middleware import AgentMiddleware
-except ImportError:
-    raise MissingExtraError(
-        "GuardedContextMiddleware is for LangChain's create_agent. Run: pip install langchain"
-    ) from None
+StateT, ContextT, ResponseT = TypeVar("StateT"), TypeVar("ContextT"), TypeVar("ResponseT")
 
 if TYPE_CHECKING:
-    from langchain.agents.middleware import ModelRequest, ModelResponse
+    from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+else:
+    try:
+        from langchain.agents.middleware import AgentMiddleware
+    except ImportError:  # the name can still be imported, as every public name can without extras
+
+        class AgentMiddleware(Generic[StateT, ContextT, ResponseT]):
+            """Stand in for LangChain's class if langchain is not installed."""
+
+            def __init__(self, *_: Any, **__: Any) -> None:
+                raise MissingExtraError(
+                    "GuardedContextMiddleware is for LangChain's create_agent. Run: pip install langchain"
+                )
 
 
 class GuardedContextMiddleware(AgentMiddleware[Any, Any, Any]):
