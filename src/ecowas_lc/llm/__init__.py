@@ -1,6 +1,6 @@
 """Models on Ollama: chat models, a plain chat service, the effective context window, named errors.
 
-The only part of the package that imports ``ChatOllama``, and it does so when a model is first made.
+Only this package imports ``ChatOllama``, and only when a model is first created.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a model's answer comes to: a mark where it was cut off, an error where it is empty."""
+"""Checks of a model's answer: a mark if it was cut off, an error if it is empty."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ecowas_lc.llm.tokens import CUT
 
 
 def cut_mark(answer: Any) -> str:
-    """Return what follows an answer that the model had no room to end: a mark; ``""`` where it ended by itself."""
+    """Return the mark to append to an answer that reached its token limit, or ``""`` if the answer is complete."""
     text = str(answer.text)
     if not text.strip() or not ran_out(answer):
         return ""
@@ -33,6 +33,6 @@ def empty_answer(speaker: str, answer: Any) -> ModelError:
 
 
 def ran_out(answer: Any) -> bool:
-    """Return whether an answer ended because it had no room left."""
+    """Return whether an answer ended because it reached its token limit."""
     reasons = (answer.response_metadata.get("done_reason"), answer.response_metadata.get("finish_reason"))
     return "length" in reasons

@@ -1,4 +1,4 @@
-"""How many tokens a model really takes in: Ollama cuts longer prompts in silence."""
+"""The number of tokens that a model accepts; Ollama silently cuts longer prompts."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ if TYPE_CHECKING:
 
 
 def effective_context(model: BaseChatModel, num_ctx: int | None = None) -> int | None:
-    """Return the tokens that prompt and answer may take together, or ``None`` where nothing says.
+    """Return the number of tokens that prompt and answer may take together.
 
-    For ``ChatOllama`` this is what our requests ask for by name, whatever other clients made the server load:
-    ``num_ctx``, here or on the model; else what the model's file sets; else ``OLLAMA_CONTEXT_LENGTH``; else 4,096;
-    never more than the model was trained for, as Ollama gives no more. For other models: ``num_ctx``, else what
-    their ``profile`` says.
+    For ``ChatOllama``, this is the context that our requests ask for explicitly, whatever other clients made the
+    server load: ``num_ctx``, passed here or set on the model; else the Modelfile's; else
+    ``OLLAMA_CONTEXT_LENGTH``; else 4,096. It is never more than the model was trained for, because Ollama allots
+    no more. For other models: ``num_ctx``, else what their ``profile`` says.
+
+    Args:
+        model: The chat model.
+        num_ctx: Context in tokens to ask for.
+
+    Returns:
+        The number of tokens, or ``None`` if it is unknown.
 
     Raises:
-        ModelServerUnavailableError: the server does not answer.
-        ModelNotFoundError: the server does not have the model.
+        ModelServerUnavailableError: The server does not answer.
+        ModelNotFoundError: The server does not have the model.
     """
     if not is_chat_ollama(model):
         return num_ctx or _from_profile(model)
@@ -39,15 +46,15 @@ async def aeffective_context(model: BaseChatModel, num_ctx: int | None = None) -
 
 
 def held_to(model: BaseChatModel, num_ctx: int | None) -> BaseChatModel:
-    """Return a model on Ollama with the guard, and with ``num_ctx`` where given; other models as they are."""
+    """Return an Ollama model with the guard, and with ``num_ctx`` if given; return other models unchanged."""
     return _asking_for(model, num_ctx) if is_chat_ollama(model) else model
 
 
 def within_context(model: BaseChatModel, num_ctx: int, num_predict: int) -> BaseChatModel:
-    """Return the model held to a context of ``num_ctx`` tokens and answers of ``num_predict`` at most.
+    """Return the model limited to a context of ``num_ctx`` tokens and answers of at most ``num_predict`` tokens.
 
-    Only ``ChatOllama`` can be held to it; others come back unchanged. A shorter ``num_predict`` of its own stays.
-    Asking for the context by name keeps the server from choosing another one later.
+    Only ``ChatOllama`` can be limited; other models are returned unchanged. A smaller ``num_predict`` of the
+    model's own is kept. Stating the context in each request keeps the server from choosing another one later.
     """
     if not is_chat_ollama(model):
         return model

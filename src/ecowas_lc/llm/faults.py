@@ -1,4 +1,4 @@
-"""What goes wrong between us and a model server, told as this package's own errors, each with its own cure."""
+"""Failures of model servers as this package's own errors, each with its fix."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _MOST_WORDS = 300
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Who was asked, where."""
+    """The model that was asked, and the server's address."""
 
     name: str
     address: str
 
     @property
     def proxy(self) -> str | None:
-        """The variable that puts a proxy before the server."""
+        """The environment variable that puts a proxy in front of the server."""
         return proxy_for(self.address) if "://" in self.address else None
 
     @property
@@ -54,10 +54,14 @@ class _Place:
 
 
 def named_error(error: BaseException, *, model: Any = None, url: str | None = None) -> EcowasError | None:
-    """Return the error of ours that ``error`` amounts to, or ``None`` where it is something else.
+    """Return this package's error for ``error``, or ``None`` if it has nothing to do with a model server.
 
-    ``model`` is a model's name or a LangChain chat model, from which the name and the server's address are
-    read. No message holds a password, or more than a line of what a server sent.
+    No message contains a password, or more than one line of what a server sent.
+
+    Args:
+        error: The error that was raised.
+        model: A model's name, or a LangChain chat model from which the name and the server's address are read.
+        url: The server's address.
     """
     if isinstance(error, EcowasError):
         return error
@@ -79,7 +83,7 @@ def named_error(error: BaseException, *, model: Any = None, url: str | None = No
 
 @contextmanager
 def named_errors(model: Any = None, url: str | None = None) -> Generator[None]:
-    """Raise what goes wrong with a model as the error that :func:`named_error` has for it."""
+    """Raise failures of a model as the error that :func:`named_error` returns for them."""
     try:
         yield
     except EcowasError:
@@ -99,7 +103,7 @@ def unavailable(address: str) -> ModelServerUnavailableError:
 
 
 def not_ollama(address: str, what: str = "") -> ModelServerUnavailableError:
-    """Return the error for something else that answers at ``address``: a proxy, a login page, another program."""
+    """Return the error for an address where something else answers, such as a proxy or a login page."""
     told = f" ({what})" if what else ""
     proxy = proxy_for(address) if "://" in address else None
     if proxy:
@@ -122,7 +126,7 @@ def broken_off(name: str, address: str) -> ModelServerUnavailableError:
 
 
 def timed_out(name: str, seconds: float | None = None, setting: str = "LLM_TIMEOUT") -> ModelTimeoutError:
-    """Return the error for a model that took longer than ``seconds``, as ``setting`` allows."""
+    """Return the error for a model that took longer than ``seconds``, the limit that ``setting`` sets."""
     within = f" within {seconds:g} s" if seconds is not None else " in time"
     return ModelTimeoutError(f"{name} did not answer{within}. Raise {setting} (seconds), or use a smaller model.")
 
@@ -133,7 +137,7 @@ def not_found(name: str) -> ModelNotFoundError:
 
 
 def one_line(text: str) -> str:
-    """Return what a server said as one short line: of a page its title."""
+    """Return a server's reply as one short line; for an HTML page, its title."""
     if "<html" in text.lower() or "<!doctype" in text.lower() or "<body" in text.lower():
         found = _TITLE.search(text)
         title = " ".join(html.unescape(found[1]).split()) if found else ""
@@ -144,7 +148,7 @@ def one_line(text: str) -> str:
 
 
 def _from_transport(error: BaseException, place: _Place) -> EcowasError | None:
-    import httpx  # already loaded where one of its errors was raised
+    import httpx  # already loaded if one of its errors was raised
 
     address = place.address
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError | UnicodeError):
@@ -177,7 +181,7 @@ def _from_transport(error: BaseException, place: _Place) -> EcowasError | None:
         return not_ollama(address, "its answer can't be decoded")
     if isinstance(error, httpx.TooManyRedirects):
         return not_ollama(address, "it redirects without end, as login pages do")
-    if isinstance(error, httpx.TransportError | ConnectionError):  # it broke off in mid-answer
+    if isinstance(error, httpx.TransportError | ConnectionError):  # broken off in mid-answer
         return unavailable(address)
     if isinstance(error, httpx.HTTPError | httpx.StreamError):
         return not_ollama(address, one_line(str(error)))
@@ -185,10 +189,10 @@ def _from_transport(error: BaseException, place: _Place) -> EcowasError | None:
 
 
 def _sent_on_to(error: Any, place: _Place) -> str | None:
-    """Return the server that a redirect led to, ``None`` where there was none."""
+    """Return the server that a redirect led to, or ``None`` if there was no redirect."""
     try:
         reached = error.request.url
-    except RuntimeError:  # httpx does not know either
+    except RuntimeError:  # httpx does not know the request either
         return None
     asked = urlsplit(place.address if "://" in place.address else f"//{place.address}")
     if reached.host == asked.hostname and reached.scheme == (asked.scheme or reached.scheme):
@@ -287,12 +291,12 @@ def _about_the_server(place: _Place, status: int, text: str, lowered: str, *, is
         return ModelServerUnavailableError(
             f"The model server at {address} is not ready ({status}: {text}). Try again shortly, or see its log."
         )
-    told = f"{status}: {text}" if status > 0 else text  # in mid-answer there is no status
+    told = f"{status}: {text}" if status > 0 else text  # an error in the middle of a stream has no status
     return ModelError(f"The model server at {address} refused the request to {place.name} ({told}).")
 
 
 def _innermost(text: str) -> str:
-    """Return the message in an error that is JSON within text, as Ollama 0.32 passes llama.cpp's on."""
+    """Return the innermost message of JSON errors nested in text, as Ollama 0.32 forwards llama.cpp's errors."""
     for _ in range(4):
         try:
             value = json.loads(text)
@@ -307,13 +311,14 @@ def _innermost(text: str) -> str:
 
 
 def _is_no_answer_of_ollama(error: BaseException) -> bool:
-    # Ollama's client reads what it is sent as JSON, and makes an object named after the answer of it.
+    # Ollama's client parses the response as JSON and builds a response object from it; other content makes that
+    # fail.
     title = getattr(error, "title", None)
     if isinstance(error, json.JSONDecodeError) or (isinstance(title, str) and title.endswith("Response")):
         return True
     if not isinstance(error, AttributeError | TypeError):
         return False
-    trace = error.__traceback__  # JSON that is no object: its client trips over it
+    trace = error.__traceback__  # the JSON is not an object, so Ollama's client fails
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     code = trace.tb_frame.f_code.co_filename.replace("\\", "/") if trace else ""
@@ -321,13 +326,13 @@ def _is_no_answer_of_ollama(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Return the error and what it was raised from, the most telling first."""
+    """Return the error and its causes, the most informative first."""
     links: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in links:
         hidden = link.__context__
         if type(link) is ConnectionError and hidden is not None:
-            link = hidden  # Ollama's client puts this in place of httpx's, which says what the trouble was
+            link = hidden  # Ollama's client raises this in place of httpx's error, which names the cause
             continue
         links.append(link)
         hides = link.__suppress_context__ and not type(link).__module__.startswith("httpcore")
@@ -341,7 +346,7 @@ def _place(model: Any, url: str | None) -> _Place:
         name = model
     else:
         name = str(getattr(model, "model", None) or getattr(model, "model_name", None) or type(model).__name__)
-    # without a base_url, only ChatOllama's client knows the address (OLLAMA_HOST or its own default)
+    # Without a base_url, only ChatOllama's client knows the address (OLLAMA_HOST or its own default).
     client = getattr(getattr(model, "_client", None), "_client", None)
     address = url or getattr(model, "base_url", None) or getattr(client, "base_url", None)
     return _Place(name, _shown(str(address)) if address else "its address")
@@ -352,4 +357,4 @@ def _shown(address: str) -> str:
         shown = one_line(safe_url(address)).rstrip("/")
     except ValueError:
         shown = "@"
-    return "that was given" if "@" in shown else shown  # a password may hold a slash, and then ends nowhere
+    return "that was given" if "@" in shown else shown  # passwords may contain a slash

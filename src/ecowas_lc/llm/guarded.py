@@ -1,4 +1,4 @@
-"""``ChatOllama`` that is never cut in silence, waits for its turn, and keeps reasoning apart from its answer."""
+"""A ``ChatOllama`` whose prompts are never silently cut, whose requests queue, and which separates reasoning."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from ecowas_lc.llm.reasoning import ReasoningSplitter
 from ecowas_lc.llm.served import Facts, ServedModel, served_model, version_heeds_truncate
 from ecowas_lc.llm.tokens import AROUND_A_PROMPT, Window, count_tools
 
-_MOST_OVERESTIMATED = 1.65  # the estimate against what SmolLM2 counts; measured for languages, code and digits
-_KEPT_HALF = 4  # tokens that Ollama keeps at the beginning of a prompt that it cuts in the middle
+_MOST_OVERESTIMATED = 1.65  # ratio of the estimate to SmolLM2's count, measured for languages, code and digits
+_KEPT_HALF = 4  # tokens that Ollama keeps at the start of a prompt that it cuts in the middle
 _NEAR = 8
-_FAR_BELOW = 0.6  # of what this model counted for such text so far
+_FAR_BELOW = 0.6  # share of this model's usual count for such text
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One request, ready to be sent: what Ollama's client is given, and what was counted."""
+    """A request that is ready to be sent: the arguments for Ollama's client, and the token counts."""
 
     served: ServedModel
     params: dict[str, Any]
@@ -46,7 +46,7 @@ class _Request:
 
     @property
     def surely(self) -> float:
-        """The least that the prompt takes, as far as estimates go."""
+        """The smallest number of tokens that the prompt can take, according to the estimate."""
         expected = self.served.calibration.expected(self.messages, self.extra)
         return self.counted / _MOST_OVERESTIMATED if expected is None else expected
 
@@ -55,10 +55,11 @@ class _Request:
         return self.counted >= self.num_ctx
 
     def check(self) -> None:
-        """Do nothing where the prompt may fit.
+        """Raise an error if the prompt does not fit.
 
         Raises:
-            ContextOverflowError: it surely doesn't; or it may not, and the server is not known to say so.
+            ContextOverflowError: The prompt certainly does not fit; or it may not fit, and the server is not known
+                to report that.
         """
         if self.surely >= self.num_ctx or (self.may_not_fit and not self.served.heeds_truncate):
             raise errors.ContextOverflowError(
@@ -67,10 +68,10 @@ class _Request:
             )
 
     def check_count(self, told: int) -> None:
-        """Compare what the server read with what was sent, and learn from it.
+        """Compare the number of tokens that the server read with what was sent, and calibrate the estimate.
 
         Raises:
-            ContextOverflowError: the server cut the prompt, although it was asked not to.
+            ContextOverflowError: The server cut the prompt although it was asked not to.
         """
         expected = self.served.calibration.expected(self.messages, self.extra)
         half = self.num_ctx - (self.num_ctx - _KEPT_HALF) // 2
@@ -90,23 +91,24 @@ class _Request:
 
 
 class GuardedChatOllama(ChatOllama):
-    """LangChain's ``ChatOllama`` with what Ollama leaves to its clients.
+    """LangChain's ``ChatOllama`` with the safeguards that Ollama leaves to its clients.
 
-    - Every request names its context (``num_ctx``) and the most tokens of its answer (``num_predict``, by default
-      a quarter of the context and at most 1,024), so that the model is not loaded again and every answer ends.
+    - Every request states its context (``num_ctx``) and the maximum length of its answer (``num_predict``, by
+      default a quarter of the context and at most 1,024 tokens), so the model is not reloaded and every answer
+      ends.
     - A prompt that does not fit raises :class:`~ecowas_lc.ContextOverflowError`, which is also LangChain's error
-      of that name. The server is asked not to cut it (``truncate=False``) nor to forget its beginning while it
-      answers (``shift=False``), and what it read is compared with what was sent.
-    - Requests of one process wait for their turn here, as many at once as the server answers; time spent waiting
-      does not count as time without an answer.
-    - Reasoning goes to ``additional_kwargs["reasoning_content"]``, where ``content_blocks`` finds it, also where
-      the model writes it into its answer between tags; earlier reasoning is not sent again.
+      of that name. The server is asked not to cut the prompt (``truncate=False``) nor to drop its beginning while
+      it answers (``shift=False``), and the number of tokens that it read is compared with what was sent.
+    - Requests of one process queue here, and as many run at once as the server answers at once; time in the queue
+      does not count towards the timeout.
+    - Reasoning goes to ``additional_kwargs["reasoning_content"]``, where ``content_blocks`` finds it, also if the
+      model writes it between tags in its answer; earlier reasoning is not sent again.
 
-    Everything else is ``ChatOllama``'s: ``GuardedChatOllama(model="qwen3:4b")`` takes its place.
+    In all other respects it is a ``ChatOllama``: use ``GuardedChatOllama(model="qwen3:4b")`` in its place.
 
     Args:
-        truncate: whether Ollama may cut a prompt that does not fit.
-        shift: whether Ollama may drop the beginning of the conversation to go on with an answer.
+        truncate: Whether Ollama may cut a prompt that does not fit.
+        shift: Whether Ollama may drop the beginning of the conversation to continue an answer.
     """
 
     truncate: bool = False
@@ -132,20 +134,20 @@ class GuardedChatOllama(ChatOllama):
         return str(getattr(inner, "base_url", None) or self.base_url or "")
 
     def with_patience(self, clock: Patience) -> Self:
-        """Return the model with a clock that stands still while its requests wait for their turn."""
+        """Return a copy of the model with a clock that is paused while its requests wait in the queue."""
         copy = self.model_copy()
         copy._patience = clock
         return copy
 
     def _clocks(self) -> tuple[Patience, ...]:
-        """Return the clocks that stand still while a request waits: this model's own, and that of what asks it."""
+        """Return the clocks that are paused while a request waits: the model's own, and that of its caller."""
         return tuple({clock: None for clock in (self._patience, patience.get()) if clock is not None})
 
     def context(self) -> int:
-        """Return the tokens that a prompt and its answer may take together.
+        """Return the number of tokens that a prompt and its answer may take together.
 
         Raises:
-            ModelError: the server does not answer, or does not have the model.
+            ModelError: The server does not answer, or does not have the model.
         """
         return self._facts(self.served).context(self.num_ctx)
 
@@ -154,13 +156,13 @@ class GuardedChatOllama(ChatOllama):
         return (await self._afacts(self.served)).context(self.num_ctx)
 
     def with_profile(self) -> Self:
-        """Return the model with a ``profile`` that says how long a prompt may be, as its server tells.
+        """Return a copy of the model with a ``profile`` that states the maximum length of a prompt.
 
-        LangChain's ``SummarizationMiddleware(trigger=("fraction", 0.8))`` and deepagents go by it. A model with
-        ``num_ctx`` has a profile from the start; for any other, the server must be asked.
+        LangChain's ``SummarizationMiddleware(trigger=("fraction", 0.8))`` and deepagents use the profile. A model
+        with ``num_ctx`` has a profile from the start; for any other model, the server must be asked.
 
         Raises:
-            ModelError: the server does not answer, or does not have the model.
+            ModelError: The server does not answer, or does not have the model.
         """
         return self.model_copy(update={"profile": _profile(self.context(), self.num_predict)})
 
@@ -170,7 +172,7 @@ class GuardedChatOllama(ChatOllama):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
-        if model := kwargs.get("model"):  # of this call alone, which ChatOllama's traces do not tell
+        if model := kwargs.get("model"):  # set for this call only, which ChatOllama's traces do not show
             params["ls_model_name"] = str(model)
         return params
 
@@ -196,7 +198,7 @@ class GuardedChatOllama(ChatOllama):
     def _request(
         self, facts: Facts, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
     ) -> _Request:
-        """Return the request that these arguments make; nothing is sent."""
+        """Build the request for these arguments, without sending it."""
         truncate, shift = kwargs.pop("truncate", self.truncate), kwargs.pop("shift", self.shift)
         try:
             params = self._chat_params(messages, stop, **kwargs)
@@ -207,7 +209,7 @@ class GuardedChatOllama(ChatOllama):
         num_ctx = facts.context(_whole(options.get("num_ctx")))
         asked = _whole(options.get("num_predict"))
         if asked is None:
-            # a model that reasons needs room for that as well
+            # A model that reasons also needs room for its reasoning.
             asked = num_ctx // 2 if params.get("think") else Window.of(num_ctx).answer
         options |= {"num_ctx": num_ctx, "num_predict": min(asked, num_ctx)}
         params |= {"options": options, "truncate": truncate, "shift": shift}
@@ -220,7 +222,7 @@ class GuardedChatOllama(ChatOllama):
     ) -> dict[str, Any]:
         params = super()._chat_params(messages, stop, **kwargs)
         for message in params["messages"]:
-            message.pop("thinking", None)  # what the model thought before is no part of the conversation
+            message.pop("thinking", None)  # earlier reasoning is not part of the conversation
         return params
 
     def _create_chat_stream(
@@ -290,9 +292,9 @@ class GuardedChatOllama(ChatOllama):
             yield apart(chunk)
 
     def _reasoning_apart(self, kwargs: Mapping[str, Any]) -> Callable[[ChatGenerationChunk], ChatGenerationChunk]:
-        """Return what takes the reasoning out of the text of each chunk in turn."""
+        """Return a function that moves the reasoning out of each chunk's text."""
         if kwargs.get("format", self.format):
-            return lambda chunk: chunk  # the server lets through nothing but JSON
+            return lambda chunk: chunk  # the server guarantees JSON output
         splitter = ReasoningSplitter()
 
         def apart(chunk: ChatGenerationChunk) -> ChatGenerationChunk:
@@ -317,7 +319,7 @@ class GuardedChatOllama(ChatOllama):
 
 @dataclass(slots=True)
 class _Ending:
-    """Watches an answer for its last part."""
+    """Watches for the last part of an answer."""
 
     request: _Request
     turn: Turn
@@ -328,10 +330,10 @@ class _Ending:
     done: bool = False
 
     def take(self, part: Any) -> None:
-        """Take note of a part.
+        """Process a part of the answer.
 
         Raises:
-            ContextOverflowError: the last one shows that the prompt was cut.
+            ContextOverflowError: The last part shows that the prompt was cut.
         """
         if _telemetry.keeps_content():
             self.said += (part.get("message") or {}).get("content") or ""
@@ -360,21 +362,21 @@ class _Ending:
             self.request.check_count(int(told))
 
     def check_done(self, address: str) -> None:
-        """Do nothing where the last part has come.
+        """Raise an error unless the last part has arrived.
 
         Raises:
-            ModelServerUnavailableError: it has not: half an answer is none.
+            ModelServerUnavailableError: The answer is incomplete.
         """
         if not self.done:
             raise broken_off(self.request.served.name, safe_url(address))
 
     def learn(self) -> None:
-        """Tell the line how long the server let the request wait."""
+        """Tell the queue how long the server let the request wait."""
         self.turn.line.learn(self.turn, self.waited, self.worked)
 
 
 def _seen(request: _Request, address: str) -> AbstractContextManager[_telemetry.Span]:
-    """Give the span of a request, which a generator holds from its first part to its last."""
+    """Return the span of a request, which a generator keeps open from the first part to the last."""
     if not _telemetry.is_watched():
         return _telemetry.UNWATCHED
     options, where = request.params["options"], urlsplit(address)
@@ -396,7 +398,7 @@ def _seen(request: _Request, address: str) -> AbstractContextManager[_telemetry.
 
 @contextmanager
 def _following(request: _Request) -> Generator[None]:
-    """Forget what is known of a model that turns out to be gone."""
+    """Discard what is known of a model if the server no longer has it."""
     try:
         yield
     except ollama.ResponseError as error:
@@ -409,7 +411,7 @@ def _following(request: _Request) -> Generator[None]:
 
 
 def _prepared(client: Any, request: _Request, turn: Turn) -> tuple[Any, dict[str, Any]]:
-    """Return the client to call and what to call it with."""
+    """Return the client to call and the arguments for the call."""
     arguments = dict(request.params)
     more = {name: arguments.pop(name) for name in ("truncate", "shift")}
     if isinstance(client, _Guard):
@@ -418,14 +420,14 @@ def _prepared(client: Any, request: _Request, turn: Turn) -> tuple[Any, dict[str
 
 
 class _Guard:
-    """What both of Ollama's clients get: fields that their ``chat`` does not know, and time to wait in a line."""
+    """Mixin for both of Ollama's clients: fields that ``chat`` does not support, and time to wait in a queue."""
 
     _client: Any
     _more: Mapping[str, Any]
     _ahead: int
 
     def sending(self, more: Mapping[str, Any], ahead: int) -> Self:
-        """Return the client for one request, with further fields and so many other requests before it."""
+        """Return a client for one request, with extra fields and a timeout for ``ahead`` earlier requests."""
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy._more, copy._ahead = more, ahead
@@ -448,7 +450,7 @@ class _GuardedAsyncClient(_Guard, ollama.AsyncClient):
 
 
 def _guarded_client(client: Any) -> Any:
-    """Return Ollama's client with the guard; one of the user's own making stays as it is."""
+    """Return Ollama's client with the guard; return a client that the user made unchanged."""
     kinds = {ollama.Client: _GuardedClient, ollama.AsyncClient: _GuardedAsyncClient}
     kind = kinds.get(type(client))
     if kind is None:
@@ -462,12 +464,12 @@ def _guarded_client(client: Any) -> Any:
 def _guarded_kind(kind: type[ChatOllama]) -> type[GuardedChatOllama]:
     if kind is ChatOllama:
         return GuardedChatOllama
-    # a subclass of the user's keeps its own ways: ours come before ChatOllama's, and after its own
+    # A user's subclass keeps its behaviour: our class comes before ChatOllama's and after the subclass.
     return type(f"Guarded{kind.__name__}", (kind, GuardedChatOllama), {"__module__": kind.__module__})
 
 
 def guarded(model: ChatOllama) -> GuardedChatOllama:
-    """Return the model with the guard, sharing its connections; one that has it already comes back as it is."""
+    """Return the model with the guard, sharing its connections; a guarded model is returned unchanged."""
     if isinstance(model, GuardedChatOllama):
         return model
     kind = _guarded_kind(type(model))
@@ -479,20 +481,20 @@ def guarded(model: ChatOllama) -> GuardedChatOllama:
 
 
 def _profile(context: int, answer: int | None) -> ModelProfile:
-    """Return a profile for a model with this context, of which an answer takes so many tokens."""
+    """Return a profile for a model with this context, reserving ``answer`` tokens for the answer."""
     taken = Window.of(context).answer if answer is None or answer < 0 else answer
     most = max(1, context - min(taken, context // 2))
     return {"max_input_tokens": most, "max_output_tokens": context - most}
 
 
 def _longer(timeout: httpx.Timeout, ahead: int) -> httpx.Timeout:
-    """Return a time-out that leaves time for the requests before this one."""
+    """Return a timeout that leaves time for the requests ahead of this one."""
     read = None if timeout.read is None else timeout.read * (1 + ahead)
     return httpx.Timeout(connect=timeout.connect, read=read, write=timeout.write, pool=timeout.pool)
 
 
 def version_of(model: GuardedChatOllama) -> Mapping[str, Any]:
-    """Return what the model's server says of itself in ``/api/version``; nothing where it says nothing."""
+    """Return the reply of the model's server to ``/api/version``, or an empty mapping if there is none."""
     try:
         return _version(model._client)
     except httpx.HTTPError:
@@ -522,7 +524,7 @@ def _version_in(response: httpx.Response) -> Mapping[str, Any]:
 
 
 def _with_text(part: Any) -> Any:
-    """Return a part of an answer with text, which some proxies replace by nothing."""
+    """Return a part of an answer with text; some proxies replace the text with null."""
     message = part.get("message")
     if message is not None and message.get("content") is None:
         message.content = ""

@@ -1,8 +1,8 @@
-"""Our own line before a model server, so that waiting for a turn is not taken for a slow answer.
+"""A queue in front of a model server, so that waiting in line is not mistaken for a slow answer.
 
-Ollama answers ``OLLAMA_NUM_PARALLEL`` requests at a time, one by default, and lets the others wait without a word.
-Nothing tells how many: the line starts with one and tries one more now and then, and learns from whether that one
-was answered at the same time.
+Ollama answers ``OLLAMA_NUM_PARALLEL`` requests at a time (one by default) and silently queues the others. It does
+not report this number, so the queue starts with one request, occasionally tries one more, and learns from whether
+that one was answered at the same time.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from dataclasses import dataclass, field
 from ecowas_lc import forks
 
 MOST_AT_ONCE = 16
-"""More than this is never tried: a server that answers so many has a line of its own worth using."""
+"""Maximum number of requests sent at once; a server that answers more has a queue of its own."""
 
 _POLL_SECONDS = 0.25
 _IDLE_SECONDS = 1.0
 _FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 30.0, 600.0
 _TOLERATED_WAIT, _TOLERATED_SHARE = 0.01, 0.1
-_BEYOND_BUFFERS = 0.05  # what comes so much later was not on its way before
+_BEYOND_BUFFERS = 0.05  # seconds; a part that arrives this much later was not already buffered
 
 
 class Patience:
-    """A clock for how long an answer may take, which stands still while the request waits for its turn."""
+    """A clock for how long an answer may take, which is paused while the request waits in the queue."""
 
     def __init__(self, seconds: float | None, changed: Callable[[], None] | None = None) -> None:
         self.seconds = seconds
@@ -41,7 +41,7 @@ class Patience:
 
     @property
     def left(self) -> float | None:
-        """Seconds left, ``None`` while the clock stands still or never ends."""
+        """Seconds left; ``None`` while the clock is paused or if there is no limit."""
         with self._lock:
             if self.seconds is None or self._since is None:
                 return None
@@ -74,12 +74,12 @@ class Patience:
 
 
 patience: ContextVar[Patience | None] = ContextVar("patience", default=None)
-"""The clock of whatever is being answered in this context."""
+"""The clock of the answer that is being produced in this context."""
 
 
 @dataclass(eq=False, slots=True)
 class Turn:
-    """One request, from when it stands in line until its answer has ended."""
+    """One request, from joining the queue to the end of its answer."""
 
     line: Line
     clocks: tuple[Patience, ...]
@@ -94,11 +94,11 @@ class Turn:
 
     @property
     def ahead(self) -> int:
-        """How many requests of ours the server may answer before this one."""
+        """Number of our requests that the server may answer before this one."""
         return len(self.companions) if self.is_probe else 0
 
     def heard(self) -> None:
-        """Say that the server has sent a part of the answer."""
+        """Note that the server has sent a part of the answer."""
         if self.heard_at is None:
             self.heard_at = time.monotonic()
             self.line.begun(self)
@@ -106,26 +106,26 @@ class Turn:
             self.line.going_on(self)
 
     def handed(self) -> None:
-        """Say that the answer is with the reader, who may take any time."""
+        """Note that the reader has the answer so far; its reading time does not count."""
         self._handed_at = time.monotonic()
 
     def taken(self) -> None:
-        """Say that the reader wants more."""
+        """Note that the reader wants more."""
         self._handed_at = None
 
     def is_idle(self, now: float) -> bool:
-        """Return whether the reader has kept the answer waiting for long: the server writes on without it."""
+        """Return whether the reader has paused for long, while the server keeps writing."""
         return self._handed_at is not None and now - self._handed_at > _IDLE_SECONDS
 
     def pause(self) -> None:
-        """Stop the clocks for this turn."""
+        """Pause the clocks for this turn."""
         if not self._paused:
             self._paused = True
             for clock in self.clocks:
                 clock.pause()
 
     def resume(self) -> None:
-        """Let the clocks run: the server works on this request."""
+        """Resume the clocks: the server is working on this request."""
         if self._paused:
             self._paused = False
             for clock in self.clocks:
@@ -134,10 +134,10 @@ class Turn:
 
 @dataclass(eq=False)
 class Line:
-    """The requests of this process for one model on one server.
+    """The queue of this process's requests for one model on one server.
 
     Args:
-        fixed: how many the server answers at once, where that is known.
+        fixed: Number of requests that the server answers at once, if known.
     """
 
     fixed: int | None = None
@@ -154,7 +154,7 @@ class Line:
         forks.register(self)
 
     def forget_parent(self) -> None:
-        """Begin with an empty line: requests of the parent's threads hold turns that never end here."""
+        """Start with an empty queue after a fork: turns held by the parent's threads never end here."""
         self._lock = threading.RLock()
         self._running = []
         self._waiting = deque()
@@ -197,14 +197,14 @@ class Line:
             self._leave(turn)
 
     def learn(self, turn: Turn, waited: float | None, worked: float = 0.0) -> None:
-        """Take note of the seconds that the server let a request wait, and worked on it, once it has ended."""
+        """Learn from a finished request how many seconds the server let it wait and worked on it."""
         if self.fixed is not None:
             return
         with self._lock:
             at_once = waited is not None and waited <= max(_TOLERATED_WAIT, _TOLERATED_SHARE * worked)
             was_probe, turn.is_probe = turn.is_probe, False
             if turn.heard_at is None or not turn.companions:
-                pass  # it failed, or nothing was before it: that says nothing
+                pass  # it failed, or no request was ahead of it: nothing to learn
             elif was_probe and at_once:
                 self._widen(turn)
             elif was_probe or not (at_once or waited is None):
@@ -214,12 +214,12 @@ class Line:
         self._advance()
 
     def begun(self, turn: Turn) -> None:
-        """Take note that the server has begun to answer a request."""
+        """Note that the server has started to answer a request."""
         turn.resume()
         self._advance()
 
     def going_on(self, turn: Turn) -> None:
-        """Take note that an answer goes on: those that have begun after it are answered at the same time."""
+        """Note that an answer is still being written: answers that started after it run at the same time."""
         if self.fixed is not None or not any(other.is_probe for other in self._running):
             return
         now = time.monotonic()
@@ -258,12 +258,12 @@ class Line:
         self._advance()
 
     def _advance(self) -> None:
-        """Admit the requests that may go now, and start the clocks of those that the server must be answering."""
+        """Admit the requests that may start, and resume the clocks of those that the server must be answering."""
         admitted: list[Turn] = []
         alone: list[Turn] = []
         with self._lock:
             now = time.monotonic()
-            # one that asks again while it still holds an answer would wait for itself
+            # A task that asks again while it still reads an answer would otherwise wait for itself.
             for turn in [t for t in self._waiting if any(t.owner == held.owner for held in self._running)]:
                 self._waiting.remove(turn)
                 self._admit(turn)
@@ -308,7 +308,7 @@ _lines_lock = forks.Lock()
 
 
 def line_for(address: str, model: str, fixed: int | None = None) -> Line:
-    """Return the process's line for a model on a server."""
+    """Return this process's queue for a model on a server."""
     with _lines_lock:
         line = _lines.get((address, model))
         if line is None or line.fixed != fixed:
@@ -317,6 +317,6 @@ def line_for(address: str, model: str, fixed: int | None = None) -> Line:
 
 
 def forget_lines() -> None:
-    """Begin afresh, as in a new process."""
+    """Discard all queues, as in a new process."""
     with _lines_lock:
         _lines.clear()

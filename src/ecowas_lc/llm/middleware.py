@@ -29,22 +29,25 @@ else:
 
 
 class GuardedContextMiddleware(AgentMiddleware[Any, Any, Any]):
-    """Ask every ``ChatOllama`` of an agent as :class:`~ecowas_lc.GuardedChatOllama` would.
+    """Middleware that gives an agent's models the safeguards of :class:`~ecowas_lc.GuardedChatOllama`.
 
-    ``create_agent(ChatOllama(…), middleware=[GuardedContextMiddleware()])``: each request names its context, and a
-    prompt that does not fit raises :class:`~ecowas_lc.ContextOverflowError`, also LangChain's error of that name,
-    before Ollama cuts it. Put it behind middleware that shortens the conversation or chooses the model. Models of
-    other providers are asked as they are.
+    Each request to a ``ChatOllama`` states its context, and a prompt that does not fit raises
+    :class:`~ecowas_lc.ContextOverflowError`, also LangChain's error of that name, instead of being cut by Ollama.
+    Place it after middleware that shortens the conversation or chooses the model. Models of other providers are
+    called unchanged.
+
+    Example:
+        >>> create_agent(ChatOllama(model="qwen3:4b"), middleware=[GuardedContextMiddleware()])
     """
 
     def wrap_model_call(self, request: ModelRequest, handler: Callable[[ModelRequest], ModelResponse]) -> Any:
-        """Ask the model, guarded."""
+        """Call the model with the guard."""
         return handler(_guarded(request))
 
     async def awrap_model_call(
         self, request: ModelRequest, handler: Callable[[ModelRequest], Awaitable[ModelResponse]]
     ) -> Any:
-        """Ask the model, guarded, without blocking the event loop."""
+        """Call the model with the guard, without blocking the event loop."""
         return await handler(_guarded(request))
 
 

@@ -1,4 +1,4 @@
-"""Chat models on Ollama, made from the settings and safe to use from one event loop after the other."""
+"""Chat models on Ollama, created from the settings and safe to use from several event loops in turn."""
 
 from __future__ import annotations
 
@@ -29,16 +29,27 @@ def make_chat_model(
     timeout: float | None = None,
     **options: Any,
 ) -> GuardedChatOllama:
-    """Return a ``ChatOllama`` that is never cut in silence; what is not given comes from the settings.
+    """Return a chat model on Ollama whose prompts are never silently cut.
 
-    ``timeout`` is in seconds, for connecting and for each wait for more of the answer. ``options`` are
-    ``ChatOllama``'s own (``num_ctx``, ``num_predict``, ``seed``, ``keep_alive``, ``logprobs``, …), and
-    ``truncate`` and ``shift``, see :class:`~ecowas_lc.llm.guarded.GuardedChatOllama`. Reasoning is off unless you
-    ask for it (``reasoning=True``, or a level such as ``"low"``): small models spend their whole answer on it. No
-    connection is made here. The model may be used from several event loops, one after the other.
+    Creating the model opens no connection. The model may be used from several event loops, one after the other.
+    Reasoning is off unless you ask for it (``reasoning=True``, or a level such as ``"low"``), because small models
+    spend their whole answer on it.
+
+    Args:
+        settings: The settings to use. Defaults to those of the environment.
+        model: The model's name. Defaults to ``OLLAMA_MODEL``.
+        base_url: The server's address. Defaults to ``OLLAMA_BASE_URL``.
+        temperature: A number from 0 to 2. Defaults to the settings' temperature.
+        timeout: Seconds to wait for a connection, and for each further part of the answer. Defaults to
+            ``LLM_TIMEOUT``.
+        **options: Options of ``ChatOllama`` (``num_ctx``, ``num_predict``, ``seed``, ``keep_alive``, ``logprobs``,
+            …), and ``truncate`` and ``shift`` of :class:`~ecowas_lc.llm.guarded.GuardedChatOllama`.
+
+    Returns:
+        The model.
 
     Raises:
-        ConfigurationError: an argument can't be used, or ``ChatOllama`` has no such option.
+        ConfigurationError: An argument is not usable, or ``ChatOllama`` has no such option.
     """
     import httpx
     from pydantic import ValidationError
@@ -56,8 +67,8 @@ def make_chat_model(
             raise ConfigurationError(str(error)) from None
     if unknown := sorted(options.keys() - GuardedChatOllama.model_fields.keys()):
         raise ConfigurationError(f"ChatOllama has no option {unknown[0]!r}. Leave it out, or fix its name.")
-    # An idle connection belongs to the event loop that opened it and breaks the next one, and nothing closes it
-    # when the model is forgotten: keep none.
+    # An idle connection belongs to the event loop that opened it, fails in the next one, and is not closed when
+    # the model is garbage-collected: keep none.
     no_idle = httpx.Limits(max_keepalive_connections=0)
     address = base_url or settings.ollama_base_url
     if isinstance(address, str) and (not address.strip() or any(mark.isspace() for mark in address.strip())):
@@ -65,13 +76,13 @@ def make_chat_model(
             f"The model server's address {_shown(address)!r} can't be used. Set OLLAMA_BASE_URL to one such as "
             "http://localhost:11434."
         )
-    # The login goes to the client only: printing a model shows its address and its headers.
+    # Only the client receives the login, because printing a model shows its address and its headers.
     try:
         login = login_in(address) if isinstance(address, str) else None
     except ValueError as error:
         raise ConfigurationError(f"The model server's address {error}.") from None
     auth = {"auth": httpx.BasicAuth(*login)} if login else {}
-    # A proxy that the environment names has no business before a server on this machine.
+    # A proxy from the environment must not be used for a server on this machine.
     direct = {"trust_env": False} if isinstance(address, str) and is_loopback(address) else {}
     given = options.pop("client_kwargs", None) or {}
     client_kwargs = {"timeout": seconds, "limits": no_idle, **direct, **auth, **given}
@@ -85,7 +96,7 @@ def make_chat_model(
             reasoning=options.pop("reasoning", False),
             **options,
         )
-    except ConfigurationError:  # a ValueError too, of a setting that is read here and can't be used
+    except ConfigurationError:  # an invalid setting that is read here also raises a ValueError
         raise
     except ValidationError as error:
         [problem, *_] = error.errors(include_input=False, include_url=False)
@@ -99,7 +110,7 @@ def make_chat_model(
 
 
 def _shown(address: Any) -> str:
-    """Return the address without its login; one in which it can't be told where the login ends is not shown."""
+    """Return the address without its login, or a placeholder if the end of the login is ambiguous."""
     try:
         shown = safe_url(str(address))
     except ValueError:
@@ -108,10 +119,10 @@ def _shown(address: Any) -> str:
 
 
 def check_temperature(temperature: object) -> None:
-    """Do nothing where ``temperature`` can be used.
+    """Raise an error if ``temperature`` is not usable.
 
     Raises:
-        InvalidInputError: it is not a number from 0 to 2.
+        InvalidInputError: It is not a number from 0 to 2.
     """
     if not _is_number(temperature) or not 0 <= temperature <= 2:
         raise InvalidInputError(f"A temperature of {temperature!r} can't be used. Give a number from 0 to 2.")
@@ -119,7 +130,7 @@ def check_temperature(temperature: object) -> None:
 
 def _with_hidden_headers(client_kwargs: Any) -> Any:
     if not isinstance(client_kwargs, Mapping) or not isinstance(client_kwargs.get("headers"), Mapping):
-        return client_kwargs  # nothing to hide, or for ChatOllama to refuse
+        return client_kwargs  # nothing to hide, or ChatOllama will reject it
     headers = client_kwargs["headers"].items()
     return {**client_kwargs, "headers": {name: Secret(v) if isinstance(v, str) else v for name, v in headers}}
 
@@ -129,7 +140,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def chat_model(model: BaseChatModel | str | None = None) -> BaseChatModel:
-    """Return a chat model as it is, or the one on Ollama with this name (``None``: the settings' model)."""
+    """Return the given chat model, or the Ollama model with this name (``None``: the settings' model)."""
     if model is None or isinstance(model, str):
         if model is not None and not model.strip():
             raise ConfigurationError("The model's name is empty. Name one, such as 'llama3.2:3b', or pass None.")
@@ -142,6 +153,6 @@ def chat_model(model: BaseChatModel | str | None = None) -> BaseChatModel:
 
 
 def is_chat_ollama(model: object) -> TypeGuard[ChatOllama]:
-    """Return whether ``model`` is a ``ChatOllama``, without importing it where nothing has."""
+    """Return whether ``model`` is a ``ChatOllama``, without importing the class if nothing else has."""
     module = sys.modules.get("langchain_ollama")
     return module is not None and isinstance(model, module.ChatOllama)

@@ -1,4 +1,4 @@
-"""Names of models, and what stands between us and an address."""
+"""Names of models, and proxies for addresses."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _REGISTRY, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
 
 
 def canonical_name(name: str) -> str:
-    """Return the one name of a model that may be written in several ways.
+    """Return the canonical name of a model.
 
-    Ollama makes no difference between capitals and small letters, and adds what is left out: the tag ``latest``,
-    the namespace ``library`` and its own registry. ``Qwen2.5`` is ``registry.ollama.ai/library/qwen2.5:latest``.
+    Ollama ignores case and fills in what is missing: the tag ``latest``, the namespace ``library`` and its own
+    registry. ``Qwen2.5`` is ``registry.ollama.ai/library/qwen2.5:latest``.
     """
     lowered = name.strip().lower().removeprefix("https://").removeprefix("http://")
     rest, colon, tag = lowered.rpartition(":")
@@ -25,12 +25,12 @@ def canonical_name(name: str) -> str:
 
 
 def is_same_model(one: str, other: str) -> bool:
-    """Return whether two names are one model on a server."""
+    """Return whether two names mean the same model on a server."""
     return canonical_name(one) == canonical_name(other)
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether an address is on this machine, where no proxy belongs before it."""
+    """Return whether an address is on this machine, which must be reached without a proxy."""
     name = urlsplit(address if "://" in address else f"//{address}").hostname or ""
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -41,9 +41,9 @@ def is_loopback(address: str) -> bool:
 
 
 def proxy_for(address: str) -> str | None:
-    """Return the variable of the environment that puts a proxy before an address, ``None`` where none does."""
+    """Return the environment variable that sets a proxy for an address, or ``None`` if none does."""
     parts = urlsplit(address if "://" in address else f"http://{address}")
     if not parts.hostname or is_loopback(address) or proxy_bypass(parts.hostname):
         return None
-    proxies = getproxies()  # where httpx looks
+    proxies = getproxies()  # the same source that httpx uses
     return next((f"{scheme.upper()}_PROXY" for scheme in (parts.scheme, "all") if scheme in proxies), None)

@@ -1,8 +1,9 @@
-"""Thinking apart from speech: what a model writes to itself, between tags or in a field of its own.
+"""Separating a model's reasoning from its answer.
 
-Ollama puts the reasoning of models that it knows into a field. Other models write it into their answer, between
-tags, and a stream may end anywhere within such a tag. Both end up where LangChain looks for reasoning, so that
-``message.content_blocks`` has it as a standard ``reasoning`` block and ``message.text`` holds the answer only.
+For models that it knows, Ollama returns the reasoning in a separate field. Other models write it into their answer
+between tags, and a stream may break anywhere within such a tag. Either way, the reasoning ends up where LangChain
+looks for it, so ``message.content_blocks`` has a standard ``reasoning`` block and ``message.text`` only the
+answer.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     _Message = TypeVar("_Message", bound=AIMessage)
 
 _NAMES = ("think", "thinking", "thought", "thoughts", "reasoning", "reflection", "scratchpad", "seed:think")
-_LONGEST_TAG = 160  # with attributes
+_LONGEST_TAG = 160  # characters, including attributes
 _FINAL = "<|channel|>final<|message|>"
 
-# (opening, closing) texts of tags, in small letters; the first of a list is how the others are told.
+# (opening, closing) tags in lower case; the tags within one tuple are equivalent.
 _PAIRS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     *(((f"<{name}>",), (f"</{name}>",)) for name in _NAMES),
     *(((f"<|{name}|>",), (f"<|/{name}|>", f"</|{name}|>")) for name in ("think", "thinking")),
@@ -47,7 +48,7 @@ _SMALL_LETTERS = {ord(letter): letter.lower() for letter in ascii_uppercase}
 
 
 class Split(NamedTuple):
-    """A text taken apart."""
+    """The two parts of a text."""
 
     answer: str
     reasoning: str
@@ -55,17 +56,17 @@ class Split(NamedTuple):
 
 @dataclass(slots=True)
 class ReasoningSplitter:
-    """Takes a text apart while it grows: call :meth:`take` with each piece, and :meth:`end` after the last.
+    """Separates reasoning from a growing text: call :meth:`take` with each piece, and :meth:`end` after the last.
 
-    An end of a piece that may be the beginning of a tag is held back until the next piece shows what it is.
-    A tag right after a backtick is a tag that the model writes about. White space after reasoning is dropped.
+    The end of a piece is held back if it may be the start of a tag, until the next piece decides. A tag right
+    after a backtick is text that the model writes about. White space after reasoning is dropped.
     """
 
     _held: str = ""
     _open: int | None = None  # the kind of tag that reasoning began with
     _depth: int = 0
-    _after_close: str | None = None  # what followed a closing tag while others seem open still
-    _last: str = ""  # the last character that was decided on
+    _after_close: str | None = None  # text after a closing tag while nested tags seem to be open
+    _last: str = ""  # the last character that was processed
     _trim: bool = False
 
     def take(self, text: str) -> Split:
@@ -76,18 +77,18 @@ class ReasoningSplitter:
         return self._decide(ready)
 
     def end(self) -> Split:
-        """Return the rest. Reasoning that no tag closes is reasoning to the end."""
+        """Return the rest. Reasoning without a closing tag extends to the end."""
         ready, self._held = self._held, ""
         answer, reasoning = self._decide(ready)
         if self._open is not None and self._after_close is not None:
-            # A tag that the model only mentioned while it reasoned: the last closing tag is the real one.
+            # The model mentioned an opening tag in its reasoning: the last closing tag is the real one.
             late, self._after_close = self._after_close, None
             self._open, self._depth = None, 0
             return Split(answer + self._spoken(late), reasoning)
         return Split(answer, reasoning)
 
     def _undecided(self) -> int:
-        """Return where the part begins that may turn out to be a tag."""
+        """Return the position of a possible start of a tag."""
         text = self._held
         lowered = _small(text)
         for at in range(max(0, len(text) - _LONGEST_TAG), len(text)):
@@ -138,7 +139,7 @@ class ReasoningSplitter:
         return self._last == "`"
 
     def _turn(self, tag: re.Match[str]) -> bool:
-        """Follow a tag; return whether it is one here, and not part of the text."""
+        """Process a tag; return whether it acts as a tag here, rather than as part of the text."""
         found = _small(tag.group())
         if tag["name"]:
             found = f"<{_small(tag['name'])}>"
@@ -152,7 +153,7 @@ class ReasoningSplitter:
             return True
         kind = _CLOSING[found]
         if self._open is None:
-            return found != "<|end|>"  # a closing tag alone says nothing; its text is not for people
+            return found != "<|end|>"  # a closing tag alone is dropped: it is not meant for readers
         if kind != self._open:
             return False
         self._depth -= 1
@@ -163,12 +164,13 @@ class ReasoningSplitter:
 
 
 def split_reasoning(text: str) -> Split:
-    """Take a whole text apart.
+    """Split a whole text into answer and reasoning.
 
-    Where the first tag is a closing one, the model's template opened the reasoning: all before it is reasoning.
+    If the first tag is a closing one, the model's template opened the reasoning, so all text before it is
+    reasoning.
 
     Returns:
-        The answer and the reasoning, both without white space around them.
+        The answer and the reasoning, both stripped of white space.
     """
     first = next((tag for tag in _TAG.finditer(text) if text[tag.start() - 1 : tag.start()] != "`"), None)
     before = ""
@@ -183,7 +185,7 @@ def split_reasoning(text: str) -> Split:
 
 
 def reasoning_of(message: Any) -> str:
-    """Return the reasoning of a message, wherever its model put it; ``""`` where there is none."""
+    """Return the reasoning of a message, wherever its model put it, or ``""`` if there is none."""
     parts = [
         str(block.get("reasoning") or "")
         for block in getattr(message, "content_blocks", None) or ()
@@ -193,10 +195,10 @@ def reasoning_of(message: Any) -> str:
 
 
 def with_reasoning_apart(message: _Message) -> _Message:
-    """Return the message with its answer as text, and its reasoning as what LangChain reads as reasoning.
+    """Return the message with its answer as text and its reasoning in LangChain's field for it.
 
-    ``content_blocks`` of the result then begins with a ``reasoning`` block where there was any reasoning. A
-    message without tags in its text comes back as it is.
+    If there is reasoning, ``content_blocks`` of the result starts with a ``reasoning`` block. A message without
+    tags in its text is returned unchanged.
     """
     text = str(message.text)
     answer, found = split_reasoning(text)
@@ -216,5 +218,5 @@ def with_reasoning_apart(message: _Message) -> _Message:
 
 
 def _small(text: str) -> str:
-    """Return ``text`` with small ASCII letters; other capitals stay, since some become two characters."""
+    """Return ``text`` with ASCII letters in lower case; some other letters would become two characters."""
     return text.translate(_SMALL_LETTERS)

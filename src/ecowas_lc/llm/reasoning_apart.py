@@ -1,4 +1,4 @@
-"""Any chat model, its reasoning kept apart from what it says while it is being said, and not only afterwards."""
+"""A wrapper for any chat model that separates reasoning from the answer while it is streamed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ecowas_lc.llm.reasoning import ReasoningSplitter, Split, with_reasoning_apa
 
 
 class ReasoningApart(BaseChatModel):
-    """Answers as another model does; what that writes between tags of reasoning is in no chunk's text."""
+    """A chat model that delegates to another and keeps reasoning between tags out of the text of every chunk."""
 
     inner: BaseChatModel
 
@@ -47,7 +47,7 @@ class ReasoningApart(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return _whole(self.inner._generate(messages, stop, None, **kwargs))  # tokens it tells of itself are raw
+        return _whole(self.inner._generate(messages, stop, None, **kwargs))  # callbacks would get raw tokens
 
     async def _agenerate(
         self,
@@ -87,9 +87,10 @@ class ReasoningApart(BaseChatModel):
 
 
 def reasoning_apart(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return the model, or the model with tools bound, so that it says nothing of its reasoning.
+    """Return the model, or the model with tools bound, so that reasoning is kept out of its answers.
 
-    Our models on Ollama do so by themselves. What is no chat model of LangChain's comes back as it is.
+    Models on Ollama are returned unchanged, because ours already do this; so is anything that is not a LangChain
+    chat model.
     """
     if isinstance(model, RunnableBinding):
         return model.model_copy(update={"bound": reasoning_apart(model.bound)})
@@ -106,7 +107,7 @@ def reasoning_apart(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
 
 
 class _Stream:
-    """Takes the chunks of one answer apart."""
+    """Separates reasoning from the chunks of one answer."""
 
     def __init__(self) -> None:
         self._splitter = ReasoningSplitter()

@@ -1,4 +1,4 @@
-"""What this process knows of a model on a server: its facts, what it counts, and the line before it."""
+"""What this process knows of a model on a server: its facts, its token counts, and its queue."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from ecowas_lc.llm.tokens import Calibration
 from ecowas_lc.settings import get_settings
 
 DEFAULT_CONTEXT = 4096
-"""The context that is asked for where nothing else says one: what Ollama allots without a large graphics card."""
+"""The default context in tokens: what Ollama allots on machines without a large graphics card."""
 
 HEEDS_TRUNCATE_SINCE = (0, 24)
-"""The oldest Ollama that was tried; it refuses a prompt that does not fit when it is asked not to cut it."""
+"""The oldest Ollama version that was tested to reject a prompt that does not fit, if asked not to cut it."""
 
 Asking = Generator[tuple[str, dict[str, Any]], Any, "Facts"]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a server says of a model.
+    """Facts that a server reports about a model.
 
     Args:
-        trained: tokens of context that it was trained for, where known.
-        own_context: ``num_ctx`` of its Modelfile, where that sets one.
-        described: whether the server describes its models at all.
+        trained: Tokens of context that the model was trained for, if known.
+        own_context: ``num_ctx`` of its Modelfile, if set.
+        described: Whether the server describes its models at all.
     """
 
     trained: int | None = None
@@ -43,14 +43,14 @@ class Facts:
     described: bool = True
 
     def context(self, asked: int | None = None) -> int:
-        """Return the context that requests ask for by name: the server gives it, whatever others loaded."""
+        """Return the context in tokens that requests ask for; the server provides it, whatever others loaded."""
         length = asked or self.own_context or default_context() or DEFAULT_CONTEXT
         return min(length, self.trained) if self.trained else length
 
 
 @dataclass(slots=True)
 class ServedModel:
-    """One model on one server; the same object for all of this process's requests to it."""
+    """One model on one server; this process uses the same object for all requests to it."""
 
     address: str
     name: str
@@ -60,14 +60,16 @@ class ServedModel:
 
     @property
     def line(self) -> Line:
-        """The line of this process's requests."""
+        """The queue of this process's requests."""
         return line_for(self.address, canonical_name(self.name), _parallel())
 
     def ask_facts(self) -> Asking:
-        """Find the facts by calls to Ollama's client: yields (method, arguments), receives replies or errors.
+        """Fetch the facts through Ollama's client.
+
+        The generator yields (method, arguments) and receives replies or errors.
 
         Raises:
-            ModelServerUnavailableError, ModelNotFoundError, ModelTimeoutError: there is nothing to know.
+            ModelServerUnavailableError, ModelNotFoundError, ModelTimeoutError: The facts are not available.
         """
         if self.facts is not None:
             return self.facts
@@ -75,7 +77,7 @@ class ServedModel:
             shown = yield "show", {"model": self.name}
         except (ModelServerUnavailableError, ModelNotFoundError, ModelTimeoutError):
             raise
-        except ModelError:  # some servers with Ollama's protocol don't describe their models
+        except ModelError:  # some servers with Ollama's protocol do not describe their models
             self.facts = Facts(described=False)
         else:
             own = _parameter(shown.parameters or "", "num_ctx")
@@ -83,7 +85,7 @@ class ServedModel:
         return self.facts
 
     def forget(self) -> None:
-        """Ask again next time: the model may have been removed, or made afresh."""
+        """Discard the facts so that they are fetched again: the model may have been removed or rebuilt."""
         self.facts = None
 
 
@@ -99,16 +101,16 @@ def served_model(address: str, name: str) -> ServedModel:
 
 
 def forget_served_models() -> None:
-    """Begin afresh, as in a new process."""
+    """Discard everything that is known, as in a new process."""
     with _served_lock:
         _served.clear()
 
 
 def default_context() -> int | None:
-    """Return the context that ``OLLAMA_CONTEXT_LENGTH`` asks for, ``None`` where it says nothing."""
+    """Return the context that ``OLLAMA_CONTEXT_LENGTH`` sets, or ``None`` if it is not set."""
     try:
         return get_settings().ollama_context_length or None
-    except ConfigurationError:  # settings that can't be read must not stop a model that needs none
+    except ConfigurationError:  # invalid settings must not stop a model that needs none of them
         return None
 
 
@@ -120,8 +122,8 @@ def _parallel() -> int | None:
 
 
 def version_heeds_truncate(version: Mapping[str, Any]) -> bool:
-    """Return whether a server refuses what does not fit when asked not to cut it, by its ``/api/version``."""
-    if version.get("server"):  # the local model's
+    """Return whether a server with this ``/api/version`` rejects prompts that do not fit, if asked to."""
+    if version.get("server"):  # the local model's server
         return True
     numbers = str(version.get("version", "")).split("-")[0].split(".")
     try:
@@ -136,7 +138,7 @@ def _trained_length(model_info: Mapping[str, Any]) -> int | None:
 
 
 def _parameter(parameters: str, name: str) -> int | None:
-    """Read one whole number from the lines of a model file's parameters ("num_ctx    8192")."""
+    """Return a whole number from a Modelfile's parameter lines (such as "num_ctx    8192")."""
     for line in parameters.splitlines():
         words = line.split()
         if len(words) == 2 and words[0] == name and words[1].isdigit() and int(words[1]) > 0:

@@ -26,19 +26,25 @@ _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "ai": "assi
 
 
 class LLMService:
-    """Chat with one model on one Ollama server, from blocking and from asyncio code.
+    """A plain chat service for one model on one Ollama server, for blocking and asyncio code.
 
-    What is not given comes from the settings. ``timeout`` is the seconds that a whole answer may take, not
-    counting the time that it waits for other requests of this process. ``options`` are ``ChatOllama``'s own
-    (``num_ctx``, ``seed``, …). Nothing is connected until the first call.
+    Nothing is connected until the first call. Reasoning is not part of an answer. An answer is limited to
+    ``max_tokens`` tokens (by default a quarter of the context and at most 1,024); if it reaches the limit, it ends
+    with ``[…]``. A prompt that does not fit the model's context is rejected instead of being silently cut by
+    Ollama.
 
-    An answer has at most ``max_tokens`` tokens, by default a quarter of the context and at most 1,024; one that
-    ends there ends with ``[…]``. Reasoning is no part of an answer.
-
-    Every call raises :class:`ModelServerUnavailableError` (start the server), :class:`ModelNotFoundError`
+    Every call may raise :class:`ModelServerUnavailableError` (start the server), :class:`ModelNotFoundError`
     (pull the model), :class:`ModelTimeoutError`, :class:`ContextOverflowError`, or another :class:`ModelError`,
-    as for an empty answer; each message says what fixes it. A prompt that does not fit the model is refused,
-    where Ollama would cut it in silence.
+    for example for an empty answer. Each message says how to fix the problem.
+
+    Args:
+        base_url: The server's address. Defaults to ``OLLAMA_BASE_URL``.
+        model: The model's name. Defaults to ``OLLAMA_MODEL``.
+        temperature: A number from 0 to 2. Defaults to the settings' temperature.
+        timeout: Seconds that a whole answer may take, without the time spent waiting for other requests of this
+            process. Defaults to ``LLM_TIMEOUT``.
+        settings: The settings to use. Defaults to those of the environment.
+        **options: Options of ``ChatOllama``, such as ``num_ctx`` and ``seed``.
     """
 
     def __init__(
@@ -82,7 +88,14 @@ class LLMService:
         temperature: float | None = None,
         max_tokens: int | None = None,
     ) -> str:
-        """Return the model's answer to ``prompt``, of ``max_tokens`` tokens at most."""
+        """Return the model's answer to a prompt.
+
+        Args:
+            prompt: The user's text.
+            system_prompt: Instructions to the model.
+            temperature: A number from 0 to 2, for this call only.
+            max_tokens: Maximum length of the answer in tokens.
+        """
         return _whole(self.stream(prompt, system_prompt, temperature, max_tokens))
 
     async def achat(
@@ -101,7 +114,13 @@ class LLMService:
         temperature: float | None = None,
         max_tokens: int | None = None,
     ) -> str:
-        """Return the model's answer to a conversation of ``{"role": …, "content": …}`` dicts or messages."""
+        """Return the model's answer to a conversation.
+
+        Args:
+            messages: ``{"role": …, "content": …}`` dicts or LangChain messages, oldest first.
+            temperature: A number from 0 to 2, for this call only.
+            max_tokens: Maximum length of the answer in tokens.
+        """
         model = self._tuned(temperature, max_tokens)
         return _whole(self._stream(model, _conversation(messages)))
 
@@ -122,7 +141,17 @@ class LLMService:
         temperature: float | None = None,
         max_tokens: int | None = None,
     ) -> Iterator[str]:
-        """Yield the answer to ``prompt`` as the model writes it."""
+        """Stream the answer to a prompt as the model writes it.
+
+        Args:
+            prompt: The user's text.
+            system_prompt: Instructions to the model.
+            temperature: A number from 0 to 2, for this call only.
+            max_tokens: Maximum length of the answer in tokens.
+
+        Returns:
+            The pieces of the answer.
+        """
         return self._stream(self._tuned(temperature, max_tokens), _prompt(prompt, system_prompt))
 
     def astream(
@@ -132,7 +161,7 @@ class LLMService:
         temperature: float | None = None,
         max_tokens: int | None = None,
     ) -> AsyncIterator[str]:
-        """Yield what :meth:`stream` yields, without blocking the event loop."""
+        """Stream what :meth:`stream` streams, without blocking the event loop."""
         return self._astream(self._tuned(temperature, max_tokens), _prompt(prompt, system_prompt))
 
     def list_models(self) -> list[str]:
@@ -146,10 +175,10 @@ class LLMService:
             return _names(await self._model._async_client.list())
 
     def health_check(self) -> bool:
-        """Return whether the server answers and has the model. Never raises; :meth:`check` says what is wrong."""
+        """Return whether the server answers and has the model; never raise. :meth:`check` says what is wrong."""
         try:
             self.check()
-        except Exception:  # whatever it is, it is not healthy
+        except Exception:  # any error means that the service is not healthy
             return False
         return True
 
@@ -157,16 +186,16 @@ class LLMService:
         """Return what :meth:`health_check` returns, without blocking the event loop."""
         try:
             await self.acheck()
-        except Exception:  # whatever it is, it is not healthy
+        except Exception:  # any error means that the service is not healthy
             return False
         return True
 
     def check(self) -> None:
-        """Do nothing where the server answers and has the model.
+        """Raise an error unless the server answers and has the model.
 
         Raises:
-            ModelServerUnavailableError: no Ollama answers at the address.
-            ModelNotFoundError: the server does not have the model.
+            ModelServerUnavailableError: No Ollama server answers at the address.
+            ModelNotFoundError: The server does not have the model.
         """
         self._check(self.list_models())
 
@@ -213,7 +242,7 @@ class LLMService:
 
 
 class _Answer:
-    """One answer while it is being written."""
+    """An answer that is being written."""
 
     def __init__(self, model: str, seconds: float) -> None:
         self._model = model
@@ -222,7 +251,7 @@ class _Answer:
         self.clock = Patience(seconds)
 
     def take(self, chunk: Any) -> str:
-        """Return the text of a part."""
+        """Return the text of a chunk."""
         if chunk.response_metadata:
             self._last = chunk
         self._text += chunk.text
@@ -230,7 +259,7 @@ class _Answer:
 
     @contextmanager
     def handed(self) -> Generator[None]:
-        """Stop the clock: what the caller takes to read is not the model's time."""
+        """Pause the clock: the caller's reading time does not count."""
         self.clock.pause()
         try:
             yield
@@ -238,15 +267,15 @@ class _Answer:
             self.clock.resume()
 
     def check_time(self) -> None:
-        """Raise ModelTimeoutError where the answer takes too long."""
+        """Raise ModelTimeoutError if the answer takes too long."""
         if self.clock.is_over:
             raise timed_out(f"The model {self._model}", self.clock.seconds)
 
     def end(self) -> list[str]:
-        """Return what follows the text: a mark where the model had no room to end.
+        """Return what follows the text: a mark if the answer reached its token limit.
 
         Raises:
-            ModelError: there is no text.
+            ModelError: The answer has no text.
         """
         if not split_reasoning(self._text).answer:
             raise empty_answer("LLMService", self._last)
@@ -255,12 +284,12 @@ class _Answer:
 
 @cache
 def get_llm_service() -> LLMService:
-    """Return the process's service, made from the settings. ``get_llm_service.cache_clear()`` forgets it."""
+    """Return the process's service, created from the settings; ``get_llm_service.cache_clear()`` discards it."""
     return LLMService()
 
 
 def _whole(parts: Iterable[str]) -> str:
-    """Return the answer in a whole text; a closing tag may show only now that what came before was reasoning."""
+    """Join the parts and return the answer; a late closing tag may show that all before was reasoning."""
     text = "".join(parts)
     answer = split_reasoning(text).answer
     return text if answer == text.strip() else answer

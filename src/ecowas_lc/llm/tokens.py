@@ -1,4 +1,4 @@
-"""How long a prompt is: estimated on the safe side, then corrected by what the server counts."""
+"""The length of prompts in tokens: estimated on the safe side, then calibrated by the server's counts."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
 TokenCounter = Callable[["Sequence[BaseMessage]"], int]
-"""Counts the tokens of messages. It should rather say too many than too few."""
+"""Counts the tokens of messages. It should overestimate rather than underestimate."""
 
 CUT = "[…]"
-"""Stands where a text was cut off."""
+"""The mark for a text that was cut off."""
 
 UNKNOWN_CONTEXT = 8192
-"""Tokens assumed for models that are not on Ollama and don't say."""
+"""Context in tokens that is assumed for models that are not on Ollama and do not state theirs."""
 
 _MOST_FOR_ANSWER = 1024
-_AROUND_A_MESSAGE = 6  # its role and marks
+_AROUND_A_MESSAGE = 6  # for its role and delimiters
 AROUND_A_PROMPT = 32
-"""Tokens that a model's template may add to a prompt, such as a system message of its own."""
+"""Tokens that a model's template may add to a prompt, for example a default system message."""
 
 _AN_IMAGE = 1024
 _LONGEST_REMEMBERED = 8192
 
 # Measured with SmolLM2's vocabulary, which was made for English, on texts in 13 languages, code, JSON and digits.
-# Vocabularies of newer models need fewer tokens for everything but English.
+# Newer models' vocabularies need fewer tokens for everything except English.
 _LETTERS_A_TOKEN = {"english": 4.0, "romance": 2.5, "other": 2.1}
-_RUNS = re.compile(r"[A-Za-z0-9\x80-\U0010ffff]+")  # words, numbers, and what is neither
+_RUNS = re.compile(r"[A-Za-z0-9\x80-\U0010ffff]+")  # words and numbers; the rest is counted apart
 _SIGNS = re.compile(r"[!-/:-@\[-`{-~]")
 _BLANKS = re.compile(r"[ \t]{2,}|[\r\n]+|\t")
 _BLANK_AND_DIGIT = re.compile(r"[ \t][0-9]")
@@ -57,7 +57,7 @@ Kind = Literal["english", "romance", "other", "signs"]
 
 
 class Estimate(NamedTuple):
-    """The tokens of a text, and what sort of text it mostly is."""
+    """The estimated tokens of a text, and its predominant kind."""
 
     tokens: float
     kind: Kind
@@ -65,16 +65,16 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A model's context in tokens: ``prompt`` for what it reads, ``answer`` for what it writes."""
+    """A model's context in tokens, divided into ``prompt`` for its input and ``answer`` for its output."""
 
     context: int
     answer: int
 
     @classmethod
     def of(cls, context: int, answer: int | None = None) -> Window:
-        """Divide a context: ``answer`` tokens, half of it at most, are kept for the answer.
+        """Divide a context, reserving ``answer`` tokens (at most half) for the answer.
 
-        Where no length is asked for it is a quarter, 1,024 tokens at most.
+        If ``answer`` is ``None``, a quarter is reserved, at most 1,024 tokens.
         """
         kept = min(_MOST_FOR_ANSWER, context // 4)
         if answer is not None and answer > 0:
@@ -83,15 +83,16 @@ class Window:
 
     @property
     def prompt(self) -> int:
-        """Tokens that a prompt may take."""
+        """Tokens available for the prompt."""
         return self.context - self.answer
 
 
 def count_tokens(messages: Sequence[BaseMessage]) -> int:
-    """Estimate the tokens of messages, rather too many than too few, in any language.
+    """Estimate the tokens of messages in any language, erring on the high side.
 
-    English is recognised by its words, and so are French and Portuguese; other words take more tokens, as
-    vocabularies made for English cut them up. A digit or a sign is a token, what is not ASCII counts by its bytes.
+    English, French and Portuguese are recognised by their words; other words take more tokens, because
+    vocabularies made for English split them. A digit or a sign is one token; non-ASCII characters count by their
+    bytes.
     """
     if not messages:
         return 0
@@ -107,7 +108,7 @@ def count_tools(tools: Sequence[Any]) -> int:
 
 
 def estimate_message(message: BaseMessage) -> Estimate:
-    """Estimate one message: its text, its tool calls, its pictures, and the marks around it."""
+    """Estimate the tokens of one message: its text, tool calls, images and delimiters."""
     text = str(message.text)
     calls = getattr(message, "tool_calls", None)
     if calls:
@@ -130,11 +131,11 @@ def _estimate(text: str) -> Estimate:
     kind = _language_of(words, sum(mixed.values()))
     tokens += sum(_tokens_in(word, kind) * times for word, times in words.items())
     for run, times in mixed.items():
-        # letters next to other scripts, or to digits, are parts of a word that the vocabulary lacks
+        # letters next to other scripts or digits are parts of words that the vocabulary lacks
         letters, others = _in_a_mixed_run(run, kind == "romance")
         tokens += letters * times
         signs += others * times
-    bound = len(text.encode("utf-8", "surrogatepass"))  # no vocabulary has tokens below a byte
+    bound = len(text.encode("utf-8", "surrogatepass"))  # no text takes more than one token per byte
     return Estimate(min(tokens + signs, bound), kind if signs <= tokens * 2 else "signs")
 
 
@@ -142,7 +143,7 @@ _estimate_again = lru_cache(maxsize=1024)(_estimate)
 
 
 def _in_a_mixed_run(run: str, is_romance: bool) -> tuple[float, float]:
-    """Return the tokens of the letters in a run that holds more than letters, and those of the rest."""
+    """Return the tokens of a mixed run's letters, and those of its other characters."""
     letters = others = 0.0
     for part in _PARTS.findall(run):
         if not part.isascii():
@@ -155,7 +156,7 @@ def _in_a_mixed_run(run: str, is_romance: bool) -> tuple[float, float]:
 
 
 def _weight(character: str) -> float:
-    """Return the tokens of a character that is not ASCII: its bytes, or less for alphabets of their own."""
+    """Return the tokens of a non-ASCII character: one per byte, or less in scripts with an alphabet."""
     if "\u0370" <= character <= "\u06ff":
         return 1.3
     return len(character.encode("utf-8", "surrogatepass"))
@@ -183,7 +184,7 @@ def _tokens_in(word: str, kind: Kind) -> float:
     vowels = sum(letter in _VOWELS for letter in word)
     mixed = not (word[1:].islower() or word.isupper())
     if size > 24 or mixed or vowels * 6 < size:
-        return size / 1.3  # a code, an abbreviation, a name without vowels
+        return size / 1.3  # a code, an abbreviation, or a name without vowels
     if word.isupper():
         return max(size / 2.0, 1.0)
     if kind in ("english", "romance") and word.lower() in _ENGLISH | _ROMANCE:
@@ -194,7 +195,7 @@ def _tokens_in(word: str, kind: Kind) -> float:
 
 
 def shorten(text: str, tokens: int) -> str:
-    """Return ``text`` cut so that it takes about ``tokens`` tokens at most, with a mark where it was cut."""
+    """Return ``text`` cut to about ``tokens`` tokens, with a mark where it was cut."""
     if estimate(text).tokens <= tokens:
         return text
     low, high = 0, len(text)
@@ -221,27 +222,27 @@ def _pictures_in(message: BaseMessage) -> int:
 _LEAST_TO_LEARN_FROM = 64
 _REMEMBERED = 20
 _SURE_AFTER = 3
-_SLACK = 1.1  # the next prompt may need more than any so far
+_SLACK = 1.1  # the next prompt may need more than any prompt so far
 _FACTORS = (0.25, 4.0)
 
 
 @dataclass(slots=True)
 class Calibration:
-    """What one model counted in prompts, as a factor on our estimates, for each kind of text.
+    """Corrects token estimates for one model, with one factor for each kind of text.
 
-    Until the server has counted a few prompts of a kind the estimate is taken as it is, on the safe side; a prompt
-    that it counted as longer than estimated raises the factor at once.
+    Until the server has counted a few prompts of a kind, the estimate is used as it is, on the safe side. A prompt
+    that the server counts as longer than estimated raises the factor at once.
     """
 
     _ratios: dict[str, deque[float]] = field(default_factory=dict)
 
     def count(self, messages: Sequence[BaseMessage], extra: int = 0) -> int:
-        """Return how many tokens a prompt takes, ``extra`` of them estimated for what is not a message."""
+        """Return how many tokens a prompt takes; ``extra`` is the estimate for parts that are not messages."""
         tokens = sum(found.tokens * self._factor(found.kind) for found in map(estimate_message, messages))
         return math.ceil(tokens + extra * self._factor("signs"))
 
     def expected(self, messages: Sequence[BaseMessage], extra: int = 0) -> float | None:
-        """Return what the server will count, or ``None`` before it has counted enough prompts of this kind."""
+        """Return the expected server count, or ``None`` until enough prompts of this kind have been counted."""
         kind = _main_kind(messages)
         ratios = self._ratios.get(kind, ())
         if len(ratios) < _SURE_AFTER:
@@ -249,7 +250,7 @@ class Calibration:
         return (sum(found.tokens for found in map(estimate_message, messages)) + extra) * min(ratios)
 
     def learn(self, messages: Sequence[BaseMessage], told: int, extra: int = 0) -> None:
-        """Take note of what the server counted in a prompt."""
+        """Learn from the server's count of a prompt."""
         estimated = sum(found.tokens for found in map(estimate_message, messages)) + extra
         if estimated < _LEAST_TO_LEARN_FROM or told < _LEAST_TO_LEARN_FROM // 2:
             return
@@ -260,7 +261,7 @@ class Calibration:
     def _factor(self, kind: str) -> float:
         ratios = self._ratios.get(kind)
         if not ratios:
-            # what one kind of text needs beyond the estimate, another may need as well
+            # what one kind of text needs beyond its estimate, another kind may need too
             return max([1.0, *(max(others) for others in list(self._ratios.values()) if others)])
         found = max(ratios) * _SLACK
         return found if len(ratios) >= _SURE_AFTER else max(found, 1.0)
