@@ -1,7 +1,7 @@
-"""The supervisor for a LangGraph Agent Server: ``langgraph.json`` names its three functions.
+"""The supervisor for a LangGraph Agent Server. ``langgraph.json`` names the three functions of this module.
 
-``langgraph dev`` comes with the extra ``server`` and serves them on 127.0.0.1:2024, for LangGraph's SDKs and
-Studio. Redis and Ollama are those of the settings.
+``langgraph dev``, from the extra ``server``, serves them on 127.0.0.1:2024 for LangGraph's SDKs and Studio. Redis
+and Ollama are taken from the settings.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from ecowas_lc.supervisor.routing import Router, get_router
 
 
 def graph() -> CompiledStateGraph[Any, Any, Any, Any]:
-    """Return the supervisor graph, each group with its history of the thread; built once for each process."""
+    """Return the supervisor graph, in which each group has its own history per thread; built once per process."""
     return _graph()
 
 
 @asynccontextmanager
 async def checkpointer() -> AsyncGenerator[RedisSaver]:
-    """A saver for the server that the settings name; its connections are closed with the Agent Server."""
+    """Yield a saver for the server of the settings; its connections close with the Agent Server."""
     async with await asyncio.to_thread(_ready) as saver:
         yield saver
 
 
 @asynccontextmanager
 async def store() -> AsyncGenerator[RedisStore]:
-    """A store for the server that the settings name; it searches if the offline embeddings are installed."""
+    """Yield a store for the server of the settings; it can search if the offline embeddings are installed."""
     async with await asyncio.to_thread(_store) as opened:
         yield opened
 
@@ -53,7 +53,7 @@ def _router() -> Router:
 
 
 def _ready() -> RedisSaver:
-    """Do now what would block the Agent Server's event loop later, and say now if Redis can't be reached."""
+    """Do all blocking work before it can block the Agent Server's event loop, and fail early if Redis is down."""
     _graph()
     _router().route("energy")  # reads the embeddings
     saver = RedisSaver.from_settings()
@@ -62,7 +62,7 @@ def _ready() -> RedisSaver:
 
 
 def _store() -> RedisStore:
-    """Load now what would block the Agent Server's event loop later."""
+    """Create the store here, where loading the embeddings does not block the Agent Server's event loop."""
     opened = RedisStore.from_settings(index=offline_index())
     if opened.embeddings is not None:
         opened.embeddings.embed_query("-")

@@ -1,4 +1,4 @@
-"""Node logic written once: programs yield what they need done, a blocking or an awaiting runner does it."""
+"""Node logic written once: a program yields effects, and a blocking or an awaiting runner carries them out."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 
 class Effect(Protocol):
-    """Something with input or output in it, that can be done in a blocking or an awaiting way."""
+    """An operation with input or output that can run blocking or with ``await``."""
 
     def run(self, config: RunnableConfig) -> Any:
-        """Do it, blocking."""
+        """Run the operation, blocking."""
         ...
 
     async def arun(self, config: RunnableConfig) -> Any:
-        """Do it without blocking the event loop."""
+        """Run the operation without blocking the event loop."""
         ...
 
 
@@ -31,7 +31,7 @@ Program = Generator[Effect, Any, T]
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """How a node's work is shown to those who watch: as a span, and what its result says about it."""
+    """How to trace a node's work: the span's name and attributes, and what the result adds to them."""
 
     kind: str
     name: str
@@ -39,14 +39,14 @@ class Watch:
     learn: Callable[[_telemetry.Span, Any], None] | None = None
 
     def learnt(self, seen: _telemetry.Span, result: Any) -> None:
-        """Set what the result says."""
+        """Set the span's attributes that follow from the result."""
         if self.learn is not None:
             self.learn(seen, result)
 
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """An effect made of a function and its awaitable twin."""
+    """An effect made of a function and its async counterpart."""
 
     blocking: Callable[[RunnableConfig], Any]
     awaiting: Callable[[RunnableConfig], Awaitable[Any]]
@@ -56,14 +56,14 @@ class Doing:
         return self.blocking(config)
 
     async def arun(self, config: RunnableConfig) -> Any:
-        """Await its twin."""
+        """Await the async counterpart."""
         return await self.awaiting(config)
 
 
 def serve(program: Generator[Any, Any, T], answer: Callable[[Any], Any]) -> T:
-    """Drive any program to its end, blocking: ``answer`` does what it asks for.
+    """Run any program to its end, blocking; ``answer`` carries out each request that the program yields.
 
-    What ``answer`` raises is raised inside the program.
+    An exception from ``answer`` is raised inside the program.
     """
     try:
         asked = next(program)
@@ -82,7 +82,7 @@ def serve(program: Generator[Any, Any, T], answer: Callable[[Any], Any]) -> T:
 
 
 async def aserve(program: Generator[Any, Any, T], answer: Callable[[Any], Awaitable[Any]]) -> T:
-    """Drive any program to its end as :func:`serve` does, without blocking the event loop."""
+    """Run any program to its end as :func:`serve` does, without blocking the event loop."""
     try:
         asked = next(program)
         while True:
@@ -100,12 +100,12 @@ async def aserve(program: Generator[Any, Any, T], answer: Callable[[Any], Awaita
 
 
 def run(program: Program[T], config: RunnableConfig) -> T:
-    """Drive a program of effects to its end, blocking."""
+    """Run a program of effects to its end, blocking."""
     return serve(program, lambda effect: effect.run(config))
 
 
 async def arun(program: Program[T], config: RunnableConfig) -> T:
-    """Drive a program of effects to its end, without blocking the event loop."""
+    """Run a program of effects to its end, without blocking the event loop."""
     return await aserve(program, lambda effect: effect.arun(config))
 
 
@@ -117,11 +117,15 @@ def as_node(
     watch: Watch | None = None,
     about: str = "",
 ) -> RunnableLambda[Any, Any]:
-    """Return a graph node that runs the program made for its input, in both ways of running a graph.
+    """Return a graph node that runs the program made for its input, in sync and async runs of the graph.
 
-    ``label`` goes into the metadata of every call that the program makes. ``inner`` is a graph that the program
-    runs: langgraph finds it here when it looks for a node's subgraphs. ``watch`` makes a span of each run.
-    ``about`` says what the node does, for pictures.
+    Args:
+        name: the node's name.
+        program: called with the node's input and the config; returns the program to run.
+        label: added to the metadata of every call that the program makes.
+        inner: a graph that the program runs; langgraph finds it here when it looks for a node's subgraphs.
+        watch: how to trace each run as a span.
+        about: a description of the node, for pictures of the graph.
     """
 
     from langchain_core.runnables import RunnableLambda

@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose, in one tree.
+"""The errors that this package raises on purpose, as one tree.
 
     EcowasError
     ├── ConfigurationError (ValueError)         settings, URLs, arguments that contradict each other
@@ -7,41 +7,41 @@
     │   ├── InvalidIdError                      an id that is empty or is not text
     │   ├── NotSerializableError (TypeError)    a value that could not be read back
     │   │   └── TypeNotAllowedError             a type outside the checkpointer's allowlist
-    │   ├── DimensionMismatchError              vectors of another length than those stored
-    │   ├── EmptyQuestionError                  nothing was asked
-    │   ├── InvalidDecisionError                a reviewer's decision is none of those that are possible
-    │   │   └── NotWaitingError                 what was decided on does not wait any more
+    │   ├── DimensionMismatchError              vectors whose length differs from the stored ones
+    │   ├── EmptyQuestionError                  a question without text
+    │   ├── InvalidDecisionError                a reviewer's decision that is not possible
+    │   │   └── NotWaitingError                 the draft or step no longer waits for a decision
     │   ├── UnknownCheckpointError              the thread has no checkpoint with this id
-    │   ├── UnreadableDocumentError             a file that holds no text that can be used
+    │   ├── UnreadableDocumentError             a file without usable text
     │   └── UnknownGroupError                   no working group has this id
     ├── StorageError                            Redis or what is stored in it
-    │   ├── RedisUnavailableError               nobody answers, or the connection broke
-    │   │   └── RedisTimeoutError               it answers too late
-    │   ├── RedisRefusedError                   it answered: no (login, ACL, memory, read-only, …)
-    │   ├── TooLargeError                       more than the server takes in one value
-    │   ├── NotReplicatedError                  too few replicas have it (only with ``wait_replicas``)
-    │   ├── WrongTypeError                      somebody else's data type is at one of our keys
+    │   ├── RedisUnavailableError               no server answers, or the connection broke
+    │   │   └── RedisTimeoutError               the server answers too late
+    │   ├── RedisRefusedError                   the server refused (login, ACL, memory, read-only, …)
+    │   ├── TooLargeError                       a value larger than the server accepts
+    │   ├── NotReplicatedError                  too few replicas have the write (only with ``wait_replicas``)
+    │   ├── WrongTypeError                      one of our keys holds another program's data type
     │   ├── CorruptDataError                    stored bytes that this format does not allow
-    │   │   └── DecryptionError                 wrong key, or a row moved or changed
+    │   │   └── DecryptionError                 wrong key, or a value that was moved or changed
     │   ├── FormatVersionError                  written by a newer version of this package
     │   ├── ThreadGoneError                     a thread expired or was deleted while a run built on it
     │   ├── CheckpointConflictError             another run has extended this checkpoint (fencing)
     │   ├── ItemConflictError                   another writer has changed this item (``if_version``)
     │   └── EmbeddedServerError                 the embedded server is missing or does not start
     ├── ModelError                              Ollama or the model behind it
-    │   ├── ModelServerUnavailableError         nobody answers at the address
+    │   ├── ModelServerUnavailableError         no server answers at the address
     │   ├── ModelNotFoundError                  the model is not pulled
     │   ├── ModelTimeoutError                   no answer in time
-    │   ├── ModelCapabilityError                no tools or no structured output
+    │   ├── ModelCapabilityError                the model lacks tools or structured output
     │   └── ContextOverflowError (LangChain's)  the question does not fit the model's context
     └── SupervisorError                         the graph
-        ├── LoopBudgetError                     too many hops, or the same step again and again
+        ├── LoopBudgetError                     too many hops, or too many repeats of a step
         ├── AsyncToolError                      a tool that only works in asynchronous runs
         ├── DecisionPendingError                a draft of the thread still waits for a reviewer
         └── ThreadBusyError                     another run of the thread is under way
 
-A message says what was wrong and what to do next. None holds a password. Where something is merely of no effect,
-it is an :class:`UnknownSettingWarning`.
+Each message says what was wrong and what to do next, and never contains a password. A setting that merely has no
+effect causes an :class:`UnknownSettingWarning` instead.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ from typing import TYPE_CHECKING, Any
 
 
 class EcowasError(Exception):
-    """Base class of every error raised on purpose by this package."""
+    """Base class of every error that this package raises on purpose."""
 
 
 class ConfigurationError(EcowasError, ValueError):
-    """Settings, a URL or arguments that can't be used, or that contradict each other."""
+    """Settings, a URL or arguments that can't be used or that contradict each other."""
 
 
 class MissingExtraError(ConfigurationError):
-    """An optional dependency is needed and not installed; the message gives the command."""
+    """An optional dependency that is needed but not installed; the message gives the command to install it."""
 
 
 class InvalidInputError(EcowasError, ValueError):
-    """Something the caller passed can't be used; nothing was written."""
+    """An argument that can't be used; nothing was written."""
 
 
 class UnreadableDocumentError(InvalidInputError):
-    """A file can't be used as a document: too large, encrypted, scanned, damaged or of an unknown format."""
+    """A file that can't be used as a document: too large, encrypted, scanned, damaged or of an unknown format."""
 
 
 class InvalidIdError(InvalidInputError):
@@ -74,7 +74,7 @@ class InvalidIdError(InvalidInputError):
 
 
 class NotSerializableError(InvalidInputError, TypeError):
-    """A value that could not be read back the same; nothing was written."""
+    """A value that would not be the same after writing and reading it; nothing was written."""
 
 
 class TypeNotAllowedError(NotSerializableError):
@@ -82,51 +82,51 @@ class TypeNotAllowedError(NotSerializableError):
 
 
 class DimensionMismatchError(InvalidInputError):
-    """Vectors whose length differs from the index configuration's, or from those that are stored."""
+    """Vectors whose length differs from the index configuration or from the stored vectors."""
 
 
 class EmptyQuestionError(InvalidInputError):
-    """A question with no text in it."""
+    """A question without text."""
 
 
 class InvalidDecisionError(InvalidInputError):
-    """A decision that is none of those that the waiting request allows; nothing was released."""
+    """A decision that the waiting request does not allow; nothing was released."""
 
 
 class NotWaitingError(InvalidDecisionError):
-    """A decision about something that does not wait any more, or that never did; nothing was released."""
+    """A decision about something that no longer waits for one, or never did; nothing was released."""
 
 
 class UnknownCheckpointError(InvalidInputError):
-    """A checkpoint that the thread does not have; nothing was run."""
+    """A checkpoint that does not exist in the thread; nothing was run."""
 
 
 class UnknownGroupError(InvalidInputError):
-    """No working group has this id; the message lists those there are."""
+    """A group id that no working group has; the message lists the known ids."""
 
 
 class StorageError(EcowasError):
-    """Redis, or what is stored in it."""
+    """A failure of Redis, or of the data stored in it."""
 
 
 class RedisUnavailableError(StorageError):
-    """Nobody answers at the server's address, or the connection broke and retries ran out."""
+    """No server answers at the address, or the connection broke and all retries failed."""
 
 
 class RedisTimeoutError(RedisUnavailableError):
-    """The server did not answer within the socket timeout; a write may have happened."""
+    """The server did not answer within the socket timeout; a write may have been carried out."""
 
 
 class RedisRefusedError(StorageError):
-    """The server answered, and refused: login, ACL, memory limit, read-only replica, …"""
+    """The server answered with a refusal: login, ACL, memory limit, read-only replica, …"""
 
 
 class TooLargeError(StorageError):
-    """The server takes no value or command of this size; nothing was written."""
+    """A value or command larger than the server accepts; nothing was written."""
 
 
 class NotReplicatedError(StorageError):
-    """The write was made, and too few replicas have it yet: it is lost should the primary fail now."""
+    """The write succeeded, but too few replicas have it yet: if the primary fails now, the write is lost."""
 
 
 class WrongTypeError(StorageError):
@@ -134,11 +134,11 @@ class WrongTypeError(StorageError):
 
 
 class CorruptDataError(StorageError):
-    """Stored bytes that the storage format does not allow."""
+    """Stored bytes that do not follow the storage format."""
 
 
 class DecryptionError(CorruptDataError):
-    """An encrypted value that this key does not open, or that was moved or changed."""
+    """An encrypted value that this key can't open, or that was moved or changed."""
 
 
 class FormatVersionError(StorageError):
@@ -146,7 +146,7 @@ class FormatVersionError(StorageError):
 
 
 class ThreadGoneError(StorageError):
-    """The thread expired, or was deleted, while a run was building on what it held; nothing was written."""
+    """The thread expired or was deleted during a run that built on it; nothing was written."""
 
 
 class CheckpointConflictError(StorageError):
@@ -158,19 +158,19 @@ class ItemConflictError(StorageError):
 
 
 class EmbeddedServerError(StorageError):
-    """The embedded server's binary is missing, or the server does not start."""
+    """The embedded server's program is missing, or the server does not start."""
 
 
 class ModelError(EcowasError):
-    """Ollama, or the model behind it."""
+    """A failure of Ollama, or of the model it runs."""
 
 
 class ModelServerUnavailableError(ModelError):
-    """Nobody answers at the model server's address."""
+    """No model server answers at the address."""
 
 
 class ModelNotFoundError(ModelError):
-    """The model server runs and does not have this model."""
+    """The model server runs but does not have this model."""
 
 
 class ModelTimeoutError(ModelError):
@@ -178,18 +178,18 @@ class ModelTimeoutError(ModelError):
 
 
 class ModelCapabilityError(ModelError):
-    """The model can't do what was asked of it (tools, structured output)."""
+    """The model lacks a capability that was requested (tools, structured output)."""
 
 
 if TYPE_CHECKING:
     from langchain_core.exceptions import ContextOverflowError as _LangChainContextOverflowError
 
     class ContextOverflowError(ModelError, _LangChainContextOverflowError):
-        """The prompt does not fit the model's effective context window; also LangChain's error of this name."""
+        """The prompt does not fit the model's effective context window; also a subclass of LangChain's error."""
 
 
 def __getattr__(name: str) -> Any:
-    """Make :class:`ContextOverflowError` when it is first used: loading LangChain's takes a tenth of a second."""
+    """Create :class:`ContextOverflowError` on first use: importing LangChain's error takes a tenth of a second."""
     if name != "ContextOverflowError":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from langchain_core import exceptions
@@ -202,35 +202,35 @@ def __getattr__(name: str) -> Any:
 
 
 class SupervisorError(EcowasError):
-    """The supervisor graph could not go on."""
+    """The supervisor graph could not continue."""
 
 
 class LoopBudgetError(SupervisorError):
-    """A run used up its hop or repeat budget; the state is intact."""
+    """A run exceeded its limit of hops or repeats; the state is intact."""
 
 
 class AsyncToolError(SupervisorError):
-    """A group has a tool that only works asynchronously, and the run is synchronous: use ``ainvoke``."""
+    """A group has a tool that only works asynchronously, but the run is synchronous: use ``ainvoke``."""
 
 
 class DecisionPendingError(SupervisorError):
-    """A draft of this thread waits for a reviewer, so a new question is refused; the draft goes on waiting."""
+    """A draft of this thread waits for a reviewer, so a new question is refused; the draft keeps waiting."""
 
 
 class ThreadBusyError(SupervisorError):
-    """Another run of this thread is under way; the question was not stored."""
+    """Another run of this thread is in progress; the question was not stored."""
 
 
 class TurnStoppedError(SupervisorError):
-    """The turn was stopped between two steps; what was done is stored, and it can be resumed."""
+    """The turn was stopped between two steps; finished steps are stored, and the turn can be resumed."""
 
 
 class IncompleteWarning(UserWarning):
-    """A listing, an export or a removal left something out, or may have; the message says what and why."""
+    """A listing, an export or a removal is, or may be, incomplete; the message says what is missing and why."""
 
 
 class UnknownSettingWarning(UserWarning):
-    """A variable with our prefix, in the environment or in ``.env``, that sets nothing: a misspelt one, mostly."""
+    """A variable with our prefix, in the environment or in ``.env``, that sets nothing; usually a misspelling."""
 
 
 __all__ = [

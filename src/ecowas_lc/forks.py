@@ -1,12 +1,12 @@
-"""What a forked child must forget: locks that other threads held, connection slots, event loops, what waits.
+"""State that a forked child must reset: locks of other threads, connection slots, event loops, pending work.
 
-A child has one thread, the one that called ``fork``; what the others were doing stays undone in it for good. So a
-lock that one of them held is never released there, a slot never given back, and what waits to be repeated is still
-the parent's to repeat. This is the one module that hooks into :func:`os.fork`. Whatever in the package has a lock,
-a semaphore, a thread, a table by event loop or anything held for later either uses :class:`Lock` or
-:class:`ForkBarrier`, or registers itself with :func:`register`; a test finds those that don't.
+A child has only one thread, the one that called ``fork``; the work of all other threads stops where it was. So a
+lock that another thread held is never released in the child, a connection slot is never returned, and pending
+retries still belong to the parent. This is the only module that hooks into :func:`os.fork`. Every part of the
+package that has a lock, a semaphore, a thread, a table keyed by event loop or pending work either uses
+:class:`Lock` or :class:`ForkBarrier`, or registers itself with :func:`register`. A test finds the ones that don't.
 
-Owners are held weakly: nothing is kept alive by being registered.
+Owners are held weakly: registering an object does not keep it alive.
 """
 
 from __future__ import annotations
@@ -20,36 +20,40 @@ from types import TracebackType
 from typing import Any, Protocol
 from weakref import ref
 
-log = logging.getLogger(__name__)  # logging's fork hooks are registered by now, so ours are waited for first
+log = logging.getLogger(__name__)  # logging has registered its fork hooks by now, so ours run before them
 
 
 class Forgetful(Protocol):
-    """Something that begins anew in a forked child."""
+    """An object that resets itself in a forked child."""
 
     def forget_parent(self) -> None:
-        """Replace locks, slots and tables by new ones, and drop what only the parent may do. Must not block."""
+        """Replace locks, slots and tables with new ones, and drop work that only the parent may do.
+
+        Must not block.
+        """
 
 
-# Changed by single dict operations alone, so that no lock is needed, which a fork would meet as well.
+# Changed only by single dict operations, which are atomic. A lock could itself be held during a fork.
 _owners: dict[int, ref[Forgetful]] = {}
 _numbers = itertools.count()
 _inherited: list[Any] = []
 
 
 def register(owner: Forgetful) -> None:
-    """Call ``owner.forget_parent()`` in each forked child, for as long as the owner lives.
+    """Call ``owner.forget_parent()`` in each forked child for as long as the owner lives.
 
-    Owners are called in the order in which they registered: what an owner made later still says how it stood.
+    Owners are called in the order in which they registered, so owners registered later still have the parent's
+    state.
     """
     number = next(_numbers)
     _owners[number] = ref(owner, lambda _: _owners.pop(number, None))
 
 
 def keep(inherited: Any) -> None:
-    """Keep something of the parent's as it is for the life of this child.
+    """Keep an object of the parent unchanged for the whole life of this child.
 
-    Destroying a client of redis-py takes its locks, which may be held for good here, and ends what its event loop
-    shares with the parent's.
+    Destroying a redis-py client takes its locks, which may stay locked forever in this child, and closes resources
+    that its event loop shares with the parent's.
     """
     _inherited.append(inherited)
 
@@ -64,11 +68,11 @@ class Lock:
         register(self)
 
     def forget_parent(self) -> None:
-        """Begin anew."""
+        """Replace the mutex with a new one."""
         self._lock = threading.Lock()
 
     def locked(self) -> bool:
-        """Return whether it is held."""
+        """Return whether a thread holds the mutex."""
         return self._lock.locked()
 
     def __enter__(self) -> None:
@@ -78,14 +82,15 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         lock = self._lock
-        if lock.locked():  # else it was replaced while this thread held it: it forked inside the block
+        if lock.locked():  # if not, it was replaced while this thread held it: the thread forked inside the block
             lock.release()
 
 
 class ForkBarrier:
-    """A reentrant mutex during which no other thread forks: a fork waits until it is free.
+    """A reentrant mutex that delays forks: ``fork`` in another thread waits until the mutex is free.
 
-    For what a child would inherit half done, such as a file lock that the parent is about to release.
+    Use it for state that a child must not inherit half done, such as a file lock that the parent is about to
+    release.
     """
 
     __slots__ = ("__weakref__", "_lock")
@@ -95,15 +100,15 @@ class ForkBarrier:
         _barriers.append(self)
 
     def before_fork(self) -> None:
-        """Wait until no other thread holds it."""
+        """Wait until no other thread holds the mutex."""
         self._lock.acquire()
 
     def after_fork(self) -> None:
-        """Let others have it again."""
+        """Release the mutex in the parent."""
         self._lock.release()
 
     def forget_parent(self) -> None:
-        """Begin anew."""
+        """Replace the mutex with a new one."""
         self._lock = threading.RLock()
 
     def __enter__(self) -> None:
@@ -116,7 +121,7 @@ class ForkBarrier:
             self._lock.release()
 
 
-_barriers: list[ForkBarrier] = []  # of modules, so that they are few and live as long as the process
+_barriers: list[ForkBarrier] = []  # module-level ones only: they are few and live as long as the process
 
 
 def _before() -> None:
@@ -138,7 +143,7 @@ def _after_in_child() -> None:
             continue
         try:
             owner.forget_parent()
-        except Exception:  # the others must begin anew all the same
+        except Exception:  # the other owners must be reset in any case
             log.exception("%s could not begin anew in a forked child", type(owner).__name__)
 
 

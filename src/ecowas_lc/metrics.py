@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: what this process has done, and what Redis holds."""
+"""Metrics for Prometheus: the activity of this process, and the data in Redis."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _REDIS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1,
 
 
 class Metrics:
-    """Counts what this process does from now on, and reads what Redis holds when it is asked.
+    """Counts the activity of this process from now on, and reads figures from Redis when Prometheus asks for them.
 
-    The figures are in ``registry``, a ``prometheus_client.CollectorRegistry`` that you can add your own to. Each
-    process has its own; Prometheus adds them up. Needs the extra ``web``.
+    The figures are in ``registry``, a ``prometheus_client.CollectorRegistry`` to which you can add your own. Each
+    process has its own; Prometheus adds them up. Requires the extra ``web``.
 
     Args:
-        server: where the stored figures are read, once for each scrape; default: none are read.
-        prefixes: whose sessions, threads and approvals are counted.
-        registry: where to enter the metrics; default: a new one.
+        server: the server whose stored figures are read, once per scrape; default: none are read.
+        prefixes: the prefixes whose sessions, threads and approvals are counted.
+        registry: the registry for the metrics; default: a new one.
 
     Raises:
         MissingExtraError: ``prometheus-client`` is not installed.
@@ -65,29 +65,49 @@ class Metrics:
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, *, registry: CollectorRegistry | None = None) -> Self:
-        """Return metrics that also read what the settings' server holds under the settings' prefix."""
+        """Return metrics that also read the figures of the settings' server and prefix.
+
+        Args:
+            settings: the settings to use; default: those of the process.
+            registry: the registry for the metrics; default: a new one.
+
+        Raises:
+            MissingExtraError: ``prometheus-client`` is not installed.
+            ConfigurationError: the settings can't be used.
+        """
         settings = settings or get_settings()
         return cls(Server.from_settings(settings), [settings.prefix], registry=registry)
 
     def include(self, prefix: str) -> None:
-        """Count what is stored under one more prefix."""
+        """Also count the data stored under this prefix.
+
+        Args:
+            prefix: the prefix of the keys.
+        """
         if self._stored is not None and prefix not in self._stored.prefixes:
             self._stored.prefixes.append(prefix)
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
-        """Return the figures as text, and its content type; ``accept`` is the header that Prometheus sends."""
+        """Return the figures in Prometheus' text format.
+
+        Args:
+            accept: the ``Accept`` header that Prometheus sends.
+
+        Returns:
+            The text as bytes, and its content type.
+        """
         from prometheus_client.exposition import choose_encoder
 
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
     def close(self) -> None:
-        """Count no more."""
+        """Stop counting."""
         _telemetry.ignore(self._counts)
 
 
 class _Counts:
-    """What the process does, as counters and histograms."""
+    """The activity of the process, as counters and histograms."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         from prometheus_client import Counter, Gauge, Histogram
@@ -114,7 +134,7 @@ class _Counts:
         self._down = Gauge("ecowas_servers_down", "Servers that agents work without now", registry=registry)
 
     def finished(self, kind: str, seconds: float, outcome: str, attributes: Mapping[str, Any]) -> None:
-        """Enter how long something took."""
+        """Record how long an operation took."""
         match kind:
             case "turn":
                 self._turns.labels(outcome).observe(seconds)
@@ -141,7 +161,7 @@ class _Counts:
                 self._redis.labels(part, outcome).observe(seconds)
 
     def counted(self, kind: str, amount: float, attributes: Mapping[str, Any]) -> None:
-        """Enter that something happened."""
+        """Record that an event happened."""
         if kind == "redis_retry":
             self._retries.inc(amount)
         elif kind == "outage":
@@ -151,18 +171,18 @@ class _Counts:
 
 
 class _Stored:
-    """What Redis holds, read when Prometheus asks."""
+    """The figures in Redis, read when Prometheus asks."""
 
     def __init__(self, server: Server, prefixes: list[str]) -> None:
         self.prefixes = prefixes
         self._server = server
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Name nothing beforehand: that would read Redis when the metrics are made."""
+        """Return nothing: naming the figures would read Redis when the metrics are created."""
         return ()
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Yield what is stored; where Redis does not answer, only that."""
+        """Yield the stored figures; if Redis does not answer, yield only that fact."""
         from prometheus_client.core import GaugeMetricFamily
 
         up = GaugeMetricFamily("ecowas_redis_up", "Whether Redis answers")

@@ -1,4 +1,4 @@
-"""Settings from the environment and ``.env``: the only place that reads either."""
+"""Settings from the environment and ``.env``. This is the only module that reads either."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ log = logging.getLogger(__name__)
 ENV_FILE = ".env"
 PREFIX = "ECOWAS_LC_"
 NOT_FROM_A_FILE = frozenset({"ECOWAS_LC_DATA_DIR", "ECOWAS_LC_VALKEY_SERVER"})
-"""What ``.env`` may not set: which program is run, and where this machine's files are written.
+"""Settings that ``.env`` may not set: which program to run, and where to write files on this machine.
 
-The file is the working directory's, and that may be a folder which somebody else has filled.
+The file is read from the working directory, which may hold files from an untrusted source.
 """
 
-# How alike two names are, of 1. ECOWAS_DB_URL, which may be of an organisation with that name, is 0.67 like ours.
+# Similarity of two names, 0 to 1. ECOWAS_DB_URL, which the organisation of that name may use, scores 0.67.
 _ALIKE, _ALIKE_OF_OURS = 0.78, 0.5
 
-# What Kubernetes and Docker put into the environment of each container for a service called "redis": REDIS_PORT
-# and others. For one called "ecowas-lc" they begin as our own names do.
+# Variables that Kubernetes and Docker add to each container for a service called "redis": REDIS_PORT and others.
+# For a service called "ecowas-lc" they start with our own prefix.
 _SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://", re.IGNORECASE)
 _SERVICE_NAME = re.compile(
     r".+_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 )
 
 ROLES = ("staff", "reviewer", "operator", "admin")
-"""What somebody who uses the service may be."""
+"""The roles that a user of the service may have."""
 
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 
@@ -69,7 +69,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 
 
 def _in_seconds(value: Any) -> Any:
-    """Return the seconds of a duration such as ``2m`` or ``1h30m``; what has no unit is left to pydantic."""
+    """Return the seconds of a duration such as ``2m`` or ``1h30m``; leave values without a unit to pydantic."""
     if not isinstance(value, str):
         return value
     text = value.strip().lower()
@@ -87,7 +87,7 @@ def duration_seconds(text: str) -> float:
     """Return the seconds of a duration such as ``500ms``, ``90s``, ``1h30m`` or ``30d``; without a unit, seconds.
 
     Raises:
-        ConfigurationError: it is no duration.
+        ConfigurationError: the text is not a duration.
     """
     try:
         seconds = float(_in_seconds(text))
@@ -105,7 +105,7 @@ WholeSeconds = Annotated[int, BeforeValidator(_in_seconds)]
 
 
 class _Told(str):
-    """A text that the environment or ``.env`` holds, and which of them."""
+    """A value from the environment or from ``.env``, and which of the two it came from."""
 
     place: str
 
@@ -117,21 +117,21 @@ class _Told(str):
 
 @dataclass
 class _Problem:
-    """Why a setting's text can't be used, and whether the log says so already."""
+    """Why a setting's value can't be used, and whether that is already logged."""
 
     text: str
     is_service_link: bool
     is_said: bool = field(default=False, compare=False)
 
     def warn(self, text: str) -> None:
-        """Say something about it, once for all copies of the settings."""
+        """Log the problem, once for all copies of the settings."""
         if not self.is_said:
             self.is_said = True
             log.warning("%s", text)
 
 
 class _Names(PydanticBaseSettingsSource):
-    """The settings among one place's variables, each under its one name: ``PREFIX`` is not ours."""
+    """The variables of one source that are settings, each under its exact name: ``PREFIX`` is not ours."""
 
     def __init__(self, source: EnvSettingsSource, place: str, names: Mapping[str, str]) -> None:
         super().__init__(source.settings_cls)
@@ -146,16 +146,16 @@ class _Names(PydanticBaseSettingsSource):
 
 
 class Settings(BaseSettings):
-    """What the environment and ``.env`` in the working directory say; the environment wins.
+    """The settings from the environment and from ``.env`` in the working directory; the environment has priority.
 
-    ``REDIS_URL`` wins over ``REDIS_HOST`` and the other parts, which are not read then. Durations are seconds, or
-    have a unit: ``500ms``, ``90s``, ``2m``, ``1h30m``, ``1d``. Names that are ours start with ``ECOWAS_LC_``; the
-    others are the ones that applications already have. A name that starts like ours and sets nothing, and one that
-    ``.env`` may not set, is reported by an :class:`UnknownSettingWarning`.
+    If ``REDIS_URL`` is set, ``REDIS_HOST`` and the other parts are not read. Durations are in seconds, or have a
+    unit: ``500ms``, ``90s``, ``2m``, ``1h30m``, ``1d``. Our own names start with ``ECOWAS_LC_``; the others are
+    names that applications already use. An :class:`UnknownSettingWarning` warns about a name with our prefix that
+    sets nothing, and about a name that ``.env`` may not set.
 
-    Each value is validated where it is used: one in the environment or ``.env`` that can't be used raises
-    :class:`ConfigurationError` when its attribute is read, and affects nothing else. ``Settings()`` raises
-    pydantic's error for an argument; :func:`get_settings` raises :class:`ConfigurationError`.
+    Each value is validated when it is used: reading an attribute whose value can't be used raises
+    :class:`ConfigurationError`, and other attributes are not affected. ``Settings()`` raises pydantic's error for
+    an invalid argument; :func:`get_settings` raises :class:`ConfigurationError`.
     """
 
     model_config = SettingsConfigDict(
@@ -190,7 +190,7 @@ class Settings(BaseSettings):
     ollama_host: str | None = None
     ollama_model: str = "qwen2.5:0.5b"
     ollama_context_length: int = Field(default=0, ge=0)  # 0: the model's own, or Ollama's default
-    ollama_num_parallel: int = Field(default=0, ge=0)  # 0: found out
+    ollama_num_parallel: int = Field(default=0, ge=0)  # 0: determined automatically
     llm_temperature: float = Field(default=0.7, ge=0, le=2)
     llm_timeout: Seconds = Field(default=120.0, gt=0)
 
@@ -222,7 +222,7 @@ class Settings(BaseSettings):
     @field_validator("ollama_base_url", mode="after")
     @classmethod
     def _is_http(cls, value: str) -> str:
-        scheme, separator, _ = value.partition("://")  # without one, as in localhost:11434, it is http
+        scheme, separator, _ = value.partition("://")  # without a scheme, as in localhost:11434, it is http
         if separator and scheme.lower() not in ("http", "https"):
             raise ValueError("must start with http:// or https://")
         login_in(value)
@@ -269,7 +269,7 @@ class Settings(BaseSettings):
                 address = address_from_host(value)
             except ValueError:
                 address = ""
-            if not address:  # not raised above: the error there may quote a password that has a slash in it
+            if not address:  # not raised in the try block: that error may quote a password that contains a slash
                 raise ValueError("has a host or port that can't be read")
             cls._is_http(address)
         return value
@@ -303,7 +303,7 @@ class Settings(BaseSettings):
         names = {field.alias or name: name for name, field in cls.model_fields.items()}
         for key, what in problems.items():
             name, told = names[key], data[key]
-            # The host stands for the address where that is not set, and neither may become the default in silence.
+            # Without an address the host is used, and neither may silently become the default.
             spoilt = {name}
             if name == "ollama_host" and "ollama_base_url" not in data:
                 spoilt.add("ollama_base_url")
@@ -317,12 +317,12 @@ class Settings(BaseSettings):
             )
             for each in spoilt:
                 found._problems[each] = _Problem(text, is_link)
-                del found.__dict__[each]  # so that reading it comes to __getattr__
+                del found.__dict__[each]  # so that reading the attribute calls __getattr__
             if not is_link:
                 found.__pydantic_fields_set__.add(name)
         return found
 
-    if not TYPE_CHECKING:  # else no misspelt attribute would be noticed
+    if not TYPE_CHECKING:  # else mypy would not notice misspelt attributes
 
         def __getattr__(self, name: str) -> Any:
             problem = (self.__pydantic_private__ or {}).get("_problems", {}).get(name)
@@ -338,14 +338,14 @@ class Settings(BaseSettings):
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong with each value that can't be used; reading its attribute raises the same."""
+        """Return what is wrong with each unusable value; reading its attribute raises the same message."""
         texts = (problem.text for problem in self._problems.values() if not problem.is_service_link)
         return list(dict.fromkeys(texts))
 
     def lenient(self) -> Settings:
         """Return settings for a call that names its own server: a value that can't be used counts as not set.
 
-        The log says so, once, when such a value is read.
+        When such a value is read, a warning is logged once.
         """
         if not self._problems:
             return self
@@ -362,7 +362,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Pydantic's own hook: where the values come from. Warns of names there that set nothing."""
+        """Return the sources of the values, as pydantic requires. Warns about names there that set nothing."""
         names = {_variable(name): field.alias or name for name, field in cls.model_fields.items()}
         of_a_file = {name: key for name, key in names.items() if name not in NOT_FROM_A_FILE}
         sources: list[PydanticBaseSettingsSource] = [init_settings]
@@ -379,24 +379,24 @@ class Settings(BaseSettings):
 
     @property
     def redis_source(self) -> Literal["url", "parts", "default"]:
-        """Where the address comes from: ``REDIS_URL``, ``REDIS_HOST`` and its parts, or neither is set."""
+        """Which settings the address comes from: ``REDIS_URL``, ``REDIS_HOST`` and its parts, or the default."""
         if self.redis_url is not None and self.redis_url.get_secret_value():
             return "url"
         return "parts" if "redis_host" in self.model_fields_set else "default"
 
     @property
     def ollama_is_set(self) -> bool:
-        """Whether the user named a model server, so that no other may be put in its place."""
+        """Whether the user named a model server, so that no other may be used instead."""
         return "ollama_base_url" in self.model_fields_set or "ollama_host" in self.model_fields_set
 
 
 def _variable(name: str) -> str:
-    """Return the variable that sets a field."""
+    """Return the name of the variable that sets a field."""
     return Settings.model_fields[name].alias or name.upper()
 
 
 def _problem_of(name: str, settings: list[str]) -> str:
-    """Return what is wrong with a name that no setting has; ``""`` where it is not meant for us."""
+    """Return what is wrong with a name that no setting has; ``""`` if the name is not meant for this package."""
     if name in NOT_FROM_A_FILE:
         return (
             "sets nothing: a file of the working directory may not choose a program to run, nor where files are "
@@ -417,14 +417,20 @@ def _problem_of(name: str, settings: list[str]) -> str:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the environment and ``.env`` afresh, ``overrides`` (by field name) winning over both.
+    """Read the environment and ``.env`` again; ``overrides`` (by field name) have priority over both.
+
+    Args:
+        **overrides: values by field name.
+
+    Returns:
+        New settings.
 
     Raises:
-        ConfigurationError: an override can't be used or ``.env`` can't be read; the message names the variable
-            and never shows what it holds.
+        ConfigurationError: an override can't be used or ``.env`` can't be read; the message names the variable and
+            never shows its value.
     """
     env_file = Path(ENV_FILE)
-    if env_file.exists() and not env_file.is_file():  # pydantic-settings would pass over it in silence
+    if env_file.exists() and not env_file.is_file():  # pydantic-settings would silently skip it
         raise ConfigurationError(f"{env_file.absolute()} can't be read: it is not a file. Move it away.")
     try:
         return Settings(**overrides)
@@ -445,7 +451,7 @@ _chosen: dict[str, Any] = {}
 
 
 def choose_settings(**overrides: Any) -> None:
-    """Have the whole process use ``overrides`` (by field name), as options of the command line; none: no more."""
+    """Make the whole process use ``overrides`` (by field name), such as command-line options; none: use none."""
     _chosen.clear()
     _chosen.update(overrides)
     get_settings.cache_clear()
@@ -453,18 +459,18 @@ def choose_settings(**overrides: Any) -> None:
 
 @cache
 def get_settings() -> Settings:
-    """The process's settings, read once. ``get_settings.cache_clear()`` makes the next call read again.
+    """Return the process's settings, which are read once. Call ``get_settings.cache_clear()`` to read them again.
 
     Raises:
-        ConfigurationError: see :func:`load_settings`.
+        ConfigurationError: an override can't be used or ``.env`` can't be read; see :func:`load_settings`.
     """
     return load_settings(**_chosen)
 
 
 def usable_settings() -> Settings:
-    """Return the process's settings for a call that names its own server, which needs none of them to be valid.
+    """Return the process's settings for a call that names its own server and so needs no valid setting.
 
-    What can't be used or read counts as not set, and the log says so once.
+    A value that can't be used or read counts as not set, and a warning is logged once.
     """
     try:
         return get_settings().lenient()

@@ -26,7 +26,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:  # LangGraph takes half a second to import, and most users of a history don't need it
+    if name in __all__:  # importing LangGraph takes half a second, and most users of a history don't need it
         from ecowas_lc.history import threads
 
         return getattr(threads, name)

@@ -23,39 +23,50 @@ from ecowas_lc.storage.keys import checked_operation
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server
 
-_ID_BYTES = 12  # enough that no two are ever the same, short enough to travel and be kept with each message
+_ID_BYTES = 12  # long enough never to repeat, short enough to send and store with each message
 
 
 class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
-    """The messages of one agent in one session, sync and async, each message with every field it has.
+    """The messages of one agent in one session, sync and async. Every field of each message is kept.
 
-    LangChain recommends a checkpointer for agents and graphs, and deprecated the base class; use this for a
-    transcript of its own: one that outlives a graph, that several programs read, or behind
+    LangChain recommends a checkpointer for agents and graphs, and deprecated the base class. Use this class for a
+    separate transcript: one that outlives a graph, that several programs read, or behind
     ``RunnableWithMessageHistory``.
 
-    Give ``url``, or ``client`` (a redis-py client, sync or async, that stays yours to close), or ``server``
-    (another object's ``.server``); without any it is the server that the settings name. Each new connection asks
-    ``credential_provider`` (redis-py's ``CredentialProvider``) for its login. All histories of one
-    process at one URL share their connections, so making one costs nothing.
+    All histories of one process at one URL share their connections, so creating one costs nothing. Without
+    ``url``, ``client`` and ``server`` the server of the settings is used.
 
-    ``ttl`` is in seconds: each write makes the history live exactly so long. Without it, a write keeps the
-    longer of what was left and ``default_ttl`` (default: the settings' ``REDIS_MEMORY_TTL``). Reading gives at
-    most the last ``max_messages``, and of those what fits ``max_tokens`` as ``token_counter`` counts (a function
-    of a list of messages, or of one if annotated so, or a model; default: an approximation); it costs what it
-    gives. ``max_history`` removes all but the last so many on each write. Neither cuts between a call of tools
-    and its results.
+    A message whose id is already in the history is not stored again, so adding can be repeated. A message without
+    an id gets one when it is stored. Your object is not changed, so if you add it twice, it is stored twice.
 
-    A message whose id the history knows is not stored again, so adding may be repeated. One without an id gets one
-    where it is stored, and your object stays as it is: added twice, it is stored twice.
+    Neither the window (``max_messages``, ``max_tokens``) nor ``max_history`` separates a tool call from its
+    results.
+
+    Args:
+        agent_id: the agent's id.
+        session_id: the session's id.
+        url: the server's URL.
+        client: a redis-py client, sync or async. You close it yourself.
+        server: the ``.server`` of another object, to share its connections.
+        credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+        ttl: time to live in seconds that each write sets exactly. Without it, a write keeps the longer of the
+            remaining time and ``default_ttl``.
+        default_ttl: in seconds; ``None``: no expiry. Default: ``REDIS_MEMORY_TTL`` of the settings.
+        prefix: the prefix of every key; default: ``ECOWAS_LC_PREFIX`` of the settings.
+        max_messages: reading returns at most this many of the newest messages, and reads only these.
+        max_tokens: reading returns only as many of the newest messages as fit this number of tokens.
+        token_counter: counts tokens: a function of a list of messages, a function of one message if annotated so,
+            or a model. Default: an approximation.
+        max_history: each write removes all but this many of the newest messages.
 
     Raises:
         InvalidIdError: an id that is empty or not text.
         ConfigurationError: arguments that contradict each other or can't be used.
-        InvalidInputError: a limit or ttl that is not a whole number from 1 on.
+        InvalidInputError: a limit or ttl that is not a whole number of at least 1.
     """
 
     appends_once: ClassVar[bool] = True
-    """For the supervisor: a repeated id is told here, so nothing need be read before an append."""
+    """Tells the supervisor that this history detects repeated ids, so it need not read before an append."""
 
     def __init__(
         self,
@@ -88,17 +99,17 @@ class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
 
     @property
     def agent_id(self) -> str:
-        """Whose messages these are."""
+        """The id of the agent."""
         return self._agent_id
 
     @property
     def session_id(self) -> str:
-        """The session they belong to."""
+        """The id of the session."""
         return self._session_id
 
     @property
     def max_history(self) -> int | None:
-        """How many messages a write leaves; ``None``: all."""
+        """The number of messages that a write keeps; ``None``: all."""
         return self._max_history
 
     @property
@@ -108,7 +119,7 @@ class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
 
     @property
     def server(self) -> Server:
-        """The server, for other objects that are to share its connections."""
+        """The server; pass it to other objects to share its connections."""
         return self._server
 
     @property
@@ -117,88 +128,108 @@ class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
         return self._server.run(self._read_op())
 
     async def aget_messages(self) -> list[BaseMessage]:
-        """The messages in the window, oldest first; without a window, all of them."""
+        """Return the messages in the window, oldest first; without a window, all of them."""
         return await self._server.arun(self._read_op())
 
     def all_messages(self) -> list[BaseMessage]:
-        """Every message, whatever the window; those without an id have one made from what they hold."""
+        """Return all messages, whatever the window; a message without an id gets one derived from its contents."""
         return self._server.run(self._read_all_op())
 
     async def aall_messages(self) -> list[BaseMessage]:
-        """Every message, whatever the window: see :meth:`all_messages`."""
+        """Return all messages, whatever the window; see :meth:`all_messages`."""
         return await self._server.arun(self._read_all_op())
 
     def add_messages(
         self, messages: Sequence[BaseMessage], *, ages: Sequence[float] = (), after: str = ""
     ) -> None:
-        """Append messages in one atomic step, except those that the history knows by their id.
+        """Append messages in one atomic step, except those whose id is already in the history.
 
         Args:
-            messages: The messages. They are left as they are: one without an id gets an id where it is stored.
-            ages: For a program that kept messages while Redis was down: how many seconds ago each was said.
-                Messages that were said before the history, or its whole session, was cleared are left out.
-            after: The operation of your own last :meth:`clear`, after which they were said.
+            messages: The messages. They are not changed: a message without an id gets one when it is stored.
+            ages: The age of each message in seconds, for a program that kept messages while Redis was down.
+                Messages older than the last time the history, or its whole session, was cleared are left out.
+            after: The ``operation`` of your own last :meth:`clear`, if the messages are newer than it.
 
         Raises:
-            InvalidInputError: One is not a LangChain message, or there are not as many ages as messages.
-            NotSerializableError: One would not come back the same; nothing is written.
+            InvalidInputError: One is not a LangChain message, or the number of ages differs from the number of
+                messages.
+            NotSerializableError: One would not be the same after writing and reading it; nothing is written.
         """
         self._server.run(self._add_op(messages, ages, after))
 
     async def aadd_messages(
         self, messages: Sequence[BaseMessage], *, ages: Sequence[float] = (), after: str = ""
     ) -> None:
-        """Append messages: see :meth:`add_messages`."""
+        """Append messages in one atomic step; see :meth:`add_messages`."""
         await self._server.arun(self._add_op(messages, ages, after))
 
     def latest(self, count: int | None) -> list[BaseMessage]:
-        """Return the last ``count`` messages as they are stored (``None``: all), whatever the window."""
+        """Return the newest messages as they are stored, whatever the window.
+
+        Args:
+            count: the number of messages; ``None``: all.
+        """
         return self._server.run(self._latest_op(count))
 
     async def alatest(self, count: int | None) -> list[BaseMessage]:
-        """Return the last ``count`` messages: see :meth:`latest`."""
+        """Return the newest messages; see :meth:`latest`."""
         return await self._server.arun(self._latest_op(count))
 
     def replace_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Put messages in the place of all that the history holds, in one atomic step; none remove it.
+        """Replace all messages of the history in one atomic step.
+
+        Args:
+            messages: the new messages; an empty sequence removes the history.
 
         Raises:
-            NotSerializableError: one would not come back the same; nothing is written.
+            NotSerializableError: one would not be the same after writing and reading it; nothing is written.
         """
         self._server.run(self._replace_op(messages))
 
     async def areplace_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Replace all messages: see :meth:`replace_messages`."""
+        """Replace all messages; see :meth:`replace_messages`."""
         await self._server.arun(self._replace_op(messages))
 
     def clear(self, *, operation: str | None = None, age: float = 0) -> None:
         """Remove all messages.
 
         Args:
-            operation: A name for this removal, of letters and digits. If you repeat it because you don't know
-                whether it was done, it removes nothing that others have added since.
-            age: How many seconds ago the removal was asked for: a history that began since is left as it is.
+            operation: A name for this removal, of letters and digits. If you repeat the removal because you don't
+                know whether it was done, the name protects messages that others have added since.
+            age: The number of seconds since the removal was requested: a history that was created after that is
+                kept.
         """
         self._server.run(self._clear_op(operation, age))
 
     async def aclear(self, *, operation: str | None = None, age: float = 0) -> None:
-        """Remove all messages: see :meth:`clear`."""
+        """Remove all messages; see :meth:`clear`."""
         await self._server.arun(self._clear_op(operation, age))
 
     def info(self) -> SessionInfo | None:
-        """Length, activity and time to live, without reading the messages; ``None`` while there are none."""
+        """Return the length, activity and time to live without reading the messages.
+
+        Returns:
+            A ``SessionInfo``; ``None`` if there are no messages.
+        """
         return self._server.run(self._programs.info_op(self._agent_id, self._session_id))
 
     async def ainfo(self) -> SessionInfo | None:
-        """Length, activity and time to live: see :meth:`info`."""
+        """Return the length, activity and time to live; see :meth:`info`."""
         return await self._server.arun(self._programs.info_op(self._agent_id, self._session_id))
 
     def extend_ttl(self, ttl: int | None = None) -> bool:
-        """Renew the history and its session's data for ``ttl`` seconds (default: this history's); whether any."""
+        """Renew the expiry of the history and of its session's data.
+
+        Args:
+            ttl: time to live in seconds; default: this history's.
+
+        Returns:
+            Whether there was anything to renew.
+        """
         return self._server.run(self._extend_op(ttl))
 
     async def aextend_ttl(self, ttl: int | None = None) -> bool:
-        """Renew the history and its session's data: see :meth:`extend_ttl`."""
+        """Renew the expiry of the history and of its session's data; see :meth:`extend_ttl`."""
         return await self._server.arun(self._extend_op(ttl))
 
     def _read_op(self) -> Op[list[BaseMessage]]:
@@ -242,7 +273,8 @@ class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
                     f"A history holds LangChain messages, not {type(message).__name__}. For dicts with role and "
                     "content use RedisMemoryService, or langchain_core.messages.convert_to_messages."
                 )
-            # On a copy: added once more, the caller's object is another message, and others may hold it too.
+            # Set the id on a copy: if the caller adds the object again, that is another message, and other code
+            # may hold the object too.
             named = message.id is not None
             words += to_entry(
                 message if named else message.model_copy(update={"id": secrets.token_urlsafe(_ID_BYTES)})
@@ -276,9 +308,14 @@ def history_factory(
     credential_provider: Any = None,
     **options: Any,
 ) -> HistoryFactory:
-    """A function from an agent id and a session id to their history, all of them on one server's connections.
+    """Return a function that makes the history of an agent id and a session id, all on one server's connections.
 
-    ``options`` are the further arguments of :class:`RedisChatMessageHistory`.
+    Args:
+        url: the server's URL; without ``url``, ``client`` and ``server``: the server of the settings.
+        client: a redis-py client, sync or async. You close it yourself.
+        server: the ``.server`` of another object, to share its connections.
+        credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+        **options: further arguments of :class:`RedisChatMessageHistory`.
 
     Raises:
         ConfigurationError: arguments that contradict each other or can't be used.

@@ -1,8 +1,8 @@
-"""LangChain messages as the published JSON objects, and back, with nothing lost.
+"""Conversion of LangChain messages to the published JSON objects and back, without loss.
 
-A message is ``{"role": …, "content": …}`` and whatever else it carries by its own field names. Fields at their
-defaults are left out, and so is the type wherever the role says it. What other programs wrote there, such as
-OpenAI's shape of tool calls, reads as LangChain itself reads it.
+A message is ``{"role": …, "content": …}`` plus its other fields under their own names. Fields with their default
+value are left out, and so is the type if the role determines it. Objects that other programs wrote, for example
+with OpenAI's form of tool calls, are read as LangChain itself reads them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _ROLES: dict[type[BaseMessage], str] = {
     ToolMessageChunk: "tool",
     FunctionMessageChunk: "function",
 }
-_SPEAKERS: tuple[type[BaseMessage], ...] = (ChatMessage, ChatMessageChunk)  # their role is theirs to choose
+_SPEAKERS: tuple[type[BaseMessage], ...] = (ChatMessage, ChatMessageChunk)  # the role is a free field
 _CLASSES: tuple[type[BaseMessage], ...] = (*_ROLES, *_SPEAKERS)
 _TYPES: dict[str, type[BaseMessage]] = {cls.model_fields["type"].default: cls for cls in _CLASSES}
 _IMPLIED: dict[str, type[BaseMessage]] = {
@@ -66,13 +66,13 @@ _DEFAULTS: dict[type[BaseMessage], dict[str, Any]] = {
     }
     for cls in _CLASSES
 }
-_EXTRAS = "extras"  # holds the extra fields of a message where one's name has a meaning of its own here
+_EXTRAS = "extras"  # holds extra fields whose names already have a meaning in this format
 _TAKEN = frozenset({"role", _EXTRAS})
-# LangChain rebuilds these on construction, and drops what it does not know.
+# LangChain rebuilds these fields on construction, and drops the keys that it does not know.
 _REBUILT = ("tool_calls", "invalid_tool_calls", "tool_call_chunks", "usage_metadata")
 
 
-# A message of these that holds nothing but a text, and perhaps a name and an id, need not be tried to come back.
+# Messages of these classes that hold only a text, and perhaps a name and an id, need no trial round trip.
 _TEXTS: dict[str, Any] = {"content": "", "name": None, "id": None}
 _TEXT_OR_NOTHING = (str, type(None))
 _BLANK: dict[type[BaseMessage], dict[str, Any]] = {
@@ -82,7 +82,7 @@ _BLANK: dict[type[BaseMessage], dict[str, Any]] = {
 
 
 def to_entry(message: BaseMessage) -> Entry:
-    """The message's id and the JSON that stands for it. Errors: see :func:`to_document`."""
+    """Return the message's id and its JSON. Raises what :func:`to_document` raises."""
     plain = _plain(message)
     body = _stored(message)[1] if plain is None else texts_to_json(plain, "message")
     identity = message.id
@@ -90,11 +90,11 @@ def to_entry(message: BaseMessage) -> Entry:
 
 
 def to_document(message: BaseMessage) -> dict[str, Any]:
-    """The JSON object that stands for ``message``.
+    """Return the JSON object of ``message``.
 
     Raises:
-        NotSerializableError: the message could not be read back the same: its class is not LangChain's own, or it
-            holds what JSON does not.
+        NotSerializableError: the message could not be read back the same: its class is not one of LangChain's, or
+            it contains a value that JSON can't represent.
     """
     return _stored(message)[0]
 
@@ -135,10 +135,10 @@ def _plain(message: BaseMessage) -> dict[str, str] | None:
 
 
 def from_document(document: dict[str, Any], key: bytes = b"", position: int = 0) -> BaseMessage:
-    """The message that ``document`` stands for.
+    """Return the message of the JSON object ``document``.
 
     Raises:
-        CorruptDataError: it has no role or no content; the message names ``key`` and ``position``.
+        CorruptDataError: it has no role or no content; the error names ``key`` and ``position``.
     """
     role = document.get("role")
     if not isinstance(role, str) or "content" not in document:

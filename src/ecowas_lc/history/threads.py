@@ -1,4 +1,4 @@
-"""Conversations from histories to LangGraph threads and back: whole, and any number of times."""
+"""Copying conversations from histories to LangGraph threads and back; each copy can be repeated."""
 
 from __future__ import annotations
 
@@ -35,12 +35,20 @@ def history_to_thread(
     *,
     channel: str = "messages",
 ) -> int:
-    """Add to a thread the messages of a history that it does not have; how many that were.
+    """Add the messages of a history to a thread, except those that it already has.
 
-    The thread's id is the history's session id unless given. All messages of the history count, whatever its
-    window, but not ``RemoveMessage``, which is an instruction. Messages are told apart by their ids; one that has
-    none (it was saved as a dict) gets one, always the same. A graph whose state has ``channel``, as
-    :class:`langgraph.graph.MessagesState` does, goes on from there.
+    All messages of the history are copied, whatever its window, except ``RemoveMessage``, which is an instruction.
+    Ids identify the messages. A message without an id (saved as a dict) gets one that is always the same. A graph
+    whose state has ``channel``, such as :class:`langgraph.graph.MessagesState`, continues from there.
+
+    Args:
+        history: the history to copy from.
+        checkpointer: the saver of the thread.
+        thread_id: the thread's id; default: the history's session id.
+        channel: the channel of the state that holds the messages.
+
+    Returns:
+        The number of messages added.
 
     Raises:
         InvalidInputError: the thread's ``channel`` holds something other than messages.
@@ -60,7 +68,7 @@ async def ahistory_to_thread(
     *,
     channel: str = "messages",
 ) -> int:
-    """Add to a thread the messages of a history that it does not have: see :func:`history_to_thread`."""
+    """Add the messages of a history to a thread, without blocking; see :func:`history_to_thread`."""
     config = _config(history, thread_id)
     found, held = await _aread(checkpointer, config, channel)
     new = _unknown(await history.aall_messages(), held)
@@ -76,13 +84,20 @@ def thread_to_history(
     *,
     channel: str = "messages",
 ) -> int:
-    """Append to a history the messages of a thread that it does not have; how many that were.
+    """Append the messages of a thread to a history, except those that it already has.
 
-    The thread's id is the history's session id unless given.
+    Args:
+        checkpointer: the saver of the thread.
+        history: the history to append to.
+        thread_id: the thread's id; default: the history's session id.
+        channel: the channel of the state that holds the messages.
+
+    Returns:
+        The number of messages appended.
 
     Raises:
         InvalidInputError: the thread's ``channel`` holds something other than messages.
-        NotSerializableError: a message that could not be read back the same; nothing is written.
+        NotSerializableError: a message could not be read back the same; nothing is written.
     """
     _, held = _read(checkpointer, _config(history, thread_id), channel)
     new = _unknown(held, history.all_messages())
@@ -97,7 +112,7 @@ async def athread_to_history(
     *,
     channel: str = "messages",
 ) -> int:
-    """Append to a history the messages of a thread that it does not have: see :func:`thread_to_history`."""
+    """Append the messages of a thread to a history, without blocking; see :func:`thread_to_history`."""
     _, held = await _aread(checkpointer, _config(history, thread_id), channel)
     new = _unknown(held, await history.aall_messages())
     await history.aadd_messages(new)
@@ -130,7 +145,7 @@ async def _aread(
 
 
 def _is_spread(found: CheckpointTuple, channel: str) -> bool:
-    # A DeltaChannel keeps its value as writes along the thread, with a snapshot now and then.
+    # A DeltaChannel stores its value as writes along the thread, with occasional snapshots.
     checkpoint = found.checkpoint
     return channel in checkpoint["channel_versions"] and channel not in checkpoint["channel_values"]
 

@@ -1,4 +1,4 @@
-"""Reading the end of a history: the last so many messages, or those that fit a number of tokens."""
+"""Reading the end of a history: a number of messages, or as many as fit a number of tokens."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ TokenCounter = Callable[[list[BaseMessage]], int] | Callable[[BaseMessage], int]
 
 _WITHOUT_ID = uuid.UUID("6bb8b9b0-0d0c-4a5e-9d5f-3a4c9e1f7a21")
 _FIRST_PAGE = 16
-_MOST_RESULTS = 100  # of one call, which are read with it where nothing else would be left
+_MOST_RESULTS = 100  # of one call, which are read with their call if nothing else would be left
 _RESULTS = frozenset({"tool", "function", "ToolMessageChunk", "FunctionMessageChunk"})
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How much of a history is read: at most so many messages, and so many tokens; ``None``: no limit."""
+    """The limits for reading a history: a number of messages and a number of tokens; ``None``: no limit."""
 
     max_messages: int | None = None
     max_tokens: int | None = None
@@ -45,10 +45,10 @@ class Window:
 
 
 def read_op(conversations: Conversations, agent_id: str, session_id: str, window: Window) -> Op[list[BaseMessage]]:
-    """The messages in the window, oldest first.
+    """Return the messages in the window, oldest first.
 
-    A window never begins between a call of tools and its results: results whose call lies outside are left out;
-    where nothing else would be left of ``max_messages``, their call is read too.
+    A window never starts between a tool call and its results: results whose call lies outside are left out. If
+    nothing else would be left of ``max_messages``, their call is read too.
     """
     key = conversations.keys.history(agent_id, session_id)
     most = window.max_messages
@@ -58,7 +58,7 @@ def read_op(conversations: Conversations, agent_id: str, session_id: str, window
     wanted = most if window.max_tokens is None else min(_FIRST_PAGE, most or _FIRST_PAGE)
     assert wanted is not None
     while True:
-        # One more than wanted tells whether the history goes on before the window.
+        # Reading one more than wanted shows whether the history continues before the window.
         documents = yield from conversations.slice_op(key, -wanted - 1, -1)
         is_cut = len(documents) > wanted
         messages = _from_end(documents[-wanted:], key)
@@ -75,7 +75,7 @@ def read_op(conversations: Conversations, agent_id: str, session_id: str, window
 
 
 def read_all_op(conversations: Conversations, agent_id: str, session_id: str) -> Op[list[BaseMessage]]:
-    """Every message; one without an id gets one made from its text and how often that came before."""
+    """Return all messages; one without an id gets an id derived from its text and its number of occurrences."""
     messages = yield from read_op(conversations, agent_id, session_id, Window())
     seen: Counter[str] = Counter()
     for message in messages:

@@ -1,7 +1,7 @@
-"""A store's items as lines of a backup, and back: programs.
+"""Programs that write a store's items as lines of a backup, and restore them.
 
-A line is an item as it is stored, with what its index keeps and the seconds that it had left: nothing is embedded
-again, and encrypted items need no key. See :mod:`ecowas_lc.storage.backup_format`.
+A line holds an item exactly as it is stored, its rows of the index, and its remaining seconds to live. So nothing
+is embedded again, and encrypted items need no key. See :mod:`ecowas_lc.storage.backup_format`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _PARTS = {"quantised": "q", "vectors": "f", "words": "w"}
 
 
 def collections_op(keys: Keys) -> Op[list[str]]:
-    """The names of the collections that processes have written to."""
+    """Return the names of the collections that any process has written to."""
     [names] = yield (command("ZRANGE", keys.collections(), 0, -1),)
     return sorted(id_text(name) for name in names)
 
 
 def count_items_op(keys: Keys, *, one_slot: bool) -> Op[int]:
-    """How many items all collections have."""
+    """Return the number of items in all collections."""
     total = 0
     for name in (yield from collections_op(keys)):
         total += yield from count_op(Collection(keys, name, one_slot))
@@ -40,7 +40,7 @@ def count_items_op(keys: Keys, *, one_slot: bool) -> Op[int]:
 
 
 class Export:
-    """Walks a collection's items in the order of their ids, so that none is missed that stays where it is."""
+    """Walks a collection's items in the order of their ids, so that it misses no item that exists throughout."""
 
     def __init__(self, at: Collection, namespace_prefix: Namespace, on_progress: Progress | None) -> None:
         check_namespace(namespace_prefix, may_be_empty=True)
@@ -49,7 +49,10 @@ class Export:
         self._on_progress = on_progress
 
     def pages(self) -> Iterator[Op[list[str]]]:
-        """Programs to run one after the other; each gives some lines. Its own state says when all are done."""
+        """Yield programs to run one after the other; each returns some lines.
+
+        The object's state shows when the export is complete.
+        """
         buckets: list[int] = []
 
         def begin_op() -> Op[list[str]]:
@@ -102,7 +105,7 @@ class Export:
 
 
 class ItemImporter:
-    """Gives the program that restores each item; everything else in a backup is passed over."""
+    """Makes the program that restores each item; skips all other records of a backup."""
 
     def __init__(self, at: Collection, *, overwrite: bool) -> None:
         self._at = at
@@ -111,7 +114,7 @@ class ItemImporter:
         self.report = ImportReport()
 
     def line_op(self, line: str) -> Op[None]:
-        """Restore what one line holds."""
+        """Restore the item of one line."""
         record = self._lines.record(line)
         if record is not None:
             yield from self.record_op(record, self._lines)
@@ -131,7 +134,7 @@ class ItemImporter:
         self.report = self.report.with_one(outcome, f"item {record['collection']}: {name}")
 
     def finish(self) -> ImportReport:
-        """The report, once every line was read."""
+        """Return the report, after all lines have been read."""
         self._lines.check_end()
         return self.report
 
@@ -182,7 +185,7 @@ def _same(stored: bytes, given: bytes) -> bool:
 
 
 def _dimensions_of(write: Write) -> int | None:
-    """The length of an item's vectors; ``None`` where it has none, or where they are sealed."""
+    """Return the length of an item's vectors; ``None`` if it has none, or if they are encrypted."""
     exact, quantised = len(write.vectors), len(write.quantised)
     count, rest = divmod(4 * quantised - exact, 16)
     if not exact or rest or count < 1 or exact % (4 * count):

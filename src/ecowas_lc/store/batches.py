@@ -1,4 +1,4 @@
-"""A batch of langgraph's store operations as one program: checked first, then sent in as few flushes as can be."""
+"""A batch of langgraph's store operations as one program: checked first, then sent in few flushes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _Found = tuple[float | None, bytes, Header, dict[str, Any]]  # score, id, header
 
 
 class StoredItem(Item):
-    """An item and its ``version``, for ``put(…, if_version=item.version)``."""
+    """An item with its ``version``, to pass to ``put(…, if_version=item.version)``."""
 
     __slots__ = ("version",)
 
@@ -58,7 +58,7 @@ class StoredItem(Item):
 
 
 class FoundItem(SearchItem):
-    """A search's item and its ``version``, for ``put(…, if_version=item.version)``."""
+    """A search result with its ``version``, to pass to ``put(…, if_version=item.version)``."""
 
     __slots__ = ("version",)
 
@@ -68,15 +68,15 @@ class FoundItem(SearchItem):
 
 
 class GuardedPut(PutOp):
-    """A ``PutOp`` that is made only where the item has this version; 0: where there is none."""
+    """A ``PutOp`` that writes only if the item has this version; 0: only if the item does not exist."""
 
     if_version: int | None = None
 
 
 class RankedSearch(SearchOp):
-    """A ``SearchOp`` that says what its query is compared by, and perhaps brings the query's vector along.
+    """A ``SearchOp`` with a mode of comparison and, optionally, the query's vector.
 
-    ``passes`` is a filter beside that of langgraph, as a function.
+    ``passes`` is a filter as a function, applied in addition to langgraph's.
     """
 
     mode: Mode | None = None
@@ -86,7 +86,7 @@ class RankedSearch(SearchOp):
 
 @dataclass(slots=True)
 class Plan:
-    """Operations that were checked. ``texts`` and ``queries`` are to be embedded before :meth:`op` is made."""
+    """Checked operations. Embed ``texts`` and ``queries`` before you call :meth:`op`."""
 
     at: Collection
     contents: Contents
@@ -94,18 +94,18 @@ class Plan:
     ops: list[StoreOp] = field(default_factory=list)
     puts: dict[bytes, tuple[PutOp, Write]] = field(default_factory=dict)
     fields: dict[bytes, list[str]] = field(default_factory=dict)  # the texts of items to index
-    beside: Batch = ()  # what goes out with the writes
+    beside: Batch = ()  # calls to send with the writes
 
     @property
     def texts(self) -> list[str]:
-        """Texts of items that need a vector, each once."""
+        """The texts of items that need a vector, without duplicates."""
         if self.indexing is None or not self.indexing.embeds:
             return []
         return list(dict.fromkeys(text for texts in self.fields.values() for text in texts))
 
     @property
     def queries(self) -> list[str]:
-        """Queries that need a vector, each once."""
+        """The queries that need a vector, without duplicates."""
         indexing = self.indexing
         if indexing is None or not indexing.embeds:
             return []
@@ -115,7 +115,7 @@ class Plan:
     def op(
         self, vectors: Mapping[str, Sequence[float]], query_vectors: Mapping[str, Sequence[float]]
     ) -> Op[list[Result]]:
-        """The program. Reads see what was stored before the batch; of several writes to a key the last counts."""
+        """Run the operations. Reads see the state before the batch; the last of several writes to a key counts."""
         writes = self._writes(vectors)
         results: list[Result] = [None] * len(self.ops)
         reads: list[Op[Any]] = []
@@ -277,11 +277,11 @@ class Plan:
 
 
 def plan_of(ops: Iterable[StoreOp], at: Collection, contents: Contents, indexing: Indexing | None) -> Plan:
-    """Check every operation, so that a bad one is refused before anything is sent.
+    """Check every operation, so that an invalid one is refused before anything is sent.
 
     Raises:
-        InvalidNamespaceError: a namespace has a label that is empty, not text, or has a period in it.
-        InvalidInputError: something else in an operation can't be used.
+        InvalidNamespaceError: a namespace has a label that is empty, not text, or contains a period.
+        InvalidInputError: another part of an operation can't be used.
     """
     plan = Plan(at, contents, indexing)
     for op in ops:
@@ -306,12 +306,12 @@ def plan_of(ops: Iterable[StoreOp], at: Collection, contents: Contents, indexing
 
 
 def vector_of(op: SearchOp) -> Sequence[float] | None:
-    """The vector that a search brings along instead of a text."""
+    """Return the vector that a search carries instead of a text."""
     return op.vector if isinstance(op, RankedSearch) else None
 
 
 def moment(microseconds: int) -> datetime:
-    """The moment so many microseconds after 1970, in UTC."""
+    """Return the time that is this many microseconds after 1970, in UTC."""
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
@@ -336,10 +336,10 @@ def _add_put(plan: Plan, op: PutOp) -> None:
 
 
 def milliseconds_of(minutes: object, what: str = "ttl") -> int | None:
-    """A time to live in milliseconds, from minutes.
+    """Return a time to live in milliseconds, from minutes.
 
     Raises:
-        InvalidInputError: it is no number of minutes above 0; ``what`` names it.
+        InvalidInputError: it is not a number of minutes above 0; the message calls it ``what``.
     """
     if minutes is None:
         return None
@@ -354,11 +354,11 @@ def milliseconds_of(minutes: object, what: str = "ttl") -> int | None:
 
 
 def check_namespace(namespace: object, *, may_be_empty: bool = False) -> None:
-    """See that a namespace can be used, by langgraph's rules.
+    """Check a namespace by langgraph's rules.
 
     Raises:
-        InvalidNamespaceError: it is empty, its first label is ``"langgraph"``, or a label is empty, not text,
-            or has a period in it.
+        InvalidNamespaceError: it is empty, its first label is ``"langgraph"``, or a label is empty, not text, or
+            contains a period.
     """
     _check_labels(namespace)
     assert isinstance(namespace, (tuple, list))
@@ -404,7 +404,7 @@ def _check_listing(op: ListNamespacesOp) -> None:
 
 
 def _literal_prefix(op: ListNamespacesOp) -> Namespace:
-    """The longest prefix without a wildcard that every match has."""
+    """Return the longest prefix without a wildcard that every match shares."""
     longest: Namespace = ()
     for condition in op.match_conditions or ():
         if condition.match_type == "prefix":

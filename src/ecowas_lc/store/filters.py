@@ -1,4 +1,4 @@
-"""Filters of a search: which values pass. A value is compared as JSON is, so ``True`` is not 1."""
+"""Filters of a search. Values are compared as JSON compares them, so ``True`` is not 1."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _NUMBERS = (int, float)
 
 
 def check_filter(given: object) -> dict[str, Any]:
-    """``given`` where it is a filter.
+    """Return ``given`` if it is a filter.
 
     Raises:
-        InvalidInputError: it is not a dict with text keys, or it has an operator that does not exist.
+        InvalidInputError: it is not a dict with text keys, or it has an unknown operator.
     """
     if given is None:
         return {}
@@ -31,7 +31,7 @@ def check_filter(given: object) -> dict[str, Any]:
 
 
 def passes(value: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a stored value passes a filter: each of its keys must match; a key it lacks counts as ``None``."""
+    """Return whether a stored value passes a filter: each key must match, and a missing key counts as ``None``."""
     return all(_matches(value.get(name), condition) for name, condition in wanted.items())
 
 

@@ -1,4 +1,4 @@
-"""What of an item is indexed, as its store's index configuration says: which texts, their vectors, their words."""
+"""The index configuration of a store: which texts of an item are indexed, their vectors and their words."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _WHOLE = "$"
 
 
 class RedisIndexConfig(IndexConfig, total=False):
-    """langgraph's ``IndexConfig``, and what else this store's index can be told.
+    """langgraph's ``IndexConfig`` with further options of this store's index.
 
     Without ``embed`` the offline embeddings of the extra ``semantic`` are used; ``embed=None`` indexes words only.
-    Without ``dims`` the first vector says how long all are.
+    Without ``dims`` the first vector determines the length of all vectors.
     """
 
     words: bool
-    """Whether items can be found by their words (BM25, English, French and Portuguese); default: True."""
+    """Whether items can be found by their words (BM25; English, French and Portuguese); default: True."""
     mode: Mode
-    """What a ``query`` is compared by: ``"meaning"`` (default), ``"words"`` or ``"both"``."""
+    """The comparison for a ``query``: ``"meaning"`` (default), ``"words"`` or ``"both"``."""
     vectors: Literal["int8", "float32"]
-    """How a process keeps the vectors that it has read: ``"int8"`` (the default) takes a quarter of the memory."""
+    """The format in which a process keeps vectors: ``"int8"`` (default) takes a quarter of the memory."""
 
 
 class Indexing:
-    """An index configuration that was checked, and the index that it describes."""
+    """A checked index configuration, and the index that it describes."""
 
     def __init__(self, config: Mapping[str, Any], at: Collection, contents: Contents) -> None:
         unknown = config.keys() - RedisIndexConfig.__annotations__.keys() - IndexConfig.__annotations__.keys()
@@ -69,10 +69,10 @@ class Indexing:
         return self.embeddings is not None
 
     def mode_of(self, op: SearchOp) -> Mode:
-        """What a search's query is compared by.
+        """Return what a search compares its query by.
 
         Raises:
-            InvalidInputError: it is no mode, or not one of this index.
+            InvalidInputError: the mode does not exist, or this index does not support it.
         """
         mode: Mode = getattr(op, "mode", None) or self._mode
         self._check_mode(mode)
@@ -89,7 +89,7 @@ class Indexing:
             raise InvalidInputError(f'mode={mode!r} needs words: set "words": True in the index configuration.')
 
     def texts_of(self, value: Mapping[str, Any], index: Literal[False] | Sequence[str] | None) -> list[str]:
-        """The texts of an item that are indexed, those with nothing in them left out.
+        """Return the texts of an item to index, without empty ones.
 
         Raises:
             InvalidInputError: ``index`` is not False, None or a list of paths.
@@ -103,7 +103,7 @@ class Indexing:
     def with_rows(
         self, write: Write, texts: Sequence[str], vectors: Mapping[str, Sequence[float]], contents: Contents
     ) -> Write:
-        """The write with what the index keeps of the item."""
+        """Return the write with the rows that the index keeps for the item."""
         item_id = write.item_id
         word_row = words.row_of([readable(text) for text in texts]) if self.has_words else b""
         quantised = exact = b""
@@ -127,13 +127,13 @@ class Indexing:
         wanted: int,
         passing: Passing,
     ) -> Op[list[Hit]]:
-        """See :meth:`SearchIndex.search_op`."""
+        """Search the index; see :meth:`SearchIndex.search_op`."""
         if vector is not None:
             self.learn_dimensions(len(vector))
         return self.index.search_op(tuple(under), query, vector, mode, wanted, passing)
 
     def learn_dimensions(self, length: int) -> None:
-        """Take the length of the first vector for that of all, where the configuration does not say.
+        """Use the length of the first vector for all vectors, if the configuration does not set it.
 
         Raises:
             DimensionMismatchError: the vector has another length.
@@ -146,11 +146,12 @@ class Indexing:
             )
 
     def checked(self, texts: Sequence[str], vectors: object) -> dict[str, Sequence[float]]:
-        """What the embeddings said of texts, by text.
+        """Return the vectors that the embeddings computed, by text.
 
         Raises:
             DimensionMismatchError: a vector does not have the index's dimensions.
-            InvalidInputError: there are not as many vectors as texts, or they are not finite numbers.
+            InvalidInputError: the number of vectors differs from the number of texts, or a value is not a finite
+                number.
         """
         import numpy as np
 
@@ -175,15 +176,15 @@ class Indexing:
         return dict(zip(texts, rows, strict=True))
 
 
-# Options of langgraph's own stores that have no counterpart here, and whose value can't matter.
+# Options of langgraph's own stores that have no counterpart here; their values have no effect.
 _PEERS = {"ann_index_config", "distance_type"}
 
 
 def first_vector(row: bytes, dimensions: int) -> list[float]:
-    """The first vector of a stored row.
+    """Return the first vector of a stored row.
 
     Raises:
-        CorruptDataError: it has none of so many dimensions.
+        CorruptDataError: the row has no vector with this number of dimensions.
     """
     if not row or len(row) % (4 * dimensions):
         raise CorruptDataError("A stored vector is not in the storage format. Delete the item, or put it again.")
@@ -191,7 +192,7 @@ def first_vector(row: bytes, dimensions: int) -> list[float]:
 
 
 def readable(text: str) -> str:
-    """A text's words: of a JSON object or list its texts and numbers, without names and escapes."""
+    """Return a text's words; of a JSON object or list, its texts and numbers without names and escapes."""
     if not text.startswith(("{", "[")):
         return text
     try:

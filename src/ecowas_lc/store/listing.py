@@ -1,4 +1,4 @@
-"""All items under a namespace prefix, page by page, in an order that writes don't change."""
+"""Pages of all items under a namespace prefix, in an order that writes don't change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ItemPage:
-    """A page of items. ``cursor`` is what the next page comes ``after``; ``None``: this is the last one."""
+    """A page of items. Pass ``cursor`` as ``after`` to get the next page; ``None``: this is the last page."""
 
     items: tuple[StoredItem, ...]
     cursor: str | None
@@ -26,7 +26,7 @@ class ItemPage:
 def list_op(
     at: Collection, contents: Contents, namespace_prefix: Namespace, after: str | None, limit: int
 ) -> Op[ItemPage]:
-    """A page of at most ``limit`` items: bucket after bucket, each in the order of its ids."""
+    """Return a page of at most ``limit`` items: bucket by bucket, each in the order of its ids."""
     check_namespace(namespace_prefix, may_be_empty=True)
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _MOST:
         raise InvalidInputError(f"limit must be a whole number from 1 to {_MOST}, not {limit!r}.")

@@ -1,4 +1,4 @@
-"""``RedisLLMCache``: LangChain's cache of model answers on plain Redis or Valkey, exact, bounded and expiring."""
+"""``RedisLLMCache``: LangChain's cache of model answers on plain Redis or Valkey: exact, bounded and expiring."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 _GET = load_script("llm_cache_get")
 _PUT = load_script("llm_cache_put")
 
-_SHARDS = 16  # each is one slot of a cluster
+_SHARDS = 16  # each one lives in a different cluster slot
 _LONGEST_TTL_SECONDS = 10_000_000_000
 _ALLOWED = (Generation, GenerationChunk, ChatGeneration, ChatGenerationChunk)
 
 
 class LLMCacheOptions(TypedDict, total=False):
-    """The options of a cache, by name; see :class:`~ecowas_lc.RedisLLMCache`."""
+    """Options of a cache, by name; see :class:`~ecowas_lc.RedisLLMCache`."""
 
     prefix: str
     ttl: float | None
@@ -39,24 +39,25 @@ class LLMCacheOptions(TypedDict, total=False):
 
 
 class RedisLLMCache(Connected, BaseCache):
-    """A cache of model answers: the same prompt to the same model with the same options is answered from Redis.
+    """A cache of model answers in Redis, for the same prompt to the same model with the same options.
 
-    Use it with ``langchain_core.globals.set_llm_cache(RedisLLMCache.from_settings())`` or
-    ``ChatOllama(cache=…)``. One object serves sync and async code. Reading and writing are one round trip each.
-    Prompts are not stored, only their digests.
+    Use it with ``langchain_core.globals.set_llm_cache(RedisLLMCache.from_settings())`` or ``ChatOllama(cache=…)``.
+    One object serves sync and async code. Reading and writing take one round trip each. Only digests of the
+    prompts are stored, never the prompts.
 
     Args:
         client: ``redis.Redis`` or ``redis.RedisCluster``.
         async_client: ``redis.asyncio.Redis`` or ``RedisCluster``.
-        prefix: what every key begins with.
-        ttl: seconds after which an answer is forgotten; ``None``: never.
-        max_entries: about how many answers to keep; those used longest ago make room.
+        prefix: the prefix of every key.
+        ttl: seconds after which an answer expires; ``None``: never.
+        max_entries: the approximate number of answers to keep; the least recently used ones are removed.
         encryption: the serializer that :class:`~ecowas_lc.RedisSaver` encrypts with.
+        server: the ``.server`` of another object, to share its connections.
 
     Raises:
         RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
         TypeNotAllowedError: an answer holds an object that could not be read back.
-        CorruptDataError: what is stored is not an answer.
+        CorruptDataError: the stored data is not an answer.
     """
 
     def __init__(
@@ -83,7 +84,19 @@ class RedisLLMCache(Connected, BaseCache):
 
     @classmethod
     def from_url(cls, url: str, *, credential_provider: Any = None, **options: Unpack[LLMCacheOptions]) -> Self:
-        """Return a cache for a URL; ``options`` are the constructor's. Connections open on first use."""
+        """Return a cache for a URL.
+
+        Args:
+            url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``.
+            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: the constructor's arguments.
+
+        Returns:
+            The cache. It connects on first use.
+
+        Raises:
+            ConfigurationError: the URL or an option can't be used.
+        """
         return cls(server=Server.from_url(url, credential_provider=credential_provider), **options)
 
     @classmethod
@@ -94,33 +107,56 @@ class RedisLLMCache(Connected, BaseCache):
         credential_provider: Any = None,
         **options: Unpack[LLMCacheOptions],
     ) -> Self:
-        """Return a cache for the server that the settings name, under their prefix unless you pass one."""
+        """Return a cache for the server of the settings.
+
+        Args:
+            settings: the settings to use; default: those of the process.
+            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: the constructor's arguments; the prefix is taken from the settings unless you pass one.
+
+        Raises:
+            ConfigurationError: the settings or an option can't be used.
+        """
         settings = settings or get_settings()
         options.setdefault("prefix", settings.prefix)
         return cls(server=Server.from_settings(settings, credential_provider=credential_provider), **options)
 
     def lookup(self, prompt: str, llm_string: str) -> Sequence[Generation] | None:
-        """Return the answer to a prompt, or ``None``."""
+        """Return the cached answer to a prompt.
+
+        Args:
+            prompt: the prompt.
+            llm_string: LangChain's description of the model and its options.
+
+        Returns:
+            The generations; ``None`` if no answer is cached.
+        """
         return self._server.run(self._lookup_op(prompt, llm_string))
 
     async def alookup(self, prompt: str, llm_string: str) -> Sequence[Generation] | None:
-        """Return the answer to a prompt, or ``None``, without blocking the event loop."""
+        """Return the cached answer to a prompt, without blocking the event loop; see :meth:`lookup`."""
         return await self._server.arun(self._lookup_op(prompt, llm_string))
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
-        """Store the answer to a prompt."""
+        """Store the answer to a prompt.
+
+        Args:
+            prompt: the prompt.
+            llm_string: LangChain's description of the model and its options.
+            return_val: the generations.
+        """
         self._server.run(self._update_op(prompt, llm_string, return_val))
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
-        """Store the answer to a prompt, without blocking the event loop."""
+        """Store the answer to a prompt, without blocking the event loop; see :meth:`update`."""
         await self._server.arun(self._update_op(prompt, llm_string, return_val))
 
     def clear(self, **_: Any) -> None:
-        """Forget every answer."""
+        """Remove all answers."""
         self._server.run(self._clear_op())
 
     async def aclear(self, **_: Any) -> None:
-        """Forget every answer, without blocking the event loop."""
+        """Remove all answers, without blocking the event loop."""
         await self._server.arun(self._clear_op())
 
     # --- programs ---
@@ -160,7 +196,7 @@ def _digest(prompt: str, llm_string: str) -> bytes:
 
 
 def count_answers_op(keys: Keys) -> Op[int]:
-    """How many answers are cached."""
+    """Return the number of cached answers."""
     return sum((yield tuple(command("HLEN", _shard(keys, number)[0]) for number in range(_SHARDS))))
 
 

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class OfflineSearchEmbeddings(Embeddings):
-    """The offline model for search, where questions are compared with passages: 384 dimensions.
+    """The offline model for search, which compares questions with passages; 384 dimensions.
 
     Raises:
         MissingExtraError: the extra ``semantic`` is not installed.
     """
 
     def __init__(self) -> None:
-        check_offline()  # the model itself is loaded once a text is there: that takes half a second
+        check_offline()  # the model itself loads with the first text, because loading takes half a second
 
     @property
     def _engine(self) -> OfflineEngine:
@@ -46,5 +46,5 @@ class OfflineSearchEmbeddings(Embeddings):
 
 
 def offline_index() -> RedisIndexConfig | None:
-    """Return how a store that nobody configured is searched; ``None``: the extras are not installed."""
+    """Return the index configuration for a store without one; ``None`` if the extras are not installed."""
     return {} if offline_installed() and find_spec("snowballstemmer") else None

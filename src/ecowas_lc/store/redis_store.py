@@ -41,7 +41,7 @@ _ANNOUNCED_SECONDS = 3600
 
 
 class StoreOptions(TypedDict, total=False):
-    """The options of a store, by name; see :class:`~ecowas_lc.RedisStore`."""
+    """Options of a store, by name; see :class:`~ecowas_lc.RedisStore`."""
 
     prefix: str
     index: RedisIndexConfig | None
@@ -53,33 +53,36 @@ class StoreOptions(TypedDict, total=False):
 class RedisStore(Connected, Displayed, BaseStore):
     """Long-term memory for langgraph on Redis or Valkey >= 6.2, without modules: items that all threads share.
 
-    Make one with :meth:`from_url` or :meth:`from_settings`, or pass redis-py clients. One object serves sync
-    code from any thread and async code from any event loop. ``get``, ``put`` and ``delete`` are one round trip
+    Create a store with :meth:`from_url` or :meth:`from_settings`, or pass redis-py clients. One object serves sync
+    code from any thread and async code from any event loop. ``get``, ``put`` and ``delete`` take one round trip
     each.
 
-    With ``index``, ``search(query=…)`` finds items by meaning, by words or by both, exactly. The process keeps
-    what it has read of the index and asks only for what is new; a hit is always an item that the server still has.
+    With ``index``, ``search(query=…)`` finds items by meaning, by words or by both, and the results are exact. The
+    process keeps the parts of the index that it has read and fetches only what is new. A result is always an item
+    that the server still has.
 
     Args:
         client: ``redis.Redis`` or ``redis.RedisCluster``. Without ``async_client``, async methods run it in
             threads.
         async_client: ``redis.asyncio.Redis`` or ``RedisCluster``.
-        prefix: what every key begins with.
-        index: langgraph's ``IndexConfig`` (``dims``, ``embed``, ``fields``), and ``words``, ``mode`` and
+        prefix: the prefix of every key.
+        index: langgraph's ``IndexConfig`` (``dims``, ``embed``, ``fields``), plus ``words``, ``mode`` and
             ``vectors`` of :class:`~ecowas_lc.store.RedisIndexConfig`. ``{}`` uses the offline embeddings of the
-            extra ``semantic``. ``None``: queries don't rank.
-        ttl: langgraph's ``TTLConfig``: ``default_ttl`` in minutes, and ``refresh_on_read``. Redis expires
-            items, so nothing sweeps, and expired items are always left out.
+            extra ``semantic``. ``None``: queries do not rank the results.
+        ttl: langgraph's ``TTLConfig``: ``default_ttl`` in minutes, and ``refresh_on_read``. Redis expires the
+            items, so no sweeper runs, and expired items are never returned.
         encryption: the serializer that :class:`~ecowas_lc.RedisSaver` encrypts with. Values, vectors and words are
             then encrypted and bound to their item; namespaces, keys, times and sizes stay readable.
-        collection: the name of this store's items under the prefix; stores of different names share nothing.
+        collection: the name of this store's items under the prefix; stores with different names share nothing.
+        server: the ``.server`` of another object, to share its connections.
 
     Raises:
         RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
-        InvalidNamespaceError: a namespace has an empty label, or one with a period.
-        NotSerializableError: a value is not a JSON object that comes back the same, such as one with NaN in it.
-        DimensionMismatchError: vectors do not have the dimensions of the index, or of what is stored.
-        CorruptDataError, FormatVersionError, WrongTypeError: what is stored is not an item of this version.
+        InvalidNamespaceError: a namespace has an empty label, or a label with a period.
+        NotSerializableError: a value is not a JSON object, or would not be the same after a round trip through
+            JSON, such as one that contains NaN.
+        DimensionMismatchError: the length of a vector differs from the index's or from the stored vectors'.
+        CorruptDataError, FormatVersionError, WrongTypeError: the stored data is not an item of this version.
     """
 
     supports_ttl = True
@@ -108,10 +111,18 @@ class RedisStore(Connected, Displayed, BaseStore):
 
     @classmethod
     def from_url(cls, url: str, *, credential_provider: Any = None, **options: Unpack[StoreOptions]) -> Self:
-        """Return a store for a URL: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ``redis+cluster://``.
+        """Return a store for a URL.
 
-        Each new connection asks ``credential_provider``, redis-py's ``CredentialProvider``, for its login.
-        ``options`` are the constructor's. Connections open on first use.
+        Args:
+            url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``.
+            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: the constructor's arguments.
+
+        Returns:
+            The store. It connects on first use.
+
+        Raises:
+            ConfigurationError: the URL or an option can't be used.
         """
         return cls(server=Server.from_url(url, credential_provider=credential_provider), **options)
 
@@ -119,7 +130,13 @@ class RedisStore(Connected, Displayed, BaseStore):
     def from_conn_string(
         cls, conn_string: str, *, credential_provider: Any = None, **options: Unpack[StoreOptions]
     ) -> Self:
-        """Return what :meth:`from_url` returns, under the name that other stores use."""
+        """Return a store for a URL: :meth:`from_url` under the name that other stores use.
+
+        Args:
+            conn_string: the URL.
+            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: the constructor's arguments.
+        """
         return cls.from_url(conn_string, credential_provider=credential_provider, **options)
 
     @classmethod
@@ -132,22 +149,35 @@ class RedisStore(Connected, Displayed, BaseStore):
     ) -> Self:
         """Return a store for the server of the settings: ``REDIS_URL``, ``REDIS_HOST``, or the embedded server.
 
-        ``options`` are the constructor's; the prefix is the settings' unless you pass one.
+        Args:
+            settings: the settings to use; default: those of the process.
+            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: the constructor's arguments; the prefix is taken from the settings unless you pass one.
+
+        Raises:
+            ConfigurationError: the settings or an option can't be used.
         """
         settings = settings or get_settings()
         options.setdefault("prefix", settings.prefix)
         return cls(server=Server.from_settings(settings, credential_provider=credential_provider), **options)
 
     def setup(self) -> None:
-        """Do nothing: there is nothing to set up. Other stores need this call."""
+        """Do nothing. Other stores need this call; this one needs no setup."""
 
     async def asetup(self) -> None:
         """Do nothing: see :meth:`setup`."""
 
-    # --- langgraph's contract; its other methods are made of these ---
+    # --- langgraph's interface; BaseStore builds its other methods on these ---
 
     def batch(self, ops: Iterable[StoreOp]) -> list[Result]:
-        """Run operations, in one flush unless there is a search among them: reads first, then writes."""
+        """Run operations, reads first, then writes; in one flush unless they include a search.
+
+        Args:
+            ops: langgraph's operations.
+
+        Returns:
+            The result of each operation, in their order.
+        """
         plan = self._plan(ops)
         embeddings = self.embeddings
         vectors: Any = embeddings.embed_documents(plan.texts) if embeddings and plan.texts else []
@@ -172,18 +202,21 @@ class RedisStore(Connected, Displayed, BaseStore):
         ttl: float | NotProvided | None = NOT_PROVIDED,
         if_version: int | None = None,
     ) -> None:
-        """Store an item or replace it.
+        """Store an item, replacing any item with the same key.
 
         Args:
-            namespace: where it belongs, such as ``("memories", "ama")``.
-            key: its name in the namespace.
-            value: a dict that JSON can hold.
-            index: which paths of ``value`` to index instead of the index configuration's; ``False``: none.
-            ttl: minutes to live; ``None``: no end. Default: the store's ``default_ttl``.
-            if_version: store it only if the item has this version (``item.version``); 0: only if there is none.
+            namespace: the item's namespace, such as ``("memories", "ama")``.
+            key: the item's name in the namespace.
+            value: a dict that JSON can represent.
+            index: the paths of ``value`` to index, instead of the index configuration's; ``False``: none.
+            ttl: time to live in minutes; ``None``: no expiry. Default: the store's ``default_ttl``.
+            if_version: store the item only if its current version (``item.version``) is this; 0: only if it does
+                not exist.
 
         Raises:
-            ItemConflictError: the item has another version than ``if_version``.
+            ItemConflictError: the item's version differs from ``if_version``.
+            NotSerializableError: ``value`` would not be the same after a round trip through JSON; nothing is
+                written.
         """
         if if_version is None:
             super().put(namespace, key, value, index, ttl=ttl)
@@ -200,7 +233,7 @@ class RedisStore(Connected, Displayed, BaseStore):
         ttl: float | NotProvided | None = NOT_PROVIDED,
         if_version: int | None = None,
     ) -> None:
-        """Store an item or replace it, without blocking the event loop; see :meth:`put`."""
+        """Store an item, replacing any item with the same key, without blocking; see :meth:`put`."""
         if if_version is None:
             await super().aput(namespace, key, value, index, ttl=ttl)
         else:
@@ -218,17 +251,20 @@ class RedisStore(Connected, Displayed, BaseStore):
         refresh_ttl: bool | None = None,
         mode: Mode | None = None,
     ) -> list[SearchItem]:
-        """Return the items under a namespace prefix that fit best, or without a query those changed last.
+        """Return the items under a namespace prefix that match best; without a query, the most recently changed.
 
         Args:
-            namespace_prefix: ``()`` searches everything.
-            query: what to look for; ignored by a store without an index.
+            namespace_prefix: the start of the namespaces to search; ``()`` searches all items.
+            query: the text to search for; ignored by a store without an index.
             filter: values by key, or operators: ``{"kind": "report", "score": {"$gte": 3}}``.
-            limit: how many items at most.
-            offset: how many to leave out first.
-            refresh_ttl: whether what is found lives its whole time again. Default: the store's
+            limit: the maximum number of items.
+            offset: the number of items to skip first.
+            refresh_ttl: whether to restart the time to live of the items found. Default: the store's
                 ``refresh_on_read``.
             mode: ``"meaning"``, ``"words"`` or ``"both"``. Default: the index configuration's.
+
+        Returns:
+            The items, best match first.
         """
         op = self._ranked(namespace_prefix, filter, limit, offset, query, refresh_ttl, mode)
         return cast("list[SearchItem]", self.batch([op])[0])
@@ -245,51 +281,65 @@ class RedisStore(Connected, Displayed, BaseStore):
         refresh_ttl: bool | None = None,
         mode: Mode | None = None,
     ) -> list[SearchItem]:
-        """Return what :meth:`search` returns, without blocking the event loop."""
+        """Return the items that match best, without blocking the event loop; see :meth:`search`."""
         op = self._ranked(namespace_prefix, filter, limit, offset, query, refresh_ttl, mode)
         return cast("list[SearchItem]", (await self.abatch([op]))[0])
 
-    # --- beyond the contract ---
+    # --- methods beyond langgraph's interface ---
 
     def list_items(
         self, namespace_prefix: Namespace = (), *, after: str | None = None, limit: int = 100
     ) -> ItemPage:
-        """Return a page of the items under a namespace prefix, in a fixed order.
+        """Return one page of the items under a namespace prefix, in a fixed order.
 
-        Unlike pages of ``search``, these repeat nothing and leave nothing out while others write.
+        Unlike pages of ``search``, these pages repeat and miss no item while other programs write.
 
         Args:
-            namespace_prefix: ``()`` lists everything.
-            after: the ``cursor`` of the page before.
-            limit: how many items at most.
+            namespace_prefix: the start of the namespaces to list; ``()`` lists all items.
+            after: the ``cursor`` of the previous page.
+            limit: the maximum number of items.
+
+        Returns:
+            An ``ItemPage``.
         """
         return self._server.run(list_op(self._at, self._contents, namespace_prefix, after, limit))
 
     async def alist_items(
         self, namespace_prefix: Namespace = (), *, after: str | None = None, limit: int = 100
     ) -> ItemPage:
-        """Return what :meth:`list_items` returns, without blocking the event loop."""
+        """Return one page of items, without blocking the event loop; see :meth:`list_items`."""
         return await self._server.arun(list_op(self._at, self._contents, namespace_prefix, after, limit))
 
     def clear(self, namespace_prefix: Namespace) -> int:
-        """Delete every item under a namespace prefix; returns how many there were. ``()`` deletes everything."""
+        """Delete every item under a namespace prefix.
+
+        Args:
+            namespace_prefix: the start of the namespaces; ``()`` deletes all items.
+
+        Returns:
+            The number of items deleted.
+        """
         return self._server.run(self._clear_op(namespace_prefix))
 
     async def aclear(self, namespace_prefix: Namespace) -> int:
-        """Delete what :meth:`clear` deletes, without blocking the event loop."""
+        """Delete every item under a namespace prefix, without blocking the event loop; see :meth:`clear`."""
         return await self._server.arun(self._clear_op(namespace_prefix))
 
     def index_bytes(self) -> int:
-        """Return about how much memory this process's copies of the index take, in bytes."""
+        """Return the approximate size in bytes of this process's copies of the index."""
         return self._indexing.index.nbytes() if self._indexing else 0
 
     def export_jsonl(
         self, namespace_prefix: Namespace = (), *, on_progress: Progress | None = None
     ) -> Iterator[str]:
-        """Yield the items under a namespace prefix as lines of JSON without newlines, as they are stored.
+        """Yield the items under a namespace prefix as lines of JSON without newlines, exactly as they are stored.
 
-        Nothing is decrypted, so encrypted items are exported without their key, and their index comes along.
-        ``on_progress`` is called with how many parts are done, and of how many.
+        Nothing is decrypted, so you can export encrypted items without their key. Their index is exported with
+        them.
+
+        Args:
+            namespace_prefix: the start of the namespaces to export; ``()`` exports all items.
+            on_progress: called with the number of parts done and their total.
         """
         yield header()
         for page in Export(self._at, namespace_prefix, on_progress).pages():
@@ -298,20 +348,28 @@ class RedisStore(Connected, Displayed, BaseStore):
     async def aexport_jsonl(
         self, namespace_prefix: Namespace = (), *, on_progress: Progress | None = None
     ) -> AsyncIterator[str]:
-        """Yield what :meth:`export_jsonl` yields, without blocking the event loop."""
+        """Yield items as lines of JSON, without blocking the event loop; see :meth:`export_jsonl`."""
         yield header()
         for page in Export(self._at, namespace_prefix, on_progress).pages():
             for line in await self._server.arun(page):
                 yield line
 
     def import_jsonl(self, lines: Iterable[str], *, overwrite: bool = False) -> ImportReport:
-        """Restore the items that :meth:`export_jsonl` gave, into the collections that they came from.
+        """Restore the items that :meth:`export_jsonl` wrote, into their original collections.
 
-        Times to live count from now. An item that exists with another value is left as it is, and named in the
-        report, unless ``overwrite``. Importing again changes nothing. Threads and histories are passed over.
+        Times to live count from now. Importing the same lines again changes nothing. Threads and histories are
+        skipped.
+
+        Args:
+            lines: the lines of an export.
+            overwrite: replace existing items whose value differs; by default they are kept and listed in the
+                report.
+
+        Returns:
+            An ``ImportReport``.
 
         Raises:
-            CorruptDataError: a line that can't be read, by its number; the items before it are imported.
+            CorruptDataError: a line can't be read; the message gives its number. The items before it are imported.
             FormatVersionError: a newer version of this package wrote the lines.
         """
         importer = ItemImporter(self._at, overwrite=overwrite)
@@ -323,20 +381,20 @@ class RedisStore(Connected, Displayed, BaseStore):
     async def aimport_jsonl(
         self, lines: Iterable[str] | AsyncIterable[str], *, overwrite: bool = False
     ) -> ImportReport:
-        """Restore what :meth:`import_jsonl` restores, also from async iterables; see there."""
+        """Restore items, also from async iterables, without blocking the event loop; see :meth:`import_jsonl`."""
         importer = ItemImporter(self._at, overwrite=overwrite)
         async for line in one_by_one(lines):
             if line.strip():
                 await self._server.arun(importer.line_op(line))
         return importer.finish()
 
-    # --- arguments made programs ---
+    # --- programs built from checked arguments ---
 
     def _plan(self, ops: Iterable[StoreOp]) -> Plan:
         plan = plan_of(ops, self._at, self._contents, self._indexing)
         if plan.puts and time.monotonic() > self._announced_at + _ANNOUNCED_SECONDS:
             self._announced_at = time.monotonic()
-            # So that a backup and a count find the collection; in the flush of the first write of an hour.
+            # Lets a backup and a count find the collection; sent with the first write of each hour.
             entry = ("ZADD", self._at.keys.collections(), int(time.time()), id_bytes(self._at.name))
             plan.beside = (command(*entry),)
         return plan
@@ -383,7 +441,7 @@ class RedisStore(Connected, Displayed, BaseStore):
         return cleared
 
     def _vectors_op(self, namespace: Namespace, keys: Sequence[str]) -> Op[list[list[float] | None]]:
-        """The first vector of each item; ``None`` where it has none."""
+        """Return the first vector of each item; ``None`` for an item without one."""
         ids = [id_of(namespace, key) for key in keys]
         rows = yield from fetch_op(self._at, ids, "hf")
         indexing = self._indexing
@@ -401,10 +459,10 @@ class RedisStore(Connected, Displayed, BaseStore):
 
 
 def sealer_of(encryption: Any) -> Any:
-    """What encrypts, of the serializer that the user passed.
+    """Return the object that encrypts, from the serializer that the user passed.
 
     Raises:
-        ConfigurationError: it is something else.
+        ConfigurationError: ``encryption`` is not an encrypting serializer.
     """
     if encryption is None:
         return None

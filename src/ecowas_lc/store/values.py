@@ -1,4 +1,4 @@
-"""What an item holds, as bytes: JSON, sealed where the store encrypts, bound to the item it belongs to."""
+"""The contents of an item as bytes: JSON, encrypted if the store encrypts, and bound to the item."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from ecowas_lc.storage.keys import id_bytes
 
 
 class Sealer(Protocol):
-    """What encrypts: the saver's, of :class:`~ecowas_lc.EncryptedRedisSerializer`."""
+    """An object that encrypts, such as the saver's :class:`~ecowas_lc.EncryptedRedisSerializer`."""
 
     def seal(self, payload: bytes, context: bytes) -> bytes:
-        """``payload`` encrypted and bound to ``context``."""
+        """Return ``payload`` encrypted and bound to ``context``."""
         ...
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
-        """What :meth:`seal` sealed in the same context."""
+        """Return the payload that :meth:`seal` encrypted in the same context."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """Turns the parts of a collection's items into bytes and back; without a sealer nothing is encrypted."""
+    """Converts the parts of a collection's items to bytes and back; without a sealer nothing is encrypted."""
 
     at: Collection
     sealer: Sealer | None = None
 
     def encode_value(self, value: object, item_id: bytes) -> bytes:
-        """A value as stored.
+        """Return a value as stored bytes.
 
         Raises:
-            NotSerializableError: it is not a JSON object that comes back the same.
+            NotSerializableError: it is not a JSON object, or would not be the same after a round trip through
+                JSON.
         """
         if not isinstance(value, Mapping):
             raise NotSerializableError(
@@ -47,11 +48,11 @@ class Contents:
         return self.seal(to_json(value, "value"), item_id, b"v")
 
     def decode_value(self, raw: bytes, item_id: bytes) -> dict[str, Any]:
-        """The value of an item.
+        """Return the value of an item.
 
         Raises:
-            CorruptDataError: what is stored is not a JSON object.
-            DecryptionError: it was sealed with another key or for another item.
+            CorruptDataError: the stored bytes are not a JSON object.
+            DecryptionError: the value was encrypted with another key or for another item.
         """
         value = from_json(self.open(raw, item_id, b"v"), self.at.item(item_id))
         if not isinstance(value, dict):
@@ -59,11 +60,11 @@ class Contents:
         return value
 
     def seal(self, payload: bytes, item_id: bytes, part: bytes) -> bytes:
-        """A part of an item as stored; nothing stays nothing."""
+        """Return a part of an item as stored bytes; an empty part stays empty."""
         return self.sealer.seal(payload, self._context(item_id, part)) if self.sealer and payload else payload
 
     def open(self, raw: bytes, item_id: bytes, part: bytes) -> bytes:
-        """What :meth:`seal` made."""
+        """Return the part that :meth:`seal` encrypted."""
         return self.sealer.open(raw, self._context(item_id, part)) if self.sealer else raw
 
     def _context(self, item_id: bytes, part: bytes) -> bytes:
@@ -71,7 +72,7 @@ class Contents:
 
 
 def _plain(value: object) -> Any:
-    """``value`` with its tuples as lists, as JSON has them."""
+    """Return ``value`` with its tuples as lists, as in JSON."""
     if isinstance(value, Mapping):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):

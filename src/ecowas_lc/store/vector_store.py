@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from ecowas_lc.checkpoint import EncryptedRedisSerializer
 
 Filter = Mapping[str, Any] | Callable[[Document], bool] | None
-"""Which documents to search: values of their metadata, as ``RedisStore`` filters values, or a function."""
+"""The documents to search: metadata values, with the operators of ``RedisStore``, or a function of a document."""
 
 _TEXT, _METADATA = "text", "metadata"
 
 
 class VectorStoreOptions(TypedDict, total=False):
-    """The options of a vector store, by name; see :class:`~ecowas_lc.RedisVectorStore`."""
+    """Options of a vector store, by name; see :class:`~ecowas_lc.RedisVectorStore`."""
 
     prefix: str
     collection: str
@@ -47,7 +47,7 @@ class VectorStoreOptions(TypedDict, total=False):
 
 
 class RedisRetriever(VectorStoreRetriever):
-    """A retriever on a :class:`~ecowas_lc.RedisVectorStore`; ``k`` documents each time, where it is set."""
+    """A retriever on a :class:`~ecowas_lc.RedisVectorStore`; returns ``k`` documents each time, if set."""
 
     k: int | None = None
 
@@ -59,30 +59,30 @@ class RedisRetriever(VectorStoreRetriever):
 
 
 class RedisVectorStore(Connected, VectorStore):
-    """Documents on Redis or Valkey >= 6.2, without modules, found by meaning, by words or by both, exactly.
+    """Documents on Redis or Valkey >= 6.2, without modules; exact search by meaning, by words or by both.
 
-    Make one with :meth:`from_url` or :meth:`from_settings`, or pass redis-py clients. One object serves sync
-    code from any thread and async code from any event loop. The process keeps what it has read of the index and
-    asks only for what is new.
+    Create one with :meth:`from_url` or :meth:`from_settings`, or pass redis-py clients. One object serves sync
+    code from any thread and async code from any event loop. The process keeps the parts of the index that it has
+    read and fetches only what is new.
 
     Args:
-        embedding: LangChain embeddings. ``None``: the offline ones of the extra ``semantic``.
+        embedding: LangChain embeddings. ``None``: the offline embeddings of the extra ``semantic``.
         client: ``redis.Redis`` or ``redis.RedisCluster``.
         async_client: ``redis.asyncio.Redis`` or ``RedisCluster``.
-        prefix: what every key begins with.
-        collection: the name of these documents under the prefix. All documents of a collection have vectors of one
-            length.
-        namespace: where in the collection the documents belong, such as ``("tenant", "togo")``. Searches find
-            what is below it.
-        mode: what a query is compared by, unless a search says: ``"meaning"``, ``"words"`` or ``"both"``.
-        vectors: how the process keeps vectors, ``"int8"`` or ``"float32"``; both are exact.
+        prefix: the prefix of every key.
+        collection: the name of these documents under the prefix. All vectors of a collection have the same length.
+        namespace: the namespace of the documents in the collection, such as ``("tenant", "togo")``. Searches find
+            the documents in and below it.
+        mode: what a query is compared by, unless a search sets its own: ``"meaning"``, ``"words"`` or ``"both"``.
+        vectors: how the process keeps vectors, ``"int8"`` or ``"float32"``; both give exact results.
         ttl: langgraph's ``TTLConfig``, in minutes; documents don't expire unless you set it.
         encryption: the serializer that :class:`~ecowas_lc.RedisSaver` encrypts with.
+        server: the ``.server`` of another object, to share its connections.
 
     Raises:
         RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
         NotSerializableError: a document's metadata can't be stored as JSON.
-        DimensionMismatchError: the vectors have another length than those stored.
+        DimensionMismatchError: the length of a vector differs from the stored vectors'.
     """
 
     _CLIENT_AT = 1
@@ -132,9 +132,19 @@ class RedisVectorStore(Connected, VectorStore):
         credential_provider: Any = None,
         **options: Unpack[VectorStoreOptions],
     ) -> Self:
-        """Return a vector store for a URL: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ….
+        """Return a vector store for a URL.
 
-        ``options`` are the constructor's. Connections open on first use.
+        Args:
+            url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``.
+            embedding: LangChain embeddings. ``None``: the offline embeddings of the extra ``semantic``.
+            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: the constructor's arguments.
+
+        Returns:
+            The vector store. It connects on first use.
+
+        Raises:
+            ConfigurationError: the URL or an option can't be used.
         """
         return cls(embedding, server=Server.from_url(url, credential_provider=credential_provider), **options)
 
@@ -147,7 +157,17 @@ class RedisVectorStore(Connected, VectorStore):
         credential_provider: Any = None,
         **options: Unpack[VectorStoreOptions],
     ) -> Self:
-        """Return a vector store for the server that the settings name."""
+        """Return a vector store for the server of the settings.
+
+        Args:
+            embedding: LangChain embeddings. ``None``: the offline embeddings of the extra ``semantic``.
+            settings: the settings to use; default: those of the process.
+            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: the constructor's arguments; the prefix is taken from the settings unless you pass one.
+
+        Raises:
+            ConfigurationError: the settings or an option can't be used.
+        """
         settings = settings or get_settings()
         options.setdefault("prefix", settings.prefix)
         server = Server.from_settings(settings, credential_provider=credential_provider)
@@ -164,7 +184,16 @@ class RedisVectorStore(Connected, VectorStore):
         url: str | None = None,
         **options: Any,
     ) -> Self:
-        """Return a vector store with these texts in it, on the server at ``url`` or on that of the settings."""
+        """Return a vector store that contains these texts.
+
+        Args:
+            texts: the texts to store.
+            embedding: LangChain embeddings.
+            metadatas: a dict for each text.
+            ids: an id for each text; by default new ids are made.
+            url: the server's URL; default: the server of the settings.
+            **options: the constructor's arguments.
+        """
         store = cls.from_url(url, embedding, **options) if url else cls.from_settings(embedding, **options)
         store.add_texts(texts, metadatas, ids=ids)
         return store
@@ -180,7 +209,7 @@ class RedisVectorStore(Connected, VectorStore):
         url: str | None = None,
         **options: Any,
     ) -> Self:
-        """Return what :meth:`from_texts` returns, without blocking the event loop."""
+        """Return a vector store that contains these texts, without blocking; see :meth:`from_texts`."""
         store = cls.from_url(url, embedding, **options) if url else cls.from_settings(embedding, **options)
         await store.aadd_texts(texts, metadatas, ids=ids)
         return store
@@ -201,13 +230,16 @@ class RedisVectorStore(Connected, VectorStore):
         ttl: float | None = None,
         **_: Any,
     ) -> list[str]:
-        """Store texts, those with the id of a stored one in its place; returns their ids.
+        """Store texts. A text whose id is already stored replaces the stored one.
 
         Args:
-            texts: what to store.
+            texts: the texts to store.
             metadatas: a dict for each text.
-            ids: an id for each text; without, new ones are made.
-            ttl: minutes to live. Default: the store's ``default_ttl``.
+            ids: an id for each text; by default new ids are made.
+            ttl: time to live in minutes. Default: the store's ``default_ttl``.
+
+        Returns:
+            The ids of the texts.
         """
         puts = self._puts(list(texts), metadatas, ids, ttl)
         self._store.batch(puts)
@@ -228,7 +260,14 @@ class RedisVectorStore(Connected, VectorStore):
         return [op.key for op in puts]
 
     def delete(self, ids: list[str] | None = None, **_: Any) -> bool:
-        """Delete documents by their ids, or with ``None`` all of them; ids that don't exist are no error."""
+        """Delete documents. Ids that don't exist are not an error.
+
+        Args:
+            ids: the ids of the documents; ``None`` deletes all documents.
+
+        Returns:
+            ``True``.
+        """
         if ids is None:
             self._store.clear(self._namespace)
         else:
@@ -236,7 +275,7 @@ class RedisVectorStore(Connected, VectorStore):
         return True
 
     async def adelete(self, ids: list[str] | None = None, **_: Any) -> bool:
-        """Delete what :meth:`delete` deletes, without blocking the event loop."""
+        """Delete documents as :meth:`delete` does, without blocking the event loop."""
         if ids is None:
             await self._store.aclear(self._namespace)
         else:
@@ -244,11 +283,15 @@ class RedisVectorStore(Connected, VectorStore):
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """Return the documents with these ids, in their order; ids that don't exist are left out."""
+        """Return the documents with these ids, in the same order; ids that don't exist are left out.
+
+        Args:
+            ids: the ids of the documents.
+        """
         return _documents(self._store.batch(self._reads(ids)))
 
     async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """Return what :meth:`get_by_ids` returns, without blocking the event loop."""
+        """Return the documents with these ids, without blocking the event loop; see :meth:`get_by_ids`."""
         return _documents(await self._store.abatch(self._reads(ids)))
 
     # --- searching ---
@@ -262,12 +305,12 @@ class RedisVectorStore(Connected, VectorStore):
         mode: Mode | None = None,
         **unknown: Any,
     ) -> list[Document]:
-        """Return the ``k`` documents that fit a query best, best first.
+        """Return the ``k`` documents that match a query best, best match first.
 
         Args:
-            query: what to look for.
-            k: how many at most.
-            filter: values of the metadata, with ``RedisStore``'s operators, or a function of a document.
+            query: the text to search for.
+            k: the maximum number of documents.
+            filter: metadata values, with the operators of ``RedisStore``, or a function of a document.
             mode: ``"meaning"``, ``"words"`` or ``"both"``. Default: the vector store's.
         """
         _refuse(unknown)
@@ -282,7 +325,7 @@ class RedisVectorStore(Connected, VectorStore):
         mode: Mode | None = None,
         **unknown: Any,
     ) -> list[Document]:
-        """Return what :meth:`similarity_search` returns, without blocking the event loop."""
+        """Return the documents that match a query best, without blocking; see :meth:`similarity_search`."""
         _refuse(unknown)
         found = await self.asimilarity_search_with_score(query, k, filter=filter, mode=mode)
         return [document for document, _ in found]
@@ -296,7 +339,18 @@ class RedisVectorStore(Connected, VectorStore):
         mode: Mode | None = None,
         **unknown: Any,
     ) -> list[tuple[Document, float]]:
-        """Return the ``k`` best documents with their scores: by meaning, the cosine of query and document."""
+        """Return the ``k`` documents that match a query best, with their scores.
+
+        Args:
+            query: the text to search for.
+            k: the maximum number of documents.
+            filter: metadata values, with the operators of ``RedisStore``, or a function of a document.
+            mode: ``"meaning"``, ``"words"`` or ``"both"``. Default: the vector store's.
+
+        Returns:
+            Pairs of document and score, best match first. By meaning, the score is the cosine of query and
+            document.
+        """
         _refuse(unknown)
         return _scored(self._store.batch([self._search(query, None, k, filter, mode)]))
 
@@ -309,7 +363,7 @@ class RedisVectorStore(Connected, VectorStore):
         mode: Mode | None = None,
         **unknown: Any,
     ) -> list[tuple[Document, float]]:
-        """Return what :meth:`similarity_search_with_score` returns, without blocking the event loop."""
+        """Return documents with scores, without blocking; see :meth:`similarity_search_with_score`."""
         _refuse(unknown)
         return _scored(await self._store.abatch([self._search(query, None, k, filter, mode)]))
 
@@ -321,7 +375,13 @@ class RedisVectorStore(Connected, VectorStore):
         filter: Filter = None,  # noqa: A002
         **unknown: Any,
     ) -> list[Document]:
-        """Return the ``k`` documents nearest to a vector, nearest first."""
+        """Return the ``k`` documents nearest to a vector, nearest first.
+
+        Args:
+            embedding: the vector, with the length of the stored vectors.
+            k: the maximum number of documents.
+            filter: metadata values, with the operators of ``RedisStore``, or a function of a document.
+        """
         _refuse(unknown)
         found = _scored(self._store.batch([self._search("", embedding, k, filter, "meaning")]))
         return [document for document, _ in found]
@@ -334,7 +394,7 @@ class RedisVectorStore(Connected, VectorStore):
         filter: Filter = None,  # noqa: A002
         **unknown: Any,
     ) -> list[Document]:
-        """Return what :meth:`similarity_search_by_vector` returns, without blocking the event loop."""
+        """Return the documents nearest to a vector, without blocking; see :meth:`similarity_search_by_vector`."""
         _refuse(unknown)
         found = _scored(await self._store.abatch([self._search("", embedding, k, filter, "meaning")]))
         return [document for document, _ in found]
@@ -349,9 +409,15 @@ class RedisVectorStore(Connected, VectorStore):
         filter: Filter = None,  # noqa: A002
         **unknown: Any,
     ) -> list[Document]:
-        """Return ``k`` documents that fit a query and differ from each other, chosen from the ``fetch_k`` best.
+        """Return ``k`` documents that match a query and differ from each other.
 
-        ``lambda_mult`` weighs the two: 1 looks at the fit alone, 0 at the differences alone.
+        Args:
+            query: the text to search for.
+            k: the maximum number of documents.
+            fetch_k: the number of best matches to choose from.
+            lambda_mult: the weight of the match, 0 to 1: with 1 only the match counts, with 0 only the
+                differences.
+            filter: metadata values, with the operators of ``RedisStore``, or a function of a document.
         """
         _refuse(unknown)
         vector = self._embedding.embed_query(query)
@@ -367,7 +433,7 @@ class RedisVectorStore(Connected, VectorStore):
         filter: Filter = None,  # noqa: A002
         **unknown: Any,
     ) -> list[Document]:
-        """Return what :meth:`max_marginal_relevance_search` returns, without blocking the event loop."""
+        """Return documents that match and differ, without blocking; see :meth:`max_marginal_relevance_search`."""
         _refuse(unknown)
         vector = await self._embedding.aembed_query(query)
         return await self.amax_marginal_relevance_search_by_vector(vector, k, fetch_k, lambda_mult, filter=filter)
@@ -382,7 +448,16 @@ class RedisVectorStore(Connected, VectorStore):
         filter: Filter = None,  # noqa: A002
         **unknown: Any,
     ) -> list[Document]:
-        """Return ``k`` documents near a vector that differ from each other; see max_marginal_relevance_search."""
+        """Return ``k`` documents that are near a vector and differ from each other.
+
+        Args:
+            embedding: the vector, with the length of the stored vectors.
+            k: the maximum number of documents.
+            fetch_k: the number of nearest documents to choose from.
+            lambda_mult: the weight of the nearness, 0 to 1: with 1 only the nearness counts, with 0 only the
+                differences.
+            filter: metadata values, with the operators of ``RedisStore``, or a function of a document.
+        """
         _refuse(unknown)
         found = _documents(self._store.batch([self._search("", embedding, fetch_k, filter, "meaning")])[0])
         vectors = self._server.run(self._vectors_op(found))
@@ -398,7 +473,10 @@ class RedisVectorStore(Connected, VectorStore):
         filter: Filter = None,  # noqa: A002
         **unknown: Any,
     ) -> list[Document]:
-        """Return what :meth:`max_marginal_relevance_search_by_vector` returns, without blocking the event loop."""
+        """Return documents near a vector that differ, without blocking the event loop.
+
+        See :meth:`max_marginal_relevance_search_by_vector`.
+        """
         _refuse(unknown)
         found = _documents(
             (await self._store.abatch([self._search("", embedding, fetch_k, filter, "meaning")]))[0]
@@ -409,16 +487,17 @@ class RedisVectorStore(Connected, VectorStore):
     def as_retriever(self, **options: Any) -> RedisRetriever:
         """Return a retriever on this vector store.
 
-        ``options`` are LangChain's: ``search_type`` (``"similarity"``, ``"mmr"``,
-        ``"similarity_score_threshold"``) and ``search_kwargs`` (``k``, ``filter``, ``mode``, …); also ``k=3``
-        for short.
+        Args:
+            **options: LangChain's: ``search_type`` (``"similarity"``, ``"mmr"``, ``"similarity_score_threshold"``)
+                and ``search_kwargs`` (``k``, ``filter``, ``mode``, …); ``k=3`` is short for ``search_kwargs={"k":
+                3}``.
         """
         return RedisRetriever(vectorstore=self, **options)
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         return lambda cosine: min(1.0, max(0.0, cosine))
 
-    # --- arguments made operations ---
+    # --- operations built from checked arguments ---
 
     @property
     def _embedding(self) -> Embeddings:
