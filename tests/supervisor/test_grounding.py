@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +12,10 @@ from langchain_core.retrievers import BaseRetriever
 from langgraph.checkpoint.memory import InMemorySaver
 
 from ecowas_lc import Documents, RouteDecision, SupervisorAgent
+from ecowas_lc.agents import create_energy_agent, create_supervisor
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.supervisor import build_supervisor
+from ecowas_lc.twg import TWG, default_groups
 from tests.documents.conftest import DOSSIER
 from tests.fixtures.scripted_model import ScriptedModel, by_speaker
 from tests.fixtures.servers import RunningServer
@@ -146,3 +150,115 @@ def test_the_supervisor_as_an_agent(documents: Documents) -> None:
     model = ScriptedModel(script=by_speaker({"energy": "It has 999 MW."}))
     agent = SupervisorAgent(model=model, router=Chosen("energy"), documents=documents)
     assert "420 MW" in agent.smart_chat(LINE)
+
+
+def test_the_factories_take_documents(documents: Documents) -> None:
+    """Agents from the factories answer from documents, and keep the citations of what they said."""
+    model = ScriptedModel(script=by_speaker({"energy": "It has 999 MW."}))
+    assert "420 MW" in create_supervisor(model=model, router=Chosen("energy"), documents=documents).smart_chat(
+        LINE
+    )
+    agent = create_energy_agent(model=model, documents=documents)
+    assert "420 MW" in agent.chat(LINE)
+    [block] = agent.history[-1]["content"]
+    assert block["annotations"][0]["title"].startswith("Status of the Maroa")
+    assert agent.chat("What did the line to Norvik cost?").startswith("The documents do not say.")
+
+
+def test_an_agent_reads_documents_without_blocking(documents: Documents) -> None:
+    """``achat`` of an agent with documents gives the checked answer, as ``chat`` does."""
+    agent = create_energy_agent(model=ScriptedModel(script=by_speaker({})), documents=documents)
+    assert "420 MW" in asyncio.run(agent.achat(LINE))
+
+
+class Mill(BaseRetriever):
+    """One passage about a mill."""
+
+    def _get_relevant_documents(self, query: str, **_: Any) -> list[Found]:
+        return [Found("The mill of Esra grinds 40 tonnes a day.", metadata={"source": "mill.txt"})]
+
+
+def with_own_documents(documents: Any, group: str = "agriculture") -> list[TWG]:
+    return [replace(one, documents=documents) if one.id == group else one for one in default_groups()]
+
+
+def test_a_group_has_documents_of_its_own(ask: Ask, documents: Documents) -> None:
+    """``TWG(documents=…)`` come before those for all groups, and need no others beside them."""
+    mill = "How many tonnes does the mill of Esra grind a day?"
+    for for_all in (None, documents):
+        graph, _ = graph_of(for_all, "agriculture", groups=with_own_documents(Mill()))
+        assert "40 tonnes" in ask(graph, mill)["messages"][-1].text
+        assert "420 MW" not in ask(graph, LINE, "other")["messages"][-1].text
+
+
+def test_documents_are_named_once() -> None:
+    """Documents of a group that are passed twice, or are none, are refused when the graph is built."""
+    with pytest.raises(ConfigurationError, match="both have documents for agriculture"):
+        graph_of({"agriculture": Mill()}, "agriculture", groups=with_own_documents(Mill()))
+    with pytest.raises(ConfigurationError, match="no documents"):
+        graph_of(None, "agriculture", groups=with_own_documents("mill.txt"))
+
+
+class Claiming:
+    """An agent that claims something."""
+
+    def chat(self, prompt: str) -> str:
+        return "It has 999 MW."
+
+
+def tell_time() -> str:
+    """Tell the time."""
+    return "noon"
+
+
+@pytest.mark.parametrize(
+    "bypass", [{"tools": {"energy": [tell_time]}}, {"agents": {"energy": Claiming()}}], ids=["tools", "agent"]
+)
+def test_no_group_bypasses_its_documents(bypass: dict[str, Any], documents: Documents) -> None:
+    """A group that would answer without its documents is refused by name; without documents it is welcome."""
+    for given, groups in (
+        (documents, None),
+        ({"energy": documents}, None),
+        (None, with_own_documents(documents, "energy")),
+    ):
+        with pytest.raises(ConfigurationError, match=r"'energy' has documents and .* by group id"):
+            graph_of(given, "energy", groups=groups, **bypass)
+    graph_of({"minerals": documents}, "energy", **bypass)
+
+
+def test_no_registered_agent_bypasses_its_documents(documents: Documents) -> None:
+    """``register_agent`` refuses an agent for a group with documents, and the supervisor goes on as before."""
+    model = ScriptedModel(script=by_speaker({"energy": "It has 999 MW."}))
+    agent = SupervisorAgent(model=model, router=Chosen("energy"), documents=documents)
+    with pytest.raises(ConfigurationError, match="'energy' has documents"):
+        agent.register_agent("energy", Claiming())
+    assert "420 MW" in agent.smart_chat(LINE)
+
+
+@pytest.mark.parametrize("chosen", [("energy",), ()], ids=["group", "supervisor"])
+def test_a_removed_document_is_in_no_later_answer(documents: Documents, chosen: tuple[str, ...]) -> None:
+    """Neither a search nor the conversation brings a removed document back, whatever the model repeats."""
+
+    def parrot(messages: list[Any]) -> str:
+        return "As I said: " + " ".join(message.text for message in messages[1:-1])
+
+    model = ScriptedModel(script=by_speaker({"energy": parrot, "supervisor": parrot}))
+    router = Chosen(*chosen)
+    agent = SupervisorAgent(model=model, router=router, documents=documents)
+    assert "420 MW" in agent.smart_chat(LINE)
+    removed = next(one for one in documents.all() if "interconnection" in one.title)
+    documents.remove(removed.id)
+    assert "420" not in agent.smart_chat(LINE)
+    assert "420" not in agent.smart_chat("Please repeat what you told me before.")
+    assert all("420" not in message.text for messages in model.calls[1:] for message in messages)
+
+
+def test_nor_is_it_in_answers_without_documents(ask: Ask, documents: Documents) -> None:
+    """A thread that goes on in a graph without documents does not repeat what rested on them."""
+    graph, _ = graph_of(documents, "energy", says={"energy": "420 MW."})
+    ask(graph, LINE)
+    model = ScriptedModel(script=by_speaker({}))
+    later = build_supervisor(model, router=Chosen("energy"), checkpointer=graph.checkpointer)
+    ask(later, "And what was that again?")
+    assert all("420" not in message.text for message in model.calls[-1])
+    assert any(LINE in message.text for message in model.calls[-1])

@@ -23,6 +23,7 @@ from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.supervisor.answers import cut_mark, empty_answer
 from ecowas_lc.supervisor.concurrency import Slots
 from ecowas_lc.supervisor.context import Context
+from ecowas_lc.supervisor.grounding import Grounding, Readable, cited_message, grounded_report
 from ecowas_lc.supervisor.prompts import supervisor_prompt
 from ecowas_lc.supervisor.routing.decision import checked_question
 from ecowas_lc.supervisor.state import SUPERVISOR
@@ -120,6 +121,7 @@ class BaseAgent:
         model: A chat model, or the name of a model on Ollama. Defaults to the settings' model.
         memory: A memory service whose server, prefix and default time to live replace those of the settings.
         settings: The settings to use. Defaults to those of the environment.
+        documents: :class:`~ecowas_lc.Documents` or a LangChain retriever on which answers rest, as a group's do.
 
     Raises:
         InvalidIdError: An id is empty or not text.
@@ -142,6 +144,7 @@ class BaseAgent:
         model: BaseChatModel | str | None = None,
         memory: RedisMemoryService | None = None,
         settings: Settings | None = None,
+        documents: Readable | None = None,
     ) -> None:
         self.settings = settings or get_settings()
         self.agent_id = agent_id
@@ -153,6 +156,7 @@ class BaseAgent:
         self._transcript = self._keeping.transcript(agent_id, self.session_id, max_history)
         self._persona = persona_of(agent_id, prompt)
         self._model = model_of(model, self.settings)
+        self._grounding = None if documents is None else Grounding(documents, "strict")
         if use_redis:
             run(self._transcript.read(), {})
 
@@ -217,6 +221,9 @@ class BaseAgent:
         return self._astream(checked_question(prompt))
 
     def _stream(self, text: str) -> Iterator[str]:
+        if self._grounding is not None:
+            yield run(self._from_documents(self._grounding, text), {})
+            return
         exchange = run(self._asked(text), {})
         with named_errors(self._model):
             for chunk in reasoning_apart(exchange.model).stream(exchange.prompt):
@@ -227,6 +234,9 @@ class BaseAgent:
         run(self._answered(exchange), {})
 
     async def _astream(self, text: str) -> AsyncGenerator[str]:
+        if self._grounding is not None:
+            yield await arun(self._from_documents(self._grounding, text), {})
+            return
         exchange = await arun(self._asked(text), {})
         with named_errors(self._model):
             stream: Any = reasoning_apart(exchange.model).astream(exchange.prompt)
@@ -237,6 +247,16 @@ class BaseAgent:
         if mark := exchange.hear_end():
             yield mark
         await arun(self._answered(exchange), {})
+
+    def _from_documents(self, grounding: Grounding, text: str) -> Program[str]:
+        question = HumanMessage(text, id=str(uuid.uuid4()))
+        report = yield from grounded_report(
+            self._context, grounding, self.agent_id, self._persona.prompt, question, quiet=True
+        )
+        if self.keep_history:
+            answer = cited_message(report, report["text"], id=report["message_id"], name=self.agent_id)
+            yield from self._transcript.append([question, answer])
+        return report["text"]
 
     def _asked(self, text: str) -> Program[_Exchange]:
         question = HumanMessage(text, id=str(uuid.uuid4()))

@@ -11,6 +11,7 @@ from langgraph.pregel import Pregel
 from ecowas_lc.agents.turn import AskedOrRouted
 from ecowas_lc.errors import ConfigurationError, InvalidInputError, UnknownGroupError
 from ecowas_lc.supervisor.graph import RESERVED_IDS
+from ecowas_lc.supervisor.grounding import grounding_of, unread_documents
 from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import ROUTERS, Router, get_router
 from ecowas_lc.twg import TWG, validate_groups
@@ -25,7 +26,13 @@ class Registry:
     """
 
     def __init__(
-        self, groups: Sequence[TWG], router: str | Router, model: BaseChatModel, *, auto_register: bool
+        self,
+        groups: Sequence[TWG],
+        router: str | Router,
+        model: BaseChatModel,
+        *,
+        auto_register: bool,
+        documents: Any = None,
     ) -> None:
         if isinstance(router, str) and router not in ROUTERS:
             raise ConfigurationError(f"There is no router {router!r}. Choose one of: {', '.join(ROUTERS)}.")
@@ -35,6 +42,7 @@ class Registry:
         self.version = 0
         self._given = router
         self._model = model
+        self._documents = documents
         self._router: tuple[int, AskedOrRouted] | None = None
 
     @property
@@ -85,13 +93,21 @@ class Registry:
             group.prompt if group else f"You are {title}.",
             terms or (group.terms if group else {}),
             description or (group.description if group else ""),
+            None if group is None else group.documents,
         )
+        if agent is not None:
+            self._check_agent(entered)
         validate_groups([entered], reserved=RESERVED_IDS)
         self.groups[agent_id] = entered
         self.agents.pop(agent_id, None)
         if agent is not None:
             self.agents[agent_id] = agent
         self.version += 1
+
+    def _check_agent(self, group: TWG) -> None:
+        grounding = grounding_of((group,), self._documents)
+        if grounding is not None and grounding.serves(group.id):
+            raise unread_documents(group.id, "is answered by an agent")
 
     def named(self, agent_ids: Iterable[str]) -> list[str]:
         """Return the given ids without duplicates, after checking that all are registered.

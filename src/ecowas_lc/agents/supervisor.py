@@ -104,6 +104,7 @@ class SupervisorAgent(Displayed, BaseAgent):
             settings.router if router is None else router,
             self._model,
             auto_register=auto_register,
+            documents=documents,
         )
         self._session = Session(
             self.session_id,
@@ -288,6 +289,7 @@ class SupervisorAgent(Displayed, BaseAgent):
             terms: Words by language that point to the group (see :class:`ecowas_lc.twg.TWG`).
 
         Raises:
+            ConfigurationError: The group has documents, against which an agent's answers can't be checked.
             InvalidInputError: ``agent`` has no way to answer, or the description or the terms are not usable.
             InvalidIdError: The id is not valid for a group.
             UnknownGroupError: No group has this id, and no agent is given to answer for it.

@@ -25,7 +25,7 @@ from ecowas_lc.supervisor import nodes
 from ecowas_lc.supervisor.concurrency import Slots
 from ecowas_lc.supervisor.context import Context, OnWaiting
 from ecowas_lc.supervisor.double_texting import OnBusy
-from ecowas_lc.supervisor.grounding import Grounding, Readable
+from ecowas_lc.supervisor.grounding import Readable, grounding_of, unread_documents
 from ecowas_lc.supervisor.histories import HistoryFactory
 from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import Router, get_router, with_conversation
@@ -102,7 +102,8 @@ def build_supervisor(
         busy_wait_seconds: how long ``"queue"`` waits.
         store: langgraph's long-term memory, for tools that ask for it.
         documents: :class:`~ecowas_lc.Documents` or a LangChain retriever, for all groups or by group id.
-            Answers then rest on them.
+            Answers then rest on them. A group's own, ``TWG(documents=…)``, come before those for all groups.
+            A group with tools, or with an agent in its place, can't have documents.
         grounding: what happens to a sentence that no passage supports: ``"strict"`` leaves it out, ``"flag"``
             marks it, ``"off"`` keeps it.
 
@@ -214,10 +215,15 @@ def make_context(
             group: _standing_graph(group, agent) for group, agent in standing.items() if isinstance(agent, Pregel)
         },
         on_waiting=on_waiting,
-        grounding=None if documents is None else Grounding(documents, grounding),
+        grounding=grounding_of(chosen, documents, grounding),
     )
     if ctx.grounding is not None:
         _known(ctx.grounding.groups, by_id, "documents")
+        for group in filter(ctx.grounding.serves, by_id):
+            if group in standing:
+                raise unread_documents(group, "is answered by an agent or a graph")
+            if group in named:
+                raise unread_documents(group, "has tools")
     for group in named.keys() - standing.keys():
         ctx.tool_graphs[group] = tool_graph(ctx, by_id[group])
     return ctx

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -22,6 +22,7 @@ from ecowas_lc.supervisor.model_calls import Ask
 from ecowas_lc.supervisor.state import Report
 from ecowas_lc.supervisor.streamed_text import Say
 from ecowas_lc.supervisor.watching import Retrieve
+from ecowas_lc.twg import TWG
 
 _SHOWN = 4
 """How many passages a prompt holds; small models lose the thread with more."""
@@ -68,7 +69,7 @@ class Grounding:
         if mode not in ("strict", "flag", "off"):
             raise ConfigurationError(f"grounding={mode!r} can't be used. Choose 'strict', 'flag' or 'off'.")
         self.mode = mode
-        self._for_all = None if isinstance(documents, Mapping) else _checked(documents)
+        self.for_all = None if isinstance(documents, Mapping) else _checked(documents)
         self._by_group = (
             {group: _checked(one) for group, one in documents.items()} if isinstance(documents, Mapping) else {}
         )
@@ -76,11 +77,11 @@ class Grounding:
 
     def serves(self, group: str | None) -> bool:
         """Return whether there are documents for a group (``None``: for the supervisor)."""
-        return self._for_all is not None or group in self._by_group
+        return self.for_all is not None or group in self._by_group
 
     def search(self, query: str, group: str | None) -> Program[list[Source]]:
         """Return the passages that a group may read, best first."""
-        documents = self._by_group.get(group or "", self._for_all)
+        documents = self._by_group.get(group or "", self.for_all)
         if documents is None:
             return []
         if isinstance(documents, BaseRetriever):
@@ -94,6 +95,38 @@ class Grounding:
             group, Doing(lambda _: search.search(query, group=group), lambda _: search.asearch(query, group=group))
         )
         return sources
+
+
+def grounding_of(
+    groups: Iterable[TWG],
+    documents: Readable | Mapping[str, Readable] | None,
+    mode: Mode = "strict",
+) -> Grounding | None:
+    """Return the documents of a graph: those that are passed to it, and those that groups have themselves.
+
+    Raises:
+        ConfigurationError: an argument can't be used, or a group's documents are named twice.
+    """
+    own = {group.id: group.documents for group in groups if group.documents is not None}
+    if documents is None and not own:
+        return None
+    if isinstance(documents, Mapping):
+        if twice := sorted(own.keys() & documents.keys()):
+            raise ConfigurationError(
+                f"documents= and TWG(documents=) both have documents for {', '.join(twice)}. Pass them once."
+            )
+        return Grounding({**documents, **own}, mode)
+    grounding = Grounding(own, mode)
+    grounding.for_all = None if documents is None else _checked(documents)
+    return grounding
+
+
+def unread_documents(group: str, why: str) -> ConfigurationError:
+    """Return the error for a group that has documents and would answer without them."""
+    return ConfigurationError(
+        f"The group {group!r} has documents and {why}: such answers can't be checked against documents. Pass "
+        f"documents= by group id, {{group id: documents}}, without {group!r}; or leave the group to the model."
+    )
 
 
 def grounded_report(

@@ -15,7 +15,7 @@ from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.model_calls import Ask
 from ecowas_lc.supervisor.prompts import SUMMARISE, summary_request
 from ecowas_lc.supervisor.state import Summary, digest_of
-from ecowas_lc.supervisor.trimming import Exchange, exchanges, newest
+from ecowas_lc.supervisor.trimming import FROM_DOCUMENTS, Exchange, exchanges, is_cited, newest
 
 log = logging.getLogger(__name__)
 
@@ -106,4 +106,4 @@ def _not_summarised(state: Mapping[str, Any]) -> list[Exchange]:
 
 def _spoken(message: BaseMessage) -> str:
     speaker = "User" if isinstance(message, HumanMessage) else message.name or "Supervisor"
-    return f"{speaker}: {message.text.strip()}"
+    return f"{speaker}: {FROM_DOCUMENTS if is_cited(message) else message.text.strip()}"

@@ -13,6 +13,8 @@ from ecowas_lc.supervisor.state import own_answer
 Exchange = list[BaseMessage]
 """A question with all that followed it: answers, tool calls and their results are never parted."""
 
+FROM_DOCUMENTS = "(answered from documents)"
+"""What a prompt says in the place of an answer that rests on documents: they may have been removed since."""
 _LEAST_RESULT = 32
 
 
@@ -36,7 +38,7 @@ def remembered(conversation: Sequence[Exchange], through: str | None, group: str
     """Return the conversation as a speaker remembers it: its own answers in the place of the final ones.
 
     ``group`` is the group that speaks, ``None`` the supervisor. Exchanges up to the message ``through`` are left
-    out: a summary stands for them.
+    out: a summary stands for them. Of an answer that cites documents only the question is remembered.
     """
     start = 0
     if through:
@@ -51,10 +53,18 @@ def own_part(conversation: Sequence[Exchange], group: str) -> list[Exchange]:
 
 def _as_told(exchange: Exchange, group: str | None) -> Exchange:
     final = exchange[-1]
+    if is_cited(final):
+        return [*exchange[:-1], AIMessage(FROM_DOCUMENTS, id=final.id, name=final.name)]
     own = None if group is None else own_answer(final, group)
     if own is None or own == final.text:
         return exchange
     return [*exchange[:-1], AIMessage(own, id=final.id, name=group)]
+
+
+def is_cited(message: BaseMessage) -> bool:
+    """Return whether a message has citations of documents."""
+    blocks = message.content if isinstance(message.content, list) else ()
+    return any(isinstance(block, dict) and block.get("annotations") for block in blocks)
 
 
 def newest(past: Sequence[Exchange], tokens: int, count: TokenCounter) -> list[Exchange]:

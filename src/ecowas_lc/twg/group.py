@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ecowas_lc._display import Displayed
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
@@ -21,8 +22,10 @@ class TWG(Displayed):
     ``prompt`` is the group's system prompt. ``terms`` maps a language code (``"any"``: names and signs that are
     the same in all) to the words that point to the group: plain (``"power pool"``), a stem (``"electrif*"``), or
     weighted (``"tariff*^0.5"``, where 1 is ordinary). ``description`` says in a sentence or two what the group
-    covers; the semantic and the model router read it. Groups compare by value; :func:`validate_groups` says
-    whether they can be used together.
+    covers; the semantic and the model router read it. ``documents`` (:class:`~ecowas_lc.Documents` or a LangChain
+    retriever) are what the group's answers rest on, in the place of those that the graph has for all groups.
+    Groups compare by value, whatever their documents; :func:`validate_groups` says whether they can be used
+    together.
     """
 
     id: str
@@ -30,6 +33,7 @@ class TWG(Displayed):
     prompt: str
     terms: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
     description: str = ""
+    documents: Any = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.terms, Mapping):  # anything else is left for validate_groups to name
