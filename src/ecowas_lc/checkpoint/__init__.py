@@ -1,4 +1,4 @@
-"""The langgraph checkpointer."""
+"""The langgraph checkpointer on Redis or Valkey."""
 
 from ecowas_lc.checkpoint.differences import ChannelChange, ThreadDifference
 from ecowas_lc.checkpoint.encryption import EncryptedRedisSerializer

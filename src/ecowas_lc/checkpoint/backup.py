@@ -1,10 +1,10 @@
 """Programs that export threads as lines of a backup, and restore them.
 
-The file is described in :mod:`ecowas_lc.storage.backup_format`.
-A thread is exported as it is stored, field by field, and nothing of it is decoded: whatever classes its values
-hold, and without the key where they are encrypted, it comes back to the byte. It is restored under a staging key
-and moved into place in one step, so that an interruption leaves the old thread or the new one. A file is no more
-trusted than Redis: its values are checked against the allowlist when they are read.
+The file format is described in :mod:`ecowas_lc.storage.backup_format`. A thread is exported as it is stored, field
+by field, without decoding. So it is restored byte for byte, whatever classes its values hold, and encrypted
+threads need no key. It is restored under a staging key and moved into place in one step, so that an interruption
+leaves either the old thread or the new one. A file is trusted no more than Redis: its values are checked against
+the allowlist when they are read.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ from ecowas_lc.storage.ops import Op, call, command, load_script
 
 _SNAPSHOT = load_script("checkpoint_thread", "checkpoint_snapshot")
 
-_SNAPSHOT_SECONDS = 600  # renewed with each page: one that was broken off is soon gone
+_SNAPSHOT_SECONDS = 600  # renewed with each page, so that the snapshot of an aborted export expires soon
 _PAGE_BYTES = 2**20
-_FEWEST, _MOST = 8, 1024  # fields a page
+_FEWEST, _MOST = 8, 1024  # fields per page
 _THREADS_AT_ONCE = 500
 
 
 def export_walk(at: Context, thread_ids: Sequence[str] | None, on_progress: Progress | None) -> Walk[str]:
-    """The lines of these threads, or of every one, page by page; those that are not there are left out."""
+    """Yield the lines of these threads, or of all threads, page by page; threads that don't exist are left out."""
     yield [header()]
     total = (yield _count_op(at)) if thread_ids is None else len(thread_ids)
     done = 0
@@ -97,7 +97,7 @@ def _count_op(at: Context) -> Op[int]:
 
 @dataclass(slots=True)
 class _Snapshot:
-    """A thread as it stood at one moment: ``beside`` its place, or ``held`` where that can't be written."""
+    """A thread at one moment: in the staging key ``beside``, or in memory (``held``) if that can't be written."""
 
     record: dict[str, Any]
     beside: bytes
@@ -143,7 +143,7 @@ def _snapshot_op(at: Context, thread_id: str) -> Op[_Snapshot | None]:
         count, left = answer
         [stored_format] = yield (command("HGET", beside, "format"),)
     except RedisRefusedError:
-        # It is full, a replica, or this user may only read: then it is held here, whole.
+        # The server is full or a replica, or this user may only read: keep the whole thread in memory.
         reply, left = yield (command("HGETALL", key), command("PTTL", key))
         held = fields_of(reply)
         held.pop(REMOVALS, None)
@@ -182,12 +182,12 @@ def _lines(fields: Any, digest: Any) -> Iterator[list[str]]:
 
 
 def new_digest() -> Any:
-    """A digest of a thread's fields, in their order in the file: it tells damage, not forgery."""
+    """Return a digest of a thread's fields in the order of the file. It detects damage, not forgery."""
     return blake2b(digest_size=16)
 
 
 def add_to_digest(digest: Any, fields: Sequence[Field]) -> None:
-    """Take these fields into the digest."""
+    """Add these fields to the digest."""
     for part in (part for pair in fields for part in pair):
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
@@ -207,7 +207,7 @@ _LONGEST_SECONDS = 10**10
 
 @dataclass(slots=True)
 class _Pending:
-    """A thread that has begun and not ended."""
+    """A thread whose first line was read but not yet its last."""
 
     thread_id: str
     prefix: str
@@ -216,13 +216,13 @@ class _Pending:
     written_at: float
     beside: Beside
     was_there: bool
-    writes: bool  # beside its place
-    is_same: bool  # as what is in its place, as far as it has been read
+    writes: bool  # to the staging key
+    is_same: bool  # as the existing thread, as far as it has been read
     digest: Any = field(default_factory=new_digest)
 
 
 class ThreadImporter:
-    """Gives the program that restores what each line holds; what belongs to the memory service is passed over."""
+    """Makes the program that restores each line; skips the records of the memory service."""
 
     def __init__(self, at: Context, *, overwrite: bool) -> None:
         self._at = at
@@ -232,7 +232,7 @@ class ThreadImporter:
         self.report = ImportReport()
 
     def line_op(self, line: str) -> Op[None]:
-        """Restore what one line holds."""
+        """Restore the contents of one line."""
         record = self._lines.record(line)
         if record is not None:
             yield from self.record_op(record, self._lines)
@@ -267,23 +267,23 @@ class ThreadImporter:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a thread has begun and not ended."""
+        """Whether a thread was begun but not completed."""
         return self._pending is not None
 
     def check_end(self) -> None:
-        """Every line was read.
+        """Check, after all lines were read, that the last thread is complete.
 
         Raises:
-            CorruptDataError: the last thread has no end.
+            CorruptDataError: the end of the last thread is missing.
         """
         if self._pending is not None:
             raise self._broken_off()
 
     def finish(self) -> ImportReport:
-        """The report, once every line was read.
+        """Return the report, after all lines were read.
 
         Raises:
-            CorruptDataError: there was none, or the last thread has no end.
+            CorruptDataError: there were no lines, or the end of the last thread is missing.
         """
         self.check_end()
         self._lines.check_end()
@@ -329,7 +329,7 @@ class ThreadImporter:
         if pending.writes and fields:
             member = id_bytes(pending.thread_id)
             runs = [self._at.keys.run(run_id) for run_id in runs_in(name for name, _ in fields)]
-            # The indexes first: an entry too many is harmless, one too few would hide a thread.
+            # Write the indexes first: a superfluous entry is harmless, a missing one would hide a thread.
             yield (
                 *(command("ZADD", run, pending.written_at, member) for run in runs),
                 *(command("EXPIRE", run, RUN_SECONDS) for run in runs),
@@ -349,7 +349,7 @@ class ThreadImporter:
             return "unchanged" if pending.is_same else "kept"
         yield from self._check_sealed_op(pending)
         self._at.format.memo.forget(pending.thread_id)
-        # By itself, since it may be refused: an entry too many is harmless.
+        # Sent separately, since it may be refused: a superfluous entry is harmless.
         yield (command("ZADD", self._at.keys.threads(), pending.written_at, id_bytes(pending.thread_id)),)
         try:
             [restored] = yield (
@@ -368,7 +368,7 @@ class ThreadImporter:
         return "written" if restored else "kept"
 
     def _check_sealed_op(self, pending: _Pending) -> Op[None]:
-        """Refuse an encrypted thread of another prefix: it could never be opened here."""
+        """Refuse an encrypted thread of another prefix, because it could never be decrypted here."""
         if pending.prefix == self._at.keys.prefix:
             return
         place = Place(pending.thread_id, None)

@@ -1,4 +1,4 @@
-"""What a process remembers of the threads it has met: a saving, never relied on, and bounded."""
+"""A process's bounded cache of the threads that it has seen. It only saves work; nothing relies on it."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from ecowas_lc import forks
 from ecowas_lc.checkpoint.codec.elements import Digests
 from ecowas_lc.checkpoint.codec.recipes import Recipe, weight_of
 
-# Least recently used threads are forgotten beyond either bound; that costs bytes on their next step, never data.
+# Beyond either limit the least recently used threads are evicted. That costs bytes on their next step, never data.
 _MAX_THREADS = 4096
 _MAX_BYTES = 64 * 2**20
-_MAX_LISTS = 64  # of a thread: each call of a subgraph has a namespace of its own
+_MAX_LISTS = 64  # per thread: each call of a subgraph has its own namespace
 _MAX_KNOWN = 1024
 _MAX_TEXT_CHARACTERS = 8 * 2**20
 _MAX_MESSAGES = 20_000
 
 
 class SeenList(NamedTuple):
-    """A list as the server has it."""
+    """A list as the server stores it."""
 
-    name: bytes = b""  # of the field that it is stored in
+    name: bytes = b""  # of the field that stores it
     mark: bytes = b""
     digests: bytes = b""
-    recipes: Mapping[Recipe, bytes] = MappingProxyType({})  # its items' digests, by what they are made of; or none
+    recipes: Mapping[Recipe, bytes] = MappingProxyType({})  # its items' digests by recipe; may be empty
 
     def weight(self) -> int:
-        """About how many bytes of memory it takes."""
+        """Return the approximate number of bytes of memory it takes."""
         return len(self.digests) + weight_of(self.recipes)
 
 
@@ -38,7 +38,7 @@ NOTHING_SEEN = SeenList()
 
 
 def _shared(one: bytes, other: bytes) -> int:
-    """Return how many bytes two texts begin with alike."""
+    """Return the length of the common prefix of two texts, in bytes."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -51,22 +51,23 @@ def _shared(one: bytes, other: bytes) -> int:
 
 @dataclass(slots=True)
 class ThreadMemo:
-    """What this process has seen of a thread's stored lists and elements."""
+    """The stored lists and elements of a thread that this process has seen."""
 
     lists: dict[tuple[str, str], SeenList] = field(default_factory=dict)
     known: dict[bytes, None] = field(default_factory=dict)
-    absent: set[bytes] = field(default_factory=set)  # that the server was asked for in vain
+    absent: set[bytes] = field(default_factory=set)  # elements that the server was asked for but lacks
     weights: dict[tuple[str, str], int] = field(default_factory=dict)  # of the lists
     weight: int = 0
 
     def lists_in(self, namespace: str) -> list[SeenList]:
-        """The lists of a namespace that can be made again from what is known of them."""
+        """Return the lists of a namespace that can be rebuilt from the known elements."""
         return [seen for (ns, _), seen in list(self.lists.items()) if ns == namespace and seen.recipes]
 
     def base_of(self, namespace: str, channel: str, digests: bytes | None = None) -> SeenList:
-        """The list that a channel's new one is stored as edits of: its own, or one of another namespace.
+        """Return the list that a channel's new list is stored as edits of: its own, or another namespace's.
 
-        Of several namespaces' it is the one that ``digests`` go on from the longest, or without them the latest.
+        Among several namespaces it is the list with the longest common prefix with ``digests``; without them, the
+        latest.
         """
         if (own := self.lists.get((namespace, channel))) is not None:
             return own
@@ -76,30 +77,30 @@ class ThreadMemo:
         return max(others, key=lambda seen: _shared(seen.digests, digests))
 
     def drop(self, key: tuple[str, str]) -> None:
-        """Forget a list."""
+        """Remove a list."""
         self.lists.pop(key, None)
         self.weight -= self.weights.pop(key, 0)
 
     def lacks(self, names: Iterable[bytes]) -> None:
-        """The server has no such fields."""
+        """Record that the server does not have these fields."""
         if len(self.absent) > _MAX_LISTS:
             self.absent.clear()
         self.absent.update(names)
 
     def saw(self, digests: Any) -> None:
-        """The server has these elements."""
+        """Record that the server has these elements."""
         for digest in digests:
             if digest in self.known:
-                self.known.pop(digest, None)  # so that what is in use is the last to go
+                self.known.pop(digest, None)  # reinserted at the end, so that elements in use are evicted last
             self.known[digest] = None
         if len(self.known) > _MAX_KNOWN:
-            # A list first: other threads write here too, and a dict that changes can't be walked.
+            # Copied to a list first: other threads write here too, and a changing dict can't be iterated.
             for digest in list(self.known)[:-_MAX_KNOWN]:
                 self.known.pop(digest, None)
 
 
 class Memo:
-    """The memos of the threads in use, and the digests of the texts in use; bounded, safe from several threads."""
+    """The memos of recently used threads, and the digests of recently used texts; bounded and thread-safe."""
 
     def __init__(self) -> None:
         self._lock = forks.Lock()
@@ -107,13 +108,13 @@ class Memo:
         forks.register(self)
 
     def forget_parent(self) -> None:
-        """Know nothing: another thread may have been in the middle of a change when this process was forked."""
+        """Clear the cache: another thread may have been in the middle of a change when this process was forked."""
         self._threads: OrderedDict[str, ThreadMemo] = OrderedDict()
         self._seen = Digests()
         self._weight = 0
 
     def thread(self, thread_id: str) -> ThreadMemo:
-        """The thread's memo."""
+        """Return the thread's memo."""
         with self._lock:
             memo = self._threads.get(thread_id)
             if memo is None:
@@ -123,13 +124,13 @@ class Memo:
             return memo
 
     def keep(self, thread_id: str, lists: Mapping[tuple[str, str], SeenList]) -> None:
-        """The server has these lists of a thread."""
+        """Record that the server has these lists of a thread."""
         if not lists:
             return
         weights = {key: seen.weight() for key, seen in lists.items()}
         with self._lock:
             memo = self._threads.get(thread_id)
-            if memo is None:  # forgotten meanwhile
+            if memo is None:  # evicted in the meantime
                 return
             before = memo.weight
             for key, seen in lists.items():
@@ -142,15 +143,15 @@ class Memo:
             self._shrink()
 
     def forget(self, thread_id: str) -> None:
-        """The thread was deleted or changed as a whole."""
+        """Remove the memo of a thread that was deleted or replaced as a whole."""
         with self._lock:
             if memo := self._threads.pop(thread_id, None):
                 self._weight -= memo.weight
 
     def seen(self) -> Digests:
-        """Digests of texts and messages, for serializers whose digests do not depend on the thread."""
-        # What pends on one step is in the list of the next, and a subgraph's list is its caller's: few are enough.
-        # They go all at once, which costs the next step of each thread a moment.
+        """Return the digests of texts and messages, for serializers whose digests do not depend on the thread."""
+        # A step's pending writes are in the next step's list, and a subgraph shares its caller's list, so a few
+        # digests are enough. All are evicted at once, which briefly slows the next step of each thread.
         seen = self._seen
         if seen.characters > _MAX_TEXT_CHARACTERS or len(seen.messages) > _MAX_MESSAGES:
             seen = self._seen = Digests()

@@ -1,4 +1,4 @@
-"""What changed in a thread from one checkpoint to another."""
+"""The differences between two checkpoints of a thread."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ecowas_lc.storage.ops import Op, together
 
 @dataclass(frozen=True, slots=True)
 class ChannelChange:
-    """How one channel changed.
+    """The change of one channel.
 
     Attributes:
-        change: Whether it is ``"new"``, ``"gone"`` or ``"changed"``.
-        before: Its value in the earlier checkpoint; ``None`` if it is new.
-        after: Its value in the later one; ``None`` if it is gone.
+        change: ``"new"``, ``"gone"`` or ``"changed"``.
+        before: The channel's value in the earlier checkpoint; ``None`` if the channel is new.
+        after: The channel's value in the later checkpoint; ``None`` if the channel is gone.
         removed: If both values are lists, the items that only the earlier one has, in order; else ``None``.
         added: If both values are lists, the items that only the later one has, in order; else ``None``.
     """
@@ -39,13 +39,13 @@ class ChannelChange:
 
 @dataclass(frozen=True, slots=True)
 class ThreadDifference(Displayed):
-    """What changed in a thread from one checkpoint to another.
+    """The differences between two checkpoints of a thread.
 
     Attributes:
         thread: The thread's id.
         before: The earlier checkpoint.
-        after: The later one.
-        channels: Each channel whose value differs, by name, in alphabetical order.
+        after: The later checkpoint.
+        channels: The channels whose value differs, by name, in alphabetical order.
     """
 
     thread: str
@@ -57,11 +57,11 @@ class ThreadDifference(Displayed):
 def difference_op(
     at: Context, thread_id: str, before: str | None, after: str | None, namespace: str
 ) -> Op[ThreadDifference]:
-    """Compare two checkpoints: one flush, or two where the earlier one is the later one's parent.
+    """Compare two checkpoints: one flush, or two if the earlier one is the later one's parent.
 
     Raises:
-        UnknownCheckpointError: there is no such thread or checkpoint.
-        InvalidInputError: nothing comes before the later one.
+        UnknownCheckpointError: the thread or the checkpoint does not exist.
+        InvalidInputError: the later checkpoint has no parent.
     """
     if before is not None:
         places = [Place(thread_id, namespace, before), Place(thread_id, namespace, after)]

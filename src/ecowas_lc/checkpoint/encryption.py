@@ -1,4 +1,4 @@
-"""Encryption at rest: AES-GCM for every stored value, bound to its place, with keys that can be rotated."""
+"""Encryption at rest: AES-GCM for every stored value, bound to its location, with keys that can be rotated."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ _KEY_BYTES = (16, 24, 32)
 
 
 class EncryptedRedisSerializer(Serializer):
-    """The default serializer with every value encrypted: ``RedisSaver(…, serde=EncryptedRedisSerializer(key))``.
+    """The default serializer, encrypting every value: ``RedisSaver(…, serde=EncryptedRedisSerializer(key))``.
 
-    AES-GCM (NIST SP 800-38D) with a random nonce for each value. The additional data binds a checkpoint's row to
-    prefix, thread, namespace and id, a channel's value to its channel and version, and a shared element to its
-    thread and digest: a row that was moved or changed does not open. Digests are keyed by thread, so that equal
-    texts of two threads can't be told. Thread, namespace, checkpoint and channel names, sizes and times stay
-    readable: the server works with them.
+    It uses AES-GCM (NIST SP 800-38D) with a random nonce for each value. The additional data binds a checkpoint's
+    row to its prefix, thread, namespace and id, a channel's value to its channel and version, and a shared element
+    to its thread and digest: a row that was moved or changed can't be decrypted. Digests are keyed by thread, so
+    equal texts in two threads can't be recognised. Thread, namespace, checkpoint and channel names, sizes and
+    times stay readable, because the server works with them.
 
     Args:
-        keys: one key of 16, 24 or 32 bytes, or several by id (text): values are read with the key that wrote them.
-        current: the id of the key that writes; needed with several.
+        keys: one key of 16, 24 or 32 bytes, or several by id (text). A value is decrypted with the key that
+            encrypted it.
+        current: the id of the key that encrypts new values; required with several keys.
         allow: as for :class:`~ecowas_lc.RedisSaver`.
-        accept_plaintext: read rows that were written before encryption was turned on; they are encrypted as
-            threads go on. Off by default, so that nobody can put plain rows in place of encrypted ones.
+        accept_plaintext: also read rows that were written before encryption was turned on. They are encrypted as
+            their threads continue. Off by default, so that nobody can replace encrypted rows with plain ones.
 
     Raises:
-        ConfigurationError: a key is not of a usable length, or ``current`` names none of them.
+        ConfigurationError: a key has an unusable length, or ``current`` is not the id of a key.
         MissingExtraError: the extra ``encryption`` is not installed.
-        DecryptionError: (from reads) wrong key, or a row that was moved, changed or is not encrypted.
+        DecryptionError: (from reads) the key is wrong, or a row was moved, changed or is not encrypted.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class EncryptedRedisSerializer(Serializer):
         self.sealer = AesGcmSealer(by_id, current, accept_plaintext)
 
     def with_allowed(self, allow: Any) -> EncryptedRedisSerializer:
-        """The same keys, allowing these classes too."""
+        """Return a serializer with the same keys that also allows these classes."""
         clone = object.__new__(type(self))
         clone.allowed = self.allowed.extended(allow)
         clone.sealer = self.sealer
@@ -77,7 +78,7 @@ class EncryptedRedisSerializer(Serializer):
 
 
 class AesGcmSealer:
-    """Seals payloads for :class:`EncryptedRedisSerializer`."""
+    """Encrypts payloads for :class:`EncryptedRedisSerializer`."""
 
     def __init__(self, keys: Mapping[str, bytes], current: str, accept_plaintext: bool) -> None:
         self.current = current
@@ -87,24 +88,24 @@ class AesGcmSealer:
         self._secrets = {id_: _derive(key, b"digests") for id_, key in keys.items()}
 
     def digest_key(self, thread: bytes) -> bytes:
-        """The key of a thread's digests and marks."""
+        """Return the key of a thread's digests and marks."""
         return blake2b(thread, key=self._secrets[self.current], digest_size=32).digest()
 
     def mark_keys(self, thread: bytes) -> list[bytes]:
-        """The keys that a thread's marks may have been made with."""
+        """Return the keys that a thread's marks may have been made with."""
         made = [blake2b(thread, key=secret, digest_size=32).digest() for secret in self._secrets.values()]
         return [*made, b""] if self._accept_plaintext else made
 
     def seal(self, payload: bytes, context: bytes) -> bytes:
-        """``payload`` encrypted with the current key and bound to ``context``."""
+        """Return ``payload`` encrypted with the current key and bound to ``context``."""
         nonce = os.urandom(_NONCE_BYTES)
         return self._head + nonce + self._ciphers[self.current].encrypt(nonce, payload, self._head + context)
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
-        """What :meth:`seal` sealed in the same context.
+        """Return the payload that :meth:`seal` encrypted in the same context.
 
         Raises:
-            DecryptionError: another key, another place, changed, or not encrypted.
+            DecryptionError: the payload has another key or context, was changed, or is not encrypted.
         """
         from cryptography.exceptions import InvalidTag
 

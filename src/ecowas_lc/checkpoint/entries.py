@@ -1,7 +1,8 @@
-"""What a list of threads says about one that its latest checkpoint's row does not: its title and its length.
+"""A thread's title and length for lists of threads, which the row of its latest checkpoint does not contain.
 
-Each checkpoint of a thread's own namespace writes it into the field ``T`` of the thread's key, so that a list need
-not read messages. Where the field is missing, or belongs to another checkpoint, the messages are read instead.
+Each checkpoint of a thread's own namespace writes them to the field ``T`` of the thread's key, so that a list does
+not have to read messages. If the field is missing, or belongs to another checkpoint, the messages are read
+instead.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from typing import Any, NamedTuple
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 _TITLE_CHARACTERS = 100
-_LOOKED_AT = 50  # messages in which a title is looked for: a conversation begins with a question
-MESSAGES = "messages"  # the channel
+_LOOKED_AT = 50  # messages to search for a title: a conversation begins with a question
+MESSAGES = "messages"  # the channel's name
 
 
 class About(NamedTuple):
-    """A thread's title, how many messages it has and how many of a person; ``None``: not in this checkpoint."""
+    """A thread's title, its number of messages and of a person's messages; ``None``: not in this checkpoint."""
 
     title: str | None
     messages: int | None
@@ -29,7 +30,7 @@ UNKNOWN = About(None, None, None)
 
 
 def about(values: Mapping[str, Any]) -> About:
-    """Return what there is to say of a checkpoint with these channel values."""
+    """Return the title and length of a checkpoint with these channel values."""
     items = values.get(MESSAGES)
     if not isinstance(items, list):
         items = getattr(items, "value", None)  # a delta channel's snapshot
@@ -38,19 +39,19 @@ def about(values: Mapping[str, Any]) -> About:
     messages = [isinstance(item, BaseMessage) for item in items].count(True)
     turns = [isinstance(item, HumanMessage) for item in items].count(True)
     people = [item for item in islice(items, _LOOKED_AT) if isinstance(item, HumanMessage)]
-    # LangChain's SummarizationMiddleware puts its summary in the place of the messages it stands for.
+    # LangChain's SummarizationMiddleware replaces the summarised messages with a summary.
     first = next((item for item in people if not _is_summary(item)), people[0] if people else None)
     return About(None if first is None else _title(text_of(first)), messages, turns)
 
 
 def messages_in(values: Mapping[str, Any]) -> list[BaseMessage]:
-    """Return the conversation in these channel values; applications may keep something else under its name."""
+    """Return the conversation in these channel values; the channel may also hold something else, then ``[]``."""
     items = values.get(MESSAGES)
     return [item for item in items if isinstance(item, BaseMessage)] if isinstance(items, list) else []
 
 
 def said_in(values: Mapping[str, Any]) -> list[BaseMessage]:
-    """Return the questions and answers in these channel values: no system prompts, no tools' results."""
+    """Return the questions and answers in these channel values, without system prompts and tool results."""
     return [item for item in messages_in(values) if isinstance(item, (HumanMessage, AIMessage))]
 
 
@@ -59,7 +60,7 @@ def text_of(message: BaseMessage) -> str:
     content: Any = message.content
     if isinstance(content, str):
         return str(content)
-    # Not message.text: a message may have been changed in place, and writing a thread must not fail for its title.
+    # Not message.text, which fails on a message whose content was replaced; a title must not make a write fail.
     blocks = content if isinstance(content, list) else ()
     texts = (block.get("text") if isinstance(block, dict) else block for block in blocks)
     return "".join(text for text in texts if isinstance(text, str))

@@ -1,8 +1,9 @@
-"""Between checkpoints and their stored form: no I/O, no knowledge of how it travels.
+"""Conversion of checkpoints to their stored form and back; no I/O and no knowledge of the transport.
 
-A checkpoint's row holds everything but the channels' larger values. Channel and node names are listed once (and,
-being the same from step to step, stored once per thread), channel versions likewise; ``channel_versions`` and
-``versions_seen`` are pairs of positions in those lists. A shared list is stored as edits of its previous version.
+A checkpoint's row holds everything except the channels' larger values. Channel names, node names and channel
+versions are listed once; because they rarely change between steps, these lists are stored once per thread.
+``channel_versions`` and ``versions_seen`` are pairs of positions in those lists. A shared list is stored as edits
+of its previous version.
 """
 
 from __future__ import annotations
@@ -54,10 +55,10 @@ _OWN = {"v", "id", "ts", "channel_values", "channel_versions", "versions_seen", 
 
 
 def check_whole(checkpoint: Any) -> None:
-    """Return where a checkpoint has all that langgraph's ``Checkpoint`` requires.
+    """Check that a checkpoint has everything that langgraph's ``Checkpoint`` requires.
 
     Raises:
-        InvalidInputError: something is missing, or not a mapping.
+        InvalidInputError: a key is missing, or a value is not a mapping.
     """
     if not isinstance(checkpoint, Mapping):
         raise InvalidInputError(f"A checkpoint is a mapping, not a {type(checkpoint).__name__}.")
@@ -76,13 +77,13 @@ def check_whole(checkpoint: Any) -> None:
 def pack_envelope(
     checkpoint: Checkpoint, metadata: CheckpointMetadata, inline: dict[str, Any]
 ) -> tuple[list[Any], str]:
-    """A checkpoint (but for its id, which is its key) and its metadata as one plain list, and its names."""
+    """Return a checkpoint (without its id, which is its key) and its metadata as one list, and its names."""
     names: dict[str, int] = {}
     versions: dict[Any, int] = {}
     place, number = names.setdefault, versions.setdefault
     current: list[int] = []
     for channel, version in checkpoint["channel_versions"].items():
-        # Keyed by type too: 1 and 1.0 are equal, and come back as what they were.
+        # Keyed by type as well: 1 and 1.0 are equal, but each must keep its type.
         current += place(channel, len(names)), number((type(version), version), len(versions))
     seen: list[list[int]] = []
     for node, by_channel in checkpoint["versions_seen"].items():
@@ -122,7 +123,7 @@ def _names_of(text: str) -> tuple[str, ...]:
 
 
 def unpack_envelope(parts: Any, checkpoint_id: str) -> tuple[Checkpoint, CheckpointMetadata]:
-    """What :func:`pack_envelope` was given; ``channel_values`` holds the inline ones.
+    """Return what :func:`pack_envelope` packed; ``channel_values`` has the inline values.
 
     Raises:
         CorruptDataError: it is not an envelope.
@@ -148,7 +149,7 @@ def unpack_envelope(parts: Any, checkpoint_id: str) -> tuple[Checkpoint, Checkpo
             raise CorruptDataError("A stored checkpoint has no metadata.")
     except CorruptDataError:
         raise
-    except Exception as error:  # json alone knows four; a stored value may have methods that raise others
+    except Exception as error:  # json alone can raise four classes, and a stored value's methods others
         raise CorruptDataError("A stored checkpoint is not in the storage format.") from error
     return checkpoint, metadata  # type: ignore[return-value]
 
@@ -156,28 +157,28 @@ def unpack_envelope(parts: Any, checkpoint_id: str) -> tuple[Checkpoint, Checkpo
 _KEEP, _NEW = 0, 1
 _EDIT = struct.Struct(">BII")
 _SAMPLE = 8
-# A reference costs 16 bytes in the log and an element about 100 of the server's memory.
+# A reference costs 16 bytes in the log, and an element about 100 bytes of the server's memory.
 _WORTH_SHARING_BYTES = 128
-_MOST_ITEMS = 2**20  # what the scripts take for a list; one of more is stored like other values
+_MOST_ITEMS = 2**20  # limit of the scripts for a list; a longer list is stored like other values
 
 
 def is_worth_sharing(value: Any, size_of: Any, most: int = _MOST_ITEMS) -> bool:
-    """Whether a list's items are messages, or large enough on average to be stored once each; at most so many."""
+    """Return whether a list has at most ``most`` items, and they are messages or large enough on average."""
     if type(value) is not list or not value or len(value) > most:
         return False
     if type(value[-1]) in SPECS or type(value[0]) in SPECS:
         return True
     step = max(1, len(value) // _SAMPLE)
     sample = value[::step][:_SAMPLE]
-    # One large item among many small ones makes none of those worth it.
+    # One large item among many small ones does not make the small ones worth sharing.
     total: int = sum(min(size_of(item), 4 * _WORTH_SHARING_BYTES) for item in sample)
     return total >= _WORTH_SHARING_BYTES * len(sample)
 
 
 def edits(base: bytes, now: bytes) -> tuple[bytes, bytes]:
-    """``now`` as edits of ``base`` (both are digests, joined): packed edits, and the digests that are new.
+    """Return ``now`` as edits of ``base`` (both are joined digests): the packed edits, and the new digests.
 
-    An edit is its kind (0 keeps items of the base, 1 takes new digests), where from, and how many.
+    An edit has a kind (0 keeps items of the base, 1 takes new digests), a start and a count.
     """
     size = DIGEST_BYTES
     if now.startswith(base):
@@ -187,12 +188,12 @@ def edits(base: bytes, now: bytes) -> tuple[bytes, bytes]:
     places: dict[bytes, int] = {}
     for place, digest in enumerate(digests_in(base)):
         places.setdefault(digest, place)
-    runs: list[list[int]] = []  # kind, from, how many
+    runs: list[list[int]] = []  # kind, start, count
     new: list[bytes] = []
     base_items = len(base) // size
     for digest in digests_in(now):
         if runs and runs[-1][0] == _KEEP:
-            # An equal item may stand in several places: the one that goes on with the run is the right one.
+            # Equal items may occur in several places: prefer the one that continues the current run.
             following = runs[-1][1] + runs[-1][2]
             if following < base_items and base[following * size : (following + 1) * size] == digest:
                 runs[-1][2] += 1
@@ -209,57 +210,57 @@ def edits(base: bytes, now: bytes) -> tuple[bytes, bytes]:
 
 
 _PLAIN, _LIST = b"p", b"l"
-_KNOWN = b"k"  # in answers alone: a list that the client has
+_KNOWN = b"k"  # only in answers: a list that the client already has
 _BARE, _SNAPSHOT = b"b", b"d"
-# Values as small as these stand in every checkpoint's row: a field of their own would cost more.
+# Smaller values are stored in every checkpoint's row: a separate field would cost more.
 _INLINE_TEXT = 64
-_MOST_FIELDS = 65_535  # their count takes 2 bytes
+_MOST_FIELDS = 65_535  # their count is stored in 2 bytes
 
 
 @dataclass(slots=True)
 class ListValue:
-    """A channel's list as digests of its items; ``wrapper``: bare, or inside a delta channel's snapshot.
+    """A channel's list as digests of its items; ``wrapper``: bare, or in a delta channel's snapshot.
 
-    ``mark`` tells it from every other list, and that it is whole and in its place.
+    ``mark`` identifies the list, and proves that it is complete and belongs to this place.
     """
 
     channel: str
     wrapper: bytes
     digests: bytes
     mark: bytes
-    recipes: dict[Recipe, bytes]  # its items' digests, by what they are made of
+    recipes: dict[Recipe, bytes]  # its items' digests by recipe
 
 
 @dataclass(slots=True)
 class Draft:
-    """What one ``put`` stores: the row, its value fields, the values to send and the elements they may need."""
+    """The data that one ``put`` stores: the row, its value fields, new values and the elements they may need."""
 
     row: bytes
     fields: list[bytes]
     values: dict[bytes, bytes | ListValue]
     elements: Collector
     row_references: list[bytes]
-    idle: frozenset[bytes] = frozenset()  # of ``fields``, those of idle delta channels
-    lacking: tuple[bytes, ...] = ()  # delta channels whose value here is their ancestors' and the writes since
+    idle: frozenset[bytes] = frozenset()  # the members of ``fields`` that belong to idle delta channels
+    lacking: tuple[bytes, ...] = ()  # delta channels whose value is an ancestor's plus the writes since then
     has_delta: bool = False
 
 
 @dataclass(slots=True)
 class Found:
-    """One checkpoint as the server answered it."""
+    """One checkpoint as the server returned it."""
 
     place: Place
     row: bytes
     values: list[bytes] = field(default_factory=list)
     writes: list[bytes] = field(default_factory=list)
-    is_latest: bool = True  # of its namespace
+    is_latest: bool = True  # in its namespace
 
 
 _Batch = tuple[str, str, list[tuple[int, str, Any]]]
 
 
 class Format:
-    """The storage format of one saver: its serializer and, where values are encrypted, its sealer."""
+    """The storage format of one saver: its serializer and, if values are encrypted, its sealer."""
 
     def __init__(self, serializer: Any, sealer: Sealer | None, prefix: str, memo: Memo) -> None:
         self.serializer = serializer
@@ -269,7 +270,7 @@ class Format:
         self.shares = bool(getattr(serializer, "shares", False))
 
     def context(self, thread_id: str, *parts: bytes) -> bytes:
-        """What an encrypted payload is bound to: prefix, thread and its own place in it, unambiguously."""
+        """Return the unambiguous context of an encrypted payload: prefix, thread and location in it."""
         if self.sealer is None:
             return b""
         return b"".join(
@@ -277,15 +278,15 @@ class Format:
         )
 
     def collector(self, thread_id: str) -> Collector:
-        """A collector for one write to a thread."""
+        """Return a collector for one write to a thread."""
         if self.sealer is None:
             return Collector(b"", None, self.memo.seen(), b"")
-        # Encrypted digests are keyed by thread, so what one thread knows is nothing to another.
+        # Encrypted digests are keyed by thread, so one thread's digests are useless to another.
         key = self.sealer.digest_key(self.context(thread_id))
         return Collector(self.context(thread_id, b"e"), self.sealer, Digests(), key)
 
     def elements(self, thread_id: str, digests: list[bytes], bodies: list[bytes]) -> Elements:
-        """The elements of one read of a thread."""
+        """Return the elements of one read of a thread."""
         if len(digests) != len(bodies):
             raise CorruptDataError("A stored value refers to half an element.")
         return Elements(dict(zip(digests, bodies, strict=True)), self.context(thread_id, b"e"), self.sealer)
@@ -301,7 +302,15 @@ class Format:
         new_versions: ChannelVersions,
         absent: Collection[bytes] = (),
     ) -> Draft:
-        """A checkpoint ready to be sent, its new values serialised; ``absent``: fields that the server lacks.
+        """Return a checkpoint ready to send, with its new values serialised.
+
+        Args:
+            place: where to store it.
+            parent: the parent checkpoint's id.
+            checkpoint: the checkpoint.
+            metadata: its metadata.
+            new_versions: the versions of the channels that changed.
+            absent: fields that the server lacks.
 
         Raises:
             NotSerializableError: a value could not be read back the same.
@@ -328,8 +337,8 @@ class Format:
                 stored = values[name] = self.value(place, name, channel, value, shared, items_left)
                 if isinstance(stored, ListValue):
                     items_left -= len(stored.digests) // DIGEST_BYTES
-        # langgraph hands over a delta channel's value now and then, and leaves it out in between. While its
-        # version is the one that it was stored under, that is its value: the row lists it, and readers find it.
+        # langgraph passes a delta channel's value only from time to time. As long as the channel's version is the
+        # one it was stored under, the stored value is current: the row lists it, so that readers find it.
         idle: set[bytes] = set()
         lacking: list[bytes] = []
         counted = list(_delta_counters(metadata))
@@ -364,14 +373,14 @@ class Format:
         shared: Collector,
         most_items: int = _MOST_ITEMS,
     ) -> bytes | ListValue:
-        """One channel's value: a list worth sharing as digests, anything else as a blob."""
+        """Return one channel's stored value: a list worth sharing as digests, anything else as a blob."""
         wrapper, items = _BARE, value
         if type(value) is _DeltaSnapshot:
             wrapper, items = _SNAPSHOT, value.value
         if self.shares and is_worth_sharing(items, lambda item: len(self.serializer.dump(item)), most_items):
             before = self.memo.thread(place.thread_id).base_of(place.namespace or "", channel)
             if place.namespace:
-                wrapper = wrapper.upper()  # in the log of the whole thread: see docs/storage-format.md
+                wrapper = wrapper.upper()  # upper case: in the whole thread's log; see docs/storage-format.md
             listed, recipes = self.serializer.dump_items(items, shared, before.recipes)
             if not self.serializer.repeats_too_much(listed, shared):
                 digests = b"".join(listed)
@@ -384,7 +393,7 @@ class Format:
     def batch(
         self, place: Place, writes: Any, task_id: str, task_path: str
     ) -> tuple[bytes, Collector, list[bytes]]:
-        """One batch of pending writes, the elements it may need, and those it refers to."""
+        """Return a batch of pending writes, the elements it may need, and those it refers to."""
         shared = self.collector(place.thread_id)
         rows = [
             [WRITES_IDX_MAP.get(channel, position), channel, repr(value) if _is_failure(channel, value) else value]
@@ -397,7 +406,7 @@ class Format:
         return blob, shared, references
 
     def entry(self, place: Place, checkpoint: Checkpoint) -> bytes:
-        """What lists of threads say of a checkpoint; empty where it is not of the thread's own namespace."""
+        """Return a checkpoint's entry for lists of threads; empty if it is not in the thread's own namespace."""
         if place.namespace:
             return b""
         blob = self.serializer.dump(list(about(checkpoint["channel_values"])))
@@ -407,7 +416,7 @@ class Format:
     # --- reading ---
 
     def load_entry(self, place: Place, raw: bytes | None) -> About | None:
-        """What :meth:`entry` wrote; ``None`` where there is none for this checkpoint."""
+        """Return what :meth:`entry` wrote; ``None`` if there is none for this checkpoint."""
         head = len(place.id).to_bytes(2, "big") + place.id
         if raw is None or not raw.startswith(head):
             return None
@@ -419,10 +428,10 @@ class Format:
         raise CorruptDataError("What is stored of a thread for lists is not in the storage format.")
 
     def checkpoint(self, found: Found, elements: Elements) -> CheckpointTuple:
-        """A checkpoint as langgraph has it.
+        """Return a checkpoint in langgraph's form.
 
         Raises:
-            CorruptDataError: what is stored is not in the storage format.
+            CorruptDataError: the stored data does not follow the storage format.
             TypeNotAllowedError: a stored value names a class that is not allowed.
         """
         place = found.place
@@ -442,7 +451,7 @@ class Format:
         )
 
     def envelope(self, found: Found, elements: Elements) -> tuple[Checkpoint, CheckpointMetadata]:
-        """A checkpoint with its inline values alone, and its metadata."""
+        """Return a checkpoint with only its inline values, and its metadata."""
         place = found.place
         row = split_row(found.row)
         context = self.context(place.thread_id, b"c", place.ns, place.id, row.header)
@@ -450,7 +459,7 @@ class Format:
         return unpack_envelope(parts, place.checkpoint_id or "")
 
     def load_value(self, place: Place, name: bytes, stored: bytes, elements: Elements) -> Any:
-        """One channel's stored value."""
+        """Return one channel's value from its stored form."""
         if stored[:1] == _LIST:
             wrapper, mark, digests = stored[1:2], stored[2:18], stored[18:]
             self._check_mark(place.thread_id, mark, name, wrapper, digests)
@@ -473,15 +482,15 @@ class Format:
         raise CorruptDataError(f"{message}.")
 
     def references(self, found: Found) -> list[bytes]:
-        """The elements that a checkpoint's row and its pending writes refer to."""
+        """Return the digests of the elements that a checkpoint's row and its pending writes refer to."""
         blobs = (split_row(found.row).blob, *found.writes)
         return [digest for blob in blobs for digest in split_blob(blob)[0]]
 
     def expand(self, found: Found, known: dict[bytes, SeenList]) -> None:
-        """Put lists in the place of what the server answers for those that it was told are known.
+        """Replace the short form of known lists in the server's answer with the lists.
 
         Raises:
-            CorruptDataError: it answers for others.
+            CorruptDataError: the answer refers to a list that was not declared as known.
         """
         for at, stored in enumerate(found.values):
             if stored[:1] == _KNOWN:
@@ -493,7 +502,7 @@ class Format:
     def lists_of(
         self, found: Found, elements: Elements, read: CheckpointTuple, known: dict[bytes, SeenList]
     ) -> dict[tuple[str, str], SeenList]:
-        """What there is to know of the lists of a checkpoint that was read, but for those that are known."""
+        """Return the lists of a checkpoint that was read, except those already known."""
         lists: dict[tuple[str, str], SeenList] = {}
         for name, stored in zip(split_row(found.row).fields, found.values, strict=True):
             mark, digests = stored[2:18], stored[18:]
@@ -503,25 +512,25 @@ class Format:
                 items = items.value if type(items) is _DeltaSnapshot else items
                 recipes = self.serializer.recipes_of(items, digests_in(digests), elements)
                 if self.sealer is not None:
-                    # Digests of a former key, or of no key, must go with the next write.
+                    # Digests made with a former key, or without a key, must be replaced by the next write.
                     key = self.sealer.digest_key(self.context(found.place.thread_id))
                     recipes = recipes if mark == mark_of(name, stored[1:2], digests, key) else {}
                 lists[found.place.namespace or "", channel] = SeenList(name, mark, digests, recipes)
         return lists
 
     def pending_writes(self, found: Found, elements: Elements) -> list[PendingWrite]:
-        """The writes pending on a checkpoint, in the order in which a run applies them."""
+        """Return the pending writes of a checkpoint, in the order in which a run applies them."""
         kept: dict[tuple[str, int], tuple[str, str, Any]] = {}
         for task_id, task_path, rows in self._stored_batches(found, elements):
             for position, channel, value in rows:
-                # A task's ordinary writes are written once; errors, interrupts and resumes are replaced.
+                # A task's ordinary writes are written once; newer errors, interrupts and resumes replace old ones.
                 if position < 0 or (task_id, position) not in kept:
                     kept[task_id, position] = (task_path, channel, value)
         order = sorted(kept, key=lambda key: writes_sort_key(kept[key][0], *key))
         return [(task_id, *kept[task_id, position][1:]) for task_id, position in order]
 
     def batches(self, found: Found, elements: Elements) -> list[tuple[str, str, list[tuple[str, Any]]]]:
-        """The batches of pending writes as they were put: task id, task path, writes."""
+        """Return the batches of pending writes as they were put: task id, task path, writes."""
         return [
             (task_id, task_path, [(channel, value) for _, channel, value in rows])
             for task_id, task_path, rows in self._stored_batches(found, elements)
@@ -537,14 +546,14 @@ class Format:
             try:
                 task_id, task_path, rows = parts
                 checked = [(int(position), str(channel), value) for position, channel, value in rows]
-            except Exception as error:  # whatever a stored value makes of itself
+            except Exception as error:  # code of a stored value's class can raise anything
                 raise CorruptDataError("Stored pending writes are not in the storage format.") from error
             batches.append((str(task_id), str(task_path), checked))
         return batches
 
 
 def found_in(thread_id: str, answer: Any) -> list[Found]:
-    """The checkpoints of an answer of the read script."""
+    """Return the checkpoints in an answer of the read script."""
     return [
         Found(Place(thread_id, decode_part(ns), id_text(id_)), row, values, writes, bool(is_latest))
         for ns, id_, row, values, writes, is_latest in answer
@@ -552,14 +561,14 @@ def found_in(thread_id: str, answer: Any) -> list[Found]:
 
 
 def mark_of(name: bytes, wrapper: bytes, digests: bytes, key: bytes) -> bytes:
-    """The mark of a list value; ``key``: the thread's digest key, where values are encrypted."""
+    """Return the mark of a list value; ``key`` is the thread's digest key if values are encrypted."""
     mark = blake2b(len(name).to_bytes(2, "big") + name + wrapper, digest_size=16, key=key, person=b"list")
     mark.update(digests)
     return mark.digest()
 
 
 def _delta_counters(metadata: CheckpointMetadata) -> Iterator[tuple[str, int]]:
-    """Delta channels without a new snapshot, and how often each was written to since its last."""
+    """Yield the delta channels without a new snapshot, with the number of writes since their last one."""
     counters: Any = metadata.get("counters_since_delta_snapshot")
     for channel, counter in counters.items() if isinstance(counters, Mapping) else ():
         if isinstance(channel, str) and isinstance(counter, (list, tuple)) and counter:
@@ -578,5 +587,5 @@ def _is_small(value: Any) -> bool:
 
 
 def _is_failure(channel: str, value: Any) -> bool:
-    # What a task raised is kept for people to read, as every saver does: an exception can't be put together again.
+    # A task's exception is stored as text for people to read, as in every saver, because it can't be recreated.
     return channel == ERROR and isinstance(value, BaseException)

@@ -1,4 +1,4 @@
-"""Which run has a thread: for a while, so that one that died keeps nobody out for long."""
+"""Leases on threads: a run holds a thread for a limited time, so a crashed run does not block others for long."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LEASE = load_script("thread_lease")
 
 
 def hold_op(keys: Keys, thread_id: str, holder: str, seconds: float) -> Op[bool]:
-    """Take a thread for a holder, or renew its time; return whether the holder has it now."""
+    """Lease a thread to a holder, or renew the lease; return whether the holder has it now."""
     if not holder or seconds <= 0:
         raise InvalidInputError("A thread is held by somebody with a name, for more than 0 seconds.")
     [taken] = yield (call(_LEASE, (_key(keys, thread_id),), "take", holder, max(1, round(1000 * seconds))),)
@@ -22,7 +22,7 @@ def hold_op(keys: Keys, thread_id: str, holder: str, seconds: float) -> Op[bool]
 
 
 def release_op(keys: Keys, thread_id: str, holder: str) -> Op[None]:
-    """Let go of a thread, where the holder has it."""
+    """Release a thread if the holder has it."""
     yield (call(_LEASE, (_key(keys, thread_id),), "drop", holder, 0),)
 
 
@@ -32,36 +32,42 @@ def _key(keys: Keys, thread_id: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ThreadLeases:
-    """Threads taken for a run of yours.
+    """Leases on threads for runs.
 
-    Programs that ask first run a thread one after the other, in whatever process they are. It keeps nobody from
-    reading or writing a thread who does not ask.
+    Programs that take a lease first run a thread one after the other, in any number of processes. A lease does not
+    stop programs that read or write a thread without asking for it.
     """
 
     server: Server
     keys: Keys
 
     def hold(self, thread_id: str, holder: str, seconds: float) -> bool:
-        """Take a thread, or renew the time that you have it.
+        """Lease a thread, or renew your lease.
 
         Args:
-            thread_id: the thread.
-            holder: a name of your run that no other has.
-            seconds: how long the thread is yours unless you renew it: what a killed process leaves behind.
+            thread_id: the thread's id.
+            holder: a name for your run that no other run has.
+            seconds: how long the lease lasts unless you renew it. After a crash, others wait for this time at
+                most.
 
         Returns:
-            Whether it is yours.
+            Whether you have the lease.
         """
         return self.server.run(hold_op(self.keys, thread_id_of(thread_id), holder, seconds))
 
     async def ahold(self, thread_id: str, holder: str, seconds: float) -> bool:
-        """Take a thread: see :meth:`hold`."""
+        """Lease a thread, or renew your lease; see :meth:`hold`."""
         return await self.server.arun(hold_op(self.keys, thread_id_of(thread_id), holder, seconds))
 
     def release(self, thread_id: str, holder: str) -> None:
-        """Let others have the thread; one that is not the holder's stays as it is."""
+        """Release a thread; a thread that another holder has leased stays leased.
+
+        Args:
+            thread_id: the thread's id.
+            holder: the name of your run.
+        """
         self.server.run(release_op(self.keys, thread_id_of(thread_id), holder))
 
     async def arelease(self, thread_id: str, holder: str) -> None:
-        """Let others have the thread: see :meth:`release`."""
+        """Release a thread; see :meth:`release`."""
         await self.server.arun(release_op(self.keys, thread_id_of(thread_id), holder))

@@ -1,4 +1,4 @@
-"""Programs that list threads: what each is about, when it was used, what it waits for, and where words occur."""
+"""Programs that list threads: their title, last use, waiting questions, and the places where words occur."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from ecowas_lc.storage.left_out import UNREADABLE, attempted_op, readable_ids, w
 from ecowas_lc.storage.ops import Op, command, together
 
 _THREADS_AT_ONCE = 200
-_WHOLE_AT_ONCE = 20  # with their messages
-_NEXT = "branch:to:"  # in langgraph's channels: the node after this is the next one
+_WHOLE_AT_ONCE = 20  # threads that are read with their messages
+_NEXT = "branch:to:"  # prefix of langgraph's channels; the name of the next node follows
 _OF_LANGGRAPH = ("source", "step", "parents", "writes", "run_id", "thread_id", "checkpoint_ns", "checkpoint_id")
-_STAYS_OPEN = (ERROR, INTERRUPT, RESUME, SCHEDULED)  # a task with writes to others has ended
+_STAYS_OPEN = (ERROR, INTERRUPT, RESUME, SCHEDULED)  # a task with writes to other channels has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,18 @@ class ThreadRow(Displayed):
     Attributes:
         id: The thread's id.
         title: The first question, on one line of at most 100 characters; ``None`` if there is none.
-        checkpoint: The id of its latest checkpoint; empty if the thread can't be read.
-        last_activity: When that was written.
-        messages: How many messages the channel ``messages`` holds; ``None`` if unknown.
-        turns: How many of them are a person's.
-        steps: The step of the latest checkpoint, counted from -1 as langgraph does; ``None`` if unknown.
+        checkpoint: The id of the latest checkpoint; empty if the thread can't be read.
+        last_activity: The time at which that checkpoint was written.
+        messages: The number of messages in the channel ``messages``; ``None`` if unknown.
+        turns: The number of these that a person wrote.
+        steps: The step of the latest checkpoint, counted from -1 as in langgraph; ``None`` if unknown.
         ttl: Seconds until the thread expires; ``None``: never.
-        waiting: What people are asked: langgraph's ``Interrupt`` objects, in the order of their tasks.
-        next: The nodes that run next: none where the run has ended.
+        waiting: The questions to people: langgraph's ``Interrupt`` objects, in the order of their tasks.
+        next: The nodes that run next; empty if the run has ended.
         metadata: The latest checkpoint's metadata, without langgraph's own keys.
-        excerpt: Where the words of a query occur; empty without one.
-        unreadable: Why the thread can't be read, for example that it is encrypted with another key; empty if it
-            can be. The fields that need reading are then ``None`` or empty.
+        excerpt: The text around the words of a query; empty without a query.
+        unreadable: Why the thread can't be read, for example because it is encrypted with another key; empty if it
+            can be read. If not, the fields that need reading are ``None`` or empty.
         cursor: Pass it, or the row, as ``after=`` to list the threads that follow this one.
     """
 
@@ -84,7 +84,7 @@ class ThreadRow(Displayed):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which threads a list is of."""
+    """The threads that a list should contain."""
 
     limit: int | None = 20
     after: tuple[float, bytes] | None = None
@@ -97,7 +97,7 @@ class Wanted:
 
     @property
     def is_picky(self) -> bool:
-        """Whether a thread of the index may not be wanted."""
+        """Whether the list may leave out threads of the index."""
         return bool(self.prefix or self.where or self.waiting is not None or self.query is not None)
 
 
@@ -115,7 +115,7 @@ def wanted_of(
     """Return the arguments of ``threads``, checked.
 
     Raises:
-        InvalidInputError: one of them can't be used.
+        InvalidInputError: an argument can't be used.
     """
     if limit is not None and (type(limit) is not int or limit < 1):
         raise InvalidInputError("limit is a number of threads from 1 on, or None for all.")
@@ -147,7 +147,7 @@ def wanted_of(
 
 def _seconds(since: dt.datetime | float) -> float:
     if isinstance(since, dt.datetime):
-        return since.timestamp()  # one without a zone is in this machine's
+        return since.timestamp()  # a datetime without a time zone is in local time
     if isinstance(since, bool) or not isinstance(since, (int, float)) or not math.isfinite(since):
         raise InvalidInputError("since is a datetime, or seconds since 1970.")
     return float(since)
@@ -166,7 +166,7 @@ def _place_of(after: ThreadRow | str) -> tuple[float, bytes]:
 
 
 def rows_walk(at: Context, wanted: Wanted, words: ThreadWords) -> Walk[ThreadRow]:
-    """The threads that are wanted, page by page."""
+    """Yield the wanted threads, page by page."""
     at = replace(at, refresh_on_read=False, fencing=False)
     if wanted.query is not None:
         yield from _query_walk(at, wanted, words)
@@ -181,7 +181,7 @@ def rows_walk(at: Context, wanted: Wanted, words: ThreadWords) -> Walk[ThreadRow
 
 
 def _plain_walk(at: Context, wanted: Wanted) -> Walk[ThreadRow]:
-    """The threads that are wanted, with no regard to a query or a limit."""
+    """Yield the wanted threads, page by page, without applying the query or the limit."""
     start = b"+inf" if wanted.after is None else repr(wanted.after[0]).encode()
     above = b"-inf" if wanted.since == -math.inf else repr(math.nextafter(wanted.since, -math.inf)).encode()
     few = wanted.limit is not None and not wanted.is_picky
@@ -200,7 +200,7 @@ def _is_wanted(entry: Entry, wanted: Wanted) -> bool:
     member, score = entry
     if wanted.after is not None:
         place = float(score)
-        # The server lists those of one score backwards.
+        # The server lists threads with equal scores in reverse order.
         if place > wanted.after[0] or (place == wanted.after[0] and member >= wanted.after[1]):
             return False
     return member.startswith(wanted.prefix)
@@ -212,7 +212,7 @@ def _matches(row: ThreadRow, metadata: CheckpointMetadata, wanted: Wanted) -> bo
     missing = object()
     try:
         return all(metadata.get(key, missing) == value for key, value in wanted.where.items())
-    except Exception as error:  # of a value of the caller's: an array, say
+    except Exception as error:  # from comparing the caller's value, for example an array
         raise InvalidInputError(f"where can't be compared with what is stored: {error}") from error
 
 
@@ -220,7 +220,7 @@ _Read = tuple[ThreadRow, CheckpointMetadata]
 
 
 def _rows_op(at: Context, entries: Sequence[Entry]) -> Op[list[_Read]]:
-    """The rows of these threads: one flush, and one more for those whose entry is of another checkpoint."""
+    """Return the rows of these threads: one flush, plus one for threads whose entry is of another checkpoint."""
     ids = {member: thread_id for member, _ in entries for thread_id in readable_ids([member], "threads")}
     named = [(ids[entry[0]], entry) for entry in entries if entry[0] in ids]
     replies = yield tuple(
@@ -249,7 +249,7 @@ def _rows_op(at: Context, entries: Sequence[Entry]) -> Op[list[_Read]]:
         row = _bare_row(thread_id, entry, left)
         try:
             found = _row(at, row, answer, raw)
-        except DecryptionError as error:  # nothing is wrong with it
+        except DecryptionError as error:  # the data is intact, only the key is missing
             read[thread_id] = replace(row, unreadable=str(error)), {}
         except UNREADABLE as error:
             warn_left_out(f"The thread {thread_id!r}", error)
@@ -277,9 +277,9 @@ def _bare_row(thread_id: str, entry: Entry, left: int) -> ThreadRow:
 
 
 def _row(at: Context, row: ThreadRow, answer: Any, raw: bytes | None) -> tuple[_Read, bool] | None:
-    """The row of one thread, its metadata, and whether its entry was of this checkpoint."""
+    """Return the row of one thread, its metadata, and whether its entry belongs to this checkpoint."""
     page, elements = found_elements(at, row.id, answer)
-    if not page:  # only subgraphs of its have checkpoints, or only writes have come
+    if not page:  # only its subgraphs have checkpoints, or it has only pending writes
         return None
     [found] = page
     checkpoint, metadata = at.format.envelope(found, elements)
@@ -304,7 +304,7 @@ def _channels(found: Found) -> Iterable[str]:
 
 
 def waiting_in(pending: Iterable[tuple[str, str, Any]]) -> tuple[Interrupt, ...]:
-    """What people are asked, among the writes pending on a thread's latest checkpoint."""
+    """Return the questions to people among the pending writes of a thread's latest checkpoint."""
     asked: dict[str, list[Interrupt]] = {}
     ended: set[str] = set()
     for task, channel, value in pending:
@@ -317,7 +317,7 @@ def waiting_in(pending: Iterable[tuple[str, str, Any]]) -> tuple[Interrupt, ...]
 
 
 def _abouts_op(at: Context, thread_ids: Sequence[str]) -> Op[dict[str, About]]:
-    """What there is to say of threads whose latest checkpoint another version wrote: their messages are read."""
+    """Return the titles and lengths of threads that another version wrote last, by reading their messages."""
     known: dict[str, About] = {}
     for first in range(0, len(thread_ids), _WHOLE_AT_ONCE):
         some = thread_ids[first : first + _WHOLE_AT_ONCE]
@@ -327,7 +327,7 @@ def _abouts_op(at: Context, thread_ids: Sequence[str]) -> Op[dict[str, About]]:
 
 
 def _values_op(at: Context, thread_ids: Sequence[str]) -> Op[dict[str, Mapping[str, Any]]]:
-    """The channel values of threads' latest checkpoints; those that can't be read are left out."""
+    """Return the channel values of threads' latest checkpoints; threads that can't be read are left out."""
     replies = yield tuple(
         read_call(at, Place(thread_id), start="latest", along="", limit=1, writes=False)._replace(optional=True)
         for thread_id in thread_ids
@@ -357,7 +357,7 @@ def _values_of_op(at: Context, thread_id: str, answer: Any) -> Op[Mapping[str, A
         return values
     from langgraph.graph.message import add_messages
 
-    # A delta channel without a value here: that of its nearest ancestor with one, and the writes since.
+    # A delta channel without a value here: take its nearest ancestor's value and apply the writes since then.
     history = (yield from delta_history_op(at, page[0].place, [MESSAGES]))[MESSAGES]
     seed = getattr(history.get("seed"), "value", history.get("seed"))
     messages = list(seed) if isinstance(seed, list) else []
@@ -367,7 +367,7 @@ def _values_of_op(at: Context, thread_id: str, answer: Any) -> Op[Mapping[str, A
         ]
         try:
             messages = add_messages(messages, added)  # type: ignore[assignment]
-        except ValueError:  # it removes a message that is not there
+        except ValueError:  # a write removes a message that does not exist
             return values
     return {**values, MESSAGES: messages}
 
@@ -393,7 +393,7 @@ def _query_walk(at: Context, wanted: Wanted, words: ThreadWords) -> Generator[An
     for first in range(0, len(hits[: wanted.limit]), _WHOLE_AT_ONCE):
         some = hits[: wanted.limit][first : first + _WHOLE_AT_ONCE]
         values = yield _values_op(at, [row.id for row in some])
-        # One that was deleted, or changed, since it was read is no hit.
+        # Threads that were deleted or changed since they were read are not hits.
         texts = {row.id: words.excerpt(wanted.query, said_in(values.get(row.id, {}))) for row in some}
         yield [replace(row, excerpt=texts[row.id]) for row in some if texts[row.id]]
     words.shrink()

@@ -1,4 +1,4 @@
-"""Programs that maintain threads: copy, prune, delete by run, expiry."""
+"""Programs that maintain threads: copy, prune, delete by run, change the expiry."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _SNAPSHOT = load_script("checkpoint_thread", "checkpoint_snapshot")
 
 
 def copy_thread_op(at: Context, source: str, target: str) -> Op[None]:
-    """Copy a thread whole.
+    """Copy a whole thread.
 
     Raises:
-        InvalidInputError: there is a target thread already; it was left as it is.
+        InvalidInputError: the target thread already exists; it was not changed.
     """
     if source == target:
         raise InvalidInputError("A thread can't be copied onto itself.")
@@ -63,8 +63,8 @@ def copy_thread_op(at: Context, source: str, target: str) -> Op[None]:
         return
     at.format.memo.forget(target)
     now, member = time.time(), id_bytes(target)
-    # The indexes first, and by themselves, since they may be refused: an entry too many is harmless, one too few
-    # would hide a thread.
+    # Write the indexes first, and separately, since they may be refused: a superfluous entry is harmless, but a
+    # missing one would hide a thread.
     yield (
         command("ZADD", at.keys.threads(), now, member),
         *(command("ZADD", at.keys.run(run_id), now, member) for run_id in runs),
@@ -87,8 +87,8 @@ def _taken(target: str) -> InvalidInputError:
 
 
 def _copy_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str] | None]:
-    # No stored byte names its thread, so the fields are copied as they are.
-    # One command reads them all: what others do to the thread meanwhile comes before it, or after.
+    # No stored byte names its thread, so the fields are copied unchanged.
+    # One command reads them all, so that another program's change comes either before the copy or after it.
     copy = beside.thread(target)
     [reply] = yield (command("HGETALL", at.keys.thread(source)),)
     fields = fields_of(reply)
@@ -116,8 +116,8 @@ def _is_sealed(fields: dict[bytes, bytes]) -> bool:
 
 
 def _copy_sealed_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str] | None]:
-    # What is encrypted is bound to its thread: it is opened and sealed anew, oldest first. That takes many calls,
-    # so it is read from a snapshot: others may write to the thread meanwhile, or delete it.
+    # Encrypted data is bound to its thread, so it is decrypted and encrypted again, oldest first. That takes many
+    # calls, so it is read from a snapshot: others may write to the thread in the meantime, or delete it.
     snapshot = replace(at, keys=Beside.of(at.keys), refresh_on_read=False)
     [answer] = yield (call(_SNAPSHOT, (at.keys.thread(source), snapshot.keys.thread(source)), BESIDE_SECONDS),)
     if not answer:
@@ -162,7 +162,7 @@ _WALK_PAGE = 500
 
 
 def prune_op(at: Context, thread_id: str, strategy: str, keep_last: int) -> Op[None]:
-    """Keep the newest checkpoints of each namespace and what they need, or nothing of the thread."""
+    """Keep the newest checkpoints of each namespace and the data that they need, or delete the thread."""
     if strategy == "delete":
         yield from delete_thread_op(at, thread_id)
         return
@@ -175,7 +175,7 @@ def prune_op(at: Context, thread_id: str, strategy: str, keep_last: int) -> Op[N
 
 
 def check_prune(strategy: str, keep_last: int | None) -> int:
-    """How many checkpoints of each namespace stay.
+    """Return the number of checkpoints to keep per namespace.
 
     Raises:
         InvalidInputError: an unknown strategy, or a number that is not above 0.
@@ -200,10 +200,10 @@ def _delete_all_but_op(at: Context, thread_id: str, kept: list[Outlined], every:
 
 
 def delete_for_runs_walk(at: Context, run_ids: Sequence[str]) -> Walk[None]:
-    """Remove the checkpoints that these runs wrote, but for what delta channels of others are rebuilt from."""
+    """Remove the checkpoints that these runs wrote, unless delta channels of others are rebuilt from them."""
     threads: set[str] = set()
     unknown: list[str] = []
-    # An index that was evicted and begun anew names some of its threads.
+    # An index that was evicted and then rebuilt by later writes names only some of its threads.
     are_lost = yield warn_of_evictions_op(at.keys, "Removing runs may have left checkpoints behind", "threads")
     for run_id in run_ids:
         indexed = yield _threads_of_run_op(at, run_id)
@@ -211,7 +211,7 @@ def delete_for_runs_walk(at: Context, run_ids: Sequence[str]) -> Walk[None]:
         if not indexed or are_lost:
             unknown.append(run_id)
     if unknown:
-        # Their indexes have expired, or they never wrote here: the threads themselves know.
+        # The runs' indexes have expired, or the runs never wrote here. The threads record their runs: search them.
         walk = walk_threads(at, page=_WALK_PAGE)
         while (page := (yield from next_page(walk))) is not None:
             ids = [id_text(member) for member, _ in page]
@@ -244,12 +244,12 @@ def _delete_runs_of_thread_op(at: Context, thread_id: str, run_ids: Collection[s
 
 
 def _forget_runs_op(at: Context, run_ids: Sequence[str]) -> Op[None]:
-    # After their checkpoints, so that a crash in between can be repeated.
+    # Delete the index after the checkpoints, so that the call can be repeated after a crash in between.
     yield tuple(command("UNLINK", at.keys.run(run_id)) for run_id in run_ids)
 
 
 def expiry_op(at: Context, thread_id: str, what: str) -> Op[float | None]:
-    """Pin, unpin, touch or ask; seconds left, ``None`` for never, -1 where there is no such thread."""
+    """Pin, unpin, touch or query a thread; return the seconds left, ``None`` for never, -1 if it is missing."""
     [left] = yield (call(_EXPIRY, (at.keys.thread(thread_id),), what, at.ttl()),)
     if left == -2:
         return -1

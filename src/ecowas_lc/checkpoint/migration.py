@@ -1,4 +1,4 @@
-"""Moving threads from any langgraph checkpointer to another: each checkpoint is read back and compared."""
+"""Copying threads from one langgraph checkpointer to another; each checkpoint is read back and compared."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from ecowas_lc.storage.backup_format import Progress
 
 Saver = BaseCheckpointSaver[Any]
 
-_LOST = (RedisRefusedError, RedisTimeoutError, RedisUnavailableError)  # of no one thread
+_LOST = (RedisRefusedError, RedisTimeoutError, RedisUnavailableError)  # these concern the whole server
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationReport:
-    """What :func:`migrate_threads` did.
+    """The result of :func:`migrate_threads`.
 
     Attributes:
-        threads: How many threads the source has, or how many you named.
-        checkpoints: How many checkpoints they have, those of subgraphs included.
-        written: How many were written now.
-        matched: How many are in the target as they are in the source: each was read back and compared.
-        failed: Why the others are not there, by thread; the rest of such a thread was not written.
+        threads: The number of threads in the source, or that you named.
+        checkpoints: The number of their checkpoints, including those of subgraphs.
+        written: The number of checkpoints written by this run.
+        matched: The number of checkpoints that are equal in source and target; each was read back and compared.
+        failed: The reason for each thread that could not be copied; the rest of such a thread was not written.
     """
 
     threads: int
@@ -45,7 +45,7 @@ class MigrationReport:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything matched."""
+        """Whether all checkpoints match."""
         return not self.failed and self.matched == self.checkpoints
 
 
@@ -74,24 +74,24 @@ def migrate_threads(
 ) -> MigrationReport:
     """Copy threads from any langgraph checkpointer, with their forks, subgraphs and pending writes.
 
-    Each checkpoint is read back from the target and compared. What is there already and matches is passed over, so
-    you can repeat a run that was interrupted. The source is only read; nobody else should write to these threads
-    meanwhile.
+    Each checkpoint is read back from the target and compared. Checkpoints that already exist and match are
+    skipped, so you can repeat a run that was interrupted. The source is only read. Don't write to these threads
+    during the migration.
 
     Args:
-        source: Where the threads are: any ``BaseCheckpointSaver``.
-        target: Where they go, a :class:`~ecowas_lc.RedisSaver` as a rule. It must allow the classes that the state
-            holds, and keep all checkpoints.
+        source: The checkpointer to copy from: any ``BaseCheckpointSaver``.
+        target: The checkpointer to copy to, usually a :class:`~ecowas_lc.RedisSaver`. It must allow the classes
+            that the state holds, and keep all checkpoints.
         threads: The threads' ids; default: all that the source lists.
-        on_progress: Called with how many checkpoints are done, and of how many.
+        on_progress: Called with the number of checkpoints done and their total.
 
     Returns:
-        A report that ends in how many checkpoints match.
+        A report, with the number of checkpoints that match.
 
     Raises:
         ConfigurationError: the target keeps only some checkpoints.
-        InvalidInputError: ``threads`` is one text.
-        StorageError: a server can't be reached; repeat the call to go on.
+        InvalidInputError: ``threads`` is a single text.
+        StorageError: a server can't be reached; repeat the call to continue.
     """
     return run(_migrating(source, target, threads, on_progress), {})
 
@@ -103,7 +103,7 @@ async def amigrate_threads(
     *,
     on_progress: Progress | None = None,
 ) -> MigrationReport:
-    """Copy threads as :func:`migrate_threads` does, by both savers' asynchronous methods."""
+    """Copy threads as :func:`migrate_threads` does, with both savers' asynchronous methods."""
     return await arun(_migrating(source, target, threads, on_progress), {})
 
 
@@ -121,7 +121,7 @@ def _migrating(
     total = sum(map(len, refs.values()))
     done = written = matched = 0
     failed: dict[str, str] = {}
-    # The thread that was used last comes last, so that the target lists them in the same order.
+    # The most recently used thread comes last, so that the target lists the threads in the same order.
     for thread, newest_first in reversed(refs.items()):
         for ref in reversed(newest_first):
             done += 1
@@ -155,11 +155,11 @@ def _ref(found: CheckpointTuple) -> _Ref:
 
 
 class _FailedError(Exception):
-    """One checkpoint can't be moved."""
+    """A checkpoint that can't be copied."""
 
 
 def _copied(source: Saver, target: Saver, ref: _Ref) -> Program[bool]:
-    """Copy a checkpoint, and say whether it had to be written."""
+    """Copy a checkpoint and return whether it had to be written."""
     there = yield from _read(source, ref, "be read from the source")
     if there is None:
         raise _FailedError(f"The checkpoint {ref.checkpoint} is not in the source any more.")
@@ -172,7 +172,7 @@ def _copied(source: Saver, target: Saver, ref: _Ref) -> Program[bool]:
         if here is None:
             yield _putting(target, ref, there)
         for number, (task, writes) in enumerate(_tasks(there)):
-            # Savers tell the order of tasks, not the paths that it comes of.
+            # Savers return the order of tasks, but not the task paths that determine it.
             yield _putting_writes(target, ref, writes, task, f"{number:06}")
     except EcowasError as error:
         if isinstance(error, _LOST):
@@ -239,6 +239,6 @@ def _is_same(one: CheckpointTuple, other: CheckpointTuple, *, with_writes: bool 
 def _equal(one: Any, other: Any) -> bool:
     try:
         are_equal = bool(one == other)
-    except Exception:  # an array's, whose equality is no truth
+    except Exception:  # for example of an array, whose == has no truth value
         are_equal = False
     return are_equal or plain_key(one) == plain_key(other)

@@ -1,4 +1,4 @@
-"""Where in storage a config points, and the configs that storage hands out."""
+"""The location in storage that a config names, and the configs that storage returns."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from langchain_core.runnables import RunnableConfig
 from ecowas_lc.errors import CorruptDataError, InvalidIdError, InvalidInputError
 from ecowas_lc.storage.keys import id_bytes, id_text
 
-_MAX_BYTES = 60_000  # lengths of ids in a row take 2 bytes
+_MAX_BYTES = 60_000  # the length of an id is stored in 2 bytes
 
 
 class Extended(str):
-    """A checkpoint id in a config that a fencing saver hands out: others extend this checkpoint already.
+    """A checkpoint id, in a config from a saver with fencing, of a checkpoint that others have already extended.
 
-    langgraph passes the object on to ``put``, so that a run which starts from there forks on purpose. It equals
-    the plain id and looks like it, and pickles and dumps as it.
+    langgraph passes the object on to ``put``, so that a run which starts from there may fork intentionally. It
+    equals the plain id, and looks, pickles and dumps like it.
     """
 
     __slots__ = ()
     __hash__ = str.__hash__
 
     def __eq__(self, other: object) -> bool:
-        # Another kind of text decides for itself whether it equals a plain one, as it would be asked beside one.
+        # Let a different subclass of str decide whether it equals plain text, as a comparison with str would.
         return str.__eq__(self, other) if type(other) in (str, Extended) else NotImplemented
 
     def __ne__(self, other: object) -> bool:
@@ -42,7 +42,7 @@ class Extended(str):
 
 
 class Place(NamedTuple):
-    """A thread, a namespace in it (``None``: every one) and perhaps a checkpoint."""
+    """A thread, a namespace in it (``None``: all) and, optionally, a checkpoint."""
 
     thread_id: str
     namespace: str | None = ""
@@ -50,16 +50,16 @@ class Place(NamedTuple):
 
     @property
     def ns(self) -> bytes:
-        """The namespace as stored."""
+        """The namespace in its stored form."""
         return encode_part(self.namespace) if self.namespace else b""
 
     @property
     def id(self) -> bytes:
-        """The checkpoint's id as stored."""
+        """The checkpoint's id in its stored form."""
         return id_bytes(self.checkpoint_id or "")
 
     def config(self, checkpoint_id: str) -> RunnableConfig:
-        """The config of a checkpoint of this thread and namespace."""
+        """Return the config of a checkpoint of this thread and namespace."""
         return {
             "configurable": {
                 "thread_id": self.thread_id,
@@ -70,7 +70,7 @@ class Place(NamedTuple):
 
 
 def place_of(config: RunnableConfig, *, every_namespace: bool = False) -> Place:
-    """Where a config points.
+    """Return the place that a config names.
 
     Raises:
         InvalidIdError: it has no usable thread id, namespace or checkpoint id.
@@ -89,13 +89,13 @@ def place_of(config: RunnableConfig, *, every_namespace: bool = False) -> Place:
 
 
 def checkpoint_id_of(config: RunnableConfig | None) -> str | None:
-    """The checkpoint id of a config, if it has one."""
+    """Return the checkpoint id of a config; ``None`` if it has none."""
     found = ((config or {}).get("configurable") or {}).get("checkpoint_id")
     return checked_id(found, "checkpoint id") if found else None
 
 
 def thread_id_of(value: Any) -> str:
-    """A thread id as text; numbers and UUIDs, which applications use too, become theirs."""
+    """Return a thread id as text; applications also use numbers and UUIDs."""
     if isinstance(value, (int, uuid.UUID)) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value:
@@ -104,7 +104,7 @@ def thread_id_of(value: Any) -> str:
 
 
 def encode_part(text: str) -> bytes:
-    """A namespace or channel name as part of a field's name: NUL, which separates, is escaped."""
+    """Return a namespace or channel name as part of a field's name; NUL, the separator, is escaped."""
     return (_encode_part if len(text) <= 200 else _encode_part.__wrapped__)(text)
 
 
@@ -116,12 +116,12 @@ def _encode_part(text: str) -> bytes:
 
 
 def decode_part(raw: bytes) -> str:
-    """What :func:`encode_part` encoded."""
+    """Return the text that :func:`encode_part` encoded."""
     return id_text(raw).replace("%00", "\0").replace("%25", "%")
 
 
 def encode_version(version: Any) -> bytes:
-    """A channel version as the end of a field's name.
+    """Return a channel version as the end of a field's name.
 
     Raises:
         InvalidInputError: it is not a number or text.
@@ -136,7 +136,7 @@ def encode_version(version: Any) -> bytes:
 
 
 def field_of(ns: bytes, channel: str, version: Any) -> bytes:
-    """The name of a value's field, without its first letter."""
+    """Return the name of a value's field, without its first letter."""
     name = b"\0".join((ns, encode_part(channel), encode_version(version)))
     if len(name) > _MAX_BYTES:
         raise InvalidIdError(f"The channel name is longer than {_MAX_BYTES} bytes, its namespace included.")
@@ -144,10 +144,10 @@ def field_of(ns: bytes, channel: str, version: Any) -> bytes:
 
 
 def channel_of(field: bytes) -> str:
-    """The channel of a value's field.
+    """Return the channel of a value's field.
 
     Raises:
-        CorruptDataError: it is not the name of one.
+        CorruptDataError: it is not the name of such a field.
     """
     parts = field.split(b"\0", 2)
     if len(parts) != 3:
@@ -156,7 +156,7 @@ def channel_of(field: bytes) -> str:
 
 
 def checked_id(value: Any, what: str) -> str:
-    """``value`` where it is text that a row has room for."""
+    """Return ``value`` if it is text that fits in a row."""
     if not isinstance(value, str):
         raise InvalidIdError(f"The {what} must be text, not {type(value).__name__}.")
     if len(value) > _MAX_BYTES // 3 and len(id_bytes(value)) > _MAX_BYTES:

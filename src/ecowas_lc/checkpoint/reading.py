@@ -1,4 +1,4 @@
-"""Programs that read: a checkpoint, a thread's checkpoints page by page, the index of threads, delta channels."""
+"""Programs that read: a checkpoint, a thread's checkpoints by page, the index of threads, delta channels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _READ = load_script(
 _THREADS = load_script("checkpoint_threads")
 _FORGET = load_script("checkpoint_forget")
 
-# A thread in the index of threads, and when it was last written to, as the server says it.
+# A thread in the index of threads, and the time of its last write in the server's form.
 Entry = tuple[bytes, bytes]
 
 
@@ -45,7 +45,7 @@ def read_call(
     values: bool = True,
     known: Iterable[SeenList] = (),
 ) -> Call:
-    """A call that reads checkpoints: see the script ``checkpoint_read``; of ``known`` lists only what is new."""
+    """Return a call of the script ``checkpoint_read``; of the ``known`` lists only the new part is read."""
     return call(
         _READ,
         (at.keys.thread(place.thread_id),),
@@ -63,18 +63,18 @@ def read_call(
 
 
 def found_elements(at: Context, thread_id: str, answer: Any) -> tuple[list[Found], Elements]:
-    """The checkpoints of the read script's answer, and the elements that came with them."""
+    """Return the checkpoints in the read script's answer, and the elements that came with them."""
     rows, digests, bodies, _ = answer
     return found_in(thread_id, rows), at.format.elements(thread_id, digests_in(digests), bodies)
 
 
 def _is_last(answer: Any) -> bool:
-    """Whether the read script's answer left nothing out; a page may end before its limit, where it is large."""
+    """Return whether the read script's answer is complete; a page may end before its limit if it is large."""
     return not answer[3]
 
 
 def has_sealed(page: list[Found]) -> bool:
-    """Whether one of these checkpoints is encrypted, which needs no key to tell."""
+    """Return whether one of these checkpoints is encrypted; this needs no key."""
     return any(is_sealed(split_blob(split_row(found.row).blob)[1]) for found in page)
 
 
@@ -86,7 +86,7 @@ def _tuple_of(at: Context, found: Found, elements: Elements) -> CheckpointTuple:
 
 
 def get_tuple_op(at: Context, place: Place) -> Op[CheckpointTuple | None]:
-    """A checkpoint, or a thread's latest: one round trip."""
+    """Return a checkpoint, or the latest of a thread: one round trip."""
     start = "at" if place.checkpoint_id else "latest"
     memo = at.format.memo.thread(place.thread_id)
     known = {seen.mark: seen for seen in memo.lists_in(place.namespace or "")}
@@ -112,9 +112,9 @@ def list_page_op(
     limit: int,
     wanted: Callable[[CheckpointMetadata], bool] | None,
 ) -> Op[tuple[list[CheckpointTuple], str | None]]:
-    """Up to about ``limit`` checkpoints older than ``before``, newest first, and where the next page begins.
+    """Return about ``limit`` checkpoints older than ``before``, newest first, and the start of the next page.
 
-    Without a metadata filter one round trip; with one, a second for the checkpoints that pass it.
+    Takes one round trip; with a metadata filter, a second one for the checkpoints that pass it.
     """
     start, along = "latest", "prev"
     if place.checkpoint_id:
@@ -141,13 +141,13 @@ def list_page_op(
 
 
 def threads_page_op(at: Context, *, start: bytes, above: bytes, count: int) -> Op[list[Entry]]:
-    """Threads last written to at ``start`` or before, and after ``above``, latest first."""
+    """Return the threads last written to at ``start`` or before, and after ``above``, latest first."""
     [flat] = yield (call(_THREADS, (at.keys.threads(),), start, above, count),)
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
 def forget_thread_op(at: Context, entry: Entry) -> Op[None]:
-    """Forget the index entry of a thread that has expired, unless it has come back."""
+    """Remove the index entry of a thread that has expired, unless the thread exists again."""
     member, score = entry
     [there] = yield (command("EXISTS", at.keys.thread(id_text(member))),)
     if not there:
@@ -155,16 +155,16 @@ def forget_thread_op(at: Context, entry: Entry) -> Op[None]:
 
 
 _LISTED_AT_ONCE = 20
-SWEEPS = 3  # not as long as there is something new: threads may be begun faster than they are read
+SWEEPS = 3  # a fixed number, as new threads may be created faster than they are read
 T = TypeVar("T")
 
-# Programs to run, one after the other, and what they give on the way: whoever walks runs what is yielded, sends
-# the result back, and hands a list on.
+# A generator that yields programs and pages. Its caller runs each program it yields, sends the result back, and
+# passes each list on as a page.
 Walk = Generator["Op[Any] | list[T]", Any, None]
 
 
 def next_page(walk: Walk[T]) -> Generator[Op[Any], Any, list[T] | None]:
-    """The programs that a walk has to run until it gives its next page, and the page; ``None`` at its end."""
+    """Yield the programs that a walk needs until its next page, then return the page; ``None`` at the end."""
     answer: Any = None
     while True:
         try:
@@ -177,7 +177,7 @@ def next_page(walk: Walk[T]) -> Generator[Op[Any], Any, list[T] | None]:
 
 
 def page_op(walk: Walk[T]) -> Op[list[T] | None]:
-    """The walk's next page, brought about by one program; ``None`` at its end."""
+    """Return the walk's next page, as one program; ``None`` at the end."""
     pages = next_page(walk)
     answer: Any = None
     while True:
@@ -196,10 +196,10 @@ def walk_threads(
     above: bytes = b"-inf",
     sweeps: int = SWEEPS,
 ) -> Walk[Entry]:
-    """Every thread of the index, page by page, most recently written first.
+    """Yield every thread of the index, page by page, most recently written first.
 
-    A thread that is written to while the walk is on its way moves to the front of the index: it comes at the end.
-    A walk of one sweep, as one that begins further down than at the front, leaves those out.
+    A thread that is written to during the walk moves to the front of the index, so a further sweep finds it, and
+    it comes at the end. A walk with one sweep, or one that does not start at the front, leaves such threads out.
     """
     met: set[bytes] = set()
     for _ in range(sweeps):
@@ -215,7 +215,7 @@ def walk_threads(
             if len(entries) < page + at_start:
                 break
             begin = entries[-1][1]
-            # Those of one score that have been met come again on the next page, which has room for them.
+            # Threads with the last page's lowest score come again on the next page, which has room for them.
             at_start = sum(1 for _, score in entries if score == begin)
         if not any_fresh:
             return
@@ -223,7 +223,7 @@ def walk_threads(
 
 
 class Query:
-    """One call of ``list``."""
+    """The arguments of one call of ``list``."""
 
     def __init__(
         self,
@@ -240,7 +240,7 @@ class Query:
         self._left = limit
 
     def walk(self) -> Walk[CheckpointTuple]:
-        """The checkpoints, page by page."""
+        """Yield the checkpoints, page by page."""
         if self._place is not None:
             yield from self._thread(self._place)
             return
@@ -259,7 +259,7 @@ class Query:
         return self._left is None or self._left > 0
 
     def _thread(self, place: Place) -> Generator[Op[Any] | list[CheckpointTuple], Any, bool]:
-        """One thread's checkpoints; whether it had any of those that were looked at."""
+        """Yield one thread's checkpoints; return whether it had any among those examined."""
         found = False
         before = self._before
         while self._wants_more():
@@ -267,7 +267,7 @@ class Query:
             wanted = self._matches if self._wanted else None
             read = list_page_op(self._at, place, before=before, limit=size, wanted=wanted)
             answer = yield read if self._place is not None else attempted_op(read)
-            if isinstance(answer, EcowasError):  # of all threads: the others are listed
+            if isinstance(answer, EcowasError):  # a bad thread must not hide the others
                 warn_left_out(f"The thread {place.thread_id!r}", answer)
                 return True
             tuples, before = answer
@@ -283,7 +283,7 @@ class Query:
     def _matches(self, metadata: CheckpointMetadata) -> bool:
         try:
             return all(metadata.get(key) == value for key, value in self._wanted.items())
-        except Exception as error:  # of a value of the caller's: an array, say
+        except Exception as error:  # from comparing the caller's value, for example an array
             raise InvalidInputError(f"The filter can't be compared with what is stored: {error}") from error
 
 
@@ -291,13 +291,13 @@ _READ_AT_ONCE = 200
 
 
 def delta_history_op(at: Context, place: Place, channels: Sequence[str]) -> Op[dict[str, DeltaChannelHistory]]:
-    """For each channel, the writes since the nearest ancestor that has a value for it, and that value."""
+    """Return, for each channel, the nearest ancestor's value and all writes since then."""
     collected: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
     seeds: dict[str, Any] = {}
     remaining = set(channels)
     met: set[Place] = set()
     start, cursor = ("at" if place.checkpoint_id else "latest"), place
-    is_target = True  # what is pending on the checkpoint itself comes after it
+    is_target = True  # writes pending on the checkpoint itself come after its value
     while remaining:
         [answer] = yield (
             read_call(at, cursor, start=start, along="parent", limit=_READ_AT_ONCE, writes=True, values=False),
@@ -351,7 +351,7 @@ def _seed_op(at: Context, place: Place, channel: str, seeds: dict[str, Any]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Outlined:
-    """A checkpoint without its larger values: where it is, what it extends, which channels it has values for."""
+    """A checkpoint without its larger values: its place, its parent, and the channels it has values for."""
 
     place: Place
     parent: str
@@ -361,12 +361,12 @@ class Outlined:
 
     @property
     def counted(self) -> frozenset[str]:
-        """Delta channels, which langgraph counts the updates of, but for those with a snapshot here."""
+        """Delta channels whose updates langgraph counts, except those with a snapshot here."""
         return frozenset(self.metadata.get("counters_since_delta_snapshot") or ())
 
 
 def outline_op(at: Context, thread_id: str) -> Op[list[Outlined]]:
-    """All checkpoints of a thread, without their larger values, newest first."""
+    """Return all checkpoints of a thread without their larger values, newest first."""
     place = Place(thread_id, None)
     out: list[Outlined] = []
     start = "latest"
@@ -393,9 +393,9 @@ def outline_op(at: Context, thread_id: str) -> Op[list[Outlined]]:
 
 
 def with_what_they_need(kept: Iterable[Outlined], every: list[Outlined]) -> set[Place]:
-    """The places of ``kept`` and of the ancestors that their delta channels are rebuilt from.
+    """Return the places of ``kept`` and of the ancestors that their delta channels are rebuilt from.
 
-    A delta channel's value is that of the nearest ancestor that has one plus the writes since.
+    A delta channel's value is that of the nearest ancestor that has one, plus the writes since then.
     """
     by_place = {(each.place.namespace, each.place.checkpoint_id): each for each in every}
     delta: dict[str | None, set[str]] = {}

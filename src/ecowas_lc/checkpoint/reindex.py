@@ -1,4 +1,4 @@
-"""The program that writes the indexes of threads anew, by looking through all keys once."""
+"""The program that rebuilds the indexes of threads by scanning all keys once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FROM_1582_TO_1970_SECONDS = 12_219_292_800
 
 
 def reindex_op(at: Context) -> Op[int]:
-    """Enter every thread into the indexes of threads and runs; how many threads were new to them."""
+    """Add every thread to the indexes of threads and runs; return how many threads the index lacked."""
     evicted = yield from evicted_op()
     pattern = id_bytes(at.keys.prefix) + b":checkpoint:{*}"
     added = yield from scan_op(pattern, lambda names: _enter_op(at, names))
@@ -47,7 +47,7 @@ def _enter_op(at: Context, names: Iterable[bytes]) -> Op[int]:
         if isinstance(about, Exception) or isinstance(fields, Exception):
             warn_left_out(f"The thread {thread_id!r}", about if isinstance(about, Exception) else fields)
             continue
-        if None in about:  # no thread of ours, or one without checkpoints
+        if None in about:  # not one of our threads, or one without checkpoints
             continue
         added += score is None
         latest = max((_time_of(field) for field in fields if field.startswith(b"c")), default=0.0)
@@ -62,7 +62,7 @@ def _enter_op(at: Context, names: Iterable[bytes]) -> Op[int]:
 
 
 def _thread_of(keys: Keys, name: bytes) -> str | None:
-    """The thread of a key; ``None`` where it is something beside a thread, a copy in the making say."""
+    """Return the thread of a key; ``None`` if the key is not a thread but, for example, a staging copy."""
     raw = name.removeprefix(id_bytes(keys.prefix) + b":checkpoint:{").removesuffix(b"}")
     try:
         thread_id = decode_id(raw)
@@ -72,7 +72,7 @@ def _thread_of(keys: Keys, name: bytes) -> str | None:
 
 
 def _time_of(field: bytes) -> float:
-    """When a checkpoint was made, by its id, which langgraph makes of the time: seconds since 1970, or 0."""
+    """Return the time of a checkpoint from its id, as seconds since 1970; 0 if the id does not contain it."""
     try:
         made = uuid.UUID(field.rpartition(b"\0")[2].decode("ascii"))
     except ValueError:

@@ -45,14 +45,14 @@ from ecowas_lc.storage.keys import Keys, checked_operation
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server
 
-_LONGEST_TTL = 10_000_000_000  # seconds; a server refuses times that its clock can't hold
+_LONGEST_TTL = 10_000_000_000  # seconds; a server refuses times that overflow its clock
 _PLAIN = (str, int, float, bool)
-# In langgraph's configs: a subgraph that replays what came after a checkpoint of its parent.
+# Set in langgraph's configs for a subgraph that replays the steps after a checkpoint of its parent.
 _REPLAY = "__pregel_replay_state"
 
 
 class SaverOptions(TypedDict, total=False):
-    """The options of a saver, by name; see :class:`~ecowas_lc.RedisSaver`."""
+    """Options of a saver, by name; see :class:`~ecowas_lc.RedisSaver`."""
 
     prefix: str
     ttl: float | None
@@ -65,7 +65,7 @@ class SaverOptions(TypedDict, total=False):
 
 
 class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
-    """A saver's connections, keys and options; its methods are in :class:`~ecowas_lc.RedisSaver`."""
+    """The connections, keys and options of a saver; :class:`~ecowas_lc.RedisSaver` adds the methods."""
 
     def __init__(
         self,
@@ -119,10 +119,25 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         keep_last: int | None = None,
         credential_provider: Any = None,
     ) -> Self:
-        """A saver for a URL: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ``redis+cluster://``.
+        """Return a saver for a URL.
 
-        Each new connection asks ``credential_provider``, redis-py's ``CredentialProvider``, for its login. The
-        other arguments are the constructor's. Connections open on first use.
+        Args:
+            url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``.
+            prefix: the prefix of every key.
+            ttl: as in the constructor, in seconds.
+            default_ttl: as in the constructor, in seconds.
+            serde: as in the constructor.
+            allow: as in the constructor.
+            refresh_on_read: as in the constructor.
+            fencing: as in the constructor.
+            keep_last: as in the constructor.
+            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+
+        Returns:
+            The saver. It connects on first use.
+
+        Raises:
+            ConfigurationError: the URL or an option can't be used.
         """
         return cls(
             server=Server.from_url(url, credential_provider=credential_provider),
@@ -140,9 +155,14 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
     def from_conn_string(
         cls, conn_string: str, *, credential_provider: Any = None, **options: Unpack[SaverOptions]
     ) -> Self:
-        """The same as :meth:`from_url`, under the name that other savers use.
+        """Return a saver for a URL: :meth:`from_url` under the name that other savers use.
 
-        Use what it returns as it is, or with ``with`` or ``async with``, which close it at the end.
+        Use the result as it is, or with ``with`` or ``async with``, which close it at the end.
+
+        Args:
+            conn_string: the URL.
+            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: the options of :meth:`from_url`.
         """
         return cls.from_url(conn_string, credential_provider=credential_provider, **options)
 
@@ -154,10 +174,17 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         credential_provider: Any = None,
         **options: Unpack[SaverOptions],
     ) -> Self:
-        """A saver for the server of the settings: ``REDIS_URL``, ``REDIS_HOST``, or the embedded server.
+        """Return a saver for the server of the settings: ``REDIS_URL``, ``REDIS_HOST``, or the embedded server.
 
-        ``options`` are those of :meth:`from_url`; without them the prefix is the settings', and ``default_ttl`` is
-        ``REDIS_MEMORY_TTL``, as for histories. Pass ``ttl=None`` for threads that never expire.
+        Args:
+            settings: the settings to use; default: those of the process.
+            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: the options of :meth:`from_url`. By default the prefix is taken from the settings, and
+                ``default_ttl`` is ``REDIS_MEMORY_TTL``, as for histories. Pass ``ttl=None`` for threads that never
+                expire.
+
+        Raises:
+            ConfigurationError: the settings or an option can't be used.
         """
         settings = settings or get_settings()
         options.setdefault("prefix", settings.prefix)
@@ -165,11 +192,11 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
             options.setdefault("default_ttl", settings.redis_memory_ttl)
         return cls(server=Server.from_settings(settings, credential_provider=credential_provider), **options)
 
-    # --- arguments made programs ---
+    # --- programs built from checked arguments ---
 
     @property
     def _at(self) -> Context:
-        # Made again where the serializer was replaced, as with_allowlist does on a copy of this object.
+        # Created again if the serializer was replaced, as with_allowlist does on a copy of this object.
         context = self._context
         if context is None or context.serde is not self.serde:
             serializer = self.serde if isinstance(self.serde, Serializer) else GivenSerializer(self.serde)
@@ -216,7 +243,7 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         }
 
     def _fence(self, extended: Place, config: RunnableConfig, metadata: CheckpointMetadata) -> bytes:
-        """The checkpoint that must be the latest still, or nothing where a fork is meant."""
+        """Return the checkpoint that must still be the latest; nothing if the caller forks on purpose."""
         if not self._fencing:
             return b""
         configurable = config["configurable"]
@@ -252,24 +279,32 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
     def _expiry_op(self, thread_id: str, what: str) -> Op[float | None]:
         return expiry_op(self._at, thread_id_of(thread_id), what)
 
-    # --- the rest of the contract ---
+    # --- the rest of langgraph's interface ---
 
     def get_next_version(self, current: Any, channel: None) -> Any:
-        """A version above ``current`` that no fork from the same checkpoint arrives at as well.
+        """Return a version above ``current`` that another fork from the same checkpoint will not produce.
 
-        A counter in the upper bits and 32 random ones below; threads begun by a saver with text versions go on
-        with text.
+        The version has a counter in the upper bits and 32 random bits below. Threads that another saver started
+        with text versions continue with text.
+
+        Args:
+            current: the channel's version; ``None``: it has none yet.
+            channel: ignored.
         """
         if isinstance(current, str):
             count = int(current.split(".")[0]) + 1
             return f"{count:032}.{random.random():016}"  # noqa: S311
         count = (int(current) >> 32) if current else 0
         if current and count == 0:
-            count = int(current)  # a plain counter: stay above it
+            count = int(current)  # a plain counter: the new version must be higher
         return (count + 1) << 32 | random.getrandbits(32)
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> Self:
-        """A saver on the same connections that also allows these ``(module, name)`` pairs or classes."""
+        """Return a saver on the same connections that allows further classes.
+
+        Args:
+            extra_allowlist: the classes, or their ``(module, name)`` pairs.
+        """
         if not isinstance(self.serde, Serializer):
             return super().with_allowlist(extra_allowlist)  # type: ignore[return-value]
         clone = copy.copy(self)
@@ -277,10 +312,10 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         return clone
 
     def viewing(self) -> Self:
-        """A saver on the same connections that reads every thread, whatever classes its state holds.
+        """Return a saver on the same connections that reads every thread, whatever classes its state holds.
 
-        Objects of classes that ``allow`` does not name become ``OpaqueValue``: nothing is imported. Use it to
-        show, list and compare threads, not to run graphs. A saver with a ``serde`` of your own reads as before.
+        Objects of classes that ``allow`` does not name become ``OpaqueValue``, and nothing is imported. Use it to
+        show, list and compare threads, not to run graphs. A saver with your own ``serde`` reads as before.
         """
         clone = copy.copy(self)
         if isinstance(self.serde, Serializer):
@@ -303,7 +338,7 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
     # --- connections ---
 
     def setup(self) -> None:
-        """Do nothing: there is nothing to set up. Other savers need this call."""
+        """Do nothing. Other savers need this call; this one needs no setup."""
 
     async def asetup(self) -> None:
         """Do nothing: see :meth:`setup`."""
@@ -313,10 +348,10 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
 
 
 def run_ids_of(run_ids: Sequence[str]) -> list[str]:
-    """Run ids as text, each once.
+    """Return run ids as text, without duplicates.
 
     Raises:
-        InvalidInputError: it is one text instead of a list.
+        InvalidInputError: ``run_ids`` is a single text instead of a list.
     """
     if isinstance(run_ids, str):
         raise InvalidInputError("delete_for_runs takes a list of run ids.")
@@ -326,69 +361,77 @@ def run_ids_of(run_ids: Sequence[str]) -> list[str]:
 def _whole_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> CheckpointMetadata:
     whole: Any = get_checkpoint_metadata(config, metadata)
     for key in whole.keys() - metadata.keys():
-        # Copied from the config by langgraph, where members of an IntEnum count as numbers.
+        # langgraph copies these from the config, and accepts members of an IntEnum as numbers.
         if type(value := whole[key]) not in _PLAIN:
             whole[key] = int(value) if isinstance(value, int) else float(value)
     return whole  # type: ignore[no-any-return]
 
 
 def importer_of(saver: SaverBase, *, overwrite: bool) -> ThreadImporter:
-    """Return what restores threads line by line, for a reader of files that hold more than threads."""
+    """Return the importer that restores threads line by line, for readers of files that hold more than threads."""
     return ThreadImporter(saver._at, overwrite=overwrite)
 
 
 class RedisSaver(SaverBase):
-    """Stores langgraph checkpoints in Redis or Valkey: no modules, one round trip an operation, linear size.
+    """A langgraph checkpointer on Redis or Valkey: no modules, one round trip per operation, linear size.
 
-    Make one with :meth:`from_url` or :meth:`from_settings`, or hand in redis-py clients; use it plainly or with
-    ``with`` or ``async with``. One object serves sync code from any thread and async code from any event loop.
-    It remembers up to about 80 MB of the lists and texts it has met, so that they are not sent or read again.
+    Create one with :meth:`from_url` or :meth:`from_settings`, or pass redis-py clients. Use it as it is, or with
+    ``with`` or ``async with``. One object serves sync code from any thread and async code from any event loop. It
+    caches up to about 80 MB of the lists and texts that it has seen, so that it does not send or read them again.
 
     Args:
-        client: ``redis.Redis`` or ``redis.RedisCluster``. Without ``async_client``, async
-            methods run it in threads.
+        client: ``redis.Redis`` or ``redis.RedisCluster``. Without ``async_client``, async methods run it in
+            threads.
         async_client: ``redis.asyncio.Redis`` or ``RedisCluster``.
-        prefix: what every key begins with; an ACL of ``~{prefix}:*`` is enough.
+        prefix: the prefix of every key; an ACL of ``~{prefix}:*`` is enough.
         ttl: seconds after its last write at which a whole thread expires; ``None``: never.
-        default_ttl: the same where ``ttl`` is not given, except that a thread which lives longer, or was stored
-            without an expiry, stays so. :meth:`from_settings` passes ``REDIS_MEMORY_TTL``.
-        serde: a langgraph serializer to use as it is; what is equal is then not shared. Default: strict msgpack.
-        allow: classes that state may hold beyond Python's own, LangChain's messages and langgraph's: classes,
-            ``"module.Class"``, or ``"any"`` if you trust everybody who can write to this Redis.
-        refresh_on_read: reading a thread renews its ``ttl`` too.
-        fencing: of two runs that extend the same checkpoint of a thread, the second fails with
-            CheckpointConflictError instead of forking the thread in silence. Forks on purpose (time travel,
-            ``update_state`` on an older checkpoint) stay possible.
-        keep_last: how many checkpoints of each namespace to keep; ``None``: all. Each new one removes, in the same
-            step, what it makes superfluous, as :meth:`prune` would: what delta channels and runs that wait need
-            stays. Time travel then ends at the oldest one kept.
+        default_ttl: like ``ttl``, and used if ``ttl`` is not set, but it never shortens the life of a thread that
+            lives longer or was stored without an expiry. :meth:`from_settings` passes ``REDIS_MEMORY_TTL``.
+        serde: a langgraph serializer to use unchanged; equal data is then not shared. Default: strict msgpack.
+        allow: further classes that state may hold, in addition to Python's own, LangChain's messages and
+            langgraph's: classes, ``"module.Class"``, or ``"any"`` if you trust everyone who can write to this
+            Redis.
+        refresh_on_read: whether reading a thread also renews its ``ttl``.
+        fencing: if two runs extend the same checkpoint of a thread, the second fails with CheckpointConflictError
+            instead of silently forking the thread. Intended forks (time travel, ``update_state`` on an older
+            checkpoint) remain possible.
+        keep_last: the number of checkpoints to keep per namespace; ``None``: all. In the same step, each new
+            checkpoint removes those that are no longer needed, as :meth:`prune` would. Data that delta channels
+            and waiting runs need is kept. Time travel then ends at the oldest checkpoint kept.
 
     Raises:
         RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
         TypeNotAllowedError: a value could not be read back (from ``put`` and ``put_writes``), or a stored one
             names a class that is not allowed (from reads); the message gives the line to add.
         ThreadGoneError: a thread with delta channels expired or was deleted in the middle of a run (from ``put``).
-        CorruptDataError, FormatVersionError, WrongTypeError: what is stored is not a thread of this version.
+        CorruptDataError, FormatVersionError, WrongTypeError: the stored data is not a thread of this version.
     """
 
     @property
     def leases(self) -> ThreadLeases:
-        """Threads taken for a run, so that programs that ask first run each thread one after the other."""
+        """Leases on threads, with which cooperating programs run each thread one after the other."""
         return ThreadLeases(self._server, self._keys)
 
     def thread(self, thread_id: str, *, channel: str = "messages") -> SavedThread:
-        """Return a thread to look at: in a notebook it shows itself as a conversation. Nothing is read yet.
+        """Return a thread to look at. In a notebook it displays itself as a conversation. Nothing is read yet.
 
         Args:
             thread_id: The thread's id.
-            channel: Where the state keeps its messages.
+            channel: The channel of the state that holds the messages.
         """
         return SavedThread(self, thread_id_of(thread_id), channel=channel)
 
     # --- sync ---
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The checkpoint that ``config`` names, or its thread's latest; ``None`` if there is none."""
+        """Return the checkpoint that ``config`` names, or the latest of its thread.
+
+        Args:
+            config: names a thread, and optionally a namespace and a checkpoint.
+
+        Returns:
+            The checkpoint; ``None`` if there is none.
+        """
         return self._server.run(get_tuple_op(self._at, place_of(config)))
 
     def put(
@@ -398,7 +441,20 @@ class RedisSaver(SaverBase):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint after the one that ``config`` names; gives the config of the new one."""
+        """Store a checkpoint as the successor of the one that ``config`` names.
+
+        Args:
+            config: names the thread, the namespace and the previous checkpoint.
+            checkpoint: the checkpoint to store.
+            metadata: its metadata.
+            new_versions: the versions of the channels that changed.
+
+        Returns:
+            The config of the new checkpoint.
+
+        Raises:
+            CheckpointConflictError: another run has already extended this checkpoint (only with ``fencing``).
+        """
         op, stored = self._put_op(config, checkpoint, metadata, new_versions)
         self._server.run(op)
         return stored
@@ -410,7 +466,14 @@ class RedisSaver(SaverBase):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        """Store what a task wrote, pending on the checkpoint that ``config`` names."""
+        """Store the writes of a task as pending writes of the checkpoint that ``config`` names.
+
+        Args:
+            config: names the thread, the namespace and the checkpoint.
+            writes: pairs of channel and value.
+            task_id: the task's id.
+            task_path: the task's path in the graph.
+        """
         self._server.run(self._writes_op(config, writes, task_id, task_path))
 
     def list(
@@ -421,9 +484,13 @@ class RedisSaver(SaverBase):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
-        """Checkpoints, newest first: of a thread (and a namespace, if given), or thread by thread of all.
+        """Yield checkpoints, newest first.
 
-        ``filter`` compares metadata keys with ``==``; ``before`` names a checkpoint to start after.
+        Args:
+            config: names a thread, and optionally a namespace; ``None`` lists all threads, one after the other.
+            filter: metadata values by key, compared with ``==``.
+            before: names a checkpoint; only older ones are listed.
+            limit: the maximum number of checkpoints; ``None``: all.
         """
         return self._walked(Query(self._at, config, filter, before, limit).walk())
 
@@ -432,29 +499,37 @@ class RedisSaver(SaverBase):
             yield from page
 
     def delete_thread(self, thread_id: str, *, operation: str | None = None) -> None:
-        """Remove a thread, whatever its size, in one flush.
+        """Remove a thread of any size in one flush.
 
         Args:
             thread_id: The thread's id.
-            operation: A name for this removal, of letters and digits. If you repeat it within an hour because you
-                don't know whether it was done, it removes nothing that others have begun since.
+            operation: A name for this removal, of letters and digits. If you repeat the removal within an hour
+                because you don't know whether it was done, the name protects a thread that others have started
+                since.
         """
         self._server.run(delete_thread_op(self._at, thread_id_of(thread_id), checked_operation(operation)))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Copy a thread whole, atomically; the copy is not pinned. A source that is not there copies nothing.
+        """Copy a whole thread atomically. The copy is not pinned. If the source does not exist, nothing is copied.
+
+        Args:
+            source_thread_id: the id of the thread to copy.
+            target_thread_id: the id of the copy.
 
         Raises:
-            InvalidInputError: there is a target thread already; it was left as it is.
+            InvalidInputError: the target thread already exists; it was not changed.
         """
         source, target = thread_id_of(source_thread_id), thread_id_of(target_thread_id)
         self._server.run(copy_thread_op(self._at, source, target))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Remove the checkpoints that these runs wrote, in whatever threads.
+        """Remove the checkpoints that these runs wrote, in all threads.
 
-        What delta channels of other checkpoints are rebuilt from stays, until those are gone. Runs of more than
-        30 days ago are looked for in every thread.
+        Checkpoints from which delta channels of other checkpoints are rebuilt are kept until those are gone. For
+        runs older than 30 days every thread is searched.
+
+        Args:
+            run_ids: the ids of the runs.
         """
         for _ in self._walked(delete_for_runs_walk(self._at, run_ids_of(run_ids))):
             pass
@@ -462,46 +537,67 @@ class RedisSaver(SaverBase):
     def prune(
         self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None
     ) -> None:
-        """Shorten threads: ``"keep_latest"`` (or the ``keep_last`` newest of each namespace), or ``"delete"``.
+        """Remove old checkpoints of threads, or whole threads.
 
-        What delta channels and interrupted runs need stays. One call on the server holds it for about as long as
-        reading the thread once takes.
+        Checkpoints that delta channels and interrupted runs need are kept. A call occupies the server for about as
+        long as reading the thread once.
+
+        Args:
+            thread_ids: the ids of the threads.
+            strategy: ``"keep_latest"`` keeps the latest checkpoint of each namespace, or the ``keep_last`` newest
+                ones; ``"delete"`` removes the threads.
+            keep_last: the number of checkpoints to keep per namespace.
         """
         self._server.run(self._prune_op(thread_ids, strategy, keep_last))
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """For each channel, the writes since the nearest ancestor that has a value for it, and that value.
+        """Return, for each channel, the nearest ancestor's value and all writes since then.
 
-        One round trip for 200 ancestors, and one for each value.
+        Takes one round trip per 200 ancestors, and one per value.
+
+        Args:
+            config: names the checkpoint.
+            channels: the names of the channels.
         """
         return self._server.run(delta_history_op(self._at, place_of(config), channels)) if channels else {}
 
     def export_jsonl(
         self, thread_ids: Sequence[str] | None = None, *, on_progress: Progress | None = None
     ) -> Iterator[str]:
-        """These threads, or every one, as lines of JSON without newlines, to the byte as they are stored.
+        """Yield threads as lines of JSON without newlines, byte for byte as they are stored.
 
-        Streams: about a megabyte is in memory at a time, while the server keeps the thread as it stood when its
-        turn came. Values are not decoded, so encrypted threads are exported as they are, without the key. Threads
-        that are not there are left out. ``on_progress`` is called with how many are done, and of how many.
+        The export streams: about a megabyte is in memory at a time, while the server keeps a snapshot of the
+        current thread. Values are not decoded, so you can export encrypted threads without their key. Threads that
+        don't exist are left out.
+
+        Args:
+            thread_ids: the ids of the threads; ``None``: all threads.
+            on_progress: called with the number of threads done and their total.
         """
         return self._walked(self._export_walk(thread_ids, on_progress))
 
     def import_jsonl(self, lines: Iterable[str], *, overwrite: bool = False) -> ImportReport:
-        """Restore the threads that :meth:`export_jsonl` gave, pins included. Times to live count from now.
+        """Restore the threads that :meth:`export_jsonl` wrote, including pins. Times to live count from now.
 
-        Each thread comes whole, in one step, or not at all. One that exists with other contents is left as it is,
-        and named in the report, unless ``overwrite``. Importing again changes nothing. What the memory service
-        exported is passed over. Nothing is decoded: classes are checked against ``allow`` when a thread is read.
+        Each thread is restored completely in one step, or not at all. Importing the same lines again changes
+        nothing. Lines that the memory service exported are skipped. Values are not decoded: ``allow`` is checked
+        when a thread is read.
+
+        Args:
+            lines: the lines of an export.
+            overwrite: replace existing threads that differ; by default they are kept and listed in the report.
+
+        Returns:
+            An ``ImportReport``.
 
         Raises:
-            InvalidInputError: ``lines`` is one text, or nothing that has lines.
-            CorruptDataError: a line that can't be read, by its number, or a file that was cut short; the threads
-                before it are imported.
+            InvalidInputError: ``lines`` is a single text, or not an iterable of lines.
+            CorruptDataError: a line can't be read (the message gives its number), or the file is incomplete; the
+                threads before it are imported.
             FormatVersionError: a newer version of this package wrote the lines.
-            DecryptionError: an encrypted thread of another prefix, which could not be opened here.
+            DecryptionError: an encrypted thread comes from another prefix, so it could not be decrypted here.
         """
         importer = importer_of(self, overwrite=overwrite)
         for line in checked_lines(lines):
@@ -521,28 +617,29 @@ class RedisSaver(SaverBase):
         query: str | None = None,
         speaker: str | None = None,
     ) -> builtins.list[ThreadRow]:
-        """Threads with what there is to say of each, most recently written first.
+        """Return a summary of each thread, most recently written first.
 
-        A page takes three flushes, whatever the threads hold: their messages are not read. Threads that an earlier
-        version of this package wrote last take one more for each 20 of them.
+        A page takes three flushes, whatever the size of the threads, because messages are not read. Threads last
+        written by an earlier version of this package take one more flush per 20 threads.
 
-        With a ``query`` the threads with these words in their questions and answers come instead, best first.
-        Words are indexed when you search, in this process's memory: it reads a thread again only once it has
-        changed. That needs the extra ``search``.
+        With a ``query``, the threads whose questions and answers contain its words are returned instead, best
+        match first. Words are indexed in this process's memory when you search, and a thread is read again only if
+        it has changed. This requires the extra ``search``.
 
         Args:
-            limit: How many at most; ``None``: all.
-            after: The last row of the page before, or its ``cursor``.
-            prefix: What the threads' ids begin with.
+            limit: The maximum number of threads; ``None``: all.
+            after: The last row of the previous page, or its ``cursor``.
+            prefix: The start of the threads' ids.
             since: Only threads written at this time or later: a datetime, or seconds since 1970.
-            waiting: Only threads that wait for a person's answer, or with ``False`` only others.
-            where: Values that the latest checkpoint's metadata has, such as ``{"user_id": "ada"}``.
+            waiting: ``True``: only threads that wait for a person's answer; ``False``: only threads that don't.
+            where: Values of the latest checkpoint's metadata, such as ``{"user_id": "ada"}``.
             query: Words to search for, in English, French or Portuguese.
-            speaker: With a query: only threads in which a message has this name, a working group's id for example.
+            speaker: With a query: only threads with a message that has this name, for example a working group's
+                id.
 
         Returns:
-            A list of ``ThreadRow``. Classes that are not allowed appear as ``OpaqueValue``; a thread that can't be
-            decrypted has a row that says why.
+            A list of ``ThreadRow``. Objects of classes that are not allowed appear as ``OpaqueValue``. The row of
+            a thread that can't be decrypted says why.
 
         Raises:
             InvalidInputError: an argument can't be used.
@@ -563,50 +660,91 @@ class RedisSaver(SaverBase):
     def waiting(
         self, *, limit: int | None = None, where: Mapping[str, Any] | None = None
     ) -> builtins.list[ThreadRow]:
-        """Threads that wait for a person's answer, most recently written first; ``row.waiting`` has the questions.
+        """Return the threads that wait for a person's answer, most recently written first.
 
-        They are found by looking through all threads, 200 a flush. The arguments are those of :meth:`threads`.
+        All threads are searched, 200 per flush.
+
+        Args:
+            limit: The maximum number of threads; ``None``: all.
+            where: Values of the latest checkpoint's metadata, such as ``{"user_id": "ada"}``.
+
+        Returns:
+            A list of ``ThreadRow``; ``row.waiting`` holds the questions.
         """
         return self.threads(limit=limit, waiting=True, where=where)
 
     def diff(
         self, thread_id: str, before: str | None = None, after: str | None = None, *, checkpoint_ns: str = ""
     ) -> ThreadDifference:
-        """What changed in a thread from one checkpoint to another.
+        """Return the changes in a thread from one checkpoint to another.
 
         Args:
             thread_id: The thread's id.
             before: The earlier checkpoint's id. Default: the parent of ``after``.
             after: The later checkpoint's id. Default: the latest.
-            checkpoint_ns: The namespace, where they are a subgraph's.
+            checkpoint_ns: The namespace, for checkpoints of a subgraph.
+
+        Returns:
+            A ``ThreadDifference``.
 
         Raises:
-            UnknownCheckpointError: there is no such thread or checkpoint.
-            InvalidInputError: nothing comes before the later one.
+            UnknownCheckpointError: the thread or the checkpoint does not exist.
+            InvalidInputError: the later checkpoint has no parent.
         """
         return self._server.run(self._difference_op(thread_id, before, after, checkpoint_ns))
 
     def reindex(self) -> int:
-        """Find, by scanning the server once, threads that the index lacks; return how many there were.
+        """Scan the server once and add threads that are missing from the index.
 
-        Needed where the server evicted the index of threads. The user needs the right to ``SCAN``.
+        You need this if the server evicted the index of threads. The user needs permission to run ``SCAN``.
+
+        Returns:
+            The number of threads added.
         """
         return self._server.run(reindex_op(self._at))
 
     def pin(self, thread_id: str) -> bool:
-        """Keep a thread from expiring, whatever is written later; whether there was one."""
+        """Keep a thread from expiring, even after later writes.
+
+        Args:
+            thread_id: The thread's id.
+
+        Returns:
+            Whether the thread exists.
+        """
         return self._server.run(self._expiry_op(thread_id, "pin")) != -1
 
     def unpin(self, thread_id: str) -> bool:
-        """Let a thread expire again, the saver's ``ttl`` from now; whether there was one."""
+        """Let a pinned thread expire again, the saver's ``ttl`` from now.
+
+        Args:
+            thread_id: The thread's id.
+
+        Returns:
+            Whether the thread exists.
+        """
         return self._server.run(self._expiry_op(thread_id, "unpin")) != -1
 
     def touch(self, thread_id: str) -> bool:
-        """Renew a thread's expiry without reading it; whether there was one."""
+        """Renew a thread's expiry without reading it.
+
+        Args:
+            thread_id: The thread's id.
+
+        Returns:
+            Whether the thread exists.
+        """
         return self._server.run(self._expiry_op(thread_id, "touch")) != -1
 
     def ttl(self, thread_id: str) -> float | None:
-        """Seconds until a thread expires; ``None``: never; -1: there is no such thread."""
+        """Return the remaining time to live of a thread.
+
+        Args:
+            thread_id: The thread's id.
+
+        Returns:
+            Seconds until the thread expires; ``None``: it never expires; -1: it does not exist.
+        """
         return self._server.run(self._expiry_op(thread_id, "ttl"))
 
     # --- async ---

@@ -1,6 +1,6 @@
-"""Threads in the making: written beside the place that they are for, in its cluster slot, gone by themselves.
+"""Staging copies of threads: written under another key in the same cluster slot, and expiring by themselves.
 
-No stored byte names its thread, so fields are moved as they are, whatever the format holds in them.
+No stored byte names its thread, so fields are moved unchanged, whatever the format stores in them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ecowas_lc.storage.keys import Keys, id_text
 from ecowas_lc.storage.ops import Batch, command
 
 STORED_FORMATS = (b"1", b"1.1")
-"""What this version reads; it writes the second where namespaces of a thread share their lists."""
-REMOVALS = b"D"  # the field that remembers removals, which is no part of what a thread holds
-BESIDE_SECONDS = 3600  # what was cut off is gone by then
+"""The formats that this version reads; it writes the second if namespaces of a thread share their lists."""
+REMOVALS = b"D"  # the field that records removals; not part of a thread's contents
+BESIDE_SECONDS = 3600  # after which an interrupted copy expires
 
 _CHUNK_FIELDS = 1000
 
@@ -25,13 +25,13 @@ Field = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Beside(Keys):
-    """Keys whose threads stand beside those that they are for."""
+    """Keys for staging copies of threads."""
 
     token: str = ""
 
     @classmethod
     def of(cls, keys: Keys) -> Self:
-        """Places that nobody else uses."""
+        """Return keys that no other copy uses."""
         return cls(keys.prefix, uuid.uuid4().hex)
 
     def thread(self, thread_id: str) -> bytes:
@@ -40,13 +40,13 @@ class Beside(Keys):
 
 
 def beside_calls(key: bytes, fields: Iterable[Field]) -> Batch:
-    """The calls that write fields beside."""
+    """Return the calls that write fields to a staging copy."""
     words = [word for field in fields for word in field]
     return command("HSET", key, *words), command("EXPIRE", key, BESIDE_SECONDS)
 
 
 def chunks(fields: Iterable[Field], most_bytes: int = 4 * 2**20) -> Iterator[list[Field]]:
-    """As many fields at a time as one command, or one line, should carry."""
+    """Yield the fields in groups that fit in one command, or in one line."""
     some: list[Field] = []
     size = 0
     for name, value in fields:
@@ -60,10 +60,10 @@ def chunks(fields: Iterable[Field], most_bytes: int = 4 * 2**20) -> Iterator[lis
 
 
 def fields_of(reply: Any) -> dict[bytes, bytes]:
-    """A hash as the server answers it, which is a dict or a flat list by protocol and client."""
+    """Return a hash from the server's answer, which is a dict or a flat list, depending on protocol and client."""
     return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def runs_in(names: Iterable[bytes]) -> list[str]:
-    """The runs that these fields of a thread are marks of."""
+    """Return the runs that these marker fields of a thread name."""
     return [id_text(name[1:]) for name in names if name.startswith(b"r")]

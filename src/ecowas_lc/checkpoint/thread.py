@@ -1,4 +1,4 @@
-"""One thread of a saver, to look at."""
+"""A single thread of a saver, for looking at it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class SavedThread(Displayed):
-    """A thread of a saver. In a notebook it shows itself as the conversation that it is; see ``saver.thread(id)``.
+    """A thread of a saver, as ``saver.thread(id)`` returns it. In a notebook it displays itself as a conversation.
 
     Args:
-        saver: where the thread is stored.
+        saver: the saver that stores the thread.
         id: the thread's id.
-        channel: where the state keeps its messages.
+        channel: the channel of the state that holds the messages.
     """
 
     def __init__(self, saver: RedisSaver, id: str, *, channel: str = "messages") -> None:  # noqa: A002
@@ -31,20 +31,24 @@ class SavedThread(Displayed):
 
     @property
     def config(self) -> RunnableConfig:
-        """The config that leads to the thread: ``graph.invoke(…, thread.config)`` goes on with it."""
+        """The config of the thread: ``graph.invoke(…, thread.config)`` continues it."""
         return {"configurable": {"thread_id": self.id}}
 
     def latest(self) -> CheckpointTuple | None:
-        """Return the latest checkpoint; ``None`` where there is no such thread."""
+        """Return the latest checkpoint; ``None`` if the thread does not exist."""
         return self.saver.get_tuple(self.config)
 
     def checkpoints(self, limit: int | None = None) -> Iterator[CheckpointTuple]:
-        """Yield the thread's own checkpoints, the newest first; not those of subgraphs."""
+        """Yield the thread's own checkpoints, newest first, without those of subgraphs.
+
+        Args:
+            limit: the maximum number of checkpoints; ``None``: all.
+        """
         yield from self.saver.list({"configurable": {"thread_id": self.id, "checkpoint_ns": ""}}, limit=limit)
 
     @property
     def values(self) -> dict[str, Any]:
-        """The state in the latest checkpoint; nothing where there is no such thread."""
+        """The state in the latest checkpoint; empty if the thread does not exist."""
         found = self.latest()
         return dict(found.checkpoint["channel_values"]) if found is not None else {}
 

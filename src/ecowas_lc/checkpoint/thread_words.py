@@ -1,4 +1,4 @@
-"""The words of questions and answers, as a process has read them: a thread is read again once it has changed."""
+"""The words of questions and answers that a process has read; a thread is read again only if it has changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EXCERPT_CHARACTERS, _BEFORE = 160, 50
 
 
 class ThreadWords:
-    """Words of threads, in memory only; safe from several threads."""
+    """Words of threads, in memory only; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = forks.Lock()
@@ -27,16 +27,16 @@ class ThreadWords:
         forks.register(self)
 
     def forget_parent(self) -> None:
-        """Know nothing: another thread may have been in the middle of a change when this process was forked."""
+        """Clear the index: another thread may have been in the middle of a change when this process was forked."""
         self._copy: WordCopy | None = None
-        self._read: dict[str, tuple[str, frozenset[str]]] = {}  # the checkpoint read, who speaks there
+        self._read: dict[str, tuple[str, frozenset[str]]] = {}  # the checkpoint that was read, and its speakers
         self._version = 0
 
     def check_installed(self) -> None:
-        """See that what a search by words needs is installed.
+        """Check that the packages for a search by words are installed.
 
         Raises:
-            MissingExtraError: it is not.
+            MissingExtraError: they are not installed.
         """
         from ecowas_lc.search.index import check_numpy
         from ecowas_lc.search.words import check_installed
@@ -45,12 +45,12 @@ class ThreadWords:
         check_installed()
 
     def has(self, thread_id: str, state: str) -> bool:
-        """Whether the words of a thread in this state are known."""
+        """Return whether the words of a thread in this state are known."""
         known = self._read.get(thread_id)
         return known is not None and known[0] == state
 
     def put(self, threads: Sequence[tuple[str, str, Sequence[BaseMessage]]]) -> None:
-        """Take in threads: id, state and messages."""
+        """Add threads: id, state and messages."""
         from ecowas_lc.search.copies import WordCopy
         from ecowas_lc.search.words import row_of
 
@@ -74,7 +74,7 @@ class ThreadWords:
                     copy.remove(id_bytes(thread_id), self._version)
 
     def best(self, query: str, among: Collection[str], speaker: str | None) -> list[str]:
-        """The ids of these threads that have words of the query, best first."""
+        """Return the ids of those threads that contain words of the query, best match first."""
         from ecowas_lc.search.words import query_of
 
         terms = query_of(query)
@@ -91,7 +91,7 @@ class ThreadWords:
         ]
 
     def excerpt(self, query: str, messages: Sequence[BaseMessage]) -> str:
-        """Where most words of the query occur, on one line; empty where none does."""
+        """Return the text with most words of the query, on one line; empty if no word occurs."""
         from ecowas_lc.search.words import query_of, terms_of, words_of
 
         asked = [set(terms) for terms in query_of(query)]
@@ -103,7 +103,7 @@ class ThreadWords:
         return _around(text, asked)
 
     def shrink(self) -> None:
-        """Forget everything where it takes too much memory: the next search reads what it needs."""
+        """Clear the index if it takes too much memory; the next search reads what it needs."""
         with self._lock:
             if self._copy is not None and self._copy.nbytes() + 200 * len(self._read) > _MOST_BYTES:
                 self._copy, self._read = None, {}

@@ -1,4 +1,4 @@
-"""Stored values for people to look at, also those of classes that are not allowed: nothing is imported."""
+"""Reading stored values for people to look at, also objects of classes that are not allowed; imports nothing."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ecowas_lc.errors import CorruptDataError, TypeNotAllowedError
 
 @dataclasses.dataclass(frozen=True)
 class OpaqueValue:
-    """What is stored of an object whose class is another application's, or is not there any more.
+    """The stored contents of an object whose class is not allowed or no longer exists.
 
     Attributes:
-        name: The class, as ``allow`` takes it.
-        data: Its contents: a mapping of fields for most classes.
+        name: The class, in the form that ``allow`` accepts.
+        data: The object's contents: for most classes a mapping of fields.
     """
 
     name: str
@@ -30,7 +30,7 @@ class OpaqueValue:
 
 
 class _Viewing(Allowlist):
-    """Knows the classes of another list, and finds an opaque one for every other name."""
+    """An allowlist that knows the classes of another list, and an opaque class for every other name."""
 
     def __init__(self, known: Allowlist) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class _Viewing(Allowlist):
         try:
             return super().find(name)
         except (TypeNotAllowedError, CorruptDataError):
-            # What is put together by calling `_make` with what is stored, whatever that is.
+            # The reader creates such objects by calling `_make` with the stored value, whatever it is.
             make = classmethod(lambda cls, data: OpaqueValue(spelt(name), data))
             return type("OpaqueValue", (tuple,), {"_fields": (), "_make": make})
 
@@ -54,13 +54,13 @@ def viewing(serializer: Serializer) -> Serializer:
 
 
 def viewed(saver: Any) -> Any:
-    """Return a saver that reads every value, see ``RedisSaver.viewing``; another library's as it is."""
+    """Return a saver that reads every value (see ``RedisSaver.viewing``); another library's saver unchanged."""
     view = getattr(saver, "viewing", None)
     return view() if callable(view) else saver
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it, for people and programs to look at."""
+    """Return a value in a form that JSON can represent, for people and programs to look at."""
     match value:
         case None | bool() | int():
             return value if type(value) in (bool, int, type(None)) else repr(value)
@@ -89,7 +89,7 @@ def plain(value: Any) -> Any:
 
 
 def plain_key(value: Any) -> str:
-    """Return a text that two values share if people would call them equal."""
+    """Return a text that two values share if a person would call them equal."""
     return json.dumps(plain(value), sort_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""The checkpointer's programs."""
+"""The checkpointer's programs that write and delete, and the context that all its programs use."""
 
 from __future__ import annotations
 
@@ -42,42 +42,43 @@ _DELETE = load_script(
     "checkpoint_delete",
 )
 
-# A server that lost everything says so, then says which elements it lacks, then has them: three, and one to spare.
+# A server that lost its data needs up to three tries: it reports the loss, then the missing elements, then stores
+# them. The fourth is a reserve.
 _ATTEMPTS = 4
-# What an index of a run's threads is kept for; the threads know their runs for as long as they live.
+# How long the index of a run's threads is kept; the threads themselves record their runs for their whole life.
 RUN_SECONDS = 2_592_000
 _LOSING = "The server keeps losing what was just sent to it. Check its maxmemory-policy: noeviction."
-# How long a removal is known: longer than any retry of a lost connection takes; longer than most outages last.
+# How long a removal is remembered: longer than any retry after a lost connection, and longer than most outages.
 _RETRIES_MS, _NAMED_MS = 120_000, 3_600_000
 _BEGUN_ANEW = 2
-# A server takes at most a million words in a command, and does nothing else while it reads and stores them.
+# A server accepts at most a million arguments in a command, and is blocked while it reads and stores them.
 _ELEMENTS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 32 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What every program of one saver needs."""
+    """The data that every program of one saver needs."""
 
     keys: Keys
     format: Format
     ttl_ms: int | None
     refresh_on_read: bool
-    one_slot: bool  # a single server: index entries travel in the same script
+    one_slot: bool  # a single server: the same script writes the index entries
     indexes: bool = True
     fencing: bool = False
     serde: Any = None  # the serializer as the user sees it
     keep_last: int = 0  # checkpoints of each namespace; 0: all
-    ttl_is_least: bool = False  # what lives longer, or never expires, stays so
+    ttl_is_least: bool = False  # a longer time to live, or none, is kept
 
     def ttl(self) -> Arg:
-        """A write's expiry in milliseconds, after ``>`` where it is the least; empty for none."""
+        """A write's expiry in milliseconds, with ``>`` in front if it is a minimum; empty for none."""
         if self.ttl_ms is None:
             return ""
         return f">{self.ttl_ms}" if self.ttl_is_least else self.ttl_ms
 
     def read_ttl(self) -> Arg:
-        """A read's."""
+        """The expiry that a read sets, in the same form; empty for none."""
         return self.ttl() if self.refresh_on_read else ""
 
 
@@ -92,9 +93,9 @@ def put_op(
     fence: bytes,
     parent_may_lack: bool = False,
 ) -> Op[None]:
-    """Store a checkpoint: one round trip, unless the server lost what this process has seen there before.
+    """Store a checkpoint: one round trip, unless the server lost data that this process has seen there before.
 
-    ``parent_may_lack``: ancestors of delta channels need not be there, as in a copy of a thread that was pruned.
+    ``parent_may_lack``: ancestors of delta channels may be missing, as in a copy of a pruned thread.
     """
     memo = at.format.memo.thread(place.thread_id)
     draft = at.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
@@ -107,7 +108,7 @@ def put_op(
             values, needed, lists = _value_args(draft, memo, anew)
             send, check = _elements_to_send(draft.elements, needed, memo, lacking)
         except ChangedMeanwhileError:
-            memo.lists.clear()  # what was read before may have had the digests of something else
+            memo.lists.clear()  # lists read earlier may have the digests of other data
             draft = at.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
             _add_values(at, place, draft, checkpoint, anew)
             continue
@@ -151,13 +152,13 @@ def put_op(
 
 
 def _note(run_id: Any, lacking: Iterable[bytes]) -> bytes:
-    """What keeping must know of a checkpoint: its run, and the delta channels without a value."""
+    """Return what pruning must know of a checkpoint: its run, and the delta channels without a value."""
     parts = (id_bytes(run_id) if isinstance(run_id, str) else b"", *lacking)
     return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
 
 
 def _add_values(at: Context, place: Place, draft: Draft, checkpoint: Checkpoint, names: set[bytes]) -> None:
-    """Make the draft send these values too, which are not new and which the server lacks nevertheless."""
+    """Make the draft also send values that are not new but that the server lacks."""
     for name in names - draft.values.keys():
         channel = channel_of(name)
         value = checkpoint["channel_values"][channel]
@@ -167,7 +168,7 @@ def _add_values(at: Context, place: Place, draft: Draft, checkpoint: Checkpoint,
 def _value_args(
     draft: Draft, memo: ThreadMemo, anew: set[bytes]
 ) -> tuple[list[Arg], list[bytes], dict[tuple[str, str], SeenList]]:
-    """The script's arguments for the values, the digests they need, and the lists as the server then has them."""
+    """Return the script's arguments for the values, the digests they need, and the lists the server then has."""
     args: list[Arg] = []
     needed = list(draft.row_references)
     lists: dict[tuple[str, str], SeenList] = {}
@@ -188,7 +189,7 @@ def _value_args(
 def _elements_to_send(
     elements: Collector, needed: list[bytes], memo: ThreadMemo, lacking: set[bytes]
 ) -> tuple[list[Arg], list[bytes]]:
-    """Elements to send, as digest and body in turn, and the digests that the server must have already."""
+    """Return the elements to send, digest and body in turn, and the digests that the server must already have."""
     send: list[Arg] = []
     check: list[bytes] = []
     pending = list(dict.fromkeys(needed))
@@ -208,7 +209,7 @@ def _elements_to_send(
 
 
 def _send_ahead_op(at: Context, place: Place, send: list[Arg]) -> Op[list[bytes]]:
-    """Send elements ahead of what refers to them, where one command should not carry them all."""
+    """Send elements before the command that refers to them, if one command would be too large."""
     ahead: list[bytes] = []
     while len(send) > 2 * _ELEMENTS_AT_ONCE or sum(map(len, send[1::2])) > _BYTES_AT_ONCE:  # type: ignore[arg-type]
         part: list[Any] = []
@@ -251,11 +252,11 @@ def put_writes_op(at: Context, place: Place, writes: Any, task_id: str, task_pat
 
 
 def delete_thread_op(at: Context, thread_id: str, operation: str | None = None) -> Op[None]:
-    """Remove a thread: two commands in one flush, whatever its size.
+    """Remove a thread of any size: two commands in one flush.
 
-    A removal that is repeated under the same ``operation`` within an hour leaves what others have begun since; one
-    without a name gets one that is known for as long as its own retries take. An ``operation`` of no characters
-    leaves no trace.
+    A removal that is repeated with the same ``operation`` within an hour keeps data that others have started since
+    then. A removal without a name gets one that is remembered for as long as its own retries take. An empty
+    ``operation`` leaves no trace.
     """
     at.format.memo.forget(thread_id)
     named = (os.urandom(9).hex(), _RETRIES_MS) if operation is None else (operation, _NAMED_MS)
@@ -263,14 +264,14 @@ def delete_thread_op(at: Context, thread_id: str, operation: str | None = None) 
         call(_DELETE_THREAD, (at.keys.thread(thread_id),), *named),
         command("ZREM", at.keys.threads(), id_bytes(thread_id)),
     )
-    if answer == _BEGUN_ANEW:  # its entry has gone with the repetition
+    if answer == _BEGUN_ANEW:  # the repeated removal has removed its index entry
         yield (command("ZADD", at.keys.threads(), time.time(), id_bytes(thread_id)),)
 
 
 def delete_checkpoints_op(at: Context, thread_id: str, doomed: list[Place], run_ids: Iterable[str]) -> Op[None]:
-    """Remove checkpoints of one thread, and what only they used: one round trip.
+    """Remove checkpoints of one thread and the data that only they used: one round trip.
 
-    ``run_ids``: runs that have no checkpoint left here.
+    ``run_ids``: runs that have no other checkpoint here.
     """
     if not doomed:
         yield (settled(at.keys.thread(thread_id)),)
@@ -284,8 +285,8 @@ def delete_checkpoints_op(at: Context, thread_id: str, doomed: list[Place], run_
 
 
 def _index_calls(at: Context, thread_id: str, run_id: Any) -> tuple[tuple[bytes, ...], Batch, tuple[Arg, ...]]:
-    """Index keys for the script (a single server), or calls to send beside it (a cluster), and what they hold."""
-    # The index first: an entry too many is harmless and pruned on read; one too few would hide a thread.
+    """Return index keys for the script (single server) or separate calls (cluster), and the entries they store."""
+    # Write the index first: a superfluous entry is harmless and pruned on read; a missing one would hide a thread.
     run = run_id if isinstance(run_id, str) else ""
     keys = [at.keys.threads()] if at.indexes else []
     if at.indexes and run:
