@@ -1,6 +1,6 @@
-"""The supervisor: finds the working groups a question concerns, asks them, brings their answers together.
+"""The supervisor: finds the working groups that a question concerns, asks them, and combines their answers.
 
-Names are loaded when you first use them, because the routers in this package work without langgraph.
+Names are loaded on first use, because the routers in this package work without langgraph.
 """
 
 from __future__ import annotations

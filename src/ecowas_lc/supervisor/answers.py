@@ -1,4 +1,4 @@
-"""What a model's answer comes to as text, with a mark where it was cut off."""
+"""A model's answer as text, with a mark if it was cut off."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["cut_mark", "empty_answer", "whole_text"]
 def whole_text(answer: AIMessage, *, quiet: bool = False) -> Program[str]:
     """Return what a model said, without its reasoning.
 
-    Where it was cut off a mark says so, which is said aloud unless ``quiet``.
+    If the answer was cut off, a mark is appended, which is also streamed unless ``quiet``.
     """
     answer = with_reasoning_apart(answer)
     mark = cut_mark(answer)

@@ -1,4 +1,4 @@
-"""Human approval: what waits for a reviewer, what a decision may be, and that it meets what was shown."""
+"""Human approval: what a reviewer is shown, which decisions are valid, and that a decision fits what was shown."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ DECISION_SCHEMA: dict[str, Any] = {
     },
     "required": ["action"],
 }
-"""The JSON schema of a decision, from which clients can draw a form."""
+"""The JSON schema of a decision, from which clients can build a form."""
 
 
 class Draft(TypedDict):
-    """A report on its way to the reviewer; it is nowhere else until it is released.
+    """A report that waits for its reviewer; it is stored nowhere else until it is released.
 
-    ``concerns`` names the held groups whose subject it is on, where it is not one of theirs.
+    ``concerns`` names the held groups that the report is about, if its author is not one of them.
     """
 
     group: str
@@ -46,7 +46,7 @@ class Draft(TypedDict):
 
 
 def request_of(draft: Draft) -> dict[str, Any]:
-    """Return what the reviewer is shown of a draft, with the id and the digest that bind the decision to it."""
+    """Return what the reviewer is shown of a draft, including the id and digest that tie the decision to it."""
     report = draft["report"]
     request: dict[str, Any] = {
         "type": "release",
@@ -64,17 +64,24 @@ def request_of(draft: Draft) -> dict[str, Any]:
 
 
 def reviewed(draft: Draft) -> Report:
-    """Return the report as the reviewer lets it go; pauses the run until there is a decision.
+    """Pause the run until a reviewer decides, and return the report as released.
 
-    The run is resumed with ``Command(resume=decision)``, or ``Command(resume={interrupt id: decision, …})``
-    where several answers wait. A decision is one of
+    Resume the run with ``Command(resume=decision)``, or with ``Command(resume={interrupt id: decision, …})`` if
+    several answers wait. A decision is one of
 
     - ``True``, ``"approve"`` or ``{"action": "approve"}``
     - ``{"action": "edit", "text": "what is said instead"}``
     - ``False``, ``"reject"`` or ``{"action": "reject", "reason": "why"}``
 
-    and may name the request's ``draft`` and ``digest``. The graph refuses others before anything is stored; as a
-    node of another graph, where it can't, it pauses again with the ``problem`` in the request.
+    and may name the request's ``draft`` and ``digest``. The supervisor graph rejects anything else before it
+    stores something. In a node of another graph, where that is not possible, the run pauses again with the
+    ``problem`` in the request.
+
+    Args:
+        draft: The report to review.
+
+    Returns:
+        The report, edited or rejected as the reviewer decided.
     """
     report = draft["report"]
     if report["status"] != "answered":
@@ -91,13 +98,16 @@ def reviewed(draft: Draft) -> Report:
 
 
 def check_resume(waiting: Sequence[Interrupt], resume: Any, dropped: Sequence[Dropped]) -> Any:
-    """Return what to resume a run with.
+    """Return the value to resume a run with.
 
-    ``dropped`` is what a new question replaced: where there is any, a decision has to name what it is about.
+    Args:
+        waiting: The interrupts that wait for a decision.
+        resume: The decision, or decisions by interrupt id.
+        dropped: Drafts that a new question replaced; if there are any, a decision must name its draft.
 
     Raises:
-        NotWaitingError: what is decided on does not wait.
-        InvalidDecisionError: it waits, and this is no decision about it.
+        NotWaitingError: The draft that the decision names is not waiting.
+        InvalidDecisionError: The draft is waiting, but the decision is not valid.
     """
     by_id = {one.id: one for one in waiting}
     given_up = {one["draft"]: one for one in dropped if one["draft"]}
@@ -135,11 +145,11 @@ def check_resume(waiting: Sequence[Interrupt], resume: Any, dropped: Sequence[Dr
 
 
 def check_decision(request: Any, decision: Any) -> None:
-    """Do nothing where ``decision`` is one on the ``request``; requests of tools take any.
+    """Raise an error unless ``decision`` is valid for the ``request``; requests of tools accept any decision.
 
     Raises:
-        NotWaitingError: it is about another draft.
-        InvalidDecisionError: it is none of those that are possible.
+        NotWaitingError: The decision is about another draft.
+        InvalidDecisionError: The decision is none of those possible.
     """
     if not isinstance(request, Mapping) or request.get("type") != "release" or "digest" not in request:
         return
@@ -164,7 +174,7 @@ def check_decision(request: Any, decision: Any) -> None:
 
 
 def _outcome(report: Report, decision: Any) -> Report:
-    """Return what a decision makes of the report."""
+    """Return the report after applying a decision."""
     fields = decision if isinstance(decision, Mapping) else {}
     match _action(decision):
         case "approve":

@@ -1,4 +1,4 @@
-"""The working groups as tools, for agents that are not this package's own graph."""
+"""The working groups as tools, for agents other than this package's own graph."""
 
 from __future__ import annotations
 
@@ -36,16 +36,24 @@ def twg_tools(
     num_ctx: int | None = None,
     token_counter: TokenCounter = count_tokens,
 ) -> list[BaseTool]:
-    """Return each working group as a LangChain tool, for ``create_agent`` and the like.
+    """Return each working group as a LangChain tool, for ``create_agent`` and similar agents.
 
-    The tool ``ask_energy`` takes a ``question`` and gives the group's answer; tokens streamed on the way carry
-    ``metadata["twg"]``. A group that can't answer gives a tool error which says why. The arguments are those of
-    :func:`build_supervisor`.
+    The tool ``ask_energy`` takes a ``question`` and returns the group's answer; tokens that are streamed on the
+    way carry ``metadata["twg"]``. A group that cannot answer returns a tool error that says why.
+
+    Args:
+        model: A chat model, or a model's name on Ollama; ``None`` means the settings' model.
+        groups: The working groups; ``None`` means the summit's six.
+        tools: LangChain tools or functions by group id.
+        max_parallel: Maximum number of groups that answer at the same time; ``None`` means no limit.
+
+    Returns:
+        One tool for each group.
 
     Raises:
-        ConfigurationError: an argument can't be used.
-        InvalidIdError, InvalidInputError: the groups can't be used together.
-        UnknownGroupError: tools for a group that is not there.
+        ConfigurationError: An argument is not usable.
+        InvalidIdError, InvalidInputError: The groups are not usable together.
+        UnknownGroupError: Tools are given for a group that does not exist.
     """
     ctx = make_context(
         model,

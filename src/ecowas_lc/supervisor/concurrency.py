@@ -1,4 +1,4 @@
-"""How many speak at once, for how long, and how far: slots, time limits, budgets of steps."""
+"""Limits on speakers: how many answer at once, for how long, and with how many steps."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ _POLL_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class LoopGuard:
-    """Ends what goes round in circles for one question of one speaker.
+    """Stops a speaker that loops on one question.
 
-    ``max_hops`` is the number of model calls, ``max_repeats`` how often the very same tool call may be made.
+    ``max_hops`` limits the model calls, ``max_repeats`` how often the same tool call with the same arguments is
+    made.
     """
 
     who: str
@@ -37,10 +38,10 @@ class LoopGuard:
     max_repeats: int
 
     def check_calls(self, made: int) -> None:
-        """Do nothing where another model call may be made after ``made`` of them.
+        """Raise an error if no further model call is allowed after ``made`` calls.
 
         Raises:
-            LoopBudgetError: the budget of model calls is used up.
+            LoopBudgetError: The budget of model calls is used up.
         """
         if made >= self.max_hops:
             raise LoopBudgetError(
@@ -48,10 +49,10 @@ class LoopGuard:
             )
 
     def check_steps(self, steps: Iterable[str]) -> None:
-        """Do nothing where these steps, told apart by their texts, may all be taken.
+        """Raise an error if one of these steps, identified by their texts, is repeated too often.
 
         Raises:
-            LoopBudgetError: the same step is taken too often.
+            LoopBudgetError: The same step is taken too often.
         """
         for step, times in Counter(steps).items():
             if times > self.max_repeats:
@@ -62,7 +63,7 @@ class LoopGuard:
 
 
 class Slots:
-    """At most ``limit`` holders at once (``None``: no limit), among threads and within each event loop."""
+    """A limit of ``limit`` holders at once (``None``: no limit), across threads and within each event loop."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
@@ -70,7 +71,7 @@ class Slots:
         forks.register(self)
 
     def forget_parent(self) -> None:
-        """Begin with all slots free: those taken in the process that was forked are not given back here."""
+        """Free all slots after a fork: those taken in the parent are never released here."""
         self._threads = threading.BoundedSemaphore(self._limit) if self._limit else None
         self._tasks: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
 
@@ -94,7 +95,7 @@ class Slots:
                 yield
 
     def _of_this_loop(self, limit: int) -> asyncio.Semaphore:
-        loop = asyncio.get_running_loop()  # a semaphore belongs to the loop that first waited on it
+        loop = asyncio.get_running_loop()  # a semaphore belongs to the event loop that first waited on it
         if loop not in self._tasks:
             self._tasks = {old: tasks for old, tasks in self._tasks.items() if not old.is_closed()}
         return self._tasks.setdefault(loop, asyncio.Semaphore(limit))
@@ -102,12 +103,12 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """An effect: a whole program, in a slot, given up after ``seconds`` (``None``: never).
+    """An effect that runs a whole program in a slot, abandoned after ``seconds`` (``None``: never).
 
-    Time in which its requests wait for their turn at the model's server does not count.
+    The time that its requests wait in the queue for the model's server does not count.
 
     Raises:
-        ModelTimeoutError: it took longer.
+        ModelTimeoutError: The program took longer.
     """
 
     program: Program[Any]
@@ -116,14 +117,14 @@ class Limited:
     slots: Slots
 
     def run(self, config: RunnableConfig) -> Any:
-        """Run the program, in a thread of its own when it may have to be given up."""
+        """Run the program, in a thread of its own if it may have to be abandoned."""
         with self.slots.held():
             if self.seconds is None:
                 return run(self.program, config)
             return self._in_time(config, self.seconds)
 
     async def arun(self, config: RunnableConfig) -> Any:
-        """Run the program, cancelling it when its time is up."""
+        """Run the program, and cancel it when its time is up."""
         async with self.slots.aheld():
             if self.seconds is None:
                 return await arun(self.program, config)
@@ -153,10 +154,10 @@ class Limited:
             patience.set(clock)
             try:
                 outcome.set_result(run(self.program, config))
-            except BaseException as error:  # handed to the waiting thread, whatever it is
+            except BaseException as error:  # any error is handed to the waiting thread
                 outcome.set_exception(error)
 
-        # a blocking call can't be cancelled: the thread is left behind and stops at the model's next token
+        # A blocking call cannot be cancelled: the thread is abandoned and stops at the model's next token.
         threading.Thread(target=copy_context().run, args=(work,), name=self.who, daemon=True).start()
         try:
             while True:
@@ -173,7 +174,7 @@ class Limited:
 
 
 def _set(limit: asyncio.Timeout, clock: Patience) -> None:
-    """Let a time limit follow a clock that was stopped or started."""
+    """Adjust a time limit to a clock that was paused or resumed."""
     if limit.expired():
         return
     left = clock.left
@@ -185,11 +186,11 @@ _given_up: ContextVar[threading.Event | None] = ContextVar("given_up", default=N
 
 
 class GivenUp(BaseException):
-    """Nobody waits for this answer any more: no error, and nothing on the way may take it for one."""
+    """Raised in an abandoned answer. It is not an Exception, so that no code on the way handles it as an error."""
 
 
 class StopWhenGivenUp(BaseCallbackHandler):
-    """Makes a model stop at its next token once nobody waits for it any more."""
+    """Stops a model at its next token if its answer was abandoned."""
 
     raise_error = True
     run_inline = True
@@ -198,22 +199,22 @@ class StopWhenGivenUp(BaseCallbackHandler):
         self._given_up = given_up
 
     def on_llm_new_token(self, token: str | list[str | dict[str, Any]], **kwargs: Any) -> None:
-        """Raise when the answer has been given up."""
+        """Raise if the answer was abandoned."""
         if self._given_up.is_set():
             raise GivenUp
 
 
 def stop_handlers() -> list[BaseCallbackHandler]:
-    """Return the callbacks that a model call needs in a thread that may be left behind."""
+    """Return the callbacks for a model call in a thread that may be abandoned."""
     event = _given_up.get()
     return [StopWhenGivenUp(event)] if event is not None else []
 
 
 def stop_if_given_up() -> None:
-    """Stop here where nobody waits for the answer any more.
+    """Stop here if the answer was abandoned.
 
     Raises:
-        GivenUp: so it is.
+        GivenUp: The answer was abandoned.
     """
     event = _given_up.get()
     if event is not None and event.is_set():

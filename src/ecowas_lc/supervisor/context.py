@@ -1,4 +1,4 @@
-"""What the nodes of one graph share: the model, the groups, how to route, where to write, how far to go."""
+"""What the nodes of one graph share: the model, the groups, the router, the histories and the limits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MOST_CORRECTION = 3.0
 
 @dataclass(slots=True)
 class Context:
-    """The collaborators and limits of one compiled graph; the same object in every run and thread of it."""
+    """The collaborators and limits of one compiled graph, shared by all its runs and threads."""
 
     model: BaseChatModel
     groups: Mapping[str, TWG]
@@ -62,10 +62,10 @@ class Context:
     _fitted: BaseChatModel | None = None
 
     def window(self) -> Program[Window]:
-        """Find how many tokens the model takes, by asking its server the first time.
+        """Return how many tokens the model accepts, asking its server the first time.
 
         Raises:
-            ModelError: the server does not answer, or does not have the model.
+            ModelError: The server does not answer, or does not have the model.
         """
         if self._window is None:
             context = yield Doing(
@@ -77,22 +77,22 @@ class Context:
         return self._window
 
     def speaker(self, window: Window) -> BaseChatModel:
-        """Return the model, held to the window."""
+        """Return the model, limited to the window."""
         if self._fitted is None:
             self._fitted = within_context(self.model, window.context, window.answer)
         return self._fitted
 
     def count(self, messages: Sequence[BaseMessage]) -> int:
-        """Return how many tokens messages take, corrected by what the model was found to count."""
-        served = getattr(self.model, "served", None)  # what the process knows of a model on Ollama
+        """Return how many tokens messages take, calibrated by the model's earlier counts."""
+        served = getattr(self.model, "served", None)  # this process's knowledge of a model on Ollama
         if served is not None and self.counter is count_tokens:
             return int(served.calibration.count(messages))
         return math.ceil(self.counter(messages) * self.correction)
 
     def learn(self, prompt: Sequence[BaseMessage], answer: AIMessage, extra: int = 0) -> None:
-        """Count more from now on where the model counted more in a prompt than was estimated.
+        """Raise later estimates if the model counted more tokens in a prompt than estimated.
 
-        Never less: servers leave out what they had in their cache, or cut off.
+        Estimates are never lowered, because servers do not count what they had cached or cut off.
         """
         told = answer.usage_metadata["input_tokens"] if answer.usage_metadata else 0
         estimated = self.counter(prompt) + extra
@@ -110,15 +110,15 @@ class Context:
         """Return a prompt that fits the window.
 
         Raises:
-            ContextOverflowError: this turn alone does not fit.
+            ContextOverflowError: This turn does not fit, even without the past.
         """
         name = str(getattr(self.model, "model", None) or type(self.model).__name__)
         return prompt_of(system, past, turn, window=window, count=self.count, extra=extra, who=f"the model {name}")
 
     def limited(self, program: Program[Any], who: str) -> Limited:
-        """Return the effect that runs a program in one of the slots and within the time allowed."""
+        """Return the effect that runs a program in one of the slots and within the time limit."""
         return Limited(program, who, self.group_timeout, self.slots)
 
     def guard(self, who: str) -> LoopGuard:
-        """Return the guard against going round in circles."""
+        """Return the guard against loops."""
         return LoopGuard(who, self.max_hops, self.max_repeats)

@@ -1,4 +1,4 @@
-"""Two runs at once on one thread: the second is refused, or waits for the first, in whatever process they are."""
+"""Concurrent runs on one thread: the second is refused, or waits for the first, across processes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ecowas_lc.errors import StorageError, ThreadBusyError
 
 OnBusy = Literal["refuse", "queue"]
 
-_LEASE_SECONDS = 15.0  # what a killed process keeps others out for
+_LEASE_SECONDS = 15.0  # how long a killed process blocks others
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.5
 
 
 class _LocalLeases:
-    """Who has which thread of a saver that can't tell other processes: this process's runs alone."""
+    """The threads held by runs of this process, for a saver that does not coordinate processes."""
 
     def __init__(self) -> None:
         self.forget_parent()
         forks.register(self)
 
     def forget_parent(self) -> None:
-        """Hold nothing: the runs of a parent process are not this one's."""
+        """Hold nothing after a fork: the parent's runs do not run here."""
         self._lock = threading.Lock()
         self._held: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
 
@@ -53,10 +53,10 @@ def _pausing(seconds: float) -> Doing:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A run's hold of its thread: taken before it, renewed while it lasts, let go after it.
+    """A run's lease on its thread: acquired before the run, renewed during it, released after it.
 
-    A saver with ``leases``, such as :class:`~ecowas_lc.RedisSaver`, tells all processes; with others the runs of
-    this process know of each other.
+    A saver with ``leases``, such as :class:`~ecowas_lc.RedisSaver`, coordinates all processes; with other savers,
+    only the runs of this process are coordinated.
     """
 
     saver: Any
@@ -71,7 +71,7 @@ class Lease:
         """Hold the thread.
 
         Raises:
-            ThreadBusyError: another run has it, for longer than this one may wait.
+            ThreadBusyError: Another run holds it for longer than this one may wait.
         """
         run(self.taken(), {})
         done = threading.Event()
@@ -82,12 +82,12 @@ class Lease:
             yield
         finally:
             done.set()
-            with suppress(StorageError):  # then it goes by itself
+            with suppress(StorageError):  # otherwise the lease expires by itself
                 run(self.let_go(), {})
 
     @asynccontextmanager
     async def aheld(self) -> AsyncIterator[None]:
-        """Hold the thread: see :meth:`held`."""
+        """Hold the thread, as :meth:`held` does, without blocking the event loop."""
         await arun(self.taken(), {})
         renewing = asyncio.create_task(self._arenewing()) if self._tells_all else None
         try:
@@ -103,7 +103,7 @@ class Lease:
         return self.leases is not None
 
     def taken(self) -> Program[None]:
-        """Take the thread, for as long as it lasts without being renewed."""
+        """Acquire the lease for as long as it lasts without renewal."""
         pause, until = _FIRST_PAUSE_SECONDS, time.monotonic() + self.wait_seconds
         while not (yield self._hold()):
             left = until - time.monotonic()
@@ -130,7 +130,7 @@ class Lease:
         )
 
     def let_go(self) -> Program[None]:
-        """Let others have the thread."""
+        """Release the thread."""
         saver, leases, thread_id, holder = self.saver, self.leases, self.thread_id, self.holder
         if not self._tells_all:
             _local.release(saver, thread_id, holder)

@@ -1,4 +1,4 @@
-"""What happens in a turn besides what is said, for listeners of ``stream_mode="custom"``.
+"""Events of a turn other than its messages, for listeners of ``stream_mode="custom"``.
 
 Each event is a dict with a ``type``: ``tool_call`` and ``tool_result`` (``group``, ``id``, ``name``, and ``args``,
 or ``text`` and ``status``), ``waiting`` (``group``, ``draft``: an answer waits for a reviewer), ``final``
@@ -17,9 +17,9 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 def teller() -> Tell:
-    """Return what tells this run's listeners of an event; outside of a run nobody listens.
+    """Return the function that sends an event to this run's listeners; outside a run, it does nothing.
 
-    Wherever it is called, also in a graph within this one, the event is one of the run's own.
+    Even when called in a graph nested in this one, the event belongs to the outer run.
     """
     try:
         write, here = get_stream_writer(), get_config()
@@ -27,7 +27,7 @@ def teller() -> Tell:
         return to_nobody
 
     def tell(event: dict[str, Any]) -> None:
-        token = var_child_runnable_config.set(here)  # langgraph tells by it from which graph an event is
+        token = var_child_runnable_config.set(here)  # langgraph reads from it which graph sent an event
         try:
             write(event)
         finally:
@@ -37,4 +37,4 @@ def teller() -> Tell:
 
 
 def to_nobody(_: dict[str, Any]) -> None:
-    """Tell nobody."""
+    """Ignore the event."""

@@ -1,4 +1,4 @@
-"""The supervisor graph, put together: route, ask the groups in parallel, bring their answers together."""
+"""Assembling the supervisor graph: route, ask the groups in parallel, combine their answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from ecowas_lc.twg import TWG, default_groups, validate_groups
 
 ToolLike = BaseTool | Callable[..., Any]
 RESERVED_IDS = frozenset({*nodes.NODES, *SupervisorState.__annotations__})
-"""Ids that no group may have here: the graph's own nodes and state keys."""
+"""Ids that no group may have: the graph's own nodes and state keys."""
 
 
 def build_supervisor(
@@ -168,7 +168,7 @@ def make_context(
     documents: Readable | Mapping[str, Readable] | None = None,
     grounding: Mode = "strict",
 ) -> Context:
-    """Return what the nodes share, its arguments checked; they are :func:`build_supervisor`'s."""
+    """Check the arguments of :func:`build_supervisor` and return what the nodes share."""
     chosen = validate_groups(default_groups() if groups is None else groups, reserved=RESERVED_IDS)
     by_id = {group.id: group for group in chosen}
     for name, value in (
@@ -230,10 +230,10 @@ def make_context(
 
 
 def _standing_graph(group: str, graph: Pregel[Any, Any, Any, Any]) -> Pregel[Any, Any, Any, Any]:
-    """Return a graph as one that stands for a group: stored with the supervisor's.
+    """Return a graph in the form in which it stands in for a group: stored with the supervisor's.
 
     Raises:
-        ConfigurationError: it can't stand for a group.
+        ConfigurationError: The graph cannot stand in for a group.
     """
     if graph.checkpointer is True:
         raise ConfigurationError(
@@ -256,7 +256,7 @@ def _graph(ctx: Context) -> StateGraph[SupervisorState, None, SupervisorInput, S
         name: str,
         program: nodes.NodeProgram,
         *goes_to: str,
-        about: str,  # it and the title are for pictures
+        about: str,  # this and the title are for pictures
         title: str = "",
         inner: Any = None,
         watch: Watch | None = None,

@@ -1,4 +1,4 @@
-"""Answers that rest on documents: passages in the prompt, and what the model says checked against them."""
+"""Answers based on documents: passages in the prompt, and a check of the model's answer against them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ecowas_lc.supervisor.watching import Retrieve
 from ecowas_lc.twg import TWG
 
 _SHOWN = 4
-"""How many passages a prompt holds; small models lose the thread with more."""
+"""Number of passages in a prompt; small models lose track with more."""
 _INSTRUCTION = (
     "Answer from the passages below only, in one or two sentences, in the language of the question. "
     "Repeat figures, dates and names exactly as they stand there. If the passages do not say, answer: not stated."
@@ -44,14 +44,14 @@ _TO_THE_ASSISTANT = re.compile(
 
 
 class PassageSearch(Protocol):
-    """Documents as groups read them; :class:`~ecowas_lc.Documents` is one."""
+    """A source of passages for groups, such as :class:`~ecowas_lc.Documents`."""
 
     def search(self, query: str, *, group: str | None = None) -> list[Source]:
-        """Return the passages that fit best."""
+        """Return the passages that match best."""
         ...
 
     async def asearch(self, query: str, *, group: str | None = None) -> list[Source]:
-        """Return the passages that fit best, without blocking the event loop."""
+        """Return the passages that match best, without blocking the event loop."""
         ...
 
 
@@ -59,10 +59,10 @@ Readable = PassageSearch | BaseRetriever
 
 
 class Grounding:
-    """The documents of one graph: for all groups, or for each its own.
+    """The documents of one graph: for all groups, or separate ones for each.
 
     Raises:
-        ConfigurationError: an argument can't be used.
+        ConfigurationError: An argument is not usable.
     """
 
     def __init__(self, documents: Readable | Mapping[str, Readable], mode: Mode) -> None:
@@ -76,7 +76,7 @@ class Grounding:
         self.groups = tuple(self._by_group)
 
     def serves(self, group: str | None) -> bool:
-        """Return whether there are documents for a group (``None``: for the supervisor)."""
+        """Return whether a group (``None``: the supervisor) has documents."""
         return self.for_all is not None or group in self._by_group
 
     def search(self, query: str, group: str | None) -> Program[list[Source]]:
@@ -132,9 +132,9 @@ def unread_documents(group: str, why: str) -> ConfigurationError:
 def grounded_report(
     ctx: Context, grounding: Grounding, group: str | None, system: str, question: HumanMessage, *, quiet: bool
 ) -> Program[Report]:
-    """Return a group's answer that rests on its documents (``None``: the supervisor's, on all documents).
+    """Return a group's answer based on its documents (``None``: the supervisor's, based on all documents).
 
-    No model is asked where the documents do not answer: nothing that it could say would stay.
+    No model is asked if the documents do not answer the question: nothing that it said would pass the check.
     """
     evidence, sources, _ = yield from evidence_for(grounding, group, question.text)
     said = ""
@@ -169,7 +169,7 @@ def grounded_report(
 def evidence_for(
     grounding: Grounding, group: str | None, question: str
 ) -> Program[tuple[list[Evidence], list[Source], Question]]:
-    """Return the sentences that answer a question, the passages found, and the question as it was read."""
+    """Return the sentences that answer a question, the passages found, and the question as interpreted."""
     sources = yield from grounding.search(question, group)
     corpus = Corpus(sources)
     read = read_question(question, known_names=corpus.names)
@@ -177,7 +177,7 @@ def evidence_for(
 
 
 def asks_for_facts(question: Question) -> bool:
-    """Return whether a question asks for something that documents could say, rather than greeting or chatting."""
+    """Return whether a question asks for something that documents could state, unlike a greeting or small talk."""
     if not question.terms and not question.names:
         return False
     if question.wanted not in ("anything", "yes or no"):
@@ -193,7 +193,7 @@ def cited_message(report: Report, text: str, **fields: Any) -> AIMessage:
 def side_by_side(
     answers: Mapping[str, str], reports: Mapping[str, Report], names: Mapping[str, str]
 ) -> tuple[str, list[Citation]]:
-    """Return several checked answers one after the other, with their marks numbered anew."""
+    """Return several checked answers one after the other, with their marks renumbered."""
     text = ""
     citations: list[Citation] = []
     numbers: dict[tuple[str, int], int] = {}

@@ -1,4 +1,4 @@
-"""One working group answers one question: by itself, with its tools, or through an agent that stands for it."""
+"""One working group answers one question: by itself, with its tools, or through an agent that stands in for it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a group is asked.
+    """The input to a group.
 
-    ``past`` is the conversation as the group remembers it, ``own`` the part of it that is the group's own.
-    ``quiet``: none of its tokens are streamed. ``so_far`` is the turn up to where asking it failed before.
-    ``speaks_as`` is the metadata under which its tokens are heard, ``run`` names the run that asks.
+    ``past`` is the conversation as the group remembers it, and ``own`` the part of it that is the group's own.
+    With ``quiet``, none of its tokens are streamed. ``so_far`` is the turn up to the point where an earlier
+    attempt failed. ``speaks_as`` is the metadata under which its tokens are streamed; ``run`` names the run.
     """
 
     question: HumanMessage
@@ -51,23 +51,23 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A group's report, and where it failed the messages of its turn so far."""
+    """A group's report and, after a failure, the messages of its turn so far."""
 
     report: Report
     so_far: list[BaseMessage] = field(default_factory=list)
 
 
 def outcome_of(ctx: Context, group: TWG, asked: Asked) -> Program[Outcome]:
-    """Return what came of asking a group; a failure of almost any kind is a report as well.
+    """Ask a group and return its report; almost every failure also becomes a report.
 
-    A node's own ``error_handler`` in langgraph could make the report, and does not, for three reasons. After a
-    crash it gets the error as a text, so that nobody can raise it as what it was. The messages of a turn that
-    failed half-way are not given to it, so that asking again would repeat its tool calls. And updates would come
-    under ``__error_handler__energy`` instead of the group's id. A retry policy would ask the model again without
-    being told to, and a node's time-out works in asynchronous runs alone.
+    LangGraph's ``error_handler`` for nodes is not used, for three reasons. After a crash, the handler receives the
+    error as text, so it cannot be raised as the original class. The handler does not receive the messages of a
+    turn that failed half-way, so a second attempt would repeat its tool calls. And updates would appear under
+    ``__error_handler__energy`` instead of the group's id. A retry policy would ask the model again without being
+    told to, and a node's timeout only works in asynchronous runs.
 
     Raises:
-        AsyncToolError: the run can't use the group's tools.
+        AsyncToolError: The run cannot use the group's tools.
     """
     who = f"The working group {group.id}"
     progress: dict[str, Any] = {}
@@ -78,7 +78,7 @@ def outcome_of(ctx: Context, group: TWG, asked: Asked) -> Program[Outcome]:
     except EcowasError as error:
         log.info("%s failed: %s", who, error)
         report = _failure(asked, type(error).__name__, str(error))
-    except Exception as error:  # one group's failure must not cost the others' answers
+    except Exception as error:  # one group's failure must not lose the others' answers
         log.warning("%s failed unexpectedly", who, exc_info=True)
         report = _failure(asked, type(error).__name__, f"{type(error).__name__}: {error}")
     else:
@@ -91,8 +91,8 @@ def _answered(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) 
     """Return the group's answer.
 
     Raises:
-        ModelError: the model or its server could not answer, or the question does not fit.
-        LoopBudgetError: the group went round in circles.
+        ModelError: The model or its server could not answer, or the question does not fit.
+        LoopBudgetError: The group used up its budget of model or tool calls.
     """
     if group.id in ctx.graphs:
         return (yield from _by_graph(ctx, group, asked, progress))
@@ -165,7 +165,7 @@ def _reported(
 
 
 def _by_graph(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) -> Program[Report]:
-    """Return the answer of the graph that stands for the group; it remembers the group's own exchanges."""
+    """Return the answer of the graph that stands in for the group; it remembers the group's own exchanges."""
     own = [message for exchange in asked.own for message in exchange]
     heard: set[str] = set()
     yield RunGraph(
@@ -199,7 +199,7 @@ def _by_graph(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) 
 
 
 def _by_agent(ctx: Context, group: TWG, asked: Asked) -> Program[Report]:
-    """Return the answer of the agent that stands for the group."""
+    """Return the answer of the agent that stands in for the group."""
     said: str = yield AskAgent(ctx.agents[group.id], group.id, asked.question.text)
     text = split_reasoning(said).answer
     if not text:

@@ -1,8 +1,8 @@
-"""The histories of a session: what the thread has taken in of them once, and the thread's branch written to them.
+"""A session's histories: what the thread has imported from them once, and how its branch is written to them.
 
-A thread is the truth about its conversation. Its histories show the current branch to people and to other
-programs: after each turn every speaker's history is what the branch says, and what other programs appended stays
-where it is. Answers that a thread writes to a history are told by their ids.
+The thread is the source of truth for its conversation. Its histories show the current branch to people and other
+programs: after each turn, every speaker's history matches the branch, and messages that other programs appended
+stay in place. Answers that a thread wrote are recognised by their ids.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from ecowas_lc.supervisor.state import SUPERVISOR, digest_of, own_answer
 from ecowas_lc.supervisor.trimming import exchanges
 
 _NAMESPACE = UUID("5f6f4f0e-6a53-4d0e-9a86-6d0f0a4c2b71")
-_MARK = 12  # hexadecimal digits of an answer's id that tell which thread and speaker wrote it
+_MARK = 12  # hexadecimal digits of an answer's id that identify the thread and speaker
 NEW = "new"
-"""Stands for the digest of a branch without a turn whose histories are known to be as they should."""
+"""Stands in for the digest of a branch without turns whose histories are known to be in sync."""
 _NEWEST = 8
-"""How many of the newest messages are read to see whether a history is where the thread left it."""
+"""Number of the newest messages that are read to check whether a history is where the thread left it."""
 
 
 class History(Protocol):
-    """What is used of a ``BaseChatMessageHistory``.
+    """The parts of a ``BaseChatMessageHistory`` that are used.
 
-    One that has ``appends_once = True`` tells repeated ids itself. ``latest(count)`` and ``alatest(count)``, where
-    there are such, give the last messages (``None``: all) whatever the history's window, ``replace_messages`` and
-    ``areplace_messages`` replace all in one step, and ``max_history`` is how many it keeps.
+    With ``appends_once = True``, the history itself skips repeated ids. The following are used if present:
+    ``latest(count)`` and ``alatest(count)`` return the last messages (``None``: all) regardless of the history's
+    window; ``replace_messages`` and ``areplace_messages`` replace all messages in one step; ``max_history`` is the
+    number of messages that it keeps.
     """
 
     @property
@@ -64,14 +65,14 @@ class History(Protocol):
 
 
 HistoryFactory = Callable[[str, str], Any]
-"""``factory(agent_id, session_id)`` gives a :class:`History`."""
+"""``factory(agent_id, session_id)`` returns a :class:`History`."""
 
 
 def session_of(config: RunnableConfig) -> str:
-    """Return the session of a run: its thread.
+    """Return the session of a run: the id of its thread.
 
     Raises:
-        ConfigurationError: the run has no thread.
+        ConfigurationError: The run has no thread.
     """
     thread = config.get("configurable", {}).get("thread_id")
     if thread is None or not str(thread).strip():
@@ -91,7 +92,7 @@ def old_answer_id(question_id: str | None, speaker: str) -> str:
 
 
 def answer_id(session: str, question_id: str | None, speaker: str) -> str:
-    """Return the id under which a thread writes a speaker's answer to its history, always the same one."""
+    """Return the stable id under which a thread writes a speaker's answer to its history."""
     rest = uuid5(_NAMESPACE, f"{session}\n{question_id}\n{speaker}").hex
     return str(UUID(_mark(session, speaker) + rest[_MARK:]))
 
@@ -110,7 +111,7 @@ def _mark(session: str, speaker: str) -> str:
 
 
 def branch_of(messages: Iterable[BaseMessage], session: str, speaker: str) -> list[BaseMessage]:
-    """Return what a speaker's history says of a branch: its questions to this speaker and the answers."""
+    """Return a speaker's history of a branch: the questions to this speaker and the answers."""
     told: list[BaseMessage] = []
     for exchange in exchanges(messages):
         question, final = exchange[0], exchange[-1]
@@ -123,10 +124,10 @@ def branch_of(messages: Iterable[BaseMessage], session: str, speaker: str) -> li
 
 @dataclass(frozen=True, slots=True)
 class Authorship:
-    """Tells what of a speaker's history the thread wrote.
+    """Determines which messages of a speaker's history the thread wrote.
 
-    ``taken`` are ids of messages that it took in from histories, and so did not write; ``asked`` those of
-    questions that an older version wrote to the supervisor's history.
+    ``taken`` are the ids of messages that it imported from histories and therefore did not write; ``asked`` are
+    the ids of questions that an older version wrote to the supervisor's history.
     """
 
     session: str
@@ -134,7 +135,7 @@ class Authorship:
     asked: frozenset[str] = frozenset()
 
     def answer_is_ours(self, speaker: str, question: BaseMessage | None, answer: BaseMessage) -> bool:
-        """Return whether the thread wrote this answer, which follows this question."""
+        """Return whether the thread wrote this answer to this question."""
         if not isinstance(answer, AIMessage) or answer.id in self.taken:
             return False
         if is_written_by(self.session, speaker, answer):
@@ -147,7 +148,7 @@ class Authorship:
 def brought_up(
     stored: Sequence[BaseMessage], branch: Sequence[BaseMessage], speaker: str, wrote: Authorship
 ) -> list[BaseMessage]:
-    """Return a history brought up to a branch: what the thread wrote is replaced, the rest stays in its place."""
+    """Return a history updated to a branch: what the thread wrote is replaced, the rest stays in its place."""
     if stored and not any(message.id for message in stored):
         return _brought_up_by_text(stored, branch)
     place = {message.id: index for index, message in enumerate(branch)}
@@ -166,7 +167,7 @@ def brought_up(
         if found is None:
             result.append(message)
         elif found >= begun:
-            if result or begun:  # else what the branch has before it was trimmed off the history
+            if result or begun:  # else the branch's earlier messages were trimmed off the history
                 result += branch[begun:found]
             result.append(branch[found])
             begun = found + 1
@@ -174,14 +175,14 @@ def brought_up(
 
 
 def _is_of_others(stored: Sequence[BaseMessage], branch: Sequence[BaseMessage]) -> bool:
-    """Return whether a history that keeps ids holds nothing but what other programs appended without any."""
+    """Return whether a history that keeps ids holds only messages without ids, appended by other programs."""
     return not any(message.id for message in stored) and not any(
         _same([one], [other]) for one in stored for other in branch
     )
 
 
 def _brought_up_by_text(stored: Sequence[BaseMessage], branch: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """Bring up a history that keeps no ids: it ends as the branch begins, or it is written anew."""
+    """Update a history without ids: append if its end matches the branch's beginning, else rewrite it."""
     for begin in range(len(stored)):
         if _same(stored[begin:], branch[: len(stored) - begin]):
             return [*stored[:begin], *branch]
@@ -199,7 +200,7 @@ def _same(one: Sequence[BaseMessage], other: Sequence[BaseMessage]) -> bool:
 
 
 def read(factory: HistoryFactory | None, agent_id: str, config: RunnableConfig) -> Program[list[BaseMessage]]:
-    """Return the messages of one speaker's history in the run's session; none without a factory."""
+    """Return the messages of one speaker's history in the run's session; empty without a factory."""
     if factory is None:
         return []
     history = factory(agent_id, session_of(config))
@@ -216,12 +217,18 @@ def written(
     synced: str,
     taken: Iterable[BaseMessage] = (),
 ) -> Program[str]:
-    """Bring the speakers' histories up to a branch that ends with this turn; the digest of the branch.
+    """Update the speakers' histories to a branch that ends with this turn, and return the branch's digest.
 
-    ``before`` is the branch without the turn, ``synced`` the digest that the histories were last brought up to,
-    ``taken`` what the thread took in from histories. Where they still are where that left them, the turn is
-    appended; otherwise each of them is compared. ``speakers`` begin with the supervisor: what another run finds in
-    its history tells it whether it has to compare.
+    If the histories are still as the last update left them, the turn is appended; otherwise each one is compared.
+
+    Args:
+        factory: Returns a speaker's history.
+        speakers: The speakers, the supervisor first: other runs read its history to decide whether to compare.
+        config: The run's config.
+        before: The branch without the turn.
+        turn: The messages of the turn.
+        synced: The digest of the last update.
+        taken: What the thread imported from histories.
     """
     session = session_of(config)
     whole = [*before, *turn]
@@ -242,7 +249,7 @@ def written(
 
 
 def _stands(newest: Sequence[BaseMessage], branch: Sequence[BaseMessage], wrote: Authorship) -> bool:
-    """Return whether the supervisor's history ends, as far as the thread wrote it, as the branch does."""
+    """Return whether the supervisor's history, as far as the thread wrote it, ends like the branch."""
     if newest and not any(message.id for message in newest):
         count = len(branch[-2:])
         return _same(newest[len(newest) - count :], branch[-2:])
@@ -261,7 +268,7 @@ def synchronised(
     messages: Sequence[BaseMessage],
     taken: Iterable[BaseMessage] = (),
 ) -> Program[None]:
-    """Make each speaker's history say what the branch says, each in one step where the history can."""
+    """Make each speaker's history match the branch, in one step if the history supports it."""
     session = session_of(config)
     wrote = Authorship(session, frozenset(message.id for message in taken if message.id))
     for speaker in speakers:
@@ -289,7 +296,7 @@ def synchronised(
 
 
 def _appended_once(history: History, messages: Sequence[BaseMessage]) -> Program[None]:
-    """Append messages, leaving out those that an interrupted run has already appended."""
+    """Append messages, skipping those that an interrupted run has already appended."""
     if not getattr(history, "appends_once", False):
         messages = _missing((yield _reading(history)), messages)
     if messages:
@@ -297,9 +304,9 @@ def _appended_once(history: History, messages: Sequence[BaseMessage]) -> Program
 
 
 def _missing(stored: Sequence[BaseMessage], new: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """Return those of the new messages that are not stored yet.
+    """Return the new messages that are not stored yet.
 
-    Where the history keeps no ids, messages at its very end that say the same are taken for the same.
+    If the history keeps no ids, messages at its end with equal text count as stored.
     """
     ids = {message.id for message in stored if message.id is not None}
     if ids or not stored:

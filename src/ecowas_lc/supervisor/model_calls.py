@@ -1,4 +1,4 @@
-"""Effects on models and tools."""
+"""Effects that call models, agents, graphs and tools."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ from ecowas_lc.supervisor.streamed_text import Voice
 from ecowas_lc.supervisor.watching import asking, learnt
 
 _LISTENERS = (StreamMessagesHandler, StreamToolCallHandler)
-_SEED_STEP = -2  # langgraph's own first checkpoint is -1
+_SEED_STEP = -2  # langgraph's own first checkpoint is step -1
 
 
 def unheard(config: RunnableConfig) -> RunnableConfig:
-    """Return the config for calls whose tokens are not for the user's ears."""
+    """Return the config for model calls whose tokens are not streamed to the user."""
     return merge_configs(config, {"tags": [TAG_NOSTREAM]})
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A model's answer to a prompt; its tokens are streamed unless ``quiet``.
+    """An effect that asks a model for an answer; its tokens are streamed unless ``quiet``.
 
-    ``runnable`` is the model itself or with tools bound; ``model`` tells errors which one it was. ``speaks_as``
+    ``runnable`` is the model, optionally with tools bound; ``model`` identifies it in errors. ``speaks_as``
     replaces metadata of the call.
 
     Raises:
-        ModelError: the model, or its server, could not answer.
+        ModelError: The model, or its server, could not answer.
     """
 
     runnable: Runnable[Any, Any]
@@ -84,7 +84,7 @@ class Ask:
 
 
 class Render(Protocol):
-    """Gives the text of an answer that is still being made, or of the complete one."""
+    """Returns the text of a structured answer, partial or complete."""
 
     def __call__(self, value: Mapping[str, Any], *, complete: bool) -> str:
         """Return the text."""
@@ -92,7 +92,7 @@ class Render(Protocol):
 
 
 class Rendering:
-    """Turns a growing answer into text of which each version begins with the one before."""
+    """Turns a growing answer into text in which each version starts with the previous one."""
 
     def __init__(self, render: Render) -> None:
         self._render = render
@@ -100,7 +100,7 @@ class Rendering:
         self.value: Mapping[str, Any] | None = None
 
     def take(self, value: Any, *, complete: bool = False) -> str:
-        """Return what is new to say about a more complete answer."""
+        """Return the new text in a more complete answer."""
         if isinstance(value, Mapping):
             self.value = value
         if self.value is None:
@@ -114,13 +114,13 @@ class Rendering:
 
 @dataclass(frozen=True, slots=True)
 class Recite:
-    """A model's structured answer, rendered as text and said aloud while it is being made.
+    """An effect that asks a model for a structured answer and streams it, rendered as text.
 
-    ``render(value, complete=…)`` gives the text of a partial answer. The reply is the last state of the
-    answer, or ``None`` where the model gave none.
+    ``render(value, complete=…)`` returns the text of a partial answer. The reply is the last state of the answer,
+    or ``None`` if the model gave none.
 
     Raises:
-        ModelError: the model, or its server, could not answer, or can't answer by a schema.
+        ModelError: The model, or its server, could not answer, or does not support the schema.
     """
 
     model: BaseChatModel
@@ -130,14 +130,14 @@ class Recite:
     render: Render
 
     def run(self, config: RunnableConfig) -> Mapping[str, Any] | None:
-        """Recite, blocking."""
+        """Ask and stream, blocking."""
         rendering = Rendering(self.render)
         with asking(self.model), named_errors(self.model):
             self._voice(rendering, config).invoke("", config)
         return rendering.value
 
     async def arun(self, config: RunnableConfig) -> Mapping[str, Any] | None:
-        """Recite without blocking the event loop."""
+        """Ask and stream without blocking the event loop."""
         rendering = Rendering(self.render)
         with asking(self.model), named_errors(self.model):
             await self._voice(rendering, config).ainvoke("", config)
@@ -166,7 +166,7 @@ class Recite:
 
 
 class Agent(Protocol):
-    """Anything that answers a question, such as another agent; it may have an ``achat`` as well."""
+    """An object that answers questions, such as another agent; it may also have ``achat``."""
 
     def chat(self, prompt: str) -> str:
         """Return the answer."""
@@ -175,12 +175,12 @@ class Agent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AskAgent:
-    """An agent's answer to a question; tokens of models that it asks on the way are not streamed.
+    """An effect that asks an agent; tokens of the models that the agent uses are not streamed.
 
-    Graphs that the agent runs are stored with this one, so that they may stop and ask a person.
+    Graphs that the agent runs are stored with this one, so they may pause for a person.
 
     Raises:
-        SupervisorError: the agent itself stops to ask a person.
+        SupervisorError: The agent itself pauses for a person.
     """
 
     agent: Agent
@@ -193,7 +193,7 @@ class AskAgent:
             return str(context.run(self.agent.chat, self.question))
 
     async def arun(self, config: RunnableConfig) -> str:
-        """Ask without blocking the event loop; an agent without ``achat`` is asked in a thread."""
+        """Ask without blocking the event loop; an agent without ``achat`` runs in a thread."""
         with set_config_context(unheard(config)) as context, self._pausing(config):
             if achat := getattr(self.agent, "achat", None):
                 return str(await asyncio.create_task(achat(self.question), context=context))
@@ -202,7 +202,7 @@ class AskAgent:
 
     @contextmanager
     def _pausing(self, config: RunnableConfig) -> Iterator[None]:
-        """Let graphs of the agent pause, but not ``chat`` itself: resumed, it would begin again."""
+        """Let the agent's graphs pause, but not ``chat`` itself, which would start over when resumed."""
         try:
             yield
         except GraphInterrupt as pause:
@@ -218,13 +218,13 @@ class AskAgent:
 
 @dataclass(frozen=True, slots=True)
 class RunGraph:
-    """An effect: a graph runs to its end inside this node; the reply is its last state.
+    """An effect that runs a graph to its end inside this node; the reply is the graph's last state.
 
-    It is stored under the node's namespace and goes on from there when the node is run again. ``progress``
-    keeps the state after each of its steps, for whoever has to go on where it failed. With ``quiet`` none of its
-    tokens are streamed. ``speaks_as`` is the metadata under which its tokens are heard by listeners that don't
-    listen to subgraphs. The graph begins with the messages of the ``past``; ``heard`` takes the ids of those that
-    were heard.
+    The graph is stored under the node's namespace and continues from there when the node runs again. ``progress``
+    keeps the state after each step, so that a later attempt can continue after a failure. With ``quiet``, none of
+    its tokens are streamed. ``speaks_as`` is the metadata of its tokens for listeners that do not listen to
+    subgraphs. The graph starts with the messages of ``past``; ``heard`` collects the ids of the messages that were
+    streamed.
     """
 
     graph: Any
@@ -238,7 +238,7 @@ class RunGraph:
     heard: set[str] = field(default_factory=set)
 
     def run(self, config: RunnableConfig) -> Mapping[str, Any]:
-        """Run it, blocking."""
+        """Run the graph, blocking."""
         given, used = run(self._begun(self._config(config)), config)
         with self._surroundings(used):
             for state in self.graph.stream(given, used, stream_mode="values"):
@@ -247,7 +247,7 @@ class RunGraph:
         return self.progress
 
     async def arun(self, config: RunnableConfig) -> Mapping[str, Any]:
-        """Run it without blocking the event loop."""
+        """Run the graph without blocking the event loop."""
         given, used = await arun(self._begun(self._config(config)), config)
         with self._surroundings(used):
             stream = self.graph.astream(given, used, stream_mode="values")
@@ -258,9 +258,9 @@ class RunGraph:
         return self.progress
 
     def _begun(self, config: RunnableConfig) -> Program[tuple[Mapping[str, Any], RunnableConfig]]:
-        """Return what to run the graph with; the past is stored as a checkpoint for it to begin at.
+        """Return what to run the graph with; the past is stored as a checkpoint from which the graph starts.
 
-        As an input it would be stored three times, and with each of them anew.
+        As an input, the past would be stored three times, and again with each checkpoint.
         """
         whole = {**self.given, "messages": [*self.past, *self.given["messages"]]}
         place = config.get("configurable", {})
@@ -273,7 +273,7 @@ class RunGraph:
         }
         head = yield Doing(lambda _: saver.get_tuple(here), lambda _: saver.aget_tuple(here))
         if head is not None and head.metadata.get("step") != _SEED_STEP:
-            return whole, config  # it goes on from there
+            return whole, config  # the graph continues from its last checkpoint
         if head is None:
             version = saver.get_next_version(None, None)
             seed = empty_checkpoint()
@@ -282,13 +282,13 @@ class RunGraph:
             new: ChannelVersions = {"messages": version}
             about: CheckpointMetadata = {"source": "input", "step": _SEED_STEP, "parents": {}}
             yield Doing(lambda _: saver.put(here, seed, about, new), lambda _: saver.aput(here, seed, about, new))
-        # After a fork langgraph would look for what the graph did before it.
+        # After a fork, langgraph would look for earlier checkpoints of the graph.
         begins = {**place, "__pregel_resuming": False, "__pregel_replay_state": None}
         return self.given, {**config, "configurable": begins}
 
     @contextmanager
     def _surroundings(self, used: RunnableConfig) -> Iterator[None]:
-        """Have a quiet graph inherit nothing but what it is given: langgraph adds the callbacks around it."""
+        """Keep a quiet graph from inheriting the callbacks that langgraph would add from its surroundings."""
         if not self.quiet:
             yield
             return
@@ -307,7 +307,7 @@ class RunGraph:
 
 
 def silenced(config: RunnableConfig) -> RunnableConfig:
-    """Return the config in which nobody who listens to the run that is under way hears of a graph in it.
+    """Return a config that hides a graph from all listeners of the current run.
 
     A tag keeps a model's tokens out of the stream, but not the messages that the graph's nodes return, nor, with
     ``subgraphs=True``, its states and updates.
@@ -324,7 +324,7 @@ def silenced(config: RunnableConfig) -> RunnableConfig:
 
 
 def heard_as(config: RunnableConfig, metadata: Mapping[str, Any]) -> RunnableConfig:
-    """Return the config in which listeners that don't listen to subgraphs hear all models under ``metadata``."""
+    """Return a config that shows all models under ``metadata`` to listeners that do not listen to subgraphs."""
     callbacks = config.get("callbacks")
     if not isinstance(callbacks, BaseCallbackManager):
         return config
@@ -355,7 +355,7 @@ def _listens_at_the_top(handler: BaseCallbackHandler) -> bool:
 
 
 def _relabelled(handler: Any, metadata: Mapping[str, Any]) -> Any:
-    twin = copy.copy(handler)  # it shares the stream, and what has been said in it
+    twin = copy.copy(handler)  # the copy shares the stream and the record of what was streamed
     twin.metadata = {}
 
     def starts(serialized: Any, messages: Any, **options: Any) -> Any:
@@ -363,9 +363,9 @@ def _relabelled(handler: Any, metadata: Mapping[str, Any]) -> Any:
         return type(handler).on_chat_model_start(twin, serialized, messages, **options)
 
     twin.on_chat_model_start = starts
-    twin.on_chain_start = twin.on_chain_end = _not_heard  # what its nodes return is the node's own affair
+    twin.on_chain_start = twin.on_chain_end = _not_heard  # messages that the nodes return are not streamed here
     return twin
 
 
 def _not_heard(*_: Any, **__: Any) -> None:
-    """Listen to nothing."""
+    """Ignore the event."""

@@ -1,4 +1,4 @@
-"""The graph's nodes as programs: each takes the state and gives an update, and where to go on."""
+"""The graph's nodes as programs: each takes the state and returns an update and the next nodes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ROUTE, SYNTHESISE, GATHER, RELEASE, RECORD, SUMMARISE = (
 NODES = (ROUTE, SUPERVISOR, GATHER, RELEASE, SYNTHESISE, RECORD, SUMMARISE)
 
 RUN, GIVEN_UP = "__ecowas_run", "__ecowas_given_up"
-"""Where a node finds the name of its run, and the drafts that the run's question replaces."""
+"""Config keys for the name of a node's run, and for the drafts that the run's question replaces."""
 
 State = Mapping[str, Any]
 _HELD: Report = {"status": "held", "text": ""}
@@ -68,17 +68,17 @@ NodeProgram = Callable[[Any, RunnableConfig], Program[Any]]
 
 
 def route(ctx: Context) -> NodeProgram:
-    """Return the node that finds the groups a question concerns, and begins the turn afresh."""
+    """Return the node that starts the turn and finds the groups that the question concerns."""
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
         question = question_of(state)
         window = yield from ctx.window()
-        ctx.prompt(window, "", [question])  # refused before any model is asked
+        ctx.prompt(window, "", [question])  # rejects a question that does not fit before any model is asked
         update: dict[str, Any] = {}
         if ctx.history_factory is not None:
             yield from take_in_transcript(ctx.history_factory, list(ctx.groups), state, config, update)
         if (state.get("summary") or {}).get("through") and not summarised_through(state):
-            update["summary"] = {"text": "", "through": ""}  # what it sums up has been changed or removed
+            update["summary"] = {"text": "", "through": ""}  # summarised messages were changed
         seen = {**state, **update}
         routed: RouteDecision = yield _routing(ctx, question.text, past_turns(ctx, seen))
         decision = _checked(routed, ctx.groups)
@@ -94,9 +94,9 @@ def route(ctx: Context) -> NodeProgram:
 
 
 def supervisor(ctx: Context) -> NodeProgram:
-    """Return the node in which the supervisor itself answers what concerns no group.
+    """Return the node in which the supervisor answers what concerns no group.
 
-    Where groups are held back, its answer on one of their subjects is held back as well.
+    If answers of groups are held for review, the supervisor's own answers on their subjects are held as well.
     """
     prompt = supervisor_prompt(tuple(ctx.groups.values()))
     quiet = bool(ctx.held)
@@ -169,14 +169,14 @@ def group(ctx: Context, twg: TWG) -> NodeProgram:
             return Command(update={**update, "reports": {twg.id: _HELD}}, goto=Send(RELEASE, draft))
         goto = _after(outcome.report, alone=len(state["decision"]["groups"]) == 1)
         if ctx.held.intersection(state["asking"]):
-            goto = []  # those that are held go on when they are released
+            goto = []  # held groups continue after their release
         return Command(update={**update, "reports": {twg.id: outcome.report}}, goto=goto)
 
     return program
 
 
 def release(ctx: Context) -> NodeProgram:
-    """Return the node that holds an answer until a reviewer has decided on it; it asks no model."""
+    """Return the node that holds an answer until a reviewer decides; it asks no model."""
 
     def program(draft: Draft, config: RunnableConfig) -> Program[Command[str]]:
         yield from ()
@@ -198,7 +198,7 @@ def release(ctx: Context) -> NodeProgram:
 
 
 def gather(ctx: Context) -> NodeProgram:
-    """Return the node that looks at what the groups said and decides how to go on."""
+    """Return the node that checks the groups' answers and decides what runs next."""
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
         yield from ()
@@ -208,7 +208,7 @@ def gather(ctx: Context) -> NodeProgram:
         failed = {g: report for g, report in reports.items() if report["status"] == "failed"}
         here = run_of(config)
         if failed and all(report.get("attempt") != here for report in failed.values()):
-            return Command(update={"asking": list(failed)}, goto=list(failed))  # a run that is taken up again
+            return Command(update={"asking": list(failed)}, goto=list(failed))  # a resumed run
         if len(failed) < len(reports):
             return Command(goto=RECORD)
         raise _total_failure(failed)
@@ -217,7 +217,7 @@ def gather(ctx: Context) -> NodeProgram:
 
 
 def synthesise(ctx: Context) -> NodeProgram:
-    """Return the node that brings several groups' answers together."""
+    """Return the node that combines several groups' answers."""
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
         if ctx.grounding is not None and ctx.grounding.mode == "strict":
@@ -233,7 +233,7 @@ def synthesise(ctx: Context) -> NodeProgram:
 
 
 def record(ctx: Context) -> NodeProgram:
-    """Return the node that passes a single answer on and brings every speaker's history up to the thread."""
+    """Return the node that passes a single answer on and updates every speaker's history to match the thread."""
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
         update: dict[str, Any] = {}
@@ -256,7 +256,7 @@ def record(ctx: Context) -> NodeProgram:
             )
         try:
             window = yield from ctx.window()
-        except ModelError:  # an answer that a reviewer released needs no model server to be there
+        except ModelError:  # an answer that a reviewer released does not need the model server
             return Command(update=update)
         if outgrown({**state, "messages": messages}, window, ctx.count):
             return Command(update=update, goto=SUMMARISE)
@@ -266,7 +266,7 @@ def record(ctx: Context) -> NodeProgram:
 
 
 def summarise(ctx: Context) -> NodeProgram:
-    """Return the node that works what no longer fits into the running summary."""
+    """Return the node that adds what no longer fits a prompt to the running summary."""
 
     def program(state: State, config: RunnableConfig) -> Program[dict[str, Any]]:
         summary = yield from summary_of(ctx, state)
@@ -276,7 +276,7 @@ def summarise(ctx: Context) -> NodeProgram:
 
 
 def _passed_on(ctx: Context, state: State, update: dict[str, Any]) -> Program[AIMessage]:
-    """Return the final answer where only one group has one, or where none was released."""
+    """Return the final answer if only one group answered, or if none was released."""
     reports = _ordered(state)
     question = asked_in(state)
     language = language_of(question.text)
@@ -296,7 +296,7 @@ def _passed_on(ctx: Context, state: State, update: dict[str, Any]) -> Program[AI
     metadata = _told_of(state, answers if note else {})
     message_id = reports[speaker].get("message_id") or str(uuid4())
     if note:
-        if "released" not in reports[speaker]:  # its tokens have been streamed already, the note has not
+        if "released" not in reports[speaker]:  # its tokens are streamed already, the note is not
             yield Say(f"\n\n{note}", message_id)
         text = f"{text}\n\n{note}"
     if len(reports) > 1:
@@ -305,17 +305,17 @@ def _passed_on(ctx: Context, state: State, update: dict[str, Any]) -> Program[AI
 
 
 def speakers_of(ctx: Context) -> list[str]:
-    """Return whose histories the graph writes: the supervisor's and those of all groups that don't do so."""
+    """Return the speakers whose histories the graph writes: the supervisor and groups that keep none."""
     return [SUPERVISOR, *_keeping_here(ctx, ctx.groups)]
 
 
 def past_turns(ctx: Context, state: State) -> list[PastTurn]:
-    """Return the conversation as routers are told of it: each question, and the groups that were asked."""
+    """Return the conversation in the form that routers receive: each question with the groups that were asked."""
     return [PastTurn(exchange[0].text, groups_of(exchange[-1], ctx.groups)) for exchange in conversation_of(state)]
 
 
 def run_of(config: RunnableConfig) -> str:
-    """Return the name of the run: an error that it met is not met again by one that goes on from there."""
+    """Return the name of the run; a run that resumes it does not repeat an error that it already met."""
     return str(config.get("configurable", {}).get(RUN, ""))
 
 
@@ -324,7 +324,7 @@ def _keeping_here(ctx: Context, groups: Iterable[str]) -> list[str]:
 
 
 def _told_of(state: State, answers: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a final answer carries: who was asked, and what each group itself said."""
+    """Return the metadata of a final answer: the groups that were asked, and each group's own answer."""
     told: dict[str, Any] = {"groups": list(state["decision"]["groups"])}
     return {**told, "answers": dict(answers)} if answers else told
 
@@ -341,7 +341,7 @@ def _draft(group: str, name: str, state: State, report: Report, concerns: Sequen
 
 
 def _given_up(state: State, config: RunnableConfig) -> list[Dropped]:
-    """Return what waited for a person, and does so no more because of this question."""
+    """Return what was waiting for a person and is dropped because of this question."""
     if (told := config.get("configurable", {}).get(GIVEN_UP)) is not None:
         return list(told)
     messages = state["messages"]
@@ -353,7 +353,7 @@ def _given_up(state: State, config: RunnableConfig) -> list[Dropped]:
 
 
 def _place_of(config: RunnableConfig, twg: TWG) -> dict[str, Any]:
-    """Return the metadata of this node, under which its group is heard however deep in it a model is asked."""
+    """Return this node's metadata, which identifies its group at any depth of model calls."""
     metadata = config.get("metadata") or {}
     place = {key: value for key, value in metadata.items() if key.startswith("langgraph_")}
     return {**place, "twg": twg.id}
@@ -371,7 +371,7 @@ def _ordered(state: State) -> dict[str, Report]:
 
 
 def _routing(ctx: Context, question: str, past: Sequence[PastTurn]) -> Doing:
-    # as a runnable, so that what a router asks of a model inherits the tag that keeps it out of the stream
+    # A runnable, so that the router's model calls inherit the tag that keeps their tokens out of the stream.
     router: RunnableLambda[str, RouteDecision] = RunnableLambda(
         partial(ctx.router.route, conversation=past),
         afunc=partial(ctx.router.aroute, conversation=past),
@@ -395,7 +395,7 @@ def _checked(decision: RouteDecision, groups: Mapping[str, TWG]) -> Decision:
 
 
 def _total_failure(failed: Mapping[str, Report]) -> EcowasError:
-    """Return the one error that stands for all: of their common class, where they have one of ours."""
+    """Return one error for all failures, of their common class if that is one of ours."""
     reasons = {group: report.get("reason", "") for group, report in failed.items()}
     names = {report.get("error", "") for report in failed.values()}
     found = getattr(errors, names.pop(), None) if len(names) == 1 else None

@@ -1,4 +1,4 @@
-"""What the models are told, and the few sentences that the graph itself says in English, French and Portuguese."""
+"""Prompts for the models, and the graph's own sentences in English, French and Portuguese."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ SUMMARISE = (
 
 
 def supervisor_prompt(groups: Sequence[TWG]) -> str:
-    """Return the system prompt for what concerns no group."""
+    """Return the system prompt for questions that concern no group."""
     names = "; ".join(group.name for group in groups)
     return (
         "You are the supervisor of the technical working groups that prepare a summit.\n\n"
@@ -72,14 +72,14 @@ def supervisor_prompt(groups: Sequence[TWG]) -> str:
 
 
 def with_summary(prompt: str, summary: str) -> str:
-    """Return a system prompt followed by what happened earlier in the conversation."""
+    """Return a system prompt followed by the summary of the earlier conversation."""
     if not summary:
         return prompt
     return f"{prompt}\n\nEarlier in this conversation, in short (it may be incomplete):\n{summary}"
 
 
 def synthesis_prompt(names: Mapping[str, str], missing: Sequence[str]) -> str:
-    """Return the system prompt for bringing several groups' answers together as JSON."""
+    """Return the system prompt for combining several groups' answers as JSON."""
     return (
         f"{_synthesis_task(names, missing)}\n\n"
         "Answer in JSON. views: for each group its view in one or two sentences. agreements: what two or "
@@ -90,7 +90,7 @@ def synthesis_prompt(names: Mapping[str, str], missing: Sequence[str]) -> str:
 
 
 def plain_synthesis_prompt(names: Mapping[str, str], missing: Sequence[str]) -> str:
-    """Return the system prompt for bringing several groups' answers together as prose."""
+    """Return the system prompt for combining several groups' answers as prose."""
     return (
         f"{_synthesis_task(names, missing)}\n\n"
         "Write a short text: name each group with its view in one or two sentences, then say where they "
@@ -106,7 +106,7 @@ def synthesis_request(question: str, answers: Mapping[str, str], names: Mapping[
 
 
 def synthesis_schema(names: Mapping[str, str]) -> dict[str, object]:
-    """Return the JSON schema that a synthesis of these groups' answers is held to."""
+    """Return the JSON schema for combining these groups' answers."""
     sentences = {"type": "array", "items": {"type": "string"}, "maxItems": 4}
     properties: dict[str, object] = {
         "views": {
@@ -133,12 +133,12 @@ def synthesis_schema(names: Mapping[str, str]) -> dict[str, object]:
 
 
 def view_of(name: str) -> str:
-    """Return what the schema calls a group's view; weak models repeat it in place of one."""
+    """Return the schema's placeholder for a group's view; weak models repeat it instead of writing a view."""
     return f"The view of {name}"
 
 
 def summary_request(summary: str, conversation: str) -> str:
-    """Return what is to be put into the minutes as one message."""
+    """Return one message with the conversation to summarise."""
     before = f"Minutes so far:\n{summary}\n\n" if summary else ""
     return f"{before}Conversation to add to the minutes:\n{conversation}"
 

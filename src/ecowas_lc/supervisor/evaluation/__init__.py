@@ -1,4 +1,4 @@
-"""How good the routers are: figures per router, group and language, and a picture of what they confuse.
+"""Quality of the routers: figures per router, group and language, and a picture of their confusions.
 
 ``python -m ecowas_lc.supervisor.evaluation`` prints the table for the sets that ship with the package.
 """

@@ -1,4 +1,4 @@
-"""Prints the routers' figures on each evaluation set and draws a picture: ``… [PICTURE.png]``."""
+"""Print the routers' figures on each evaluation set and draw a picture: ``… [PICTURE.png]``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ecowas_lc.twg import DIALOGUE_SETS, EVALUATION_SETS
 
 
 def main(arguments: list[str]) -> int:
-    """Print the tables; draw the last set's picture where a path is given. The exit status is 0."""
+    """Print the tables, draw the last set's picture if a path is given, and return exit status 0."""
     for name in EVALUATION_SETS:
         reports = compare_routers(questions=evaluation_set(name)).reports
         sys.stdout.write(f"Evaluation set {name!r}\n{format_table(reports)}\n\n")

@@ -1,4 +1,4 @@
-"""Several routers on the same questions, and what a model is worth where the cheap ones are unsure."""
+"""Several routers compared on the same questions, and the benefit of a model where the cheap ones are unsure."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 _MEASURED_ON = ("dev", "validation")
 
 Progress = Callable[[str, int, int], None]
-"""Called with a router's name, the questions done and their total."""
+"""Called with a router's name, the number of questions done, and their total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison(Displayed):
-    """A report per router on questions and on dialogues, and the model's measurement if there is a model."""
+    """One report per router on questions and on dialogues, and the model's measurement if there is a model."""
 
     reports: dict[str, RouterReport]
     measured: ModelMeasurement | None = None
     dialogues: dict[str, DialogueReport] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return each router's figures by its name, as JSON can hold them; those on dialogues in ``dialogues``."""
+        """Return each router's figures by its name, ready for JSON; those on dialogues under ``dialogues``."""
         figures: dict[str, Any] = {name: report.as_dict() for name, report in self.reports.items()}
         for name, report in self.dialogues.items():
             figures.setdefault(name, {})["dialogues"] = report.as_dict()
@@ -52,16 +52,20 @@ def compare_routers(
     embeddings: Embeddings | None = None,
     on_progress: Progress | None = None,
 ) -> Comparison:
-    """Evaluate routers by name (``None``: all that can be used with what is given and installed).
+    """Evaluate routers by name.
 
-    ``questions`` are the development set unless given; where ``dialogues`` are given, there may be none. With a
-    model and ``"hybrid"``, the model is measured first
-    (:func:`measure_model`), and the hybrid router asks it only if it proved better.
+    With a model and ``"hybrid"``, the model is measured first (:func:`measure_model`), and the hybrid router asks
+    it only if it proved better.
+
+    Args:
+        names: The routers' names; ``None`` means all that are usable with what is given and installed.
+        questions: The labelled questions. Defaults to the development set; may be empty if there are dialogues.
+        dialogues: The labelled dialogues.
 
     Raises:
-        ConfigurationError, MissingExtraError: a router named can't be built; see
+        ConfigurationError, MissingExtraError: A named router cannot be built; see
             :func:`ecowas_lc.supervisor.routing.get_router`.
-        InvalidInputError: there is neither a question nor a dialogue, or the groups can't be used.
+        InvalidInputError: There is neither a question nor a dialogue, or the groups are not usable.
     """
     conversations = tuple(dialogues)
     asked = evaluation_set("dev") if questions is None else tuple(questions)
@@ -95,10 +99,10 @@ def measure_model(
     questions: Iterable[LabelledQuestion] | None = None,
     on_progress: Progress | None = None,
 ) -> ModelMeasurement:
-    """Ask the model what the cheap routers are unsure of, and return who was right more often.
+    """Ask the model the questions on which the cheap routers are unsure, and return who was right more often.
 
-    About one question in six of the ordinary evaluation sets is asked (``questions``: of these). Nothing is
-    written; :func:`ecowas_lc.supervisor.routing.measurement.save_measurement` does that.
+    About one in six of ``questions`` (by default, the ordinary evaluation sets) is asked. Nothing is written;
+    use :func:`ecowas_lc.supervisor.routing.measurement.save_measurement` for that.
     """
     chosen = default_groups() if groups is None else tuple(groups)
     asked = [question for name in _MEASURED_ON for question in evaluation_set(name)]
@@ -126,7 +130,7 @@ def measure_model(
 
 
 def usable_routers(*, model: object = None, embeddings: object = None) -> tuple[str, ...]:
-    """Return the names of the routers that can be built from what is given and installed."""
+    """Return the names of the routers that are usable with what is given and installed."""
     lacking = set()
     if embeddings is None and not offline_installed():
         lacking.add("semantic")

@@ -1,4 +1,4 @@
-"""How well a router follows conversations whose groups are known, turn by turn."""
+"""A router's accuracy on labelled conversations, turn by turn."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ecowas_lc.supervisor.routing import PastTurn, RouteDecision, Router, with_c
 from ecowas_lc.twg import Dialogue, LabelledTurn
 
 MOVES = ("stay", "add", "drop", "leave", "nobody")
-"""What a turn does to the groups before it: keep them, add to them, drop some, go to others, or ask nobody."""
+"""What a turn does to the previous groups: keep them, add some, drop some, switch to others, or ask no group."""
 
 
 @dataclass(frozen=True, slots=True)
 class DialogueScore:
-    """One language's figures: its turns, and those that can't be routed from their own words."""
+    """One language's figures: all turns, and those that cannot be routed by their own words."""
 
     n: int
     exact_set: float
@@ -39,9 +39,9 @@ class TurnMistake:
 class DialogueReport(Displayed):
     """A router's figures over the ``n`` turns of dialogues.
 
-    ``exact_set`` is the share of turns sent to exactly their groups, ``exact_in_context`` that of the
-    ``in_context`` turns that can't be routed from their own words. ``moves[expected][chosen]`` counts turns by
-    what they do to the groups asked before (:data:`MOVES`), where there were any.
+    ``exact_set`` is the share of turns sent to exactly their groups; ``exact_in_context`` is the same share of the
+    ``in_context`` turns, which cannot be routed by their own words. ``moves[expected][chosen]`` counts turns by
+    what they do to the groups asked before (:data:`MOVES`), if any were asked.
     """
 
     n: int
@@ -54,7 +54,7 @@ class DialogueReport(Displayed):
     mistakes: tuple[TurnMistake, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON can hold them, rounded to four places, without the mistakes."""
+        """Return the figures ready for JSON, rounded to four places, without the mistakes."""
         return {
             "n": self.n,
             "exact_set": round(self.exact_set, 4),
@@ -93,14 +93,17 @@ def evaluate_dialogues(
     own_past: bool = False,
     on_dialogue: Callable[[int, int], None] | None = None,
 ) -> DialogueReport:
-    """Route every turn of every dialogue and return how well that went.
+    """Route every turn of every dialogue and return the figures.
 
-    The turns before are given to the router with their labels, so that each turn counts for itself; with
-    ``own_past``, with what the router chose, as in use: one mistake then leads to others.
-    ``on_dialogue(done, total)`` is called after each.
+    Args:
+        router: The router.
+        dialogues: The labelled dialogues.
+        own_past: Whether the router is told its own earlier choices, as in use, where one mistake leads to others.
+            By default it is told the labels, so each turn counts separately.
+        on_dialogue: Called with the number of dialogues done and their total after each dialogue.
 
     Raises:
-        InvalidInputError: there is no dialogue.
+        InvalidInputError: There is no dialogue.
     """
     given = tuple(dialogues)
     if not given:
@@ -134,7 +137,7 @@ def evaluate_dialogues(
 
 
 def move(groups: Collection[str], before: Collection[str]) -> str:
-    """Return what going to these groups does to those asked before, one of :data:`MOVES`."""
+    """Return what asking these groups does to those asked before, one of :data:`MOVES`."""
     now, then = set(groups), set(before)
     if not now:
         return "nobody"

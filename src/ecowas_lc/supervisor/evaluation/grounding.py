@@ -1,4 +1,4 @@
-"""How well answers rest on the documents: each question is asked through the whole graph."""
+"""How well answers are supported by the documents: each question is asked through the whole graph."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOOKED_AT = 5
 
 @dataclass(frozen=True, slots=True)
 class GroundingQuestion:
-    """A question with what a right answer quotes and contains; not ``answerable``: what must be declined."""
+    """A question with the quotations and texts of a correct answer; if not ``answerable``, it must be declined."""
 
     id: str
     q: str
@@ -29,14 +29,14 @@ class GroundingQuestion:
     groups: tuple[str, ...] = ()
     answerable: bool = True
     support: tuple[tuple[str, str], ...] = ()
-    """File names with a text that stands there; one of them must be cited."""
+    """File names, each with a text that the file contains; one of them must be cited."""
     must_contain: tuple[str, ...] = ()
     must_not_contain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class GroundingRow:
-    """What became of one question."""
+    """The result for one question."""
 
     id: str
     answer: str
@@ -54,11 +54,11 @@ class GroundingReport:
 
     rows: tuple[GroundingRow, ...]
     answered: float
-    """Of the answerable questions, those with a right quotation and the required texts, and no forbidden one."""
+    """Share of the answerable questions with a correct quotation, the required texts, and no forbidden text."""
     declined: float
-    """Of the unanswerable questions, those that were declined."""
+    """Share of the unanswerable questions that were declined."""
     recall_at_5: float
-    """Of the answerable questions, those with every supporting document among the first five passages."""
+    """Share of the answerable questions with every supporting document among the first five passages."""
     unsupported_figures: int
     ms_per_question: float = field(compare=False, default=0.0)
 
@@ -87,10 +87,10 @@ class GroundingReport:
 
 
 def load_grounding(path: str | Path) -> tuple[GroundingQuestion, ...]:
-    """Read questions from a JSONL file, one object a line: see :class:`GroundingQuestion`.
+    """Read questions from a JSONL file, one object per line; see :class:`GroundingQuestion`.
 
     Raises:
-        InvalidInputError: the file can't be read, or a line is no such object; the message gives the line.
+        InvalidInputError: The file cannot be read, or a line is not such an object; the message gives the line.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -109,7 +109,7 @@ def evaluate_grounding(
     *,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> GroundingReport:
-    """Ask each question in a thread of its own and compare its answer with what is known of it."""
+    """Ask each question in a thread of its own and compare its answer with the expected one."""
     rows = []
     begun = time.perf_counter()
     for number, question in enumerate(questions, start=1):
@@ -168,7 +168,7 @@ def _row_of(graph: Runnable[Any, Any], question: GroundingQuestion) -> Grounding
 
 
 def _interleaved(lists: Sequence[Sequence[str]]) -> list[str]:
-    """Return the files of several groups' passages, the best of each first, without repetitions."""
+    """Return the files of several groups' passages, the best of each group first, without duplicates."""
     longest = max(map(len, lists), default=0)
     return list(dict.fromkeys(one[place] for place in range(longest) for one in lists if place < len(one)))
 

@@ -1,4 +1,4 @@
-"""A picture of what routers mistake for what."""
+"""A picture of the routers' confusions."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ecowas_lc.supervisor.evaluation.report import NO_GROUP, RouterReport
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = "Blues"  # one hue from light to dark: reads the same with every colour blindness, and in grey
+_COLOURS = "Blues"  # one hue from light to dark: readable with any colour blindness and in grey
 _CELL_INCHES = 0.62
 
 
 def draw_confusion(reports: Mapping[str, RouterReport], path: str | Path) -> Path:
-    """Draw one confusion table per router, side by side, as a PNG at ``path``; return the path.
+    """Draw one confusion table per router, side by side, as a PNG file, and return its path.
 
-    A row is the group that a question concerns and a column the one chosen for it; colours are shares of
-    the row, numbers are counts.
+    A row is the group that a question concerns, and a column the group chosen for it. Colours are shares of the
+    row; numbers are counts.
 
     Raises:
-        InvalidInputError: there is no report.
-        MissingExtraError: the extra ``eval`` is not installed.
-        OSError: the file can't be written; one that was there is as it was.
+        InvalidInputError: There is no report.
+        MissingExtraError: The extra ``eval`` is not installed.
+        OSError: The file cannot be written; an existing file is left unchanged.
     """
     if not reports:
         raise InvalidInputError("There is no report to draw. Evaluate at least one router first.")

@@ -1,4 +1,4 @@
-"""How well a router does on questions whose groups are known."""
+"""A router's accuracy on labelled questions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_GROUP = "(none)"
 
 @dataclass(frozen=True, slots=True)
 class GroupScore:
-    """One group's figures: how many questions concern it, and how they and others were routed."""
+    """One group's figures: how many questions concern it, and how they and other questions were routed."""
 
     n: int
     precision: float
@@ -51,10 +51,11 @@ class Mistake:
 class RouterReport(Displayed):
     """A router's figures over ``n`` questions.
 
-    ``micro_f1`` counts every right, added and missed group alike; ``exact_set`` is the share of questions sent to
-    exactly their groups. ``ms_per_question`` is the median time of a decision in milliseconds, after a first
-    one that loads what the router needs. ``sources`` counts what decided. ``confusion[expected][chosen]`` counts
-    groups; where a question has more groups than were chosen or fewer, the odd ones pair with :data:`NO_GROUP`.
+    ``micro_f1`` counts every correct, added and missed group equally; ``exact_set`` is the share of questions sent
+    to exactly their groups. ``ms_per_question`` is the median time of a decision in milliseconds, after a first
+    decision that loads what the router needs. ``sources`` counts what made the decisions.
+    ``confusion[expected][chosen]`` counts groups; if a question has more or fewer groups than were chosen, the
+    surplus is paired with :data:`NO_GROUP`.
     """
 
     n: int
@@ -68,7 +69,7 @@ class RouterReport(Displayed):
     mistakes: tuple[Mistake, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON can hold them, rounded to four places, without the mistakes."""
+        """Return the figures ready for JSON, rounded to four places, without the mistakes."""
         return {
             "n": self.n,
             "micro_f1": round(self.micro_f1, 4),
@@ -103,12 +104,12 @@ def evaluate(
     *,
     on_question: Callable[[int, int], None] | None = None,
 ) -> RouterReport:
-    """Route every question and return how well that went.
+    """Route every question and return the figures.
 
-    ``on_question(done, total)`` is called after each.
+    ``on_question(done, total)`` is called after each question.
 
     Raises:
-        InvalidInputError: there is no question.
+        InvalidInputError: There is no question.
     """
     asked = tuple(questions)
     if not asked:

@@ -9,7 +9,7 @@ from ecowas_lc.supervisor.evaluation.report import RouterReport
 
 
 def format_table(reports: Mapping[str, RouterReport]) -> str:
-    """Return the figures per router, language and group as text; scores are shares of 1."""
+    """Return the figures per router, language and group as text; scores are shares from 0 to 1."""
     groups = dict.fromkeys(group for report in reports.values() for group in report.by_group)
     languages = dict.fromkeys(language for report in reports.values() for language in report.by_language)
     rows = [["", *reports]]
@@ -37,7 +37,7 @@ def format_table(reports: Mapping[str, RouterReport]) -> str:
 
 
 def format_dialogues(reports: Mapping[str, DialogueReport]) -> str:
-    """Return the figures on dialogues per router and language as text, and how each follows the subject."""
+    """Return the figures on dialogues per router and language as text, including changes of subject."""
     languages = dict.fromkeys(language for report in reports.values() for language in report.by_language)
     rows = [["", *reports]]
     rows.append(["turns", *(str(report.n) for report in reports.values())])

@@ -1,12 +1,12 @@
-"""Routers: which working groups does a question concern?
+"""Routers, which decide which working groups a question concerns.
 
-    lexical     each group's own vocabulary; needs nothing
+    lexical     each group's own vocabulary; requires nothing
     semantic    sentence embeddings, any LangChain ``Embeddings`` or offline ones
-    model       a chat model, held to the registered ids
+    model       a chat model, restricted to the registered ids
     hybrid      the best of what is installed (the default)
 
-Any object with ``route`` and ``aroute`` is a router. These here also take the conversation so far, a
-:class:`PastTurn` for each turn.
+Any object with ``route`` and ``aroute`` is a router. The routers in this package also take the conversation so
+far, one :class:`PastTurn` for each turn.
 """
 
 from __future__ import annotations
@@ -43,19 +43,26 @@ def get_router(
     embeddings: Embeddings | None = None,
     ask_model: bool | None = None,
 ) -> ConversationRouter:
-    """Return the router called ``name`` for these groups (``None``: the summit's six).
+    """Return the router with this name.
 
-    ``embeddings`` (``None``: the offline ones, where the extra ``semantic`` is installed) serve ``"semantic"``
-    and ``"hybrid"``; ``model`` serves ``"model"`` and ``"hybrid"``. ``ask_model`` is for ``"hybrid"`` alone:
-    whether it asks the model where the other routers are unsure (``None``: if ``ecowas-lc eval --model`` has
-    measured that it helps).
+    Args:
+        name: ``"lexical"``, ``"semantic"``, ``"model"`` or ``"hybrid"``.
+        groups: The working groups; ``None`` means the summit's six.
+        model: A chat model for ``"model"`` and ``"hybrid"``.
+        embeddings: LangChain embeddings for ``"semantic"`` and ``"hybrid"``; ``None`` means the offline ones, if
+            the extra ``semantic`` is installed.
+        ask_model: Whether ``"hybrid"`` asks the model if the other routers are unsure. ``None`` means only if
+            ``ecowas-lc eval --model`` has measured that it helps.
+
+    Returns:
+        The router.
 
     Raises:
-        ConfigurationError: no router has this name, ``"model"`` was asked for without a chat model, or an argument
-            is no embeddings or no chat model.
-        MissingExtraError: ``"semantic"`` was asked for with neither embeddings nor the extra ``semantic``, or
-            embeddings were given and numpy is not installed.
-        InvalidIdError, InvalidInputError: the groups can't be used.
+        ConfigurationError: No router has this name, ``"model"`` is requested without a chat model, or an argument
+            is not embeddings or not a chat model.
+        MissingExtraError: ``"semantic"`` is requested without embeddings or the extra ``semantic``, or embeddings
+            are given and numpy is not installed.
+        InvalidIdError, InvalidInputError: The groups are not usable.
     """
     if name == "lexical":
         return LexicalRouter(groups)

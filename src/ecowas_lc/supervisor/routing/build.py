@@ -1,6 +1,6 @@
-"""Rebuilds what the routers ship: ``python -m ecowas_lc.supervisor.routing.build`` after editing the data.
+"""Rebuild the data that the routers ship: run ``python -m ecowas_lc.supervisor.routing.build`` after editing it.
 
-It writes the vectors of the example questions and prints the lexical router's constants, fitted afresh.
+It writes the vectors of the example questions and prints the newly fitted constants of the lexical router.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ecowas_lc.twg import example_questions
 
 _PENALTY = 1e-4  # per example, on the squared weights
 
-_EVERY = 3  # example questions stand for the turns that name a subject; all of them would outweigh the others
+_EVERY = 3  # only every third example question represents turns that name a subject, or they would outweigh others
 _LEAST_OFTEN, _LEAST_WEIGHT = 2, 0.3
 _TURN_PENALTY, _STEPS, _PACE = 0.1, 300, 4.0
 
@@ -34,12 +34,12 @@ def build_vectors() -> Path:
     for file, texts in shipped.items():
         path = Path(str(file))
         write_vectors(path, embed(OfflineEmbeddings(), texts), texts)
-        path.chmod(0o644)  # a temporary file is for its owner alone; this one is installed
+        path.chmod(0o644)  # temporary files are private to their owner, but this one is installed
     return path.parent
 
 
 def fit_turns() -> Path:
-    """Fit the model of what a turn does by its words, and write it; return its file."""
+    """Fit the model that classifies turns by their words, write it, and return its file."""
     router = LexicalRouter()
     rows = [(turn.text, turn.kind) for turn in learnt_turns()]
     asked = [example.question for example in example_questions() if example.groups]
@@ -79,7 +79,7 @@ def _softmax_regression(shown: Array, truth: Array, penalty: float) -> Array:
 
 
 def fit_lexical_constants() -> tuple[float, ...]:
-    """Return ``OWN``, ``RIVAL``, ``GENERAL``, ``ELSEWHERE`` and ``BIAS`` as the example questions have them."""
+    """Fit ``OWN``, ``RIVAL``, ``GENERAL``, ``ELSEWHERE`` and ``BIAS`` to the example questions and return them."""
     router = LexicalRouter()
     rows: list[tuple[float, ...]] = []
     truth: list[float] = []

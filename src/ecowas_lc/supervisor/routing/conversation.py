@@ -1,8 +1,8 @@
-"""Which groups a turn of a conversation concerns: those of its own words, those of an earlier turn, or both.
+"""The groups that a turn of a conversation concerns: those of its own words, those of an earlier turn, or both.
 
-A turn is read clause by clause: "ok. back to the lithium: who refines it?" thanks, goes back, and asks. What it
-does (:data:`ecowas_lc.supervisor.routing.turns.KINDS`) and which groups its own words point to are known by then,
-from words alone or from embeddings as well; this module weighs them against what was asked before.
+A turn is read clause by clause: "ok. back to the lithium: who refines it?" thanks, returns to a subject, and asks.
+What the turn does (:data:`ecowas_lc.supervisor.routing.turns.KINDS`) and which groups its own words point to are
+already known, from words only or also from embeddings; this module weighs them against the groups asked before.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ if TYPE_CHECKING:
 Kinds = Mapping[str, float]
 
 MOST_TURNS = 50
-"""How far back a conversation is looked at; what was said before that is not gone back to."""
+"""Number of past turns that are considered."""
 
-_OPENING = 7  # words of a clause that only leads to the next one, at most
+_OPENING = 7  # maximum number of words of a clause that only introduces the next one
 _LEADS = frozenset({"chat", "back", "change"})
 _IS_LEAD = 0.45
 
-# How sure a turn's kind has to be, and how weak its own groups, for it to concern nobody or to stay where it was.
+# Thresholds for a turn that concerns no group or stays with the previous ones: how certain its kind must be, and
+# how weak the evidence for groups of its own.
 _CHAT, _OWN_IN_CHAT = 0.4, 0.5
 _OUTSIDE, _OWN_OUTSIDE = 0.42, 0.6
 _OWN_ABOUT = 0.6
 
 _PLAIN = 0.8
-"""From here on, words alone are sure of a turn that names nothing."""
+"""From this certainty on, words alone decide a turn that names nothing."""
 
 _PLAIN_KINDS = frozenset({"chat", "about", "summary", "follow"})
 
-# How relevant a group that is new to the conversation has to be: the more a turn looks like a follow-up, the more.
+# Required relevance of a group that is new to the conversation; higher the more a turn looks like a follow-up.
 _NEW, _NEW_IN_FOLLOW_UP = 0.45, 0.3
 
-# When a turn names a group that was not asked before, what was asked goes on beside it, unless the group rarely
-# works with others, or the turn is a question of its own: long enough, sure of its subject, and without a link.
-# A question mark at its end shows that a short one is whole, and where its first word asks ("which", "how many"),
-# less is enough to be sure of its subject.
+# If a turn names a group that was not asked before, the previous groups stay too, unless the new group rarely
+# works with others, or the turn is a complete question: long enough, certain of its subject, and without a
+# reference back. A question mark at the end shows that a short turn is complete; if its first word asks ("which",
+# "how many"), a lower certainty is enough.
 _JOINS = 0.3
 _OWN_QUESTION, _OWN_WITH_MARK, _OWN_SURE, _TOPIC_SILENT = 7, 5, 0.8, 0.15
 
@@ -52,7 +53,7 @@ _ASKED_SURE, _TOPIC_SILENT_THEN = 0.55, 0.3
 
 _BY_WORDS, _ELSEWHERE = 0.4, 0.3
 
-_SHOWN = 60  # characters of an earlier question that a reason quotes
+_SHOWN = 60  # characters of an earlier question that are quoted in a reason
 
 _FIRST = frozenset(
     {"first", "1st", "premier", "premiere", "1er", "1ere", "primeiro", "primeira", "1o", "1a", "debut"}
@@ -61,9 +62,9 @@ _FIRST = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn, read: its own words' evidence, what its leading clauses do, and the rest with its kinds by words.
+    """A parsed turn: the evidence of its own words, the kinds of its leading clauses, and the kinds of the rest.
 
-    ``opening`` is a first clause that may lead to the rest, for those who can tell better than words can.
+    ``opening`` is a first clause that may introduce the rest, for classifiers that can tell better than words.
     """
 
     evidence: Evidence
@@ -75,7 +76,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The groups of a turn, why they are these, in a few words, and what comes from an earlier turn."""
+    """The groups of a turn, a short reason for them, and what is taken over from an earlier turn."""
 
     groups: tuple[str, ...]
     why: str
@@ -83,7 +84,7 @@ class Resolution:
 
 
 def read_turn(question: str, lexicon: LexicalRouter) -> Turn:
-    """Return what the words of a turn say about it."""
+    """Parse a turn by its words."""
     evidence = lexicon.evidence(question)
     parts = [question[start:end] for start, end in clauses(question, evidence.focus.asked)]
     leads: set[str] = set()
@@ -101,7 +102,7 @@ def read_turn(question: str, lexicon: LexicalRouter) -> Turn:
 
 
 def is_plain(turn: Turn) -> bool:
-    """Return whether the words of a turn leave no doubt about it, so that embeddings would tell nothing more."""
+    """Return whether the words of a turn are decisive, so that embeddings would add nothing."""
     likeliest = max(turn.kinds, key=turn.kinds.__getitem__)
     return (
         likeliest in _PLAIN_KINDS
@@ -115,7 +116,7 @@ def is_plain(turn: Turn) -> bool:
 
 
 def weighed_kinds(turn: Turn, by_meaning: Kinds) -> dict[str, float]:
-    """Return what a turn does by its words and by embeddings together, the words from elsewhere counting most."""
+    """Return the kinds of a turn by words and embeddings combined; outside vocabulary counts most."""
     kinds = {kind: (1 - _BY_WORDS) * by_meaning[kind] + _BY_WORDS * turn.kinds[kind] for kind in turn.kinds}
     if turn.evidence.elsewhere >= 1:
         kinds["outside"] += _ELSEWHERE
@@ -134,8 +135,8 @@ def resolve(
 ) -> Resolution:
     """Return the groups that a turn concerns after this conversation.
 
-    ``relevance`` says how much the turn's own words concern each group and ``kinds`` what the turn does;
-    ``opening`` says the same of its first clause, where that is known better than by words.
+    ``relevance`` is how relevant each group is by the turn's own words, and ``kinds`` what the turn does;
+    ``opening`` is the same for its first clause, if that is known better than by words.
     """
     own = thresholds.choose(relevance)
     past = _Past(conversation, relevance)
@@ -194,7 +195,7 @@ def _is_own_question(
 
 
 class _Past:
-    """The turns before, as far as this router's groups can answer them."""
+    """The earlier turns, limited to this router's groups."""
 
     def __init__(self, conversation: Sequence[PastTurn], known: Collection[str]) -> None:
         self.start = max(0, len(conversation) - MOST_TURNS)
@@ -206,10 +207,10 @@ class _Past:
         return self._groups[place]
 
     def gone_back_to(self, named: Collection[str], *, first: bool) -> int:
-        """Return which turn a question goes back to: one that opened a subject.
+        """Return the turn that a question goes back to: one that opened a subject.
 
-        It is the latest subject that has one of the groups ``named``; else the ``first`` one, or the one before
-        the present one, or the present one, where something else has come in between.
+        It is the latest subject with one of the groups ``named``; else the ``first`` subject, or the one before
+        the current one, or the current one if something else came in between.
         """
         subjects = self._subjects()
         matching = [subject for subject in subjects if any(set(named) & set(self._groups[p]) for p in subject)]
@@ -222,7 +223,7 @@ class _Past:
         return subjects[-1][-1]
 
     def _subjects(self) -> list[list[int]]:
-        """Return the places of turns by subject: those in a row that share a group with the one before."""
+        """Return the indices of turns by subject: consecutive turns that share a group."""
         subjects: list[list[int]] = []
         for place, groups in enumerate(self._groups):
             if not groups:
@@ -235,7 +236,7 @@ class _Past:
 
 
 def followed(decision: RouteDecision, resolved: Resolution) -> RouteDecision:
-    """Return a decision for a turn's own words with what the conversation makes of it."""
+    """Return a decision for a turn's own words, adjusted to the conversation."""
     taken = resolved.taken_over
     if not resolved.why:
         return decision
@@ -255,7 +256,7 @@ def _with(past: _Past, groups: tuple[str, ...], place: int, new: tuple[str, ...]
 
 
 def _was_about_nothing(turn: PastTurn, lexicon: LexicalRouter) -> bool:
-    """Return whether the supervisor answered a turn by itself, other than by small talk."""
+    """Return whether the supervisor answered a turn by itself, other than as small talk."""
     if turn.groups:
         return False
     kinds = kinds_of(lexicon.turn_features(lexicon.evidence(turn.question).focus.question or turn.question))

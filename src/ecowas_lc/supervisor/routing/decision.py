@@ -1,4 +1,4 @@
-"""What a router answers, and what makes any object a router."""
+"""A router's decision, and the protocol that makes any object a router."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Source = Literal["model", "repaired", "semantic", "lexical"]
 
 @dataclass(frozen=True, slots=True)
 class PastTurn:
-    """An earlier question of the conversation and the groups it went to; none if the supervisor answered."""
+    """An earlier question of the conversation and the groups that it went to; empty if the supervisor answered."""
 
     question: str
     groups: tuple[str, ...]
@@ -23,7 +23,7 @@ class PastTurn:
 
 @dataclass(frozen=True, slots=True)
 class FoundWord:
-    """A word or phrase of the question that counts for a group, as it stands there: ``question[start:end]``."""
+    """A word or phrase of the question that points to a group, as written: ``question[start:end]``."""
 
     text: str
     start: int
@@ -33,7 +33,7 @@ class FoundWord:
 
 @dataclass(frozen=True, slots=True)
 class TakenOver:
-    """What a follow-up goes on with: the groups, and the earlier turn they were taken from.
+    """What a follow-up continues: the groups, and the earlier turn from which they were taken.
 
     ``turn`` counts from 0, the oldest turn of the conversation.
     """
@@ -45,13 +45,20 @@ class TakenOver:
 
 @dataclass(frozen=True, slots=True)
 class RouteDecision(Displayed):
-    """The groups a question concerns, most relevant first; none when the supervisor answers itself.
+    """The groups that a question concerns, the most relevant first; empty if the supervisor answers itself.
 
-    ``source`` says what decided (``"repaired"``: the model, at its second try) and ``reason`` says why, in
-    one English sentence. The evidence behind it, as far as the router has any: ``scores`` says how relevant each
-    group is by the question's own words, from 0 to 1; ``words`` which of them count for a group; ``nearest`` the
-    labelled question that is most like it; ``taken_over`` what comes from an earlier turn. ``question`` is what
-    was asked, and ``thresholds`` how relevant the most relevant group has to be, and any further one.
+    The evidence is filled in as far as the router has it.
+
+    Attributes:
+        groups: The groups' ids.
+        source: What made the decision, such as a router's name (``"repaired"``: the model, on its second attempt).
+        reason: Why, in one English sentence.
+        scores: The relevance of each group by the question's own words, from 0 to 1.
+        words: The words that point to a group.
+        nearest: The labelled question most similar to this one.
+        taken_over: What comes from an earlier turn.
+        question: The question.
+        thresholds: The relevance required of the most relevant group, and of any further one.
     """
 
     groups: tuple[str, ...]
@@ -67,17 +74,23 @@ class RouteDecision(Displayed):
 
 @runtime_checkable
 class Router(Protocol):
-    """Anything that finds the groups a question concerns, in both a blocking and an awaitable way.
+    """An object that finds the groups that a question concerns, with a blocking and an async method.
 
-    A router that takes the keyword argument ``conversation`` as well is a :class:`ConversationRouter`;
-    :func:`with_conversation` makes one of any router.
+    A router that also takes the keyword argument ``conversation`` is a :class:`ConversationRouter`;
+    :func:`with_conversation` turns any router into one.
     """
 
     def route(self, question: str) -> RouteDecision:
-        """Return the groups that ``question`` concerns.
+        """Return the groups that a question concerns.
+
+        Args:
+            question: The question.
+
+        Returns:
+            The decision.
 
         Raises:
-            EmptyQuestionError: the question holds no text.
+            EmptyQuestionError: The question contains no text.
         """
         ...
 
@@ -91,10 +104,17 @@ class ConversationRouter(Protocol):
     """A router that also takes the turns before the question, the oldest first."""
 
     def route(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
-        """Return the groups that ``question`` concerns, after this conversation.
+        """Return the groups that a question concerns, given the conversation before it.
+
+        Args:
+            question: The question.
+            conversation: The earlier turns, oldest first.
+
+        Returns:
+            The decision.
 
         Raises:
-            EmptyQuestionError: the question holds no text.
+            EmptyQuestionError: The question contains no text.
         """
         ...
 
@@ -104,9 +124,9 @@ class ConversationRouter(Protocol):
 
 
 def with_conversation(router: Router) -> ConversationRouter:
-    """Return a router that takes a conversation: the router itself if it does, else one that leaves it out.
+    """Return a router that takes a conversation: the router itself if it does, else a wrapper that ignores it.
 
-    A ``config`` that the router's methods take, as LangChain's runnables pass it, still reaches them.
+    A ``config`` that the router's methods take, as LangChain passes it to runnables, still reaches them.
     """
     if _takes(router.route, "conversation") and _takes(router.aroute, "conversation"):
         conversing: Any = router  # as its signature shows
@@ -116,7 +136,7 @@ def with_conversation(router: Router) -> ConversationRouter:
 
 
 class _QuestionOnly:
-    """Stands for a router of which one method or both take nothing but the question."""
+    """Wraps a router of which one or both methods take only the question."""
 
     def __init__(self, router: Router) -> None:
         self._router = router
@@ -146,10 +166,10 @@ def _taken(method: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
 
 
 def checked_question(question: str) -> str:
-    """Return the question without blanks around it.
+    """Return the question without surrounding white space.
 
     Raises:
-        EmptyQuestionError: it is not text, or holds nothing else.
+        EmptyQuestionError: The question is not text, or is blank.
     """
     if not isinstance(question, str) or not question.strip():
         raise EmptyQuestionError("The question is empty. Ask something in English, French or Portuguese.")
@@ -158,16 +178,16 @@ def checked_question(question: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """How relevant a group must be, from 0 to 1: the most relevant one, and any further one.
+    """The relevance, from 0 to 1, required of the most relevant group and of any further one.
 
-    A further group has to be the surer: most questions concern one group, whatever else they mention.
+    Further groups need more certainty: most questions concern one group, whatever else they mention.
     """
 
     first: float
     further: float
 
     def as_pair(self) -> tuple[float, float]:
-        """Return both, the first one first."""
+        """Return both thresholds, the first group's first."""
         return self.first, self.further
 
     def choose(self, relevance: Mapping[str, float]) -> tuple[str, ...]:
@@ -176,7 +196,7 @@ class Thresholds:
         return tuple(group for group in ranked if relevance[group] >= self._least(group, ranked))
 
     def is_near(self, relevance: Mapping[str, float], distance: float) -> bool:
-        """Return whether a group is so near to its threshold that the choice could as well be another."""
+        """Return whether a group is so close to its threshold that the choice could easily have been different."""
         ranked = sorted(relevance, key=relevance.__getitem__, reverse=True)
         return any(abs(relevance[group] - self._least(group, ranked)) < distance for group in ranked)
 
@@ -185,6 +205,6 @@ class Thresholds:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error's kind and the first line of its message, short enough for a reason."""
+    """Return an error's class and the first line of its message, short enough for a reason."""
     text = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

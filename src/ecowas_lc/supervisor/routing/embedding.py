@@ -1,4 +1,4 @@
-"""Sentence embeddings: what the semantic router needs of them, and those that work offline."""
+"""Sentence embeddings: the interface that the semantic router requires, and an offline implementation."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class Embedder(Protocol):
 
 
 class OfflineEmbeddings:
-    """multilingual-e5-small in 4 bits, in this process, from the extra ``semantic``; about 10 ms a sentence.
+    """multilingual-e5-small in 4 bits, run in this process, from the extra ``semantic``; about 10 ms per sentence.
 
-    Questions are compared with questions, so that all texts get the prefix ``query:``, as the model's
-    authors advise for such comparisons. It can stand wherever LangChain takes ``Embeddings``.
+    Questions are compared with questions, so all texts get the prefix ``query:``, as the model's authors recommend
+    for symmetric comparisons. You can use it wherever LangChain accepts ``Embeddings``.
 
     Raises:
-        MissingExtraError: the extra ``semantic`` is not installed.
+        MissingExtraError: The extra ``semantic`` is not installed.
     """
 
     def __init__(self) -> None:
@@ -75,10 +75,10 @@ class OfflineEmbeddings:
 
 
 def check_embeddings(embeddings: object) -> None:
-    """See that these are embeddings (``None``: the offline ones) and that numpy is there to compare vectors.
+    """Raise an error unless these are embeddings (``None``: the offline ones) and numpy is installed.
 
     Raises:
-        ConfigurationError: they are something else.
+        ConfigurationError: They are something else.
         MissingExtraError: numpy is not installed.
     """
     if embeddings is not None and not all(
@@ -92,14 +92,14 @@ def check_embeddings(embeddings: object) -> None:
 
 
 def name_of(model: Any) -> str:
-    """Return a text that tells one embedding or chat model from another, as far as its object says."""
+    """Return a text that identifies an embedding or chat model, as far as its object reveals."""
     name = getattr(model, "model", None) or getattr(model, "model_name", None) or ""
     return f"{type(model).__name__} {name}".strip()
 
 
 SHIPPED = files("ecowas_lc.supervisor.routing") / "data" / "examples.npz"
 SHIPPED_TURNS = files("ecowas_lc.supervisor.routing") / "data" / "turns.npz"
-_SAME = 0.99  # cosine of one sentence's vectors from the same model; 8 bits and other processors stay above
+_SAME = 0.99  # cosine of one sentence's vectors from the same model, even with 8 bits or another processor
 _BATCH = 64
 
 log = logging.getLogger(__name__)
@@ -112,10 +112,14 @@ def example_vectors(
     cache_dir: Path | None = None,
     shipped: Traversable = SHIPPED,
 ) -> Vectors:
-    """Return a vector for each text, from what is stored if it belongs to this model and these texts.
+    """Return a vector for each text, from storage if the stored ones belong to this model and these texts.
 
-    ``shipped`` is where those of the offline embeddings are. ``cache_dir`` is where computed vectors are kept
-    (``None``: the user's cache directory); whatever goes wrong there only costs computing them again.
+    Args:
+        embedder: The embeddings.
+        texts: The texts.
+        cache_dir: The folder for computed vectors; ``None`` means the user's cache directory. A failure there only
+            costs computing them again.
+        shipped: The folder with the vectors of the offline embeddings.
     """
     stored: Traversable = shipped
     if not isinstance(embedder, OfflineEmbeddings):
@@ -134,7 +138,7 @@ def example_vectors(
 
 
 def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
-    """Return a vector for each text, computed now."""
+    """Compute a vector for each text."""
     import numpy as np
 
     rows: list[list[float]] = []
@@ -144,7 +148,7 @@ def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
 
 
 def write_vectors(path: Path, vectors: Vectors, texts: Sequence[str]) -> None:
-    """Write vectors in 8 bits a number with the digest of their texts, replacing the file at one stroke."""
+    """Write vectors with 8 bits per number and the digest of their texts, replacing the file atomically."""
     import numpy as np
 
     scale = np.abs(vectors).max(axis=1, keepdims=True) / 127
@@ -166,7 +170,7 @@ def write_vectors(path: Path, vectors: Vectors, texts: Sequence[str]) -> None:
 
 
 def stored_digest(stored: Traversable) -> str | None:
-    """Return the digest of the texts whose vectors a file holds; ``None`` if there is no such file."""
+    """Return the digest of the texts whose vectors a file holds, or ``None`` if there is no such file."""
     import numpy as np
 
     try:
@@ -177,7 +181,7 @@ def stored_digest(stored: Traversable) -> str | None:
 
 
 def text_digest(texts: Sequence[str]) -> str:
-    """Return what tells one list of texts from another."""
+    """Return a digest that identifies a list of texts."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
@@ -195,7 +199,7 @@ def _read(stored: Traversable, texts: Sequence[str]) -> Vectors | None:
 
 
 def _is_from(embedder: Embedder, vectors: Vectors, texts: Sequence[str]) -> bool:
-    """Return whether this model still says what is stored; its name alone does not prove it."""
+    """Return whether this model produces the stored vectors; its name alone does not prove it."""
     import numpy as np
 
     now = embed(embedder, texts[:1])[0]

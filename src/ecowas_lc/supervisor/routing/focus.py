@@ -1,7 +1,6 @@
-"""What of a text is the question: a pasted e-mail's asking part, without what it says it is not about.
+"""The question within a text: the asking part of a pasted e-mail, without what it excludes.
 
-All of it is bounded: however long the text is, only its beginning and its end are read, and what is left to
-compare is a few sentences.
+The work is bounded: only the beginning and end of a long text are read, and only a few sentences are compared.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from dataclasses import dataclass
 from ecowas_lc.supervisor.routing.text import level
 
 MOST_READ = 3_000
-"""Characters that are read at either end of a text; a question stands at the beginning or at the end."""
+"""Characters that are read at either end of a text; a question is usually at the beginning or the end."""
 
 MOST_ASKED = 700
-"""Characters of a text that are compared, at most: about a hundred words."""
+"""Maximum number of characters of a text that are compared: about a hundred words."""
 
-_LONG = 320  # characters; a shorter text is a question, and nothing is looked for in it
+_LONG = 320  # characters; a shorter text is treated as one question
 _SHORT = 260
-_ALONE = 8  # words of a question that needs nothing before it, unless it points back
+_ALONE = 8  # words of a question that needs no context, unless it refers back
 
 _SENTENCE = re.compile(r"(?<=[.!?…])\s+|\n+")
 _CLAUSE = re.compile(r"(?<=[.!?;:,…])\s+|\s+[-–—]+\s*|\n+|(?=\b(?:but|mais|mas)\b)")
@@ -70,7 +69,7 @@ _SETTLED = re.compile(
 )
 _POINTS_BACK = re.compile(r"\b(?:this|that|those|these|ca|cela|ceci|isso|isto|disso|disto|lhes|them)\b")
 
-# A clause that says what the question is not about, up to its end.
+# A clause that says what the question is not about, up to the clause's end.
 _START = (
     r"^(?:\W|(?:ok|okay|so|and|but|please|pls|now|let'?s|alors|bon|et|mais|maintenant|entao|bem|e|mas|agora)\b)*"
 )
@@ -106,7 +105,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Focus:
-    """The asking parts of a text and those it sets aside, as places in it; there may be none of either."""
+    """The asking parts of a text and the parts that it excludes, as positions in the text; both may be empty."""
 
     text: str
     asked: tuple[Span, ...]
@@ -119,7 +118,7 @@ class Focus:
 
 
 def focus(text: str) -> Focus:
-    """Return what a text asks, in at most :data:`MOST_ASKED` characters, and what it says it does not ask."""
+    """Return what a text asks, in at most :data:`MOST_ASKED` characters, and what it excludes."""
     read = [(0, len(text))]
     plain = ""
     if len(text) > 2 * MOST_READ:
@@ -151,7 +150,7 @@ def clauses(text: str, spans: tuple[Span, ...]) -> list[Span]:
 
 
 def _asking_part(plain: str, sentences: list[Span]) -> list[Span]:
-    """Return the sentences of a long text that ask, with what they point back to."""
+    """Return the sentences of a long text that ask, with those that they refer back to."""
     said = [plain[start:end] for start, end in sentences]
     settled = [_SETTLED.search(sentence) is not None for sentence in said]
     questions = [place for place, sentence in enumerate(said) if sentence.endswith("?")]
@@ -161,7 +160,7 @@ def _asking_part(plain: str, sentences: list[Span]) -> list[Span]:
     if not wanted:
         return _ends(sentences)
     last = wanted[-1]
-    if questions:  # what is wanted may go on behind the last question
+    if questions:  # the request may continue after the last question
         last = max([last, *(p for p in range(last + 1, len(said)) if _TURN.search(said[p]) and not settled[p])])
     turns = [place for place in range(last + 1) if _TURN.search(said[place]) and not settled[place]]
     alone = len(said[last].split()) >= _ALONE and not _POINTS_BACK.search(said[last])
@@ -190,7 +189,7 @@ def _ends(sentences: list[Span]) -> list[Span]:
 
 
 def _split(border: re.Pattern[str], plain: str, span: Span) -> list[Span]:
-    """Return the parts of a span between borders, without blanks around them."""
+    """Return the parts of a span between borders, without surrounding white space."""
     start, stop = span
     parts: list[Span] = []
     for found in [*border.finditer(plain, start, stop), None]:
@@ -204,7 +203,7 @@ def _split(border: re.Pattern[str], plain: str, span: Span) -> list[Span]:
 
 
 def _joined(spans: list[Span], plain: str) -> list[Span]:
-    """Return the spans with those put together that only blanks keep apart."""
+    """Merge spans that are separated only by white space."""
     joined: list[Span] = []
     for start, end in spans:
         if joined and not plain[joined[-1][1] : start].strip():

@@ -1,4 +1,4 @@
-"""The default router: words and meaning together, and a model only where it has proved to know better."""
+"""The default router: words and meaning combined, and a model only if it was measured to do better."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from ecowas_lc.supervisor.routing.semantic import SemanticRouter
 
-# How near to its threshold a group may be before the decision counts as unsure.
+# A decision is unsure if a group is this close to its threshold.
 UNSURE_TOGETHER = 0.1
-UNSURE_BY_WORDS = 0.45  # takes in the question in which no group's words are found
+UNSURE_BY_WORDS = 0.45  # includes questions that contain no group's words
 
-# A list of subjects, or a project's acronym, is plain in words and like no question: words this sure make a group
-# at least this relevant. Where words come from elsewhere, likeness alone counts for half.
+# A list of subjects, or a project's acronym, is clear in words but similar to no question: words this certain give
+# a group at least this relevance. If words come from outside the subjects, similarity counts only half.
 SURE_BY_WORDS, NAMED = 0.9, 0.55
 _DOUBT = 0.5
 
@@ -38,24 +38,30 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """What the cheap routers say together, and whether they are unsure of it."""
+    """The cheap routers' combined decision, and whether they are unsure of it."""
 
     decision: RouteDecision
     is_unsure: bool
 
 
 class HybridRouter:
-    """Combines what is installed: vocabulary always, embeddings where there are any, a model where it helps.
+    """A router that combines what is installed: vocabulary always, embeddings if available, a model if it helps.
 
-    Embeddings are those given, else the offline ones if the extra ``semantic`` is installed. The model is asked
-    only when the others are unsure, and only if ``ask_model`` is true or, at ``None``, if ``ecowas-lc eval
-    --model`` has measured that it does better than they do on such questions. No measuring happens here:
-    routing must not cost what nobody asked for.
+    A model is asked only if the other routers are unsure, and only if ``ask_model`` is true or, with ``None``, if
+    ``ecowas-lc eval --model`` has measured that it does better on such questions. The router never measures by
+    itself, because that would cost model calls that you did not ask for.
+
+    Args:
+        groups: The working groups; ``None`` means the summit's six.
+        embeddings: Embeddings; ``None`` means the offline ones, if the extra ``semantic`` is installed.
+        model: A chat model.
+        ask_model: Whether to ask the model; ``None`` means if it was measured to help.
+        measurements: The file with measurements; ``None`` means the user's own.
 
     Raises:
-        ConfigurationError: ``model`` is no chat model, or ``embeddings`` are none.
-        MissingExtraError: embeddings were given and numpy is not installed.
-        InvalidIdError, InvalidInputError: the groups can't be used.
+        ConfigurationError: ``model`` is not a chat model, or ``embeddings`` are not embeddings.
+        MissingExtraError: Embeddings are given and numpy is not installed.
+        InvalidIdError, InvalidInputError: The groups are not usable.
     """
 
     def __init__(
@@ -82,7 +88,7 @@ class HybridRouter:
 
     @property
     def asks_model(self) -> bool:
-        """Whether a model is asked where the other routers are unsure."""
+        """Whether a model is asked if the other routers are unsure."""
         return self._model is not None
 
     def route(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
@@ -104,17 +110,17 @@ class HybridRouter:
         return _second_opinion(weighed.decision, await self._model.aroute(question, conversation=conversation))
 
     def weigh(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> Weighed:
-        """Return what words and meaning say of a question, without asking a model.
+        """Return the decision by words and meaning, without asking a model.
 
         Raises:
-            EmptyQuestionError: the question holds no text.
+            EmptyQuestionError: The question contains no text.
         """
         question = checked_question(question)
         if self._meaning is None:
             return self._by_words(question, conversation)
         try:
             return self._meaning.run(self._program(question, conversation))
-        except Exception as error:  # embeddings are anybody's code, and a question must find its way without
+        except Exception as error:  # embeddings may raise anything; still route the question
             return self._by_words(question, conversation, error)
 
     async def aweigh(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> Weighed:
@@ -124,7 +130,7 @@ class HybridRouter:
             return self._by_words(question, conversation)
         try:
             return await self._meaning.arun(self._program(question, conversation))
-        except Exception as error:  # as above
+        except Exception as error:  # embeddings may raise anything; still route the question
             return self._by_words(question, conversation, error)
 
     def _by_words(
@@ -139,7 +145,7 @@ class HybridRouter:
 
     def _program(self, question: str, conversation: Sequence[PastTurn]) -> Asking[Weighed]:
         decision = yield from deciding(question, conversation, self._words, self._together, THRESHOLDS)
-        plain = decision.source == "lexical"  # words left no doubt, and nothing else was asked
+        plain = decision.source == "lexical"  # words decided, and embeddings were not asked
         return Weighed(decision, not plain and THRESHOLDS.is_near(decision.scores, UNSURE_TOGETHER))
 
     def _together(self, evidence: Evidence, likeness: Likeness) -> RouteDecision:
@@ -179,7 +185,7 @@ def _semantic(groups: Sequence[TWG], embeddings: Embedder | None) -> SemanticRou
         from ecowas_lc.supervisor.routing.semantic import SemanticRouter
 
         return SemanticRouter(groups)
-    except (ImportError, OSError, RuntimeError) as error:  # installed, yet its engine does not load here
+    except (ImportError, OSError, RuntimeError) as error:  # installed, but its engine does not load
         log.warning("The offline embeddings can't be used, the words decide: %s", describe(error))
         return None
 

@@ -1,4 +1,4 @@
-"""Kernel ridge regression: how much a sentence concerns each group, given sentences whose groups are known."""
+"""Kernel ridge regression: a sentence's relevance to each group, learnt from labelled sentences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Measured with multilingual-e5-small by leaving examples out; half and double of either change little.
+# Measured with multilingual-e5-small by leaving examples out; halving or doubling either changes little.
 SHARPNESS = 1.5
 RIDGE = 0.1
 
@@ -15,12 +15,12 @@ _CANDIDATES = np.arange(0.2, 0.625, 0.025)
 
 
 class KernelModel:
-    """Groups' scores for sentence vectors, about 1 where a group is concerned and 0 where it is not.
+    """Scores of groups for sentence vectors: about 1 for a group that is concerned, and 0 for one that is not.
 
-    ``vectors`` holds a known sentence a row and ``labels`` a 1 for each of its groups. ``centre`` is subtracted
-    from all vectors: sentence models put every sentence in the same corner of their space. Training solves
-    one linear system (about 0.1 s for 1,200 sentences); ``left_out`` holds what the model says of each known
-    sentence when trained on all the others.
+    ``vectors`` holds one known sentence per row, and ``labels`` a 1 for each of its groups. ``centre`` is
+    subtracted from all vectors, because sentence models place all sentences in the same region of their space.
+    Training solves one linear system (about 0.1 s for 1,200 sentences). ``left_out`` holds the scores of each
+    known sentence by a model trained on all the others.
     """
 
     def __init__(self, vectors: Array, labels: Array, centre: Array) -> None:
@@ -32,13 +32,13 @@ class KernelModel:
         self.left_out: Array = labels - self._weights / np.diag(inverse)[:, None]
 
     def scores(self, vector: Array) -> tuple[Array, int]:
-        """Return the score of each group and which of the known sentences is nearest."""
+        """Return the score of each group, and the index of the nearest known sentence."""
         similar = _kernel(_directions(vector[None] - self._centre), self._known)[0]
         return similar @ self._weights + self._mean, int(similar.argmax())
 
 
 def best_threshold(scores: Array, truth: Array, further: float) -> float:
-    """Return the least score that best tells the groups concerned from the others; see :func:`quality`."""
+    """Return the minimum score that best separates the relevant groups from the others; see :func:`quality`."""
     if not scores.size:
         return float(_CANDIDATES[0])
     found: dict[float, float] = {}
@@ -48,10 +48,10 @@ def best_threshold(scores: Array, truth: Array, further: float) -> float:
 
 
 def quality(scores: Array, truth: Array, least: float, further: float) -> float:
-    """Return how well scores of known sentences (rows) give their groups (columns), from 0 to 2.
+    """Return how well scores of known sentences (rows) predict their groups (columns), from 0 to 2.
 
-    It is the sum of micro-F1 and the share of sentences whose groups are all right, when a sentence's best group
-    needs the ``least`` score and any other ``further`` times that.
+    It is the sum of micro-F1 and the share of sentences whose groups are all correct, if a sentence's best group
+    needs the score ``least``, and any other group ``further`` times that score.
     """
     concerned = truth > 0.5
     leads = scores == scores.max(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The router that needs nothing: it finds each group's own words in the question."""
+"""The router without requirements: it finds each group's own words in the question."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from ecowas_lc.twg import TWG, default_groups, example_questions, example_turns,
 
 THRESHOLDS = Thresholds(first=0.5, further=0.6)
 
-# Logistic regression on the example questions, one model for all groups so that it holds for anybody's own: what
-# counts is the weight of a group's words, of its strongest rival's, and of the words that speak against any group:
-# general ones (greetings, the summit at large) and those from elsewhere (poems, football).
-# ``python -m ecowas_lc.supervisor.routing.build`` prints them afresh.
+# Logistic regression on the example questions, with one model for all groups so that it also works for your
+# groups. Its features: the weight of a group's words, of its strongest rival's, and of two kinds of words against
+# any group: general ones (greetings, the summit at large) and outside subjects (poems, football). ``python -m
+# ecowas_lc.supervisor.routing.build`` prints newly fitted constants.
 OWN, RIVAL, GENERAL, ELSEWHERE, BIAS = 9.66, -2.09, -2.75, -4.95, -3.01
 
 _USUALLY_SHARED = 0.4  # for groups without examples
 
 _SET_ASIDE = 0.4
-"""What the words that a text sets aside must weigh for a group to be set aside with them."""
+"""Minimum weight of a group's words in the excluded part of a text for the group to be excluded."""
 
 _NAMED = 0.7
-"""What a term must weigh for a turn to name a group by it."""
+"""Minimum weight of a term for a turn to name a group by it."""
 
-_GENERAL, _ELSEWHERE, _NEUTRAL = "|general", "|elsewhere", "|neutral"  # no group's id may hold a bar
+_GENERAL, _ELSEWHERE, _NEUTRAL = "|general", "|elsewhere", "|neutral"  # no group's id may contain a bar
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the words of a question say: weights per group, the terms behind them, and the words against.
+    """The evidence of a question's words: weights per group, the terms behind them, and the words against.
 
-    ``focus`` says which parts of the text were read, ``found`` which of its words count for a group, and
-    ``set_aside`` which groups the text says it is not about.
+    ``focus`` is the part of the text that was read, ``found`` the words that point to a group, and ``set_aside``
+    the groups that the text excludes.
     """
 
     focus: Focus
@@ -57,11 +57,11 @@ class Evidence:
     set_aside: frozenset[str] = frozenset()
 
     def relevance(self) -> dict[str, float]:
-        """Return for each group, between 0 and 1, how sure the words are that the question concerns it."""
+        """Return for each group how certain the words are that the question concerns it, from 0 to 1."""
         return {group: logistic(*self.features(group)) for group in self.weights}
 
     def features(self, group: str) -> tuple[float, float, float, float]:
-        """Return the group's own weight, its strongest rival's and the two against, each from 0 to 1."""
+        """Return four weights from 0 to 1: the group's, its strongest rival's, and the two against any group."""
         rival = max((weight for other, weight in self.weights.items() if other != group), default=0.0)
         return (
             _saturate(self.weights[group]),
@@ -72,10 +72,10 @@ class Evidence:
 
 
 class LexicalRouter:
-    """Routes by vocabulary alone: deterministic, without a model, well under a millisecond a question.
+    """A router by vocabulary only: deterministic, without a model, well under a millisecond per question.
 
     Raises:
-        InvalidIdError, InvalidInputError: the groups or their terms can't be used.
+        InvalidIdError, InvalidInputError: The groups or their terms are not usable.
     """
 
     def __init__(self, groups: Sequence[TWG] | None = None) -> None:
@@ -83,10 +83,10 @@ class LexicalRouter:
         self._vocabulary = _vocabulary(tuple(self._groups))
 
     def route(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
-        """Return the groups whose words the question holds, the strongest first.
+        """Return the groups whose words the question contains, the strongest first.
 
         Raises:
-            EmptyQuestionError: the question holds no text.
+            EmptyQuestionError: The question contains no text.
         """
         question = checked_question(question)
         if not conversation:
@@ -99,7 +99,7 @@ class LexicalRouter:
         return followed(_decision(THRESHOLDS.choose(relevance), relevance, turn.evidence), resolved)
 
     async def aroute(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
-        """Return what :meth:`route` returns; it is quick enough not to leave the event loop."""
+        """Return what :meth:`route` returns; it is fast enough to run on the event loop."""
         return self.route(question, conversation=conversation)
 
     def evidence(self, question: str) -> Evidence:
@@ -107,7 +107,7 @@ class LexicalRouter:
         part = focus(question)
         aside = self._weigh(part, part.dismissed)
         set_aside = frozenset(group for group in aside.weights if aside.weights[group] >= _SET_ASIDE)
-        if not part.asked:  # nothing but what is set aside: then that is what it is about
+        if not part.asked:  # everything is excluded: then that is the subject
             return replace(aside, set_aside=set_aside)
         asked = self._weigh(part, part.asked)
         if not set_aside:
@@ -120,7 +120,7 @@ class LexicalRouter:
         )
 
     def turn_features(self, text: str) -> set[str]:
-        """Return what tells from the words of a turn what it does in a conversation."""
+        """Return the features of a turn's words from which its kind is predicted."""
         read = words_in_place(text)
         return features(read, self.marked(read, text), "?" in text)
 
@@ -129,7 +129,7 @@ class LexicalRouter:
         return _shared().get(group, _USUALLY_SHARED)
 
     def marked(self, read: Sequence[Word], text: str) -> list[Marked]:
-        """Return which words of a turn are a group's own, and which come from elsewhere."""
+        """Return the words of a turn that belong to a group or to an outside subject."""
         found: list[Marked] = []
         for match in self._vocabulary.terms.matches_among(read, guess_language(text), self._vocabulary.spelling):
             if max((w for label, w in match.weights.items() if not label.startswith("|")), default=0) >= _NAMED:
@@ -139,7 +139,7 @@ class LexicalRouter:
         return found
 
     def _weigh(self, part: Focus, spans: Sequence[tuple[int, int]]) -> Evidence:
-        """Return what the words in these parts of a text say."""
+        """Return the evidence of the words in these parts of a text."""
         weights = dict.fromkeys((*(group.id for group in self._groups), _GENERAL, _ELSEWHERE, _NEUTRAL), 0.0)
         terms: dict[str, list[str]] = {group.id: [] for group in self._groups}
         found: list[FoundWord] = []
@@ -174,7 +174,7 @@ class _Known(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _known(own: tuple[Term, ...]) -> _Known:
-    """Return the vocabulary of these groups and the spelling of its words; all routers of a process share it."""
+    """Return the vocabulary of these groups and the spelling of its words, shared by all routers of a process."""
     terms = Vocabulary([*own, *_terms_against(own)])
     labels = {term.label for term in own}
     learnt = _word_frequency()
@@ -208,7 +208,7 @@ def _decision(groups: tuple[str, ...], relevance: Mapping[str, float], evidence:
 
 
 def logistic(own: float, rival: float, general: float, elsewhere: float) -> float:
-    """Return the relevance that these features of a group amount to."""
+    """Return the relevance for these features of a group."""
     return 1 / (1 + math.exp(-(OWN * own + RIVAL * rival + GENERAL * general + ELSEWHERE * elsewhere + BIAS)))
 
 
@@ -226,7 +226,7 @@ def _own_terms(groups: Sequence[TWG]) -> Iterator[Term]:
 
 
 def _terms_against(own: Sequence[Term]) -> Iterator[Term]:
-    """Yield the general cues, but for those that one of the groups calls its own."""
+    """Yield the general terms, except those that a group uses as its own."""
     claimed = Vocabulary(own)
     labels = {"neutral": _NEUTRAL, "elsewhere": _ELSEWHERE, "outside": _ELSEWHERE}
     for kind, terms in general_cues().items():
@@ -244,11 +244,11 @@ _FILLERS = frozenset(
 )
 _MOST_FILLERS = 2
 _PART = re.compile(r"=?[^\W_]+\*?")
-_OTHER_LANGUAGE = 0.55  # "data" is a date in Portuguese; yet technical English is at home in all three
+_OTHER_LANGUAGE = 0.55  # "data" means date in Portuguese, but technical English is common in all three languages
 
 
 class Term(NamedTuple):
-    """A term as a group's data give it, the label it points to, and its language (``""``: any)."""
+    """A term from a group's data, the label that it points to, and its language (``""``: any)."""
 
     text: str
     label: str
@@ -256,7 +256,7 @@ class Term(NamedTuple):
 
 
 class Match(NamedTuple):
-    """A term found among words: those it spans, its text, and how much it weighs for each label."""
+    """A term found among words: the words that it spans, its text, and its weight for each label."""
 
     start: int
     end: int
@@ -284,16 +284,16 @@ class _Node:
 
 
 class Vocabulary:
-    """Terms with the label each points to; one term may point to several labels.
+    """Terms with the labels that they point to; a term may point to several labels.
 
-    A term is a word or a phrase; a word that ends in ``*`` is a stem; a word that starts with ``=`` needs its
-    accents (``=maïs`` is not ``mais``); ``^0.5`` behind the term gives a weight other than 1. Else case, accents,
-    hyphens and apostrophes make no difference. Where one term lies within another, only the longer one
-    counts; of those that span the same words, a less exact one counts only in the languages of the most exact:
-    a *banquet* is no *banque*. A term weighs less in a question that is plainly in another language.
+    A term is a word or a phrase. A word that ends in ``*`` is a stem; a word that starts with ``=`` needs its
+    accents (``=maïs`` is not ``mais``); ``^0.5`` after the term sets a weight other than 1. Otherwise, case,
+    accents, hyphens and apostrophes are ignored. If one term lies within another, only the longer one counts; of
+    terms that span the same words, a less exact one counts only in the languages of the most exact one: a
+    *banquet* is not a *banque*. A term weighs less in a question that is clearly in another language.
 
     Raises:
-        InvalidInputError: a term without a letter, or with a weight that is no positive number.
+        InvalidInputError: A term contains no letter, or its weight is not a positive number.
     """
 
     def __init__(self, terms: Iterable[Term]) -> None:
@@ -311,15 +311,15 @@ class Vocabulary:
             self._languages.add(term.language)
 
     def matches(self, question: str) -> list[Match]:
-        """Return the terms found in a question, in order, none inside another."""
+        """Return the terms found in a question, in order, without terms inside other terms."""
         return self.matches_among(words_in_place(question), guess_language(question))
 
     def matches_among(
         self, found_words: Sequence[Word], language: str | None, spelling: Spelling | None = None
     ) -> list[Match]:
-        """Return the terms found among the words of a text in this language (``None``: in doubt).
+        """Return the terms found among the words of a text in this language (``None``: uncertain).
 
-        With ``spelling``, a word that begins no term is read as the one that it is misspelt from.
+        With ``spelling``, a word that starts no term is replaced by the word of which it is a misspelling.
         """
         folded = [word.folded for word in found_words]
         accented = [word.accented for word in found_words]
@@ -337,17 +337,17 @@ class Vocabulary:
         return found
 
     def single_words(self, labels: Collection[str]) -> Iterator[str]:
-        """Yield the terms of one whole word that point to one of these labels."""
+        """Yield the terms that are one whole word and point to one of these labels."""
         for word, node in self._root.exact.items():
             if any(label in labels for label, _ in node.weights):
                 yield word
 
     def labels_of(self, word: str) -> set[str]:
-        """Return the labels that a word points to by itself."""
+        """Return the labels that a single word points to."""
         return {label for node in self._root.after(word, word) for label, _ in node.weights}
 
     def is_term(self, text: str) -> bool:
-        """Return whether a text is a term from its first word to its last."""
+        """Return whether the whole text is a term."""
         spelt = words_in_place(text.replace("*", "").replace("=", ""))
         folded, accented = [word.folded for word in spelt], [word.accented for word in spelt]
         return bool(folded) and self._longest(folded, accented, 0)[0] == len(folded)
@@ -356,12 +356,12 @@ class Vocabulary:
         return next(self._root.after(word, accented), None) is not None
 
     def _longest(self, folded: Sequence[str], accented: Sequence[str], start: int) -> tuple[int, list[_Node]]:
-        """Return where the longest terms from ``start`` on end, and their nodes, the most exact first."""
+        """Return the end of the longest terms from ``start``, and their nodes, the most exact first."""
         longest: tuple[int, list[_Node]] = (start, [])
         stack = [(self._root, start, 0, False)]
         while stack:
             node, position, skipped, behind_filler = stack.pop()
-            if node.weights and not behind_filler:  # a term ends with a word of its own
+            if node.weights and not behind_filler:  # a term must end with a word of its own
                 if position > longest[0]:
                     longest = (position, [node])
                 elif position == longest[0]:
@@ -374,7 +374,7 @@ class Vocabulary:
             children = list(node.after(word, accented[position]))
             stack.extend(
                 (child, position + 1, skipped, False) for child in reversed(children)
-            )  # the last is taken first
+            )  # the last is popped first
         return longest
 
 
@@ -382,7 +382,7 @@ def parse_term(term: str) -> tuple[str, float]:
     """Split a term into its text and its weight.
 
     Raises:
-        InvalidInputError: the term holds no letter or digit, or its weight is no positive number.
+        InvalidInputError: The term contains no letter or digit, or its weight is not a positive number.
     """
     text, caret, number = term.partition("^")
     try:
@@ -397,12 +397,12 @@ def parse_term(term: str) -> tuple[str, float]:
 
 
 def _parts(text: str) -> list[str]:
-    """Return a term's words as the tree spells them: folded, but for those that need their accents."""
+    """Return a term's words as stored in the tree: folded, except those that need their accents."""
     return [part if part.startswith("=") else fold(part) for part in _PART.findall(text.lower())]
 
 
 def _weigh(nodes: Sequence[_Node], language: str | None) -> dict[str, float]:
-    """Return what terms that span the same words weigh for each label, in a question in ``language``."""
+    """Return the weights for each label of terms that span the same words, in a question in ``language``."""
     languages = {own for _, own in nodes[0].weights}
     weights: dict[str, float] = {}
     for node in nodes:
@@ -421,7 +421,7 @@ FEW_TERMS = 30
 
 _WEIGHT = 0.8
 _SHORTEST = 4
-_MOST_FREQUENT = 4  # in about 2,000 questions; "regional" or "access" say nothing about any one group
+_MOST_FREQUENT = 4  # in about 2,000 questions; "regional" or "access" point to no single group
 
 
 def count_terms(group: TWG) -> int:
@@ -430,7 +430,7 @@ def count_terms(group: TWG) -> int:
 
 
 def described_terms(group: TWG) -> Iterator[str]:
-    """Yield the telling words of a group's name and description, as terms for a vocabulary."""
+    """Yield the distinctive words of a group's name and description, as terms for a vocabulary."""
     if count_terms(group) >= FEW_TERMS:
         return
     frequency = _word_frequency()
@@ -442,7 +442,7 @@ def described_terms(group: TWG) -> Iterator[str]:
 
 @cache
 def _right_words() -> frozenset[str]:
-    """Return words that are right as they are, whatever they resemble."""
+    """Return words that are never treated as misspellings."""
     turns = {word for turn in example_turns() for word in words(turn.text)}
     return frozenset(turns.union(_word_frequency(), *COMMON_WORDS.values()))
 

@@ -1,4 +1,4 @@
-"""What routers ask of embeddings, and how a decision is made from the answer: one program for all who have any."""
+"""What routers ask of embeddings and how the answer becomes a decision, as one program for all routers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How relevant each group is to a text, from 0 to 1, and the known sentence that is most like it.
+    """The relevance of each group to a text, from 0 to 1, and the most similar known sentence.
 
-    ``words_share`` is how much words should count beside, these embeddings being as good as they are. ``kinds``
-    says what the text would do as a turn of a conversation, if that was asked for.
+    ``words_share`` is the weight that words should have, given the quality of these embeddings. ``kinds`` is what
+    the text does as a turn of a conversation, if that was requested.
     """
 
     relevance: dict[str, float]
@@ -32,23 +32,23 @@ class Likeness:
 
 @dataclass(frozen=True, slots=True)
 class LikenessOf:
-    """Asks how relevant each group is to a text; it costs one embedding."""
+    """Requests the relevance of each group to a text; costs one embedding."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class KindsOf:
-    """Asks the same, and what the text does as a turn of a conversation; it costs one embedding."""
+    """Requests the relevance of each group, and what the text does as a turn; costs one embedding."""
 
     text: str
 
 
 Asking = Generator[LikenessOf | KindsOf, Likeness, T]
-"""A program that asks for what embeddings say and returns what it makes of it."""
+"""A program that requests what embeddings say and returns a result."""
 
 Decide = Callable[["Evidence", Likeness], RouteDecision]
-"""Makes a decision for a question that stands on its own words."""
+"""Makes a decision for a question that is understood without a conversation."""
 
 
 def deciding(
@@ -58,9 +58,9 @@ def deciding(
     decide: Decide,
     thresholds: Thresholds,
 ) -> Asking[RouteDecision]:
-    """Decide on a question, after a conversation if there is one.
+    """Decide on a question, taking the conversation into account if there is one.
 
-    A question costs one embedding, a turn of a conversation at most two, and none where words leave no doubt.
+    A question costs one embedding, a turn of a conversation at most two, and none if words are decisive.
     """
     if not conversation:
         evidence = words.evidence(question)
@@ -77,7 +77,7 @@ def deciding(
 
 
 def without(relevance: Mapping[str, float], evidence: Evidence) -> dict[str, float]:
-    """Return the relevance of groups without those that the text says it is not about."""
+    """Return the relevance of groups without those that the text excludes."""
     if not evidence.focus.asked:
         return dict(relevance)
     return {group: 0.0 if group in evidence.set_aside else relevance[group] for group in relevance}

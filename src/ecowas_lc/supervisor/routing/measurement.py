@@ -1,4 +1,4 @@
-"""Whether a model may help the cheap routers: what it was measured to be worth where they are unsure."""
+"""The measured benefit of a model where the cheap routers are unsure, which decides whether it is asked."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ModelMeasurement:
-    """How a model did on the questions where the cheap routers were unsure, beside how they did there.
+    """The accuracy of a model, and of the cheap routers, on the questions where those routers were unsure.
 
-    ``groups`` and ``beside`` say what was measured with: a digest of the groups, and the cheap routers' kind.
+    ``groups`` and ``beside`` identify what was measured with: a digest of the groups, and the kind of cheap
+    router.
     """
 
     model: str
@@ -34,26 +35,27 @@ class ModelMeasurement:
 
     @property
     def is_better(self) -> bool:
-        """Whether the model got more questions wholly right than the cheap routers did, by more than luck gives.
+        """Whether the model got more questions entirely right than the cheap routers, by more than chance.
 
-        Of two that are as good, one leads by about the square root of what was asked once in six times.
+        The lead must exceed one standard deviation of two equally good routers: about the square root of the
+        number of questions asked, which chance exceeds about once in six measurements.
         """
         return self.asked > 0 and self.model_right - self.cheap_right >= math.sqrt(self.asked)
 
 
 def groups_digest(groups: Sequence[TWG]) -> str:
-    """Return what tells one set of groups from another, as far as routing goes."""
+    """Return a digest that identifies a set of groups as far as routing depends on it."""
     known = json.dumps([[group.id, group.description, dict(group.terms)] for group in groups], sort_keys=True)
     return hashlib.sha256(known.encode()).hexdigest()[:16]
 
 
 def measurements_file() -> Path:
-    """Return where ``ecowas-lc eval --model`` writes what it measured, in the user's data directory."""
+    """Return the file in the user's data directory to which ``ecowas-lc eval --model`` writes measurements."""
     return user_data_path("ecowas-lc", appauthor=False) / "routing" / "models.json"
 
 
 def load_measurement(model: str, groups: str, beside: str, file: Path | None = None) -> ModelMeasurement | None:
-    """Return what was measured of this model with these groups, or ``None``; an unreadable file is as none."""
+    """Return the measurement of this model with these groups, or ``None``; an unreadable file counts as empty."""
     for measured in _load(file or measurements_file()):
         if (measured.model, measured.groups, measured.beside) == (model, groups, beside):
             return measured
@@ -61,10 +63,10 @@ def load_measurement(model: str, groups: str, beside: str, file: Path | None = N
 
 
 def save_measurement(measured: ModelMeasurement, file: Path | None = None) -> Path:
-    """Write a measurement in place of an older one of the same kind; return the file.
+    """Write a measurement, replacing an older one of the same kind, and return the file.
 
     Raises:
-        OSError: the file can't be written.
+        OSError: The file cannot be written.
     """
     path = file or measurements_file()
     key = (measured.model, measured.groups, measured.beside)

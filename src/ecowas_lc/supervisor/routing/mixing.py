@@ -1,4 +1,4 @@
-"""How words and meaning are weighed against each other."""
+"""The weighting of words against meaning."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 THRESHOLDS = Thresholds(first=0.35, further=0.5)
 
 RICH_VOCABULARY = 150
-"""With fewer terms, that none of a group's words is in a question says the less against the group."""
+"""Number of terms of a rich vocabulary. With fewer, the absence of a group's words says less against the group."""
 
 _SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def mix(words: float, meaning: float, share: float) -> float:
-    """Return a group's relevance by both, words having this share in it."""
+    """Return a group's relevance by words and meaning, where words have this share."""
     return share * words + (1 - share) * meaning
 
 
 def best_share(words: Array, meaning: Array, truth: Array) -> float:
-    """Return the share for words that does best on known sentences, the least of equals.
+    """Return the share for words that does best on known sentences, the smallest of equals.
 
-    Rows are sentences and columns groups; ``meaning`` is what the embeddings say of each sentence when it is left
-    out. Good embeddings get the most that they can, 0.7; poor ones must not spoil what the words know.
+    Rows are sentences and columns groups; ``meaning`` holds the embeddings' scores of each sentence when it is
+    left out of training. Good embeddings get the maximum of 0.7; poor ones must not spoil the result of the words.
     """
     from ecowas_lc.supervisor.routing.kernel import quality
 

@@ -1,4 +1,4 @@
-"""The router that asks a chat model, held to the registered groups, and never depends on its good will."""
+"""The router that asks a chat model, restricted to the registered groups, and tolerates any answer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.runnables import Runnable
 
-# The same answer each time, no thinking aloud, and room for little more than a few ids. Models know these by
-# different names; each gets those that it has.
+# Deterministic answers, no reasoning, and room for little more than a few ids. Models have different names for
+# these options; each gets those that it supports.
 _SETTINGS: dict[str, Any] = {"temperature": 0.0, "reasoning": False, "num_predict": 100, "max_tokens": 100}
 
 log = logging.getLogger(__name__)
@@ -31,15 +31,15 @@ Messages = list[tuple[str, str]]
 
 
 class ModelRouter:
-    """Routes by asking a chat model for JSON; one repair try, then the lexical router decides.
+    """A router that asks a chat model for JSON, with one repair attempt before the lexical router decides.
 
-    It never raises because of what a model says, fails at or can't do: an unreachable server, no structured
-    output or nonsense all end with the lexical router, and the decision says why. The groups chosen are always
-    registered ones, whatever the question tries to make the model say.
+    No output or failure of the model raises an error: if the server is unreachable, structured output is not
+    supported, or the answer is nonsense, the lexical router decides, and the decision says why. The groups chosen
+    are always registered ones, whatever the question tries to make the model say.
 
     Raises:
-        ConfigurationError: ``model`` is no chat model.
-        InvalidIdError, InvalidInputError: the groups can't be used.
+        ConfigurationError: ``model`` is not a chat model.
+        InvalidIdError, InvalidInputError: The groups are not usable.
     """
 
     def __init__(self, model: BaseChatModel, groups: Sequence[TWG] | None = None) -> None:
@@ -52,16 +52,16 @@ class ModelRouter:
         self.model_name = name_of(model)
 
     def route(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
-        """Return the groups that the model names for this question, most relevant first.
+        """Return the groups that the model names for this question, the most relevant first.
 
         Raises:
-            EmptyQuestionError: the question holds no text.
+            EmptyQuestionError: The question contains no text.
         """
 
         def ask(messages: Messages) -> Any:
             try:
                 return self._ask.invoke(messages)
-            except Exception as error:  # whatever a model's client raises, the question must find its way
+            except Exception as error:  # a model's client may raise anything; still route the question
                 return error
 
         return serve(self._program(checked_question(question), conversation), ask)
@@ -72,13 +72,13 @@ class ModelRouter:
         async def ask(messages: Messages) -> Any:
             try:
                 return await self._ask.ainvoke(messages)
-            except Exception as error:  # as above
+            except Exception as error:  # a model's client may raise anything; still route the question
                 return error
 
         return await aserve(self._program(checked_question(question), conversation), ask)
 
     def _program(self, question: str, conversation: Sequence[PastTurn]) -> Generator[Messages, Any, RouteDecision]:
-        """Yield what to say to the model and receive its answer, or the error there was instead."""
+        """Yield messages to the model and receive its answer, or the error that it raised."""
         messages = self._questionnaire.messages(question, conversation)
         said = yield messages
         try:
@@ -105,7 +105,7 @@ class ModelRouter:
         return RouteDecision(self._questionnaire.read(parsed, _text(said)), source, reason)
 
     def _evident(self, decision: RouteDecision, question: str, conversation: Sequence[PastTurn]) -> RouteDecision:
-        """Return a model's decision with the question's words for it, and what it takes over without any."""
+        """Return a model's decision with the question's words as evidence, or what it takes over without any."""
         found = tuple(word for word in self._words.evidence(question).found if word.group in decision.groups)
         named = {word.group for word in found}
         for place in reversed(range(len(conversation))):
@@ -122,7 +122,7 @@ class ModelRouter:
 
 
 class _CallFailedError(Exception):
-    """The model could not be asked; the message says why."""
+    """Raised if the model could not be asked; the message says why."""
 
 
 def _steadied(model: BaseChatModel) -> BaseChatModel:
@@ -132,7 +132,7 @@ def _steadied(model: BaseChatModel) -> BaseChatModel:
 
 
 def _structured(model: BaseChatModel, schema: dict[str, Any]) -> Runnable[Any, Any]:
-    """Return the model held to the schema, or the model itself where it can't be: its text is read then."""
+    """Return the model restricted to the schema, or, if it does not support that, the model itself."""
     try:
         return model.with_structured_output(schema, method="json_schema", include_raw=True)
     except (NotImplementedError, AttributeError, TypeError, ValueError) as error:
@@ -141,17 +141,17 @@ def _structured(model: BaseChatModel, schema: dict[str, Any]) -> Runnable[Any, A
 
 
 def _text(said: Any) -> str:
-    """Return the text of an answer, out of what structured output wraps it in."""
+    """Return the text of an answer, unwrapped from structured output."""
     message = said.get("raw") if isinstance(said, dict) and "raw" in said else said
     text = getattr(message, "text", message)  # a property that is also callable in older releases
     return text if isinstance(text, str) else ""
 
 
 MOST_TURNS = 6
-"""The most turns of the conversation that a model is shown."""
+"""Maximum number of turns of the conversation that a model is shown."""
 
 MOST_GROUPS = 3
-"""The most groups that a model may choose for one question."""
+"""Maximum number of groups that a model may choose for one question."""
 
 _INSTRUCTIONS = """\
 You sort questions for the working groups of an ECOWAS summit. Answer with JSON only, such as \
@@ -167,7 +167,7 @@ _FOLLOW_UPS = """
 The last questions are one conversation. A question that goes on with it, or is about the answer, concerns the \
 groups of the question before, and those that it adds; a new subject concerns its own."""
 
-_WHOLE = 1_500  # characters; of a longer question, a pasted text, a model is shown what it asks
+_WHOLE = 1_500  # characters; of a longer question, such as a pasted text, the model is shown only the asking part
 
 _REPAIR = 'That can\'t be used: {problem}. Answer again with JSON only: {{"groups": [ids from {ids}]}}.'
 
@@ -175,17 +175,17 @@ _JSON = re.compile(r"\{[^{}]*\}|\[[^\[\]]*\]")
 
 
 class UnusableAnswerError(ValueError):
-    """A model's answer that names no groups or other ones; the message can be shown to the model."""
+    """Raised for an answer that names no groups or unknown ones; the message can be shown to the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Questionnaire:
-    """The routing question for one set of groups: prompt, schema, and the reading of an answer."""
+    """The routing question for one set of groups: prompt, schema, and parser of the answer."""
 
     groups: tuple[TWG, ...]
 
     def messages(self, question: str, conversation: Sequence[PastTurn] = ()) -> list[tuple[str, str]]:
-        """Return the messages, a role and a text each, that ask a model for a question's groups."""
+        """Return the messages, as (role, text), that ask a model for a question's groups."""
         listed = "\n".join(f"- {group.id}: {group.description or group.name}" for group in self.groups)
         system = _INSTRUCTIONS.format(first=self.groups[0].id, most=self._most, groups=listed)
         if conversation:
@@ -197,7 +197,7 @@ class Questionnaire:
         return ("user", _REPAIR.format(problem=problem, ids=", ".join(group.id for group in self.groups)))
 
     def schema(self) -> dict[str, Any]:
-        """Return the JSON schema that leaves a model no ids but the groups' own."""
+        """Return the JSON schema that allows only the groups' ids."""
         ids = [group.id for group in self.groups]
         return {
             "title": "Route",
@@ -216,10 +216,10 @@ class Questionnaire:
         }
 
     def read(self, answer: Any, text: str) -> tuple[str, ...]:
-        """Return the groups that an answer names: parsed already, or else somewhere in its text.
+        """Return the groups that an answer names, from its parsed form or from anywhere in its text.
 
         Raises:
-            UnusableAnswerError: it names no list of groups, groups that do not exist, or too many.
+            UnusableAnswerError: The answer contains no list of groups, unknown groups, or too many.
         """
         named = _named(answer)
         if named is None:
@@ -274,7 +274,7 @@ def _named(answer: Any) -> list[Any] | None:
 
 
 def _named_within(text: str) -> Iterator[list[Any]]:
-    """Yield the lists of groups amid other text; empty brackets alone are no answer there."""
+    """Yield the lists of groups within other text; empty brackets alone do not count as an answer there."""
     for found in _JSON.finditer(text):
         try:
             answer = json.loads(found.group())

@@ -1,4 +1,4 @@
-"""The router that goes by meaning: it compares the question with questions whose groups are known."""
+"""The router by meaning: it compares the question with labelled questions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ THRESHOLDS = Thresholds(first=0.4, further=0.5)
 # A group that is only described scores lower than one with examples; measured by describing each of the six.
 _DESCRIBED_THRESHOLD = 0.1
 _TOWARDS_CENTRE = 0.5
-_EVERY_SUBJECT = 4  # examples stand for the turns that name a subject; all of them would outweigh the others
+_EVERY_SUBJECT = 4  # only every fourth example represents turns that name a subject, or they would outweigh others
 
 T = TypeVar("T")
 
@@ -45,15 +45,15 @@ log = logging.getLogger(__name__)
 
 
 class SemanticRouter:
-    """Routes by sentence embeddings; any LangChain ``Embeddings``, or offline ones (``None``).
+    """A router by sentence embeddings: any LangChain ``Embeddings``, or offline ones (``None``).
 
-    The first question takes longer: the vectors of about 1,200 example questions are read, or computed where
-    they are not stored, and a small model is trained on them (0.2 s offline). When the embeddings fail, the
-    lexical router decides, and the decision says so.
+    The first question takes longer: the vectors of about 1,200 example questions are read, or computed if they are
+    not stored, and a small model is trained on them (0.2 s offline). If the embeddings fail, the lexical router
+    decides, and the decision says so.
 
     Raises:
-        MissingExtraError: no embeddings were given and the extra ``semantic`` is not installed.
-        InvalidIdError, InvalidInputError: the groups can't be used.
+        MissingExtraError: No embeddings are given and the extra ``semantic`` is not installed.
+        InvalidIdError, InvalidInputError: The groups are not usable.
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class SemanticRouter:
         self._training = forks.Lock()
 
     def route(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
-        """Return the groups whose known questions are like this one, the most relevant first.
+        """Return the groups whose labelled questions are similar to this one, the most relevant first.
 
         Raises:
-            EmptyQuestionError: the question holds no text.
+            EmptyQuestionError: The question contains no text.
         """
         question = checked_question(question)
         try:
             return self.run(deciding(question, conversation, self._words, _decide, THRESHOLDS))
-        except Exception as error:  # embeddings are anybody's code, and a question must find its way without
+        except Exception as error:  # embeddings may raise anything; still route the question
             return self._by_words(question, conversation, error)
 
     async def aroute(self, question: str, *, conversation: Sequence[PastTurn] = ()) -> RouteDecision:
@@ -88,11 +88,11 @@ class SemanticRouter:
         question = checked_question(question)
         try:
             return await self.arun(deciding(question, conversation, self._words, _decide, THRESHOLDS))
-        except Exception as error:  # as above
+        except Exception as error:  # embeddings may raise anything; still route the question
             return self._by_words(question, conversation, error)
 
     def run(self, program: Asking[T]) -> T:
-        """Give a program what it asks for, blocking; whatever the embeddings raise is raised."""
+        """Run a program, answering its requests; blocks, and raises whatever the embeddings raise."""
 
         def answer(asked: Any) -> Any:
             trained = self._train()
@@ -103,7 +103,7 @@ class SemanticRouter:
         return serve(program, answer)
 
     async def arun(self, program: Asking[T]) -> T:
-        """Do what :meth:`run` does, without blocking the event loop."""
+        """Run a program as :meth:`run` does, without blocking the event loop."""
 
         async def answer(asked: Any) -> Any:
             trained = self._trained
@@ -122,7 +122,7 @@ class SemanticRouter:
         return replace(decision, reason=f"The embeddings failed ({reason}). {decision.reason}")
 
     def _train(self) -> _Trained:
-        with self._training:  # once, however many threads ask the first question
+        with self._training:  # train once, however many threads ask the first question
             if self._trained is not None:
                 return self._trained
             if isinstance(self._embedder, OfflineEmbeddings):
@@ -134,7 +134,7 @@ class SemanticRouter:
 
 
 class _Trained:
-    """The model behind a router's groups, and the scale that makes the least relevance the same for all."""
+    """The model behind a router's groups, and the scale that makes the minimum relevance the same for all."""
 
     def __init__(
         self, groups: Sequence[TWG], words: LexicalRouter, embedder: Embedder, cache_dir: Path | None
@@ -173,11 +173,11 @@ class _Trained:
 
     @property
     def knows_kinds(self) -> bool:
-        """Whether :meth:`learn_kinds` is done."""
+        """Whether :meth:`learn_kinds` has finished."""
         return self._kinds is not None
 
     def learn_kinds(self) -> None:
-        """Learn what turns do in a conversation; only those who have conversations wait for it."""
+        """Learn the kinds of turns in a conversation; only conversations wait for this."""
         with self._lock:
             if self._kinds is not None:
                 return
@@ -191,7 +191,7 @@ class _Trained:
             self._kinds = KernelModel(np.concatenate([vectors, examples[asked]]), truth, centre)
 
     def answer(self, asked: LikenessOf | KindsOf, vector: Sequence[float]) -> Likeness:
-        """Return what there is to say of a text with this vector."""
+        """Return the likeness of a text with this vector."""
         read = np.asarray(vector, dtype=np.float64)
         scores, nearest = self._model.scores(read)
         relevance = np.clip(scores * self._scale, 0, 1)
@@ -214,7 +214,7 @@ def _by_words(words: LexicalRouter, sentence: str, groups: Sequence[str]) -> lis
 
 @lru_cache(maxsize=4)
 def _trained_offline(groups: tuple[TWG, ...]) -> _Trained:
-    """Return what all routers of these groups share in a process, since the offline model is always the same."""
+    """Return the trained model for these groups, shared because the offline embeddings never change."""
     return _Trained(groups, LexicalRouter(groups), OfflineEmbeddings(), None)
 
 
@@ -241,13 +241,13 @@ def _decide(evidence: Evidence, likeness: Likeness) -> RouteDecision:
 _MOST_TERMS = 24
 _LEAST_WEIGHT = 0.7
 
-# A term alone lies far from any question; asked about, it lies where the questions lie.
+# A bare term lies far from any question in the vector space; these phrases move it to where questions lie.
 _ASKED = ("What should be done about {}?", "How does {} work?")
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """Which example questions count for a set of groups, and what stands in for those they lack.
+    """The example questions that count for a set of groups, and substitutes for groups without examples.
 
     ``rows`` are positions in :func:`ecowas_lc.twg.example_questions` and ``labels`` the groups of each;
     ``described`` maps each group without examples to sentences made of its name, description and terms.
@@ -259,11 +259,11 @@ class Lesson:
 
 
 def prepare(groups: Sequence[TWG], words: LexicalRouter) -> Lesson:
-    """Return what there is to learn from for these groups.
+    """Return the training material for these groups.
 
-    Examples speak for the summit's own groups, so long as their descriptions are unchanged. Those of groups that
-    are not here are left out, since another group may have taken their field over. An example in which a
-    described group's own words are found counts for it too.
+    Examples apply to the summit's own groups as long as their descriptions are unchanged. Examples of groups that
+    are missing here are left out, since another group may cover their field. An example that contains a described
+    group's own words also counts for that group.
     """
     ours = {group.id: group.description for group in default_groups()}
     known = {group.id for group in groups if ours.get(group.id) == group.description}
@@ -293,7 +293,7 @@ def _sentences(group: TWG) -> Iterator[str]:
 
 
 def _terms(group: TWG) -> list[str]:
-    """Return the group's plainest terms, of each language in turn."""
+    """Return the group's clearest terms, alternating between the languages."""
     by_language = [
         [
             text.replace("*", "").replace("=", "")

@@ -1,4 +1,4 @@
-"""Finds the word that a misspelt one stands for, one slip away."""
+"""Correction of misspelt words, up to one typing error."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
 SHORTEST, _LONGEST = 6, 40
-"""Shorter words are one slip away from too many others."""
+"""Shorter words are one typing error away from too many others."""
 
 _LONG = 7
-"""From here on, a word is corrected whatever the slip; a shorter one only if it lacks a letter."""
+"""From this length on, any single error is corrected; in a shorter word only a missing letter."""
 
 
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm", "azertyuiop", "qsdfghjklm", "wxcvbn")  # English, Portuguese; French
@@ -21,11 +21,11 @@ _TWICE = re.compile(r"(.)\1")
 
 
 class Spelling:
-    """Words to correct to, and words that are right as they are.
+    """Words to correct to, and words that are correct as they are.
 
-    One slip is a letter too many, a letter missing, two that changed places, or a wrong one that lies beside the
-    right one on a keyboard: "competing" is not "computing". Letters that sound alike, and one for two, are no slip
-    at all. The first letter has to be right: people rarely miss that one.
+    A typing error is an extra letter, a missing letter, two swapped letters, or a letter replaced by its neighbour
+    on the keyboard: "competing" is not "computing". Letters that sound alike, and single for double letters, do
+    not count as errors. The first letter must be correct, because people rarely mistype it.
     """
 
     def __init__(self, words: Iterable[str], right: Collection[str]) -> None:
@@ -38,7 +38,7 @@ class Spelling:
                     self._near.setdefault(form, []).append((spoken, word))
 
     def corrected(self, word: str) -> str:
-        """Return the word that this one stands for; the word itself if it is right, or like no other."""
+        """Return the word that this one stands for; the word itself if it is correct, or similar to no other."""
         if not SHORTEST <= len(word) <= _LONGEST or not word.isalpha() or word in self._right:
             return word
         spoken = _spoken(word)
@@ -54,7 +54,7 @@ def _spoken(word: str) -> str:
 
 
 def _shortened(word: str) -> Iterator[str]:
-    """Yield the word and what is left of it without each of its letters but the first."""
+    """Yield the word, and the word without each of its letters except the first."""
     yield word
     for place in range(1, len(word)):
         yield word[:place] + word[place + 1 :]

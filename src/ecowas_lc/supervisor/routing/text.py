@@ -1,4 +1,4 @@
-"""Text as the routers compare it: lower case, without accents, cut into words."""
+"""Text in the form that the routers compare: lower case, without accents, split into words."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import unicodedata
 from typing import NamedTuple
 
 _WORD = re.compile(r"[^\W_]+")
-_WORD_IN_PLACE = re.compile(r"[^\W_](?:[^\W_]|[\u0300-\u036f])*")  # an accent may be a character of its own
+_WORD_IN_PLACE = re.compile(r"[^\W_](?:[^\W_]|[\u0300-\u036f])*")  # an accent may be a separate character
 _LIGATURES = str.maketrans({"œ": "oe", "æ": "ae", "ß": "ss"})
 
 
 class Word(NamedTuple):
-    """A word of a text: folded, in lower case with its accents, and where it stands in the text."""
+    """A word of a text: folded, in lower case with its accents, and its position in the text."""
 
     folded: str
     accented: str
@@ -35,18 +35,18 @@ def words(text: str) -> list[str]:
 
 
 def accented_words(text: str) -> list[str]:
-    """Return the words of ``text`` in lower case with their accents, cut as :func:`words` cuts them."""
+    """Return the words of ``text`` in lower case with their accents, split as :func:`words` splits them."""
     return _WORD.findall(unicodedata.normalize("NFC", text.lower().translate(_LIGATURES)))
 
 
 def words_in_place(text: str, start: int = 0, end: int | None = None) -> list[Word]:
-    """Return the words of a part of ``text`` with their places in the whole."""
+    """Return the words of a part of ``text`` with their positions in the whole text."""
     found = _WORD_IN_PLACE.finditer(text, start, len(text) if end is None else end)
     return [Word(fold(one.group()), _accented(one.group()), one.start(), one.end()) for one in found]
 
 
 def level(text: str) -> str:
-    """Return ``text`` folded character by character, so that every character keeps its place."""
+    """Return ``text`` folded character by character, so that every character keeps its position."""
     lowered = text.lower()
     if lowered.isascii() and len(lowered) == len(text):
         return lowered

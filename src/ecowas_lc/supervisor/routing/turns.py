@@ -1,8 +1,8 @@
-"""What a turn does in a conversation, by its words alone: go on, change the subject, thank, ask for a summary.
+"""The kind of a turn by its words only: continue, change the subject, thank, ask for a summary.
 
-A small linear model on words, pairs of words and pieces of words, learnt from the example turns. Names of places,
+A small linear model on words, pairs of words and parts of words, learnt from the example turns. Names of places,
 times and numbers count as one word each, and so do the groups' own terms: "and in Ghana?" and "et au Togo ?" are
-turns of one kind, and so they are for groups and places that no example names.
+turns of one kind, also for groups and places that no example names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ecowas_lc.twg import TURN_KINDS, ExampleTurn, example_turns
 from ecowas_lc.twg.catalogue import DATA, split_terms
 
 SUBJECT = "subject"
-"""The kind of a turn that names a subject of its own; all others are in :data:`ecowas_lc.twg.TURN_KINDS`."""
+"""The kind of a turn that names its own subject; all other kinds are in :data:`ecowas_lc.twg.TURN_KINDS`."""
 
 KINDS = (*TURN_KINDS, SUBJECT)
 
@@ -29,16 +29,16 @@ WEIGHTS = files("ecowas_lc.supervisor.routing") / "data" / "turns.json"
 
 GROUP, ELSEWHERE, _PLACE, _TIME, _NUMBER = "<group>", "<elsewhere>", "<place>", "<time>", "<number>"
 _LONGEST_NAME = 3
-_LONG = 7  # words; "and" before a question as long as this only begins it
+_LONG = 7  # words; "and" before a longer question is only an opening
 _POSSESSIVES = frozenset({"its", "their", "leur", "leurs"})
 _ARTICLES = frozenset({"la"})
-"""Words that point to what was said in one language ("lá") and are an article in another, where more follows."""
+"""Words that refer back in one language ("lá") and are an article in another, when more words follow."""
 _PIECES = (4, 5)
 _LENGTHS = ((1, "1"), (2, "2"), (3, "3"), (6, "6"), (10, "10"))
 
 
 class Marked(NamedTuple):
-    """A part of a turn that one of the groups' terms covers, or a word from elsewhere."""
+    """A part of a turn that is a term of a group, or a word of an outside subject."""
 
     start: int
     end: int
@@ -46,9 +46,10 @@ class Marked(NamedTuple):
 
 
 def learnt_turns() -> tuple[ExampleTurn, ...]:
-    """Return the example turns that tell kinds apart: of the many outside subjects, every second one.
+    """Return the example turns from which kinds are learnt: every second one of those on outside subjects.
 
-    They are as many for the sake of single questions; all of them would make a turn look like one too soon.
+    There are many of those because single questions need them; all of them would make too many turns look like
+    one.
     """
     outside = [turn for turn in example_turns() if turn.kind == "outside"]
     kept = set(outside[::2])
@@ -56,7 +57,7 @@ def learnt_turns() -> tuple[ExampleTurn, ...]:
 
 
 def features(found: Sequence[Word], marked: Sequence[Marked], asks: bool) -> set[str]:
-    """Return what the model looks at in a turn: ``asks`` says whether a question mark is in it."""
+    """Return the features of a turn; ``asks`` says whether it contains a question mark."""
     read = ["^", *_abstract(found, marked), "$"]
     seen = set(read)
     seen.update(f"{one} {other}" for one, other in pairwise(read))
@@ -72,7 +73,7 @@ def features(found: Sequence[Word], marked: Sequence[Marked], asks: bool) -> set
 
 
 def kinds_of(seen: set[str]) -> dict[str, float]:
-    """Return how likely a turn with these features is of each kind."""
+    """Return the probability of each kind for a turn with these features."""
     weights, bias = _model()
     known = [weights[one] for one in seen if one in weights]
     scale = 1 / math.sqrt(len(known) + 1)
@@ -83,10 +84,10 @@ def kinds_of(seen: set[str]) -> dict[str, float]:
 
 
 def links(text: str, *, own: Collection[str] = ()) -> bool:
-    """Return whether a turn points to what was said before: by its first or last word or a pronoun.
+    """Return whether a turn refers back: by its first or last word or by a pronoun.
 
     A preposition at the end ("can they pay with?") lacks its noun. A possessive after the turn's ``own`` words
-    belongs to them: "how are farmers paid for their harvest?" links to nothing.
+    belongs to them: "how are farmers paid for their harvest?" refers to nothing before.
     """
     said = words(text)
     leading, joining, pointing, _ = _links()
@@ -103,7 +104,7 @@ def links(text: str, *, own: Collection[str] = ()) -> bool:
 
 
 def asks(text: str) -> bool:
-    """Return whether a turn begins as a question does that names its subject."""
+    """Return whether a turn starts like a question that names its subject."""
     said = words(text)
     return bool(said) and said[0] in _links()[3]
 
