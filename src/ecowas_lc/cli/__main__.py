@@ -1,4 +1,4 @@
-"""``python -m ecowas_lc.cli``: the command, where its script is not on ``PATH``."""
+"""``python -m ecowas_lc.cli``: runs the command if its script is not on ``PATH``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ecowas-lc ask``: one question, answered."""
+"""``ecowas-lc ask``: answers one question."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ask_once(question: str | None, session: str | None, agents: Sequence[str], *
     session = checked_new_session(session) if session is not None else new_session()
     groups = checked_groups(agents)
     settings = get_settings()
-    server = chosen_server(settings)  # before a model is started in vain
+    server = chosen_server(settings)  # first, so that no model is started in vain
     with (
         chosen_model(settings) as model,
         Conversation(session, model.chat, settings=settings, server=server, agents=groups) as conversation,

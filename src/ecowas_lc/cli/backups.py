@@ -1,4 +1,4 @@
-"""``ecowas-lc sessions|threads export|import``: what is stored, as JSON Lines and back."""
+"""``ecowas-lc sessions|threads export|import``: writes stored data as JSON Lines, and restores it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _GZIP = b"\x1f\x8b"
 
 
 def export_sessions(sessions: Sequence[str], output: Path | None, *, json: bool) -> None:
-    """Write sessions with their threads, or everything there is.
+    """Write sessions with their threads, or everything that is stored.
 
     Raises:
-        EcowasError: there is no such session; nothing is written.
-        InvalidInputError: the file can't be written.
+        EcowasError: There is no such session; nothing is written.
+        InvalidInputError: The file cannot be written.
     """
     names = _checked(sessions)
 
@@ -54,11 +54,11 @@ def export_sessions(sessions: Sequence[str], output: Path | None, *, json: bool)
 
 
 def export_threads(threads: Sequence[str], output: Path | None, *, json: bool) -> None:
-    """Write threads, or every one.
+    """Write threads, or all threads.
 
     Raises:
-        EcowasError: there is no such thread; nothing is written.
-        InvalidInputError: the file can't be written.
+        EcowasError: There is no such thread; nothing is written.
+        InvalidInputError: The file cannot be written.
     """
     names = _checked(threads)
 
@@ -71,10 +71,10 @@ def export_threads(threads: Sequence[str], output: Path | None, *, json: bool) -
 
 
 def import_file(name: str, *, overwrite: bool, threads_alone: bool, longest_line: int, json: bool) -> None:
-    """Restore what a file holds, or its threads alone; ``longest_line`` is in MiB.
+    """Restore an export, or only its threads; ``longest_line`` is in MiB.
 
     Raises:
-        InvalidInputError: the file can't be read, or what is in it; what stands before that is restored.
+        InvalidInputError: The file or a line of it is not readable; the lines before it are restored.
     """
     try:
         with (
@@ -157,7 +157,11 @@ def _checked(names: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _written(output: Path | None) -> Iterator[Callable[[str], object]]:
-    """Give what writes a line; a file is there when all is, or else what it was before, for its owner alone."""
+    """Yield a function that writes a line.
+
+    The file appears only when the export is complete; until then, an existing file is unchanged. Only its owner
+    may read it.
+    """
     if output is None:
         yield write_record
         sys.stdout.flush()
@@ -173,14 +177,14 @@ def _packed(file: IO[bytes], output: Path) -> AbstractContextManager[IO[bytes]]:
 
 @contextmanager
 def _lines_of(name: str, tell: Tell, longest: int) -> Iterator[Iterator[str]]:
-    """Give the lines of a file, or of standard input, telling how much has been read."""
+    """Yield the lines of a file or of standard input, and report how much has been read."""
     from ecowas_lc.storage.backup_format import bounded_lines
 
     try:
         with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as raw:
             size = 0 if name == "-" else os.fstat(raw.fileno()).st_size
             is_packed = raw.peek(2)[:2] == _GZIP  # type: ignore[union-attr]
-            # Packed or not, a line may go on without end: no more of one is read than may be.
+            # Compressed or not, a line may be endless, so no more than the limit is read.
             lines: Iterable[bytes] = bounded_lines(gzip.GzipFile(fileobj=raw) if is_packed else raw, longest)
             yield _decoded(lines, name, lambda: tell("imported", raw.tell(), size) if size else None)
     except OSError as error:

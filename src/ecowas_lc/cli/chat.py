@@ -1,4 +1,4 @@
-"""``ecowas-lc chat``: one question after the other, from a terminal or a pipe."""
+"""``ecowas-lc chat``: answers one question after another, from a terminal or a pipe."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _COMMANDS = {
 def chat(
     session: str | None, agents: Sequence[str], *, use_redis: bool, keep_history: bool, as_json: bool
 ) -> None:
-    """Answer line after line until ``quit`` or the end of input."""
+    """Answer each line until ``quit`` or the end of input."""
     session = checked_new_session(session) if session is not None else new_session()
     groups = checked_groups(agents)
     settings = get_settings()
@@ -82,7 +82,7 @@ def chat(
 
 
 def _lines() -> Iterator[str]:
-    """Yield what is asked, without blank lines."""
+    """Yield the user's lines, without blank ones."""
     if not sys.stdin.isatty():
         yield from (line.strip() for line in piped_lines() if line.strip())
         return
@@ -104,7 +104,7 @@ def _lines() -> Iterator[str]:
 
 
 def _answer(conversation: Conversation, question: str | None) -> bool:
-    """Answer a question (``None``: go on with the last one); return whether it could be."""
+    """Answer a question (``None``: resume the last one); return whether that succeeded."""
     from ecowas_lc.twg import default_groups
 
     screen = Screen({group.id: group.name for group in default_groups()})
@@ -112,7 +112,7 @@ def _answer(conversation: Conversation, question: str | None) -> bool:
         turn = conversation.ask(question, screen.show)
     except (StorageError, TurnStoppedError):
         raise
-    except EcowasError as error:  # the next question may fare better
+    except EcowasError as error:  # the next question may succeed
         screen.done()
         explain(error)
         return False
@@ -123,7 +123,7 @@ def _answer(conversation: Conversation, question: str | None) -> bool:
 
 
 def _answer_as_json(conversation: Conversation, question: str | None) -> bool:
-    """Answer a question on one line: see :func:`_answer`."""
+    """Answer a question with one line of JSON; return whether that succeeded."""
     try:
         shown = as_json_of(conversation.session, conversation.ask(question, silence))
     except (StorageError, TurnStoppedError):

@@ -1,6 +1,6 @@
-"""The commands: their names, options and help. What they do is imported when one is called.
+"""The commands: their names, options and help. Their implementations are imported when a command runs.
 
-Nothing here may import langchain, langgraph, redis or pydantic: ``--help`` must be quick.
+This module must not import langchain, langgraph, redis or pydantic, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ def threads_show(
 ) -> None:
     """Show the contents of a checkpoint.
 
-    Its values, and what waits to be done or answered.
+    Its values, and what is still to be run or answered.
     """
     from ecowas_lc.cli.thread_views import show_checkpoint
 
@@ -286,7 +286,7 @@ def threads_diff(
 ) -> None:
     """Show what changed from one checkpoint to another.
 
-    Without any, what the last step changed.
+    Without checkpoint ids, what the last step changed.
     """
     from ecowas_lc.cli.thread_views import show_difference
 
@@ -362,7 +362,7 @@ def threads_resume(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Decide on what waits in a thread, so that it goes on.
+    """Decide on a waiting request and resume the thread.
 
     Without a decision among the options, shows each request and asks you.
     """
@@ -433,7 +433,7 @@ def stop(as_json: Json = False, debug: Debug = False) -> None:
 def status(as_json: Json = False, debug: Debug = False) -> None:
     """Show the embedded server's status.
 
-    The exit code is 1 where it does not run.
+    The exit code is 1 if it is not running.
     """
     from ecowas_lc.cli.server import status as show
 
@@ -628,7 +628,7 @@ def access_add_person(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Let somebody in whom a reverse proxy signs in.
+    """Give access to a user of a reverse proxy.
 
     The name is what the proxy sends.
     """

@@ -1,4 +1,4 @@
-"""A conversation with the supervisor graph from the command line, one question after the other."""
+"""A conversation with the supervisor graph from the command line, one question after another."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ SUPERVISOR, SYNTHESIS = "supervisor", "synthesis"
 
 
 class Conversation:
-    """One session of the supervisor graph, from blocking code; a context manager.
+    """One session of the supervisor graph, for blocking code; a context manager.
 
-    With a ``server``, thread and histories are kept there, else in this process; while it can't be used the
-    conversation goes on in memory. ``agents`` names the groups to ask whatever the question is. Without
-    ``keep_history`` each question stands for itself.
+    With a ``server``, the thread and the histories are kept there, else in this process; while the server is
+    unavailable, the conversation continues in memory. ``agents`` names the groups to ask for every question.
+    Without ``keep_history``, each question is answered without the earlier ones.
 
     Raises:
-        InvalidIdError: the session's id is empty.
-        UnknownGroupError: there is no such group.
+        InvalidIdError: The session's id is empty.
+        UnknownGroupError: There is no such group.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Conversation:
             Registry(default_groups(), settings.router, model, auto_register=True),
             model,
             group_limit=None,
-            durability="sync",  # a step is stored before the next one begins, whatever ends the process
+            durability="sync",  # a step is stored before the next one starts, even if the process is killed
             max_parallel=max_parallel,
             documents=_documents(server, settings) if server is not None else None,
             store=item_store(server, settings) if server is not None else None,
@@ -82,15 +82,19 @@ class Conversation:
         return self._session.graph
 
     def ask(self, question: str | None, show: Callable[[Event], None]) -> Finished:
-        """Ask, and wait for the answer; ``show`` gets what happens. ``None`` goes on with what was stopped.
+        """Ask a question and wait for the answer; ``None`` resumes an answer that was stopped.
 
-        Ctrl-C ends the answer: what had been said by then is kept in the thread, and KeyboardInterrupt raised.
-        SIGTERM lets the step that is under way come to its end.
+        Ctrl-C ends the answer: the text so far is kept in the thread, and KeyboardInterrupt is raised. SIGTERM
+        lets the current step finish.
+
+        Args:
+            question: The question.
+            show: Called with each event.
 
         Raises:
-            EmptyQuestionError: there is no text in the question.
-            TurnStoppedError: a signal stopped the turn.
-            ModelError, StorageError, SupervisorError: see :func:`build_supervisor`.
+            EmptyQuestionError: The question contains no text.
+            TurnStoppedError: A signal stopped the turn.
+            ModelError, StorageError, SupervisorError: As for :func:`build_supervisor`.
         """
         from ecowas_lc.agents.turn import Turn
 
@@ -110,11 +114,11 @@ class Conversation:
             async with aclosing(self._session.aevents(turn)) as events:
                 async for event in events:
                     show(event)
-        assert turn.finished is not None  # nothing here waits for a reviewer
+        assert turn.finished is not None  # no group is held for review here
         return turn.finished
 
     def is_unfinished(self) -> bool:
-        """Whether the session's last question has not been answered to its end."""
+        """Whether the session's last question has no complete answer."""
         messages = self._do(self._session.messages())
         return bool(messages) and messages[-1].type == "human"
 
@@ -123,7 +127,7 @@ class Conversation:
         return [(str(m.name or m.type), m.text) for m in self._do(self._session.messages())]
 
     def reset(self) -> None:
-        """Forget the session: its thread, its histories and its data."""
+        """Delete the session: its thread, its histories and its data."""
         self._do(self._session.forget(wholly=True))
 
     def _do(self, program: Program[T]) -> T:
@@ -144,7 +148,7 @@ class Conversation:
 
 @contextmanager
 def _drained_by_sigterm(session: Session) -> Iterator[None]:
-    """Have SIGTERM stop the session's turn between two steps; a second one ends the process at once."""
+    """Make SIGTERM stop the session's turn between two steps; a second SIGTERM ends the process at once."""
     loop = asyncio.get_running_loop()
 
     def drain() -> None:
@@ -153,7 +157,7 @@ def _drained_by_sigterm(session: Session) -> Iterator[None]:
 
     try:
         loop.add_signal_handler(signal.SIGTERM, drain)
-    except (NotImplementedError, ValueError, RuntimeError):  # Windows, or not the main thread
+    except (NotImplementedError, ValueError, RuntimeError):  # on Windows, or not in the main thread
         yield
         return
     try:
@@ -163,7 +167,7 @@ def _drained_by_sigterm(session: Session) -> Iterator[None]:
 
 
 def as_json_of(session: str, turn: Finished) -> dict[str, Any]:
-    """Return what ``--json`` shows of a turn."""
+    """Return a turn in the form that ``--json`` prints."""
     return {
         "session": session,
         "question": turn.question,
@@ -180,15 +184,15 @@ def as_json_of(session: str, turn: Finished) -> dict[str, Any]:
 
 
 def new_session() -> str:
-    """Return an id for a new session: when it began, and a little chance."""
+    """Return an id for a new session: its start time and some random characters."""
     return f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
 
 
 def checked_session(session: str) -> str:
-    """Return a session's id.
+    """Return a session's id after checking it.
 
     Raises:
-        InvalidIdError: it is empty.
+        InvalidIdError: The id is empty.
     """
     if not session.strip():
         raise InvalidIdError("The session id is empty. Use at least one character, or omit --session.")
@@ -196,10 +200,10 @@ def checked_session(session: str) -> str:
 
 
 def checked_new_session(session: str) -> str:
-    """Return the id of a session that may be made: it stands in tables, commands and addresses.
+    """Return the id for a new session after checking that it fits tables, commands and addresses.
 
     Raises:
-        InvalidIdError: it is empty, or longer than 200 characters.
+        InvalidIdError: The id is empty, or longer than 200 characters.
     """
     if len(session) > LONGEST_ID:
         raise InvalidIdError(f"The id has {len(session)} characters. Use {LONGEST_ID} at most.")
@@ -207,11 +211,11 @@ def checked_new_session(session: str) -> str:
 
 
 def checked_question(question: str) -> str:
-    """Return the question.
+    """Return the question after checking it.
 
     Raises:
-        EmptyQuestionError: it holds no text.
-        InvalidInputError: it is not UTF-8.
+        EmptyQuestionError: The question contains no text.
+        InvalidInputError: The question is not UTF-8.
     """
     if not question.strip():
         raise EmptyQuestionError("The question is empty. Ask something in English, French or Portuguese.")
@@ -223,10 +227,10 @@ def checked_question(question: str) -> str:
 
 
 def checked_groups(groups: Sequence[str]) -> tuple[str, ...]:
-    """Return the groups' ids, each once.
+    """Return the groups' ids without duplicates.
 
     Raises:
-        UnknownGroupError: there is no such group.
+        UnknownGroupError: There is no such group.
     """
     from ecowas_lc.twg import default_groups
 
@@ -238,7 +242,7 @@ def checked_groups(groups: Sequence[str]) -> tuple[str, ...]:
 
 
 def item_store(server: Server, settings: Settings) -> RedisStore:
-    """Return the prefix's long-term memory, which groups' graphs and tools find as ``runtime.store``."""
+    """Return the prefix's long-term memory, which graphs of groups and tools find as ``runtime.store``."""
     from ecowas_lc.store import RedisStore
     from ecowas_lc.store.offline import offline_index
 
@@ -246,7 +250,7 @@ def item_store(server: Server, settings: Settings) -> RedisStore:
 
 
 def _documents(server: Server, settings: Settings) -> Documents | None:
-    """Return the prefix's documents; ``None`` where there are none, or the extra that searches them is missing."""
+    """Return the prefix's documents, or ``None`` if there are none or the extra that searches them is missing."""
     from importlib.util import find_spec
 
     if find_spec("snowballstemmer") is None or find_spec("numpy") is None:

@@ -1,4 +1,4 @@
-"""``ecowas-lc threads resume``: decide on what waits in a thread, and let its run go on."""
+"""``ecowas-lc threads resume``: decides on a request that waits in a thread, and resumes the run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LEAVE = "leave"
 
 @dataclass(frozen=True)
 class Choice:
-    """What the options say is to be done; nothing, where the user is to be asked."""
+    """The decision that the options state; empty if the user is to be asked."""
 
     approve: bool = False
     edit: str | None = None
@@ -46,10 +46,10 @@ class Choice:
     answer: str | None = None
 
     def checked(self) -> Choice | None:
-        """Return the choice; ``None`` where there is none yet.
+        """Return the choice, or ``None`` if the options state none.
 
         Raises:
-            InvalidInputError: the options contradict each other.
+            InvalidInputError: The options contradict each other.
         """
         made = [self.approve, self.edit is not None, self.reject, self.answer is not None]
         if sum(made) > 1:
@@ -62,10 +62,10 @@ class Choice:
 
 
 def resume_thread(thread: str, choice: Choice, request: str | None, graph_name: str | None, *, json: bool) -> None:
-    """Decide on what waits in a thread. Without a choice, the user is shown each request and asked.
+    """Decide on a request that waits in a thread. Without a choice, show each request and ask the user.
 
     Raises:
-        EcowasError: there is no such thread, nothing waits in it, or the decision can't be taken.
+        EcowasError: There is no such thread, nothing waits in it, or the decision is not accepted.
     """
     thread = checked_session(thread)
     chosen = choice.checked()
@@ -103,7 +103,7 @@ def _readable(store: Store, thread: str) -> CheckpointTuple:
 
     saver = RedisSaver(server=store.server, prefix=store.settings.prefix)
     found = saver.get_tuple({"configurable": {"thread_id": thread}})
-    if found is None:  # it has just been removed
+    if found is None:  # it has just been deleted
         store.check_thread(thread)
         raise EcowasError(f"Nothing in thread {thread!r} waits for a decision.")
     return found
@@ -137,10 +137,10 @@ def _field(one: Interrupt, name: str) -> Any:
 
 
 def _decision(one: Interrupt, choice: Choice) -> Any:
-    """Return what a choice means to a request.
+    """Return the decision on a request that a choice stands for.
 
     Raises:
-        InvalidInputError: the request takes no such decision.
+        InvalidInputError: The request does not accept such a decision.
     """
     if _field(one, "type") == "release":
         if choice.answer is not None:
@@ -156,7 +156,7 @@ def _decision(one: Interrupt, choice: Choice) -> Any:
     if choice.edit is not None:
         raise InvalidInputError("A tool waits, and its request can't be edited here. Pass --answer TEXT.")
     calls = _field(one, "action_requests")
-    if isinstance(calls, Sequence):  # the request of langchain's human-in-the-loop middleware
+    if isinstance(calls, Sequence):  # a request of LangChain's human-in-the-loop middleware
         told = (
             {"type": "approve"} if choice.approve else {"type": "reject", "message": choice.reason or "Rejected."}
         )
@@ -165,7 +165,7 @@ def _decision(one: Interrupt, choice: Choice) -> Any:
 
 
 def _asked(thread: str, one: Interrupt) -> Any:
-    """Show a request and return the user's decision on it; ``leave`` to let it wait."""
+    """Show a request and return the user's decision on it, or ``leave`` to let it wait."""
     console = err()
     is_draft = _field(one, "type") == "release"
     console.print()
@@ -208,7 +208,7 @@ def _typed(question: str) -> str:
 
 
 def _edited(text: str) -> str | None:
-    """Return the text as the user's editor leaves it, or as it is typed; ``None``: empty, or the same."""
+    """Return the text as edited by the user, in an editor or as typed; ``None`` if it is empty or unchanged."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if editor is None:
         remark("Type the new text. A line with only a dot ends it.")
@@ -217,7 +217,7 @@ def _edited(text: str) -> str | None:
             lines.append(str(line))
         new = "\n".join(lines).strip()
         return new if new and new != text.strip() else None
-    with tempfile.TemporaryDirectory(prefix="ecowas-lc-") as folder:  # only its owner may read it
+    with tempfile.TemporaryDirectory(prefix="ecowas-lc-") as folder:  # readable only by its owner
         file = Path(folder, "answer.md")
         file.write_text(text, encoding="utf-8")
         try:
@@ -237,7 +237,7 @@ def _line() -> str | None:
 
 @contextmanager
 def _graph(store: Store, found: CheckpointTuple, name: str | None) -> Iterator[Any]:
-    """Give the graph to go on with: the one that is named, else the supervisor with every answer held back."""
+    """Yield the graph to resume: the one that is named, else the supervisor with every answer held for review."""
     from ecowas_lc.checkpoint import RedisSaver
     from ecowas_lc.cli.conversation import _documents, item_store
     from ecowas_lc.history import history_factory
@@ -255,7 +255,7 @@ def _graph(store: Store, found: CheckpointTuple, name: str | None) -> Iterator[A
         return
     decided = found.checkpoint["channel_values"].get("decision")
     groups = decided.get("groups", ()) if isinstance(decided, Mapping) else ()
-    # Only the synthesis of several answers asks a model.
+    # Only combining several answers needs a model.
     model: Any = chosen_model(settings) if len(groups) > 1 else nullcontext()
     with model as chosen:
         yield build_supervisor(

@@ -1,4 +1,4 @@
-"""``ecowas-lc demo``: the main job on real input, with nothing but what is installed here."""
+"""``ecowas-lc demo``: the main workflow on real input, using only what is installed on this machine."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PICTURE = "ecowas-lc-demo"
 
 
 def demonstrate(folder: Path) -> None:
-    """Ask two questions in a session, let a second process read it back, and draw what happened."""
+    """Ask two questions in a session, read it back in a second process, and draw what happened."""
     from ecowas_lc.twg import default_groups
 
     try:
@@ -79,7 +79,7 @@ def demonstrate(folder: Path) -> None:
 
 
 def _answer_from_documents(model: ChosenModel, settings: Settings) -> None:
-    """Ask questions of the fictional dossier, and show sources and what the check removed."""
+    """Ask questions about the fictional dossier, and show sources and what the check removed."""
     from importlib.util import find_spec
 
     if find_spec("snowballstemmer") is None or find_spec("bs4") is None:
@@ -125,7 +125,7 @@ def _ask(conversation: Conversation, question: str, names: dict[str, str]) -> Fi
 
 
 def _model(settings: Settings) -> Any:
-    """Return the chosen model, after installing the local one where nothing else answers."""
+    """Return the chosen model, after installing the local one if no other answers."""
     from contextlib import contextmanager
 
     from ecowas_lc.local_model import is_available
@@ -147,10 +147,10 @@ def _model(settings: Settings) -> Any:
 
 
 def _read_back(session: str) -> None:
-    """Run ``sessions show`` in a new process, which knows nothing but the session's id.
+    """Run ``sessions show`` in a new process, which is only given the session's id.
 
     Raises:
-        EcowasError: it did not find the conversation.
+        EcowasError: It did not find the conversation.
     """
     command = ["sessions", "show", "--brief", session]
     console = out()

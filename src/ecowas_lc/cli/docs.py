@@ -1,4 +1,4 @@
-"""``ecowas-lc docs``: the documents that answers rest on."""
+"""``ecowas-lc docs``: manages the documents that answers are based on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MANY_FILES = 500
 
 @contextmanager
 def opened_documents() -> Iterator[Documents]:
-    """Give the documents of the settings' server, which answers, for the length of the block."""
+    """Yield the documents on the settings' server, after checking that it answers."""
     from ecowas_lc.documents import Documents
 
     settings = get_settings()
@@ -45,10 +45,10 @@ def add_documents(
     yes: bool,
     json: bool,
 ) -> None:
-    """Add files and folders, and say what became of each.
+    """Add files and folders, and report the result for each.
 
     Raises:
-        InvalidInputError: a file is not there, a date or language can't be used, or nothing could be added.
+        InvalidInputError: A file does not exist, a date or language is not usable, or nothing could be added.
     """
     files = sum(sum(inner.is_file() for inner in path.rglob("*")) if path.is_dir() else 1 for path in paths)
     if files > _MANY_FILES and not confirmed(f"Add {files} files?", yes=yes):
@@ -89,7 +89,7 @@ def add_documents(
 
 
 def list_documents(group: str | None, *, json: bool) -> None:
-    """Show the documents, those added last first."""
+    """Show the documents, the last added first."""
     with opened_documents() as documents:
         found = [one for one in documents.all() if group is None or not one.groups or group in one.groups]
     if json:
@@ -117,7 +117,7 @@ def show_document(name: str, *, json: bool) -> None:
     """Show a document's text, or one page of it (``ID#3``).
 
     Raises:
-        InvalidInputError: there is no such document or page.
+        InvalidInputError: There is no such document or page.
     """
     identity, _, page = name.partition("#")
     with opened_documents() as documents:
@@ -133,7 +133,7 @@ def show_document(name: str, *, json: bool) -> None:
 
 
 def search_documents(query: str, group: str | None, limit: int, *, json: bool) -> None:
-    """Show the passages that fit best."""
+    """Show the passages that match best."""
     with opened_documents() as documents:
         sources = documents.search(query, group=group, limit=limit)
     if json:
@@ -160,10 +160,10 @@ def search_documents(query: str, group: str | None, limit: int, *, json: bool) -
 
 
 def remove_document(identity: str, *, yes: bool, json: bool) -> None:
-    """Remove a document; no later answer rests on it.
+    """Delete a document; later answers do not use it.
 
     Raises:
-        InvalidInputError: there is no such document.
+        InvalidInputError: There is no such document.
     """
     with opened_documents() as documents:
         document = documents.get(identity)
@@ -177,7 +177,7 @@ def remove_document(identity: str, *, yes: bool, json: bool) -> None:
 
 
 def reindex_documents(*, json: bool) -> None:
-    """Index every passage anew."""
+    """Rebuild the search index."""
     with opened_documents() as documents, shown_progress() as tell:
         passages = documents.reindex(lambda done, total, _: tell("documents", done, total))
     if json:

@@ -1,4 +1,4 @@
-"""``ecowas-lc doctor``: looks at everything that a conversation needs."""
+"""``ecowas-lc doctor``: checks everything that a conversation needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _EXTRAS = {
 
 
 def examine(*, as_json: bool) -> None:
-    """Show what is found; exit with 1 where something is broken."""
+    """Show the findings; exit with 1 if something is broken."""
     found: list[Finding] = []
     for finding in findings():
         found.append(finding)
@@ -57,7 +57,7 @@ def examine(*, as_json: bool) -> None:
 
 
 def findings() -> Iterator[Finding]:
-    """Yield what is found, area by area."""
+    """Yield the findings, area by area."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UnknownSettingWarning)
         settings = get_settings()
@@ -75,7 +75,7 @@ def findings() -> Iterator[Finding]:
 
 
 def _area(name: str, examine: Callable[[Settings], Iterator[Finding]], settings: Settings) -> Iterator[Finding]:
-    """Yield an area's findings, or the setting that it needs and that can't be used."""
+    """Yield an area's findings, or the invalid setting that prevents its checks."""
     try:
         yield from examine(settings)
     except ConfigurationError as error:

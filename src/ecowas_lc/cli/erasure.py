@@ -1,4 +1,4 @@
-"""``ecowas-lc erase``: deletes what belongs to one user, after it has shown how much that is."""
+"""``ecowas-lc erase``: shows how much belongs to a user, and deletes it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecowas_lc.cli.terminal import one_line, show_json
 if TYPE_CHECKING:
     from ecowas_lc import ErasureReceipt
 
-# What is counted, and what one of it is called.
+# The kinds that are counted, with their singular.
 _ONE = {"threads": "thread", "sessions": "session", "items": "item"}
 
 
@@ -19,8 +19,8 @@ def erase_everything(user: str, *, yes: bool, json: bool) -> None:
     """Count what belongs to a user, ask, and delete it.
 
     Raises:
-        InvalidIdError: the user id is empty.
-        StorageError: the server can't be used.
+        InvalidIdError: The user id is empty.
+        StorageError: The server is unavailable.
     """
     from ecowas_lc import erase
 

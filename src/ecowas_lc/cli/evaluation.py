@@ -1,4 +1,4 @@
-"""``ecowas-lc eval``: how good the routers are."""
+"""``ecowas-lc eval``: measures the quality of the routers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 def evaluate(
     source: str, routers: Sequence[str], *, model_name: str | None, picture: Path | None, as_json: bool
 ) -> None:
-    """Show each router's figures on labelled questions; with a model, measure and remember what it is worth.
+    """Show each router's figures on labelled questions; with a model, also measure and save its benefit.
 
     Raises:
-        InvalidInputError: the questions can't be read.
-        ConfigurationError, MissingExtraError: a router can't be used.
+        InvalidInputError: The questions cannot be read.
+        ConfigurationError, MissingExtraError: A router is not usable.
     """
     from ecowas_lc.cli.models import chosen_model
     from ecowas_lc.supervisor.evaluation import (
@@ -34,7 +34,7 @@ def evaluate(
         save_measurement,
     )
 
-    if picture is not None:  # before models are asked for minutes
+    if picture is not None:  # checked before models are asked for minutes
         check_target(picture, ".png")
     questions, dialogues = _labelled(source)
     if "model" in routers and not model_name:
@@ -44,7 +44,7 @@ def evaluate(
     settings = get_settings()
     chosen = {"ollama_model": model_name}
     if model_name != MODEL_NAME:
-        # A model that was named is the one to measure: the small local one does not stand in for it.
+        # If a model is named, measure that one: the small local model must not replace it.
         chosen["ollama_base_url"] = settings.ollama_base_url
     settings = settings.model_copy(update=chosen)
     with chosen_model(settings) if model_name else nullcontext() as model:
@@ -87,10 +87,10 @@ def evaluate(
 
 
 def evaluate_answers(source: str, *, model_name: str | None, as_json: bool) -> None:
-    """Ask each question of a file of the documents that are there, and show how well the answers rest on them.
+    """Ask each question of a file about the stored documents, and show how well they support the answers.
 
     Raises:
-        InvalidInputError: the questions can't be read, or there are no documents.
+        InvalidInputError: The questions cannot be read, or there are no documents.
     """
     from ecowas_lc.cli.docs import opened_documents
     from ecowas_lc.cli.models import chosen_model

@@ -1,4 +1,4 @@
-"""What doctor finds: one fact each, how bad it is, and the command that fixes it."""
+"""Findings of doctor: a fact, its severity, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ State = Literal["ok", "note", "warning", "broken"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One fact. ``broken`` keeps the product from working; a ``warning`` will cost something one day."""
+    """One fact. ``broken`` keeps the product from working; a ``warning`` may cause trouble later."""
 
     area: str
     what: str
@@ -20,20 +20,20 @@ class Finding:
 
 
 def ok(area: str, what: str, text: str) -> Finding:
-    """Return the finding that all is well."""
+    """Return a finding without a problem."""
     return Finding(area, what, "ok", text)
 
 
 def note(area: str, what: str, text: str, mend: str = "") -> Finding:
-    """Return something worth knowing."""
+    """Return a finding that is worth knowing."""
     return Finding(area, what, "note", text, mend)
 
 
 def warning(area: str, what: str, text: str, mend: str = "") -> Finding:
-    """Return something that will cost data or quality one day."""
+    """Return a finding that will cost data or quality later."""
     return Finding(area, what, "warning", text, mend)
 
 
 def broken(area: str, what: str, text: str, mend: str = "") -> Finding:
-    """Return something that does not work."""
+    """Return a finding about something that does not work."""
     return Finding(area, what, "broken", text, mend)

@@ -1,4 +1,4 @@
-"""``ecowas-lc graph``: the picture of the supervisor graph."""
+"""``ecowas-lc graph``: draws the supervisor graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecowas_lc.cli.terminal import out, show_json, write
 
 
 def show_graph(output: Path | None, form: str, route: Sequence[str], *, as_json: bool) -> None:
-    """Print the graph, or write its picture; mark the route that goes by these groups."""
+    """Print the graph or write its picture, marking the route through these groups."""
     from ecowas_lc.drawing import draw_graph
     from ecowas_lc.supervisor import build_supervisor
 

@@ -1,4 +1,4 @@
-"""A conversation as people see it: one speaker at a time, in words that come in bits."""
+"""A conversation as it is displayed: one speaker at a time, in streamed text."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ecowas_lc.cli.terminal import clean, one_line, out
 if TYPE_CHECKING:
     from ecowas_lc.agents.events import Event, Routed
 
-# told apart by people who are colour-blind too, on dark and on light ground; the names stand beside them
+# distinguishable with colour blindness, on dark and light backgrounds; the names are shown as well
 _COLOURS = ("dark_orange", "deep_sky_blue1", "spring_green4", "gold3", "dodger_blue3", "orchid")
 
 
 class Prose:
-    """Writes text that comes in bits, broken at words where the output is a terminal."""
+    """Writes streamed text, wrapped at words if the output is a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -34,7 +34,7 @@ class Prose:
         self._is_bold = False
 
     def write(self, text: str) -> None:
-        """Write a bit more."""
+        """Write another piece of text."""
         text = clean(text)
         if not self._has_begun:
             text = text.lstrip()
@@ -53,7 +53,7 @@ class Prose:
                 self._word += piece
 
     def end(self) -> None:
-        """Write what is held back, and end the line."""
+        """Write the text that is held back, and end the line."""
         self._flush()
         if self._column:
             self._put("\n")
@@ -62,7 +62,7 @@ class Prose:
     def _flush(self) -> None:
         if not self._word:
             return
-        # ** begins and ends what is bold in Markdown, which models like to write
+        # ** marks bold text in Markdown, which models often write
         parts = self._word.split("**") if self._width else [self._word]
         length = sum(map(cell_len, parts))
         if self._width and self._column and self._column + len(self._spaces) + length > self._width:
@@ -82,7 +82,7 @@ class Prose:
 
 
 def show_sources(citations: Iterable[Mapping[str, Any]], console: Console | None = None) -> None:
-    """Show what an answer's marks stand for; `ecowas-lc docs show ID#PAGE` opens one."""
+    """Show the sources that an answer's marks refer to; `ecowas-lc docs show ID#PAGE` opens one."""
     console = console or out()
     for first, one in enumerate(citations):
         if not first:
@@ -93,9 +93,9 @@ def show_sources(citations: Iterable[Mapping[str, Any]], console: Console | None
 
 
 class Screen:
-    """Shows a conversation as it goes on: who is asked and why, then each speaker's words under a heading.
+    """Shows a conversation live: which groups are asked and why, then each speaker's text under a heading.
 
-    When several speak at once, the first has the floor; what the others say meanwhile follows in their order.
+    If several groups answer at once, the first one is shown live; the others' text follows in their order.
     """
 
     def __init__(self, names: Mapping[str, str], console: Console | None = None) -> None:
@@ -111,7 +111,7 @@ class Screen:
         self._failures: list[tuple[str, str]] = []
 
     def show(self, event: Event) -> None:
-        """Show what happens in a turn, as far as people want to see it."""
+        """Show an event of a turn, if it matters to users."""
         from ecowas_lc.agents.events import Routed, SpeakerDone, Token
 
         match event:
@@ -128,7 +128,7 @@ class Screen:
         labelled("Why", f"{event.reason.rstrip('.')} ({event.source})", 7, self._console)
 
     def _say(self, speaker: str, message_id: str, text: str) -> None:
-        """Show a bit of what a speaker says, now or when it has the floor."""
+        """Show a piece of a speaker's text, now or when it is that speaker's turn."""
         entry = (speaker, message_id)
         self._finished.discard(speaker)
         if speaker == SYNTHESIS and self._repeats_all(text):
@@ -145,7 +145,7 @@ class Screen:
             self._waiting.setdefault(entry, []).append(text)
 
     def _end(self, speaker: str, report: Mapping[str, Any] | None) -> None:
-        """Give the floor to the next one, where the speaker had it."""
+        """Move on to the next speaker if this one was being shown."""
         self._finished.add(speaker)
         if report is not None and report["status"] == "failed":
             self._failures.append((speaker, report.get("reason", "")))
@@ -162,7 +162,7 @@ class Screen:
             self._tell_failures()
 
     def done(self) -> None:
-        """End whatever is still open: the answer is complete, or has been broken off."""
+        """Finish what is still being shown: the answer is complete, or was interrupted."""
         self._end_speech()
         for entry, bits in self._waiting.items():
             self._take_floor(entry)
@@ -175,11 +175,11 @@ class Screen:
         self._tell_failures()
 
     def _repeats_all(self, text: str) -> bool:
-        """Return whether a text is the groups' answers over again, which is what there is without a synthesis."""
+        """Return whether a text only repeats the groups' answers, as it does if there is no synthesis."""
         return bool(self._said) and all(said.strip() in text for said in self._said.values())
 
     def _take_floor(self, entry: tuple[str, str]) -> None:
-        if entry == self._last:  # a note on what it has said
+        if entry == self._last:  # a note on the answer just shown
             self._console.print()
         else:
             self._heading(entry[0])
@@ -206,4 +206,4 @@ class Screen:
 
 
 def silence(_: Event) -> None:
-    """Show nothing of what happens."""
+    """Ignore the event."""

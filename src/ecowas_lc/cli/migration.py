@@ -1,4 +1,4 @@
-"""``ecowas-lc threads migrate``: brings threads from another library's checkpointer."""
+"""``ecowas-lc threads migrate``: copies threads from another library's checkpointer."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _REDIS = ("redis://", "rediss://")
 
 
 def migrate(source: str, threads: Sequence[str], allow: Sequence[str], *, json: bool) -> None:
-    """Copy threads from another checkpointer to the settings' server, and say how many checkpoints match.
+    """Copy threads from another checkpointer to the settings' server, and report how many checkpoints match.
 
     Raises:
-        InvalidInputError: the source can't be opened.
-        MissingExtraError: the library that reads it is not installed.
-        EcowasError: some threads were not moved.
+        InvalidInputError: The source cannot be opened.
+        MissingExtraError: The library that reads it is not installed.
+        EcowasError: Some threads were not copied.
     """
     from ecowas_lc.checkpoint import RedisSaver, migrate_threads
 
@@ -65,7 +65,7 @@ def _class(module: str, name: str, packages: str) -> Any:
 
 @contextmanager
 def _opened(source: str) -> Iterator[Any]:
-    """Give the checkpointer that an address names: a SQLite file, PostgreSQL or langgraph-checkpoint-redis."""
+    """Yield the checkpointer at an address: a SQLite file, PostgreSQL or langgraph-checkpoint-redis."""
     if source.startswith(_POSTGRES):
         saver = _class(
             "langgraph.checkpoint.postgres", "PostgresSaver", "langgraph-checkpoint-postgres psycopg[binary]"
@@ -89,14 +89,14 @@ def _opened(source: str) -> Iterator[Any]:
             yield opened
     except EcowasError:
         raise
-    except Exception as error:  # each library has its own
+    except Exception as error:  # each library has its own error classes
         raise InvalidInputError(
             f"The source can't be read ({type(error).__name__}): {_told(error, source)}"
         ) from None
 
 
 def _told(error: Exception, source: str) -> str:
-    """Return what an error says, without the login that it may repeat."""
+    """Return an error's message, without a login that it may repeat."""
     from ecowas_lc._secret import safe_url
 
     return " ".join(str(error).replace(source, safe_url(source)).split())[:300]

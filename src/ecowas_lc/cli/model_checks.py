@@ -1,4 +1,4 @@
-"""What ``doctor`` asks of Ollama and the model."""
+"""The checks of Ollama and the model that ``doctor`` runs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _SCHEMA = {"type": "object", "properties": {"ready": {"type": "boolean"}}, "requ
 
 
 def examine_model(settings: Settings) -> Iterator[Finding]:
-    """Yield what is found about the model that answers; stops where nothing more can be asked."""
+    """Yield the findings about the model that answers; stop when no further check is possible."""
     try:
         with chosen_model(settings) as model:
             yield from _examine(model, settings)
     except ModelNotFoundError as error:
         yield broken(AREA, "model", str(error), f"ollama pull {settings.ollama_model}")
     except ModelServerUnavailableError as error:
-        # the message has the cure; only where there is no server at all is it a command
+        # The message states the fix; it is a command only if no server answers at all.
         yield broken(
             AREA, "reachable", str(error), "ollama serve" if "No model server answers" in str(error) else ""
         )
@@ -71,7 +71,7 @@ def _examine(model: ChosenModel, settings: Settings) -> Iterator[Finding]:
 
 
 def _context(chat: GuardedChatOllama) -> Finding:
-    """Say which context every request asks for, why that one, and how to get more."""
+    """Report the context that every request asks for, the reason for it, and how to raise it."""
     context = chat.context()
     facts = chat.served.facts
     own = facts.own_context if facts else None
@@ -94,7 +94,7 @@ def _context(chat: GuardedChatOllama) -> Finding:
 
 
 def _structured(model: ChosenModel, chat: GuardedChatOllama) -> Iterator[Finding]:
-    """Ask for a very short answer in a given form."""
+    """Ask for a very short structured answer."""
     from ecowas_lc.llm import named_errors
 
     begun = time.monotonic()

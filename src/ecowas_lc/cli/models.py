@@ -1,4 +1,4 @@
-"""Which model answers: the user's own Ollama where there is one, else the small local model, said honestly."""
+"""The model that answers: the user's own Ollama if it is available, else the small local model, stated openly."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
 _DEFAULT_ADDRESS_SECONDS = 3.0
-_LOCAL_ANSWER_TOKENS = 160  # a model this small has said all it can by then
-_LOCAL_TEMPERATURE = 0.3  # and loses its thread sooner
+_LOCAL_ANSWER_TOKENS = 160  # a model this small has nothing to add after that
+_LOCAL_TEMPERATURE = 0.3  # it loses track at higher temperatures
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class ChosenModel:
 
 @contextmanager
 def chosen_model(settings: Settings, *, for_demo: bool = False) -> Iterator[ChosenModel]:
-    """Give the model to ask, for the length of the block.
+    """Yield the model to ask.
 
-    Only ``OLLAMA_BASE_URL`` where it is set; else Ollama at its default address; else the small local model,
-    in a process that ends with the block. ``for_demo`` takes the local model also where Ollama lacks the model
-    that the user did not choose.
+    If ``OLLAMA_BASE_URL`` is set, only that server is used; else Ollama at its default address; else the small
+    local model, in a process that ends with the block. With ``for_demo``, the local model is also used if Ollama
+    lacks the default model, which the user did not choose.
 
     Raises:
-        ModelServerUnavailableError, ModelNotFoundError: nothing usable answers; the message says what to do.
+        ModelServerUnavailableError, ModelNotFoundError: No usable model answers; the message says what to do.
     """
     from ecowas_lc.llm import make_chat_model, safe_url
     from ecowas_lc.local_model import MODEL_NAME
@@ -62,10 +62,10 @@ def chosen_model(settings: Settings, *, for_demo: bool = False) -> Iterator[Chos
 
 
 def _served(settings: Settings, *, unchosen: bool) -> str:
-    """Return the model to ask at the settings' address: theirs, or the small local one where only that is served.
+    """Return the model to ask at the settings' address: the configured one, or else the local one.
 
     Raises:
-        ModelError: there is neither.
+        ModelError: Neither is available.
     """
     from ecowas_lc.llm import LLMService
     from ecowas_lc.local_model import MODEL_NAME
@@ -79,9 +79,9 @@ def _served(settings: Settings, *, unchosen: bool) -> str:
 
 
 def is_local_server(settings: Settings) -> bool:
-    """Return whether the small local model answers at the settings' address: its server says so of itself.
+    """Return whether the small local model's server answers at the settings' address, by its own statement.
 
-    A real Ollama may have a model of the same name, which then answers with the settings that you asked for.
+    An Ollama server may have a model of the same name, which then answers with the settings that you asked for.
     """
     from ecowas_lc.llm import make_chat_model
     from ecowas_lc.llm.guarded import version_of
@@ -93,10 +93,10 @@ def is_local_server(settings: Settings) -> bool:
 
 @contextmanager
 def _started_local_model(instead_of: ModelError) -> Iterator[str]:
-    """Run the local model for the length of the block; gives its address.
+    """Run the local model while the block runs, and yield its address.
 
     Raises:
-        ModelServerUnavailableError: it is not installed.
+        ModelServerUnavailableError: The local model is not installed.
     """
     from ecowas_lc.local_model import is_available, running_local_model
 

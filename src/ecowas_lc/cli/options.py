@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a command ends: its exit code and its error line."""
+"""Options that several commands share, and the end of a command: its exit code and its error message."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _debugging = False
 
 
 def show_tracebacks(wanted: bool) -> None:
-    """Show tracebacks and the package's log from now on, if ``wanted``: what ``--debug`` does."""
+    """If ``wanted``, show tracebacks and the package's log from now on, as ``--debug`` does."""
     global _debugging  # noqa: PLW0603  # a switch of the whole process
     if not wanted:
         return
@@ -55,7 +55,7 @@ def show_tracebacks(wanted: bool) -> None:
 
 
 def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
-    """Run ``app`` and return its exit code; nothing is raised."""
+    """Run ``app`` and return its exit code, without raising."""
     incomplete: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", IncompleteWarning)
@@ -85,15 +85,15 @@ def _show_warning(
 
 def _run(app: typer.Typer, arguments: Sequence[str] | None) -> int:
     try:
-        # not in its own standalone mode, which frames errors over several lines
+        # standalone mode would print errors in a frame over several lines
         code = typer.main.get_command(app)(arguments, prog_name="ecowas-lc", standalone_mode=False)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except typer.Abort:  # older versions of typer turn Ctrl-C into it; else a question was answered with no
+    except typer.Abort:  # older versions of typer raise it for Ctrl-C; otherwise, a question was answered with no
         return INTERRUPTED
     except BrokenPipeError:
-        # the reader of our output has gone; flushing the rest at exit must not complain either
+        # The reader of our output has closed the pipe; flushing the rest at exit must not raise either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
@@ -102,12 +102,12 @@ def _run(app: typer.Typer, arguments: Sequence[str] | None) -> int:
 
 
 def explain(error: Exception) -> int:
-    """Say on standard error what went wrong, and return the exit code for it."""
+    """Print an error on standard error, and return its exit code."""
     if _debugging:
         from ecowas_lc.cli.terminal import write_error
 
         write_error("".join(traceback.format_exception(error)))
-    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # typer's own, of whatever version
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # errors of any version of typer
         message, code = str(error.format_message()).replace("Value error, ", "").strip(), int(error.exit_code)
         message = message if message.endswith((".", "?", "!")) else f"{message}."
         context = getattr(error, "ctx", None)
@@ -134,7 +134,7 @@ def _complain(message: str) -> None:
 
 
 def on_server(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command ``--url`` and ``--prefix``: which server and whose keys it is about, whatever is set."""
+    """Add ``--url`` and ``--prefix`` to a command, which override the settings' server and prefix."""
     signature = inspect.signature(command, eval_str=True)
     more = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
@@ -170,18 +170,18 @@ def on_server(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class _OnServer(typer.Typer):
-    """A group of commands that are all about what a server stores."""
+    """A group of commands about what a server stores."""
 
     def command(self, name: str | None = None, **options: Any) -> Callable[..., Any]:
-        """Add a command to the group: see :func:`on_server`."""
+        """Add a command to the group, with the options of :func:`on_server`."""
         add = super().command(name, **options)
         return lambda function: add(on_server(function))
 
 
 def commands(about: str, *, stored: bool = False, **more: Any) -> typer.Typer:
-    """Return a group of commands; where it is about what is ``stored``, all take ``--url`` and ``--prefix``.
+    """Return a group of commands; if it is about ``stored`` data, its commands take ``--url`` and ``--prefix``.
 
-    Its help is plain text: in typer's boxes a switch seems to take a value.
+    The help is plain text, because typer's boxes make a switch look as if it took a value.
     """
     return (_OnServer if stored else typer.Typer)(
         help=about,
@@ -260,7 +260,7 @@ ThreadArgument = Annotated[
 
 
 class Form(StrEnum):
-    """How a graph is printed."""
+    """The output format of a graph."""
 
     ASCII = "ascii"
     MERMAID = "mermaid"

@@ -1,4 +1,4 @@
-"""What comes through a pipe: lines of UTF-8, or an error that names the line."""
+"""Piped input: lines of UTF-8, or an error that names the line."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LONGEST_LINE = 4_000_000
 
 
 def piped_lines() -> Iterator[str]:
-    """Yield the lines of standard input, without the characters that end them.
+    """Yield the lines of standard input, without line endings.
 
     Raises:
-        InvalidInputError: a line is not UTF-8, or longer than 4 MB; nothing of it is passed on.
+        InvalidInputError: A line is not UTF-8, or longer than 4 MB; nothing of it is passed on.
     """
     source = getattr(sys.stdin, "buffer", sys.stdin)
     number = 0
@@ -36,7 +36,7 @@ def piped_text() -> str:
     """Return all of standard input.
 
     Raises:
-        InvalidInputError: it is a terminal, or not UTF-8.
+        InvalidInputError: Standard input is a terminal, or not UTF-8.
     """
     if sys.stdin.isatty():
         raise InvalidInputError('There is no question. Write: ecowas-lc ask "…", or pipe it in: … | ecowas-lc ask')

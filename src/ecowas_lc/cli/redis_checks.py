@@ -1,4 +1,4 @@
-"""The checks that ``doctor`` makes of Redis or Valkey: the server, TLS, a cluster's nodes, Sentinels."""
+"""The checks of Redis or Valkey that ``doctor`` runs: the server, TLS, a cluster's nodes, Sentinels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SOON_DAYS = 14
 
 
 def examine_tls(server: Server) -> Iterator[Finding]:
-    """Yield what there is to say about the connection to the server, or to a cluster's first primary."""
+    """Yield the findings about the TLS connection to the server, or to a cluster's first primary."""
     client = server.client
     if server.is_cluster:
         client = client.get_redis_connection(client.get_primaries()[0])
@@ -46,10 +46,10 @@ def examine_tls(server: Server) -> Iterator[Finding]:
 
 
 def _handshake(pool: Any) -> tuple[str, dict[str, Any]]:
-    """The protocol's name and the checked certificate; nothing where the connection does not tell."""
+    """Return the protocol's name and the verified certificate, empty if the connection does not reveal them."""
     connection = pool.get_connection()
     try:
-        with contextlib.suppress(AttributeError):  # redis-py keeps its socket to itself
+        with contextlib.suppress(AttributeError):  # redis-py's socket is private
             return connection._sock.version(), connection._sock.getpeercert() or {}
         return "", {}
     finally:
@@ -61,7 +61,7 @@ _SLOTS = "16384"
 
 
 def examine_cluster(server: Server, commands: Commands) -> Iterator[Finding]:
-    """Yield how the cluster stands: whether every slot is served, by nodes that agree on it."""
+    """Yield the findings about the cluster: whether every slot is served, by nodes that agree on it."""
     for name, reply in server.run(on_every_node("CLUSTER", "INFO")).items():
         if isinstance(reply, Exception):
             yield note(AREA, "cluster", f"{name}: this user has no permission for CLUSTER INFO", commands.rights())
@@ -75,7 +75,7 @@ def examine_cluster(server: Server, commands: Commands) -> Iterator[Finding]:
 
 
 def examine_sentinels(server: Server) -> Iterator[Finding]:
-    """Yield whether the sentinels that were named answer, and would agree on another primary."""
+    """Yield whether the configured Sentinels answer, and whether enough of them could elect a new primary."""
     from redis.exceptions import RedisError, ResponseError
 
     pool = server.client.connection_pool
@@ -107,13 +107,13 @@ def _start(options: dict[str, Any]) -> str:
 
 
 def on_every_node(*words: str) -> Op[dict[str, Any]]:
-    """What each primary answers, by its name; an error is an answer."""
+    """Return each primary's reply by its name; an error counts as a reply."""
     [replies] = yield (command(*words, optional=True, node=EVERY_NODE),)
     return dict(replies)
 
 
 def text_of(value: Any) -> str:
-    """Bytes and whatever else as text."""
+    """Return bytes or any other value as text."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
@@ -123,7 +123,7 @@ _SLOW_SECONDS = 0.5
 
 
 def examine_redis(settings: Settings) -> Iterator[Finding]:
-    """Yield what is found about the settings' server; stops where nothing more can be asked."""
+    """Yield the findings about the settings' server; stop when no further check is possible."""
     from ecowas_lc.storage.server import Server
 
     address = _address(settings)
@@ -184,7 +184,7 @@ def _examine(server: Server, commands: Commands) -> Iterator[Finding]:
 def _version(facts: dict[str, str], at: str) -> Finding:
     kind = "Valkey" if "valkey_version" in facts else "Redis"
     version = facts.get("valkey_version") or facts.get("redis_version", "unknown")
-    compatible = facts.get("redis_version", version)  # Valkey tells which Redis it is like
+    compatible = facts.get("redis_version", version)  # Valkey also reports a Redis version
     if tuple(int(part) for part in compatible.split(".")[:2] if part.isdigit()) < OLDEST:
         return broken(AREA, "version", f"{at}{kind} {version} is too old: 6.2 is required", "upgrade the server")
     return ok(AREA, "version", f"{at}{kind} {version}")
@@ -218,12 +218,12 @@ def _topology(facts: dict[str, str], address: Address | None, at: str) -> Iterat
 
 
 def _is_node_of_cluster(facts: dict[str, str], address: Address | None) -> bool:
-    """Return whether a server that was taken for a single one belongs to a cluster."""
+    """Return whether a server that is configured as a single one belongs to a cluster."""
     return facts.get("redis_mode") == "cluster" and address is not None and address.kind != "cluster"
 
 
 def _facts_of_one(server: Server) -> dict[str, str]:
-    """Return what a server says of itself, which is nothing where this user may not ask."""
+    """Return what a server reports about itself; empty if this user may not ask."""
     try:
         [info] = server.run(on_every_node("INFO")).values()
     except EcowasError:
@@ -292,7 +292,7 @@ def _lost_entries(server: Server, prefix: str) -> Iterator[Finding]:
 
 
 def _rights(server: Server, commands: Commands) -> Iterator[Finding]:
-    """Do once what conversations do, under names of its own, and remove it again."""
+    """Perform the writes of a conversation under keys of their own, and delete them again."""
     settings = commands.settings
     rehearse = _rehearsal(server, settings)
     begun = time.monotonic()
@@ -312,8 +312,8 @@ def _rights(server: Server, commands: Commands) -> Iterator[Finding]:
         yield ok(AREA, "rights", text) if seconds < _SLOW_SECONDS else warning(AREA, "rights", f"{text}: slow")
 
 
-# Asks the server, which runs none of them, what this user may do besides the commands in ARGV: of all that it
-# knows, or of those in the last argument where it may not list them. ``false``: Redis before 7 can't be asked.
+# Asks the server which commands this user may run besides those in ARGV, without running them: of all commands,
+# or of those in the last argument if the user may not list them. ``false``: Redis before 7 cannot be asked.
 _MAY = """
 if not redis.acl_check_cmd then return false end
 local needed, found, key = {}, {}, ARGV[1] .. ':doctor'
@@ -338,7 +338,7 @@ else
 end
 return {redis.acl_check_cmd('GET', 'x' .. key) and 1 or 0, unpack(found)}
 """
-# What other users' data can be seen or changed by, the most telling first.
+# Commands that can read or change other users' data, the most informative first.
 _TELLING = (
     "flushall config|set acl|setuser client|tracking function|load function|delete keys scan randomkey monitor "
     "client|kill client|list script|flush shutdown debug replicaof migrate publish sort fcall"
@@ -346,7 +346,7 @@ _TELLING = (
 
 
 def _width(server: Server, commands: Commands, address: Address) -> Iterator[Finding]:
-    """Yield whether the user may do more than is needed; nothing is done to find out."""
+    """Yield whether the user has more rights than needed, without using any of them."""
     user = address.username or commands.settings.redis_username or "default"
     everywhere, more = _more_than_needed(server, commands.settings.prefix)
     if not (everywhere or more):
@@ -367,7 +367,7 @@ def _width(server: Server, commands: Commands, address: Address) -> Iterator[Fin
 
 
 def _more_than_needed(server: Server, prefix: str) -> tuple[bool, set[str]]:
-    """Return whether keys outside the prefix are allowed, and which commands are that are not needed."""
+    """Return whether keys outside the prefix are allowed, and which commands are allowed but not needed."""
     needed = (*COMMANDS, *FIGURES, *COURTESIES, *ALWAYS)
     replies = server.run(on_every_node("EVAL", _MAY, "0", prefix, _TELLING, *needed)).values()
     reply = next(iter(replies))
@@ -377,7 +377,7 @@ def _more_than_needed(server: Server, prefix: str) -> tuple[bool, set[str]]:
     key = f"{prefix}:doctor"
     for words in (
         *(("SCAN", "0", "COUNT", "1"), ("RANDOMKEY",), ("CLIENT", "ID"), ("ACL", "WHOAMI"), ("ECHO", "x")),
-        *(("STRLEN", key), ("GETDEL", key)),  # one of @read, one of @write: there is no such key
+        *(("STRLEN", key), ("GETDEL", key)),  # one of @read, one of @write, on a missing key
     ):
         if not isinstance(next(iter(server.run(on_every_node(*words)).values())), Exception):
             found.add(words[0].lower())
@@ -386,7 +386,7 @@ def _more_than_needed(server: Server, prefix: str) -> tuple[bool, set[str]]:
 
 
 def _rehearsal(server: Server, settings: Settings) -> Callable[[], None]:
-    """Return the rehearsal, with everything imported that it needs: imports are not the server's time."""
+    """Return the check of rights with all its imports done, so that they do not count as the server's time."""
     from langgraph.checkpoint.base import empty_checkpoint
 
     from ecowas_lc.checkpoint import RedisSaver
@@ -433,7 +433,7 @@ def _privacy(server: Server, address: Address | None) -> Iterator[Finding]:
 
 
 def _configured(server: Server, name: str, node: str) -> str | None:
-    """Return a server's setting; ``None`` where this user may not ask."""
+    """Return a server's setting, or ``None`` if this user may not ask."""
     reply = server.run(on_every_node("CONFIG", "GET", name)).get(node)
     if isinstance(reply, dict):
         words = [part for pair in reply.items() for part in pair]
@@ -446,7 +446,7 @@ def _configured(server: Server, name: str, node: str) -> str | None:
 
 
 def _address(settings: Settings) -> Address | None:
-    """Return where the server is; ``None``: it is the embedded one."""
+    """Return the server's address, or ``None`` for the embedded server."""
     from ecowas_lc.embedded import is_available
     from ecowas_lc.storage.addresses import Address, parse_url
 
@@ -459,7 +459,7 @@ def _address(settings: Settings) -> Address | None:
         "single",
         hosts=((settings.redis_host, settings.redis_port),),
         username=settings.redis_username,
-        password="set" if settings.redis_password else None,  # only whether there is one matters here
+        password="set" if settings.redis_password else None,  # only whether there is a password matters here
     )
 
 

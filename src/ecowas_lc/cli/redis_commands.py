@@ -1,4 +1,4 @@
-"""The commands that fix what ``doctor`` finds about Redis, each for the server that it is about."""
+"""Commands that fix the problems that ``doctor`` finds with Redis, for a given server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOPBACK = ("localhost", "127.", "::1")
 
 @dataclass(frozen=True)
 class Commands:
-    """Commands for one server; ``address``: ``None`` for the embedded one."""
+    """Commands for one server; ``address`` is ``None`` for the embedded server."""
 
     settings: Settings
     address: Address | None
@@ -30,7 +30,7 @@ class Commands:
         return shlex.join(["redis-cli", *self._where(node), *words])
 
     def configure(self, name: str, value: str, facts: dict[str, str], node: str = "") -> str:
-        """Return the command that changes a server setting, now and after its next start."""
+        """Return the command that changes a server setting, now and permanently."""
         now = self.redis_cli("CONFIG", "SET", name, value, node=node)
         if facts.get("config_file"):
             return f"{now} && {self.redis_cli('CONFIG', 'REWRITE', node=node)}"

@@ -1,4 +1,4 @@
-"""What people see: results on standard output, remarks and progress on standard error, in lines that fit."""
+"""Output for people: results on standard output, remarks and progress on standard error, in lines that fit."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from ecowas_lc.errors import ConfigurationError, EcowasError, InvalidInputError
 
 MARGIN = "  "
 MOST_COLUMNS = 100  # longer lines are hard to read
-LONGEST_ID = 200  # characters, of ids that are made here or shown in tables; elsewhere they may be of any length
+LONGEST_ID = 200  # characters, for ids created here or shown in tables; others may be longer
 
 
 def say(text: str) -> None:
-    """Say how something went, on standard output."""
+    """Print an outcome on standard output."""
     console = out()
     console.print(wrapped(text, console))
 
 
 def remark(text: str) -> None:
-    """Say something that is no result, on standard error."""
+    """Print a remark, which is not a result, on standard error."""
     console = err()
     console.print(Text(wrapped(text, console), style="dim"))
 
 
 def program() -> str:
-    """Return what to type for this command: its name, or its path where the shell would not find it."""
+    """Return how to call this command: its name, or its path if the shell would not find it."""
     name = "ecowas-lc"
     script = Path(sys.executable).with_name(name)
     found = shutil.which(name)
@@ -46,7 +46,7 @@ def program() -> str:
 
 
 def wrapped(text: str, console: Console, indent: str = "", first: str = "") -> str:
-    """Return ``text`` broken into lines that fit the terminal; unbroken where output is no terminal."""
+    """Return ``text`` wrapped to the terminal's width, or unwrapped if output is not a terminal."""
     text = clean(text)
     if not console.is_terminal:
         return f"{first}{text}"
@@ -56,7 +56,7 @@ def wrapped(text: str, console: Console, indent: str = "", first: str = "") -> s
 
 
 def lines_of(text: str, width: int | None) -> list[str]:
-    """Return ``text`` as lines of so many columns at most; a word is never broken, and without a width no line."""
+    """Return ``text`` as lines of at most ``width`` columns without breaking words; unwrapped without a width."""
     if width is None:
         return [text]
     lines: list[str] = []
@@ -73,7 +73,7 @@ def lines_of(text: str, width: int | None) -> list[str]:
 
 
 def labelled(label: str, text: str, width: int, console: Console | None = None) -> None:
-    """Print a line, or several, with its label before it."""
+    """Print one or more lines with a label in front."""
     console = console or out()
     body = wrapped(text, console, " " * width, f"{clean(label):<{width - 1}} ")
     console.print(Text.assemble((body[:width], "dim"), body[width:]))
@@ -87,10 +87,10 @@ def shortened(text: str, console: Console) -> str:
 
 
 def check_target(file: Path, ending: str = "") -> None:
-    """Make sure, before anything is done for it, that a file can be written.
+    """Raise an error unless a file can be written, before any work is done for it.
 
     Raises:
-        InvalidInputError: it has another ending, or there is no folder for it, or none that may be written to.
+        InvalidInputError: The file has another extension, or its folder does not exist or is not writable.
     """
     reason, folder = "", (file.resolve() if file.is_symlink() else file).parent
     if ending and file.suffix.lower() != ending:
@@ -102,7 +102,7 @@ def check_target(file: Path, ending: str = "") -> None:
     elif file.exists() and not os.access(file, os.W_OK):
         reason = "you have no permission to write to it"
     elif (not file.exists() or file.is_file()) and not os.access(folder, os.W_OK):
-        # a file is replaced by a complete one, so that readers never find half of it
+        # The file is replaced by a complete one, so that readers never see a half-written file.
         reason = f"you have no permission to create files in {folder}"
     if reason:
         raise InvalidInputError(f"{file} can't be written: {reason}.")
@@ -110,10 +110,10 @@ def check_target(file: Path, ending: str = "") -> None:
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """Say which file a block could not write, and why.
+    """Report which file a block could not write, and why.
 
     Raises:
-        EcowasError: an error of the system, with what became of the file.
+        EcowasError: The system's error, with the state of the file.
     """
     try:
         yield
@@ -128,10 +128,10 @@ def counted(number: int, thing: str) -> str:
 
 
 def confirmed(question: str, *, yes: bool) -> bool:
-    """Return whether the user agrees; ``--yes`` does so beforehand.
+    """Ask the user to confirm and return whether they agree; ``yes`` skips the question.
 
     Raises:
-        ConfigurationError: standard input is no terminal.
+        ConfigurationError: Standard input is not a terminal.
     """
     if yes:
         return True
@@ -152,7 +152,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
 
 
 _GAP, _INDENT = "  ", "    "
-_COMMON = 36  # columns: what an id takes that a program made up
+_COMMON = 36  # columns that a generated id takes
 
 
 def _cell(text: str) -> str:
@@ -166,11 +166,11 @@ def show_rows(
     words: tuple[str, Sequence[str]] = ("", ()),
     console: Console | None = None,
 ) -> None:
-    """Print rows, an id first, in columns under their headings; ``words`` is one more, its heading and its texts.
+    """Print rows in columns under headings, an id first; ``words`` is a last column: its heading and texts.
 
-    An id that is too long for its column has a line of its own, and is cut after 200 characters. Words stand at
-    the end, broken where they must be, or beneath their row where that would leave no room for ids. Without a
-    terminal each row is one line.
+    An id that is too long for its column gets a line of its own, and is cut after 200 characters. The words are
+    placed at the end of the row and wrapped, or beneath it if that would leave no room for ids. If the output is
+    not a terminal, each row is one line.
     """
     console = console or out()
     width = console.width if console.is_terminal else None
@@ -202,12 +202,12 @@ def show_rows(
                 console.print(Text(" " * indent + folded, style="" if beside else "dim"))
 
 
-Tell = Callable[[str, int, int], None]  # what is done, how many, of how many
+Tell = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
 
 
 @contextmanager
 def shown_progress(*, in_bytes: bool = False) -> Iterator[Tell]:
-    """Give what is to be told, for the length of the block: one bar for each name."""
+    """Yield a function that reports progress, with one bar for each name."""
     from rich.progress import (
         BarColumn,
         DownloadColumn,

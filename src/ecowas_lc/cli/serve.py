@@ -1,4 +1,4 @@
-"""``ecowas-lc serve``, ``audit`` and ``access``: the service, what was changed in it, and who may use it."""
+"""``ecowas-lc serve``, ``audit`` and ``access``: runs the service, shows its audit log, and manages access."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def serve(
     """Serve until Ctrl-C.
 
     Raises:
-        ConfigurationError: the address or the settings can't be used, or nobody could sign in there.
+        ConfigurationError: The address or the settings are not usable, or no user could sign in.
     """
     from ecowas_lc.web import check_installed
 
@@ -81,7 +81,7 @@ def serve(
 
 
 def _check_reachable(settings: Settings, host: str, *, tls: bool) -> None:
-    """Refuse to listen where others reach the service and nobody could sign in but by the printed link."""
+    """Raise an error if other machines can reach the service but only the printed link allows signing in."""
     from ecowas_lc.web.access import list_keys_op
 
     if settings.web_proxies.strip():
@@ -101,7 +101,7 @@ def _check_reachable(settings: Settings, host: str, *, tls: bool) -> None:
 
 
 def _model(settings: Settings, stack: ExitStack) -> tuple[Any, str, str, Any]:
-    """Return the model that answers, its name, what to know about it, and a way to ask whether it is there."""
+    """Return the model that answers, its name, what to know about it, and a function that checks it."""
     from ecowas_lc.cli.models import chosen_model
     from ecowas_lc.llm import LLMService, make_chat_model
 
@@ -122,7 +122,7 @@ def _checks() -> list[dict[str, Any]]:
 
 
 class _Plain(logging.Formatter):
-    """One line a record, without what steers a terminal; tracebacks keep their lines."""
+    """Formats one record per line, without control characters; tracebacks keep their lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         return clean(super().format(record))
@@ -142,7 +142,7 @@ def _log_to_stderr() -> None:
 
 
 def show_audit(limit: int, *, json: bool) -> None:
-    """Show what was changed, newest first."""
+    """Show what was changed through the service, newest first."""
     from ecowas_lc.web.audit import lines_op
 
     settings = get_settings()
@@ -178,7 +178,7 @@ def show_audit(limit: int, *, json: bool) -> None:
 def add_key(
     name: str, roles: Sequence[str], groups: Sequence[str], organisation: str | None, *, json: bool
 ) -> None:
-    """Make an API key for somebody, and show it once."""
+    """Create an API key for a person and show it once."""
     from ecowas_lc.web.access import add_key_op
 
     settings = get_settings()
@@ -195,7 +195,7 @@ def add_key(
 def add_person(
     name: str, roles: Sequence[str], groups: Sequence[str], organisation: str | None, *, json: bool
 ) -> None:
-    """Say what somebody may do whom a reverse proxy signs in."""
+    """Set what a person who signs in through a reverse proxy may do."""
     from ecowas_lc.web.access import set_person_op
 
     settings = get_settings()
@@ -230,10 +230,10 @@ def list_access(*, json: bool) -> None:
 
 
 def remove_access(name: str, *, yes: bool, json: bool) -> None:
-    """Remove keys by id or owner, and what a person may do.
+    """Remove keys by id or owner, and a person's access.
 
     Raises:
-        EcowasError: there is nothing of this name.
+        EcowasError: No key or person has this name.
     """
     from ecowas_lc.web.access import remove_keys_op, remove_person_op
 

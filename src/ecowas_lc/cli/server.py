@@ -1,4 +1,4 @@
-"""``ecowas-lc server`` and ``ecowas-lc local-model``: the embedded server and the small local model."""
+"""``ecowas-lc server`` and ``ecowas-lc local-model``: manage the embedded server and the small local model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ecowas_lc.settings import Settings, get_settings
 
 
 def serve(port: int, threads: int, *, awkward: bool = False) -> None:
-    """Serve it until Ctrl-C."""
+    """Serve the local model until Ctrl-C."""
     from ecowas_lc.local_model import MODEL_NAME
     from ecowas_lc.local_model import serve as run
 
@@ -32,10 +32,10 @@ def serve(port: int, threads: int, *, awkward: bool = False) -> None:
 
 
 def install() -> None:
-    """Install what is missing of it, showing each command before it is run.
+    """Install the missing parts of the local model, showing each command before it runs.
 
     Raises:
-        EcowasError: a command failed.
+        EcowasError: A command failed.
     """
     from ecowas_lc.local_model import install_command, is_available
 
@@ -44,7 +44,8 @@ def install() -> None:
         return
     for command in install_command():
         remark(f"Running: {shlex.join(command)}")
-        # From an empty folder: Python would run a pip.py of the working directory, and uv obey a uv.toml there.
+        # Run in an empty folder: Python would import a pip.py from the working directory, and uv read a uv.toml
+        # there.
         with tempfile.TemporaryDirectory() as folder:
             environment = {**os.environ, "PYTHONSAFEPATH": "1"}
             done = subprocess.run(command, cwd=folder, env=environment, check=False)  # noqa: S603
@@ -54,7 +55,7 @@ def install() -> None:
 
 
 def start(*, as_json: bool) -> None:
-    """Start it, to stay until it is stopped."""
+    """Start the embedded server, which keeps running until it is stopped."""
     from ecowas_lc.embedded import start_server
 
     settings = get_settings()
@@ -69,7 +70,7 @@ def start(*, as_json: bool) -> None:
 
 
 def stop(*, as_json: bool) -> None:
-    """Stop it."""
+    """Stop the embedded server."""
     from ecowas_lc.embedded import stop_server
 
     stopped = stop_server(get_settings())
@@ -80,7 +81,7 @@ def stop(*, as_json: bool) -> None:
 
 
 def status(*, as_json: bool) -> None:
-    """Show how it stands."""
+    """Show the embedded server's status."""
     from ecowas_lc.embedded import server_status
 
     settings = get_settings()

@@ -1,4 +1,4 @@
-"""``ecowas-lc sessions``: what is kept of each session, and for how long."""
+"""``ecowas-lc sessions``: shows, extends and deletes what is stored of each session."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ _MOST_NAMED = 5
 def list_sessions(
     agent: str | None, limit: int, *, active: str | None = None, search: str | None = None, json: bool
 ) -> None:
-    """Show the sessions that live, most recently active first.
+    """Show the stored sessions, most recently active first.
 
     Raises:
-        ConfigurationError: ``active`` is no duration.
-        InvalidInputError: there is no text to search for.
+        ConfigurationError: ``active`` is not a duration.
+        InvalidInputError: The text to search for is empty.
     """
     within = duration_seconds(active) if active is not None else None
     if search is not None and not search.strip():
@@ -97,7 +97,7 @@ def show_session(session: str, *, brief: bool, json: bool) -> None:
     """Show a session's conversation and each agent's history.
 
     Raises:
-        EcowasError: there is no such session.
+        EcowasError: There is no such session.
     """
     session = checked_session(session)
     with opened_store() as store:
@@ -140,11 +140,11 @@ def show_session(session: str, *, brief: bool, json: bool) -> None:
 
 
 def extend_session(session: str, ttl: int | None, *, json: bool) -> None:
-    """Let a session live longer: its histories, its data and its thread.
+    """Extend the time to live of a session's histories, data and thread.
 
     Raises:
-        EcowasError: there is no such session.
-        InvalidInputError: the time is not a whole number from 1 on.
+        EcowasError: There is no such session.
+        InvalidInputError: The time is not a positive whole number of seconds.
     """
     session = checked_session(session)
     if ttl is not None and ttl < 1:
@@ -163,10 +163,10 @@ def extend_session(session: str, ttl: int | None, *, json: bool) -> None:
 
 
 def clear_session(session: str, *, yes: bool, json: bool) -> None:
-    """Remove a session: its histories, its data and its thread.
+    """Delete a session: its histories, its data and its thread.
 
     Raises:
-        EcowasError: there is no such session.
+        EcowasError: There is no such session.
     """
     session = checked_session(session)
     with opened_store() as store:
@@ -182,10 +182,10 @@ def clear_session(session: str, *, yes: bool, json: bool) -> None:
 
 
 def one_way_to_clear(session: str | None, idle: str | None) -> bool:
-    """Return whether idle sessions are to be cleared, and not the one that is named.
+    """Return whether to clear idle sessions, rather than the named one.
 
     Raises:
-        InvalidInputError: neither is asked for, or both.
+        InvalidInputError: Neither or both are requested.
     """
     if (session is None) == (idle is None):
         raise InvalidInputError("Name the session to clear, or pass --idle with a duration (30d), but not both.")
@@ -193,14 +193,14 @@ def one_way_to_clear(session: str | None, idle: str | None) -> bool:
 
 
 def clear_idle_sessions(idle: str, *, yes: bool, json: bool) -> None:
-    """Remove every session in which nothing has happened for a time.
+    """Delete every session that has been idle for a time.
 
-    A session stays where its thread waits for a decision or can't be read, where its last activity is unknown,
-    and where something happens in it before it is its turn.
+    A session is kept if its thread waits for a decision or cannot be read, if its last activity is unknown, or if
+    it becomes active before it is deleted.
 
     Raises:
-        ConfigurationError: ``idle`` is no duration.
-        InvalidInputError: it is no time at all, which would be every session.
+        ConfigurationError: ``idle`` is not a duration.
+        InvalidInputError: ``idle`` is zero, which would delete every session.
     """
     seconds = duration_seconds(idle)
     if seconds < 1:
@@ -246,7 +246,7 @@ def clear_idle_sessions(idle: str, *, yes: bool, json: bool) -> None:
 
 
 def _why_kept(store: Store, session: str, before: datetime) -> str:
-    """Return why an idle session has to stay; empty where nothing speaks for it."""
+    """Return why an idle session must be kept, or ``""`` if it can be deleted."""
     keys = Keys(store.settings.prefix)
     agents = store.memory.get_all_agents_for_session(session)
 
@@ -282,7 +282,7 @@ def _by_session(infos: Iterable[SessionInfo]) -> dict[str, list[SessionInfo]]:
 
 
 def _containing(store: Store, sessions: dict[str, list[SessionInfo]], text: str) -> dict[str, list[SessionInfo]]:
-    """Return the sessions whose id or messages contain a text, in any case."""
+    """Return the sessions whose id or messages contain a text, ignoring case."""
     by_name = {name for name in sessions if text.casefold() in name.casefold()}
     pairs = [(info.agent_id, name) for name, found in sessions.items() if name not in by_name for info in found]
     said = {session for _, session in store.memory.get_histories_containing(pairs, text)}
@@ -294,7 +294,7 @@ def _is_since(moment: datetime | None, since: datetime) -> bool:
 
 
 def _turns(infos: Sequence[SessionInfo]) -> int:
-    """Return how many questions have been asked: the supervisor's history has them all, else the longest one."""
+    """Return the number of questions: the supervisor's history has all of them; else use the longest history."""
     messages = [info.messages for info in infos if info.agent_id == SUPERVISOR] or [
         info.messages for info in infos
     ]
@@ -302,7 +302,7 @@ def _turns(infos: Sequence[SessionInfo]) -> int:
 
 
 def _seconds(infos: Sequence[SessionInfo]) -> float | None:
-    """Return how long a session lasted, from its first message to its last; ``None`` where that is unknown."""
+    """Return the seconds from a session's first message to its last, or ``None`` if unknown."""
     first = min((info.first_activity for info in infos if info.first_activity), default=None)
     latest = _latest(infos)
     return (latest - first).total_seconds() if first is not None and latest is not None else None
@@ -314,7 +314,7 @@ def _lasted(infos: Sequence[SessionInfo]) -> str:
 
 
 def reindex(*, json: bool) -> None:
-    """Find histories that no index knows, by scanning the server once."""
+    """Find histories that no index contains, by scanning the server once."""
     with opened_store() as store, err().status("Scanning the server …"):
         found = store.memory.reindex()
     if json:

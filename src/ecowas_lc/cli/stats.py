@@ -1,4 +1,4 @@
-"""``ecowas-lc stats``: how much the server holds, once or again and again."""
+"""``ecowas-lc stats``: shows how much the server holds, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LABELS = {
 
 
 def show_stats(*, watch: bool, every: float, json: bool) -> None:
-    """Show the figures once, or again every so many seconds until Ctrl-C."""
+    """Show the figures once, or every ``every`` seconds until Ctrl-C."""
     with opened_store() as store:
         if not watch:
             figures = _figures(store)
@@ -60,7 +60,7 @@ def _figures(store: Store) -> dict[str, Any]:
 
 
 def _server_of(store: Store) -> dict[str, str]:
-    """Return which server it is; of the embedded one, which nobody named, also where it is."""
+    """Return which server this is, including the location of the embedded one, which is chosen automatically."""
     found = {"server": store.server.where, "prefix": store.settings.prefix}
     if store.server.is_embedded:
         place = find_place(store.settings)
@@ -69,7 +69,7 @@ def _server_of(store: Store) -> dict[str, str]:
 
 
 def _again_and_again(store: Store, every: float) -> Iterator[dict[str, Any]]:
-    """Yield the figures, or that there are none just now: a server that is started again is met again."""
+    """Yield the figures, or that the server is unavailable; a restarted server is found again."""
     while True:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         try:

@@ -1,4 +1,4 @@
-"""The server that keeps the conversations, and the sessions and threads that commands read, renew or remove."""
+"""The server that stores the conversations, and the sessions and threads that commands read, extend or delete."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 def chosen_server(settings: Settings, *, wanted: bool = True) -> Server | None:
-    """Return the settings' server, which answers; ``None`` where the settings or the user want none.
+    """Return the settings' server after checking that it answers; ``None`` if the settings or the user want none.
 
     Raises:
-        ConfigurationError: the settings' address can't be used.
-        StorageError: the server does not answer, or refuses.
+        ConfigurationError: The settings' address is not usable.
+        StorageError: The server does not answer, or refuses access.
     """
     if not (wanted and settings.agent_use_redis_memory):
         return None
@@ -34,10 +34,10 @@ def chosen_server(settings: Settings, *, wanted: bool = True) -> Server | None:
 
 
 def answering_server(settings: Settings) -> Server:
-    """Return the settings' server, which answers.
+    """Return the settings' server after checking that it answers.
 
     Raises:
-        ConfigurationError, StorageError: see :func:`chosen_server`.
+        ConfigurationError, StorageError: As for :func:`chosen_server`.
     """
     from ecowas_lc.memory.service import ping_op
     from ecowas_lc.storage.keys import Keys
@@ -48,12 +48,12 @@ def answering_server(settings: Settings) -> Server:
     return server
 
 
-SPEAKERS = {"human": "user", "ai": "assistant"}  # of messages without a name
+SPEAKERS = {"human": "user", "ai": "assistant"}  # for messages without a name
 
 
 @dataclass(frozen=True)
 class Store:
-    """The settings' server with the memory service and the checkpointer on it."""
+    """The settings' server with its memory service and its checkpointer."""
 
     settings: Settings
     server: Server
@@ -61,7 +61,7 @@ class Store:
     saver: RedisSaver
 
     def item_stores(self) -> list[RedisStore]:
-        """The stores of items, one for each collection that has been written to."""
+        """Return the item stores, one for each collection that has been written to."""
         from ecowas_lc.storage.keys import Keys
         from ecowas_lc.store import RedisStore
         from ecowas_lc.store.backup import collections_op
@@ -71,7 +71,7 @@ class Store:
         return [RedisStore(server=self.server, prefix=prefix, collection=name) for name in names]
 
     def thread_ids(self, limit: int = 0) -> list[str]:
-        """The threads that live, most recently written first; at most so many, or every one."""
+        """Return the stored threads, most recently written first, at most ``limit`` (0: all)."""
         from ecowas_lc.storage.evictions import warn_of_evictions_op
         from ecowas_lc.storage.keys import Keys
         from ecowas_lc.storage.left_out import readable_ids
@@ -91,19 +91,19 @@ class Store:
         return self.server.run(op())
 
     def check_thread(self, thread_id: str) -> None:
-        """Make sure that there is such a thread.
+        """Raise an error unless the thread exists.
 
         Raises:
-            EcowasError: there is none.
+            EcowasError: There is no such thread.
         """
         if not self._has_thread(thread_id):
             raise not_there("thread", thread_id)
 
     def check_session(self, session_id: str) -> None:
-        """Make sure that anything is kept of a session: a history, data or a thread.
+        """Raise an error unless a history, data or a thread of the session exists.
 
         Raises:
-            EcowasError: nothing is.
+            EcowasError: Nothing of the session is stored.
         """
         if not (
             self.memory.get_all_agents_for_session(session_id)
@@ -116,14 +116,14 @@ class Store:
         return self.saver.ttl(thread_id) != -1
 
     def thread_messages(self, thread_id: str) -> list[BaseMessage] | None:
-        """The messages in a thread's latest checkpoint; ``None`` if there is no such thread."""
+        """Return the messages in a thread's latest checkpoint, or ``None`` if there is no such thread."""
         found = self.saver.get_tuple({"configurable": {"thread_id": thread_id}})
         if found is None:
             return None
         return messages_in(found)
 
     def history(self, agent_id: str, session_id: str) -> list[BaseMessage]:
-        """An agent's messages in a session."""
+        """Return an agent's messages in a session."""
         from ecowas_lc.history import RedisChatMessageHistory
 
         return RedisChatMessageHistory(
@@ -133,10 +133,10 @@ class Store:
 
 @contextmanager
 def opened_store() -> Iterator[Store]:
-    """Give what is stored on the settings' server, which answers.
+    """Yield the stored data of the settings' server, after checking that it answers.
 
     Raises:
-        ConfigurationError, StorageError: the server can't be used.
+        ConfigurationError, StorageError: The server is not usable.
     """
     from ecowas_lc.checkpoint import RedisSaver
     from ecowas_lc.memory import RedisMemoryService
@@ -164,31 +164,31 @@ def not_there(kind: str, name: str) -> EcowasError:
 
 
 def messages_in(found: CheckpointTuple) -> list[BaseMessage]:
-    """Return the conversation in a checkpoint; other applications may keep something else under its name."""
+    """Return the conversation in a checkpoint; other applications may store something else in its channel."""
     from ecowas_lc.checkpoint import entries
 
     return entries.messages_in(found.checkpoint["channel_values"])
 
 
 def speaker_of(message: BaseMessage) -> str:
-    """Return who said a message: a group's id, ``supervisor`` or ``user``."""
+    """Return the author of a message: a group's id, ``supervisor`` or ``user``."""
     return str(message.name or SPEAKERS.get(message.type, message.type))
 
 
 def as_json(message: BaseMessage) -> dict[str, Any]:
-    """Return a message as ``--json`` shows it."""
+    """Return a message in the form that ``--json`` prints."""
     return {"speaker": speaker_of(message), "text": message.text}
 
 
 def ago(moment: datetime | None) -> str:
-    """Return how long ago something was, for people."""
+    """Return how long ago a time was, as readable text."""
     if moment is None:
         return "unknown"
     return f"{duration(max(0.0, (datetime.now(UTC) - moment).total_seconds()))} ago"
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration for people; ``None`` is ever."""
+    """Return a duration as readable text; ``None`` means that it does not end."""
     if seconds is None:
         return "ever"
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):

@@ -1,4 +1,4 @@
-"""``ecowas-lc threads show|diff``: what a checkpoint holds, and what changed between two."""
+"""``ecowas-lc threads show|diff``: shows a checkpoint's contents, and what changed between two checkpoints."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     from ecowas_lc.checkpoint import ChannelChange
 
-_NEXT = "branch:to:"  # in langgraph's channels: the node after this is the next one
+_NEXT = "branch:to:"  # the prefix of langgraph's channels that name the next node
 _KNOWN = ("source", "step", "parents", "run_id", "thread_id", "checkpoint_ns", "checkpoint_id")
 
 
 def show_checkpoint(thread: str, checkpoint: str | None, namespace: str, *, json: bool) -> None:
-    """Show a checkpoint, or the latest.
+    """Show a checkpoint, by default the latest.
 
     Raises:
-        EcowasError: there is no such thread or checkpoint.
+        EcowasError: There is no such thread or checkpoint.
     """
     thread = checked_session(thread)
     with opened_store() as store:
@@ -84,7 +84,7 @@ def show_difference(thread: str, before: str | None, after: str | None, namespac
     """Show what changed from one checkpoint to another: by default, from the latest one's parent to it.
 
     Raises:
-        EcowasError: there is no such thread or checkpoint, or nothing comes before it.
+        EcowasError: There is no such thread or checkpoint, or no checkpoint before it.
     """
     thread = checked_session(thread)
     with opened_store() as store:
@@ -92,7 +92,7 @@ def show_difference(thread: str, before: str | None, after: str | None, namespac
             _found(store, thread, checkpoint, namespace)
         try:
             found = store.saver.diff(thread, before, after, checkpoint_ns=namespace)
-        except InvalidInputError as error:  # what was asked makes sense, and isn't there
+        except InvalidInputError as error:  # the request is valid, but the checkpoint does not exist
             raise EcowasError(str(error)) from None
     old, new = found.before, found.after
     channels = {channel: _shown(change) for channel, change in found.channels.items()}
@@ -171,7 +171,7 @@ def _value(channel: str, value: Any) -> None:
 
 
 def value_text(value: Any) -> str:
-    """Return a value on one line: a message as who says what, anything else as JSON."""
+    """Return a value on one line: a message with its author, anything else as JSON."""
     if isinstance(value, dict) and {"type", "text"} <= value.keys():
         speaker = value.get("name") or SPEAKERS.get(value["type"], value["type"])
         said = f"{speaker}: {value['text']}"

@@ -35,10 +35,10 @@ USER = "user_id"  # in a thread's metadata
 
 
 def delete_thread(thread: str, *, yes: bool, json: bool) -> None:
-    """Remove a thread; the groups' histories of that session stay.
+    """Delete a thread; the groups' histories of that session are kept.
 
     Raises:
-        EcowasError: there is no such thread.
+        EcowasError: There is no such thread.
     """
     thread = checked_session(thread)
     with opened_store() as store:
@@ -53,11 +53,11 @@ def delete_thread(thread: str, *, yes: bool, json: bool) -> None:
 
 
 def copy_thread(thread: str, target: str, *, json: bool) -> None:
-    """Copy a thread whole.
+    """Copy a thread with all its checkpoints.
 
     Raises:
-        EcowasError: there is no such thread.
-        InvalidInputError: the target's id is taken.
+        EcowasError: There is no such thread.
+        InvalidInputError: A thread with the target id exists.
     """
     thread, target = checked_session(thread), checked_new_session(target)
     with opened_store() as store:
@@ -70,11 +70,11 @@ def copy_thread(thread: str, target: str, *, json: bool) -> None:
 
 
 def prune_threads(threads: Sequence[str], *, every: bool, keep: int, yes: bool, json: bool) -> None:
-    """Remove all but the newest checkpoints of threads, or of every one.
+    """Delete all but the newest checkpoints of the given threads, or of every thread.
 
     Raises:
-        EcowasError: there is no such thread; none was pruned.
-        InvalidInputError: neither threads nor ``every``, or both.
+        EcowasError: There is no such thread; none was pruned.
+        InvalidInputError: Neither threads nor ``every`` is given, or both.
     """
     names = [checked_session(thread) for thread in dict.fromkeys(threads)]
     if bool(names) == every:
@@ -105,7 +105,7 @@ def prune_threads(threads: Sequence[str], *, every: bool, keep: int, yes: bool, 
 
 
 def list_threads(limit: int, *, json: bool) -> None:
-    """Show the threads that live, most recently written first."""
+    """Show the stored threads, most recently written first."""
     with opened_store() as store:
         rows = store.saver.threads(limit=limit)
     if json:
@@ -132,7 +132,7 @@ def list_threads(limit: int, *, json: bool) -> None:
 
 
 def list_waiting(limit: int, *, json: bool) -> None:
-    """Show the threads that wait for a person's answer, with what they ask."""
+    """Show the threads that wait for a person's answer, with their requests."""
     with opened_store() as store:
         rows = store.saver.waiting(limit=limit)
     if json:
@@ -151,11 +151,11 @@ def list_waiting(limit: int, *, json: bool) -> None:
 def search_threads(
     query: str, *, group: str | None, since: str | None, user: str | None, limit: int, json: bool
 ) -> None:
-    """Show the threads in which these words occur, best first.
+    """Show the threads that contain these words, best match first.
 
     Raises:
-        InvalidInputError: ``since`` is no time.
-        MissingExtraError: the extra ``search`` is not installed.
+        InvalidInputError: ``since`` is not a time.
+        MissingExtraError: The extra ``search`` is not installed.
     """
     where = {USER: user} if user else None
     with opened_store() as store:
@@ -203,7 +203,7 @@ def _as_json(row: ThreadRow) -> dict[str, Any]:
 
 
 def _moment_of(text: str) -> datetime:
-    """Return the time that ``--since`` names: a date, a date and time, or how long ago: ``90m``, ``7d``."""
+    """Return the time that ``--since`` names: a date, a date and time, or an age such as ``90m`` or ``7d``."""
     try:
         return datetime.fromisoformat(text.strip()).astimezone()
     except (ValueError, OverflowError):
@@ -218,7 +218,7 @@ def _moment_of(text: str) -> datetime:
 
 
 def reindex(*, json: bool) -> None:
-    """Find threads that the index lacks, by scanning the server once."""
+    """Find threads that the index does not contain, by scanning the server once."""
     with opened_store() as store, err().status("Scanning the server …"):
         found = store.saver.reindex()
     if json:
@@ -235,7 +235,7 @@ def show_history(thread: str, limit: int, *, json: bool) -> None:
     """Show a thread's checkpoints, newest first.
 
     Raises:
-        EcowasError: there is no such thread.
+        EcowasError: There is no such thread.
     """
     thread = checked_session(thread)
     rows: list[dict[str, Any]] = []

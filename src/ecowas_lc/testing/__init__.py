@@ -1,3 +1,3 @@
-"""Suites for those who write parts for LangChain and langgraph: ``ecowas_lc.testing.stores`` and ``savers``."""
+"""Conformance suites for implementations of LangChain and langgraph interfaces: ``stores`` and ``savers``."""
 
 __all__: list[str] = []

@@ -40,7 +40,7 @@ _THREAD: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
 
 
 class Writer:
-    """One of the two: a saver's methods, all of them awaitable, whichever shell is tested."""
+    """One of two writers: a saver with all methods awaitable, whichever shell is tested."""
 
     def __init__(self, saver: Saver, shell: Shell) -> None:
         self.saver = saver
@@ -59,7 +59,7 @@ class Writer:
         return await self._call("put", config, checkpoint, metadata, {"channel": version})
 
     async def put_writes(self, config: Any, value: Any, task_id: str) -> None:
-        """Store a write of a task, pending on a checkpoint."""
+        """Store a task's write, pending on a checkpoint."""
         await self._call("put_writes", config, [("channel", value)], task_id, "")
 
     async def get(self, config: Any = None) -> CheckpointTuple:
@@ -90,7 +90,7 @@ Run = Callable[[Writer, Writer], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One promise: its name, what it promises, and the code that checks it."""
+    """One promise: its name, its text, and the code that checks it."""
 
     name: str
     promise: str
@@ -114,7 +114,7 @@ def _value(found: CheckpointTuple) -> Any:
 
 @_check
 async def _both_extend_one_checkpoint(one: Writer, other: Writer) -> None:
-    """Two checkpoints after the same one are both there, each with its parent; the later one is the latest."""
+    """Two checkpoints with the same parent are both stored; the later one is the latest."""
     begun = await one.get(await one.put(None, "begun"))
     configs = [await one.put(begun, "one"), await other.put(begun, "other")]
     for config in configs:
@@ -126,7 +126,7 @@ async def _both_extend_one_checkpoint(one: Writer, other: Writer) -> None:
 
 @_check
 async def _values_of_forks_keep_apart(one: Writer, other: Writer) -> None:
-    """A channel has, in each of two forks, the value that its writer stored."""
+    """In each of two forks, a channel has the value that the fork's writer stored."""
     begun = await one.get(await one.put(None, ["begun"]))
     mine, theirs = await one.put(begun, ["begun", "one"]), await other.put(begun, ["begun", "other"])
     for reader in (one, other):
@@ -136,7 +136,7 @@ async def _values_of_forks_keep_apart(one: Writer, other: Writer) -> None:
 
 @_check
 async def _lists_grow_side_by_side(one: Writer, other: Writer) -> None:
-    """Two branches that grow in turn keep all of their own items, and none of the other's."""
+    """Two branches that grow alternately keep all of their own items, and none of the other's."""
     begun = await one.get(await one.put(None, ["begun"]))
     heads = {one: begun, other: begun}
     for turn in range(5):
@@ -149,7 +149,7 @@ async def _lists_grow_side_by_side(one: Writer, other: Writer) -> None:
 
 @_check
 async def _nothing_is_lost_at_once(one: Writer, other: Writer) -> None:
-    """Of checkpoints that both write at the same time, none is lost."""
+    """Of checkpoints that two writers store at the same time, none is lost."""
     begun = await one.get(await one.put(None, "begun"))
 
     async def write(writer: Writer, name: str) -> list[Any]:
@@ -175,7 +175,7 @@ async def _pending_writes_of_both(one: Writer, other: Writer) -> None:
 
 @_check
 async def _begun_anew_after_a_deletion(one: Writer, other: Writer) -> None:
-    """What one writer begins after the other deleted the thread has nothing of before, and all of its own."""
+    """A thread that one writer starts after the other deleted it has nothing from before, and all of its own."""
     old = await one.get(await one.put(None, ["old"] * 50))
     await other.delete()
     begun = await one.get(await one.put(None, ["new"]))
@@ -189,8 +189,13 @@ async def _begun_anew_after_a_deletion(one: Writer, other: Writer) -> None:
 async def run_check(check: Check, make_savers: MakeSavers, shell: Shell = "async") -> None:
     """Run one check on new savers.
 
+    Args:
+        check: The check to run.
+        make_savers: An async context manager that yields two savers on one new and empty storage.
+        shell: Which methods to call, ``"sync"`` or ``"async"``.
+
     Raises:
-        AssertionError: the savers do not do what the check promises.
+        AssertionError: The savers break the check's promise.
     """
     async with make_savers() as (one, other):
         await check.run(Writer(one, shell), Writer(other, shell))
@@ -199,8 +204,12 @@ async def run_check(check: Check, make_savers: MakeSavers, shell: Shell = "async
 async def validate(make_savers: MakeSavers, shells: tuple[Shell, ...] = ("sync", "async")) -> dict[str, str]:
     """Run every check through each shell.
 
+    Args:
+        make_savers: An async context manager that yields two savers on one new and empty storage.
+        shells: Which methods to call.
+
     Returns:
-        Why checks failed, by their names; empty if the savers have the capability.
+        The reasons of failed checks by name; empty if all checks passed.
     """
     failed: dict[str, str] = {}
     for check in CHECKS:

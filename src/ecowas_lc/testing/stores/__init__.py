@@ -1,4 +1,4 @@
-"""A conformance suite for langgraph stores: what ``BaseStore`` promises, checked one promise at a time.
+"""A conformance suite for langgraph stores, which checks the promises of ``BaseStore`` one at a time.
 
 It needs no test framework, and works with pytest::
 

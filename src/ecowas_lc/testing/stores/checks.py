@@ -1,4 +1,4 @@
-"""What langgraph's ``BaseStore`` promises, as checks: each is one promise, on a new and empty store."""
+"""The promises of langgraph's ``BaseStore`` as checks: one promise each, on a new and empty store."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SOON = 0.005  # minutes
 
 
 class UnsupportedError(Exception):
-    """The store says that it lacks what a check is about."""
+    """Raised if the store does not support what a check requires."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """One promise.
 
-    ``index_fields``: it needs an index of these fields; ``ttl``: it needs expiry, configured like this.
+    ``index_fields``: the check needs an index of these fields; ``ttl``: it needs expiry with this configuration.
     """
 
     capability: str
@@ -151,7 +151,7 @@ async def _what_is_not_json_is_refused(calls: Any) -> None:
 
 @_check("get")
 async def _what_is_not_there_is_none(calls: Any) -> None:
-    """``get`` returns ``None`` for a key or a namespace that is not there."""
+    """``get`` returns ``None`` for a key or a namespace that does not exist."""
     assert await calls("get", NS, "k") is None
     await calls("put", NS, "k", {"a": 1})
     assert await calls("get", NS, "other") is None
@@ -175,7 +175,7 @@ async def _keys_are_any_text(calls: Any) -> None:
 
 @_check("delete")
 async def _what_was_deleted_is_gone(calls: Any) -> None:
-    """A deleted item is found by nothing, and the others stay."""
+    """A deleted item is not found by any method, and the other items stay."""
     await calls("put", NS, "a", {"n": 1})
     await calls("put", NS, "b", {"n": 2})
     await calls("delete", NS, "a")
@@ -211,7 +211,7 @@ async def _created_at_survives_updates(calls: Any) -> None:
 
 @_check("timestamps")
 async def _a_deleted_item_begins_anew(calls: Any) -> None:
-    """An item that was deleted and put again was created then."""
+    """An item that was deleted and put again has a new ``created_at``."""
     await calls("put", NS, "k", {"n": 1})
     first = await calls("get", NS, "k")
 
@@ -552,7 +552,7 @@ async def _batches_check_namespaces_too(calls: Any) -> None:
 
 @_check("concurrency")
 async def _concurrent_writes_are_all_there(calls: Any) -> None:
-    """What tasks write at the same time is all there."""
+    """All values that tasks write at the same time are stored."""
     await asyncio.gather(*(calls("put", (*NS, str(n % 3)), f"k{n}", {"n": n}) for n in range(30)))
     assert sorted(item.value["n"] for item in await calls("search", NS, limit=100)) == list(range(30))
 
@@ -562,7 +562,7 @@ async def _concurrent_writes_are_all_there(calls: Any) -> None:
 
 @_check("ttl", ttl={"refresh_on_read": False})
 async def _an_item_expires(calls: Any) -> None:
-    """After its minutes an item is found by nothing, and its namespace is not listed; others stay."""
+    """After its minutes, no method finds an item, and its namespace is not listed; other items stay."""
     await calls("put", NS, "short", {"n": 1}, ttl=_SOON)
     await calls("put", ("stays",), "long", {"n": 2})
     await calls("put", ("stays",), "longer", {"n": 3}, ttl=600)
@@ -603,7 +603,7 @@ async def _searching_renews_what_it_returns(calls: Any) -> None:
 
 @_check("ttl", ttl={"default_ttl": _SOON, "refresh_on_read": False})
 async def _the_default_holds_unless_a_put_says(calls: Any) -> None:
-    """``default_ttl`` holds for items put without a ``ttl``; ``ttl=None`` keeps one without end."""
+    """``default_ttl`` applies to items put without a ``ttl``; an item with ``ttl=None`` never expires."""
     await calls("put", NS, "default", {"n": 1})
     await calls("put", NS, "kept", {"n": 2}, ttl=None)
 

@@ -1,4 +1,4 @@
-"""Runs checks on stores, through their sync or their async methods, and reports what they found."""
+"""Runs checks on stores, through their sync or async methods, and reports the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Shell = Literal["sync", "async"]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a store is to be made for a check; one that lacks a feature ignores what asks for it."""
+    """How to create a store for a check; a store ignores settings for features that it lacks."""
 
     shell: Shell
     index: IndexConfig | None = None
@@ -29,7 +29,7 @@ MakeStore = Callable[[Setup], AbstractAsyncContextManager[BaseStore]]
 
 
 class Calls:
-    """A store's methods, all of them awaitable, whichever shell is tested."""
+    """A store with all methods awaitable, whichever shell is tested."""
 
     def __init__(self, store: BaseStore, shell: Shell) -> None:
         self.store = store
@@ -44,7 +44,7 @@ class Calls:
 
 @dataclass(slots=True)
 class Report:
-    """What a store does, by capability: the checks that passed, failed (and why), or found the feature missing."""
+    """A store's results by capability: checks that passed, failed (and why), or found the feature missing."""
 
     name: str
     passed: dict[str, list[str]] = field(default_factory=dict)
@@ -72,9 +72,14 @@ class Report:
 async def run_check(check: Check, make_store: MakeStore, shell: Shell = "async") -> None:
     """Run one check on a new store.
 
+    Args:
+        check: The check to run.
+        make_store: Creates a new, empty store, and closes it.
+        shell: Which methods to call, ``"sync"`` or ``"async"``.
+
     Raises:
-        AssertionError: the store does not do what the check expects.
-        UnsupportedError: the store says that it lacks the feature.
+        AssertionError: The store does not do what the check expects.
+        UnsupportedError: The store does not support the feature.
     """
     index: IndexConfig | None = None
     if check.index_fields is not None:
@@ -89,12 +94,15 @@ async def run_check(check: Check, make_store: MakeStore, shell: Shell = "async")
 
 
 async def validate(name: str, make_store: MakeStore, shells: tuple[Shell, ...] = ("sync", "async")) -> Report:
-    """Run every check through each shell, and report.
+    """Run every check through each shell and return a report.
 
     Args:
-        name: the store's name in the report.
-        make_store: makes a new, empty store, and closes it.
-        shells: which methods to call.
+        name: The store's name in the report.
+        make_store: Creates a new, empty store, and closes it.
+        shells: Which methods to call.
+
+    Returns:
+        The report.
     """
     report = Report(name)
     for check in CHECKS:

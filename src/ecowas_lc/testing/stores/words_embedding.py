@@ -1,4 +1,4 @@
-"""An embedding that needs no model: texts are alike as far as they share words of a small vocabulary."""
+"""An embedding without a model: texts are similar as far as they share words of a small vocabulary."""
 
 from __future__ import annotations
 
