@@ -117,6 +117,12 @@ def test_displays_tell_what_matters(
     assert [part for part in expected if part not in text] == []
 
 
+def test_the_text_form_names_no_place_in_memory(shown: dict[str, dict[str, Any]]) -> None:
+    """What a notebook stores as text says something, and is the same when it runs again."""
+    told = {name: bundle["text/plain"] for name, bundle in shown.items() if " at 0x" in bundle["text/plain"]}
+    assert told == {}
+
+
 def test_a_graph_shows_its_picture(shown: dict[str, dict[str, Any]]) -> None:
     """A supervisor graph is a picture that was drawn here, and text."""
     assert {"image/svg+xml", "text/plain"} <= shown["graph"].keys()

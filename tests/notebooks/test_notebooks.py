@@ -94,4 +94,4 @@ def test_committed_outputs(path: Path) -> None:
 
 def test_all_are_there() -> None:
     """The notebooks are numbered in the order in which they are to be read."""
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(1, 9)]
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(1, 11)]

@@ -301,6 +301,9 @@ class Documents(Displayed):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._store!r})"
+
     # --- stored forms ---
 
     def _store_document(self, read: ReadDocument, supersedes: str) -> Document:
