@@ -1,7 +1,7 @@
-"""Pictures of graphs and threads, made here and shown here: nothing is sent anywhere.
+"""Pictures of graphs and threads, created and displayed locally: nothing is sent over the network.
 
-Mermaid and plain text need nothing; SVG and PNG need the extra ``draw`` (Graphviz in pygraphviz's wheels, and a
-font).
+Mermaid and plain text require nothing; SVG and PNG require the extra ``draw`` (Graphviz from pygraphviz's wheels,
+and a font).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A picture of what a memory service holds over time: messages by day, and when each session was active."""
+"""A picture of a memory service over time: sessions by day, and when each session was active."""
 
 from __future__ import annotations
 
@@ -24,12 +24,18 @@ _MOST_DAYS = 60
 def draw_activity(memory: Any, *, limit: int = 25) -> ActivityPicture:
     """Return a picture of a memory service's sessions over time.
 
-    On top, how many sessions were active last on each day, by agent; below, from when to when each session was
-    active, those of the last days first. ``limit`` is how many of these lines there are at most. All histories'
-    ages are read, not their messages.
+    The upper part shows how many sessions were last active on each day, by agent. The lower part shows the period
+    in which each session was active, the most recent first. Only the histories' ages are read, not their messages.
+
+    Args:
+        memory: A memory service.
+        limit: Maximum number of sessions in the lower part.
+
+    Returns:
+        The picture.
 
     Raises:
-        InvalidInputError: it is no memory service.
+        InvalidInputError: ``memory`` is not a memory service.
     """
     if not isinstance(memory, MemoryServiceBase):
         raise InvalidInputError(f"{memory!r} is not a memory service. Pass get_redis_memory(), for example.")
@@ -48,7 +54,7 @@ class _Line:
 
 @dataclass(frozen=True)
 class ActivityPicture(Picture):
-    """A picture of sessions over time; ``infos`` are the histories that it is made of."""
+    """A picture of sessions over time; ``infos`` are the histories in it."""
 
     infos: tuple[SessionInfo, ...]
     limit: int = 25
@@ -73,7 +79,7 @@ class ActivityPicture(Picture):
 
     @cached_property
     def by_day(self) -> dict[str, Counter[str]]:
-        """How many histories of each agent were active last on each day (UTC), oldest first."""
+        """Number of histories of each agent by the day (UTC) on which they were last active, oldest first."""
         if not self.infos:
             return {}
         days = [info.last_activity.date() for info in self.infos if info.last_activity is not None]
@@ -156,7 +162,7 @@ class ActivityPicture(Picture):
 
     @cached_property
     def mermaid(self) -> str:
-        """How many histories were active last on each day, in Mermaid's language."""
+        """The number of histories last active on each day, in Mermaid's language."""
         days = self.by_day or {"today": Counter()}
         counts = [sum(one.values()) for one in days.values()]
         names = ", ".join(f'"{day}"' for day in days)
@@ -166,7 +172,7 @@ class ActivityPicture(Picture):
 
     @cached_property
     def ascii(self) -> str:
-        """The picture in plain characters."""
+        """The picture as plain text."""
         counts: Sequence[tuple[str, int]] = [(day, sum(one.values())) for day, one in self.by_day.items()]
         most = max((count for _, count in counts), default=1) or 1
         lines = [f"{day}  {'#' * round(40 * count / most)} {count}" for day, count in counts]

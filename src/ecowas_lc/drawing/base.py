@@ -1,4 +1,4 @@
-"""What every picture can do: show itself in notebooks, be saved, be printed."""
+"""The base class of pictures, which can be displayed in notebooks, saved and printed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ecowas_lc.errors import InvalidInputError, MissingExtraError
 
 
 class Picture(ABC):
-    """A picture: ``mermaid`` and ``ascii`` always, ``svg`` and ``png`` with the extra ``draw``.
+    """A picture: ``mermaid`` and ``ascii`` always work, ``svg`` and ``png`` require the extra ``draw``.
 
-    ``svg`` and ``png`` raise :class:`MissingExtraError` without it.
+    Without the extra, ``svg`` and ``png`` raise :class:`MissingExtraError`.
     """
 
     @property
@@ -32,7 +32,7 @@ class Picture(ABC):
     @property
     @abstractmethod
     def mermaid(self) -> str:
-        """The picture in Mermaid's language, which GitHub and many others draw."""
+        """The picture in Mermaid's language, which GitHub and many other tools render."""
 
     @property
     @abstractmethod
@@ -40,14 +40,19 @@ class Picture(ABC):
         """The picture in plain characters."""
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture and return the path; its ending says how.
+        """Write the picture to a file and return its path.
 
-        ``.svg``, ``.png``, ``.mmd`` (Mermaid), ``.md`` (Mermaid in a code block) or ``.txt``.
+        Args:
+            path: The file. Its extension selects the format: ``.svg``, ``.png``, ``.mmd`` (Mermaid), ``.md``
+                (Mermaid in a code block) or ``.txt``.
+
+        Returns:
+            The path.
 
         Raises:
-            InvalidInputError: another ending.
+            InvalidInputError: The file has another extension.
             MissingExtraError: SVG or PNG without the extra ``draw``; nothing is written.
-            OSError: the file can't be written; one that was there is as it was.
+            OSError: The file cannot be written; an existing file is left unchanged.
         """
         path = Path(path)
         match path.suffix.lower():
@@ -76,7 +81,7 @@ class Picture(ABC):
         bundle: dict[str, Any] = {"text/plain": self.ascii}
         try:
             bundle["image/svg+xml"] = self.svg
-            bundle["image/png"] = b64encode(self.png).decode()  # where an SVG is not trusted
+            bundle["image/png"] = b64encode(self.png).decode()  # for viewers that do not trust SVG
         except MissingExtraError:
             bundle["text/vnd.mermaid"] = self.mermaid
         return {

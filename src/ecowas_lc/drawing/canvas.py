@@ -1,4 +1,4 @@
-"""A page of rectangles, lines and texts at given places, which Graphviz paints."""
+"""A page of rectangles, lines and texts at given positions, drawn by Graphviz."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from ecowas_lc.drawing.graph_formats import FONT, rendered
 from ecowas_lc.drawing.theme import INK, shown
 
 _POINTS_A_CHARACTER = 0.61
-"""How wide a letter is, in sizes of the font."""
+"""The average width of a character as a share of the font size."""
 
 
 def wide(text: str, size: float = 10) -> float:
-    """Return about how wide a text is, in points."""
+    """Return the approximate width of a text, in points."""
     return len(text) * size * _POINTS_A_CHARACTER
 
 
 class Canvas:
-    """A page; places are in points, from its upper left corner."""
+    """A page; positions are in points from its upper left corner."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._count = 0
 
     def rectangle(self, x: float, y: float, width: float, height: float, fill: str, tooltip: str = "") -> None:
-        """Put a filled rectangle with its upper left corner at a place."""
+        """Draw a filled rectangle with its upper left corner at a position."""
         about = f', tooltip="{_quoted(tooltip)}"' if tooltip else ""
         self._node(
             x + width / 2,
@@ -44,7 +44,7 @@ class Canvas:
         align: str = "LEFT",
         bold: bool = False,
     ) -> None:
-        """Put a line of text at a place: its left end, its right end or its middle."""
+        """Draw a line of text with its left end, right end or middle at a position."""
         inner = escape("".join(sign for sign in text if sign.isprintable()))
         self.markup(x, y, f"<B>{inner}</B>" if bold else inner, wide(text, size) + 8, size, colour, align)
 
@@ -58,7 +58,7 @@ class Canvas:
         colour: str = INK,
         align: str = "LEFT",
     ) -> None:
-        """Put a line of text that is Graphviz's HTML already."""
+        """Draw a line of text that is already Graphviz HTML."""
         if not markup.strip():
             return
         middle = {"LEFT": x + width / 2, "RIGHT": x - width / 2, "CENTER": x}[align]
@@ -70,7 +70,7 @@ class Canvas:
         self._node(middle, y + size * 0.7, f"shape=plaintext, margin=0, label=<{label}>")
 
     def line(self, x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1) -> None:
-        """Draw a line, level or upright."""
+        """Draw a horizontal or vertical line."""
         left, top = min(x1, x2), min(y1, y2)
         self.rectangle(left, top, max(abs(x2 - x1), width), max(abs(y2 - y1), width), colour)
 

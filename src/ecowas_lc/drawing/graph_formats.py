@@ -28,10 +28,10 @@ Edge = tuple[str, str]
 
 @dataclass(frozen=True)
 class Plan:
-    """A graph to draw: node ids in their order, labels, edges, and the part that a run took (``None``: no run).
+    """A graph to draw: node ids in order, labels, edges, and the part that a run took (``None``: no run).
 
-    ``conditional`` are the edges that a run may take or not, and ``about`` says what nodes do. Nodes of a subgraph
-    have its name and a colon before theirs.
+    ``conditional`` holds the edges that a run may take or not, ``about`` describes nodes. Nodes of a subgraph are
+    prefixed with its name and a colon.
     """
 
     nodes: tuple[str, ...]
@@ -43,16 +43,16 @@ class Plan:
 
     @property
     def visited(self) -> frozenset[str]:
-        """The nodes that the run went through."""
+        """The nodes that the run visited."""
         return frozenset(node for edge in self.taken or () for node in edge)
 
     def label(self, node: str) -> str:
-        """What a node is called in the picture."""
+        """Return a node's label in the picture."""
         own = node.rpartition(":")[2]
         return self.labels.get(node) or {START: "start", END: "end"}.get(own, own.replace("_", " "))
 
     def subgraphs(self) -> dict[str, list[str]]:
-        """Return the nodes of each subgraph, by its path; those of no subgraph under ``""``."""
+        """Return the nodes of each subgraph by its path; those outside subgraphs are under ``""``."""
         found: dict[str, list[str]] = {}
         for node in self.nodes:
             found.setdefault(node.rpartition(":")[0], []).append(node)
@@ -60,10 +60,10 @@ class Plan:
 
 
 def plan_of(graph: Any, labels: Mapping[str, str], route: Any, *, subgraphs: bool = False) -> Plan:
-    """Return the plan of a compiled graph, or of what its ``get_graph()`` gives.
+    """Return the plan of a compiled graph, or of the result of its ``get_graph()``.
 
     Raises:
-        InvalidInputError: it is no graph, or the route names a node that it does not have.
+        InvalidInputError: The object is not a graph, or the route names a node that the graph does not have.
     """
     drawable = graph
     if hasattr(graph, "get_graph"):
@@ -84,7 +84,7 @@ _LONGEST_TOOLTIP, _WRAPPED_AT_MOST = 400, 20
 
 
 def _about(data: Any) -> str:
-    """Return the beginning of a node's docstring, of whatever LangChain wrapped around its function."""
+    """Return the beginning of a node's docstring, unwrapping LangChain's wrappers around its function."""
     left: list[Any] = [data]
     for _ in range(_WRAPPED_AT_MOST):
         if not left:
@@ -109,7 +109,7 @@ def _edges_of(route: Any, nodes: Sequence[str], edges: Collection[Edge]) -> Iter
 
 
 def _way(source: str, later: Sequence[set[str]], nodes: Sequence[str], edges: Collection[Edge]) -> set[Edge]:
-    """Return the edges from a node to the next step; over a node that the steps leave out, or to a later step."""
+    """Return the edges from a node to the next step, passing through skipped nodes or on to a later step."""
     for step in later:
         direct = {(source, target) for target in step}.intersection(edges)
         if direct:
@@ -124,7 +124,7 @@ def _way(source: str, later: Sequence[set[str]], nodes: Sequence[str], edges: Co
 
 
 def _steps_of(route: Any) -> list[set[str]]:
-    """Return the nodes that ran, step by step, from whatever tells it."""
+    """Return the nodes that ran, step by step, from any supported description of a route."""
     if isinstance(route, Mapping):
         return _steps_of_run(route)
     groups = getattr(route, "groups", None)  # a RouteDecision
@@ -138,7 +138,7 @@ def _steps_of(route: Any) -> list[set[str]]:
 
 
 def _steps_of_run(run: Mapping[str, Any]) -> list[set[str]]:
-    """Return the steps of a supervisor's run from its result or from its decision alone."""
+    """Return the steps of a supervisor's run from its result or from its decision."""
     decision = run.get("decision", run)
     if not isinstance(decision, Mapping) or "groups" not in decision:
         raise InvalidInputError("The route holds no decision. Pass what the supervisor graph returned.")
@@ -187,7 +187,7 @@ def mermaid(plan: Plan) -> str:
 
 
 def ascii_text(plan: Plan) -> str:
-    """Return the graph in plain ASCII: each node with those it leads to, ``*`` and ``=>`` on the route."""
+    """Return the graph in plain ASCII: each node with its successors; ``*`` and ``=>`` mark the route."""
     names = {node: _ascii(node.strip("_")) for node in plan.nodes}
     indent = max(map(len, names.values())) + 4
     lines = []
@@ -216,12 +216,12 @@ def _ascii(text: str) -> str:
 
 
 def cells(text: str) -> int:
-    """Return how many letters wide text is; Chinese, Japanese and Korean ones count twice."""
+    """Return the width of text in character cells; Chinese, Japanese and Korean characters take two."""
     return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def shortened(text: str, most: int, end: str = "…") -> str:
-    """Return text on one line, cut at a blank, or where there is none in a word, if it is longer than ``most``."""
+    """Return text on one line, cut to ``most`` characters at a space if possible."""
     text = " ".join(text.split())
     if len(text) <= most:
         return text
@@ -231,25 +231,25 @@ def shortened(text: str, most: int, end: str = "…") -> str:
 
 
 def mermaid_text(text: str) -> str:
-    """Return text as Mermaid takes it between quotes."""
+    """Return text escaped for Mermaid's quoted strings."""
     return re.sub(r"[^\w .,:()/+-]", lambda match: f"#{ord(match[0])};", text)
 
 
-FONT = "DejaVu Sans,Verdana,sans-serif"  # the first is here; where an SVG is looked at, any of them may be
+FONT = "DejaVu Sans,Verdana,sans-serif"  # the first font ships with us; viewers of an SVG may have any of them
 _LABEL_COLUMNS, _LONGEST_WORD = 16, 22
 _SECONDS = 60.0
 _FONT_CONFIGURATION = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 <fontconfig>{dirs}</fontconfig>
 """
-# Letters that our font does not have are drawn with fonts of the machine, if it has any with them.
+# Characters missing in our font are drawn with the machine's fonts, if it has suitable ones.
 _MACHINE_FONTS = (
     '<dir prefix="xdg">fonts</dir><dir>/usr/share/fonts</dir><dir>/usr/local/share/fonts</dir>'
     '<dir>/Library/Fonts</dir><dir>/System/Library/Fonts</dir><cachedir prefix="xdg">fontconfig</cachedir>'
-    # coloured emoji are bitmaps of one size, as large as five lines
+    # coloured emoji are bitmaps of a fixed size, as tall as five lines
     "<selectfont><rejectfont><glob>*Emoji*</glob><glob>*emoji*</glob></rejectfont></selectfont>"
 )
-# What Graphviz or XML can't hold, and what turns the direction of the text after it.
+# Characters that Graphviz or XML does not allow, and those that change the direction of the text after them.
 _UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
 _ELSEWHERE = re.compile("[^\0-\u07ff\u1e00-\u1fff\u2000-\u2bff\u2d30-\u2d7f\ufb00-\ufeff]")
 
@@ -258,12 +258,12 @@ def drawn(plan: Plan, form: str) -> bytes:
     """Return the picture as ``svg`` or ``png``.
 
     Raises:
-        MissingExtraError: the extra ``draw`` is not installed.
+        MissingExtraError: The extra ``draw`` is not installed.
     """
     return rendered(dot(plan, dpi=72 if form == "svg" else 144), form)
 
 
-_MOST_RANKS = 9  # from left to right; what is deeper goes down the page
+_MOST_RANKS = 9  # from left to right; deeper graphs are drawn from top to bottom
 
 
 def dot(plan: Plan, *, dpi: int) -> str:
@@ -293,7 +293,7 @@ def dot(plan: Plan, *, dpi: int) -> str:
 
 
 def _nodes(plan: Plan) -> list[str]:
-    """Return the lines for the nodes, those of a subgraph in a frame with its name."""
+    """Return the lines for the nodes, with those of a subgraph in a named frame."""
     marked = plan.taken is not None
     lines: list[str] = []
     for number, (path, nodes) in enumerate(plan.subgraphs().items()):
@@ -335,7 +335,7 @@ def _legend(plan: Plan) -> str:
 
 
 def _depth(plan: Plan) -> int:
-    """Return how many steps lie between the first node and the one that is furthest from it."""
+    """Return the number of steps from the first node to the furthest one."""
     depth = dict.fromkeys(plan.nodes[:1], 0)
     layer = set(depth)
     while layer:
@@ -345,13 +345,13 @@ def _depth(plan: Plan) -> int:
 
 
 def rendered(source: str, form: str) -> bytes:
-    """Return what Graphviz makes of ``source``.
+    """Run Graphviz on ``source`` and return the picture.
 
-    It runs in a process of its own: it says things on standard error that are nobody's business, and needs an
+    It runs in a process of its own, because it prints irrelevant messages on standard error and needs an
     environment that names the font.
 
     Raises:
-        MissingExtraError: the extra ``draw`` is not installed.
+        MissingExtraError: The extra ``draw`` is not installed.
         EcowasError: Graphviz failed.
     """
     source = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", source)
@@ -385,7 +385,7 @@ def _label(name: str) -> str:
 
 
 def _fonts() -> Path | None:
-    """Return the folder of matplotlib's fonts, without importing it: many machines have none of their own."""
+    """Return the folder of matplotlib's fonts without importing it; many machines have no fonts of their own."""
     spec = importlib.util.find_spec("matplotlib")
     folders = (spec.submodule_search_locations or ()) if spec else ()
     fonts = (Path(folder, "mpl-data", "fonts", "ttf") for folder in folders)

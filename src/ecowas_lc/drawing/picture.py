@@ -1,4 +1,4 @@
-"""A picture of a graph, in whatever form is asked for."""
+"""A picture of a graph, in several formats."""
 
 from __future__ import annotations
 
@@ -15,25 +15,33 @@ from ecowas_lc.drawing.theme import shown
 def draw_graph(
     graph: Any, route: Any = None, *, labels: Mapping[str, str] | None = None, subgraphs: bool = False
 ) -> GraphPicture:
-    """Return a picture of a compiled graph that shows itself in notebooks; no network is used.
+    """Return a picture of a compiled graph, which notebooks display; no network is used.
 
-    ``route`` marks what a run went through: the run's result (with ``decision`` and ``reports``), a decision
-    alone, or the names of nodes step by step, where a step may hold several. ``labels`` maps nodes to what they
-    are called in the picture; groups have their names, and whatever node has a ``title`` in its metadata. With
-    ``subgraphs``, graphs that are nodes of this one are drawn in a frame of their own. A node's docstring is its
-    tooltip.
+    A node's docstring becomes its tooltip.
+
+    Args:
+        graph: A compiled LangGraph graph.
+        route: The route of a run to highlight: the run's result (with ``decision`` and ``reports``), a decision,
+            or the names of nodes step by step, where a step may hold several.
+        labels: Labels of nodes. By default, groups show their names, and other nodes the ``title`` in their
+            metadata, if any.
+        subgraphs: Whether to draw graphs that are nodes of this one, each in a frame.
+
+    Returns:
+        The picture.
 
     Raises:
-        InvalidInputError: no graph, no route, or a route through nodes that the graph does not have.
+        InvalidInputError: ``graph`` is not a graph, ``route`` is not a route, or it names nodes that the graph
+            does not have.
     """
     return GraphPicture(plan_of(graph, labels or {}, route, subgraphs=subgraphs))
 
 
 @dataclass(frozen=True)
 class GraphPicture(Picture):
-    """A picture of a graph: ``mermaid`` and ``ascii`` always, ``svg`` and ``png`` with the extra ``draw``.
+    """A picture of a graph: ``mermaid`` and ``ascii`` always work, ``svg`` and ``png`` require the extra ``draw``.
 
-    ``svg`` and ``png`` raise :class:`MissingExtraError` without it.
+    Without the extra, ``svg`` and ``png`` raise :class:`MissingExtraError`.
     """
 
     plan: Plan
@@ -50,10 +58,10 @@ class GraphPicture(Picture):
 
     @cached_property
     def mermaid(self) -> str:
-        """The graph in Mermaid's language, which GitHub and many others draw."""
+        """The graph in Mermaid's language, which GitHub and many other tools render."""
         return mermaid(self.plan)
 
     @cached_property
     def ascii(self) -> str:
-        """The graph in plain characters."""
+        """The graph as plain text."""
         return ascii_text(self.plan)

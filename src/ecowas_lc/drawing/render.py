@@ -1,4 +1,4 @@
-"""The child process of :func:`ecowas_lc.drawing.graph_formats.rendered`: Graphviz's language in, a picture out."""
+"""The child process of :func:`ecowas_lc.drawing.graph_formats.rendered`, which runs Graphviz."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Draw what standard input holds, as the format that the one argument names."""
+    """Draw the graph from standard input in the format that the only argument names."""
     import pygraphviz
 
     graph = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode())

@@ -1,4 +1,4 @@
-"""What a checkpoint's run waits for or failed at: which node, which tool with what arguments, which choices."""
+"""Requests and errors in a checkpoint: the node that waits or failed, the tool call, the choices."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ _INTERRUPT, _RESUME, _ERROR = "__interrupt__", "__resume__", "__error__"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an interrupt asks for.
+    """A request of an interrupt.
 
-    ``node`` is the step that waits (``""`` where that can't be told), ``tool`` the tool that would be called, or
-    the group whose answer waits, ``arguments`` what it would be called with, ``choices`` what can be decided, and
-    ``text`` all of it on one line.
+    Attributes:
+        node: The step that waits, or ``""`` if unknown.
+        tool: The tool to be called, or the group whose answer waits.
+        arguments: The arguments of the call.
+        choices: The possible decisions.
+        text: The whole request on one line.
     """
 
     node: str
@@ -34,7 +37,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error of a step: which one (``""`` where that can't be told), and what it said."""
+    """An error of a step: the step (``""`` if unknown), and the error's text."""
 
     node: str
     text: str
@@ -50,9 +53,9 @@ def on_one_line(value: Any) -> str:
 
 
 def requests_of(item: CheckpointTuple, *, is_over: bool) -> tuple[list[Request], list[Request]]:
-    """Return what a checkpoint's interrupts ask for: those that wait, and those that were answered.
+    """Return the requests of a checkpoint's interrupts: those that wait, and those that were answered.
 
-    ``is_over`` says that another checkpoint follows, so that nothing waits here any more.
+    ``is_over`` says that another checkpoint follows, so that nothing is waiting any more.
     """
     writes = item.pending_writes or []
     names = tasks_of(item)
@@ -69,7 +72,7 @@ def requests_of(item: CheckpointTuple, *, is_over: bool) -> tuple[list[Request],
 
 
 def failures_of(item: CheckpointTuple) -> list[Failure]:
-    """Return the errors that a checkpoint's next steps ended with."""
+    """Return the errors of the steps after a checkpoint."""
     names = tasks_of(item)
     return [
         Failure(names.get(task, ""), on_one_line(value))
@@ -88,8 +91,8 @@ def next_nodes(item: CheckpointTuple) -> tuple[str, ...]:
 def tasks_of(item: CheckpointTuple) -> dict[str, str]:
     """Return the node of each task of a checkpoint, by the task's id.
 
-    Checkpoints hold no names of tasks, but ids that langgraph makes of the checkpoint and the name. Where an id
-    is none of those, and only one node could have run, it was that one.
+    Checkpoints do not store the names of tasks, but ids that langgraph computes from the checkpoint and the name.
+    If no computed id matches, and only one node could have run, it is that node.
     """
     ids = {task for task, _, _ in item.pending_writes or ()}
     found = {task: name for task, name in _ids_of(item) if task in ids}
@@ -126,7 +129,7 @@ def _sends(item: CheckpointTuple) -> Sequence[Any]:
 
 
 def read_request(value: Any, node: str, identity: str) -> Iterator[Request]:
-    """Yield what an interrupt asks: LangChain's approval of tool calls, a group's answer, or anything else."""
+    """Yield the requests of an interrupt, such as LangChain's approval of tool calls or a group's answer."""
     calls = value.get("action_requests") if isinstance(value, Mapping) else None
     if isinstance(calls, (list, tuple)) and calls:
         configs = value.get("review_configs") or ()

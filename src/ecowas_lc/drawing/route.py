@@ -1,4 +1,4 @@
-"""A picture of a routing decision: the question with its telling words, and a bar for each group."""
+"""A picture of a routing decision: the question with its relevant words, and a bar for each group."""
 
 from __future__ import annotations
 
@@ -20,13 +20,19 @@ _COLUMNS, _ASCII_BAR = 84, 30
 
 
 def draw_route(decision: RouteDecision) -> RoutePicture:
-    """Return a picture of why a question goes where it goes, for notebooks and reports.
+    """Return a picture that explains a routing decision, for notebooks and reports.
 
-    The words that count are marked in the question, each group has a bar with the score that it needs, and the
-    labelled question that is most like it is named.
+    It marks the relevant words in the question, shows a bar for each group with the score that it needs, and names
+    the most similar labelled question.
+
+    Args:
+        decision: A router's decision.
+
+    Returns:
+        The picture.
 
     Raises:
-        InvalidInputError: it is no decision of a router.
+        InvalidInputError: ``decision`` is not a router's decision.
     """
     if not isinstance(decision, RouteDecision):
         raise InvalidInputError(f"{decision!r} is not a decision. Pass what router.route(question) returned.")
@@ -97,7 +103,7 @@ class RoutePicture(Picture):
 
     @cached_property
     def ascii(self) -> str:
-        """The picture in plain characters."""
+        """The picture as plain text."""
         lines = []
         for name in self._ranked():
             score, least = self.decision.scores.get(name, 0.0), self._least(name)
@@ -119,7 +125,7 @@ class RoutePicture(Picture):
         return thresholds[0] if name == max(scores, key=lambda one: scores[one]) else thresholds[1]
 
     def _question(self) -> Iterator[str]:
-        """Yield the question line by line as Graphviz's HTML, the words that count in their group's colour."""
+        """Yield the question line by line as Graphviz HTML, with the relevant words in their group's colour."""
         question = self.decision.question
         ranked = self._ranked()
         line, length = "", 0

@@ -1,4 +1,4 @@
-"""A picture of a thread's state: how large each channel is at each checkpoint, and where it changed."""
+"""A picture of a thread's state: the size of each channel at each checkpoint, and where it changed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,19 @@ _MOST_CHANNELS = 24
 
 
 def draw_state(graph: Any, thread_id: str, *, limit: int = 60, checkpoint_ns: str = "") -> StatePicture:
-    """Return a picture of a thread's channels over time: how large they are, and where they changed.
+    """Return a picture of the size of a thread's channels over time, and of where they changed.
 
-    ``graph`` is a compiled graph with a checkpointer, or the checkpointer itself; ``limit`` is how many
-    checkpoints are drawn at most, the newest. Sizes are those of the values as the checkpointer writes them.
+    Args:
+        graph: A compiled graph with a checkpointer, or the checkpointer.
+        thread_id: The thread.
+        limit: Maximum number of checkpoints; the newest are drawn.
+        checkpoint_ns: The namespace of a subgraph's checkpoints; empty for the thread's own.
+
+    Returns:
+        The picture. Sizes are in bytes, of the values as the checkpointer serializes them.
 
     Raises:
-        InvalidInputError: no checkpointer, or it has no such thread.
+        InvalidInputError: There is no checkpointer, or it has no such thread.
     """
     saver = getattr(graph, "checkpointer", graph)
     if not hasattr(saver, "list"):
@@ -61,13 +67,13 @@ def draw_state(graph: Any, thread_id: str, *, limit: int = 60, checkpoint_ns: st
 def _size(saver: Any, value: Any) -> int:
     try:
         return len(saver.serde.dumps_typed(value)[1])
-    except Exception:  # what may be read need not be writable again
+    except Exception:  # a value that may be read is not always serializable again
         return len(str(value))
 
 
 @dataclass(frozen=True)
 class StatePicture(Picture):
-    """A picture of a thread's channels over time; ``sizes`` (bytes) and ``changed`` are by channel."""
+    """A picture of a thread's channels over time; ``sizes`` (in bytes) and ``changed`` are by channel."""
 
     thread_id: str
     moments: tuple[Moment, ...]
@@ -120,7 +126,7 @@ class StatePicture(Picture):
 
     @cached_property
     def mermaid(self) -> str:
-        """How large the whole state is, in Mermaid's language."""
+        """The size of the whole state, in Mermaid's language."""
         totals = [sum(sizes[index] for sizes in self.sizes.values()) for index in range(len(self.moments))]
         return (
             f'xychart-beta\n  title "State of {mermaid_text(shortened(self.thread_id, 50))}"\n'
@@ -129,7 +135,7 @@ class StatePicture(Picture):
 
     @cached_property
     def ascii(self) -> str:
-        """The picture in plain characters."""
+        """The picture as plain text."""
         lines = [f"{'channel':<24} {'size':>9}  changed at"]
         for name in self._channels:
             at = [str(index + 1) for index, is_new in enumerate(self.changed[name]) if is_new]

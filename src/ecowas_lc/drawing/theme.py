@@ -1,15 +1,15 @@
-"""The colours of pictures, and an SVG that fits the place where it is shown: its width, and light or dark."""
+"""The colours of pictures, and an SVG that adapts to the width and the light or dark theme of its page."""
 
 from __future__ import annotations
 
 import re
 
-TAKEN, UNTAKEN = "#0072b2", "#8a8a8a"  # told apart by the colour-blind; thickness tells the same
+TAKEN, UNTAKEN = "#0072b2", "#8a8a8a"  # distinguishable with colour blindness; line width shows the same
 WAITING, WAITING_FILL = "#9a3b00", "#ffe3b0"
 FAILED, FAILED_FILL = "#a4161a", "#fde2e2"
 INK, QUIET, LINE, PAPER = "#000000", "#505050", "#606060", "#ffffff"
 SOFT, FAINT, TAKEN_FILL, GRID = "#f2f6f9", "#555555", "#d6ebf7", "#dddddd"
-# Of lanes and groups (Okabe and Ito), dark enough on white.
+# Colours of lanes and groups (Okabe and Ito), dark enough on white.
 HUES = ("#0072b2", "#b34700", "#00795a", "#8a4b7c", "#5a5a5a", "#6b5f00")
 
 _DARK = {
@@ -69,23 +69,23 @@ def _style() -> str:
 
 
 def shown(svg: str) -> str:
-    """Return Graphviz's SVG for a notebook: as wide as its cell at most, in the page's colours."""
+    """Return Graphviz's SVG for a notebook: at most as wide as its cell, in the page's colours."""
     found = _SIZE.search(svg)
     if found is None:
         return svg
     width, height = (float(size) * 96 / 72 for size in found.groups())
-    # JupyterLab shows an SVG as an image: there, one whose width is in percent is as wide as the cell, however
-    # small it is, so that only those that may be too wide for a cell have theirs in percent.
+    # JupyterLab shows an SVG as an image and stretches one whose width is in percent to the cell, however small it
+    # is: use percent only for pictures that may be too wide for a cell.
     own = 'width="100%"' if width >= _WIDE else f'width="{width:.0f}" height="{height:.0f}"'
     head = f'<svg class="{_CLASS}" role="img" {own} style="max-width:{width:.0f}px;height:auto"'
     svg = _with_tooltips(_HEAD.sub("", svg)).replace(found[0], head, 1)
-    # what is painted below everything: the page's own colour shows through
+    # no background, so that the page's own colour shows through
     svg = _GROUND.sub(r'\1"none" stroke="none"', svg, count=1)
     return re.sub(r"(<svg [^>]*>)", lambda match: f"{match[1]}\n<style>{_style()}</style>", svg, count=1)
 
 
 def saved(svg: str) -> str:
-    """Return a notebook's SVG for a file: of its own size, in the same colours wherever it is shown."""
+    """Return a notebook's SVG for a file, with a fixed size and fixed colours."""
     width = re.search(r'style="max-width:(\d+)px;height:auto"', svg)
     box = re.search(r'viewBox="[\d.]+ [\d.]+ ([\d.]+) ([\d.]+)"', svg)
     if width is None or box is None:
@@ -100,5 +100,5 @@ def saved(svg: str) -> str:
 
 
 def _with_tooltips(svg: str) -> str:
-    """Return the SVG with tooltips that browsers show everywhere: titles in place of links without a target."""
+    """Return the SVG with tooltips that work in all browsers: titles instead of links without a target."""
     return _TOOLTIP.sub(r"<g><title>\1</title>", svg).replace("</a>", "</g>")

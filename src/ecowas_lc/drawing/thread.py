@@ -1,4 +1,4 @@
-"""A picture of a thread: its checkpoints down the page, forks at their side, as Graphviz, Mermaid or text."""
+"""A picture of a thread: checkpoints from top to bottom, forks beside them, as Graphviz, Mermaid or text."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from ecowas_lc.drawing.theme import FAILED, FAILED_FILL, HUES, INK, QUIET, WAITI
 from ecowas_lc.drawing.thread_layout import Lanes, Moment, Row, lanes_of, moments_of, rows_of
 from ecowas_lc.errors import InvalidInputError
 
-# All in points: 675 are 900 pixels on a screen, as wide as a notebook's cell.
+# In points: 675 points are 900 pixels, the width of a notebook's cell.
 _WIDTH, _MARGIN, _LANE, _DOT, _LINE, _GAP = 675.0, 8.0, 26.0, 20.0, 15.5, 11.0
-_ALL_LANES = 260.0  # at most; more than ten of them run closer together
-_FOLDED_FROM = 30  # checkpoints; in a longer thread, steps in which nothing is said share a row
+_ALL_LANES = 260.0  # the maximum; more than ten lanes are drawn closer together
+_FOLDED_FROM = 30  # checkpoints; in a longer thread, steps without messages share a row
 _POINTS_A_CHARACTER = 6.6
 _TITLE_CHARACTERS = 28
 _SAID_CHARACTERS, _WHY_CHARACTERS, _ASCII_CHARACTERS, _MERMAID_CHARACTERS = 200, 110, 60, 60
 
-_LEFT_TO_RIGHT = "\u200e"  # keeps the colon beside the name where Arabic or Hebrew follows
+_LEFT_TO_RIGHT = "\u200e"  # keeps the colon next to the name if Arabic or Hebrew follows
 
 Line = tuple[str, str, str]
-"""Who or what (in bold), the text, and a colour."""
+"""The speaker or label (in bold), the text, and a colour."""
 
 
 def timeline_dot(moments: Sequence[Moment], lanes: Lanes, *, dpi: int) -> str:
-    """Return the timeline in Graphviz's language: a row for each moment, a column for each lane."""
+    """Return the timeline in Graphviz's language: one row for each moment, one column for each lane."""
     drawn = rows_of(moments, lanes, folded=len(moments) >= _FOLDED_FROM)
     lane_width = min(_LANE, _ALL_LANES / lanes.count)
     left = _MARGIN + lanes.count * lane_width + 6
@@ -102,7 +102,7 @@ def timeline_dot(moments: Sequence[Moment], lanes: Lanes, *, dpi: int) -> str:
 
 
 def _took(row: Row) -> str:
-    """Return how long the steps of a row took, where that is long enough to matter."""
+    """Return how long the steps of a row took, if that is long enough to matter."""
     seconds = row.seconds
     if seconds is None or seconds < 0.05:
         return ""
@@ -172,7 +172,7 @@ def timeline_ascii(moments: Sequence[Moment], lanes: Lanes) -> str:
 
 
 def _rails(moments: Sequence[Moment], lanes: Lanes, after: int, before: int) -> list[str]:
-    """Return each lane's line as it is between two rows, or on one row that is both."""
+    """Return each lane's line between two rows, or on one row if both are the same."""
     passing = {
         lanes.of[m.number]
         for m in moments
@@ -209,12 +209,12 @@ def _notes(moment: Moment) -> list[Line]:
 
 
 def _rows(moment: Moment, columns: int) -> list[Line]:
-    """Return the lines of text beside a moment, as long as there is room."""
+    """Return the lines of text beside a moment that fit there."""
     rows: list[Line] = []
     for who, whole, colour in _notes(moment):
         text = shortened(whole.replace("**", ""), _SAID_CHARACTERS, " …")
         first = max(columns * len(text) // max(cells(text), 1), 20)
-        lead = "\0" * (len(who) + 3)  # bold, and so a little wider than the same number of letters
+        lead = "\0" * (len(who) + 3)  # bold text is a little wider
         wrapped = wrap(lead + text, first) or [lead]
         rows.append((who, wrapped[0].lstrip("\0"), colour))
         rows += [("", line, colour) for line in wrapped[1:]]
@@ -258,16 +258,24 @@ def draw_thread(
     checkpoint_ns: str = "",
     before: RunnableConfig | None = None,
 ) -> ThreadPicture:
-    """Return a picture of a thread's checkpoints as a timeline that shows itself in notebooks; no network is used.
+    """Return a timeline of a thread's checkpoints, which notebooks display; no network is used.
 
-    ``saver`` is any langgraph checkpointer; objects of classes that it may not load are drawn by their names.
-    ``limit`` is how many checkpoints are drawn at most, the newest (``None``: all); ``before=picture[1].config``
-    draws those before a picture. ``channel`` is where the state keeps its messages. ``checkpoint_ns`` names a
-    subgraph's checkpoints instead of the thread's own. Each checkpoint has a number, and
-    ``picture[number].config`` leads back to it.
+    Each checkpoint has a number, and ``picture[number].config`` is its config. Objects of classes that the
+    checkpointer may not load are drawn by their class names.
+
+    Args:
+        saver: Any LangGraph checkpointer.
+        thread_id: The thread.
+        limit: Maximum number of checkpoints; the newest are drawn. ``None`` means all.
+        channel: The channel of the state that holds the messages.
+        checkpoint_ns: The namespace of a subgraph's checkpoints; empty for the thread's own.
+        before: Draw only checkpoints before this one, for example ``picture[1].config``.
+
+    Returns:
+        The picture.
 
     Raises:
-        InvalidInputError: no checkpointer, or it has no such thread.
+        InvalidInputError: ``saver`` is not a checkpointer, or it has no such thread.
     """
     if not hasattr(saver, "list") or not hasattr(saver, "alist"):
         raise InvalidInputError(f"{saver!r} is not a checkpointer. Pass one, such as RedisSaver.from_settings().")
@@ -284,7 +292,7 @@ async def adraw_thread(
     checkpoint_ns: str = "",
     before: RunnableConfig | None = None,
 ) -> ThreadPicture:
-    """Return a picture of a thread without blocking the event loop: see :func:`draw_thread`."""
+    """Return what :func:`draw_thread` returns, without blocking the event loop."""
     if not hasattr(saver, "alist"):
         raise InvalidInputError(f"{saver!r} is not a checkpointer. Pass one, such as RedisSaver.from_settings().")
     listed = viewed(saver).alist(_config(thread_id, checkpoint_ns), before=before, limit=limit)
@@ -293,19 +301,19 @@ async def adraw_thread(
 
 @dataclass(frozen=True)
 class ThreadPicture(Picture):
-    """A picture of a thread; ``picture[number]`` and iteration give its :class:`Moment` objects, oldest first."""
+    """A picture of a thread; ``picture[number]`` returns a :class:`Moment`, and iteration all, oldest first."""
 
     thread_id: str
     moments: tuple[Moment, ...]
 
     @property
     def is_cut(self) -> bool:
-        """Whether one that is drawn follows another that is not: it was left out here, or pruned."""
+        """Whether a drawn checkpoint follows one that is not drawn: it is beyond the limit, or was pruned."""
         return any(moment.is_cut for moment in self.moments)
 
     @cached_property
     def lanes(self) -> Lanes:
-        """Which lane each moment is drawn in."""
+        """The lane of each moment."""
         return lanes_of(self.moments)
 
     @cached_property
@@ -320,19 +328,19 @@ class ThreadPicture(Picture):
 
     @cached_property
     def mermaid(self) -> str:
-        """The picture in Mermaid's language, which GitHub and many others draw."""
+        """The picture in Mermaid's language, which GitHub and many other tools render."""
         return timeline_mermaid(self.moments)
 
     @cached_property
     def ascii(self) -> str:
-        """The picture in plain characters."""
+        """The picture as plain text."""
         return timeline_ascii(self.moments, self.lanes)
 
     def __getitem__(self, number: int) -> Moment:
-        """The moment with this number, counted from 1.
+        """Return the moment with this number, counted from 1.
 
         Raises:
-            InvalidInputError: no moment has this number.
+            InvalidInputError: No moment has this number.
         """
         if not 1 <= number <= len(self.moments):
             raise InvalidInputError(

@@ -1,7 +1,7 @@
-"""A thread's checkpoints as moments in time, and the lanes in which a picture places them.
+"""A thread's checkpoints as moments, and the lanes in which a picture places them.
 
-A moment says where a checkpoint came from, what ran, who spoke and what waits. A fork gets a lane of its own, and
-no line covers another.
+A moment says where a checkpoint came from, what ran, who spoke and what waits. Each fork gets its own lane, so
+that no line covers another.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SPEAKERS = {"human": "user", "ai": "assistant"}
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One message: who spoke, and the text on one line."""
+    """A message: its speaker, and its text on one line."""
 
     speaker: str
     text: str
@@ -40,16 +40,25 @@ class Said:
 class Moment:
     """One checkpoint of a thread.
 
-    ``number`` counts from 1 in the order of time and ``parent`` is the number of the checkpoint that this one
-    follows (``None``: of none that is drawn). ``config`` leads back to it: ``graph.invoke(None, moment.config)``
-    goes on from there, as a fork. ``source`` is langgraph's: ``"input"``, ``"loop"``, ``"update"`` or ``"fork"``.
-    ``ran`` are the nodes that led here and ``next`` those that would run; ``waiting`` and ``answered`` are what
-    interrupts asked for, and ``failed`` what went wrong. ``is_cut`` says that it follows a checkpoint that is not
-    drawn.
-
-    ``at`` is when it was stored and ``seconds`` how long after the checkpoint before it. ``requests`` and
-    ``failures`` say of what waits and failed which step it was. ``route`` names the groups that the supervisor
-    chose here and ``why``; ``reports`` says what became of asking each.
+    Attributes:
+        number: Its number in order of time, from 1.
+        parent: The number of the checkpoint that it follows, or ``None`` if that is not drawn.
+        config: Its config: ``graph.invoke(None, moment.config)`` continues from there, as a fork.
+        source: LangGraph's source: ``"input"``, ``"loop"``, ``"update"`` or ``"fork"``.
+        ran: The nodes that led to it.
+        said: The new messages.
+        next: The nodes that run next.
+        waiting: The requests of interrupts that wait.
+        answered: The requests of interrupts that were answered.
+        failed: The errors of its steps.
+        is_cut: Whether it follows a checkpoint that is not drawn.
+        at: When it was stored.
+        seconds: Seconds since the previous checkpoint.
+        requests: What waits, with its step.
+        failures: What failed, with its step.
+        route: The groups that the supervisor chose here.
+        why: The reason for that choice.
+        reports: The result of asking each group.
     """
 
     number: int
@@ -81,7 +90,7 @@ class Moment:
 
 
 def moments_of(newest_first: Iterable[CheckpointTuple], channel: str) -> list[Moment]:
-    """Return the checkpoints as moments, oldest first; messages are those of the state's ``channel``."""
+    """Return the checkpoints as moments, oldest first, with the messages of the state's ``channel``."""
     found = list(newest_first)[::-1]
     numbers = {_id(item.config): number for number, item in enumerate(found, start=1)}
     by_id = {_id(item.config): item for item in found}
@@ -121,7 +130,7 @@ def moments_of(newest_first: Iterable[CheckpointTuple], channel: str) -> list[Mo
 
 
 def time_of(item: CheckpointTuple) -> datetime | None:
-    """Return when a checkpoint was stored; ``None`` where what is stored there is no time."""
+    """Return when a checkpoint was stored, or ``None`` if its timestamp is not valid."""
     try:
         found = datetime.fromisoformat(str(item.checkpoint["ts"]))
     except (ValueError, KeyError):
@@ -157,7 +166,7 @@ def _id(config: Mapping[str, Any] | None) -> str:
 
 
 def _ran(item: CheckpointTuple, parent: CheckpointTuple | None) -> tuple[str, ...]:
-    # versions_seen changes for exactly the nodes that ran, but not for those that were sent to
+    # versions_seen changes for exactly the nodes that ran, except those started with Send
     before = parent.checkpoint["versions_seen"] if parent else {}
     seen = item.checkpoint["versions_seen"]
     ran = [name for name in seen if name != "__input__" and seen[name] != before.get(name, {})]
@@ -170,15 +179,15 @@ def _ran(item: CheckpointTuple, parent: CheckpointTuple | None) -> tuple[str, ..
 def new_messages(
     item: CheckpointTuple, parent: CheckpointTuple | None, channel: str, *, is_first: bool
 ) -> Sequence[BaseMessage]:
-    """Return the messages that are in a checkpoint and not, or not so, in the one before it."""
+    """Return the messages in a checkpoint that are new or changed since the one before it."""
     if parent is None and not is_first:
-        return ()  # what was there before is not drawn, so nothing can be called new
+        return ()  # the checkpoint before is not drawn, so no message is known to be new
     values = item.checkpoint["channel_values"]
     if channel in values or channel not in item.checkpoint["channel_versions"]:
         old = _messages(parent.checkpoint["channel_values"].get(channel)) if parent else []
         known = {message.id: message for message in old}
         return [message for message in _messages(values.get(channel)) if known.get(message.id) != message]
-    # a DeltaChannel: its value is not in every checkpoint, but the writes that made it are with its parent
+    # With a DeltaChannel, the value is not in every checkpoint, but the writes that made it are with its parent.
     writes = (parent.pending_writes or []) if parent else []
     return [message for _, name, value in writes if name == channel for message in _messages(value)]
 
@@ -187,7 +196,7 @@ def _messages(value: Any) -> list[BaseMessage]:
     listed = value if isinstance(value, list) else [] if value is None else [value]
     try:
         return convert_to_messages(listed)
-    except (NotImplementedError, ValueError, TypeError):  # a channel that holds something else
+    except (NotImplementedError, ValueError, TypeError):  # the channel holds something else
         return []
 
 
@@ -203,21 +212,21 @@ def _said(message: BaseMessage) -> Said:
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """Which lane each moment is in (by number, counted from 0), and from which moments forks branch off."""
+    """The lane of each moment (by number, counted from 0), and the moments from which forks branch off."""
 
     of: dict[int, int]
     count: int
 
     def forks_from(self, moment: Moment, moments: Sequence[Moment]) -> list[Moment]:
-        """The moments in other lanes that follow this one."""
+        """Return the moments in other lanes that follow this one."""
         return [m for m in moments if m.parent == moment.number and self.of[m.number] != self.of[moment.number]]
 
 
 def lanes_of(moments: Sequence[Moment]) -> Lanes:
-    """Return the lanes: the first to follow a moment stays in its lane, each other one gets a free lane."""
-    branch: dict[int, int] = {}  # a moment's number to the number with which its branch began
+    """Return the lanes: the first moment to follow another stays in its lane, any further one gets a free lane."""
+    branch: dict[int, int] = {}  # a moment's number to the number with which its branch starts
     continued: set[int] = set()
-    spans: dict[int, tuple[int, int]] = {}  # a branch to the rows that it covers, its connection included
+    spans: dict[int, tuple[int, int]] = {}  # a branch to the rows that it covers, including its connection
     for moment in moments:
         parent = moment.parent
         if parent is not None and parent not in continued:
@@ -246,7 +255,7 @@ def lanes_of(moments: Sequence[Moment]) -> Lanes:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What shares a row of a picture: a moment, and those before it in which nothing is said."""
+    """The moments in one row of a picture: one moment, and those before it without messages."""
 
     moment: Moment
     first: int
@@ -257,7 +266,7 @@ class Row:
 
 
 def rows_of(moments: Sequence[Moment], lanes: Lanes, *, folded: bool) -> list[Row]:
-    """Return the rows of a picture; ``folded``, steps in which nothing is said share a row with what follows."""
+    """Return the rows of a picture; if ``folded``, steps without messages share a row with what follows."""
     rows: list[Row] = []
     waiting: list[Moment] = []
     forked = {
@@ -285,7 +294,7 @@ def _row(moments: Sequence[Moment]) -> Row:
     names: list[str] = []
     for moment in moments:
         if moment.source == "input" and len(moments) > 1:
-            names = []  # what ended the turn before says nothing
+            names = []  # the nodes that ended the previous turn say nothing about this one
         elif not names or names[-1] != moment.title:
             names.append(moment.title)
     seconds = [moment.seconds for moment in moments if moment.seconds is not None and moment.source == "loop"]
