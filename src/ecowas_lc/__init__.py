@@ -1,7 +1,7 @@
 """Memory in Redis or Valkey and models on Ollama, for LangChain and LangGraph.
 
-Everything public is here: ``from ecowas_lc import RedisSaver``. Importing the package loads nothing else; a name
-loads its module when you first use it. ``__init__.pyi`` lists the names and their modules, for Python and for type
+All public names are here: ``from ecowas_lc import RedisSaver``. Importing the package loads nothing else; a name
+loads its module on first use. ``__init__.pyi`` lists the names and their modules, for Python and for type
 checkers.
 """
 
@@ -13,7 +13,7 @@ import lazy_loader
 
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-# What other libraries call the things that have one name here.
+# Names in other libraries, and the corresponding names here.
 _NAMED_ELSEWHERE = {
     "AsyncRedisSaver": "RedisSaver: one object serves sync and async code",
     "AsyncShallowRedisSaver": "RedisSaver(keep_last=1): one object serves sync and async code",
@@ -29,6 +29,6 @@ _NAMED_ELSEWHERE = {
 
 def __getattr__(name: str) -> Any:
     if name in _NAMED_ELSEWHERE:
-        # Not AttributeError: "from … import" would replace its message.
+        # Not AttributeError, because "from … import" would replace its message.
         raise ImportError(f"ecowas_lc has no {name}. Use {_NAMED_ELSEWHERE[name]}.")
     return _load(name)

@@ -1,4 +1,4 @@
-"""What makes an object show itself in a notebook; how it looks is up to :mod:`ecowas_lc.display`."""
+"""The base class of objects that a notebook displays; :mod:`ecowas_lc.display` determines how they look."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 class Displayed:
-    """Shows an object as HTML where it ends a notebook's cell; nothing of it is imported before that.
+    """Displays an object as HTML at the end of a notebook cell; the display code is imported only then.
 
-    A display never raises and reads a bounded amount from the server.
+    A display never raises, and reads a bounded amount from the server.
     """
 
     __slots__ = ()
@@ -18,7 +18,7 @@ class Displayed:
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None, **_: Any
     ) -> dict[str, Any]:
-        # by name, as this package is above those whose objects it shows
+        # imported by name, because ecowas_lc.display is above the packages whose objects it shows
         bundle: dict[str, Any] = import_module("ecowas_lc.display").bundle_of(self)
         return {
             kind: content

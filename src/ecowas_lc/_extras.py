@@ -1,4 +1,4 @@
-"""How to install what an extra needs: nothing is published on an index, so no name stands for the package."""
+"""The install commands of extras. The package is not on an index, so its name alone can't be installed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _OF_AN_EXTRA = re.compile(r"(?P<requirement>[^;]+?)\s*;.*\bextra\s*==\s*['\"](?P
 
 
 def install_command(extra: str) -> str:
-    """Return the command that installs the packages of an extra, however this package was installed itself.
+    """Return the command that installs the packages of an extra, for however this package was installed.
 
     Args:
-        extra: its name, such as ``draw``.
+        extra: the name of the extra, such as ``draw``.
     """
-    from importlib import metadata  # which takes a while, and only messages need it
+    from importlib import metadata  # a slow import that only messages need
 
     try:
         requirements = metadata.requires("ecowas-lc") or []

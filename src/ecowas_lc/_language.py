@@ -1,4 +1,4 @@
-"""Which of the summit's three languages a text is in: by its common words, its letters and its endings."""
+"""Detection of the summit's three languages, by common words, letters and endings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _plain(word: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
 
 
-# Each as it is written and as it is typed without accents.
+# Each word in its correct spelling, and as typed without accents.
 COMMON_WORDS: dict[Language, frozenset[str]] = {
     language: frozenset(form for word in words.split() for form in (word, _plain(word)))
     for language, words in _COMMON_WORDS.items()
@@ -47,12 +47,12 @@ COMMON_WORDS: dict[Language, frozenset[str]] = {
 
 
 def language_of(text: str) -> Language:
-    """Return the language that a text is most likely in; English where nothing tells."""
+    """Return the most likely language of a text; English if there is no evidence."""
     return _ranked(text)[0][1]
 
 
 def guess_language(text: str) -> Language | None:
-    """Return the language that a text is in, or ``None`` where there is doubt."""
+    """Return the language of a text, or ``None`` if it is uncertain."""
     (first, language), (second, _), _ = _ranked(text)
     return language if first - second >= _NO_DOUBT else None
 
@@ -67,7 +67,7 @@ def _ranked(text: str) -> list[tuple[float, Language]]:
 
 @lru_cache(maxsize=8192)
 def _score(word: str, language: Language) -> float:
-    """Return what a word says for a language."""
+    """Return the evidence of a word for a language."""
     return (
         _COMMON_WORD * (word in COMMON_WORDS[language])
         + _LETTER * any(letter in _LETTERS[language] for letter in word)

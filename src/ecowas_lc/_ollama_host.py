@@ -1,4 +1,4 @@
-"""``OLLAMA_HOST``, read as Ollama's own client reads it."""
+"""``OLLAMA_HOST``, parsed as Ollama's own client parses it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 
 def address_from_host(host: str) -> str:
-    """Return the address that ``OLLAMA_HOST`` names, as Ollama's own client reads it.
+    """Return the address that ``OLLAMA_HOST`` names, parsed as Ollama's own client does.
 
-    Scheme and port may be left out (``http``, 11434, or the scheme's own port where it is named). A server's
-    ``0.0.0.0`` or ``[::]``, which is no address to connect to, is this machine.
+    Scheme and port are optional (``http``; 11434, or the scheme's default port if a scheme is given). ``0.0.0.0``
+    and ``[::]``, which a server listens on but a client can't connect to, mean this machine.
     """
     text = host.strip().strip("\"'")
     scheme, separator, rest = text.partition("://")

@@ -1,4 +1,4 @@
-"""Files that are written for somebody else to read: complete, or not at all."""
+"""Files that are written for other programs or people: complete, or not at all."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pathlib import Path
 from typing import IO
 
 _DESCRIPTOR = re.compile(r"/(?:proc/(?:self|thread-self|\d+)(?:/task/\d+)?/fd|dev/fd)/(\d+)")
-_MOST_LINKS = 40  # what Linux follows
-_PIPE_SECONDS = 10.0  # for a reader of a named pipe to come
+_MOST_LINKS = 40  # the limit of Linux
+_PIPE_SECONDS = 10.0  # to wait for a reader of a named pipe
 
 
 @contextmanager
 def output_file(path: str | Path, *, private: bool = False) -> Iterator[IO[bytes]]:
-    """Open a file to write to; a regular file is replaced when the block has ended without an error.
+    """Open a file for writing; a regular file is replaced when the block ends without an error.
 
-    Until then, and if anything goes wrong (a full disk, Ctrl-C), the file is what it was before. Links are
-    followed, so a link stays one. Devices, pipes and this process's own descriptors (``/dev/stdout``) are written
-    to as they are, and never replaced.
+    Until then, and if anything fails (a full disk, Ctrl-C), the old file stays unchanged. Links are followed, so a
+    link remains a link. Devices, pipes and this process's own descriptors (``/dev/stdout``) are written to
+    directly, and never replaced.
 
     Args:
         path: the file, whose folder must exist.
-        private: make the file readable for its owner alone; else it keeps its mode, or gets the usual one.
+        private: make the file readable only by its owner; if not, it keeps its mode, or gets the default one.
 
     Raises:
-        OSError: the file can't be written, or nobody reads a named pipe.
+        OSError: the file can't be written, or a named pipe has no reader.
     """
     target = _followed(Path(path))
     if (number := _descriptor(target)) is not None:
@@ -40,7 +40,7 @@ def output_file(path: str | Path, *, private: bool = False) -> Iterator[IO[bytes
         return
     mode = _mode_of(target)
     if mode is not None and not stat.S_ISREG(mode):
-        with _pipe(target) if stat.S_ISFIFO(mode) else target.open("wb") as file:  # a folder says so
+        with _pipe(target) if stat.S_ISFIFO(mode) else target.open("wb") as file:  # open() reports a folder
             yield file
         return
     if mode is not None and not os.access(target, os.W_OK):
@@ -50,7 +50,7 @@ def output_file(path: str | Path, *, private: bool = False) -> Iterator[IO[bytes
 
 
 def _pipe(path: Path) -> IO[bytes]:
-    """Open a named pipe as soon as somebody reads it; to wait for good would look like a program that hangs."""
+    """Open a named pipe as soon as it has a reader; waiting without a limit would look like a hanging program."""
     end = time.monotonic() + _PIPE_SECONDS
     while True:
         try:
@@ -68,7 +68,7 @@ def _pipe(path: Path) -> IO[bytes]:
 
 @contextmanager
 def _replacing(target: Path, wanted: int | None, mode: int | None) -> Iterator[IO[bytes]]:
-    # in the same folder, so that it can take the file's place in one step
+    # in the same folder, so that it can replace the file in one step
     name = target.with_name(f".ecowas-lc-{secrets.token_hex(8)}")
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if wanted is None else wanted)
     try:
@@ -84,7 +84,10 @@ def _replacing(target: Path, wanted: int | None, mode: int | None) -> Iterator[I
 
 
 def _followed(path: Path) -> Path:
-    """Return what a chain of links leads to, there or not; links in ``/proc`` stand for open files and stay."""
+    """Return the end of a chain of links, whether it exists or not; links in ``/proc`` are kept.
+
+    Links in ``/proc`` name open files.
+    """
     for _ in range(_MOST_LINKS):
         if _DESCRIPTOR.fullmatch(os.path.abspath(path)) or not path.is_symlink():
             break
@@ -93,7 +96,7 @@ def _followed(path: Path) -> Path:
 
 
 def _descriptor(path: Path) -> int | None:
-    """Return the number of this process's own descriptor that a path names."""
+    """Return the number of this process's own descriptor that a path names; ``None`` for other paths."""
     found = _DESCRIPTOR.fullmatch(os.path.abspath(path))
     others = re.match(r"/proc/(\d+)", str(path))
     if found is None or (others and int(others[1]) != os.getpid()):

@@ -1,4 +1,4 @@
-"""Passwords as text that works as text and does not show: in no repr, message or traceback with its variables."""
+"""Passwords as text that can be used but is not shown in reprs, messages or tracebacks with variables."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _SHOWN = "**********"
 
 
 class Secret(str):
-    """Text that shows as asterisks in reprs and f-strings; ``str()`` and what encodes it get what it is.
+    """Text that appears as asterisks in reprs and f-strings; ``str()`` and encoding return the real text.
 
-    For libraries that take a password as text and keep it in variables, which tools print with a traceback.
+    Use it for libraries that take a password as text and keep it in variables, which tools print with a traceback.
     """
 
     __slots__ = ()
@@ -23,23 +23,23 @@ class Secret(str):
 
 
 def safe_url(url: str) -> str:
-    """Return ``url`` without the user name and the password that it may hold."""
+    """Return ``url`` without its user name and password."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def login_in(url: str) -> tuple[str, Secret] | None:
-    """Return the user name and the password that ``url`` holds, decoded; ``None`` where it holds neither.
+    """Return the decoded user name and password in ``url``; ``None`` if it has neither.
 
     Raises:
-        ValueError: its host or port can't be read. The message shows nothing of it.
+        ValueError: its host or port can't be read. The message shows no part of it.
     """
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         _ = parts.port
     except ValueError:
         parts = None
-    if parts is None:  # not raised above: the error there may quote a password that has a slash in it
+    if parts is None:  # not raised in the except block: that error may quote a password that contains a slash
         raise ValueError("has a host or port that can't be read; in a password write / as %2F, @ as %40")
     login, at, _ = parts.netloc.rpartition("@")
     name, _, password = login.partition(":")

@@ -1,7 +1,7 @@
-"""What the package does, for those who watch: OpenTelemetry spans, and observers that count.
+"""Observation of the package's work: OpenTelemetry spans, and observers that count.
 
-Nobody watches by default, and then nothing is measured and no library imported: OpenTelemetry's spans are made
-where the application has set up a tracer provider, which it does with ``opentelemetry-sdk`` or its vendor's agent.
+By default nothing observes, nothing is measured and no library is imported. OpenTelemetry's spans are made if the
+application has set up a tracer provider, with ``opentelemetry-sdk`` or a vendor's agent.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from time import perf_counter
 from typing import Any, Protocol
 
 TRACER = "ecowas_lc"
-_PAUSES = "GraphBubbleUp"  # langgraph's way to stop for a person: no failure
+_PAUSES = "GraphBubbleUp"  # langgraph raises it to wait for a person: not a failure
 _CANCELLED = ("CancelledError", "GeneratorExit", "GivenUp")
 
 
 class Observer(Protocol):
-    """Is told what has been done, and counts it."""
+    """An object that is notified of the package's work, and counts it."""
 
     def finished(self, kind: str, seconds: float, outcome: str, attributes: Mapping[str, Any]) -> None:
-        """Something of a ``kind`` came to its end: ``ok``, ``paused``, ``cancelled`` or the name of an error."""
+        """Record that work of a ``kind`` ended: with ``ok``, ``paused``, ``cancelled`` or the name of an error."""
         ...
 
     def counted(self, kind: str, amount: float, attributes: Mapping[str, Any]) -> None:
-        """Something without a length happened, or ended (a negative ``amount``)."""
+        """Record an event without a duration; a negative ``amount`` means that something ended."""
         ...
 
 
 class Span:
-    """Something that is being done: what is learnt about it meanwhile is set here."""
+    """Work in progress; set its attributes as they become known."""
 
     def __init__(self, kind: str, name: str, attributes: dict[str, Any], otel: Any) -> None:
         self.kind = kind
@@ -40,14 +40,14 @@ class Span:
         self.otel = otel
 
     def set(self, **attributes: Any) -> None:
-        """Say more about it; two underscores in a name are a dot, and ``None`` says nothing."""
+        """Set attributes; two underscores in a name become a dot, and ``None`` sets nothing."""
         found = _named(attributes)
         self.attributes.update(found)
         if self.otel is not None:
             self.otel.set_attributes(found)
 
     def set_content(self, **attributes: Any) -> None:
-        """Say what was said, where the settings allow it."""
+        """Set attributes with questions or answers, if the settings allow it."""
         if _content:
             self.set(**{name: json.dumps(value, ensure_ascii=False) for name, value in attributes.items()})
 
@@ -64,43 +64,44 @@ _NOTHING = _Nothing("", "", {}, None)
 UNWATCHED = nullcontext(_NOTHING)
 _observers: tuple[Observer, ...] = ()
 _content = False
-_made: list[Any] = [None, None]  # the provider, and the tracer that it made
+_made: list[Any] = [None, None]  # the provider, and its tracer
 
 
 def observe(observer: Observer) -> None:
-    """Tell ``observer`` what is done from now on."""
+    """Notify ``observer`` of all work from now on."""
     global _observers  # noqa: PLW0603  # of the process
     _observers = (*_observers, observer)
 
 
 def ignore(observer: Observer) -> None:
-    """Tell ``observer`` nothing any more."""
+    """Stop notifying ``observer``."""
     global _observers  # noqa: PLW0603
     _observers = tuple(one for one in _observers if one is not observer)
 
 
 def keeps_content() -> bool:
-    """Return whether spans say what was asked and answered."""
+    """Return whether spans contain questions and answers."""
     return _content
 
 
 def keep_content(*, wanted: bool) -> None:
-    """Have spans say what was asked and answered, or not: what the settings ask for."""
+    """Set whether spans contain questions and answers, as the settings require."""
     global _content  # noqa: PLW0603
     _content = wanted
 
 
 def is_watched() -> bool:
-    """Return whether anybody would hear of a span."""
+    """Return whether anything would receive a span."""
     return bool(_observers) or _tracer() is not None
 
 
 def span(
     kind: str, name: str, *, current: bool = True, client: bool = False, **attributes: Any
 ) -> AbstractContextManager[Span]:
-    """Give a span for the length of a block; what is done in the block becomes its child, if it is ``current``.
+    """Return a span for a block; work inside the block becomes its child if it is ``current``.
 
-    A generator can't make it current between two of its parts. ``client``: a server does the work.
+    Pass ``current=False`` for a generator, which can't keep a span current between two yields. ``client``: a
+    server does the work.
     """
     tracer = _tracer()
     if tracer is None and not _observers:
@@ -109,18 +110,18 @@ def span(
 
 
 def count(kind: str, amount: float = 1, **attributes: Any) -> None:
-    """Tell observers of something without a length."""
+    """Notify the observers of an event without a duration."""
     for observer in _observers:
         observer.counted(kind, amount, attributes)
 
 
 def followed(kind: str, name: str, parts: Iterator[Any], **attributes: Any) -> Iterator[Any]:
-    """Return ``parts`` as the children of a span that lasts from the first to the last."""
+    """Yield ``parts`` as the children of a span that lasts from the first to the last."""
     return _followed(parts, kind, name, attributes) if is_watched() else parts
 
 
 def afollowed(kind: str, name: str, parts: AsyncIterator[Any], **attributes: Any) -> AsyncIterator[Any]:
-    """Return ``parts`` as :func:`followed` does."""
+    """Yield ``parts`` as :func:`followed` does."""
     return _afollowed(parts, kind, name, attributes) if is_watched() else parts
 
 
@@ -160,7 +161,7 @@ async def _afollowed(
 
 @contextmanager
 def _within(seen: Span) -> Iterator[None]:
-    """Make a span the current one, for a block in which nothing is yielded to others."""
+    """Make a span current for a block that yields to no other code."""
     if seen.otel is None:
         yield
         return
@@ -213,7 +214,7 @@ def _outcome(error: BaseException) -> str:
 
 
 def _tracer() -> Any:
-    """Return OpenTelemetry's tracer; ``None`` where the application has set up none."""
+    """Return OpenTelemetry's tracer; ``None`` if the application has not set up a provider."""
     trace = sys.modules.get("opentelemetry.trace")
     provider = getattr(trace, "get_tracer_provider", _nothing)()
     if provider is None or type(provider).__name__ in ("ProxyTracerProvider", "NoOpTracerProvider"):

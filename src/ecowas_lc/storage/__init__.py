@@ -1,3 +1,3 @@
-"""Between programs and servers: keys, scripts, clients, and the two shells that run a program."""
+"""The layer between programs and servers: keys, scripts, clients, and the sync and async runners of programs."""
 
 __all__: list[str] = []  # nothing here is public

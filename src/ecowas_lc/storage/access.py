@@ -1,7 +1,7 @@
-"""The commands that this package sends, and the ACL rule for a user who may do nothing else.
+"""The commands that this package sends, and the ACL rule for a user who may run only these.
 
-A category such as ``@write`` gains commands with every version of the server, ``FUNCTION LOAD`` among them, so the
-rule names commands. Whoever adds a command to a script or a program adds it here: a test compares the two.
+A category such as ``@write`` gains commands with every version of the server, including ``FUNCTION LOAD``, so the
+rule names commands. If you add a command to a script or a program, add it here: a test compares the two.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ COMMANDS = tuple(sorted(f"{_KEYS} {_SCRIPTS} {_CONNECTIONS} {_CLUSTERS}".split()
 """Every command that the package needs, on single servers, with Sentinel and on clusters."""
 
 FIGURES = ("cluster|info", "dbsize", "info")
-"""What statistics and ``ecowas-lc doctor`` ask as well; without them they answer *unknown*."""
+"""Further commands for statistics and ``ecowas-lc doctor``; without them, they report *unknown*."""
 
 REINDEX = ("scan",)
-"""What ``reindex`` needs as well. It names every user's keys, so it is granted only while that runs."""
+"""A further command for ``reindex``. It lists every user's keys, so grant it only while ``reindex`` runs."""
 
 COURTESIES = ("client|setinfo",)
-"""What redis-py sends on each new connection where the server knows it; a refusal changes nothing."""
+"""Commands that redis-py sends on each new connection if the server knows them; a refusal has no effect."""
 
 ALWAYS = ("auth", "hello", "quit", "reset")
-"""What Redis and Valkey let every user do, whatever the rule says."""
+"""Commands that Redis and Valkey allow every user, whatever the rule says."""
 
 
 def rule(prefix: str, *, figures: bool = False) -> str:
-    """Return the ACL rule for a user who may do what this package needs under ``prefix``, and nothing else.
+    """Return the ACL rule for a user who may do only what this package needs under ``prefix``.
 
     Args:
-        prefix: what the user's keys begin with, before the colon.
-        figures: grant the server's figures too, which statistics and ``ecowas-lc doctor`` show.
+        prefix: the prefix of the user's keys, without the colon.
+        figures: also grant the server's figures, which statistics and ``ecowas-lc doctor`` show.
     """
     granted = (f"+{name}" for name in (*COMMANDS, *(FIGURES if figures else ())))
     return " ".join((f"~{prefix}:*", "resetchannels", "-@all", *granted))

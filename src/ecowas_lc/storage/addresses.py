@@ -1,4 +1,4 @@
-"""Where a server is: URLs read into addresses, and addresses shown without their secrets."""
+"""Server addresses: parsing them from URLs, and showing them without secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DEFAULT_PORTS = {"sentinel": 26379, "cluster": 6379, "": 6379}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One server, Sentinel group or cluster; ``str()`` names it as messages may, without secrets."""
+    """One server, Sentinel group or cluster; ``str()`` names it for messages, without secrets."""
 
     kind: str  # "single", "unix", "sentinel", "cluster"
     hosts: tuple[tuple[str, int], ...] = ()
@@ -48,7 +48,7 @@ def parse_url(url: str) -> Address:
     try:
         return _parsed(url)
     except ConfigurationError as error:
-        # Not from there: its variables, and what it was made of, are pieces of the URL.
+        # Raised outside the except block: the original error and its frames contain pieces of the URL.
         error.__context__ = None
         raise error.with_traceback(None) from None
 

@@ -1,8 +1,9 @@
-"""The file of a backup: JSON Lines, the first of which names the format and its version.
+"""The file format of a backup: JSON Lines, with the format and its version in the first line.
 
-Each further line has a ``type``. Histories, agent states and session data are a line each
-(:mod:`ecowas_lc.memory.backup`), a thread is several (:mod:`ecowas_lc.checkpoint.backup`). Further first lines are
-allowed, so that files may be joined. Times to live count from the restoring: an old backup is worth having.
+Each further line has a ``type``. Histories, agent states and session data take a line each
+(:mod:`ecowas_lc.memory.backup`), and a thread takes several (:mod:`ecowas_lc.checkpoint.backup`). Further first
+lines are allowed, so that files can be concatenated. Times to live count from the import, so that old backups stay
+useful.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ T = TypeVar("T")
 FORMAT = "ecowas-lc"
 VERSION = 1
 
-Progress = Callable[[int, int], None]  # how many are done, and of how many
+Progress = Callable[[int, int], None]  # the number done, and the total
 Outcome = Literal["written", "unchanged", "kept"]
 
 
 @dataclass(frozen=True, slots=True)
 class RecordKind:
-    """A kind of record: which part of the package restores it, and how it is called in messages."""
+    """A kind of record: the part of the package that restores it, and its name in messages."""
 
     owner: Literal["memory", "threads", "store"]
     one: str
@@ -44,11 +45,11 @@ KINDS = {
     THREAD: RecordKind("threads", "thread", "threads"),
     ITEM: RecordKind("store", "item of a store", "items of stores"),
 }
-"""What a backup counts, by the ``type`` of its records."""
+"""The kinds of records that a backup counts, by ``type``."""
 
 
 def owner_of(record: dict[str, Any]) -> str | None:
-    """Return which part of the package restores a record; ``None`` if its type is unknown."""
+    """Return the part of the package that restores a record; ``None`` if its type is unknown."""
     kind = record.get("type")
     if kind in (CONTENTS, THREAD_END):
         return "threads"
@@ -57,17 +58,17 @@ def owner_of(record: dict[str, Any]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did: what it wrote, what was there already, and what it left because it differs."""
+    """The result of an import: what it wrote, what already existed, and what it kept because it differs."""
 
     written: int = 0
     unchanged: int = 0
     kept: tuple[str, ...] = ()
-    """What exists on the server with other contents and was left, as ``history agent/session`` and the like."""
+    """Records that exist on the server with other contents and were kept, such as ``history agent/session``."""
     passed_over: int = 0
-    """Records of a kind that somebody else restores: the saver, the store or the memory service."""
+    """Records of a kind that another importer restores: the saver's, the store's or the memory service's."""
 
     def with_one(self, outcome: Outcome, name: str) -> ImportReport:
-        """The report with one more record in it."""
+        """Return the report with one more record."""
         match outcome:
             case "written":
                 return replace(self, written=self.written + 1)
@@ -77,7 +78,7 @@ class ImportReport:
                 return replace(self, kept=(*self.kept, name))
 
     def without(self, record: dict[str, Any]) -> ImportReport:
-        """The report with a record passed over."""
+        """Return the report with one more skipped record."""
         return replace(self, passed_over=self.passed_over + (record.get("type") not in (CONTENTS, THREAD_END)))
 
     def __add__(self, other: ImportReport) -> ImportReport:
@@ -90,12 +91,12 @@ class ImportReport:
 
 
 def header() -> str:
-    """The first line."""
+    """Return the first line."""
     return line_of({"format": FORMAT, "version": VERSION, "created": datetime.now(UTC).isoformat()})
 
 
 def line_of(record: dict[str, Any]) -> str:
-    """A record as a line, readable where it can be."""
+    """Return a record as a line, in readable form if possible."""
     try:
         line = json.dumps(record, ensure_ascii=False)
         line.encode()
@@ -105,12 +106,12 @@ def line_of(record: dict[str, Any]) -> str:
 
 
 def time_of(text: str | None) -> datetime | None:
-    """A moment of a record."""
+    """Return a time from a record."""
     return None if text is None else datetime.fromisoformat(text)
 
 
 def time_at(seconds: float) -> datetime | None:
-    """The moment so many seconds after 1970; ``None`` where no calendar has it, as only others store it."""
+    """Return the time at this many seconds after 1970; ``None`` if the calendar can't represent it."""
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
@@ -118,16 +119,16 @@ def time_at(seconds: float) -> datetime | None:
 
 
 class Lines:
-    """Reads lines one by one: numbers them, checks those that name the format, says which is wrong and why."""
+    """Reads lines one by one: numbers them, checks format lines, and reports which line is wrong and why."""
 
     def __init__(self) -> None:
         self._number = 0
 
     def record(self, line: str) -> dict[str, Any] | None:
-        """What a line holds; ``None`` where it names the format.
+        """Return the record of a line; ``None`` for a line that names the format.
 
         Raises:
-            CorruptDataError: it is not a JSON object, or the first line does not name the format.
+            CorruptDataError: the line is not a JSON object, or the first line does not name the format.
             FormatVersionError: a newer version of this package wrote it.
         """
         self._number += 1
@@ -143,7 +144,7 @@ class Lines:
         return None
 
     def corrupt(self, reason: str | Exception) -> CorruptDataError:
-        """The error for the line that was read last."""
+        """Return the error for the line that was read last."""
         said = f"it has no {reason}" if isinstance(reason, KeyError) else str(reason).removesuffix(".")
         done = "What stands before it has been imported; mend the line and import again."
         if self._number == 1:
@@ -151,10 +152,10 @@ class Lines:
         return CorruptDataError(f"Line {self._number} can't be imported: {said}. {done}")
 
     def check_end(self) -> None:
-        """Every line was read.
+        """Check, after all lines were read, that there were any.
 
         Raises:
-            CorruptDataError: there was none.
+            CorruptDataError: there were no lines.
         """
         if self._number == 0:
             raise CorruptDataError("There is nothing to import: not even the first line, which names the format.")
@@ -171,11 +172,11 @@ class Lines:
 
 
 LONGEST_LINE = 64 * 2**20
-"""Characters of a line read from a file: an export's lines are a few MiB, unless a single value is larger."""
+"""Maximum characters of a line in a file: an export's lines have a few MiB, unless a single value is larger."""
 
 
 def bounded_lines(file: Any, longest: int = LONGEST_LINE) -> Iterator[Any]:
-    """The lines of an open file, none of which is read further than ``longest``: it may have no end.
+    """Yield the lines of an open file, reading at most ``longest`` characters of each, as a line may never end.
 
     Raises:
         InvalidInputError: a line is longer.
@@ -193,10 +194,10 @@ def bounded_lines(file: Any, longest: int = LONGEST_LINE) -> Iterator[Any]:
 
 
 def checked_lines(lines: Iterable[str]) -> Iterable[str]:
-    """``lines`` where they are lines; those of an open file are read up to ``LONGEST_LINE``.
+    """Return ``lines`` if they are an iterable of lines; lines of an open file are read up to ``LONGEST_LINE``.
 
     Raises:
-        InvalidInputError: they are one text, of which each character would be a line, or nothing to go through.
+        InvalidInputError: ``lines`` is a single text, which would yield characters, or is not iterable.
     """
     _check_lines(lines)
     return bounded_lines(lines) if hasattr(lines, "readline") else lines
@@ -210,7 +211,7 @@ def _check_lines(lines: Any) -> None:
 
 
 async def one_by_one(lines: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[str]:
-    """Lines of either kind of iterable."""
+    """Yield the lines of an iterable or an async iterable."""
     _check_lines(lines)
     if isinstance(lines, AsyncIterable):
         async for line in lines:

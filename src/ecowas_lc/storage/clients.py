@@ -1,4 +1,4 @@
-"""redis-py clients for an address: the one place that knows topology, Sentinel, TLS, timeouts, retries."""
+"""redis-py clients for an address. Only this module handles topology, Sentinel, TLS, timeouts and retries."""
 
 from __future__ import annotations
 
@@ -35,26 +35,27 @@ from ecowas_lc.storage.ops import Waiting
 
 
 class PrimaryConnection(SentinelManagedConnection):
-    """A connection to the primary that a Sentinel names, closed when an answer does not come in time.
+    """A connection to the primary that a Sentinel names; it is closed if an answer does not arrive in time.
 
-    redis-py leaves it open, so that the next call would be given that answer, and no other primary be looked for.
+    redis-py leaves it open, so the next call would receive the late answer, and no new primary would be looked up.
     """
 
     def read_response(self, *args: Any, **options: Any) -> Any:
-        """The next answer."""
+        """Return the next answer."""
         return super().read_response(*args, **{"disconnect_on_error": True} | options)
 
 
 class PrimaryTLSConnection(PrimaryConnection, SentinelManagedSSLConnection):
-    """The same with TLS."""
+    """A connection to the primary that a Sentinel names, with TLS; see :class:`PrimaryConnection`."""
 
 
 class SentinelClient(Sentinel):
-    """Sentinels that are all remembered, however many callers look for the primary at once."""
+    """A Sentinel client that keeps all known Sentinels, even when several callers look up the primary at once."""
 
     def discover_master(self, service_name: str) -> Any:
-        """The primary's address; the error for none has as its cause what kept a Sentinel from answering."""
-        # redis-py swaps entries of the common list, by places from before it asked: two callers at once lose one.
+        """Return the primary's address. If there is none, the error's cause is a Sentinel's connection error."""
+        # redis-py reorders the shared list using positions from before its request, so two concurrent callers
+        # lose an entry.
         own: Any = copy(self)
         own.sentinels = sentinels = [_Asked(sentinel) for sentinel in self.sentinels]
         try:
@@ -66,10 +67,10 @@ class SentinelClient(Sentinel):
 
 
 class AsyncSentinelClient(AsyncSentinel):
-    """The same for asyncio."""
+    """:class:`SentinelClient` for asyncio."""
 
     async def discover_master(self, service_name: str) -> Any:
-        """The primary's address."""
+        """Return the primary's address; see :meth:`SentinelClient.discover_master`."""
         own: Any = copy(self)
         own.sentinels = sentinels = [_AsyncAsked(sentinel) for sentinel in self.sentinels]
         try:
@@ -81,7 +82,7 @@ class AsyncSentinelClient(AsyncSentinel):
 
 
 class _Asked:
-    """A Sentinel, and what kept it from answering: redis-py drops that."""
+    """A Sentinel with its connection error, which redis-py discards."""
 
     def __init__(self, sentinel: Any) -> None:
         self.asked = sentinel
@@ -111,15 +112,15 @@ def _first_failure(sentinels: list[Any]) -> Exception | None:
     return next((each.failure for each in sentinels if each.failure), None)
 
 
-# A lost connection is tried again; a server that hangs is not: the caller's timeout is the caller's.
+# A lost connection is retried. A timeout is not: the caller set it, and a retry would exceed it.
 _RETRIES = 3
 
 
 class CountedRetry(Retry):
-    """redis-py's retries; those who watch are told of each attempt that failed."""
+    """redis-py's retries, with a report of each failed attempt to the observers."""
 
     def call_with_retry(self, do: Any, fail: Any, *more: Any, **options: Any) -> Any:
-        """Call ``do`` until it works: see redis-py's ``Retry``."""
+        """Call ``do`` until it succeeds; see redis-py's ``Retry``."""
 
         def failed(*why: Any) -> Any:
             _telemetry.count("redis_retry")
@@ -129,10 +130,10 @@ class CountedRetry(Retry):
 
 
 class AsyncCountedRetry(redis.asyncio.retry.Retry):
-    """The same for asyncio."""
+    """:class:`CountedRetry` for asyncio."""
 
     async def call_with_retry(self, do: Any, fail: Any, *more: Any, **options: Any) -> Any:
-        """Await ``do`` until it works: see redis-py's ``Retry``."""
+        """Await ``do`` until it succeeds; see redis-py's ``Retry``."""
 
         async def failed(*why: Any) -> Any:
             _telemetry.count("redis_retry")
@@ -146,7 +147,7 @@ _SECRET_OPTIONS = {"password", "ssl_password"}
 
 
 class EmbeddedConnection(redis.UnixDomainSocketConnection):
-    """A connection to the embedded server that starts it, or mends it, before it connects."""
+    """A connection to the embedded server that starts or repairs the server before it connects."""
 
     def __init__(self, settings: Settings, **kwargs: Any) -> None:
         self._settings = settings
@@ -158,7 +159,7 @@ class EmbeddedConnection(redis.UnixDomainSocketConnection):
 
 
 class AsyncEmbeddedConnection(redis.asyncio.UnixDomainSocketConnection):
-    """The same for asyncio; the server is started in a worker thread."""
+    """:class:`EmbeddedConnection` for asyncio; a worker thread starts the server."""
 
     def __init__(self, *, settings: Settings, **kwargs: Any) -> None:
         self._settings = settings
@@ -174,12 +175,12 @@ def _but_timeouts(errors: tuple[type[Exception], ...]) -> Any:
 
 
 class ClusterClient(redis.RedisCluster):
-    """A cluster client that does not wait several timeouts long for a node that hangs."""
+    """A cluster client that does not wait for several timeouts if a node hangs."""
 
     ERRORS_ALLOW_RETRY = _but_timeouts(redis.RedisCluster.ERRORS_ALLOW_RETRY)
 
     def get_node(self, host: Any = None, port: Any = None, node_name: Any = None) -> Any:
-        """The node of this address; one that has no slots yet, too, which redirections name and redis-py lacks."""
+        """Return the node at this address, even one without slots: redirections name such nodes."""
         if known := super().get_node(host, port, node_name):
             return known
         node = ClusterNode(*_host_and_port(host, port, node_name), PRIMARY)
@@ -187,22 +188,22 @@ class ClusterClient(redis.RedisCluster):
 
 
 class AsyncClusterClient(redis.asyncio.RedisCluster):
-    """The same for asyncio; and it closes no connection that another task is using."""
+    """:class:`ClusterClient` for asyncio, which also closes no connection that another task is using."""
 
     ERRORS_ALLOW_RETRY = _but_timeouts(redis.asyncio.RedisCluster.ERRORS_ALLOW_RETRY)
 
     async def aclose(self) -> None:
-        """Learn the cluster anew before the next command: what redis-py calls this for, closing everything."""
+        """Have the next command look up the cluster's layout. redis-py calls this to close all connections."""
         self._initialize = True
 
     async def close_connections(self) -> None:
-        """Close everything."""
+        """Close all connections."""
         self._initialize = True
         await self.nodes_manager.aclose()
         await self.nodes_manager.aclose("startup_nodes")
 
     def get_node(self, host: Any = None, port: Any = None, node_name: Any = None) -> Any:
-        """The same as above."""
+        """Return the node at this address; see :meth:`ClusterClient.get_node`."""
         if known := super().get_node(host, port, node_name):
             return known
         node = AsyncClusterNode(*_host_and_port(host, port, node_name), PRIMARY, **self.connection_kwargs)
@@ -217,7 +218,7 @@ def _host_and_port(host: Any, port: Any, name: str | None) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class ClientFactory:
-    """Makes sync and async clients for one address (``None``: the embedded server)."""
+    """Creates sync and async clients for one address (``None``: the embedded server)."""
 
     address: Address | None
     settings: Settings
@@ -225,20 +226,20 @@ class ClientFactory:
 
     @property
     def where(self) -> str:
-        """The server's name in messages, without secrets."""
+        """The server's name for messages, without secrets."""
         return "the embedded server" if self.address is None else str(self.address)
 
     @property
     def pool_blocks(self) -> bool:
-        """Whether clients wait for a free connection; redis-py's for clusters and Sentinel fail instead."""
+        """Whether clients wait for a free connection; redis-py's cluster and Sentinel clients fail instead."""
         return self.address is None or self.address.kind not in ("cluster", "sentinel")
 
     @property
     def waiting(self) -> Waiting | None:
-        """What the URL's option ``wait_replicas``, or else the settings, ask of replicas.
+        """The replication that ``wait_replicas`` in the URL, or else in the settings, requires.
 
         Raises:
-            ConfigurationError: it is no number.
+            ConfigurationError: it is not a number.
         """
         given = dict(self.address.options).get("wait_replicas") if self.address else None
         if given is not None and not (given.isascii() and given.isdigit()):
@@ -246,11 +247,11 @@ class ClientFactory:
         replicas = self.settings.wait_replicas if given is None else int(given)
         if not replicas:
             return None
-        # Less than the socket's timeout: the answer says how many have it, and a timeout says nothing.
+        # Less than the socket timeout, because WAIT's answer has the number of replicas and a timeout does not.
         return Waiting(replicas, max(1, int(self.settings.redis_socket_timeout * 500)))
 
     def make(self) -> Any:
-        """A new ``redis.Redis`` or ``redis.RedisCluster``, not yet connected except to a cluster."""
+        """Return a new ``redis.Redis`` or ``redis.RedisCluster``; only the cluster client connects at once."""
         retry = CountedRetry(_backoff(), _RETRIES, supported_errors=_RETRY_ON)
         if self.address is None:
             return make_client(
@@ -273,7 +274,7 @@ class ClientFactory:
         return make_client(**self._pool_options() | endpoint, retry=retry)
 
     def make_async(self) -> Any:
-        """A new ``redis.asyncio.Redis`` or ``RedisCluster`` for the running event loop."""
+        """Return a new ``redis.asyncio.Redis`` or ``RedisCluster`` for the running event loop."""
         retry = AsyncCountedRetry(_backoff(), _RETRIES, supported_errors=_RETRY_ON)
         if self.address is None:
             return make_async_client(
@@ -298,7 +299,7 @@ class ClientFactory:
         return make_async_client(**self._pool_options() | endpoint, retry=retry)
 
     def _pool_options(self) -> dict[str, Any]:
-        # Waiting longer for a free connection than for an answer would hide which of the two is slow.
+        # If the wait for a free connection were longer than the wait for an answer, it would hide which is slow.
         return {
             "max_connections": self.settings.redis_max_connections,
             "timeout": self.settings.redis_socket_timeout,
@@ -309,7 +310,7 @@ class ClientFactory:
         return {
             "socket_timeout": self.settings.redis_socket_timeout,
             "socket_connect_timeout": self.settings.redis_connect_timeout,
-            "protocol": 2,  # bytes in, bytes out: RESP3 would add nothing, and floors at Redis 6
+            "protocol": 2,  # bytes in, bytes out: RESP3 would add nothing, and requires Redis 6
         }
 
     def _login(self) -> dict[str, Any]:
@@ -336,11 +337,11 @@ class ClientFactory:
         if not host:
             raise ConfigurationError("Several hosts need redis+cluster:// or redis+sentinel:// in the URL")
         options |= {"host": host, "port": port, "connection_class": tls if address.tls else tcp}
-        return (self._tls_files() if address.tls else {}) | options  # what the URL says wins
+        return (self._tls_files() if address.tls else {}) | options  # options in the URL have priority
 
     def _sentinel_options(self, retry: Any) -> dict[str, Any]:
-        # Sentinels have logins of their own; the URL's belongs to the data servers. They are asked again with each
-        # try to connect: redis-py's own three tries of each, seconds apart, would multiply that to 20 s.
+        # Sentinels have their own logins; the URL's login is for the data servers. Every attempt to connect asks
+        # the Sentinels again, so redis-py's own three tries per Sentinel, seconds apart, would add up to 20 s.
         address = self.address
         assert address is not None
         options = self._common() | {"retry": retry(_backoff(), 0, supported_errors=_RETRY_ON)}
@@ -373,7 +374,7 @@ def _connection_options(tls: bool) -> frozenset[str]:
         *([redis.SSLConnection] if tls else []),
     ]
     names = {name for cls in classes for name in inspect.signature(cls).parameters}
-    # What makes bytes of text, or is not text itself, is not the URL's to say.
+    # The URL may not set options that control encoding, or whose value is not text.
     not_ours = {
         "self",
         "args",

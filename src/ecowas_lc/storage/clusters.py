@@ -1,9 +1,9 @@
-"""Batches on clusters: every node gets its part in one flush, redirections are followed, replicas waited for.
+"""Batches on clusters: each node gets its part in one flush, redirections are followed, replicas waited for.
 
-redis-py's cluster clients know who serves which slot. Their pipelines are not used: what follows a redirection
-there goes out by itself on whatever connection is free, so that ``WAIT``, which answers for its own connection's
-writes, would answer for others', and ``ASKING`` be said on one connection and the command on another (asyncio,
-redis-py 8.1).
+redis-py's cluster clients know which node serves a slot. Their pipelines are not used, because after a redirection
+they send commands one by one on any free connection. Then ``WAIT``, which answers for the writes of its own
+connection, would answer for other writes, and ``ASKING`` could be sent on one connection and its command on
+another (asyncio, redis-py 8.1).
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from ecowas_lc.storage.error_translation import FAILURES
 from ecowas_lc.storage.ops import BYTES_OUT, Arg, Batch, Call, ScriptCall, Waiting, Words, key_of
 
 _ROUNDS = 16  # as many redirections as redis-py follows
-# While a slot moves, a script with a key that is not there yet is told to try again: 7 seconds in all, growing.
+# While a slot moves, a script with a key that has not arrived gets TRYAGAIN. Growing pauses, 7 seconds in all.
 _PAUSE_SECONDS = 0.05
 _GROWTH = 1.25
 _BROKEN = (RedisConnectionError, RedisTimeoutError)
-# Timeouts are not among them: a server that hangs is not asked again.
+# Timeouts are not included: a server that hangs is not asked again.
 _ELSEWHERE = (MovedError, ClusterDownError, RedisConnectionError)
 
 
 @dataclass(slots=True)
 class _Pending:
-    """One command on its way: what to send, where it was told to ask, and what came of it."""
+    """One command in progress: what to send, where it was redirected to, and its result."""
 
     item: Call
     words: Words
@@ -61,7 +61,7 @@ class _Pending:
         return asked or client.get_node_from_key(self.key)
 
     def turn(self) -> str:
-        """What its reply calls for, which is nothing where it is an answer."""
+        """Return the next step after the reply: ``"again"``, ``"pause"``, ``"find"``; ``""`` for an answer."""
         error, self.ask = self.reply, None
         if isinstance(error, NoScriptError) and isinstance(self.item, ScriptCall):
             self.words = self.item.wire_with_source()
@@ -76,23 +76,23 @@ class _Pending:
 
 @dataclass(frozen=True, slots=True)
 class _Flush:
-    """To send: for each node its words, in order. Answered by each node's replies, errors among them."""
+    """A request to send each node its commands, in order. The answer has each node's replies, including errors."""
 
     nodes: list[tuple[Any, list[Words]]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Find:
-    """To find out who serves these keys, by redis-py's rules and as patiently; without keys: who serves any."""
+    """A request for the nodes that serve these keys, by redis-py's rules and retries; without keys: any node."""
 
     keys: list[Arg]
 
 
-_Steps = Generator[_Flush | _Find | float, Any, list[Any]]  # a number: seconds to pause
+_Steps = Generator[_Flush | _Find | float, Any, list[Any]]  # a float requests a pause in seconds
 
 
 def send(client: Any, batch: Batch, waiting: Waiting | None = None) -> list[Any]:
-    """The replies to a batch, errors among them; with ``waiting`` once enough replicas of each node have it."""
+    """Return the replies to a batch, including errors; with ``waiting``, after enough replicas have the writes."""
     steps = _follow(client, batch, waiting)
     try:
         step = next(steps)
@@ -114,7 +114,7 @@ def send(client: Any, batch: Batch, waiting: Waiting | None = None) -> list[Any]
 
 
 async def asend(client: Any, batch: Batch, waiting: Waiting | None = None) -> list[Any]:
-    """The same for asyncio."""
+    """Return the replies to a batch; see :func:`send`."""
     await client.initialize()
     steps = _follow(client, batch, waiting)
     try:
@@ -151,7 +151,7 @@ def _follow(client: Any, batch: Batch, waiting: Waiting | None) -> _Steps:
         pending = [each for each, turn in turns if turn]
         if not pending:
             if any(isinstance(each.reply, RedisTimeoutError) for each in commands):
-                yield _Find([])  # for the next batch: the node that hangs may have been replaced
+                yield _Find([])  # refresh for the next batch: the node that hangs may have been replaced
             return _checked(commands, waiting)
         if any(turn == "pause" for _, turn in turns):
             yield _PAUSE_SECONDS * _GROWTH**number
@@ -171,9 +171,10 @@ def _queue(there: list[_Pending], waiting: Waiting | None) -> list[Words]:
 
 
 def _take(there: list[_Pending], answer: list[Any], waiting: Waiting | None, where: str) -> None:
-    # Where the connection broke, all is made again, as all of ours may be: a write whose WAIT got no answer, too.
+    # After a broken connection everything is repeated, as all our commands may be; also a write whose WAIT got no
+    # answer.
     broken = next((reply for reply in answer if isinstance(reply, _BROKEN)), None)
-    replicas = answer.pop() if waiting else 0  # what is before it are the words that make a WAIT wait
+    replicas = answer.pop() if waiting else 0  # the replies before it belong to the commands that make WAIT wait
     replies = iter(answer)
     for each in there:
         if each.ask:
@@ -203,7 +204,7 @@ def _flush(client: Any, nodes: list[tuple[Any, list[Words]]]) -> list[list[Any]]
                 commands.write()
             for commands in sent:
                 commands.read()
-    except _BROKEN as error:  # a connection could not be made, and nothing was sent on the others
+    except _BROKEN as error:  # a connection could not be opened, and nothing was sent on the others
         return [[error for _ in queue] for _, queue in nodes]
     return [[command.result for command in commands.commands] for commands in sent]
 
@@ -215,7 +216,7 @@ def _connected(client: Any, node: Any) -> Iterator[NodeCommands]:
     try:
         yield NodeCommands(redis_node.parse_response, redis_node.connection_pool, connection)
     except BaseException:
-        connection.disconnect()  # answers that nobody has read must not be taken for the next caller's
+        connection.disconnect()  # unread answers must not be taken for the next caller's
         raise
     finally:
         redis_node.connection_pool.release(connection)

@@ -1,4 +1,4 @@
-"""What savers, stores and caches have in common: they are made with a client or a URL, and close connections."""
+"""The common part of savers, stores and caches: they are created from a client or a URL, and close connections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecowas_lc.storage.server import Server
 _CLIENT = "client=, a redis-py client"
 _URL = "{cls}.from_url(url)"
 _PREFIX = "prefix=, what every key begins with"
-# How other libraries call what ours take under another name.
+# Argument names in other libraries, and the names of the same arguments here.
 _SPELLINGS = {
     "redis_client": _CLIENT,
     "redis": _CLIENT,
@@ -37,16 +37,16 @@ _SPELLINGS = {
 
 
 class Connected:
-    """Closes its connections, plainly or at the end of a ``with`` or ``async with``."""
+    """Closes its connections, explicitly or at the end of a ``with`` or ``async with``."""
 
     _server: Server
-    _CLIENT_AT = 0  # among the positional arguments
+    _CLIENT_AT = 0  # the client's position among the positional arguments
 
     def __new__(cls, *positional: Any, **named: Any) -> Self:
-        """Refuse other libraries' names of arguments, and an address in the place of a client.
+        """Refuse other libraries' argument names, and an address passed as the client.
 
         Raises:
-            ConfigurationError: an argument has another name here; the message says which.
+            ConfigurationError: an argument has another name here; the message gives it.
         """
         for name in named:
             if name in _SPELLINGS:
@@ -60,11 +60,11 @@ class Connected:
         return super().__new__(cls)
 
     def close(self) -> None:
-        """Close the connections that this object opened; the next use opens new ones."""
+        """Close the connections that this object opened. The next use opens new ones."""
         self._server.close()
 
     async def aclose(self) -> None:
-        """Close the connections that this object opened, the running event loop's among them."""
+        """Close the connections that this object opened, including the running event loop's."""
         await self._server.aclose()
 
     def __enter__(self) -> Self:

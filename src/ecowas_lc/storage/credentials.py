@@ -13,22 +13,22 @@ from ecowas_lc.errors import ConfigurationError
 
 
 class CredentialProviderError(AuthenticationError):
-    """A credential provider raised an error, or returned something that is no login."""
+    """An error for a credential provider that failed, or that returned something other than a login."""
 
 
 class Credentials(CredentialProvider):
-    """A provider whose failures are named, whose logins show nowhere, and which blocks no event loop."""
+    """A provider with clear errors for failures; its logins are never shown, and it never blocks an event loop."""
 
     def __init__(self, provider: Any) -> None:
         self._provider = provider
         self._name = type(provider).__name__
 
     def get_credentials(self) -> Any:
-        """Return what the provider returns now: a password, or a user name and a password."""
+        """Return the provider's current login: a password, or a user name and a password."""
         return self._checked(self._asked())
 
     async def get_credentials_async(self) -> Any:
-        """Return what :meth:`get_credentials` returns, without blocking the event loop."""
+        """Return the login, without blocking the event loop; see :meth:`get_credentials`."""
         own = getattr(type(self._provider), "get_credentials_async", None)
         if own is None or own is CredentialProvider.get_credentials_async:
             return self._checked(await asyncio.to_thread(self._asked))
@@ -48,7 +48,7 @@ class Credentials(CredentialProvider):
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> CredentialProviderError:
-        # By its class alone: the text may hold a token.
+        # Only the class is shown: the text may contain a token.
         return CredentialProviderError(f"{self._name} raised {type(error).__name__}")
 
     def _checked(self, found: Any) -> tuple[str, ...]:
@@ -62,10 +62,10 @@ class Credentials(CredentialProvider):
 
 
 def checked_provider(provider: Any, *, has_login: bool, is_embedded: bool = False) -> Credentials | None:
-    """Return the provider as connections use it; ``None`` where there is none.
+    """Return the provider as connections use it; ``None`` if there is none.
 
     Raises:
-        ConfigurationError: it is no credential provider, or there is another login beside it.
+        ConfigurationError: it is not a credential provider, or there is another login as well.
     """
     if provider is None:
         return None
@@ -87,10 +87,10 @@ def checked_provider(provider: Any, *, has_login: bool, is_embedded: bool = Fals
 
 
 def check_belongs_to_address(provider: Any) -> None:
-    """Make sure that no provider was given for connections that somebody else makes.
+    """Check that no provider was passed along with clients or servers whose connections the caller opens.
 
     Raises:
-        ConfigurationError: one was.
+        ConfigurationError: a provider was passed.
     """
     if provider is not None:
         raise ConfigurationError(

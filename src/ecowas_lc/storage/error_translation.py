@@ -1,4 +1,4 @@
-"""What redis-py raises, as errors of ours that say where, what was wrong and what to do next."""
+"""Translation of redis-py's errors into ours, which say where it happened, what was wrong and what to do next."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ecowas_lc.errors import (
 from ecowas_lc.storage.credentials import CredentialProviderError
 
 _UNLESS_SET = "localhost:6379"
-# Our scripts answer these words, followed by a space and a sentence.
+# Error codes of our scripts; a space and a sentence follow them.
 _SCRIPT_ERRORS: dict[str, type[StorageError]] = {
     "ECOWASCONFLICT": CheckpointConflictError,
     "ECOWASCORRUPT": CorruptDataError,
@@ -37,7 +37,7 @@ _SCRIPT_ERRORS: dict[str, type[StorageError]] = {
     "ECOWASTYPE": WrongTypeError,
 }
 
-# What redis-py raises; its cluster clients' own errors are no RedisError.
+# The errors that redis-py raises; those of its cluster clients are not subclasses of RedisError.
 FAILURES: tuple[type[Exception], ...] = (
     redis_errors.RedisError,
     redis_errors.RedisClusterException,
@@ -61,7 +61,7 @@ _REFUSALS = {
     "MOVED": "It is a cluster: use a redis+cluster:// URL.",
     "ASK": "It is a cluster: use a redis+cluster:// URL.",
 }
-# redis-py takes the word that an answer begins with out of the text of these.
+# redis-py removes the error code from the text of these.
 _WORDS: dict[type[BaseException], str] = {
     redis_errors.OutOfMemoryError: "OOM",
     redis_errors.ReadOnlyError: "READONLY",
@@ -74,7 +74,7 @@ _WORDS: dict[type[BaseException], str] = {
     redis_errors.MovedError: "MOVED",
     redis_errors.AskError: "ASK",
 }
-# Answers that have no word of their own.
+# Errors without a specific code.
 _TEXTS = {
     "without any password configured": "It has no password, and was given one. Take it out of REDIS_URL.",
     "max number of clients reached": "It has as many clients as it takes. Raise its maxclients, or lower "
@@ -89,19 +89,19 @@ _TEXTS = {
     "command `SENTINEL`": "It is no Sentinel: use a redis:// URL, or name the port of one, as a rule 26379.",
     "cluster support disabled": "It is not a cluster: use a redis:// URL.",
 }
-# What servers answer to more than they take (proto-max-bulk-len, and a million words), before they hang up.
+# Answers to a request above the limits (proto-max-bulk-len, a million arguments), before the server disconnects.
 _TOO_LARGE = ("invalid bulk length", "invalid multibulk length", "maximum allowed size")
-# What servers answer where an ACL forbids something; in scripts, 6.2 names neither user nor command.
+# Answers when an ACL forbids something; in scripts, Redis 6.2 names neither the user nor the command.
 _FORBIDDEN = ("-NOPERM ", ": NOPERM ", "The user executing the script can't", "ACL failure in script")
 _FORBIDDEN_KEYS = ("permissions to access", "can't access at least one of the keys")
 
 
-# What Lua says where a script of ours trips over what is stored.
+# Lua's errors when one of our scripts fails on stored data.
 _TRIPPED = re.compile(
     r"bad argument|data string too short|too many results to unpack|malformed|"
     r"attempt to (?:perform arithmetic|concatenate|compare|get length|index (?!global))"
 )
-# What it says where the server's Lua lacks a library or a function: fakeredis has no `struct`, for one.
+# Lua's errors if the server lacks a library or a function: fakeredis, for example, has no `struct`.
 _LACKS = re.compile(
     r"nonexistent global variable '(\w+)'|"
     r"attempt to (?:index|call) (?:global|field|method) '(\w+)' \(a nil value\)"
@@ -112,7 +112,7 @@ _UNKNOWN_IN_SCRIPT = re.compile(r"Unknown (?:Redis |Valkey )?command called from
 
 @dataclass(frozen=True)
 class Attempt:
-    """What was tried, as far as a message names it: by whom, under which prefix, by which command, how often."""
+    """The details of an attempt for the message: the user, the prefix, the command and the number of tries."""
 
     user: str = ""
     prefix: str = ""
@@ -121,17 +121,17 @@ class Attempt:
 
 
 def is_corrupt(error: Exception) -> bool:
-    """Return whether a script found what is stored not to be in the storage format."""
+    """Return whether a script found that the stored data does not follow the storage format."""
     text = str(error)
     return "ECOWASCORRUPT" in text or ("user_script" in text and _TRIPPED.search(text) is not None)
 
 
 def translate(error: Exception, where: str, attempt: Attempt | None = None) -> EcowasError:
-    """The error of ours for what redis-py raised while talking to ``where`` (host and port, never a secret)."""
+    """Return our error for an error of redis-py at ``where`` (host and port, never a secret)."""
     if isinstance(error, EcowasError):
         return error
     ours = _named(error, where, attempt or Attempt())
-    ours.__cause__ = error  # a program may be the one to raise it, elsewhere
+    ours.__cause__ = error  # set here, because a program may raise it elsewhere
     return ours
 
 
@@ -152,7 +152,7 @@ def _named(error: Exception, where: str, attempt: Attempt) -> EcowasError:
     if word == "NOPERM" or any(text in str(error) for text in _FORBIDDEN):
         return RedisRefusedError(f"Redis at {where} refused: {_forbidden(str(error), attempt)}")
     if word in _SCRIPT_ERRORS:
-        # Redis 7 adds which script it was, and others where in it.
+        # Redis 7 appends the script's digest, and other servers the line in it.
         return _SCRIPT_ERRORS[word](rest.partition(" script: ")[0].partition("\n")[0])
     if any(text in str(error) for text in _TOO_LARGE):
         return TooLargeError(
@@ -165,7 +165,7 @@ def _named(error: Exception, where: str, attempt: Attempt) -> EcowasError:
             "Some other program uses the same prefix: set ECOWAS_LC_PREFIX, or move that key."
         )
     for refusal, advice in _REFUSALS.items():
-        # Redis < 7 wraps what a command in a script answered, too.
+        # Redis < 7 also wraps the error of a command in a script.
         if word == refusal or f"-{refusal} " in rest or f": {refusal} " in rest:
             return RedisRefusedError(f"Redis at {where} refused: {advice}")
     if isinstance(error, (redis_errors.AuthenticationError, redis_errors.AuthorizationError)):
@@ -214,7 +214,7 @@ def _unanswered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
             f"Redis at {where} can't be reached with TLS: {fault.reason or fault.strerror or 'handshake failed'}. "
             "Check REDIS_SSL_CA_CERTS, REDIS_SSL_CERTFILE and REDIS_SSL_KEYFILE, and that the port speaks TLS."
         )
-    if type(error) is redis_errors.ClusterError:  # redis-py followed as many redirections as it does
+    if type(error) is redis_errors.ClusterError:  # redis-py gave up after its maximum number of redirections
         return RedisRefusedError(f"The Redis cluster at {where} refused: {_REFUSALS['TRYAGAIN']}")
     if isinstance(error, (redis_errors.RedisClusterException, redis_errors.ClusterError)):
         return RedisUnavailableError(
@@ -245,7 +245,7 @@ def _unanswered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it came of, the outermost first."""
+    """Yield an error and its causes, the outermost first."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -258,7 +258,7 @@ def _is_unknown_host(error: Exception) -> bool:
 
 
 def _was_hung_up_on(error: Exception) -> bool:
-    """Return whether the server ended a connection that it had taken, as a TLS port does with plain Redis."""
+    """Return whether the server closed a connection that it had accepted, as a TLS port does for plain Redis."""
     if not isinstance(error, (redis_errors.ConnectionError, OSError)):
         return False
     return "Connection closed by server" in str(error) or any(
@@ -267,7 +267,7 @@ def _was_hung_up_on(error: Exception) -> bool:
 
 
 def _answered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
-    """What else servers answer: only what Lua says of stored data is corrupt data."""
+    """Return the error for any other answer; only Lua's errors on stored data mean corrupt data."""
     text = str(error)
     if "SCRIPT KILL" in text or "Script killed" in text:
         return RedisRefusedError(

@@ -1,7 +1,7 @@
-"""Servers that evict: whether indexes may have lost entries, and how callers learn of it.
+"""Detection of evictions: whether indexes may have lost entries, and how callers are warned.
 
-An evicted index is begun anew by the next write, and then names only what was written since. Nothing in it shows
-that, so the server is asked how many keys it has evicted.
+The next write recreates an evicted index, which then names only what was written since. The index itself does not
+show that, so the server is asked how many keys it has evicted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CURE = {
 
 
 def facts_in(info: Any) -> dict[str, str]:
-    """What ``INFO`` or ``CLUSTER INFO`` says, by name."""
+    """Return the fields of an ``INFO`` or ``CLUSTER INFO`` reply, by name."""
     if isinstance(info, dict):
         return {_text(key): _text(value) for key, value in info.items()}
     pairs = (line.split(":", 1) for line in _text(info).splitlines() if ":" in line)
@@ -28,21 +28,21 @@ def facts_in(info: Any) -> dict[str, str]:
 
 
 def evicted_op() -> Op[dict[str, int]]:
-    """How many keys each server has evicted, by its run id; those that this user may not ask are left out."""
+    """Return the number of evicted keys by server run id; servers that refuse the question are left out."""
     [infos] = yield (command("INFO", optional=True, node=EVERY_NODE),)
     facts = [facts_in(info) for info in infos.values() if not isinstance(info, Exception)]
     return {each["run_id"]: int(each["evicted_keys"]) for each in facts if "run_id" in each}
 
 
 def made_whole_op(keys: Keys, kind: str, evicted: dict[str, int]) -> Op[None]:
-    """Note that the indexes of ``kind`` name everything, though so many keys were evicted before."""
+    """Record that the indexes of ``kind`` are complete, as of these numbers of evicted keys."""
     words = [word for run_id, count in evicted.items() if count for word in (f"{kind}:{run_id}", count)]
     if words:
         yield (command("HSET", keys.whole(), *words),)
 
 
 def lost_op(keys: Keys, kind: str) -> Op[int]:
-    """How many keys were evicted since the indexes of ``kind`` were last known to name everything."""
+    """Return the number of keys evicted since the indexes of ``kind`` were last known to be complete."""
     evicted = {run_id: count for run_id, count in (yield from evicted_op()).items() if count}
     if not evicted:
         return 0
@@ -51,7 +51,7 @@ def lost_op(keys: Keys, kind: str) -> Op[int]:
 
 
 def warn_of_evictions_op(keys: Keys, what: str, kind: str) -> Op[int]:
-    """Warn that ``what`` is so where the indexes of ``kind`` may have lost entries; how many keys were evicted."""
+    """Warn about ``what`` if the indexes of ``kind`` may have lost entries; return the number of evictions."""
     count = yield from lost_op(keys, kind)
     if count:
         warnings.warn(

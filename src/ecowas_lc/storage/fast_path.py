@@ -1,8 +1,8 @@
-"""redis-py's client with a short way for scripts: of a small one, redis-py's bookkeeping is most of the time.
+"""redis-py's client with a fast path for scripts, because its bookkeeping takes most of a small script's time.
 
-``redis.Redis.execute_command`` makes about ninety calls of Python functions for one command: retries, metrics, the
-pool, deprecated arguments. The first try here makes a dozen, on a connection that is open already. Where it has no
-answer, or somebody listens to redis-py (tracing, its metrics), the command goes redis-py's way.
+``redis.Redis.execute_command`` makes about ninety Python calls for one command: retries, metrics, the pool,
+deprecated arguments. The first attempt here makes about twelve, on a connection that is already open. If it gets
+no answer, or if redis-py is being observed (tracing, its metrics), the command takes redis-py's normal path.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _FILES = (redis.client.__file__, redis.asyncio.client.__file__)
 
 
 def _unless_wrapped(method: Any) -> Any:
-    # Tracing (OpenTelemetry, Sentry, Datadog) puts itself in the place of this method.
+    # Tracing libraries (OpenTelemetry, Sentry, Datadog) replace this method.
     own = isinstance(method, FunctionType) and method.__code__.co_filename in _FILES
     return method if own else None
 
 
 def _metrics() -> Any:
-    # Tells redis-py's metrics, where they are on: they are OpenTelemetry's, and redis-py has them since 7.1.
+    # Records redis-py's metrics if they are on: they use OpenTelemetry, and redis-py has them since 7.1.
     try:
         from redis.observability import providers
     except ImportError:
@@ -44,7 +44,7 @@ def _metrics() -> Any:
     return providers.get_observability_instance().get_provider_manager if providers.OTEL_AVAILABLE else None
 
 
-# What is used of redis-py beside its API: of a pool, of a connection, and arguments of the connection's methods.
+# The private parts of redis-py in use: of a pool, of a connection, and arguments of the connection's methods.
 _NEEDED = (
     ("_checkpid", "pid", "get_connection", "release", "reset"),
     ("send_packed_command", "read_response", "disconnect", "health_check_interval"),
@@ -61,7 +61,7 @@ _NEEDED_ASYNC = (
 
 
 def _has(needed: tuple[Any, ...], pool: Any, connection: Any) -> bool:
-    """Whether this redis-py has all that is needed of it; both are unused, and nothing is sent."""
+    """Return whether this redis-py has all that is needed; both arguments stay unused, and nothing is sent."""
     of_pool, of_connection, arguments = needed
     return (
         all(hasattr(pool, name) for name in of_pool)
@@ -71,28 +71,28 @@ def _has(needed: tuple[Any, ...], pool: Any, connection: Any) -> bool:
 
 
 def _may_be_used(needed: tuple[Any, ...], module: Any) -> bool:
-    """Whether the short way can be gone with this redis-py; else its own clients are used, which are slower."""
+    """Return whether the fast path works with this redis-py; if not, its own slower clients are used."""
     try:
         _metrics()
         return _has(needed, module.BlockingConnectionPool(), module.Connection())
-    except Exception:  # whatever has been renamed
+    except Exception:  # any error: redis-py may have renamed anything
         return False
 
 
-# Before 7, redis-py gives up where a connection breaks between its opening and its first answer.
+# redis-py before 7 gives up if a connection breaks between opening and its first answer.
 _GREETS_ONCE = redis.__version__.startswith("6.")
 _REDIS_PYS = _unless_wrapped(redis.Redis.execute_command)
 _REDIS_PYS_ASYNC = _unless_wrapped(redis.asyncio.Redis.execute_command)
 IS_USABLE = _may_be_used(_NEEDED, redis)
 IS_USABLE_ASYNC = _may_be_used(_NEEDED_ASYNC, redis.asyncio)
 _metrics_in_use = _metrics() if IS_USABLE and IS_USABLE_ASYNC else None
-_SMALL_BYTES = 65_536  # what is larger has a connection of its own while it travels
+_SMALL_BYTES = 65_536  # a larger command is sent on its own connection
 _LINES_TRIED = 4
-_TRIES = 2  # a connection that breaks takes more calls with it where they share it
-# Threads of a server that answers within this time send for each other, one at a time. On longer ways, waiting for
-# one another would cost more than connections do: each has its own there, as long as there are enough.
+_TRIES = 2  # a shared connection that breaks affects several calls
+# If the server answers within this time, one thread at a time sends the calls of all. If it is further away,
+# waiting for each other would cost more than connections do: each thread uses its own, while there are enough.
 _NEAR_SECONDS = 0.0005
-_PATIENCE_SECONDS = 0.01  # for one who sends, before another connection is taken
+_PATIENCE_SECONDS = 0.01  # to wait for the sending thread before using another connection
 
 
 def _is_exhausted(error: Exception) -> bool:
@@ -100,17 +100,20 @@ def _is_exhausted(error: Exception) -> bool:
 
 
 class DirectPool(redis.BlockingConnectionPool):
-    """redis-py's pool, with open connections at hand for :meth:`exchange`, and callers who send for each other.
+    """redis-py's pool with open connections ready for :meth:`exchange`, and with threads that send for each other.
 
-    Connections at hand count as in use. Whoever asks the pool in redis-py's way puts them all back into it first,
-    so that nobody waits for one that is idle.
+    Ready connections count as in use. A caller that asks the pool in redis-py's normal way first puts all of them
+    back, so that it never waits for an idle connection.
     """
 
     def exchange(self, words: tuple[Any, ...]) -> Any:
-        """The reply to a command, as bytes; ``LOST`` where the connection broke, whatever the server did with it.
+        """Return the reply to a command as bytes.
+
+        ``LOST`` means that the connection broke, so the command may have been executed.
 
         Raises:
-            redis.exceptions.RedisError: the reply is an error, or there is no connection, or no answer in time.
+            redis.exceptions.RedisError: the reply is an error, no connection is available, or no answer came in
+                time.
         """
         if os.getpid() != self.pid:
             self._checkpid()
@@ -132,16 +135,16 @@ class DirectPool(redis.BlockingConnectionPool):
         return reply
 
     def _is_to_send(self, call: ThreadCall, queue: CallQueue) -> bool:
-        """Wait until another thread has read this call's reply, or this one is to send."""
+        """Return whether this thread must send; wait until then, or until another thread has read its reply."""
         try:
             if not call.woken.acquire(timeout=_PATIENCE_SECONDS):
-                # Who sends waits for something long: another connection, where there is one.
+                # The sending thread waits for a slow reply: use another connection if one is available.
                 if (self._at_hand or not self.pool.empty()) and queue.withdraw(call, sends=True):
                     return True
                 if not call.woken.acquire(timeout=self.timeout):
                     if queue.withdraw(call):
                         raise RedisConnectionError("No connection available.")
-                    call.woken.acquire()  # it was sent, and its sender has a timeout
+                    call.woken.acquire()  # the call was sent, and its sender has a timeout
         except BaseException:
             if not queue.withdraw(call) and call.is_senders:
                 queue.leave()
@@ -149,7 +152,7 @@ class DirectPool(redis.BlockingConnectionPool):
         return call.is_senders
 
     def _send(self, calls: Sequence[ThreadCall], queue: CallQueue | None = None) -> None:
-        """Send a call, with all that wait in the queue, and give each its reply."""
+        """Send a call together with all calls in the queue, and pass each its reply."""
         try:
             connection = self._at_hand.pop()
         except IndexError:
@@ -165,7 +168,7 @@ class DirectPool(redis.BlockingConnectionPool):
         try:
             if queue is not None:
                 if calls[0].is_senders:
-                    sleep(0)  # threads that are about to have something to send get it ready
+                    sleep(0)  # lets other threads prepare their calls
                 calls = queue.take(calls[0])
             packed = calls[0].packed if len(calls) == 1 else b"".join([call.packed for call in calls])
             begun = perf_counter()
@@ -186,11 +189,11 @@ class DirectPool(redis.BlockingConnectionPool):
             failure = error
         finally:
             if answered < len(calls):
-                self._queue.most = self.max_connections  # until it is known how far the next one is
+                self._queue.most = self.max_connections  # until the distance to the next server is measured
                 self._fail(calls[answered:], failure)
                 connection.disconnect()
             self._at_hand.append(connection)
-            if self._asking:  # after it: either this sees who asks, or who asks sees the connection
+            if self._asking:  # checked last: either this thread sees the asking one, or that one the connection
                 self._give_back()
 
     def _fail(self, calls: Sequence[ThreadCall], failure: Any) -> None:
@@ -200,7 +203,7 @@ class DirectPool(redis.BlockingConnectionPool):
                 call.woken.release()
 
     def get_connection(self, *names: Any, **options: Any) -> Any:
-        """A connection that is open and has nothing to say."""
+        """Return a connection that is open and has no unread data."""
         self._checkpid()
         asking = self._asking
         asking.append(None)
@@ -211,17 +214,17 @@ class DirectPool(redis.BlockingConnectionPool):
             asking.pop()
 
     def reset(self) -> None:
-        """Begin anew, in a process that was forked too: the connections there are its parent's."""
+        """Start over, also in a forked process, whose inherited connections belong to its parent."""
         self._at_hand: list[Any] = []
         self._queue = CallQueue(self.max_connections)
-        self._asking: list[None] = []  # one for each who does: a list counts without a lock
+        self._asking: list[None] = []  # one item per asking thread, since a list counts without a lock
         super().reset()
 
     def _give_back(self) -> None:
         while self._at_hand:
             try:
                 connection = self._at_hand.pop()
-            except IndexError:  # somebody was faster
+            except IndexError:  # another thread was faster
                 return
             self.release(connection)
 
@@ -230,7 +233,7 @@ class DirectClient(redis.Redis):
     """``redis.Redis`` on a :class:`DirectPool`."""
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
-        """The reply to a command; a script's as bytes."""
+        """Return the reply to a command; a script's reply as bytes."""
         if (
             words[0] != "EVALSHA"
             or redis.Redis.execute_command is not _REDIS_PYS
@@ -238,7 +241,7 @@ class DirectClient(redis.Redis):
         ):
             return super().execute_command(*words, **options)
         pool: Any = self.connection_pool
-        # An old connection that the server has closed: a new one. A server that is gone: redis-py's retries.
+        # If the server closed an old connection, a new one is used; if the server is gone, redis-py retries.
         for _ in range(_TRIES):
             reply = pool.exchange(words)
             if reply is not LOST:
@@ -247,23 +250,23 @@ class DirectClient(redis.Redis):
 
 
 class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
-    """The same for asyncio: small commands of all callers share a connection, see :mod:`.multiplexing`.
+    """:class:`DirectPool` for asyncio: small commands of all callers share a connection, see :mod:`.multiplexing`.
 
-    What was used is at hand, and who waits gets it from whoever had it, first come first. redis-py's pool is left
-    to make connections: none that is idle ever goes back to it.
+    Used connections stay ready, and each one is passed to the caller that has waited longest. redis-py's pool only
+    creates connections: idle ones never return to it.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._at_hand: list[Any] = []
         self._waiters: deque[asyncio.Future[Any]] = deque()
-        self._line: SharedLine | None = None  # that takes calls; others finish what was sent on them
-        self._lines: dict[Any, SharedLine] = {}  # by connection, of those that redis-py does not read from
-        self._opening: list[asyncio.Future[Any]] | None = None  # those who wait while one of them opens a line
+        self._line: SharedLine | None = None  # takes new calls; other lines finish the calls sent on them
+        self._lines: dict[Any, SharedLine] = {}  # by connection, while redis-py does not read from it
+        self._opening: list[asyncio.Future[Any]] | None = None  # callers that wait while one of them opens a line
         self._checks_health = bool(options.get("health_check_interval"))
 
     async def exchange(self, words: tuple[Any, ...]) -> Any:
-        """The reply to a command; see :meth:`DirectPool.exchange`."""
+        """Return the reply to a command; see :meth:`DirectPool.exchange`."""
         try:
             packed = hiredis.pack_command(words)
         except TypeError as error:
@@ -309,7 +312,7 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
                 self._hand_on(connection)
 
     async def get_connection(self, *names: Any, **options: Any) -> Any:
-        """A connection that is open and has nothing to say."""
+        """Return a connection that is open and has no unread data."""
         connection = await self._one()
         try:
             await self.ensure_connection(connection)
@@ -319,11 +322,11 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
         return connection
 
     async def release(self, connection: Any) -> None:
-        """Give a connection back."""
+        """Return a connection to the pool."""
         self._hand_on(connection)
 
     async def _one(self) -> Any:
-        """A connection for one caller alone."""
+        """Return a connection for a single caller."""
         if self._at_hand:
             connection = self._at_hand.pop()
         elif self._line is not None and self._line.is_idle:
@@ -339,7 +342,7 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
         return connection
 
     async def _next_line(self) -> SharedLine | None:
-        """The line for calls to come, opened by one caller for all; ``None`` where a connection broke instead."""
+        """Return the line for the next calls, opened by one caller for all; ``None`` if a connection broke."""
         loop = asyncio.get_running_loop()
         until = None if self.timeout is None else loop.time() + self.timeout
         while self._opening is not None:
@@ -353,7 +356,7 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
             if self._line is not None and not self._waiters:
                 return self._line
         self._opening = []
-        found: Any = UNSENT  # for the others where this task is cancelled: one of them does it
+        found: Any = UNSENT  # if this task is cancelled, another caller opens the line
         try:
             found = await self._open_line(until)
         except RedisConnectionError as error:
@@ -380,7 +383,7 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
                 if line is not None:
                     del self._lines[connection]
                     await line.detach()
-                # An end that the server has sent already would not be said to the line again.
+                # If the server has already closed its end, the line would not be notified again.
                 await self.ensure_connection(connection)
                 line = SharedLine(connection, self._line_changed)
             except RedisConnectionError:
@@ -397,7 +400,7 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
         return line
 
     def _line_changed(self, line: SharedLine) -> None:
-        """Hand on the connection of a line that has done its work, where it is not the one for calls to come."""
+        """Pass on the connection of a line that has finished its calls, unless the line takes the next calls."""
         if not line.is_lent:
             return
         if line is self._line:
@@ -416,7 +419,7 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
         return bool(self._at_hand) or self.can_get_connection()
 
     async def _another(self, until: float | None = None) -> Any:
-        # Nothing in there waits before it has taken its place among those in use: two can't take the same one.
+        # The pool marks a connection as in use before it awaits anything, so two callers can't take the same one.
         if not self._waiters and self.can_get_connection():
             return await super().get_connection()
         loop = asyncio.get_running_loop()
@@ -445,7 +448,7 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
 
 
 def _another_of(error: Exception) -> Exception:
-    """Return an error like this one for a caller of its own: raising one object twice mixes their tracebacks."""
+    """Return a copy of an error for another caller: raising one object twice mixes the tracebacks."""
     try:
         like = copy(error)
     except Exception:
@@ -458,7 +461,7 @@ class AsyncDirectClient(redis.asyncio.Redis):
     """``redis.asyncio.Redis`` on an :class:`AsyncDirectPool`."""
 
     async def execute_command(self, *words: Any, **options: Any) -> Any:
-        """The reply to a command; a script's as bytes."""
+        """Return the reply to a command; a script's reply as bytes."""
         if (
             words[0] != "EVALSHA"
             or redis.asyncio.Redis.execute_command is not _REDIS_PYS_ASYNC
@@ -474,7 +477,7 @@ class AsyncDirectClient(redis.asyncio.Redis):
 
 
 def make_client(**options: Any) -> redis.Redis:
-    """Return a client with a pool of these options: by the short way where this redis-py has it, else its own."""
+    """Return a client with these pool options, with the fast path if this redis-py supports it."""
     if IS_USABLE:
         return DirectClient.from_pool(DirectPool(**options))
     return redis.Redis.from_pool(redis.BlockingConnectionPool(**options))

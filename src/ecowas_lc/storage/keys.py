@@ -1,9 +1,9 @@
-"""Key names: the published schema, the checkpoints' keys and the indexes, all from one encoding of ids.
+"""Key names: the published schema, the checkpoints' keys and the indexes, all with one encoding of ids.
 
-An id is any text that is not empty. In a key, the five characters that would give it a second meaning stand
-percent-encoded: ``%``, ``:`` (separates ids), ``{`` and ``}`` (choose the cluster slot), and control
-characters (unreadable in redis-cli). Everything else, upper case and unicode included, stands as it is, so
-for ordinary ids the published key is its text exactly, and no two ids ever share a key.
+An id is any text that is not empty. Five kinds of characters that would be ambiguous in a key are percent-encoded:
+``%``, ``:`` (separates ids), ``{`` and ``}`` (choose the cluster slot), and control characters (unreadable in
+redis-cli). All other characters, including upper case and Unicode, stay unchanged. So for ordinary ids the
+published key contains the id's exact text, and two ids never share a key.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from ecowas_lc.errors import ConfigurationError, CorruptDataError, InvalidIdErro
 
 _SPECIAL = re.compile(r"[%:{}\x00-\x1f\x7f]")
 _ESCAPED = re.compile(rb"%([0-9A-F]{2})")
-# A prefix also stands in ACL patterns, so none of the characters that mean something there.
+# A prefix is also used in ACL patterns, so it may not contain characters that are special there.
 _PREFIX = re.compile(r"[^\s:%{}*?\[\]\\\x00-\x1f\x7f]+")
 
 
 def check_id(value: object, what: str) -> str:
-    """``value`` where it is usable as an id.
+    """Return ``value`` if it can be used as an id.
 
     Raises:
-        InvalidIdError: it is not text, or it is empty; ``what`` names it in the message.
+        InvalidIdError: it is not text, or it is empty; the message calls it ``what``.
     """
     if not isinstance(value, str):
         raise InvalidIdError(f"The {what} must be text, not {type(value).__name__}.")
@@ -34,7 +34,7 @@ def check_id(value: object, what: str) -> str:
 
 
 def checked_operation(operation: str | None) -> str | None:
-    """The name of an operation where it is usable as one.
+    """Return the name of an operation if it can be used.
 
     Raises:
         InvalidIdError: it is not made of letters and digits.
@@ -45,15 +45,15 @@ def checked_operation(operation: str | None) -> str | None:
 
 
 def id_bytes(value: str) -> bytes:
-    """An id as stored in an index: UTF-8, lone surrogates included, so that it always comes back."""
+    """Return an id as stored in an index: UTF-8 that also keeps lone surrogates, so every id can be restored."""
     return value.encode("utf-8", "surrogatepass")
 
 
 def id_text(raw: bytes) -> str:
-    """What :func:`id_bytes` stored.
+    """Return the id that :func:`id_bytes` encoded.
 
     Raises:
-        CorruptDataError: it stored nothing like this.
+        CorruptDataError: ``raw`` is not such an encoding.
     """
     try:
         return raw.decode("utf-8", "surrogatepass")
@@ -65,10 +65,10 @@ def id_text(raw: bytes) -> str:
 
 
 def encode_id(value: object, what: str) -> bytes:
-    """``value`` as it stands in a key.
+    """Return ``value`` as part of a key.
 
     Raises:
-        InvalidIdError: see :func:`check_id`.
+        InvalidIdError: it is not text, or it is empty; see :func:`check_id`.
     """
     text = check_id(value, what)
     if text.isalnum() or not _SPECIAL.search(text):
@@ -77,12 +77,12 @@ def encode_id(value: object, what: str) -> bytes:
 
 
 def decode_id(raw: bytes) -> str:
-    """The id that :func:`encode_id` encoded."""
+    """Return the id that :func:`encode_id` encoded."""
     return id_text(_ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), raw))
 
 
 def wait_key(key: bytes) -> bytes:
-    """A key in the slot of ``key`` and under its prefix, where nothing ever stays."""
+    """Return a key in the slot of ``key`` and under its prefix, which never keeps a value."""
     prefix, _, _ = key.partition(b":")
     tag = key.partition(b"{")[2].partition(b"}")[0] or key
     return prefix + b":wait:{" + tag + b"}"
@@ -90,7 +90,7 @@ def wait_key(key: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Every key of one prefix. One prefix is one organisation: an ACL of ``~{prefix}:*`` is enough."""
+    """All keys of one prefix. One prefix is one organisation: an ACL of ``~{prefix}:*`` is enough."""
 
     prefix: str = "ecowas"
 
@@ -107,131 +107,131 @@ class Keys:
     # --- the published schema ---
 
     def history(self, agent_id: str, session_id: str) -> bytes:
-        """List of JSON objects, one message each, oldest first."""
+        """Return a list's key: a history's JSON objects, one per message, oldest first."""
         return self._key(b"history", encode_id(agent_id, "agent id"), encode_id(session_id, "session id"))
 
     def state(self, agent_id: str) -> bytes:
-        """String: an agent's state as JSON."""
+        """Return a string's key: an agent's state as JSON."""
         return self._key(b"state", encode_id(agent_id, "agent id"))
 
     def session_data(self, session_id: str, key: str) -> bytes:
-        """String: one value of a session as JSON."""
+        """Return a string's key: one value of a session as JSON."""
         return self._key(b"session", encode_id(session_id, "session id"), encode_id(key, "session data key"))
 
-    # --- beside a history, in its cluster slot ---
+    # --- metadata of a history, in its cluster slot ---
 
     def history_meta(self, agent_id: str, session_id: str) -> bytes:
-        """Sorted set beside a history: message ids that it knows, and when it began and was last used."""
+        """Return a sorted set's key: a history's message ids, and when it was created and last used."""
         return self.beside(self.history(agent_id, session_id))
 
     def beside(self, history: bytes) -> bytes:
-        """The key of :meth:`history_meta` from that of the history."""
+        """Return the key of :meth:`history_meta` for the key of a history."""
         return self._key(b"history-meta", b"{" + history + b"}")
 
     # --- indexes: sorted sets scored by time, so that nothing is ever scanned ---
 
     def sessions(self) -> bytes:
-        """Sorted set: sessions with a history or data, by the time until which they may live."""
+        """Return a sorted set's key: sessions with a history or data, by the time until which they may live."""
         return self._key(b"index", b"sessions")
 
     def sessions_of_agent(self, agent_id: str) -> bytes:
-        """Sorted set: the sessions in which an agent has a history, by the time until which they may live."""
+        """Return a sorted set's key: the sessions with a history of an agent, by the time they may live until."""
         return self._key(b"index", b"sessions", encode_id(agent_id, "agent id"))
 
     def agents_of_session(self, session_id: str) -> bytes:
-        """Sorted set: the agents with a history in a session, by the time until which they may live."""
+        """Return a sorted set's key: the agents with a history in a session, by the time they may live until."""
         return self._key(b"index", b"session-agents", encode_id(session_id, "session id"))
 
     def data_of_session(self, session_id: str) -> bytes:
-        """Sorted set: a session's data keys, by the time until which they may live."""
+        """Return a sorted set's key: a session's data keys, by the time until which they may live."""
         return self._key(b"index", b"session-data", encode_id(session_id, "session id"))
 
     def agents(self) -> bytes:
-        """Sorted set: agents with a history or a state, by the time until which they may live."""
+        """Return a sorted set's key: agents with a history or a state, by the time until which they may live."""
         return self._key(b"index", b"agents")
 
     def threads(self) -> bytes:
-        """Sorted set: threads with checkpoints, by last write."""
+        """Return a sorted set's key: threads with checkpoints, by last write."""
         return self._key(b"index", b"threads")
 
     def collections(self) -> bytes:
-        """Sorted set: the collections of stores, by when a process last began to write to them."""
+        """Return a sorted set's key: the collections of stores, by a process's last start of writing."""
         return self._key(b"index", b"collections")
 
     def run(self, run_id: str) -> bytes:
-        """Sorted set: the threads in which a run wrote checkpoints in the last 30 days."""
+        """Return a sorted set's key: the threads in which a run wrote checkpoints in the last 30 days."""
         return self._key(b"index", b"runs", encode_id(run_id, "run id"))
 
     def whole(self) -> bytes:
-        """Hash: how many keys each server had evicted when the indexes were last written anew."""
+        """Return a hash's key: the number of keys each server had evicted when the indexes were last rebuilt."""
         return self._key(b"index", b"whole")
 
-    # --- the service: runs, every key of a session's in the cluster slot of its thread ---
+    # --- the service: runs; all keys of a session are in the cluster slot of its thread ---
 
     def runs_of_session(self, session_id: str) -> bytes:
-        """List: the runs of a session that are under way or wait for their turn, in that order."""
+        """Return a list's key: a session's running and queued runs, in that order."""
         return self._of_runs(session_id, b"queue")
 
     def served_run(self, session_id: str, run_id: str) -> bytes:
-        """Hash: what a run was asked, by whom, and how it stands."""
+        """Return a hash's key: a run's question, its user and its status."""
         return self._of_runs(session_id, b"run", encode_id(run_id, "run id"))
 
     def run_lease(self, session_id: str, run_id: str) -> bytes:
-        """String: the process that drives a run, for as long as it renews this."""
+        """Return a string's key: the process that drives a run; it expires unless the process renews it."""
         return self._of_runs(session_id, b"lease", encode_id(run_id, "run id"))
 
     def run_events(self, session_id: str, run_id: str) -> bytes:
-        """Stream: what happened in a run; ids are the attempt and a number."""
+        """Return a stream's key: a run's events; their ids are the attempt and a number."""
         return self._of_runs(session_id, b"events", encode_id(run_id, "run id"))
 
     def _of_runs(self, session_id: str, *parts: bytes) -> bytes:
         return self._key(b"runs", b"{" + encode_id(session_id, "session id") + b"}", *parts)
 
     def session_of_run(self, run_id: str) -> bytes:
-        """String: the session of a run."""
+        """Return a string's key: the session of a run."""
         return self._key(b"run-session", encode_id(run_id, "run id"))
 
     def open_runs(self) -> bytes:
-        """Sorted set: runs that have not ended, with their sessions, by when their process was last heard of."""
+        """Return a sorted set's key: unfinished runs with their sessions, by their process's last sign of life."""
         return self._key(b"index", b"open-runs")
 
-    # --- the service: who may use it, and what was done ---
+    # --- the service: users and audit ---
 
     def access_keys(self) -> bytes:
-        """Hash: digests of API keys, and whose they are."""
+        """Return a hash's key: the digests of API keys, and their owners."""
         return self._key(b"access", b"keys")
 
     def access_people(self) -> bytes:
-        """Hash: people that a reverse proxy signs in, and what they may."""
+        """Return a hash's key: the people that a reverse proxy signs in, and their roles."""
         return self._key(b"access", b"people")
 
     def login(self, digest: str) -> bytes:
-        """String: who is signed in with the cookie of this digest."""
+        """Return a string's key: the user who is signed in with the cookie of this digest."""
         return self._key(b"login", encode_id(digest, "digest"))
 
     def audit(self) -> bytes:
-        """Stream: what was changed, by whom and when."""
+        """Return a stream's key: changes, with user and time."""
         return self._key(b"audit")
 
     def analytics(self, day: str) -> bytes:
-        """Hash: what was asked on a day, counted."""
+        """Return a hash's key: the counts of a day's questions."""
         return self._key(b"analytics", encode_id(day, "day"))
 
-    # --- removals, remembered for a day ---
+    # --- removals, kept for a day ---
 
     def cleared_session(self, session_id: str) -> bytes:
-        """String: when everything of a session was last removed, in milliseconds."""
+        """Return a string's key: when all data of a session was last removed, in milliseconds."""
         return self._key(b"cleared", b"session", encode_id(session_id, "session id"))
 
     def cleared_agent(self, agent_id: str) -> bytes:
-        """String: when everything of an agent was last removed, in milliseconds."""
+        """Return a string's key: when all data of an agent was last removed, in milliseconds."""
         return self._key(b"cleared", b"agent", encode_id(agent_id, "agent id"))
 
-    # --- checkpoints: every key of a thread in one cluster slot ---
+    # --- checkpoints: all keys of a thread are in one cluster slot ---
 
     def thread(self, thread_id: str) -> bytes:
-        """Hash: everything a thread holds (checkpoints, values, elements, pending writes)."""
-        # Asked for with each operation; ids of any length must not stay in memory, though.
+        """Return a hash's key: all data of a thread (checkpoints, values, elements, pending writes)."""
+        # Cached, because each operation needs it, but not for long ids, which would fill the memory.
         make = _thread_key if len(thread_id) <= 200 else _thread_key.__wrapped__
         return make(self.prefix, thread_id)
 

@@ -1,4 +1,4 @@
-"""What can't be read does not end a listing or an export: it is left out, and the caller learns which and why."""
+"""Unreadable data in listings and exports: it is left out, and a warning says which and why."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ecowas_lc.storage.keys import id_text
 from ecowas_lc.storage.ops import Op, T
 
 UNREADABLE = (CorruptDataError, FormatVersionError, TypeNotAllowedError, WrongTypeError)
-"""What is wrong with one thread, history or value, and with no other."""
+"""Errors that concern a single thread, history or value, and no other."""
 
 
 def attempted_op(op: Op[T]) -> Op[T | EcowasError]:
-    """Run a program about one thing, and return its error where that thing can't be read."""
+    """Run a program about one item; return its error if the item can't be read."""
     try:
         return (yield from op)
     except UNREADABLE as error:
@@ -29,12 +29,12 @@ def attempted_op(op: Op[T]) -> Op[T | EcowasError]:
 
 
 def warn_left_out(what: str, why: object) -> None:
-    """Warn that one thing was left out."""
+    """Warn that one item was left out."""
     warnings.warn(f"{what} can't be read and was left out: {why}", IncompleteWarning, stacklevel=2)
 
 
 def readable_ids(members: Iterable[bytes], index: str) -> list[str]:
-    """Return the ids among an index's members; what is none is left out."""
+    """Return the ids among an index's members; members that are not ids are left out."""
     ids = []
     for member in members:
         try:

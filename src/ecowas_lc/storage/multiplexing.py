@@ -1,8 +1,7 @@
-"""Calls that are ready in the same moment travel together: those of an event loop's tasks, and those of threads.
+"""Sending calls together that are ready at the same moment: those of an event loop's tasks, and those of threads.
 
-A server answers a connection's commands in the order in which they were sent, so the first reply belongs to the
-call that was sent first. A task's call that is cancelled or late leaves its place in the line, so that its reply,
-when it arrives, goes to nobody.
+A server answers the commands of a connection in the order in which they were sent, so the first reply belongs to
+the first call. A task's call that is cancelled or late keeps its place in the line, and its reply is discarded.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ecowas_lc import forks
 
-LOST: Any = object()  # sent, and its connection broke before the reply: the server may have done it or not
-UNSENT: Any = object()  # its connection broke, or was wanted by others, before it was sent
-# A reply that is longer than this makes the next calls go to another connection.
+LOST: Any = object()  # sent, but the connection broke before the reply: the command may have been executed
+UNSENT: Any = object()  # not sent, because the connection broke or was needed by others
+# After a reply longer than this, the next calls go to another connection.
 _LONG_BYTES = 65_536
 _NOTHING: Any = object()
 
 
 class SharedLine(asyncio.Protocol):
-    """A connection of redis-py's for asyncio, which carries many calls at once while it is lent to this object.
+    """A redis-py asyncio connection that carries many calls at once while it is lent to this object.
 
-    Until :meth:`detach` it stands in the place of redis-py's stream, which reads nothing meanwhile. ``on_change``
-    is called with this object when nothing is under way on it any more, and when it takes no more calls.
+    Until :meth:`detach` it replaces redis-py's stream, which reads nothing in the meantime. ``on_change`` is
+    called with this object when it becomes idle, and when it stops taking calls.
     """
 
     def __init__(self, connection: Any, on_change: Callable[[SharedLine], None]) -> None:
         self.connection = connection
         self.takes_calls = True
         self.is_broken = False
-        self.is_lent = True  # else its connection is at hand for others
+        self.is_lent = True  # if not, its connection is free for others
         self.is_behind_a_long_reply = False
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
@@ -46,7 +45,7 @@ class SharedLine(asyncio.Protocol):
         self._sent: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._unsent: list[tuple[bytes, asyncio.Future[Any]]] = []
         self._watch: asyncio.TimerHandle | None = None
-        self._received = 0  # of a reply that is not complete
+        self._received = 0  # bytes of an incomplete reply
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=connection._parser.parse_error, notEnoughData=_NOTHING
         )
@@ -56,13 +55,13 @@ class SharedLine(asyncio.Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no call is under way, cancelled ones included."""
+        """Whether no call is in progress, including cancelled ones."""
         return not self._sent and not self._unsent
 
     def ask(self, packed: bytes) -> asyncio.Future[Any]:
-        """Send a command: at once where nothing is under way, else with all others that are ready in this moment.
+        """Send a command: at once if the line is idle, else together with all calls that are ready at this moment.
 
-        The result is the reply, which may be an error; the error for none in time; ``LOST``; or ``UNSENT``.
+        The result is the reply (which may be an error), a timeout error, ``LOST`` or ``UNSENT``.
         """
         future = self._loop.create_future()
         if not self.takes_calls:
@@ -95,11 +94,11 @@ class SharedLine(asyncio.Protocol):
             self._watch = self._loop.call_at(deadline, self._look)
         try:
             self._transport.write(data)
-        except RuntimeError:  # it is closed, says uvloop's
+        except RuntimeError:  # uvloop's transport raises this if it is closed
             self.give_up(LOST)
 
     def _look(self) -> None:
-        """Give up on calls that have waited too long, and on the connection once nobody waits for it in vain."""
+        """Time out calls that have waited too long, and close the connection if only such calls are left."""
         self._watch = None
         if not self._sent:
             return
@@ -123,7 +122,7 @@ class SharedLine(asyncio.Protocol):
             self._on_change(self)
 
     def give_up(self, result: Any) -> None:
-        """Close the connection. Calls under way get this result, those that were not sent ``UNSENT``."""
+        """Close the connection. Calls in progress get this result; calls that were not sent get ``UNSENT``."""
         if self.is_broken:
             return
         self.is_broken, self.takes_calls = True, False
@@ -142,7 +141,7 @@ class SharedLine(asyncio.Protocol):
         self._on_change(self)
 
     async def detach(self) -> None:
-        """Give the connection back to redis-py: as it was, or closed."""
+        """Return the connection to redis-py, unchanged or closed."""
         if self._watch is not None:
             self._watch.cancel()
         if self.is_broken or not self.takes_calls or not self.is_idle:
@@ -151,10 +150,10 @@ class SharedLine(asyncio.Protocol):
         else:
             self._transport.set_protocol(self._stream)
 
-    # --- what the event loop calls ---
+    # --- called by the event loop ---
 
     def data_received(self, data: bytes) -> None:
-        """Hand replies to those who wait for them, in order."""
+        """Pass the replies to the waiting calls, in order."""
         if self.is_broken:
             return
         reader, sent, is_refused = self._reader, self._sent, False
@@ -166,12 +165,12 @@ class SharedLine(asyncio.Protocol):
                 if not future.done():
                     if isinstance(reply, RedisConnectionError):
                         is_refused = (
-                            True  # it loads its data, or wants another login: redis-py's retries are for both
+                            True  # the server is loading, or requires a login: redis-py's retries handle both
                         )
                         reply = LOST
                     future.set_result(reply)
                 data = b""
-        except (InvalidResponse, IndexError) as error:  # not Redis' protocol, or an answer that nobody asked for
+        except (InvalidResponse, IndexError) as error:  # not Redis' protocol, or an unexpected answer
             first = sent.popleft()[0] if sent else None
             if first is not None and not first.done():
                 first.set_result(InvalidResponse(str(error)))
@@ -188,29 +187,29 @@ class SharedLine(asyncio.Protocol):
                 self._on_change(self)
 
     def eof_received(self) -> bool:
-        """Take no more calls: the server has closed its end."""
+        """Stop taking calls, because the server has closed its end."""
         self._retire()
         self._stream.eof_received()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell those who wait, and redis-py's stream."""
+        """Notify the waiting calls and redis-py's stream."""
         self.give_up(LOST)
         self._stream.connection_lost(error)
 
     def pause_writing(self) -> None:
-        """Tell redis-py's stream."""
+        """Notify redis-py's stream."""
         self._stream.pause_writing()
 
     def resume_writing(self) -> None:
-        """Tell redis-py's stream."""
+        """Notify redis-py's stream."""
         self._stream.resume_writing()
 
 
 class ThreadCall:
     """A command of one thread, which another thread may send.
 
-    ``reply`` is the reply, an error, or ``LOST``; ``UNSENT`` until one of them is known.
+    ``reply`` is the reply, an error or ``LOST``; until then it is ``UNSENT``.
     """
 
     __slots__ = ("is_senders", "packed", "reply", "woken")
@@ -218,14 +217,14 @@ class ThreadCall:
     def __init__(self, packed: bytes) -> None:
         self.packed = packed
         self.reply: Any = UNSENT
-        self.is_senders = False  # whether its thread is to send, for all that wait
-        self.woken: Any = None  # held until its reply is known or its thread is to send; None where nobody waits
+        self.is_senders = False  # whether its thread must send, for all waiting threads
+        self.woken: Any = None  # locked until the reply is known or its thread must send; None if it does not wait
 
 
 class CallQueue:
-    """The calls of threads that wait while others send. Who is done makes the one that waited longest the sender.
+    """The calls of threads that wait while others send. After sending, the longest waiting thread sends next.
 
-    ``most``: how many may send at the same time, each on a connection of its own.
+    ``most``: how many threads may send at the same time, each on its own connection.
     """
 
     def __init__(self, most: int) -> None:
@@ -239,11 +238,11 @@ class CallQueue:
         self._senders = 0
 
     def forget_parent(self) -> None:
-        """Begin anew in a forked child, where nobody sends and nobody waits."""
+        """Start empty in a forked child, where no other thread sends or waits."""
         self._begin()
 
     def enter(self, call: ThreadCall) -> bool:
-        """Return whether this call's thread is to send; else the call waits in the queue."""
+        """Return whether this call's thread must send; if not, the call waits in the queue."""
         with self._mutex:
             if self._senders < self.most:
                 self._senders += 1
@@ -255,14 +254,14 @@ class CallQueue:
             return False
 
     def take(self, first: ThreadCall) -> list[ThreadCall]:
-        """Return the calls to send: this one and all that wait."""
+        """Return the calls to send: this one and all waiting ones."""
         with self._mutex:
             calls = [first, *self._calls]
             self._calls.clear()
         return calls
 
     def leave(self) -> None:
-        """End sending: the thread that has waited longest sends from now on, where one waits."""
+        """Stop sending; if threads wait, the one that has waited longest sends next."""
         with self._mutex:
             if not self._calls:
                 self._senders -= 1
@@ -272,7 +271,7 @@ class CallQueue:
         call.woken.release()
 
     def withdraw(self, call: ThreadCall, *, sends: bool = False) -> bool:
-        """Take a call out of the queue and return whether it was there; with ``sends`` its thread is to send."""
+        """Take a call out of the queue and return whether it was in it; with ``sends`` its thread will send."""
         with self._mutex:
             if call not in self._calls:
                 return False

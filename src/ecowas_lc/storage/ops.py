@@ -1,9 +1,9 @@
-"""Programs: what an operation sends and what it makes of the replies, with no I/O of its own.
+"""Programs: the commands that an operation sends and its handling of the replies, without I/O.
 
 A program is a generator that yields batches of commands, receives their replies and returns its result.
-:mod:`ecowas_lc.storage.server` drives it over a sync or an async client, so that no logic is written
-twice. Each batch is one flush to the server and, on a single server, one round trip. Server-side scripts are one
-atomic step each, kept as Lua files in the folder ``lua``.
+:mod:`ecowas_lc.storage.server` runs it over a sync or an async client, so that no logic is written twice. Each
+batch is one flush to the server and, on a single server, one round trip. Each server-side script is one atomic
+step; the scripts are Lua files in the folder ``lua``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ecowas_lc.storage.keys import wait_key
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script and the digest under which a server that has seen it knows it."""
+    """A Lua script and its digest, by which a server that has loaded it knows it."""
 
     name: str
     source: bytes
@@ -30,7 +30,7 @@ class Script:
 
 @cache
 def load_script(*names: str, name: str = "") -> Script:
-    """The script made of these files of the folder ``lua``, in order; called ``name``, or as the last of them."""
+    """Return the script made of these files of the folder ``lua``, in order, named ``name`` or after the last."""
     folder = resources.files(__package__).joinpath("lua")
     source = b"\n".join(folder.joinpath(f"{name}.lua").read_bytes() for name in names)
     return Script(name or names[-1], source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
@@ -43,10 +43,10 @@ Words = tuple[Arg, ...]
 
 
 class Command(NamedTuple):
-    """One command, its key among ``args`` where Redis expects it; ``optional``: an error is its reply.
+    """One command, with its key in the position that Redis expects; ``optional``: an error counts as its reply.
 
-    ``node``: for commands about a server rather than a key. They are alone in their batch, and the reply is a dict
-    by the node's name: that one node's, or with ``EVERY_NODE`` each primary's (a single server's name is ``""``).
+    ``node``: for commands about a server instead of a key. Such a command is alone in its batch, and the reply is
+    a dict by node name: of that node, or with ``EVERY_NODE`` of each primary (a single server's name is ``""``).
     ``settles``: see :func:`settled`.
     """
 
@@ -56,11 +56,11 @@ class Command(NamedTuple):
     settles: bool = False
 
     def wire(self) -> tuple[Arg, ...]:
-        """The words to send."""
+        """Return the words to send."""
         return self.args
 
     def wire_with_source(self) -> tuple[Arg, ...]:
-        """The same."""
+        """Return the words to send, which are those of :meth:`wire`: a command has no source."""
         return self.args
 
 
@@ -73,33 +73,37 @@ class ScriptCall(NamedTuple):
     optional: bool = False
 
     def wire(self) -> tuple[Arg, ...]:
-        """The words to send where the server has the script already, as it nearly always does."""
+        """Return the words to send if the server has loaded the script, which it nearly always has."""
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
 
     def wire_with_source(self) -> tuple[Arg, ...]:
-        """The words to send where it has not (a new server, ``SCRIPT FLUSH``, a failover)."""
+        """Return the words to send if the server has not (a new server, ``SCRIPT FLUSH``, a failover)."""
         return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args)
 
 
-# Newer servers' WAIT is for what its own connection wrote, and a write that is repeated may find all done: then
-# this is what is waited for, and with it what was written before. Removal first: a server that is out of memory
-# refuses a script's first write alone, and never that.
+# In newer servers WAIT covers only the writes of its own connection, and a repeated write may change nothing. So
+# this script writes to a temporary key, and WAIT then covers it and everything written before. It removes first,
+# because a server that is out of memory refuses only a script's first write, and never a removal.
 _SEEN = b"redis.call('UNLINK', KEYS[1]) redis.call('SET', KEYS[1], '') return redis.call('UNLINK', KEYS[1])"
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How many replicas must have a write before its call returns, and for how long that is waited for."""
+    """The number of replicas that must have a write before its call returns, and how long to wait for them."""
 
     replicas: int
     milliseconds: int
 
     def words(self, written: Call) -> tuple[Words, Words]:
-        """To send after a write, on its connection: something that replicas see, and the wait for it."""
+        """Return the commands to send after a write, on its connection: a replicated write, and ``WAIT``."""
         return ("EVAL", _SEEN, 1, wait_key(key_of(written))), ("WAIT", self.replicas, self.milliseconds)
 
     def check(self, replicas: int, where: str) -> None:
-        """Raise where too few replicas have what was written at ``where``."""
+        """Raise an error if too few replicas have the writes made at ``where``.
+
+        Raises:
+            NotReplicatedError: too few replicas have them.
+        """
         if replicas < self.replicas:
             raise NotReplicatedError(
                 f"Redis at {where} has made the write, and {replicas} of {self.replicas} replicas had it after "
@@ -109,9 +113,9 @@ class Waiting:
 
 
 EVERY_NODE = "*"
-# What redis-py takes for "bytes out", whatever the client's decode_responses says.
+# Makes redis-py return bytes, whatever the client's decode_responses says.
 BYTES_OUT: dict[str, Any] = {"NEVER_DECODE": True}
-# Batches of these alone change nothing, so no replica need be waited for.
+# Batches of only these commands change nothing, so they need not wait for replicas.
 _READING = {"GET", "MGET", "TYPE", "EXISTS", "LRANGE", "LLEN", "PTTL", "ZSCORE", "ZMSCORE", "ZCARD", "ZREVRANGE"}
 _READING |= {"ZRANGE", "HEXISTS", "HGETALL", "HLEN", "HMGET", "HSCAN", "DBSIZE", "INFO", "SCAN"}
 _READING |= {"HGET", "XRANGE", "XREVRANGE", "ZRANGEBYSCORE"}
@@ -124,19 +128,19 @@ Op = Generator[Batch, list[Any], T]
 
 
 def name_of(item: Call) -> str:
-    """The script's name, or the command's."""
+    """Return the script's name, or the command's."""
     return item.script.name if isinstance(item, ScriptCall) else str(item.args[0])
 
 
 def key_of(item: Call) -> bytes:
-    """The key that it is about, or the first of them."""
+    """Return the call's key, or the first of its keys."""
     key = item.keys[0] if isinstance(item, ScriptCall) else item.args[1]
     assert isinstance(key, bytes)
     return key
 
 
 def prefix_of(batch: Batch) -> str:
-    """The prefix of the keys that a batch is about; empty where it is about the server."""
+    """Return the prefix of a batch's keys; empty if it is about the server."""
     for item in batch:
         words = item.keys if isinstance(item, ScriptCall) else item.args[1:]
         for word in words:
@@ -146,30 +150,30 @@ def prefix_of(batch: Batch) -> str:
 
 
 def writes(batch: Batch) -> bool:
-    """Whether a batch may change anything, or stands for one that has."""
+    """Return whether a batch may change anything, or stands for a write that did."""
     return any(name_of(item) not in _READING or (type(item) is Command and item.settles) for item in batch)
 
 
 def command(*args: Arg, optional: bool = False, node: str | None = None) -> Command:
-    """``command("GET", key)``."""
+    """Return a command: ``command("GET", key)``."""
     return Command(args, optional, node)
 
 
 def settled(key: bytes) -> Command:
-    """Instead of a write that finds nothing to do: replicas that writes wait for are waited for as well.
+    """Return the replacement for a write that has nothing to do: it only waits for the replicas of earlier writes.
 
-    Where there are none, nothing is sent. It is alone in its batch.
+    If no replicas are required, nothing is sent. It is alone in its batch.
     """
     return Command(("EXISTS", key), settles=True)
 
 
 def call(script: Script, keys: tuple[bytes, ...], *args: Arg, optional: bool = False) -> ScriptCall:
-    """``call(APPEND, (history_key,), body, ttl_seconds)``."""
+    """Return a script call: ``call(APPEND, (history_key,), body, ttl_seconds)``."""
     return ScriptCall(script, keys, args, optional)
 
 
 def together(programs: Sequence[Op[Any]]) -> Op[list[Any]]:
-    """Run several programs in step, so that what they send at the same time goes out in one flush."""
+    """Run several programs in step, so that commands for the same moment go out in one flush."""
     results: list[Any] = [None] * len(programs)
     pending: dict[int, Batch] = {}
 

@@ -1,4 +1,4 @@
-"""Looking through all keys of a prefix: what indexes are there to avoid, and what writes them anew."""
+"""Scanning all keys of a prefix. Only ``reindex`` does this, to rebuild the indexes that avoid scans."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KEYS_AT_ONCE = 500
 
 
 def scan_op(pattern: bytes, enter: Callable[[list[bytes]], Op[int]]) -> Op[int]:
-    """Run ``enter`` on the keys that match ``pattern``, page by page on each primary; the sum of its results."""
+    """Run ``enter`` on the keys that match ``pattern``, by page on each primary; return the sum of its results."""
     [cursors] = yield (command("SCAN", 0, "MATCH", pattern, "COUNT", _KEYS_AT_ONCE, node=EVERY_NODE),)
     total = 0
     for node, reply in cursors.items():

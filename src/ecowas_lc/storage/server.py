@@ -1,6 +1,6 @@
-"""A server as the rest of the package sees it: runs programs, sync or async, from any thread or event loop.
+"""A server as the rest of the package uses it: it runs programs, sync or async, from any thread or event loop.
 
-Two shells drive a program: one over a sync client, one over an async client.
+Two shells run a program: one over a sync client, one over an async client.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ T = TypeVar("T")
 
 
 def run(client: Any, op: Op[T], where: str, waiting: Waiting | None = None) -> T:
-    """Drive ``op`` over a ``redis.Redis`` or ``redis.RedisCluster`` and give its result.
+    """Run ``op`` over a ``redis.Redis`` or ``redis.RedisCluster`` and return its result.
 
-    With ``waiting`` each write waits until so many replicas have it.
+    With ``waiting`` each write waits until that many replicas have it.
     """
     times = 1
     try:
@@ -67,7 +67,7 @@ def run(client: Any, op: Op[T], where: str, waiting: Waiting | None = None) -> T
 
 
 async def arun(client: Any, op: Op[T], where: str, waiting: Waiting | None = None) -> T:
-    """Drive ``op`` over a ``redis.asyncio.Redis`` or ``RedisCluster`` and give its result; see :func:`run`."""
+    """Run ``op`` over a ``redis.asyncio.Redis`` or ``RedisCluster`` and return its result; see :func:`run`."""
     times = 1
     try:
         batch = next(op)
@@ -94,18 +94,18 @@ async def arun(client: Any, op: Op[T], where: str, waiting: Waiting | None = Non
         return stop.value  # type: ignore[no-any-return]
 
 
-# What a program raises that is given another answer than it asked for.
+# The errors that a program raises if a reply does not have the expected shape.
 _OF_ANOTHER_SHAPE = (TypeError, ValueError, LookupError, AttributeError, struct.error)
 _PACKAGE = Path(__file__).parents[1]
 
 
 def _may_read_again(error: Exception, batch: Batch) -> bool:
-    """Whether a batch that met damaged data is worth a second look: only what is damaged stays so."""
+    """Return whether to repeat a batch that met damaged data: real damage stays, a passing one does not."""
     return isinstance(error, ResponseError) and is_corrupt(error) and not writes(batch)
 
 
 def _out_of_step(error: Exception, where: str) -> StorageError | None:
-    """The error for an answer of another shape; ``None`` for one of ours, or of code that the caller handed in."""
+    """Return the error for a reply of unexpected shape; ``None`` for our errors, or those of the caller's code."""
     if isinstance(error, EcowasError):
         return None
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
@@ -140,7 +140,7 @@ def _send(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> lis
         return _checked(batch, clusters.send(client, batch, waiting))
     if waiting is None:
         return _flush(client, batch)
-    # WAIT on the write's own connection and in its flush: where that is made again after a failover, so is this.
+    # WAIT goes on the write's own connection, in its flush. If the write is repeated after a failover, so is WAIT.
     *replies, _, replicas = _flush(client, (*batch, *map(Command, waiting.words(first))))
     waiting.check(replicas, where)
     return replies
@@ -165,7 +165,7 @@ async def _asend(client: Any, batch: Batch, where: str, waiting: Waiting | None)
 
 
 def _attempt(client: Any, batch: Batch, times: int = 1) -> Attempt:
-    """Return what the message of a refusal says of a batch."""
+    """Return the details of a batch for the message of a refusal."""
     first = batch[0]
     alone = len(batch) == 1 and type(first) is Command
     return Attempt(_user(client), prefix_of(batch), name_of(first) if alone else "", times)
@@ -248,7 +248,7 @@ def _targets(client: Any, node: str | None) -> dict[str, Any]:
 
 
 def _queue(client: Any, commands: list[tuple[Any, ...]]) -> Any:
-    # No MULTI: what must be atomic is one script.
+    # No MULTI: each step that must be atomic is one script.
     pipeline = client.pipeline(transaction=False)
     for words in commands:
         pipeline.execute_command(*words, **BYTES_OUT)
@@ -258,7 +258,7 @@ def _queue(client: Any, commands: list[tuple[Any, ...]]) -> Any:
 def _unknown_scripts(batch: Batch, replies: list[Any]) -> list[int]:
     unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown and name_of(batch[-1]) == "WAIT":
-        unknown += [len(replies) - 2, len(replies) - 1]  # which have to come after what is sent again
+        unknown += [len(replies) - 2, len(replies) - 1]  # these must come after the commands that are repeated
     return unknown
 
 
@@ -287,8 +287,8 @@ class _LoopClient:
 class Server:
     """One Redis or Valkey server, Sentinel group or cluster, sync and async in one object.
 
-    ``run`` drives a program from any thread, ``arun`` from any event loop: async clients belong to one loop, so
-    each loop gets its own, which is closed with the loop. Connections are opened on first use.
+    ``run`` runs a program from any thread, ``arun`` from any event loop. Async clients belong to one loop, so each
+    loop gets its own client, which closes with the loop. Connections open on first use.
     """
 
     def __init__(
@@ -310,9 +310,9 @@ class Server:
         self._gate = threading.BoundedSemaphore(self._limit) if self._limit else None
 
     def forget_parent(self) -> None:
-        """Begin anew in a forked child: no connection is in use yet, and no event loop is known.
+        """Start over in a forked child, with no connections in use and no known event loop.
 
-        The parent's clients are left as they are. A client that the caller made is the caller's.
+        The parent's clients are not touched. A client that the caller created stays the caller's responsibility.
         """
         if len(self._by_loop):
             forks.keep(self._by_loop)
@@ -323,12 +323,12 @@ class Server:
 
     @classmethod
     def from_url(cls, url: str, *, settings: Settings | None = None, credential_provider: Any = None) -> Server:
-        """The server at ``url``; timeouts, pool size and TLS files come from the settings.
+        """Return the server at ``url``; timeouts, pool size and TLS files come from the settings.
 
         Each new connection asks ``credential_provider`` (redis-py's ``CredentialProvider``) for its login.
 
         Raises:
-            ConfigurationError: the URL can't be used, or holds a login beside the provider's.
+            ConfigurationError: the URL can't be used, or it contains a login although there is a provider.
         """
         return cls._at(parse_url(url), settings or usable_settings(), credential_provider)
 
@@ -350,23 +350,24 @@ class Server:
         settings: Settings | None = None,
         credential_provider: Any = None,
     ) -> Server:
-        """The server at ``host`` and ``port``."""
+        """Return the server at ``host`` and ``port``."""
         password = None if password is None else Secret(password)
         address = Address("single", hosts=((host, port),), db=db, username=username, password=password)
         return cls._at(address, settings or usable_settings(), credential_provider)
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, *, credential_provider: Any = None) -> Server:
-        """``REDIS_URL``; else ``REDIS_HOST`` and its parts; else the embedded server; else ``localhost:6379``.
+        """Return the server that the settings name, or the default server.
 
-        The embedded server is taken where its binary is installed.
+        This is the first of: ``REDIS_URL``; ``REDIS_HOST`` and its parts; the embedded server, if its binary is
+        installed; and ``localhost:6379``.
         """
         settings = settings or get_settings()
         if settings.redis_source == "url":
             assert settings.redis_url is not None
             url = Secret(settings.redis_url.get_secret_value())
             return cls.from_url(url, settings=settings, credential_provider=credential_provider)
-        # A binary that was named and is not there is the user's to hear about, not a reason to go elsewhere.
+        # If the user named a binary that does not exist, raise an error instead of using another server.
         if settings.redis_source == "default" and (settings.valkey_server is not None or is_available(settings)):
             checked_provider(credential_provider, has_login=False, is_embedded=True)
             return cls(ClientFactory(None, settings))
@@ -382,9 +383,9 @@ class Server:
 
     @classmethod
     def from_clients(cls, client: Any = None, async_client: Any = None) -> Server:
-        """A server behind clients that the caller made and closes.
+        """Return a server for clients that the caller created and closes.
 
-        With a sync client alone, async methods run it in worker threads.
+        If there is only a sync client, async methods run it in worker threads.
 
         Raises:
             ConfigurationError: neither is given, or one is not a redis-py client of its kind.
@@ -403,7 +404,7 @@ class Server:
 
     @property
     def is_cluster(self) -> bool:
-        """Whether keys live in slots on several servers."""
+        """Whether keys are in slots on several servers."""
         if self._factory is not None:
             return self._factory.address is not None and self._factory.address.kind == "cluster"
         return isinstance(
@@ -417,7 +418,7 @@ class Server:
 
     @property
     def client(self) -> Any:
-        """The sync client, made on first use.
+        """The sync client, created on first use.
 
         Raises:
             StorageError: there is only an async client, or a cluster can't be reached.
@@ -434,7 +435,7 @@ class Server:
         return self._client
 
     def run(self, op: Op[T]) -> T:
-        """The program's result. Raises the errors of :mod:`ecowas_lc.errors` and no other library's."""
+        """Run a program and return its result. Raises only the errors of :mod:`ecowas_lc.errors`."""
         if not _telemetry.is_watched():
             return self._run(op)
         with _watched(op, self.where):
@@ -453,7 +454,7 @@ class Server:
             gate.release()
 
     async def arun(self, op: Op[T]) -> T:
-        """The program's result, without blocking the event loop."""
+        """Run a program and return its result, without blocking the event loop."""
         if not _telemetry.is_watched():
             return await self._arun(op)
         with _watched(op, self.where):
@@ -481,7 +482,7 @@ class Server:
         if entry := self._by_loop.get(loop):
             return entry
         with self._lock:
-            # What belongs to a loop refers to it, so that weak keys alone would keep both for ever.
+            # A loop's client refers to the loop, so weak keys alone would keep both forever.
             for gone in [known for known in self._by_loop if known.is_closed()]:
                 del self._by_loop[gone]
             client = factory.make_async()
@@ -491,7 +492,7 @@ class Server:
         return entry
 
     def close(self) -> None:
-        """Close the sync client's connections, where they are ours; the next use opens new ones."""
+        """Close the sync client's connections if this object opened them. The next use opens new ones."""
         with self._lock:
             client, self._client = (self._client, None) if self._factory else (None, self._client)
         if client is not None:
@@ -499,7 +500,7 @@ class Server:
             _close_sentinels(client)
 
     async def aclose(self) -> None:
-        """Close the connections of the running event loop and the sync client's, where they are ours."""
+        """Close the connections of the running event loop and of the sync client if this object opened them."""
         entry = self._by_loop.pop(asyncio.get_running_loop(), None)
         if entry is not None:
             await entry.closer.aclose()
@@ -510,20 +511,20 @@ class Server:
 
 
 async def _closes_with_the_loop(client: Any) -> AsyncGenerator[None]:
-    # asyncio.run, Runner, pytest-asyncio and uvicorn end a loop's async generators before they close it: the
-    # one hook there is to close connections while their loop still runs.
+    # asyncio.run, Runner, pytest-asyncio and uvicorn end a loop's async generators before they close it. This is
+    # the only hook for closing connections while their loop still runs.
     try:
         yield
     finally:
         manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
         closing = [sentinel.aclose() for sentinel in getattr(manager, "sentinels", ())]
         closing.append(client.close_connections() if isinstance(client, AsyncClusterClient) else client.aclose())
-        # One whose server is gone may say so; it is closed nevertheless, and the others must be.
+        # A connection whose server is gone may raise; it is closed anyway, and the others must be closed too.
         await asyncio.gather(*closing, return_exceptions=True)
 
 
 def _watched(op: Any, where: str) -> AbstractContextManager[_telemetry.Span]:
-    """Give the span of a program: the package that it belongs to, and what it does."""
+    """Return the span of a program, with its package and its operation."""
     code, scope = op.gi_code, op.gi_frame.f_globals if op.gi_frame is not None else {}
     part = str(scope.get("__name__", "")).removeprefix("ecowas_lc.").partition(".")[0] or "storage"
     name = code.co_name.strip("_").removesuffix("_op") or "run"

@@ -1,4 +1,4 @@
-"""The technical working groups, as data: who they are, what they know, which words point to them."""
+"""The technical working groups as data: who they are, their prompts, and the words that point to them."""
 
 from __future__ import annotations
 

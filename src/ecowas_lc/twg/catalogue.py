@@ -1,4 +1,4 @@
-"""The summit's own six groups and the words that speak against any group, from the data files here."""
+"""The summit's six groups, and the words that count against any group, from the data files in this folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DATA = files("ecowas_lc.twg") / "data"
 
 @cache
 def default_groups() -> tuple[TWG, ...]:
-    """Return the summit's six technical working groups, in the order in which they are presented."""
+    """Return the summit's six technical working groups, in their order of presentation."""
     return validate_groups(group for _, group in sorted(_read_groups(), key=lambda found: found[0]))
 
 
@@ -26,27 +26,27 @@ def summit_description() -> str:
 
 @cache
 def general_cues() -> Mapping[str, tuple[str, ...]]:
-    """Return the terms that speak against any group (greetings, the summit at large, …), by kind.
+    """Return the terms that count against any group (greetings, the summit in general, …), by kind.
 
-    Those under ``"neutral"`` say nothing themselves; they hide shorter terms within them.
+    Terms under ``"neutral"`` have no effect themselves; they hide shorter terms within them.
     """
     kinds = tomllib.loads((DATA / "cues.toml").read_text(encoding="utf-8"))
     return {kind: split_terms(content["terms"]) for kind, content in kinds.items()}
 
 
 def split_terms(text: str) -> tuple[str, ...]:
-    """Split a data file's list of terms, separated by commas or line ends; ``#`` starts a comment."""
+    """Split a data file's list of terms, which commas or line ends separate; ``#`` starts a comment."""
     lines = (line.partition("#")[0] for line in text.splitlines())
     return tuple(term.strip() for line in lines for term in line.split(",") if term.strip())
 
 
 def _unwrapped(text: str) -> str:
-    """Return paragraphs as one line each: small models copy the line breaks of their prompts."""
+    """Return each paragraph as a single line, because small models copy the line breaks of their prompts."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _read_groups() -> Iterator[tuple[int, TWG]]:
-    """Read each group of the folder, with its place."""
+    """Yield each group of the folder with its position."""
     for file in (DATA / "groups").iterdir():
         if not file.name.endswith(".toml"):
             continue

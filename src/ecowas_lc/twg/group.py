@@ -1,4 +1,4 @@
-"""What a technical working group is, and which groups a graph can be built from."""
+"""The definition of a technical working group, and the check that a graph can be built from some groups."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from ecowas_lc._display import Displayed
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
 
 RESERVED_IDS = frozenset({"supervisor", "synthesise", "__start__", "__end__", "configurable"})
-"""Ids that the graph needs for nodes of its own or that LangGraph keeps for itself."""
+"""Ids that the graph uses for its own nodes or that LangGraph reserves."""
 
-_FORBIDDEN_CHARACTERS = "|:"  # LangGraph separates namespaces with them
+_FORBIDDEN_CHARACTERS = "|:"  # LangGraph's separators of namespaces
 
 
 @dataclass(frozen=True, slots=True)
 class TWG(Displayed):
-    """One technical working group: who it is for the user, for its model and for the routers.
+    """One technical working group, as the user, its model and the routers see it.
 
-    ``prompt`` is the group's system prompt. ``terms`` maps a language code (``"any"``: names and signs that are
-    the same in all) to the words that point to the group: plain (``"power pool"``), a stem (``"electrif*"``), or
-    weighted (``"tariff*^0.5"``, where 1 is ordinary). ``description`` says in a sentence or two what the group
-    covers; the semantic and the model router read it. ``documents`` (:class:`~ecowas_lc.Documents` or a LangChain
-    retriever) are what the group's answers rest on, in the place of those that the graph has for all groups.
-    Groups compare by value, whatever their documents; :func:`validate_groups` says whether they can be used
-    together.
+    Groups compare by value; :func:`validate_groups` checks whether they can be used together.
+
+    Attributes:
+        id: The group's id, also the name of its graph node.
+        name: The group's name for users.
+        prompt: The group's system prompt.
+        terms: For each language code (``"any"``: names and signs that are the same in all languages), the words
+            that point to the group: plain (``"power pool"``), a stem (``"electrif*"``), or weighted
+            (``"tariff*^0.5"``; 1 is normal).
+        description: What the group covers, in one or two sentences; the semantic and the model router read it.
+        documents: The group's own documents; its answers then rest on them.
     """
 
     id: str
@@ -36,7 +40,7 @@ class TWG(Displayed):
     documents: Any = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.terms, Mapping):  # anything else is left for validate_groups to name
+        if isinstance(self.terms, Mapping):  # validate_groups reports anything else
             frozen = {
                 language: (terms,) if isinstance(terms, str) else tuple(terms)
                 for language, terms in self.terms.items()
@@ -45,14 +49,16 @@ class TWG(Displayed):
 
 
 def validate_groups(groups: Iterable[TWG], *, reserved: Collection[str] = ()) -> tuple[TWG, ...]:
-    """Return the groups as a tuple, in their order, when a graph and a router can be built from them.
+    """Return the groups as a tuple, in their order, if a graph and a router can be built from them.
 
-    ``reserved`` names further ids that are taken, such as a graph's own state keys.
+    Args:
+        groups: the groups.
+        reserved: further ids that are taken, such as a graph's own state keys.
 
     Raises:
-        InvalidIdError: an id that is empty, repeated, reserved, or no name for a graph node.
-        InvalidInputError: no group at all, something that is not a :class:`TWG`, a blank prompt or name, or
-            terms that are not text per language.
+        InvalidIdError: an id is empty, repeated, reserved, or can't be the name of a graph node.
+        InvalidInputError: there is no group, an object that is not a :class:`TWG`, a blank prompt or name, or
+            terms that are not text by language.
     """
     checked = tuple(groups)
     if not checked:

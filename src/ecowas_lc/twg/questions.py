@@ -1,4 +1,4 @@
-"""Questions whose groups are known: those that routers learn from and those that they are measured on."""
+"""Questions whose groups are known: those that routers learn from, and those that they are measured on."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LANGUAGES = ("en", "fr", "pt")
 EVALUATION_SETS = ("dev", "validation", "hard-dev", "hard-validation", "blind")
 DIALOGUE_SETS = ("dev", "validation", "blind")
 TURN_KINDS = ("chat", "about", "summary", "follow", "outside", "back", "change", "drop")
-"""What a turn may do: small talk; a request about the answer before it; a summary of the conversation; going on
-with the subject; a subject that no group has; going back; announcing another subject; leaving a part out."""
+"""The kinds of turns: small talk; a request about the previous answer; a summary of the conversation; continuing
+the subject; a subject outside all groups; going back; announcing another subject; leaving a part out."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledQuestion:
-    """A question, the groups it concerns (none: the supervisor answers itself) and its language's code."""
+    """A question, the groups it concerns (none: the supervisor answers itself) and the code of its language."""
 
     question: str
     groups: tuple[str, ...]
@@ -32,9 +32,9 @@ class LabelledQuestion:
 
 @dataclass(frozen=True, slots=True)
 class LabelledTurn:
-    """A turn of a dialogue and the groups it concerns there.
+    """A turn of a dialogue, and the groups it concerns there.
 
-    ``needs_context`` says that its own words do not tell (``None``: nobody has said).
+    ``needs_context`` says whether its own words are not enough to tell the groups (``None``: not labelled).
     """
 
     question: str
@@ -44,7 +44,7 @@ class LabelledTurn:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A conversation with the groups of each turn, the first turn first, and its language's code."""
+    """A conversation with the groups of each turn, in order, and the code of its language."""
 
     turns: tuple[LabelledTurn, ...]
     language: str
@@ -53,7 +53,7 @@ class Dialogue:
 
 @dataclass(frozen=True, slots=True)
 class ExampleTurn:
-    """A turn of a conversation and what it does there, one of :data:`TURN_KINDS`."""
+    """A turn of a conversation and its kind, one of :data:`TURN_KINDS`."""
 
     text: str
     kind: str
@@ -64,7 +64,7 @@ class ExampleTurn:
 def example_questions() -> tuple[LabelledQuestion, ...]:
     """Return the example questions that the semantic and the hybrid router learn from.
 
-    Those on subjects that no group has are among them, without groups.
+    They include questions on subjects outside all groups, which have no groups.
     """
     examples = [question for language in LANGUAGES for question in _read_examples(language)]
     outside = [LabelledQuestion(t.text, (), t.language) for t in example_turns() if t.kind == "outside"]
@@ -73,7 +73,7 @@ def example_questions() -> tuple[LabelledQuestion, ...]:
 
 @cache
 def example_turns() -> tuple[ExampleTurn, ...]:
-    """Return the turns from which the routers learn what a turn does in a conversation."""
+    """Return the turns from which the routers learn the kinds of turns."""
     kinds = tomllib.loads((DATA / "turns.toml").read_text(encoding="utf-8"))
     return tuple(
         ExampleTurn(line.strip(), kind, language)
@@ -85,10 +85,10 @@ def example_turns() -> tuple[ExampleTurn, ...]:
 
 @cache
 def evaluation_set(name: str) -> tuple[LabelledQuestion, ...]:
-    """Return one of :data:`EVALUATION_SETS`; no router has learnt from any.
+    """Return one of :data:`EVALUATION_SETS`; no router has learnt from any of them.
 
     Raises:
-        InvalidInputError: there is no such set.
+        InvalidInputError: the set does not exist.
     """
     if name not in EVALUATION_SETS:
         raise InvalidInputError(
@@ -99,10 +99,10 @@ def evaluation_set(name: str) -> tuple[LabelledQuestion, ...]:
 
 @cache
 def evaluation_dialogues(name: str) -> tuple[Dialogue, ...]:
-    """Return one of :data:`DIALOGUE_SETS`; the thresholds of the routers were chosen on ``"dev"`` alone.
+    """Return one of :data:`DIALOGUE_SETS`; the thresholds of the routers were chosen only on ``"dev"``.
 
     Raises:
-        InvalidInputError: there is no such set.
+        InvalidInputError: the set does not exist.
     """
     if name not in DIALOGUE_SETS:
         raise InvalidInputError(
@@ -118,26 +118,32 @@ def prompt_examples() -> tuple[LabelledQuestion, ...]:
 
 
 def load_questions(path: str | Path) -> tuple[LabelledQuestion, ...]:
-    """Read labelled questions from a JSONL file; there may be none, if it holds dialogues.
+    """Read labelled questions from a JSONL file; the result is empty if the file holds only dialogues.
 
     Each line is an object with ``question`` (text), ``twgs`` (list of group ids, may be empty) and, optionally,
-    ``lang`` (a language's code); blank lines and dialogues (:func:`load_dialogues`) are passed over.
+    ``lang`` (a language code). Blank lines and dialogues (:func:`load_dialogues`) are skipped.
+
+    Args:
+        path: the file.
 
     Raises:
-        InvalidInputError: the file can't be read or holds neither questions nor dialogues, or a line is no such
+        InvalidInputError: the file can't be read, has neither questions nor dialogues, or a line is not such an
             object; the message gives file and line.
     """
     return _parse(Path(path))
 
 
 def load_dialogues(path: str | Path) -> tuple[Dialogue, ...]:
-    """Read labelled dialogues from a JSONL file; there may be none, since single questions are passed over.
+    """Read labelled dialogues from a JSONL file; single questions are skipped, so the result may be empty.
 
     Each line is an object with ``turns``, a list of objects with ``question``, ``twgs`` and, optionally,
     ``needs_context`` (true or false), and, optionally, ``lang`` and ``id`` (text).
 
+    Args:
+        path: the file.
+
     Raises:
-        InvalidInputError: the file can't be read or holds neither questions nor dialogues, or a line is no such
+        InvalidInputError: the file can't be read, has neither questions nor dialogues, or a line is not such an
             object; the message gives file and line.
     """
     return _read(Path(path))[1]
