@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from ecowas_lc import Documents, RouteDecision, SupervisorAgent
 from ecowas_lc.agents import create_energy_agent, create_supervisor
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.supervisor import build_supervisor
+from ecowas_lc.supervisor.routing.decision import TakenOver
 from ecowas_lc.twg import TWG, default_groups
 from tests.documents.conftest import DOSSIER
 from tests.fixtures.scripted_model import ScriptedModel, by_speaker
@@ -262,3 +264,78 @@ def test_nor_is_it_in_answers_without_documents(ask: Ask, documents: Documents) 
     ask(later, "And what was that again?")
     assert all("420" not in message.text for message in model.calls[-1])
     assert any(LINE in message.text for message in model.calls[-1])
+
+
+TARIFFS = """# Household tariffs (fictional)
+
+Date: 14 May 2025
+
+The household tariff in Sorano was 61 maros per kWh in 2025.
+The household tariff in Sorano was 57 maros per kWh in 2024.
+The household tariff in Kandu was 83 maros per kWh in 2025.
+The royalty on lithium concentrate in Talvera is 6.5 per cent.
+"""
+
+
+@pytest.fixture
+def tariffs(redis_server: RunningServer, prefix: str, tmp_path: Path) -> Documents:
+    (tmp_path / "tariffs.md").write_text(TARIFFS, encoding="utf-8")
+    found = Documents.from_url(redis_server.url, prefix=prefix)
+    found.add(tmp_path / "tariffs.md")
+    return found
+
+
+@pytest.mark.parametrize("chosen", [("energy",), ()], ids=["group", "supervisor"])
+@pytest.mark.parametrize(
+    ("first", "follow_up", "answer"),
+    [
+        ("What was the household tariff in Sorano in 2025?", "And in 2024?", "57 maros"),
+        ("Quel était le tarif domestique à Sorano en 2025 ?", "et pour le Kandu ?", "83 maros"),
+        ("Qual era a tarifa doméstica em Kandu em 2025?", "e em Sorano?", "61 maros"),
+    ],
+    ids=["en", "fr", "pt"],
+)
+def test_follow_ups_are_searched_with_their_subject(
+    ask: Ask, tariffs: Documents, chosen: tuple[str, ...], first: str, follow_up: str, answer: str
+) -> None:
+    """A follow-up is answered from the passages on what it leaves out, and from no others."""
+    graph, _ = graph_of(tariffs, *chosen)
+    ask(graph, first)
+    text = ask(graph, follow_up)["messages"][-1].text
+    assert answer in text
+    assert text.count("maros") == 1
+
+
+def test_a_new_subject_takes_nothing_over(ask: Ask, tariffs: Documents) -> None:
+    """After any conversation, a question of its own is answered as if it came first."""
+    graph, _ = graph_of(tariffs, "energy")
+    alone = ask(graph, ROYALTY, "alone")["messages"][-1].text
+    ask(graph, "What was the household tariff in Sorano in 2025?")
+    assert ask(graph, ROYALTY)["messages"][-1].text == alone
+    assert "6.5 per cent" in alone
+
+
+def test_a_follow_up_goes_on_with_the_turn_that_the_router_names(ask: Ask, tariffs: Documents) -> None:
+    """Where the router says which earlier turn is taken up again, that one completes the question."""
+
+    class Back(Chosen):
+        def route(self, question: str, *, conversation: Any = ()) -> RouteDecision:
+            taken = TakenOver(("energy",), 0, conversation[0].question) if len(conversation) > 1 else None
+            return RouteDecision(("energy",), "test", "chosen", taken_over=taken)
+
+        async def aroute(self, question: str, *, conversation: Any = ()) -> RouteDecision:
+            return self.route(question, conversation=conversation)
+
+    graph = build_supervisor(
+        ScriptedModel(script=by_speaker({})), router=Back(), documents=tariffs, checkpointer=InMemorySaver()
+    )
+    ask(graph, "What was the household tariff in Sorano in 2025?")
+    ask(graph, ROYALTY)
+    assert "57 maros" in ask(graph, "And in 2024?")["messages"][-1].text
+
+
+def test_an_agent_completes_follow_ups(tariffs: Documents) -> None:
+    """Agents of single groups complete follow-ups from their own conversation."""
+    agent = create_energy_agent(model=ScriptedModel(script=by_speaker({})), documents=tariffs)
+    agent.chat("What was the household tariff in Sorano in 2025?")
+    assert "57 maros" in agent.chat("And in 2024?")

@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 
 from ecowas_lc.agents.transcript import Keeping, as_dicts
 from ecowas_lc.agents.turn import AskedOrRouted, Hearing
+from ecowas_lc.documents.follow_up import completed_questions
 from ecowas_lc.effects import Program, arun, run
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.llm import chat_model, make_chat_model, named_errors, reasoning_apart
@@ -250,8 +251,10 @@ class BaseAgent:
 
     def _from_documents(self, grounding: Grounding, text: str) -> Program[str]:
         question = HumanMessage(text, id=str(uuid.uuid4()))
+        asked = [one.text for one in (yield from self._remembered()) if isinstance(one, HumanMessage)]
+        in_full = completed_questions([*asked, text])[-1]
         report = yield from grounded_report(
-            self._context, grounding, self.agent_id, self._persona.prompt, question, quiet=True
+            self._context, grounding, self.agent_id, self._persona.prompt, question, quiet=True, in_full=in_full
         )
         if self.keep_history:
             answer = cited_message(report, report["text"], id=report["message_id"], name=self.agent_id)

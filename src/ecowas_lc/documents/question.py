@@ -77,7 +77,7 @@ _ASKED = re.compile(
     r"|\btakes? on average\b|\btake\b",
     re.IGNORECASE,
 )
-_HEAD = re.compile(
+HEAD = re.compile(
     r"\b(?:how (?:many|much)|what (?:is|was|are|were) the|combien (?:de |d['’])|quel(?:le)?s? (?:est"
     r"|était|sont|étaient|sera) (?:l[ae]s? |l['’])"
     r"|quant[oa]s? |qual (?:é|era|foi|será) [oa] |quais (?:são|eram|foram) [oa]s )",
@@ -188,7 +188,7 @@ def _wanted(text: str) -> Wanted:
 
 def _head(text: str, terms: tuple[str, ...]) -> str:
     """Return the noun (or its adjective) that follows "how many" or "what is the"; empty where none does."""
-    found = _HEAD.search(text)
+    found = HEAD.search(text)
     if found is None:
         return ""
     following = {folded(word) for word in content_words(" ".join(text[found.end() :].split()[:2]))}

@@ -130,20 +130,31 @@ def unread_documents(group: str, why: str) -> ConfigurationError:
 
 
 def grounded_report(
-    ctx: Context, grounding: Grounding, group: str | None, system: str, question: HumanMessage, *, quiet: bool
+    ctx: Context,
+    grounding: Grounding,
+    group: str | None,
+    system: str,
+    question: HumanMessage,
+    *,
+    quiet: bool,
+    in_full: str = "",
 ) -> Program[Report]:
     """Return a group's answer based on its documents (``None``: the supervisor's, based on all documents).
 
     No model is asked if the documents do not answer the question: nothing that it said would pass the check.
+    ``in_full`` is what a follow-up asks, completed from the conversation.
     """
-    evidence, sources, _ = yield from evidence_for(grounding, group, question.text)
+    in_full = in_full or question.text
+    evidence, sources, _ = yield from evidence_for(grounding, group, in_full)
     said = ""
     calls = 0
     message_id = str(uuid4())
     if evidence or grounding.mode != "strict":
         window = yield from ctx.window()
         model = ctx.speaker(window)
-        prompt = ctx.prompt(window, f"{system}\n\n{_INSTRUCTION}\n\n{_listed(evidence, sources)}", [question])
+        prompt = ctx.prompt(
+            window, f"{system}\n\n{_INSTRUCTION}\n\n{_listed(evidence, sources)}", [HumanMessage(in_full)]
+        )
         answer: AIMessage = yield Ask(model, prompt, model, True)
         ctx.learn(prompt, answer)
         said, calls = answer.text, 1

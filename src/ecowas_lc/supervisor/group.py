@@ -37,6 +37,7 @@ class Asked:
     ``past`` is the conversation as the group remembers it, and ``own`` the part of it that is the group's own.
     With ``quiet``, none of its tokens are streamed. ``so_far`` is the turn up to the point where an earlier
     attempt failed. ``speaks_as`` is the metadata under which its tokens are streamed; ``run`` names the run.
+    ``in_full`` is what a follow-up asks, completed from the conversation.
     """
 
     question: HumanMessage
@@ -47,6 +48,7 @@ class Asked:
     so_far: Sequence[BaseMessage] = ()
     speaks_as: Mapping[str, Any] = field(default_factory=dict)
     run: str = ""
+    in_full: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,13 @@ def _answered(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) 
     if ctx.grounding is not None and ctx.grounding.serves(group.id):
         return (
             yield from grounded_report(
-                ctx, ctx.grounding, group.id, group.prompt, asked.question, quiet=asked.quiet
+                ctx,
+                ctx.grounding,
+                group.id,
+                group.prompt,
+                asked.question,
+                quiet=asked.quiet,
+                in_full=asked.in_full,
             )
         )
     window = yield from ctx.window()

@@ -13,6 +13,7 @@ from langgraph.types import Command, Send
 
 from ecowas_lc import errors
 from ecowas_lc._language import language_of
+from ecowas_lc.documents.follow_up import completed_questions
 from ecowas_lc.effects import Doing, Program
 from ecowas_lc.errors import EcowasError, ModelError, SupervisorError, UnknownGroupError
 from ecowas_lc.supervisor.answers import empty_answer, whole_text
@@ -82,6 +83,8 @@ def route(ctx: Context) -> NodeProgram:
         seen = {**state, **update}
         routed: RouteDecision = yield _routing(ctx, question.text, past_turns(ctx, seen))
         decision = _checked(routed, ctx.groups)
+        if ctx.grounding is not None and routed.taken_over is not None:
+            decision["follows"] = routed.taken_over.turn
         chosen = decision["groups"]
         if ctx.history_factory is not None:
             yield from take_in_groups(ctx.history_factory, _keeping_here(ctx, chosen), seen, config, update)
@@ -103,10 +106,11 @@ def supervisor(ctx: Context) -> NodeProgram:
 
     def answering(state: State, reports: dict[str, Report]) -> Program[AIMessage]:
         if ctx.grounding is not None and ctx.grounding.serves(None):
-            evidence, _, read = yield from evidence_for(ctx.grounding, None, question_of(state).text)
+            in_full = _in_full(state)
+            evidence, _, read = yield from evidence_for(ctx.grounding, None, in_full)
             if evidence or asks_for_facts(read):
                 report = yield from grounded_report(
-                    ctx, ctx.grounding, None, prompt, question_of(state), quiet=quiet
+                    ctx, ctx.grounding, None, prompt, question_of(state), quiet=quiet, in_full=in_full
                 )
                 about: dict[str, Any] = {"groups": []}
                 reports[SUPERVISOR] = report
@@ -159,6 +163,7 @@ def group(ctx: Context, twg: TWG) -> NodeProgram:
                 so_far=(state.get("attempts") or {}).get(twg.id) or (),
                 speaks_as=_place_of(config, twg),
                 run=run_of(config),
+                in_full=_in_full(state) if ctx.grounding is not None else "",
             ),
         )
         update: dict[str, Any] = {}
@@ -312,6 +317,13 @@ def speakers_of(ctx: Context) -> list[str]:
 def past_turns(ctx: Context, state: State) -> list[PastTurn]:
     """Return the conversation in the form that routers receive: each question with the groups that were asked."""
     return [PastTurn(exchange[0].text, groups_of(exchange[-1], ctx.groups)) for exchange in conversation_of(state)]
+
+
+def _in_full(state: State) -> str:
+    """Return what the question asks, completed from the turn that it goes on with."""
+    past = [exchange[0].text for exchange in conversation_of(state)]
+    follows = state["decision"].get("follows", len(past) - 1)
+    return completed_questions([*past[: follows + 1], question_of(state).text])[-1]
 
 
 def run_of(config: RunnableConfig) -> str:

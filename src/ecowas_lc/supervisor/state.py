@@ -23,6 +23,8 @@ class Decision(TypedDict):
     groups: list[str]
     source: str
     reason: str
+    follows: NotRequired[int]
+    """Which earlier turn a follow-up goes on with, counted from 0; with documents only."""
 
 
 class Report(TypedDict):

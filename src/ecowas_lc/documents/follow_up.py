@@ -1,0 +1,207 @@
+"""Follow-ups completed from an earlier question: "And in 2024?" asks what was asked before, about another year.
+
+Passages are found by words, and a follow-up leaves out those that matter most. What it says replaces what the
+earlier question says of the same kind: a year its year, a name its name, a subject its subject.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ecowas_lc.documents.facts import MONTH_NAMES, folded, times_in
+from ecowas_lc.documents.question import HEAD, Question, read_question
+from ecowas_lc.documents.terms import best_likeness, content_words, names_in
+
+_MOST_TURNS = 50
+_LONGEST_PHRASE = 6
+_LED = re.compile(
+    r"^\W*(?:(?:and|but|or|so|then|et|mais|ou|alors|donc|e|mas|então)\b[\s,]*)?"
+    r"(?:(?:what|how) about\b|qu['’]en est-il\b|quid\b|e? ?quanto (?=(?:a|à|ao|aos|às)\b))?\s*",
+    re.IGNORECASE,
+)
+_PREPOSITIONS = (
+    r"of|on|in|at|for|from|to|by|with|between|de|du|des|d['’]|au|aux|à|en|dans|pour|par|sur|entre|chez"
+    r"|do|da|dos|das|em|no|na|nos|nas|para|por|pelo|pela|ao|aos|às|sobre"
+)
+_OPENS_WITH_PREPOSITION = re.compile(rf"^(?:{_PREPOSITIONS})(?:\b|(?<=['’]))", re.IGNORECASE)
+_SUBJECT = re.compile(
+    rf"(?<!\w)(?:(?:{_PREPOSITIONS})(?:\b|(?<=['’]))|(?:the|le|la|les|o|a|os|as|un|une|um|uma|an)\b|l['’])",
+    re.IGNORECASE,
+)
+_PLACED = re.compile(
+    r"\b(?:in|at|for|from|to|of|au|aux|à|en|dans|pour|de|du|em|no|na|nos|nas|para|do|da)\s+(?:(?:the|le|la|o|a)\s+)?$"
+    r"|\b(?:l|d)['’]$",
+    re.IGNORECASE,
+)
+_POINTS = re.compile(
+    r"(?<![\w-])(?:it|they|them|its|their|theirs|(?:this|these|those) (?!is\b|are\b|was\b|were\b)\w+"
+    r"|elle|elles|ils|eux|son|sa|ses|leurs?|celui-ci|celle-ci|ceux-ci|celles-ci|cela|ça"
+    r"|ele|ela|eles|elas|dele|dela|deles|delas|nele|nela|isso|isto|disso|esse|essa|esses|essas)(?![\w'’-])",
+    re.IGNORECASE,
+)
+# "Est-elle en service ?", "Qui l'exploite ?": nothing before them names the subject.
+_INVERTED = re.compile(r"(?<=\w)-(?:t-)?(?:il|elle|ils|elles)(?![\w'’-])(?<!y a-t-il)", re.IGNORECASE)
+_OBJECT = re.compile(r"(?<=^qui )(?:l['’]|l[ae]s? (?=\w+\W*$))", re.IGNORECASE)
+# Portuguese leaves the pronoun out: "Quando entrou em serviço?"
+_WITHOUT_SUBJECT = re.compile(
+    r"(?:quando|quanto|quem|onde|como|porqu[eê])\b(?!.*\b(?:o|a|os|as|à|às|aos?|d[oa]s?|n[oa]s?|pel[oa]s?|uma?)\b)"
+    r"(?:\W+\w+){0,4}\W*$",
+    re.IGNORECASE,
+)
+_POINTS_AT_NOTHING = re.compile(
+    r"\b(?:(?:does|did|will|would) it take|(?:is|was) it (?:true|possible|correct)|it is (?:true|possible))\b",
+    re.IGNORECASE,
+)
+_TO_THE_ASSISTANT = re.compile(
+    r"\b(?:you|your|me|tu|te|toi|vous|votre|vos|você|vocês|consegues|podes|podem)\b", re.IGNORECASE
+)
+
+
+def completed_questions(questions: Sequence[str]) -> list[str]:
+    """Return the questions of a conversation, the oldest first, each completed from the one before it."""
+    found: list[str] = []
+    for question in questions[-_MOST_TURNS:]:
+        found.append(completed_question(question, _latest(found)))
+    return [*questions[:-_MOST_TURNS], *found]
+
+
+def completed_question(question: str, earlier: str) -> str:
+    """Return what a follow-up asks, in full; a question that names its own subject is returned as it is.
+
+    Args:
+        question: what was asked.
+        earlier: the question that it may go on with, itself complete; empty where there is none.
+    """
+    if not earlier or _TO_THE_ASSISTANT.search(question):
+        return question
+    led = _LED.match(question)
+    said = question[led.end() :].strip() if led else question.strip()
+    is_led = bool(led and led[0].strip())
+    names = names_in(f"a {said}") if is_led and len(said.split()) < _LONGEST_PHRASE else names_in(said)
+    asked = read_question(said, known_names=names)
+    month = _month_in(said) if not asked.times else ""
+    if points := _pointer(said, asked):
+        return _about_the_same(said, asked, earlier, points)
+    if not asked.terms and not asked.kinds and asked.wanted == "anything":
+        return _with_others(said, names, earlier, month) if names or asked.times or month else question
+    if asked.wanted != "anything":
+        bare = not asked.terms and not asked.names
+        short = is_led and len(asked.terms) < 2 and not asked.names
+        short = short or (_WITHOUT_SUBJECT.match(said) is not None and not asked.names)
+        return _about_the_same(said, asked, earlier, None) if bare or short else question
+    if not is_led or not said.endswith("?") or len(said.split()) > _LONGEST_PHRASE:
+        return question
+    subject = _subject_of(earlier)
+    own = [word for word in asked.terms if word not in asked.names]
+    if _OPENS_WITH_PREPOSITION.match(said) or any(
+        best_likeness(word, content_words(subject)) == 1.0 for word in own
+    ):
+        return _with_another_subject(said, earlier, subject)
+    return _about_the_same(said, asked, earlier, None)
+
+
+def _latest(questions: Sequence[str]) -> str:
+    """Return the last question that has a subject; thanks and greetings have none to go on with."""
+    for question in reversed(questions):
+        read = read_question(question)
+        if "?" in question and (read.terms or read.names) and not _TO_THE_ASSISTANT.search(question):
+            return question
+    return ""
+
+
+def _pointer(said: str, asked: Question) -> re.Match[str] | None:
+    """Return the word that points back, unless a name before it is what it points to."""
+    found = _INVERTED.search(said) or _OBJECT.search(said)
+    if found is not None and not content_words(said[: found.start()]):
+        return found
+    found = _POINTS.search(said)
+    if found is None or _POINTS_AT_NOTHING.search(said):
+        return None
+    return None if any(0 <= said.find(name) < found.start() for name in asked.names) else found
+
+
+def _about_the_same(said: str, asked: Question, earlier: str, points: re.Match[str] | None) -> str:
+    """Return another question about the subject of the earlier one."""
+    subject = _subject_of(earlier)
+    if asked.times or asked.wanted == "time":
+        subject = _without_times(subject)
+    if points is not None:
+        said = f"{said[: points.start()]} {said[points.end() :]}"
+    return _tidy(f"{said.rstrip(' ?')} {subject}?")
+
+
+def _with_others(said: str, names: Sequence[str], earlier: str, month: str) -> str:
+    """Return the earlier question about other names or another time."""
+    whole = earlier.rstrip(" ?")
+    left: list[str] = []
+    old = times_in(whole)
+    if month and old and old[0].year is not None:
+        whole = f"{whole[: old[0].start]}{month} {old[0].year}{whole[old[0].end :]}"
+    elif times := times_in(said):
+        new = times[0]
+        text = new.text
+        if new.year is None and old and old[0].year is not None:
+            text = f"{text} {old[0].year}"
+        if old:
+            whole = whole[: old[0].start] + text + whole[old[0].end :]
+        else:
+            left.append(said[max(0, said.rfind(" ", 0, max(0, new.start - 1))) : new.end].strip())
+    if names:
+        together = _spans(said, names)
+        name = " ".join(said[start:end] for start, end in together)
+        spans = _spans(whole, names_in(whole))
+        placed = [span for span in spans if _PLACED.search(whole[: span[0]])]
+        chosen = placed[-1] if placed else (spans[0] if len(spans) == 1 else None)
+        if chosen is None:
+            left.append(name)
+        else:
+            whole = whole[: chosen[0]] + name + whole[chosen[1] :]
+    return _tidy(f"{' '.join([whole, *left])}?")
+
+
+def _with_another_subject(said: str, earlier: str, subject: str) -> str:
+    whole = earlier.rstrip(" ?")
+    if (opens := _OPENS_WITH_PREPOSITION.match(subject)) and not _OPENS_WITH_PREPOSITION.match(said):
+        said = f"{opens[0]} {said}"
+    kept = whole[: len(whole) - len(subject)] if subject and whole.endswith(subject) else f"{whole} "
+    times = "" if times_in(said) else " ".join(time.text for time in times_in(subject))
+    return _tidy(f"{kept}{said.rstrip(' ?')} {times}?")
+
+
+def _subject_of(earlier: str) -> str:
+    """Return what a question is about: what follows its question words and the noun that they ask for."""
+    whole = earlier.rstrip(" ?")
+    head = HEAD.search(whole)
+    begin = head.end() if head else len(whole.split(" ", 1)[0])
+    found = _SUBJECT.search(whole, begin)
+    return whole[found.start() :] if found else whole[begin:].strip()
+
+
+def _without_times(text: str) -> str:
+    for time in reversed(times_in(text)):
+        before = re.sub(r"\s*\b(?:in|on|en|em|le|a|no|de)\s*$", " ", text[: time.start], flags=re.IGNORECASE)
+        text = before + text[time.end :]
+    return text
+
+
+def _spans(text: str, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Return where names stand in a text; those beside each other are one."""
+    wanted = {folded(name) for name in names}
+    spans: list[tuple[int, int]] = []
+    for word in re.finditer(r"[^\W_]+", text):
+        if folded(word[0]) not in wanted:
+            continue
+        if spans and re.fullmatch(r"[\s-]+", text[spans[-1][1] : word.start()]):
+            spans[-1] = (spans[-1][0], word.end())
+        else:
+            spans.append((word.start(), word.end()))
+    return spans
+
+
+def _month_in(said: str) -> str:
+    return next((word for word in said.rstrip(" ?").split() if folded(word) in MONTH_NAMES), "")
+
+
+def _tidy(text: str) -> str:
+    return re.sub(r"\s+(?=\?$)", "", re.sub(r"\s+", " ", text)).strip()
