@@ -1,4 +1,4 @@
-"""Documents that answers rest on: read, cut into passages, searched, and used to check what a model says."""
+"""Documents that answers are based on: read, split into passages, searched, and used to check answers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Checked answers: what a model said, sentence by sentence.
+"""Checked answers: a model's answer, checked sentence by sentence.
 
-Or the documents' own words where it said nothing usable.
+If nothing in it is usable, the answer quotes the documents instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
 Mode = Literal["strict", "flag", "off"]
-"""Unsupported sentences are left out (``"strict"``), marked (``"flag"``) or not looked for (``"off"``)."""
+"""Unsupported sentences are left out (``"strict"``), marked (``"flag"``) or not checked (``"off"``)."""
 
 _PHRASES: dict[str, dict[str, str]] = {
     "en": {
@@ -55,39 +55,44 @@ _MOST_CLOSEST = 3
 
 @dataclass(frozen=True, slots=True)
 class CitedSpan:
-    """What one mark ``[n]`` of an answer points to."""
+    """The source of one mark ``[n]`` in an answer."""
 
     number: int
     document: Document
     sentence: Sentence
     page: int | None
     start: int
-    """Where the supported text begins in the answer, in characters."""
+    """Start of the supported text in the answer, in characters."""
     end: int
 
 
 @dataclass(frozen=True, slots=True)
 class GroundedAnswer(Displayed):
-    """An answer that rests on documents."""
+    """An answer that is based on documents."""
 
     text: str
     citations: tuple[CitedSpan, ...] = ()
     declined: bool = False
     """Whether the documents do not answer the question."""
     quoted: bool = False
-    """Whether the answer is made of quotations, since nothing usable was said."""
+    """Whether the answer consists of quotations, because the model said nothing usable."""
     removed: tuple[Unsupported, ...] = ()
-    """What was said and left out, with the reason."""
+    """The sentences that were left out, with the reason."""
 
     def as_message(self, *, name: str | None = None, id: str | None = None) -> AIMessage:  # noqa: A002
-        """Return the answer as a message with LangChain's ``Citation`` annotations."""
+        """Return the answer as a message with LangChain's ``Citation`` annotations.
+
+        Args:
+            name: The message's name.
+            id: The message's id.
+        """
         return message_of(self.text, [citation_of(span) for span in self.citations], name=name, id=id)
 
 
 class Citation(TypedDict):
-    """A citation as plain data: what stands from ``start`` to ``end`` of the answer rests on ``cited_text``.
+    """A citation as plain data: the answer's text from ``start`` to ``end`` is supported by ``cited_text``.
 
-    ``source_start`` and ``source_end`` are the place of the cited text in the document's text.
+    ``source_start`` and ``source_end`` are the position of the cited text in the document's text.
     """
 
     number: int
@@ -152,14 +157,17 @@ def grounded_answer(
     language: str,
     mode: Mode = "strict",
 ) -> GroundedAnswer:
-    """Return the checked form of what a model said about a question.
+    """Return the checked form of a model's answer.
 
     Args:
-        said: the model's answer; empty where there is none.
-        evidence: the sentences that answer the question; none: the documents do not answer it.
-        sources: the passages that were found.
-        language: the question's: ``"en"``, ``"fr"`` or ``"pt"``.
-        mode: what happens to unsupported sentences.
+        said: The model's answer; empty if there is none.
+        evidence: The sentences that answer the question; empty if the documents do not answer it.
+        sources: The passages that were found.
+        language: The question's language: ``"en"``, ``"fr"`` or ``"pt"``.
+        mode: What happens to unsupported sentences.
+
+    Returns:
+        The checked answer.
     """
     phrases = _PHRASES.get(language, _PHRASES["en"])
     if mode == "off":
@@ -175,7 +183,7 @@ def grounded_answer(
     )
     shown = {_place(one.source, one.sentence) for one in lines if isinstance(one, Supported)}
     missing = [one for one in evidence if _place(one.source, one.sentence) not in shown]
-    # A sentence of the answer counts only if what answers the question is among the sources of the whole.
+    # A sentence counts only if the answer as a whole cites a source that answers the question.
     if len(missing) == len(evidence) and mode == "strict":
         lines = []
     differ = phrases["differ"] if len(evidence) > 1 and len(missing) > 1 else ""

@@ -1,8 +1,8 @@
-"""The check: a sentence of an answer stays only if a sentence of the passages supports it.
+"""The check of answers: a sentence is kept only if a sentence of the passages supports it.
 
-Figures, dates, names and units must stand in the source and belong to the same name there; denial and what is
-merely planned are kept; the wording must be the source's for the most part. A figure that was computed from
-others stands in no source.
+Figures, dates, names and units must occur in the source and belong to the same name there; negations and mere
+plans must stay what they are; most of the wording must be the source's. A figure that was computed from others
+occurs in no source.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ecowas_lc.documents.facts import (
 from ecowas_lc.documents.terms import best_likeness, content_words, likeness, names_in, words_of
 
 ENOUGH_OF_THE_WORDING = 0.6
-"""The share of a sentence's words that the source must have; measured on the development questions."""
+"""Share of a sentence's words that the source must contain; measured on the development questions."""
 _FEWEST_WORDS = 1
 
 Reason = Literal["figure", "date", "name", "negation", "certainty", "wording", "no claim"]
@@ -52,7 +52,7 @@ _OPENING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Supported:
-    """A sentence of the answer with the source that supports it."""
+    """A sentence of the answer and the source that supports it."""
 
     text: str
     source: Source
@@ -61,20 +61,28 @@ class Supported:
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """A sentence of the answer that no source supports, and the first thing that is missing in the closest one."""
+    """A sentence of the answer without support, and the first thing that the closest source lacks."""
 
     text: str
     reason: Reason
 
 
 def check_answer(answer: str, sources: Sequence[Source]) -> list[Supported | Unsupported]:
-    """Return each sentence of an answer, in its order, with its support or the lack of it."""
+    """Check each sentence of an answer against passages.
+
+    Args:
+        answer: The answer.
+        sources: The passages.
+
+    Returns:
+        The sentences in order, each as :class:`Supported` or :class:`Unsupported`.
+    """
     known = known_names(sources)
     return [check_sentence(text, sources, known) for text in answer_sentences(answer)]
 
 
 def known_names(sources: Sequence[Source]) -> frozenset[str]:
-    """Return the names that the passages have inside sentences, to know them at the start of one."""
+    """Return the names inside sentences of the passages, to recognise them at the start of a sentence."""
     return frozenset(
         name for source in sources for sentence in source.passage.sentences for name in names_in(sentence.text)
     )
@@ -90,7 +98,7 @@ def answer_sentences(answer: str) -> Iterator[str]:
 
 
 def check_sentence(text: str, sources: Sequence[Source], known: frozenset[str]) -> Supported | Unsupported:
-    """Return the support of one sentence: among the sources that agree on every fact, the closest in wording."""
+    """Return the support of one sentence: of the sources that agree on every fact, the closest in wording."""
     claim = _Claim(text, known)
     if len(claim.words) < _FEWEST_WORDS or text.rstrip().endswith("?"):
         return Unsupported(text, "no claim")
@@ -110,7 +118,7 @@ def check_sentence(text: str, sources: Sequence[Source], known: frozenset[str]) 
 
 
 class _Claim:
-    """A sentence to be checked, read once."""
+    """A sentence to be checked, parsed once."""
 
     def __init__(self, text: str, known: frozenset[str]) -> None:
         self.text = _OPENING.sub("", text)
@@ -124,14 +132,14 @@ class _Claim:
         self.plain = _plain(self.text)
 
     def wording(self, source: str) -> float:
-        """Return the share of the claim's words that a sentence has."""
+        """Return the share of the claim's words that a sentence contains."""
         if self.plain and self.plain in _plain(source):
             return 1.0
         others = content_words(source)
         return sum(best_likeness(word, others) for word in self.words) / len(self.words)
 
     def missing_in(self, source: Source, index: int, wording: float) -> Reason | None:
-        """Return what a sentence lacks to support the claim; ``None``: nothing."""
+        """Return what a sentence lacks to support the claim, or ``None`` if it lacks nothing."""
         sentence = source.passage.sentences[index]
         text = sentence.in_words
         if self.plain and self.plain in _plain(text):
@@ -157,7 +165,7 @@ class _Claim:
         return None if wording >= ENOUGH_OF_THE_WORDING else "wording"
 
     def _belongs(self, text: str) -> bool:
-        """Return whether each figure and date stands with the same name, year and subset here as in the source."""
+        """Return whether each figure and date belongs to the same name, year and subset here as in the source."""
         parts = _parts_of(text)
         if len(parts) < 2:
             return True
@@ -180,12 +188,12 @@ class _Claim:
         return True
 
     def _holders_in(self, text: str) -> set[str]:
-        """Return the names and years that a figure can belong to."""
+        """Return the names and years to which a figure can belong."""
         years = {str(time.year) for time in times_in(text) if time.year is not None}
         return {folded(name) for name in names_in(text, known=self.known)} | years
 
     def _holders_with(self, parts: Sequence[str], part: str) -> set[str]:
-        """Return the holders of a part; one without any goes with the part before it."""
+        """Return the holders of a part; a part without any takes those of the previous part."""
         for candidate in reversed(parts[: parts.index(part) + 1]):
             if holders := self._holders_in(candidate):
                 return holders
@@ -196,7 +204,7 @@ class _Claim:
 
 
 def _divide(held: set[str], wanted: set[str]) -> bool:
-    """Return whether a figure's names or its years are others than those that are claimed."""
+    """Return whether a figure belongs to other names or years than claimed."""
     for kind in (str.isdigit, lambda text: not text.isdigit()):
         one, other = set(filter(kind, held)), set(filter(kind, wanted))
         if one and other and not one & other:
@@ -205,7 +213,7 @@ def _divide(held: set[str], wanted: set[str]) -> bool:
 
 
 def _parts_of(text: str) -> list[str]:
-    """Return what stands between commas, semicolons and conjunctions; a comma inside a figure divides nothing."""
+    """Split a text at commas, semicolons and conjunctions, but not at a comma inside a figure."""
     kept = re.sub(r"(?<=\d),(?=\d)", _COMMA, text)
     return [part.strip().replace(_COMMA, ",") for part in _PARTS.split(kept) if part.strip()]
 
@@ -217,7 +225,7 @@ def _holds(part: str, fact: Quantity | TimePoint) -> bool:
 
 
 def _is_same(own: Quantity, other: Quantity) -> bool:
-    """Return whether a figure of the answer is the source's, unit included."""
+    """Return whether a figure of the answer equals the source's, including its unit."""
     return own.family == other.family and own.agrees_with(other)
 
 

@@ -1,4 +1,4 @@
-"""A document: its text, who issued it and when, which document it replaces, and the passages it is cut into."""
+"""A document: its text, issuer, date, the documents that it replaces, and its passages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecowas_lc.documents.files import Block, FileText
 
 PASSAGE_WORDS = 120
 
-# The labels of leading lines and of front matter, in the three languages.
+# Labels of leading lines and of front matter, in the three languages.
 _LABELS: dict[str, str] = {
     label: name
     for name, labels in {
@@ -38,7 +38,7 @@ _A_DOCUMENT = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?…])(?:\s?»|[”\"')\]])*\s+(?=(?:«\s?|[“\"'(\[])?[A-ZÀ-ÖØ-Þ0-9])")
-# Full stops that end no sentence: initials and common abbreviations of the three languages.
+# Full stops that do not end a sentence: initials and common abbreviations of the three languages.
 _ABBREVIATED = re.compile(
     r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Dra|Prof|St|No|Nos|art|Art|etc|vs|approx|cf|fig|n|nº|Sr|Sra|Mme|p|pp))\.$"
 )
@@ -46,7 +46,7 @@ _ABBREVIATED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What is known of a document. ``id`` is made from its content, so that the same file has the same id."""
+    """Facts about a document. ``id`` is derived from its content, so that the same file has the same id."""
 
     id: str
     name: str
@@ -57,7 +57,7 @@ class Document:
     language: str = ""
     """``"en"``, ``"fr"``, ``"pt"`` or empty."""
     groups: tuple[str, ...] = ()
-    """The groups that may read it; none: every group."""
+    """The groups that may read it; empty means every group."""
     supersedes: tuple[str, ...] = ()
     """Ids of documents that this one replaces."""
     pages: int = 0
@@ -71,11 +71,11 @@ class Sentence:
     start: int
     end: int
     header: tuple[str, ...] = ()
-    """The table's column names, where this is a row."""
+    """The table's column names, if this is a row."""
 
     @property
     def in_words(self) -> str:
-        """The sentence; a row with the name of each column before its cell."""
+        """The sentence; in a row, each cell follows the name of its column."""
         if not self.header:
             return self.text
         cells = self.text.split(" | ")
@@ -85,7 +85,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """About 120 words of a document that stand under one heading, as they are searched and cited."""
+    """About 120 words of a document under one heading, the unit that is searched and cited."""
 
     document: str
     """The document's id."""
@@ -99,25 +99,25 @@ class Passage:
 
     @property
     def for_search(self) -> str:
-        """The text that an index sees: the heading, then each sentence, rows in words."""
+        """The text for the index: the heading, then each sentence, rows in words."""
         body = " ".join(sentence.in_words for sentence in self.sentences)
         return f"{self.heading}\n{body}" if self.heading else body
 
 
 @dataclass(frozen=True, slots=True)
 class ReadDocument:
-    """A document with its text and passages, as it comes from a file."""
+    """A document with its text and passages, as read from a file."""
 
     document: Document
     text: str
     passages: tuple[Passage, ...]
     replaced: Replaced | None = None
-    """What the text says of a document that it replaces."""
+    """The document that the text says it replaces."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """A replaced document as a sentence names it: by its date, where there is one."""
+    """A replaced document as named in a sentence: by its date, if given."""
 
     date: TimePoint | None
     sentence: str
@@ -133,7 +133,7 @@ def read_document(
     date: dt.date | None = None,
     language: str = "",
 ) -> ReadDocument:
-    """Return a file's text as a document; what is given wins over what the file says of itself."""
+    """Return a file's text as a document; arguments override what the file states."""
     told = {_LABELS[label]: value for label, value in _plain_labels(file.told).items() if label in _LABELS}
     blocks = list(file.blocks)
     for index, block in enumerate(blocks[:12]):
@@ -192,7 +192,7 @@ def _replaced_by(passages: Sequence[Passage], told: str) -> Replaced | None:
 
 
 def sentences_of(text: str) -> Iterator[tuple[int, int]]:
-    """Return the spans of the sentences of a paragraph."""
+    """Yield the spans of the sentences of a paragraph."""
     start = 0
     for match in _SENTENCE_END.finditer(text):
         if _ABBREVIATED.search(text[start : match.start()]):
@@ -204,7 +204,7 @@ def sentences_of(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _cut(blocks: Sequence[Block]) -> tuple[str, list[Passage]]:
-    """Return the document's text and its passages, each of one heading's sentences."""
+    """Return the document's text and its passages, each with sentences under one heading."""
     pieces: list[str] = []
     length = 0
     headings: list[str] = []

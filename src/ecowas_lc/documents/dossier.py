@@ -1,4 +1,4 @@
-"""The dossier: documents of a community that does not exist, for the demonstration and for tests."""
+"""The dossier: documents of a fictional community, for the demo and for tests."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from importlib.resources import files
 from pathlib import Path
 
 DOSSIER = Path(str(files("ecowas_lc.twg") / "data" / "dossier"))
-"""Eighteen documents in English, French and Portuguese. None of their states, institutions or figures exists."""
+"""Eighteen documents in English, French and Portuguese. Their states, institutions and figures are fictional."""

@@ -1,8 +1,8 @@
-"""Evidence: the sentences of the passages that answer a question, or none.
+"""Evidence: the sentences of the passages that answer a question, if any.
 
-A sentence answers when it is about the names, dates and figures of the question, gives the kind of thing that
-is asked for, and shares enough of the question's words. All of that is decided by code, so it holds whatever
-model answers afterwards.
+A sentence answers if it is about the names, dates and figures of the question, gives the kind of thing that is
+asked for, and shares enough of the question's words. Code decides all of this, so it holds whatever model answers
+later.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from ecowas_lc.documents.terms import (
 from ecowas_lc.documents.word_vectors import likeness_by_vector, similarities_to, vectors_of
 
 _ENOUGH = -0.5
-"""The score from which a sentence answers, in logits."""
+"""Minimum score of a sentence that answers, in logits."""
 _ALSO_ANSWERS = 6.0
-"""How much less than the best sentence another document's may score and still count as contradicting it."""
+"""How far below the best score a sentence of another document may be and still count as contradicting it."""
 _OTHER_NAMES = 3.0
-"""What a sentence loses besides its weight that is about other names than the question."""
+"""Penalty of a sentence about names other than the question's, in addition to its weight."""
 _FEW_WORDS, _FEW_WORDS_MORE = 0.5, 4.0
-"""The same where it lacks words of the question; more where a name stands in the sentence before only."""
+"""Penalty of a sentence that lacks words of the question; larger if a name occurs only in the sentence before."""
 _BY_ITSELF = 0.3
 _BY_ITSELF_WITHOUT_NAME = 0.6
-"""Marks a sentence where a name of the question stands in the sentence before only."""
+"""Share of the words that the sentence itself needs if a name occurs only in the sentence before."""
 _FROM_BEFORE = 0.6
-"""What a word counts that stands in the sentences before, and neither in the sentence nor above it."""
+"""Weight of a word that occurs only in the sentences before, not in the sentence or its heading."""
 _ENOUGH_WORDS, _FROM_AROUND, _WITHOUT_HEAD, _UNHEARD_OF = 0.6, 0.7, 0.2, 0.2
 _HEAVY = 0.2
 _LOOKED_AT = 12
-"""How many sentences are compared by meaning: each takes the time of embedding it."""
+"""Number of sentences compared by meaning; each one must be embedded."""
 _SAME_BY_VECTOR, _TRANSLATED_BY_VECTOR = 0.92, 0.892
-"""From where two words of one language, or of two, count as the same by their vectors."""
+"""Cosines from which two words of one language, or of two languages, count as the same."""
 _WITH_SENSE = 0.85
 
-# Measured: a logistic regression on the sentences of the development questions (scripts/grounding_weights.py).
+# Measured by logistic regression on the sentences of the development questions (scripts/grounding_weights.py).
 _WEIGHTS = {
     "enough_words": 1.35,
     "itself": 2.79,
@@ -79,7 +79,7 @@ _WEIGHTS = {
     "below_best": 5.85,
     "bias": -3.07,
 }
-# The same where the extra ``semantic`` is not installed.
+# The weights without the extra ``semantic``.
 _WEIGHTS_BY_WORDS = {
     "enough_words": 1.73,
     "itself": 6.02,
@@ -108,8 +108,8 @@ _WEIGHTS_BY_WORDS = {
 
 _LIGHT_WEIGHT = 0.25
 _VERB_WEIGHT = 0.5
-"""What a verb counts: a document often has another one for the same."""
-# Verbs and adverbs that ask or announce, and say little of the subject.
+"""Weight of a verb; documents often use another verb for the same thing."""
+# Verbs and adverbs that ask or announce, and say little about the subject.
 _LIGHT = word_list("light")
 
 _ORDER = re.compile(
@@ -176,7 +176,7 @@ _PLACE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A passage with its document, as a search finds it."""
+    """A passage with its document, as found by a search."""
 
     document: Document
     passage: Passage
@@ -186,17 +186,17 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A sentence that answers, with its source and how sure that is (logits)."""
+    """A sentence that answers, with its source and a confidence (in logits)."""
 
     source: Source
     sentence: Sentence
     score: float
     has_most_words: bool = True
-    """Whether it has most of the question's words, and is not chosen by its meaning alone."""
+    """Whether it contains most of the question's words, rather than being chosen only by its meaning."""
 
 
 class Corpus:
-    """How rare words are and which names occur, over the passages that are there."""
+    """Frequencies of words and names over the given passages."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
         sources = list(sources)
@@ -209,7 +209,7 @@ class Corpus:
         self.names = frozenset().union(*self._named)
 
     def weight(self, term: str) -> float:
-        """Return a word's weight: the rarer, the higher."""
+        """Return a word's weight; rarer words weigh more."""
         having = sum(best_likeness(term, words) > 0 for words in self._words)
         rarity = math.log(1 + len(self._words) / (1 + having)) + 0.5
         if folded(term) in _LIGHT:
@@ -221,14 +221,14 @@ class Corpus:
         return not any(best_likeness(term, words) for words in self._words)
 
     def is_common(self, name: str) -> bool:
-        """Return whether a name stands in several passages, as those of states do."""
+        """Return whether a name occurs in several passages, as names of states do."""
         return sum(name in names for names in self._named) > 1
 
 
 def find_evidence(
     question: Question, sources: Sequence[Source], corpus: Corpus, *, most: int = 3
 ) -> list[Evidence]:
-    """Return the sentences that answer a question, best first; several where sources differ on a figure.
+    """Return the sentences that answer a question, best first; several if sources differ on a figure.
 
     An empty list means that the passages do not answer it.
     """
@@ -245,7 +245,7 @@ def find_evidence(
         return found[:most]
     current = [source for source in sources if not source.superseded or _is_of_its_time(question, source.document)]
     answers = _answers(question, current, corpus)
-    if not answers and question.times:  # what was so then stands in the document of then
+    if not answers and question.times:  # a fact about a past date is in a document of that date
         older = [source for source in sources if source.superseded]
         answers = [one for one in _answers(question, older, corpus) if times_in(one.sentence.in_words)]
     if not answers:
@@ -260,12 +260,12 @@ def find_evidence(
 
 
 def gives_orders(text: str) -> bool:
-    """Return whether a sentence addresses a model ("ignore the above") instead of stating something."""
+    """Return whether a sentence gives a model instructions ("ignore the above") instead of stating something."""
     return _ORDER.search(text) is not None
 
 
 def _documents_asked_for(question: Question) -> list[TimePoint]:
-    """Return the dates by which a question names documents: "in the 2024 note"."""
+    """Return the dates by which a question refers to documents, as in "in the 2024 note"."""
     found = []
     for time in question.times:
         around = question.text[max(0, time.start - 18) : time.end + 12]
@@ -313,7 +313,7 @@ def _answers(question: Question, sources: Sequence[Source], corpus: Corpus) -> l
             )
         elif _PENDING.search(candidate.text) or is_negative(candidate.text):
             left_open = max(left_open, score + weights["gives"] - weights["pending"] * features["pending"])
-    # A sentence that is closer to the question and says that it is open or not so: the documents do not answer.
+    # A closer sentence says that the matter is open or denied: the documents do not answer.
     return sorted(
         (one for one in found if one.score >= max(_ENOUGH, left_open)), key=lambda evidence: -evidence.score
     )
@@ -321,7 +321,7 @@ def _answers(question: Question, sources: Sequence[Source], corpus: Corpus) -> l
 
 @dataclass(slots=True)
 class _Candidate:
-    """A sentence that may answer, with what it shares with the question."""
+    """A sentence that may answer, and what it shares with the question."""
 
     question: Question
     source: Source
@@ -329,27 +329,27 @@ class _Candidate:
     text: str
     weights: Mapping[str, float]
     itself: dict[str, float]
-    """How sure it is that the sentence has each of the question's words."""
+    """Confidence that the sentence contains each word of the question."""
     around: dict[str, float]
-    """The same with the heading, the title and the sentences before."""
+    """The same confidence including the heading, the title and the sentences before."""
     absent: set[str]
-    """Words of the question that no passage has."""
+    """Words of the question that occur in no passage."""
     needed: float | None
     gives: float = 0.0
-    """Whether it gives the kind of thing that is asked for: 1, or less where that is doubtful."""
+    """Whether it gives the kind of thing that is asked for: 1, or less if uncertain."""
     similarity: float = 0.0
     same_language: bool = False
-    """Whether the document is in the question's language: no translation is why a word is missing."""
+    """Whether the document is in the question's language, so that a missing word is not due to translation."""
     above_mean: float = 0.0
     below_best: float = 0.0
 
     def share(self, shares: Mapping[str, float]) -> float:
-        """Return the share of the question, by weight, that is covered."""
+        """Return the share of the question that is covered, by weight."""
         total = sum(self.weights.values()) or 1.0
         return sum(weight * shares[word] for word, weight in self.weights.items()) / total
 
     def has_enough_words(self) -> bool:
-        """Return whether the sentence has most of the words, names apart, and some of them itself."""
+        """Return whether the sentence has most of the words other than names, and some of them itself."""
         words = [word for word in self.weights if word not in self.question.names]
         total = sum(self.weights[word] for word in words)
         if not total or self.needed is None:
@@ -366,7 +366,7 @@ class _Candidate:
         return itself >= self.needed and covered >= _ENOUGH_WORDS
 
     def features(self) -> dict[str, float]:
-        """Return what the weights are for."""
+        """Return the features to which the weights apply."""
         question = self.question
         total = sum(self.weights.values()) or 1.0
         missing = [weight for word, weight in self.weights.items() if not self.around[word]]
@@ -405,7 +405,7 @@ class _Candidate:
 
 
 def _candidates(question: Question, sources: Sequence[Source], corpus: Corpus) -> list[_Candidate]:
-    """Return the sentences that agree with the question's dates and figures, those that share most with it."""
+    """Return the sentences that agree with the question's dates and figures and share most with it."""
     asked = list(dict.fromkeys([*question.names, *question.terms]))
     weights = {word: corpus.weight(word) for word in asked}
     absent = {word for word in asked if corpus.has_not(word)}
@@ -461,7 +461,7 @@ def _candidates(question: Question, sources: Sequence[Source], corpus: Corpus) -
 
 
 def _compare_by_meaning(question: Question, candidates: Sequence[_Candidate]) -> None:
-    """Add what embeddings say: of the words that no list knows, and of whole sentences."""
+    """Add scores from embeddings for words outside the glossary and for whole sentences."""
     missing = sorted(
         {word for one in candidates for word, share in one.around.items() if not share} - set(question.names)
     )
@@ -495,7 +495,7 @@ def _compare_by_meaning(question: Question, candidates: Sequence[_Candidate]) ->
 
 
 def _gives_what_is_wanted(question: Question, text: str, itself: float, around: float) -> float:
-    """Return whether a sentence gives the kind of thing that is asked for: from 0 (no) to 1."""
+    """Return whether a sentence gives the kind of thing that is asked for, from 0 (no) to 1."""
     text = _clause_about(question, text)
     if _PENDING.search(text) and question.wanted != "yes or no":
         return 0.0
@@ -537,7 +537,7 @@ def _gives_quantity(question: Question, text: str) -> float:
 
 
 def _is_counted(question: Question, text: str, quantity: Quantity) -> bool:
-    """Return whether a figure counts what is asked for: its noun is a word of the question."""
+    """Return whether a figure counts what is asked for: whether its noun is a word of the question."""
     if quantity.family in _MEASURES:
         return best_likeness(quantity.text.split()[-1], (*question.terms, *question.kinds)) > 0
     rest = text[quantity.end :]
@@ -548,7 +548,7 @@ def _is_counted(question: Question, text: str, quantity: Quantity) -> bool:
 
 
 def _clause_about(question: Question, text: str) -> str:
-    """Return the part of a sentence between semicolons that shares most with the question."""
+    """Return the clause of a sentence, between semicolons, that shares most with the question."""
     clauses = [clause for clause in text.split(";") if clause.strip()]
     if len(clauses) < 2 or not _PENDING.search(text):
         return text
@@ -566,7 +566,7 @@ def _new_names(question: Question, text: str) -> list[str]:
 
 
 def _share_needed(question: Question, text: str, before: str, around: str, corpus: Corpus) -> float | None:
-    """Return the share of the question that a sentence must have itself; ``None``: it is about other names."""
+    """Return the share of the question that a sentence must contain; ``None`` if it is about other names."""
     own = words_of(text)
     needed = _BY_ITSELF
     for name in question.names:
@@ -589,7 +589,7 @@ def _share_needed(question: Question, text: str, before: str, around: str, corpu
 
 
 def _takes_up(text: str, before: str) -> bool:
-    """Return whether a sentence goes on about the one before it: it names nothing, or repeats its noun."""
+    """Return whether a sentence continues the one before: it names nothing, or repeats its noun."""
     if not any(word[0].isupper() for word in words_of(text)[1:]):
         return True
     earlier = content_words(before)
@@ -624,7 +624,7 @@ def _answers_time(given: TimePoint, asked: TimePoint) -> bool:
 
 
 def _contradicts(other: Evidence, kept: Sequence[Evidence], question: Question) -> bool:
-    """Return whether another document's sentence gives another figure or date for the same."""
+    """Return whether another document's sentence gives a different figure or date for the same thing."""
     if question.wanted not in ("quantity", "time"):
         return False
     read: Callable[[str], Sequence[object]] = quantities_in if question.wanted == "quantity" else times_in

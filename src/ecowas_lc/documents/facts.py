@@ -1,8 +1,7 @@
-"""Facts that a text states and code can compare: quantities, dates, names, negation; in English, French and
-Portuguese.
+"""Facts in a text that code can compare: quantities, dates, names and negation, in English, French and Portuguese.
 
-Everything here is read off the text alone, with no model. A figure that may be written in two ways (``1,200`` is a
-thousand and more in English, and 1.2 in French) has two possible values, and two figures agree if they share one.
+Everything here is derived from the text, without a model. A figure that can be read in two ways (``1,200`` is more
+than a thousand in English, and 1.2 in French) has two possible values, and two figures agree if they share one.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
-# A unit's family, and how many of the family's base unit it is.
+# A unit's family, and its size in the family's base unit.
 _UNITS: dict[str, tuple[str, str]] = {
     "%": ("percent", "1"),
     "percent": ("percent", "1"),
@@ -121,7 +120,7 @@ _SCALES: dict[str, str] = {
     "trillion": "1e12",
     "trillions": "1e12",
 }
-# "one" and its translations are left out: in two of the three languages they are articles.
+# "one" and its translations are left out, because they are articles in two of the three languages.
 _NUMBER_WORDS: dict[str, int] = {
     word: number
     for number, words in {
@@ -238,18 +237,18 @@ _NAME = re.compile(r"[^\W\d_][\w'’&.-]*[\w]|[^\W\d_]")
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A figure as it stands in a text, from ``start`` to ``end``."""
+    """A figure in a text, from ``start`` to ``end``."""
 
     values: frozenset[Decimal]
-    """The values it may have, in the base unit of its family."""
+    """The possible values, in the base unit of the family."""
     family: str
-    """``"percent"``, ``"watt"`` …; empty where no unit of ours follows."""
+    """``"percent"``, ``"watt"`` …; empty if no known unit follows."""
     text: str
     start: int
     end: int
 
     def agrees_with(self, other: Quantity) -> bool:
-        """Return whether both may be the same quantity; a unit may be left out of one of them."""
+        """Return whether both may be the same quantity; one of them may lack its unit."""
         if self.family and other.family and self.family != other.family:
             return False
         return not self.values.isdisjoint(other.values)
@@ -257,7 +256,7 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class TimePoint:
-    """A date or a part of one: a year, a month, a quarter, a day; ``None`` where the text does not say."""
+    """A date or a part of one: a year, a month, a quarter, a day; ``None`` for what the text does not say."""
 
     year: int | None = None
     month: int | None = None
@@ -269,7 +268,7 @@ class TimePoint:
     end: int = 0
 
     def agrees_with(self, other: TimePoint) -> bool:
-        """Return whether what both say of year, month, day and part is the same."""
+        """Return whether year, month, day and part are equal as far as both state them."""
         pairs = (
             (self.year, other.year),
             (self.month, other.month),
@@ -279,7 +278,7 @@ class TimePoint:
         return all(a is None or b is None or a == b for a, b in pairs)
 
     def is_within(self, other: TimePoint) -> bool:
-        """Return whether this says all that ``other`` says of year, month, day and part."""
+        """Return whether it has the same year, month, day and part as ``other``, as far as ``other`` has them."""
         pairs = (
             (self.year, other.year),
             (self.month, other.month),
@@ -290,14 +289,14 @@ class TimePoint:
 
 
 def folded(text: str) -> str:
-    """Return a text in lower case and without accents."""
+    """Return a text in lower case without accents."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(character for character in decomposed if not unicodedata.combining(character))
 
 
 @lru_cache(maxsize=4096)
 def times_in(text: str) -> tuple[TimePoint, ...]:
-    """Return the dates that a text names, in their order."""
+    """Return the dates in a text, in order."""
     return tuple(_times(text))
 
 
@@ -310,7 +309,7 @@ def _times(text: str) -> Iterator[TimePoint]:
 
 
 def _time_of(group: Mapping[str, str | None]) -> TimePoint | None:
-    """Return the date of a match of ``_TIMES``; ``None`` where its day is no day."""
+    """Return the date of a match of ``_TIMES``, or ``None`` if there is no such day."""
 
     def number(*names: str) -> int | None:
         return next((int(found) for name in names if (found := group[name])), None)
@@ -332,7 +331,7 @@ def _time_of(group: Mapping[str, str | None]) -> TimePoint | None:
 
 @lru_cache(maxsize=4096)
 def quantities_in(text: str) -> tuple[Quantity, ...]:
-    """Return the figures of a text that are no dates, in their order."""
+    """Return the figures in a text that are not dates, in order."""
     covered = [(time.start, time.end) for time in times_in(text)]
     found = []
     for match in _QUANTITY.finditer(text):
@@ -348,7 +347,7 @@ def quantities_in(text: str) -> tuple[Quantity, ...]:
 
 
 def _values(number: str) -> Iterable[Decimal]:
-    """Return what a figure may mean: a comma or a point stands before decimals, or divides thousands."""
+    """Return the possible values of a figure: a comma or point may separate decimals or thousands."""
     plain = re.sub(f"[{_SPACES}]", "", number)
     candidates = set()
     if re.fullmatch(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", plain) and not plain.startswith("0"):
@@ -365,10 +364,10 @@ def _values(number: str) -> Iterable[Decimal]:
 
 
 def is_negative(text: str) -> bool:
-    """Return whether a text denies something; the Portuguese ``no`` (in the) does not."""
+    """Return whether a text denies something; the Portuguese ``no`` (in the) does not count."""
     return any(found[0].lower() != "no" or not _PORTUGUESE.search(text) for found in _NEGATION.finditer(text))
 
 
 def is_uncertain(text: str) -> bool:
-    """Return whether a text speaks of what is planned, expected or possible."""
+    """Return whether a text is about something planned, expected or possible."""
     return _MODALITY.search(text) is not None

@@ -1,8 +1,8 @@
-"""Files to text: PDF, DOCX, Markdown, HTML and plain text, as headings, paragraphs and table rows.
+"""Reading files as text: PDF, DOCX, Markdown, HTML and plain text, as headings, paragraphs and table rows.
 
-What a file holds is untrusted: scripts and styles are dropped, sizes are bounded before anything is unpacked,
-and a file that can't be read raises :class:`UnreadableDocumentError` with the reason, so that a folder's other
-files go on.
+The content of files is untrusted: scripts and styles are dropped, and sizes are limited before anything is
+unpacked. A file that cannot be read raises :class:`UnreadableDocumentError` with the reason, so that the other
+files of a folder can still be added.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ Kind = Literal["heading", "paragraph", "header", "row"]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A piece of a document: a heading with its level, a paragraph, a table's header or one of its rows."""
+    """A part of a document: a heading with its level, a paragraph, a table's header or one of its rows."""
 
     kind: Kind
     text: str
     level: int = 0
     page: int | None = None
-    """The page it stands on, from 1; ``None`` where the format has no pages."""
+    """The page that it is on, from 1; ``None`` if the format has no pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileText:
-    """What a file says, and what its format tells about it (a title, a language, front matter)."""
+    """A file's text, and its metadata (a title, a language, front matter)."""
 
     name: str
     blocks: tuple[Block, ...]
@@ -47,13 +47,12 @@ class FileText:
 
 
 def read_file(path: Path) -> FileText:
-    """Read one file.
+    """Read a file.
 
     Raises:
-        UnreadableDocumentError: it can't be opened, is too large, encrypted, scanned, damaged, not UTF-8, or of
-        a format
-            that is not supported; the message says which.
-        MissingExtraError: the extra ``documents`` is not installed.
+        UnreadableDocumentError: The file cannot be opened, is too large, encrypted, scanned, damaged, not UTF-8,
+            or of a format that is not supported; the message says which.
+        MissingExtraError: The extra ``documents`` is not installed.
     """
     try:
         size = path.stat().st_size
@@ -68,7 +67,11 @@ def read_file(path: Path) -> FileText:
 
 
 def read_bytes(content: bytes, name: str) -> FileText:
-    """Read a file's content; ``name`` says its format by its ending. Raises what :func:`read_file` raises."""
+    """Read a file's content, whose format follows from the extension of ``name``.
+
+    Raises:
+        UnreadableDocumentError, MissingExtraError: As for :func:`read_file`.
+    """
     if len(content) > MOST_BYTES:
         raise UnreadableDocumentError(f"{name} has {len(content):,} bytes; the limit is {MOST_BYTES:,}. Split it.")
     reader = _READERS.get(Path(name).suffix.lower())
@@ -86,7 +89,7 @@ def read_bytes(content: bytes, name: str) -> FileText:
 
 
 def is_supported(path: Path) -> bool:
-    """Return whether files with this ending can be read."""
+    """Return whether files with this extension are supported."""
     return path.suffix.lower() in _READERS
 
 
@@ -136,7 +139,7 @@ def _front_matter(text: str, name: str) -> dict[str, str]:
     yaml = _library("yaml")
     try:
         found = yaml.safe_load(text)
-    except yaml.YAMLError:  # most often a title with a colon, which YAML wants in quotation marks
+    except yaml.YAMLError:  # most often a title with a colon, which YAML requires to be quoted
         found = {pair[1]: pair[2] for pair in map(_PAIR.fullmatch, text.splitlines()) if pair}
         if not found:
             raise UnreadableDocumentError(
@@ -148,7 +151,7 @@ def _front_matter(text: str, name: str) -> dict[str, str]:
 
 
 _SHORT = 0.75
-"""The part of the longest line that a line inside a paragraph has at least."""
+"""Minimum length of a line inside a paragraph, as a share of the longest line."""
 _FEW_LINES = 4
 
 
@@ -191,18 +194,18 @@ def _blocks_of_lines(lines: list[str], *, is_markdown: bool, page: int | None = 
             yield from ended()
             if len(line) < _SHORT * full or len(lines) < _FEW_LINES:
                 yield Block("paragraph", _clean(line), 0, page)
-            else:  # a paragraph that begins like a label goes on in the next line
+            else:  # a paragraph that starts like a label continues on the next line
                 paragraph.append(line)
         else:
             paragraph.append(_plain(line) if is_markdown else line)
-            # The last line of a paragraph is short, and so is each row of a table that a PDF shows as lines.
+            # The last line of a paragraph is short, and so is each row of a table that a PDF contains as lines.
             if page is not None and len(line) < _SHORT * full and len(lines) >= _FEW_LINES:
                 yield from ended()
     yield from ended()
 
 
 def _is_label(line: str) -> bool:
-    """Return whether a line is of the form ``Issuer: …``, which stands by itself."""
+    """Return whether a line has the form ``Issuer: …`` and is therefore not part of a paragraph."""
     return re.match(r"\s*[^\W\d_][\w' ]{1,24}\s*:\s+\S", line) is not None and len(line) < 200
 
 
@@ -240,7 +243,7 @@ def _html_blocks(soup: Any) -> Iterator[Block]:
             headed.add(table)
             yield Block("header" if is_first else "row", cells)
         elif element.find_parent("tr") is not None or element.find(_HTML_BLOCKS) is not None:
-            continue  # its parts are blocks of their own
+            continue  # its children are blocks themselves
         elif element.name[0] == "h" and element.name[1:].isdigit():
             yield Block("heading", _clean(element.get_text(" ")), int(element.name[1:]))
         else:
@@ -260,7 +263,7 @@ def _docx(content: bytes, name: str) -> _Read:
         blocks = list(_docx_blocks(document))
     except UnreadableDocumentError:
         raise
-    except Exception as error:  # the library's own errors are many and share no base
+    except Exception as error:  # the library has many error classes without a common base
         raise UnreadableDocumentError(f"{name} is damaged, encrypted or not a DOCX file.") from error
     title = document.core_properties.title
     return blocks, {"title": _clean(title)} if title else {}
@@ -316,7 +319,7 @@ def _pdf(content: bytes, name: str) -> _Read:
 
 
 def _rejoined(lines: list[str]) -> list[str]:
-    """Return a page's lines with words that were divided at a line's end put together again."""
+    """Return a page's lines with hyphenated words rejoined."""
     joined: list[str] = []
     for line in lines:
         if joined and joined[-1].endswith("-") and line[:1].islower():

@@ -35,16 +35,16 @@ _EVERY_GROUP = "every group"
 _AT_ONCE = 32
 _PAGE = 500
 FOUND_AT_ONCE = 12
-"""How many passages a question is answered from."""
+"""Number of passages from which a question is answered."""
 _MARKS = "\n\u241f"
 
 Progress = Callable[[int, int, str], None]
-"""Called with the files done, the files in all, and the name of the one that was done last."""
+"""Called with the number of files done, their total, and the name of the last one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that was left out, and why."""
+    """A file that was skipped, and why."""
 
     name: str
     reason: str
@@ -52,27 +52,27 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class AddReport:
-    """What became of the files that were to be added."""
+    """The results of adding files."""
 
     added: tuple[Document, ...] = ()
     known: tuple[Document, ...] = ()
-    """Documents that were there already, with the same text."""
+    """Documents that were already stored with the same text."""
     skipped: tuple[Skipped, ...] = ()
 
 
 class Documents(Displayed):
-    """Documents that answers rest on, under one prefix of Redis or Valkey.
+    """Documents that answers are based on, stored under one prefix of Redis or Valkey.
 
-    Words are indexed in English, French and Portuguese with their translations, so that a question in one of
-    the three finds a document in another. With ``embeddings`` passages are found by meaning too; each then
-    takes the time of embedding it.
+    Words are indexed in English, French and Portuguese with their translations, so that a question in one of these
+    languages finds a document in another. With ``embeddings``, passages are also found by meaning, but adding each
+    one takes the time of embedding it.
 
     Args:
-        store: where the documents are kept; :meth:`from_url` and :meth:`from_settings` make one.
-        language_of: says which language a text is in (``"en"``, ``"fr"``, ``"pt"``).
+        store: The store of the documents; :meth:`from_url` and :meth:`from_settings` create one.
+        language_of: A function that returns the language of a text (``"en"``, ``"fr"`` or ``"pt"``).
 
     Raises:
-        RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
+        RedisUnavailableError, RedisRefusedError: The server is unavailable or refuses access (from any method).
     """
 
     def __init__(self, store: RedisStore, *, language_of: Callable[[str], str] | None = None) -> None:
@@ -88,7 +88,14 @@ class Documents(Displayed):
         embeddings: Embeddings | None = None,
         credential_provider: Any = None,
     ) -> Self:
-        """Return the documents under a prefix of the server at a URL."""
+        """Return the documents under a prefix of the server at a URL.
+
+        Args:
+            url: The server's URL, such as ``"redis://localhost:6379"``.
+            prefix: The prefix of all keys.
+            embeddings: LangChain embeddings, to find passages by meaning as well.
+            credential_provider: A credential provider of redis-py.
+        """
         from ecowas_lc.store.redis_store import RedisStore
 
         return cls(
@@ -109,7 +116,13 @@ class Documents(Displayed):
         embeddings: Embeddings | None = None,
         credential_provider: Any = None,
     ) -> Self:
-        """Return the documents under the prefix of the settings, on their server."""
+        """Return the documents under the settings' prefix, on the settings' server.
+
+        Args:
+            settings: The settings to use. Defaults to those of the environment.
+            embeddings: LangChain embeddings, to find passages by meaning as well.
+            credential_provider: A credential provider of redis-py.
+        """
         from ecowas_lc.store.redis_store import RedisStore
 
         return cls(
@@ -130,7 +143,7 @@ class Documents(Displayed):
         embeddings: Embeddings | None = None,
         collection: str = _COLLECTION,
     ) -> Self:
-        """Return the documents under a prefix of a server that is connected already."""
+        """Return the documents under a prefix of a server that is already connected."""
         from ecowas_lc.store.redis_store import RedisStore
 
         return cls(RedisStore(server=server, prefix=prefix, collection=collection, index=_index_of(embeddings)))
@@ -148,17 +161,23 @@ class Documents(Displayed):
         supersedes: str = "",
         on_progress: Progress | None = None,
     ) -> AddReport:
-        """Add files, or the files of folders; what can't be read is named in the report, and the rest goes on.
+        """Add files, and all files in folders.
+
+        Files that cannot be read are listed in the report, and the others are added.
 
         Args:
-            paths: files and folders; folders are searched through.
-            groups: the ids of the groups that may read them; none: what the document says, or every group.
-            title, issuer, date, language: what a file does not say of itself, or says wrongly.
-            supersedes: the id of a document that these replace.
-            on_progress: called after each file.
+            paths: Files and folders; folders are searched recursively.
+            groups: The ids of the groups that may read the documents. If empty, those that a document states, or
+                every group.
+            title, issuer, date, language: Details that a file does not state, or states incorrectly.
+            supersedes: The id of a document that these replace.
+            on_progress: Called after each file.
+
+        Returns:
+            The documents added, those already stored, and the files skipped.
 
         Raises:
-            InvalidInputError: there is no such file or folder, or no document has the id ``supersedes``.
+            InvalidInputError: There is no such file or folder, or no document has the id ``supersedes``.
         """
         files = list(_files_of(paths))
         if supersedes:
@@ -187,10 +206,13 @@ class Documents(Displayed):
         return AddReport(tuple(added), tuple(known), tuple(skipped))
 
     def remove(self, document_id: str) -> Document:
-        """Remove a document with its passages; no later answer rests on it. Returns what it was.
+        """Delete a document with its passages, so that later answers do not use it.
+
+        Returns:
+            The deleted document.
 
         Raises:
-            InvalidInputError: there is no such document.
+            InvalidInputError: There is no such document.
         """
         document = self.get(document_id)
         for scope in document.groups or (_EVERY_GROUP,):
@@ -204,13 +226,13 @@ class Documents(Displayed):
         return document
 
     def clear(self) -> None:
-        """Remove every document."""
+        """Delete every document."""
         self._store.clear(())
 
     # --- reading ---
 
     def all(self) -> tuple[Document, ...]:
-        """Return every document, those added last first."""
+        """Return every document, the last added first."""
         return tuple(_document_of(item.value) for item in self._about())
 
     def get(self, document_id: str) -> Document:
@@ -249,7 +271,11 @@ class Documents(Displayed):
         return "\n\n".join(found)
 
     def reindex(self, on_progress: Progress | None = None) -> int:
-        """Index every passage anew, as after a change of the embeddings; returns how many there are."""
+        """Rebuild the index of every passage, for example after changing the embeddings.
+
+        Returns:
+            The number of passages.
+        """
         documents = self.all()
         count = 0
         for number, document in enumerate(documents, start=1):
@@ -262,12 +288,15 @@ class Documents(Displayed):
         return count
 
     def search(self, query: str, *, group: str | None = None, limit: int = FOUND_AT_ONCE) -> list[Source]:
-        """Return the passages that fit best, best first.
+        """Return the passages that match best.
 
         Args:
-            query: a question or words.
-            group: only documents that this group may read; ``None``: all.
-            limit: how many passages at most.
+            query: A question or words.
+            group: Search only documents that this group may read; ``None`` means all.
+            limit: Maximum number of passages.
+
+        Returns:
+            The passages, best first.
         """
         marked = _marked(query)
         pages = [self._store.search(prefix, query=marked, limit=limit) for prefix in _scopes(group)]
@@ -283,9 +312,14 @@ class Documents(Displayed):
         return _found(pages, about, limit)
 
     def evidence(self, question: str, *, group: str | None = None) -> tuple[list[Evidence], list[Source]]:
-        """Return the sentences that answer a question (none.
+        """Return the sentences that answer a question, and the passages found.
 
-        The documents do not answer it) and the passages found.
+        Args:
+            question: The question.
+            group: Search only documents that this group may read; ``None`` means all.
+
+        Returns:
+            The sentences, best first (empty if the documents do not answer the question), and the passages.
         """
         sources = self.search(question, group=group)
         corpus = Corpus(sources)
@@ -315,7 +349,7 @@ class Documents(Displayed):
             else [other.id for other, _ in others if _is_replaced(other, read.document, replaced_date)]
         )
         document = replace(read.document, supersedes=tuple(older))
-        # A document that was there already may replace this one.
+        # A document that is already stored may replace this one.
         newer = [
             (other, value)
             for other, value in others
@@ -325,7 +359,7 @@ class Documents(Displayed):
         for scope in scopes:
             self._store_passages(scope, read.passages)
         self._store.put((_TEXTS,), document.id, {"text": read.text}, index=False)
-        # Last, so that what is not whole is never read.
+        # Written last, so that an incomplete document is never read.
         about = _stored_document(document)
         if replaced_date is not None and not supersedes:
             about["replaces"] = [replaced_date.year, replaced_date.month, replaced_date.day]
@@ -349,7 +383,7 @@ class Documents(Displayed):
             )
 
     def _passages(self, document: Document) -> list[Passage]:
-        """Return a document's passages, in their order."""
+        """Return a document's passages, in order."""
         place = (_PASSAGES, (document.groups or (_EVERY_GROUP,))[0], document.id)
         found: list[Passage] = []
         while page := self._store.search(place, limit=_PAGE, offset=len(found)):
@@ -383,7 +417,7 @@ def _without_marks(embeddings: Embeddings) -> Embeddings:
     from langchain_core.embeddings import Embeddings as Base
 
     class WithoutMarks(Base):
-        """Embeddings of texts without the marks for their words' meanings."""
+        """Embeds texts without the marks for their words' meanings."""
 
         def embed_documents(self, texts: list[str]) -> list[list[float]]:
             return embeddings.embed_documents([text.partition(_MARKS)[0] for text in texts])
@@ -409,7 +443,7 @@ def _scopes(group: str | None) -> list[tuple[str, ...]]:
 
 
 def _found(pages: Sequence[Sequence[Any]], about: Sequence[Any], limit: int) -> list[Source]:
-    """Return hits as passages with their documents, best first; a document that is not whole is left out."""
+    """Return hits as passages with their documents, best first; incomplete documents are left out."""
     described = {item.key: item.value for item in about}
     found: dict[tuple[str, int], Source] = {}
     for hit in sorted((hit for page in pages for hit in page), key=lambda hit: -(hit.score or 0.0)):
@@ -420,7 +454,7 @@ def _found(pages: Sequence[Sequence[Any]], about: Sequence[Any], limit: int) -> 
 
 
 def _is_replaced(older: Document, newer: Document, date: TimePoint | None) -> bool:
-    """Return whether a document is of the date that another says it replaces, and of the same groups."""
+    """Return whether a document has the date and the groups of the one that another says it replaces."""
     return (
         date is not None
         and date.year is not None
@@ -436,7 +470,7 @@ def _time_of(stored: Any) -> TimePoint | None:
 
 
 def _marked(query: str) -> str:
-    """Return a query with the marks for its words' meanings and with words of the three languages for them."""
+    """Return a query with marks for its words' meanings, and with the words for them in the three languages."""
     return f"{query}{_MARKS}{meaning_marks(query)} {words_alike(query)}"
 
 

@@ -1,4 +1,4 @@
-"""A question as code reads it: what kind of answer it wants, and the names, dates and figures it must be about."""
+"""A parsed question: the kind of answer that it asks for, and the names, dates and figures that it is about."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _WHERE = re.compile(
 _WHY = re.compile(
     r"\b(?:why|pourquoi|por que|porqu[eê]|for what reason|pour quelle raison|por que razão)\b", re.IGNORECASE
 )
-# "How long does … take" asks for a duration; neither word is of the subject.
+# "How long does … take" asks for a duration; neither word belongs to the subject.
 _ASKED = re.compile(
     r"\bhow (?:long|large|high|big|far|often|old|tall|deep|wide|great|heavy|fast)\b"
     r"|\bhow (?!(?:many|much)\b)\w+(?= (?:is|are|was|were|will|would|has|have|had|did|do|does|can|must|should)\b)"
@@ -118,36 +118,36 @@ _DIMENSIONS = tuple(
         ),
     )
 )
-# Words that name the kind of answer; a passage gives the answer and need not name its kind.
+# Words that name the kind of answer; a passage contains the answer and need not name its kind.
 _KINDS = word_list("kinds")
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a question asks for and what an answer must agree with."""
+    """What a question asks for, and what an answer must agree with."""
 
     text: str
     wanted: Wanted
     names: tuple[str, ...]
     terms: tuple[str, ...]
-    """Words of its subject, without names and without words for the kind of answer."""
+    """Words of its subject, without names and words for the kind of answer."""
     kinds: tuple[str, ...]
-    """Words for the kind of answer (value, number): they help to choose, and are not required."""
+    """Words for the kind of answer (value, number); they help to choose but are not required."""
     times: tuple[TimePoint, ...]
     quantities: tuple[Quantity, ...]
-    """Figures that the question takes for granted."""
+    """Figures that the question presupposes."""
     head: str = ""
-    """What is counted or measured, where a quantity is wanted."""
+    """What is counted or measured, if the question asks for a quantity."""
     counts: bool = False
     """Whether it asks how many."""
     asks_for_share: bool = False
     asks_for_money: bool = False
     families: frozenset[str] = frozenset()
-    """The families of units that the answer can have; none: any."""
+    """The families of units that the answer can have; empty means any."""
 
 
 def read_question(text: str, *, known_names: Iterable[str] = ()) -> Question:
-    """Return a question's parts; ``known_names`` are names of the documents, found at its start too."""
+    """Parse a question; ``known_names`` are names in the documents, which are also recognised at its start."""
     names = names_in(text, known=known_names)
     plain_names = {folded(name) for name in names}
     asked = _ASKED.sub(" ", text)
@@ -187,7 +187,7 @@ def _wanted(text: str) -> Wanted:
 
 
 def _head(text: str, terms: tuple[str, ...]) -> str:
-    """Return the noun (or its adjective) that follows "how many" or "what is the"; empty where none does."""
+    """Return the noun (or its adjective) after "how many" or "what is the", or ``""`` if there is none."""
     found = HEAD.search(text)
     if found is None:
         return ""

@@ -1,7 +1,7 @@
-"""Answers with links to their sources, as Markdown and as HTML.
+"""Answers with links to their sources, as Markdown and HTML.
 
-What a model or a document says is text here: every character that HTML or Markdown would read is escaped, and a
-link is made only to an address with one of a few schemes.
+Text of models and documents is treated as plain text: characters with a meaning in HTML or Markdown are escaped,
+and links are made only to addresses with one of a few schemes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
 Link = Callable[[Citation], str | None]
-"""Says where a citation's source can be opened; ``None``: nowhere."""
+"""Returns the address of a citation's source, or ``None`` if it has none."""
 
 _SCHEMES = ("http", "https", "")
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&$])|^(\s*)([#+\-=]|\d+[.)])", re.MULTILINE)
@@ -31,7 +31,10 @@ def citations_in(message: BaseMessage) -> list[Citation]:
     """Return the citations of an answer as plain data, in the order of the text.
 
     Args:
-        message: the final message of a run; one without citations gives none.
+        message: The final message of a run.
+
+    Returns:
+        The citations; empty if the message has none.
     """
     found: list[Citation] = []
     shift = 0
@@ -61,19 +64,19 @@ def citations_in(message: BaseMessage) -> list[Citation]:
 def answer_as_html(
     message: BaseMessage, *, link: Link | None = None, language: str = "en", id_prefix: str = "source"
 ) -> str:
-    """Return an answer as HTML that is safe to insert in a page: escaped, with no scripts and no styles.
+    """Return an answer as HTML that is safe to insert in a page: escaped, without scripts and styles.
 
     Each mark ``[n]`` links to its entry in the list of sources below the answer, and each entry to its source.
 
     Args:
-        message: the final message of a run.
-        link: says where a citation's source can be opened; relative addresses, http and https become links,
-            anything else is left out. ``None``: the list has no links.
-        language: of the list's heading: ``"en"``, ``"fr"`` or ``"pt"``.
-        id_prefix: what the ids of the entries begin with; give each answer on a page its own.
+        message: The final message of a run.
+        link: Returns the address of a citation's source. Relative, http and https addresses become links; others
+            are left out. With ``None``, the list has no links.
+        language: The language of the list's heading: ``"en"``, ``"fr"`` or ``"pt"``.
+        id_prefix: Prefix of the entries' ids; use a different one for each answer on a page.
 
     Returns:
-        A ``<div class="answer">``, and a ``<section class="sources">`` where there are citations.
+        A ``<div class="answer">``, and a ``<section class="sources">`` if there are citations.
     """
     citations = citations_in(message)
     prefix = re.sub(r"[^\w-]", "-", id_prefix)
@@ -100,9 +103,9 @@ def answer_as_markdown(message: BaseMessage, *, link: Link | None = None, langua
     """Return an answer as Markdown, with its sources in a list below it.
 
     Args:
-        message: the final message of a run.
-        link: as for :func:`answer_as_html`.
-        language: of the list's heading: ``"en"``, ``"fr"`` or ``"pt"``.
+        message: The final message of a run.
+        link: As for :func:`answer_as_html`.
+        language: The language of the list's heading: ``"en"``, ``"fr"`` or ``"pt"``.
     """
     citations = citations_in(message)
     addresses = {one["number"]: _address(one, link) for one in citations}
@@ -126,7 +129,7 @@ def answer_as_markdown(message: BaseMessage, *, link: Link | None = None, langua
 
 
 def _pieces(text: str, citations: list[Citation]) -> Iterator[str | Citation]:
-    """Yield an answer's text and, where a mark stands behind the text that it is for, the citation."""
+    """Yield an answer's text and its citations, each in place of the mark after the text that it supports."""
     position = 0
     for one in citations:
         mark = f" [{one['number']}]"
@@ -139,7 +142,7 @@ def _pieces(text: str, citations: list[Citation]) -> Iterator[str | Citation]:
 
 
 def _sources(citations: list[Citation]) -> list[Citation]:
-    """Return one citation a number, in their order."""
+    """Return one citation for each number, in order."""
     found = {one["number"]: one for one in reversed(citations)}
     return [found[number] for number in sorted(found)]
 
@@ -166,7 +169,7 @@ def _line(text: str) -> str:
 
 
 def _markdown_text(text: str) -> str:
-    """Return a text whose bold parts stay bold and whose other characters stand for themselves."""
+    """Return text in which bold parts stay bold and all other characters are literal."""
     parts = _BOLD.split(text)  # every second part is bold
     return "".join(
         f"**{_markdown(part)}**" if number % 2 else _markdown(part) for number, part in enumerate(parts)
@@ -178,12 +181,12 @@ def _markdown(text: str) -> str:
 
 
 def _unlisted(start: str) -> str:
-    """Return the beginning of a line so that it begins no heading and no list."""
+    """Return the beginning of a line escaped so that it starts no heading or list."""
     return f"{start[:-1]}\\{start[-1]}"
 
 
 def _address(one: Citation, link: Link | None) -> str | None:
-    """Return where a source can be opened, if that is an address that is safe to follow."""
+    """Return the address of a source, if it is safe to link to."""
     address: Any = link(one) if link is not None else None
     if not isinstance(address, str) or re.search(r"[\x00-\x20<>\"\\]", address):
         return None

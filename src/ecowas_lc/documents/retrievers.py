@@ -1,4 +1,4 @@
-"""What a LangChain retriever finds, as passages that answers can be checked against."""
+"""Documents that a LangChain retriever finds, as passages against which answers are checked."""
 
 from __future__ import annotations
 

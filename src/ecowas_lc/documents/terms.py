@@ -1,7 +1,7 @@
-"""Words that can be compared: stems and meanings in English, French and Portuguese, and the names of a text.
+"""Comparable words: stems and meanings in English, French and Portuguese, and the names in a text.
 
-Stems are Snowball's. Words of different languages are compared by the glossary beside this module, and
-otherwise by their spelling, since many are cognates.
+Stems are Snowball's. Words of different languages are compared by the glossary in this package, and otherwise by
+their spelling, since many are cognates.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def word_list(name: str) -> frozenset[str]:
 
 
 _ALIKE = 0.75
-"""How alike two long words that begin alike must be to count as cognates, of 1."""
+"""Minimum similarity, from 0 to 1, of two long words with the same beginning to count as cognates."""
 _SAME_SENSE = 0.85
-"""How sure a shared sense of WordNet is: a word has several."""
+"""Confidence of a sense shared in WordNet; a word has several senses."""
 _VERB = "V"
 _SHARED_LETTERS, _SHARED_PART = 5, 0.5
-"""From where two words that begin alike are taken for forms of one: produced, production."""
+"""Minimum shared beginning (letters, share) of two words that count as forms of one: produced, production."""
 _ALIKE_AT_ONCE = 10
 _ENOUGH_LETTERS = 5
 _ALIKE_FROM_THE_START = 7
@@ -50,36 +50,36 @@ _ELISION = re.compile(r"\b(?:[dlcjmnstDLCJMNST]|[Qq]u|[Jj]usqu|[Ll]orsqu)['’](
 _INFINITIVE = re.compile(r"(?<=\w{3})(?:ar|er|ir)$")
 _PAST = re.compile(r"(?<=\w{3})(?:ou|iu|eu|aram|eram|iram)$")
 
-# Words that say nothing of a text's subject.
+# Words that say nothing about a text's subject.
 _EMPTY = word_list("empty")
-# Parts of the names of institutions in the three languages: one language's name is another's translation.
+# Parts of institutions' names in the three languages, which are translations of each other.
 _INSTITUTIONS = word_list("institutions")
 
 
 @lru_cache(maxsize=65536)
 def stems(word: str) -> frozenset[str]:
-    """Return a word without accents and case, and its stems in the three languages."""
+    """Return a word in lower case without accents, and its stems in the three languages."""
     plain = folded(word)
     lowered = word.casefold()
     found = {plain}
     for stemmer in _stemmers():
         found.add(folded(stemmer.stemWord(lowered)))
         found.add(stemmer.stemWord(plain))
-    if ending := _PAST.search(plain):  # Snowball leaves these forms of Portuguese verbs as they are
+    if ending := _PAST.search(plain):  # Snowball does not stem these forms of Portuguese verbs
         found.add(plain[: ending.start()])
     return frozenset(found)
 
 
 @lru_cache(maxsize=65536)
 def meanings(word: str) -> frozenset[int]:
-    """Return the meanings that the glossary has for a word: numbers that translations share."""
+    """Return the meanings of a word in the glossary: numbers that translations share."""
     glossary = _glossary()
     return frozenset().union(*(glossary.get(stem, frozenset()) for stem in stems(word)))
 
 
 @lru_cache(maxsize=65536)
 def senses(word: str) -> frozenset[str]:
-    """Return the senses that a word has in the English, French and Portuguese wordnets, together."""
+    """Return all senses of a word in the English, French and Portuguese wordnets."""
     return frozenset(
         sense for stem in stems(word) for thesaurus in _thesauri() for sense in thesaurus.get(stem, "").split()
     )
@@ -94,7 +94,7 @@ def is_verb(word: str) -> bool:
 
 @lru_cache(maxsize=262144)
 def likeness(first: str, second: str) -> float:
-    """Return how sure it is that two words mean the same: 1 by stem or glossary, less by sense or spelling."""
+    """Return the confidence that two words mean the same: 1 by stem or glossary, less by sense or spelling."""
     if not stems(first).isdisjoint(stems(second)) or not meanings(first).isdisjoint(meanings(second)):
         return 1.0
     if not senses(first).isdisjoint(senses(second)):
@@ -113,18 +113,18 @@ def likeness(first: str, second: str) -> float:
 
 
 def best_likeness(word: str, others: Iterable[str]) -> float:
-    """Return the likeness of a word to the one among others that is most like it."""
+    """Return the highest likeness of a word to any of the others."""
     return max((likeness(word, other) for other in others), default=0.0)
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words and numbers of a text; hyphens, apostrophes and pronouns behind a hyphen divide."""
+    """Return the words and numbers of a text; hyphens, apostrophes and pronouns after a hyphen separate words."""
     text = _SPLIT_OFF.sub(" ", _ELISION.sub(" ", text))
     return [re.sub(r"['’]s$", "", word) for word in _WORD.findall(text)]
 
 
 def content_words(text: str) -> list[str]:
-    """Return the words that say what a text is about, without repetitions; no dates, numbers or function words."""
+    """Return the words that tell a text's subject, without duplicates, dates, numbers and function words."""
     found: dict[str, str] = {}
     for word in words_of(text):
         plain = folded(word)
@@ -136,7 +136,7 @@ def content_words(text: str) -> list[str]:
 def names_in(text: str, *, known: Iterable[str] = ()) -> list[str]:
     """Return the proper names of a text, word by word: capitalised inside a sentence, or ``known`` at its start.
 
-    Words of institutions' names (Agency, Fundo) are left out, since each language has its own.
+    Words of institutions' names (Agency, Fundo) are left out, since they differ between languages.
     """
     known_names = {folded(name) for name in known}
     found: dict[str, str] = {}
@@ -164,7 +164,7 @@ def _stemmers() -> tuple[Stemmer, ...]:
 
 
 class Stemmer:
-    """The part of a Snowball stemmer that is used here."""
+    """The interface of a Snowball stemmer."""
 
     def stemWord(self, word: str) -> str:  # noqa: N802 - the library's name
         """Return the stem of one word."""
@@ -194,9 +194,9 @@ def _stems_of_senses() -> dict[str, list[str]]:
 
 
 def words_alike(text: str) -> str:
-    """Return words of the three languages that share a sense with a text's words, to search for them too.
+    """Return words of the three languages that share a sense with a text's words, as additional search words.
 
-    A word with many senses says little: of each word, those of the most frequent are returned.
+    A word with many senses says little, so only the words for its most frequent senses are returned.
     """
     stems_of = _stems_of_senses()
     found: dict[str, None] = {}
@@ -230,6 +230,6 @@ def _glossary() -> dict[str, frozenset[int]]:
 
 
 def meaning_marks(text: str) -> str:
-    """Return a word for each meaning of a text's words, so that an index of words finds translations."""
+    """Return a mark for each meaning of a text's words, so that a word index finds translations."""
     found = {number for word in content_words(text) for number in meanings(word)}
     return " ".join(f"meaning{number}" for number in sorted(found))

@@ -1,7 +1,7 @@
-"""Vectors of words and sentences by the offline model, kept for the next question.
+"""Vectors of words and sentences by the offline model, cached for later questions.
 
-A word is embedded on its own, as a question is. Words of one passage are asked for again and again, so the vectors
-are kept, up to a limit.
+A word is embedded on its own, as a question is. The words of a passage are needed repeatedly, so their vectors are
+cached, up to a limit.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from ecowas_lc import forks
 from ecowas_lc._embeddings import offline_engine
 
 _MOST_KEPT = 20_000
-"""How many vectors of 1.5 kB are kept; the oldest go first."""
+"""Maximum number of cached vectors, 1.5 kB each; the oldest are dropped first."""
 _kept: dict[tuple[str, bool], Any] = {}
 _lock = forks.Lock()
 
 
 def vectors_of(texts: Iterable[str], *, as_question: bool = True) -> list[Any]:
-    """Return the vector of each text, of length 1; those that are new are embedded together."""
+    """Return the normalised vector of each text; new texts are embedded together."""
     import numpy as np
 
     wanted = list(texts)
@@ -38,12 +38,12 @@ def vectors_of(texts: Iterable[str], *, as_question: bool = True) -> list[Any]:
 
 
 def likeness_by_vector(first: str, second: str) -> float:
-    """Return the cosine of two words' vectors; about 0.84 for words that have nothing in common."""
+    """Return the cosine of two words' vectors; about 0.84 for unrelated words."""
     one, two = vectors_of((first, second))
     return float(one @ two)
 
 
 def similarities_to(question: str, texts: Sequence[str]) -> list[float]:
-    """Return the cosine of a question's vector and that of each text."""
+    """Return the cosines of a question's vector and the vector of each text."""
     [asked] = vectors_of([question])
     return [float(asked @ vector) for vector in vectors_of(texts, as_question=False)]
