@@ -1,6 +1,6 @@
-"""How objects show themselves in notebooks: safe HTML without scripts, readable with and without styles.
+"""The notebook display of objects: safe HTML without scripts, readable with and without styles.
 
-:class:`ecowas_lc._display.Displayed` asks :func:`bundle_of` when an object ends a notebook's cell.
+:class:`ecowas_lc._display.Displayed` calls :func:`bundle_of` when an object ends a notebook's cell.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ecowas_lc.display.blocks import heading, note
 from ecowas_lc.display.elements import Node, html_of
 from ecowas_lc.display.wording import cut
 
-_VIEWS = {  # by class, so that none is imported to look for another
+_VIEWS = {  # by class name, so that no class is imported to display another
     "RedisSaver": "storage_views:saver",
     "SavedThread": "storage_views:thread",
     "ThreadRow": "storage_views:threads_row",
@@ -40,7 +40,7 @@ _MOST_LETTERS_OF_TEXT = 20_000
 
 
 def bundle_of(shown: Any) -> dict[str, Any]:
-    """Return an object in every form that a notebook may ask for; never raises."""
+    """Return an object in every format that a notebook may use, without raising."""
     text = _text(shown)
     for kind in type(shown).__mro__:
         if not kind.__module__.startswith("ecowas_lc."):
@@ -48,7 +48,7 @@ def bundle_of(shown: Any) -> dict[str, Any]:
         if (picture := _PICTURES.get(kind.__name__)) is not None:
             try:
                 drawn: dict[str, Any] = _named(picture)(shown)._repr_mimebundle_()
-            except Exception as error:  # a display that fails is worse than a plain one
+            except Exception as error:  # a plain display is better than a failing one
                 return {"text/plain": text, "text/html": _failed(shown, error)}
             return {**drawn, "text/plain": f"{type(shown).__name__}\n{drawn['text/plain']}"}
         if (view := _VIEWS.get(kind.__name__)) is not None:
@@ -57,7 +57,7 @@ def bundle_of(shown: Any) -> dict[str, Any]:
 
 
 def html_with(view: str, shown: Any) -> str:
-    """Return the HTML that a view makes of an object, such as a plain dict; never raises."""
+    """Return the HTML that a view makes of an object, such as a plain dict, without raising."""
     return _html(shown, view)
 
 
@@ -65,7 +65,7 @@ def _html(shown: Any, view: str) -> str:
     try:
         parts: list[Node] = _named(f"{__name__}.{view}")(shown)
         return html_of(*parts)
-    except Exception as error:  # whatever is stored, and wherever the server is
+    except Exception as error:  # stored data and servers may fail in any way
         return _failed(shown, error)
 
 
@@ -77,7 +77,7 @@ def _failed(shown: Any, error: Exception) -> str:
 def _text(shown: Any) -> str:
     try:
         return cut(repr(shown), _MOST_LETTERS_OF_TEXT)
-    except Exception:  # of an object that other people's code is part of
+    except Exception:  # the object may contain code of other people
         return f"{type(shown).__name__} object"
 
 

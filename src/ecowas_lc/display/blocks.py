@@ -1,4 +1,4 @@
-"""What displays are built from: headings, tables, speech, bars, and parts that open."""
+"""Building blocks of displays: headings, tables, speech, bars, and collapsible parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ecowas_lc.display.elements import Node, append, element
 from ecowas_lc.display.wording import cut
 
 MOST_LETTERS = 4_000
-"""What is shown of one text at most."""
+"""Maximum number of characters shown of one text."""
 
 _HUES = 6
 _NEUTRAL = frozenset({"supervisor", "assistant", "synthesis", "synthesise"})
@@ -23,7 +23,7 @@ _BULLET = re.compile(r"\s*[-*•]\s+")
 
 
 class Hues:
-    """Which colour each group has: the same one throughout a display, and for the summit's groups in all."""
+    """The colour of each group: the same throughout a display, and fixed for the summit's groups."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         from ecowas_lc.twg import default_groups
@@ -31,7 +31,7 @@ class Hues:
         self._known = list(dict.fromkeys([*(group.id for group in default_groups()), *names]))
 
     def __call__(self, name: str) -> str:
-        """Return the class of a group's colour; who speaks for all groups has none."""
+        """Return the class of a group's colour; speakers for all groups, such as the supervisor, have none."""
         if name in _NEUTRAL:
             return "own"
         if name not in self._known:
@@ -40,7 +40,7 @@ class Hues:
 
 
 def heading(title: str, *facts: Node) -> Element:
-    """Return the line on top of a display: what it is, and facts about it."""
+    """Return the top line of a display: a title, and facts."""
     line = element("p", element("strong", title, classes="title"), classes="head")
     for number, fact in enumerate(fact for fact in facts if fact is not None and fact != ""):
         append(line, " " if number == 0 else " · ", element("small", fact) if isinstance(fact, str) else fact)
@@ -58,18 +58,18 @@ def note(*text: Node) -> Element:
 
 
 def label(text: str, hue: str = "") -> Element:
-    """Return a word or two that stands out."""
+    """Return a highlighted word or two."""
     return element("span", text, classes=f"label {hue}".strip())
 
 
 def labels(names: Iterable[str], hues: Hues, otherwise: str = "no group") -> Element:
-    """Return groups as labels, in a row; where there are none, a word that says so."""
+    """Return groups as a row of labels, or ``otherwise`` if there are none."""
     row = in_a_row(*(label(spoken(name), hues(name)) for name in names))
     return row if len(row) else element("span", otherwise)
 
 
 def in_a_row(*ones: Element) -> Element:
-    """Return labels in a row; without styles, commas part them."""
+    """Return labels in a row; without styles, they are separated by commas."""
     row = element("span")
     for one in ones:
         append(row, element("span", ", ", classes="sep") if len(row) else None, one)
@@ -77,17 +77,17 @@ def in_a_row(*ones: Element) -> Element:
 
 
 def spoken(name: str) -> str:
-    """Return an id as people read it."""
+    """Return an id in readable form."""
     return name.strip("_").replace("_", " ") or name
 
 
 def code(text: object, most: int = 400) -> Element:
-    """Return what is meant to the letter."""
+    """Return literal text."""
     return element("code", cut(text, most))
 
 
 def prose(text: str, most: int = MOST_LETTERS) -> list[Element]:
-    """Return text as paragraphs; what models write as bold, code or a list is shown as such."""
+    """Return text as paragraphs; bold text, code and lists in Markdown are shown as such."""
     shown, left = text[:most], len(text) - most
     found: list[Element] = []
     for block in re.split(r"\n\s*\n", shown.strip()):
@@ -98,7 +98,7 @@ def prose(text: str, most: int = MOST_LETTERS) -> list[Element]:
 
 
 def _paragraphs(lines: Sequence[str]) -> Iterable[Element]:
-    """Yield what stands between two empty lines: text, and lists within it."""
+    """Yield the blocks between empty lines: text, and lists within it."""
     for is_list, some in groupby(
         (line for line in lines if line.strip()), key=lambda line: bool(_BULLET.match(line))
     ):
@@ -144,7 +144,7 @@ def table(
 
 
 def fold(title: str, *children: Node, is_open: bool = False) -> Element:
-    """Return a part that opens when its title is clicked."""
+    """Return a part that opens when you click its title."""
     made = element("details", element("summary", title), *children)
     if is_open:
         made.set("open", "open")
@@ -159,12 +159,12 @@ def box(name: str, *children: Node, classes: str = "") -> Element:
 
 
 def side_by_side(*boxes: Node) -> Element:
-    """Return boxes next to each other where there is room."""
+    """Return boxes next to each other if there is room."""
     return element("div", *boxes, classes="side")
 
 
 def bar(share: float, least: float | None = None) -> Element:
-    """Return a bar from 0 to 1, with a line where it would be enough."""
+    """Return a bar from 0 to 1, with a line at the minimum that is needed."""
     made = element("div", classes="bar")
     made.append(element("div", classes="fill", style=f"width:{100 * min(max(share, 0), 1):.1f}%"))
     if least is not None:
@@ -188,12 +188,12 @@ def speech(speaker: str, *said: Node, hue: str = "", asks: bool = False, about: 
 
 
 def value(given: Any, most: int = 300) -> Element:
-    """Return any value, short; what prints itself badly is named by its type."""
+    """Return any value in short form; a value whose repr fails is shown by its type."""
     return code(plain(given, most), most)
 
 
 def plain(given: Any, most: int = 300, depth: int = 3) -> str:
-    """Return any value on one line, without looking at more of it than is shown."""
+    """Return any value on one line, reading no more of it than is shown."""
     if isinstance(given, str):
         return cut(given, most)
     if given is None or isinstance(given, (bool, int, float)):
@@ -213,5 +213,5 @@ def plain(given: Any, most: int = 300, depth: int = 3) -> str:
         return cut(f"{getattr(given, 'type', '')}: {text}", most)
     try:
         return cut(repr(given), most)
-    except Exception:  # other people's objects, of any kind
+    except Exception:  # objects of any kind, whose methods may fail in any way
         return f"{type(given).__name__} object"

@@ -1,4 +1,4 @@
-"""Messages as speech, and a thread as the turns that its checkpoints tell of."""
+"""Messages as speech, and a thread as the turns recorded in its checkpoints."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MOST_CALLS = 40
 
 @dataclass
 class Turn:
-    """What follows one input of a thread: what was said, which steps ran, and how it ended."""
+    """One input of a thread and its results: what was said, which steps ran, and how it ended."""
 
     moments: list[Moment] = field(default_factory=list)
     messages: list[BaseMessage] = field(default_factory=list)
@@ -47,13 +47,13 @@ class Turn:
 
     @property
     def seconds(self) -> float | None:
-        """How long it took, from its first checkpoint to its last."""
+        """Seconds from its first checkpoint to its last."""
         first, last = self.moments[0].at, self.moments[-1].at
         return (last - first).total_seconds() if first and last else None
 
 
 def branch_of(newest_first: Sequence[CheckpointTuple]) -> list[CheckpointTuple]:
-    """Return the checkpoints that led to the latest one, oldest first; those of forks are left out."""
+    """Return the checkpoints that led to the latest one, oldest first, without those of forks."""
     by_id = {_id(item.config): item for item in newest_first}
     item: CheckpointTuple | None = newest_first[0] if newest_first else None
     branch: list[CheckpointTuple] = []
@@ -64,7 +64,7 @@ def branch_of(newest_first: Sequence[CheckpointTuple]) -> list[CheckpointTuple]:
 
 
 def turns_of(branch: Sequence[CheckpointTuple], channel: str) -> list[Turn]:
-    """Return the turns that checkpoints tell of, oldest first."""
+    """Return the turns recorded in checkpoints, oldest first."""
     turns: list[Turn] = []
     parent: CheckpointTuple | None = None
     for item, moment in zip(branch, moments_of(branch[::-1], channel), strict=True):
@@ -88,7 +88,7 @@ def _id(config: Any) -> str:
 
 
 def turn_speech(turn: Turn, hues: Hues) -> list[Element]:
-    """Return a turn as a conversation, with its steps folded."""
+    """Return a turn as a conversation, with its steps collapsed."""
     told: list[Element] = []
     messages = list(turn.messages)
     while messages and isinstance(messages[0], (HumanMessage, SystemMessage)):
@@ -108,7 +108,7 @@ def turn_speech(turn: Turn, hues: Hues) -> list[Element]:
 
 
 def _course(turn: Turn, hues: Hues) -> list[Node]:
-    """Return how a turn went: its steps, whom the supervisor asked, and what they reported."""
+    """Return the details of a turn: its steps, the groups that the supervisor asked, and their reports."""
     told: list[Node] = []
     ran = [m for m in turn.moments if m.ran and m.title not in ("start", "input")]
     took = f", {duration(turn.seconds)}" if turn.seconds is not None else ""
@@ -140,7 +140,7 @@ def _done(moment: Moment, hues: Hues) -> list[Node]:
 
 
 def _folded(names: Sequence[str]) -> list[str]:
-    """Return names in a row, with one that repeats once and how often."""
+    """Return names in order, with repetitions as one name and a count."""
     runs: list[tuple[str, int]] = []
     for name in names:
         if runs and runs[-1][0] == name:
@@ -151,7 +151,7 @@ def _folded(names: Sequence[str]) -> list[str]:
 
 
 def route_line(decision: Mapping[str, Any], hues: Hues) -> Element:
-    """Return whom the supervisor asked, and why."""
+    """Return the groups that the supervisor asked, and why."""
     groups = decision.get("groups")
     names = map(str, groups) if isinstance(groups, (list, tuple)) else ()
     reason = cut(decision.get("reason", ""), 240)
@@ -159,7 +159,7 @@ def route_line(decision: Mapping[str, Any], hues: Hues) -> Element:
 
 
 def reports_side_by_side(reports: Mapping[str, Any], hues: Hues) -> Element:
-    """Return what each group said, next to each other."""
+    """Return the groups' answers next to each other."""
     boxes = []
     for group, report in list(reports.items())[:12]:
         if isinstance(report, Mapping):
@@ -220,7 +220,7 @@ def message_speech(message: BaseMessage, hues: Hues) -> Element:
 
 
 def tokens_of(message: BaseMessage) -> Element | None:
-    """Return how many tokens an answer took, where it tells."""
+    """Return the number of tokens of an answer, if known."""
     used = getattr(message, "usage_metadata", None)
     if not isinstance(message, AIMessage) or not used:
         return None
@@ -228,7 +228,7 @@ def tokens_of(message: BaseMessage) -> Element | None:
 
 
 def citations_of(message: BaseMessage) -> list[dict[str, Any]]:
-    """Return the sources that an answer names, each number once."""
+    """Return the sources of an answer, each number once."""
     found: dict[Any, dict[str, Any]] = {}
     content = message.content if isinstance(message.content, list) else []
     for block in content:
@@ -246,7 +246,7 @@ def citations_of(message: BaseMessage) -> list[dict[str, Any]]:
 
 
 def sources(citations: Iterable[Any]) -> Element | None:
-    """Return what the marks of an answer stand for; what is cited opens."""
+    """Return the sources that an answer's marks refer to, each with its cited text to open."""
     lines: dict[Any, Element] = {}
     for one in list(citations)[:40]:
         if not isinstance(one, Mapping) or one.get("number") in lines:
@@ -259,7 +259,7 @@ def sources(citations: Iterable[Any]) -> Element | None:
 
 
 def request_box(request: Request, hues: Hues) -> Element:
-    """Return what waits for a decision: which step, what it would do, and what can be decided."""
+    """Return a request that waits for a decision: its step, its action, and the possible decisions."""
     where = f"{spoken(request.node)} waits for a decision" if request.node else "Waits for a decision"
     rows = [(key or "argument", prose(text, 1_500)) for key, text in request.arguments[:12]]
     return box(

@@ -1,4 +1,4 @@
-"""HTML as a tree, so that whatever is put into it is escaped."""
+"""HTML as a tree, so that all text in it is escaped."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from xml.etree.ElementTree import Element, tostring
 Node: TypeAlias = "Element | str | None"
 
 SCOPE = "ecowas-lc"
-"""The class of the element around each display; the stylesheet speaks of nothing outside it."""
+"""The class of the element around each display, to which the stylesheet is limited."""
 
-# What XML can't hold, and what turns the direction of all the text that follows.
+# Characters that XML does not allow, and those that change the direction of all the text that follows.
 _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]"
 )
@@ -21,12 +21,12 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def clean(text: object) -> str:
-    """Return text without the characters that HTML can't hold or that change the text around them."""
+    """Return text without characters that HTML does not allow or that change the text around them."""
     return _UNPRINTABLE.sub(_REPLACEMENT, str(text))
 
 
 def element(tag: str, *children: Node, classes: str = "", **attributes: str) -> Element:
-    """Return an element with children: elements and text; ``None`` stands for nothing."""
+    """Return an element with children: elements and text; ``None`` is skipped."""
     made = Element(tag, {name.rstrip("_"): clean(value) for name, value in attributes.items()})
     if classes:
         made.set("class", clean(classes))
@@ -35,7 +35,7 @@ def element(tag: str, *children: Node, classes: str = "", **attributes: str) -> 
 
 
 def append(parent: Element, *children: Node) -> None:
-    """Put further children at the end of an element."""
+    """Append children to an element."""
     for child in children:
         if child is None:
             continue
@@ -48,7 +48,7 @@ def append(parent: Element, *children: Node) -> None:
 
 
 def html_of(*parts: Node) -> str:
-    """Return a display as HTML: the parts in their scope, with the stylesheet."""
+    """Return a display as HTML: the parts inside their scope element, with the stylesheet."""
     whole = element("div", *parts, classes=SCOPE)
     return f"<style>{stylesheet()}</style>\n{tostring(whole, encoding='unicode', method='html')}"
 

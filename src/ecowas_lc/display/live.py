@@ -1,6 +1,6 @@
-"""A run as it goes on, in a notebook's cell: who is asked, what each says, tools, sources, and what waits.
+"""A live view of a run in a notebook's cell: the groups asked, their answers, tools, sources, and what waits.
 
-Plain display updates of IPython are all that it needs; a notebook that is opened again shows the last one.
+It only needs IPython's plain display updates; a notebook that is reopened shows the last one.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.supervisor.supervisor_graph import SupervisorGraph
 
 _SECONDS_BETWEEN = 0.15
-"""Between two updates of the cell: smooth to look at, and few enough for a slow connection."""
+"""Seconds between updates of the cell: smooth enough to watch, and few enough for a slow connection."""
 
 
 @dataclass
@@ -68,15 +68,15 @@ class _Tool:
 
 @dataclass
 class LiveRun(Displayed):
-    """What has happened of a run so far; :func:`watch` gives one, and it shows itself as the run ended.
+    """The events of a run so far; :func:`watch` returns one, which displays how the run ended.
 
     Attributes:
-        question: What was asked; empty where a decision was given.
-        thread_id: The thread that it ran in.
-        said: What each speaker has said, by speaker.
+        question: The question; empty if a decision was given.
+        thread_id: The thread of the run.
+        said: The text of each speaker so far, by speaker.
         waiting: What waits for a decision: interrupt ids and their requests.
-        finished: The last event of the run, with the answer; ``None`` where it waits or failed.
-        error: What ended the run otherwise.
+        finished: The last event of the run, with the answer; ``None`` if it waits or failed.
+        error: The error that ended the run, if any.
     """
 
     question: str
@@ -95,11 +95,11 @@ class LiveRun(Displayed):
 
     @property
     def answer(self) -> str:
-        """The answer; empty where the run has not come to one."""
+        """The answer, or ``""`` if there is none yet."""
         return self.finished.answer if self.finished is not None else ""
 
     def take(self, event: Event) -> None:
-        """Note what happened."""
+        """Process an event."""
         self.seconds = time.monotonic() - self._began
         match event:
             case Routed():
@@ -129,7 +129,7 @@ class LiveRun(Displayed):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more comes."""
+        """Whether the run has ended."""
         return self.finished is not None or self.error is not None or bool(self.waiting)
 
     def html(self) -> str:
@@ -197,7 +197,7 @@ class LiveRun(Displayed):
         return fold(cut(title, 160), code(tool.result, 1_500)) if tool.result else element("p", code(title, 200))
 
     def _ipython_display_(self) -> None:
-        if self._was_shown:  # the cell that it ran in shows it already
+        if self._was_shown:  # the cell in which it ran shows it already
             self._was_shown = False
             return
         shown = import_module("IPython.display")
@@ -205,12 +205,12 @@ class LiveRun(Displayed):
 
 
 def live_run(shown: LiveRun) -> list[Node]:
-    """Return a run as far as it has gone."""
+    """Return the run so far."""
     return shown._parts()
 
 
 class _Cell:
-    """Where a run is shown: a notebook's cell, or nowhere outside of IPython."""
+    """The output of a run: a notebook's cell, or none outside of IPython."""
 
     def __init__(self, run: LiveRun) -> None:
         self._run = run
@@ -228,7 +228,7 @@ class _Cell:
             run._was_shown = True
 
     def update(self, *, last: bool = False) -> None:
-        """Show the run as it is now, unless it was shown a moment ago."""
+        """Show the current state of the run, unless it was updated a moment ago."""
         now = time.monotonic()
         if self._handle is not None and (last or now >= self._next):
             self._handle.update(self._html(self._run.html()))
@@ -236,16 +236,19 @@ class _Cell:
 
 
 def watch(graph: Any, question: Any, *, thread_id: str | None = None, groups: list[str] | None = None) -> LiveRun:
-    """Run a graph and show in the cell how it goes on; return the run.
+    """Run a graph, show its progress in the cell, and return the run.
 
     Args:
         graph: A supervisor graph or agent, or any compiled graph with ``messages`` in its state.
-        question: What to ask, or a ``Command(resume=…)`` that decides on what waits.
-        thread_id: The thread to run in. Default: a new one, or the agent's session.
-        groups: Which groups to ask, whatever the router says; for agents.
+        question: The question, or a ``Command(resume=…)`` that decides on what waits.
+        thread_id: The thread to run in. Defaults to a new one, or the agent's session.
+        groups: For agents, the groups to ask instead of the router's choice.
+
+    Returns:
+        The run.
 
     Raises:
-        InvalidInputError: it is no graph and no supervisor agent.
+        InvalidInputError: ``graph`` is neither a graph nor a supervisor agent.
     """
     turn, events, _ = _events(graph, question, thread_id, groups)
     run = LiveRun(turn.question.text if turn.question is not None else "", _thread_of(turn))
@@ -266,7 +269,7 @@ def watch(graph: Any, question: Any, *, thread_id: str | None = None, groups: li
 async def awatch(
     graph: Any, question: Any, *, thread_id: str | None = None, groups: list[str] | None = None
 ) -> LiveRun:
-    """Run a graph and show how it goes on, without blocking the event loop: see :func:`watch`."""
+    """Run a graph as :func:`watch` does, without blocking the event loop."""
     turn, _, events = _events(graph, question, thread_id, groups)
     run = LiveRun(turn.question.text if turn.question is not None else "", _thread_of(turn))
     cell = _Cell(run)
@@ -328,14 +331,14 @@ def _end(turn: Turn) -> Iterator[Event]:
 
 
 class _Plain:
-    """Hears any graph's stream as a supervisor's is heard: a node is a speaker."""
+    """Reads any graph's stream in the form of a supervisor's: each node is a speaker."""
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
         self._streamed: set[str] = set()
 
     def hear(self, mode: str, part: Any) -> Iterator[Event]:
-        """What a part of the stream tells."""
+        """Yield the events in a part of the stream."""
         if mode == "values":
             self._turn.result = part if isinstance(part, Mapping) else {}
         elif mode == "messages":

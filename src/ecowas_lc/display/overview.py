@@ -1,4 +1,4 @@
-"""An overview of what a server holds, and records as a table."""
+"""An overview of a server's data, and records as a table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def explorer(shown: Any) -> list[Node]:
-    """Return the threads and sessions of a server, and how to look closer."""
+    """Return the threads and sessions of a server, and how to look at them more closely."""
     return [
         *storage_views.saver(shown.saver),
         *storage_views.memory(shown.memory),
@@ -28,7 +28,7 @@ def explorer(shown: Any) -> list[Node]:
 
 
 def records(shown: Any) -> list[Node]:
-    """Return the first of the records as a table, without the columns in which there is nothing."""
+    """Return the first records as a table, without empty columns."""
     some = shown[:_MOST_RECORDS]
     names = list(dict.fromkeys(name for record in some for name in record))
     names = [name for name in names if any(record.get(name) not in (None, "") for record in some)]

@@ -1,4 +1,4 @@
-"""Routing decisions, groups, and how good routers are."""
+"""Views of routing decisions, groups, and the quality of routers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SOURCES = {
 
 
 def decision(shown: RouteDecision) -> list[Node]:
-    """Return why a question goes where it goes."""
+    """Return a view that explains a routing decision."""
     hues = Hues()
     names = list(dict.fromkeys([*shown.groups, *sorted(shown.scores, key=lambda one: -shown.scores[one])]))
     how = _SOURCES.get(shown.source, f"by {shown.source}")
@@ -94,7 +94,7 @@ def decision(shown: RouteDecision) -> list[Node]:
 
 
 def highlighted(question: str, words: Iterable[FoundWord], hues: Hues) -> Element:
-    """Return a question with the words that count for a group marked; one word may count for several."""
+    """Return a question with the words that point to a group marked; a word may point to several."""
     by_place: dict[tuple[int, int], list[str]] = {}
     for word in words:
         if 0 <= word.start < word.end <= len(question):
@@ -116,7 +116,7 @@ def highlighted(question: str, words: Iterable[FoundWord], hues: Hues) -> Elemen
 
 
 def group(shown: TWG) -> list[Node]:
-    """Return what a group is, what it is told, and which words point to it."""
+    """Return a group's description, its prompt, and the words that point to it."""
     hues = Hues()
     terms = shown.terms if isinstance(shown.terms, Mapping) else {}
     names = {"en": "English", "fr": "French", "pt": "Portuguese", "any": "Any language"}
@@ -147,7 +147,7 @@ def group(shown: TWG) -> list[Node]:
 
 
 def router_report(shown: RouterReport, title: str = "Router") -> list[Node]:
-    """Return a router's figures, what it confuses, and its mistakes."""
+    """Return a router's figures, confusions and mistakes."""
     hues = Hues()
     rows = [
         (
@@ -186,7 +186,7 @@ def router_report(shown: RouterReport, title: str = "Router") -> list[Node]:
 
 
 def heat(counts: Mapping[str, Mapping[str, int]]) -> Element:
-    """Return a table of what was expected (rows) and what was chosen (columns)."""
+    """Return a table of the expected groups (rows) and the chosen ones (columns)."""
     names = list(counts)
     head = element(
         "tr", element("th", "expected ↓ chosen →"), *(element("th", spoken(name), scope="col") for name in names)
@@ -223,7 +223,7 @@ def _mistakes(mistakes: Iterable[Any], hues: Hues) -> Element | None:
 
 
 def dialogue_report(shown: DialogueReport, title: str = "Router on dialogues") -> list[Node]:
-    """Return how well a router follows conversations."""
+    """Return a router's figures on conversations."""
     languages = [
         (
             name or "none",
@@ -253,7 +253,7 @@ def dialogue_report(shown: DialogueReport, title: str = "Router on dialogues") -
 
 
 def comparison(shown: Comparison) -> list[Node]:
-    """Return routers side by side."""
+    """Return a comparison of routers."""
     rows = [
         (
             name,

@@ -1,4 +1,4 @@
-"""What a run of the supervisor graph gave, and answers that rest on documents."""
+"""Views of a run's result, and of answers that are based on documents."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def agent_picture(agent: Any) -> GraphPicture:
 
 
 def synthesis_parts(synthesis: Any, told: str) -> list[Node]:
-    """Return of what several answers come to what the answer does not say."""
+    """Return the parts of a synthesis that the answer does not contain."""
     if not isinstance(synthesis, Mapping):
         return []
     found: list[Node] = []

@@ -1,4 +1,4 @@
-"""Savers, threads, histories, memory services, stores and documents, as they are stored now."""
+"""Views of savers, threads, histories, memory services, stores and documents, as currently stored."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _thread_row(reading: Any, row: ThreadRow) -> Sequence[Any]:
 def _state(reading: Any, row: ThreadRow) -> Element:
     if not row.waiting and not row.next:
         return label("done", "c1")
-    latest = reading.get_tuple({"configurable": {"thread_id": row.id}})  # which step it is stands nowhere else
+    latest = reading.get_tuple({"configurable": {"thread_id": row.id}})  # only the checkpoint names the step
     step = spoken(row.next[0]) if row.next else "a step"
     if row.waiting:
         asked = requests_of(latest, is_over=False)[0] if latest is not None else []
@@ -94,7 +94,7 @@ def _state(reading: Any, row: ThreadRow) -> Element:
 
 
 def threads_row(shown: ThreadRow) -> list[Node]:
-    """Return what a list says of a thread, and what it waits for."""
+    """Return a thread's entry in a list, and what it waits for."""
     hues = Hues()
     facts = [f"active {ago(shown.last_activity)}"]
     if shown.messages is not None:
@@ -160,7 +160,7 @@ def thread(shown: SavedThread) -> list[Node]:
         facts.append(f"{counted(elsewhere, 'checkpoint')} on other branches")
     is_cut = branch[0].parent_config is not None
     if is_cut and len(turns) > 1:
-        turns = turns[1:]  # its beginning is not among what was read
+        turns = turns[1:]  # the first turn's beginning was not read
     dropped = max(0, len(turns) - MOST_TURNS)
     hues = Hues()
     whole = talk()
@@ -232,7 +232,7 @@ def memory(shown: MemoryServiceBase) -> list[Node]:
 
 
 def _sessions_op(sessions: Sessions, limit: int) -> Op[tuple[list[SessionInfo], int]]:
-    """Return what is known of the histories of some sessions, those that live longest, and how many there are."""
+    """Return the infos of histories of the sessions with the longest time to live, and how many there are."""
     keys = sessions.keys
     members, count = yield (command("ZREVRANGE", keys.sessions(), 0, limit - 1), counting(keys.sessions()))
     ids = readable_ids(members, "sessions")
@@ -244,7 +244,7 @@ def _sessions_op(sessions: Sessions, limit: int) -> Op[tuple[list[SessionInfo], 
 
 
 def store(shown: RedisStore) -> list[Node]:
-    """Return a store's namespaces, with an item of each."""
+    """Return a store's namespaces, with one item of each."""
     namespaces = shown.list_namespaces(limit=MOST_NAMESPACES + 1)
     rows: list[Sequence[Any]] = []
     for namespace in namespaces[:MOST_NAMESPACES]:
@@ -268,7 +268,7 @@ def store(shown: RedisStore) -> list[Node]:
 
 
 def documents(shown: Documents) -> list[Node]:
-    """Return the documents that answers rest on."""
+    """Return the documents that answers are based on."""
     found = shown.all()
     hues = Hues()
     rows = []

@@ -1,4 +1,4 @@
-"""Times, sizes and counts in words."""
+"""Times, sizes and counts as readable text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration in its largest unit; ``None`` stands for ever."""
+    """Return a duration in its largest unit; ``None`` means that it does not end."""
     if seconds is None:
         return "never expires"
     for size, unit in _UNITS:
@@ -20,7 +20,7 @@ def duration(seconds: float | None) -> str:
 
 
 def ago(moment: datetime | None, now: datetime | None = None) -> str:
-    """Return how long ago a moment was."""
+    """Return how long ago a time was."""
     if moment is None:
         return "unknown"
     passed = ((now or datetime.now(UTC)) - moment).total_seconds()
@@ -28,7 +28,7 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
 
 
 def moment_of(text: object) -> datetime | None:
-    """Return the time that a checkpoint tells; ``None`` where it is none."""
+    """Return the timestamp of a checkpoint, or ``None`` if it is not valid."""
     try:
         found = datetime.fromisoformat(str(text))
     except ValueError:
@@ -51,6 +51,6 @@ def size(count: float) -> str:
 
 
 def cut(text: object, most: int) -> str:
-    """Return text cut to a length, with a sign where something was left out."""
+    """Return text cut to a length, with a mark if something was left out."""
     whole = str(text)
     return whole if len(whole) <= most else f"{whole[: most - 1].rstrip()}…"

@@ -1,4 +1,4 @@
-"""One import for notebooks: look around on a server, watch runs, draw, and make tables.
+"""One import for notebooks: explore a server, watch runs, draw, and make tables.
 
     from ecowas_lc.notebook import explore, watch
 
@@ -6,7 +6,7 @@
     here.threads["summit"]                # a conversation; Tab completes the id
     watch(graph, "Who pays for the grid?")
 
-Objects show themselves: end a cell with one.
+Objects display themselves if they are the last line of a cell.
 """
 
 from __future__ import annotations

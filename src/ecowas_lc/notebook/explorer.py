@@ -1,4 +1,4 @@
-"""Everything that one server holds, to explore in a notebook."""
+"""All data of one server, to explore in a notebook."""
 
 from __future__ import annotations
 
@@ -33,12 +33,15 @@ _COMPLETED = 200
 
 
 def explore(url: str | None = None, *, prefix: str | None = None, settings: Settings | None = None) -> Explorer:
-    """Return what a server holds, to look around in: threads, sessions, histories, stores and documents.
+    """Return a server's data to explore: threads, sessions, histories, stores and documents.
 
     Args:
-        url: The server. Default: the one that the settings name, or the embedded server.
-        prefix: What every key begins with. Default: the settings' prefix.
-        settings: Settings to use in place of the environment's.
+        url: The server's URL. Defaults to the server that the settings name, or the embedded server.
+        prefix: The prefix of all keys. Defaults to the settings' prefix.
+        settings: The settings to use. Defaults to those of the environment.
+
+    Returns:
+        The explorer.
     """
     chosen = settings or get_settings()
     server = Server.from_url(url) if url is not None else Server.from_settings(chosen)
@@ -62,12 +65,12 @@ class Threads:
 
 
 class Explorer(Displayed):
-    """What one server holds; :func:`explore` makes one. In a notebook it shows an overview.
+    """The data of one server; :func:`explore` creates one. In a notebook, it shows an overview.
 
     Args:
-        server: the server.
-        prefix: what every key begins with.
-        default_ttl: for what is written here: seconds until it expires (``None``: never).
+        server: The server.
+        prefix: The prefix of all keys.
+        default_ttl: Seconds until data written here expires (``None``: never).
     """
 
     def __init__(self, server: Server, prefix: str, *, default_ttl: int | None = None) -> None:
@@ -77,7 +80,7 @@ class Explorer(Displayed):
 
     @cached_property
     def saver(self) -> RedisSaver:
-        """The threads, as a checkpointer."""
+        """The checkpointer, which stores the threads."""
         return RedisSaver(server=self.server, prefix=self.prefix, default_ttl=self.default_ttl)
 
     @cached_property
@@ -92,7 +95,7 @@ class Explorer(Displayed):
 
     @cached_property
     def documents(self) -> Documents:
-        """The documents that answers rest on."""
+        """The documents that answers are based on."""
         return Documents.from_server(self.server, prefix=self.prefix)
 
     @property
@@ -110,7 +113,7 @@ class Explorer(Displayed):
         return self.saver.thread(thread_id)
 
     def history(self, agent_id: str, session_id: str) -> RedisChatMessageHistory:
-        """Return what an agent said and heard in a session."""
+        """Return an agent's history in a session."""
         return RedisChatMessageHistory(agent_id, session_id, server=self.server, prefix=self.prefix)
 
     def waiting(self) -> list[ThreadRow]:
@@ -118,7 +121,7 @@ class Explorer(Displayed):
         return self.saver.waiting()
 
     def route(self, question: str, *, router: str = "hybrid") -> RouteDecision:
-        """Return which groups a question concerns, and why."""
+        """Return the groups that a question concerns, and why."""
         return get_router(router).route(question)
 
     def timeline(self, thread_id: str, *, limit: int | None = 100) -> ThreadPicture:
@@ -134,7 +137,7 @@ class Explorer(Displayed):
         return draw_activity(self.memory)
 
     def picture(self, graph: Any, route: Any = None) -> GraphPicture:
-        """Return a picture of a compiled graph, and of the way that a run took."""
+        """Return a picture of a compiled graph, and of the route that a run took."""
         return draw_graph(graph, route)
 
     def thread_records(self, *, limit: int | None = 1_000, tokens: bool = False) -> records.Records:
@@ -154,7 +157,7 @@ class Explorer(Displayed):
         return records.messages(self.saver, thread_id)
 
     def close(self) -> None:
-        """Close the connections; the next use opens new ones."""
+        """Close the connections; the next call opens new ones."""
         self.server.close()
 
     def __enter__(self) -> Self:

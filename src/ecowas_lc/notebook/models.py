@@ -1,4 +1,4 @@
-"""A model for notebooks that is there on every machine: Ollama's, or the small local one."""
+"""A model for notebooks that is available on every machine: Ollama's, or the small local one."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _DEFAULT_ADDRESS_SECONDS = 3.0
 
 
 class _Started:
-    """The local model of this process, which ends with it."""
+    """The local model of this process, which ends with the process."""
 
     def __init__(self) -> None:
         forks.register(self)
         self.forget_parent()
 
     def forget_parent(self) -> None:
-        """Know of none: a parent's model ends with the parent."""
+        """Discard the model after a fork: the parent's model ends with the parent."""
         self.model: LocalModel | None = None
         self._lock = forks.Lock()
 
     def get(self) -> LocalModel:
-        """Return the model, started once."""
+        """Return the model, starting it on the first call."""
         with self._lock:
             if self.model is None:
                 stack = ExitStack()
@@ -43,17 +43,20 @@ _STARTED = _Started()
 
 
 def chat_model(**options: Any) -> GuardedChatOllama:
-    """Return a chat model that answers on this machine, and print which.
+    """Return a chat model that answers on this machine, and print which one it is.
 
-    It is the settings' model where Ollama has it. Where you have set no address and Ollama does not answer or
-    lacks the model, the small local model is started. It ends with this process, and its answers mean nothing.
+    It is the settings' model if Ollama has it. If you have set no address and Ollama does not answer or lacks the
+    model, the small local model is started. It ends with this process, and its answers are meaningless.
 
     Args:
-        options: ``ChatOllama``'s, such as ``num_predict``; see :func:`~ecowas_lc.make_chat_model`.
+        **options: Options of ``ChatOllama``, such as ``num_predict``; see :func:`~ecowas_lc.make_chat_model`.
+
+    Returns:
+        The model.
 
     Raises:
-        ModelError: the address that you have set does not answer, or lacks the model.
-        MissingExtraError: the local model is not installed; the message gives the commands.
+        ModelError: The server at the address that you have set does not answer, or lacks the model.
+        MissingExtraError: The local model is not installed; the message gives the commands to install it.
     """
     settings = get_settings()
     seconds = settings.llm_timeout if settings.ollama_is_set else _DEFAULT_ADDRESS_SECONDS

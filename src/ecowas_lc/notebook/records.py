@@ -1,4 +1,4 @@
-"""What is stored, as records: plain dicts, or a pandas DataFrame where pandas is installed."""
+"""Stored data as records: plain dicts, or a pandas DataFrame if pandas is installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ecowas_lc.supervisor.evaluation import RouterReport
 
 
 class Records(list[dict[str, Any]], Displayed):
-    """Records of one kind: a list of dicts with the same keys, which notebooks show as a table."""
+    """Records of one kind: a list of dicts with the same keys, displayed as a table in notebooks."""
 
     def to_pandas(self) -> Any:
         """Return the records as a ``pandas.DataFrame``; times are in UTC.
@@ -37,11 +37,11 @@ class Records(list[dict[str, Any]], Displayed):
 
 
 def threads(saver: RedisSaver, *, limit: int | None = 1_000, tokens: bool = False) -> Records:
-    """Return a saver's threads, those that were written to last first.
+    """Return a saver's threads as records, the most recently written first.
 
     The keys are ``thread``, ``title``, ``last_activity``, ``messages``, ``turns``, ``steps``, ``ttl_seconds``,
-    ``waits`` and ``next``; with ``tokens``, which reads every thread's messages, ``input_tokens`` and
-    ``output_tokens`` as the models told them.
+    ``waits`` and ``next``; with ``tokens``, which reads every thread's messages, also ``input_tokens`` and
+    ``output_tokens`` as reported by the models.
     """
     found = Records()
     for row in saver.threads(limit=limit):
@@ -64,10 +64,10 @@ def threads(saver: RedisSaver, *, limit: int | None = 1_000, tokens: bool = Fals
 
 
 def checkpoints(saver: Any, thread_id: str, *, limit: int | None = 1_000) -> Records:
-    """Return a thread's checkpoints, oldest first, with what ran and how large the state was.
+    """Return a thread's checkpoints as records, oldest first, with what ran and the size of the state.
 
-    The keys are ``number``, ``checkpoint``, ``parent``, ``at``, ``source``, ``ran``, ``seconds`` (since the one
-    before), ``messages``, ``bytes``, ``groups`` (that were chosen there), ``waits`` and ``failed``.
+    The keys are ``number``, ``checkpoint``, ``parent``, ``at``, ``source``, ``ran``, ``seconds`` (since the
+    previous one), ``messages``, ``bytes``, ``groups`` (chosen in this step), ``waits`` and ``failed``.
     """
     place: Any = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
     listed = list(viewed(saver).list(place, limit=limit))
@@ -95,7 +95,7 @@ def checkpoints(saver: Any, thread_id: str, *, limit: int | None = 1_000) -> Rec
 
 
 def steps(saver: Any, thread_ids: Iterable[str], *, limit: int = 1_000) -> Records:
-    """Return how long each step of some threads took; groups that ran side by side took the same time.
+    """Return the duration of each step of some threads; groups that ran in parallel have the same duration.
 
     The keys are ``thread``, ``step``, ``at`` and ``seconds``.
     """
@@ -113,18 +113,18 @@ def steps(saver: Any, thread_ids: Iterable[str], *, limit: int = 1_000) -> Recor
 
 
 def messages(of: Any, thread_id: str | None = None, *, limit: int = 1_000) -> Records:
-    """Return the messages of a thread or of a history, oldest first.
-
-    Args:
-        of: A thread (``saver.thread(id)``), a saver and ``thread_id``, a history, or messages.
-        thread_id: The thread of a saver.
-        limit: At most as many messages of a history, or checkpoints of a thread.
+    """Return the messages of a thread or of a history as records, oldest first.
 
     The keys are ``number``, ``speaker``, ``type``, ``text``, ``at`` (in threads), ``tool_calls``,
     ``input_tokens``, ``output_tokens`` and ``id``.
 
+    Args:
+        of: A thread (``saver.thread(id)``), a saver and ``thread_id``, a history, or messages.
+        thread_id: The thread of a saver.
+        limit: Maximum number of messages of a history, or of checkpoints of a thread.
+
     Raises:
-        InvalidInputError: it is none of these.
+        InvalidInputError: ``of`` is none of these.
     """
     if isinstance(of, SavedThread):
         return Records(_of_thread(of.saver, of.id, of.channel, limit))
@@ -138,7 +138,7 @@ def messages(of: Any, thread_id: str | None = None, *, limit: int = 1_000) -> Re
 
 
 def sessions(memory: MemoryServiceBase) -> Records:
-    """Return the histories of a memory service, those that were active last first.
+    """Return the histories of a memory service as records, the most recently active first.
 
     The keys are ``session``, ``agent``, ``messages``, ``first_activity``, ``last_activity`` and ``ttl_seconds``.
     """
@@ -157,7 +157,7 @@ def sessions(memory: MemoryServiceBase) -> Records:
 
 
 def confusion(report: RouterReport) -> Records:
-    """Return what a router confuses: ``expected``, ``chosen`` and ``count`` of each pair that occurs."""
+    """Return a router's confusions: ``expected``, ``chosen`` and ``count`` of each pair that occurs."""
     return Records(
         {"expected": expected, "chosen": chosen, "count": count}
         for expected, row in report.confusion.items()
