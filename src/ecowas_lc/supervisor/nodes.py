@@ -320,7 +320,7 @@ def past_turns(ctx: Context, state: State) -> list[PastTurn]:
 
 
 def _in_full(state: State) -> str:
-    """Return what the question asks, completed from the turn that it goes on with."""
+    """Return the complete question, with what it leaves out taken from the turn that it continues."""
     past = [exchange[0].text for exchange in conversation_of(state)]
     follows = state["decision"].get("follows", len(past) - 1)
     return completed_questions([*past[: follows + 1], question_of(state).text])[-1]

@@ -1,4 +1,4 @@
-"""What one thread of the supervisor graph remembers: plain values and messages, nothing of our own types."""
+"""The state that a thread of the supervisor graph stores: plain values and messages, no types of this package."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from ecowas_lc.documents.answers import Citation
 from ecowas_lc.errors import EmptyQuestionError, InvalidInputError
 
 SUPERVISOR = "supervisor"
-"""The id under which the supervisor speaks and keeps its transcript."""
+"""The id under which the supervisor answers and keeps its transcript."""
 
 
 class Decision(TypedDict):
-    """Which groups are asked, what decided so, and why; no group: the supervisor answers itself."""
+    """The groups that are asked, what made the decision, and why; no group: the supervisor answers itself."""
 
     groups: list[str]
     source: str
     reason: str
     follows: NotRequired[int]
-    """Which earlier turn a follow-up goes on with, counted from 0; with documents only."""
+    """The earlier turn that a follow-up continues, counted from 0; only with documents."""
 
 
 class Report(TypedDict):
-    """What became of asking one group.
+    """The result of asking one group.
 
-    ``text`` is the answer as it was passed on (``""`` without one). ``reason`` says why there is none.
-    ``tools``: ``"none"`` (the group has none), ``"used"``, ``"unused"`` or ``"unavailable"`` (the model can't
-    call any). ``error`` is the name of the error class of a failure.
+    ``text`` is the answer as it was passed on (``""`` if there is none), and ``reason`` says why there is none.
+    ``tools`` is ``"none"`` (the group has no tools), ``"used"``, ``"unused"`` or ``"unavailable"`` (the model does
+    not support tools). ``error`` is the name of a failure's error class.
 
-    With documents, ``declined`` says that they do not answer, ``citations`` what the answer rests on,
-    ``passages`` what was found, and ``left_out`` the sentences that no passage supports.
+    With documents, ``declined`` says that they do not answer the question, ``citations`` are the answer's sources,
+    ``passages`` the passages found, and ``left_out`` the sentences that no passage supports.
     """
 
     status: Literal["answered", "held", "rejected", "failed"]
@@ -54,12 +54,12 @@ class Report(TypedDict):
 
 
 class Synthesis(TypedDict):
-    """What several groups' answers come to.
+    """Several groups' answers combined.
 
-    ``form`` says how it was made: ``"structured"`` (the model filled the lists), ``"text"`` (it could only
-    write prose, so the lists are empty), ``"reports"`` (it could not, so the answers stand one after the
-    other) or ``"verbatim"`` (only one group answered). ``missing`` maps a group's id to why its view lacks.
-    ``left_out`` holds what the model said with figures that neither a group nor the user gave.
+    ``form`` says how it was made: ``"structured"`` (the model filled the lists), ``"text"`` (the model could only
+    write prose, so the lists are empty), ``"reports"`` (the model failed, so the answers follow one another) or
+    ``"verbatim"`` (only one group answered). ``missing`` maps a group's id to the reason for its missing view.
+    ``left_out`` holds statements of the model with figures that neither a group nor the user gave.
     """
 
     text: str
@@ -73,9 +73,10 @@ class Synthesis(TypedDict):
 
 
 class Summary(TypedDict):
-    """The conversation up to and with the message ``through``, in short.
+    """A summary of the conversation up to and including the message ``through``.
 
-    ``of`` is the digest of what it sums up: changed or removed, the summary no longer holds.
+    ``of`` is the digest of the messages that it covers: if they are changed or removed, the summary is no longer
+    valid.
     """
 
     text: str
@@ -84,10 +85,10 @@ class Summary(TypedDict):
 
 
 class Earlier(TypedDict, total=False):
-    """What the thread has taken in from the session's histories, once.
+    """What the thread imported from the session's histories, once.
 
-    ``messages`` are the supervisor's from before this thread began; ``groups`` what each group was asked and
-    answered outside of this thread.
+    ``messages`` are the supervisor's from before this thread started; ``groups`` are the questions and answers of
+    each group outside of this thread.
     """
 
     messages: list[BaseMessage]
@@ -95,7 +96,7 @@ class Earlier(TypedDict, total=False):
 
 
 class Dropped(TypedDict):
-    """A draft that nobody decided on and that a new question replaced."""
+    """A draft that was still undecided when a new question replaced it."""
 
     draft: str
     group: str
@@ -103,10 +104,10 @@ class Dropped(TypedDict):
 
 
 def merge_messages(old: Any, new: Any) -> Any:
-    """Add messages, replace those with the same id, remove those that ``RemoveMessage`` names.
+    """Add messages, replace those with the same id, and remove those named by ``RemoveMessage``.
 
     Raises:
-        InvalidInputError: a message that is to be removed is not in the thread; nothing is stored.
+        InvalidInputError: A message to be removed is not in the thread; nothing is stored.
     """
     try:
         return add_messages(old, new)
@@ -118,24 +119,24 @@ def merge_messages(old: Any, new: Any) -> Any:
 
 
 def merge_reports(old: dict[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
-    """Add what groups give to what others gave for the same question; an empty update begins a new question."""
+    """Merge groups' reports on the same question; an empty update starts a new question."""
     return {**(old or {}), **new} if new else {}
 
 
 class Question(TypedDict):
-    """What ``invoke`` and ``stream`` take: messages in any form LangChain reads; the last one is the question."""
+    """The input of ``invoke`` and ``stream``: messages in any form LangChain accepts, the question last."""
 
     messages: Sequence[MessageLikeRepresentation] | MessageLikeRepresentation
 
 
 class SupervisorInput(TypedDict):
-    """What a run is given: messages, the last of them the question."""
+    """The input of a run: messages, the question last."""
 
     messages: Annotated[list[AnyMessage], merge_messages]
 
 
 class SupervisorOutput(SupervisorInput):
-    """What a run gives back: the conversation, and how its last answer came about."""
+    """The output of a run: the conversation, and how its last answer was produced."""
 
     decision: Decision
     reports: Annotated[dict[str, Report], merge_reports]
@@ -143,11 +144,11 @@ class SupervisorOutput(SupervisorInput):
 
 
 class SupervisorState(SupervisorOutput):
-    """All that is kept in a thread.
+    """Everything that a thread stores.
 
-    ``attempts`` holds, by group, the messages of a turn that failed, so that asking again repeats none of its
-    tool calls; ``taken`` names the speakers whose histories have been taken in, ``synced`` is the digest of the
-    messages that the histories were last brought up to, ``dropped`` what was given up undecided.
+    ``attempts`` holds, by group, the messages of a turn that failed, so that a second attempt repeats none of its
+    tool calls. ``taken`` names the speakers whose histories have been imported, ``synced`` is the digest of the
+    messages that the histories were last updated to, and ``dropped`` holds drafts that were given up undecided.
     """
 
     asking: list[str]
@@ -160,11 +161,11 @@ class SupervisorState(SupervisorOutput):
 
 
 def question_of(state: Mapping[str, Any]) -> HumanMessage:
-    """Return the question that a run is to answer: the last message.
+    """Return the question that a run has to answer: the last message.
 
     Raises:
-        EmptyQuestionError: it holds no text.
-        InvalidInputError: there is no message, or the last one is not the user's.
+        EmptyQuestionError: The question contains no text.
+        InvalidInputError: There is no message, or the last one is not the user's.
     """
     messages = state.get("messages") or []
     if not messages or not isinstance(messages[-1], HumanMessage):
@@ -178,19 +179,19 @@ def question_of(state: Mapping[str, Any]) -> HumanMessage:
 
 
 def asked_in(state: Mapping[str, Any]) -> HumanMessage:
-    """Return the question of the turn that is under way, whether it has been answered yet or not."""
+    """Return the question of the current turn, whether or not it has been answered."""
     messages = state["messages"]
     return next(message for message in reversed(messages) if isinstance(message, HumanMessage))
 
 
 def answer_in(state: Mapping[str, Any]) -> AIMessage | None:
-    """Return the final answer of the turn that is under way, if there is one yet."""
+    """Return the final answer of the current turn, if there is one yet."""
     last = state["messages"][-1]
     return last if isinstance(last, AIMessage) else None
 
 
 def own_answer(final: BaseMessage, group: str) -> str | None:
-    """Return what a group itself said in the turn of this final answer, ``None`` where it said nothing."""
+    """Return a group's own answer in the turn of this final answer, or ``None`` if it gave none."""
     answers: Mapping[str, str] = final.response_metadata.get("answers") or {}
     if group in answers:
         return answers[group]
@@ -202,11 +203,11 @@ def groups_of(final: BaseMessage, known: Collection[str]) -> tuple[str, ...]:
     told = final.response_metadata.get("groups")
     if told is not None:
         return tuple(group for group in told if group in known)
-    return (final.name,) if final.name is not None and final.name in known else ()  # an older version's
+    return (final.name,) if final.name is not None and final.name in known else ()  # written by an older version
 
 
 def digest_of(messages: Iterable[BaseMessage]) -> str:
-    """Return a digest of what a branch says, to see later whether it has been changed."""
+    """Return a digest of a branch, which shows later whether the branch has changed."""
     digest = hashlib.sha256()
     for message in messages:
         answers = message.response_metadata.get("answers") or {}

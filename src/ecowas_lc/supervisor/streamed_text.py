@@ -1,4 +1,4 @@
-"""Says text aloud: puts what is not a model's own stream of tokens into the graph's stream of messages."""
+"""Streaming of text that is not a model's own output into the graph's stream of messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableConfig
 
 
 class Voice(BaseChatModel):
-    """A chat model that says what it is told to, bit by bit, under one message id."""
+    """A chat model that streams a given text under one message id."""
 
     message_id: str
     says: Callable[[], Iterator[str]]
@@ -69,7 +69,7 @@ class Voice(BaseChatModel):
         return ChatResult(generations=[ChatGeneration(message=AIMessage(text, id=self.message_id))])
 
     def _chunk(self, text: str, *, last: bool = False) -> ChatGenerationChunk:
-        # without a chunk marked as the last one, langchain-core adds one under an id of its own
+        # without a chunk marked as the last, langchain-core would add one with another id
         position: Literal["last"] | None = "last" if last else None
         message = AIMessageChunk(content=text, id=self.message_id, chunk_position=position)
         return ChatGenerationChunk(message=message)
@@ -77,17 +77,17 @@ class Voice(BaseChatModel):
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """An effect: a text is said aloud under a message's id; the reply is the text."""
+    """An effect that streams a text under a message's id; the reply is the text."""
 
     text: str
     message_id: str
 
     def run(self, config: RunnableConfig) -> str:
-        """Say it."""
+        """Stream the text."""
         return self._voice().invoke("", config).text
 
     async def arun(self, config: RunnableConfig) -> str:
-        """Say it without blocking the event loop."""
+        """Stream the text without blocking the event loop."""
         return (await self._voice().ainvoke("", config)).text
 
     def _voice(self) -> Voice:

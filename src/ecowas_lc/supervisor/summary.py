@@ -1,4 +1,4 @@
-"""The running summary: what no longer fits a prompt is kept in short."""
+"""The running summary of what no longer fits a prompt."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 
 def conversation_of(state: Mapping[str, Any]) -> list[Exchange]:
-    """Return all answered questions of a session: from before the thread began, then the thread's own."""
+    """Return all answered questions of a session: those from before the thread started, then the thread's own."""
     before = (state.get("earlier") or {}).get("messages") or []
     return exchanges([*before, *state["messages"]])
 
 
 def summary_text(state: Mapping[str, Any]) -> str:
-    """Return the running summary, ``""`` while there is none that holds."""
+    """Return the running summary, or ``""`` if there is none that is valid."""
     return str((state.get("summary") or {}).get("text") or "") if _holds(state) else ""
 
 
@@ -37,7 +37,7 @@ def summarised_through(state: Mapping[str, Any]) -> str | None:
 
 
 def _holds(state: Mapping[str, Any]) -> bool:
-    """Return whether all that was summed up still stands in the conversation, as it was then."""
+    """Return whether everything that the summary covers is unchanged in the conversation."""
     summary = state.get("summary") or {}
     if not summary.get("through") or "of" not in summary:
         return True
@@ -51,9 +51,10 @@ def _covered(state: Mapping[str, Any], through: str) -> str:
 
 
 def outgrown(state: Mapping[str, Any], window: Window, count: TokenCounter) -> list[Exchange]:
-    """Return the exchanges that are to be summarised now: none until the conversation fills half the window.
+    """Return the exchanges to summarise now: none until the conversation fills half the window.
 
-    The newest, up to a quarter of the window, stay as they are, and so does the last one whatever its length.
+    The newest exchanges, up to a quarter of the window, are left as they are, and so is the last one at any
+    length.
     """
     fresh = _not_summarised(state)
     if sum(count(exchange) for exchange in fresh) <= window.prompt // 2:
@@ -63,10 +64,10 @@ def outgrown(state: Mapping[str, Any], window: Window, count: TokenCounter) -> l
 
 
 def summary_of(ctx: Context, state: Mapping[str, Any]) -> Program[Summary | None]:
-    """Return the summary with the outgrown exchanges worked in, ``None`` where there is nothing to do.
+    """Return the summary including the outgrown exchanges, or ``None`` if there is nothing to do.
 
-    Where the model can't make one the old text stays, and the outgrown exchanges are left out of prompts
-    without a summary.
+    If the model fails, the old summary is kept, and the outgrown exchanges are left out of prompts without being
+    summarised.
     """
     window = yield from ctx.window()
     old = outgrown(state, window, ctx.count)
@@ -82,7 +83,7 @@ def summary_of(ctx: Context, state: Mapping[str, Any]) -> Program[Summary | None
         answer: AIMessage = yield ctx.limited(_asked(model, prompt), "The summary")
     except GraphBubbleUp:
         raise
-    except Exception as error:  # a summary is a help, not a need
+    except Exception as error:  # the summary is optional
         log.info("no summary was made: %s", error)
         return {"text": before, "through": through, "of": _covered(state, through)}
     text = answer.text.strip()

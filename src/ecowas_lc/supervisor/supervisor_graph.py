@@ -1,4 +1,4 @@
-"""The compiled supervisor graph: what it refuses before anything is stored, and its histories."""
+"""The compiled supervisor graph, which checks its input before anything is stored, and updates its histories."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _LONGEST_QUOTE = 200
 
 
 class SupervisorResult(dict[str, Any], Displayed):
-    """What a run gives back: a dict (see :class:`~ecowas_lc.SupervisorOutput`) that shows itself in notebooks."""
+    """The result of a run: a dict (see :class:`~ecowas_lc.SupervisorOutput`) with a display for notebooks."""
 
 
 class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, SupervisorInput, SupervisorOutput]):
-    """A compiled LangGraph graph that also looks at what it is asked before anything of it is stored.
+    """A compiled LangGraph graph that also checks its input before storing anything of it.
 
     - A run from a checkpoint that the thread does not have raises :class:`UnknownCheckpointError`.
-    - A decision (``Command(resume=…)``) about something that does not wait raises :class:`NotWaitingError`, one
-      that is none of those possible :class:`InvalidDecisionError`.
-    - While an answer waits for a reviewer, a new question raises :class:`DecisionPendingError`, or with
-      ``on_waiting="drop"`` gives the answer up.
-    - With ``on_busy``, a run of a thread on which another one is under way raises :class:`ThreadBusyError`, at
-      once or after waiting for it.
+    - A decision (``Command(resume=…)``) about something that is not waiting raises :class:`NotWaitingError`; one
+      that is not among the possible decisions raises :class:`InvalidDecisionError`.
+    - While an answer waits for a reviewer, a new question raises :class:`DecisionPendingError`, or, with
+      ``on_waiting="drop"``, gives up the answer.
+    - With ``on_busy``, a run of a thread with another run in progress raises :class:`ThreadBusyError`, at once or
+      after waiting for it.
     """
 
     def __init__(self, *, supervisor: Context, **compiled: Any) -> None:
@@ -72,7 +72,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> Any:
-        """Run the graph: see langgraph's ``invoke``."""
+        """Run the graph; see LangGraph's ``invoke``."""
         return _shown(super().invoke(_as_input(input), config, **options), config)
 
     @overload
@@ -98,7 +98,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> Any:
-        """Run the graph without blocking the event loop: see langgraph's ``ainvoke``."""
+        """Run the graph without blocking the event loop; see LangGraph's ``ainvoke``."""
         return _shown(await super().ainvoke(_as_input(input), config, **options), config)
 
     def stream(
@@ -107,7 +107,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> Iterator[Any]:
-        """Stream a run: see langgraph's ``stream``; what is refused is refused before anything is stored."""
+        """Stream a run; see LangGraph's ``stream``. Invalid input is rejected before anything is stored."""
         lease = self.lease(config)
         with lease.held() if lease else nullcontext():
             given, admitted = run(self._admitted(input, config), {})
@@ -119,7 +119,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> AsyncIterator[Any]:
-        """Stream a run without blocking the event loop: see :meth:`stream`."""
+        """Stream a run without blocking the event loop; see :meth:`stream`."""
         lease = self.lease(config)
         async with lease.aheld() if lease else nullcontext():
             given, admitted = await arun(self._admitted(input, config), {})
@@ -133,7 +133,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
                     await turn.aclose()  # now, so that the span ends with the turn
 
     def lease(self, config: RunnableConfig | None) -> Lease | None:
-        """Return the hold of its thread that a run needs, if the graph has its runs come one after the other."""
+        """Return the lease on its thread that a run needs, or ``None`` if its runs are not serialized."""
         ctx = self.supervisor
         place = ensure_config(config).get("configurable", {})
         if ctx.on_busy is None or _TASK in place or not place.get("thread_id"):
@@ -145,26 +145,29 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
         return Lease(saver, leases, thread_id, uuid4().hex, ctx.on_busy, ctx.busy_wait_seconds)
 
     def bulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Any]) -> RunnableConfig:
-        """Update a thread's state: see langgraph's ``bulk_update_state``.
+        """Update a thread's state; see LangGraph's ``bulk_update_state``.
 
         Raises:
-            UnknownCheckpointError: the thread does not have the checkpoint.
+            UnknownCheckpointError: The thread does not have the checkpoint.
         """
         run(self._known(ensure_config(config)), {})
         return super().bulk_update_state(config, supersteps)
 
     async def abulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Any]) -> RunnableConfig:
-        """Update a thread's state: see :meth:`bulk_update_state`."""
+        """Update a thread's state without blocking the event loop; see :meth:`bulk_update_state`."""
         await arun(self._known(ensure_config(config)), {})
         return await super().abulk_update_state(config, supersteps)
 
     def sync_histories(self, config: RunnableConfig) -> None:
-        """Make the histories of a thread's session say what the thread says, after an ``update_state``.
+        """Update the histories of a thread's session to match the thread, for example after ``update_state``.
 
-        Each turn does so at its end. What other programs appended to a history stays in its place.
+        Each turn does this at its end. Messages that other programs appended to a history stay in place.
+
+        Args:
+            config: A config with the thread's id.
 
         Raises:
-            ConfigurationError: the graph has no histories, no checkpointer, or ``config`` names no thread.
+            ConfigurationError: The graph has no histories or no checkpointer, or ``config`` names no thread.
         """
         run(self._histories_synchronised(config), {})
 
@@ -185,7 +188,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
         yield from synchronised(ctx.history_factory, speakers_of(ctx), config, messages, taken)
 
     def _admitted(self, given: Any, config: RunnableConfig | None) -> Program[tuple[Any, RunnableConfig]]:
-        """Return what to run and with what config, where nothing speaks against it."""
+        """Return the input and config of a run after checking them."""
         whole = ensure_config(config)
         place = whole.get("configurable", {})
         extra: dict[str, Any] = {RUN: uuid4().hex}
@@ -199,10 +202,10 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
         return given, merge_configs(config, {"configurable": extra})
 
     def _known(self, config: RunnableConfig) -> Program[None]:
-        """Do nothing where the thread has the checkpoint that the config names, if it names one.
+        """Raise an error unless the thread has the checkpoint that the config names, if any.
 
         Raises:
-            UnknownCheckpointError: it has not.
+            UnknownCheckpointError: The thread does not have it.
         """
         place = config.get("configurable", {})
         saver = self.checkpointer
@@ -224,14 +227,14 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
         return Command(graph=command.graph, update=command.update, resume=resume, goto=command.goto)
 
     def _replaced(self, given: Any, config: RunnableConfig) -> Program[list[Dropped]]:
-        """Return what waits for a reviewer and would be given up.
+        """Return the drafts that wait for a reviewer and that this input gives up.
 
         Raises:
-            DecisionPendingError: something waits, and it is not to be given up.
+            DecisionPendingError: A draft is waiting, and drafts must not be given up.
         """
         place = config["configurable"]
         if given is None and not place.get("checkpoint_id"):
-            return []  # it goes on where it is
+            return []  # it resumes where it stopped
         head: RunnableConfig = {
             "configurable": {key: place[key] for key in ("thread_id", "checkpoint_ns") if key in place}
         }
@@ -260,11 +263,11 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
 
 
 def _as_input(asked: Asked) -> SupervisorInput | Command[Any] | None:
-    return cast("SupervisorInput | Command[Any] | None", asked)  # langgraph makes messages of what is in it
+    return cast("SupervisorInput | Command[Any] | None", asked)  # langgraph converts its content to messages
 
 
 def _shown(given: Any, config: RunnableConfig | None) -> Any:
-    """Return a run's result so that notebooks show it; that of a node of another graph as it is."""
+    """Return a run's result with a display for notebooks; that of a node in another graph is unchanged."""
     if (
         type(given) is not dict
         or "decision" not in given
@@ -275,7 +278,7 @@ def _shown(given: Any, config: RunnableConfig | None) -> Any:
 
 
 def _about(config: RunnableConfig) -> dict[str, Any]:
-    """Return what a turn's span says."""
+    """Return the attributes of a turn's span."""
     place = config.get("configurable", {})
     return {
         "gen_ai__operation__name": "invoke_agent",

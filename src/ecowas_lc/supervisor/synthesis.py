@@ -1,6 +1,6 @@
-"""Several groups' answers, brought together: views, agreements, conflicts, open questions, what is missing.
+"""Combining several groups' answers: views, agreements, conflicts, open questions, missing views.
 
-A model's structured synthesis is read while it is being made; figures that nobody gave are left out.
+A model's structured synthesis is read while it is being written; figures that have no source are left out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SMALLEST = 2
 
 
 def figures_in(text: str) -> set[str]:
-    """Return the figures of a text as bare digits; single digits don't count."""
+    """Return the figures of a text as digits only; single digits are ignored."""
     return _digits(_FIGURE.findall(text))
 
 
@@ -52,7 +52,7 @@ def _digits(figures: Iterable[str]) -> set[str]:
 
 
 class Sources:
-    """The texts in which a figure must stand to be believed, with or without signs between its digits."""
+    """The texts in which a figure must occur to be accepted, with or without separators between its digits."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._figures: set[str] = set()
@@ -61,11 +61,11 @@ class Sources:
                 self._figures |= _digits(pattern.findall(text))
 
     def support(self, text: str) -> bool:
-        """Return whether every figure of ``text`` was given."""
+        """Return whether every figure of ``text`` occurs in the sources."""
         return figures_in(text) <= self._figures
 
     def supported(self, text: str) -> tuple[str, list[str]]:
-        """Return the sentences of ``text`` whose figures were all given, and the others."""
+        """Return the sentences of ``text`` whose figures all occur in the sources, and the other sentences."""
         kept: list[str] = []
         left_out: list[str] = []
         for line in text.splitlines():
@@ -99,9 +99,9 @@ class Digest:
     language: Language
 
     def text(self, value: Mapping[str, Any], *, complete: bool) -> str:
-        """Return what may be said of an answer that is still being made, or of the ``complete`` one.
+        """Return the text to show of an answer, partial or ``complete``.
 
-        Each version begins with the one before. Nothing is said before the model has said something usable.
+        Each version starts with the previous one. Nothing is shown before the model has written something usable.
         """
         read = self._read(value, complete=complete)
         if not read.usable:
@@ -118,7 +118,7 @@ class Digest:
         return "\n\n".join(paragraphs)
 
     def synthesis(self, value: Mapping[str, Any]) -> Synthesis | None:
-        """Return what the complete answer comes to, ``None`` where nothing of it is usable."""
+        """Return the synthesis in the complete answer, or ``None`` if nothing in it is usable."""
         read = self._read(value, complete=True)
         if not read.usable:
             return None
@@ -139,7 +139,7 @@ class Digest:
         return shorten(next(iter(sentences_of(plain)), plain), _LONGEST_VIEW)
 
     def _read(self, value: Mapping[str, Any], *, complete: bool) -> _Read:
-        cut = complete and "answer" not in value  # the model had no room left: its last words are half ones
+        cut = complete and "answer" not in value  # out of tokens: the last words are incomplete
         done = complete and not cut
         under_way = next(reversed(list(value)), None)
         everything = Sources([self.question, *self.answers.values()])
@@ -180,7 +180,7 @@ class Digest:
         return kept[0] if kept else self.own_words(group)
 
     def _says_something(self, text: str) -> bool:
-        """Return whether a text is more than a word for nothing, or a group's name where its view should be."""
+        """Return whether a text says more than an empty phrase or just a group's name."""
         bare = text.strip(" .:*-–").lower()
         labels = {label.lower() for group, name in self.names.items() for label in (group, name, view_of(name))}
         return bare not in _NOTHING and bare not in labels
@@ -195,7 +195,7 @@ class _Read:
     usable: bool
 
     def keep(self, kept: list[str], text: str, sources: Sources) -> None:
-        """Keep a text of the model's, unless it holds figures that nobody gave."""
+        """Keep a text of the model, unless it contains figures without a source."""
         if sources.support(text):
             kept.append(text)
             self.usable = True
@@ -204,7 +204,7 @@ class _Read:
 
 
 def _texts(value: object, *, closed: bool) -> list[str]:
-    """Return the texts of a list, without the last one while the list is not closed."""
+    """Return the texts of a list, without the last one while the list is incomplete."""
     items: Sequence[object] = value if isinstance(value, list) else []
     return [" ".join(item.split()) for item in (items if closed else items[:-1]) if isinstance(item, str)]
 
@@ -213,24 +213,24 @@ log = logging.getLogger(__name__)
 
 
 def answered(reports: Mapping[str, Report]) -> dict[str, str]:
-    """Return the answers that were given and released, by group."""
+    """Return the released answers by group."""
     return {group: report["text"] for group, report in reports.items() if report["status"] == "answered"}
 
 
 def missing_views(reports: Mapping[str, Report], language: Language) -> dict[str, str]:
-    """Return, by group, why its view is missing."""
+    """Return the reason for each missing view, by group."""
     reasons: dict[str, str] = {}
     for group, report in reports.items():
         if report["status"] == "rejected":
             reasons[group] = phrase("rejected", language)
         elif report["status"] == "failed":
-            what = report.get("reason", "").partition(". ")[0].rstrip(".")  # what mends it is not the user's
+            what = report.get("reason", "").partition(". ")[0].rstrip(".")  # the fix is not for the end user
             reasons[group] = phrase("failed", language, error=what)
     return reasons
 
 
 def missing_note(missing: Mapping[str, str], groups: Mapping[str, TWG], language: Language) -> str:
-    """Return the sentences that say whose view is missing and why; ``""`` where none is."""
+    """Return the sentences that say whose view is missing and why, or ``""`` if none is."""
     return "\n".join(
         phrase("missing", language, name=groups[group].name, reason=reason) for group, reason in missing.items()
     )
@@ -239,11 +239,11 @@ def missing_note(missing: Mapping[str, str], groups: Mapping[str, TWG], language
 def synthesis_of(
     ctx: Context, question: HumanMessage, reports: Mapping[str, Report]
 ) -> Program[tuple[AIMessage, Synthesis]]:
-    """Return the final answer of several groups and what it is made of.
+    """Return the final answer that combines several groups' answers, and its synthesis.
 
-    It never fails for the model's sake: where the model can't fill a form it writes prose, and where nothing of
-    what it makes can be used the groups' answers stand one after the other. Figures that neither a group nor
-    the user gave are left out.
+    The model cannot make it fail: if it does not support the schema, it writes prose, and if nothing that it
+    writes is usable, the groups' answers follow one another. Figures that neither a group nor the user gave are
+    left out.
     """
     answers = answered(reports)
     language = language_of(question.text)
@@ -260,7 +260,7 @@ def synthesis_of(
         made: tuple[AIMessage, Synthesis] = yield ctx.limited(_made_by_model(ctx, digest), "The synthesis")
     except GraphBubbleUp:
         raise
-    except Exception as error:  # the groups' answers must not be lost for it
+    except Exception as error:  # the groups' answers must not be lost because of it
         _tell(error, "The synthesis was not made by the model")
         text = "\n\n".join(f"**{digest.names[group]}**\n\n{answers[group]}" for group in answers)
         return _plain(digest, text, answers, "reports", [])
@@ -270,15 +270,15 @@ def synthesis_of(
 def gathered(
     ctx: Context, question: HumanMessage, reports: Mapping[str, Report]
 ) -> Program[tuple[AIMessage, Synthesis]]:
-    """Return checked answers side by side, their sources numbered anew; a model's synthesis would be unchecked.
+    """Return checked answers one after another with renumbered sources; a model's synthesis would not be checked.
 
-    Where some groups' documents answer and others' do not, those that do not are named as missing.
+    If the documents of only some groups answer, the other groups are named as missing.
     """
     answers = answered(reports)
     language = language_of(question.text)
     declined = [group for group in answers if reports[group].get("declined")]
     if len(declined) == len(answers):
-        declined = declined[1:]  # one of them says it for all
+        declined = declined[1:]  # one of them stands for all
     kept = {group: text for group, text in answers.items() if group not in declined}
     missing = {**missing_views(reports, language), **{group: answers[group] for group in declined}}
     names = {group: ctx.groups[group].name for group in answers}
@@ -293,7 +293,7 @@ def gathered(
 
 
 def verbatim(answers: Mapping[str, str], missing: Mapping[str, str], text: str) -> Synthesis:
-    """Return the synthesis of a single answer: itself."""
+    """Return the synthesis of a single answer: the answer itself."""
     return {**_EMPTY, "text": text, "views": dict(answers), "missing": dict(missing), "form": "verbatim"}
 
 

@@ -1,4 +1,4 @@
-"""What a thread takes in from the session's histories: once, so that afterwards the thread alone is read."""
+"""What a thread imports from the session's histories: once, so that afterwards only the thread is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ State = Mapping[str, Any]
 
 
 def taken_in(state: State) -> list[BaseMessage]:
-    """Return all messages that the thread has taken in from histories."""
+    """Return all messages that the thread has imported from histories."""
     earlier = state.get("earlier") or {}
     groups = (earlier.get("groups") or {}).values()
     return [*(earlier.get("messages") or []), *(message for messages in groups for message in messages)]
@@ -26,10 +26,10 @@ def taken_in(state: State) -> list[BaseMessage]:
 def take_in_transcript(
     factory: HistoryFactory, groups: Sequence[str], state: State, config: RunnableConfig, update: dict[str, Any]
 ) -> Program[None]:
-    """Take in what was said in the session before this thread began, all speakers' part of it.
+    """Import the conversation of the session from before this thread started, with all speakers' parts.
 
-    A thread that has been begun before, and is at its beginning again because of a fork, takes in nothing of
-    what it wrote itself.
+    A thread that existed before and restarts from its beginning because of a fork does not import what it wrote
+    itself.
     """
     if state.get("taken") or state.get("earlier") or len(state["messages"]) != 1:
         return
@@ -62,7 +62,7 @@ def take_in_transcript(
 def take_in_groups(
     factory: HistoryFactory, groups: Sequence[str], state: State, config: RunnableConfig, update: dict[str, Any]
 ) -> Program[None]:
-    """Take in what groups said outside of the thread, and what an older version kept in histories alone."""
+    """Import what groups said outside of the thread, and what an older version kept only in histories."""
     taken = list(state.get("taken") or [])
     session = session_of(config)
     for group in groups:
@@ -86,7 +86,7 @@ def take_in_groups(
 
 
 def _attach(final: BaseMessage, group: str, text: str, update: dict[str, Any]) -> None:
-    """Have a final answer of an older version carry what a group itself said in its turn."""
+    """Attach a group's own answer to a final answer of an older version."""
     changed = update.setdefault("messages", [])
     final = next((message for message in changed if message.id == final.id), final)
     if own_answer(final, group) is not None:
@@ -118,7 +118,7 @@ def _is_the_threads(exchange: Exchange, session: str, speaker: str) -> bool:
 
 
 def _is_new(config: RunnableConfig) -> Program[bool]:
-    """Return whether the thread of this run did not exist before it."""
+    """Return whether this run created its thread."""
     place = config.get("configurable", {})
     saver = place.get("__pregel_checkpointer")
     if saver is None or isinstance(saver, bool):
@@ -132,6 +132,6 @@ def _is_new(config: RunnableConfig) -> Program[bool]:
 
 
 def _key(exchange: Exchange) -> str:
-    """Tell exchanges apart by their question's id, or by its text where a history keeps no ids."""
+    """Return a key for an exchange: its question's id, or its text if the history keeps no ids."""
     question = exchange[0]
     return question.id or f"text:{question.text}"

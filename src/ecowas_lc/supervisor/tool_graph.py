@@ -1,4 +1,4 @@
-"""A group with tools, as a graph of its own: model, tools, model, …; each answer and each result is stored."""
+"""A group with tools, as a separate graph: model, tools, model, …; each answer and each result is stored."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from ecowas_lc.twg import TWG
 
 MODEL, TOOLS = "model", "tools"
 BRIEF = "__ecowas_brief"
-"""Where a run of the graph finds its :class:`Brief`; a name that no checkpoint's metadata shows."""
+"""The config key of a run's :class:`Brief`, named so that checkpoints' metadata do not show it."""
 
 
 class GroupTurn(TypedDict):
-    """What one turn of a group holds: its question, the model's calls, the tools' results, the answer."""
+    """One turn of a group: its question, the model's calls, the tools' results, the answer."""
 
     messages: Annotated[list[AnyMessage], add_messages]
     without_tools: NotRequired[bool]
@@ -44,9 +44,9 @@ class GroupTurn(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """What the graph's nodes need and the thread's own state already holds, so that it is not stored again.
+    """What the graph's nodes need from the thread's state, passed by config so that it is not stored twice.
 
-    ``speaks_as`` replaces the metadata of the model's tokens, so that they are heard as the group's.
+    ``speaks_as`` replaces the metadata of the model's tokens, so that they are streamed as the group's.
     """
 
     past: Sequence[Exchange] = ()
@@ -83,7 +83,7 @@ def tool_graph(ctx: Context, group: TWG) -> Graph:
 
 
 def answer_in_turn(messages: Sequence[BaseMessage]) -> AIMessage:
-    """Return what a group's turn came to: the model's last message, or what a tool with return_direct gave."""
+    """Return the answer of a group's turn: the model's last message, or a return_direct tool's result."""
     last = messages[-1]
     if isinstance(last, ToolMessage):
         results: list[str] = []
@@ -97,17 +97,17 @@ def answer_in_turn(messages: Sequence[BaseMessage]) -> AIMessage:
 
 
 def model_calls_in(messages: Sequence[BaseMessage]) -> int:
-    """Return how often the model was asked in a turn."""
+    """Return the number of model calls in a turn."""
     return sum(isinstance(message, AIMessage) for message in messages)
 
 
 def check_tools(group: str, tools: Mapping[str, BaseTool], *, has_store: bool | None) -> None:
-    """Refuse tools that could never work.
+    """Reject tools that can never work.
 
-    ``has_store`` is ``None`` where only the run can tell.
+    ``has_store`` is ``None`` if only the run can tell.
 
     Raises:
-        InvalidInputError: a tool asks for something that there is not, or can't be described to a model.
+        InvalidInputError: A tool asks for something that is not available, or cannot be described to a model.
     """
     known = GroupTurn.__annotations__.keys()
     for name, tool in tools.items():
@@ -132,29 +132,29 @@ def check_tools(group: str, tools: Mapping[str, BaseTool], *, has_store: bool | 
 
 
 def needs_store(tools: Mapping[str, BaseTool]) -> str | None:
-    """Return the name of the first tool that wants a store."""
+    """Return the name of the first tool that needs a store."""
     return next((name for name, tool in tools.items() if injected_by(tool).store), None)
 
 
 def injected_by(tool: BaseTool) -> Any:
-    """Return what langgraph passes to a tool behind the model's back."""
+    """Return the arguments that langgraph injects into a tool without the model's knowledge."""
     return ToolNode([tool])._injected_args[tool.name]
 
 
 @dataclass(frozen=True, slots=True)
 class CheckRun:
-    """An effect: a run stops where it lacks what a tool needs.
+    """An effect that stops a run that lacks something that a tool needs.
 
     Raises:
-        AsyncToolError: a tool only works asynchronously, and the run is synchronous.
-        InvalidInputError: a tool wants a store, and the run has none.
+        AsyncToolError: A tool only works asynchronously, and the run is synchronous.
+        InvalidInputError: A tool needs a store, and the run has none.
     """
 
     group: str
     tools: Mapping[str, BaseTool]
 
     def run(self, config: RunnableConfig) -> None:
-        """Look at the tools for a synchronous run."""
+        """Check the tools for a synchronous run."""
         self._check_store(config)
         for name, tool in self.tools.items():
             if is_async_only(tool):
@@ -164,7 +164,7 @@ class CheckRun:
                 )
 
     async def arun(self, config: RunnableConfig) -> None:
-        """Look at the tools for an asynchronous run."""
+        """Check the tools for an asynchronous run."""
         self._check_store(config)
 
     def _check_store(self, config: RunnableConfig) -> None:
@@ -178,7 +178,7 @@ class CheckRun:
 
 
 def is_async_only(tool: BaseTool) -> bool:
-    """Return whether a tool has no synchronous function, as those of MCP servers have none."""
+    """Return whether a tool has no synchronous function, like those of MCP servers."""
     if hasattr(tool, "func") and hasattr(tool, "coroutine"):
         return tool.func is None and tool.coroutine is not None
     return inspect.iscoroutinefunction(getattr(tool, "_run", None))
@@ -230,7 +230,7 @@ def _model(ctx: Context, group: TWG) -> Any:
 
 
 def _tell_results(brief: Brief, group: str, turn: Sequence[BaseMessage]) -> None:
-    """Tell of the results that have come since the model was last asked."""
+    """Send events for the results since the last model call."""
     since = next((at for at, message in enumerate(reversed(turn)) if not isinstance(message, ToolMessage)), 0)
     tell = brief.tell or to_nobody
     for message in turn[len(turn) - since :]:
@@ -240,7 +240,7 @@ def _tell_results(brief: Brief, group: str, turn: Sequence[BaseMessage]) -> None
 
 
 def _with_tools(ctx: Context, model: Any, tools: Mapping[str, BaseTool]) -> tuple[Runnable[Any, Any], bool]:
-    """Return what is to be asked, and whether it knows of the tools."""
+    """Return the model with tools bound, and whether it supports them."""
     if not ctx.can_call_tools:
         return model, False
     try:
@@ -251,7 +251,7 @@ def _with_tools(ctx: Context, model: Any, tools: Mapping[str, BaseTool]) -> tupl
 
 
 def _told(error: Exception) -> str:
-    """Return what the model is told of a tool's failure, so that it may try otherwise."""
+    """Return a tool's error as text for the model, so that it can try something else."""
     if isinstance(error, ToolInvocationError):
         return str(error.message)
     return f"{type(error).__name__}: {error}"
@@ -262,7 +262,7 @@ def _last_calls(messages: Sequence[BaseMessage]) -> list[ToolCall]:
 
 
 def _open_calls(messages: Sequence[BaseMessage]) -> list[ToolCall]:
-    """Return the calls of the last message that have no result yet, in a turn that is taken up again."""
+    """Return the calls of the last message that have no result yet, for a turn that is resumed."""
     done = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
     return [call for call in _last_calls(messages) if call["id"] not in done]
 

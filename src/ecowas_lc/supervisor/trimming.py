@@ -1,4 +1,4 @@
-"""What of a conversation goes into a prompt: whole exchanges, newest first, as many as fit."""
+"""Selecting the part of a conversation for a prompt: whole exchanges, newest first, as many as fit."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ecowas_lc.llm.tokens import TokenCounter, Window, shorten
 from ecowas_lc.supervisor.state import own_answer
 
 Exchange = list[BaseMessage]
-"""A question with all that followed it: answers, tool calls and their results are never parted."""
+"""A question with everything that followed it: answers, tool calls and their results are never separated."""
 
 FROM_DOCUMENTS = "(answered from documents)"
-"""What a prompt says in the place of an answer that rests on documents: they may have been removed since."""
+"""Replaces, in prompts, an answer based on documents, because these may have been removed since."""
 _LEAST_RESULT = 32
 
 
 def exchanges(messages: Iterable[BaseMessage]) -> list[Exchange]:
-    """Cut a conversation into its answered questions; what was never answered is left out."""
+    """Split a conversation into its answered questions, leaving out unanswered ones."""
     return [exchange for exchange in turns(messages) if isinstance(exchange[-1], AIMessage)]
 
 
 def turns(messages: Iterable[BaseMessage]) -> list[Exchange]:
-    """Cut a conversation into its questions, each with what followed it, answered or not."""
+    """Split a conversation into its questions, answered or not, each with what followed it."""
     found: list[Exchange] = []
     for message in messages:
         if isinstance(message, HumanMessage):
@@ -35,10 +35,11 @@ def turns(messages: Iterable[BaseMessage]) -> list[Exchange]:
 
 
 def remembered(conversation: Sequence[Exchange], through: str | None, group: str | None = None) -> list[Exchange]:
-    """Return the conversation as a speaker remembers it: its own answers in the place of the final ones.
+    """Return the conversation as a speaker remembers it: with its own answers instead of the final ones.
 
-    ``group`` is the group that speaks, ``None`` the supervisor. Exchanges up to the message ``through`` are left
-    out: a summary stands for them. Of an answer that cites documents only the question is remembered.
+    ``group`` is the speaking group, or ``None`` for the supervisor. Exchanges up to the message ``through`` are
+    left out, because a summary replaces them. Answers that cite documents are replaced by a note; only their
+    questions are remembered.
     """
     start = 0
     if through:
@@ -47,7 +48,7 @@ def remembered(conversation: Sequence[Exchange], through: str | None, group: str
 
 
 def own_part(conversation: Sequence[Exchange], group: str) -> list[Exchange]:
-    """Return the exchanges in which a group itself answered."""
+    """Return the exchanges in which a group answered."""
     return [_as_told(exchange, group) for exchange in conversation if own_answer(exchange[-1], group) is not None]
 
 
@@ -68,7 +69,7 @@ def is_cited(message: BaseMessage) -> bool:
 
 
 def newest(past: Sequence[Exchange], tokens: int, count: TokenCounter) -> list[Exchange]:
-    """Return the newest exchanges that take ``tokens`` tokens at most together, in their order."""
+    """Return the newest exchanges that together take at most ``tokens`` tokens, in order."""
     kept: list[Exchange] = []
     for exchange in reversed(past):
         tokens -= count(exchange)
@@ -88,13 +89,13 @@ def prompt_of(
     extra: int = 0,
     who: str = "the model",
 ) -> list[BaseMessage]:
-    """Return a prompt that fits: the system's text, as much of the past as there is room for, this turn.
+    """Return a prompt that fits: the system prompt, as much of the past as there is room for, and this turn.
 
-    ``extra`` tokens are taken by what is not a message, such as descriptions of tools. Results of tools are
-    shortened before the turn is given up.
+    ``extra`` tokens are reserved for parts that are not messages, such as descriptions of tools. Tool results are
+    shortened before the turn is rejected.
 
     Raises:
-        ContextOverflowError: the turn does not fit even with no past at all.
+        ContextOverflowError: The turn does not fit even without any past.
     """
     head = SystemMessage(system)
     fixed = [head, *turn]
@@ -118,7 +119,7 @@ def prompt_of(
 def _with_shorter_results(
     turn: Sequence[BaseMessage], fits: Callable[[list[BaseMessage]], bool]
 ) -> list[BaseMessage]:
-    """Halve the tools' results again and again until the turn fits or nothing of them is left to cut."""
+    """Halve the tools' results repeatedly until the turn fits or nothing is left to cut."""
     kept = list(turn)
     limit = 4096
     while not fits(kept) and limit >= _LEAST_RESULT:

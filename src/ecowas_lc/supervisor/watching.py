@@ -1,4 +1,4 @@
-"""What those who watch a turn are shown of it: its nodes, model calls, tools and searches as spans."""
+"""The spans of a turn for tracing: its nodes, model calls, tools and searches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SUMMARY = Watch("summary", "summarise")
 
 
 def answering(group: str) -> Watch:
-    """Return how a group's answer is shown (``supervisor``: the supervisor's own)."""
+    """Return how a group's answer is traced (``supervisor``: the supervisor's own)."""
 
     def learn(seen: _telemetry.Span, result: Any) -> None:
         report = (_update_of(result).get("reports") or {}).get(group) or {}
@@ -44,7 +44,7 @@ def _update_of(result: Any) -> Mapping[str, Any]:
 
 
 def asking(model: Any) -> AbstractContextManager[_telemetry.Span]:
-    """Give the span of a model call; one on Ollama makes its own, with what its server tells."""
+    """Return the span of a model call; a model on Ollama creates its own, with its server's details."""
     if isinstance(model, GuardedChatOllama) or not _telemetry.is_watched():
         return _telemetry.UNWATCHED
     name = str(getattr(model, "model_name", None) or getattr(model, "model", None) or type(model).__name__)
@@ -59,7 +59,7 @@ def asking(model: Any) -> AbstractContextManager[_telemetry.Span]:
 
 
 def learnt(seen: _telemetry.Span, messages: Sequence[BaseMessage], answer: Any) -> None:
-    """Set what an answer says about its call."""
+    """Set on a span what an answer says about its call."""
     if not isinstance(answer, AIMessage):
         return
     used = answer.usage_metadata or {"input_tokens": None, "output_tokens": None}
@@ -71,13 +71,13 @@ def learnt(seen: _telemetry.Span, messages: Sequence[BaseMessage], answer: Any) 
 
 
 def watched_call(request: ToolCallRequest, execute: Callable[[ToolCallRequest], Any]) -> Any:
-    """Run a tool call as a span."""
+    """Run a tool call in a span."""
     with _tool(request) as seen:
         return _told(seen, execute(request))
 
 
 async def awatched_call(request: ToolCallRequest, execute: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
-    """Run a tool call as a span, without blocking the event loop."""
+    """Run a tool call in a span, without blocking the event loop."""
     with _tool(request) as seen:
         return _told(seen, await execute(request))
 
@@ -105,7 +105,7 @@ def _told(seen: _telemetry.Span, result: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Retrieve:
-    """An effect: a group's search for passages (``None``: the supervisor's)."""
+    """An effect that searches passages for a group (``None``: for the supervisor)."""
 
     group: str | None
     search: Doing
