@@ -70,8 +70,8 @@ def completed_question(question: str, earlier: str) -> str:
     """Return what a follow-up asks, in full; a question that names its own subject is returned as it is.
 
     Args:
-        question: what was asked.
-        earlier: the question that it may go on with, itself complete; empty where there is none.
+        question: What was asked.
+        earlier: The question that it may go on with, itself complete; empty where there is none.
     """
     if not earlier or _TO_THE_ASSISTANT.search(question):
         return question

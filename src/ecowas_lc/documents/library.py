@@ -239,7 +239,7 @@ class Documents(Displayed):
         """Return one document.
 
         Raises:
-            InvalidInputError: there is no such document.
+            InvalidInputError: There is no such document.
         """
         if (found := self._item(_ABOUT, document_id)) is None:
             raise InvalidInputError(
@@ -251,7 +251,7 @@ class Documents(Displayed):
         """Return the text of a document.
 
         Raises:
-            InvalidInputError: there is no such document.
+            InvalidInputError: There is no such document.
         """
         self.get(document_id)
         found = self._item(_TEXTS, document_id)
@@ -261,7 +261,7 @@ class Documents(Displayed):
         """Return the text of one page, from 1.
 
         Raises:
-            InvalidInputError: there is no such document or page.
+            InvalidInputError: There is no such document or page.
         """
         document = self.get(document_id)
         found = [passage.text for passage in self._passages(document) if passage.page == number]

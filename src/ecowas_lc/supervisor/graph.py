@@ -71,47 +71,47 @@ def build_supervisor(
     :class:`SupervisorError`. Resuming such a run (``invoke(None, config)``) asks the groups again.
 
     Args:
-        model: a chat model, or a model's name on Ollama; ``None`` means the settings' model.
-        groups: the working groups; ``None`` means the summit's six.
-        router: a router's name, or an object with ``route`` and ``aroute``.
-        checkpointer: where threads are stored, such as a :class:`~ecowas_lc.RedisSaver`.
+        model: A chat model, or a model's name on Ollama; ``None`` means the settings' model.
+        groups: The working groups; ``None`` means the summit's six.
+        router: A router's name, or an object with ``route`` and ``aroute``.
+        checkpointer: Where threads are stored, such as a :class:`~ecowas_lc.RedisSaver`.
         history_factory: ``history_factory(agent_id, session_id)`` returns the chat message history in which a
             group (under its id) or the supervisor (under ``"supervisor"``) keeps what it said; the session is
             the thread.
-        max_parallel: maximum number of groups that answer at the same time; ``None`` means no limit, or on
+        max_parallel: Maximum number of groups that answer at the same time; ``None`` means no limit, or on
             Ollama the number of requests that its server answers at once, which is detected.
-        interrupt_before_release: ids of groups whose answers wait for a reviewer, or ``"all"``; requires a
+        interrupt_before_release: Ids of groups whose answers wait for a reviewer, or ``"all"``; requires a
             checkpointer. See :func:`~ecowas_lc.reviewed`.
         tools: LangChain tools or functions by group id.
-        agents: by group id, what answers in the model's place: a compiled graph with ``messages`` in its state,
+        agents: By group id, what answers in the model's place: a compiled graph with ``messages`` in its state,
             which runs as a subgraph and whose memory is what the group said in the thread; or an object whose
             ``chat(question)`` (and, if it has one, ``await achat(question)``) returns text. If the object's
             ``keep_history`` is true, no history is kept for it here.
-        group_timeout: seconds for each answer, synthesis and summary; ``None`` means only the model's own
+        group_timeout: Seconds for each answer, synthesis and summary; ``None`` means only the model's own
             timeout. Waiting for a turn at Ollama does not count.
-        max_hops: maximum number of model calls that a group makes for one question.
-        max_repeats: maximum number of times that a group makes the same tool call.
-        num_ctx: context in tokens; ``None`` means what the model or the settings say. A model on Ollama gets no
+        max_hops: Maximum number of model calls that a group makes for one question.
+        max_repeats: Maximum number of times that a group makes the same tool call.
+        num_ctx: Context in tokens; ``None`` means what the model or the settings say. A model on Ollama gets no
             more than it was trained for.
-        token_counter: counts the tokens of messages.
-        on_waiting: what a new question does while an answer waits for a reviewer: ``"refuse"`` raises
+        token_counter: Counts the tokens of messages.
+        on_waiting: What a new question does while an answer waits for a reviewer: ``"refuse"`` raises
             :class:`DecisionPendingError`, ``"drop"`` gives the answer up.
-        on_busy: what a run does while another run of its thread is under way, in any process that uses the same
+        on_busy: What a run does while another run of its thread is under way, in any process that uses the same
             :class:`~ecowas_lc.RedisSaver` storage: ``"refuse"`` raises :class:`ThreadBusyError`, ``"queue"``
             waits first, ``None`` lets both run.
-        busy_wait_seconds: how long ``"queue"`` waits.
-        store: langgraph's long-term memory, for tools that ask for it.
+        busy_wait_seconds: How long ``"queue"`` waits.
+        store: LangGraph's long-term memory, for tools that ask for it.
         documents: :class:`~ecowas_lc.Documents` or a LangChain retriever, for all groups or by group id.
             Answers then rest on them. A group's own, ``TWG(documents=…)``, come before those for all groups.
             A group with tools, or with an agent in its place, can't have documents.
-        grounding: what happens to a sentence that no passage supports: ``"strict"`` leaves it out, ``"flag"``
+        grounding: What happens to a sentence that no passage supports: ``"strict"`` leaves it out, ``"flag"``
             marks it, ``"off"`` keeps it.
 
     Raises:
-        ConfigurationError: an argument can't be used.
-        InvalidIdError: a group's id can't be used.
-        InvalidInputError: the groups can't be used.
-        UnknownGroupError: tools, approval, documents or an agent for a group that does not exist.
+        ConfigurationError: An argument can't be used.
+        InvalidIdError: A group's id can't be used.
+        InvalidInputError: The groups can't be used.
+        UnknownGroupError: Tools, approval, documents or an agent for a group that does not exist.
 
     Example:
         >>> graph = build_supervisor(checkpointer=RedisSaver.from_settings())

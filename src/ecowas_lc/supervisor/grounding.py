@@ -105,7 +105,7 @@ def grounding_of(
     """Return the documents of a graph: those that are passed to it, and those that groups have themselves.
 
     Raises:
-        ConfigurationError: an argument can't be used, or a group's documents are named twice.
+        ConfigurationError: An argument can't be used, or a group's documents are named twice.
     """
     own = {group.id: group.documents for group in groups if group.documents is not None}
     if documents is None and not own:
