@@ -122,7 +122,7 @@ class BaseAgent:
         model: A chat model, or the name of a model on Ollama. Defaults to the settings' model.
         memory: A memory service whose server, prefix and default time to live replace those of the settings.
         settings: The settings to use. Defaults to those of the environment.
-        documents: :class:`~ecowas_lc.Documents` or a LangChain retriever on which answers rest, as a group's do.
+        documents: :class:`~ecowas_lc.Documents` or a LangChain retriever that answers are based on.
 
     Raises:
         InvalidIdError: An id is empty or not text.

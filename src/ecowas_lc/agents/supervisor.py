@@ -289,7 +289,7 @@ class SupervisorAgent(Displayed, BaseAgent):
             terms: Words by language that point to the group (see :class:`ecowas_lc.twg.TWG`).
 
         Raises:
-            ConfigurationError: The group has documents, against which an agent's answers can't be checked.
+            ConfigurationError: The group has documents, but an agent's answers cannot be checked against them.
             InvalidInputError: ``agent`` has no way to answer, or the description or the terms are not usable.
             InvalidIdError: The id is not valid for a group.
             UnknownGroupError: No group has this id, and no agent is given to answer for it.

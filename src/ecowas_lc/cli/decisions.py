@@ -137,7 +137,7 @@ def _field(one: Interrupt, name: str) -> Any:
 
 
 def _decision(one: Interrupt, choice: Choice) -> Any:
-    """Return the decision on a request that a choice stands for.
+    """Return the decision on a request that corresponds to a choice.
 
     Raises:
         InvalidInputError: The request does not accept such a decision.

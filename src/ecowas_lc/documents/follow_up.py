@@ -1,7 +1,7 @@
-"""Follow-ups completed from an earlier question: "And in 2024?" asks what was asked before, about another year.
+"""Follow-ups completed from an earlier question: "And in 2024?" repeats the question before it for another year.
 
-Passages are found by words, and a follow-up leaves out those that matter most. What it says replaces what the
-earlier question says of the same kind: a year its year, a name its name, a subject its subject.
+Passages are found by words, and a follow-up leaves out the most important ones. What it states replaces the same
+kind of part in the earlier question: a year its year, a name its name, a subject its subject.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _POINTS = re.compile(
     r"|ele|ela|eles|elas|dele|dela|deles|delas|nele|nela|isso|isto|disso|esse|essa|esses|essas)(?![\w'’-])",
     re.IGNORECASE,
 )
-# "Est-elle en service ?", "Qui l'exploite ?": nothing before them names the subject.
+# "Est-elle en service ?", "Qui l'exploite ?": nothing before these words names the subject.
 _INVERTED = re.compile(r"(?<=\w)-(?:t-)?(?:il|elle|ils|elles)(?![\w'’-])(?<!y a-t-il)", re.IGNORECASE)
 _OBJECT = re.compile(r"(?<=^qui )(?:l['’]|l[ae]s? (?=\w+\W*$))", re.IGNORECASE)
-# Portuguese leaves the pronoun out: "Quando entrou em serviço?"
+# Portuguese omits the pronoun: "Quando entrou em serviço?"
 _WITHOUT_SUBJECT = re.compile(
     r"(?:quando|quanto|quem|onde|como|porqu[eê])\b(?!.*\b(?:o|a|os|as|à|às|aos?|d[oa]s?|n[oa]s?|pel[oa]s?|uma?)\b)"
     r"(?:\W+\w+){0,4}\W*$",
@@ -59,7 +59,7 @@ _TO_THE_ASSISTANT = re.compile(
 
 
 def completed_questions(questions: Sequence[str]) -> list[str]:
-    """Return the questions of a conversation, the oldest first, each completed from the one before it."""
+    """Return the questions of a conversation, oldest first, each completed from the one before it."""
     found: list[str] = []
     for question in questions[-_MOST_TURNS:]:
         found.append(completed_question(question, _latest(found)))
@@ -67,11 +67,11 @@ def completed_questions(questions: Sequence[str]) -> list[str]:
 
 
 def completed_question(question: str, earlier: str) -> str:
-    """Return what a follow-up asks, in full; a question that names its own subject is returned as it is.
+    """Return a follow-up as a complete question; a question with its own subject is returned unchanged.
 
     Args:
-        question: What was asked.
-        earlier: The question that it may go on with, itself complete; empty where there is none.
+        question: The question.
+        earlier: The complete question that it may continue; empty if there is none.
     """
     if not earlier or _TO_THE_ASSISTANT.search(question):
         return question
@@ -102,7 +102,7 @@ def completed_question(question: str, earlier: str) -> str:
 
 
 def _latest(questions: Sequence[str]) -> str:
-    """Return the last question that has a subject; thanks and greetings have none to go on with."""
+    """Return the last question that has a subject; thanks and greetings have none."""
     for question in reversed(questions):
         read = read_question(question)
         if "?" in question and (read.terms or read.names) and not _TO_THE_ASSISTANT.search(question):
@@ -111,7 +111,7 @@ def _latest(questions: Sequence[str]) -> str:
 
 
 def _pointer(said: str, asked: Question) -> re.Match[str] | None:
-    """Return the word that points back, unless a name before it is what it points to."""
+    """Return the word that refers back, unless it refers to a name before it."""
     found = _INVERTED.search(said) or _OBJECT.search(said)
     if found is not None and not content_words(said[: found.start()]):
         return found
@@ -132,7 +132,7 @@ def _about_the_same(said: str, asked: Question, earlier: str, points: re.Match[s
 
 
 def _with_others(said: str, names: Sequence[str], earlier: str, month: str) -> str:
-    """Return the earlier question about other names or another time."""
+    """Return the earlier question for other names or another time."""
     whole = earlier.rstrip(" ?")
     left: list[str] = []
     old = times_in(whole)
@@ -170,7 +170,7 @@ def _with_another_subject(said: str, earlier: str, subject: str) -> str:
 
 
 def _subject_of(earlier: str) -> str:
-    """Return what a question is about: what follows its question words and the noun that they ask for."""
+    """Return a question's subject: the text after its question words and the noun that they ask for."""
     whole = earlier.rstrip(" ?")
     head = HEAD.search(whole)
     begin = head.end() if head else len(whole.split(" ", 1)[0])
@@ -186,7 +186,7 @@ def _without_times(text: str) -> str:
 
 
 def _spans(text: str, names: Sequence[str]) -> list[tuple[int, int]]:
-    """Return where names stand in a text; those beside each other are one."""
+    """Return the positions of names in a text; adjacent names are merged."""
     wanted = {folded(name) for name in names}
     spans: list[tuple[int, int]] = []
     for word in re.finditer(r"[^\W_]+", text):

@@ -74,7 +74,7 @@ def build_supervisor(
         model: A chat model, or a model's name on Ollama; ``None`` means the settings' model.
         groups: The working groups; ``None`` means the summit's six.
         router: A router's name, or an object with ``route`` and ``aroute``.
-        checkpointer: Where threads are stored, such as a :class:`~ecowas_lc.RedisSaver`.
+        checkpointer: The storage of threads, such as a :class:`~ecowas_lc.RedisSaver`.
         history_factory: ``history_factory(agent_id, session_id)`` returns the chat message history in which a
             group (under its id) or the supervisor (under ``"supervisor"``) keeps what it said; the session is
             the thread.
@@ -83,10 +83,10 @@ def build_supervisor(
         interrupt_before_release: Ids of groups whose answers wait for a reviewer, or ``"all"``; requires a
             checkpointer. See :func:`~ecowas_lc.reviewed`.
         tools: LangChain tools or functions by group id.
-        agents: By group id, what answers in the model's place: a compiled graph with ``messages`` in its state,
-            which runs as a subgraph and whose memory is what the group said in the thread; or an object whose
-            ``chat(question)`` (and, if it has one, ``await achat(question)``) returns text. If the object's
-            ``keep_history`` is true, no history is kept for it here.
+        agents: By group id, an agent that answers instead of the model. Either a compiled graph with ``messages``
+            in its state, which runs as a subgraph and remembers what the group said in the thread; or an object
+            whose ``chat(question)`` (and, if it has one, ``await achat(question)``) returns text. If the object's
+            ``keep_history`` is true, this graph keeps no history for it.
         group_timeout: Seconds for each answer, synthesis and summary; ``None`` means only the model's own
             timeout. Waiting for a turn at Ollama does not count.
         max_hops: Maximum number of model calls that a group makes for one question.
@@ -96,22 +96,25 @@ def build_supervisor(
         token_counter: Counts the tokens of messages.
         on_waiting: What a new question does while an answer waits for a reviewer: ``"refuse"`` raises
             :class:`DecisionPendingError`, ``"drop"`` gives the answer up.
-        on_busy: What a run does while another run of its thread is under way, in any process that uses the same
+        on_busy: What a run does while another run of its thread is in progress, in any process that uses the same
             :class:`~ecowas_lc.RedisSaver` storage: ``"refuse"`` raises :class:`ThreadBusyError`, ``"queue"``
             waits first, ``None`` lets both run.
-        busy_wait_seconds: How long ``"queue"`` waits.
+        busy_wait_seconds: Maximum time that ``"queue"`` waits, in seconds.
         store: LangGraph's long-term memory, for tools that ask for it.
         documents: :class:`~ecowas_lc.Documents` or a LangChain retriever, for all groups or by group id.
-            Answers then rest on them. A group's own, ``TWG(documents=…)``, come before those for all groups.
-            A group with tools, or with an agent in its place, can't have documents.
+            Answers are then based on them. A group's own documents, ``TWG(documents=…)``, take precedence over
+            those for all groups. A group with tools or an agent cannot have documents.
         grounding: What happens to a sentence that no passage supports: ``"strict"`` leaves it out, ``"flag"``
             marks it, ``"off"`` keeps it.
 
+    Returns:
+        The compiled graph.
+
     Raises:
-        ConfigurationError: An argument can't be used.
-        InvalidIdError: A group's id can't be used.
-        InvalidInputError: The groups can't be used.
-        UnknownGroupError: Tools, approval, documents or an agent for a group that does not exist.
+        ConfigurationError: An argument is not usable.
+        InvalidIdError: A group's id is not usable.
+        InvalidInputError: The groups are not usable.
+        UnknownGroupError: Tools, approval, documents or an agent are given for a group that does not exist.
 
     Example:
         >>> graph = build_supervisor(checkpointer=RedisSaver.from_settings())

@@ -102,10 +102,10 @@ def grounding_of(
     documents: Readable | Mapping[str, Readable] | None,
     mode: Mode = "strict",
 ) -> Grounding | None:
-    """Return the documents of a graph: those that are passed to it, and those that groups have themselves.
+    """Return the documents of a graph: those passed to it, and the groups' own.
 
     Raises:
-        ConfigurationError: An argument can't be used, or a group's documents are named twice.
+        ConfigurationError: An argument is not usable, or a group's documents are given twice.
     """
     own = {group.id: group.documents for group in groups if group.documents is not None}
     if documents is None and not own:
@@ -122,7 +122,7 @@ def grounding_of(
 
 
 def unread_documents(group: str, why: str) -> ConfigurationError:
-    """Return the error for a group that has documents and would answer without them."""
+    """Return the error for a group that has documents but would answer without them."""
     return ConfigurationError(
         f"The group {group!r} has documents and {why}: such answers can't be checked against documents. Pass "
         f"documents= by group id, {{group id: documents}}, without {group!r}; or leave the group to the model."
@@ -142,7 +142,7 @@ def grounded_report(
     """Return a group's answer based on its documents (``None``: the supervisor's, based on all documents).
 
     No model is asked if the documents do not answer the question: nothing that it said would pass the check.
-    ``in_full`` is what a follow-up asks, completed from the conversation.
+    ``in_full`` is a follow-up as a complete question, derived from the conversation.
     """
     in_full = in_full or question.text
     evidence, sources, _ = yield from evidence_for(grounding, group, in_full)

@@ -37,7 +37,7 @@ class Asked:
     ``past`` is the conversation as the group remembers it, and ``own`` the part of it that is the group's own.
     With ``quiet``, none of its tokens are streamed. ``so_far`` is the turn up to the point where an earlier
     attempt failed. ``speaks_as`` is the metadata under which its tokens are streamed; ``run`` names the run.
-    ``in_full`` is what a follow-up asks, completed from the conversation.
+    ``in_full`` is a follow-up as a complete question, derived from the conversation.
     """
 
     question: HumanMessage

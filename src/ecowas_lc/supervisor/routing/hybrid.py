@@ -95,7 +95,7 @@ class HybridRouter:
         """Return the groups that the question concerns, the most relevant first.
 
         Raises:
-            EmptyQuestionError: The question holds no text.
+            EmptyQuestionError: The question contains no text.
         """
         weighed = self.weigh(question, conversation=conversation)
         if self._model is None or not weighed.is_unsure:
