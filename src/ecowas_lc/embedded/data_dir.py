@@ -1,4 +1,4 @@
-"""Where a server lives: its data directory and socket, private to the user, and the locks of its users."""
+"""The location of a server: its data directory and socket, private to the user, and the locks of its users."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ class Place:
 
     @property
     def start_lock(self) -> Path:
-        """Held exclusively by whoever starts, repairs or stops the server."""
+        """Lock file; held exclusively by the process that starts, repairs or stops the server."""
         return self.data_dir / keeper.START_LOCK
 
     @property
     def users_lock(self) -> Path:
-        """Shared by every using process; holds the last arrival's linger time."""
+        """Lock file; shared by all processes that use the server. It contains the last arrival's linger time."""
         return self.data_dir / keeper.USERS_LOCK
 
     @property
     def keeper_lock(self) -> Path:
-        """Held by the keeper; holds its process id."""
+        """Lock file; held by the keeper. It contains the keeper's process id."""
         return self.data_dir / keeper.KEEPER_LOCK
 
     @property
     def server_lock(self) -> Path:
-        """Held by the server itself; holds its process id."""
+        """Lock file; held by the server. It contains the server's process id."""
         return self.data_dir / keeper.SERVER_LOCK
 
     @property
     def kept(self) -> Path:
-        """There while the server is to stay until it is stopped."""
+        """File that exists while the server is to stay until it is stopped."""
         return self.data_dir / keeper.KEPT
 
     @property
     def log(self) -> Path:
-        """What server and keeper have to say."""
+        """Log file of server and keeper."""
         return self.data_dir / "server.log"
 
     def prepare(self) -> None:
-        """Make the directories, mode 700, or see that nobody else has a hand in them.
+        """Create the directories with mode 700, or check that only this user can write to them.
 
         Raises:
             EmbeddedServerError: one belongs to another user, or others can write to it.
@@ -70,7 +70,7 @@ class Place:
 
 
 def find_place(settings: Settings) -> Place:
-    """The place that these settings name; the same for every process, and nothing is created."""
+    """Return the location that these settings name, which is the same for every process. Creates nothing."""
     if settings.data_dir is None:
         from platformdirs import user_data_path
 
@@ -103,7 +103,7 @@ def _make_private(directory: Path) -> None:
                 directory, "can be written by other users and is not empty (`chmod 700` it if you trust it)"
             )
         if entries and keeper.USERS_LOCK not in entries:
-            # Somebody's home or project: closing it to others is not ours to decide.
+            # A home or project directory: don't change who may read it.
             raise _refused(directory, "holds other files and is open to other users")
         directory.chmod(0o700)
 
@@ -115,7 +115,7 @@ def _refused(directory: Path, reason: str) -> EmbeddedServerError:
     )
 
 
-# The keeper holds users back while it ends a server.
+# The keeper makes users wait while it ends a server.
 _PATIENCE_SECONDS = 4 * keeper.STOP_SECONDS
 
 
@@ -131,10 +131,10 @@ _seats: dict[Path, _Seat] = {}
 
 
 def register(place: Place, linger_seconds: float) -> None:
-    """Count this process among the server's users until it ends; again is free.
+    """Count this process as a user of the server until the process ends. Repeating the call costs nothing.
 
     Raises:
-        EmbeddedServerError: the server is being ended and does not come to an end.
+        EmbeddedServerError: the server is being ended but does not end.
     """
     seat = _seats.get(place.data_dir)
     if seat is not None and _is_good(seat, place):
@@ -154,14 +154,14 @@ def register(place: Place, linger_seconds: float) -> None:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # the directory was replaced meanwhile
+        os.close(descriptor)  # the directory was replaced in the meantime
     _arrive(place, descriptor, linger_seconds)
     if seat is not None and seat.descriptor != descriptor:
         _leave(seat)
 
 
 def count(place: Place) -> int | None:
-    """How many processes use the server; ``None`` where only the kernel knows and does not tell."""
+    """Return the number of processes that use the server; ``None`` if the kernel does not tell."""
     try:
         file = os.stat(place.users_lock)
     except FileNotFoundError:
@@ -189,25 +189,25 @@ def _is_used(place: Place) -> bool:
 
 
 def _arrive(place: Place, descriptor: int, linger_seconds: float) -> None:
-    # One write of a fixed width: the keeper reads at any time and never sees half of it.
+    # One write of a fixed width, so that the keeper, which reads at any time, never sees half of it.
     os.pwrite(descriptor, f"{linger_seconds!r:<32}".encode(), 0)
     _seats[place.data_dir] = _Seat(descriptor, _file(os.fstat(descriptor)), os.getpid(), linger_seconds)
 
 
 def _leave(seat: _Seat) -> None:
-    """Give up an inherited descriptor, unless that number has become another file's."""
+    """Close an inherited descriptor, unless its number now belongs to another file."""
     try:
         if _file(os.fstat(seat.descriptor)) == seat.file:
-            os.close(seat.descriptor)  # the lock stays with the parent, which has it open
+            os.close(seat.descriptor)  # the parent keeps the lock through its own descriptor
     except OSError:
         pass
 
 
 def _is_good(seat: _Seat, place: Place) -> bool:
-    """Whether it is this process's own, still open, and on the file that is there now."""
+    """Return whether the descriptor is this process's own, still open, and of the current file."""
     try:
         open_file = _file(os.fstat(seat.descriptor))
-    except OSError:  # a daemon closed what it had inherited
+    except OSError:  # a daemon closed its inherited descriptors
         return False
     return seat.pid == os.getpid() and open_file == seat.file == _file_at(place.users_lock)
 

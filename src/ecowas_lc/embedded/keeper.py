@@ -1,11 +1,10 @@
-"""The keeper: a small program that runs one server, watches who uses it, and ends it when nobody does.
+"""The keeper: a small program that runs one server, watches its users, and ends it when it has none.
 
-It outlives the process that starts it, so it is run by its path, isolated and without ``site``
-(``python -I -S keeper.py DATA_DIR SOCKET BINARY``, with an empty ``BINARY`` to watch over a server that
-lost its keeper). It imports the standard library alone and nothing of this package; what it shares with
-the other modules is therefore written here.
+It outlives the process that starts it, so it is run by its path, isolated and without ``site`` (``python -I -S
+keeper.py DATA_DIR SOCKET BINARY``, with an empty ``BINARY`` to watch a server that lost its keeper). It imports
+only the standard library and nothing of this package, so code that it shares with other modules is defined here.
 
-Every lock is an flock: the kernel frees it with the last process that holds it, however that one ends.
+Every lock is an flock: the kernel frees it with the last process that holds it, however that process ends.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ KEEPER_LOCK = "keeper.lock"
 SERVER_LOCK = "server.lock"
 KEPT = "kept"
 
-_NO_NOTE_SECONDS = 60.0  # how long to stay where the process that started the server died before it noted anything
+_NO_NOTE_SECONDS = 60.0  # the linger time if the starting process died before it wrote a note
 STOP_SECONDS = 5.0  # for each of SHUTDOWN, SIGTERM and SIGKILL
 _LOCK_SECONDS = 5.0
 _POLL_SECONDS = 0.005
 
 
 def open_lock(path: str | os.PathLike[str]) -> int:
-    """A new descriptor of a lock file, which is made where it is missing; nothing is locked yet."""
+    """Return a new descriptor of a lock file, which is created if missing. It does not lock it yet."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Whether the lock could be had at once."""
+    """Take the lock if it is free; return whether it was."""
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -49,12 +48,12 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
 
 
 def unlock(descriptor: int) -> None:
-    """Let go for every process that inherited the descriptor, which closing it would not."""
+    """Release the lock for every process that inherited the descriptor, which closing it would not do."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def is_held(lock: int | str | os.PathLike[str]) -> bool:
-    """Whether some process holds the lock (a path, or a descriptor that does not hold it) exclusively."""
+    """Return whether a process holds the lock (a path, or a descriptor without the lock) exclusively."""
     if isinstance(lock, int):
         if try_lock(lock, shared=True):
             unlock(lock)
@@ -71,13 +70,13 @@ def is_held(lock: int | str | os.PathLike[str]) -> bool:
 
 
 def write_note(descriptor: int, text: str) -> None:
-    """Put one short line into a lock file; it means something while the lock is held."""
+    """Write one short line into a lock file; it is valid while the lock is held."""
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, text.encode(), 0)
 
 
 def read_pid(descriptor: int) -> int | None:
-    """The process id noted in a lock file."""
+    """Return the process id in a lock file."""
     try:
         return int(os.pread(descriptor, 32, 0))
     except ValueError:
@@ -85,7 +84,7 @@ def read_pid(descriptor: int) -> int | None:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether the condition came true in time."""
+    """Wait for the condition; return whether it became true in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -95,7 +94,7 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def end_server(server_lock: int, socket_path: str) -> bool:
-    """End the server so that its log is flushed, by force where it does not listen; whether it is down."""
+    """End the server so that its log is flushed, by force if it does not react; return whether it is down."""
 
     def is_down() -> bool:
         return not is_held(server_lock)
@@ -124,20 +123,20 @@ def _ask_to_end(socket_path: str) -> bool:
             connection.settimeout(STOP_SECONDS)
             connection.connect(socket_path)
             connection.sendall(b"SHUTDOWN\r\n")
-            return not connection.recv(1)  # it hangs up; an answer is a refusal
+            return not connection.recv(1)  # the server disconnects; an answer means a refusal
     except OSError:
         return False
 
 
 def _has_open(pid: int, descriptor: int) -> bool:
-    """Whether that process has our file open: a process id may be reused, or be another container's."""
+    """Return whether that process has our file open; a process id may be reused, or be another container's."""
     if not os.path.isdir("/proc/self/fd"):
         return True
     theirs = f"/proc/{pid}/fd"
     try:
         wanted = os.fstat(descriptor)
         for name in os.listdir(theirs):
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            with contextlib.suppress(FileNotFoundError):  # closed in the meantime
                 if os.path.samestat(os.stat(f"{theirs}/{name}"), wanted):
                     return True
     except OSError:
@@ -146,7 +145,7 @@ def _has_open(pid: int, descriptor: int) -> bool:
 
 
 def server_command(binary: str, directory: str, socket_path: str) -> list[str]:
-    """The server's command line; only options that every Redis and Valkey since 6.2 has."""
+    """Return the server's command line, with options that every Redis and Valkey since 6.2 supports."""
     options = {
         "port": "0",
         "unixsocket": socket_path,
@@ -155,9 +154,9 @@ def server_command(binary: str, directory: str, socket_path: str) -> list[str]:
         "daemonize": "no",
         "protected-mode": "yes",
         "appendonly": "yes",
-        # Never by the server: with "everysec" it holds acknowledged writes back in its memory for as long as the
-        # disk takes, once a second, where a SIGKILL loses them (4 of 4 tries in that moment). With "no" each is
-        # with the kernel before it is acknowledged, and the keeper sees to the disk: see `Keeper._flush`.
+        # The server must not sync: with "everysec" it keeps acknowledged writes in its memory once a second, for
+        # as long as the disk takes, and a SIGKILL in that moment loses them (4 of 4 tries). With "no" the kernel
+        # has each write before it is acknowledged, and the keeper syncs to the disk: see `Keeper._flush`.
         "appendfsync": "no",
         "aof-use-rdb-preamble": "no",
         "aof-load-truncated": "yes",
@@ -169,7 +168,7 @@ def server_command(binary: str, directory: str, socket_path: str) -> list[str]:
 
 
 class Keeper:
-    """Runs or adopts the server of one data directory until nobody has used it for the linger time."""
+    """Runs or adopts the server of one data directory until it has had no users for the linger time."""
 
     def __init__(self, directory: str, socket_path: str, keeper_lock: int) -> None:
         self._directory = directory
@@ -185,16 +184,16 @@ class Keeper:
         os.set_blocking(self._wakeup, False)
         os.set_blocking(wakeup, False)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler nothing is written to the pipe
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler, signals write nothing to the pipe
         signal.signal(signal.SIGTERM, self._end_soon)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the starting thread's comes down to us
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # reset the mask inherited from the starting thread
 
     def start(self, binary: str) -> bool:
-        """Start the server, which alone holds the server's lock from then on; whether it runs."""
+        """Start the server, which from then on is the only holder of the server's lock; return whether it runs."""
         lock = open_lock(self._path(SERVER_LOCK))
         try:
-            # Another process may be looking whether it is held; a dead server's last child may hold it.
+            # Another process may be testing the lock, or the last child of a dead server may hold it.
             if not wait_for(lambda: try_lock(lock), _LOCK_SECONDS):
                 self._say("another server still runs in this data directory")
                 return False
@@ -204,7 +203,7 @@ class Keeper:
                     server_command(binary, self._directory, self._socket_path),
                     stdin=subprocess.DEVNULL,
                     cwd="/",
-                    # How it sorts for all must not depend on the locale of whoever came first.
+                    # The server's sort order must not depend on the locale of the process that starts it.
                     env={**os.environ, "LC_ALL": "C"},
                     pass_fds=[lock],
                     start_new_session=True,
@@ -223,7 +222,7 @@ class Keeper:
         arrival = 0
         while self._is_running() and not self._told_to_end:
             if self._is_displaced():
-                # Ended in order, it would unlink the socket of the server that took its place.
+                # A normal shutdown would unlink the socket of the server that replaced this one.
                 _signal_server(self._server_lock, signal.SIGKILL)
                 return
             linger, last = self._last_arrival()
@@ -240,7 +239,7 @@ class Keeper:
             self._end()
 
     def _flush(self) -> None:
-        """Bring the log to the disk, about once a second, so that a power cut loses no more than that."""
+        """Sync the log to the disk about once a second, so that a power failure loses no more than that."""
         folder = self._path("appendonlydir")
         with contextlib.suppress(OSError):
             for name in os.listdir(folder):
@@ -255,7 +254,7 @@ class Keeper:
                     self._flushed[name] = changed
 
     def _retire(self, arrival: int) -> bool:
-        """End the server unless somebody came; whoever comes from now on waits, then starts a new one."""
+        """End the server unless a user has arrived; later arrivals wait, then start a new one."""
         if not try_lock(self._start_lock):
             return False
         try:
@@ -292,14 +291,14 @@ class Keeper:
         return False
 
     def _is_displaced(self) -> bool:
-        """Whether the data directory was removed or replaced while the server ran."""
+        """Return whether the data directory was removed or replaced while the server ran."""
         try:
             return not os.path.samestat(os.stat(self._path(USERS_LOCK)), os.fstat(self._users_lock))
         except FileNotFoundError:
             return True
 
     def _last_arrival(self) -> tuple[float, int]:
-        """The linger time that the last user brought, and a number that changes with every arrival."""
+        """Return the last user's linger time, and a number that changes with every arrival."""
         try:
             linger = float(os.pread(self._users_lock, 64, 0))
         except ValueError:
@@ -307,7 +306,7 @@ class Keeper:
         return linger, os.fstat(self._users_lock).st_mtime_ns
 
     def _sleep(self, linger: float) -> None:
-        # Only the end of a child wakes it early: a server that it adopted has to be looked at.
+        # Only the end of a child process wakes the keeper early; it must poll an adopted server.
         longest = 1.0 if self._child is not None else 0.2
         select.select([self._wakeup], [], [], min(longest, max(0.05, linger / 10)))
         with contextlib.suppress(BlockingIOError):
@@ -325,12 +324,12 @@ class Keeper:
 
 
 def main(directory: str, socket_path: str, binary: str) -> None:
-    """Become the keeper; the process that was started returns as soon as the keeper's lock is held."""
+    """Become the keeper; the started process returns as soon as it holds the keeper's lock."""
     os.umask(0o077)
     lock = open_lock(os.path.join(directory, KEEPER_LOCK))
     if not wait_for(lambda: try_lock(lock), _LOCK_SECONDS):
         return  # another keeper has it
-    if os.fork():  # the starter waits for this process: the keeper never is a zombie of a user's process
+    if os.fork():  # the starter waits for this process, so the keeper never becomes a zombie of a user's process
         os._exit(0)
     write_note(lock, str(os.getpid()))
     keeper = Keeper(directory, socket_path, lock)

@@ -1,4 +1,4 @@
-"""What callers can do with the embedded server, and the values they get; every caller reaches the same server."""
+"""The operations on the embedded server and their results; every caller reaches the same server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EmbeddedServer:
-    """A running embedded server, at the time it was asked for."""
+    """A running embedded server, as of the call that returned it."""
 
     socket: Path
     data_dir: Path
@@ -32,17 +32,17 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """The ``unix://`` URL that redis-py's ``from_url`` takes, with odd characters escaped."""
+        """The ``unix://`` URL for redis-py's ``from_url``, with special characters escaped."""
         return f"unix://{quote(str(self.socket))}"
 
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """How the embedded server of one data directory stands.
+    """The status of the embedded server of one data directory.
 
-    ``kept`` says that it was started to stay until it is stopped, which also holds for the server that
-    replaces it after a crash. ``users`` counts the processes that use it now, ``None`` where the operating
-    system does not tell. ``uptime_seconds`` is ``None`` when the server is not running or does not answer.
+    ``kept`` means that the server was started to stay until it is stopped; this also holds for the server that
+    replaces it after a crash. ``users`` is the number of processes that use it now, ``None`` if the operating
+    system does not tell. ``uptime_seconds`` is ``None`` if the server is not running or does not answer.
     """
 
     running: bool
@@ -54,18 +54,18 @@ class ServerStatus:
     uptime_seconds: int | None
 
 
-# A child forked meanwhile would hold the start lock for good. Also held while modules are imported on demand,
-# which a child would wait for.
+# A child forked in the meantime would hold the start lock forever. The barrier also covers imports on demand,
+# whose import lock a child would wait for.
 _mutex = forks.ForkBarrier()
-_announced: set[Path] = set()  # folders whose use this process, or the one it was forked from, has logged
+_announced: set[Path] = set()  # folders whose use this process, or its parent, has already logged
 log = logging.getLogger(__name__)
 
 
 def use_server(settings: Settings | None = None) -> EmbeddedServer:
-    """The embedded server, started or repaired where needed; this process counts as a user until it ends.
+    """Return the embedded server, started or repaired if necessary; this process counts as a user until it ends.
 
-    Cheap when the server runs (well under 5 ms), safe in threads and after a fork. Call it again after a
-    connection error. It blocks while the server starts or reads its data.
+    The call is cheap if the server runs (well under 5 ms), and safe in threads and after a fork. Call it again
+    after a connection error. It blocks while the server starts or reads its data.
 
     Raises:
         EmbeddedServerError: the binary is missing, the directory can't be used, or the server does not start.
@@ -75,21 +75,24 @@ def use_server(settings: Settings | None = None) -> EmbeddedServer:
 
 
 def start_server(settings: Settings | None = None) -> EmbeddedServer:
-    """The embedded server, which now stays until :func:`stop_server`, whoever uses it.
+    """Return the embedded server, which then stays until :func:`stop_server`, with or without users.
 
     Raises:
-        EmbeddedServerError: see :func:`use_server`.
+        EmbeddedServerError: the binary is missing, the directory can't be used, or the server does not start.
     """
     return _use(settings, keep=True)
 
 
 def stop_server(settings: Settings | None = None) -> bool:
-    """Stop the server, kept or in use, and wait until it is down; ``False`` if none ran. The data stay.
+    """Stop the server, even if it is kept or in use, and wait until it is down. The data stays.
 
     A process that still uses it gets a new one from its next :func:`use_server`.
 
+    Returns:
+        Whether a server ran.
+
     Raises:
-        EmbeddedServerError: it does not come to an end, or the directory is not ours.
+        EmbeddedServerError: the server does not end, or the directory belongs to another user.
     """
     if sys.platform == "win32":
         return False
@@ -103,7 +106,7 @@ def stop_server(settings: Settings | None = None) -> bool:
 
 
 def server_status(settings: Settings | None = None) -> ServerStatus:
-    """How the server stands; starts nothing, and does not count as a use.
+    """Return the status of the server. It starts nothing, and does not count as a use.
 
     Raises:
         EmbeddedServerError: the directory can't be read, or this is Windows.
@@ -125,8 +128,8 @@ def server_status(settings: Settings | None = None) -> ServerStatus:
 
 
 def is_available(settings: Settings | None = None) -> bool:
-    """Whether a binary to run is there: the one that the settings name, else the extra's."""
-    # Without the lock: it is asked while errors are translated, and must not wait for a server that starts.
+    """Return whether there is a binary to run: the one that the settings name, else the extra's."""
+    # Without the lock, because it is called while errors are translated, and must not wait for a starting server.
     try:
         find_binary(_settings(settings).valkey_server)
     except EmbeddedServerError:
@@ -156,7 +159,7 @@ def _use_at(place: Place, settings: Settings, *, keep: bool) -> EmbeddedServer:
     if not place.data_dir.exists():
         find_binary(settings.valkey_server)  # without one, leave no directories behind
     place.prepare()
-    # A user first: once it holds its lock, no keeper ends the server under it.
+    # Register as a user first: once this process holds its lock, no keeper ends the server.
     data_dir.register(place, settings.linger_seconds)
     answer = starting.wait_until_running(place, settings.valkey_server)
     if keep:

@@ -1,4 +1,4 @@
-"""Asks a server over its socket whether it answers: raw bytes, so that no client need be imported."""
+"""A check over its socket whether a server answers. It sends raw bytes, so that no client needs to be imported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ANSWER_SECONDS = 1.0
 
 
 class State(Enum):
-    """What a server does when asked."""
+    """The states of a server."""
 
     ABSENT = "nobody listens at the socket"
     SILENT = "it accepts connections and does not answer"
@@ -22,7 +22,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """A server's state and, where it says so, its process id, its uptime and what it complains of."""
+    """A server's state and, if it reports them, its process id, its uptime and its error."""
 
     state: State
     pid: int | None = None
@@ -31,7 +31,7 @@ class Answer:
 
 
 def probe(path: Path) -> Answer:
-    """Ask the server at ``path`` for ``PING`` and ``INFO``; never raises for a server in any state."""
+    """Send ``PING`` and ``INFO`` to the server at ``path``; never raises, whatever the server's state."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(ANSWER_SECONDS)
@@ -45,7 +45,7 @@ def probe(path: Path) -> Answer:
         return Answer(State.SILENT)
     except OSError:
         return Answer(State.ABSENT)
-    if not reply:  # it hung up: a server on its way out
+    if not reply:  # the server disconnected because it is shutting down
         return Answer(State.ABSENT)
     state, complaint = State.SILENT, ""
     if reply.startswith(b"+PONG"):
@@ -58,7 +58,7 @@ def probe(path: Path) -> Answer:
 
 
 def _read(connection: socket.socket) -> bytes:
-    """Both replies, or what came of them before the server hung up."""
+    """Return both replies, or the part that arrived before the server disconnected."""
     reply = b""
     while not _is_complete(reply):
         chunk = connection.recv(16384)

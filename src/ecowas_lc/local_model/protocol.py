@@ -1,7 +1,7 @@
-"""Ollama's chat protocol on one side, llama.cpp's chat completions on the other; no I/O.
+"""Translation between Ollama's chat protocol and llama.cpp's chat completions; no I/O.
 
-A request is checked and translated by :class:`ChatRequest`; an answer is followed by :class:`Reply`. Words, status
-codes and tolerances are those that Ollama 0.32 was recorded with, unless a comment says otherwise.
+:class:`ChatRequest` checks and translates a request, and :class:`Reply` translates the answer. Messages, status
+codes and tolerances follow recordings of Ollama 0.32, unless a comment says otherwise.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ecowas_lc.local_model.install import MODEL_NAME
 
 TRAINED_TOKENS = 8192
-"""The context that the model was trained for: no request gets more, whatever ``num_ctx`` it names."""
+"""The context that the model was trained for: no request gets more, whatever its ``num_ctx``."""
 
 DEFAULT_NUM_CTX = 4096
-"""The context of a request without ``num_ctx``: Ollama's own on a machine without a large graphics card."""
+"""The context of a request without ``num_ctx``: Ollama's default on a machine without a large graphics card."""
 
 KIND_NUM_PREDICT = 512
-"""The most tokens of an answer where the request names no limit: a small model rambles."""
+"""Maximum tokens of an answer if the request sets no limit, because a small model rambles."""
 
-_ENDLESS_FACTOR = 10  # Ollama ends an answer without a limit after so many times num_ctx
+_ENDLESS_FACTOR = 10  # Ollama ends an answer without a limit after this multiple of num_ctx
 _SAMPLING: dict[str, Any] = {
     "repeat_last_n": 64,
     "repeat_penalty": 1.1,
@@ -65,7 +65,7 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, 
 
 
 class RefusedError(Exception):
-    """A request is answered with an HTTP status and ``{"error": message}``."""
+    """A refusal of a request, with an HTTP status and ``{"error": message}``."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -73,16 +73,16 @@ class RefusedError(Exception):
 
 
 def nested(message: str, kind: str = "invalid_request_error", **more: Any) -> str:
-    """Return the error that Ollama 0.32 passes on from llama.cpp: JSON within the text."""
+    """Return the error that Ollama 0.32 passes on from llama.cpp: JSON inside the text."""
     error = {"code": 400, "message": message, "type": kind, **more}
     return json.dumps({"error": error}, separators=(",", ":"), ensure_ascii=False)
 
 
 def check_model(name: str | None) -> None:
-    """Do nothing where ``name`` is a name of the model: in any case, with or without the library's parts.
+    """Check that ``name`` is a name of the model, in any case, with or without the library's prefix and tag.
 
     Raises:
-        RefusedError: 400 where it is no name, 404 where another model has it.
+        RefusedError: 400 if it is not a name, 404 if it is another model's.
     """
     if not name:
         raise RefusedError(400, "model is required")
@@ -138,7 +138,7 @@ class _ToolCall(_Body):
 
 
 class _Message(_Body):
-    role: str | None = None  # Ollama takes any role, and none
+    role: str | None = None  # Ollama accepts any role, or none
     content: str | None = None
     images: list[Any] | None = None
     tool_calls: list[_ToolCall] | None = None
@@ -166,17 +166,17 @@ def _check_format(value: Any) -> Any:
     if value is None or isinstance(value, dict) or value in ("", "json"):
         return value
     told = json.dumps(json.dumps(value))
-    # with the status of a fault of the server's, as Ollama answers
+    # with the status of a server error, as in Ollama
     raise RefusedError(500, f'invalid format: {told}; expected "json" or a valid JSON Schema object')
 
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How the server behaves where Ollama and good sense differ.
+    """The server's behaviour in cases where Ollama's is inconvenient.
 
     Args:
-        awkward: as a real Ollama: prompts are cut in silence unless the request says ``"truncate": false``,
-            an answer goes on past the window unless it says ``"shift": false``, and ends late without a limit.
+        awkward: as a real Ollama: prompts are cut silently unless the request has ``"truncate": false``, an answer
+            continues past the window unless it has ``"shift": false``, and answers without a limit end late.
     """
 
     awkward: bool = False
@@ -186,11 +186,11 @@ class Manner:
         return self.awkward and asked is not False
 
     def shifts(self, asked: bool | None) -> bool:
-        """Return whether an answer goes on when the window is full."""
+        """Return whether an answer continues when the window is full."""
         return self.awkward and asked is not False
 
     def most_tokens(self, num_predict: int | None, num_ctx: int) -> int:
-        """Return the most tokens of an answer; -1 is no limit but the window's."""
+        """Return the maximum tokens of an answer; -1 means only the window's limit."""
         if num_predict is not None and num_predict > 0:
             return num_predict
         if self.awkward:
@@ -216,16 +216,16 @@ class ChatRequest(_Body):
 
     @property
     def num_ctx(self) -> int:
-        """The context window: what is asked for, no more than the model was trained for."""
+        """The context window: the requested one, but no more than the model was trained for."""
         asked = self._options.get("num_ctx")
         return min(max(asked or DEFAULT_NUM_CTX, 4), TRAINED_TOKENS)
 
     @property
     def keep_seconds(self) -> float | None:
-        """How long the model stays loaded after the answer; ``None`` is forever.
+        """Seconds that the model stays loaded after the answer; ``None``: forever.
 
         Raises:
-            RefusedError: 400, the value is no duration.
+            RefusedError: 400, the value is not a duration.
         """
         return keep_seconds(self.keep_alive)
 
@@ -247,10 +247,10 @@ class ChatRequest(_Body):
         return checked
 
     def check(self) -> None:
-        """Do nothing where the model can do what is asked.
+        """Check that the model supports the request.
 
         Raises:
-            RefusedError: tools, thinking or images are asked for, or an option can't be used.
+            RefusedError: the request needs tools, thinking or images, or an option can't be used.
         """
         check_model(self.model)
         if self.think:
@@ -266,7 +266,7 @@ class ChatRequest(_Body):
             )
 
     def to_engine(self, manner: Manner) -> dict[str, Any]:
-        """Return the same request for llama.cpp: always streamed, since only a stream can be stopped."""
+        """Return the same request for llama.cpp: always streamed, because only a stream can be stopped."""
         options = self._options
         body = _SAMPLING | {name: value for name, value in options.items() if name not in _OF_LOADING}
         if body["temperature"] < 0:
@@ -293,7 +293,7 @@ class ShowRequest(_Body):
     """The body of ``POST /api/show``."""
 
     model: str | None = None
-    name: str | None = None  # as older clients call it
+    name: str | None = None  # the field's name in older clients
 
 
 def keep_seconds(value: Any) -> float | None:
@@ -328,7 +328,7 @@ def _go_duration(text: str) -> float | None:
 
 
 def expiry(seconds: float | None) -> str:
-    """Return the time in so many seconds, as Ollama writes it."""
+    """Return the time that is this many seconds from now, in Ollama's format."""
     try:
         at = datetime.now(UTC) + (_FOREVER if seconds is None else timedelta(seconds=seconds))
     except OverflowError:
@@ -337,12 +337,12 @@ def expiry(seconds: float | None) -> str:
 
 
 class Reply:
-    """One answer as it grows: takes llama.cpp's chunks, gives Ollama's lines.
+    """One answer in progress: takes llama.cpp's chunks, returns Ollama's lines.
 
     Args:
-        model: the name to answer under.
-        window_tokens: the most that the prompt and its answer may have together.
-        goes_on: whether an answer goes on when the window is full.
+        model: the model's name in the answer.
+        window_tokens: the maximum tokens of the prompt and its answer together.
+        goes_on: whether an answer continues when the window is full.
         load_seconds: how long loading the model took for this request.
     """
 
@@ -357,7 +357,7 @@ class Reply:
         self._prompt_tokens = 0
         self._timings: dict[str, Any] = {}
         self._finish_reason: str | None = None
-        self._calls: dict[int, tuple[str, str]] = {}  # by index: name, and what came of the arguments' JSON
+        self._calls: dict[int, tuple[str, str]] = {}  # by index: name, and the arguments' JSON so far
 
     @property
     def is_full(self) -> bool:
@@ -369,7 +369,7 @@ class Reply:
         return int(self._timings.get("predicted_n", 0))
 
     def take(self, chunk: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the line that ``chunk`` makes, if it holds text.
+        """Return the line for ``chunk``, if it contains text.
 
         Raises:
             RefusedError: the prompt leaves no room in the window, or llama.cpp reports an error.
@@ -406,7 +406,7 @@ class Reply:
         return line | {"logprobs": [_logprob(entry) for entry in logprobs]} if logprobs else line
 
     def end(self) -> dict[str, Any]:
-        """Return the last line: tool calls, why the answer ended, token counts, durations in nanoseconds."""
+        """Return the last line: tool calls, the reason for the end, token counts, durations in nanoseconds."""
         now = time.perf_counter_ns()
         calls = [
             {"function": {"name": name, "arguments": arguments}}
@@ -436,7 +436,7 @@ class Reply:
 
 
 def whole(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the one object that answers a request with ``"stream": false``, from all of a reply's lines."""
+    """Return the object that answers a request with ``"stream": false``, made from all lines of a reply."""
     last = lines[-1]
     text = "".join(line["message"]["content"] for line in lines)
     logprobs = [entry for line in lines for entry in line.get("logprobs") or ()]
@@ -470,7 +470,7 @@ def overflow(prompt_tokens: int, window_tokens: int) -> RefusedError:
 
 
 def kept_tokens(window_tokens: int) -> int:
-    """Return how many tokens Ollama 0.32 keeps of a single message that does not fit."""
+    """Return the number of tokens that Ollama 0.32 keeps of a single message that does not fit."""
     return window_tokens - (window_tokens - 4) // 2
 
 

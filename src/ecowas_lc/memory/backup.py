@@ -1,6 +1,6 @@
-"""Histories, session data and agent states as lines of a backup, and back: programs.
+"""Programs that write histories, session data and agent states as lines of a backup, and restore them.
 
-A line is a whole history, state or value with the seconds that it had left;
+A line holds a whole history, state or value with its remaining seconds to live;
 see :mod:`ecowas_lc.storage.backup_format`.
 """
 
@@ -35,7 +35,7 @@ UNITS_AT_ONCE = 16  # histories held in memory at a time
 
 
 def units_op(sessions: Sessions, agent_id: str | None = None, session_id: str | None = None) -> Op[list[Unit]]:
-    """What there is to export, by name: all of it, or only an agent's or a session's."""
+    """Return the names of the data to export: all of it, or only an agent's or a session's."""
     keys = sessions.keys
     agents = (yield from sessions.agents_op()) if agent_id is None else [agent_id]
     units: list[Unit] = []
@@ -59,7 +59,7 @@ def units_op(sessions: Sessions, agent_id: str | None = None, session_id: str | 
 
 
 def lines_op(sessions: Sessions, units: Sequence[Unit]) -> Op[list[str]]:
-    """The lines for these units; those that have gone meanwhile, or can't be read, are left out."""
+    """Return the lines for these units; units that no longer exist, or can't be read, are left out."""
     lines = []
     for kind, *ids in units:
         record = yield from attempted_op(
@@ -103,7 +103,7 @@ def _value_op(sessions: Sessions, kind: str, ids: list[str]) -> Op[dict[str, Any
 
 
 class Importer:
-    """Gives the program that restores each record; threads are a saver's to restore, and passed over."""
+    """Makes the program that restores each record; skips threads, which a saver restores."""
 
     def __init__(self, sessions: Sessions, *, overwrite: bool) -> None:
         self._sessions = sessions
@@ -112,7 +112,7 @@ class Importer:
         self.report = ImportReport()
 
     def line_op(self, line: str) -> Op[None]:
-        """Restore what one line holds."""
+        """Restore the contents of one line."""
         record = self._lines.record(line)
         if record is not None:
             yield from self.record_op(record, self._lines)
@@ -129,7 +129,7 @@ class Importer:
         self.report = self.report.with_one(outcome, " ".join((record["type"], "/".join(self._ids(record)))))
 
     def finish(self) -> ImportReport:
-        """The report, once every line was read."""
+        """Return the report, after all lines were read."""
         self._lines.check_end()
         return self.report
 
@@ -184,7 +184,7 @@ def _lifetime(ttl: Any) -> float:
 
 
 def chunks(units: Sequence[Unit], on_progress: Progress | None) -> Iterator[Sequence[Unit]]:
-    """The units, so many at a time as are held in memory."""
+    """Yield the units in groups that may be in memory at the same time."""
     for first in range(0, len(units), UNITS_AT_ONCE):
         yield units[first : first + UNITS_AT_ONCE]
         if on_progress is not None:

@@ -1,4 +1,4 @@
-"""Which server a memory service or a history talks to, and the servers that a process shares."""
+"""The server of a memory service or a history, and the servers that a process shares."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _shared: dict[tuple[str | None, Settings, int], Server] = {}
 def shared_server(
     url: str | None = None, settings: Settings | None = None, credential_provider: Any = None
 ) -> Server:
-    """The process's one server at ``url``, or, without it, the one that ``settings`` (or the process's) name.
+    """Return the process's shared server at ``url``; without a URL, the one that the settings name.
 
     Raises:
         ConfigurationError: the URL or the settings can't be used.
     """
     settings = settings or (get_settings() if url is None else usable_settings())
-    key = (url, settings, id(credential_provider))  # the server has the provider, so that no other gets its id
+    key = (url, settings, id(credential_provider))  # the server keeps the provider alive, so its id stays unique
     with _lock:
         if key not in _shared:
             _shared[key] = (
@@ -58,7 +58,7 @@ def server_from(
     max_connections: int | None = None,
     credential_provider: Any = None,
 ) -> Server:
-    """The server that a constructor's arguments name.
+    """Return the server that a constructor's arguments name.
 
     Raises:
         ConfigurationError: the arguments contradict each other or can't be used.

@@ -1,4 +1,4 @@
-"""Programs over one history: a list of JSON objects and its companion, renewed and expiring together."""
+"""Programs for one history: a list of JSON objects and its metadata key, which are renewed and expire together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.left_out import attempted_op, warn_left_out
 from ecowas_lc.storage.ops import Op, ScriptCall, call, command, load_script
 
-APPEND = load_script(  # in this order, the functions that are rarely needed are rarely defined
+APPEND = load_script(  # in this order, rarely needed functions are rarely defined
     "history_shared", "history_trim", "history_append", "history_kind", "history_no_list", name="history_append"
 )
 REPLACE = load_script("history_shared", "history_kind", "history_replace")
@@ -37,17 +37,17 @@ EXTEND = load_script("history_shared", "history_kind", "history_extend")
 CLEARED = load_script("memory_cleared")
 
 _KEPT, _FOREIGN = 1, 2
-_JUST_NOW_MS = 40  # what is older waited for the server: whether it was removed meanwhile is asked first
+_JUST_NOW_MS = 40  # an older message waited for the server: first ask whether the history was removed since then
 
 Entry = tuple[bytes, bytes]
-"""A message as it is sent: its id, or nothing where it has none, and its JSON."""
+"""A message to send: its id (empty if it has none) and its JSON."""
 
 
 def entry(message: dict[str, Any]) -> Entry:
-    """A message as it is sent.
+    """Return a message in the form in which it is sent.
 
     Raises:
-        NotSerializableError: it would not come back from JSON the same.
+        NotSerializableError: it would not be the same after a round trip through JSON.
     """
     identity = message.get("id")
     return id_bytes(identity) if isinstance(identity, str) else b"", to_json(message, "message")
@@ -55,7 +55,7 @@ def entry(message: dict[str, Any]) -> Entry:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one history is: whose it is, and its two keys, the list's and its companion's."""
+    """The location of one history: its agent and session, and the keys of its list and its metadata."""
 
     agent_id: str
     session_id: str
@@ -64,21 +64,21 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """What is known of one history without reading it. Times are in UTC, by the server's clock."""
+    """The metadata of one history, available without its messages. Times are in UTC, by the server's clock."""
 
     agent_id: str
     session_id: str
     messages: int
     ttl_seconds: float | None
-    """Seconds until it expires; ``None``: never."""
+    """Seconds until the history expires; ``None``: never."""
     first_activity: datetime | None
-    """When it began; ``None`` for one that another program wrote."""
+    """The time of its creation; ``None`` if another program wrote it."""
     last_activity: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Conversations:
-    """The histories of one prefix; ``default_ttl`` is in seconds, ``None`` for ever."""
+    """The histories of one prefix; ``default_ttl`` is in seconds, ``None``: no expiry."""
 
     keys: Keys
     default_ttl: int | None
@@ -89,7 +89,7 @@ class Conversations:
         object.__setattr__(self, "_usual", lifetime_and_rule(None, self.default_ttl))
 
     def place(self, agent_id: str, session_id: str) -> Place:
-        """Where the history of an agent in a session is.
+        """Return the location of an agent's history in a session.
 
         Raises:
             InvalidIdError: an id is empty or not text.
@@ -107,11 +107,11 @@ class Conversations:
         ages: Sequence[int] = (),
         after: str = "",
     ) -> Op[int]:
-        """Append messages, each ``id`` once; how many the history holds then.
+        """Append messages, each ``id`` once; return the number of messages in the history afterwards.
 
-        ``words`` are the messages' entries, one behind the other. ``ages``: for each, how many milliseconds ago it
-        was said. What was said before the history was removed, or all of its agent or session, is left out;
-        ``after``: not, where it was removed by this operation.
+        ``words`` are the entries of the messages, joined. ``ages`` has the age of each message in milliseconds.
+        Messages from before the history, or all of its agent's or session's data, was removed are left out, unless
+        the operation ``after`` removed it.
         """
         key = place.keys[0]
         if ages and max(ages) > _JUST_NOW_MS:
@@ -134,7 +134,7 @@ class Conversations:
             touches = self.index_calls(place.agent_id, place.session_id, lifetime)
             *touched, reply = yield (*(each._replace(optional=True) for each in touches), append)
             if any(isinstance(each, Exception) for each in touched):
-                # The message is stored by now: an error would have the caller store it once more.
+                # The message is already stored: after an error the caller would store it again.
                 try:
                     yield touches
                 except RedisRefusedError as error:
@@ -149,7 +149,7 @@ class Conversations:
             is_converted = True
         length: int = reply[1]
         if is_converted:
-            # Whoever wrote it may have given it longer than we do, and told no index of it.
+            # The program that wrote the history may have set a longer expiry, and did not update our indexes.
             [left] = yield (command("PTTL", key),)
             lifetime = max(lifetime, lifetime_of(left))
             yield self.index_calls(place.agent_id, place.session_id, lifetime)
@@ -162,7 +162,7 @@ class Conversations:
             lifetime = FOREVER
             index_again = not self.indexed.covers(key, lifetime)
         else:
-            index_again = is_indexed and is_new  # another process may have cleared it since
+            index_again = is_indexed and is_new  # another process may have cleared the history since
         if index_again:
             yield self.index_calls(place.agent_id, place.session_id, lifetime)
         if index_again or not is_indexed:
@@ -181,10 +181,10 @@ class Conversations:
         began: datetime | None = None,
         used: datetime | None = None,
     ) -> Op[bool]:
-        """Put ``messages``, at least one, in the place of what the history held; whether it was written.
+        """Replace the history with ``messages``, at least one; return whether it was written.
 
         ``lifetime`` is in seconds, and exact unless the expiry ``rule`` says otherwise. Without ``began`` and
-        ``used`` it began when it did, and is used now.
+        ``used`` the creation time is kept, and the last use is now.
         """
         place = self.place(agent_id, session_id)
         words = [word for message in messages for word in entry(message)]
@@ -195,20 +195,20 @@ class Conversations:
         replies = yield (*self.index_calls(agent_id, session_id, lifetime), replace)
         _refuse_foreign(replies[-1])
         _, _, expires_at, is_written = replies[-1]
-        if expires_at == -1 and lifetime != FOREVER:  # it never expired before, and the rule lets it be so
+        if expires_at == -1 and lifetime != FOREVER:  # it had no expiry before, and the rule keeps that
             lifetime = FOREVER
             yield self.index_calls(agent_id, session_id, lifetime)
         self.indexed.remember(place.keys[0], lifetime)
         return bool(is_written)
 
     def read_op(self, agent_id: str, session_id: str, last: int | None = None) -> Op[list[dict[str, Any]]]:
-        """The messages, oldest first; only the ``last`` so many where that is given."""
+        """Return the messages, oldest first; with ``last``, only this many of the newest."""
         key = self.keys.history(agent_id, session_id)
         start = 0 if last is None else -check_count(last, "last")
         return (yield from self.slice_op(key, start, -1))
 
     def slice_op(self, key: bytes, start: int, stop: int) -> Op[list[dict[str, Any]]]:
-        """The messages from ``start`` to ``stop``, both included; negative ones count from the end."""
+        """Return the messages from ``start`` to ``stop``, both included; negative positions count from the end."""
         try:
             [items] = yield (command("LRANGE", key, start, stop),)
         except WrongTypeError:
@@ -233,19 +233,20 @@ class Conversations:
     def clear_call(
         self, agent_id: str, session_id: str, *, operation: str | None = None, age_ms: int = 0
     ) -> ScriptCall:
-        """The call that removes a history; :func:`was_cleared` reads its reply.
+        """Return the call that removes a history; :func:`was_cleared` reads its reply.
 
-        ``operation`` names the removal, so that its repetition removes nothing else; ``age_ms`` says how long ago
-        it was asked for: a history that began since stays. An ``operation`` of no characters leaves no trace.
+        ``operation`` names the removal, so that repeating it removes nothing else. ``age_ms`` is the time since
+        the removal was requested: a history that was created after that is kept. An empty ``operation`` leaves no
+        trace.
         """
         place = self.place(agent_id, session_id)
         self.indexed.forget(place.keys[0])
         return call(CLEAR, place.keys, new_operation() if operation is None else operation, age_ms)
 
     def describe_op(self, pairs: Sequence[tuple[str, str]], *, each: bool = False) -> Op[list[SessionInfo]]:
-        """What is known of the histories of these agents and sessions; those that don't exist are left out.
+        """Return the metadata of the histories of these agents and sessions, without those that don't exist.
 
-        With ``each``, one that can't be read is left out with a warning and does not end it.
+        With ``each``, a history that can't be read is left out with a warning instead of an error.
         """
         places = [self.place(*pair) for pair in pairs]
         replies = yield tuple(
@@ -276,12 +277,12 @@ class Conversations:
         return found
 
     def extend_call(self, agent_id: str, session_id: str, ttl: int | None) -> ScriptCall:
-        """The call that renews a history; :func:`extended` reads its reply."""
+        """Return the call that renews a history; :func:`extended` reads its reply."""
         place = self.place(agent_id, session_id)
         return call(EXTEND, place.keys, expiry_rule(ttl, self.default_ttl))
 
     def index_calls(self, agent_id: str, session_id: str, ttl_seconds: float) -> tuple[ScriptCall, ...]:
-        """The calls that make a history known to the indexes."""
+        """Return the calls that add a history to the indexes."""
         return (
             touch(self.keys.sessions_of_agent(agent_id), ttl_seconds, session_id),
             touch(self.keys.agents_of_session(session_id), ttl_seconds, agent_id),
@@ -291,36 +292,36 @@ class Conversations:
 
 
 def cleared_since_op(mark: bytes) -> Op[float | None]:
-    """How many seconds ago all of an agent or a session was removed, by its mark; ``None``: not lately."""
+    """Return the seconds since all data of an agent or a session was removed; ``None``: not recently."""
     [since] = yield (call(CLEARED, (mark,)),)
     return None if since < 0 else since / 1000
 
 
 def extended(reply: list[Any]) -> tuple[bool, float]:
-    """Whether the history of :meth:`Conversations.extend_call` existed, and its lifetime in seconds now."""
+    """Return whether the history of :meth:`Conversations.extend_call` existed, and its new lifetime in seconds."""
     _refuse_foreign(reply)
     return bool(reply[1]), lifetime_of(reply[2])
 
 
 def was_cleared(reply: list[Any]) -> bool:
-    """Whether the history of :meth:`Conversations.clear_call` existed."""
+    """Return whether the history of :meth:`Conversations.clear_call` existed."""
     _refuse_foreign(reply)
     return bool(reply[1])
 
 
 def has_journal(reply: list[Any]) -> bool:
-    """Whether a process keeps a journal of the history of :meth:`Conversations.clear_call`."""
+    """Return whether a process keeps a journal of the history of :meth:`Conversations.clear_call`."""
     return reply[0] != _FOREIGN and bool(reply[2])
 
 
 def cleared_one(reply: list[Any]) -> bool:
-    """The same among many: somebody else's data stays, and is no reason to stop."""
+    """Return whether the history existed, for one of many: another program's data is kept, and is not an error."""
     return reply[0] != _FOREIGN and was_cleared(reply)
 
 
 def new_operation() -> str:
-    """Return a name for one call, under which the server knows it."""
-    # A call is sent again when the connection broke: by this the server knows it, where no message's id tells.
+    """Return a name for one call, by which the server recognises its repetition."""
+    # A call is sent again after a broken connection. The name identifies it if no message has an id.
     return os.urandom(9).hex()
 
 

@@ -1,7 +1,7 @@
-"""The indexes over histories, states and session data, so that nothing ever scans the server.
+"""The indexes of histories, states and session data, which make scans of the server unnecessary.
 
-An index names what may be alive, never what is: it is written before what it names, so that a crash leaves at
-most a stray name; whoever lists it looks at what it names, and takes strays out.
+An index lists data that may exist. It is written before the data, so that a crash leaves at most a stray name. A
+listing checks the data of each name, and removes stray names.
 """
 
 from __future__ import annotations
@@ -27,57 +27,57 @@ _MOST_REMEMBERED = 10_000
 
 
 def touch(index: bytes, ttl_seconds: float, *names: str) -> ScriptCall:
-    """The call that enters names into an index, or renews them, for ``ttl_seconds`` (``FOREVER``: no end)."""
-    # Until it is entered again, what a name stands for may be renewed, and so outlive this by as much.
+    """Return the call that adds or renews names in an index for ``ttl_seconds`` (``FOREVER``: no end)."""
+    # Until the name is next added, its data may be renewed, and so live longer than this by the same amount.
     generous = ttl_seconds + _fresh_seconds(ttl_seconds) + _CLOCKS_DIFFER_SECONDS
     milliseconds: str | int = "" if ttl_seconds == FOREVER else int(generous * 1000)
     return call(TOUCH, (index,), milliseconds, *(id_bytes(name) for name in names))
 
 
 def listing(index: bytes) -> ScriptCall:
-    """The call that lists an index; :func:`entries` reads its reply."""
+    """Return the call that lists an index; :func:`entries` reads its reply."""
     return call(LIST, (index,))
 
 
 def counting(index: bytes) -> ScriptCall:
-    """The call that counts an index."""
+    """Return the call that counts an index."""
     return call(LIST, (index,), "count")
 
 
 def entries(reply: list[Any]) -> dict[str, bytes]:
-    """Each name in the reply to :func:`listing`, with its score as text."""
+    """Return each name in the reply to :func:`listing`, with its score as text."""
     try:
         return {id_text(name): score for name, score in zip(reply[::2], reply[1::2], strict=True)}
-    except CorruptDataError:  # one of them is not ours: the others are listed
+    except CorruptDataError:  # one name is not ours: list the others
         pairs = zip(reply[::2], reply[1::2], strict=True)
         return {id_: score for name, score in pairs for id_ in readable_ids([name], "sessions")}
 
 
 def forget(index: bytes, strays: Iterable[tuple[str, bytes]]) -> ScriptCall:
-    """The call that takes names out of an index, except those renewed since they were listed."""
+    """Return the call that removes names from an index, except those renewed since they were listed."""
     return call(FORGET, (index,), *(word for name, score in strays for word in (id_bytes(name), score)))
 
 
 class RecentlyIndexed:
-    """Which histories this process entered into the indexes a moment ago, so that it need not on each append."""
+    """The histories that this process has just added to the indexes, so that appends need not repeat it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: dict[bytes, tuple[float, float]] = {}  # until when, and the time to live
+        self._known: dict[bytes, tuple[float, float]] = {}  # the end of validity, and the time to live
 
     def covers(self, history: bytes, ttl_seconds: float) -> bool:
-        """Whether the indexes know this history, and for long enough."""
+        """Return whether the indexes have this history, for long enough."""
         known = self._known.get(history)
         return known is not None and ttl_seconds <= known[1] and self._clock() < known[0]
 
     def remember(self, history: bytes, ttl_seconds: float) -> None:
-        """The indexes know this history now."""
+        """Record that the indexes have this history."""
         if len(self._known) >= _MOST_REMEMBERED:
             self._known.clear()
         self._known[history] = (self._clock() + _fresh_seconds(ttl_seconds), ttl_seconds)
 
     def forget(self, history: bytes) -> None:
-        """The indexes may not know this history any more."""
+        """Record that the indexes may not have this history any more."""
         self._known.pop(history, None)
 
 
@@ -89,5 +89,5 @@ _by_server: WeakKeyDictionary[Server, RecentlyIndexed] = WeakKeyDictionary()
 
 
 def recently_indexed(server: Server) -> RecentlyIndexed:
-    """What this process knows of a server's indexes: shared by all that write through it."""
+    """Return the process's record of a server's indexes, shared by all objects that write through the server."""
     return _by_server.setdefault(server, RecentlyIndexed())

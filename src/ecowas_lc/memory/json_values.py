@@ -1,6 +1,6 @@
-"""Values as JSON text, and back, and the checks of arguments before anything is sent.
+"""Conversion of values to JSON text and back, and checks of arguments before anything is sent.
 
-A value that would not come back the same is refused before it is written.
+A value that would not be the same after a round trip is refused before it is written.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ LONGEST_TTL_SECONDS = 10**10  # three centuries; Redis refuses what overflows it
 
 
 def check_ttl(ttl: object, what: str = "ttl") -> int:
-    """``ttl`` in seconds where it can be used as a time to live.
+    """Return ``ttl`` if it is a valid time to live in seconds.
 
     Raises:
-        InvalidInputError: it is not a whole number of seconds from 1 on; ``what`` names it.
+        InvalidInputError: it is not a whole number of at least 1; the message calls it ``what``.
     """
     if isinstance(ttl, bool) or not isinstance(ttl, int):
         raise InvalidInputError(f"{what} must be a whole number of seconds, not {type(ttl).__name__}.")
@@ -33,12 +33,12 @@ def check_ttl(ttl: object, what: str = "ttl") -> int:
 
 
 def lifetime_seconds(ttl: int | None, default_ttl: int | None) -> float:
-    """``ttl``, or the default where it is ``None``; ``FOREVER`` where that is ``None``, too."""
+    """Return ``ttl``, or the default if it is ``None``; ``FOREVER`` if both are ``None``."""
     return lifetime_and_rule(ttl, default_ttl)[0]
 
 
 def lifetime_and_rule(ttl: int | None, default_ttl: int | None) -> tuple[float, str]:
-    """Both :func:`lifetime_seconds` and :func:`expiry_rule`."""
+    """Return the results of :func:`lifetime_seconds` and :func:`expiry_rule`."""
     if ttl is not None:
         seconds = check_ttl(ttl)
         return seconds, f"={seconds * 1000}"
@@ -46,20 +46,20 @@ def lifetime_and_rule(ttl: int | None, default_ttl: int | None) -> tuple[float, 
 
 
 def lifetime_of(left: int) -> float:
-    """Seconds from what ``PTTL`` says of a key that exists."""
+    """Return seconds from the ``PTTL`` reply for an existing key."""
     return FOREVER if left == -1 else left / 1000
 
 
 def expiry_rule(ttl: int | None, default_ttl: int | None) -> str:
-    """What the scripts are told: exactly ``ttl`` seconds, or without it the default or what is left, if longer."""
+    """Return the scripts' argument: exactly ``ttl`` seconds, or the longer of the default and the rest."""
     return lifetime_and_rule(ttl, default_ttl)[1]
 
 
 def check_count(count: object, what: str) -> int:
-    """``count`` where it is a whole number from 1 on.
+    """Return ``count`` if it is a whole number of at least 1.
 
     Raises:
-        InvalidInputError: it is not; ``what`` names it.
+        InvalidInputError: it is not; the message calls it ``what``.
     """
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise InvalidInputError(f"{what} must be a whole number from 1 on, not {count!r}.")
@@ -67,7 +67,7 @@ def check_count(count: object, what: str) -> int:
 
 
 def check_message(message: object) -> dict[str, Any]:
-    """``message`` where it is a dict with a role and a content.
+    """Return ``message`` if it is a dict with a role and a content.
 
     Raises:
         InvalidInputError: it is not.
@@ -85,10 +85,10 @@ def check_message(message: object) -> dict[str, Any]:
 
 
 def check_history(history: object) -> list[dict[str, Any]]:
-    """``history`` as a list of messages.
+    """Return ``history`` as a list of messages.
 
     Raises:
-        InvalidInputError: it is not one.
+        InvalidInputError: it is not a list of messages.
     """
     if isinstance(history, (str, bytes, dict)) or not isinstance(history, Iterable):
         raise InvalidInputError(f"The history must be a list of messages, not {type(history).__name__}.")
@@ -108,16 +108,19 @@ _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 def to_json(value: Any, what: str) -> bytes:
-    """``value`` as readable JSON in UTF-8.
+    """Return ``value`` as readable JSON in UTF-8.
 
     Raises:
-        NotSerializableError: ``value`` read back would not equal ``value``; the message names the place in it.
+        NotSerializableError: the value read back would not equal ``value``; the message names the location in it.
     """
     return texts_to_json(value, what) if _is_all_text(value) else _tried(value, what)
 
 
 def texts_to_json(texts: dict[str, str], what: str) -> bytes:
-    """The same for an object of nothing but texts, as most messages are: where they have UTF-8, they come back."""
+    """Return an object that contains only texts as JSON, with the same guarantee as :func:`to_json`.
+
+    Most messages are such objects. If all texts have a UTF-8 form, they need no check by reading them back.
+    """
     try:
         return pydantic_core.to_json(texts)
     except (UnicodeEncodeError, PydanticSerializationError):
@@ -128,7 +131,7 @@ def _tried(value: Any, what: str) -> bytes:
     try:
         try:
             raw = _encode(value).encode()
-        except UnicodeEncodeError:  # a lone surrogate has no UTF-8; JSON can escape it
+        except UnicodeEncodeError:  # a lone surrogate has no UTF-8 form; JSON can escape it
             raw = _encode_ascii(value).encode()
         if _decode(raw.decode()) == value:
             return raw
@@ -141,11 +144,11 @@ def _tried(value: Any, what: str) -> bytes:
 
 
 def from_json(raw: bytes, key: bytes, position: int | None = None) -> Any:
-    """The value stored in ``raw``.
+    """Return the value stored in ``raw``.
 
     Raises:
-        CorruptDataError: it is not JSON; the message names the key, and the position where one is given (in its
-            list; negative ones count from the end, as in Redis' own commands).
+        CorruptDataError: it is not JSON; the message names the key and, if given, the position in its list
+            (negative positions count from the end, as in Redis' own commands).
     """
     try:
         return _decode(raw.decode())
@@ -157,12 +160,12 @@ def from_json(raw: bytes, key: bytes, position: int | None = None) -> Any:
 
 
 def shown(key: bytes) -> str:
-    """A key's name for a message."""
+    """Return a key's name for a message."""
     return key.decode("utf-8", "replace")
 
 
 def wrong_type(key: bytes, kind: str) -> WrongTypeError:
-    """The error for somebody else's data at a key of ours."""
+    """Return the error for a key of ours that holds another program's data."""
     return WrongTypeError(
         f"The key {shown(key)} holds a {kind} that this package never wrote; it was left as it is. Some other "
         "program uses the same prefix: set ECOWAS_LC_PREFIX, or move that key."
@@ -172,7 +175,7 @@ def wrong_type(key: bytes, kind: str) -> WrongTypeError:
 def _is_all_text(value: Any) -> bool:
     if type(value) is not dict:
         return False
-    for name, item in value.items():  # noqa: SIM110  # `all` would take longer than the encoding does
+    for name, item in value.items():  # noqa: SIM110  # `all` would take longer than the encoding
         if type(name) is not str or type(item) is not str:
             return False
     return True
@@ -191,7 +194,7 @@ def _offender(value: Any, path: str) -> str | None:
     if isinstance(value, int):
         try:
             str(value)
-        except ValueError:  # Python's limit on digits
+        except ValueError:  # Python's limit on the digits of an integer
             return f"{path} is a number of too many digits"
         return None
     if isinstance(value, float):

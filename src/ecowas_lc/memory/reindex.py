@@ -1,4 +1,4 @@
-"""The one program that scans: it finds histories, states and session data that no index knows."""
+"""The only program that scans: it finds histories, states and session data that are missing from the indexes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger("ecowas_lc.memory")
 
 
 def reindex_op(conversations: Conversations) -> Op[int]:
-    """Enter into the indexes what they don't know; how many histories were new to them."""
+    """Add missing data to the indexes; return the number of histories added."""
     keys = conversations.keys
     evicted = yield from evicted_op()
     added = yield from scan_op(id_bytes(keys.prefix) + b":*", lambda names: _enter_op(conversations, names))
@@ -68,7 +68,7 @@ def _is_ours(name: bytes, kind: bytes, reply: bytes | str) -> bool:
     stored = reply.decode() if isinstance(reply, bytes) else reply
     if stored == "string" or (stored == "list" and kind == b"history"):
         return True
-    if stored != "none":  # else it has expired meanwhile
+    if stored != "none":  # if it is, the key has expired in the meantime
         _log.warning(
             "The key %s holds a %s that this package never wrote: it was passed over", shown(name), stored
         )

@@ -1,4 +1,4 @@
-"""Programs over many histories at once: listing, renewing and removing them by the indexes."""
+"""Programs for many histories at once, which use the indexes to list, renew and remove them."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from ecowas_lc.storage.ops import Command, Op, call, command
 
 T = TypeVar("T")
 
-_READ_AT_ONCE = 50  # whole histories, which may be long
-_AT_ONCE = 500  # commands in flight: enough to hide the round trips, few enough to hold in memory
+_READ_AT_ONCE = 50  # whole histories per flush, as they may be long
+_AT_ONCE = 500  # commands per flush: enough to hide the round trips, few enough to keep in memory
 
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """The sessions of one prefix, over its histories and values."""
+    """The sessions of one prefix, with their histories and values."""
 
     conversations: Conversations
     values: Values
 
     @property
     def keys(self) -> Keys:
-        """The prefix's key names."""
+        """The key names of the prefix."""
         return self.conversations.keys
 
     def of_agent_op(self, agent_id: str) -> Op[list[str]]:
-        """The sessions in which an agent has a history now, most recently active first."""
+        """Return the sessions in which an agent has a history, most recently active first."""
         index = self.keys.sessions_of_agent(agent_id)
         [reply] = yield (listing(index),)
         scores = entries(reply)
@@ -53,7 +53,7 @@ class Sessions:
         return [session for _, session in sorted(used, key=lambda pair: (-used[pair], pair))]
 
     def agents_of_op(self, session_id: str) -> Op[list[str]]:
-        """The agents that have a history in a session now, most recently active first."""
+        """Return the agents that have a history in a session, most recently active first."""
         index = self.keys.agents_of_session(session_id)
         [reply] = yield (listing(index),)
         scores = entries(reply)
@@ -64,7 +64,7 @@ class Sessions:
         return [agent for agent, _ in sorted(used, key=lambda pair: (-used[pair], pair))]
 
     def agents_op(self) -> Op[list[str]]:
-        """The agents that have histories or a state, in alphabetical order."""
+        """Return the agents that have histories or a state, in alphabetical order."""
         [reply] = yield (listing(self.keys.agents()),)
         names = sorted(entries(reply))
         living: list[str] = []
@@ -74,7 +74,7 @@ class Sessions:
         return living
 
     def all_op(self, agent_id: str | None = None) -> Op[list[SessionInfo]]:
-        """What is known of every history, or of every one of an agent; most recently active first."""
+        """Return the metadata of all histories, or of all of an agent's, most recently active first."""
         agents = (yield from self.agents_op()) if agent_id is None else [agent_id]
         found: list[SessionInfo] = []
         for agent in agents:
@@ -85,7 +85,7 @@ class Sessions:
         return sorted(found, key=_recent_first)
 
     def containing_op(self, pairs: Sequence[tuple[str, str]], text: str) -> Op[set[tuple[str, str]]]:
-        """Those of these agents and sessions in whose history a message contains ``text``, in any case."""
+        """Return those agents and sessions whose history has a message that contains ``text``, ignoring case."""
         wanted, found = text.casefold(), set()
         for first in range(0, len(pairs), _READ_AT_ONCE):
             some = pairs[first : first + _READ_AT_ONCE]
@@ -93,7 +93,7 @@ class Sessions:
                 command("LRANGE", self.keys.history(*pair), 0, -1, optional=True) for pair in some
             )
             for pair, reply in zip(some, replies, strict=True):
-                # One that another program wrote may be something else than a list, and is read with care.
+                # A key that another program wrote may not be a list: read it separately, and tolerate errors.
                 messages = yield from attempted_op(self._texts_op(pair, reply))
                 if isinstance(messages, Exception):
                     warn_left_out(f"The history of {pair[0]!r} in the session {pair[1]!r}", messages)
@@ -110,7 +110,7 @@ class Sessions:
         return [said for message in messages for said in _texts(message)]
 
     def extend_op(self, agent_id: str, session_id: str, ttl: int | None = None) -> Op[bool]:
-        """Renew a history and its session's data; whether there was anything to renew."""
+        """Renew a history and its session's data; return whether there was anything to renew."""
         lifetime = lifetime_seconds(ttl, self.values.default_ttl)
         data_index = self.keys.data_of_session(session_id)
         extend = self.conversations.extend_call(agent_id, session_id, ttl)
@@ -131,10 +131,10 @@ class Sessions:
     def clear_op(
         self, agent_id: str, session_id: str, *, operation: str | None = None, age_ms: int = 0
     ) -> Op[bool]:
-        """Remove a history; whether there was one.
+        """Remove a history; return whether it existed.
 
-        A removal that is repeated under the same ``operation``, or was asked for ``age_ms`` ago, leaves what
-        others have begun since.
+        A removal that is repeated with the same ``operation``, or that was requested ``age_ms`` ago, keeps data
+        that others have created since then.
         """
         clear = self.conversations.clear_call(agent_id, session_id, operation=operation, age_ms=age_ms)
         [reply, *_] = yield (clear, *self._forgetting(agent_id, session_id))
@@ -143,7 +143,7 @@ class Sessions:
         return found
 
     def clear_agent_op(self, agent_id: str) -> Op[int]:
-        """Remove all histories and the state of an agent; how many there were."""
+        """Remove all histories and the state of an agent; return their number."""
         index = self.keys.sessions_of_agent(agent_id)
         reply, state = yield (listing(index), removal(self.keys.state(agent_id)))
         gone = int(removed_one(state))
@@ -156,7 +156,7 @@ class Sessions:
             ]
             replies = yield (*calls, *tidy)
             gone += sum(map(cleared_one, replies[: len(calls)]))
-            # Afterwards: where removals did not reach the replicas that are waited for, a repetition finds them.
+            # Last: if the removals did not reach the required replicas, a repeated call still finds the names.
             yield (forget(index, some),)
         if gone:
             yield (call(CLEARED, (self.keys.cleared_agent(agent_id),), "mark"),)
@@ -167,9 +167,9 @@ class Sessions:
         return gone
 
     def clear_session_op(self, session_id: str, *, leaves_trace: bool = True) -> Op[int]:
-        """Remove every agent's history in a session and the session's data; how many there were.
+        """Remove the session's data and the history of every agent in it; return their number.
 
-        Without ``leaves_trace`` nothing remembers the removal, so that it can't be told from its repetition.
+        Without ``leaves_trace`` the server does not record the removal, so it can't recognise a repetition.
         """
         agents_reply, data_reply, all_agents_reply = yield (
             listing(self.keys.agents_of_session(session_id)),
@@ -209,7 +209,7 @@ class Sessions:
         return gone
 
     def _unlisted_op(self, session_id: str, agent_ids: Iterable[str]) -> Op[list[str]]:
-        """The agents that have a history in a session and are not in its index, which was evicted then."""
+        """Return the agents with a history in a session that an evicted index of the session lacks."""
         found: list[str] = []
         for some in _chunks(sorted(agent_ids)):
             there = yield tuple(command("EXISTS", self.keys.history(agent_id, session_id)) for agent_id in some)
@@ -241,7 +241,7 @@ class Sessions:
     def _tidy_op(
         self, agent_ids: Iterable[str], session_ids: Iterable[str], removed: Sequence[tuple[str, str]]
     ) -> Op[None]:
-        # Counts are taken from the indexes, so agents and sessions with nothing left go out of them at once.
+        # Counts come from the indexes, so agents and sessions without data are removed from them at once.
         agents, sessions = list(agent_ids), list(session_ids)
         asked: list[Command] = []
         for agent_id in agents:
@@ -259,7 +259,7 @@ class Sessions:
         of_agents, end = 3 * len(agents), 3 * (len(agents) + len(sessions))
         yield from _drop_op(self.keys.agents(), agents, replies[:of_agents])
         yield from _drop_op(self.keys.sessions(), sessions, replies[of_agents:end])
-        # Others may have begun a removed history anew before its name was taken out of the indexes.
+        # Others may have recreated a removed history before its name was removed from the indexes.
         for pair, milliseconds in zip(removed, replies[end:], strict=True):
             if milliseconds != -2:
                 yield self.conversations.index_calls(*pair, lifetime_of(milliseconds))
@@ -272,7 +272,7 @@ class Sessions:
 
 
 def _texts(value: Any) -> Iterable[str]:
-    """Yield what a stored message says, wherever its form keeps the text."""
+    """Yield the texts of a stored message, wherever its form keeps them."""
     if isinstance(value, dict):
         for name in ("content", "text", "data"):
             held = value.get(name)
@@ -289,7 +289,7 @@ def _texts(value: Any) -> Iterable[str]:
 
 
 def _drop_op(index: bytes, names: Sequence[str], replies: Sequence[Any]) -> Op[None]:
-    """Take idle names out of an index: replies are, for each, whether it has this or that, and its score."""
+    """Remove idle names from an index; ``replies`` has, for each name, two existence flags and its score."""
     rows = zip(names, replies[::3], replies[1::3], replies[2::3], strict=True)
     strays = [
         (name, repr(float(score)).encode()) for name, *has, score in rows if not any(has) and score is not None

@@ -1,4 +1,4 @@
-"""Programs over single JSON values: an agent's state and a session's data."""
+"""Programs for single JSON values: an agent's state and a session's data."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _KEYS_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The states and session data of one prefix; ``default_ttl`` is in seconds, ``None`` for ever."""
+    """The states and session data of one prefix; ``default_ttl`` is in seconds, ``None``: no expiry."""
 
     keys: Keys
     default_ttl: int | None
 
     def save_state_op(self, agent_id: str, state: Any, ttl: int | None = None) -> Op[None]:
-        """Store an agent's state in the place of what there was."""
+        """Store an agent's state, replacing the previous one."""
         yield from self.put_state_op(agent_id, state, lifetime_seconds(ttl, self.default_ttl))
 
     def put_state_op(
         self, agent_id: str, state: Any, lifetime: float, *, only_if_absent: bool = False
     ) -> Op[bool]:
-        """Store an agent's state for ``lifetime`` seconds; whether it was written."""
+        """Store an agent's state for ``lifetime`` seconds; return whether it was written."""
         store = _store(self.keys.state(agent_id), to_json(state, "state"), lifetime, only_if_absent)
         replies = yield (touch(self.keys.agents(), lifetime, agent_id), store)
         return _was_changed(replies[-1])
 
     def state_op(self, agent_id: str) -> Op[Any]:
-        """An agent's state; ``None`` where there is none."""
+        """Return an agent's state; ``None`` if there is none."""
         return (yield from _value_op(self.keys.state(agent_id)))
 
     def set_data_op(self, session_id: str, name: str, value: Any, ttl: int | None = None) -> Op[None]:
@@ -49,7 +49,7 @@ class Values:
     def put_data_op(
         self, session_id: str, name: str, value: Any, lifetime: float, *, only_if_absent: bool = False
     ) -> Op[bool]:
-        """Store a value of a session for ``lifetime`` seconds; whether it was written."""
+        """Store a value of a session for ``lifetime`` seconds; return whether it was written."""
         store = _store(self.keys.session_data(session_id, name), to_json(value, "value"), lifetime, only_if_absent)
         replies = yield (
             touch(self.keys.data_of_session(session_id), lifetime, name),
@@ -59,11 +59,11 @@ class Values:
         return _was_changed(replies[-1])
 
     def data_op(self, session_id: str, name: str) -> Op[Any]:
-        """A value of a session; ``None`` where there is none."""
+        """Return a value of a session; ``None`` if there is none."""
         return (yield from _value_op(self.keys.session_data(session_id, name)))
 
     def delete_data_op(self, session_id: str, name: str) -> Op[bool]:
-        """Remove a value of a session; whether there was one."""
+        """Remove a value of a session; return whether it existed."""
         gone, _ = yield (
             removal(self.keys.session_data(session_id, name)),
             command("ZREM", self.keys.data_of_session(session_id), id_bytes(name)),
@@ -71,7 +71,7 @@ class Values:
         return _was_changed(gone)
 
     def all_data_op(self, session_id: str) -> Op[dict[str, Any]]:
-        """Every value of a session by its key."""
+        """Return all values of a session by key."""
         [reply] = yield (listing(self.keys.data_of_session(session_id)),)
         names = sorted(entries(reply))
         found: dict[str, Any] = {}
@@ -81,24 +81,24 @@ class Values:
             bodies = yield tuple(command("GET", key, optional=True) for key in keys)
             for name, key, body in zip(some, keys, bodies, strict=True):
                 if isinstance(body, Exception):
-                    value = yield from _value_op(key)  # says what is wrong with it, unless it is mended by now
+                    value = yield from _value_op(key)  # raises the value's error, unless it is valid by now
                     found |= {} if value is None else {name: value}
                 elif body is not None:
                     found[name] = from_json(body, key)
         return found
 
     def renew_call(self, session_id: str, name: str, ttl: int | None) -> ScriptCall:
-        """The call that renews a value of a session; its reply is 1 where there is one."""
+        """Return the call that renews a value of a session; its reply is 1 if the value exists."""
         return call(RENEW, (self.keys.session_data(session_id, name),), expiry_rule(ttl, self.default_ttl))
 
 
 def removal(key: bytes) -> ScriptCall:
-    """The call that removes a value; :func:`removed_one` reads its reply."""
+    """Return the call that removes a value; :func:`removed_one` reads its reply."""
     return call(REMOVE, (key,))
 
 
 def removed_one(reply: list[Any]) -> bool:
-    """Whether there was a value, among many: somebody else's data stays, and is no reason to stop."""
+    """Return whether the value existed, for one of many: another program's data is kept, and is not an error."""
     return reply[0] != _FOREIGN and bool(reply[0])
 
 

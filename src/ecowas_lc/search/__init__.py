@@ -1,4 +1,4 @@
-"""The index: items with texts and vectors, searched by meaning, by words or by both on any Redis or Valkey."""
+"""The search index: items with texts and vectors, searched by meaning, words or both on any Redis or Valkey."""
 
 from ecowas_lc.search.items import Mode
 

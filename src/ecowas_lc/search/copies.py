@@ -1,8 +1,7 @@
-"""What a process keeps of a collection: vectors and words of the items under one namespace prefix.
+"""A process's copies of a collection: the vectors and words of the items under one namespace prefix.
 
-A copy answers which items are likely hits. It is brought up to date by each search, and never the last word: a
-hit is an item that the server still has. Changes may arrive out of order, from several threads: the version of
-an item says which is newer.
+A copy finds likely hits. Each search updates it, and it is never authoritative: a hit is an item that the server
+still has. Changes may arrive out of order, from several threads; an item's version determines which is newer.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from ecowas_lc import forks
 from ecowas_lc.errors import CorruptDataError, DimensionMismatchError
 
 _BLOCK_ROWS = 4096
-_CONVERTED_ROWS = 512  # so many vectors in 32 bits fit a processor's cache
+_CONVERTED_ROWS = 512  # this many vectors in 32 bits fit in a processor's cache
 _FIRST_ROWS = 64
 _SCALE = np.dtype("<f4")
-_SIGMAS = 6  # of the error that 8 bits make
+_SIGMAS = 6  # standard deviations of the error of 8 bits
 
 
 class Candidate(NamedTuple):
-    """An item that a copy found: how well it fits, its id, and the version that the copy has of it."""
+    """An item that a copy found: its score, its id, and the version that the copy has."""
 
     score: float
     item_id: bytes
@@ -33,34 +32,34 @@ class Candidate(NamedTuple):
 
 
 class Copy(Protocol):
-    """What :mod:`ecowas_lc.search.index` needs of a copy."""
+    """The methods of a copy that :mod:`ecowas_lc.search.index` needs."""
 
     known: dict[int, bytes]
     lock: forks.Lock
     field: str
 
     def put(self, rows: Sequence[tuple[bytes, int, bytes]]) -> None:
-        """Take in items: id, version and row."""
+        """Add items: id, version and row."""
         ...
 
     def remove(self, item_id: bytes, version: int) -> None:
-        """Forget an item, unless a newer version of it is known."""
+        """Remove an item, unless a newer version of it is known."""
         ...
 
     def ids(self) -> list[bytes]:
-        """The ids of all items."""
+        """Return the ids of all items."""
         ...
 
     def nbytes(self) -> int:
-        """About how much memory it takes."""
+        """Return its approximate memory use in bytes."""
         ...
 
 
 class _Slots:
-    """The items of a copy, each with a number of its own."""
+    """The items of a copy, each in a numbered slot."""
 
     def __init__(self) -> None:
-        self.known: dict[int, bytes] = {}  # the version of each bucket that this copy is at
+        self.known: dict[int, bytes] = {}  # this copy's version of each bucket
         self.lock = forks.Lock()
         self.slots: dict[bytes, int] = {}
         self._ids: list[bytes | None] = []
@@ -88,7 +87,7 @@ class _Slots:
             self._ids.append(item_id)
             self._versions.append(version)
         self.slots[item_id] = slot
-        self._id_bytes += len(item_id) + 150  # with what Python needs for it
+        self._id_bytes += len(item_id) + 150  # including Python's overhead
         return slot
 
     def _drop_slot(self, item_id: bytes, version: int) -> int | None:
@@ -106,7 +105,7 @@ class _Slots:
 
 
 class VectorCopy(_Slots):
-    """Vectors of items, several for an item that has several texts, in 8 bits or 32."""
+    """Vectors of items, in 8 bits or 32; an item with several texts has several."""
 
     def __init__(self, dimensions: int, *, exact: bool) -> None:
         super().__init__()
@@ -115,7 +114,7 @@ class VectorCopy(_Slots):
         self.exact = exact
         self._blocks: list[NDArray[Any]] = []
         self._scales: list[NDArray[np.float32]] = []
-        self._owners: list[NDArray[np.int32]] = []  # the slot that a row belongs to; -1: none
+        self._owners: list[NDArray[np.int32]] = []  # the slot of a row; -1: none
         self._used: list[int] = []
         self._free_rows: list[tuple[int, int]] = []
         self._several: dict[int, int] = {}  # slots with more than one row
@@ -125,11 +124,11 @@ class VectorCopy(_Slots):
 
     @property
     def rows(self) -> int:
-        """How many rows are in use, those of deleted items among them."""
+        """The number of rows in use, including those of deleted items."""
         return sum(self._used)
 
     def put(self, rows: Sequence[tuple[bytes, int, bytes]]) -> None:
-        """Take in items: id, version and stored row."""
+        """Add items: id, version and stored row."""
         news = [row for row in rows if row[1] > self.version_of(row[0])]
         if not news:
             return
@@ -151,9 +150,9 @@ class VectorCopy(_Slots):
         else:
             packed = np.frombuffer(raw, dtype=[("scale", "<f4"), ("values", "i1", (self.dimensions,))])
             vectors, scales = packed["values"], packed["scale"].astype(np.float32)
-        # Vectors have length 1, so that neither a number nor a scale is larger.
+        # Vectors have length 1, so no number or scale may exceed 1.
         largest = vectors if self.exact else scales
-        if not bool((np.abs(largest) <= 1.001).all()):  # false for what is no number, too
+        if not bool((np.abs(largest) <= 1.001).all()):  # also false for NaN
             raise CorruptDataError(
                 "A stored vector is not in the storage format. Delete the item, or put it again."
             )
@@ -197,7 +196,7 @@ class VectorCopy(_Slots):
         if last >= 0 and self._used[last] < len(self._owners[last]):
             return last, len(self._owners[last]) - self._used[last]
         held = len(self._owners[last]) if last >= 0 else 0
-        if last >= 0 and held < _BLOCK_ROWS:  # a small collection has a small block, which grows
+        if last >= 0 and held < _BLOCK_ROWS:  # a small collection starts with a small block that grows
             size = min(_BLOCK_ROWS, max(2 * held, held + wanted))
             self._blocks[last] = _grown(self._blocks[last], size)
             self._scales[last] = _grown(self._scales[last], size)
@@ -211,7 +210,7 @@ class VectorCopy(_Slots):
         return last + 1, size
 
     def remove(self, item_id: bytes, version: int) -> None:
-        """Forget an item, unless a newer version of it is known."""
+        """Remove an item, unless a newer version of it is known."""
         slot = self._drop_slot(item_id, version)
         if slot is None:
             return
@@ -229,7 +228,7 @@ class VectorCopy(_Slots):
         self._free.append(slot)
 
     def best(self, query: NDArray[np.float32], most: int) -> list[Candidate]:
-        """The ``most`` items whose nearest vector is nearest, best first."""
+        """Return the ``most`` items with the nearest vectors, best first; an item's nearest vector counts."""
         rows = self.rows
         if not rows or most <= 0:
             return []
@@ -271,16 +270,16 @@ class VectorCopy(_Slots):
                     found.setdefault(owner, float(scores[row]))
             if len(found) >= most or wanted >= len(scores):
                 break
-            wanted *= 2  # several rows of one item were among them
+            wanted *= 2  # the rows found included several of one item
         candidates = (self._candidate(slot, score) for slot, score in list(found.items())[:most])
         return [candidate for candidate in candidates if candidate]
 
     def error(self) -> float:
-        """By how much a score may be wrong; 0 where vectors are kept in 32 bits."""
+        """Return the maximum error of a score; 0 if vectors are kept in 32 bits."""
         return 0.0 if self.exact else _SIGMAS * self._largest_scale / 12**0.5
 
     def nbytes(self) -> int:
-        """About how much memory it takes."""
+        """Return its approximate memory use in bytes."""
         arrays: Iterable[NDArray[Any]] = [*self._blocks, *self._scales, *self._owners]
         return sum(each.nbytes for each in arrays) + self._id_bytes + 16 * len(self._ids)
 
@@ -294,7 +293,7 @@ def _grown(old: NDArray[Any], rows: int) -> NDArray[Any]:
 
 
 class WordCopy(_Slots):
-    """Words of items as postings: for each term the items that have it, and how often. Ranked by BM25."""
+    """Words of items as postings: for each term, the items that contain it and how often. Ranked by BM25."""
 
     K1, B = 1.2, 0.75
 
@@ -302,7 +301,7 @@ class WordCopy(_Slots):
         super().__init__()
         self.field = "w"
         self._lengths = array("f")
-        self._terms: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)  # each once, in order
+        self._terms: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)  # sorted, without duplicates
         self._starts: NDArray[np.int64] = np.zeros(1, dtype=np.int64)
         self._docs: NDArray[np.int32] = np.empty(0, dtype=np.int32)
         self._times: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
@@ -311,7 +310,7 @@ class WordCopy(_Slots):
         self._tail_size = 0
 
     def put(self, rows: Sequence[tuple[bytes, int, bytes]]) -> None:
-        """Take in items: id, version and stored row."""
+        """Add items: id, version and stored row."""
         for item_id, version, row in rows:
             if version <= self.version_of(item_id):
                 continue
@@ -333,12 +332,12 @@ class WordCopy(_Slots):
             self._merge()
 
     def remove(self, item_id: bytes, version: int) -> None:
-        """Forget an item, unless a newer version of it is known."""
-        # Its number is not used again before the postings are merged, as they still name it.
+        """Remove an item, unless a newer version of it is known."""
+        # The slot is not reused before the postings are merged, as they still refer to it.
         self._drop_slot(item_id, version)
 
     def best(self, query: Sequence[tuple[int, ...]], most: int) -> list[Candidate]:
-        """The ``most`` items with the highest BM25, best first; of a word's terms the best one counts."""
+        """Return the ``most`` items with the highest BM25, best first; of a word's terms the best one counts."""
         if not self.slots or not query or most <= 0:
             return []
         lengths = np.frombuffer(self._lengths, dtype=np.float32)
@@ -411,19 +410,19 @@ class WordCopy(_Slots):
         self._free = [slot for slot, item_id in enumerate(self._ids) if item_id is None]
 
     def error(self) -> float:
-        """By how much a score may be wrong."""
+        """Return the maximum error of a score."""
         return 0.0
 
     def nbytes(self) -> int:
-        """About how much memory it takes."""
+        """Return its approximate memory use in bytes."""
         postings = len(self._docs) * 5 + len(self._terms) * 16 + self._tail_size * 22
         return postings + self._id_bytes + 12 * len(self._ids)
 
 
 def products(rows: NDArray[np.float32], query: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """Put the product of each row and the query into ``out``, in this thread.
+    """Store the product of each row and the query in ``out``, computed in this thread.
 
-    ``np.dot`` would share a block among all processors, and wait for each of them: on a busy machine for 20 ms.
+    ``np.dot`` would share a block among all processors and wait for each of them: up to 20 ms on a busy machine.
     """
     if hasattr(np, "vecdot"):  # since numpy 2
         np.vecdot(rows, query, out=out)
@@ -432,7 +431,7 @@ def products(rows: NDArray[np.float32], query: NDArray[np.float32], out: NDArray
 
 
 def unit(vectors: Sequence[Sequence[float]]) -> NDArray[np.float32]:
-    """Vectors of length 1 in the same directions; a vector of zeros stays as it is."""
+    """Return the vectors scaled to length 1; a vector of zeros stays unchanged."""
     array_ = np.asarray(vectors, dtype=np.float32)
     norms = np.linalg.norm(array_, axis=-1, keepdims=True)
     norms[norms == 0] = 1
@@ -441,7 +440,7 @@ def unit(vectors: Sequence[Sequence[float]]) -> NDArray[np.float32]:
 
 
 def rows_of(vectors: Sequence[Sequence[float]]) -> tuple[bytes, bytes]:
-    """The rows of an item with these vectors: in 8 bits, each with its scale, and in 32."""
+    """Return the rows of an item with these vectors: in 8 bits, each with its scale, and in 32 bits."""
     units = unit(vectors)
     scales = (np.abs(units).max(axis=1) / 127).astype(_SCALE)
     scales[scales == 0] = 1
@@ -451,10 +450,10 @@ def rows_of(vectors: Sequence[Sequence[float]]) -> tuple[bytes, bytes]:
 
 
 def similarity(row: bytes, query: NDArray[np.float32]) -> float:
-    """The cosine of a query and the nearest of a stored row's vectors.
+    """Return the cosine of a query and the nearest of a stored row's vectors.
 
     Raises:
-        CorruptDataError: it is no row of vectors with the query's dimensions.
+        CorruptDataError: it is not a row of vectors with the query's dimensions.
     """
     if row and len(row) % (4 * len(query)) == 0:
         nearest = float((np.frombuffer(row, dtype="<f4").reshape(-1, len(query)) @ query).max())

@@ -1,8 +1,8 @@
-"""Search in a collection by meaning, by words, or by both: exact, on any server, reading only what is new.
+"""Search in a collection by meaning, by words or by both: exact, on any server, reading only what is new.
 
-A process keeps a copy of the vectors or words under each namespace prefix that it has searched. A search names the
-versions that the copy is at, gets the changes, finds candidates in the copy, and reads these from the server:
-what was deleted, has expired or does not pass the filter is left out, and the vectors in 32 bits rank the rest.
+A process keeps a copy of the vectors or words under each namespace prefix that it has searched. A search sends the
+versions of its copy, receives the changes, finds candidates in the copy, and reads these from the server. Items
+that were deleted, have expired or do not pass the filter are left out; the vectors in 32 bits rank the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _IDS_AT_ONCE = 50_000
 _ROWS_AT_ONCE = 5_000
-_FUSION = 60  # reciprocal rank fusion's constant, as its authors (Cormack, Clarke and Büttcher, 2009) chose it
+_FUSION = 60  # the constant of reciprocal rank fusion, as chosen by Cormack, Clarke and Büttcher (2009)
 _LEAST_CANDIDATES = 40
 _FOUR_TIMES = 4
 _ROUNDS_FOR_EXACTNESS = 3
@@ -33,9 +33,9 @@ COPIES_BYTES = 256 * 2**20
 
 Read = tuple[Header, dict[str, Any]]
 Passing = Callable[[bytes, Sequence[bytes | None]], Read | None]
-"""What makes of an item's row (header, value, …) what is read of it; ``None``: not a hit."""
+"""A function that converts an item's row (header, value, …) to a result; ``None``: not a hit."""
 Opener = Callable[[bytes, bytes, bytes], bytes]
-"""What opens a part of an item that may be encrypted: its bytes, the item's id and the part's letter."""
+"""A function that decrypts a part of an item, from its bytes, the item's id and the part's letter."""
 
 
 class Hit(NamedTuple):
@@ -58,11 +58,12 @@ class SearchIndex:
 
     Args:
         at: the collection.
-        dimensions: of its vectors; ``None`` where it has none, or where they are set before the first search.
-        vectors: how copies keep vectors, ``"int8"`` or ``"float32"``. Both are exact; the first takes a quarter of
-            the memory, and reads a few more candidates.
-        opener: opens what may be encrypted.
-        copies_bytes: about how much memory the copies may take; those used last stay.
+        dimensions: the dimensions of its vectors; ``None`` if it has none, or if they are set before the first
+            search.
+        vectors: the format of vectors in copies, ``"int8"`` or ``"float32"``. Both give exact results; the first
+            takes a quarter of the memory, and reads a few more candidates.
+        opener: decrypts parts that may be encrypted.
+        copies_bytes: the approximate memory limit of the copies; the most recently used ones are kept.
 
     Raises:
         MissingExtraError: numpy or the stemmer is not installed.
@@ -92,17 +93,17 @@ class SearchIndex:
         forks.register(self)
 
     def forget_parent(self) -> None:
-        """Forget the copies that another thread was changing when this process was forked."""
+        """Drop the copies that another thread was changing when this process was forked."""
         whole = ((key, copy) for key, copy in self._copies.items() if not copy.lock.locked())
         self._copies = OrderedDict(whole)
 
     def forget(self) -> None:
-        """Forget all copies; the next searches read them anew."""
+        """Drop all copies; the next searches read them again."""
         with self._lock:
             self._copies.clear()
 
     def nbytes(self) -> int:
-        """About how much memory the copies take."""
+        """Return the approximate memory use of the copies in bytes."""
         with self._lock:
             return sum(copy.nbytes() for copy in self._copies.values())
 
@@ -115,7 +116,7 @@ class SearchIndex:
         wanted: int,
         passing: Passing,
     ) -> Op[list[Hit]]:
-        """The ``wanted`` best hits under a namespace prefix, best first: two flushes where nothing is new."""
+        """Return the ``wanted`` best hits under a namespace prefix, best first: two flushes if nothing is new."""
         copies = [self._copy(kind, under) for kind in _kinds_of(mode)]
         yield from together([self._update_op(copy, under) for copy in copies])
         asked = self._questions(copies, query, vector)
@@ -179,7 +180,7 @@ class SearchIndex:
                 _, copy = self._copies.popitem(last=False)
                 total -= copy.nbytes()
 
-    # --- keeping a copy up to date ---
+    # --- updating a copy ---
 
     def _update_op(self, copy: VectorCopy | WordCopy, under: Namespace) -> Op[None]:
         buckets = list(buckets_under(under))
@@ -213,7 +214,7 @@ class SearchIndex:
                 continue
             ids = yield from self._all_ids_op(bucket, reply[2], reach)
             news += ids
-            # Of what a new copy has, nothing can be missing from the list.
+            # A new copy can't have items that are missing from the list.
             listed[bucket] = (set(ids) if copy.slots else None, int(reply[0]))
         with copy.lock:
             for item_id, version in gone_ids:
@@ -244,7 +245,7 @@ class SearchIndex:
         unindexed: list[tuple[bytes, int]] = []
         for item_id, row in zip(ids, rows, strict=True):
             if row[0] is None:
-                continue  # deleted since: the next search hears of it, and no hit comes of it
+                continue  # deleted since: not a hit, and the next search receives the change
             version = header_of(row[0]).version
             if row[1] is None:
                 unindexed.append((item_id, version))
@@ -265,7 +266,10 @@ class SearchIndex:
     def _forget_lost(
         self, copy: VectorCopy | WordCopy, found: list[Candidate], fetched: dict[bytes, _Fetched]
     ) -> None:
-        """Take out of a copy what the server has no more; a server that went back in time is read anew."""
+        """Remove items from a copy that the server no longer has.
+
+        If the server went back in time, the copy is read again.
+        """
         with copy.lock:
             for candidate in found:
                 there = fetched[candidate.item_id]
@@ -275,7 +279,7 @@ class SearchIndex:
                     copy.remove(candidate.item_id, candidate.version)
                     copy.known.pop(bucket_of_id(candidate.item_id), None)
 
-    # --- candidates become hits ---
+    # --- from candidates to hits ---
 
     def _fetch_op(
         self, lists: list[tuple[Any, list[Candidate]]], fetched: dict[bytes, _Fetched], passing: Passing
@@ -300,7 +304,7 @@ class SearchIndex:
         fetched: dict[bytes, _Fetched],
         wanted: int,
     ) -> tuple[list[Hit], bool]:
-        """The hits so far, and whether nothing that was not read could be among the best."""
+        """Return the hits so far, and whether no unread item could be among the best."""
         ranked: list[list[tuple[float, bytes]]] = []
         is_certain = True
         for (copy, found), question in zip(lists, asked, strict=True):
@@ -336,7 +340,7 @@ class SearchIndex:
             score = candidate.score
             if copy.field == "q":
                 if there.vectors is None:
-                    continue  # it was stored anew, and is not indexed any more
+                    continue  # it was stored again, and is no longer indexed
                 score = similarity(there.vectors, question)
             scored.append((score, candidate.item_id))
         scored.sort(key=_order)
@@ -344,7 +348,7 @@ class SearchIndex:
 
 
 def check_numpy() -> None:
-    """Load what needs numpy: now, because a process that is forked during an import waits for it for good.
+    """Import the modules that need numpy now, as a process forked during an import would wait for it forever.
 
     Raises:
         MissingExtraError: numpy is not installed.

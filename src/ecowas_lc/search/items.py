@@ -1,4 +1,4 @@
-"""Programs that store, read and list the items of a collection. They know bytes, not what these mean."""
+"""Programs that store, read and list the items of a collection, as bytes whose meaning they don't know."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _VERSIONS = load_script("items_versions")
 CHANGES = load_script("items_shared", "items_changes")
 
 _HEADER = re.compile(rb"1 (\d+) (\d+) (\d+)")
-# One command carries so many items or bytes at most: a server does nothing else while it reads and stores them.
+# Limits of items and bytes per command, because a server is blocked while it reads and stores them.
 _ITEMS_AT_ONCE = 500
 _BYTES_AT_ONCE = 8 * 2**20
 
 
 class Header(NamedTuple):
-    """What is known of an item beside its contents. Versions are microseconds since 1970, as ``created`` is."""
+    """The metadata of an item. Versions are microseconds since 1970, as ``created`` is."""
 
     created: int
     version: int
@@ -37,8 +37,8 @@ class Header(NamedTuple):
 class Write:
     """One item to store or to delete.
 
-    ``expected``: the version that it must have, 0 for none. ``created`` and ``left_ms`` (of ``ttl_ms``) are a
-    backup's.
+    ``expected``: the version that the item must have; 0: it must not exist. ``created`` and ``left_ms`` (of
+    ``ttl_ms``) come from a backup.
     """
 
     item_id: bytes
@@ -54,7 +54,7 @@ class Write:
     operation: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def args(self) -> tuple[Arg, ...]:
-        """The script's arguments for it."""
+        """Return the script's arguments for it."""
         guarded = self.expected is not None
         return (
             self.item_id,
@@ -75,12 +75,12 @@ class Write:
         return self.ttl_ms if self.left_ms is None else f"{self.left_ms}/{self.ttl_ms}"
 
     def size(self) -> int:
-        """About how many bytes it sends."""
+        """Return the approximate number of bytes that it sends."""
         return len(self.value) + len(self.vectors) + len(self.quantised) + len(self.words)
 
 
 def header_of(raw: bytes) -> Header:
-    """An item's header.
+    """Return an item's header.
 
     Raises:
         FormatVersionError: a newer version of this package wrote the item.
@@ -96,13 +96,12 @@ def header_of(raw: bytes) -> Header:
 def write_op(
     at: Collection, writes: Sequence[Write], dimensions: int | None = None, *, beside: Batch = ()
 ) -> Op[list[int]]:
-    """Store and delete items: one flush, and for the items of one bucket one atomic step. Gives their versions.
+    """Store and delete items in one flush, and the items of each bucket in one atomic step; return their versions.
 
-    ``beside`` goes out first in the same flush.
+    ``beside`` is sent first, in the same flush.
 
     Raises:
-        ItemConflictError: an item does not have the version that it must have; its bucket's items were not
-            written.
+        ItemConflictError: an item does not have the expected version; the items of its bucket were not written.
         DimensionMismatchError: the bucket's vectors have other dimensions; its items were not written.
     """
     parts = list(_parts(writes))
@@ -130,7 +129,7 @@ def write_op(
 def fetch_op(
     at: Collection, ids: Sequence[bytes], fields: str, *, refresh: bool = False
 ) -> Op[list[list[bytes | None]]]:
-    """The fields of items, a letter each; the first is ``None`` where there is no such item."""
+    """Return the fields of items, named by one letter each; the first is ``None`` if the item does not exist."""
     by_bucket: dict[int, list[int]] = {}
     for number, item_id in enumerate(ids):
         by_bucket.setdefault(bucket_of_id(item_id), []).append(number)
@@ -164,7 +163,7 @@ class Newest(NamedTuple):
 def newest_op(
     at: Collection, namespace_prefix: Namespace, most: int, after: Newest | None = None
 ) -> Op[list[Newest]]:
-    """The ids under a namespace prefix, those changed last first; ``after``: what a page before ended with."""
+    """Return the ids under a namespace prefix, latest change first; ``after``: the end of the previous page."""
     under = range_of(namespace_prefix)
     buckets = yield from filled_op(at, namespace_prefix)
     if not buckets:
@@ -177,7 +176,7 @@ def newest_op(
 
 
 def namespaces_op(at: Collection, namespace_prefix: Namespace) -> Op[list[Namespace]]:
-    """Every namespace under a prefix that has items, in order."""
+    """Return every namespace under a prefix that has items, in order."""
     under = range_of(namespace_prefix)
     buckets = yield from filled_op(at, namespace_prefix)
     if not buckets:
@@ -187,14 +186,14 @@ def namespaces_op(at: Collection, namespace_prefix: Namespace) -> Op[list[Namesp
 
 
 def ids_op(at: Collection, bucket: int, under: Range, most: int, after: bytes | None = None) -> Op[list[bytes]]:
-    """A page of a bucket's ids in their own order, those in a range; ``after``: what a page before ended with."""
+    """Return a page of a bucket's ids in a range, in their order; ``after``: the end of the previous page."""
     first = under.first if after is None else b"(" + after
     [reply] = yield (call(CHANGES, at.bucket(bucket), b"", first, under.last, b"", most),)
     return reply[2] if reply else []
 
 
 def filled_op(at: Collection, namespace_prefix: Namespace) -> Op[list[int]]:
-    """The buckets that may hold something under a namespace prefix."""
+    """Return the buckets that may have items under a namespace prefix."""
     buckets = buckets_under(namespace_prefix)
     if len(buckets) == 1:
         return list(buckets)
@@ -202,7 +201,7 @@ def filled_op(at: Collection, namespace_prefix: Namespace) -> Op[list[int]]:
 
 
 def count_op(at: Collection) -> Op[int]:
-    """How many items a collection has, those among them that have expired since its last change."""
+    """Return the number of items in a collection, including those that have expired since its last change."""
     buckets = yield from filled_op(at, ())
     if not buckets:
         return 0
@@ -210,7 +209,7 @@ def count_op(at: Collection) -> Op[int]:
 
 
 def versions_op(at: Collection, buckets: Sequence[int]) -> Op[dict[int, bytes]]:
-    """The versions of those buckets that hold something: one command, or on a cluster one for each."""
+    """Return the versions of those buckets that have items: one command, or on a cluster one for each."""
     heads = tuple(at.bucket(bucket)[0] for bucket in buckets)
     if at.one_slot:
         [versions] = yield (call(_VERSIONS, heads),)
@@ -245,10 +244,10 @@ def _conflict(write: Write, version: int) -> ItemConflictError:
 
 
 def fields_of(row: Sequence[bytes | None]) -> bytes:
-    """A row's second field, which every item has.
+    """Return a row's second field, which every item has.
 
     Raises:
-        CorruptDataError: this one has not.
+        CorruptDataError: the field is missing.
     """
     if row[1] is None:
         raise CorruptDataError("A stored item has no value. Delete the item, or put it again.")

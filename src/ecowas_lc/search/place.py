@@ -1,4 +1,4 @@
-"""Where an item is stored: its namespace and key as one id, the bucket it belongs to, and that bucket's keys."""
+"""The location of an item: its namespace and key as one id, its bucket, and that bucket's keys."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ecowas_lc.storage.keys import Keys, decode_id, encode_id, id_bytes
 
 Namespace = tuple[str, ...]
 
-# A namespace's first labels choose its bucket, so that what belongs to a tenant stays together. The number of
-# buckets is part of the storage format: each is one slot of a cluster, and a search over all asks each once.
+# A namespace's first labels determine its bucket, so that a tenant's items stay together. The number of buckets is
+# part of the storage format: each is one slot of a cluster, and a search over all of them asks each once.
 BUCKETS = 256
 DECIDING_LABELS = 2
 
@@ -28,20 +28,20 @@ class Range(NamedTuple):
 
 
 def space_of(namespace: Sequence[str]) -> bytes:
-    """A namespace as its items' ids begin with it: each label encoded and followed by ``:``."""
+    """Return a namespace in the form that its items' ids begin with: each label encoded and followed by ``:``."""
     return b"".join([encode_id(label, "namespace label") + b":" for label in namespace])
 
 
 def id_of(namespace: Namespace, key: str) -> bytes:
-    """An item's id: ``a:b::key``. No label is empty, so ``::`` ends the namespace."""
+    """Return an item's id: ``a:b::key``. No label is empty, so ``::`` ends the namespace."""
     return space_of(namespace) + b":" + (encode_id(key, "key") if key else b"")
 
 
 def place_of(item_id: bytes) -> tuple[Namespace, str]:
-    """The namespace and key that an id was made of.
+    """Return the namespace and key of an id.
 
     Raises:
-        CorruptDataError: it was not made of any.
+        CorruptDataError: it is not an item's id.
     """
     space, separator, key = item_id.partition(b"::")
     if not separator:
@@ -53,23 +53,23 @@ def place_of(item_id: bytes) -> tuple[Namespace, str]:
 
 
 def labels_of(space: bytes) -> Namespace:
-    """The labels that :func:`space_of` encoded."""
+    """Return the labels that :func:`space_of` encoded."""
     return tuple(decode_id(label) for label in space.split(b":")[:-1])
 
 
 def range_of(namespace_prefix: Sequence[str]) -> Range:
-    """The range of what is stored under a namespace prefix; the empty one is everything."""
+    """Return the range of all items under a namespace prefix; an empty prefix means all items."""
     space = space_of(namespace_prefix)
     return Range(space, b"[" + space, b"(" + space[:-1] + b";") if space else Range(b"", b"-", b"+")
 
 
 def bucket_of(namespace: Namespace) -> int:
-    """The number of the bucket that holds a namespace."""
+    """Return the number of the bucket that holds a namespace."""
     return _bucket_of(namespace[:DECIDING_LABELS])
 
 
 def buckets_under(namespace_prefix: Namespace) -> range:
-    """The numbers of the buckets that may hold something under a namespace prefix."""
+    """Return the numbers of the buckets that may have items under a namespace prefix."""
     if len(namespace_prefix) < DECIDING_LABELS:
         return range(BUCKETS)
     bucket = bucket_of(namespace_prefix)
@@ -82,14 +82,14 @@ def _bucket_of(deciding: Namespace) -> int:
 
 
 def bucket_of_id(item_id: bytes) -> int:
-    """The number of the bucket that holds an id."""
+    """Return the number of the bucket that holds an id."""
     labels = item_id.partition(b"::")[0].split(b":")[:DECIDING_LABELS]
     return crc32(b"".join([label + b":" for label in labels])) % BUCKETS
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """The keys of one collection of items: a store's, or a vector store's."""
+    """The keys of one collection of items, of a store or a vector store."""
 
     keys: Keys
     name: str = "store"
@@ -100,11 +100,11 @@ class Collection:
             raise ConfigurationError(f"A collection's name must be text that is not empty, not {self.name!r}.")
 
     def bucket(self, number: int) -> tuple[bytes, ...]:
-        """The six keys of a bucket: head, ids, log, gone, expiry, namespaces."""
+        """Return the six keys of a bucket: head, ids, log, gone, expiry, namespaces."""
         return _bucket_keys(self.keys.prefix, self.name, number)
 
     def item(self, item_id: bytes) -> bytes:
-        """Hash: one item."""
+        """Return the key of an item's hash."""
         return _tag(self.keys.prefix, self.name, bucket_of_id(item_id)) + b":item:" + item_id
 
 

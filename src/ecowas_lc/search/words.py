@@ -1,8 +1,8 @@
-"""Text as words that can be found again: stems of English, French and Portuguese, with and without accents.
+"""Text as searchable words: stems of English, French and Portuguese, with and without accents.
 
-Nobody says in which language a text is, and many mix them, so a word stands for its stems in all of them: they
-are the same in most, and a word of the query is found by whichever it shares with the text. Terms are 64-bit
-digests of stems; a text's row is its length in words and then each term and how often it occurs.
+The language of a text is unknown, and many texts mix languages, so a word stands for its stems in all three. These
+are mostly the same, and a word of the query is found by any stem that it shares with the text. Terms are 64-bit
+digests of stems. A text's row is its length in words, followed by each term and its frequency.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _MOST_TIMES = 255
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text in lower case, with their accents; every other sign separates words."""
+    """Return the words of a text in lower case, with their accents; all other characters separate words."""
     lowered = unicodedata.normalize("NFC", text.lower().translate(_LIGATURES))
     return [word[:_LONGEST_WORD] for word in _WORD.findall(lowered)]
 
 
 def fold(word: str) -> str:
-    """A word without its accents."""
+    """Return a word without its accents."""
     if word.isascii():
         return word
     decomposed = unicodedata.normalize("NFKD", word)
@@ -41,7 +41,7 @@ def fold(word: str) -> str:
 
 @lru_cache(maxsize=65_536)
 def terms_of(word: str) -> tuple[int, ...]:
-    """The terms that a word stands for.
+    """Return the terms that a word stands for.
 
     Raises:
         MissingExtraError: the extra ``search`` is not installed.
@@ -54,7 +54,7 @@ def terms_of(word: str) -> tuple[int, ...]:
 
 
 def row_of(texts: list[str]) -> bytes:
-    """The row of an item with these texts; empty where they have no words."""
+    """Return the row of an item with these texts; empty if they have no words."""
     counts: Counter[int] = Counter()
     length = 0
     for text in texts:
@@ -69,15 +69,15 @@ def row_of(texts: list[str]) -> bytes:
 
 
 def query_of(text: str) -> list[tuple[int, ...]]:
-    """The terms of each word of a query, each word once."""
+    """Return the terms of each word of a query, without duplicate words."""
     return list(dict.fromkeys(terms_of(word) for word in words_of(text)))
 
 
 def check_installed() -> None:
-    """See that the stemmer is installed.
+    """Check that the stemmer is installed.
 
     Raises:
-        MissingExtraError: it is not.
+        MissingExtraError: it is not installed.
     """
     _stemmers()
 

@@ -1,3 +1,3 @@
-"""Values to bytes and back: strict about types, exact about what comes back, sharing what is large."""
+"""Conversion of values to bytes and back: strict about types, exact, and sharing large values."""
 
 __all__: list[str] = []  # nothing here is public

@@ -1,7 +1,7 @@
-"""Which classes a value may hold: written only if they could be read back, imported only if they are named here.
+"""The classes that a value may hold: written only if they could be read back, imported only if named here.
 
-Stored names are ``module:QualifiedName`` for classes. What Python, LangChain's messages and langgraph bring along
-is in :mod:`ecowas_lc.checkpoint.codec.types` and needs no entry.
+Stored names of classes are ``module:QualifiedName``. The classes of Python, LangChain's messages and langgraph are
+in :mod:`ecowas_lc.checkpoint.codec.types` and need no entry.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _ALWAYS_ALLOWED: tuple[type, ...] = (
     StateSnapshot,
     TimeoutPolicy,
 )
-# What a class of these holds is not all in its fields.
+# Objects of these classes hold data outside their fields.
 _CONTAINERS = (dict, list, tuple, set, frozenset, str, bytes, int, float)
 
 
 def type_name(cls: type) -> str:
-    """``module:QualifiedName``, as stored."""
+    """Return ``module:QualifiedName``, as stored."""
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def kind_of(cls: type) -> str | None:
-    """How objects of this class are taken apart; ``None``: they are not."""
+    """Return how objects of this class are serialised; ``None``: they are not."""
     if cls.__module__ == "builtins":
         return None
     if issubclass(cls, enum.Enum):
@@ -59,11 +59,11 @@ def kind_of(cls: type) -> str | None:
 
 
 class Allowlist:
-    """The classes that values may hold beyond Python's own and langgraph's.
+    """The classes that values may hold in addition to Python's and langgraph's.
 
-    ``allow`` takes classes, ``"module.Class"`` or ``"module:Outer.Class"``, langgraph's ``(module, name)``
-    pairs, or ``"any"`` for those who trust everybody who can write to their Redis. The classes that an allowed
-    one names in its annotations are allowed with it.
+    ``allow`` takes classes, ``"module.Class"`` or ``"module:Outer.Class"``, langgraph's ``(module, name)`` pairs,
+    or ``"any"`` if you trust everyone who can write to your Redis. Classes that an allowed class names in its
+    annotations are allowed as well.
     """
 
     def __init__(self, allow: Allow = ()) -> None:
@@ -76,7 +76,7 @@ class Allowlist:
         self.extend(() if isinstance(allow, str) and self.any else allow)
 
     def extend(self, allow: Iterable[str | type | tuple[str, ...]]) -> None:
-        """Allow these too."""
+        """Also allow these classes."""
         if isinstance(allow, str):
             raise ConfigurationError(f'allow must be "any" or a list: allow=[{allow!r}]')
         for entry in allow:
@@ -90,7 +90,7 @@ class Allowlist:
                 raise ConfigurationError(f"allow takes classes or 'module.Class', not {entry!r}")
 
     def extended(self, allow: Iterable[str | type | tuple[str, ...]]) -> Allowlist:
-        """A copy that allows these too."""
+        """Return a copy that also allows these classes."""
         copy = Allowlist("any" if self.any else ())
         copy._classes |= self._classes
         copy._names |= self._names
@@ -106,7 +106,7 @@ class Allowlist:
             self._add(mentioned)
 
     def check(self, cls: type) -> str:
-        """The name to store for an object of this class.
+        """Return the name to store for an object of this class.
 
         Raises:
             TypeNotAllowedError: it could not be read back; the message gives the line to add.
@@ -132,11 +132,11 @@ class Allowlist:
         )
 
     def find(self, name: str) -> type:
-        """The class of a stored name, imported only where the allowlist names it.
+        """Return the class of a stored name; it is imported only if the allowlist names it.
 
         Raises:
             TypeNotAllowedError: the allowlist does not name it; nothing was imported.
-            CorruptDataError: it does, and there is no such class.
+            CorruptDataError: the allowlist names it, but the class does not exist.
         """
         if cls := self._classes.get(name):
             return cls
@@ -157,7 +157,7 @@ class Allowlist:
         return found
 
     def _is_mentioned(self, name: str) -> bool:
-        # What an allowed class names in its annotations is known only once that class is imported.
+        # The classes in an allowed class's annotations are known only after it is imported.
         for allowed in self._names - self._resolved:
             self._resolved.add(allowed)
             if isinstance(found := _locate(allowed), type):
@@ -166,7 +166,7 @@ class Allowlist:
 
 
 def spelt(name: str) -> str:
-    """A stored name as ``allow`` takes it: ``module.Class``, with a colon where that would be ambiguous."""
+    """Return a stored name in the form of ``allow``: ``module.Class``, with a colon if that would be ambiguous."""
     dotted = name.replace(":", ".")
     return dotted if "." in dotted and _stored_name(dotted) == name else name
 
@@ -177,7 +177,7 @@ def _stored_name(entry: str) -> str:
     module, dot, name = entry.rpartition(".")
     if not dot:
         raise ConfigurationError(f"allow takes 'module.Class', not {entry!r}")
-    # A.B.C may be a class in a class: what is a module is decided by capital letters only if nothing else says so.
+    # A.B.C may be a nested class: capital letters decide which part is a module only if nothing else does.
     parts = module.split(".")
     while len(parts) > 1 and parts[-1][:1].isupper():
         name = f"{parts.pop()}.{name}"
@@ -185,10 +185,10 @@ def _stored_name(entry: str) -> str:
 
 
 def _locate(name: str) -> Any:
-    """What an allowed name stands for; ``None`` if nothing has it."""
+    """Return the object of an allowed name; ``None`` if it does not exist."""
     module, _, qualname = name.partition(":")
     if "[" in qualname:
-        return None  # Box[int] has this name only where something has made it
+        return None  # Box[int] has this name only after it was created
     try:
         found: Any = importlib.import_module(module)
         for part in qualname.split("."):
@@ -211,7 +211,7 @@ def _mentioned_classes(cls: type) -> Iterable[type]:
             if hint in opened:
                 continue
             opened.add(hint)
-            # Annotations may name what only a type checker sees; those classes are then asked for.
+            # Annotations may name classes that only a type checker can see; you must allow those explicitly.
             with contextlib.suppress(Exception):
                 pending.extend(typing.get_type_hints(hint).values())
         else:

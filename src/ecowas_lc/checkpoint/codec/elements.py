@@ -1,9 +1,9 @@
-"""Elements: what a thread stores once and refers to by digest (long texts, and the items of shared lists).
+"""Elements: data that a thread stores once and refers to by digest (long texts, and the items of shared lists).
 
-A *blob* is a count of references (2 bytes, big-endian), that many digests (16 bytes each) and a payload in which
-a reference is its index. The server follows references without knowing what a payload holds. An element is a
-blob whose payload begins with a letter for its kind; its digest is BLAKE2b-128 of the blob, keyed where values
-are encrypted, so that equal texts of two threads can't be told.
+A *blob* is a number of references (2 bytes, big-endian), that many digests (16 bytes each) and a payload in which
+a reference is its index. The server follows references without knowing the payload's contents. An element is a
+blob whose payload starts with a letter for its kind. Its digest is BLAKE2b-128 of the blob; it is keyed if values
+are encrypted, so that equal texts in two threads can't be recognised.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ NO_REFERENCES = b"\x00\x00"
 TEXT = b"s"  # UTF-8
 MESSAGE = b"m"  # a LangChain message, see codec/messages.py
 VALUE = b"x"  # any other value, see codec/writer.py
-# 0xC1 is the one byte that msgpack never writes, and no kind of element: a payload that begins so is encrypted.
+# 0xC1 is the only byte that msgpack never writes, and not a kind of element: it marks an encrypted payload.
 SEALED = b"\xc1\x01"
 PLAIN_TEXT = NO_REFERENCES + TEXT
 
 
 class Sealer(Protocol):
-    """Encrypts payloads; ``None`` in its place leaves them as they are."""
+    """An object that encrypts payloads; ``None`` in its place leaves them unchanged."""
 
     def digest_key(self, thread: bytes) -> bytes:
-        """The key of a thread's digests and marks, at most 64 bytes."""
+        """Return the key of a thread's digests and marks, at most 64 bytes."""
 
     def mark_keys(self, thread: bytes) -> list[bytes]:
-        """The keys that a thread's marks may have been made with."""
+        """Return the keys that a thread's marks may have been made with."""
 
     def seal(self, payload: bytes, context: bytes) -> bytes:
-        """``payload`` encrypted and bound to ``context``."""
+        """Return ``payload`` encrypted and bound to ``context``."""
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
-        """What :meth:`seal` sealed in the same context."""
+        """Return the payload that :meth:`seal` encrypted in the same context."""
 
 
 def pack_blob(references: list[bytes], payload: bytes) -> bytes:
-    """A blob that refers to ``references``."""
+    """Return a blob that refers to ``references``."""
     if not references:
         return NO_REFERENCES + payload
     return b"".join((len(references).to_bytes(2, "big"), *references, payload))
 
 
 def split_blob(blob: bytes, start: int = 0) -> tuple[list[bytes], bytes]:
-    """A blob's references and payload.
+    """Return a blob's references and payload.
 
     Raises:
-        CorruptDataError: it is shorter than it says.
+        CorruptDataError: the blob is shorter than its header says.
     """
     body = start + 2
     count = int.from_bytes(blob[start:body], "big")
@@ -67,35 +67,35 @@ def split_blob(blob: bytes, start: int = 0) -> tuple[list[bytes], bytes]:
 
 
 def is_sealed(payload: bytes) -> bool:
-    """Whether a stored payload is encrypted."""
+    """Return whether a stored payload is encrypted."""
     return payload.startswith(SEALED)
 
 
 def digests_in(joined: bytes) -> list[bytes]:
-    """Digests stored one after the other."""
+    """Return digests that are stored one after the other."""
     return [joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), DIGEST_BYTES)]
 
 
 class ChangedMeanwhileError(Exception):
-    """A value was changed in place while it was being stored: it has to be taken down anew."""
+    """A value was changed in place while it was being stored, so it must be serialised again."""
 
 
 class Digests:
-    """Digests of texts and of messages, by their recipes, that this process has seen lately.
+    """Digests of recently seen texts, and of messages by their recipes, in this process.
 
-    Bounded by :class:`~ecowas_lc.checkpoint.client_cache.Memo`.
+    :class:`~ecowas_lc.checkpoint.client_cache.Memo` limits their size.
     """
 
     __slots__ = ("characters", "messages", "texts")
 
     def __init__(self) -> None:
-        self.characters = 0  # of all texts, and bytes in recipes
+        self.characters = 0  # total length of all texts, plus bytes in recipes
         self.texts: dict[str, bytes] = {}
         self.messages: dict[Any, bytes] = {}
 
 
 class _Source:
-    """The items of a list, by digest once one is asked for."""
+    """The items of a list, by digest; the table is built when one is first needed."""
 
     __slots__ = ("_by_digest", "_digests", "_dump", "_items")
 
@@ -113,7 +113,7 @@ class _Source:
 
 
 class Collector:
-    """Gathers the elements of one write, each once; what is simple is packed only when it is sent."""
+    """Collects the elements of one write, each once; simple ones are packed only when they are sent."""
 
     __slots__ = ("_context", "_sealer", "_sources", "bodies", "key", "seen")
 
@@ -126,14 +126,14 @@ class Collector:
         self._context = context
 
     def add(self, kind: bytes, references: list[bytes], payload: bytes) -> bytes:
-        """The digest of this element, which is sent if the server may lack it."""
+        """Return the digest of this element, which is sent if the server may lack it."""
         blob = pack_blob(references, kind + payload)
         digest = blake2b(blob, digest_size=DIGEST_BYTES, key=self.key).digest()
         self.bodies[digest] = blob
         return digest
 
     def add_text(self, text: str) -> bytes | None:
-        """The digest of a long text, or ``None`` where it is no UTF-8 (lone surrogates)."""
+        """Return the digest of a long text, or ``None`` if it has no UTF-8 form (lone surrogates)."""
         digest = self.seen.texts.get(text)
         if digest is None:
             try:
@@ -146,7 +146,7 @@ class Collector:
         return digest
 
     def add_source(self, digests: list[bytes], items: list[Any], dump: Callable[[Any, Collector], bytes]) -> None:
-        """Where to make the elements of a list's items again, should the server turn out to lack one."""
+        """Record how to create the elements of a list's items again, in case the server lacks one."""
         self._sources.append(_Source(digests, items, dump))
 
     def _blob(self, digest: bytes) -> bytes:
@@ -160,22 +160,22 @@ class Collector:
         return NO_REFERENCES + TEXT + body.encode() if isinstance(body, str) else body
 
     def weight(self, digest: bytes) -> int:
-        """What it counts for that an element's value comes again in a list; texts cost nothing."""
+        """Return the cost of an element's value occurring again in a list; texts cost nothing."""
         body = self.bodies.get(digest)
         return 0 if isinstance(body, str) else weight_of_repeated(body or b"")
 
     def references(self, digest: bytes) -> list[bytes]:
-        """The digests that an element refers to."""
+        """Return the digests that an element refers to."""
         return [] if isinstance(self.bodies.get(digest), str) else split_blob(self._blob(digest))[0]
 
     def excerpt(self, digest: bytes) -> Elements:
-        """An element with those that it refers to, as if they had been read."""
+        """Return an element with those it refers to, as if they had been read."""
         blob = self._blob(digest)
         parts = {each: self._blob(each) for each in split_blob(blob)[0]}
         return Elements(parts | {digest: blob}, self._context, None)
 
     def stored(self, digest: bytes) -> bytes:
-        """An element's blob as the server is to store it."""
+        """Return an element's blob in the form that the server stores."""
         blob = self._blob(digest)
         if self._sealer is None:
             return blob
@@ -183,45 +183,45 @@ class Collector:
         return pack_blob(references, self._sealer.seal(payload, b"".join((self._context, digest, *references))))
 
 
-MOST_REPEATED = 2**26  # bytes of what is made again from elements that it was made of before
-_MOST_TIMES = 16  # or so many times what was read, if that is more
+MOST_REPEATED = 2**26  # bytes of values built from elements that were already used
+_MOST_TIMES = 16  # or this multiple of the bytes read, if that is more
 
 
 def weight_of_repeated(payload: bytes) -> int:
-    """Return what it counts for that something is made of this payload again."""
+    """Return the cost of building a value from this payload again."""
     return len(payload) + 256
 
 
 class Elements:
-    """The elements that came with a read, opened on demand; ``recipes``: of list items that are known already."""
+    """The elements that came with a read, decoded on demand; ``recipes`` are those of list items already known."""
 
     __slots__ = ("_context", "_met", "_repeated", "_sealer", "_stored", "plain", "recipes", "texts")
 
     def __init__(self, stored: dict[bytes, bytes], context: bytes, sealer: Sealer | None) -> None:
         self._stored = stored
-        self.texts: dict[bytes, str] = {}  # each decoded once, however often it is referred to
+        self.texts: dict[bytes, str] = {}  # each decoded once, however many references it has
         self._met: set[bytes] = set()
         self._repeated = 0
         self.recipes: dict[bytes, Any] = {}
-        self.plain = stored if sealer is None else None  # read directly where nothing is encrypted
+        self.plain = stored if sealer is None else None  # read directly if nothing is encrypted
         self._context = context
         self._sealer = sealer
 
     def __len__(self) -> int:
-        """Bytes of all elements."""
+        """Return the total bytes of all elements."""
         return sum(map(len, self._stored.values()))
 
     def excerpt(self, digest: bytes) -> Elements:
-        """An element with those that it refers to."""
+        """Return an element with those it refers to."""
         blob = self._stored.get(digest, b"")
         parts = {each: self._stored.get(each, b"") for each in split_blob(blob)[0]} if blob else {}
         return Elements(parts | {digest: blob}, self._context, self._sealer)
 
     def get(self, digest: bytes) -> tuple[bytes, list[bytes], bytes]:
-        """An element's kind, references and payload.
+        """Return an element's kind, references and payload.
 
         Raises:
-            CorruptDataError: it is not there, or it is not an element.
+            CorruptDataError: it is missing, or it is not an element.
         """
         blob = self._stored.get(digest)
         if not blob:
@@ -232,20 +232,20 @@ class Elements:
         return payload[:1], references, payload[1:]
 
     def weight(self, digest: bytes) -> int:
-        """What it counts for that an element's value comes again in a list; texts cost nothing."""
+        """Return the cost of an element's value occurring again in a list; texts cost nothing."""
         blob = self._stored.get(digest, b"")
         return 0 if blob.startswith(PLAIN_TEXT) else weight_of_repeated(blob)
 
     def start_anew(self) -> None:
-        """Another checkpoint, or its pending writes, begins: what is counted is counted for each."""
+        """Reset the counts for another checkpoint, or its pending writes: each is counted separately."""
         self._met.clear()
         self._repeated = 0
 
     def count_value(self, digest: bytes, payload: bytes) -> None:
-        """Count a value that is about to be made, as another object for each reference to it.
+        """Count a value that is about to be built, as each reference to it makes another object.
 
         Raises:
-            CorruptDataError: a few references would take far more memory than what is stored.
+            CorruptDataError: a few references would take far more memory than the stored data.
         """
         if digest not in self._met:
             self._met.add(digest)
@@ -253,7 +253,7 @@ class Elements:
         self.count_repeated(weight_of_repeated(payload))
 
     def count_repeated(self, weight: int) -> None:
-        """Count bytes that are made of elements that something was made of before; see ``count_value``."""
+        """Count bytes that are built from elements already used; see ``count_value``."""
         self._repeated += weight
         if self._repeated > MOST_REPEATED and self._repeated > _MOST_TIMES * len(self):
             raise CorruptDataError(
@@ -262,7 +262,7 @@ class Elements:
             )
 
     def text(self, digest: bytes) -> str:
-        """A long text."""
+        """Return a long text."""
         text = self.texts.get(digest)
         if text is None:
             text = self.texts[digest] = self._text(digest)
@@ -287,16 +287,16 @@ _SAME = 0xFFFF
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A checkpoint's row, split: the ids it links to, the fields of its larger values, its blob."""
+    """The parts of a checkpoint's row: the ids it links to, the fields of its larger values, its blob."""
 
     parent: bytes
     fields: tuple[bytes, ...]
     blob: bytes
-    header: bytes  # parent and fields as they are stored, which encryption binds to the blob
+    header: bytes  # parent and fields as stored; encryption binds them to the blob
 
 
 def pack_row(parent: bytes, fields: list[bytes]) -> bytes:
-    """The header of a row: the parent's id and the names of its value fields. The blob follows it."""
+    """Return the header of a row: the parent's id and the names of its value fields. The blob follows it."""
     parts = [len(parent).to_bytes(2, "big"), parent, len(fields).to_bytes(2, "big")]
     for name in fields:
         parts += len(name).to_bytes(2, "big"), name
@@ -304,10 +304,10 @@ def pack_row(parent: bytes, fields: list[bytes]) -> bytes:
 
 
 def split_row(row: bytes) -> Row:
-    """A stored row: the server's link to the checkpoint before it, then :func:`pack_row`, then the blob.
+    """Split a stored row: the server's link to the previous checkpoint, then :func:`pack_row`, then the blob.
 
     Raises:
-        CorruptDataError: it is shorter than it says.
+        CorruptDataError: the row is shorter than its header says.
     """
     link = int.from_bytes(row[:2], "big")
     start = at = 2 if link == _SAME else 2 + link
@@ -329,7 +329,7 @@ def split_row(row: bytes) -> Row:
 
 
 def seal_blob(blob: bytes, sealer: Sealer | None, context: bytes) -> bytes:
-    """``blob`` with its payload encrypted; its references stay readable, for the server, and are bound to it."""
+    """Return ``blob`` with its payload encrypted; its references stay readable and are bound to the payload."""
     if sealer is None:
         return blob
     references, payload = split_blob(blob)
@@ -337,7 +337,7 @@ def seal_blob(blob: bytes, sealer: Sealer | None, context: bytes) -> bytes:
 
 
 def open_blob(blob: bytes, sealer: Sealer | None, context: bytes) -> bytes:
-    """What :func:`seal_blob` sealed in the same context."""
+    """Return the blob that :func:`seal_blob` encrypted in the same context."""
     if sealer is None:
         return blob
     references, payload = split_blob(blob)

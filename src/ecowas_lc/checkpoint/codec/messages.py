@@ -1,10 +1,10 @@
-"""LangChain messages as short arrays, and back without validating again what a message's own state was.
+"""Conversion of LangChain messages to short arrays, and back without validating them again.
 
-An array is ``[class code, content, id]`` where every other field has its default, else with the other fields in
-the order of :data:`SPECS`, and two maps at the end where there are more: fields of the class, and extra ones.
-Content ``nil`` stands for the text that is the array's first reference. A message is put together directly (about
-1 µs, where pydantic's validation takes 6), with what it held when it was written: it may have been changed in
-place since it was validated, and a thread must not become unreadable for that.
+An array is ``[class code, content, id]`` if all other fields have their defaults. If not, the other fields follow
+in the order of :data:`SPECS`, with two maps at the end if needed: further fields of the class, and extra ones.
+Content ``nil`` stands for the text of the array's first reference. A message is built directly (about 1 µs;
+pydantic's validation takes 6) with the data it held when it was written. It may have been changed in place since
+it was validated, and that must not make a thread unreadable.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _CLASSES: tuple[type[BaseMessage], ...] = (
     ChatMessageChunk,
     FunctionMessageChunk,
 )
-# The stored order of the fields after content and id, which is the format's, not langchain-core's.
+# The order of the fields after content and id in the storage format, which differs from langchain-core's.
 _COMMON = ("additional_kwargs", "response_metadata", "name")
 _FIELDS: dict[type[BaseMessage], tuple[str, ...]] = {
     AIMessage: ("tool_calls", "invalid_tool_calls", "usage_metadata"),
@@ -67,24 +67,24 @@ _FIELDS: dict[type[BaseMessage], tuple[str, ...]] = {
 }
 
 
-_NEVER: Any = object()  # equals no value: a required field is always written out
+_NEVER: Any = object()  # equals no value, so that a required field is always written
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """How one message class is stored."""
+    """The stored form of one message class."""
 
     code: int
     cls: type[BaseMessage]
     type_text: str
     names: tuple[str, ...]  # of the fields after content and id
-    get: Callable[[dict[str, Any]], tuple[Any, ...]]  # those, at once
+    get: Callable[[dict[str, Any]], tuple[Any, ...]]  # all of those at once
     defaults: tuple[Any, ...]
     fields: frozenset[str]
     template: dict[str, Any]  # every field of the class in its order; required ones are None
-    dicts: tuple[str, ...]  # fields whose default is made anew each time
+    dicts: tuple[str, ...]  # fields whose default must be a new object each time
     lists: tuple[str, ...]
-    size: int  # how many fields it has, where langchain-core has added none
+    size: int  # the number of fields, unless langchain-core has added some
     all_default: bool  # no field after content and id is required
 
 
@@ -117,7 +117,7 @@ BY_CODE = tuple(SPECS.values())
 
 
 def is_simple(message: BaseMessage, state: dict[str, Any], spec: Spec) -> bool:
-    """Whether a message (``state`` is its ``__dict__``) is its content and id, all else being default."""
+    """Return whether a message (``state`` is its ``__dict__``) has only content and id, and defaults otherwise."""
     try:
         return (
             len(state) == spec.size
@@ -125,15 +125,15 @@ def is_simple(message: BaseMessage, state: dict[str, Any], spec: Spec) -> bool:
             and state["type"] == spec.type_text
             and not message.__pydantic_extra__
         )
-    except KeyError:  # put together without validation
+    except KeyError:  # constructed without validation
         return False
 
 
 def pack_array(message: BaseMessage, spec: Spec) -> list[Any]:
-    """A message as its array, content in its place.
+    """Return a message as its array, with the content included.
 
     Raises:
-        NotSerializableError: a field is missing, its content is ``None``, or its id could be nobody's.
+        NotSerializableError: a field is missing, its content is ``None``, or its id can't be an id.
     """
     state = message.__dict__
     try:
@@ -158,15 +158,15 @@ def pack_array(message: BaseMessage, spec: Spec) -> list[Any]:
 
 
 def unpack_array(array: Any, content: str | None) -> BaseMessage:
-    """The message of an array; ``content`` is the text that a ``nil`` stands for.
+    """Return the message of an array; ``content`` is the text that a ``nil`` stands for.
 
     Raises:
-        CorruptDataError: it is not one.
+        CorruptDataError: it is not a message's array.
     """
     try:
         code, inline, id_, *rest = array
         spec = BY_CODE[code] if type(code) is int and code >= 0 else None
-        hash(id_)  # of which messages are told apart
+        hash(id_)  # ids identify messages, so they must be hashable
     except (TypeError, ValueError, IndexError):
         spec = None
     if spec is None:
@@ -188,7 +188,7 @@ def unpack_array(array: Any, content: str | None) -> BaseMessage:
         if tail:
             extra = tail[1]
             for name, value in tail[0].items():
-                # Fields that this langchain-core does not know are extra ones to it.
+                # Fields that this langchain-core does not know become extra fields.
                 (state if name in spec.template else extra)[name] = value
     elif not spec.all_default:
         raise CorruptDataError("A stored message is not in the format of messages.")
@@ -196,7 +196,7 @@ def unpack_array(array: Any, content: str | None) -> BaseMessage:
 
 
 def restore(spec: Spec, state: dict[str, Any], extra: dict[str, Any]) -> BaseMessage:
-    """A message that holds this state, without validation."""
+    """Return a message that holds this state, without validation."""
     message = spec.cls.__new__(spec.cls)
     put = object.__setattr__
     put(message, "__dict__", state)

@@ -1,9 +1,9 @@
-"""Values to payloads and back: msgpack, with extension types and with references for long values.
+"""Conversion of values to payloads and back: msgpack with extension types, and references for long values.
 
-Five extension types: 1 is a reference (the index of a digest in the blob's list), 2 is an object
-``[stored name, data]``, 3 a message's array, 4 a map whose keys are not all text, 5 text that is not UTF-8.
-A dictionary is always a dictionary: no key in it has a second meaning. Reading imports and constructs only what
-the allowlist names.
+Five extension types: 1 is a reference (the index of a digest in the blob's list), 2 is an object ``[stored name,
+data]``, 3 a message's array, 4 a map with keys that are not text, 5 text that has no UTF-8 form. A dictionary is
+always a dictionary: none of its keys has a special meaning. Reading imports and constructs only what the allowlist
+names.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ OPTIONS = (
     | ormsgpack.OPT_PASSTHROUGH_TUPLE
     | ormsgpack.OPT_PASSTHROUGH_UUID
 )
-# Shorter texts cost less in place than as an element of their own (a hash entry is about 90 bytes).
+# Shorter texts cost less in place than as a separate element (a hash entry takes about 90 bytes).
 LONG_TEXT = 160
-LARGE = 1024  # bytes of a value that is an element of its own
+LARGE = 1024  # bytes from which a value becomes a separate element
 FIRST_REFERENCE = ormsgpack.packb(ormsgpack.Ext(REFERENCE, b"\0\0"))
-# Containers are searched for long texts this deep and wide; beyond, they are stored as they are.
+# The depth and width to which containers are searched for long texts; texts beyond that are stored in place.
 _SEARCH_DEPTH, _SEARCH_WIDTH = 5, 64
 _TOO_DEEP = f"A value is nested more than {MOST_WRITTEN} deep (or holds itself): it can't be stored."
 _DEEPER = "A stored value is nested deeper than any that is written."
@@ -57,10 +57,10 @@ class Writer:
         self._level = self._deepest = 0  # of extensions
 
     def pack(self, value: Any) -> bytes:
-        """A lifted value's payload.
+        """Return a lifted value's payload.
 
         Raises:
-            NotSerializableError: it holds something that could not be read back the same.
+            NotSerializableError: it holds data that could not be read back the same.
         """
         try:
             packed = self._packed(value)
@@ -71,7 +71,7 @@ class Writer:
         return packed
 
     def _extension(self, code: int, make: Callable[[], Any]) -> Any:
-        """What ``make`` gives, packed a level deeper."""
+        """Return the result of ``make``, packed one level deeper."""
         self._level += 1
         self._deepest = max(self._deepest, self._level)
         try:
@@ -84,7 +84,7 @@ class Writer:
     def _packed(self, value: Any) -> bytes:
         try:
             packed: bytes = ormsgpack.packb(value, default=self._default, option=OPTIONS)
-            # msgpack makes bytes of bytearrays, unasked: rare enough to be looked for only where there are bytes.
+            # msgpack silently converts bytearrays to bytes. They are rare: look for them only if there are bytes.
             if may_hold_buffers(packed, value):
                 packed = ormsgpack.packb(self._rewrite(value, 0), default=self._default, option=OPTIONS)
             return packed
@@ -93,7 +93,7 @@ class Writer:
         except TypeError as error:
             if self._failure is not None:
                 raise self._failure from None
-            # Lone surrogates, keys that are not text: rare enough to be found only when msgpack refuses them.
+            # Lone surrogates and keys that are not text are rare: they are handled only if msgpack refuses them.
             try:
                 rewritten = self._rewrite(value, 0)
                 return ormsgpack.packb(rewritten, default=self._default, option=OPTIONS)
@@ -114,7 +114,7 @@ class Writer:
                 return parts
             return self._extension(OBJECT, lambda: [parts[0], self.lift(parts[1])])
         except EcowasError as error:
-            # ormsgpack replaces what a hook raises with an error of its own.
+            # ormsgpack replaces a hook's exception with its own error.
             self._failure = error
             raise TypeError from error
         except RecursionError as error:
@@ -122,8 +122,8 @@ class Writer:
             raise TypeError from error
 
     def lift(self, value: Any, depth: int = 0) -> Any:
-        """``value`` with its long texts replaced by references, so far as they are worth looking for."""
-        # Another thread may change it meanwhile: langgraph stores a step while the next one runs.
+        """Return ``value`` with its long texts replaced by references, within the limits of the search."""
+        # Another thread may change it in the meantime: langgraph stores a step while the next one runs.
         kind = type(value)
         if kind is str:
             return self.lift_text(value) if len(value) >= LONG_TEXT else value
@@ -139,7 +139,7 @@ class Writer:
         return self._extension(MESSAGE_ARRAY, lambda: [self.lift(field) for field in pack_array(value, spec)])
 
     def large(self, value: Any) -> Any:
-        """``value`` lifted, or a reference to it where it is large even so."""
+        """Return ``value`` lifted, or a reference to it if it is still large."""
         lifted = self.lift(value)
         if self._shared is None or type(value) in _SCALARS:
             return lifted
@@ -150,7 +150,7 @@ class Writer:
         return self._refer(self._shared.add(VALUE, inner.references, payload))
 
     def lift_array(self, array: list[Any]) -> list[Any]:
-        """A message's array whose long content is the blob's first reference, told by nil instead of an index."""
+        """Return a message's array; long content becomes the blob's first reference, and nil in the array."""
         head: list[Any] = [array[0], array[1]]
         content = array[1]
         if self._shared is not None and type(content) is str and len(content) >= LONG_TEXT:
@@ -163,7 +163,7 @@ class Writer:
         return head + [self.lift(field) for field in array[2:]]
 
     def lift_text(self, text: str) -> Any:
-        """A reference to a long text, where one can be made."""
+        """Return a reference to a long text if possible, else the text."""
         if self._shared is None or len(self.references) >= MAX_REFERENCES:
             return text
         digest = self._shared.add_text(text)
@@ -198,8 +198,8 @@ class Writer:
 
 
 def may_hold_buffers(packed: bytes, value: Any) -> bool:
-    """Whether msgpack made bytes of something in ``value`` that is not, as bytearrays."""
-    # What msgpack's bytes begin with; so may other things.
+    """Return whether ``value`` may hold bytearrays, which msgpack converts to bytes."""
+    # The first bytes of msgpack's binary type, which other data may also start with.
     return (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed) and _holds_buffers(value)
 
 
@@ -209,7 +209,7 @@ def _holds_buffers(value: Any) -> bool:
         value = value.values()
     elif kind is not list and kind is not tuple:
         return kind is bytearray or kind is memoryview
-    for inner in value:  # plainly: nearly all of them are scalars, and a call for each would cost the most
+    for inner in value:  # inline, because nearly all are scalars, and a call for each would cost the most
         kind = type(inner)
         if (kind is list or kind is dict or kind is tuple) and _holds_buffers(inner):
             return True
@@ -242,14 +242,14 @@ class Reader:
         self._is_element = is_element
         self._failure: BaseException | None = None
         self._level = 0  # of extensions
-        self._nested = 0  # what may stand in one another there, at most
-        self._whole: bytes | None = None  # the payload, until it has been looked through
+        self._nested = 0  # the maximum nesting in them
+        self._whole: bytes | None = None  # the payload, until its nesting was checked
 
     def unpack(self, payload: bytes) -> Any:
-        """A payload's value.
+        """Return a payload's value.
 
         Raises:
-            CorruptDataError: it is not in the storage format.
+            CorruptDataError: it does not follow the storage format.
             TypeNotAllowedError: it names a class that is not allowed; nothing was imported.
         """
         self._whole, self._nested = payload, min(len(payload), MOST_IN_ONE)
@@ -271,7 +271,7 @@ class Reader:
 
     def _check_depth(self) -> None:
         if self._nested > MOST_NESTED and self._whole is not None:
-            # It may be too deep, by its length: seldom enough to be worth a look at all of it, once.
+            # By its length it may be too deep. This is rare, so check the whole payload, once.
             if nests_too_deep(self._whole, _HOLD_MSGPACK):
                 raise CorruptDataError(_DEEPER)
             self._whole = None
@@ -279,7 +279,7 @@ class Reader:
             raise CorruptDataError(_DEEPER)
 
     def _hook(self, code: int, data: bytes) -> Any:
-        # One function with _unpacked, since Python's stack is what limits how deep earlier versions wrote.
+        # Merged with _unpacked to save stack: earlier versions wrote as deep as Python's stack allowed.
         nested = self._nested
         try:
             if code == REFERENCE:
@@ -307,7 +307,7 @@ class Reader:
         except Exception as error:
             self._failure = CorruptDataError("A stored value is not in the storage format.")
             raise self._failure from error
-        except BaseException as error:  # Ctrl-C, which msgpack would make an error of its own
+        except BaseException as error:  # Ctrl-C, which msgpack would replace with its own error
             self._failure = error
             raise
 
@@ -320,7 +320,7 @@ class Reader:
         if kind == TEXT:
             return self._elements.text(digest)
         if kind != VALUE or self._is_element:
-            # Elements are written with references to texts alone: chains of values could unfold without end.
+            # Written elements refer only to texts. Chains of values could expand without end, so they are refused.
             raise CorruptDataError("A stored value refers to an element of the wrong kind.")
         self._elements.count_value(digest, payload)
         return Reader(self._allowed, references, self._elements, is_element=True).unpack(payload)

@@ -1,21 +1,21 @@
-"""How deep a payload may nest: what is refused when it is read is refused when it is written, too.
+"""The nesting limit of payloads: data that would be refused on reading is also refused on writing.
 
-msgpack's own limit counts anew inside each extension, and each level takes room on the C stack, which no
-``RecursionError`` guards: without a limit of our own, a few kilobytes of extensions end the process.
+msgpack's own limit restarts inside each extension, and each level takes space on the C stack, which no
+``RecursionError`` protects. Without a limit of our own, a few kilobytes of extensions crash the process.
 """
 
 from __future__ import annotations
 
 MOST_WRITTEN = 200
-"""Objects in objects that the writer takes."""
+"""Maximum nesting of objects that the writer accepts."""
 MOST_READ = 500
-"""Objects in objects that the reader takes: earlier versions wrote as many as their stack allowed."""
+"""Maximum nesting of objects that the reader accepts: earlier versions wrote as deep as their stack allowed."""
 MOST_NESTED = 2048
-"""Arrays, maps and extensions that may stand in one another, all extensions included."""
+"""Maximum nesting of arrays, maps and extensions, including the contents of extensions."""
 MOST_IN_ONE = 1023
-"""What msgpack reads of arrays and maps in one another, outside of extensions."""
+"""msgpack's own limit for the nesting of arrays and maps, outside of extensions."""
 
-# How many bytes follow a head of these bytes before what it announces: its length, say.
+# The number of bytes between a head of this type and its contents, such as those of the length.
 _FIXED = {0xC0: 0, 0xC1: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
 _FIXED |= {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 _BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
@@ -25,12 +25,12 @@ _CONTAINERS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 
 
 def nests_too_deep(payload: bytes, opened: frozenset[int]) -> bool:
-    """Return whether a payload nests deeper than ``MOST_NESTED``; ``opened``: extension codes that hold msgpack.
+    """Return whether a payload nests deeper than ``MOST_NESTED``; ``opened``: extension codes with msgpack.
 
-    It goes over the heads one by one and never calls itself. What is cut short ends early.
+    It reads the heads one by one without recursion. A truncated payload ends early.
     """
     at, size = 0, len(payload)
-    left: list[int] = []  # how many items the open containers have yet
+    left: list[int] = []  # the number of items left in each open container
     while at < size:
         head = payload[at]
         at += 1

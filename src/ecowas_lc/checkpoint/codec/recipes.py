@@ -1,8 +1,8 @@
-"""Recipes: what a list's item is made of, in values that never change, so that it can be compared and made again.
+"""Recipes: the immutable values that a list's item is made of, for comparing it and building it again.
 
-A message's recipe is its class, content and id, and where other fields differ from their defaults the msgpack of
-those: equal recipes are equal messages, and one that was changed in place has another. A text is its own. Any
-other item's is the elements that it is stored in, which are equal to nothing but themselves.
+A message's recipe is its class, content and id and, if other fields differ from their defaults, the msgpack of
+those. Equal recipes mean equal messages, and a message that was changed in place has another recipe. A text is its
+own recipe. The recipe of any other item is its stored elements, which equal only themselves.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ecowas_lc.checkpoint.codec.messages import BY_CODE, SPECS, restore
 from ecowas_lc.checkpoint.codec.msgpack import OPTIONS, may_hold_buffers
 
 Recipe = Any
-"""Of a message ``(code, content, id)``, with the msgpack of its other fields where they are not all default
-(content first, and ``None`` in its place, where it is a list); of a text the text; of all else ``Elements``."""
+"""For a message ``(code, content, id)``, plus the msgpack of its other fields if they are not all defaults (with
+the content first, and ``None`` in its place, if it is a list); for a text the text; for all else ``Elements``."""
 
-_MOST_BYTES = 4096  # of a message's other fields: what is larger is not worth comparing
-_SLOT_BYTES = 250  # that a recipe takes beside its texts
+_MOST_BYTES = 4096  # of a message's other fields: larger ones are not worth comparing
+_SLOT_BYTES = 250  # overhead of a recipe in addition to its texts
 
 
 def recipe_of(item: Any) -> Recipe | None:
-    """An item's recipe; ``None`` where only its elements can be it: it holds what msgpack has no type for, say."""
+    """Return an item's recipe; ``None`` if only its elements can serve, for example if msgpack lacks a type."""
     spec = SPECS.get(type(item))
     if spec is None:
         return item if type(item) is str else None
@@ -40,7 +40,7 @@ def recipe_of(item: Any) -> Recipe | None:
         ):
             return None
         others = spec.get(state)
-    except KeyError:  # put together without validation
+    except KeyError:  # constructed without validation
         return None
     if type(content) is str:
         if others == spec.defaults:
@@ -59,7 +59,7 @@ def recipe_of(item: Any) -> Recipe | None:
 
 
 def made(recipe: Recipe) -> BaseMessage:
-    """A message of its own, made by a message's recipe."""
+    """Return a new message, built from a message's recipe."""
     spec = BY_CODE[recipe[0]]
     state = spec.template.copy()
     for name in spec.dicts:
@@ -77,7 +77,7 @@ def made(recipe: Recipe) -> BaseMessage:
 
 
 def weight_of(recipes: Collection[Recipe]) -> int:
-    """About how many bytes of memory recipes take."""
+    """Return the approximate memory use of recipes in bytes."""
     return _SLOT_BYTES * len(recipes) + sum(
         [len(recipe[1] or recipe[-1] or "") if type(recipe) is tuple else len(recipe) for recipe in recipes]
     )

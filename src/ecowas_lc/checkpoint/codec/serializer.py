@@ -1,4 +1,4 @@
-"""The serializer: msgpack with an allowlist, exact, with references, and the adapter of a user's serializer."""
+"""The serializer (msgpack with an allowlist, exact, with references) and the adapter of a user's serializer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ecowas_lc.errors import CorruptDataError, EcowasError
 
 
 class GivenSerializer:
-    """A langgraph serializer that the user chose, used as it is: its values are opaque, so nothing is shared."""
+    """A langgraph serializer that the user chose, used unchanged: its values are opaque, so nothing is shared."""
 
     shares = False
 
@@ -36,20 +36,20 @@ class GivenSerializer:
         self.serde = serde
 
     def dump(self, value: Any, shared: Collector | None = None) -> bytes:
-        """``value`` as a blob that holds the serializer's type and bytes."""
+        """Return ``value`` as a blob with the serializer's type and bytes."""
         kind, data = self.serde.dumps_typed(value)
         return pack_blob([], ormsgpack.packb([kind, bytes(data)]))
 
     def dump_row(self, parts: list[Any], names: str, shared: Collector | None = None) -> bytes:
-        """A checkpoint's envelope as a blob."""
+        """Return a checkpoint's envelope as a blob."""
         return self.dump([*parts, names])
 
     def dump_batch(self, task_id: str, task_path: str, rows: list[list[Any]], shared: Collector | None) -> bytes:
-        """A batch of pending writes as a blob."""
+        """Return a batch of pending writes as a blob."""
         return self.dump([task_id, task_path, rows])
 
     def load(self, blob: bytes, elements: Elements | None = None) -> Any:
-        """What :meth:`dump` was given."""
+        """Return the value that :meth:`dump` serialised."""
         try:
             kind, data = ormsgpack.unpackb(split_blob(blob)[1])
         except (ValueError, TypeError) as error:
@@ -66,16 +66,16 @@ class GivenSerializer:
 
 
 _LONG_NAMES = 48
-_MANY = 1024  # items of a list, of which it is worth looking how often each comes
+_MANY = 1024  # items from which a list is checked for repetitions
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 class Serializer:
     """Strict, exact serialisation of graph state.
 
-    ``allow`` names the classes beyond Python's, LangChain's messages and langgraph's types that may be written
-    and read; see :class:`~ecowas_lc.checkpoint.codec.allowlist.Allowlist`. It is also a plain langgraph serializer
-    (``dumps_typed``, ``loads_typed``) and can be given to other savers.
+    ``allow`` names the classes that may be written and read in addition to Python's, LangChain's messages and
+    langgraph's types; see :class:`~ecowas_lc.checkpoint.codec.allowlist.Allowlist`. It is also a plain langgraph
+    serializer (``dumps_typed``, ``loads_typed``) that you can pass to other savers.
     """
 
     shares = True  # equal items and long texts of a thread are stored once
@@ -84,7 +84,7 @@ class Serializer:
         self.allowed = Allowlist(allow)
 
     def with_allowed(self, allow: Any) -> Serializer:
-        """A serializer that allows these classes too."""
+        """Return a serializer that also allows these classes."""
         clone = Serializer()
         clone.allowed = self.allowed.extended(allow)
         return clone
@@ -93,14 +93,14 @@ class Serializer:
     with_msgpack_allowlist = with_allowed
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
-        """``("ecowas", bytes)``, complete in itself."""
+        """Return ``("ecowas", bytes)``, without references to other data."""
         return "ecowas", self.dump(obj)
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
-        """What :meth:`dumps_typed` was given.
+        """Return the value that :meth:`dumps_typed` serialised.
 
         Raises:
-            CorruptDataError: these are not its bytes.
+            CorruptDataError: the bytes are not from :meth:`dumps_typed`.
             TypeNotAllowedError: a class in them is not allowed; nothing was imported.
         """
         if data[0] != "ecowas":
@@ -108,10 +108,10 @@ class Serializer:
         return self.load(data[1])
 
     def dump(self, value: Any, shared: Collector | None = None) -> bytes:
-        """``value`` as a blob; with ``shared``, its long texts become elements.
+        """Return ``value`` as a blob; with ``shared``, its long texts become elements.
 
         Raises:
-            NotSerializableError: it holds something that could not be read back the same.
+            NotSerializableError: it holds data that could not be read back the same.
         """
         writer = Writer(self.allowed, shared)
         payload = writer.pack(writer.lift(value))
@@ -120,9 +120,9 @@ class Serializer:
         return pack_blob(writer.references, payload)
 
     def dump_batch(self, task_id: str, task_path: str, rows: list[list[Any]], shared: Collector | None) -> bytes:
-        """A batch of pending writes (index, channel, value) as a blob; large values are elements of their own.
+        """Return a batch of pending writes (index, channel, value) as a blob; large values become elements.
 
-        The channel that a write goes to often has the same value on the next step: it is then stored once.
+        On the next step the channel of a write often has the same value, which is then stored only once.
         """
         writer = Writer(self.allowed, shared)
         if shared is not None:
@@ -130,7 +130,7 @@ class Serializer:
         return pack_blob(writer.references, writer.pack([task_id, task_path, rows]))
 
     def dump_row(self, parts: list[Any], names: str, shared: Collector | None = None) -> bytes:
-        """A checkpoint's envelope as a blob; ``names``, the same from step to step, become an element."""
+        """Return a checkpoint's envelope as a blob; ``names``, the same in every step, become an element."""
         writer = Writer(self.allowed, shared)
         listed = writer.lift_text(names) if len(names) >= _LONG_NAMES else names
         return pack_blob(writer.references, writer.pack([*parts, listed]))
@@ -138,16 +138,16 @@ class Serializer:
     def dump_items(
         self, items: list[Any], shared: Collector, known: Mapping[Recipe, bytes] = _NOTHING
     ) -> tuple[list[bytes], dict[Recipe, bytes]]:
-        """The digests of a list's items, each an element of its own, and by the items' recipes.
+        """Return the digests of a list's items, each a separate element, and the digests by recipe.
 
-        ``known``: the latter of an earlier version of the list.
+        ``known``: the digests by recipe of an earlier version of the list.
         """
         digests = []
         recipes: dict[Recipe, bytes] = {}
         seen = shared.seen.messages
         for item in items:
-            # Nearly every message of a long thread, on every step, has been seen before. All that its element is
-            # made of is in its recipe, so that one that was changed in place is found.
+            # In each step, nearly all messages of a long thread have been seen before. A recipe has everything
+            # that the element is made of, so a message that was changed in place is detected.
             recipe = recipe_of(item)
             if recipe is None:
                 digest = self._dump_item(item, shared)
@@ -160,7 +160,7 @@ class Serializer:
         return digests, recipes
 
     def repeats_too_much(self, digests: list[bytes], shared: Collector) -> bool:
-        """Whether a list of these items could not be read back: it would be refused for its many repetitions."""
+        """Return whether reading a list of these items would be refused because of too many repetitions."""
         if len(digests) <= _MANY or len(set(digests)) == len(digests):
             return False
         repeated = sum((times - 1) * shared.weight(digest) for digest, times in Counter(digests).items())
@@ -189,12 +189,12 @@ class Serializer:
         return shared.add(VALUE, writer.references, payload)
 
     def load(self, blob: bytes, elements: Elements | None = None) -> Any:
-        """What :meth:`dump` was given."""
+        """Return the value that :meth:`dump` serialised."""
         references, payload = split_blob(blob)
         return Reader(self.allowed, references, elements).unpack(payload)
 
     def load_items(self, digests: list[bytes], elements: Elements) -> list[Any]:
-        """What :meth:`dump_items` was given, made anew at each call."""
+        """Return the items that :meth:`dump_items` serialised, as new objects at each call."""
         out = []
         recipes = elements.recipes
         plain = elements.plain or {}
@@ -221,13 +221,13 @@ class Serializer:
                         continue
                     except EcowasError:
                         raise
-                    except Exception:  # noqa: S110 - extension types, or corrupt: the slow way tells
+                    except Exception:  # noqa: S110 - extension types, or corrupt: the slow path decides
                         pass
             out.append(self._load_item(digest, elements))
         return out
 
     def recipes_of(self, items: list[Any], digests: list[bytes], elements: Elements) -> dict[Recipe, bytes]:
-        """The digests by the recipes of a list's items that were read just now."""
+        """Return the digests by recipe of a list's items that were just read."""
         recipes: dict[Recipe, bytes] = {}
         for item, digest in zip(items, digests, strict=True):
             recipe = elements.recipes.get(digest) or recipe_of(item) or elements.excerpt(digest)
@@ -241,7 +241,7 @@ class Serializer:
         kind, references, payload = elements.get(digest)
         if kind == MESSAGE:
             array = Reader(self.allowed, references, elements, is_element=True).unpack(payload)
-            # Only a content of nil is the first reference; others are met by their index.
+            # Only a nil content means the first reference; all others are used by their index.
             first = type(array) is list and len(array) > 1 and array[1] is None and references
             return unpack_array(array, elements.text(references[0]) if first else None)
         if kind == TEXT:

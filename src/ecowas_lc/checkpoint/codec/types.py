@@ -1,8 +1,8 @@
-"""Objects taken apart for msgpack, and put together again with exactly what they held.
+"""Decomposition of objects for msgpack, and exact reconstruction.
 
-Reading constructs Python's and langgraph's own types listed here, what the allowlist names, and nothing else. No
-``__init__``, ``__post_init__`` or validator runs: what the graph saw is what comes back, changed in place or not.
-The stored names are part of the storage format: never change one, only add.
+Reading constructs only Python's and langgraph's types listed here, and the classes that the allowlist names. No
+``__init__``, ``__post_init__`` or validator runs: the graph gets back exactly the data it stored, even if it was
+changed in place. The stored names are part of the storage format: never change one, only add.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def _pairs(value: Any) -> list[list[Any]]:
 
 
 def _integer_bytes(value: int) -> bytes:
-    # Not its digits: Python refuses to read more than 4,300 of them.
+    # Stored as bytes, not digits, because Python refuses to parse more than 4,300 digits.
     return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
 
 
 def _checked_bytes(data: Any) -> bytes:
-    if type(data) is not bytes:  # bytearray(10**12) would be that many
+    if type(data) is not bytes:  # bytearray(10**12) would allocate that many bytes
         raise CorruptDataError("A stored bytearray or number does not hold bytes.")
     return data
 
@@ -84,7 +84,7 @@ def _send_parts(send: Send) -> list[Any]:
 
 
 def _quiet(flags: int) -> int:
-    # Compiling with this one prints to standard output.
+    # Compiling with this flag prints to standard output.
     return flags & ~re.DEBUG.value
 
 
@@ -135,7 +135,7 @@ BUILTIN: dict[type, tuple[str, TakeApart, PutTogether]] = {
         lambda value: list(value.__getinitargs__()),
         lambda parts: dt.timezone(*parts),
     ),
-    # What pydantic gives the datetimes that it parses.
+    # The time zone class of datetimes that pydantic parses.
     TzInfo: ("tzinfo", lambda value: round(value.utcoffset(None).total_seconds()), TzInfo),
     zoneinfo.ZoneInfo: ("zoneinfo", _zone_key, zoneinfo.ZoneInfo),
     uuid.UUID: ("uuid", lambda value: value.bytes, lambda raw: uuid.UUID(bytes=raw)),
@@ -165,12 +165,12 @@ BUILTIN: dict[type, tuple[str, TakeApart, PutTogether]] = {
 BUILTIN_BY_NAME = {name: build for name, _, build in BUILTIN.values()}
 
 
-# What `message.text` is, and a checkpoint's id in a config: they are text, and come back as text.
+# The class of `message.text`, and of a checkpoint's id in a config: both are stored and restored as plain text.
 _AS_TEXT: tuple[type, ...] = (TextAccessor, Extended)
 
 
 def take_apart(value: Any, allowed: Allowlist) -> tuple[str, Any] | str:
-    """``(stored name, data)`` for a value that msgpack has no type for; text for what is text.
+    """Return ``(stored name, data)`` for a value that msgpack has no type for; for subclasses of text, the text.
 
     Raises:
         TypeNotAllowedError: it could not be read back.
@@ -202,11 +202,11 @@ def take_apart(value: Any, allowed: Allowlist) -> tuple[str, Any] | str:
 
 
 def put_together(name: Any, data: Any, allowed: Allowlist) -> Any:
-    """The value that :func:`take_apart` took apart.
+    """Return the value that :func:`take_apart` decomposed.
 
     Raises:
         TypeNotAllowedError: its class is not allowed; nothing was imported.
-        CorruptDataError: the data does not make one.
+        CorruptDataError: the data does not fit the class.
     """
     if type(name) is not str:
         raise CorruptDataError("A stored object has no type name.")
@@ -292,7 +292,7 @@ def _put_model_together(
     put = object.__setattr__
     put(made, "__dict__", state)
     put(made, "__pydantic_fields_set__", set(fields_set))
-    if not cls.__pydantic_root_model__:  # those have no room for either
+    if not cls.__pydantic_root_model__:  # root models have no extra fields
         put(made, "__pydantic_extra__", extra if cls.model_config.get("extra") == "allow" else None)
     if own is not None or not cls.__pydantic_root_model__:
         put(made, "__pydantic_private__", own)
