@@ -135,7 +135,7 @@ class StateKeeper:
 
 
 class RedisAgent(BaseAgent):
-    """A :class:`BaseAgent` whose session outlives the process, and which has a state of its own.
+    """A :class:`BaseAgent` whose session outlives the process, and which can save a state.
 
     A second agent with the same ids, in any process, continues the conversation.
 

@@ -1,4 +1,4 @@
-"""The documents of one prefix: added, listed, searched and removed, in Redis or Valkey."""
+"""Adding, listing, searching and deleting the documents under one prefix of Redis or Valkey."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Picture(ABC):
     @property
     @abstractmethod
     def ascii(self) -> str:
-        """The picture in plain characters."""
+        """The picture as plain text."""
 
     def save(self, path: str | Path) -> Path:
         """Write the picture to a file and return its path.

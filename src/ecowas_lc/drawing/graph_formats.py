@@ -1,4 +1,4 @@
-"""A graph's nodes and edges as SVG and PNG (by Graphviz), Mermaid and plain characters."""
+"""A graph's nodes and edges as SVG and PNG (by Graphviz), Mermaid and plain text."""
 
 from __future__ import annotations
 

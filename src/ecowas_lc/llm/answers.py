@@ -22,7 +22,7 @@ def mark_after(text: str) -> str:
 
 
 def empty_answer(speaker: str, answer: Any) -> ModelError:
-    """Return the error for an answer without text, with what fixes it."""
+    """Return the error for an answer without text, with its fix."""
     what = f"{speaker} got an empty answer from the model"
     if answer is None or not ran_out(answer):
         return ModelError(f"{what}. Ask again.")

@@ -1,4 +1,4 @@
-"""Middleware for LangChain's ``create_agent`` that keeps Ollama from cutting prompts in silence."""
+"""Middleware for LangChain's ``create_agent`` that keeps Ollama from silently cutting prompts."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Explorer(Displayed):
         return tuple(default_groups())
 
     def thread(self, thread_id: str) -> SavedThread:
-        """Return a thread, which shows itself as a conversation."""
+        """Return a thread, which notebooks display as a conversation."""
         return self.saver.thread(thread_id)
 
     def history(self, agent_id: str, session_id: str) -> RedisChatMessageHistory:

@@ -7,16 +7,16 @@ It needs no test framework, and works with pytest::
     async def test_two_writers(check, shell):
         await run_check(check, my_savers, shell)
 
-where ``my_savers`` is an async context manager that gives two savers on one new and empty storage::
+where ``my_savers`` is an async context manager that yields two savers on one new and empty storage::
 
     @contextlib.asynccontextmanager
     async def my_savers():
         with MySaver(url) as one, MySaver(url) as other:
             yield one, other
 
-:func:`validate` runs every check and says which fail, and why. ``InMemorySaver`` and ``SqliteSaver`` pass. A saver
-that stores values by their versions, and numbers these as ``BaseCheckpointSaver.get_next_version`` does, mixes up
-the values of two forks: they get the same version.
+:func:`validate` runs every check and returns the failed ones with reasons. ``InMemorySaver`` and ``SqliteSaver``
+pass. A saver that stores values by version and numbers versions as ``BaseCheckpointSaver.get_next_version`` does
+mixes up the values of two forks, because they get the same version number.
 """
 
 from __future__ import annotations

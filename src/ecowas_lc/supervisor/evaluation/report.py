@@ -15,7 +15,7 @@ from ecowas_lc.supervisor.routing import RouteDecision, Router
 from ecowas_lc.twg import LabelledQuestion
 
 NO_GROUP = "(none)"
-"""Stands for "no group" in a confusion table."""
+"""The label for "no group" in a confusion table."""
 
 
 @dataclass(frozen=True, slots=True)

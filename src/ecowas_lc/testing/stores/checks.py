@@ -368,7 +368,7 @@ async def _filters_apply_before_the_limit(calls: Any) -> None:
 
 @_check("filter")
 async def _unknown_operators_are_refused(calls: Any) -> None:
-    """An operator that does not exist is a ``ValueError``, and matches nothing in silence."""
+    """An unknown operator raises a ``ValueError`` instead of silently matching nothing."""
     await _fill(calls)
     await _raises(ValueError, calls("search", ("docs",), filter={"n": {"$near": 3}}), "$near")
 
@@ -498,7 +498,7 @@ async def _all_conditions_must_hold(calls: Any) -> None:
 
 @_check("batch")
 async def _results_are_in_the_order_of_the_operations(calls: Any) -> None:
-    """Each result stands where its operation stands, whatever their kinds."""
+    """Results are in the order of their operations, whatever their kinds."""
     await calls("put", NS, "a", {"n": 1})
     results = await calls(
         "batch",
