@@ -54,10 +54,10 @@ class Span:
 
 class _Nothing(Span):
     def set(self, **attributes: Any) -> None:
-        """Say it to nobody."""
+        """Do nothing."""
 
     def set_content(self, **attributes: Any) -> None:
-        """Say it to nobody."""
+        """Do nothing."""
 
 
 _NOTHING = _Nothing("", "", {}, None)

@@ -35,7 +35,7 @@ class Beside(Keys):
         return cls(keys.prefix, uuid.uuid4().hex)
 
     def thread(self, thread_id: str) -> bytes:
-        """See :meth:`Keys.thread`."""
+        """Return the key of a staging copy; see :meth:`Keys.thread`."""
         return Keys.thread(self, thread_id) + b":copy:" + self.token.encode()
 
 

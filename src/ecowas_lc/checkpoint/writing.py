@@ -72,13 +72,13 @@ class Context:
     ttl_is_least: bool = False  # a longer time to live, or none, is kept
 
     def ttl(self) -> Arg:
-        """A write's expiry in milliseconds, with ``>`` in front if it is a minimum; empty for none."""
+        """Return a write's expiry in milliseconds, with ``>`` in front if it is a minimum; empty for none."""
         if self.ttl_ms is None:
             return ""
         return f">{self.ttl_ms}" if self.ttl_is_least else self.ttl_ms
 
     def read_ttl(self) -> Arg:
-        """The expiry that a read sets, in the same form; empty for none."""
+        """Return the expiry that a read sets, in the same form; empty for none."""
         return self.ttl() if self.refresh_on_read else ""
 
 

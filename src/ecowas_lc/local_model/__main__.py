@@ -15,7 +15,7 @@ from ecowas_lc.local_model.process import serve
 
 
 def main() -> int:
-    """Serve until the parent is gone; the exit code is 2 where it can't be served."""
+    """Serve until the parent process is gone; return exit code 2 if the model can't be served."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
@@ -23,7 +23,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     announcements = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever native code prints belongs in the log
+    os.dup2(2, 1)  # output of native code belongs in the log
 
     def announce(base_url: str) -> None:
         with announcements:

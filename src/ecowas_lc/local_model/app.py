@@ -183,7 +183,7 @@ class _Endpoints:
     async def show(self, request: Request) -> Response:
         asked = ShowRequest.parse(await request.body())
         check_model(asked.model or asked.name)
-        # what the Modelfile sets, in Ollama's columns
+        # the Modelfile's parameters, in Ollama's columns
         parameters = "\n".join(f"{'stop':<30} {json.dumps(stop)}" for stop in _STOPS)
         modelfile = "".join(
             [

@@ -226,19 +226,28 @@ class RedisMemoryService(MemoryServiceBase):
         port: the server's port.
         password: the server's password.
         db: the number of the database.
+        username: the user name for the login.
+        ssl: whether to connect with TLS.
+        ssl_ca_certs: the file of the certificate authorities.
+        ssl_certfile: the file of the client certificate.
+        ssl_keyfile: the file of the client certificate's key.
+        socket_timeout: seconds to wait for an answer.
+        connect_timeout: seconds to wait for a connection.
+        max_connections: the maximum number of connections.
         url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``.
         client: a redis-py client. You close it yourself.
+        async_client: a ``redis.asyncio`` client. You close it yourself.
         server: the ``.server`` of another object, to share its connections.
         credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection, for
             passwords that rotate.
         default_ttl: time to live in seconds of data written without a ``ttl``; ``None``: it never expires.
         prefix: the prefix of every key; default: ``ECOWAS_LC_PREFIX`` from the settings.
 
-    Timeouts are in seconds. Arguments that you leave out come from the settings.
+    Timeouts and other options that you leave out come from the settings.
 
     Every method except ``health_check`` may raise ``InvalidIdError`` (an id that is empty or not text),
     ``RedisUnavailableError`` and ``RedisRefusedError``. Methods that read may raise ``CorruptDataError``. If a key
-    holds another program's data, they raise ``WrongTypeError`` and overwrite nothing.
+    holds another program's data, methods raise ``WrongTypeError`` and overwrite nothing.
 
     Raises:
         ConfigurationError: arguments that contradict each other or can't be used.

@@ -191,7 +191,7 @@ class Plan:
         )
 
     def read(self, item_id: bytes, row: Sequence[bytes | None]) -> tuple[Header, dict[str, Any]]:
-        """The header and the value of an item's row that begins with these two fields."""
+        """Return the header and the value of an item's row that begins with these two fields."""
         head, value = row[0], row[1]
         if head is None or value is None:
             raise CorruptDataError("A stored item has no value. Delete the item, or put it again.")
