@@ -106,7 +106,7 @@ class GuardedChatOllama(ChatOllama):
 
     In all other respects it is a ``ChatOllama``: use ``GuardedChatOllama(model="qwen3:4b")`` in its place.
 
-    Args:
+    Attributes:
         truncate: Whether Ollama may cut a prompt that does not fit.
         shift: Whether Ollama may drop the beginning of the conversation to continue an answer.
     """
