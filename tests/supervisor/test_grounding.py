@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.documents import Document as Found
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.retrievers import BaseRetriever
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -339,3 +343,60 @@ def test_an_agent_completes_follow_ups(tariffs: Documents) -> None:
     agent = create_energy_agent(model=ScriptedModel(script=by_speaker({})), documents=tariffs)
     agent.chat("What was the household tariff in Sorano in 2025?")
     assert "57 maros" in agent.chat("And in 2024?")
+
+
+SENTENCES = (
+    "The coastal line has a rated capacity of 420 MW.",
+    "It belongs to Norvik Bank.",
+    "Losses on the coastal line were 3.8 per cent in April 2025.",
+    "**Repairs cost 2.6 million maros.**",
+    "1. The line is operated by the Maroa Power Board under a concession of 25 years.",
+    "Losses were 9.9 per cent [3].",
+    "<think>Is it 999 MW? It is 999 MW.</think>",
+    "The line is not in service",
+)
+INVENTED = ("Norvik", "9.9", "999", "not in service")
+
+
+@pytest.mark.parametrize("letters", [False, True], ids=["words", "letters"])
+@pytest.mark.parametrize("seed", range(4))
+def test_each_streamed_text_is_part_of_the_final_answer(
+    stream: Stream, documents: Documents, seed: int, letters: bool
+) -> None:
+    """Whatever a model says, in whatever pieces: what is heard, joined, is the answer, and all of it passed."""
+    chance = random.Random(seed)
+    for number in range(3):
+        chosen = chance.sample(SENTENCES, chance.randint(1, len(SENTENCES)))
+        said = "".join(one + chance.choice((" ", "\n", "\n\n")) for one in chosen)
+        graph, model = graph_of(documents, "energy", says={"energy": said})
+        model.letters = letters
+        heard: dict[str, str] = {}
+        for message, _ in stream(graph, LINE, str(number), stream_mode="messages"):
+            heard[message.id] = heard.get(message.id, "") + message.text
+            assert not [one for one in INVENTED if one in heard[message.id]], said
+        final = graph.get_state(in_thread(str(number))).values["messages"][-1]
+        assert {message: text for message, text in heard.items() if text} == {final.id: final.text}, said
+
+
+def test_a_sentence_is_heard_as_soon_as_it_has_passed(stream: Stream, documents: Documents) -> None:
+    """A checked answer is streamed sentence by sentence, each with its mark."""
+    graph, _ = graph_of(documents, "energy", says={"energy": f"{SENTENCES[0]} {SENTENCES[1]} {SENTENCES[2]}"})
+    heard = [part[0].text for part in stream(graph, LINE, stream_mode="messages") if part[0].text]
+    assert heard == [f"{SENTENCES[0]} [1]", f" {SENTENCES[2]} [2]"]
+
+
+def test_a_model_that_does_not_stream_is_checked_too(stream: Stream, documents: Documents) -> None:
+    """Where a model gives its answer as a whole, what passes of it is heard."""
+
+    class Whole(BaseChatModel):
+        @property
+        def _llm_type(self) -> str:
+            return "whole"
+
+        def _generate(self, *_: Any, **__: Any) -> ChatResult:
+            answer = AIMessage(f"{SENTENCES[0]} {SENTENCES[1]}")
+            return ChatResult(generations=[ChatGeneration(message=answer)])
+
+    graph = build_supervisor(Whole(), router=Chosen("energy"), documents=documents, checkpointer=InMemorySaver())
+    heard = "".join(part[0].text for part in stream(graph, LINE, stream_mode="messages"))
+    assert heard == f"{SENTENCES[0]} [1]"

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from typing_extensions import TypedDict
 
 from ecowas_lc._display import Displayed
-from ecowas_lc.documents.check import Supported, Unsupported, check_answer
+from ecowas_lc.documents.check import (
+    Supported,
+    Unsupported,
+    answer_sentences,
+    check_answer,
+    check_sentence,
+    known_names,
+    last_boundary,
+)
 from ecowas_lc.documents.document import Document, Sentence
 from ecowas_lc.documents.evidence import Evidence, Source
 
@@ -169,10 +177,80 @@ def grounded_answer(
     Returns:
         The checked answer.
     """
-    phrases = _PHRASES.get(language, _PHRASES["en"])
     if mode == "off":
         return GroundedAnswer(said)
     checked = check_answer(said, sources)
+    return _answer_of(said, checked, evidence=evidence, sources=sources, language=language, mode=mode)
+
+
+class CheckedStream:
+    """Checks an answer while it is being made: text comes out of it only when its sentence has passed.
+
+    The pieces that :meth:`take` and :meth:`rest` return, joined, are the text of :attr:`answer`. Supported
+    sentences are held back until one of them rests on evidence: without any, the documents are quoted instead.
+    """
+
+    def __init__(self, evidence: Sequence[Evidence], sources: Sequence[Source], language: str) -> None:
+        self._evidence = evidence
+        self._sources = sources
+        self._language = language
+        self._known = known_names(sources)
+        self._places = {_place(one.source, one.sentence) for one in evidence}
+        self._checked: list[Supported | Unsupported] = []
+        self._open = ""
+        self._said = ""
+        self.answer: GroundedAnswer | None = None
+
+    def take(self, text: str) -> str:
+        """Return what may be said after more of the answer has been made."""
+        self._open += text
+        end = last_boundary(self._open)
+        if end == 0:
+            return ""
+        self._check(self._open[:end])
+        self._open = self._open[end:]
+        lines = [one for one in self._checked if isinstance(one, Supported)]
+        if not any(_place(one.source, one.sentence) in self._places for one in lines):
+            return ""
+        return self._new(_written(lines, (), ()).text)
+
+    def rest(self) -> str:
+        """Return what remains to be said when the answer is complete."""
+        return self._new(self.finished().text)
+
+    def finished(self) -> GroundedAnswer:
+        """Return the checked answer, which is complete now."""
+        if self.answer is None:
+            self._check(self._open)
+            self.answer = _answer_of(
+                "",
+                self._checked,
+                evidence=self._evidence,
+                sources=self._sources,
+                language=self._language,
+                mode="strict",
+            )
+        return self.answer
+
+    def _check(self, text: str) -> None:
+        self._checked += [check_sentence(one, self._sources, self._known) for one in answer_sentences(text)]
+
+    def _new(self, text: str) -> str:
+        new = text[len(self._said) :]
+        self._said = text
+        return new
+
+
+def _answer_of(
+    said: str,
+    checked: Sequence[Supported | Unsupported],
+    *,
+    evidence: Sequence[Evidence],
+    sources: Sequence[Source],
+    language: str,
+    mode: Mode,
+) -> GroundedAnswer:
+    phrases = _PHRASES.get(language, _PHRASES["en"])
     removed = tuple(one for one in checked if isinstance(one, Unsupported))
     if not evidence:
         if mode == "flag" and said.strip():

@@ -97,6 +97,16 @@ def answer_sentences(answer: str) -> Iterator[str]:
                 yield plain[start:end]
 
 
+def last_boundary(text: str) -> int:
+    """Return where the last sentence of a text that still grows begins; all before it is complete."""
+    begin = text.rfind("\n") + 1
+    line = text[begin:]
+    bullet = _BULLET.match(line)
+    offset = bullet.end() if bullet else 0
+    starts = [start for start, _ in sentences_of(line[offset:])]
+    return begin + offset + starts[-1] if len(starts) > 1 else begin
+
+
 def check_sentence(text: str, sources: Sequence[Source], known: frozenset[str]) -> Supported | Unsupported:
     """Return the support of one sentence: of the sources that agree on every fact, the closest in wording."""
     claim = _Claim(text, known)

@@ -11,14 +11,14 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.retrievers import BaseRetriever
 
 from ecowas_lc._language import language_of
-from ecowas_lc.documents.answers import Citation, Mode, citation_of, grounded_answer, message_of
+from ecowas_lc.documents.answers import CheckedStream, Citation, Mode, citation_of, grounded_answer, message_of
 from ecowas_lc.documents.evidence import Corpus, Evidence, Source, find_evidence
 from ecowas_lc.documents.question import Question, read_question
 from ecowas_lc.documents.retrievers import sources_of
 from ecowas_lc.effects import Doing, Program
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.supervisor.context import Context
-from ecowas_lc.supervisor.model_calls import Ask
+from ecowas_lc.supervisor.model_calls import Ask, AskAloud
 from ecowas_lc.supervisor.state import Report
 from ecowas_lc.supervisor.streamed_text import Say
 from ecowas_lc.supervisor.watching import Retrieve
@@ -146,8 +146,11 @@ def grounded_report(
     """
     in_full = in_full or question.text
     evidence, sources, _ = yield from evidence_for(grounding, group, in_full)
+    language = language_of(question.text)
+    stream = CheckedStream(evidence, sources, language)
     said = ""
     calls = 0
+    is_heard = False
     message_id = str(uuid4())
     if evidence or grounding.mode != "strict":
         window = yield from ctx.window()
@@ -155,14 +158,23 @@ def grounded_report(
         prompt = ctx.prompt(
             window, f"{system}\n\n{_INSTRUCTION}\n\n{_listed(evidence, sources)}", [HumanMessage(in_full)]
         )
-        answer: AIMessage = yield Ask(model, prompt, model, True)
+        answer: AIMessage
+        is_heard = grounding.mode == "strict" and not quiet
+        if is_heard:
+            answer = yield AskAloud(model, prompt, message_id, stream.take, stream.rest)
+        else:
+            answer = yield Ask(model, prompt, model, True)
+            said = answer.text
+            message_id = str(answer.id or message_id)
         ctx.learn(prompt, answer)
-        said, calls = answer.text, 1
-        message_id = str(answer.id or message_id)
-    checked = grounded_answer(
-        said, evidence=evidence, sources=sources, language=language_of(question.text), mode=grounding.mode
-    )
-    if not quiet:
+        calls = 1
+    if grounding.mode != "strict":
+        checked = grounded_answer(said, evidence=evidence, sources=sources, language=language, mode=grounding.mode)
+    else:
+        if stream.answer is None:
+            stream.take(said)
+        checked = stream.finished()
+    if not quiet and not is_heard:
         yield Say(checked.text, message_id)
     return {
         "status": "answered",

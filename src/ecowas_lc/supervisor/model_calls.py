@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, message_chunk_to_message
+from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import merge_configs, set_config_context, var_child_runnable_config
 from langgraph._internal._constants import CONFIG_KEY_STREAM
@@ -163,6 +164,77 @@ class Recite:
                 yield rest
 
         return Voice(message_id=self.message_id, says=says, asays=asays)
+
+
+@dataclass(frozen=True, slots=True)
+class AskAloud:
+    """A model's answer, of which only what has been checked is streamed, under ``message_id``, while it is made.
+
+    ``take(text)`` is given each new piece of the answer and returns what may be said by then; ``rest()`` returns
+    what remains when the answer is complete.
+
+    Raises:
+        ModelError: The model, or its server, could not answer.
+    """
+
+    model: BaseChatModel
+    messages: Sequence[BaseMessage]
+    message_id: str
+    take: Callable[[str], str]
+    rest: Callable[[], str]
+
+    def run(self, config: RunnableConfig) -> AIMessage:
+        """Ask, blocking."""
+        chunks: list[AIMessage] = []
+        with asking(self.model) as seen, named_errors(self.model):
+            self._voice(chunks, config).invoke("", config)
+            answer = _joined(chunks)
+            learnt(seen, self.messages, answer)
+        return answer
+
+    async def arun(self, config: RunnableConfig) -> AIMessage:
+        """Ask without blocking the event loop."""
+        chunks: list[AIMessage] = []
+        with asking(self.model) as seen, named_errors(self.model):
+            await self._voice(chunks, config).ainvoke("", config)
+            answer = _joined(chunks)
+            learnt(seen, self.messages, answer)
+        return answer
+
+    def _voice(self, chunks: list[AIMessage], config: RunnableConfig) -> Voice:
+        speaking: Any = reasoning_apart(self.model)
+        prompt, quiet = list(self.messages), unheard(config)
+        handlers = stop_handlers()
+
+        def heard(chunk: AIMessage) -> str:
+            chunks.append(chunk)
+            return self.take(str(chunk.text))
+
+        def says() -> Iterator[str]:
+            for chunk in speaking.stream(prompt, merge_configs(quiet, {"callbacks": handlers})):
+                if new := heard(chunk):
+                    yield new
+            if rest := self.rest():
+                yield rest
+
+        async def asays() -> AsyncIterator[str]:
+            async for chunk in speaking.astream(prompt, quiet):
+                if new := heard(chunk):
+                    yield new
+            if rest := self.rest():
+                yield rest
+
+        return Voice(message_id=self.message_id, says=says, asays=asays)
+
+
+def _joined(pieces: Sequence[AIMessage]) -> AIMessage:
+    """Return an answer's pieces as one message; a model that does not stream gives one piece, the whole."""
+    chunks = [piece for piece in pieces if isinstance(piece, AIMessageChunk)]
+    if not chunks:
+        return pieces[-1] if pieces else AIMessage("")
+    answer = message_chunk_to_message(add_ai_message_chunks(chunks[0], *chunks[1:]))
+    assert isinstance(answer, AIMessage)
+    return answer
 
 
 class Agent(Protocol):
