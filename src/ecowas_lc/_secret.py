@@ -32,7 +32,7 @@ def login_in(url: str) -> tuple[str, Secret] | None:
     """Return the decoded user name and password in ``url``; ``None`` if it has neither.
 
     Raises:
-        ValueError: its host or port can't be read. The message shows no part of it.
+        ValueError: Its host or port can't be read. The message shows no part of it.
     """
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")

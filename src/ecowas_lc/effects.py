@@ -120,12 +120,12 @@ def as_node(
     """Return a graph node that runs the program made for its input, in sync and async runs of the graph.
 
     Args:
-        name: the node's name.
-        program: called with the node's input and the config; returns the program to run.
-        label: added to the metadata of every call that the program makes.
-        inner: a graph that the program runs; langgraph finds it here when it looks for a node's subgraphs.
-        watch: how to trace each run as a span.
-        about: a description of the node, for pictures of the graph.
+        name: The node's name.
+        program: Called with the node's input and the config; returns the program to run.
+        label: Added to the metadata of every call that the program makes.
+        inner: A graph that the program runs; langgraph finds it here when it looks for a node's subgraphs.
+        watch: How to trace each run as a span.
+        about: A description of the node, for pictures of the graph.
     """
 
     from langchain_core.runnables import RunnableLambda

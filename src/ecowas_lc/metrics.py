@@ -28,9 +28,9 @@ class Metrics:
     process has its own; Prometheus adds them up. Requires the extra ``web``.
 
     Args:
-        server: the server whose stored figures are read, once per scrape; default: none are read.
-        prefixes: the prefixes whose sessions, threads and approvals are counted.
-        registry: the registry for the metrics; default: a new one.
+        server: The server whose stored figures are read, once per scrape; default: none are read.
+        prefixes: The prefixes whose sessions, threads and approvals are counted.
+        registry: The registry for the metrics; default: a new one.
 
     Raises:
         MissingExtraError: ``prometheus-client`` is not installed.
@@ -68,12 +68,12 @@ class Metrics:
         """Return metrics that also read the figures of the settings' server and prefix.
 
         Args:
-            settings: the settings to use; default: those of the process.
-            registry: the registry for the metrics; default: a new one.
+            settings: The settings to use; default: those of the process.
+            registry: The registry for the metrics; default: a new one.
 
         Raises:
             MissingExtraError: ``prometheus-client`` is not installed.
-            ConfigurationError: the settings can't be used.
+            ConfigurationError: The settings can't be used.
         """
         settings = settings or get_settings()
         return cls(Server.from_settings(settings), [settings.prefix], registry=registry)
@@ -82,7 +82,7 @@ class Metrics:
         """Also count the data stored under this prefix.
 
         Args:
-            prefix: the prefix of the keys.
+            prefix: The prefix of the keys.
         """
         if self._stored is not None and prefix not in self._stored.prefixes:
             self._stored.prefixes.append(prefix)
@@ -91,7 +91,7 @@ class Metrics:
         """Return the figures in Prometheus' text format.
 
         Args:
-            accept: the ``Accept`` header that Prometheus sends.
+            accept: The ``Accept`` header that Prometheus sends.
 
         Returns:
             The text as bytes, and its content type.

@@ -87,7 +87,7 @@ def duration_seconds(text: str) -> float:
     """Return the seconds of a duration such as ``500ms``, ``90s``, ``1h30m`` or ``30d``; without a unit, seconds.
 
     Raises:
-        ConfigurationError: the text is not a duration.
+        ConfigurationError: The text is not a duration.
     """
     try:
         seconds = float(_in_seconds(text))
@@ -420,13 +420,13 @@ def load_settings(**overrides: Any) -> Settings:
     """Read the environment and ``.env`` again; ``overrides`` (by field name) have priority over both.
 
     Args:
-        **overrides: values by field name.
+        **overrides: Values by field name.
 
     Returns:
         New settings.
 
     Raises:
-        ConfigurationError: an override can't be used or ``.env`` can't be read; the message names the variable and
+        ConfigurationError: An override can't be used or ``.env`` can't be read; the message names the variable and
             never shows its value.
     """
     env_file = Path(ENV_FILE)
@@ -462,7 +462,7 @@ def get_settings() -> Settings:
     """Return the process's settings, which are read once. Call ``get_settings.cache_clear()`` to read them again.
 
     Raises:
-        ConfigurationError: an override can't be used or ``.env`` can't be read; see :func:`load_settings`.
+        ConfigurationError: An override can't be used or ``.env`` can't be read; see :func:`load_settings`.
     """
     return load_settings(**_chosen)
 

@@ -274,7 +274,7 @@ class ThreadImporter:
         """Check, after all lines were read, that the last thread is complete.
 
         Raises:
-            CorruptDataError: the end of the last thread is missing.
+            CorruptDataError: The end of the last thread is missing.
         """
         if self._pending is not None:
             raise self._broken_off()
@@ -283,7 +283,7 @@ class ThreadImporter:
         """Return the report, after all lines were read.
 
         Raises:
-            CorruptDataError: there were no lines, or the end of the last thread is missing.
+            CorruptDataError: There were no lines, or the end of the last thread is missing.
         """
         self.check_end()
         self._lines.check_end()

@@ -60,8 +60,8 @@ def difference_op(
     """Compare two checkpoints: one flush, or two if the earlier one is the later one's parent.
 
     Raises:
-        UnknownCheckpointError: the thread or the checkpoint does not exist.
-        InvalidInputError: the later checkpoint has no parent.
+        UnknownCheckpointError: The thread or the checkpoint does not exist.
+        InvalidInputError: The later checkpoint has no parent.
     """
     if before is not None:
         places = [Place(thread_id, namespace, before), Place(thread_id, namespace, after)]

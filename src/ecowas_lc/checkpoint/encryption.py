@@ -31,16 +31,16 @@ class EncryptedRedisSerializer(Serializer):
     times stay readable, because the server works with them.
 
     Args:
-        keys: one key of 16, 24 or 32 bytes, or several by id (text). A value is decrypted with the key that
+        keys: One key of 16, 24 or 32 bytes, or several by id (text). A value is decrypted with the key that
             encrypted it.
-        current: the id of the key that encrypts new values; required with several keys.
-        allow: as for :class:`~ecowas_lc.RedisSaver`.
-        accept_plaintext: also read rows that were written before encryption was turned on. They are encrypted as
+        current: The id of the key that encrypts new values; required with several keys.
+        allow: As for :class:`~ecowas_lc.RedisSaver`.
+        accept_plaintext: Also read rows that were written before encryption was turned on. They are encrypted as
             their threads continue. Off by default, so that nobody can replace encrypted rows with plain ones.
 
     Raises:
-        ConfigurationError: a key has an unusable length, or ``current`` is not the id of a key.
-        MissingExtraError: the extra ``encryption`` is not installed.
+        ConfigurationError: A key has an unusable length, or ``current`` is not the id of a key.
+        MissingExtraError: The extra ``encryption`` is not installed.
         DecryptionError: (from reads) the key is wrong, or a row was moved, changed or is not encrypted.
     """
 
@@ -105,7 +105,7 @@ class AesGcmSealer:
         """Return the payload that :meth:`seal` encrypted in the same context.
 
         Raises:
-            DecryptionError: the payload has another key or context, was changed, or is not encrypted.
+            DecryptionError: The payload has another key or context, was changed, or is not encrypted.
         """
         from cryptography.exceptions import InvalidTag
 

@@ -58,7 +58,7 @@ def check_whole(checkpoint: Any) -> None:
     """Check that a checkpoint has everything that langgraph's ``Checkpoint`` requires.
 
     Raises:
-        InvalidInputError: a key is missing, or a value is not a mapping.
+        InvalidInputError: A key is missing, or a value is not a mapping.
     """
     if not isinstance(checkpoint, Mapping):
         raise InvalidInputError(f"A checkpoint is a mapping, not a {type(checkpoint).__name__}.")
@@ -126,7 +126,7 @@ def unpack_envelope(parts: Any, checkpoint_id: str) -> tuple[Checkpoint, Checkpo
     """Return what :func:`pack_envelope` packed; ``channel_values`` has the inline values.
 
     Raises:
-        CorruptDataError: it is not an envelope.
+        CorruptDataError: It is not an envelope.
     """
     try:
         v, ts, channel_versions, seen, updated, inline, metadata, others, versions, names_text = parts
@@ -305,15 +305,15 @@ class Format:
         """Return a checkpoint ready to send, with its new values serialised.
 
         Args:
-            place: where to store it.
-            parent: the parent checkpoint's id.
-            checkpoint: the checkpoint.
-            metadata: its metadata.
-            new_versions: the versions of the channels that changed.
-            absent: fields that the server lacks.
+            place: Where to store it.
+            parent: The parent checkpoint's id.
+            checkpoint: The checkpoint.
+            metadata: Its metadata.
+            new_versions: The versions of the channels that changed.
+            absent: Fields that the server lacks.
 
         Raises:
-            NotSerializableError: a value could not be read back the same.
+            NotSerializableError: A value could not be read back the same.
         """
         shared = self.collector(place.thread_id)
         inline: dict[str, Any] = {}
@@ -431,8 +431,8 @@ class Format:
         """Return a checkpoint in langgraph's form.
 
         Raises:
-            CorruptDataError: the stored data does not follow the storage format.
-            TypeNotAllowedError: a stored value names a class that is not allowed.
+            CorruptDataError: The stored data does not follow the storage format.
+            TypeNotAllowedError: A stored value names a class that is not allowed.
         """
         place = found.place
         assert place.checkpoint_id is not None
@@ -490,7 +490,7 @@ class Format:
         """Replace the short form of known lists in the server's answer with the lists.
 
         Raises:
-            CorruptDataError: the answer refers to a list that was not declared as known.
+            CorruptDataError: The answer refers to a list that was not declared as known.
         """
         for at, stored in enumerate(found.values):
             if stored[:1] == _KNOWN:

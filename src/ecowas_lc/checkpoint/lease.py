@@ -45,9 +45,9 @@ class ThreadLeases:
         """Lease a thread, or renew your lease.
 
         Args:
-            thread_id: the thread's id.
-            holder: a name for your run that no other run has.
-            seconds: how long the lease lasts unless you renew it. After a crash, others wait for this time at
+            thread_id: The thread's id.
+            holder: A name for your run that no other run has.
+            seconds: How long the lease lasts unless you renew it. After a crash, others wait for this time at
                 most.
 
         Returns:
@@ -63,8 +63,8 @@ class ThreadLeases:
         """Release a thread; a thread that another holder has leased stays leased.
 
         Args:
-            thread_id: the thread's id.
-            holder: the name of your run.
+            thread_id: The thread's id.
+            holder: The name of your run.
         """
         self.server.run(release_op(self.keys, thread_id_of(thread_id), holder))
 

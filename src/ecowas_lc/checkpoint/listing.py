@@ -115,7 +115,7 @@ def wanted_of(
     """Return the arguments of ``threads``, checked.
 
     Raises:
-        InvalidInputError: an argument can't be used.
+        InvalidInputError: An argument can't be used.
     """
     if limit is not None and (type(limit) is not int or limit < 1):
         raise InvalidInputError("limit is a number of threads from 1 on, or None for all.")

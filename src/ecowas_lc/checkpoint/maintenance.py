@@ -49,7 +49,7 @@ def copy_thread_op(at: Context, source: str, target: str) -> Op[None]:
     """Copy a whole thread.
 
     Raises:
-        InvalidInputError: the target thread already exists; it was not changed.
+        InvalidInputError: The target thread already exists; it was not changed.
     """
     if source == target:
         raise InvalidInputError("A thread can't be copied onto itself.")
@@ -178,7 +178,7 @@ def check_prune(strategy: str, keep_last: int | None) -> int:
     """Return the number of checkpoints to keep per namespace.
 
     Raises:
-        InvalidInputError: an unknown strategy, or a number that is not above 0.
+        InvalidInputError: An unknown strategy, or a number that is not above 0.
     """
     if strategy not in ("keep_latest", "delete"):
         raise InvalidInputError(f"prune knows the strategies 'keep_latest' and 'delete', not {strategy!r}.")

@@ -89,9 +89,9 @@ def migrate_threads(
         A report, with the number of checkpoints that match.
 
     Raises:
-        ConfigurationError: the target keeps only some checkpoints.
+        ConfigurationError: The target keeps only some checkpoints.
         InvalidInputError: ``threads`` is a single text.
-        StorageError: a server can't be reached; repeat the call to continue.
+        StorageError: A server can't be reached; repeat the call to continue.
     """
     return run(_migrating(source, target, threads, on_progress), {})
 

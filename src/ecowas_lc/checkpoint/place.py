@@ -73,7 +73,7 @@ def place_of(config: RunnableConfig, *, every_namespace: bool = False) -> Place:
     """Return the place that a config names.
 
     Raises:
-        InvalidIdError: it has no usable thread id, namespace or checkpoint id.
+        InvalidIdError: It has no usable thread id, namespace or checkpoint id.
     """
     configurable = (config or {}).get("configurable") or {}
     if "thread_id" not in configurable:
@@ -124,7 +124,7 @@ def encode_version(version: Any) -> bytes:
     """Return a channel version as the end of a field's name.
 
     Raises:
-        InvalidInputError: it is not a number or text.
+        InvalidInputError: It is not a number or text.
     """
     if type(version) is int:
         return b"i%d" % version
@@ -147,7 +147,7 @@ def channel_of(field: bytes) -> str:
     """Return the channel of a value's field.
 
     Raises:
-        CorruptDataError: it is not the name of such a field.
+        CorruptDataError: It is not the name of such a field.
     """
     parts = field.split(b"\0", 2)
     if len(parts) != 3:

@@ -123,21 +123,21 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
 
         Args:
             url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``.
-            prefix: the prefix of every key.
-            ttl: as in the constructor, in seconds.
-            default_ttl: as in the constructor, in seconds.
-            serde: as in the constructor.
-            allow: as in the constructor.
-            refresh_on_read: as in the constructor.
-            fencing: as in the constructor.
-            keep_last: as in the constructor.
-            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            prefix: The prefix of every key.
+            ttl: As in the constructor, in seconds.
+            default_ttl: As in the constructor, in seconds.
+            serde: As in the constructor.
+            allow: As in the constructor.
+            refresh_on_read: As in the constructor.
+            fencing: As in the constructor.
+            keep_last: As in the constructor.
+            credential_provider: A redis-py ``CredentialProvider`` that supplies the login of each new connection.
 
         Returns:
             The saver. It connects on first use.
 
         Raises:
-            ConfigurationError: the URL or an option can't be used.
+            ConfigurationError: The URL or an option can't be used.
         """
         return cls(
             server=Server.from_url(url, credential_provider=credential_provider),
@@ -160,9 +160,9 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         Use the result as it is, or with ``with`` or ``async with``, which close it at the end.
 
         Args:
-            conn_string: the URL.
-            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
-            **options: the options of :meth:`from_url`.
+            conn_string: The URL.
+            credential_provider: A redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: The options of :meth:`from_url`.
         """
         return cls.from_url(conn_string, credential_provider=credential_provider, **options)
 
@@ -177,14 +177,14 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         """Return a saver for the server of the settings: ``REDIS_URL``, ``REDIS_HOST``, or the embedded server.
 
         Args:
-            settings: the settings to use; default: those of the process.
-            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
-            **options: the options of :meth:`from_url`. By default the prefix is taken from the settings, and
+            settings: The settings to use; default: those of the process.
+            credential_provider: A redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: The options of :meth:`from_url`. By default the prefix is taken from the settings, and
                 ``default_ttl`` is ``REDIS_MEMORY_TTL``, as for histories. Pass ``ttl=None`` for threads that never
                 expire.
 
         Raises:
-            ConfigurationError: the settings or an option can't be used.
+            ConfigurationError: The settings or an option can't be used.
         """
         settings = settings or get_settings()
         options.setdefault("prefix", settings.prefix)
@@ -288,8 +288,8 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         with text versions continue with text.
 
         Args:
-            current: the channel's version; ``None``: it has none yet.
-            channel: ignored.
+            current: The channel's version; ``None``: it has none yet.
+            channel: Ignored.
         """
         if isinstance(current, str):
             count = int(current.split(".")[0]) + 1
@@ -303,7 +303,7 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         """Return a saver on the same connections that allows further classes.
 
         Args:
-            extra_allowlist: the classes, or their ``(module, name)`` pairs.
+            extra_allowlist: The classes, or their ``(module, name)`` pairs.
         """
         if not isinstance(self.serde, Serializer):
             return super().with_allowlist(extra_allowlist)  # type: ignore[return-value]
@@ -383,28 +383,28 @@ class RedisSaver(SaverBase):
         client: ``redis.Redis`` or ``redis.RedisCluster``. Without ``async_client``, async methods run it in
             threads.
         async_client: ``redis.asyncio.Redis`` or ``RedisCluster``.
-        prefix: the prefix of every key; an ACL of ``~{prefix}:*`` is enough.
-        ttl: seconds after its last write at which a whole thread expires; ``None``: never.
-        default_ttl: like ``ttl``, and used if ``ttl`` is not set, but it never shortens the life of a thread that
+        prefix: The prefix of every key; an ACL of ``~{prefix}:*`` is enough.
+        ttl: Seconds after its last write at which a whole thread expires; ``None``: never.
+        default_ttl: Like ``ttl``, and used if ``ttl`` is not set, but it never shortens the life of a thread that
             lives longer or was stored without an expiry. :meth:`from_settings` passes ``REDIS_MEMORY_TTL``.
-        serde: a langgraph serializer to use unchanged; equal data is then not shared. Default: strict msgpack.
-        allow: further classes that state may hold, in addition to Python's own, LangChain's messages and
+        serde: A langgraph serializer to use unchanged; equal data is then not shared. Default: strict msgpack.
+        allow: Further classes that state may hold, in addition to Python's own, LangChain's messages and
             langgraph's: classes, ``"module.Class"``, or ``"any"`` if you trust everyone who can write to this
             Redis.
-        refresh_on_read: whether reading a thread also renews its ``ttl``.
-        fencing: if two runs extend the same checkpoint of a thread, the second fails with CheckpointConflictError
+        refresh_on_read: Whether reading a thread also renews its ``ttl``.
+        fencing: If two runs extend the same checkpoint of a thread, the second fails with CheckpointConflictError
             instead of silently forking the thread. Intended forks (time travel, ``update_state`` on an older
             checkpoint) remain possible.
-        keep_last: the number of checkpoints to keep per namespace; ``None``: all. In the same step, each new
+        keep_last: The number of checkpoints to keep per namespace; ``None``: all. In the same step, each new
             checkpoint removes those that are no longer needed, as :meth:`prune` would. Data that delta channels
             and waiting runs need is kept. Time travel then ends at the oldest checkpoint kept.
 
     Raises:
-        RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
-        TypeNotAllowedError: a value could not be read back (from ``put`` and ``put_writes``), or a stored one
+        RedisUnavailableError, RedisRefusedError: The server can't be reached, or refuses (from any method).
+        TypeNotAllowedError: A value could not be read back (from ``put`` and ``put_writes``), or a stored one
             names a class that is not allowed (from reads); the message gives the line to add.
-        ThreadGoneError: a thread with delta channels expired or was deleted in the middle of a run (from ``put``).
-        CorruptDataError, FormatVersionError, WrongTypeError: the stored data is not a thread of this version.
+        ThreadGoneError: A thread with delta channels expired or was deleted in the middle of a run (from ``put``).
+        CorruptDataError, FormatVersionError, WrongTypeError: The stored data is not a thread of this version.
     """
 
     @property
@@ -427,7 +427,7 @@ class RedisSaver(SaverBase):
         """Return the checkpoint that ``config`` names, or the latest of its thread.
 
         Args:
-            config: names a thread, and optionally a namespace and a checkpoint.
+            config: Names a thread, and optionally a namespace and a checkpoint.
 
         Returns:
             The checkpoint; ``None`` if there is none.
@@ -444,16 +444,16 @@ class RedisSaver(SaverBase):
         """Store a checkpoint as the successor of the one that ``config`` names.
 
         Args:
-            config: names the thread, the namespace and the previous checkpoint.
-            checkpoint: the checkpoint to store.
-            metadata: its metadata.
-            new_versions: the versions of the channels that changed.
+            config: Names the thread, the namespace and the previous checkpoint.
+            checkpoint: The checkpoint to store.
+            metadata: Its metadata.
+            new_versions: The versions of the channels that changed.
 
         Returns:
             The config of the new checkpoint.
 
         Raises:
-            CheckpointConflictError: another run has already extended this checkpoint (only with ``fencing``).
+            CheckpointConflictError: Another run has already extended this checkpoint (only with ``fencing``).
         """
         op, stored = self._put_op(config, checkpoint, metadata, new_versions)
         self._server.run(op)
@@ -469,10 +469,10 @@ class RedisSaver(SaverBase):
         """Store the writes of a task as pending writes of the checkpoint that ``config`` names.
 
         Args:
-            config: names the thread, the namespace and the checkpoint.
-            writes: pairs of channel and value.
-            task_id: the task's id.
-            task_path: the task's path in the graph.
+            config: Names the thread, the namespace and the checkpoint.
+            writes: Pairs of channel and value.
+            task_id: The task's id.
+            task_path: The task's path in the graph.
         """
         self._server.run(self._writes_op(config, writes, task_id, task_path))
 
@@ -487,10 +487,10 @@ class RedisSaver(SaverBase):
         """Yield checkpoints, newest first.
 
         Args:
-            config: names a thread, and optionally a namespace; ``None`` lists all threads, one after the other.
-            filter: metadata values by key, compared with ``==``.
-            before: names a checkpoint; only older ones are listed.
-            limit: the maximum number of checkpoints; ``None``: all.
+            config: Names a thread, and optionally a namespace; ``None`` lists all threads, one after the other.
+            filter: Metadata values by key, compared with ``==``.
+            before: Names a checkpoint; only older ones are listed.
+            limit: The maximum number of checkpoints; ``None``: all.
         """
         return self._walked(Query(self._at, config, filter, before, limit).walk())
 
@@ -513,11 +513,11 @@ class RedisSaver(SaverBase):
         """Copy a whole thread atomically. The copy is not pinned. If the source does not exist, nothing is copied.
 
         Args:
-            source_thread_id: the id of the thread to copy.
-            target_thread_id: the id of the copy.
+            source_thread_id: The id of the thread to copy.
+            target_thread_id: The id of the copy.
 
         Raises:
-            InvalidInputError: the target thread already exists; it was not changed.
+            InvalidInputError: The target thread already exists; it was not changed.
         """
         source, target = thread_id_of(source_thread_id), thread_id_of(target_thread_id)
         self._server.run(copy_thread_op(self._at, source, target))
@@ -529,7 +529,7 @@ class RedisSaver(SaverBase):
         runs older than 30 days every thread is searched.
 
         Args:
-            run_ids: the ids of the runs.
+            run_ids: The ids of the runs.
         """
         for _ in self._walked(delete_for_runs_walk(self._at, run_ids_of(run_ids))):
             pass
@@ -543,10 +543,10 @@ class RedisSaver(SaverBase):
         long as reading the thread once.
 
         Args:
-            thread_ids: the ids of the threads.
+            thread_ids: The ids of the threads.
             strategy: ``"keep_latest"`` keeps the latest checkpoint of each namespace, or the ``keep_last`` newest
                 ones; ``"delete"`` removes the threads.
-            keep_last: the number of checkpoints to keep per namespace.
+            keep_last: The number of checkpoints to keep per namespace.
         """
         self._server.run(self._prune_op(thread_ids, strategy, keep_last))
 
@@ -558,8 +558,8 @@ class RedisSaver(SaverBase):
         Takes one round trip per 200 ancestors, and one per value.
 
         Args:
-            config: names the checkpoint.
-            channels: the names of the channels.
+            config: Names the checkpoint.
+            channels: The names of the channels.
         """
         return self._server.run(delta_history_op(self._at, place_of(config), channels)) if channels else {}
 
@@ -573,8 +573,8 @@ class RedisSaver(SaverBase):
         don't exist are left out.
 
         Args:
-            thread_ids: the ids of the threads; ``None``: all threads.
-            on_progress: called with the number of threads done and their total.
+            thread_ids: The ids of the threads; ``None``: all threads.
+            on_progress: Called with the number of threads done and their total.
         """
         return self._walked(self._export_walk(thread_ids, on_progress))
 
@@ -586,18 +586,18 @@ class RedisSaver(SaverBase):
         when a thread is read.
 
         Args:
-            lines: the lines of an export.
-            overwrite: replace existing threads that differ; by default they are kept and listed in the report.
+            lines: The lines of an export.
+            overwrite: Replace existing threads that differ; by default they are kept and listed in the report.
 
         Returns:
             An ``ImportReport``.
 
         Raises:
             InvalidInputError: ``lines`` is a single text, or not an iterable of lines.
-            CorruptDataError: a line can't be read (the message gives its number), or the file is incomplete; the
+            CorruptDataError: A line can't be read (the message gives its number), or the file is incomplete; the
                 threads before it are imported.
-            FormatVersionError: a newer version of this package wrote the lines.
-            DecryptionError: an encrypted thread comes from another prefix, so it could not be decrypted here.
+            FormatVersionError: A newer version of this package wrote the lines.
+            DecryptionError: An encrypted thread comes from another prefix, so it could not be decrypted here.
         """
         importer = importer_of(self, overwrite=overwrite)
         for line in checked_lines(lines):
@@ -642,8 +642,8 @@ class RedisSaver(SaverBase):
             a thread that can't be decrypted says why.
 
         Raises:
-            InvalidInputError: an argument can't be used.
-            MissingExtraError: a query without the extra ``search``.
+            InvalidInputError: An argument can't be used.
+            MissingExtraError: A query without the extra ``search``.
         """
         wanted = wanted_of(
             limit=limit,
@@ -688,8 +688,8 @@ class RedisSaver(SaverBase):
             A ``ThreadDifference``.
 
         Raises:
-            UnknownCheckpointError: the thread or the checkpoint does not exist.
-            InvalidInputError: the later checkpoint has no parent.
+            UnknownCheckpointError: The thread or the checkpoint does not exist.
+            InvalidInputError: The later checkpoint has no parent.
         """
         return self._server.run(self._difference_op(thread_id, before, after, checkpoint_ns))
 

@@ -19,9 +19,9 @@ class SavedThread(Displayed):
     """A thread of a saver, as ``saver.thread(id)`` returns it. In a notebook it displays itself as a conversation.
 
     Args:
-        saver: the saver that stores the thread.
-        id: the thread's id.
-        channel: the channel of the state that holds the messages.
+        saver: The saver that stores the thread.
+        id: The thread's id.
+        channel: The channel of the state that holds the messages.
     """
 
     def __init__(self, saver: RedisSaver, id: str, *, channel: str = "messages") -> None:  # noqa: A002
@@ -42,7 +42,7 @@ class SavedThread(Displayed):
         """Yield the thread's own checkpoints, newest first, without those of subgraphs.
 
         Args:
-            limit: the maximum number of checkpoints; ``None``: all.
+            limit: The maximum number of checkpoints; ``None``: all.
         """
         yield from self.saver.list({"configurable": {"thread_id": self.id, "checkpoint_ns": ""}}, limit=limit)
 

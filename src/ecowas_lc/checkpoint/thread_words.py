@@ -36,7 +36,7 @@ class ThreadWords:
         """Check that the packages for a search by words are installed.
 
         Raises:
-            MissingExtraError: they are not installed.
+            MissingExtraError: They are not installed.
         """
         from ecowas_lc.search.index import check_numpy
         from ecowas_lc.search.words import check_installed

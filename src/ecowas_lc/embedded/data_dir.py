@@ -62,7 +62,7 @@ class Place:
         """Create the directories with mode 700, or check that only this user can write to them.
 
         Raises:
-            EmbeddedServerError: one belongs to another user, or others can write to it.
+            EmbeddedServerError: One belongs to another user, or others can write to it.
         """
         _make_private(self.data_dir)
         if self.socket.parent != self.data_dir:
@@ -134,7 +134,7 @@ def register(place: Place, linger_seconds: float) -> None:
     """Count this process as a user of the server until the process ends. Repeating the call costs nothing.
 
     Raises:
-        EmbeddedServerError: the server is being ended but does not end.
+        EmbeddedServerError: The server is being ended but does not end.
     """
     seat = _seats.get(place.data_dir)
     if seat is not None and _is_good(seat, place):

@@ -68,8 +68,8 @@ def use_server(settings: Settings | None = None) -> EmbeddedServer:
     after a connection error. It blocks while the server starts or reads its data.
 
     Raises:
-        EmbeddedServerError: the binary is missing, the directory can't be used, or the server does not start.
-        ConfigurationError: the settings can't be read.
+        EmbeddedServerError: The binary is missing, the directory can't be used, or the server does not start.
+        ConfigurationError: The settings can't be read.
     """
     return _use(settings, keep=False)
 
@@ -78,7 +78,7 @@ def start_server(settings: Settings | None = None) -> EmbeddedServer:
     """Return the embedded server, which then stays until :func:`stop_server`, with or without users.
 
     Raises:
-        EmbeddedServerError: the binary is missing, the directory can't be used, or the server does not start.
+        EmbeddedServerError: The binary is missing, the directory can't be used, or the server does not start.
     """
     return _use(settings, keep=True)
 
@@ -92,7 +92,7 @@ def stop_server(settings: Settings | None = None) -> bool:
         Whether a server ran.
 
     Raises:
-        EmbeddedServerError: the server does not end, or the directory belongs to another user.
+        EmbeddedServerError: The server does not end, or the directory belongs to another user.
     """
     if sys.platform == "win32":
         return False
@@ -109,7 +109,7 @@ def server_status(settings: Settings | None = None) -> ServerStatus:
     """Return the status of the server. It starts nothing, and does not count as a use.
 
     Raises:
-        EmbeddedServerError: the directory can't be read, or this is Windows.
+        EmbeddedServerError: The directory can't be read, or this is Windows.
     """
     if sys.platform == "win32":
         raise EmbeddedServerError("There is no embedded server on Windows. Set REDIS_URL to a server.")

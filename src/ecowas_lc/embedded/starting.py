@@ -30,7 +30,7 @@ def find_binary(override: Path | None) -> Path:
     """Return the absolute path of the binary to run; ``override`` is a path, or a command on ``PATH``.
 
     Raises:
-        EmbeddedServerError: there is none for this system, or ``override`` does not exist.
+        EmbeddedServerError: There is none for this system, or ``override`` does not exist.
     """
     if sys.platform == "win32":
         raise EmbeddedServerError(

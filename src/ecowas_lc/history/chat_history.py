@@ -43,26 +43,26 @@ class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
     results.
 
     Args:
-        agent_id: the agent's id.
-        session_id: the session's id.
-        url: the server's URL.
-        client: a redis-py client, sync or async. You close it yourself.
-        server: the ``.server`` of another object, to share its connections.
-        credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
-        ttl: time to live in seconds that each write sets exactly. Without it, a write keeps the longer of the
+        agent_id: The agent's id.
+        session_id: The session's id.
+        url: The server's URL.
+        client: A redis-py client, sync or async. You close it yourself.
+        server: The ``.server`` of another object, to share its connections.
+        credential_provider: A redis-py ``CredentialProvider`` that supplies the login of each new connection.
+        ttl: Time to live in seconds that each write sets exactly. Without it, a write keeps the longer of the
             remaining time and ``default_ttl``.
-        default_ttl: in seconds; ``None``: no expiry. Default: ``REDIS_MEMORY_TTL`` of the settings.
-        prefix: the prefix of every key; default: ``ECOWAS_LC_PREFIX`` of the settings.
-        max_messages: reading returns at most this many of the newest messages, and reads only these.
-        max_tokens: reading returns only as many of the newest messages as fit this number of tokens.
-        token_counter: counts tokens: a function of a list of messages, a function of one message if annotated so,
+        default_ttl: In seconds; ``None``: no expiry. Default: ``REDIS_MEMORY_TTL`` of the settings.
+        prefix: The prefix of every key; default: ``ECOWAS_LC_PREFIX`` of the settings.
+        max_messages: Reading returns at most this many of the newest messages, and reads only these.
+        max_tokens: Reading returns only as many of the newest messages as fit this number of tokens.
+        token_counter: Counts tokens: a function of a list of messages, a function of one message if annotated so,
             or a model. Default: an approximation.
-        max_history: each write removes all but this many of the newest messages.
+        max_history: Each write removes all but this many of the newest messages.
 
     Raises:
-        InvalidIdError: an id that is empty or not text.
-        ConfigurationError: arguments that contradict each other or can't be used.
-        InvalidInputError: a limit or ttl that is not a whole number of at least 1.
+        InvalidIdError: An id that is empty or not text.
+        ConfigurationError: Arguments that contradict each other or can't be used.
+        InvalidInputError: A limit or ttl that is not a whole number of at least 1.
     """
 
     appends_once: ClassVar[bool] = True
@@ -167,7 +167,7 @@ class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
         """Return the newest messages as they are stored, whatever the window.
 
         Args:
-            count: the number of messages; ``None``: all.
+            count: The number of messages; ``None``: all.
         """
         return self._server.run(self._latest_op(count))
 
@@ -179,10 +179,10 @@ class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
         """Replace all messages of the history in one atomic step.
 
         Args:
-            messages: the new messages; an empty sequence removes the history.
+            messages: The new messages; an empty sequence removes the history.
 
         Raises:
-            NotSerializableError: one would not be the same after writing and reading it; nothing is written.
+            NotSerializableError: One would not be the same after writing and reading it; nothing is written.
         """
         self._server.run(self._replace_op(messages))
 
@@ -221,7 +221,7 @@ class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
         """Renew the expiry of the history and of its session's data.
 
         Args:
-            ttl: time to live in seconds; default: this history's.
+            ttl: Time to live in seconds; default: this history's.
 
         Returns:
             Whether there was anything to renew.
@@ -311,14 +311,14 @@ def history_factory(
     """Return a function that makes the history of an agent id and a session id, all on one server's connections.
 
     Args:
-        url: the server's URL; without ``url``, ``client`` and ``server``: the server of the settings.
-        client: a redis-py client, sync or async. You close it yourself.
-        server: the ``.server`` of another object, to share its connections.
-        credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
-        **options: further arguments of :class:`RedisChatMessageHistory`.
+        url: The server's URL; without ``url``, ``client`` and ``server``: the server of the settings.
+        client: A redis-py client, sync or async. You close it yourself.
+        server: The ``.server`` of another object, to share its connections.
+        credential_provider: A redis-py ``CredentialProvider`` that supplies the login of each new connection.
+        **options: Further arguments of :class:`RedisChatMessageHistory`.
 
     Raises:
-        ConfigurationError: arguments that contradict each other or can't be used.
+        ConfigurationError: Arguments that contradict each other or can't be used.
     """
     at = _server(url, client, server, credential_provider)
     if url is client is server is None:

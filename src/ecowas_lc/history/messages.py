@@ -93,7 +93,7 @@ def to_document(message: BaseMessage) -> dict[str, Any]:
     """Return the JSON object of ``message``.
 
     Raises:
-        NotSerializableError: the message could not be read back the same: its class is not one of LangChain's, or
+        NotSerializableError: The message could not be read back the same: its class is not one of LangChain's, or
             it contains a value that JSON can't represent.
     """
     return _stored(message)[0]
@@ -138,7 +138,7 @@ def from_document(document: dict[str, Any], key: bytes = b"", position: int = 0)
     """Return the message of the JSON object ``document``.
 
     Raises:
-        CorruptDataError: it has no role or no content; the error names ``key`` and ``position``.
+        CorruptDataError: It has no role or no content; the error names ``key`` and ``position``.
     """
     role = document.get("role")
     if not isinstance(role, str) or "content" not in document:

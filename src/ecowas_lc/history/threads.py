@@ -42,16 +42,16 @@ def history_to_thread(
     whose state has ``channel``, such as :class:`langgraph.graph.MessagesState`, continues from there.
 
     Args:
-        history: the history to copy from.
-        checkpointer: the saver of the thread.
-        thread_id: the thread's id; default: the history's session id.
-        channel: the channel of the state that holds the messages.
+        history: The history to copy from.
+        checkpointer: The saver of the thread.
+        thread_id: The thread's id; default: the history's session id.
+        channel: The channel of the state that holds the messages.
 
     Returns:
         The number of messages added.
 
     Raises:
-        InvalidInputError: the thread's ``channel`` holds something other than messages.
+        InvalidInputError: The thread's ``channel`` holds something other than messages.
     """
     config = _config(history, thread_id)
     found, held = _read(checkpointer, config, channel)
@@ -87,17 +87,17 @@ def thread_to_history(
     """Append the messages of a thread to a history, except those that it already has.
 
     Args:
-        checkpointer: the saver of the thread.
-        history: the history to append to.
-        thread_id: the thread's id; default: the history's session id.
-        channel: the channel of the state that holds the messages.
+        checkpointer: The saver of the thread.
+        history: The history to append to.
+        thread_id: The thread's id; default: the history's session id.
+        channel: The channel of the state that holds the messages.
 
     Returns:
         The number of messages appended.
 
     Raises:
-        InvalidInputError: the thread's ``channel`` holds something other than messages.
-        NotSerializableError: a message could not be read back the same; nothing is written.
+        InvalidInputError: The thread's ``channel`` holds something other than messages.
+        NotSerializableError: A message could not be read back the same; nothing is written.
     """
     _, held = _read(checkpointer, _config(history, thread_id), channel)
     new = _unknown(held, history.all_messages())

@@ -95,9 +95,9 @@ def create_app(engine: Engine, *, awkward: bool = False, max_queue: int = MAX_QU
     """Return the application; it answers only requests from this machine's own names and pages.
 
     Args:
-        engine: the loaded model.
-        awkward: behave as inconveniently as a real Ollama.
-        max_queue: the maximum number of waiting requests.
+        engine: The loaded model.
+        awkward: Behave as inconveniently as a real Ollama.
+        max_queue: The maximum number of waiting requests.
     """
     endpoints = _Endpoints(engine, awkward=awkward, max_queue=max_queue)
     return Starlette(

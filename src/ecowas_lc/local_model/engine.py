@@ -41,12 +41,12 @@ class Engine:
     """The loaded model; a context manager that unloads it.
 
     Args:
-        weights: the GGUF file.
-        threads: the number of threads for computing.
-        slots: the number of answers to compute at the same time.
+        weights: The GGUF file.
+        threads: The number of threads for computing.
+        slots: The number of answers to compute at the same time.
 
     Raises:
-        ModelServerUnavailableError: the file is not a model, or is incomplete.
+        ModelServerUnavailableError: The file is not a model, or is incomplete.
     """
 
     def __init__(self, weights: Path, *, threads: int, slots: int = SLOTS) -> None:

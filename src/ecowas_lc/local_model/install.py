@@ -41,7 +41,7 @@ def weights_path() -> Path:
     """Return the GGUF file with the model's weights; the package that contains it is not imported.
 
     Raises:
-        MissingExtraError: the package is not installed; the message gives the commands.
+        MissingExtraError: The package is not installed; the message gives the commands.
     """
     path = _find_weights()
     if path is None:
@@ -58,7 +58,7 @@ def require() -> Path:
     """Check that everything for serving the model is installed, and return the path of the weights.
 
     Raises:
-        MissingExtraError: the weights or a package of the engine is missing; the message gives the commands.
+        MissingExtraError: The weights or a package of the engine is missing; the message gives the commands.
     """
     if modules := _missing_modules():
         raise _missing(", ".join(modules))

@@ -30,9 +30,9 @@ class Loading:
     """The queue for the model.
 
     Args:
-        slots: the maximum number of answers at the same time.
-        load_seconds: how long loading takes.
-        max_queue: the maximum number of waiting requests.
+        slots: The maximum number of answers at the same time.
+        load_seconds: How long loading takes.
+        max_queue: The maximum number of waiting requests.
     """
 
     slots: int

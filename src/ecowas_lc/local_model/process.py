@@ -43,16 +43,16 @@ def running_local_model(
     way, including SIGKILL.
 
     Args:
-        port: the port; 0 uses a free one.
-        threads: as for :func:`~ecowas_lc.local_model.serve`.
-        awkward: as for :func:`~ecowas_lc.local_model.serve`.
-        timeout_seconds: how long to wait for the model to load and answer (about 0.5 s if its file is in the disk
+        port: The port; 0 uses a free one.
+        threads: As for :func:`~ecowas_lc.local_model.serve`.
+        awkward: As for :func:`~ecowas_lc.local_model.serve`.
+        timeout_seconds: How long to wait for the model to load and answer (about 0.5 s if its file is in the disk
             cache).
 
     Raises:
-        ConfigurationError: the number of threads can't be used.
-        MissingExtraError: the engine or the weights are not installed; the message gives the commands.
-        ModelServerUnavailableError: the child ended or was not ready in time; the message quotes its log.
+        ConfigurationError: The number of threads can't be used.
+        MissingExtraError: The engine or the weights are not installed; the message gives the commands.
+        ModelServerUnavailableError: The child ended or was not ready in time; the message quotes its log.
     """
     check_threads(threads)
     require()
@@ -122,18 +122,18 @@ def serve(
 
     Args:
         host: ``127.0.0.1`` or ``localhost``; no other host is served.
-        port: the port; 0 uses a free one.
-        threads: the number of threads for computing. More threads read prompts faster if as many cores are free,
+        port: The port; 0 uses a free one.
+        threads: The number of threads for computing. More threads read prompts faster if as many cores are free,
             and are many times slower if not, because llama.cpp's threads wait for each other at every step.
-        awkward: behave as inconveniently as a real Ollama, to test your application: one answer at a time, prompts
+        awkward: Behave as inconveniently as a real Ollama, to test your application: one answer at a time, prompts
             that are too long are cut silently, answers continue past the window, and every change of ``num_ctx``
             loads the model again.
-        on_ready: called once, with the base URL, when the model is loaded and answers.
+        on_ready: Called once, with the base URL, when the model is loaded and answers.
 
     Raises:
-        ConfigurationError: another host, an unusable port or number of threads, or a port that is in use.
-        MissingExtraError: the engine or the weights are not installed; the message gives the commands.
-        ModelServerUnavailableError: the weights can't be loaded.
+        ConfigurationError: Another host, an unusable port or number of threads, or a port that is in use.
+        MissingExtraError: The engine or the weights are not installed; the message gives the commands.
+        ModelServerUnavailableError: The weights can't be loaded.
     """
     check_threads(threads)
     if host not in _HOSTS:

@@ -175,7 +175,7 @@ class Manner:
     """The server's behaviour in cases where Ollama's is inconvenient.
 
     Args:
-        awkward: as a real Ollama: prompts are cut silently unless the request has ``"truncate": false``, an answer
+        awkward: As a real Ollama: prompts are cut silently unless the request has ``"truncate": false``, an answer
             continues past the window unless it has ``"shift": false``, and answers without a limit end late.
     """
 
@@ -250,7 +250,7 @@ class ChatRequest(_Body):
         """Check that the model supports the request.
 
         Raises:
-            RefusedError: the request needs tools, thinking or images, or an option can't be used.
+            RefusedError: The request needs tools, thinking or images, or an option can't be used.
         """
         check_model(self.model)
         if self.think:
@@ -340,10 +340,10 @@ class Reply:
     """One answer in progress: takes llama.cpp's chunks, returns Ollama's lines.
 
     Args:
-        model: the model's name in the answer.
-        window_tokens: the maximum tokens of the prompt and its answer together.
-        goes_on: whether an answer continues when the window is full.
-        load_seconds: how long loading the model took for this request.
+        model: The model's name in the answer.
+        window_tokens: The maximum tokens of the prompt and its answer together.
+        goes_on: Whether an answer continues when the window is full.
+        load_seconds: How long loading the model took for this request.
     """
 
     def __init__(
@@ -372,7 +372,7 @@ class Reply:
         """Return the line for ``chunk``, if it contains text.
 
         Raises:
-            RefusedError: the prompt leaves no room in the window, or llama.cpp reports an error.
+            RefusedError: The prompt leaves no room in the window, or llama.cpp reports an error.
         """
         if error := chunk.get("error"):
             if error.get("type") == "exceed_context_size_error":

@@ -21,9 +21,9 @@ class AsyncRedisMemoryService(MemoryServiceBase):
     One object serves any number of event loops, each with its own connections.
 
     Args:
-        client: a redis-py client. It may be a ``redis.asyncio`` client, which belongs to one loop. You close it
+        client: A redis-py client. It may be a ``redis.asyncio`` client, which belongs to one loop. You close it
             yourself.
-        async_client: a ``redis.asyncio`` client, with the same rules.
+        async_client: A ``redis.asyncio`` client, with the same rules.
 
     The other arguments are those of :class:`RedisMemoryService`.
     """

@@ -24,7 +24,7 @@ def shared_server(
     """Return the process's shared server at ``url``; without a URL, the one that the settings name.
 
     Raises:
-        ConfigurationError: the URL or the settings can't be used.
+        ConfigurationError: The URL or the settings can't be used.
     """
     settings = settings or (get_settings() if url is None else usable_settings())
     key = (url, settings, id(credential_provider))  # the server keeps the provider alive, so its id stays unique
@@ -61,7 +61,7 @@ def server_from(
     """Return the server that a constructor's arguments name.
 
     Raises:
-        ConfigurationError: the arguments contradict each other or can't be used.
+        ConfigurationError: The arguments contradict each other or can't be used.
     """
     parts = (host, port, db, password, username, ssl) != ("localhost", 6379, 0, None, None, False)
     clients = client is not None or async_client is not None

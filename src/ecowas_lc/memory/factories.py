@@ -25,16 +25,16 @@ def get_redis_memory(
     visible signature has no parameters, so no parameter of a request can choose the server.
 
     Args:
-        host: the server's host name. If you pass only other arguments: ``localhost``.
-        port: the server's port; likewise 6379.
-        password: the server's password; likewise none.
-        db: the number of the database; likewise 0.
+        host: The server's host name. If you pass only other arguments: ``localhost``.
+        port: The server's port; likewise 6379.
+        password: The server's password; likewise none.
+        db: The number of the database; likewise 0.
 
     Returns:
         The same object for the same arguments.
 
     Raises:
-        ConfigurationError: the arguments or the settings can't be used.
+        ConfigurationError: The arguments or the settings can't be used.
     """
     return _instance(RedisMemoryService, host, port, password, db)
 
@@ -45,16 +45,16 @@ def get_async_redis_memory(
     """Return the process's shared async service for these arguments; see :func:`get_redis_memory`.
 
     Args:
-        host: the server's host name.
-        port: the server's port.
-        password: the server's password.
-        db: the number of the database.
+        host: The server's host name.
+        port: The server's port.
+        password: The server's password.
+        db: The number of the database.
 
     Returns:
         The same object for the same arguments.
 
     Raises:
-        ConfigurationError: the arguments or the settings can't be used.
+        ConfigurationError: The arguments or the settings can't be used.
     """
     return _instance(AsyncRedisMemoryService, host, port, password, db)
 
@@ -70,7 +70,7 @@ def create_redis_memory_from_config() -> RedisMemoryService:
     """Return a new service for the server of the settings, with ``REDIS_MEMORY_TTL`` as its ``default_ttl``.
 
     Raises:
-        ConfigurationError: the settings can't be used.
+        ConfigurationError: The settings can't be used.
     """
     return RedisMemoryService.from_settings()
 
@@ -79,7 +79,7 @@ def test_redis_connection() -> bool:
     """Return whether the server of the settings answers.
 
     Raises:
-        ConfigurationError: the settings can't be used.
+        ConfigurationError: The settings can't be used.
     """
     with create_redis_memory_from_config() as memory:
         return memory.health_check()

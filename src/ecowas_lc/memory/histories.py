@@ -47,7 +47,7 @@ def entry(message: dict[str, Any]) -> Entry:
     """Return a message in the form in which it is sent.
 
     Raises:
-        NotSerializableError: it would not be the same after a round trip through JSON.
+        NotSerializableError: It would not be the same after a round trip through JSON.
     """
     identity = message.get("id")
     return id_bytes(identity) if isinstance(identity, str) else b"", to_json(message, "message")
@@ -92,7 +92,7 @@ class Conversations:
         """Return the location of an agent's history in a session.
 
         Raises:
-            InvalidIdError: an id is empty or not text.
+            InvalidIdError: An id is empty or not text.
         """
         key = self.keys.history(agent_id, session_id)
         return Place(agent_id, session_id, (key, self.keys.beside(key)))

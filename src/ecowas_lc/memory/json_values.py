@@ -23,7 +23,7 @@ def check_ttl(ttl: object, what: str = "ttl") -> int:
     """Return ``ttl`` if it is a valid time to live in seconds.
 
     Raises:
-        InvalidInputError: it is not a whole number of at least 1; the message calls it ``what``.
+        InvalidInputError: It is not a whole number of at least 1; the message calls it ``what``.
     """
     if isinstance(ttl, bool) or not isinstance(ttl, int):
         raise InvalidInputError(f"{what} must be a whole number of seconds, not {type(ttl).__name__}.")
@@ -59,7 +59,7 @@ def check_count(count: object, what: str) -> int:
     """Return ``count`` if it is a whole number of at least 1.
 
     Raises:
-        InvalidInputError: it is not; the message calls it ``what``.
+        InvalidInputError: It is not; the message calls it ``what``.
     """
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise InvalidInputError(f"{what} must be a whole number from 1 on, not {count!r}.")
@@ -70,7 +70,7 @@ def check_message(message: object) -> dict[str, Any]:
     """Return ``message`` if it is a dict with a role and a content.
 
     Raises:
-        InvalidInputError: it is not.
+        InvalidInputError: It is not.
     """
     if not isinstance(message, dict):
         raise InvalidInputError(
@@ -88,7 +88,7 @@ def check_history(history: object) -> list[dict[str, Any]]:
     """Return ``history`` as a list of messages.
 
     Raises:
-        InvalidInputError: it is not a list of messages.
+        InvalidInputError: It is not a list of messages.
     """
     if isinstance(history, (str, bytes, dict)) or not isinstance(history, Iterable):
         raise InvalidInputError(f"The history must be a list of messages, not {type(history).__name__}.")
@@ -111,7 +111,7 @@ def to_json(value: Any, what: str) -> bytes:
     """Return ``value`` as readable JSON in UTF-8.
 
     Raises:
-        NotSerializableError: the value read back would not equal ``value``; the message names the location in it.
+        NotSerializableError: The value read back would not equal ``value``; the message names the location in it.
     """
     return texts_to_json(value, what) if _is_all_text(value) else _tried(value, what)
 
@@ -147,7 +147,7 @@ def from_json(raw: bytes, key: bytes, position: int | None = None) -> Any:
     """Return the value stored in ``raw``.
 
     Raises:
-        CorruptDataError: it is not JSON; the message names the key and, if given, the position in its list
+        CorruptDataError: It is not JSON; the message names the key and, if given, the position in its list
             (negative positions count from the end, as in Redis' own commands).
     """
     try:

@@ -179,14 +179,14 @@ class MemoryServiceBase(Displayed):
         ``REDIS_MEMORY_TTL`` becomes its ``default_ttl``.
 
         Args:
-            settings: the settings to use; default: those of the process.
-            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            settings: The settings to use; default: those of the process.
+            credential_provider: A redis-py ``CredentialProvider`` that supplies the login of each new connection.
 
         Returns:
             The service. It connects on first use.
 
         Raises:
-            ConfigurationError: the settings can't be used.
+            ConfigurationError: The settings can't be used.
         """
         settings = settings or get_settings()
         ttl, prefix = settings.redis_memory_ttl, settings.prefix
@@ -222,26 +222,26 @@ class RedisMemoryService(MemoryServiceBase):
     service as it is or with ``with``, which closes it at the end.
 
     Args:
-        host: the server's host name.
-        port: the server's port.
-        password: the server's password.
-        db: the number of the database.
-        username: the user name for the login.
-        ssl: whether to connect with TLS.
-        ssl_ca_certs: the file of the certificate authorities.
-        ssl_certfile: the file of the client certificate.
-        ssl_keyfile: the file of the client certificate's key.
-        socket_timeout: seconds to wait for an answer.
-        connect_timeout: seconds to wait for a connection.
-        max_connections: the maximum number of connections.
+        host: The server's host name.
+        port: The server's port.
+        password: The server's password.
+        db: The number of the database.
+        username: The user name for the login.
+        ssl: Whether to connect with TLS.
+        ssl_ca_certs: The file of the certificate authorities.
+        ssl_certfile: The file of the client certificate.
+        ssl_keyfile: The file of the client certificate's key.
+        socket_timeout: Seconds to wait for an answer.
+        connect_timeout: Seconds to wait for a connection.
+        max_connections: The maximum number of connections.
         url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``.
-        client: a redis-py client. You close it yourself.
-        async_client: a ``redis.asyncio`` client. You close it yourself.
-        server: the ``.server`` of another object, to share its connections.
-        credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection, for
+        client: A redis-py client. You close it yourself.
+        async_client: A ``redis.asyncio`` client. You close it yourself.
+        server: The ``.server`` of another object, to share its connections.
+        credential_provider: A redis-py ``CredentialProvider`` that supplies the login of each new connection, for
             passwords that rotate.
-        default_ttl: time to live in seconds of data written without a ``ttl``; ``None``: it never expires.
-        prefix: the prefix of every key; default: ``ECOWAS_LC_PREFIX`` from the settings.
+        default_ttl: Time to live in seconds of data written without a ``ttl``; ``None``: it never expires.
+        prefix: The prefix of every key; default: ``ECOWAS_LC_PREFIX`` from the settings.
 
     Timeouts and other options that you leave out come from the settings.
 
@@ -250,7 +250,7 @@ class RedisMemoryService(MemoryServiceBase):
     holds another program's data, methods raise ``WrongTypeError`` and overwrite nothing.
 
     Raises:
-        ConfigurationError: arguments that contradict each other or can't be used.
+        ConfigurationError: Arguments that contradict each other or can't be used.
     """
 
     def save_conversation_history(
@@ -259,16 +259,16 @@ class RedisMemoryService(MemoryServiceBase):
         """Replace a history with these messages.
 
         Args:
-            agent_id: the agent's id.
-            session_id: the session's id.
-            history: the messages, oldest first: dicts with ``role`` and ``content``. Other keys are kept
+            agent_id: The agent's id.
+            session_id: The session's id.
+            history: The messages, oldest first: dicts with ``role`` and ``content``. Other keys are kept
                 unchanged. An empty list removes the history.
-            ttl: time to live in seconds; default: ``default_ttl``.
+            ttl: Time to live in seconds; default: ``default_ttl``.
 
         Raises:
             InvalidInputError: ``history`` is not a list of such dicts, or ``ttl`` is not a whole number of at
                 least 1.
-            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is
+            NotSerializableError: A value would not be the same after a round trip through JSON; nothing is
                 written.
         """
         self._server.run(self._programs.save_op(agent_id, session_id, history, ttl))
@@ -279,9 +279,9 @@ class RedisMemoryService(MemoryServiceBase):
         """Return the messages of a history as they were saved, oldest first.
 
         Args:
-            agent_id: the agent's id.
-            session_id: the session's id.
-            last: return only this many of the newest messages; only these are read. Default: all.
+            agent_id: The agent's id.
+            session_id: The session's id.
+            last: Return only this many of the newest messages; only these are read. Default: all.
 
         Returns:
             A list of dicts with ``role`` and ``content``; ``[]`` if there is no history.
@@ -302,13 +302,13 @@ class RedisMemoryService(MemoryServiceBase):
         again because the connection broke.
 
         Args:
-            agent_id: the agent's id.
-            session_id: the session's id.
-            message: a dict with ``role`` and ``content``; other keys are kept unchanged.
-            max_history: keep only this many of the newest messages. A tool call and its results are never
+            agent_id: The agent's id.
+            session_id: The session's id.
+            message: A dict with ``role`` and ``content``; other keys are kept unchanged.
+            max_history: Keep only this many of the newest messages. A tool call and its results are never
                 separated: results whose call is removed are removed too. If only results would be left, their call
                 stays with them (for up to 100 results). Default: keep all messages.
-            ttl: the exact time to live in seconds from now. Default: the longer of the remaining time and
+            ttl: The exact time to live in seconds from now. Default: the longer of the remaining time and
                 ``default_ttl``.
 
         Returns:
@@ -317,7 +317,7 @@ class RedisMemoryService(MemoryServiceBase):
         Raises:
             InvalidInputError: ``message`` is not a dict with ``role`` and ``content``, or ``max_history`` or
                 ``ttl`` is below 1.
-            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is
+            NotSerializableError: A value would not be the same after a round trip through JSON; nothing is
                 written.
         """
         return self._server.run(self._programs.append_op(agent_id, session_id, message, max_history, ttl))
@@ -326,8 +326,8 @@ class RedisMemoryService(MemoryServiceBase):
         """Remove a history.
 
         Args:
-            agent_id: the agent's id.
-            session_id: the session's id.
+            agent_id: The agent's id.
+            session_id: The session's id.
 
         Returns:
             Whether the history existed.
@@ -338,12 +338,12 @@ class RedisMemoryService(MemoryServiceBase):
         """Store the state of an agent.
 
         Args:
-            agent_id: the agent's id.
-            state: any value that JSON can represent.
-            ttl: time to live in seconds; default: ``default_ttl``.
+            agent_id: The agent's id.
+            state: Any value that JSON can represent.
+            ttl: Time to live in seconds; default: ``default_ttl``.
 
         Raises:
-            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is
+            NotSerializableError: A value would not be the same after a round trip through JSON; nothing is
                 written.
         """
         self._server.run(self._programs.values.save_state_op(agent_id, state, ttl))
@@ -352,7 +352,7 @@ class RedisMemoryService(MemoryServiceBase):
         """Return the state of an agent; ``None`` if there is none.
 
         Args:
-            agent_id: the agent's id.
+            agent_id: The agent's id.
         """
         return self._server.run(self._programs.values.state_op(agent_id))
 
@@ -360,13 +360,13 @@ class RedisMemoryService(MemoryServiceBase):
         """Store one value of a session.
 
         Args:
-            session_id: the session's id.
-            key: the name of the value.
-            value: any value that JSON can represent.
-            ttl: time to live in seconds; default: ``default_ttl``.
+            session_id: The session's id.
+            key: The name of the value.
+            value: Any value that JSON can represent.
+            ttl: Time to live in seconds; default: ``default_ttl``.
 
         Raises:
-            NotSerializableError: a value would not be the same after a round trip through JSON; nothing is
+            NotSerializableError: A value would not be the same after a round trip through JSON; nothing is
                 written.
         """
         self._server.run(self._programs.values.set_data_op(session_id, key, value, ttl))
@@ -375,8 +375,8 @@ class RedisMemoryService(MemoryServiceBase):
         """Return one value of a session; ``None`` if there is none.
 
         Args:
-            session_id: the session's id.
-            key: the name of the value.
+            session_id: The session's id.
+            key: The name of the value.
         """
         return self._server.run(self._programs.values.data_op(session_id, key))
 
@@ -384,7 +384,7 @@ class RedisMemoryService(MemoryServiceBase):
         """Return all values of a session by key.
 
         Args:
-            session_id: the session's id.
+            session_id: The session's id.
 
         Returns:
             A dict of the values; ``{}`` if the session has none.
@@ -395,8 +395,8 @@ class RedisMemoryService(MemoryServiceBase):
         """Remove one value of a session.
 
         Args:
-            session_id: the session's id.
-            key: the name of the value.
+            session_id: The session's id.
+            key: The name of the value.
 
         Returns:
             Whether the value existed.
@@ -407,7 +407,7 @@ class RedisMemoryService(MemoryServiceBase):
         """Return the ids of the sessions in which an agent has a history, most recently active first.
 
         Args:
-            agent_id: the agent's id.
+            agent_id: The agent's id.
         """
         return self._server.run(self._programs.sessions.of_agent_op(agent_id))
 
@@ -415,7 +415,7 @@ class RedisMemoryService(MemoryServiceBase):
         """Return the ids of the agents that have a history in a session, most recently active first.
 
         Args:
-            session_id: the session's id.
+            session_id: The session's id.
         """
         return self._server.run(self._programs.sessions.agents_of_op(session_id))
 
@@ -427,8 +427,8 @@ class RedisMemoryService(MemoryServiceBase):
         """Return the length, activity and time to live of a history without reading its messages.
 
         Args:
-            agent_id: the agent's id.
-            session_id: the session's id.
+            agent_id: The agent's id.
+            session_id: The session's id.
 
         Returns:
             A ``SessionInfo``; ``None`` if the history does not exist.
@@ -439,7 +439,7 @@ class RedisMemoryService(MemoryServiceBase):
         """Return a ``SessionInfo`` for every history, most recently active first.
 
         Args:
-            agent_id: only the histories of this agent; default: of all agents.
+            agent_id: Only the histories of this agent; default: of all agents.
         """
         return self._server.run(self._programs.sessions.all_op(agent_id))
 
@@ -447,8 +447,8 @@ class RedisMemoryService(MemoryServiceBase):
         """Return which of these histories have a message that contains ``text``, ignoring case.
 
         Args:
-            pairs: the histories to search, as (agent id, session id).
-            text: the text to search for.
+            pairs: The histories to search, as (agent id, session id).
+            text: The text to search for.
 
         Returns:
             The pairs of the histories that contain it.
@@ -459,9 +459,9 @@ class RedisMemoryService(MemoryServiceBase):
         """Renew the expiry of a history and of its session's data.
 
         Args:
-            agent_id: the agent's id.
-            session_id: the session's id.
-            ttl: the exact time to live in seconds from now. Default: the longer of the remaining time and
+            agent_id: The agent's id.
+            session_id: The session's id.
+            ttl: The exact time to live in seconds from now. Default: the longer of the remaining time and
                 ``default_ttl``.
 
         Returns:
@@ -473,7 +473,7 @@ class RedisMemoryService(MemoryServiceBase):
         """Remove all histories and the state of an agent.
 
         Args:
-            agent_id: the agent's id.
+            agent_id: The agent's id.
 
         Returns:
             The number of histories and states removed.
@@ -484,7 +484,7 @@ class RedisMemoryService(MemoryServiceBase):
         """Remove the session's data and the history of every agent in it.
 
         Args:
-            session_id: the session's id.
+            session_id: The session's id.
 
         Returns:
             The number of histories and values removed.
@@ -525,9 +525,9 @@ class RedisMemoryService(MemoryServiceBase):
         ``RedisSaver.export_jsonl``, which writes the same format.
 
         Args:
-            agent_id: only the data of this agent; default: of all agents.
-            session_id: only the data of this session; default: of all sessions.
-            on_progress: called with the number of histories done and their total.
+            agent_id: Only the data of this agent; default: of all agents.
+            session_id: Only the data of this session; default: of all sessions.
+            on_progress: Called with the number of histories done and their total.
         """
         yield header()
         units = self._server.run(backup.units_op(self._programs.sessions, agent_id, session_id))
@@ -540,16 +540,16 @@ class RedisMemoryService(MemoryServiceBase):
         Importing the same lines again changes nothing. Lines with threads are skipped; import them with a saver.
 
         Args:
-            lines: the lines of an export.
-            overwrite: replace existing data that differs; by default it is kept and listed in the report.
+            lines: The lines of an export.
+            overwrite: Replace existing data that differs; by default it is kept and listed in the report.
 
         Returns:
             An ``ImportReport``.
 
         Raises:
             InvalidInputError: ``lines`` is a single text, or not an iterable of lines.
-            CorruptDataError: a line can't be read; the message gives its number. The lines before it are imported.
-            FormatVersionError: a newer version of this package wrote the lines.
+            CorruptDataError: A line can't be read; the message gives its number. The lines before it are imported.
+            FormatVersionError: A newer version of this package wrote the lines.
         """
         importer = backup.Importer(self._programs.sessions, overwrite=overwrite)
         for line in checked_lines(lines):

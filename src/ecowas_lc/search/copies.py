@@ -453,7 +453,7 @@ def similarity(row: bytes, query: NDArray[np.float32]) -> float:
     """Return the cosine of a query and the nearest of a stored row's vectors.
 
     Raises:
-        CorruptDataError: it is not a row of vectors with the query's dimensions.
+        CorruptDataError: It is not a row of vectors with the query's dimensions.
     """
     if row and len(row) % (4 * len(query)) == 0:
         nearest = float((np.frombuffer(row, dtype="<f4").reshape(-1, len(query)) @ query).max())

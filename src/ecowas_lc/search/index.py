@@ -57,16 +57,16 @@ class SearchIndex:
     """The index of one collection as this process sees it. Use it from any thread or event loop.
 
     Args:
-        at: the collection.
-        dimensions: the dimensions of its vectors; ``None`` if it has none, or if they are set before the first
+        at: The collection.
+        dimensions: The dimensions of its vectors; ``None`` if it has none, or if they are set before the first
             search.
-        vectors: the format of vectors in copies, ``"int8"`` or ``"float32"``. Both give exact results; the first
+        vectors: The format of vectors in copies, ``"int8"`` or ``"float32"``. Both give exact results; the first
             takes a quarter of the memory, and reads a few more candidates.
-        opener: decrypts parts that may be encrypted.
-        copies_bytes: the approximate memory limit of the copies; the most recently used ones are kept.
+        opener: Decrypts parts that may be encrypted.
+        copies_bytes: The approximate memory limit of the copies; the most recently used ones are kept.
 
     Raises:
-        MissingExtraError: numpy or the stemmer is not installed.
+        MissingExtraError: Numpy or the stemmer is not installed.
     """
 
     def __init__(
@@ -351,7 +351,7 @@ def check_numpy() -> None:
     """Import the modules that need numpy now, as a process forked during an import would wait for it forever.
 
     Raises:
-        MissingExtraError: numpy is not installed.
+        MissingExtraError: Numpy is not installed.
     """
     try:
         import numpy  # noqa: F401, ICN001

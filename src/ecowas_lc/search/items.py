@@ -83,7 +83,7 @@ def header_of(raw: bytes) -> Header:
     """Return an item's header.
 
     Raises:
-        FormatVersionError: a newer version of this package wrote the item.
+        FormatVersionError: A newer version of this package wrote the item.
     """
     if match := _HEADER.fullmatch(raw):
         return Header(int(match[1]), int(match[2]), int(match[3]))
@@ -101,8 +101,8 @@ def write_op(
     ``beside`` is sent first, in the same flush.
 
     Raises:
-        ItemConflictError: an item does not have the expected version; the items of its bucket were not written.
-        DimensionMismatchError: the bucket's vectors have other dimensions; its items were not written.
+        ItemConflictError: An item does not have the expected version; the items of its bucket were not written.
+        DimensionMismatchError: The bucket's vectors have other dimensions; its items were not written.
     """
     parts = list(_parts(writes))
     batch: list[Call] = list(beside)
@@ -247,7 +247,7 @@ def fields_of(row: Sequence[bytes | None]) -> bytes:
     """Return a row's second field, which every item has.
 
     Raises:
-        CorruptDataError: the field is missing.
+        CorruptDataError: The field is missing.
     """
     if row[1] is None:
         raise CorruptDataError("A stored item has no value. Delete the item, or put it again.")

@@ -41,7 +41,7 @@ def place_of(item_id: bytes) -> tuple[Namespace, str]:
     """Return the namespace and key of an id.
 
     Raises:
-        CorruptDataError: it is not an item's id.
+        CorruptDataError: It is not an item's id.
     """
     space, separator, key = item_id.partition(b"::")
     if not separator:

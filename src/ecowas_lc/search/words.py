@@ -44,7 +44,7 @@ def terms_of(word: str) -> tuple[int, ...]:
     """Return the terms that a word stands for.
 
     Raises:
-        MissingExtraError: the extra ``search`` is not installed.
+        MissingExtraError: The extra ``search`` is not installed.
     """
     plain = fold(word)
     stems: set[str] = set()
@@ -77,7 +77,7 @@ def check_installed() -> None:
     """Check that the stemmer is installed.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: It is not installed.
     """
     _stemmers()
 

@@ -36,8 +36,8 @@ def rule(prefix: str, *, figures: bool = False) -> str:
     """Return the ACL rule for a user who may do only what this package needs under ``prefix``.
 
     Args:
-        prefix: the prefix of the user's keys, without the colon.
-        figures: also grant the server's figures, which statistics and ``ecowas-lc doctor`` show.
+        prefix: The prefix of the user's keys, without the colon.
+        figures: Also grant the server's figures, which statistics and ``ecowas-lc doctor`` show.
     """
     granted = (f"+{name}" for name in (*COMMANDS, *(FIGURES if figures else ())))
     return " ".join((f"~{prefix}:*", "resetchannels", "-@all", *granted))

@@ -40,7 +40,7 @@ def parse_url(url: str) -> Address:
     ``redis+cluster://host:port,host:port``; with ``rediss+`` either speaks TLS.
 
     Raises:
-        ConfigurationError: the URL can't be used; the message never shows its user or password.
+        ConfigurationError: The URL can't be used; the message never shows its user or password.
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"The Redis URL must be text, not {type(url).__name__}.")

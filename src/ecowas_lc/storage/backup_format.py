@@ -128,8 +128,8 @@ class Lines:
         """Return the record of a line; ``None`` for a line that names the format.
 
         Raises:
-            CorruptDataError: the line is not a JSON object, or the first line does not name the format.
-            FormatVersionError: a newer version of this package wrote it.
+            CorruptDataError: The line is not a JSON object, or the first line does not name the format.
+            FormatVersionError: A newer version of this package wrote it.
         """
         self._number += 1
         try:
@@ -155,7 +155,7 @@ class Lines:
         """Check, after all lines were read, that there were any.
 
         Raises:
-            CorruptDataError: there were no lines.
+            CorruptDataError: There were no lines.
         """
         if self._number == 0:
             raise CorruptDataError("There is nothing to import: not even the first line, which names the format.")
@@ -179,7 +179,7 @@ def bounded_lines(file: Any, longest: int = LONGEST_LINE) -> Iterator[Any]:
     """Yield the lines of an open file, reading at most ``longest`` characters of each, as a line may never end.
 
     Raises:
-        InvalidInputError: a line is longer.
+        InvalidInputError: A line is longer.
     """
     number = 0
     while line := file.readline(longest + 1):

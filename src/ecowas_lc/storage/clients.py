@@ -239,7 +239,7 @@ class ClientFactory:
         """The replication that ``wait_replicas`` in the URL, or else in the settings, requires.
 
         Raises:
-            ConfigurationError: it is not a number.
+            ConfigurationError: It is not a number.
         """
         given = dict(self.address.options).get("wait_replicas") if self.address else None
         if given is not None and not (given.isascii() and given.isdigit()):

@@ -46,7 +46,7 @@ class Connected:
         """Refuse other libraries' argument names, and an address passed as the client.
 
         Raises:
-            ConfigurationError: an argument has another name here; the message gives it.
+            ConfigurationError: An argument has another name here; the message gives it.
         """
         for name in named:
             if name in _SPELLINGS:

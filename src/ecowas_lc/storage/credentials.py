@@ -65,7 +65,7 @@ def checked_provider(provider: Any, *, has_login: bool, is_embedded: bool = Fals
     """Return the provider as connections use it; ``None`` if there is none.
 
     Raises:
-        ConfigurationError: it is not a credential provider, or there is another login as well.
+        ConfigurationError: It is not a credential provider, or there is another login as well.
     """
     if provider is None:
         return None
@@ -90,7 +90,7 @@ def check_belongs_to_address(provider: Any) -> None:
     """Check that no provider was passed along with clients or servers whose connections the caller opens.
 
     Raises:
-        ConfigurationError: a provider was passed.
+        ConfigurationError: A provider was passed.
     """
     if provider is not None:
         raise ConfigurationError(

@@ -24,7 +24,7 @@ def check_id(value: object, what: str) -> str:
     """Return ``value`` if it can be used as an id.
 
     Raises:
-        InvalidIdError: it is not text, or it is empty; the message calls it ``what``.
+        InvalidIdError: It is not text, or it is empty; the message calls it ``what``.
     """
     if not isinstance(value, str):
         raise InvalidIdError(f"The {what} must be text, not {type(value).__name__}.")
@@ -37,7 +37,7 @@ def checked_operation(operation: str | None) -> str | None:
     """Return the name of an operation if it can be used.
 
     Raises:
-        InvalidIdError: it is not made of letters and digits.
+        InvalidIdError: It is not made of letters and digits.
     """
     if operation is not None and not (operation.isascii() and operation.isalnum()):
         raise InvalidIdError(f"The operation {operation!r} must be made of letters and digits.")
@@ -68,7 +68,7 @@ def encode_id(value: object, what: str) -> bytes:
     """Return ``value`` as part of a key.
 
     Raises:
-        InvalidIdError: it is not text, or it is empty; see :func:`check_id`.
+        InvalidIdError: It is not text, or it is empty; see :func:`check_id`.
     """
     text = check_id(value, what)
     if text.isalnum() or not _SPECIAL.search(text):

@@ -102,7 +102,7 @@ class Waiting:
         """Raise an error if too few replicas have the writes made at ``where``.
 
         Raises:
-            NotReplicatedError: too few replicas have them.
+            NotReplicatedError: Too few replicas have them.
         """
         if replicas < self.replicas:
             raise NotReplicatedError(

@@ -328,7 +328,7 @@ class Server:
         Each new connection asks ``credential_provider`` (redis-py's ``CredentialProvider``) for its login.
 
         Raises:
-            ConfigurationError: the URL can't be used, or it contains a login although there is a provider.
+            ConfigurationError: The URL can't be used, or it contains a login although there is a provider.
         """
         return cls._at(parse_url(url), settings or usable_settings(), credential_provider)
 
@@ -388,7 +388,7 @@ class Server:
         If there is only a sync client, async methods run it in worker threads.
 
         Raises:
-            ConfigurationError: neither is given, or one is not a redis-py client of its kind.
+            ConfigurationError: Neither is given, or one is not a redis-py client of its kind.
         """
         if isinstance(client, _ASYNC_CLIENTS) and async_client is None:
             client, async_client = None, client
@@ -421,7 +421,7 @@ class Server:
         """The sync client, created on first use.
 
         Raises:
-            StorageError: there is only an async client, or a cluster can't be reached.
+            StorageError: There is only an async client, or a cluster can't be reached.
         """
         if self._client is None:
             if self._factory is None:

@@ -280,8 +280,8 @@ def plan_of(ops: Iterable[StoreOp], at: Collection, contents: Contents, indexing
     """Check every operation, so that an invalid one is refused before anything is sent.
 
     Raises:
-        InvalidNamespaceError: a namespace has a label that is empty, not text, or contains a period.
-        InvalidInputError: another part of an operation can't be used.
+        InvalidNamespaceError: A namespace has a label that is empty, not text, or contains a period.
+        InvalidInputError: Another part of an operation can't be used.
     """
     plan = Plan(at, contents, indexing)
     for op in ops:
@@ -339,7 +339,7 @@ def milliseconds_of(minutes: object, what: str = "ttl") -> int | None:
     """Return a time to live in milliseconds, from minutes.
 
     Raises:
-        InvalidInputError: it is not a number of minutes above 0; the message calls it ``what``.
+        InvalidInputError: It is not a number of minutes above 0; the message calls it ``what``.
     """
     if minutes is None:
         return None
@@ -357,7 +357,7 @@ def check_namespace(namespace: object, *, may_be_empty: bool = False) -> None:
     """Check a namespace by langgraph's rules.
 
     Raises:
-        InvalidNamespaceError: it is empty, its first label is ``"langgraph"``, or a label is empty, not text, or
+        InvalidNamespaceError: It is empty, its first label is ``"langgraph"``, or a label is empty, not text, or
             contains a period.
     """
     _check_labels(namespace)

@@ -14,7 +14,7 @@ def check_filter(given: object) -> dict[str, Any]:
     """Return ``given`` if it is a filter.
 
     Raises:
-        InvalidInputError: it is not a dict with text keys, or it has an unknown operator.
+        InvalidInputError: It is not a dict with text keys, or it has an unknown operator.
     """
     if given is None:
         return {}

@@ -72,7 +72,7 @@ class Indexing:
         """Return what a search compares its query by.
 
         Raises:
-            InvalidInputError: the mode does not exist, or this index does not support it.
+            InvalidInputError: The mode does not exist, or this index does not support it.
         """
         mode: Mode = getattr(op, "mode", None) or self._mode
         self._check_mode(mode)
@@ -136,7 +136,7 @@ class Indexing:
         """Use the length of the first vector for all vectors, if the configuration does not set it.
 
         Raises:
-            DimensionMismatchError: the vector has another length.
+            DimensionMismatchError: The vector has another length.
         """
         if self.dimensions is None:
             self.dimensions = self.index.dimensions = length
@@ -149,8 +149,8 @@ class Indexing:
         """Return the vectors that the embeddings computed, by text.
 
         Raises:
-            DimensionMismatchError: a vector does not have the index's dimensions.
-            InvalidInputError: the number of vectors differs from the number of texts, or a value is not a finite
+            DimensionMismatchError: A vector does not have the index's dimensions.
+            InvalidInputError: The number of vectors differs from the number of texts, or a value is not a finite
                 number.
         """
         import numpy as np
@@ -184,7 +184,7 @@ def first_vector(row: bytes, dimensions: int) -> list[float]:
     """Return the first vector of a stored row.
 
     Raises:
-        CorruptDataError: the row has no vector with this number of dimensions.
+        CorruptDataError: The row has no vector with this number of dimensions.
     """
     if not row or len(row) % (4 * dimensions):
         raise CorruptDataError("A stored vector is not in the storage format. Delete the item, or put it again.")

@@ -48,16 +48,16 @@ class RedisLLMCache(Connected, BaseCache):
     Args:
         client: ``redis.Redis`` or ``redis.RedisCluster``.
         async_client: ``redis.asyncio.Redis`` or ``RedisCluster``.
-        prefix: the prefix of every key.
-        ttl: seconds after which an answer expires; ``None``: never.
-        max_entries: the approximate number of answers to keep; the least recently used ones are removed.
-        encryption: the serializer that :class:`~ecowas_lc.RedisSaver` encrypts with.
-        server: the ``.server`` of another object, to share its connections.
+        prefix: The prefix of every key.
+        ttl: Seconds after which an answer expires; ``None``: never.
+        max_entries: The approximate number of answers to keep; the least recently used ones are removed.
+        encryption: The serializer that :class:`~ecowas_lc.RedisSaver` encrypts with.
+        server: The ``.server`` of another object, to share its connections.
 
     Raises:
-        RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
-        TypeNotAllowedError: an answer holds an object that could not be read back.
-        CorruptDataError: the stored data is not an answer.
+        RedisUnavailableError, RedisRefusedError: The server can't be reached, or refuses (from any method).
+        TypeNotAllowedError: An answer holds an object that could not be read back.
+        CorruptDataError: The stored data is not an answer.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class RedisLLMCache(Connected, BaseCache):
 
         Args:
             url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``.
-            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
-            **options: the constructor's arguments.
+            credential_provider: A redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: The constructor's arguments.
 
         Returns:
             The cache. It connects on first use.
 
         Raises:
-            ConfigurationError: the URL or an option can't be used.
+            ConfigurationError: The URL or an option can't be used.
         """
         return cls(server=Server.from_url(url, credential_provider=credential_provider), **options)
 
@@ -110,12 +110,12 @@ class RedisLLMCache(Connected, BaseCache):
         """Return a cache for the server of the settings.
 
         Args:
-            settings: the settings to use; default: those of the process.
-            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
-            **options: the constructor's arguments; the prefix is taken from the settings unless you pass one.
+            settings: The settings to use; default: those of the process.
+            credential_provider: A redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: The constructor's arguments; the prefix is taken from the settings unless you pass one.
 
         Raises:
-            ConfigurationError: the settings or an option can't be used.
+            ConfigurationError: The settings or an option can't be used.
         """
         settings = settings or get_settings()
         options.setdefault("prefix", settings.prefix)
@@ -125,7 +125,7 @@ class RedisLLMCache(Connected, BaseCache):
         """Return the cached answer to a prompt.
 
         Args:
-            prompt: the prompt.
+            prompt: The prompt.
             llm_string: LangChain's description of the model and its options.
 
         Returns:
@@ -141,9 +141,9 @@ class RedisLLMCache(Connected, BaseCache):
         """Store the answer to a prompt.
 
         Args:
-            prompt: the prompt.
+            prompt: The prompt.
             llm_string: LangChain's description of the model and its options.
-            return_val: the generations.
+            return_val: The generations.
         """
         self._server.run(self._update_op(prompt, llm_string, return_val))
 

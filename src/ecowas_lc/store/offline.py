@@ -18,7 +18,7 @@ class OfflineSearchEmbeddings(Embeddings):
     """The offline model for search, which compares questions with passages; 384 dimensions.
 
     Raises:
-        MissingExtraError: the extra ``semantic`` is not installed.
+        MissingExtraError: The extra ``semantic`` is not installed.
     """
 
     def __init__(self) -> None:

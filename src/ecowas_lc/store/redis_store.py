@@ -65,24 +65,24 @@ class RedisStore(Connected, Displayed, BaseStore):
         client: ``redis.Redis`` or ``redis.RedisCluster``. Without ``async_client``, async methods run it in
             threads.
         async_client: ``redis.asyncio.Redis`` or ``RedisCluster``.
-        prefix: the prefix of every key.
+        prefix: The prefix of every key.
         index: langgraph's ``IndexConfig`` (``dims``, ``embed``, ``fields``), plus ``words``, ``mode`` and
             ``vectors`` of :class:`~ecowas_lc.store.RedisIndexConfig`. ``{}`` uses the offline embeddings of the
             extra ``semantic``. ``None``: queries do not rank the results.
         ttl: langgraph's ``TTLConfig``: ``default_ttl`` in minutes, and ``refresh_on_read``. Redis expires the
             items, so no sweeper runs, and expired items are never returned.
-        encryption: the serializer that :class:`~ecowas_lc.RedisSaver` encrypts with. Values, vectors and words are
+        encryption: The serializer that :class:`~ecowas_lc.RedisSaver` encrypts with. Values, vectors and words are
             then encrypted and bound to their item; namespaces, keys, times and sizes stay readable.
-        collection: the name of this store's items under the prefix; stores with different names share nothing.
-        server: the ``.server`` of another object, to share its connections.
+        collection: The name of this store's items under the prefix; stores with different names share nothing.
+        server: The ``.server`` of another object, to share its connections.
 
     Raises:
-        RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
-        InvalidNamespaceError: a namespace has an empty label, or a label with a period.
-        NotSerializableError: a value is not a JSON object, or would not be the same after a round trip through
+        RedisUnavailableError, RedisRefusedError: The server can't be reached, or refuses (from any method).
+        InvalidNamespaceError: A namespace has an empty label, or a label with a period.
+        NotSerializableError: A value is not a JSON object, or would not be the same after a round trip through
             JSON, such as one that contains NaN.
-        DimensionMismatchError: the length of a vector differs from the index's or from the stored vectors'.
-        CorruptDataError, FormatVersionError, WrongTypeError: the stored data is not an item of this version.
+        DimensionMismatchError: The length of a vector differs from the index's or from the stored vectors'.
+        CorruptDataError, FormatVersionError, WrongTypeError: The stored data is not an item of this version.
     """
 
     supports_ttl = True
@@ -115,14 +115,14 @@ class RedisStore(Connected, Displayed, BaseStore):
 
         Args:
             url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``.
-            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
-            **options: the constructor's arguments.
+            credential_provider: A redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: The constructor's arguments.
 
         Returns:
             The store. It connects on first use.
 
         Raises:
-            ConfigurationError: the URL or an option can't be used.
+            ConfigurationError: The URL or an option can't be used.
         """
         return cls(server=Server.from_url(url, credential_provider=credential_provider), **options)
 
@@ -133,9 +133,9 @@ class RedisStore(Connected, Displayed, BaseStore):
         """Return a store for a URL: :meth:`from_url` under the name that other stores use.
 
         Args:
-            conn_string: the URL.
-            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
-            **options: the constructor's arguments.
+            conn_string: The URL.
+            credential_provider: A redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: The constructor's arguments.
         """
         return cls.from_url(conn_string, credential_provider=credential_provider, **options)
 
@@ -150,12 +150,12 @@ class RedisStore(Connected, Displayed, BaseStore):
         """Return a store for the server of the settings: ``REDIS_URL``, ``REDIS_HOST``, or the embedded server.
 
         Args:
-            settings: the settings to use; default: those of the process.
-            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
-            **options: the constructor's arguments; the prefix is taken from the settings unless you pass one.
+            settings: The settings to use; default: those of the process.
+            credential_provider: A redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: The constructor's arguments; the prefix is taken from the settings unless you pass one.
 
         Raises:
-            ConfigurationError: the settings or an option can't be used.
+            ConfigurationError: The settings or an option can't be used.
         """
         settings = settings or get_settings()
         options.setdefault("prefix", settings.prefix)
@@ -205,16 +205,16 @@ class RedisStore(Connected, Displayed, BaseStore):
         """Store an item, replacing any item with the same key.
 
         Args:
-            namespace: the item's namespace, such as ``("memories", "ama")``.
-            key: the item's name in the namespace.
-            value: a dict that JSON can represent.
-            index: the paths of ``value`` to index, instead of the index configuration's; ``False``: none.
-            ttl: time to live in minutes; ``None``: no expiry. Default: the store's ``default_ttl``.
-            if_version: store the item only if its current version (``item.version``) is this; 0: only if it does
+            namespace: The item's namespace, such as ``("memories", "ama")``.
+            key: The item's name in the namespace.
+            value: A dict that JSON can represent.
+            index: The paths of ``value`` to index, instead of the index configuration's; ``False``: none.
+            ttl: Time to live in minutes; ``None``: no expiry. Default: the store's ``default_ttl``.
+            if_version: Store the item only if its current version (``item.version``) is this; 0: only if it does
                 not exist.
 
         Raises:
-            ItemConflictError: the item's version differs from ``if_version``.
+            ItemConflictError: The item's version differs from ``if_version``.
             NotSerializableError: ``value`` would not be the same after a round trip through JSON; nothing is
                 written.
         """
@@ -254,12 +254,12 @@ class RedisStore(Connected, Displayed, BaseStore):
         """Return the items under a namespace prefix that match best; without a query, the most recently changed.
 
         Args:
-            namespace_prefix: the start of the namespaces to search; ``()`` searches all items.
-            query: the text to search for; ignored by a store without an index.
-            filter: values by key, or operators: ``{"kind": "report", "score": {"$gte": 3}}``.
-            limit: the maximum number of items.
-            offset: the number of items to skip first.
-            refresh_ttl: whether to restart the time to live of the items found. Default: the store's
+            namespace_prefix: The start of the namespaces to search; ``()`` searches all items.
+            query: The text to search for; ignored by a store without an index.
+            filter: Values by key, or operators: ``{"kind": "report", "score": {"$gte": 3}}``.
+            limit: The maximum number of items.
+            offset: The number of items to skip first.
+            refresh_ttl: Whether to restart the time to live of the items found. Default: the store's
                 ``refresh_on_read``.
             mode: ``"meaning"``, ``"words"`` or ``"both"``. Default: the index configuration's.
 
@@ -295,9 +295,9 @@ class RedisStore(Connected, Displayed, BaseStore):
         Unlike pages of ``search``, these pages repeat and miss no item while other programs write.
 
         Args:
-            namespace_prefix: the start of the namespaces to list; ``()`` lists all items.
-            after: the ``cursor`` of the previous page.
-            limit: the maximum number of items.
+            namespace_prefix: The start of the namespaces to list; ``()`` lists all items.
+            after: The ``cursor`` of the previous page.
+            limit: The maximum number of items.
 
         Returns:
             An ``ItemPage``.
@@ -314,7 +314,7 @@ class RedisStore(Connected, Displayed, BaseStore):
         """Delete every item under a namespace prefix.
 
         Args:
-            namespace_prefix: the start of the namespaces; ``()`` deletes all items.
+            namespace_prefix: The start of the namespaces; ``()`` deletes all items.
 
         Returns:
             The number of items deleted.
@@ -338,8 +338,8 @@ class RedisStore(Connected, Displayed, BaseStore):
         them.
 
         Args:
-            namespace_prefix: the start of the namespaces to export; ``()`` exports all items.
-            on_progress: called with the number of parts done and their total.
+            namespace_prefix: The start of the namespaces to export; ``()`` exports all items.
+            on_progress: Called with the number of parts done and their total.
         """
         yield header()
         for page in Export(self._at, namespace_prefix, on_progress).pages():
@@ -361,16 +361,16 @@ class RedisStore(Connected, Displayed, BaseStore):
         skipped.
 
         Args:
-            lines: the lines of an export.
-            overwrite: replace existing items whose value differs; by default they are kept and listed in the
+            lines: The lines of an export.
+            overwrite: Replace existing items whose value differs; by default they are kept and listed in the
                 report.
 
         Returns:
             An ``ImportReport``.
 
         Raises:
-            CorruptDataError: a line can't be read; the message gives its number. The items before it are imported.
-            FormatVersionError: a newer version of this package wrote the lines.
+            CorruptDataError: A line can't be read; the message gives its number. The items before it are imported.
+            FormatVersionError: A newer version of this package wrote the lines.
         """
         importer = ItemImporter(self._at, overwrite=overwrite)
         for line in checked_lines(lines):

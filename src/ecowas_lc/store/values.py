@@ -36,7 +36,7 @@ class Contents:
         """Return a value as stored bytes.
 
         Raises:
-            NotSerializableError: it is not a JSON object, or would not be the same after a round trip through
+            NotSerializableError: It is not a JSON object, or would not be the same after a round trip through
                 JSON.
         """
         if not isinstance(value, Mapping):
@@ -51,8 +51,8 @@ class Contents:
         """Return the value of an item.
 
         Raises:
-            CorruptDataError: the stored bytes are not a JSON object.
-            DecryptionError: the value was encrypted with another key or for another item.
+            CorruptDataError: The stored bytes are not a JSON object.
+            DecryptionError: The value was encrypted with another key or for another item.
         """
         value = from_json(self.open(raw, item_id, b"v"), self.at.item(item_id))
         if not isinstance(value, dict):

@@ -69,20 +69,20 @@ class RedisVectorStore(Connected, VectorStore):
         embedding: LangChain embeddings. ``None``: the offline embeddings of the extra ``semantic``.
         client: ``redis.Redis`` or ``redis.RedisCluster``.
         async_client: ``redis.asyncio.Redis`` or ``RedisCluster``.
-        prefix: the prefix of every key.
-        collection: the name of these documents under the prefix. All vectors of a collection have the same length.
-        namespace: the namespace of the documents in the collection, such as ``("tenant", "togo")``. Searches find
+        prefix: The prefix of every key.
+        collection: The name of these documents under the prefix. All vectors of a collection have the same length.
+        namespace: The namespace of the documents in the collection, such as ``("tenant", "togo")``. Searches find
             the documents in and below it.
-        mode: what a query is compared by, unless a search sets its own: ``"meaning"``, ``"words"`` or ``"both"``.
-        vectors: how the process keeps vectors, ``"int8"`` or ``"float32"``; both give exact results.
+        mode: What a query is compared by, unless a search sets its own: ``"meaning"``, ``"words"`` or ``"both"``.
+        vectors: How the process keeps vectors, ``"int8"`` or ``"float32"``; both give exact results.
         ttl: langgraph's ``TTLConfig``, in minutes; documents don't expire unless you set it.
-        encryption: the serializer that :class:`~ecowas_lc.RedisSaver` encrypts with.
-        server: the ``.server`` of another object, to share its connections.
+        encryption: The serializer that :class:`~ecowas_lc.RedisSaver` encrypts with.
+        server: The ``.server`` of another object, to share its connections.
 
     Raises:
-        RedisUnavailableError, RedisRefusedError: the server can't be reached, or refuses (from any method).
-        NotSerializableError: a document's metadata can't be stored as JSON.
-        DimensionMismatchError: the length of a vector differs from the stored vectors'.
+        RedisUnavailableError, RedisRefusedError: The server can't be reached, or refuses (from any method).
+        NotSerializableError: A document's metadata can't be stored as JSON.
+        DimensionMismatchError: The length of a vector differs from the stored vectors'.
     """
 
     _CLIENT_AT = 1
@@ -137,14 +137,14 @@ class RedisVectorStore(Connected, VectorStore):
         Args:
             url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``.
             embedding: LangChain embeddings. ``None``: the offline embeddings of the extra ``semantic``.
-            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
-            **options: the constructor's arguments.
+            credential_provider: A redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: The constructor's arguments.
 
         Returns:
             The vector store. It connects on first use.
 
         Raises:
-            ConfigurationError: the URL or an option can't be used.
+            ConfigurationError: The URL or an option can't be used.
         """
         return cls(embedding, server=Server.from_url(url, credential_provider=credential_provider), **options)
 
@@ -161,12 +161,12 @@ class RedisVectorStore(Connected, VectorStore):
 
         Args:
             embedding: LangChain embeddings. ``None``: the offline embeddings of the extra ``semantic``.
-            settings: the settings to use; default: those of the process.
-            credential_provider: a redis-py ``CredentialProvider`` that supplies the login of each new connection.
-            **options: the constructor's arguments; the prefix is taken from the settings unless you pass one.
+            settings: The settings to use; default: those of the process.
+            credential_provider: A redis-py ``CredentialProvider`` that supplies the login of each new connection.
+            **options: The constructor's arguments; the prefix is taken from the settings unless you pass one.
 
         Raises:
-            ConfigurationError: the settings or an option can't be used.
+            ConfigurationError: The settings or an option can't be used.
         """
         settings = settings or get_settings()
         options.setdefault("prefix", settings.prefix)
@@ -187,12 +187,12 @@ class RedisVectorStore(Connected, VectorStore):
         """Return a vector store that contains these texts.
 
         Args:
-            texts: the texts to store.
+            texts: The texts to store.
             embedding: LangChain embeddings.
-            metadatas: a dict for each text.
-            ids: an id for each text; by default new ids are made.
-            url: the server's URL; default: the server of the settings.
-            **options: the constructor's arguments.
+            metadatas: A dict for each text.
+            ids: An id for each text; by default new ids are made.
+            url: The server's URL; default: the server of the settings.
+            **options: The constructor's arguments.
         """
         store = cls.from_url(url, embedding, **options) if url else cls.from_settings(embedding, **options)
         store.add_texts(texts, metadatas, ids=ids)
@@ -233,10 +233,10 @@ class RedisVectorStore(Connected, VectorStore):
         """Store texts. A text whose id is already stored replaces the stored one.
 
         Args:
-            texts: the texts to store.
-            metadatas: a dict for each text.
-            ids: an id for each text; by default new ids are made.
-            ttl: time to live in minutes. Default: the store's ``default_ttl``.
+            texts: The texts to store.
+            metadatas: A dict for each text.
+            ids: An id for each text; by default new ids are made.
+            ttl: Time to live in minutes. Default: the store's ``default_ttl``.
 
         Returns:
             The ids of the texts.
@@ -263,7 +263,7 @@ class RedisVectorStore(Connected, VectorStore):
         """Delete documents. Ids that don't exist are not an error.
 
         Args:
-            ids: the ids of the documents; ``None`` deletes all documents.
+            ids: The ids of the documents; ``None`` deletes all documents.
 
         Returns:
             ``True``.
@@ -286,7 +286,7 @@ class RedisVectorStore(Connected, VectorStore):
         """Return the documents with these ids, in the same order; ids that don't exist are left out.
 
         Args:
-            ids: the ids of the documents.
+            ids: The ids of the documents.
         """
         return _documents(self._store.batch(self._reads(ids)))
 
@@ -308,9 +308,9 @@ class RedisVectorStore(Connected, VectorStore):
         """Return the ``k`` documents that match a query best, best match first.
 
         Args:
-            query: the text to search for.
-            k: the maximum number of documents.
-            filter: metadata values, with the operators of ``RedisStore``, or a function of a document.
+            query: The text to search for.
+            k: The maximum number of documents.
+            filter: Metadata values, with the operators of ``RedisStore``, or a function of a document.
             mode: ``"meaning"``, ``"words"`` or ``"both"``. Default: the vector store's.
         """
         _refuse(unknown)
@@ -342,9 +342,9 @@ class RedisVectorStore(Connected, VectorStore):
         """Return the ``k`` documents that match a query best, with their scores.
 
         Args:
-            query: the text to search for.
-            k: the maximum number of documents.
-            filter: metadata values, with the operators of ``RedisStore``, or a function of a document.
+            query: The text to search for.
+            k: The maximum number of documents.
+            filter: Metadata values, with the operators of ``RedisStore``, or a function of a document.
             mode: ``"meaning"``, ``"words"`` or ``"both"``. Default: the vector store's.
 
         Returns:
@@ -378,9 +378,9 @@ class RedisVectorStore(Connected, VectorStore):
         """Return the ``k`` documents nearest to a vector, nearest first.
 
         Args:
-            embedding: the vector, with the length of the stored vectors.
-            k: the maximum number of documents.
-            filter: metadata values, with the operators of ``RedisStore``, or a function of a document.
+            embedding: The vector, with the length of the stored vectors.
+            k: The maximum number of documents.
+            filter: Metadata values, with the operators of ``RedisStore``, or a function of a document.
         """
         _refuse(unknown)
         found = _scored(self._store.batch([self._search("", embedding, k, filter, "meaning")]))
@@ -412,12 +412,12 @@ class RedisVectorStore(Connected, VectorStore):
         """Return ``k`` documents that match a query and differ from each other.
 
         Args:
-            query: the text to search for.
-            k: the maximum number of documents.
-            fetch_k: the number of best matches to choose from.
-            lambda_mult: the weight of the match, 0 to 1: with 1 only the match counts, with 0 only the
+            query: The text to search for.
+            k: The maximum number of documents.
+            fetch_k: The number of best matches to choose from.
+            lambda_mult: The weight of the match, 0 to 1: with 1 only the match counts, with 0 only the
                 differences.
-            filter: metadata values, with the operators of ``RedisStore``, or a function of a document.
+            filter: Metadata values, with the operators of ``RedisStore``, or a function of a document.
         """
         _refuse(unknown)
         vector = self._embedding.embed_query(query)
@@ -451,12 +451,12 @@ class RedisVectorStore(Connected, VectorStore):
         """Return ``k`` documents that are near a vector and differ from each other.
 
         Args:
-            embedding: the vector, with the length of the stored vectors.
-            k: the maximum number of documents.
-            fetch_k: the number of nearest documents to choose from.
-            lambda_mult: the weight of the nearness, 0 to 1: with 1 only the nearness counts, with 0 only the
+            embedding: The vector, with the length of the stored vectors.
+            k: The maximum number of documents.
+            fetch_k: The number of nearest documents to choose from.
+            lambda_mult: The weight of the nearness, 0 to 1: with 1 only the nearness counts, with 0 only the
                 differences.
-            filter: metadata values, with the operators of ``RedisStore``, or a function of a document.
+            filter: Metadata values, with the operators of ``RedisStore``, or a function of a document.
         """
         _refuse(unknown)
         found = _documents(self._store.batch([self._search("", embedding, fetch_k, filter, "meaning")])[0])

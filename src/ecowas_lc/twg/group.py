@@ -52,12 +52,12 @@ def validate_groups(groups: Iterable[TWG], *, reserved: Collection[str] = ()) ->
     """Return the groups as a tuple, in their order, if a graph and a router can be built from them.
 
     Args:
-        groups: the groups.
-        reserved: further ids that are taken, such as a graph's own state keys.
+        groups: The groups.
+        reserved: Further ids that are taken, such as a graph's own state keys.
 
     Raises:
-        InvalidIdError: an id is empty, repeated, reserved, or can't be the name of a graph node.
-        InvalidInputError: there is no group, an object that is not a :class:`TWG`, a blank prompt or name, or
+        InvalidIdError: An id is empty, repeated, reserved, or can't be the name of a graph node.
+        InvalidInputError: There is no group, an object that is not a :class:`TWG`, a blank prompt or name, or
             terms that are not text by language.
     """
     checked = tuple(groups)

@@ -88,7 +88,7 @@ def evaluation_set(name: str) -> tuple[LabelledQuestion, ...]:
     """Return one of :data:`EVALUATION_SETS`; no router has learnt from any of them.
 
     Raises:
-        InvalidInputError: the set does not exist.
+        InvalidInputError: The set does not exist.
     """
     if name not in EVALUATION_SETS:
         raise InvalidInputError(
@@ -102,7 +102,7 @@ def evaluation_dialogues(name: str) -> tuple[Dialogue, ...]:
     """Return one of :data:`DIALOGUE_SETS`; the thresholds of the routers were chosen only on ``"dev"``.
 
     Raises:
-        InvalidInputError: the set does not exist.
+        InvalidInputError: The set does not exist.
     """
     if name not in DIALOGUE_SETS:
         raise InvalidInputError(
@@ -124,10 +124,10 @@ def load_questions(path: str | Path) -> tuple[LabelledQuestion, ...]:
     ``lang`` (a language code). Blank lines and dialogues (:func:`load_dialogues`) are skipped.
 
     Args:
-        path: the file.
+        path: The file.
 
     Raises:
-        InvalidInputError: the file can't be read, has neither questions nor dialogues, or a line is not such an
+        InvalidInputError: The file can't be read, has neither questions nor dialogues, or a line is not such an
             object; the message gives file and line.
     """
     return _parse(Path(path))
@@ -140,10 +140,10 @@ def load_dialogues(path: str | Path) -> tuple[Dialogue, ...]:
     ``needs_context`` (true or false), and, optionally, ``lang`` and ``id`` (text).
 
     Args:
-        path: the file.
+        path: The file.
 
     Raises:
-        InvalidInputError: the file can't be read, has neither questions nor dialogues, or a line is not such an
+        InvalidInputError: The file can't be read, has neither questions nor dialogues, or a line is not such an
             object; the message gives file and line.
     """
     return _read(Path(path))[1]

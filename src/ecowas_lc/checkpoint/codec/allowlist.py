@@ -109,7 +109,7 @@ class Allowlist:
         """Return the name to store for an object of this class.
 
         Raises:
-            TypeNotAllowedError: it could not be read back; the message gives the line to add.
+            TypeNotAllowedError: It could not be read back; the message gives the line to add.
         """
         name = type_name(cls)
         if self._classes.get(name) is cls:
@@ -135,8 +135,8 @@ class Allowlist:
         """Return the class of a stored name; it is imported only if the allowlist names it.
 
         Raises:
-            TypeNotAllowedError: the allowlist does not name it; nothing was imported.
-            CorruptDataError: the allowlist names it, but the class does not exist.
+            TypeNotAllowedError: The allowlist does not name it; nothing was imported.
+            CorruptDataError: The allowlist names it, but the class does not exist.
         """
         if cls := self._classes.get(name):
             return cls

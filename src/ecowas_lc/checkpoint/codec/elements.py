@@ -54,7 +54,7 @@ def split_blob(blob: bytes, start: int = 0) -> tuple[list[bytes], bytes]:
     """Return a blob's references and payload.
 
     Raises:
-        CorruptDataError: the blob is shorter than its header says.
+        CorruptDataError: The blob is shorter than its header says.
     """
     body = start + 2
     count = int.from_bytes(blob[start:body], "big")
@@ -221,7 +221,7 @@ class Elements:
         """Return an element's kind, references and payload.
 
         Raises:
-            CorruptDataError: it is missing, or it is not an element.
+            CorruptDataError: It is missing, or it is not an element.
         """
         blob = self._stored.get(digest)
         if not blob:
@@ -245,7 +245,7 @@ class Elements:
         """Count a value that is about to be built, as each reference to it makes another object.
 
         Raises:
-            CorruptDataError: a few references would take far more memory than the stored data.
+            CorruptDataError: A few references would take far more memory than the stored data.
         """
         if digest not in self._met:
             self._met.add(digest)
@@ -307,7 +307,7 @@ def split_row(row: bytes) -> Row:
     """Split a stored row: the server's link to the previous checkpoint, then :func:`pack_row`, then the blob.
 
     Raises:
-        CorruptDataError: the row is shorter than its header says.
+        CorruptDataError: The row is shorter than its header says.
     """
     link = int.from_bytes(row[:2], "big")
     start = at = 2 if link == _SAME else 2 + link

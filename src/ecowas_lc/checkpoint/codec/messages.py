@@ -133,7 +133,7 @@ def pack_array(message: BaseMessage, spec: Spec) -> list[Any]:
     """Return a message as its array, with the content included.
 
     Raises:
-        NotSerializableError: a field is missing, its content is ``None``, or its id can't be an id.
+        NotSerializableError: A field is missing, its content is ``None``, or its id can't be an id.
     """
     state = message.__dict__
     try:
@@ -161,7 +161,7 @@ def unpack_array(array: Any, content: str | None) -> BaseMessage:
     """Return the message of an array; ``content`` is the text that a ``nil`` stands for.
 
     Raises:
-        CorruptDataError: it is not a message's array.
+        CorruptDataError: It is not a message's array.
     """
     try:
         code, inline, id_, *rest = array

@@ -60,7 +60,7 @@ class Writer:
         """Return a lifted value's payload.
 
         Raises:
-            NotSerializableError: it holds data that could not be read back the same.
+            NotSerializableError: It holds data that could not be read back the same.
         """
         try:
             packed = self._packed(value)
@@ -249,8 +249,8 @@ class Reader:
         """Return a payload's value.
 
         Raises:
-            CorruptDataError: it does not follow the storage format.
-            TypeNotAllowedError: it names a class that is not allowed; nothing was imported.
+            CorruptDataError: It does not follow the storage format.
+            TypeNotAllowedError: It names a class that is not allowed; nothing was imported.
         """
         self._whole, self._nested = payload, min(len(payload), MOST_IN_ONE)
         return self._unpacked(payload)

@@ -100,8 +100,8 @@ class Serializer:
         """Return the value that :meth:`dumps_typed` serialised.
 
         Raises:
-            CorruptDataError: the bytes are not from :meth:`dumps_typed`.
-            TypeNotAllowedError: a class in them is not allowed; nothing was imported.
+            CorruptDataError: The bytes are not from :meth:`dumps_typed`.
+            TypeNotAllowedError: A class in them is not allowed; nothing was imported.
         """
         if data[0] != "ecowas":
             raise CorruptDataError(f"This value was written by another serializer ({data[0]!r}).")
@@ -111,7 +111,7 @@ class Serializer:
         """Return ``value`` as a blob; with ``shared``, its long texts become elements.
 
         Raises:
-            NotSerializableError: it holds data that could not be read back the same.
+            NotSerializableError: It holds data that could not be read back the same.
         """
         writer = Writer(self.allowed, shared)
         payload = writer.pack(writer.lift(value))

@@ -173,7 +173,7 @@ def take_apart(value: Any, allowed: Allowlist) -> tuple[str, Any] | str:
     """Return ``(stored name, data)`` for a value that msgpack has no type for; for subclasses of text, the text.
 
     Raises:
-        TypeNotAllowedError: it could not be read back.
+        TypeNotAllowedError: It could not be read back.
     """
     cls = type(value)
     if builtin := BUILTIN.get(cls):
@@ -205,8 +205,8 @@ def put_together(name: Any, data: Any, allowed: Allowlist) -> Any:
     """Return the value that :func:`take_apart` decomposed.
 
     Raises:
-        TypeNotAllowedError: its class is not allowed; nothing was imported.
-        CorruptDataError: the data does not fit the class.
+        TypeNotAllowedError: Its class is not allowed; nothing was imported.
+        CorruptDataError: The data does not fit the class.
     """
     if type(name) is not str:
         raise CorruptDataError("A stored object has no type name.")
