@@ -141,7 +141,7 @@ def test_outputs_fit_their_cells_and_hold_no_scripts(lab: Lab, page: Any, truste
     )
     page.wait_for_function(
         "() => [...document.images].every(image => image.complete)"
-        " && [...document.querySelectorAll('.jp-OutputArea-output td')].some(one => /x{3000}/.test(one.textContent))"
+        " && [...document.querySelectorAll('.jp-OutputArea td')].some(one => /x{3000}/.test(one.textContent))"
         " && [...document.querySelectorAll('.jp-OutputArea-output')].every(output => output.clientHeight > 5)",
         timeout=60_000,
     )
