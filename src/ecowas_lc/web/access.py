@@ -10,21 +10,28 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import logging
 import secrets
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ecowas_lc.errors import ConfigurationError, InvalidInputError
-from ecowas_lc.storage.keys import Keys, id_bytes, id_text
+from ecowas_lc.errors import ConfigurationError, CorruptDataError, InvalidInputError
+from ecowas_lc.storage.keys import Keys, id_bytes
+from ecowas_lc.storage.left_out import warn_left_out
 from ecowas_lc.storage.ops import Op, command
 from ecowas_lc.storage.server import Server
 from ecowas_lc.web.principals import Principal, Role, checked_principal, principal_of
 
+log = logging.getLogger(__name__)
+
 KEY_BEGINS = "elc_"
 LOGIN_SECONDS = 12 * 3600
 _SHOWN_OF_A_KEY = 8
+_SHORTEST_SECRET = 32
+_LAST_SECOND = 253_402_300_800  # of the year 9999
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -90,27 +97,45 @@ def add_key_op(keys: Keys, owner: Principal) -> Op[str]:
 
 
 def list_keys_op(keys: Keys) -> Op[list[StoredKey]]:
-    """All keys, the oldest first."""
+    """All keys, the oldest first; those that can't be read are left out."""
     [stored] = yield (command("HGETALL", keys.access_keys()),)
     found = []
     for digest, about in _pairs(stored).items():
-        fields = json.loads(about)
-        owner = principal_of(about, "key")
-        found.append(StoredKey(id_text(digest)[:12], owner, fields.get("begins", ""), fields.get("made", 0.0)))
+        try:
+            found.append(_stored_key(digest, about))
+        except CorruptDataError as error:
+            warn_left_out(f"The key {_id_of(digest)}", error)
     return sorted(found, key=lambda key: key.made)
+
+
+def _id_of(digest: bytes) -> str:
+    return digest.decode("ascii", "backslashreplace")[:12]
+
+
+def _stored_key(digest: bytes, about: bytes) -> StoredKey:
+    owner = principal_of(about, "key")
+    fields = json.loads(about)
+    begins, made = fields.get("begins", ""), fields.get("made", 0.0)
+    is_number = isinstance(made, (int, float)) and abs(made) < _LAST_SECOND
+    return StoredKey(_id_of(digest), owner, begins if isinstance(begins, str) else "", made if is_number else 0.0)
 
 
 def remove_keys_op(keys: Keys, name: str) -> Op[int]:
     """Remove the keys with this id, or all of this owner; how many there were."""
     [stored] = yield (command("HGETALL", keys.access_keys()),)
     gone = [
-        digest
-        for digest, about in _pairs(stored).items()
-        if id_text(digest)[:12] == name or json.loads(about).get("name") == name
+        digest for digest, about in _pairs(stored).items() if _id_of(digest) == name or _name_in(about) == name
     ]
     if gone:
         yield (command("HDEL", keys.access_keys(), *gone),)
     return len(gone)
+
+
+def _name_in(about: bytes) -> str | None:
+    try:
+        return principal_of(about, "key").name
+    except CorruptDataError:
+        return None
 
 
 def set_person_op(keys: Keys, person: Principal) -> Op[None]:
@@ -125,19 +150,44 @@ def remove_person_op(keys: Keys, name: str) -> Op[bool]:
 
 
 def list_people_op(keys: Keys) -> Op[list[Principal]]:
-    """Those whom a reverse proxy signs in, by name."""
+    """Those whom a reverse proxy signs in, by name; who can't be read is left out."""
     [stored] = yield (command("HGETALL", keys.access_people()),)
-    return sorted((principal_of(about, "proxy") for about in _pairs(stored).values()), key=lambda one: one.name)
+    found = []
+    for name, about in _pairs(stored).items():
+        try:
+            found.append(_person_of(name, about))
+        except CorruptDataError as error:
+            warn_left_out(f"What {name.decode('utf-8', 'backslashreplace')[:200]!r} may do", error)
+    return sorted(found, key=lambda one: one.name)
+
+
+def _person_of(name: bytes, about: bytes, csrf: str | None = None) -> Principal:
+    """Return who is stored under a name.
+
+    Raises:
+        CorruptDataError: nobody is, or somebody else.
+    """
+    found = principal_of(about, "proxy", csrf)
+    if id_bytes(found.name) != name:
+        raise CorruptDataError(f"Under the name of a person somebody else is stored. {_SET_ANEW}")
+    return found
+
+
+_SET_ANEW = "Set anew what they may do: `ecowas-lc access add-person NAME --role ROLE`."
 
 
 def organisations_op(keys: Keys) -> Op[set[str]]:
-    """The prefixes of all who may use the service."""
+    """The prefixes of all who may use the service and can be read."""
     found_keys, people = yield (
         command("HGETALL", keys.access_keys()),
         command("HGETALL", keys.access_people()),
     )
     both = (*_pairs(found_keys).values(), *_pairs(people).values())
-    return {keys.prefix, *(principal_of(about, "key").prefix for about in both)}
+    prefixes = {keys.prefix}
+    for about in both:
+        with suppress(CorruptDataError):  # which lists of keys and people warn about
+            prefixes.add(principal_of(about, "key").prefix)
+    return prefixes
 
 
 def _pairs(stored: Any) -> dict[bytes, bytes]:
@@ -202,7 +252,11 @@ class Access:
         if not _is_plain(cookie):
             return None
         stored = await self._server.arun(_one(command("GET", self.keys.login(digest_of(cookie)))))
-        return None if stored is None else principal_of(stored, "link", csrf_of(cookie))
+        try:
+            return None if stored is None else principal_of(stored, "link", csrf_of(cookie))
+        except CorruptDataError as error:
+            log.warning("Somebody has to sign in again: %s", error)
+            return None
 
     # --- keys and proxies ---
 
@@ -224,7 +278,7 @@ class Access:
         stored = await self._server.arun(_one(command("HGET", self.keys.access_people(), id_bytes(name))))
         csrf = csrf_of(f"{await self._shared_secret()}:{name}")
         if stored is not None:
-            return principal_of(stored, "proxy", csrf)
+            return _person_of(id_bytes(name), stored, csrf)
         return None if self._default is None else replace(self._default, name=name, csrf=csrf)
 
     async def _shared_secret(self) -> str:
@@ -233,6 +287,11 @@ class Access:
             key = self.keys.login("secret")
             fresh = secrets.token_urlsafe(32)
             stored = await self._server.arun(_set_once_op(key, fresh))
+            if len(stored) < _SHORTEST_SECRET or not stored.isascii():  # tokens made of it could be guessed
+                raise CorruptDataError(
+                    f"The key {key.decode()} does not hold the secret that was written there. Delete the key: the "
+                    "service writes another one."
+                )
             self._secret = stored.decode()
         return self._secret
 

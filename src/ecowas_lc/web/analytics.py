@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ecowas_lc.errors import CorruptDataError
 from ecowas_lc.storage.keys import Keys, id_text
+from ecowas_lc.storage.left_out import warn_left_out
 from ecowas_lc.storage.ops import Op, command
 
 KEPT_DAYS = 400
 _TIMES = (1, 2, 5, 10, 20, 30, 60, 120, 300)
 """Upper bounds of the durations that are told apart, in seconds."""
+_DURATIONS = frozenset({*map(str, _TIMES), "more"})
+_PLAIN = ("sessions", "questions", "declined", "milliseconds")
+_NESTED = {"group": "groups", "language": "languages", "ended": "ended", "time": "durations"}
+_GREATEST = 2**63 - 1
+_SPOILT = ("WRONGTYPE", "hash value is not an integer", "increment or decrement would overflow")
 
 
 def today() -> str:
@@ -20,10 +26,12 @@ def today() -> str:
 
 
 def count_op(keys: Keys, counted: dict[str, int]) -> Op[None]:
-    """Add to today's figures."""
+    """Add to today's figures. What can't be counted, because something else stands there, is left uncounted."""
     key = keys.analytics(today())
-    calls = [command("HINCRBY", key, field, number) for field, number in counted.items()]
-    yield (*calls, command("EXPIRE", key, KEPT_DAYS * 86400))
+    calls = [command("HINCRBY", key, field, number, optional=True) for field, number in counted.items()]
+    for reply in (yield (*calls, command("EXPIRE", key, KEPT_DAYS * 86400))):
+        if isinstance(reply, Exception) and not str(reply).startswith(_SPOILT):
+            raise reply
 
 
 def bucket_of(seconds: float) -> str:
@@ -32,22 +40,43 @@ def bucket_of(seconds: float) -> str:
 
 
 def figures_op(keys: Keys, days: int) -> Op[list[dict[str, Any]]]:
-    """The figures of the last days, the oldest first."""
+    """The figures of the last days, the oldest first; a day that can't be read is left out."""
     now = datetime.now(UTC).date()
     names = [(now - timedelta(days=back)).isoformat() for back in range(days - 1, -1, -1)]
-    replies = yield tuple(command("HGETALL", keys.analytics(name)) for name in names)
-    return [_figures(name, reply) for name, reply in zip(names, replies, strict=True)]
+    replies = yield tuple(command("HGETALL", keys.analytics(name), optional=True) for name in names)
+    found = []
+    for name, reply in zip(names, replies, strict=True):
+        try:
+            found.append(_figures(name, reply))
+        except CorruptDataError as error:
+            warn_left_out(f"What was asked on {name}", error)
+    return found
 
 
 def _figures(day: str, stored: Any) -> dict[str, Any]:
+    """Return the figures of a day.
+
+    Raises:
+        CorruptDataError: they are none.
+    """
+    if isinstance(stored, Exception):
+        if not str(stored).startswith(_SPOILT):
+            raise stored
+        raise CorruptDataError("Another program's data stands where the figures of this day should.")
     pairs = stored if isinstance(stored, dict) else dict(zip(stored[::2], stored[1::2], strict=True))
-    found: dict[str, Any] = {"day": day, "sessions": 0, "questions": 0, "declined": 0, "milliseconds": 0}
-    nested: dict[str, dict[str, int]] = defaultdict(dict)
+    found: dict[str, Any] = {"day": day, **dict.fromkeys(_PLAIN, 0), **{plural: {} for plural in _NESTED.values()}}
     for raw, number in pairs.items():
         kind, _, name = id_text(raw).partition(":")
-        if name:
-            nested[kind][name] = int(number)
+        if kind in _NESTED and name and (kind != "time" or name in _DURATIONS):
+            found[_NESTED[kind]][name] = _count(number)
+        elif kind in _PLAIN and not name:
+            found[kind] = _count(number)
         else:
-            found[kind] = int(number)
-    names = {"group": "groups", "language": "languages", "ended": "ended", "time": "durations"}
-    return {**found, **{plural: nested.get(kind, {}) for kind, plural in names.items()}}
+            raise CorruptDataError("Among the figures of this day is one that this version does not count.")
+    return found
+
+
+def _count(stored: bytes) -> int:
+    if not stored.isdigit() or len(stored) > 19 or int(stored) > _GREATEST:
+        raise CorruptDataError("One of the figures of this day is no number.")
+    return int(stored)

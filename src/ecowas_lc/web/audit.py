@@ -9,10 +9,13 @@ from typing import Any
 
 from ecowas_lc.errors import CorruptDataError
 from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.left_out import warn_left_out
 from ecowas_lc.storage.ops import Op, command
 
 MOST_LINES = 1_000_000
 """Older lines leave the stream, so that it can't fill the server."""
+_AT_ONCE = 1000
+_LAST_SECOND = 253_402_300_800  # of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,20 @@ def note_op(
 
 
 def lines_op(keys: Keys, limit: int = 100, before: str | None = None) -> Op[list[AuditLine]]:
-    """The lines, newest first, from before the line with an id on."""
-    end = "+" if before is None else f"({before}"
-    [entries] = yield (command("XREVRANGE", keys.audit(), end, "-", "COUNT", limit),)
-    return [_line(entry) for entry in entries]
+    """The lines, newest first, from before the line with an id on; those that can't be read are left out."""
+    found: list[AuditLine] = []
+    end, wanted = "+" if before is None else f"({before}", limit
+    while len(found) < limit:
+        [entries] = yield (command("XREVRANGE", keys.audit(), end, "-", "COUNT", wanted),)
+        for entry in entries:
+            try:
+                found.append(_line(entry))
+            except CorruptDataError as error:
+                warn_left_out(f"The line {entry[0].decode()}", error)
+        if len(entries) < wanted:
+            break
+        end, wanted = f"({entries[-1][0].decode()}", _AT_ONCE  # in place of what was left out
+    return found[:limit]
 
 
 def _line(entry: Any) -> AuditLine:
@@ -63,6 +76,8 @@ def _line(entry: Any) -> AuditLine:
         entry_id, fields = entry
         stored = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
         found = json.loads(stored[b"l"])
+        if not 0 <= float(found["at"]) < _LAST_SECOND:  # nor NaN
+            raise ValueError("no time")
         return AuditLine(
             entry_id.decode(),
             float(found["at"]),
@@ -73,5 +88,5 @@ def _line(entry: Any) -> AuditLine:
             str(found.get("draft", "")),
             str(found.get("detail", "")),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CorruptDataError("A line of the audit can't be read.") from error

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from ecowas_lc import forks
 from ecowas_lc.errors import EcowasError, RedisUnavailableError, StorageError, ThreadBusyError
+from ecowas_lc.storage.left_out import UNREADABLE
 from ecowas_lc.web.organisation import Organisation
 from ecowas_lc.web.playing import Playing
 from ecowas_lc.web.problems import UNEXPECTED, DrainingError, NotFoundError, about
@@ -265,6 +266,8 @@ class Driver:
                 found: bool | None = await self.organisation.run(
                     self.programs.append_op(run, self.holder, self.lease_seconds, number, events, final)
                 )
+            except UNREADABLE:
+                raise
             except StorageError as error:
                 log.warning("The events of a run can't be stored: %s", error)
                 await asyncio.sleep(_STORAGE_RETRY_SECONDS)
@@ -284,6 +287,10 @@ class Driver:
                 with suppress(EcowasError):
                     await self._leave(claimed)
             raise
+        except UNREADABLE as error:
+            log.warning("The run %s is given up: %s", run_id, error)
+            with suppress(EcowasError):
+                await self._give_up(run_id, session, error)
         except Exception:
             log.exception("The run %s failed.", run_id)
         finally:
@@ -292,6 +299,12 @@ class Driver:
             if (feed := self._feeds.get(run_id)) is not None:
                 feed.is_local = False
                 self._drop(feed)
+                if feed.readers and not self.is_draining:
+                    self._poll()
+
+    async def _give_up(self, run_id: str, session: str, error: EcowasError) -> None:
+        told = {"type": "error", **_problem(error)}, {"type": "done", "status": "failed"}
+        await self.organisation.run(self.programs.give_up_op(run_id, session, *told))
 
     async def _leave(self, run: Run) -> None:
         await self.organisation.run(self.programs.release_op(run, self.holder))
@@ -304,6 +317,8 @@ class Driver:
                 claim = await self.organisation.run(
                     self.programs.claim_op(run_id, session, self.holder, self.lease_seconds)
                 )
+            except UNREADABLE:
+                raise
             except StorageError as error:
                 log.warning("A run can't be begun: %s", error)
                 await asyncio.sleep(_STORAGE_RETRY_SECONDS)
@@ -465,6 +480,8 @@ class Driver:
                 await self._load(feed)
                 if not feed.events:
                     raise NotFoundError("What happened in this run is not stored any more.")
+                if run.is_over:  # even where its last event can't be read
+                    feed.is_over = True
                 self._poll()
             place = feed.index_after(after)
             while True:
@@ -513,12 +530,11 @@ def _unfinished(events: list[Event]) -> list[str]:
     spoken: dict[str, str] = {}
     for event in events:
         if event.type == "token":
-            spoken[str(event.data["message"])] = str(event.data["speaker"])
+            spoken[str(event.data.get("message"))] = str(event.data.get("speaker"))
         elif event.type == "finished":
-            spoken = {message: by for message, by in spoken.items() if by != event.data["speaker"]}
-        elif event.type == "cut":
-            for message in event.data["messages"]:
-                spoken.pop(message, None)
+            spoken = {message: by for message, by in spoken.items() if by != event.data.get("speaker")}
+        elif event.type == "cut" and isinstance(cut := event.data.get("messages"), list):
+            spoken = {message: by for message, by in spoken.items() if message not in cut}
     return sorted(spoken)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -50,8 +50,17 @@ async def period_of(one: Reader, first: str, last: str, organisation: str) -> Pe
         figures = await one.web.server.arun(figures_op(Keys(name), back))
         found[name] = [each for each in figures if begin.isoformat() <= each["day"] <= end.isoformat()]
     chosen = organisation if organisation in found else ""
-    days = found[chosen] if chosen else [_added(of_a_day) for of_a_day in zip(*found.values(), strict=True)]
+    days = found[chosen] if chosen else _by_day(found.values())
     return Period(begin, end, chosen, days, found)
+
+
+def _by_day(organisations: Iterable[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the sums of each day, the oldest first; a day may be missing where it can't be read."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for days in organisations:
+        for each in days:
+            found.setdefault(each["day"], []).append(each)
+    return [_added(found[day]) for day in sorted(found)]
 
 
 def _added(days: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -319,7 +319,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
         name = f"analytics-{period.first}-{period.last}.csv"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(
-            csv_of(period.by_organisation, period.organisation),
+            csv_of(period.by_organisation, period.organisation).encode("utf-8", "replace"),
             media_type="text/csv; charset=utf-8",
             headers=headers,
         )

@@ -63,11 +63,18 @@ def principal_of(stored: bytes, how: Literal["key", "link", "proxy"], csrf: str 
     """
     try:
         found = json.loads(stored)
-        return checked_principal(found["name"], found["roles"], found["prefix"], found["groups"], how, csrf)
-    except (ValueError, TypeError, KeyError) as error:
+        roles, groups = found["roles"], found["groups"]  # no groups at all would be every group
+        if not _are_texts(roles) or not (groups is None or _are_texts(groups)):
+            raise TypeError("roles and groups are lists of text")
+        return checked_principal(found["name"], roles, found["prefix"], groups, how, csrf)
+    except (ValueError, TypeError, KeyError, RecursionError, ConfigurationError) as error:
         raise CorruptDataError(
             "What is stored of a key or a login can't be read. Remove the key and make a new one."
         ) from error
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def checked_principal(

@@ -9,13 +9,15 @@ Whichever process holds the run's lease drives it. A session's runs take turns, 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from ecowas_lc.errors import CorruptDataError
 from ecowas_lc.storage.keys import Keys, id_bytes, id_text
+from ecowas_lc.storage.left_out import readable_ids, warn_left_out
 from ecowas_lc.storage.ops import Op, call, command, load_script
 
 _START = load_script("run_start")
@@ -31,6 +33,9 @@ MOST_WAITING = 10
 """Runs of one session that may wait for their turn."""
 EVENTS_AT_ONCE = 1000
 FIRST_EVENT = "0-1"
+_STATUSES = frozenset(get_args(Status))
+_KINDS = frozenset({"ask", "decide", "regenerate", "edit"})
+_LONGEST_RUN_ID = 200
 
 
 class Event(NamedTuple):
@@ -100,7 +105,7 @@ def _fields(run: Run) -> list[str]:
 
 def _run_of(run_id: str, session: str, stored: dict[bytes, bytes]) -> Run:
     try:
-        return Run(
+        run = Run(
             run_id,
             session,
             stored[b"kind"].decode(),
@@ -111,8 +116,33 @@ def _run_of(run_id: str, session: str, stored: dict[bytes, bytes]) -> Run:
             int(stored[b"attempt"]),
             stored[b"last"].decode(),
         )
-    except (KeyError, ValueError) as error:
+        if not _is_whole(run):
+            raise ValueError("no run")
+    except (KeyError, ValueError, RecursionError) as error:
         raise CorruptDataError(f"What is stored of the run {run_id!r} can't be read.") from error
+    return run
+
+
+def _is_whole(run: Run) -> bool:
+    """Return whether a run that was read is one that may have been written."""
+    return (
+        run.kind in _KINDS
+        and run.status in _STATUSES
+        and isinstance(run.given, dict)
+        and all(_are_names(run.given.get(name)) for name in ("groups", "allowed"))
+        and math.isfinite(run.began)
+        and 0 <= run.attempt < 2**31
+        and is_event_id(run.last)
+    )
+
+
+def _are_names(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+
+
+def is_run_id(text: str) -> bool:
+    """Return whether this may be a run's id."""
+    return text.isascii() and text.isalnum() and len(text) <= _LONGEST_RUN_ID
 
 
 def _pairs(flat: Sequence[bytes] | dict[bytes, bytes]) -> dict[bytes, bytes]:
@@ -129,9 +159,23 @@ def text_of(data: dict[str, Any]) -> str:
 def _event(entry: Any) -> Event:
     try:
         entry_id, fields = entry
-        return Event(entry_id.decode(), json.loads(_pairs(fields)[b"e"]))
-    except (ValueError, KeyError, TypeError) as error:
+        data = json.loads(_pairs(fields)[b"e"])
+        if not isinstance(data, dict) or not str(data.get("type")).replace("_", "").isalnum():
+            raise ValueError("no event")
+        return Event(entry_id.decode(), data)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptDataError("An event of a run can't be read.") from error
+
+
+def _events(entries: Any) -> list[Event]:
+    """Return the events among a stream's entries; those that can't be read are left out."""
+    found = []
+    for entry in entries:
+        try:
+            found.append(_event(entry))
+        except CorruptDataError as error:
+            warn_left_out(f"The event {entry[0].decode()}", error)
+    return found
 
 
 def _member(run: Run) -> bytes:
@@ -253,11 +297,36 @@ class RunPrograms:
         """Runs, with their sessions, whose process has not been heard of for so long."""
         until = time.time() - silent_seconds
         [members] = yield (command("ZRANGEBYSCORE", self.keys.open_runs(), "-inf", until, "LIMIT", 0, 100),)
-        found = []
+        found, useless = [], []
         for member in members:
-            run_id, _, session = id_text(member).partition(":")
-            found.append((run_id, session))
+            try:
+                run_id, _, session = id_text(member).partition(":")
+            except CorruptDataError:
+                run_id = session = ""
+            if is_run_id(run_id) and session:
+                found.append((run_id, session))
+            else:
+                useless.append(member)
+        if useless:  # they name no run, and would stand before those that do
+            yield (command("ZREM", self.keys.open_runs(), *useless),)
         return found
+
+    def give_up_op(self, run_id: str, session: str, *events: dict[str, Any]) -> Op[None]:
+        """End a run that can't be driven, because what is stored of it can't be read: its session is free again.
+
+        What stands at its keys is left as it is, but for its status and its last events.
+        """
+        keys, ttl = self.keys, self._ttl
+        run, stream = keys.served_run(session, run_id), keys.run_events(session, run_id)
+        told = [command("XADD", stream, "NOMKSTREAM", "*", "e", text_of(event), optional=True) for event in events]
+        member = id_bytes(run_id) + b":" + id_bytes(session)
+        yield (
+            *told,
+            command("HSET", run, "status", "failed", optional=True),
+            command("PEXPIRE", run, ttl, optional=True),
+            command("LREM", keys.runs_of_session(session), 0, run_id, optional=True),
+            command("ZREM", keys.open_runs(), member),
+        )
 
     def forget_op(self, run_id: str, session: str) -> Op[None]:
         """Take a run out of the index of open ones."""
@@ -297,17 +366,31 @@ class RunPrograms:
         [session] = yield (command("GET", self.keys.session_of_run(run_id)),)
         if session is None:
             return None
+        if not session:
+            raise CorruptDataError(f"The session of the run {run_id!r} can't be read.")
         [stored] = yield (command("HGETALL", self.keys.served_run(id_text(session), run_id)),)
         return _run_of(run_id, id_text(session), _pairs(stored)) if stored else None
 
     def of_session_op(self, session: str) -> Op[list[Run]]:
         """The runs of a session that are under way or wait, in their order."""
-        [ids] = yield (command("LRANGE", self.keys.runs_of_session(session), 0, MOST_WAITING + 1),)
-        names = [id_text(found) for found in ids]
+        names = yield from self._queued_op(session)
         if not names:
             return []
-        stored = yield tuple(command("HGETALL", self.keys.served_run(session, name)) for name in names)
-        return [_run_of(name, session, _pairs(each)) for name, each in zip(names, stored, strict=True) if each]
+        wanted = tuple(command("HGETALL", self.keys.served_run(session, name), optional=True) for name in names)
+        found = []
+        for name, stored in zip(names, (yield wanted), strict=True):
+            try:
+                if isinstance(stored, Exception):
+                    raise CorruptDataError(f"Something else stands where the run {name!r} should: {stored}")
+                if stored:
+                    found.append(_run_of(name, session, _pairs(stored)))
+            except CorruptDataError as error:
+                warn_left_out(f"The run {name}", error)
+        return found
+
+    def _queued_op(self, session: str) -> Op[list[str]]:
+        [ids] = yield (command("LRANGE", self.keys.runs_of_session(session), 0, MOST_WAITING + 1),)
+        return [name for name in readable_ids(ids, "runs") if is_run_id(name)]
 
     def events_op(self, wanted: Sequence[tuple[str, str, str]]) -> Op[list[list[Event] | None]]:
         """The events of runs after an id: (run id, session, last id known) each; ``None`` for one that is gone."""
@@ -316,28 +399,34 @@ class RunPrograms:
             for run_id, session, after in wanted
             for words in (
                 command(
-                    "XRANGE", self.keys.run_events(session, run_id), f"({after}", "+", "COUNT", EVENTS_AT_ONCE
+                    "XRANGE",
+                    self.keys.run_events(session, run_id),
+                    f"({after}",
+                    "+",
+                    "COUNT",
+                    EVENTS_AT_ONCE,
+                    optional=True,
                 ),
                 command("EXISTS", self.keys.run_events(session, run_id)),
             )
         )
         return [
-            [_event(entry) for entry in entries] if exists else None
+            _events(entries) if exists and not isinstance(entries, Exception) else None
             for entries, exists in zip(replies[::2], replies[1::2], strict=True)
         ]
 
     def forget_session_op(self, session: str) -> Op[None]:
         """Remove what is stored of a session's open runs."""
-        runs = yield from self.of_session_op(session)
+        names = yield from self._queued_op(session)
         removals = [
             words
-            for run in runs
+            for name in names
             for words in (
-                command("UNLINK", self.keys.served_run(session, run.id)),
-                command("UNLINK", self.keys.run_events(session, run.id)),
-                command("UNLINK", self.keys.run_lease(session, run.id)),
-                command("UNLINK", self.keys.session_of_run(run.id)),
-                command("ZREM", self.keys.open_runs(), _member(run)),
+                command("UNLINK", self.keys.served_run(session, name)),
+                command("UNLINK", self.keys.run_events(session, name)),
+                command("UNLINK", self.keys.run_lease(session, name)),
+                command("UNLINK", self.keys.session_of_run(name)),
+                command("ZREM", self.keys.open_runs(), id_bytes(name) + b":" + id_bytes(session)),
             )
         ]
         yield (command("UNLINK", self.keys.runs_of_session(session)), *removals)

@@ -10,7 +10,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +37,7 @@ from ecowas_lc.errors import (
 from ecowas_lc.memory import SessionInfo
 from ecowas_lc.memory.json_values import from_json, lifetime_seconds
 from ecowas_lc.memory.values import Values
-from ecowas_lc.storage.left_out import readable_ids
+from ecowas_lc.storage.left_out import UNREADABLE, readable_ids
 from ecowas_lc.storage.ops import Op, command
 from ecowas_lc.supervisor.approval import check_decision
 from ecowas_lc.supervisor.nodes import ROUTE
@@ -48,7 +48,7 @@ from ecowas_lc.web.organisation import Organisation
 from ecowas_lc.web.playing import message_as_json
 from ecowas_lc.web.principals import Principal, Role
 from ecowas_lc.web.problems import BusyError, NotAllowedError, NotFoundError
-from ecowas_lc.web.runs import Busy, Event, OnBusy, Run, is_event_id
+from ecowas_lc.web.runs import Busy, Event, OnBusy, Run, is_event_id, is_run_id
 
 Data = dict[str, Any]
 Health = Callable[[], Any]
@@ -125,7 +125,7 @@ class Service:
             NotFoundError: there is no such run, or it is not theirs.
         """
         found: Run | None = None
-        if run_id.isascii() and run_id.isalnum() and len(run_id) <= LONGEST_ID:
+        if is_run_id(run_id):
             found = await self.organisation.run(self.driver.programs.find_op(run_id))
         if found is None or not (found.by == by.name or by.is_admin):
             raise NotFoundError("There is no such run, or it is no longer stored.")
@@ -285,7 +285,8 @@ class Service:
         found = []
         for session in await self._all_own(by, sessions):
             for run in await self.organisation.run(self.driver.programs.of_session_op(session)):
-                await self.driver.cancel(run)
+                with suppress(*UNREADABLE):  # what is there is removed all the same
+                    await self.driver.cancel(run)
             await self.organisation.run(self.driver.programs.forget_session_op(session))
             await self.organisation.saver.adelete_thread(session)
             await self.organisation.memory.clear_session(session)
