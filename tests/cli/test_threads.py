@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -218,12 +219,21 @@ def test_migrate(run: Run, saver: RedisSaver, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["nothing.db", "postgresql://u:secret@127.0.0.1:1/x", "redis://:secret@127.0.0.1:1"]
+    ("source", "library"),
+    [
+        ("nothing.db", "sqlite"),
+        ("postgresql://u:secret@127.0.0.1:1/x", "postgres"),
+        ("redis://:secret@127.0.0.1:1", "redis"),
+    ],
 )
-def test_sources_that_can_not_be_read(run: Run, saver: RedisSaver, source: str) -> None:
-    """A source that is not there is named, without its password, and nothing is written."""
+def test_sources_that_can_not_be_read(run: Run, saver: RedisSaver, source: str, library: str) -> None:
+    """A missing source is named without its password, and so is a missing library; nothing is written."""
     ended = run("threads", "migrate", source)
-    assert (ended.code, ended.out) == (2, "")
+    if find_spec(f"langgraph.checkpoint.{library}"):
+        assert (ended.code, ended.out) == (2, "")
+    else:
+        assert (ended.code, ended.out) == (1, "")
+        assert f"pip install langgraph-checkpoint-{library}" in ended.err
     assert "secret" not in ended.err
     assert "Traceback" not in ended.err
     assert saver.threads() == []

@@ -231,7 +231,7 @@ def test_the_server_is_the_settings_own(api: httpx.Client, redis_server: Running
     }
     assert offered == {"agent", "limit", "session_id"}
     told = {path: set(next(iter(methods.values()))["responses"]) for path, methods in paths.items()}
-    assert told["/chat"] == {"200", "400", "413", "422", "429", "503", "504"}
+    assert told["/chat"] == {"200", "400", "409", "413", "422", "429", "503", "504"}
     assert "404" in told["/sessions/{session_id}/extend"]
     assert set(paths) == {
         "/chat",

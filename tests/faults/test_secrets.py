@@ -316,6 +316,8 @@ def test_what_lives_shows_no_secret(secret_urls, certificates, prefix, heard):
             cache.update("?", kind, [Generation(text="Good morning.")])
             assert cache.lookup("?", kind) is not None
             alive += [settings, server, saver, memory, awaiting, history, *agents, chat, graph, vectors, cache]
+            alive.append(metrics := ecowas_lc.Metrics(server, [prefix]))
+            assert metrics.exposition()
 
             async def look(server=server, awaiting=awaiting, saver=saver):
                 await awaiting.append_to_history("a", "b", MESSAGE)
@@ -323,6 +325,7 @@ def test_what_lives_shows_no_secret(secret_urls, certificates, prefix, heard):
                 return everything_alive()
 
             found = asyncio.run(look())
+            metrics.close()
             memory.clear_all_agent_data("a")
             saver.delete_thread("t")
             cache.clear()
