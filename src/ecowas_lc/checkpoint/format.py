@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 import json
 import struct
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -46,6 +47,7 @@ from ecowas_lc.checkpoint.codec.messages import SPECS
 from ecowas_lc.checkpoint.codec.recipes import Recipe
 from ecowas_lc.checkpoint.entries import About, about
 from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, encode_part, field_of
+from ecowas_lc.checkpoint.shared_values import Shared, SharedValues
 from ecowas_lc.errors import CorruptDataError, DecryptionError, InvalidInputError, NotSerializableError
 from ecowas_lc.storage.keys import id_bytes, id_text
 
@@ -210,11 +212,16 @@ def edits(base: bytes, now: bytes) -> tuple[bytes, bytes]:
 
 
 _PLAIN, _LIST = b"p", b"l"
-_KNOWN = b"k"  # only in answers: a list that the client already has
+# Only in answers: a list that the client already has, a value already answered, the beginning of such a list.
+_KNOWN, _SENT, _BEGINNING = b"k", b"s", b"b"
+_SENT_AT = struct.Struct(">II")
+_BEGINNING_AT = struct.Struct(">III")
 _BARE, _SNAPSHOT = b"b", b"d"
 # Smaller values are stored in every checkpoint's row: a separate field would cost more.
 _INLINE_TEXT = 64
 _MOST_FIELDS = 65_535  # their count is stored in 2 bytes
+_MOST_KNOWN = 64  # lists that a page names as known: each call of a subgraph has a namespace of its own
+_FEW_BYTES = 2**20  # of elements, that are not worth being searched for what is not needed any more
 
 
 @dataclass(slots=True)
@@ -257,6 +264,43 @@ class Found:
 
 
 _Batch = tuple[str, str, list[tuple[int, str, Any]]]
+
+
+class Neighbours:
+    """What checkpoints of a thread that are read page by page have in common; it holds about what a page does."""
+
+    __slots__ = ("_held_by", "elements", "lists", "made", "values")
+
+    def __init__(self) -> None:
+        self.elements: Elements | None = None
+        self.made: dict[bytes, Any] = {}  # items of lists by digest, each one object for all
+        self.values: dict[bytes, tuple[bytes, Shared]] = {}  # as they are stored, by field
+        self.lists: dict[bytes, SeenList] = {}  # that the next page need not bring again, by mark
+        self._held_by: Counter[bytes] = Counter()  # how many checkpoints of the page hold a field
+
+    def turn_to(self, page: list[Found], elements: Elements) -> None:
+        """Go on with the next page and the elements that came with it."""
+        if self.elements is None:
+            self.elements = elements
+        else:
+            listed = {digest for seen in self.lists.values() for digest in digests_in(seen.digests)}
+            kept = self.elements.excerpt(*listed)
+            if len(self.elements) > 2 * len(kept) + _FEW_BYTES:
+                self.elements = kept
+                self.made = {digest: self.made[digest] for digest in listed}
+            self.elements.add(elements)
+        self._held_by = Counter(name for found in page for name in split_row(found.row).fields)
+        self.values = {name: held for name, held in self.values.items() if name in self._held_by}
+        lists: dict[tuple[str | None, str], SeenList] = {}
+        for found in page:
+            for name, stored in zip(split_row(found.row).fields, found.values, strict=True):
+                if stored[:1] == _LIST:
+                    lists[found.place.namespace, channel_of(name)] = SeenList(name, stored[2:18], stored[18:])
+        self.lists = {seen.mark: seen for seen in [*lists.values()][-_MOST_KNOWN:]}
+
+    def share(self, name: bytes, stored: bytes) -> bool:
+        """Whether to make a value once for all: a list, or what several checkpoints of the page hold."""
+        return stored[:1] == _LIST or self._held_by[name] > 1
 
 
 class Format:
@@ -427,8 +471,10 @@ class Format:
                 return About(title, messages, turns)
         raise CorruptDataError("What is stored of a thread for lists is not in the storage format.")
 
-    def checkpoint(self, found: Found, elements: Elements) -> CheckpointTuple:
-        """Return a checkpoint in langgraph's form.
+    def checkpoint(
+        self, found: Found, elements: Elements, neighbours: Neighbours | None = None
+    ) -> CheckpointTuple:
+        """Return a checkpoint in langgraph's form; it shares values with ``neighbours`` until you look at them.
 
         Raises:
             CorruptDataError: The stored data does not follow the storage format.
@@ -436,12 +482,23 @@ class Format:
         """
         place = found.place
         assert place.checkpoint_id is not None
+        if neighbours is not None:
+            assert neighbours.elements is not None
+            elements = neighbours.elements
         elements.start_anew()
         row = split_row(found.row)
         checkpoint, metadata = self.envelope(found, elements)
         values = checkpoint["channel_values"]
+        shared: dict[str, Shared] = {}
         for name, stored in zip(row.fields, found.values, strict=True):
-            values[channel_of(name)] = self.load_value(place, name, stored, elements)
+            channel = channel_of(name)
+            if neighbours is not None and neighbours.share(name, stored):
+                shared[channel] = self._shared_value(place, name, stored, elements, neighbours)
+                values[channel] = shared[channel].value
+            else:
+                values[channel] = self.load_value(place, name, stored, elements)
+        if shared:
+            checkpoint["channel_values"] = SharedValues(values, shared)
         return CheckpointTuple(
             config=place.config(place.checkpoint_id),
             checkpoint=checkpoint,
@@ -458,12 +515,26 @@ class Format:
         parts = self.serializer.load(open_blob(row.blob, self.sealer, context), elements)
         return unpack_envelope(parts, place.checkpoint_id or "")
 
-    def load_value(self, place: Place, name: bytes, stored: bytes, elements: Elements) -> Any:
-        """Return one channel's value from its stored form."""
+    def _shared_value(
+        self, place: Place, name: bytes, stored: bytes, elements: Elements, neighbours: Neighbours
+    ) -> Shared:
+        """Return one channel's value, made once for all checkpoints that hold it."""
+        held = neighbours.values.get(name)
+        if held is not None and held[0] == stored:
+            return held[1]
+        value = self.load_value(place, name, stored, elements, neighbours.made)
+        shared = Shared(value, lambda: self.load_value(place, name, stored, elements.counted_anew()))
+        neighbours.values[name] = stored, shared
+        return shared
+
+    def load_value(
+        self, place: Place, name: bytes, stored: bytes, elements: Elements, made: dict[bytes, Any] | None = None
+    ) -> Any:
+        """Return one channel's value from its stored form; ``made``: list items to use again."""
         if stored[:1] == _LIST:
             wrapper, mark, digests = stored[1:2], stored[2:18], stored[18:]
             self._check_mark(place.thread_id, mark, name, wrapper, digests)
-            items = self.serializer.load_items(digests_in(digests), elements)
+            items = self.serializer.load_items(digests_in(digests), elements, made)
             return _DeltaSnapshot(items) if wrapper.lower() == _SNAPSHOT else items
         if stored[:1] != _PLAIN:
             raise CorruptDataError(
@@ -553,7 +624,22 @@ class Format:
 
 
 def found_in(thread_id: str, answer: Any) -> list[Found]:
-    """Return the checkpoints in an answer of the read script."""
+    """Return the checkpoints in an answer of the read script.
+
+    Raises:
+        CorruptDataError: It refers to something that it does not hold.
+    """
+    try:
+        for _, _, _, values, _, _ in answer:
+            for at, value in enumerate(values):
+                if value[:1] == _SENT:
+                    row, position = _SENT_AT.unpack(value[1:])
+                    values[at] = answer[row][3][position]
+                elif value[:1] == _BEGINNING:
+                    row, position, size = _BEGINNING_AT.unpack(value[18:])
+                    values[at] = _LIST + value[1:18] + answer[row][3][position][18 : 18 + size]
+    except (IndexError, struct.error):
+        raise CorruptDataError("The server's answer refers to a value that it does not hold.") from None
     return [
         Found(Place(thread_id, decode_part(ns), id_text(id_)), row, values, writes, bool(is_latest))
         for ns, id_, row, values, writes, is_latest in answer

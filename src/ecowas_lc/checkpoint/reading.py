@@ -11,7 +11,7 @@ from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple, Delta
 
 from ecowas_lc.checkpoint.client_cache import SeenList
 from ecowas_lc.checkpoint.codec.elements import Elements, digests_in, is_sealed, split_blob, split_row
-from ecowas_lc.checkpoint.format import Found, found_in
+from ecowas_lc.checkpoint.format import Found, Neighbours, found_in
 from ecowas_lc.checkpoint.place import Extended, Place, channel_of, checkpoint_id_of, place_of
 from ecowas_lc.checkpoint.writing import Context
 from ecowas_lc.errors import EcowasError, InvalidInputError
@@ -78,8 +78,10 @@ def has_sealed(page: list[Found]) -> bool:
     return any(is_sealed(split_blob(split_row(found.row).blob)[1]) for found in page)
 
 
-def _tuple_of(at: Context, found: Found, elements: Elements) -> CheckpointTuple:
-    read = at.format.checkpoint(found, elements)
+def _tuple_of(
+    at: Context, found: Found, elements: Elements, neighbours: Neighbours | None = None
+) -> CheckpointTuple:
+    read = at.format.checkpoint(found, elements, neighbours)
     if at.fencing and not found.is_latest:
         read.config["configurable"]["checkpoint_id"] = Extended(found.place.checkpoint_id)
     return read
@@ -104,9 +106,19 @@ def get_tuple_op(at: Context, place: Place) -> Op[CheckpointTuple | None]:
     return read
 
 
+def _tuples_of(
+    at: Context, page: list[Found], elements: Elements, neighbours: Neighbours
+) -> list[CheckpointTuple]:
+    for found in page:
+        at.format.expand(found, neighbours.lists)
+    neighbours.turn_to(page, elements)
+    return [_tuple_of(at, found, elements, neighbours) for found in page]
+
+
 def list_page_op(
     at: Context,
     place: Place,
+    neighbours: Neighbours,
     *,
     before: str | None,
     limit: int,
@@ -115,6 +127,7 @@ def list_page_op(
     """Return about ``limit`` checkpoints older than ``before``, newest first, and the start of the next page.
 
     Takes one round trip; with a metadata filter, a second one for the checkpoints that pass it.
+    Of what ``neighbours``, the checkpoints of the pages before, hold already, nothing is read again.
     """
     start, along = "latest", "prev"
     if place.checkpoint_id:
@@ -124,20 +137,28 @@ def list_page_op(
     elif before is not None:
         start, place = "before", Place(place.thread_id, place.namespace, before)
     whole = wanted is None
-    [answer] = yield (read_call(at, place, start=start, along=along, limit=limit, writes=whole, values=whole),)
+    alone = limit == 1 and neighbours.elements is None
+    known = list(neighbours.lists.values())
+    first = read_call(
+        at, place, start=start, along=along, limit=limit, writes=whole, values=whole, known=known if whole else ()
+    )
+    [answer] = yield (first,)
     page, elements = found_elements(at, place.thread_id, answer)
     following = page[-1].place.checkpoint_id if page and along and not _is_last(answer) else None
-    if wanted is None:
+    if wanted is None and alone:
         return [_tuple_of(at, found, elements) for found in page], following
+    if wanted is None:
+        return _tuples_of(at, page, elements, neighbours), following
     chosen = [found.place for found in page if wanted(at.format.envelope(found, elements)[1])]
     if not chosen:
         return [], following
-    answers = yield tuple(read_call(at, each, start="at", along="", limit=1) for each in chosen)
-    tuples = []
+    answers = yield tuple(read_call(at, each, start="at", along="", limit=1, known=known) for each in chosen)
+    page, elements = [], at.format.elements(place.thread_id, [], [])
     for answer in answers:
-        page, elements = found_elements(at, place.thread_id, answer)
-        tuples += [_tuple_of(at, found, elements) for found in page]
-    return tuples, following
+        more, their_elements = found_elements(at, place.thread_id, answer)
+        page += more
+        elements.add(their_elements)
+    return _tuples_of(at, page, elements, neighbours), following
 
 
 def threads_page_op(at: Context, *, start: bytes, above: bytes, count: int) -> Op[list[Entry]]:
@@ -262,10 +283,11 @@ class Query:
         """Yield one thread's checkpoints; return whether it had any among those examined."""
         found = False
         before = self._before
+        neighbours = Neighbours()
         while self._wants_more():
             size = _LISTED_AT_ONCE if self._left is None or self._wanted else min(_LISTED_AT_ONCE, self._left)
             wanted = self._matches if self._wanted else None
-            read = list_page_op(self._at, place, before=before, limit=size, wanted=wanted)
+            read = list_page_op(self._at, place, neighbours, before=before, limit=size, wanted=wanted)
             answer = yield read if self._place is not None else attempted_op(read)
             if isinstance(answer, EcowasError):  # a bad thread must not hide the others
                 warn_left_out(f"The thread {place.thread_id!r}", answer)

@@ -486,6 +486,8 @@ class RedisSaver(SaverBase):
     ) -> Iterator[CheckpointTuple]:
         """Yield checkpoints, newest first.
 
+        What neighbouring checkpoints have in common is read once, and copied when you look at ``channel_values``.
+
         Args:
             config: Names a thread, and optionally a namespace; ``None`` lists all threads, one after the other.
             filter: Metadata values by key, compared with ``==``.

@@ -211,11 +211,24 @@ class Elements:
         """Return the total bytes of all elements."""
         return sum(map(len, self._stored.values()))
 
-    def excerpt(self, digest: bytes) -> Elements:
-        """Return an element with those it refers to."""
-        blob = self._stored.get(digest, b"")
-        parts = {each: self._stored.get(each, b"") for each in split_blob(blob)[0]} if blob else {}
-        return Elements(parts | {digest: blob}, self._context, self._sealer)
+    def excerpt(self, *digests: bytes) -> Elements:
+        """Return elements with those they refer to."""
+        stored = {digest: self._stored.get(digest, b"") for digest in digests}
+        parts = {each for blob in stored.values() if blob for each in split_blob(blob)[0]}
+        stored |= {each: self._stored.get(each, b"") for each in parts}
+        return Elements(stored, self._context, self._sealer)
+
+    def counted_anew(self) -> Elements:
+        """Return the same elements, for a value that is made later than others."""
+        again = Elements(self._stored, self._context, self._sealer)
+        again.texts, again.recipes = self.texts, self.recipes
+        return again
+
+    def add(self, more: Elements) -> None:
+        """Add the elements of another read of the thread; what that read lacked stays."""
+        self._stored.update(
+            (digest, blob) for digest, blob in more._stored.items() if blob or digest not in self._stored
+        )
 
     def get(self, digest: bytes) -> tuple[bytes, list[bytes], bytes]:
         """Return an element's kind, references and payload.

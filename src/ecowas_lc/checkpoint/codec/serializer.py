@@ -193,16 +193,28 @@ class Serializer:
         references, payload = split_blob(blob)
         return Reader(self.allowed, references, elements).unpack(payload)
 
-    def load_items(self, digests: list[bytes], elements: Elements) -> list[Any]:
-        """Return the items that :meth:`dump_items` serialised, as new objects at each call."""
+    def load_items(
+        self, digests: list[bytes], elements: Elements, made: dict[bytes, Any] | None = None
+    ) -> list[Any]:
+        """Return the items that :meth:`dump_items` serialised, as new objects at each call.
+
+        With ``made``, which holds items by digest, only those that it lacks are new: they are added to it.
+        """
+        if len(digests) > _MANY and len(set(digests)) < len(digests):
+            for digest, times in Counter(digests).items():
+                elements.count_repeated((times - 1) * elements.weight(digest))
+        if made is None:
+            return self._load_items(digests, elements)
+        lacking = [digest for digest in dict.fromkeys(digests) if digest not in made]
+        made.update(zip(lacking, self._load_items(lacking, elements), strict=True))
+        return [made[digest] for digest in digests]
+
+    def _load_items(self, digests: list[bytes], elements: Elements) -> list[Any]:
         out = []
         recipes = elements.recipes
         plain = elements.plain or {}
         texts = elements.texts
         unpack = ormsgpack.unpackb
-        if len(digests) > _MANY and len(set(digests)) < len(digests):
-            for digest, times in Counter(digests).items():
-                elements.count_repeated((times - 1) * elements.weight(digest))
         for digest in digests:
             recipe = recipes.get(digest)
             if recipe is not None:

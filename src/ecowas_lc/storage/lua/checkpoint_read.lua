@@ -1,8 +1,11 @@
 -- Read checkpoints, newest first: ttl, ns, all, from, id, along, limit, writes, values, (field, mark)*k.
 --   all: '1' every namespace;  from: 'latest', 'at', 'before' (id);  along: 'prev' or 'parent'.
 -- Answers {{ns, id, row, {value…}, {writes…}, 1 for the namespace's latest or 0}…, digests, {element…}, 1 where older
--- ones are left}: a page ends at the limit, or where it has become large. A list value is 'l' + wrapper + mark + digests. The client has the lists of these fields and marks, and their elements:
--- of one that is read it is answered 'k' + wrapper + mark, and of a list with the same log only other elements.
+-- ones are left}: a page ends at the limit, or where it has become large. A list value is 'l' + wrapper + mark +
+-- digests. The client has the lists of these fields and marks, and their elements: of one that is read it is answered 'k' +
+-- wrapper + mark, and of a list with the same log only other elements.
+-- What the answer holds already is named by where: a value is 's' + row + position, a list whose digests another
+-- begins with 'b' + wrapper + mark + row + position + how many bytes (each counted from 0, in 4 bytes).
 local wrong = check_format()
 if wrong then return wrong end
 local ttl, only, from, start, along = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]
@@ -68,6 +71,8 @@ end
 
 local function fetch(ns, id) return redis.call('HGET', H, 'c' .. ns .. '\0' .. id) end
 
+-- Where the answer holds a value, and of each log the list that others may begin like.
+local sent, longest = {}, {}
 local named
 local function add(ns, id, row)
   local _, _, after = row_link(row)
@@ -99,18 +104,34 @@ local function add(ns, id, row)
     end
     for i, value in ipairs(found) do
       local field = fields[i]
-      if value and sub(value, 1, 1) == 'l' and known[mark_of(value)] then
+      local kind = value and sub(value, 1, 1)
+      if sent[field] then
+        value = nil
+      elseif kind == 'l' and known[mark_of(value)] then
         value = 'k' .. sub(value, 2, PIECES - 1)
-      elseif value and sub(value, 1, 1) == 'l' then
+      elseif kind == 'l' then
         local log = log_of(field, wrapper_of(value))
         local digests = digests_of(log, pieces[i])
         value = digests and sub(value, 1, PIECES - 1) .. digests or false
-        if digests then want_all(digests, held_by_client(log)) end
-      elseif value then
+        local base = longest[log]
+        if digests and base and sub(base.digests, 1, #digests) == digests then
+          value = 'b' .. sub(value, 2, PIECES - 1) .. struct.pack('>I4I4I4', base.row, base.at, #digests)
+        elseif digests then
+          want_all(digests, held_by_client(log))
+          longest[log] = { digests = digests, row = #out, at = i - 1 }
+        end
+      elseif kind == 'p' then
         each_ref(value, 2, want)
+      else
+        value = nil -- of no kind that is stored: it must not be taken for one of those that are answered
       end
-      values[i] = value or ''
-      bytes = bytes + #values[i]
+      if not sent[field] then
+        values[i] = value or ''
+        sent[field] = { name = 's' .. struct.pack('>I4I4', #out, i - 1), bytes = #values[i] }
+      else
+        values[i] = sent[field].name
+      end
+      bytes = bytes + sent[field].bytes
     end
   end
   if with_writes then
