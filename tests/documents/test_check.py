@@ -39,6 +39,9 @@ UNSUPPORTED = {
     "Production begins in the second quarter of 2027.": "certainty",
     "The reserve is empty.": "wording",
     "Everyone agrees on this great summit.": "wording",
+    "The tariff has been": "no claim",
+    "La capacité de": "no claim",
+    "The reserve is a": "no claim",
 }
 
 

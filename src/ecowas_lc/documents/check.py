@@ -27,7 +27,7 @@ from ecowas_lc.documents.terms import best_likeness, content_words, likeness, na
 
 ENOUGH_OF_THE_WORDING = 0.6
 """Share of a sentence's words that the source must contain; measured on the development questions."""
-_FEWEST_WORDS = 1
+_FEWEST_WORDS = 2  # of a sentence without a figure, a date or a name: "The tariff has been" claims nothing
 
 Reason = Literal["figure", "date", "name", "negation", "certainty", "wording", "no claim"]
 
@@ -110,7 +110,7 @@ def last_boundary(text: str) -> int:
 def check_sentence(text: str, sources: Sequence[Source], known: frozenset[str]) -> Supported | Unsupported:
     """Return the support of one sentence: of the sources that agree on every fact, the closest in wording."""
     claim = _Claim(text, known)
-    if len(claim.words) < _FEWEST_WORDS or text.rstrip().endswith("?"):
+    if claim.says_nothing or text.rstrip().endswith("?"):
         return Unsupported(text, "no claim")
     best: tuple[float, Supported] | None = None
     nearest: tuple[float, Reason] = (-1.0, "wording")
@@ -140,6 +140,13 @@ class _Claim:
         self.is_negative = is_negative(self.text)
         self.is_uncertain = is_uncertain(self.text)
         self.plain = _plain(self.text)
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether the sentence claims nothing, such as one that was cut off."""
+        if not self.words:
+            return True
+        return len(self.words) < _FEWEST_WORDS and not (self.quantities or self.times or self.names)
 
     def wording(self, source: str) -> float:
         """Return the share of the claim's words that a sentence contains."""
