@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,7 +44,8 @@ def elsewhere(mortal: RunningServer, prefix: str) -> Iterator[RedisMemoryService
 
 def wait_until_stored(agent: BaseAgent) -> None:
     """Wait until the agent is back on Redis."""
-    wait_until(lambda: agent.get_session_info()["backend"] == "redis", "the replay")
+    link = place_link(agent)
+    wait_until(lambda: agent.get_session_info()["backend"] == "redis" and not link.holds, "the replay")
 
 
 def stored(service: RedisMemoryService, agent_id: str = "energy", session_id: str = "s") -> list[str]:
@@ -77,6 +79,65 @@ def test_what_another_process_removed_does_not_come_back(
     assert call(agent, "history") == []
     call(agent, "chat", "and now?")
     assert stored(elsewhere) == dialogue("and now?")
+
+
+class LateServer(Server):
+    """A server that what is sent reaches late, as after retries or on a busy machine."""
+
+    is_late = False
+
+    def run(self, op: Any) -> Any:
+        self._arrive()
+        return super().run(op)
+
+    def _arrive(self) -> None:
+        begun = time.monotonic()
+        wait_until(lambda: not self.is_late or time.monotonic() > begun + 0.3, "the arrival")
+
+
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_what_was_removed_does_not_come_back_late(
+    mortal: RunningServer, prefix: str, elsewhere: RedisMemoryService, removal: str
+) -> None:
+    """However long what is handed in again is on its way: it seems younger for that, and yet stays removed."""
+    server = LateServer.from_url(mortal.url)
+    assert isinstance(server, LateServer)
+    with RedisMemoryService(server=server, prefix=prefix) as late:
+        agent = redis_agent(late)
+        agent.chat("my secret?")
+        REMOVALS[removal](elsewhere)
+        mortal.kill()
+        agent.get_session_info()  # notices
+        server.is_late = True
+        mortal.start()
+        wait_until_stored(agent)
+        assert stored(elsewhere) == []
+        server.is_late = False
+
+
+def test_a_turn_that_ends_during_the_replay_is_in_the_thread(
+    mortal: RunningServer, place: RedisMemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replay drops turns that the transcript lacks: not those that ended after it was read."""
+    agent = supervisor(place, model=numbered())
+    agent.smart_chat("up?")
+    mortal.kill()
+    agent.smart_chat("down?")
+    read, during = agent._transcript.read_stored, ["meanwhile?"]
+
+    def and_go_on(count: int | None = None) -> Any:
+        told = yield from read(count)
+        if during and told:
+            agent.smart_chat(during.pop())
+        return told
+
+    monkeypatch.setattr(agent._transcript, "read_stored", and_go_on)
+    mortal.start()
+    wait_until_stored(agent)
+    assert not during
+    state = agent.graph.get_state({"configurable": {"thread_id": "s"}})
+    assert [message.text for message in state.values["messages"]] == dialogue("up?", "down?", "meanwhile?")
+    assert stored(place, "supervisor") == dialogue("up?", "down?", "meanwhile?")
 
 
 def test_another_sessions_outage_brings_nothing_back(

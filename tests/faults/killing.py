@@ -2,7 +2,8 @@
 
 Arguments: url, prefix, first, step. A process that has imported everything forks for each kill point; in the
 child, the nth time that a command is about to be sent or its reply to be read is its last. Prints one JSON object
-a line: ``{"points": …}`` for the uninterrupted run, then ``{"n": …, "differs": …}`` for each point.
+a line: ``{"points": …}`` for the uninterrupted runs, then ``{"n": …, "differs": …}`` for each point, first of
+applications that await and then of others.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import os
 import signal
 import sys
 import traceback
+from asyncio.selector_events import _SelectorSocketTransport
+from functools import partial
+from itertools import product
 from typing import Any
 
 import redis
-import redis.asyncio
 from langchain_core.messages import HumanMessage
 
 from ecowas_lc.checkpoint import RedisSaver
@@ -45,17 +48,14 @@ class Countdown:
 
 def count_steps(countdown: Countdown) -> None:
     """Make every connection of this process count: before a command leaves, and before its reply is read."""
-    plain = (redis.Connection, ("send_packed_command", "read_response"))
-    for cls, names in (plain, (asyncio.StreamWriter, ("write", "writelines"))):
+    # Of asyncio's connections, the socket's own transport: whatever writes to it and reads from it.
+    methods = (
+        (redis.Connection, ("send_packed_command", "read_response")),
+        (_SelectorSocketTransport, ("write", "writelines", "_read_ready")),
+    )
+    for cls, names in methods:
         for name in names:
             _count(cls, name, countdown)
-    read = redis.asyncio.Connection.read_response
-
-    async def read_counted(self: Any, *args: Any, **options: Any) -> Any:
-        countdown()
-        return await read(self, *args, **options)
-
-    redis.asyncio.Connection.read_response = read_counted  # type: ignore[assignment]
 
 
 def _count(cls: Any, name: str, countdown: Countdown) -> None:
@@ -112,16 +112,20 @@ def left(url: str, prefix: str) -> dict[str, Any]:
     return json.loads(json.dumps({"messages": messages, "reports": reports, "histories": texts}))
 
 
-def run(url: str, prefix: str, n: int) -> int:
-    """One run, killed at its nth step; even ones await, and every third writes checkpoints as it goes on."""
+def durability_of(n: int) -> str:
+    """Every third run writes checkpoints as it goes on."""
+    return "async" if n % 3 == 2 else "sync"
+
+
+def run(url: str, prefix: str, n: int, *, awaits: bool) -> int:
+    """One run, killed at its nth step (0 and below: never)."""
     countdown = Countdown(n)
     count_steps(countdown)
     graph = application(url, prefix)
-    durability = "async" if n % 3 == 2 else "sync"
-    if n % 2:
-        converse(graph, durability)
+    if awaits:
+        asyncio.run(aconverse(graph, durability_of(n)))
     else:
-        asyncio.run(aconverse(graph, durability))
+        converse(graph, durability_of(n))
     return countdown.steps
 
 
@@ -146,31 +150,34 @@ def in_a_child(function: Any) -> tuple[int, Any]:
     return status, json.loads(text) if text else None
 
 
-def resumed(url: str, prefix: str, n: int) -> dict[str, Any]:
+def resumed(url: str, prefix: str, n: int, *, awaits: bool) -> dict[str, Any]:
     """What is left after another process went on where the killed one was."""
-    run(url, prefix, -n)
+    run(url, prefix, -n, awaits=awaits)
     return left(url, prefix)
 
 
 def main(url: str, prefix: str, first: int, step: int) -> None:
     """See the module."""
-    points = 0
+    points: dict[tuple[bool, str], int] = {}
     expected = None
-    for n, name in ((0, "await"), (-1, "plain")):
-        status, steps = in_a_child(lambda n=n, name=name: run(url, f"{prefix}-{name}", n))
+    for awaits, n in product((True, False), (0, -1)):  # of each durability
+        place = f"{prefix}-{awaits}{n}"
+        status, steps = in_a_child(partial(run, url, place, n, awaits=awaits))
         assert status == 0
-        points = max(points, steps)
-        _, found = in_a_child(lambda name=name: left(url, f"{prefix}-{name}"))
+        points[awaits, durability_of(n)] = steps
+        _, found = in_a_child(partial(left, url, place))
         assert expected in (None, found)
         expected = found
-    print(json.dumps({"points": points, "expected": expected}), flush=True)
-    for n in range(first, points + 1, step):
-        place = f"{prefix}-{n}"
-        status, _ = in_a_child(lambda n=n, place=place: run(url, place, n))
+    print(json.dumps({"points": sum(points.values()), "expected": expected}), flush=True)
+    for awaits, n in product((True, False), range(first, max(points.values()) + 1, step)):
+        if n > points[awaits, durability_of(n)]:
+            continue
+        place = f"{prefix}-{awaits}-{n}"
+        status, _ = in_a_child(partial(run, url, place, n, awaits=awaits))
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        ended, found = in_a_child(lambda n=n, place=place: resumed(url, place, n))
+        ended, found = in_a_child(partial(resumed, url, place, n, awaits=awaits))
         differs = {} if found == expected else {"status": [status, ended], "found": found}
-        print(json.dumps({"n": n, "killed": killed, "differs": differs}), flush=True)
+        print(json.dumps({"n": n, "awaits": awaits, "killed": killed, "differs": differs}), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tests.fixtures.servers import running_server
 def test_killed_between_any_two_commands(flavour, prefix, is_long, record_row):
     """SIGKILL before any command and before any reply: the state is an uninterrupted run's, and every history has
     each message once."""
-    step = 1 if is_long else 17
+    step = 1 if is_long else 23
     with running_server(flavour) as server:
         command = [sys.executable, "-m", "tests.faults.killing", server.url, prefix, "1", str(step)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1700)
@@ -37,4 +37,6 @@ def test_killed_between_any_two_commands(flavour, prefix, is_long, record_row):
     assert not differing, (differing[:2], done.stderr[-3000:])
     # How many commands a run takes varies a little with what its threads and tasks find in hand.
     assert len(killed) >= 0.9 * len(points)
+    for awaits in (True, False):
+        assert len([point for point in killed if point["awaits"] is awaits]) >= 3
     assert len(killed) >= (200 if is_long else 10)

@@ -225,15 +225,18 @@ class Session:
             holder = thread.stale[0]
             yield _letting_go(self._saver, self._id, holder)
             thread.stale.remove(holder)
+        waiting = thread.waiting()  # before the transcript is read: it can't have a turn that ends after that
         told = yield from self._transcript.read_stored()
         kept = {message.id for message in told}
-        if not thread.waiting():
+        if not waiting:
             return
         lease = self.graph.lease(self._config)
         try:
             if lease is not None:
                 yield from lease.taken()
-            for turn in thread.waiting():
+            for turn in waiting:
+                if not any(turn is one for one in thread.waiting()):  # reset or stored in the meantime
+                    continue
                 if turn.messages[0].id in kept:
                     try:
                         yield from replaying(self.graph, self._config, turn)

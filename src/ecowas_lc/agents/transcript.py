@@ -7,7 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Self
 from uuid import uuid4
@@ -31,6 +31,9 @@ from ecowas_lc.storage.server import Server
 # with a lower limit.
 _LARGE_BYTES = 2**20
 
+# The longest time that a message is expected to take to the server, with a new connection and after retries.
+_LATEST_ARRIVAL_SECONDS = 2.0
+
 _MOST_HELD = 1000  # messages of a conversation held in this process if the server keeps all of them
 
 log = logging.getLogger(__name__)
@@ -47,10 +50,19 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """A message, and when it was said (monotonic clock)."""
+    """A message, when it was said (monotonic clock), and whether the server has acknowledged it."""
 
     message: BaseMessage
     at: float
+    was_stored: bool = False
+
+    def age(self, now: float) -> float:
+        """Return how many seconds ago it was said, by which the server knows what a later removal covers.
+
+        The server subtracts the age when the message arrives, so a message that takes long to arrive seems
+        younger. One that was stored before must not outlive its removal for that, and is passed as older.
+        """
+        return now - self.at + (_LATEST_ARRIVAL_SECONDS if self.was_stored else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +169,7 @@ class Said:
         with self._lock:
             done = self._take_out(spoken)
             self._known = [*self._known, *_others(_messages(done), self._known)][-self.limit :]
-            self._unsettled.extend((now, each) for each in done)
+            self._unsettled.extend((now, replace(each, was_stored=True)) for each in done)
             while self._unsettled and (_is_settled(self._unsettled[0][0]) or len(self._unsettled) > self.limit):
                 self._unsettled.popleft()
             self.version += 1
@@ -262,7 +274,7 @@ def _clearing(store: RedisChatMessageHistory, reset: Reset) -> Doing:
 
 def _adding(said: Said, store: RedisChatMessageHistory, some: Sequence[Spoken]) -> Program[None]:
     now, after = time.monotonic(), said.last_operation
-    messages, ages = _messages(some), [now - each.at for each in some]
+    messages, ages = _messages(some), [each.age(now) for each in some]
     yield Doing(
         lambda _: store.add_messages(messages, ages=ages, after=after),
         lambda _: store.aadd_messages(messages, ages=ages, after=after),
