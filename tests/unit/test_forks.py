@@ -278,8 +278,8 @@ MAKERS: dict[tuple[str, str], Callable[[], Any]] = {
     ("_embeddings.py", "OfflineEngine"): an_embedder,
     ("search/index.py", "SearchIndex"): a_search_index,
     ("search/copies.py", "_Slots"): made("search.copies", "WordCopy"),
-    ("web/driving.py", "Feed"): made("web.driving", "Feed", "run", "session"),
-    ("web/driving.py", "_Writer"): made("web.driving", "_Writer", None, None, None),
+    ("web/run_driver.py", "Feed"): made("web.run_driver", "Feed", "run", "session"),
+    ("web/run_driver.py", "_Writer"): made("web.run_driver", "_Writer", None, None, None),
 }
 LOCKS = (forks.Lock, type(threading.Lock()), type(threading.RLock()), threading.Semaphore)
 

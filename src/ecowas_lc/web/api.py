@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from ecowas_lc.errors import EcowasError, InvalidInputError
-from ecowas_lc.web.gate import COOKIE, principal_in, set_cookie, too_many
+from ecowas_lc.web.middleware import COOKIE, principal_in, set_cookie, too_many
 from ecowas_lc.web.problems import PROBLEM, problem
 from ecowas_lc.web.runs import Event, Run
 from ecowas_lc.web.service import LONGEST_ID, LONGEST_QUESTION

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from ecowas_lc.errors import InvalidDecisionError, NotWaitingError
 from ecowas_lc.web import views
 from ecowas_lc.web.conversation_page import chat_page, markdown_of, passage_of, run_links, turns_of, why_of
-from ecowas_lc.web.doors import LANGUAGE_COOKIE, back_of, door, language_of_reader
 from ecowas_lc.web.figures_pages import analytics_of, csv_of, period_of, system_of
-from ecowas_lc.web.gate import COOKIE, principal_in, set_cookie, too_many
+from ecowas_lc.web.middleware import COOKIE, principal_in, set_cookie, too_many
+from ecowas_lc.web.open_pages import LANGUAGE_COOKIE, back_of, door, language_of_reader
 from ecowas_lc.web.permissions import Permission
 from ecowas_lc.web.problems import NotFoundError
 from ecowas_lc.web.reader import NAV, Reader

@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from ecowas_lc.web import views
-from ecowas_lc.web.doors import language_of_reader
+from ecowas_lc.web.open_pages import language_of_reader
 from ecowas_lc.web.permissions import Permission, may
 from ecowas_lc.web.principals import Principal, Role
 from ecowas_lc.web.rendering import address, rendered

@@ -43,11 +43,11 @@ from ecowas_lc.supervisor.approval import check_decision
 from ecowas_lc.supervisor.nodes import ROUTE
 from ecowas_lc.web import analytics, audit
 from ecowas_lc.web.access import checked_groups_of
-from ecowas_lc.web.driving import Driver
 from ecowas_lc.web.organisation import Organisation
-from ecowas_lc.web.playing import message_as_json
 from ecowas_lc.web.principals import Principal, Role
 from ecowas_lc.web.problems import BusyError, NotAllowedError, NotFoundError
+from ecowas_lc.web.run_driver import Driver
+from ecowas_lc.web.run_events import message_as_json
 from ecowas_lc.web.runs import Busy, Event, OnBusy, Run, is_event_id, is_run_id
 
 Data = dict[str, Any]

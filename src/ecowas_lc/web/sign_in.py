@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from ecowas_lc.web.doors import back_of, door, language_of_reader
-from ecowas_lc.web.gate import set_cookie, too_many
+from ecowas_lc.web.middleware import set_cookie, too_many
+from ecowas_lc.web.open_pages import back_of, door, language_of_reader
 from ecowas_lc.web.principals import Role, checked_principal
 from ecowas_lc.web.texts import texts_of
 

@@ -18,8 +18,8 @@ from ecowas_lc import forks
 from ecowas_lc.errors import EcowasError, RedisUnavailableError, StorageError, ThreadBusyError
 from ecowas_lc.storage.left_out import UNREADABLE
 from ecowas_lc.web.organisation import Organisation
-from ecowas_lc.web.playing import Playing
 from ecowas_lc.web.problems import UNEXPECTED, DrainingError, NotFoundError, about
+from ecowas_lc.web.run_events import Playing
 from ecowas_lc.web.runs import FIRST_EVENT, Busy, Event, OnBusy, Run, RunPrograms, later, text_of
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from ecowas_lc.web.doors import page_of_problem, wants_html
+from ecowas_lc.web.open_pages import page_of_problem, wants_html
 from ecowas_lc.web.permissions import Permission, may, permission_of
 from ecowas_lc.web.principals import Principal
 from ecowas_lc.web.problems import PROBLEM, UNEXPECTED, problem, problem_for
