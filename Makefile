@@ -19,7 +19,7 @@ REDIS_PYS := build/redis-py/6.2/.stamp build/redis-py/7/.stamp
 export PATH := $(CURDIR)/build/server:$(PATH)
 BENCH_ARGS ?=
 # What shows soonest that a dependency is too old: a library's names and warnings, and the protocol of savers.
-LOWEST_PART ?= tests/unit tests/redis/test_checkpoint_conformance.py tests/redis/test_store_conformance.py tests/cli/test_bad_input.py
+LOWEST_PART ?= tests/unit/test_public_names.py tests/redis/test_checkpoint_conformance.py tests/cli/test_bad_input.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lowest lowest-part newest faults bench audit check ollama eval clean servers constraints coverage docs packages \

@@ -9,7 +9,6 @@ from ecowas_lc._secret import safe_url
 from ecowas_lc.llm.context import aeffective_context, effective_context, held_to, within_context
 from ecowas_lc.llm.faults import named_error, named_errors
 from ecowas_lc.llm.models import chat_model, make_chat_model
-from ecowas_lc.llm.reasoning_apart import reasoning_apart
 from ecowas_lc.llm.service import LLMService, get_llm_service
 
 __all__ = [
@@ -22,7 +21,6 @@ __all__ = [
     "make_chat_model",
     "named_error",
     "named_errors",
-    "reasoning_apart",
     "safe_url",
     "within_context",
 ]

@@ -31,8 +31,9 @@ from langgraph.types import Interrupt
 
 from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.errors import SupervisorError
-from ecowas_lc.llm import named_errors, reasoning_apart
+from ecowas_lc.llm import named_errors
 from ecowas_lc.llm.reasoning import with_reasoning_apart
+from ecowas_lc.llm.reasoning_apart import reasoning_apart
 from ecowas_lc.supervisor.concurrency import stop_handlers
 from ecowas_lc.supervisor.streamed_text import Voice
 from ecowas_lc.supervisor.watching import asking, learnt
