@@ -42,7 +42,7 @@ test: $(VENV)/.stamp-test $(REDIS_PYS) servers ## Set everything up and run lint
 lowest: build/lowest/.stamp $(REDIS_PYS) servers ## Run the tests with the lowest version of each dependency that pyproject.toml allows
 	build/lowest/bin/pytest -n 2 $(PYTEST_ARGS)
 
-lowest-part: build/lowest/.stamp $(REDIS_PYS) servers ## Run a part of the tests with those lowest versions, as .ci/run does
+lowest-part: build/lowest/.stamp $(REDIS_PYS) servers ## Run a part of the tests with those lowest versions
 	build/lowest/bin/pytest -n 2 $(LOWEST_PART) $(PYTEST_ARGS)
 
 newest: build/newest/.stamp $(REDIS_PYS) servers ## Run the tests with the newest version of each dependency that pyproject.toml allows
