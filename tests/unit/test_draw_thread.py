@@ -258,7 +258,7 @@ def test_pictures_fit_and_text_stays_apart() -> None:
     picture = draw_thread(saver, "t")
     width, _ = struct.unpack(">II", picture.png[16:24])
     assert picture.png[:4] == b"\x89PNG"
-    assert width <= 1240
+    assert width <= 1200
     root = ET.fromstring(picture.svg.encode())
     assert root.attrib["width"] == "100%"  # of the cell
     assert float(root.attrib["viewBox"].split()[2]) * 96 / 72 <= 930

@@ -106,6 +106,7 @@ _WEIGHTS_BY_WORDS = {
     "bias": -6.39,
 }
 
+_LABEL = re.compile(r"([^;:|]+):\s*$")
 _LIGHT_WEIGHT = 0.25
 _VERB_WEIGHT = 0.5
 """Weight of a verb; documents often use another verb for the same thing."""
@@ -530,7 +531,9 @@ def _gives_quantity(question: Question, text: str) -> float:
     if question.families:
         given = [q for q in given if q.family in question.families]
     if question.counts:
-        return 1.0 if any(_is_counted(question, text, q) for q in given) else 0.4 * bool(given)
+        if any(_is_counted(question, text, q) for q in given):
+            return 1.0
+        return 0.4 * any(not _label_of(text, q) for q in given)
     if question.asks_for_money:
         given = [q for q in given if q.family not in _MEASURES and (q.family or not q.text.isalpha())]
     return float(bool(given))
@@ -540,11 +543,19 @@ def _is_counted(question: Question, text: str, quantity: Quantity) -> bool:
     """Return whether a figure counts what is asked for: whether its noun is a word of the question."""
     if quantity.family in _MEASURES:
         return best_likeness(quantity.text.split()[-1], (*question.terms, *question.kinds)) > 0
+    if label := _label_of(text, quantity):
+        return any(best_likeness(word, (*question.terms, *question.kinds)) for word in label)
     rest = text[quantity.end :]
     following = [word for word in words_of(rest[:60]) if len(word) > 2 and not word[0].isdigit()][:4]
     if not following or rest.lstrip()[:1] in ("", ";", ",", ".", "|"):
         return True
     return any(best_likeness(word, question.terms) for word in following)
+
+
+def _label_of(text: str, quantity: Quantity) -> list[str]:
+    """Return the words of a cell's label in a row: "readiness: 38" counts no people. A year is no such label."""
+    found = _LABEL.search(text[: quantity.start])
+    return [word for word in words_of(found[1]) if not word[0].isdigit()] if found else []
 
 
 def _clause_about(question: Question, text: str) -> str:
