@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, StreamMode
 
@@ -21,6 +21,8 @@ from ecowas_lc.agents.events import (
     ToolReturned,
     Waiting,
 )
+from ecowas_lc.documents.answers import Citation
+from ecowas_lc.documents.rendering import citations_in, cited_sources
 from ecowas_lc.supervisor.nodes import ROUTE, SYNTHESISE
 from ecowas_lc.supervisor.routing import PastTurn, RouteDecision, Router, with_conversation
 from ecowas_lc.supervisor.state import SUPERVISOR
@@ -206,20 +208,9 @@ class FinalAnswer:
         return ""
 
 
-def citations_of(message: Any) -> tuple[dict[str, Any], ...]:
-    """Return the sources that an answer's marks refer to, in order."""
-    found = {}
-    for block in message.content_blocks:
-        for note in block.get("annotations") or ():
-            extras = note["extras"]
-            found[extras["number"]] = {
-                "number": extras["number"],
-                "document": extras["document"],
-                "title": note["title"],
-                "page": extras.get("page"),
-                "cited_text": note["cited_text"],
-            }
-    return tuple(found[number] for number in sorted(found))
+def citations_of(message: BaseMessage) -> tuple[Citation, ...]:
+    """Return the sources that an answer's marks refer to: one citation for each number, in order."""
+    return tuple(cited_sources(citations_in(message)))
 
 
 def _of_node(node: str, change: Any) -> Iterator[Event]:

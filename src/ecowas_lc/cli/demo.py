@@ -63,6 +63,11 @@ def demonstrate(folder: Path) -> None:
         _row("Process", str(os.getpid()))
         if model.note:
             remark(f"\n{model.note}")
+        remark(
+            "\nThe first two questions show routing, streaming and the synthesis. They are answered without "
+            "documents, so nothing checks what the model says: expect it to invent facts. The part after them "
+            "checks each sentence."
+        )
         with Conversation(session, model.chat, settings=settings, server=server) as conversation:
             for number, question in enumerate(QUESTIONS, start=1):
                 _title(f"Question {number}: {question}")
@@ -188,6 +193,7 @@ def _saved(picture: Any, folder: Path) -> list[Path]:
 def _hints(session: str, settings: Settings, server: Server) -> None:
     _row("Ask", f'{program()} ask --session {session} "…"')
     _row("Talk", f"{program()} chat --session {session}")
+    _row("Page", f"{program()} serve")
     _row("Look", f"{_redis_cli(settings, server)} LRANGE {settings.prefix}:history:energy:{session} 0 -1")
 
 

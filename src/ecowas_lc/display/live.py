@@ -6,8 +6,8 @@ It only needs IPython's plain display updates; a notebook that is reopened shows
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -251,18 +251,9 @@ def watch(graph: Any, question: Any, *, thread_id: str | None = None, groups: li
         InvalidInputError: ``graph`` is neither a graph nor a supervisor agent.
     """
     turn, events, _ = _events(graph, question, thread_id, groups)
-    run = LiveRun(turn.question.text if turn.question is not None else "", _thread_of(turn))
-    cell = _Cell(run)
-    try:
+    with _watched(turn) as (run, take):
         for event in events():
-            run.take(event)
-            cell.update()
-    except BaseException as error:
-        run.error = error
-        cell.update(last=True)
-        raise
-    run.seconds = time.monotonic() - run._began
-    cell.update(last=True)
+            take(event)
     return run
 
 
@@ -271,19 +262,30 @@ async def awatch(
 ) -> LiveRun:
     """Run a graph as :func:`watch` does, without blocking the event loop."""
     turn, _, events = _events(graph, question, thread_id, groups)
+    with _watched(turn) as (run, take):
+        async for event in events():
+            take(event)
+    return run
+
+
+@contextmanager
+def _watched(turn: Turn) -> Iterator[tuple[LiveRun, Callable[[Event], None]]]:
+    """Show a run in the cell, and update it for each event that is passed on; an error is shown and raised."""
     run = LiveRun(turn.question.text if turn.question is not None else "", _thread_of(turn))
     cell = _Cell(run)
+
+    def take(event: Event) -> None:
+        run.take(event)
+        cell.update()
+
     try:
-        async for event in events():
-            run.take(event)
-            cell.update()
+        yield run, take
+        run.seconds = time.monotonic() - run._began
     except BaseException as error:
         run.error = error
-        cell.update(last=True)
         raise
-    run.seconds = time.monotonic() - run._began
-    cell.update(last=True)
-    return run
+    finally:
+        cell.update(last=True)
 
 
 def _thread_of(turn: Turn) -> str:

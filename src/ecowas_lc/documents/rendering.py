@@ -93,7 +93,7 @@ def answer_as_html(
         return answer
     entries = "".join(
         f'<li id="{prefix}-{one["number"]}" value="{one["number"]}">{_html_source(one, link, language)}</li>'
-        for one in _sources(citations)
+        for one in cited_sources(citations)
     )
     heading = html.escape(_SOURCES.get(language, _SOURCES["en"]))
     return f'{answer}<section class="sources"><h4>{heading}</h4><ol>{entries}</ol></section>'
@@ -119,7 +119,7 @@ def answer_as_markdown(message: BaseMessage, *, link: Link | None = None, langua
     if not citations:
         return body
     lines = []
-    for one in _sources(citations):
+    for one in cited_sources(citations):
         title = _markdown(_titled(one, language))
         address = addresses[one["number"]]
         source = f"[{title}](<{address}>)" if address else title
@@ -141,7 +141,7 @@ def _pieces(text: str, citations: list[Citation]) -> Iterator[str | Citation]:
     yield text[position:]
 
 
-def _sources(citations: list[Citation]) -> list[Citation]:
+def cited_sources(citations: list[Citation]) -> list[Citation]:
     """Return one citation for each number, in order."""
     found = {one["number"]: one for one in reversed(citations)}
     return [found[number] for number in sorted(found)]

@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from ecowas_lc.drawing.base import Picture
-from ecowas_lc.drawing.canvas import Canvas
+from ecowas_lc.drawing.canvas import Canvas, CanvasPicture
 from ecowas_lc.drawing.graph_formats import shortened
 from ecowas_lc.drawing.theme import GRID, HUES, QUIET, SOFT
 from ecowas_lc.errors import InvalidInputError
@@ -53,7 +52,7 @@ class _Line:
 
 
 @dataclass(frozen=True)
-class ActivityPicture(Picture):
+class ActivityPicture(CanvasPicture):
     """A picture of sessions over time; ``infos`` are the histories in it."""
 
     infos: tuple[SessionInfo, ...]
@@ -149,16 +148,6 @@ class ActivityPicture(Picture):
 
     def _hue(self, agent: str) -> str:
         return HUES[self._agents.index(agent) % len(HUES)]
-
-    @cached_property
-    def svg(self) -> str:
-        """The picture as SVG."""
-        return self._canvas.svg()
-
-    @cached_property
-    def png(self) -> bytes:
-        """The picture as PNG."""
-        return self._canvas.png()
 
     @cached_property
     def mermaid(self) -> str:

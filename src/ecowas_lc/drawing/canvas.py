@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from functools import cached_property
 from xml.sax.saxutils import escape
 
+from ecowas_lc.drawing.base import Picture
 from ecowas_lc.drawing.graph_formats import FONT, rendered
 from ecowas_lc.drawing.theme import INK, shown
 
@@ -94,3 +97,22 @@ class Canvas:
 def _quoted(text: str) -> str:
     plain = "".join(sign for sign in text if sign.isprintable())
     return plain.replace("\\", "/").replace('"', "'")
+
+
+class CanvasPicture(Picture):
+    """A picture whose SVG and PNG are a canvas."""
+
+    @property
+    @abstractmethod
+    def _canvas(self) -> Canvas:
+        """The page."""
+
+    @cached_property
+    def svg(self) -> str:
+        """The picture as SVG."""
+        return self._canvas.svg()
+
+    @cached_property
+    def png(self) -> bytes:
+        """The picture as PNG."""
+        return self._canvas.png()

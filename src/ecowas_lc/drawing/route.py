@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from xml.sax.saxutils import escape
 
-from ecowas_lc.drawing.base import Picture
-from ecowas_lc.drawing.canvas import Canvas
+from ecowas_lc.drawing.canvas import Canvas, CanvasPicture
 from ecowas_lc.drawing.graph_formats import mermaid_text, shortened
 from ecowas_lc.drawing.theme import GRID, HUES, INK, QUIET, SOFT, TAKEN
 from ecowas_lc.errors import InvalidInputError
@@ -40,7 +39,7 @@ def draw_route(decision: RouteDecision) -> RoutePicture:
 
 
 @dataclass(frozen=True)
-class RoutePicture(Picture):
+class RoutePicture(CanvasPicture):
     """A picture of a routing decision."""
 
     decision: RouteDecision
@@ -79,16 +78,6 @@ class RoutePicture(Picture):
         for number, line in enumerate(told):
             canvas.text(4, y + 4 + 15 * number, line, size=9.5, colour=QUIET)
         return canvas
-
-    @cached_property
-    def svg(self) -> str:
-        """The picture as SVG."""
-        return self._canvas.svg()
-
-    @cached_property
-    def png(self) -> bytes:
-        """The picture as PNG."""
-        return self._canvas.png()
 
     @cached_property
     def mermaid(self) -> str:

@@ -10,8 +10,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from ecowas_lc.checkpoint.viewing import viewed
-from ecowas_lc.drawing.base import Picture
-from ecowas_lc.drawing.canvas import Canvas
+from ecowas_lc.drawing.canvas import Canvas, CanvasPicture
 from ecowas_lc.drawing.graph_formats import mermaid_text, shortened
 from ecowas_lc.drawing.theme import GRID, QUIET, SOFT, TAKEN
 from ecowas_lc.drawing.thread_layout import Moment, moments_of
@@ -72,7 +71,7 @@ def _size(saver: Any, value: Any) -> int:
 
 
 @dataclass(frozen=True)
-class StatePicture(Picture):
+class StatePicture(CanvasPicture):
     """A picture of a thread's channels over time; ``sizes`` (in bytes) and ``changed`` are by channel."""
 
     thread_id: str
@@ -113,16 +112,6 @@ class StatePicture(Picture):
             canvas.text(_NAMES + (index + 0.5) * step, y, str(index + 1), size=8.5, colour=QUIET, align="CENTER")
         canvas.text(4, y, "checkpoint", size=9, colour=QUIET)
         return canvas
-
-    @cached_property
-    def svg(self) -> str:
-        """The picture as SVG."""
-        return self._canvas.svg()
-
-    @cached_property
-    def png(self) -> bytes:
-        """The picture as PNG."""
-        return self._canvas.png()
 
     @cached_property
     def mermaid(self) -> str:

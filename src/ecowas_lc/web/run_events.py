@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
 
@@ -31,9 +31,8 @@ def message_as_json(message: BaseMessage) -> Data:
         "speaker": str(message.name or speakers.get(message.type, message.type)),
         "text": message.text,
     }
-    with suppress(LookupError, TypeError, AttributeError):  # another program's annotations
-        if cited := citations_of(message):
-            found["citations"] = list(cited)
+    if cited := citations_of(message):
+        found["citations"] = list(cited)
     if groups := message.response_metadata.get("groups"):
         found["groups"] = list(groups)
     return found
