@@ -12,6 +12,7 @@ from ecowas_lc.checkpoint.saver import context_of
 from ecowas_lc.checkpoint.writing import delete_thread_op
 from ecowas_lc.errors import CorruptDataError, FormatVersionError, TypeNotAllowedError
 from ecowas_lc.memory.index import entries, listing
+from ecowas_lc.memory.served_runs import count_runs_op, forget_runs_op
 from ecowas_lc.memory.service import MemoryPrograms
 from ecowas_lc.search.items import Write, fetch_op, filled_op, ids_op, write_op
 from ecowas_lc.search.place import Collection, range_of, space_of
@@ -150,12 +151,17 @@ def _erase_op(
         contents = Contents(Collection(keys, name, one_slot), sealer)
         items += yield from _items_op(user, contents, unattributed, dry_run)
     unattributed["cached answers"] = yield from count_answers_op(keys)
+    runs = 0
+    for session in dict.fromkeys([*sessions, *doomed]):
+        runs += yield from (count_runs_op if dry_run else forget_runs_op)(keys, session)
     if not dry_run:
         for session in sessions:
             yield from programs.sessions.clear_session_op(session)
         for thread in doomed:
             yield from delete_thread_op(threads, thread)
     found = {"threads": len(doomed), "sessions": len(sessions), "items": items}
+    if runs:  # only services have them
+        found["runs"] = runs
     return ErasureReceipt(user, dry_run, found, {kind: count for kind, count in unattributed.items() if count})
 
 

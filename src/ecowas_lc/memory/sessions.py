@@ -17,6 +17,7 @@ from ecowas_lc.memory.histories import (
 )
 from ecowas_lc.memory.index import entries, forget, listing, touch
 from ecowas_lc.memory.json_values import from_json, lifetime_of, lifetime_seconds
+from ecowas_lc.memory.served_runs import forget_runs_op, runs_listing
 from ecowas_lc.memory.values import Values, removal, removed_one
 from ecowas_lc.storage.evictions import warn_of_evictions_op
 from ecowas_lc.storage.keys import Keys, id_bytes
@@ -171,11 +172,13 @@ class Sessions:
 
         Without ``leaves_trace`` the server does not record the removal, so it can't recognise a repetition.
         """
-        agents_reply, data_reply, all_agents_reply = yield (
+        agents_reply, data_reply, all_agents_reply, *runs = yield (
             listing(self.keys.agents_of_session(session_id)),
             listing(self.keys.data_of_session(session_id)),
             listing(self.keys.agents()),
+            *runs_listing(self.keys, session_id),
         )
+        yield from forget_runs_op(self.keys, session_id, tuple(runs))
         gone, is_known_elsewhere = 0, False
         agents = entries(agents_reply)
         lost = yield from self._unlisted_op(session_id, entries(all_agents_reply).keys() - agents.keys())

@@ -172,6 +172,10 @@ class Keys:
         """Return a list's key: a session's running and queued runs, in that order."""
         return self._of_runs(session_id, b"queue")
 
+    def stored_runs(self, session_id: str) -> bytes:
+        """Return a sorted set's key: every stored run of a session, finished or not, by its last sign of life."""
+        return self._of_runs(session_id, b"all")
+
     def served_run(self, session_id: str, run_id: str) -> bytes:
         """Return a hash's key: a run's question, its user and its status."""
         return self._of_runs(session_id, b"run", encode_id(run_id, "run id"))

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from ecowas_lc.errors import CorruptDataError
 from ecowas_lc.storage.keys import Keys, id_bytes, id_text
 from ecowas_lc.storage.left_out import readable_ids, warn_left_out
-from ecowas_lc.storage.ops import Op, call, command, load_script
+from ecowas_lc.storage.ops import Call, Op, call, command, load_script
 
 _START = load_script("run_start")
 _CLAIM = load_script("run_claim")
@@ -36,6 +36,7 @@ FIRST_EVENT = "0-1"
 _STATUSES = frozenset(get_args(Status))
 _KINDS = frozenset({"ask", "decide", "regenerate", "edit"})
 _LONGEST_RUN_ID = 200
+_LISTED_LONGER_SECONDS = 3600  # than a run is stored after its last event: clocks differ, and signs of life lag
 
 
 class Event(NamedTuple):
@@ -200,6 +201,7 @@ class RunPrograms:
         yield (
             command("SET", keys.session_of_run(run.id), id_bytes(session), "PX", self._ttl),
             command("ZADD", keys.open_runs(), time.time(), _member(run)),
+            *self._noted(run),
         )
         base = keys.served_run(session, run.id)[: -len(id_bytes(run.id))]
         first = {"type": "begun", "run": run.id, "session": session, "kind": run.kind, "at": run.began}
@@ -225,8 +227,18 @@ class RunPrograms:
         yield (
             command("DEL", keys.session_of_run(run.id)),
             command("ZREM", keys.open_runs(), _member(run)),
+            command("ZREM", keys.stored_runs(session), id_bytes(run.id)),
         )
         return Busy(id_text(reply[1]))
+
+    def _noted(self, run: Run) -> tuple[Call, ...]:
+        """Return the commands that note a run in the list by which its session's runs are found and removed."""
+        noted, now = self.keys.stored_runs(run.session), time.time()
+        return (
+            command("ZADD", noted, now, id_bytes(run.id)),
+            command("ZREMRANGEBYSCORE", noted, "-inf", f"({now - self.ttl_seconds - _LISTED_LONGER_SECONDS}"),
+            command("PEXPIRE", noted, self._ttl + 1000 * _LISTED_LONGER_SECONDS),
+        )
 
     def claim_op(self, run_id: str, session: str, holder: str, lease_seconds: float) -> Op[Claim]:
         """Take a run, where it is its turn and nobody else drives it."""
@@ -280,7 +292,7 @@ class RunPrograms:
             *events,
         )
         if final:
-            reply, *_ = yield (append, command("ZREM", keys.open_runs(), _member(run)))
+            reply, *_ = yield (append, command("ZREM", keys.open_runs(), _member(run)), *self._noted(run))
         else:
             [reply] = yield (append,)
         return None if reply[0] == -1 else reply[0] == 1
@@ -291,7 +303,8 @@ class RunPrograms:
         if runs:
             words = [word for run in runs for word in (now, _member(run))]
             renewals = [command("PEXPIRE", self.keys.session_of_run(run.id), self._ttl) for run in runs]
-            yield (command("ZADD", self.keys.open_runs(), *words), *renewals)
+            noted = [words for run in runs for words in self._noted(run)]
+            yield (command("ZADD", self.keys.open_runs(), *words), *renewals, *noted)
 
     def orphans_op(self, silent_seconds: float) -> Op[list[tuple[str, str]]]:
         """Runs, with their sessions, whose process has not been heard of for so long."""
@@ -414,22 +427,6 @@ class RunPrograms:
             _events(entries) if exists and not isinstance(entries, Exception) else None
             for entries, exists in zip(replies[::2], replies[1::2], strict=True)
         ]
-
-    def forget_session_op(self, session: str) -> Op[None]:
-        """Remove what is stored of a session's open runs."""
-        names = yield from self._queued_op(session)
-        removals = [
-            words
-            for name in names
-            for words in (
-                command("UNLINK", self.keys.served_run(session, name)),
-                command("UNLINK", self.keys.run_events(session, name)),
-                command("UNLINK", self.keys.run_lease(session, name)),
-                command("UNLINK", self.keys.session_of_run(name)),
-                command("ZREM", self.keys.open_runs(), id_bytes(name) + b":" + id_bytes(session)),
-            )
-        ]
-        yield (command("UNLINK", self.keys.runs_of_session(session)), *removals)
 
 
 def _shown(given: dict[str, Any]) -> dict[str, Any]:

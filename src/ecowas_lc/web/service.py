@@ -36,6 +36,7 @@ from ecowas_lc.errors import (
 )
 from ecowas_lc.memory import SessionInfo
 from ecowas_lc.memory.json_values import from_json, lifetime_seconds
+from ecowas_lc.memory.served_runs import forget_runs_op
 from ecowas_lc.memory.values import Values
 from ecowas_lc.storage.left_out import UNREADABLE, readable_ids
 from ecowas_lc.storage.ops import Op, command
@@ -287,7 +288,7 @@ class Service:
             for run in await self.organisation.run(self.driver.programs.of_session_op(session)):
                 with suppress(*UNREADABLE):  # what is there is removed all the same
                     await self.driver.cancel(run)
-            await self.organisation.run(self.driver.programs.forget_session_op(session))
+            await self.organisation.run(forget_runs_op(self.organisation.keys, session))
             await self.organisation.saver.adelete_thread(session)
             await self.organisation.memory.clear_session(session)
             await self.note(by, "clear", session=session)
