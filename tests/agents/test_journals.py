@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from ecowas_lc import BaseAgent, RedisMemoryService, RedisSaver
 from ecowas_lc.agents.transcript import Said
+from ecowas_lc.checkpoint.lease import ThreadLeases
+from ecowas_lc.effects import run
 from ecowas_lc.errors import RedisTimeoutError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.storage.server import Server
@@ -138,6 +142,28 @@ def test_a_turn_that_ends_during_the_replay_is_in_the_thread(
     state = agent.graph.get_state({"configurable": {"thread_id": "s"}})
     assert [message.text for message in state.values["messages"]] == dialogue("up?", "down?", "meanwhile?")
     assert stored(place, "supervisor") == dialogue("up?", "down?", "meanwhile?")
+
+
+def test_two_replays_at_once(
+    mortal: RunningServer, place: RedisMemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link's own replay and the next call's may meet: each releases what the dead run held, and neither fails."""
+    agent = supervisor(place, model=numbered())
+    agent.smart_chat("up?")
+    thread = agent._session._thread
+    thread.add_stale("a run that died")
+    both, release = threading.Barrier(2, timeout=20), ThreadLeases.release
+
+    def together(leases: ThreadLeases, thread_id: str, holder: str) -> None:
+        if holder == "a run that died":
+            both.wait()
+        release(leases, thread_id, holder)
+
+    monkeypatch.setattr(ThreadLeases, "release", together)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: run(agent._session._brought(), {}), range(2)))
+    assert thread.stale == ()
+    assert not thread.waits
 
 
 def test_another_sessions_outage_brings_nothing_back(

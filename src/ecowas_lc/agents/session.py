@@ -221,10 +221,9 @@ class Session:
             yield _removing(self._saver, self._id, removal)
             if thread.removal == removal:
                 thread.removal = ""
-        while thread.stale:
-            holder = thread.stale[0]
+        for holder in thread.stale:
             yield _letting_go(self._saver, self._id, holder)
-            thread.stale.remove(holder)
+            thread.drop_stale(holder)
         waiting = thread.waiting()  # before the transcript is read: it can't have a turn that ends after that
         told = yield from self._transcript.read_stored()
         kept = {message.id for message in told}

@@ -62,10 +62,9 @@ class Thread:
         """Name of the removal that was requested while Redis was unavailable."""
         self.on_failure: Callable[[], None] | None = None
         """Called when Redis becomes unavailable and the journal is not empty."""
-        self.stale: list[str] = []
-        """Names of runs that could not release the thread."""
         self._lock = forks.Lock()
         self._holder = ""
+        self._stale: tuple[str, ...] = ()
         self._waiting: list[WholeTurn] = []
         self._recent: deque[WholeTurn] = deque()
         forks.register(self)
@@ -73,13 +72,28 @@ class Thread:
     def forget_parent(self) -> None:
         """Discard the removal and the waiting turns after a fork: the parent writes them."""
         self.removal = self._holder = ""
-        self.stale, self._waiting = [], []
+        self._stale, self._waiting = (), []
         self._recent.clear()
 
     @property
     def waits(self) -> bool:
         """Whether the server lacks something."""
-        return bool(self.removal or self.stale or self._waiting)
+        return bool(self.removal or self._stale or self._waiting)
+
+    @property
+    def stale(self) -> tuple[str, ...]:
+        """Names of the runs whose lease the server still has to release."""
+        return self._stale
+
+    def add_stale(self, holder: str) -> None:
+        """Note a run whose lease could not be released."""
+        with self._lock:
+            self._stale = (*self._stale, holder)
+
+    def drop_stale(self, holder: str) -> None:
+        """Forget a run whose lease has been released, by this replay or by another thread's."""
+        with self._lock:
+            self._stale = tuple(other for other in self._stale if other != holder)
 
     def waiting(self) -> list[WholeTurn]:
         """Return the turns that the server lacks, oldest first."""
@@ -313,7 +327,7 @@ class RunLeases:
                 link.failed(error)
             else:
                 return
-        self._thread.stale.append(holder)
+        self._thread.add_stale(holder)
 
 
 def replaying(graph: Any, config: RunnableConfig, turn: WholeTurn) -> Program[None]:
