@@ -40,7 +40,7 @@ pytestmark = [
 ]
 CONFIG = {"configurable": {"thread_id": "t"}}
 OF_THE_SERVICE = {"access_keys", "access_people", "analytics", "audit", "login", "open_runs"} | {
-    "run_events", "run_lease", "runs_of_session", "served_run", "session_of_run"
+    "run_events", "run_lease", "runs_of_session", "served_run", "session_of_run", "stored_runs"
 }  # fmt: skip  # what ``ecowas-lc serve`` stores: spoilt in tests/web/test_corrupt_data.py
 IDS = {"agent_id": "a", "session_id": "s", "key": "k", "thread_id": "t", "run_id": "r"}
 DIGEST = b"d" * 16

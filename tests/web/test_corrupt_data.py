@@ -92,6 +92,7 @@ class Everything:
             "run_events": keys.run_events("done", self.done),
             "run_lease": keys.run_lease(SESSION, run),
             "runs_of_session": keys.runs_of_session(SESSION),
+            "stored_runs": keys.stored_runs(SESSION),
             "served_run": keys.served_run(SESSION, run),
             "session_of_run": keys.session_of_run(run),
         }
@@ -153,6 +154,7 @@ OPERATIONS = {
         ("admin", "GET", "/api/runs?session={session}"),
         ("admin", "POST", "/api/runs/{open}/cancel"),
     ],
+    "stored_runs": [("admin", "GET", "/api/runs/{open}"), ("admin", "POST", "/api/runs/{open}/cancel")],
     "session_of_run": [("admin", "GET", "/api/runs/{open}"), ("admin", "POST", "/api/runs/{open}/cancel")],
 }
 NEVER_IN = {"access_keys", "access_people", "login", "login_secret"}
@@ -373,6 +375,7 @@ def test_a_session_with_a_bad_run_can_be_cleared(redis_server: RunningServer, pr
     with everything_on(redis_server, prefix) as found, warnings.catch_warnings():
         warnings.simplefilter("ignore", IncompleteWarning)
         found.raw.hset(found.key("served_run"), "given", "[" * 9)
+        found.raw.set(found.key("stored_runs"), "another program's")
         answer = found.desk.client.delete(f"/api/sessions/{SESSION}", headers=found.admin)
         assert answer.is_success, answer.text
         assert not found.raw.exists(found.key("served_run"), found.key("runs_of_session"))

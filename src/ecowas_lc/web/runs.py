@@ -201,7 +201,7 @@ class RunPrograms:
         yield (
             command("SET", keys.session_of_run(run.id), id_bytes(session), "PX", self._ttl),
             command("ZADD", keys.open_runs(), time.time(), _member(run)),
-            *self._noted(run),
+            *self._noted(run, optional=False),
         )
         base = keys.served_run(session, run.id)[: -len(id_bytes(run.id))]
         first = {"type": "begun", "run": run.id, "session": session, "kind": run.kind, "at": run.began}
@@ -231,13 +231,17 @@ class RunPrograms:
         )
         return Busy(id_text(reply[1]))
 
-    def _noted(self, run: Run) -> tuple[Call, ...]:
-        """Return the commands that note a run in the list by which its session's runs are found and removed."""
+    def _noted(self, run: Run, *, optional: bool = True) -> tuple[Call, ...]:
+        """Return the commands that note a run in the list by which its session's runs are found and removed.
+
+        Once a run has begun, they are ``optional``: another program's data at the list's key must not stop it.
+        """
         noted, now = self.keys.stored_runs(run.session), time.time()
+        oldest = now - self.ttl_seconds - _LISTED_LONGER_SECONDS
         return (
-            command("ZADD", noted, now, id_bytes(run.id)),
-            command("ZREMRANGEBYSCORE", noted, "-inf", f"({now - self.ttl_seconds - _LISTED_LONGER_SECONDS}"),
-            command("PEXPIRE", noted, self._ttl + 1000 * _LISTED_LONGER_SECONDS),
+            command("ZADD", noted, now, id_bytes(run.id), optional=optional),
+            command("ZREMRANGEBYSCORE", noted, "-inf", f"({oldest}", optional=optional),
+            command("PEXPIRE", noted, self._ttl + 1000 * _LISTED_LONGER_SECONDS, optional=optional),
         )
 
     def claim_op(self, run_id: str, session: str, holder: str, lease_seconds: float) -> Op[Claim]:
