@@ -147,7 +147,7 @@ def test_a_turn_that_ends_during_the_replay_is_in_the_thread(
 def test_two_replays_at_once(
     mortal: RunningServer, place: RedisMemoryService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The link's own replay and the next call's may meet: each releases what the dead run held, and neither fails."""
+    """The link's own replay and a call's may meet: both release what a dead run held, and neither fails."""
     agent = supervisor(place, model=numbered())
     agent.smart_chat("up?")
     thread = agent._session._thread
