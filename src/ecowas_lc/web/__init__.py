@@ -1,4 +1,4 @@
-"""The service: an API and pages for staff and operators, as a router or an application (extra ``web``)."""
+"""The web service: an API and pages for staff and operators, as a router or an application (extra ``web``)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _NEEDED = ("fastapi", "jinja2", "python_multipart", "uvicorn")
 
 
 def check_installed() -> None:
-    """Do nothing where the extra is installed.
+    """Check that the ``web`` extra is installed.
 
     Raises:
-        MissingExtraError: it is not.
+        MissingExtraError: It is not installed.
     """
     if any(find_spec(module) is None for module in _NEEDED):
         raise MissingExtraError(f"The service needs the extra web. Install it: {install_command('web')}")

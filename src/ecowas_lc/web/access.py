@@ -1,7 +1,7 @@
-"""Who may use the service: API keys, people whom a reverse proxy signs in, one-time links, and cookies.
+"""Access to the service: API keys, users signed in by a reverse proxy, one-time links, and cookies.
 
-Keys and cookies are random and long, so a plain digest of them is stored, and nothing from which they could be
-found.
+Keys and cookies are long random strings, so an unsalted digest of each is stored. The key or cookie cannot be
+recovered from it.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ KEY_BEGINS = "elc_"
 LOGIN_SECONDS = 12 * 3600
 _SHOWN_OF_A_KEY = 8
 _SHORTEST_SECRET = 32
-_LAST_SECOND = 253_402_300_800  # of the year 9999
+_LAST_SECOND = 253_402_300_800  # the year 9999
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def digest_of(secret: str) -> str:
-    """Return what is stored in place of a key or a cookie."""
+    """Return the digest that is stored for a key or a cookie."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def csrf_of(secret: str) -> str:
-    """Return the token that a browser with this cookie must send along with changes."""
+    """Return the CSRF token that a browser with this cookie must send with every change."""
     return hmac.new(secret.encode("utf-8", "surrogatepass"), b"csrf", hashlib.sha256).hexdigest()[:32]
 
 
 def networks_of(text: str) -> tuple[Network, ...]:
-    """Return the addresses and networks that a setting names, separated by commas.
+    """Return the addresses and networks of a comma-separated setting.
 
     Raises:
-        ConfigurationError: one can't be read.
+        ConfigurationError: An entry is not a valid address or network.
     """
     found: list[Network] = []
     for word in filter(None, (part.strip() for part in text.split(","))):
@@ -65,7 +65,7 @@ def networks_of(text: str) -> tuple[Network, ...]:
 
 
 def is_among(host: str | None, networks: Iterable[Network]) -> bool:
-    """Return whether an address is in one of the networks."""
+    """Return whether an address belongs to one of the networks."""
     try:
         address = ipaddress.ip_address(host or "")
     except ValueError:
@@ -76,7 +76,7 @@ def is_among(host: str | None, networks: Iterable[Network]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """An API key as it is listed: who has it, and how it begins."""
+    """An API key as listed: its owner and its first characters."""
 
     id: str
     owner: Principal
@@ -84,12 +84,12 @@ class StoredKey:
     made: float
 
     def as_json(self) -> dict[str, Any]:
-        """Return what ``--json`` shows."""
+        """Return the key's fields as ``--json`` prints them."""
         return {"id": self.id, **self.owner.as_json(), "begins": self.begins, "made": self.made}
 
 
 def add_key_op(keys: Keys, owner: Principal) -> Op[str]:
-    """Make a key for somebody; it is shown this once."""
+    """Create an API key for a user and return it. Only its digest is stored, so it can't be shown again."""
     key = KEY_BEGINS + secrets.token_urlsafe(32)
     about = {**owner.as_json(), "begins": key[:_SHOWN_OF_A_KEY], "made": time.time()}
     yield (command("HSET", keys.access_keys(), digest_of(key), json.dumps(about)),)
@@ -97,7 +97,7 @@ def add_key_op(keys: Keys, owner: Principal) -> Op[str]:
 
 
 def list_keys_op(keys: Keys) -> Op[list[StoredKey]]:
-    """All keys, the oldest first; those that can't be read are left out."""
+    """Return all keys, oldest first. Unreadable entries are skipped with a warning."""
     [stored] = yield (command("HGETALL", keys.access_keys()),)
     found = []
     for digest, about in _pairs(stored).items():
@@ -121,7 +121,7 @@ def _stored_key(digest: bytes, about: bytes) -> StoredKey:
 
 
 def remove_keys_op(keys: Keys, name: str) -> Op[int]:
-    """Remove the keys with this id, or all of this owner; how many there were."""
+    """Remove the key with this id, or all keys of the owner with this name, and return the number removed."""
     [stored] = yield (command("HGETALL", keys.access_keys()),)
     gone = [
         digest for digest, about in _pairs(stored).items() if _id_of(digest) == name or _name_in(about) == name
@@ -139,18 +139,18 @@ def _name_in(about: bytes) -> str | None:
 
 
 def set_person_op(keys: Keys, person: Principal) -> Op[None]:
-    """Say what somebody may do whom a reverse proxy signs in."""
+    """Store the roles of a user whom a reverse proxy signs in."""
     yield (command("HSET", keys.access_people(), id_bytes(person.name), json.dumps(person.as_json())),)
 
 
 def remove_person_op(keys: Keys, name: str) -> Op[bool]:
-    """Let somebody do nothing any more; whether they might do anything."""
+    """Remove a user's access and return whether the user had any."""
     [gone] = yield (command("HDEL", keys.access_people(), id_bytes(name)),)
     return bool(gone)
 
 
 def list_people_op(keys: Keys) -> Op[list[Principal]]:
-    """Those whom a reverse proxy signs in, by name; who can't be read is left out."""
+    """Return the users whom a reverse proxy signs in, by name. Unreadable entries are skipped with a warning."""
     [stored] = yield (command("HGETALL", keys.access_people()),)
     found = []
     for name, about in _pairs(stored).items():
@@ -162,10 +162,10 @@ def list_people_op(keys: Keys) -> Op[list[Principal]]:
 
 
 def _person_of(name: bytes, about: bytes, csrf: str | None = None) -> Principal:
-    """Return who is stored under a name.
+    """Return the user stored under a name.
 
     Raises:
-        CorruptDataError: nobody is, or somebody else.
+        CorruptDataError: The entry can't be read, or it belongs to a different user.
     """
     found = principal_of(about, "proxy", csrf)
     if id_bytes(found.name) != name:
@@ -177,7 +177,7 @@ _SET_ANEW = "Set anew what they may do: `ecowas-lc access add-person NAME --role
 
 
 def organisations_op(keys: Keys) -> Op[set[str]]:
-    """The prefixes of all who may use the service and can be read."""
+    """Return the prefixes of all users and keys that can be read."""
     found_keys, people = yield (
         command("HGETALL", keys.access_keys()),
         command("HGETALL", keys.access_people()),
@@ -185,7 +185,7 @@ def organisations_op(keys: Keys) -> Op[set[str]]:
     both = (*_pairs(found_keys).values(), *_pairs(people).values())
     prefixes = {keys.prefix}
     for about in both:
-        with suppress(CorruptDataError):  # which lists of keys and people warn about
+        with suppress(CorruptDataError):  # the commands that list keys and users warn about it
             prefixes.add(principal_of(about, "key").prefix)
     return prefixes
 
@@ -195,7 +195,7 @@ def _pairs(stored: Any) -> dict[bytes, bytes]:
 
 
 class Access:
-    """Recognises who sends a request. All of it is stored under the service's own prefix."""
+    """Identifies the user behind a request. All data is stored under the service's own prefix."""
 
     def __init__(
         self,
@@ -219,14 +219,18 @@ class Access:
     # --- one-time links ---
 
     def one_time_token(self, prefix: str | None = None) -> str:
-        """Return a token with which somebody may sign in once, in this process, as an administrator."""
+        """Return a token that signs in an administrator once, in this process only."""
         token = secrets.token_urlsafe(32)
         owner = checked_principal("local", [Role.ADMIN], prefix or self.keys.prefix, how="link")
         self._links[digest_of(token)] = owner
         return token
 
     async def use_token(self, token: str) -> str | None:
-        """Return the cookie of somebody who has such a token; ``None`` where it is wrong, or was used before."""
+        """Exchange a one-time token for a cookie.
+
+        Returns:
+            The cookie, or ``None`` if the token is wrong or already used.
+        """
         digest = digest_of(token)
         owner = self._links.get(digest)
         if owner is None:
@@ -237,18 +241,18 @@ class Access:
     # --- cookies ---
 
     async def signed_in(self, owner: Principal) -> str:
-        """Return a cookie for somebody, and remember it."""
+        """Create and store a sign-in cookie for a user, and return it."""
         cookie = secrets.token_urlsafe(32)
         key = self.keys.login(digest_of(cookie))
         await self._server.arun(_one(command("SET", key, json.dumps(owner.as_json()), "EX", LOGIN_SECONDS)))
         return cookie
 
     async def sign_out(self, cookie: str) -> None:
-        """Forget a cookie."""
+        """Delete a sign-in cookie."""
         await self._server.arun(_one(command("DEL", self.keys.login(digest_of(cookie)))))
 
     async def of_cookie(self, cookie: str) -> Principal | None:
-        """Return whose cookie it is."""
+        """Return the user of a cookie, or ``None`` if the cookie is not valid."""
         if not _is_plain(cookie):
             return None
         stored = await self._server.arun(_one(command("GET", self.keys.login(digest_of(cookie)))))
@@ -261,18 +265,18 @@ class Access:
     # --- keys and proxies ---
 
     async def of_key(self, key: str) -> Principal | None:
-        """Return whose API key it is."""
+        """Return the user of an API key, or ``None`` if the key is not valid."""
         if not _is_plain(key) or not key.startswith(KEY_BEGINS):
             return None
         stored = await self._server.arun(_one(command("HGET", self.keys.access_keys(), digest_of(key))))
         return None if stored is None else principal_of(stored, "key")
 
     def is_trusted(self, host: str | None) -> bool:
-        """Return whether a reverse proxy of ours has this address."""
+        """Return whether this is the address of a trusted reverse proxy."""
         return is_among(host, self.proxies)
 
     async def of_proxy(self, name: str) -> Principal | None:
-        """Return somebody whom a trusted proxy names; ``None`` where they may do nothing here."""
+        """Return the user whom a trusted proxy names, or ``None`` if the user has no access."""
         if not name.strip() or len(name) > 200 or not name.isprintable():
             return None
         stored = await self._server.arun(_one(command("HGET", self.keys.access_people(), id_bytes(name))))
@@ -282,12 +286,12 @@ class Access:
         return None if self._default is None else replace(self._default, name=name, csrf=csrf)
 
     async def _shared_secret(self) -> str:
-        """Return what all processes of the service know, for tokens of people who have no cookie of ours."""
+        """Return the secret that the service's processes share, for the CSRF tokens of users without a cookie."""
         if self._secret is None:
             key = self.keys.login("secret")
             fresh = secrets.token_urlsafe(32)
             stored = await self._server.arun(_set_once_op(key, fresh))
-            if len(stored) < _SHORTEST_SECRET or not stored.isascii():  # tokens made of it could be guessed
+            if len(stored) < _SHORTEST_SECRET or not stored.isascii():  # short ones make guessable tokens
                 raise CorruptDataError(
                     f"The key {key.decode()} does not hold the secret that was written there. Delete the key: the "
                     "service writes another one."
@@ -296,7 +300,7 @@ class Access:
         return self._secret
 
     async def has_somebody(self) -> bool:
-        """Return whether anybody but the user of a one-time link may sign in."""
+        """Return whether any user other than that of a one-time link can sign in."""
         if self.proxies:
             return True
         stored = await self._server.arun(_one(command("HLEN", self.keys.access_keys())))
@@ -319,10 +323,10 @@ def _is_plain(secret: str) -> bool:
 
 
 def checked_groups_of(groups: Collection[str], known: Collection[str]) -> None:
-    """Do nothing where all groups are known.
+    """Check that all groups are known.
 
     Raises:
-        InvalidInputError: one is not.
+        InvalidInputError: A group is unknown.
     """
     for group in groups:
         if group not in known:

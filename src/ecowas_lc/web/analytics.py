@@ -1,4 +1,4 @@
-"""What was asked, counted by day: questions, groups, languages, how they ended, and how long they took."""
+"""Daily figures: the number of questions by group, language, outcome and duration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ecowas_lc.storage.ops import Op, command
 
 KEPT_DAYS = 400
 _TIMES = (1, 2, 5, 10, 20, 30, 60, 120, 300)
-"""Upper bounds of the durations that are told apart, in seconds."""
+"""Upper bounds of the duration buckets, in seconds."""
 _DURATIONS = frozenset({*map(str, _TIMES), "more"})
 _PLAIN = ("sessions", "questions", "declined", "milliseconds")
 _NESTED = {"group": "groups", "language": "languages", "ended": "ended", "time": "durations"}
@@ -21,12 +21,12 @@ _SPOILT = ("WRONGTYPE", "hash value is not an integer", "increment or decrement 
 
 
 def today() -> str:
-    """Return today's date, in UTC."""
+    """Return today's date in UTC."""
     return datetime.now(UTC).date().isoformat()
 
 
 def count_op(keys: Keys, counted: dict[str, int]) -> Op[None]:
-    """Add to today's figures. What can't be counted, because something else stands there, is left uncounted."""
+    """Add to today's figures. A field whose stored value is not a counter is skipped."""
     key = keys.analytics(today())
     calls = [command("HINCRBY", key, field, number, optional=True) for field, number in counted.items()]
     for reply in (yield (*calls, command("EXPIRE", key, KEPT_DAYS * 86400))):
@@ -35,12 +35,12 @@ def count_op(keys: Keys, counted: dict[str, int]) -> Op[None]:
 
 
 def bucket_of(seconds: float) -> str:
-    """Return the field in which a duration is counted."""
+    """Return the field that counts a duration."""
     return next((f"time:{bound}" for bound in _TIMES if seconds <= bound), "time:more")
 
 
 def figures_op(keys: Keys, days: int) -> Op[list[dict[str, Any]]]:
-    """The figures of the last days, the oldest first; a day that can't be read is left out."""
+    """Return the figures of the last days, oldest first. Unreadable days are skipped with a warning."""
     now = datetime.now(UTC).date()
     names = [(now - timedelta(days=back)).isoformat() for back in range(days - 1, -1, -1)]
     replies = yield tuple(command("HGETALL", keys.analytics(name), optional=True) for name in names)
@@ -57,7 +57,7 @@ def _figures(day: str, stored: Any) -> dict[str, Any]:
     """Return the figures of a day.
 
     Raises:
-        CorruptDataError: they are none.
+        CorruptDataError: The stored value does not hold figures.
     """
     if isinstance(stored, Exception):
         if not str(stored).startswith(_SPOILT):

@@ -1,7 +1,7 @@
-"""Answers as HTML that can do no harm: a few marks of Markdown become elements, and all text is escaped.
+"""Answers as safe HTML: a small part of Markdown becomes elements, and all text is escaped.
 
-Nothing in an answer becomes a link, a picture or a tag. The only elements that do something are the marks of
-citations, and those are made here.
+Nothing in an answer becomes a link, an image or a tag. The only interactive elements are the citation marks, which
+this module creates.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def answer_html(text: str, cite: Citation | None = None, cited: Collection[int] 
     """Return an answer as HTML.
 
     Args:
-        text: what a model or a document says; nothing in it is trusted.
-        cite: makes the mark of the citation with a number.
-        cited: the numbers that have a citation; others stay text.
+        text: The text of a model or a document. It is untrusted.
+        cite: Returns the mark for the citation with a given number.
+        cited: The numbers that have a citation. Other numbers in brackets stay text.
     """
     if len(text) > MOST_CHARACTERS:
         return Markup("<p>{}</p>").format(text)

@@ -1,6 +1,6 @@
 """The JSON API: each function is a thin shell around a method of the service.
 
-What a function's route needs is in :mod:`ecowas_lc.web.permissions`, under the function's name.
+:mod:`ecowas_lc.web.permissions` lists the permission that each route requires, by the function's name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DECIDED_SECONDS = 20.0
 
 
 class AnyJSON(JSONResponse):
-    """Carries whatever may be stored: lone surrogates are escaped, and what JSON has no number for is null."""
+    """A JSON response for any stored value: lone surrogates are escaped, and NaN and infinities become null."""
 
     def render(self, content: Any) -> bytes:
         """Return the body."""
@@ -45,7 +45,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# --- what is sent ---
+# --- requests ---
 
 
 class _Strict(BaseModel):
@@ -61,7 +61,7 @@ OnBusyField = Annotated[
 
 
 class Question(_Strict):
-    """What is asked, and in which session."""
+    """A question, and the session to ask it in."""
 
     question: str = Field(min_length=1, max_length=LONGEST_QUESTION)
     session: Id | None = Field(default=None, description="The session to go on with. Default: a new one.")
@@ -70,19 +70,19 @@ class Question(_Strict):
 
 
 class Sessions(_Strict):
-    """The sessions that something is done to."""
+    """The sessions to act on."""
 
     sessions: list[Id] = Field(min_length=1, max_length=500)
 
 
 class Extension(_Strict):
-    """For how many seconds from now a session is to live."""
+    """The new time to live of a session, in seconds from now."""
 
     ttl_seconds: int | None = Field(default=None, ge=1, le=31_536_000)
 
 
 class Extensions(Sessions, Extension):
-    """For how many seconds from now sessions are to live."""
+    """The new time to live of several sessions, in seconds from now."""
 
 
 class Checkpoint(_Strict):
@@ -92,14 +92,14 @@ class Checkpoint(_Strict):
 
 
 class Again(_Strict):
-    """Which question to answer again: its id, or its answer's. Default: the last one."""
+    """The question to answer again: its id, or the id of its answer. Default: the last question."""
 
     message: Id | None = None
     on_busy: OnBusyField = None
 
 
 class Edited(_Strict):
-    """What is asked in the place of a question."""
+    """The new text of a question."""
 
     message: Id
     question: str = Field(min_length=1, max_length=LONGEST_QUESTION)
@@ -107,7 +107,7 @@ class Edited(_Strict):
 
 
 class Draft(_Strict):
-    """A draft that waits, and its session."""
+    """A waiting draft, and its session."""
 
     session: Id
     draft: Id
@@ -115,13 +115,13 @@ class Draft(_Strict):
 
 
 class EditedDraft(Draft):
-    """What is said in the place of a draft."""
+    """The text that replaces a draft."""
 
     text: str = Field(min_length=1, max_length=100_000)
 
 
 class RejectedDraft(Draft):
-    """Why a draft is not said."""
+    """The reason for rejecting a draft."""
 
     reason: str = Field(default="", max_length=2_000)
 
@@ -132,11 +132,11 @@ class KeyOfSomebody(_Strict):
     key: str = Field(min_length=1, max_length=LONGEST_ID)
 
 
-# --- what is answered ---
+# --- responses ---
 
 
 class Problem(BaseModel):
-    """What went wrong and what to do (RFC 9457)."""
+    """An error and how to fix it (RFC 9457)."""
 
     type: str
     title: str
@@ -146,7 +146,7 @@ class Problem(BaseModel):
 
 
 class RunView(BaseModel):
-    """A run and how it stands."""
+    """A run and its status."""
 
     run: str
     session: str
@@ -158,7 +158,7 @@ class RunView(BaseModel):
 
 
 class Answer(BaseModel):
-    """A whole answer."""
+    """A complete answer."""
 
     run: str
     session: str
@@ -171,7 +171,7 @@ class Answer(BaseModel):
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return responses for OpenAPI."""
+    """Return the error responses with these statuses, for OpenAPI."""
     content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         status: {"description": "A problem: see its detail.", "model": Problem, "content": content}
@@ -190,12 +190,12 @@ Offset = Annotated[int, Query(ge=0, le=1_000_000)]
 
 
 def sse(event: Event) -> str:
-    """Return an event as a browser's EventSource reads it."""
+    """Return an event in the format of server-sent events."""
     return f"id: {event.id}\nevent: {event.type}\ndata: {json.dumps(event.data)}\n\n"
 
 
 def add_api(router: APIRouter, web: Web) -> None:
-    """Add the API's routes to a router whose routes are guarded."""
+    """Add the API's routes to a router with guarded routes."""
 
     def service_of(request: Request) -> Service:
         return web.service_for(principal_in(request))
@@ -226,7 +226,7 @@ def add_api(router: APIRouter, web: Web) -> None:
 
     @router.post("/api/sign-in", tags=["access"], responses=problems(*_ALWAYS), status_code=204)
     async def use_key(request: Request, given: KeyOfSomebody) -> Response:
-        """Sign in with an API key: sets the cookie that pages use."""
+        """Sign in with an API key. This sets the cookie that the pages use."""
         wait = web.sign_ins.wait_seconds(request.client.host if request.client else "")
         if wait > 0:
             return too_many(wait)
@@ -240,7 +240,7 @@ def add_api(router: APIRouter, web: Web) -> None:
 
     @router.post("/api/sign-out", tags=["access"], responses=problems(*_ALWAYS), status_code=204)
     async def sign_out(request: Request) -> Response:
-        """Sign out: the cookie is worth nothing any more."""
+        """Sign out. The cookie is no longer valid."""
         if cookie := request.cookies.get(COOKIE):
             await web.access.sign_out(cookie)
         response = Response(status_code=204)
@@ -249,13 +249,13 @@ def add_api(router: APIRouter, web: Web) -> None:
 
     @router.get("/api/me", tags=["access"], responses=problems(*_ALWAYS))
     async def me(request: Request) -> AnyJSON:
-        """Who you are, what you may, and the token that changes from a browser need."""
+        """Return your name, your permissions, and the token that a browser must send with changes."""
         by = principal_in(request)
         return AnyJSON({**by.as_json(), "how": by.how, "csrf_token": by.csrf})
 
     @router.get("/api/groups", tags=["chat"], responses=problems(*_ALWAYS))
     async def groups(request: Request) -> AnyJSON:
-        """The working groups, and whether you may ask them."""
+        """Return the working groups, and whether you may ask each of them."""
         by = principal_in(request)
         found = web.service_for(by).organisation.groups.values()
         return AnyJSON(
@@ -274,7 +274,7 @@ def add_api(router: APIRouter, web: Web) -> None:
 
     @router.post("/api/chat", tags=["chat"], response_model=Answer, responses=problems(*_ALWAYS, 404, 409, 502))
     async def chat(request: Request, given: Question) -> Response:
-        """Ask, and wait for the whole answer. The run goes on when you hang up."""
+        """Ask a question and wait for the complete answer. The run continues if you disconnect."""
         if (refusal := asked_too_often(request)) is not None:
             return refusal
         service, by = service_of(request), principal_in(request)
@@ -285,7 +285,7 @@ def add_api(router: APIRouter, web: Web) -> None:
 
     @router.post("/api/chat/stream", tags=["chat"], responses=_STREAM | problems(*_ALWAYS, 404, 409))
     async def chat_stream(request: Request, given: Question) -> Response:
-        """Ask, and get events as they come. Resume with `GET /api/runs/{run}/events`."""
+        """Ask a question and receive its events as they happen. To resume, call `GET /api/runs/{run}/events`."""
         if (refusal := asked_too_often(request)) is not None:
             return refusal
         service, by = service_of(request), principal_in(request)
@@ -298,7 +298,7 @@ def add_api(router: APIRouter, web: Web) -> None:
         "/api/runs", tags=["runs"], status_code=202, response_model=RunView, responses=problems(*_ALWAYS, 404, 409)
     )
     async def start_run(request: Request, given: Question) -> Response:
-        """Ask, and return at once: follow the run's events."""
+        """Ask a question and return immediately. To follow the run, read its events."""
         if (refusal := asked_too_often(request)) is not None:
             return refusal
         service, by = service_of(request), principal_in(request)
@@ -311,13 +311,13 @@ def add_api(router: APIRouter, web: Web) -> None:
     async def list_runs(
         request: Request, session: Annotated[str, Query(min_length=1, max_length=LONGEST_ID)]
     ) -> AnyJSON:
-        """A session's runs that are under way or wait for their turn."""
+        """Return a session's runs that are running or queued."""
         runs = await service_of(request).runs(principal_in(request), session)
         return AnyJSON([run.as_json() for run in runs])
 
     @router.get("/api/runs/{run}", tags=["runs"], response_model=RunView, responses=problems(*_ALWAYS, 404))
     async def show_run(request: Request, run: SessionPath) -> AnyJSON:
-        """A run and how it stands."""
+        """Return a run and its status."""
         return AnyJSON((await service_of(request).run(principal_in(request), run)).as_json())
 
     @router.get("/api/runs/{run}/events", tags=["runs"], responses=_STREAM | problems(*_ALWAYS, 404))
@@ -327,16 +327,16 @@ def add_api(router: APIRouter, web: Web) -> None:
         last_event_id: Annotated[str | None, Header()] = None,
         after: Annotated[str | None, Query(max_length=LONGEST_ID)] = None,
     ) -> Response:
-        """A run's events, from after `Last-Event-ID` (or `after`) on, as they come."""
+        """Return a run's events after `Last-Event-ID` (or `after`), as they happen."""
         service = service_of(request)
         found = await service.run(principal_in(request), run)
         place = last_event_id or after or "0-0"
-        service.events(found, place)  # which checks the id
+        service.events(found, place)  # checks the id before the stream starts
         return streamed(service, found, place)
 
     @router.post("/api/runs/{run}/cancel", tags=["runs"], responses=problems(*_ALWAYS, 404))
     async def cancel_run(request: Request, run: SessionPath) -> AnyJSON:
-        """End a run; what was said by then stays in its thread."""
+        """Cancel a run. The text written so far is kept in its thread."""
         how = await service_of(request).cancel(principal_in(request), run)
         return AnyJSON({"run": run, "status": "cancelling" if how == "asked" else how}, 202)
 
@@ -351,7 +351,7 @@ def add_api(router: APIRouter, web: Web) -> None:
         limit: Limit = 50,
         offset: Offset = 0,
     ) -> AnyJSON:
-        """Sessions, most recently active first: your own, or as an admin all of them."""
+        """Return sessions, most recently active first: your own, or all sessions if you are an admin."""
         found = await service_of(request).sessions(
             principal_in(request),
             search=search,
@@ -364,20 +364,20 @@ def add_api(router: APIRouter, web: Web) -> None:
 
     @router.post("/api/sessions/extend", tags=["sessions"], responses=problems(*_ALWAYS, 404))
     async def extend_sessions(request: Request, given: Extensions) -> AnyJSON:
-        """Let sessions live longer."""
+        """Extend the time to live of sessions."""
         found = await service_of(request).extend(principal_in(request), given.sessions, given.ttl_seconds)
         return AnyJSON({"extended": found})
 
     @router.post("/api/sessions/clear", tags=["sessions"], responses=problems(*_ALWAYS, 404))
     async def clear_sessions(request: Request, given: Sessions) -> AnyJSON:
-        """Delete sessions: threads, histories, data and runs."""
+        """Delete sessions with their threads, histories, data and runs."""
         return AnyJSON({"cleared": await service_of(request).clear(principal_in(request), given.sessions)})
 
     @router.post("/api/sessions/{session:path}/extend", tags=["sessions"], responses=problems(*_ALWAYS, 404))
     async def extend_session(
         request: Request, session: SessionPath, given: Annotated[Extension | None, Body()] = None
     ) -> AnyJSON:
-        """Let a session live longer."""
+        """Extend a session's time to live."""
         ttl = given.ttl_seconds if given is not None else None
         return AnyJSON({"extended": await service_of(request).extend(principal_in(request), [session], ttl)})
 
@@ -388,37 +388,37 @@ def add_api(router: APIRouter, web: Web) -> None:
         limit: Limit = 100,
         before: Annotated[int | None, Query(ge=0, le=10**9)] = None,
     ) -> AnyJSON:
-        """A session: its last messages, what is open, and how long it lives."""
+        """Return a session: its latest messages, its open runs and drafts, and its time to live."""
         found = await service_of(request).session(principal_in(request), session, limit=limit, before=before)
         return AnyJSON(found)
 
     @router.delete("/api/sessions/{session:path}", tags=["sessions"], responses=problems(*_ALWAYS, 404))
     async def clear_session(request: Request, session: SessionPath) -> AnyJSON:
-        """Delete a session: its thread, histories, data and runs."""
+        """Delete a session with its thread, histories, data and runs."""
         return AnyJSON({"cleared": await service_of(request).clear(principal_in(request), [session])})
 
     # --- threads ---
 
     @router.get("/api/threads", tags=["threads"], responses=problems(*_ALWAYS))
     async def list_threads(request: Request, limit: Limit = 50, offset: Offset = 0) -> AnyJSON:
-        """Threads, most recently written first."""
+        """Return threads, most recently written first."""
         return AnyJSON(await service_of(request).threads(principal_in(request), limit=limit, offset=offset))
 
     @router.get("/api/threads/{thread:path}/state", tags=["threads"], responses=problems(*_ALWAYS, 404))
     async def thread_state(request: Request, thread: SessionPath, checkpoint: CheckpointQuery = None) -> AnyJSON:
-        """What a thread held at a checkpoint. Default: the latest."""
+        """Return a thread's state at a checkpoint. Default: the latest."""
         return AnyJSON(await service_of(request).state(principal_in(request), thread, checkpoint))
 
     @router.get("/api/threads/{thread:path}/diff", tags=["threads"], responses=problems(*_ALWAYS, 404))
     async def thread_diff(
         request: Request, thread: SessionPath, before: CheckpointQuery = None, after: CheckpointQuery = None
     ) -> AnyJSON:
-        """What changed from one checkpoint to another. Default: what the last step changed."""
+        """Return the changes between two checkpoints. Default: the changes of the last step."""
         return AnyJSON(await service_of(request).diff(principal_in(request), thread, before, after))
 
     @router.post("/api/threads/{thread:path}/fork", tags=["threads"], responses=problems(*_ALWAYS, 404, 409))
     async def fork_thread(request: Request, thread: SessionPath, given: Checkpoint) -> AnyJSON:
-        """Go on from an earlier checkpoint: the next question is asked there."""
+        """Continue from an earlier checkpoint. The next question is asked there."""
         return AnyJSON(await service_of(request).fork(principal_in(request), thread, given.checkpoint))
 
     @router.post(
@@ -445,7 +445,7 @@ def add_api(router: APIRouter, web: Web) -> None:
         responses=problems(*_ALWAYS, 404, 409),
     )
     async def edit_question(request: Request, thread: SessionPath, given: Edited) -> Response:
-        """Ask something else in the place of a question, on a new branch."""
+        """Ask an edited question, on a new branch."""
         if (refusal := asked_too_often(request)) is not None:
             return refusal
         run = await service_of(request).edit(
@@ -457,7 +457,7 @@ def add_api(router: APIRouter, web: Web) -> None:
     async def thread_timeline(
         request: Request, thread: SessionPath, limit: Limit = 50, before: CheckpointQuery = None
     ) -> AnyJSON:
-        """A thread's checkpoints, newest first."""
+        """Return a thread's checkpoints, newest first."""
         found = await service_of(request).timeline(principal_in(request), thread, limit=limit, before=before)
         return AnyJSON(found)
 
@@ -465,7 +465,7 @@ def add_api(router: APIRouter, web: Web) -> None:
 
     @router.get("/api/approvals", tags=["approvals"], responses=problems(*_ALWAYS))
     async def list_approvals(request: Request) -> AnyJSON:
-        """The drafts that wait for your decision."""
+        """Return the drafts that wait for your decision."""
         return AnyJSON(await service_of(request).approvals(principal_in(request)))
 
     async def decided(request: Request, given: Draft, decision: dict[str, Any]) -> AnyJSON:
@@ -478,24 +478,24 @@ def add_api(router: APIRouter, web: Web) -> None:
 
     @router.post("/api/approvals/approve", tags=["approvals"], responses=problems(*_ALWAYS, 409))
     async def approve(request: Request, given: Draft) -> AnyJSON:
-        """Release a draft as it is."""
+        """Release a draft unchanged."""
         return await decided(request, given, {"action": "approve"})
 
     @router.post("/api/approvals/edit", tags=["approvals"], responses=problems(*_ALWAYS, 409))
     async def edit_draft(request: Request, given: EditedDraft) -> AnyJSON:
-        """Release something else in the place of a draft."""
+        """Release an edited text instead of a draft."""
         return await decided(request, given, {"action": "edit", "text": given.text})
 
     @router.post("/api/approvals/reject", tags=["approvals"], responses=problems(*_ALWAYS, 409))
     async def reject(request: Request, given: RejectedDraft) -> AnyJSON:
-        """Don't release a draft."""
+        """Reject a draft."""
         return await decided(request, given, {"action": "reject", "reason": given.reason})
 
     # --- documents ---
 
     @router.get("/api/documents", tags=["documents"], responses=problems(*_ALWAYS))
     async def list_documents(request: Request) -> AnyJSON:
-        """The documents that answers are based on, newest first."""
+        """Return the documents that answers can cite, newest first."""
         return AnyJSON(await service_of(request).documents(principal_in(request)))
 
     @router.post("/api/documents", tags=["documents"], status_code=201, responses=problems(*_ALWAYS))
@@ -526,13 +526,13 @@ def add_api(router: APIRouter, web: Web) -> None:
         group: Annotated[str | None, Query(min_length=1, max_length=LONGEST_ID)] = None,
         limit: Annotated[int, Query(ge=1, le=50)] = 5,
     ) -> AnyJSON:
-        """The passages that fit best."""
+        """Return the passages that match best."""
         found = await service_of(request).search_documents(principal_in(request), query, group=group, limit=limit)
         return AnyJSON(found)
 
     @router.get("/api/documents/{document}", tags=["documents"], responses=problems(*_ALWAYS, 404))
     async def show_document(request: Request, document: SessionPath) -> AnyJSON:
-        """A document with its text."""
+        """Return a document with its text."""
         return AnyJSON(await service_of(request).document(principal_in(request), document))
 
     @router.delete("/api/documents/{document}", tags=["documents"], responses=problems(*_ALWAYS, 404))
@@ -545,25 +545,25 @@ def add_api(router: APIRouter, web: Web) -> None:
 
     @router.get("/api/analytics", tags=["figures"], responses=problems(*_ALWAYS))
     async def analytics(request: Request, days: Annotated[int, Query(ge=1, le=400)] = 30) -> AnyJSON:
-        """What was asked in the last days, counted by day."""
+        """Return the daily figures of the last days."""
         return AnyJSON({"days": await service_of(request).analytics(principal_in(request), days)})
 
     @router.get("/api/system", tags=["figures"], responses=problems(*_ALWAYS))
     async def system(request: Request, checks: bool = False) -> AnyJSON:
-        """How the service runs; with `checks` also what `ecowas-lc doctor` finds."""
+        """Return the state of the service. With `checks`, include the findings of `ecowas-lc doctor`."""
         return AnyJSON(await service_of(request).system(principal_in(request), checks=checks))
 
     @router.get("/api/audit", tags=["figures"], responses=problems(*_ALWAYS))
     async def audit(
         request: Request, limit: Limit = 100, before: Annotated[str | None, Query(max_length=LONGEST_ID)] = None
     ) -> AnyJSON:
-        """What was changed, by whom and when, newest first."""
+        """Return the audit log, newest first: each change, its user and its time."""
         found = await service_of(request).audit_lines(principal_in(request), limit=limit, before=before)
         return AnyJSON({"lines": found})
 
 
 async def _whole(service: Service, run: Run) -> Response:
-    """Return the answer of a run, when it has one."""
+    """Return the complete answer of a run that has ended."""
     answer: dict[str, Any] | None = None
     waiting: list[dict[str, Any]] = []
     status = "running"

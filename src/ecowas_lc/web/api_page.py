@@ -1,4 +1,4 @@
-"""The page that describes the API, made from its OpenAPI description: it loads nothing from elsewhere."""
+"""The page that describes the API, generated from the OpenAPI description. It loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Data = dict[str, Any]
 
 
 def shown(description: Mapping[str, Any]) -> Data:
-    """Return what the page shows of a description."""
+    """Return the parts of an OpenAPI description that the page shows."""
     schemas = description.get("components", {}).get("schemas", {})
     tags: dict[str, list[Data]] = {}
     for path, operations in description["paths"].items():

@@ -1,4 +1,4 @@
-"""The service as a router for your own application, and as an application of its own."""
+"""The service as a router for your own application, and as a separate application."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 class Web:
-    """What all routes of one service share."""
+    """The state that all routes of one service share."""
 
     def __init__(
         self,
@@ -97,11 +97,11 @@ class Web:
 
     @property
     def services(self) -> tuple[Service, ...]:
-        """The services of the organisations that this process has met."""
+        """The services of the organisations that this process has handled so far."""
         return tuple(self._services.values())
 
     def service_for(self, principal: Principal) -> Service:
-        """Return the service of somebody's organisation."""
+        """Return the service of a user's organisation."""
         return self.service_of(principal.prefix)
 
     def service_of(self, prefix: str) -> Service:
@@ -114,7 +114,7 @@ class Web:
 
     @asynccontextmanager
     async def running(self, app: Any = None) -> AsyncIterator[None]:
-        """Take over runs whose process ended, for the length of the block; then let those under way end."""
+        """Take over runs of ended processes while the block runs, then wait for this process's own runs to end."""
         await self.service_of(self.settings.prefix).organisation.prepare()
         looking = asyncio.create_task(self._looking())
         self.metrics = self.new_metrics()
@@ -131,14 +131,14 @@ class Web:
                 self.metrics = None
 
     def new_metrics(self) -> Metrics:
-        """Return metrics that count from now on, with what is stored of each organisation that was met."""
+        """Return metrics that start counting now and include each known organisation's stored figures."""
         prefixes = {self.settings.prefix: None, **dict.fromkeys(self._services)}
         metrics = Metrics(self.server, prefixes)
         metrics.registry.register(_Runs(self))
         return metrics
 
     async def model_answers(self) -> bool | None:
-        """Return whether the model's server answers, or did seconds ago; ``None`` where that can't be told."""
+        """Return whether the model's server answers, or ``None`` if unknown. Cached for a few seconds."""
         loop = asyncio.get_running_loop()
         until, answers = self._model
         if loop.time() >= until:
@@ -147,19 +147,19 @@ class Web:
         return answers
 
     async def drain(self) -> None:
-        """Take no new runs, give those under way some time, and leave the rest to other processes."""
+        """Refuse new runs, give running ones time to end, and leave the rest to other processes."""
         self.is_draining = True
         await asyncio.gather(*(service.driver.drain(self.drain_seconds) for service in self.services))
 
     def begin_draining(self) -> None:
-        """Take no new runs from now on, and end streams so that their readers go to another process."""
+        """Refuse new runs, and end the streams so that their readers reconnect to another process."""
         self.is_draining = True
         for service in self.services:
             service.driver.stop_serving()
 
     async def _looking(self) -> None:
         loop = asyncio.get_running_loop()
-        known_until, is_known = 0.0, False  # until when organisations are, and that the log says what is wrong
+        known_until, is_known = 0.0, False  # valid until; is the error logged
         while True:
             try:
                 if loop.time() > known_until:
@@ -188,7 +188,7 @@ def make_web(
     held: Collection[str] | Literal["all"] | None = None,
     **options: Any,
 ) -> Web:
-    """Return what a service's routes share: see :func:`create_app`."""
+    """Return the state that a service's routes share. For the arguments, see :func:`create_app`."""
     settings = settings or get_settings()
     server = server or Server.from_settings(settings)
     if model is None:
@@ -207,7 +207,7 @@ def make_web(
 
 
 def held_groups(text: str) -> tuple[str, ...] | Literal["all"]:
-    """Return the groups that a setting names, separated by commas, or ``"all"``."""
+    """Return the groups of a comma-separated setting, or ``"all"``."""
     names = tuple(filter(None, (word.strip() for word in text.split(","))))
     return "all" if names == ("all",) else names
 
@@ -215,40 +215,44 @@ def held_groups(text: str) -> tuple[str, ...] | Literal["all"]:
 def ecowas_router(web: Web | None = None, **options: Any) -> APIRouter:
     """Return the service as a router: ``app.include_router(ecowas_router())``.
 
-    Every request passes the same gate as in :func:`create_app`, whose arguments it takes. Give ``path`` where the
-    router is included under a path: ``app.include_router(ecowas_router(path="/desk"), prefix="/desk")``.
+    Every request passes the same access checks as in :func:`create_app`. To include the router under a path, pass
+    that path too: ``app.include_router(ecowas_router(path="/desk"), prefix="/desk")``.
+
+    Args:
+        web: The state to share with another router; by default, a new one is made from the options.
+        **options: The arguments of :func:`create_app`, and ``path``.
 
     Raises:
-        ConfigurationError: the settings or an argument can't be used.
+        ConfigurationError: The settings or an argument are not valid.
     """
     shared = web if web is not None else make_web(**options)
     router = APIRouter(route_class=guarding(shared), lifespan=shared.running, default_response_class=AnyJSON)
 
     @router.get("/health", tags=["health"], responses=problems(503))
     async def health(request: Request) -> Response:
-        """200 where the service can answer: Redis is there. It also says whether the model is."""
+        """Return 200 if Redis answers. The body also says whether the model's server answers."""
         return await _health(shared)
 
     @router.get("/health/live", tags=["health"])
     async def live(request: Request) -> AnyJSON:
-        """200 as long as the process answers."""
+        """Return 200 while the process responds."""
         return AnyJSON({"live": True})
 
     @router.get("/health/ready", tags=["health"], responses=problems(503))
     async def ready(request: Request) -> Response:
-        """200 where the process takes new runs: Redis is there, and it is not being shut down."""
+        """Return 200 if the process accepts new runs: Redis answers, and the process is not shutting down."""
         if shared.is_draining:
             return problem(503, "This process is being shut down.", {"Retry-After": "2"})
         return await _health(shared)
 
     @router.get("/metrics", tags=["figures"], responses=_TEXT | problems(401, 403))
     async def metrics(request: Request) -> Response:
-        """Figures for Prometheus."""
+        """Return the metrics for Prometheus."""
         return await _metrics(shared, request.headers.get("Accept", ""))
 
     @router.get("/api/openapi.json", tags=["access"])
     async def openapi(request: Request) -> AnyJSON:
-        """This description."""
+        """Return this description."""
         return AnyJSON(described(router, shared.path))
 
     @router.get("/api", include_in_schema=False)
@@ -263,28 +267,30 @@ def ecowas_router(web: Web | None = None, **options: Any) -> APIRouter:
 
 
 def create_app(settings: Settings | None = None, **options: Any) -> FastAPI:
-    """Return the service as an application: the API under ``/api``, the pages at ``/``.
+    """Return the service as an application, with the API under ``/api`` and the pages at ``/``.
 
     Args:
-        settings: the settings; default: those of the environment.
-        **options: ``model`` (a chat model; default: the settings'), ``server``, ``groups`` and ``router`` as for
-            :func:`~ecowas_lc.build_supervisor`; ``held``: the groups whose answers wait for a reviewer;
-            ``on_busy``: what a question does while another of its session is answered, ``"refuse"`` or
-            ``"queue"``; ``lease_seconds``: how long after a process was killed another one takes its runs;
-            ``drain_seconds``: how long runs may go on when the process ends.
+        settings: The settings; by default, they are read from the environment.
+        **options:
+            ``model``: the chat model; by default, the model of the settings.
+            ``server``, ``groups``, ``router``: as for :func:`~ecowas_lc.build_supervisor`.
+            ``held``: the groups whose answers a reviewer must release.
+            ``on_busy``: what happens to a question while its session is busy: ``"refuse"`` or ``"queue"``.
+            ``lease_seconds``: how many seconds after a process dies another one takes over its runs.
+            ``drain_seconds``: how many seconds running answers have to end at shutdown.
 
     Raises:
-        ConfigurationError: the settings or an argument can't be used.
+        ConfigurationError: The settings or an argument are not valid.
     """
     web = make_web(settings, **options)
     router = ecowas_router(web)
 
     @router.api_route("/{path:path}", methods=_METHODS, include_in_schema=False)
     async def nothing_here(request: Request, path: str) -> Response:
-        """Say that there is nothing, to those who are signed in."""
+        """Return 404 to signed-in users."""
         return problem(404, "There is nothing at this address.")
 
-    # no pages of FastAPI's own: they load scripts from elsewhere
+    # FastAPI's own pages are off because they load scripts from another host.
     app = FastAPI(title="ecowas_lc", version=__version__, openapi_url=None, docs_url=None, redoc_url=None)
     app.include_router(router)
     app.state.web = web
@@ -335,7 +341,7 @@ async def _metrics(web: Web, accept: str) -> Response:
 
 
 class _Runs:
-    """How many runs a process drives."""
+    """Collects the number of runs that this process drives."""
 
     def __init__(self, web: Web) -> None:
         self._web = web

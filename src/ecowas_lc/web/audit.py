@@ -1,4 +1,4 @@
-"""The audit: a line for each change and decision, in a stream that is only ever added to."""
+"""The audit log: one line for each change and decision, in an append-only stream."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ecowas_lc.storage.left_out import warn_left_out
 from ecowas_lc.storage.ops import Op, command
 
 MOST_LINES = 1_000_000
-"""Older lines leave the stream, so that it can't fill the server."""
+"""Older lines are dropped, so that the stream can't fill the server."""
 _AT_ONCE = 1000
-_LAST_SECOND = 253_402_300_800  # of the year 9999
+_LAST_SECOND = 253_402_300_800  # the year 9999
 
 
 @dataclass(frozen=True, slots=True)
 class AuditLine:
-    """Who did what, when, and on what."""
+    """One line of the audit log: the user, the action, the time and the object."""
 
     id: str
     at: float
@@ -32,7 +32,7 @@ class AuditLine:
     detail: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API and ``--json`` show."""
+        """Return the line's fields as the API and ``--json`` print them."""
         told = {"session": self.session, "draft": self.draft, "detail": self.detail}
         return {
             "id": self.id,
@@ -47,7 +47,7 @@ class AuditLine:
 def note_op(
     keys: Keys, who: str, how: str, what: str, *, session: str = "", draft: str = "", detail: str = ""
 ) -> Op[None]:
-    """Add a line."""
+    """Add a line to the audit log."""
     line = {"at": time.time(), "who": who, "how": how, "what": what}
     line |= {"session": session, "draft": draft, "detail": detail[:500]}
     text = json.dumps({key: value for key, value in line.items() if value})
@@ -55,7 +55,7 @@ def note_op(
 
 
 def lines_op(keys: Keys, limit: int = 100, before: str | None = None) -> Op[list[AuditLine]]:
-    """The lines, newest first, from before the line with an id on; those that can't be read are left out."""
+    """Return lines, newest first, or only those before a line's id. Unreadable lines are skipped with a warning."""
     found: list[AuditLine] = []
     end, wanted = "+" if before is None else f"({before}", limit
     while len(found) < limit:
@@ -67,7 +67,7 @@ def lines_op(keys: Keys, limit: int = 100, before: str | None = None) -> Op[list
                 warn_left_out(f"The line {entry[0].decode()}", error)
         if len(entries) < wanted:
             break
-        end, wanted = f"({entries[-1][0].decode()}", _AT_ONCE  # in place of what was left out
+        end, wanted = f"({entries[-1][0].decode()}", _AT_ONCE  # read more, to replace the skipped lines
     return found[:limit]
 
 
@@ -76,7 +76,7 @@ def _line(entry: Any) -> AuditLine:
         entry_id, fields = entry
         stored = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
         found = json.loads(stored[b"l"])
-        if not 0 <= float(found["at"]) < _LAST_SECOND:  # nor NaN
+        if not 0 <= float(found["at"]) < _LAST_SECOND:  # false for NaN too
             raise ValueError("no time")
         return AuditLine(
             entry_id.decode(),

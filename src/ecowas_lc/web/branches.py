@@ -1,4 +1,4 @@
-"""The versions of a turn: where the checkpoints of a thread fork, and how each branch is gone back to."""
+"""The versions of a turn: where a thread's checkpoints fork, and which checkpoint leads back to each branch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ StateAt = Callable[[str], Awaitable[StateSnapshot]]
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A checkpoint: its id, the one it follows, and langgraph's word for how it came about."""
+    """A checkpoint: its id, the id of the one before it, and langgraph's ``source`` of it."""
 
     id: str
     parent: str
@@ -27,9 +27,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """The versions of one turn, the oldest first, each as the newest checkpoint of its branch.
+    """The versions of one turn, oldest first, each named by the newest checkpoint of its branch.
 
-    ``number`` counts from 1 and says which one the thread is on.
+    ``number`` counts from 1 and is the version that the thread is currently on.
     """
 
     number: int
@@ -37,22 +37,22 @@ class Versions:
 
     @property
     def previous(self) -> str | None:
-        """The checkpoint to go back to for the version before."""
+        """The checkpoint that leads to the previous version."""
         return self.tips[self.number - 2] if self.number > 1 else None
 
     @property
     def next(self) -> str | None:
-        """The checkpoint to go to for the version after."""
+        """The checkpoint that leads to the next version."""
         return self.tips[self.number] if self.number < len(self.tips) else None
 
 
 async def versions_of(nodes: Sequence[Node], head: str, state_at: StateAt) -> dict[str, Versions]:
-    """Return the versions of turns by the id of their question, for turns that have several.
+    """Return the versions of each turn that has several, by the id of its question.
 
     Args:
-        nodes: all checkpoints of the thread, in any order.
-        head: the checkpoint that the thread is on.
-        state_at: what reads a checkpoint; it is called for forks and what follows them only.
+        nodes: All checkpoints of the thread, in any order.
+        head: The checkpoint that the thread is on.
+        state_at: Reads a checkpoint. It is called only for forks and the checkpoints after them.
     """
     thread = await _Thread.of(nodes, state_at)
     lineage = thread.lineage(head)
@@ -70,10 +70,10 @@ async def versions_of(nodes: Sequence[Node], head: str, state_at: StateAt) -> di
 
 
 class _Thread:
-    """The checkpoints of a thread as a tree; ids sort by time.
+    """The checkpoints of a thread as a tree. Ids sort by time.
 
-    Going back to a branch copies its newest checkpoint. A copy counts as the one it is a copy of: it begins no
-    branch, and what follows it follows that one.
+    Returning to a branch copies its newest checkpoint. A copy counts as its original: it starts no branch, and the
+    checkpoints after the copy count as those after the original.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class _Thread:
 
     @classmethod
     async def of(cls, nodes: Sequence[Node], state_at: StateAt) -> Self:
-        """Return the tree, with the copies found."""
+        """Return the tree, with copies recognised."""
         siblings: dict[str, list[Node]] = {}
         for node in sorted(nodes, key=lambda each: each.id):
             siblings.setdefault(node.parent, []).append(node)
@@ -109,7 +109,7 @@ class _Thread:
                 key = _content(states[node.id])
                 if node.source == "fork" and key in known:
                     originals[node.id] = known[key]
-                elif ROUTE not in states[node.id].next:  # where an answer is made anew, nothing is copied
+                elif ROUTE not in states[node.id].next:  # an answer that is being regenerated is not a copy
                     known.setdefault(key, node.id)
         return cls(nodes, state_at, originals, states)
 
@@ -123,7 +123,7 @@ class _Thread:
         return found
 
     def lineage(self, head: str) -> list[str]:
-        """Return the checkpoints that led to one, and that one."""
+        """Return the checkpoints from the first one to this one."""
         found: list[str] = []
         at = self._original(head)
         while at in self.parents and at not in found:
@@ -132,7 +132,7 @@ class _Thread:
         return found[::-1]
 
     async def versions_below(self, fork: str, question: str) -> list[set[str]]:
-        """Return the versions of a question's turn after a fork, each as its checkpoints, the oldest first."""
+        """Return the versions of a question's turn after a fork, oldest first, each as a set of checkpoints."""
         found: list[set[str]] = []
         for branch in self.children.get(fork, ()):
             again = await self._fork_in(branch, question)
@@ -140,7 +140,7 @@ class _Thread:
         return found
 
     async def _fork_in(self, branch: str, question: str) -> str | None:
-        """Return where the same turn forks again within a branch."""
+        """Return the checkpoint where the same turn forks again within a branch, or ``None``."""
         at = branch
         while len(below := self.children.get(at, [])) == 1:
             at = below[0]
@@ -160,7 +160,7 @@ class _Thread:
         return found
 
     async def question_of(self, fork: str, lineage: Sequence[str]) -> str | None:
-        """Return the id of the question whose turn forks here: it stands there already, or it is the next one."""
+        """Return the id of the question whose turn forks here: the fork's last message, or the next question."""
         before = await self._messages(fork) if fork else []
         if before and isinstance(before[-1], HumanMessage):
             return before[-1].id

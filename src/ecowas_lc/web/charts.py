@@ -1,4 +1,4 @@
-"""Charts and the timeline's rails, drawn as SVG by the server: colours come from the style sheet's classes."""
+"""Charts and the timeline's graph, drawn as SVG on the server. The style sheet's classes set the colours."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ecowas_lc.drawing.thread_layout import Lanes, Moment
 _WIDTH, _HEIGHT = 640, 200
 _LEFT, _BOTTOM, _TOP = 40, 30, 12
 _LANE, _MIDDLE = 22, 24
-_LANES = 5  # that have a colour of their own; further ones begin again
+_LANES = 5  # lanes with a colour of their own; further lanes reuse the colours
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: what it stands for, its parts from the bottom up, and the class that colours a single part."""
+    """One bar: its label, its parts from bottom to top, and the class that colours a bar with a single part."""
 
     label: str
     parts: tuple[float, ...]
@@ -30,12 +30,12 @@ class Bar:
 
 
 def columns(bars: Sequence[Bar], *, title: str, parts: Sequence[str] = ("bar", "bar declined")) -> Markup:
-    """Return upright bars with an axis, for counts by day or by duration.
+    """Return a vertical bar chart with an axis, for counts by day or by duration.
 
     Args:
-        bars: the bars, from left to right.
-        title: what a screen reader says of the chart; the numbers belong into a table beside it.
-        parts: the classes of a bar's parts, from the bottom up.
+        bars: The bars, from left to right.
+        title: The chart's name for screen readers. The page shows the numbers in a table.
+        parts: The classes of a bar's parts, from bottom to top.
     """
     top, ticks = _scale(max((bar.total for bar in bars), default=0))
     room = (_WIDTH - _LEFT) / max(len(bars), 1)
@@ -73,12 +73,12 @@ def columns(bars: Sequence[Bar], *, title: str, parts: Sequence[str] = ("bar", "
 
 
 def rows(bars: Sequence[Bar], *, title: str, figures: Sequence[str]) -> Markup:
-    """Return bars from left to right, each under its name, for counts by group or language.
+    """Return a horizontal bar chart with a label above each bar, for counts by group or language.
 
     Args:
-        bars: the bars, from the top down.
-        title: what a screen reader says of the chart.
-        figures: what is written at the end of each bar.
+        bars: The bars, from top to bottom.
+        title: The chart's name for screen readers.
+        figures: The text at the end of each bar.
     """
     top = max((bar.total for bar in bars), default=0) or 1
     drawn = [_opened(title, 44 * len(bars) or 1, width=420, css="chart rows")]
@@ -102,10 +102,10 @@ def rows(bars: Sequence[Bar], *, title: str, figures: Sequence[str]) -> Markup:
 
 
 def rails(moment: Moment, moments: Sequence[Moment], lanes: Lanes) -> Markup:
-    """Return the piece of a timeline's picture beside one moment, the newest being on top.
+    """Return the part of a timeline's graph that belongs to one moment. The newest moment is at the top.
 
-    Its lines run through the whole height, so that the pieces of a list join to one picture. A moment that waits
-    is a diamond.
+    The lines run through the whole height, so that the parts of a list join to form one graph. A waiting moment is
+    drawn as a diamond.
     """
     lane = lanes.of[moment.number]
     width = _LANE * lanes.count + 6
@@ -123,7 +123,7 @@ def rails(moment: Moment, moments: Sequence[Moment], lanes: Lanes) -> Markup:
         elif other.parent == moment.number:
             if lanes.of[other.number] == lane:
                 drawn.append(_line(css, column, 0, _MIDDLE))
-            else:  # a fork: from the lane beside it up into its own
+            else:  # a fork: the line leaves the neighbouring lane and goes up into this one
                 curve = f"M{x} {_MIDDLE} C{column} {_MIDDLE} {column} {_MIDDLE - 4} {column} 0"
                 drawn.append(f'<path class="{css}" d="{curve}"/>')
     if moment.is_cut:
@@ -157,7 +157,7 @@ def _opened(title: str, height: float, width: float = _WIDTH, css: str = "chart"
 
 
 def _scale(most: float) -> tuple[float, list[float]]:
-    """Return the top of an axis and the values that are written at it."""
+    """Return the maximum of an axis and the values of its labels."""
     if most <= 0:
         return 1.0, [0.0, 1.0]
     step = 1.0
