@@ -55,7 +55,7 @@ def note_op(
 
 
 def lines_op(keys: Keys, limit: int = 100, before: str | None = None) -> Op[list[AuditLine]]:
-    """Return lines, newest first, or only those before a line's id. Unreadable lines are skipped with a warning."""
+    """Return lines, newest first, or only those before a line's id. Unreadable lines are skipped."""
     found: list[AuditLine] = []
     end, wanted = "+" if before is None else f"({before}", limit
     while len(found) < limit:

@@ -1,4 +1,4 @@
-"""A conversation as its page shows it: turns, versions, sources, and how an answer came about."""
+"""A conversation as its page shows it: turns, versions, sources, and the reasons for an answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ecowas_lc.web.runs import Run
 
 _MESSAGES_AT_ONCE = 40
-_AROUND = 700  # characters of a document that are shown before and after a cited passage
+_AROUND = 700  # characters of a document shown before and after a cited passage
 _TRY = (
     ("energy", "en", "energy"),
     ("finance", "", "resource_mobilization"),
@@ -38,7 +38,7 @@ _STREAMED = (
 
 
 async def chat_page(one: Reader, session: str, *, limit: int = 0, is_new: bool = False) -> Response:
-    """Return the page of a conversation, or of one that has not begun."""
+    """Return the page of a conversation, or of one that has not started."""
     texts = one.texts
     if is_new:
         found: dict[str, Any] = {"turns": [], "version": "", "earlier": None, "title": texts("chat.untitled")}
@@ -78,7 +78,7 @@ async def chat_page(one: Reader, session: str, *, limit: int = 0, is_new: bool =
 
 
 async def turns_of(one: Reader, session: str, *, limit: int = 0) -> dict[str, Any]:
-    """Return a conversation's newest turns, with the runs that are under way."""
+    """Return a conversation's newest turns, including those whose run is under way."""
     texts = one.texts
     most = min(max(limit, _MESSAGES_AT_ONCE), 2000)
     found = await one.service.session(one.by, session, limit=most)
@@ -122,7 +122,7 @@ async def turns_of(one: Reader, session: str, *, limit: int = 0) -> dict[str, An
 
 
 def _place_runs(one: Reader, turns: list[views.Turn], runs: Sequence[Run]) -> None:
-    """Put each run that is under way into the turn that it answers."""
+    """Add each run that is under way to the turn that it answers."""
     for run in runs:
         links = run_links(one, run)
         asked = str(run.given.get("question_id") or "")
@@ -141,7 +141,7 @@ def _place_runs(one: Reader, turns: list[views.Turn], runs: Sequence[Run]) -> No
 
 
 def run_links(one: Reader, run: Run) -> views.RunLinks:
-    """Return where a run can be followed and cancelled."""
+    """Return the addresses for following and cancelling a run."""
     where = f"/api/runs/{run.id}"
     return views.RunLinks(run.id, one.url(f"{where}/events"), one.url(f"{where}/cancel"))
 
@@ -185,7 +185,7 @@ def _where(texts: Texts, citation: Mapping[str, Any]) -> str:
 
 
 async def _versions(one: Reader, session: str) -> dict[str, Versions]:
-    """Return the turns' versions; a thread that was never forked is not read for it."""
+    """Return the versions of the turns. If the thread was never forked, its checkpoints are not read."""
     organisation = one.service.organisation
     outlined = await organisation.run(outline_op(organisation.saver._at, session))
     nodes = [
@@ -206,7 +206,7 @@ async def _versions(one: Reader, session: str) -> dict[str, Versions]:
 
 
 async def why_of(one: Reader, session: str, message: str) -> dict[str, Any]:
-    """Return what led to an answer: the route with its evidence, and what each group said."""
+    """Return the reasons for an answer: the route with its evidence, and the answer of each group."""
     texts, speakers, service = one.texts, one.speakers, one.service
     await service.session(one.by, session, limit=1)
     graph = await service.organisation.graph()
@@ -264,7 +264,7 @@ async def why_of(one: Reader, session: str, message: str) -> dict[str, Any]:
 
 
 async def passage_of(one: Reader, session: str, message: str, number: int) -> dict[str, Any]:
-    """Return the passage that a citation stands for, with what stands around it."""
+    """Return the passage that a citation refers to, with the text around it."""
     found = await one.service.session(one.by, session, limit=2000)
     cited = next(
         (

@@ -1,4 +1,4 @@
-"""Analytics and the system as their pages show them."""
+"""The Analytics and System pages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_DAYS = 400
 
 @dataclass(frozen=True)
 class Period:
-    """What was asked in a period: its days, and whose they are, by organisation."""
+    """The figures of a period: its days, and each day's figures by organisation."""
 
     first: date
     last: date
@@ -34,9 +34,9 @@ class Period:
 
 
 async def period_of(one: Reader, first: str, last: str, organisation: str) -> Period:
-    """Return the figures of a period (default: the last 30 days), of one organisation or of all that may be seen.
+    """Return the figures of a period (default: the last 30 days) for one organisation, or for all visible ones.
 
-    Those of the service's own prefix may see every organisation's: figures hold no content.
+    Users under the service's own prefix see the figures of every organisation, because figures hold no content.
     """
     today = datetime.now(UTC).date()
     end = min(_date(last) or today, today)
@@ -55,7 +55,7 @@ async def period_of(one: Reader, first: str, last: str, organisation: str) -> Pe
 
 
 def _by_day(organisations: Iterable[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the sums of each day, the oldest first; a day may be missing where it can't be read."""
+    """Return the sums of each day, oldest first. Days that can't be read are missing."""
     found: dict[str, list[dict[str, Any]]] = {}
     for days in organisations:
         for each in days:
@@ -64,7 +64,7 @@ def _by_day(organisations: Iterable[Sequence[dict[str, Any]]]) -> list[dict[str,
 
 
 def _added(days: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the sum of several organisations' figures of one day."""
+    """Return the sum of several organisations' figures for one day."""
     total: dict[str, Any] = {"day": days[0]["day"]}
     for day in days:
         for name, value in day.items():
@@ -215,7 +215,7 @@ def _row_chart(texts: Texts, name: str, found: Sequence[tuple[str, int, str]]) -
 
 
 def csv_of(by_organisation: Mapping[str, Sequence[Mapping[str, Any]]], organisation: str = "") -> str:
-    """Return the figures as CSV, a line for each day of each organisation."""
+    """Return the figures as CSV, with one line for each day and organisation."""
     chosen = {name: days for name, days in by_organisation.items() if organisation in ("", name)}
     every = [day for days in chosen.values() for day in days]
     groups = sorted({name for day in every for name in day["groups"]})
@@ -225,7 +225,7 @@ def csv_of(by_organisation: Mapping[str, Sequence[Mapping[str, Any]]], organisat
     heads = ["organisation", "day", "sessions", "questions", "declined", "mean_seconds"]
     writer.writerow([*heads, *(f"group {name}" for name in groups), *(f"language {name}" for name in languages)])
     for name, days in chosen.items():
-        # a spreadsheet must not take a prefix for a formula
+        # so that a spreadsheet does not read a prefix as a formula
         shown = f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
         for day in days:
             answered = sum(day["durations"].values())
@@ -238,7 +238,7 @@ def csv_of(by_organisation: Mapping[str, Sequence[Mapping[str, Any]]], organisat
 
 
 def system_of(one: Reader, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the service runs, and what doctor found."""
+    """Return the state of the service and the findings of ``ecowas-lc doctor``."""
     texts = one.texts
     model = found["model"]
     areas: dict[str, list[dict[str, str]]] = {}

@@ -1,4 +1,4 @@
-"""How much may be asked: requests a minute of each user, and the size of a body."""
+"""The rate limit of each user."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MOST_KNOWN = 10_000
 
 
 class Rate:
-    """At most so many requests a minute of each user, some of them at once; in each process."""
+    """A rate limit for each user: requests per minute, with a burst. Each process counts separately."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_second = per_minute / 60
@@ -17,7 +17,7 @@ class Rate:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait_seconds(self, who: str) -> float:
-        """Take one; 0 where it was there, else how long to wait for it."""
+        """Take one request from a user's allowance, and return the seconds to wait if it is used up, else 0."""
         now = time.monotonic()
         left, then = self._left.pop(who, (self._most, now))
         left = min(self._most, left + (now - then) * self._per_second)

@@ -1,4 +1,4 @@
-"""The one place that every request passes: limits, who it is, what they may, and how the answer is protected."""
+"""The gate that every request passes: limits, sign-in, permissions, and security headers."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class GuardedRoute(APIRoute):
-    """A route whose requests all pass :func:`passed`; :func:`guarding` makes the class for one service."""
+    """A route whose requests all pass :func:`passed`. :func:`guarding` makes the class for one service."""
 
     web: ClassVar[Web]
 
     def get_route_handler(self) -> Handler:
-        """Return the handler behind the gate."""
+        """Return the route's handler behind the gate."""
         inner = super().get_route_handler()
         web, name = self.web, self.name
 
@@ -63,12 +63,12 @@ class GuardedRoute(APIRoute):
 
 
 def guarding(web: Web) -> type[GuardedRoute]:
-    """Return the class of routes of one service."""
+    """Return the class of routes for one service."""
     return type("GuardedRoute", (GuardedRoute,), {"web": web})
 
 
 async def passed(web: Web, name: str, request: Request, inner: Handler) -> Response:
-    """Return the answer to a request, or the problem that keeps it out."""
+    """Return the response to a request, or the problem for which it is refused."""
     began = time.monotonic()
     try:
         response = await _answered(web, name, request, inner)
@@ -123,7 +123,7 @@ async def _answered(web: Web, name: str, request: Request, inner: Handler) -> Re
 
 
 async def recognised(web: Web, request: Request) -> Principal | None:
-    """Return who sends a request: by API key, by trusted proxy, or by cookie, the first of these that is there."""
+    """Return the user of a request. An API key is tried first, then a trusted proxy's header, then the cookie."""
     headers = request.headers
     scheme, _, token = headers.get("authorization", "").partition(" ")
     key = headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
@@ -138,7 +138,7 @@ async def recognised(web: Web, request: Request) -> Principal | None:
 
 
 def principal_in(request: Request) -> Principal:
-    """Return who sends a request that has passed the gate."""
+    """Return the user of a request that has passed the gate."""
     principal = request.state.principal
     assert isinstance(principal, Principal)
     return principal
@@ -149,13 +149,13 @@ def _host(request: Request) -> str | None:
 
 
 def too_many(wait: float) -> Response:
-    """Return the answer to somebody who asks too often."""
+    """Return the response to a user who exceeds the rate limit."""
     seconds = max(1, math.ceil(wait))
     return problem(429, f"Too many requests. Try again in {seconds} s.", {"Retry-After": str(seconds)})
 
 
 def _too_large(web: Web, name: str, request: Request) -> Response | None:
-    """Return the refusal of a body that is too long; one of unknown length is counted as it comes."""
+    """Return the refusal of a body that is too long. A body of unknown length is counted as it arrives."""
     most = web.longest_upload_bytes if name == "add_document" else web.longest_body_bytes
     length = request.headers.get("content-length")
     if length is not None and not (length.isascii() and length.isdecimal() and int(length) <= most):
@@ -181,9 +181,9 @@ def _counted(receive: Receive, most: int) -> Receive:
 
 
 def is_same_site(request: Request) -> bool:
-    """Return whether a browser says that a change was asked for by a page of this service, or says nothing."""
+    """Return whether a change was requested by a page of this service, as far as the browser's headers say."""
     site = request.headers.get("sec-fetch-site")
-    if site is not None:  # which no script can set; a proxy may have changed the host
+    if site is not None:  # scripts can't set it, and unlike the host it is not changed by proxies
         return site in ("same-origin", "none")
     origin = request.headers.get("origin")
     if origin is None:
@@ -209,14 +209,14 @@ def is_tls(web: Web, request: Request) -> bool:
 
 
 def set_cookie(web: Web, request: Request, response: Response, cookie: str) -> None:
-    """Let the browser of a request keep who is signed in."""
+    """Set the sign-in cookie in the browser of a request."""
     response.set_cookie(
         COOKIE, cookie, max_age=12 * 3600, path="/", httponly=True, samesite="lax", secure=is_tls(web, request)
     )
 
 
 def protect(web: Web, request: Request, response: Response) -> None:
-    """Add the headers that tell a browser what it must not do with an answer."""
+    """Add the security headers to a response."""
     for header, value in HEADERS.items():
         response.headers.setdefault(header, value)
     response.headers.setdefault("Cache-Control", "no-store")
@@ -225,7 +225,7 @@ def protect(web: Web, request: Request, response: Response) -> None:
 
 
 def shown_target(request: Request) -> str:
-    """Return a request's path and query as the log shows them: without tokens, and on one line."""
+    """Return a request's path and query for the log, without tokens and on one line."""
     query = [
         (name, "hidden" if name in ("token", "key", CSRF_FIELD) else value)
         for name, value in parse_qsl(request.url.query, keep_blank_values=True)

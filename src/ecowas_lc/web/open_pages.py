@@ -1,4 +1,4 @@
-"""The pages that nobody needs to be signed in for: the sign-in page, and what says why there is no other page."""
+"""The pages that need no sign-in: the sign-in page and the error page."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LANGUAGE_COOKIE = "ecowas_lc_language"
 
 
 def language_of_reader(request: Request) -> str:
-    """Return the language that a reader chose, or that their browser asks for."""
+    """Return the language that the reader chose, or the preferred language of their browser."""
     return wanted_language(request.headers.get("accept-language", ""), request.cookies.get(LANGUAGE_COOKIE))
 
 
 def door(
     web: Web, request: Request, template: str, status: int = 200, by: Principal | None = None, **values: Any
 ) -> Response:
-    """Return a page that needs nobody to be signed in."""
+    """Return a page that needs no sign-in."""
     content = rendered(
         template,
         language_of_reader(request),
@@ -42,7 +42,7 @@ def door(
 
 
 def problem_page(web: Web, request: Request, status: int, detail: str, by: Principal | None = None) -> Response:
-    """Return the page that says why there is no other."""
+    """Return the page for an error."""
     texts = texts_of(language_of_reader(request))
     if status == 401:
         return door(web, request, "sign_in.html", 401, back=back_of(web, request.url.path, request.url.query))
@@ -56,21 +56,21 @@ def problem_page(web: Web, request: Request, status: int, detail: str, by: Princ
 
 
 def wants_html(request: Request) -> bool:
-    """Return whether a request is a browser's for a page."""
+    """Return whether a browser requests a page."""
     accepted = request.headers.get("accept", "")
     is_api = request.url.path.partition("/api/")[1] != ""
     return "text/html" in accepted and "hx-request" not in request.headers and not is_api
 
 
 def back_of(web: Web, path: str, query: str = "") -> str:
-    """Return where to go after signing in: a page of this service, and nothing else."""
+    """Return the page to open after signing in. Only addresses of this service are accepted."""
     place = f"{path}?{query}" if query else path
     is_ours = place.startswith(f"{web.path}/") and not place.startswith(("//", "/\\")) and "\n" not in place
     return place if is_ours and not path.endswith("/sign-in") else f"{web.path}/"
 
 
 def page_of_problem(web: Web, request: Request, response: Response) -> Response:
-    """Return a problem as a page for people."""
+    """Return a problem as a page."""
     found = json.loads(bytes(response.body))
     by = getattr(request.state, "principal", None)
     page = problem_page(web, request, response.status_code, str(found.get("detail", "")), by)

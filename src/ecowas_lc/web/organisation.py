@@ -1,4 +1,4 @@
-"""One organisation's part of the service: everything that is stored under its prefix, and the graph over it."""
+"""One organisation's part of the service: the data under its prefix, and the graph that uses it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from ecowas_lc.documents import Documents
 
 ALLOWED = "ecowas_allowed_groups"
-"""Where a run's config names the groups that its user may ask."""
+"""The key of a run's config that holds the groups its user may ask."""
 
 _DOCUMENTS_KNOWN_SECONDS = 30.0
 
 
 class PermittedRouter(AskedOrRouted):
-    """A router that takes the groups that a run names, and none that its user may not ask."""
+    """A router that returns the groups chosen for the run, and none that its user may not ask."""
 
     def route(
         self, question: str, config: RunnableConfig | None = None, *, conversation: Sequence[PastTurn] = ()
@@ -45,7 +45,7 @@ class PermittedRouter(AskedOrRouted):
     async def aroute(
         self, question: str, config: RunnableConfig | None = None, *, conversation: Sequence[PastTurn] = ()
     ) -> RouteDecision:
-        """Return what :meth:`route` returns, without blocking the event loop."""
+        """Return the groups for a question without blocking the event loop."""
         return _permitted(await super().aroute(question, config, conversation=conversation), config)
 
 
@@ -62,7 +62,7 @@ def _permitted(decision: RouteDecision, config: RunnableConfig | None) -> RouteD
 
 
 class Organisation:
-    """What is stored under one prefix, and the graph that answers there."""
+    """The data stored under one prefix, and the graph that answers from it."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Organisation:
 
     @property
     def documents(self) -> Documents | None:
-        """The organisation's documents; ``None`` where the extra that searches them is not installed."""
+        """The organisation's documents, or ``None`` if the extra for searching them is not installed."""
         if self._documents is None and find_spec("snowballstemmer") and find_spec("numpy"):
             from ecowas_lc.documents import Documents
 
@@ -115,15 +115,15 @@ class Organisation:
         return self._documents
 
     def documents_changed(self) -> None:
-        """Look at once whether there are documents when the next question is asked."""
+        """Check for documents again when the next question is asked."""
         self._has_documents = (0.0, False)
 
     async def prepare(self) -> None:
-        """Make the graph, which takes a while, in a thread: the event loop has leases to renew."""
+        """Build the graph in a thread. This is slow, and the event loop has to renew leases meanwhile."""
         await self._made(with_documents=False)
 
     async def graph(self) -> SupervisorGraph:
-        """Return the graph; its answers rest on the documents, if there are any."""
+        """Return the graph. Its answers cite the organisation's documents, if it has any."""
         documents = self.documents
         if documents is None:
             return await self._made(with_documents=False)

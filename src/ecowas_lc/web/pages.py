@@ -1,4 +1,4 @@
-"""The pages: each asks the service what a reader may see, and draws it in their language."""
+"""The pages: each route asks the service for what the reader may see and renders it in the reader's language."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ecowas_lc.web.app import Web
 
 _LINES_A_PAGE = 50
-_MOST_AT_ONCE = 200  # sessions that one request changes
+_MOST_AT_ONCE = 200  # sessions that one request can change
 _DECIDED_SECONDS = 5.0  # how long a page waits for a decision to take effect
 _STATIC = {
     "app.css": "text/css",
@@ -47,7 +47,7 @@ Handler = Callable[..., Coroutine[Any, Any, Response]]
 
 
 class Asked(BaseModel):
-    """What a page's script asks: a question, and the question it takes the place of or that is answered again."""
+    """The request of a page's script: a new question, an edited one, or one to answer again."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -77,7 +77,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
 
     @page("/")
     async def page_home(request: Request) -> Response:
-        """Show an empty conversation, or the first page that somebody may see."""
+        """Show an empty conversation, or the first page that the reader may see."""
         one = reader(request)
         if not one.may(Permission.CHAT):
             return see(next(one.url(path) for _, path, needs in NAV if one.may(needs)))
@@ -97,7 +97,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
     async def page_ask(
         request: Request, session: Annotated[str, Form()], question: Annotated[str, Form()]
     ) -> Response:
-        """Ask without a script: the answer is there when the page is loaded again."""
+        """Ask a question without JavaScript. The answer appears when the page is reloaded."""
         one = reader(request)
         if (wait := web.questions.wait_seconds(f"{one.by.prefix}:{one.by.name}")) > 0:
             return too_many(wait)
@@ -107,7 +107,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
 
     @page("/chat/run", method="POST")
     async def page_run(request: Request, given: Asked) -> Response:
-        """Ask, ask something else, or ask again, and say where the answer can be followed."""
+        """Ask, edit or repeat a question, and return where to follow the answer."""
         one = reader(request)
         if (wait := web.questions.wait_seconds(f"{one.by.prefix}:{one.by.name}")) > 0:
             return too_many(wait)
@@ -125,7 +125,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
     async def page_turns(
         request: Request, session: Annotated[str, Query()], limit: Annotated[int, Query()] = 0
     ) -> Response:
-        """Show the turns of a conversation, without the page around them."""
+        """Show the turns of a conversation without the page around them."""
         one = reader(request)
         return await one.page("turns.html", "chat", **await turns_of(one, session, limit=limit))
 
@@ -133,7 +133,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
     async def page_why(
         request: Request, session: Annotated[str, Query()], message: Annotated[str, Query()]
     ) -> Response:
-        """Show how an answer came about."""
+        """Show the reasons for an answer."""
         one = reader(request)
         return await one.page("why.html", "chat", **await why_of(one, session, message))
 
@@ -144,7 +144,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
         message: Annotated[str, Query()],
         number: Annotated[int, Query()],
     ) -> Response:
-        """Show the passage that a citation stands for."""
+        """Show the passage that a citation refers to."""
         one = reader(request)
         return await one.page("source.html", "chat", source=await passage_of(one, session, message, number))
 
@@ -152,14 +152,14 @@ def add_pages(router: APIRouter, web: Web) -> None:
     async def page_version(
         request: Request, session: Annotated[str, Form()], step: Annotated[str, Form()]
     ) -> Response:
-        """Go to another version of a turn."""
+        """Switch to another version of a turn."""
         one = reader(request)
         await one.service.fork(one.by, session, step)
         return see(one.url("/chat", session=session))
 
     @page("/chat/export")
     async def page_export(request: Request, session: Annotated[str, Query()]) -> Response:
-        """Give a conversation as Markdown."""
+        """Return a conversation as Markdown."""
         one = reader(request)
         text = await markdown_of(one, session)
         name = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "-_") else "-" for sign in session)
@@ -183,7 +183,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
         active: Annotated[str, Query()] = "",
         at: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
     ) -> Response:
-        """Show the sessions that somebody may see."""
+        """Show the sessions that the reader may see."""
         one = reader(request)
         return await sessions_page(one, search[:200], group, active if active in ACTIVITY else "", at)
 
@@ -195,7 +195,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
         ttl: Annotated[int, Form(ge=60, le=366 * 86400)] = LIFETIMES[1],
         back: Annotated[str, Form()] = "",
     ) -> Response:
-        """Extend or clear sessions; clearing asks first."""
+        """Extend or clear sessions. Clearing asks for confirmation first."""
         one = reader(request)
         chosen = session[:_MOST_AT_ONCE]
         place = back_of(web, *back.partition("?")[::2]) if back else one.url("/sessions")
@@ -216,7 +216,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
         step: Annotated[str | None, Query()] = None,
         before: Annotated[str | None, Query()] = None,
     ) -> Response:
-        """Show a thread's steps, and what one of them holds."""
+        """Show a thread's steps and the state at one of them."""
         one = reader(request)
         return await one.page("thread.html", "sessions", **await thread_of(one, session, step, before))
 
@@ -227,7 +227,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
         step: Annotated[str, Form()],
         question: Annotated[str, Form()],
     ) -> Response:
-        """Ask a question from an earlier step on."""
+        """Ask a question from an earlier step."""
         one = reader(request)
         found, groups = _asked_groups(question, one.speakers)
         await one.service.fork(one.by, session, step)
@@ -238,7 +238,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
 
     @page("/approvals")
     async def page_approvals(request: Request) -> Response:
-        """Show the drafts that wait for somebody."""
+        """Show the drafts that wait for the reader's decision."""
         one = reader(request)
         return await one.page("approvals.html", "approvals", drafts=await drafts_of(one), paging=None)
 
@@ -277,7 +277,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
         draft: Annotated[str, Form()],
         text: Annotated[str, Form()] = "",
     ) -> Response:
-        """Show how an edited draft differs from what waits."""
+        """Show the differences between an edited draft and the original."""
         one = reader(request)
         waiting = await one.service.approvals(one.by)
         before = next(
@@ -302,7 +302,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
         last: Annotated[str, Query(alias="to")] = "",
         organisation: Annotated[str, Query()] = "",
     ) -> Response:
-        """Show what was asked."""
+        """Show the figures of a period."""
         one = reader(request)
         return await one.page("analytics.html", "analytics", **await analytics_of(one, first, last, organisation))
 
@@ -313,7 +313,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
         last: Annotated[str, Query(alias="to")] = "",
         organisation: Annotated[str, Query()] = "",
     ) -> Response:
-        """Give the figures as CSV."""
+        """Return the figures as CSV."""
         one = reader(request)
         period = await period_of(one, first, last, organisation)
         name = f"analytics-{period.first}-{period.last}.csv"
@@ -326,14 +326,14 @@ def add_pages(router: APIRouter, web: Web) -> None:
 
     @page("/system")
     async def page_system(request: Request) -> Response:
-        """Show how the service runs."""
+        """Show the state of the service."""
         one = reader(request)
         found = await one.service.system(one.by, checks=True)
         return await one.page("system.html", "system", **system_of(one, found))
 
     @page("/audit")
     async def page_audit(request: Request, before: Annotated[str | None, Query()] = None) -> Response:
-        """Show who changed what."""
+        """Show the audit log."""
         one = reader(request)
         lines = await one.service.audit_lines(one.by, limit=_LINES_A_PAGE, before=before)
         older = one.url("/audit", before=lines[-1]["id"]) if len(lines) == _LINES_A_PAGE else None
@@ -349,7 +349,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
         ]
         return await one.page("audit.html", "audit", lines=shown, older=older)
 
-    # --- signing in, and what needs no login ---
+    # --- signing in, and pages that need no sign-in ---
 
     @page("/sign-in", method="POST")
     async def page_sign_in(
@@ -380,7 +380,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
 
     @page("/static/{path:path}")
     async def static(request: Request, path: str) -> Response:
-        """Give what pages are drawn with; their addresses change with their content."""
+        """Return a static file. Its address changes with its content."""
         found = _STATIC.get(path)
         if found is None:
             raise NotFoundError("There is no such file.")
@@ -392,7 +392,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
     async def set_language(
         request: Request, language: Annotated[str, Form()], back: Annotated[str, Form()] = ""
     ) -> Response:
-        """Keep the language that a reader chose."""
+        """Store the language that the reader chose."""
         response = see(back_of(web, *back.partition("?")[::2]))
         if language in LANGUAGES:
             response.set_cookie(
@@ -402,7 +402,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
 
 
 def _asked_groups(question: str, speakers: views.Speakers) -> tuple[str, list[str]]:
-    """Return a question without the ``@group`` marks at its beginning, and the groups they name."""
+    """Return a question without its leading ``@group`` marks, and the groups that these name."""
     known = {group.id for group in speakers.groups}
     groups: list[str] = []
     rest = question.strip()
@@ -416,7 +416,7 @@ def _asked_groups(question: str, speakers: views.Speakers) -> tuple[str, list[st
 
 
 async def drafts_of(one: Reader) -> list[dict[str, Any]]:
-    """Return the drafts that wait for somebody's decision."""
+    """Return the drafts that wait for a user's decision."""
     drafts = []
     for each in await one.service.approvals(one.by):
         names = ", ".join(one.speakers[str(group)].name for group in each.get("concerns") or ())

@@ -1,4 +1,4 @@
-"""What each route needs, in one table: a route that is not in it serves nobody."""
+"""The permission that each route requires, in one table. A route that is not listed is refused to everyone."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from ecowas_lc.web.principals import Principal, Role
 
 
 class Permission(StrEnum):
-    """What a route needs."""
+    """The permission that a route requires."""
 
     PUBLIC = "public"
-    """Nothing: the sign-in page, what it is drawn with, and whether the service runs."""
+    """No sign-in: the sign-in page, static files, and the health checks."""
     SIGNED_IN = "signed-in"
     CHAT = "chat"
-    """Ask, and read and change one's own sessions and threads; all of them for an admin."""
+    """Ask questions, and read and change your own sessions and threads; as an admin, all of them."""
     REVIEW = "review"
-    """Decide on drafts of one's groups."""
+    """Decide on the drafts of your groups."""
     DOCUMENTS = "documents"
     CHANGE_DOCUMENTS = "change-documents"
     SYSTEM = "system"
-    """See how the service runs, and no content."""
+    """See the state of the service, but no content."""
     ANALYTICS = "analytics"
     AUDIT = "audit"
 
@@ -37,7 +37,7 @@ _ROLES: dict[Permission, frozenset[Role]] = {
 }
 
 ROUTES: dict[str, Permission] = {
-    # by the name of the function that answers
+    # by the name of the route's function
     "health": Permission.PUBLIC,
     "live": Permission.PUBLIC,
     "ready": Permission.PUBLIC,
@@ -112,12 +112,12 @@ ROUTES: dict[str, Permission] = {
 
 
 def permission_of(route: str) -> Permission | None:
-    """Return what the route of this name needs; ``None``: nobody may use it."""
+    """Return the permission that a route requires, or ``None`` if no user may call it."""
     return ROUTES.get(route)
 
 
 def may(principal: Principal | None, permission: Permission | None) -> bool:
-    """Return whether somebody may use what needs this permission."""
+    """Return whether a user has a permission."""
     if permission is Permission.PUBLIC:
         return True
     if permission is None or principal is None:

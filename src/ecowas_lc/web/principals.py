@@ -1,4 +1,4 @@
-"""Who uses the service, and what a person or key may do."""
+"""Users of the service and their roles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecowas_lc.storage.keys import Keys
 
 
 class Role(StrEnum):
-    """What somebody does here; one may have several."""
+    """A role of a user. A user can have several."""
 
     STAFF = "staff"
     REVIEWER = "reviewer"
@@ -23,10 +23,16 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody who is signed in. ``groups`` are those whose subjects they may use; ``None``: all.
+    """A signed-in user or API key.
 
-    ``prefix`` is their organisation. ``csrf`` is the token that their browser must send along with each change;
-    ``None`` for API keys, which no browser sends by itself.
+    Attributes:
+        name: The user's name.
+        roles: The user's roles.
+        prefix: The prefix of the user's organisation.
+        groups: The groups that the user may ask; ``None`` means all.
+        how: How the user signed in.
+        csrf: The token that the browser must send with each change; ``None`` for API keys, which browsers do not
+            send automatically.
     """
 
     name: str
@@ -37,16 +43,16 @@ class Principal:
     csrf: str | None = None
 
     def may_use(self, groups: Collection[str]) -> bool:
-        """Return whether all of these groups are among theirs."""
+        """Return whether the user may use all of these groups."""
         return self.groups is None or self.groups.issuperset(groups)
 
     @property
     def is_admin(self) -> bool:
-        """Whether everything of the organisation is theirs to use."""
+        """Whether the user may use everything in the organisation."""
         return Role.ADMIN in self.roles
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is stored of them."""
+        """Return the user's fields as they are stored."""
         return {
             "name": self.name,
             "roles": sorted(self.roles),
@@ -56,14 +62,14 @@ class Principal:
 
 
 def principal_of(stored: bytes, how: Literal["key", "link", "proxy"], csrf: str | None = None) -> Principal:
-    """Return whom :meth:`Principal.as_json` described.
+    """Return the user that :meth:`Principal.as_json` stored.
 
     Raises:
-        CorruptDataError: nobody is described.
+        CorruptDataError: The stored value does not describe a user.
     """
     try:
         found = json.loads(stored)
-        roles, groups = found["roles"], found["groups"]  # no groups at all would be every group
+        roles, groups = found["roles"], found["groups"]  # if missing, do not read it as "all groups"
         if not _are_texts(roles) or not (groups is None or _are_texts(groups)):
             raise TypeError("roles and groups are lists of text")
         return checked_principal(found["name"], roles, found["prefix"], groups, how, csrf)
@@ -85,11 +91,11 @@ def checked_principal(
     how: Literal["key", "link", "proxy"] = "key",
     csrf: str | None = None,
 ) -> Principal:
-    """Return a principal.
+    """Return a user after checking its fields.
 
     Raises:
-        ConfigurationError: the name is empty or too long, a role is unknown or there is none, or the prefix
-            can't be used.
+        ConfigurationError: The name is empty or too long, a role is missing or unknown, or the prefix is
+            not valid.
     """
     if not isinstance(name, str) or not name.strip() or len(name) > 200 or not name.isprintable():
         raise ConfigurationError("A name has 1 to 200 printable characters.")

@@ -1,4 +1,4 @@
-"""Errors of the service, and every error as problem details (RFC 9457)."""
+"""The service's errors, and every error as problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ _TITLES = {
 
 
 class NotFoundError(EcowasError):
-    """What was asked for is not there, or belongs to somebody else."""
+    """The requested object does not exist, or belongs to another user."""
 
 
 class NotAllowedError(EcowasError):
-    """Somebody may not do this, whoever else may."""
+    """The user may not do this."""
 
 
 class DrainingError(EcowasError):
-    """This process ends and takes no new runs."""
+    """This process is shutting down and accepts no new runs."""
 
 
 class BusyError(ThreadBusyError):
-    """Another run of the session is under way; ``run_id`` names it."""
+    """Another run of the session is under way. ``run_id`` is its id."""
 
     def __init__(self, message: str, run_id: str) -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class BusyError(ThreadBusyError):
 
 
 def status_of(error: EcowasError) -> int:
-    """Return the HTTP status of an error of this package."""
+    """Return the HTTP status of one of this package's errors."""
     match error:
         case NotFoundError() | UnknownCheckpointError():
             return 404
@@ -85,7 +85,7 @@ def status_of(error: EcowasError) -> int:
 
 
 def about(error: EcowasError) -> dict[str, Any]:
-    """Return the problem details of an error of this package."""
+    """Return the problem details of one of this package's errors."""
     status = status_of(error)
     found = {
         "type": "about:blank",
@@ -100,20 +100,20 @@ def about(error: EcowasError) -> dict[str, Any]:
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
-    """Return an answer with problem details."""
+    """Return a response with problem details."""
     content = {"type": "about:blank", "title": _TITLES.get(status, "Error"), "status": status, "detail": detail}
-    # ASCII, as ids may hold surrogates, which UTF-8 does not
+    # ASCII, because ids may hold surrogates, which UTF-8 can't encode
     return Response(json.dumps({**content, **more}), status, headers, PROBLEM)
 
 
 def problem_for(error: Exception) -> Response | None:
-    """Return the answer for an exception; ``None`` for one that nobody expected."""
+    """Return the response for an exception, or ``None`` for an unexpected one."""
     if isinstance(error, EcowasError):
         found = about(error)
         headers = {"Retry-After": "5"} if found["status"] in (503,) else None
         return Response(json.dumps(found), found["status"], headers, PROBLEM)
     if isinstance(error, RequestValidationError):
-        # without the input, which may hold a secret, or what no answer can carry
+        # leaves out the input, which may hold a secret or a value that JSON can't encode
         errors = [
             {"where": [str(part) for part in each["loc"]], "what": str(each["msg"])} for each in error.errors()
         ]

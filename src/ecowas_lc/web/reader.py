@@ -1,4 +1,4 @@
-"""Somebody who looks at a page: who they are, what they may, and the frame around what they see."""
+"""The reader of a page: the user, their permissions, and the page's frame."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _DONE = frozenset(
 
 @dataclass(frozen=True)
 class Reader:
-    """Somebody who looks at a page."""
+    """The reader of a page."""
 
     web: Web
     request: Request
@@ -56,16 +56,16 @@ class Reader:
 
     @cached_property
     def service(self) -> Service:
-        """What they may do."""
+        """The service of the reader's organisation."""
         return self.web.service_for(self.by)
 
     @cached_property
     def speakers(self) -> views.Speakers:
-        """The groups' names."""
+        """The names of the groups."""
         return views.Speakers(self.service.organisation.groups, self.texts, self.by.groups)
 
     def may(self, permission: Permission) -> bool:
-        """Return whether they may use what needs this permission."""
+        """Return whether the reader has a permission."""
         return may(self.by, permission)
 
     def url(self, path: str, **query: Any) -> str:
@@ -74,14 +74,14 @@ class Reader:
 
     @property
     def here(self) -> str:
-        """Where they are."""
+        """The address of the current page."""
         query = self.request.url.query
         path = self.request.url.path
         return f"{path}?{query}" if query else path
 
     @property
     def is_fragment(self) -> bool:
-        """Whether a part of a page is asked for, by a script."""
+        """Whether a script requests only a part of the page."""
         return "hx-request" in self.request.headers
 
     async def page(self, template: str, name: str, status: int = 200, **values: Any) -> Response:

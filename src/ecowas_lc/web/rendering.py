@@ -1,4 +1,4 @@
-"""Turns templates into HTML: every value is escaped, and no page holds inline script or style."""
+"""Turns templates into HTML. Every value is escaped, and no page has inline scripts or styles."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def address(root: str, path: str, **query: Any) -> str:
     """Return a link of the service.
 
     Args:
-        root: where the service is mounted; empty where it is at the top.
-        path: the page's path.
-        query: what goes into the query; ids may hold any characters.
+        root: The path under which the service is mounted; empty at the top.
+        path: The page's path.
+        query: The query's parameters. Ids may hold any characters.
     """
     given = {
         name: value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
@@ -52,10 +52,10 @@ def rendered(template: str, language: str, root: str, **values: Any) -> bytes:
     """Return a page.
 
     Args:
-        template: the template's file name.
-        language: what the page is written in.
-        root: where the service is mounted.
-        values: what the template shows.
+        template: The template's file name.
+        language: The language of the page.
+        root: The path under which the service is mounted.
+        values: The values that the template shows.
     """
 
     def url(path: str, **query: Any) -> str:
@@ -69,5 +69,5 @@ def rendered(template: str, language: str, root: str, **values: Any) -> bytes:
         .get_template(template)
         .render(t=texts_of(language), lang=language, url=url, static=static, **values)
     )
-    # ids and texts from elsewhere may hold lone surrogates, which UTF-8 does not have
+    # stored ids and texts may hold lone surrogates, which UTF-8 can't encode
     return page.encode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""Drives an organisation's runs in this process, and lets any number of readers follow runs of any process.
+"""Drives an organisation's runs in this process, and lets any number of readers follow the runs of any process.
 
-Runs of this process are followed as their events are stored. Those of others are asked for, all in one flush, a
-few times a second: a blocking read would need a connection of its own for each.
+Runs of this process are followed as their events are stored. Those of other processes are polled a few times a
+second, all in one flush: a blocking read would need a separate connection for each run.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ecowas_lc.web.runs import FIRST_EVENT, Busy, Event, OnBusy, Run, RunProgram
 log = logging.getLogger(__name__)
 
 MOST_EVENTS = 20_000
-"""Of one attempt; a longer answer is then told in one piece."""
+"""The limit of one attempt. The rest of a longer answer arrives all at once."""
 _MOST_ATTEMPTS = 5
-_GATHERED_SECONDS = 0.04  # tokens that come closer together are one event
-_ASKED_SECONDS = 0.1  # how often other processes' runs are looked at
+_GATHERED_SECONDS = 0.04  # tokens closer together than this form one event
+_ASKED_SECONDS = 0.1  # how often runs of other processes are polled
 _THREAD_WAIT_SECONDS = 60.0
 _TURN_PAUSE_SECONDS = 0.1
 _STORAGE_RETRY_SECONDS = 0.5
@@ -38,11 +38,11 @@ OnEnd = Callable[[Run, str, list[dict[str, Any]], float], Any]
 
 
 class LostError(Exception):
-    """Another process has taken the run."""
+    """Another process has taken over the run."""
 
 
 class Feed:
-    """The events of a run as far as this process knows them."""
+    """The events of a run that this process knows."""
 
     def __init__(self, run_id: str, session: str) -> None:
         self.run_id, self.session = run_id, session
@@ -54,16 +54,16 @@ class Feed:
         forks.register(self)
 
     def forget_parent(self) -> None:
-        """Begin anew in a forked child: its event loop is another one."""
+        """Reset what belongs to the parent's event loop, in a forked child."""
         self._changed = asyncio.Event()
 
     @property
     def last(self) -> str:
-        """The id of the last event that is known."""
+        """The id of the last known event."""
         return self.events[-1].id if self.events else "0-0"
 
     def add(self, events: list[Event]) -> None:
-        """Take events that are new."""
+        """Add the events that are new."""
         last = self.last
         fresh = [event for event in events if later(event.id, last)]
         self.events += fresh
@@ -73,18 +73,18 @@ class Feed:
             self.wake()
 
     def wake(self) -> None:
-        """Let readers look again."""
+        """Wake up the readers."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def changed(self, seconds: float) -> None:
-        """Wait until there is something new, or for so long."""
+        """Wait for a new event, at most for this many seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
 
     def index_after(self, event_id: str) -> int:
-        """Return where the first event after an id stands."""
+        """Return the index of the first event after an id."""
         low, high = 0, len(self.events)
         while low < high:
             middle = (low + high) // 2
@@ -96,7 +96,7 @@ class Feed:
 
 
 class _Writer:
-    """Stores the events of one attempt; tokens that come close together are stored as one event."""
+    """Stores the events of one attempt. Tokens that are close together are stored as one event."""
 
     def __init__(self, driver: Driver, run: Run, feed: Feed) -> None:
         self._driver, self._run, self._feed = driver, run, feed
@@ -110,13 +110,13 @@ class _Writer:
         forks.register(self)
 
     def forget_parent(self) -> None:
-        """Begin anew in a forked child: its event loop is another one, and what waits is the parent's to store."""
+        """Reset in a forked child what belongs to the parent: its event loop and its events to store."""
         self._waiting.clear()
         self._lock = asyncio.Lock()
         self._flusher = None
 
     async def add(self, event: dict[str, Any]) -> None:
-        """Store an event, or keep a token for a moment."""
+        """Store an event. A token may be held back briefly and stored with the tokens after it."""
         if self.broken is not None:
             raise self.broken
         if event["type"] == "token":
@@ -144,10 +144,10 @@ class _Writer:
             self.broken = error
 
     async def flush(self, final: str = "") -> None:
-        """Store what waits, and renew the lease.
+        """Store the held events and renew the lease.
 
         Raises:
-            LostError: another process has the run.
+            LostError: Another process has taken over the run.
         """
         async with self._lock:
             events, self._waiting = self._waiting, []
@@ -161,13 +161,13 @@ class _Writer:
             self._number += len(events)
 
     async def end(self, status: str, *events: dict[str, Any]) -> None:
-        """Store the last events and how the run ended."""
+        """Store the last events and the final status."""
         await self.stop()
         self._waiting += [*events, {"type": "done", "status": status}]
         await self.flush(status)
 
     async def stop(self) -> None:
-        """Let go of what was to be stored later."""
+        """Cancel the delayed flush."""
         if self._flusher is not None and not self._flusher.done():
             self._flusher.cancel()
             with suppress(asyncio.CancelledError):
@@ -175,7 +175,7 @@ class _Writer:
 
 
 class Driver:
-    """The runs of one organisation, from one process."""
+    """Drives the runs of one organisation in this process."""
 
     def __init__(
         self,
@@ -198,16 +198,16 @@ class Driver:
 
     @property
     def running(self) -> int:
-        """How many runs this process drives or has waiting."""
+        """The number of runs that this process drives or has queued."""
         return len(self._tasks)
 
-    # --- beginning and ending ---
+    # --- starting and ending ---
 
     async def start(self, run: Run, on_busy: OnBusy) -> Busy | None:
-        """Begin a run in this process.
+        """Start a run in this process.
 
         Raises:
-            DrainingError: this process ends.
+            DrainingError: This process is shutting down.
         """
         if self.is_draining:
             raise DrainingError("This process is being shut down. Send the request again in a moment.")
@@ -223,14 +223,14 @@ class Driver:
             task.add_done_callback(lambda _: self._tasks.pop(run_id, None))
 
     async def cancel(self, run: Run) -> str:
-        """Ask for the end of a run, in whatever process it is; how it stands, see ``cancel_op``."""
+        """Request the end of a run in any process. For the returned status, see ``cancel_op``."""
         how: str = await self.organisation.run(self.programs.cancel_op(run))
         if how == "asked" and (work := self._work.get(run.id)) is not None:
             work.cancel("asked")
         return how
 
     async def take_over(self) -> None:
-        """Take runs whose process has not been heard of, and say that those of this process are there."""
+        """Report the runs of this process as alive, and take over runs of processes that no longer report."""
         here = [run for run_id, run in self._runs.items() if run_id in self._tasks]
         await self.organisation.run(self.programs.heard_of_op(here))
         if self.is_draining:
@@ -239,13 +239,13 @@ class Driver:
             self._adopt(run_id, session)
 
     def stop_serving(self) -> None:
-        """Take no new runs, and end the streams of readers, who go on in another process."""
+        """Refuse new runs, and end the readers' streams so that they reconnect to another process."""
         self.is_draining = True
         for feed in self._feeds.values():
             feed.wake()
 
     async def drain(self, seconds: float) -> None:
-        """Take no new runs, give those under way so long, and leave the others to another process."""
+        """Refuse new runs, wait this many seconds for running ones, and leave the rest to other processes."""
         self.stop_serving()
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=seconds)
@@ -260,7 +260,7 @@ class Driver:
     # --- driving ---
 
     async def stored(self, run: Run, number: int, events: list[str], final: str) -> bool | None:
-        """Store events; where Redis can't be reached, try until it can, or the run is another's."""
+        """Store events. If Redis can't be reached, retry until it can or until another process has the run."""
         while True:
             try:
                 found: bool | None = await self.organisation.run(
@@ -310,7 +310,7 @@ class Driver:
         await self.organisation.run(self.programs.release_op(run, self.holder))
 
     async def _claimed(self, run_id: str, session: str) -> Run | None:
-        """Return the run when it is its turn; ``None`` where it is not this process's to drive."""
+        """Wait for the run's turn and return it, or return ``None`` if another process drives it."""
         waits = Run(run_id, session, "", "")
         while True:
             try:
@@ -358,7 +358,7 @@ class Driver:
                 renewing.result()
             await self._finish(run, playing, writer, work, time.monotonic() - began)
         except LostError:
-            is_lost = True  # whoever has the run has its thread too, under the run's name
+            is_lost = True  # the new process also holds the thread, under the run's name
             raise
         finally:
             for task in (work, renewing):
@@ -412,7 +412,7 @@ class Driver:
                 if outages > _MOST_OUTAGES:
                     raise
                 log.warning("The run %s goes on when Redis is back: %s", run.id, error)
-                await writer.flush()  # which waits for it
+                await writer.flush()  # waits until Redis is back
                 unfinished = _unfinished(self._feed(run.id, run.session).events)
                 await writer.add({"type": "cut", "messages": unfinished, "attempt": run.attempt})
                 playing.begin_again()
@@ -420,10 +420,12 @@ class Driver:
                 return await writer.flush()
 
     async def _hold_thread(self, run: Run) -> None:
-        """Keep other programs' runs off the thread. The run is its holder, so that it can be taken over at once.
+        """Lock the thread against other programs' runs.
+
+        The run's id is the holder, so that a process that takes over the run also holds the lock.
 
         Raises:
-            ThreadBusyError: another program's run has it for too long.
+            ThreadBusyError: Another program's run has held the thread for too long.
         """
         until = time.monotonic() + _THREAD_WAIT_SECONDS
         while not await self._hold(run):
@@ -466,12 +468,12 @@ class Driver:
     async def follow(
         self, run: Run, after: str = "0-0", *, beat_seconds: float = 15.0
     ) -> AsyncGenerator[Event | None]:
-        """Yield a run's events after an id, as they come; ``None`` where nothing came for a while.
+        """Yield a run's events after an id, as they happen, and ``None`` after each pause of ``beat_seconds``.
 
-        Ends with the run's end, and when this process is shut down.
+        Ends when the run ends or this process shuts down.
 
         Raises:
-            NotFoundError: what happened in the run is not stored any more.
+            NotFoundError: The run's events are no longer stored.
         """
         feed = self._feed(run.id, run.session)
         feed.readers += 1
@@ -480,7 +482,7 @@ class Driver:
                 await self._load(feed)
                 if not feed.events:
                     raise NotFoundError("What happened in this run is not stored any more.")
-                if run.is_over:  # even where its last event can't be read
+                if run.is_over:  # also if its last event can't be read
                     feed.is_over = True
                 self._poll()
             place = feed.index_after(after)
@@ -526,7 +528,7 @@ def _problem(error: EcowasError) -> dict[str, Any]:
 
 
 def _unfinished(events: list[Event]) -> list[str]:
-    """Return the messages that were being said and whose speaker had not come to an end."""
+    """Return the ids of the messages whose speaker has not finished."""
     spoken: dict[str, str] = {}
     for event in events:
         if event.type == "token":

@@ -1,4 +1,7 @@
-"""A run on its way through the graph, as events: the graph is given what lets nothing answered be asked twice."""
+"""Runs a question through the graph and yields events.
+
+After an interruption, a run continues from its last checkpoint: groups that have answered are not asked again.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ Data = dict[str, Any]
 
 
 def message_as_json(message: BaseMessage) -> Data:
-    """Return a message as pages and the API show it."""
+    """Return a message as the pages and the API show it."""
     speakers = {"human": "user", "ai": SUPERVISOR}
     found: Data = {
         "id": message.id,
@@ -39,7 +42,7 @@ def message_as_json(message: BaseMessage) -> Data:
 
 
 def answer_event(values: Mapping[str, Any]) -> Data | None:
-    """Return the event of a whole answer; ``None`` where the thread's last message is none."""
+    """Return the event with the complete answer, or ``None`` if the thread's last message is not an answer."""
     messages = values.get("messages") or []
     if not messages or not isinstance(messages[-1], AIMessage):
         return None
@@ -57,7 +60,7 @@ def answer_event(values: Mapping[str, Any]) -> Data | None:
 
 
 def waiting_events(state: StateSnapshot) -> list[Data]:
-    """Return an event for each draft that waits for a reviewer, without what it says."""
+    """Return an event for each draft that waits for a reviewer, without the draft's text."""
     found: list[Data] = []
     for one in state.interrupts:
         shown = one.value if isinstance(one.value, Mapping) else {}
@@ -68,7 +71,7 @@ def waiting_events(state: StateSnapshot) -> list[Data]:
 
 
 class Playing:
-    """Plays one run. ``status`` is how it ended, once it has."""
+    """Executes one run. ``status`` holds its final status once it has ended."""
 
     def __init__(self, organisation: Organisation, run: Run) -> None:
         self._org = organisation
@@ -81,15 +84,15 @@ class Playing:
             self.config["configurable"][ALLOWED] = run.given["allowed"]
 
     def begin_again(self) -> None:
-        """Go on from the thread's last step, after what broke the run off has passed."""
+        """Continue from the thread's last step after an outage."""
         self._turn = Turn(None, self._run.session, self._run.given.get("groups"))
         self._is_again = True
 
     async def events(self) -> AsyncIterator[Data]:
-        """Yield what happens.
+        """Yield the run's events.
 
         Raises:
-            EcowasError: it could not be answered.
+            EcowasError: The run failed.
         """
         graph = await self._org.graph()
         state = await graph.aget_state(self._thread)
@@ -114,7 +117,7 @@ class Playing:
         yield answer
 
     async def keep_partial(self) -> None:
-        """Store what has been said of an answer that is cancelled, and end its turn in the thread."""
+        """Store the text of a cancelled answer so far, and end its turn in the thread."""
         graph = await self._org.graph()
         state = await graph.aget_state(self._thread)
         if not state.next:
@@ -127,13 +130,13 @@ class Playing:
         return {"configurable": {"thread_id": self._run.session}}
 
     async def _input(self, graph: SupervisorGraph, state: StateSnapshot) -> tuple[Any, RunnableConfig, bool]:
-        """Return what to give the graph, where, and whether all has been done already."""
+        """Return the graph's input, the config with the starting point, and whether the run is complete."""
         given = self._run.given
         head = state.config["configurable"].get("checkpoint_id")
         match self._run.kind:
             case "decide":
                 if self._is_again and given["request"] not in {one.id for one in state.interrupts}:
-                    return self._going_on(state)  # another process applied it
+                    return self._going_on(state)  # another process has applied the decision
                 if given["request"] not in {one.id for one in state.interrupts}:
                     raise NotWaitingError("The draft does not wait any more. Nothing was released.")
                 return Command(resume={given["request"]: given["decision"]}), self.config, False
@@ -169,7 +172,7 @@ _OF_A_REPORT = ("status", "reason", "declined")
 
 
 def _told(event: Event) -> Data | None:
-    """Return an event as it is stored; ``None`` for what is told of otherwise."""
+    """Return an event as it is stored, or ``None`` if another event already reports it."""
     match event:
         case Routed(groups, source, reason):
             return {"type": "route", "groups": list(groups), "source": source, "reason": reason}

@@ -1,9 +1,9 @@
-"""Runs as they are stored: programs that begin, drive, read and end them.
+"""Stored runs: programs that start, drive, read and end them.
 
-A run is one question (or a decision, or a question asked again) on its way through the graph. What happens in it
-is a stream of events with ids of our own, the attempt and a number, so that an event that is sent twice is stored
-once.
-Whichever process holds the run's lease drives it. A session's runs take turns, in the order of its queue.
+A run takes one question, decision or repeated question through the graph. Its events are a stream. Their ids
+consist of the attempt and a number, so an event that is sent twice is stored only once.
+The process that holds the run's lease drives it. Runs of one session are executed one at a time, in the order of
+its queue.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Status = Literal["open", "done", "waiting", "failed", "cancelled"]
 OnBusy = Literal["refuse", "queue"]
 
 MOST_WAITING = 10
-"""Runs of one session that may wait for their turn."""
+"""The maximum number of queued runs of one session."""
 EVENTS_AT_ONCE = 1000
 FIRST_EVENT = "0-1"
 _STATUSES = frozenset(get_args(Status))
@@ -40,22 +40,22 @@ _LISTED_LONGER_SECONDS = 3600  # than a run is stored after its last event: cloc
 
 
 class Event(NamedTuple):
-    """Something that happened in a run; ``id`` is where it stands in the stream."""
+    """An event of a run. ``id`` is its position in the stream."""
 
     id: str
     data: dict[str, Any]
 
     @property
     def type(self) -> str:
-        """What kind of event it is."""
+        """The event's type."""
         return str(self.data.get("type"))
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run and how it stands.
+    """A run and its status.
 
-    ``kind`` is ``"ask"``, ``"decide"``, ``"regenerate"`` or ``"edit"``; ``given`` is what it was given, by kind.
+    ``kind`` is ``"ask"``, ``"decide"``, ``"regenerate"`` or ``"edit"``; ``given`` is the kind's input.
     """
 
     id: str
@@ -70,11 +70,11 @@ class Run:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more happens in it."""
+        """Whether the run has ended."""
         return self.status != "open"
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API shows."""
+        """Return the run's fields as the API shows them."""
         return {
             "run": self.id,
             "session": self.session,
@@ -93,7 +93,7 @@ class Busy(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What became of taking a run: ``how`` is ``yours``, ``held``, ``behind`` or ``gone``."""
+    """The result of claiming a run: ``how`` is ``yours``, ``held``, ``behind`` or ``gone``."""
 
     how: str
     run: Run | None = None
@@ -125,7 +125,7 @@ def _run_of(run_id: str, session: str, stored: dict[bytes, bytes]) -> Run:
 
 
 def _is_whole(run: Run) -> bool:
-    """Return whether a run that was read is one that may have been written."""
+    """Return whether the fields of a stored run are valid."""
     return (
         run.kind in _KINDS
         and run.status in _STATUSES
@@ -142,7 +142,7 @@ def _are_names(value: Any) -> bool:
 
 
 def is_run_id(text: str) -> bool:
-    """Return whether this may be a run's id."""
+    """Return whether this has the form of a run's id."""
     return text.isascii() and text.isalnum() and len(text) <= _LONGEST_RUN_ID
 
 
@@ -169,7 +169,7 @@ def _event(entry: Any) -> Event:
 
 
 def _events(entries: Any) -> list[Event]:
-    """Return the events among a stream's entries; those that can't be read are left out."""
+    """Return the events of a stream's entries. Unreadable ones are skipped with a warning."""
     found = []
     for entry in entries:
         try:
@@ -185,7 +185,7 @@ def _member(run: Run) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class RunPrograms:
-    """The programs of one prefix. ``ttl_seconds`` is how long a run stays stored after its last event."""
+    """The programs of one prefix. ``ttl_seconds`` is how long a run is kept after its last event."""
 
     keys: Keys
     ttl_seconds: int
@@ -195,9 +195,13 @@ class RunPrograms:
         return 1000 * self.ttl_seconds
 
     def start_op(self, run: Run, on_busy: OnBusy) -> Op[Busy | None]:
-        """Store a run and its first event, unless another one of its session is under way and it may not wait."""
+        """Store a run and its first event.
+
+        Returns:
+            ``None``, or the other run of the session that is under way if this one may not be queued.
+        """
         keys, session = self.keys, run.session
-        # found by nobody until the run is there, so it does not matter that this is no one step with it
+        # Not atomic with the script below. That is safe, because these entries are ignored until the run is stored.
         yield (
             command("SET", keys.session_of_run(run.id), id_bytes(session), "PX", self._ttl),
             command("ZADD", keys.open_runs(), time.time(), _member(run)),
@@ -245,7 +249,7 @@ class RunPrograms:
         )
 
     def claim_op(self, run_id: str, session: str, holder: str, lease_seconds: float) -> Op[Claim]:
-        """Take a run, where it is its turn and nobody else drives it."""
+        """Claim a run if it is its turn and no other process drives it."""
         keys = self.keys
         [reply] = yield (
             call(
@@ -272,10 +276,10 @@ class RunPrograms:
         events: Sequence[str],
         final: str = "",
     ) -> Op[bool | None]:
-        """Add events, the first of them as ``number``, and renew the lease.
+        """Append events, numbered from ``number``, and renew the lease.
 
         Returns:
-            Whether the run is to be cancelled; ``None`` where another process has it.
+            Whether the run is to be cancelled, or ``None`` if another process holds it.
         """
         keys, session = self.keys, run.session
         append = call(
@@ -302,7 +306,7 @@ class RunPrograms:
         return None if reply[0] == -1 else reply[0] == 1
 
     def heard_of_op(self, runs: Sequence[Run]) -> Op[None]:
-        """Note that this process is there for these runs."""
+        """Record that this process is alive for these runs."""
         now = time.time()
         if runs:
             words = [word for run in runs for word in (now, _member(run))]
@@ -311,7 +315,7 @@ class RunPrograms:
             yield (command("ZADD", self.keys.open_runs(), *words), *renewals, *noted)
 
     def orphans_op(self, silent_seconds: float) -> Op[list[tuple[str, str]]]:
-        """Runs, with their sessions, whose process has not been heard of for so long."""
+        """Return the runs, with their sessions, whose process has not reported for this many seconds."""
         until = time.time() - silent_seconds
         [members] = yield (command("ZRANGEBYSCORE", self.keys.open_runs(), "-inf", until, "LIMIT", 0, 100),)
         found, useless = [], []
@@ -324,14 +328,14 @@ class RunPrograms:
                 found.append((run_id, session))
             else:
                 useless.append(member)
-        if useless:  # they name no run, and would stand before those that do
+        if useless:  # they are not runs, and would fill the page before actual runs
             yield (command("ZREM", self.keys.open_runs(), *useless),)
         return found
 
     def give_up_op(self, run_id: str, session: str, *events: dict[str, Any]) -> Op[None]:
-        """End a run that can't be driven, because what is stored of it can't be read: its session is free again.
+        """End a run that can't be driven because its stored data can't be read, and free its session.
 
-        What stands at its keys is left as it is, but for its status and its last events.
+        The values of its keys are not changed, except the status and the last events.
         """
         keys, ttl = self.keys, self._ttl
         run, stream = keys.served_run(session, run_id), keys.run_events(session, run_id)
@@ -346,19 +350,23 @@ class RunPrograms:
         )
 
     def forget_op(self, run_id: str, session: str) -> Op[None]:
-        """Take a run out of the index of open ones."""
+        """Remove a run from the index of open runs."""
         member = id_bytes(run_id) + b":" + id_bytes(session)
         yield (command("ZREM", self.keys.open_runs(), member),)
 
     def release_op(self, run: Run, holder: str) -> Op[None]:
-        """Let another process have a run at once."""
+        """Release a run, so that another process can claim it immediately."""
         yield (
             call(_RELEASE, (self.keys.run_lease(run.session, run.id),), holder),
             command("ZADD", self.keys.open_runs(), 0, _member(run)),
         )
 
     def cancel_op(self, run: Run) -> Op[str]:
-        """Ask for the end of a run: ``gone``, its final status, ``cancelled`` or ``asked``."""
+        """Request the end of a run.
+
+        Returns:
+            ``gone``, ``cancelled``, ``asked``, or the final status of a run that has ended.
+        """
         keys, session = self.keys, run.session
         [reply] = yield (
             call(
@@ -379,7 +387,7 @@ class RunPrograms:
         return how
 
     def find_op(self, run_id: str) -> Op[Run | None]:
-        """A run by its id; ``None`` where nothing is stored of it any more."""
+        """Return a run, or ``None`` if it is no longer stored."""
         [session] = yield (command("GET", self.keys.session_of_run(run_id)),)
         if session is None:
             return None
@@ -389,7 +397,7 @@ class RunPrograms:
         return _run_of(run_id, id_text(session), _pairs(stored)) if stored else None
 
     def of_session_op(self, session: str) -> Op[list[Run]]:
-        """The runs of a session that are under way or wait, in their order."""
+        """Return a session's running and queued runs, in order."""
         names = yield from self._queued_op(session)
         if not names:
             return []
@@ -410,7 +418,11 @@ class RunPrograms:
         return [name for name in readable_ids(ids, "runs") if is_run_id(name)]
 
     def events_op(self, wanted: Sequence[tuple[str, str, str]]) -> Op[list[list[Event] | None]]:
-        """The events of runs after an id: (run id, session, last id known) each; ``None`` for one that is gone."""
+        """Return the events of several runs after an id; ``None`` for a run that is no longer stored.
+
+        Args:
+            wanted: The run id, the session and the last known event id of each run.
+        """
         replies = yield tuple(
             words
             for run_id, session, after in wanted
@@ -448,6 +460,6 @@ def _place(event_id: str) -> tuple[int, int]:
 
 
 def is_event_id(text: str) -> bool:
-    """Return whether this may be an event's id."""
+    """Return whether this has the form of an event's id."""
     attempt, _, number = text.partition("-")
     return all(part.isascii() and part.isdecimal() and len(part) < 10 for part in (attempt, number))

@@ -1,7 +1,7 @@
-"""What the service does for somebody who is signed in: the API and the pages call the same methods.
+"""The operations of the service for a signed-in user. The API and the pages call the same methods.
 
-Each method takes the principal, and checks what is theirs: a member of staff has their own sessions, a reviewer
-the drafts of their groups. What belongs to somebody else is answered as if it were not there.
+Each method takes the principal and checks ownership: staff have their own sessions, and reviewers have the drafts
+of their groups. Objects of other users are reported as not found.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _AT_ONCE = 500
 
 
 class Service:
-    """What can be done in one organisation, from this process."""
+    """The operations on one organisation's data, in this process."""
 
     def __init__(
         self,
@@ -95,20 +95,24 @@ class Service:
         groups: Sequence[str] = (),
         on_busy: OnBusy | None = None,
     ) -> Run:
-        """Begin to answer a question; the run goes on when nobody listens.
+        """Start to answer a question. The run continues even if no client follows it.
 
         Args:
-            by: who asks.
-            question: the question.
-            session: the session to go on with; ``None``: a new one.
-            groups: the groups to ask, whatever the question is; none: those that it concerns.
-            on_busy: ``"refuse"`` or ``"queue"`` where another run of the session is under way.
+            by: The user who asks.
+            question: The question.
+            session: The session to continue; ``None`` starts a new one.
+            groups: The groups to ask, whatever the question is about. If empty, the router chooses them.
+            on_busy: What to do if another run of the session is under way: ``"refuse"`` or ``"queue"``.
+
+        Returns:
+            The run.
 
         Raises:
-            InvalidInputError: the question, the session's id or a group can't be used.
-            NotAllowedError, NotFoundError: a group, or the session, is not theirs.
-            BusyError: another run of the session is under way.
-            DecisionPendingError: a draft of the session waits for a reviewer.
+            InvalidInputError: The question, the session's id or a group is not valid.
+            NotAllowedError: The user may not ask one of the groups.
+            NotFoundError: The session belongs to another user.
+            BusyError: Another run of the session is under way.
+            DecisionPendingError: A draft of the session waits for a reviewer.
         """
         question = checked_question(question)
         session = new_session() if session is None else checked_session(session)
@@ -120,10 +124,10 @@ class Service:
         return await self._start(by, session, "ask", given, on_busy)
 
     async def run(self, by: Principal, run_id: str) -> Run:
-        """Return a run and how it stands.
+        """Return a run and its status.
 
         Raises:
-            NotFoundError: there is no such run, or it is not theirs.
+            NotFoundError: The run does not exist, or belongs to another user.
         """
         found: Run | None = None
         if is_run_id(run_id):
@@ -133,24 +137,24 @@ class Service:
         return found
 
     async def runs(self, by: Principal, session: str) -> list[Run]:
-        """Return the runs of a session that are under way or wait for their turn."""
+        """Return a session's running and queued runs."""
         await self._own(by, checked_session(session))
         found: list[Run] = await self.organisation.run(self.driver.programs.of_session_op(session))
         return found
 
     def events(self, run: Run, after: str = "0-0") -> AsyncGenerator[Event | None]:
-        """Yield the events of a run after an id, as they come; ``None`` where nothing came for a while.
+        """Yield a run's events after an id, as they happen, and ``None`` after each pause.
 
         Raises:
-            InvalidInputError: the id is none of an event.
-            NotFoundError: they are not stored any more.
+            InvalidInputError: The id is not an event's id.
+            NotFoundError: The events are no longer stored.
         """
         if not is_event_id(after):
             raise InvalidInputError(f"{after[:40]!r} is no id of an event. Send the last one that you got.")
         return self.driver.follow(run, after)
 
     async def finished(self, by: Principal, run: Run, seconds: float) -> Run:
-        """Wait until a run ends, or for so long; return how it stands then."""
+        """Wait for a run to end, at most for this many seconds, and return its status then."""
         try:
             async with asyncio.timeout(seconds), aclosing(self.events(run)) as events:
                 async for _ in events:
@@ -161,7 +165,7 @@ class Service:
         return found or run
 
     async def cancel(self, by: Principal, run_id: str) -> str:
-        """End a run; what was said by then stays in its thread. Return ``"cancelled"`` or how it stands."""
+        """Cancel a run and return ``"cancelled"`` or its status. The text written so far stays in its thread."""
         run = await self.run(by, run_id)
         how = await self.driver.cancel(run)
         await self.note(by, "cancel", session=run.session, detail=run.id)
@@ -211,22 +215,22 @@ class Service:
         limit: int = 50,
         offset: int = 0,
     ) -> Data:
-        """Return sessions, most recently active first, and how many there are.
+        """Return sessions, most recently active first, and their total number.
 
         Args:
-            by: whose; all of the organisation's for an admin.
-            search: only those with this text in their id, title or owner.
-            active_seconds: only those active within so many seconds.
-            idle_seconds: only those that were not.
-            limit: how many at most.
-            offset: how many to leave out.
+            by: The user whose sessions to return; for an admin, all sessions of the organisation.
+            search: Return only sessions with this text in their id, title or owner.
+            active_seconds: Return only sessions active within this many seconds.
+            idle_seconds: Return only sessions idle for at least this many seconds.
+            limit: The maximum number of sessions to return.
+            offset: The number of sessions to skip.
         """
         infos = await self.organisation.memory.get_session_infos()
         found: dict[str, list[SessionInfo]] = {}
         for info in infos:
             found.setdefault(info.session_id, []).append(info)
         threads = {row.id: row for row in await self.organisation.saver.athreads(limit=_MOST_THREADS)}
-        for thread in threads:  # one whose first answer is not there yet has no history
+        for thread in threads:  # a session without its first answer has no history yet
             found.setdefault(thread, [])
         abouts = await self.organisation.run(self._about_op(list(found)))
         now, needle = datetime.now(UTC), search.casefold().strip()
@@ -249,7 +253,7 @@ class Service:
         return {"sessions": rows[offset : offset + limit], "total": len(rows)}
 
     async def session(self, by: Principal, session: str, *, limit: int = 100, before: int | None = None) -> Data:
-        """Return a session: its last ``limit`` messages (before the one with this number), and what is open."""
+        """Return a session: its last ``limit`` messages (before the message ``before``), open runs and drafts."""
         await self._own(by, checked_session(session))
         state = await self._state(session)
         messages: list[BaseMessage] = state.values.get("messages") or []
@@ -271,7 +275,7 @@ class Service:
         }
 
     async def extend(self, by: Principal, sessions: Sequence[str], ttl_seconds: int | None = None) -> list[str]:
-        """Let sessions live longer; return those that there were."""
+        """Extend the time to live of sessions, and return those that existed."""
         found = []
         for session in await self._all_own(by, sessions):
             agents = await self.organisation.memory.get_all_agents_for_session(session)
@@ -282,11 +286,11 @@ class Service:
         return found
 
     async def clear(self, by: Principal, sessions: Sequence[str]) -> list[str]:
-        """Delete sessions: threads, histories, data and runs. Return those that there were."""
+        """Delete sessions with their threads, histories, data and runs, and return those that existed."""
         found = []
         for session in await self._all_own(by, sessions):
             for run in await self.organisation.run(self.driver.programs.of_session_op(session)):
-                with suppress(*UNREADABLE):  # what is there is removed all the same
+                with suppress(*UNREADABLE):  # other data of the session is removed all the same
                     await self.driver.cancel(run)
             await self.organisation.run(forget_runs_op(self.organisation.keys, session))
             await self.organisation.saver.adelete_thread(session)
@@ -314,7 +318,7 @@ class Service:
         return names
 
     def _about_op(self, sessions: Sequence[str]) -> Op[dict[str, tuple[str, str]]]:
-        """The owner and the title of each session; empty where nobody said."""
+        """Return the owner and the title of each session; empty if not stored."""
         keys, found = self.organisation.keys, {}
         for first in range(0, len(sessions), _AT_ONCE):
             some = sessions[first : first + _AT_ONCE]
@@ -326,10 +330,10 @@ class Service:
         return found
 
     async def _own(self, by: Principal, session: str, *, make: bool = False, title: str = "") -> None:
-        """Do nothing where a session is somebody's to use.
+        """Check that a session exists and that the user may use it.
 
         Raises:
-            NotFoundError: it is not there, or somebody else's.
+            NotFoundError: The session does not exist, or belongs to another user.
         """
         [(owner, _)] = (await self.organisation.run(self._about_op([session]))).values()
         exists = bool(owner) or await self._exists(session)
@@ -344,7 +348,7 @@ class Service:
                 await self.organisation.run(about)
                 await self.organisation.run(analytics.count_op(self.organisation.keys, {"sessions": 1}))
                 return
-            if owner == by.name:  # renews it
+            if owner == by.name:  # renews the owner's expiry
                 await self.organisation.run(self._values.put_data_op(session, _OWNER, owner, lifetime))
                 return
         if exists and (by.is_admin or owner == by.name):
@@ -359,7 +363,7 @@ class Service:
     # --- threads ---
 
     async def threads(self, by: Principal, *, limit: int = 50, offset: int = 0) -> Data:
-        """Return threads, most recently written first: id, owner, title, and how long they live."""
+        """Return threads, most recently written first: id, owner, title, and time to live."""
         keys = self.organisation.keys
 
         def op() -> Op[list[str]]:
@@ -379,7 +383,7 @@ class Service:
         return {"threads": rows, "total": len(own)}
 
     async def timeline(self, by: Principal, thread: str, *, limit: int = 50, before: str | None = None) -> Data:
-        """Return a thread's checkpoints, newest first, from before one on."""
+        """Return a thread's checkpoints, newest first, optionally only those before one."""
         await self._own(by, checked_session(thread))
         start: RunnableConfig = {"configurable": {"thread_id": thread, "checkpoint_ns": ""}}
         options: Data = {"limit": limit}
@@ -391,12 +395,12 @@ class Service:
         return {"thread": thread, "head": head, "steps": rows}
 
     async def state(self, by: Principal, thread: str, checkpoint: str | None = None) -> Data:
-        """Return what a thread held at a checkpoint (default: the latest); drafts that wait are not shown."""
+        """Return a thread's state at a checkpoint (default: the latest). Waiting drafts are left out."""
         await self._own(by, checked_session(thread))
         return _view(await self._known_state(thread, checkpoint))
 
     async def diff(self, by: Principal, thread: str, before: str | None = None, after: str | None = None) -> Data:
-        """Return what changed from one checkpoint to another (default: what the last step changed)."""
+        """Return the changes between two checkpoints (default: the changes of the last step)."""
         await self._own(by, checked_session(thread))
         newer = await self._known_state(thread, after)
         if before is None and newer.parent_config is not None:
@@ -405,7 +409,7 @@ class Service:
         return _difference(older, _view(newer))
 
     async def fork(self, by: Principal, thread: str, checkpoint: str) -> Data:
-        """Go on from an earlier checkpoint: the next question is asked there. What came after it stays stored."""
+        """Continue from an earlier checkpoint: the next question is asked there. Later checkpoints stay stored."""
         await self._own(by, checked_session(thread))
         await self._idle(thread)
         await self._known_state(thread, checkpoint)
@@ -419,10 +423,10 @@ class Service:
     async def regenerate(
         self, by: Principal, thread: str, message: str | None = None, *, on_busy: OnBusy | None = None
     ) -> Run:
-        """Answer a question again (default: the last one): the id of the question, or of its answer.
+        """Answer a question again (default: the last one), named by its own id or its answer's.
 
         Raises:
-            NotFoundError: the thread has no such message.
+            NotFoundError: The thread has no such message.
         """
         await self._own(by, checked_session(thread))
         await self._none_waits(thread)
@@ -433,10 +437,10 @@ class Service:
     async def edit(
         self, by: Principal, thread: str, message: str, question: str, *, on_busy: OnBusy | None = None
     ) -> Run:
-        """Ask something else in the place of a question; what followed it stays on a branch of its own.
+        """Ask an edited question. The original and everything after it are kept on a separate branch.
 
         Raises:
-            NotFoundError: the thread has no such question.
+            NotFoundError: The thread has no such question.
         """
         question = checked_question(question)
         await self._own(by, checked_session(thread))
@@ -447,7 +451,7 @@ class Service:
         return await self._start(by, thread, "edit", given, on_busy)
 
     async def _before_question(self, thread: str, message: str | None) -> Data:
-        """Return the checkpoint at which a question stands unanswered, and where the thread is now."""
+        """Return the checkpoint at which a question is not answered yet, and the thread's current checkpoint."""
         state = await self._state(thread)
         messages: list[BaseMessage] = state.values.get("messages") or []
         place = next((at for at, each in enumerate(messages) if each.id == message), None)
@@ -501,7 +505,7 @@ class Service:
     # --- approvals ---
 
     async def approvals(self, by: Principal) -> list[Data]:
-        """Return the drafts that wait for somebody's decision, with what they say."""
+        """Return the drafts that wait for the user's decision, with their texts."""
         found: list[Data] = []
         if not self.organisation.held:
             return found
@@ -516,9 +520,9 @@ class Service:
         """Decide on a draft: ``{"action": "approve" | "edit" | "reject", "text": …, "reason": …}``.
 
         Raises:
-            NotWaitingError: the draft does not wait any more; nothing was released.
-            InvalidDecisionError: this is no decision.
-            NotFoundError: it is not theirs to decide.
+            NotWaitingError: The draft is no longer waiting. Nothing was released.
+            InvalidDecisionError: The decision is not valid.
+            NotFoundError: The user may not decide on this draft.
         """
         state = await self._state(checked_session(session))
         for one in state.interrupts:
@@ -545,7 +549,7 @@ class Service:
     # --- documents ---
 
     async def documents(self, by: Principal) -> list[Data]:
-        """Return the documents that answers rest on and that somebody's groups may read."""
+        """Return the documents that answers can cite and that the user's groups may read."""
         library = self.organisation.documents
         if library is None:
             return []
@@ -562,7 +566,7 @@ class Service:
     async def search_documents(
         self, by: Principal, query: str, *, group: str | None = None, limit: int = 5
     ) -> list[Data]:
-        """Return the passages that fit best."""
+        """Return the passages that match best."""
         if group is not None:
             self._check_groups(by, [group])
         if not query.strip():
@@ -580,10 +584,10 @@ class Service:
     async def add_document(
         self, by: Principal, name: str, content: bytes, *, groups: Sequence[str] = (), **about: Any
     ) -> Data:
-        """Add a document from its content; what a file can't say of itself is in ``about``.
+        """Add a document from its content. ``about`` holds the metadata that the file does not contain.
 
         Raises:
-            InvalidInputError: it can't be read as a document.
+            InvalidInputError: The content can't be read as a document.
         """
         library = self._library()
         checked_groups_of(groups, self.organisation.groups)
@@ -606,7 +610,7 @@ class Service:
         return _document(found)
 
     async def remove_document(self, by: Principal, document_id: str) -> None:
-        """Remove a document; later answers don't rest on it."""
+        """Remove a document. Later answers don't use it."""
         library = self._library()
         if document_id not in {each.id for each in await asyncio.to_thread(library.all)}:
             raise NotFoundError(f"There is no document {document_id[:LONGEST_ID]!r}.")
@@ -625,12 +629,12 @@ class Service:
     # --- figures ---
 
     async def analytics(self, by: Principal, days: int = 30) -> list[Data]:
-        """Return what was asked in the last days, counted by day."""
+        """Return the daily figures of the last days."""
         found: list[Data] = await self.organisation.run(analytics.figures_op(self.organisation.keys, days))
         return found
 
     async def system(self, by: Principal, *, checks: bool = False) -> Data:
-        """Return how the service runs: the server, the memory, the model, and if asked for doctor's checks."""
+        """Return the state of the server, the memory and the model, and, if requested, the findings of doctor."""
         server = self.organisation.server
         found: Data = {
             "version": __version__,
@@ -650,18 +654,18 @@ class Service:
         return found
 
     async def model_answers(self) -> bool | None:
-        """Return whether the model's server answers; ``None`` where that can't be told."""
+        """Return whether the model's server answers, or ``None`` if it can't be checked."""
         return None if self._model_health is None else bool(await self._model_health())
 
     async def audit_lines(self, by: Principal, *, limit: int = 100, before: str | None = None) -> list[Data]:
-        """Return what was changed, newest first."""
+        """Return the audit log, newest first."""
         if before is not None and not is_event_id_of_stream(before):
             raise InvalidInputError(f"{before[:40]!r} is no id of a line. Send one that you got.")
         lines = await self.organisation.run(audit.lines_op(self.organisation.keys, limit, before))
         return [line.as_json() for line in lines]
 
     async def note(self, by: Principal, what: str, **on: str) -> None:
-        """Add a line to the audit."""
+        """Add a line to the audit log."""
         await self.organisation.run(audit.note_op(self.organisation.keys, by.name, by.how, what, **on))
 
     async def _count(self, run: Run, status: str, events: Sequence[Data], seconds: float) -> None:
@@ -684,19 +688,19 @@ class Service:
         await self.organisation.run(analytics.count_op(self.organisation.keys, counted))
 
 
-# --- what is asked for, checked ---
+# --- validation ---
 
 
 def new_session() -> str:
-    """Return an id for a new session: when it began, and a little chance."""
+    """Return an id for a new session: the current time and a random part."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid4().hex[:8]}"
 
 
 def checked_session(session: str) -> str:
-    """Return a session's id.
+    """Return a valid session id.
 
     Raises:
-        InvalidIdError: it is empty, too long, or holds what no address can.
+        InvalidIdError: The id is empty, too long, or not allowed in an address.
     """
     if not session.strip() or len(session) > LONGEST_ID:
         raise InvalidIdError(f"A session's id has 1 to {LONGEST_ID} characters.")
@@ -708,11 +712,11 @@ def checked_session(session: str) -> str:
 
 
 def checked_question(question: str) -> str:
-    """Return a question.
+    """Return a valid question.
 
     Raises:
-        EmptyQuestionError: it holds no text.
-        InvalidInputError: it is too long, or not UTF-8.
+        EmptyQuestionError: The question has no text.
+        InvalidInputError: The question is too long, or not UTF-8.
     """
     if not question.strip():
         raise EmptyQuestionError("The question is empty. Ask something in English, French or Portuguese.")
@@ -726,7 +730,7 @@ def checked_question(question: str) -> str:
 
 
 def is_event_id_of_stream(text: str) -> bool:
-    """Return whether this may be the id of a line of the audit."""
+    """Return whether this has the form of the id of an audit line."""
     milliseconds, _, number = text.partition("-")
     return all(part.isascii() and part.isdecimal() and len(part) < 19 for part in (milliseconds, number))
 

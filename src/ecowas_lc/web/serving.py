@@ -1,4 +1,4 @@
-"""Runs the service with uvicorn: the one-time link, the log, and the end that lets runs go on."""
+"""Runs the service with uvicorn: the one-time link, the log, and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("ecowas_lc.web")
 
 _HTTP_ENDS_SECONDS = 3
-"""For requests that are being answered when the process ends, before its runs are waited for."""
+"""How long requests have to end at shutdown, before the runs get their time."""
 
 
 class _Server(uvicorn.Server):
-    """A server that ends streams as soon as it is asked to end, so that their readers go elsewhere."""
+    """A server that ends its streams as soon as it shuts down, so that readers reconnect to another process."""
 
     def __init__(self, config: uvicorn.Config, web: Web) -> None:
         super().__init__(config)
         self._web = web
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take no new runs."""
+        """Refuse new runs."""
         loop = asyncio.get_running_loop() if _is_in_loop() else None
         if loop is not None:
             loop.call_soon_threadsafe(self._web.begin_draining)
@@ -49,7 +49,7 @@ def _is_in_loop() -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches an address."""
+    """Return whether an address is reachable only from this machine."""
     if host == "localhost":
         return True
     try:
@@ -59,10 +59,10 @@ def is_loopback(host: str) -> bool:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+    """Return a listening socket.
 
     Raises:
-        ConfigurationError: the address can't be used.
+        ConfigurationError: The address can't be used.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -83,7 +83,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def address_of(listener: socket.socket, *, tls: bool = False) -> str:
-    """Return the URL at which a socket listens."""
+    """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{shown}:{port}"
@@ -97,12 +97,12 @@ def serve(
     key: str | None = None,
     on_ready: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until the process is asked to end; runs under way are given some time, or left to other processes."""
+    """Serve until the process is told to stop. Running answers may then end, or continue in other processes."""
     config = uvicorn.Config(
         app,
         log_config=None,
-        access_log=False,  # ours shows no tokens
-        proxy_headers=False,  # the gate looks at the peer's own address
+        access_log=False,  # the service's own access log shows no tokens
+        proxy_headers=False,  # the gate needs the address of the direct peer
         server_header=False,
         date_header=True,
         lifespan="on",

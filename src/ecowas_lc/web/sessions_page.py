@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     pass
 
 ACTIVITY: dict[str, tuple[str, float | None, float | None]] = {
-    # by the name in the address: the text's name, active within so many seconds, idle for so many
+    # by the name in the address: the text's name, active within this many seconds, idle for this many
     "": ("sessions.any_time", None, None),
     "1h": ("sessions.last_hour", 3600.0, None),
     "1d": ("sessions.last_day", 86400.0, None),
@@ -25,10 +25,10 @@ _SESSIONS_A_PAGE = 25
 
 
 async def sessions_page(one: Reader, search: str, group: str, active: str, at: int) -> Response:
-    """Return the list of sessions, or of those that a search and filters leave."""
+    """Return the list of sessions that match the search and the filters."""
     _, within, idle = ACTIVITY[active]
     limit = _SESSIONS_A_PAGE
-    if group:  # the service knows no filter by group
+    if group:  # the service has no filter by group
         every = await one.service.sessions(
             one.by, search=search, active_seconds=within, idle_seconds=idle, limit=1_000_000
         )

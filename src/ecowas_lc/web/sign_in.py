@@ -1,4 +1,4 @@
-"""Signing in with a one-time link, and the page for those who have none."""
+"""Sign-in with a one-time link, and the sign-in page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_sign_in(router: APIRouter, web: Web) -> None:
         back: Annotated[str, Query(max_length=2000)] = "",
         done: Annotated[str, Query(max_length=50)] = "",
     ) -> Response:
-        """Sign in with a one-time link, and go to the first page."""
+        """Sign in with a one-time link and open the first page."""
         texts = texts_of(language_of_reader(request))
         if token is None:
             said = texts("sign_in.out") if done == "sign_in.out" else None

@@ -1,4 +1,4 @@
-"""The page's texts in English, French and Portuguese, and which of them a browser wants."""
+"""The page's texts in English, French and Portuguese, and the choice of the language."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from importlib.resources import files
 from typing import Any
 
 LANGUAGES = ("en", "fr", "pt")
-"""The languages the page is written in; the first is used where a browser wants none of them."""
+"""The languages of the page. The first is the default."""
 
 _PLURAL = {"one", "other"}
-_WIDE_SIGNS = re.compile(r" (?=[?!:;»%])|(?<=«) ")  # French sets a space there that must not break
+_WIDE_SIGNS = re.compile(r" (?=[?!:;»%])|(?<=«) ")  # French puts a no-break space there
 _MONTHS = {
     "en": ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
     "fr": ["janv.", "févr.", "mars", "avril", "mai", "juin", "juil.", "août", "sept.", "oct.", "nov.", "déc."],
@@ -26,7 +26,7 @@ _UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 @dataclass(frozen=True)
 class Moment:
-    """A point in time as a page shows it: for programs, in full, and how long ago it was."""
+    """A point in time as a page shows it: machine-readable, in full, and relative to now."""
 
     iso: str
     exact: str
@@ -35,7 +35,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts of one language; called with a text's name, it returns the text with its gaps filled."""
+    """The texts of one language. Call it with a text's name to get the text with its placeholders filled."""
 
     language: str
     _texts: Mapping[str, str | Mapping[str, str]]
@@ -44,11 +44,11 @@ class Texts:
         """Return a text.
 
         Args:
-            name: the text's name, such as ``"chat.send"``.
-            gaps: what stands for each ``{name}`` in it; ``n`` also chooses between one and several.
+            name: The text's name, such as ``"chat.send"``.
+            gaps: The value for each ``{name}`` in the text; ``n`` also chooses between singular and plural.
 
         Raises:
-            KeyError: there is no such text.
+            KeyError: The text does not exist.
         """
         text = self._texts[name]
         if not isinstance(text, str):
@@ -59,7 +59,7 @@ class Texts:
         return text.format(**shown)
 
     def has(self, name: str) -> bool:
-        """Return whether there is such a text."""
+        """Return whether a text exists."""
         return name in self._texts
 
     def names(self) -> Iterator[str]:
@@ -67,11 +67,11 @@ class Texts:
         return iter(self._texts)
 
     def raw(self, name: str) -> str | Mapping[str, str]:
-        """Return a text with its gaps, or both forms of it."""
+        """Return a text with its placeholders, or both forms of it."""
         return self._texts[name]
 
     def number(self, value: float, digits: int = 0) -> str:
-        """Return a number as the language writes it."""
+        """Return a number in the language's notation."""
         text = f"{value:,.{digits}f}"
         if self.language == "en":
             return text
@@ -87,7 +87,7 @@ class Texts:
         return self("time.lasts_seconds", n=0)
 
     def moment(self, at: datetime | None, now: datetime | None = None) -> Moment | None:
-        """Return a point in time for a page to show."""
+        """Return a point in time as a page shows it."""
         if at is None:
             return None
         at = at.astimezone(UTC)
@@ -99,7 +99,7 @@ class Texts:
         return Moment(at.isoformat(timespec="seconds"), self.exact(at), ago)
 
     def exact(self, at: datetime) -> str:
-        """Return a date and time, in UTC."""
+        """Return a date and time in UTC."""
         at = at.astimezone(UTC)
         return f"{at.day} {_MONTHS[self.language][at.month - 1]} {at.year}, {at:%H:%M} UTC"
 
@@ -132,8 +132,8 @@ def wanted_language(accepted: str, chosen: str | None = None) -> str:
     """Return the language to answer in.
 
     Args:
-        accepted: the browser's ``Accept-Language``.
-        chosen: what the reader chose, which comes first.
+        accepted: The browser's ``Accept-Language`` header.
+        chosen: The language that the reader chose, which takes precedence.
     """
     if chosen in LANGUAGES:
         return str(chosen)

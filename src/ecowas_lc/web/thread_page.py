@@ -1,4 +1,4 @@
-"""A thread's steps as their page shows them, and what one of them holds."""
+"""A thread's steps and the state at one of them, as their page shows them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STEPS_A_PAGE = 40
 
 
 async def thread_of(one: Reader, session: str, step: str | None, before: str | None) -> dict[str, Any]:
-    """Return a thread's steps with their picture, and one step in detail."""
+    """Return a thread's steps with their graph, and one step in detail."""
     texts, speakers = one.texts, one.speakers
     found = await one.service.timeline(one.by, session, limit=_STEPS_A_PAGE, before=before)
     steps = found["steps"]

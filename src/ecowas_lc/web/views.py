@@ -1,4 +1,4 @@
-"""What the pages show, made from what the service returns: plain values, in the reader's language."""
+"""The values that the pages show, made from the service's results: plain values in the reader's language."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OWN_COLOUR = frozenset(
 
 @dataclass(frozen=True)
 class Group:
-    """Who speaks: a working group, or the supervisor."""
+    """A speaker: a working group, or the supervisor."""
 
     id: str
     name: str
@@ -36,7 +36,7 @@ class Group:
 
 
 class Speakers:
-    """Names and colours of the groups in one language."""
+    """The names and colours of the groups in one language."""
 
     def __init__(self, groups: Mapping[str, TWG], texts: Texts, allowed: Collection[str] | None = None) -> None:
         self._texts = texts
@@ -50,7 +50,7 @@ class Speakers:
     def _group(self, name: str, shown: str, place: int, mentioned: bool) -> Group:
         text = f"group.{name}"
         css = f"g-{name}" if name in _OWN_COLOUR else f"g-other-{place % 3}"
-        # a group of one's own that has taken a shipped id keeps the name it was given
+        # a custom group that reuses a built-in id keeps its own name
         return Group(name, self._texts(text) if self._texts.has(text) else shown, css, mentioned)
 
     def __getitem__(self, name: str) -> Group:
@@ -58,7 +58,7 @@ class Speakers:
 
     @property
     def all(self) -> list[Group]:
-        """Return all of them, the supervisor last."""
+        """All speakers, with the supervisor last."""
         return [*self.groups, self._known[SUPERVISOR]]
 
 
@@ -74,7 +74,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as it is shown."""
+    """An answer as the page shows it."""
 
     id: str
     speaker: Group
@@ -88,7 +88,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Links:
-    """The neighbours among a turn's versions."""
+    """Links to the previous and the next version of a turn."""
 
     number: int
     total: int
@@ -98,7 +98,7 @@ class Links:
 
 @dataclass(frozen=True)
 class RunLinks:
-    """A run that is under way."""
+    """The links of a run that is under way."""
 
     id: str
     events: str
@@ -107,7 +107,7 @@ class RunLinks:
 
 @dataclass
 class Turn:
-    """A question with its answer, or with what keeps it from one."""
+    """A question with its answer, or with the reason for having none."""
 
     anchor: str
     id: str
@@ -129,7 +129,7 @@ def anchor_of(name: str) -> str:
 
 
 def moment_of(stored: object, texts: Texts) -> Moment | None:
-    """Return a stored time as it is shown; ``None`` where it is none."""
+    """Return a stored time as the page shows it, or ``None`` if it is not a time."""
     try:
         if isinstance(stored, (int, float)):
             from datetime import UTC
@@ -148,7 +148,7 @@ def cite_mark(href: str, number: int, title: str, texts: Texts) -> Markup:
 
 
 def difference_html(before: str, after: str) -> Markup:
-    """Return two texts as one, with what was removed and what was added marked, word by word."""
+    """Return two texts as one, with removed and added words marked."""
     old, new = re.findall(r"\s+|\S+", before), re.findall(r"\s+|\S+", after)
     if len(old) * len(new) > 25_000_000:
         return Markup("<del>{}</del><ins>{}</ins>").format(before, after)
@@ -165,21 +165,21 @@ def difference_html(before: str, after: str) -> Markup:
 
 
 def value_text(value: Any) -> str:
-    """Return a stored value for people to read."""
+    """Return a stored value as readable text."""
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 
 def message_line(message: Data, speakers: Speakers, texts: Texts) -> str:
-    """Return who said what, on one line."""
+    """Return a message with its speaker, on one line."""
     speaker = str(message.get("speaker", ""))
     name = texts("thread.user") if speaker == "user" else speakers[speaker].name
     return f"{name}: {message.get('text', '')}"
 
 
 def links_of(versions: Versions | None, href: Any) -> Links | None:
-    """Return a turn's versions with the addresses that lead to them."""
+    """Return a turn's versions with their addresses."""
     if versions is None:
         return None
     return Links(
@@ -191,7 +191,7 @@ def links_of(versions: Versions | None, href: Any) -> Links | None:
 
 
 def percentile(buckets: Mapping[str, int], share: float) -> str | None:
-    """Return the upper bound, in seconds, under which a share of the durations is; ``None`` without any."""
+    """Return the upper bound, in seconds, of a percentile of the durations, or ``None`` if there are none."""
     bounds = sorted((float("inf") if name == "more" else float(name), count) for name, count in buckets.items())
     total = sum(count for _, count in bounds)
     seen = 0

@@ -1,4 +1,4 @@
-// What every page needs: the menu on narrow screens, rows that are chosen together, confirmations, dialogs.
+// Scripts of every page: the menu on narrow screens, row selection, confirmations, dialogs.
 (() => {
   "use strict";
   const $ = (selector, from = document) => from.querySelector(selector);
@@ -16,7 +16,7 @@
       if (!reply.ok) throw new Error(String(reply.status));
       return reply.text();
     },
-    // Only what the server rendered, and so escaped, gets in here.
+    // Only for HTML rendered by the server, which has escaped all values.
     fragment(html) {
       return new DOMParser().parseFromString(html, "text/html").body;
     },
@@ -44,7 +44,7 @@
     }
   });
 
-  // Parts that a button shows or hides
+  // Sections that a button shows or hides
   document.addEventListener("click", (event) => {
     const opener = event.target.closest("[data-opens]");
     if (!opener) return;
@@ -58,7 +58,7 @@
     if (show) $("textarea, input:not([type=hidden])", part)?.focus();
   });
 
-  // Rows that are chosen together
+  // Row selection
   function counted() {
     const bar = $("[data-bulk]");
     if (!bar) return;
@@ -82,7 +82,7 @@
   document.addEventListener("htmx:afterSettle", counted);
   window.addEventListener("pageshow", counted);
 
-  // What a step of a timeline links to is shown beside it
+  // Steps of a timeline open next to it
   document.addEventListener("click", (event) => {
     const step = event.target.closest("a.step");
     if (!step) return;
@@ -93,7 +93,7 @@
     if (event.detail.target?.id === "detail" && matchMedia("(max-width: 62rem)").matches) $("#detail").focus();
   });
 
-  // Passages
+  // Cited passages
   document.addEventListener("click", async (event) => {
     const opener = event.target.closest("[data-source]");
     if (!opener) return;
@@ -110,6 +110,6 @@
     $("mark", body)?.scrollIntoView({ block: "center" });
   });
   document.addEventListener("click", (event) => {
-    if (event.target.id === "dialog") event.target.close(); // beside its content
+    if (event.target.id === "dialog") event.target.close(); // a click on the backdrop
   });
 })();

@@ -1,4 +1,4 @@
-// The conversation: sends questions, shows answers as they are written, and goes on after a cut.
+// The conversation: sends questions, shows answers as they are written, and resumes after a lost connection.
 (() => {
   "use strict";
   const $ = (selector, from = document) => from.querySelector(selector);
@@ -117,7 +117,7 @@
       return say(asked.length > 1 ? "thinking_other" : "thinking_one", { groups: names });
     }
 
-    // One part for each message: what one group, or the supervisor for all, is writing.
+    // One part for each message that a group or the supervisor is writing.
     function partOf(speaker, message) {
       let part = all("[data-message]", parts).find((one) => one.dataset.message === message);
       if (part) return part;
@@ -143,7 +143,7 @@
       cut = false;
     });
     source.addEventListener("error", (event) => {
-      if (event.data !== undefined) { // what the run met, and not what became of the connection
+      if (event.data !== undefined) { // an error of the run, not of the connection
         turn.dataset.problem = JSON.parse(event.data).detail ?? "";
         return;
       }
@@ -213,7 +213,7 @@
     field.setAttribute("aria-disabled", String(is));
   }
 
-  // The server's own rendering of the turns takes the place of what was written live.
+  // The server's rendering of the turns replaces the text streamed so far.
   async function refresh(url = data.turns) {
     const page = fragment(await fetchText(url));
     const fresh = $("#turns", page);
@@ -226,7 +226,7 @@
     if (follow) talk.scrollTop = talk.scrollHeight;
     resume();
   }
-  // The first question gives the conversation its title, its tools and its place in the menu.
+  // After the first question, the conversation has a title, tools and an entry in the menu.
   async function refreshFrame() {
     const reply = await fetch(data.page, { credentials: "same-origin", headers: { Accept: "text/html" } });
     if (!reply.ok) return;
@@ -249,7 +249,7 @@
     else busy(false);
   }
 
-  // Another tab may have asked or decided meanwhile.
+  // The conversation may have changed in another tab.
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "visible" && !running && turnsOf(document).length) refresh().catch(() => {});
   });
@@ -315,7 +315,7 @@
     if (question) ask(question, { edit: editor.closest(".turn").dataset.questionId });
   });
 
-  // --- the field: Enter sends, @ names a group ---
+  // --- the input field: Enter sends, @ chooses a group ---
 
   const list = $("#mentions");
   let chosen = -1;
@@ -403,7 +403,7 @@
     }
   });
 
-  // --- begin ---
+  // --- start ---
 
   resume();
   talk.scrollTop = talk.scrollHeight;
