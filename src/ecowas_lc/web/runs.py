@@ -198,7 +198,7 @@ class RunPrograms:
         """Store a run and its first event.
 
         Returns:
-            ``None``, or the other run of the session that is under way if this one may not be queued.
+            ``None``, or the session's other run if that is under way and this one may not be queued.
         """
         keys, session = self.keys, run.session
         # Not atomic with the script below. That is safe, because these entries are ignored until the run is stored.
