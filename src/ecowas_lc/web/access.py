@@ -157,7 +157,7 @@ def list_people_op(keys: Keys) -> Op[list[Principal]]:
         try:
             found.append(_person_of(name, about))
         except CorruptDataError as error:
-            warn_left_out(f"What {name.decode('utf-8', 'backslashreplace')[:200]!r} may do", error)
+            warn_left_out(f"The user {name.decode('utf-8', 'backslashreplace')[:200]!r}", error)
     return sorted(found, key=lambda one: one.name)
 
 
@@ -169,11 +169,11 @@ def _person_of(name: bytes, about: bytes, csrf: str | None = None) -> Principal:
     """
     found = principal_of(about, "proxy", csrf)
     if id_bytes(found.name) != name:
-        raise CorruptDataError(f"Under the name of a person somebody else is stored. {_SET_ANEW}")
+        raise CorruptDataError(f"The entry of a user holds a different user. {_SET_AGAIN}")
     return found
 
 
-_SET_ANEW = "Set anew what they may do: `ecowas-lc access add-person NAME --role ROLE`."
+_SET_AGAIN = "Set the user's roles again: `ecowas-lc access add-person NAME --role ROLE`."
 
 
 def organisations_op(keys: Keys) -> Op[set[str]]:
@@ -259,7 +259,7 @@ class Access:
         try:
             return None if stored is None else principal_of(stored, "link", csrf_of(cookie))
         except CorruptDataError as error:
-            log.warning("Somebody has to sign in again: %s", error)
+            log.warning("A stored sign-in can't be used, so its user has to sign in again: %s", error)
             return None
 
     # --- keys and proxies ---
@@ -293,8 +293,8 @@ class Access:
             stored = await self._server.arun(_set_once_op(key, fresh))
             if len(stored) < _SHORTEST_SECRET or not stored.isascii():  # short ones make guessable tokens
                 raise CorruptDataError(
-                    f"The key {key.decode()} does not hold the secret that was written there. Delete the key: the "
-                    "service writes another one."
+                    f"The key {key.decode()} does not hold the secret that the service stored. Delete the key: the "
+                    "service creates a new one."
                 )
             self._secret = stored.decode()
         return self._secret

@@ -49,7 +49,7 @@ def figures_op(keys: Keys, days: int) -> Op[list[dict[str, Any]]]:
         try:
             found.append(_figures(name, reply))
         except CorruptDataError as error:
-            warn_left_out(f"What was asked on {name}", error)
+            warn_left_out(f"The figures of {name}", error)
     return found
 
 

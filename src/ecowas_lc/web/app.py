@@ -171,10 +171,10 @@ class Web:
                 is_known = False
             except EcowasError as error:
                 if not is_known:
-                    log.warning("Runs of other processes can't be looked for: %s", error)
+                    log.warning("Can't look for runs of other processes: %s", error)
                 is_known = True
             except Exception:
-                log.exception("Runs of other processes can't be looked for.")
+                log.exception("Can't look for runs of other processes.")
             await asyncio.sleep(self._look_seconds)
 
 
@@ -288,7 +288,7 @@ def create_app(settings: Settings | None = None, **options: Any) -> FastAPI:
     @router.api_route("/{path:path}", methods=_METHODS, include_in_schema=False)
     async def nothing_here(request: Request, path: str) -> Response:
         """Return 404 to signed-in users."""
-        return problem(404, "There is nothing at this address.")
+        return problem(404, "No page or endpoint has this address.")
 
     # FastAPI's own pages are off because they load scripts from another host.
     app = FastAPI(title="ecowas_lc", version=__version__, openapi_url=None, docs_url=None, redoc_url=None)
@@ -302,7 +302,7 @@ def described(router: APIRouter, path: str = "") -> Data:
     found = get_openapi(
         title="ecowas_lc",
         version=__version__,
-        summary="Ask the working groups of the ECOWAS summit, and look after their sessions.",
+        summary="Ask the working groups of the ECOWAS summit, and manage their sessions.",
         routes=router.routes,
         servers=[{"url": path or "/"}],
     )
@@ -325,7 +325,7 @@ async def _health(web: Web) -> Response:
     try:
         await web.server.arun(ping_op(Keys(web.settings.prefix)))
     except EcowasError:
-        return problem(503, "Redis does not answer. `ecowas-lc doctor` says why.", redis=False)
+        return problem(503, "Redis does not answer. To find the cause, run: ecowas-lc doctor", redis=False)
     about = {"redis": True, "model": await web.model_answers(), "draining": web.is_draining}
     return AnyJSON({"status": "ok", "version": __version__, **about})
 

@@ -218,7 +218,7 @@ async def why_of(one: Reader, session: str, message: str) -> dict[str, Any]:
             values = state.values
             break
     if values is None:
-        raise NotFoundError("How this answer came about is no longer stored.")
+        raise NotFoundError("The reasons for this answer are no longer stored.")
     decision = values.get("decision") or {}
     source, groups = str(decision.get("source", "")), [str(each) for each in decision.get("groups") or ()]
     question = str(held[-2].text) if len(held) > 1 else ""

@@ -56,7 +56,7 @@ def _permitted(decision: RouteDecision, config: RunnableConfig | None) -> RouteD
     found = tuple(group for group in decision.groups if group in allowed)
     if not found:
         raise NotAllowedError(
-            f"The question concerns {', '.join(decision.groups)}. You may ask: {', '.join(allowed) or 'nobody'}."
+            f"The question concerns {', '.join(decision.groups)}. You may ask: {', '.join(allowed) or 'no group'}."
         )
     return RouteDecision(found, decision.source, decision.reason)
 

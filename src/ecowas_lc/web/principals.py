@@ -75,7 +75,7 @@ def principal_of(stored: bytes, how: Literal["key", "link", "proxy"], csrf: str 
         return checked_principal(found["name"], roles, found["prefix"], groups, how, csrf)
     except (ValueError, TypeError, KeyError, RecursionError, ConfigurationError) as error:
         raise CorruptDataError(
-            "What is stored of a key or a login can't be read. Remove the key and make a new one."
+            "A stored key or sign-in can't be read. Remove the key and create a new one."
         ) from error
 
 
@@ -104,7 +104,7 @@ def checked_principal(
         if role not in known:
             raise ConfigurationError(f"There is no role {role!r}. Choose from: {', '.join(known)}.")
     if not roles:
-        raise ConfigurationError(f"Give at least one role: {', '.join(known)}.")
+        raise ConfigurationError(f"Set at least one role: {', '.join(known)}.")
     Keys(prefix)
     allowed = None if groups is None else frozenset(groups)
     return Principal(name, frozenset(map(Role, roles)), prefix, allowed, how, csrf)

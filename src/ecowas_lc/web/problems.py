@@ -124,4 +124,4 @@ def problem_for(error: Exception) -> Response | None:
     return None
 
 
-UNEXPECTED = "Something unexpected happened. The service's log says what."
+UNEXPECTED = "An unexpected error occurred. The service's log has the details."

@@ -288,7 +288,7 @@ class Driver:
                     await self._leave(claimed)
             raise
         except UNREADABLE as error:
-            log.warning("The run %s is given up: %s", run_id, error)
+            log.warning("Giving up the run %s: %s", run_id, error)
             with suppress(EcowasError):
                 await self._give_up(run_id, session, error)
         except Exception:
@@ -343,7 +343,7 @@ class Driver:
         if run.attempt > 1:
             await writer.add({"type": "cut", "messages": _unfinished(feed.events), "attempt": run.attempt})
         if run.attempt > _MOST_ATTEMPTS:
-            detail = f"The run was given up: {_MOST_ATTEMPTS} processes ended while they drove it. Ask again."
+            detail = f"The run was given up: {_MOST_ATTEMPTS} processes ended while executing it. Ask again."
             await self._ended(run, writer, "failed", {"type": "error", "status": 500, "detail": detail})
             return
         is_lost, began = False, time.monotonic()
@@ -411,7 +411,7 @@ class Driver:
                 outages += 1
                 if outages > _MOST_OUTAGES:
                     raise
-                log.warning("The run %s goes on when Redis is back: %s", run.id, error)
+                log.warning("The run %s continues when Redis is back: %s", run.id, error)
                 await writer.flush()  # waits until Redis is back
                 unfinished = _unfinished(self._feed(run.id, run.session).events)
                 await writer.add({"type": "cut", "messages": unfinished, "attempt": run.attempt})
@@ -430,7 +430,7 @@ class Driver:
         until = time.monotonic() + _THREAD_WAIT_SECONDS
         while not await self._hold(run):
             if time.monotonic() > until:
-                raise ThreadBusyError("Another program answers a question of this session. Ask again later.")
+                raise ThreadBusyError("Another program is answering a question in this session. Ask again later.")
             await asyncio.sleep(_TURN_PAUSE_SECONDS)
 
     async def _hold(self, run: Run) -> bool:
@@ -481,7 +481,7 @@ class Driver:
             if not feed.is_local:
                 await self._load(feed)
                 if not feed.events:
-                    raise NotFoundError("What happened in this run is not stored any more.")
+                    raise NotFoundError("The events of this run are no longer stored.")
                 if run.is_over:  # also if its last event can't be read
                     feed.is_over = True
                 self._poll()
@@ -511,7 +511,7 @@ class Driver:
             try:
                 found = await self.organisation.run(self.programs.events_op(wanted))
             except StorageError as error:
-                log.warning("Runs can't be followed: %s", error)
+                log.warning("The events of runs can't be read: %s", error)
                 await asyncio.sleep(_STORAGE_RETRY_SECONDS)
                 continue
             for feed, events in zip(feeds, found, strict=True):

@@ -138,7 +138,7 @@ class Playing:
                 if self._is_again and given["request"] not in {one.id for one in state.interrupts}:
                     return self._going_on(state)  # another process has applied the decision
                 if given["request"] not in {one.id for one in state.interrupts}:
-                    raise NotWaitingError("The draft does not wait any more. Nothing was released.")
+                    raise NotWaitingError("The draft is no longer waiting. Nothing was released.")
                 return Command(resume={given["request"]: given["decision"]}), self.config, False
             case "regenerate" | "edit":
                 if head != given["head"]:

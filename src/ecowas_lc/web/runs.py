@@ -120,7 +120,7 @@ def _run_of(run_id: str, session: str, stored: dict[bytes, bytes]) -> Run:
         if not _is_whole(run):
             raise ValueError("no run")
     except (KeyError, ValueError, RecursionError) as error:
-        raise CorruptDataError(f"What is stored of the run {run_id!r} can't be read.") from error
+        raise CorruptDataError(f"The stored run {run_id!r} can't be read.") from error
     return run
 
 
@@ -201,7 +201,7 @@ class RunPrograms:
             ``None``, or the session's other run if that is under way and this one may not be queued.
         """
         keys, session = self.keys, run.session
-        # Not atomic with the script below. That is safe, because these entries are ignored until the run is stored.
+        # Not atomic with the script below, which is safe: these entries are ignored until the run is stored.
         yield (
             command("SET", keys.session_of_run(run.id), id_bytes(session), "PX", self._ttl),
             command("ZADD", keys.open_runs(), time.time(), _member(run)),
@@ -406,7 +406,7 @@ class RunPrograms:
         for name, stored in zip(names, (yield wanted), strict=True):
             try:
                 if isinstance(stored, Exception):
-                    raise CorruptDataError(f"Something else stands where the run {name!r} should: {stored}")
+                    raise CorruptDataError(f"The key of the run {name!r} holds something else: {stored}")
                 if stored:
                     found.append(_run_of(name, session, _pairs(stored)))
             except CorruptDataError as error:

@@ -191,7 +191,7 @@ class Service:
     def _check_groups(self, by: Principal, groups: Sequence[str]) -> None:
         checked_groups_of(groups, self.organisation.groups)
         if not by.may_use(groups):
-            raise NotAllowedError(f"You may ask: {', '.join(sorted(by.groups or ())) or 'nobody'}.")
+            raise NotAllowedError(f"You may ask: {', '.join(sorted(by.groups or ())) or 'no group'}.")
 
     async def _none_waits(self, session: str) -> None:
         if not self.organisation.held:
@@ -472,7 +472,7 @@ class Service:
                     "question": question.text,
                     "question_id": question.id,
                 }
-        raise NotFoundError("The checkpoint before this question is no longer stored. Ask it anew.")
+        raise NotFoundError("The checkpoint before this question is no longer stored. Ask it again as a new question.")
 
     async def _idle(self, session: str) -> None:
         runs = await self.organisation.run(self.driver.programs.of_session_op(session))

@@ -50,7 +50,7 @@ def test_hostile_text_is_shown_and_never_run(looking: Looking, attacked: str) ->
     page = looking.sign_in(attacked)
     harmless(page)
     looking.open("/sessions")
-    answered = page.locator("tbody tr").filter(has_not_text="1 answer waits")
+    answered = page.locator("tbody tr").filter(has_not_text="1 answer waiting")
     expect(answered).to_have_count(len(IDS))
     harmless(page)
     for place in range(len(IDS)):
@@ -64,7 +64,7 @@ def test_hostile_text_is_shown_and_never_run(looking: Looking, attacked: str) ->
     harmless(page)
     looking.open("/approvals")
     page.get_by_role("button", name="Edit", exact=True).click()
-    page.get_by_label("What is said instead").fill(f"{HOSTILE} and more")
+    page.get_by_label("Edited answer").fill(f"{HOSTILE} and more")
     expect(page.locator(".diff ins")).to_contain_text("more")
     harmless(page)
     for path in ("/audit", "/system", "/analytics", "/nowhere/<script>window.hacked=1</script>"):

@@ -34,7 +34,7 @@ def test_a_draft_is_decided_on(desk: Desk, looking: Looking, admin: str, action:
     expect(page.locator(".turn")).to_contain_text("waits for a reviewer")
     expect(page.locator(".turn")).not_to_contain_text("1 March 2026")
     looking.open(f"/sessions?search={session}")
-    expect(page.locator("tbody tr")).to_contain_text("1 answer waits")
+    expect(page.locator("tbody tr")).to_contain_text("1 answer waiting")
     page = looking.open("/approvals")
     mine = card(page, session)
     expect(mine).to_contain_text("1 March 2026")
@@ -43,7 +43,7 @@ def test_a_draft_is_decided_on(desk: Desk, looking: Looking, admin: str, action:
         said = "1 March 2026"
     elif action == "edit":
         mine.get_by_role("button", name="Edit", exact=True).click()
-        field = mine.get_by_label("What is said instead")
+        field = mine.get_by_label("Edited answer")
         expect(field).to_be_focused()
         field.fill(field.input_value().replace("1 March", "15 April"))
         expect(mine.locator(".diff del")).to_have_text(["**1", "March"])
@@ -75,7 +75,7 @@ def test_a_draft_that_was_decided_on_meanwhile_is_not_decided_on_twice(
     card(page, "letter-twice").get_by_role("button", name="Approve").click()
     expect(page.get_by_role("status").first).to_contain_text("Released")
     card(other, "letter-twice").get_by_role("button", name="Approve").click()
-    expect(other.get_by_role("alert")).to_contain_text("no longer waits")
+    expect(other.get_by_role("alert")).to_contain_text("no longer waiting")
 
 
 def test_a_thread_is_forked_from_an_earlier_step(looking: Looking, desk: Desk, admin: str) -> None:
@@ -95,7 +95,7 @@ def test_a_thread_is_forked_from_an_earlier_step(looking: Looking, desk: Desk, a
     page.locator("#detail summary", has_text="decision").first.click()
     expect(page.locator("#detail")).to_contain_text("lexical")
     page.get_by_label("Question to ask from here").fill("Who pays for the power lines?")
-    page.get_by_role("button", name="Go on from here").click()
+    page.get_by_role("button", name="Continue from here").click()
     expect(page.locator(".said[data-answer]")).to_have_count(2)
     expect(page.locator(".bubble")).to_have_text(["Which power lines are late?", "Who pays for the power lines?"])
     expect(page.locator(".branches")).to_contain_text("Version 2 of 2")
