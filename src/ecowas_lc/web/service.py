@@ -472,7 +472,9 @@ class Service:
                     "question": question.text,
                     "question_id": question.id,
                 }
-        raise NotFoundError("The checkpoint before this question is no longer stored. Ask it again as a new question.")
+        raise NotFoundError(
+            "The checkpoint before this question is no longer stored. Ask it again as a new question."
+        )
 
     async def _idle(self, session: str) -> None:
         runs = await self.organisation.run(self.driver.programs.of_session_op(session))

@@ -142,7 +142,7 @@ def test_a_question_that_another_tab_was_quicker_with_is_not_lost(
     expect(page.locator(".said.live")).to_have_text(FIRST)
     other.locator("#question").fill("And what do they cost?")
     other.keyboard.press("Enter")
-    expect(other.get_by_role("alert")).to_contain_text("still on its way")
+    expect(other.get_by_role("alert")).to_contain_text("still being written")
     expect(other.locator("#question")).to_have_value("And what do they cost?")
     expect(other.locator(".said.live")).to_have_text(FIRST)
     desk.model.go_on()

@@ -31,7 +31,7 @@ def test_a_draft_is_decided_on(desk: Desk, looking: Looking, admin: str, action:
     draft(desk, admin, session)
     looking.sign_in(admin)
     page = looking.open(f"/chat?session={session}")
-    expect(page.locator(".turn")).to_contain_text("waits for a reviewer")
+    expect(page.locator(".turn")).to_contain_text("is waiting for a reviewer")
     expect(page.locator(".turn")).not_to_contain_text("1 March 2026")
     looking.open(f"/sessions?search={session}")
     expect(page.locator("tbody tr")).to_contain_text("1 answer waiting")
