@@ -293,8 +293,8 @@ class Access:
             stored = await self._server.arun(_set_once_op(key, fresh))
             if len(stored) < _SHORTEST_SECRET or not stored.isascii():  # short ones make guessable tokens
                 raise CorruptDataError(
-                    f"The key {key.decode()} does not hold the secret that the service stored. Delete the key: the "
-                    "service creates a new one."
+                    f"The key {key.decode()} does not hold the secret that the service stored. Delete the key: "
+                    "the service creates a new one."
                 )
             self._secret = stored.decode()
         return self._secret

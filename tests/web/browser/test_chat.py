@@ -172,7 +172,7 @@ def test_a_question_without_an_answer_says_so_and_can_be_asked_again(
     looking.sign_in(admin)
     page = looking.page
     looking.ask("Which power line breaks?")
-    expect(page.locator("#talk")).to_contain_text("The model server does not respond")
+    expect(page.locator("#talk")).to_contain_text("No model server answers")
     page.reload()
     expect(page.locator(".turn")).to_contain_text("no answer")
     desk.model.repair()
