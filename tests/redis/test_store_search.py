@@ -25,6 +25,7 @@ from ecowas_lc import (
     InvalidInputError,
     RedisStore,
 )
+from ecowas_lc.search import copies
 from ecowas_lc.search import index as index_module
 from ecowas_lc.search.place import id_of
 from tests.fixtures.proxy import Proxy, running_proxy
@@ -99,8 +100,13 @@ def test_results_are_exact_after_any_changes(server: RunningServer, prefix: str,
         each.close()
 
 
-def test_eight_bits_are_exact_among_thousands(store: RedisStore) -> None:
-    """Copies in 8 bits find the ten best of 5,000 as exact vectors do."""
+@pytest.mark.parametrize("with_simsimd", [True, False])
+def test_eight_bits_are_exact_among_thousands(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, with_simsimd: bool
+) -> None:
+    """Copies in 8 bits find the ten best of 5,000 as exact vectors do, also where simsimd is not installed."""
+    if not with_simsimd:
+        monkeypatch.setattr(copies, "simsimd", None)
     model = {f"k{n}": str(n) for n in range(5000)}
     store.batch([PutOp(NS, key, {"text": text}) for key, text in model.items()])
     for query in ("10001", "10002", "10003"):

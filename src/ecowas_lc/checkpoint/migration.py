@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, CheckpointTuple
 
 from ecowas_lc.checkpoint.viewing import plain_key
 from ecowas_lc.effects import Doing, Program, arun, run
@@ -103,7 +104,10 @@ async def amigrate_threads(
     *,
     on_progress: Progress | None = None,
 ) -> MigrationReport:
-    """Copy threads as :func:`migrate_threads` does, with both savers' asynchronous methods."""
+    """Copy threads as :func:`migrate_threads` does, without blocking the event loop.
+
+    A saver without asynchronous methods, such as ``SqliteSaver``, runs in threads.
+    """
     return await arun(_migrating(source, target, threads, on_progress), {})
 
 
@@ -114,13 +118,16 @@ def _migrating(
         raise InvalidInputError("threads is a list of thread ids.")
     if getattr(target, "_keep_last", 0):
         raise ConfigurationError("The target keeps only the newest checkpoints. Use a saver without keep_last.")
+    failed: dict[str, str] = {}
     refs: dict[str, list[_Ref]] = {}
-    for thread in threads if threads is not None else [None]:
+    named: list[str | None] = [None] if threads is None else list(dict.fromkeys(threads))
+    for thread in named:
         for ref in (yield from _listed(source, thread)):
             refs.setdefault(ref.thread, []).append(ref)
+        if thread is not None and thread not in refs:
+            failed[thread] = "The source has no such thread."
     total = sum(map(len, refs.values()))
     done = written = matched = 0
-    failed: dict[str, str] = {}
     # The most recently used thread comes last, so that the target lists the threads in the same order.
     for thread, newest_first in reversed(refs.items()):
         for ref in reversed(newest_first):
@@ -135,18 +142,40 @@ def _migrating(
                     written += wrote
             if on_progress is not None:
                 on_progress(done, total)
-    named = len(refs) if threads is None else len(set(threads))
-    return MigrationReport(named, total, written, matched, failed)
+    count = len(refs) if threads is None else len(named)
+    return MigrationReport(count, total, written, matched, failed)
 
 
 def _listed(source: Saver, thread: str | None) -> Program[list[_Ref]]:
     config: Any = None if thread is None else {"configurable": {"thread_id": thread}}
 
-    async def listed(_: Any) -> list[_Ref]:
+    async def listed() -> list[_Ref]:
         return [_ref(found) async for found in source.alist(config)]
 
-    refs: list[_Ref] = yield Doing(lambda _: [_ref(found) for found in source.list(config)], listed)
+    refs: list[_Ref] = yield _asked(source, "list", lambda: [_ref(found) for found in source.list(config)], listed)
     return refs
+
+
+def _asked(
+    saver: Saver, method: str, blocking: Callable[[], Any], awaiting: Callable[[], Awaitable[Any]]
+) -> Doing:
+    """Return an effect that calls a saver; in async code, a saver without async methods runs in a thread."""
+
+    def called(_: Any = None) -> Any:
+        try:
+            return blocking()
+        except NotImplementedError:
+            raise ConfigurationError(
+                f"{type(saver).__name__} has no method {method} for synchronous code. Use amigrate_threads."
+            ) from None
+
+    async def awaited(_: Any) -> Any:
+        try:
+            return await awaiting()
+        except NotImplementedError:
+            return await asyncio.to_thread(called)
+
+    return Doing(called, awaited)
 
 
 def _ref(found: CheckpointTuple) -> _Ref:
@@ -186,8 +215,8 @@ def _copied(source: Saver, target: Saver, ref: _Ref) -> Program[bool]:
 
 def _read(saver: Saver, ref: _Ref, what: str) -> Program[CheckpointTuple | None]:
     try:
-        found: CheckpointTuple | None = yield Doing(
-            lambda _: saver.get_tuple(ref.config), lambda _: saver.aget_tuple(ref.config)
+        found: CheckpointTuple | None = yield _asked(
+            saver, "get_tuple", lambda: saver.get_tuple(ref.config), lambda: saver.aget_tuple(ref.config)
         )
     except EcowasError as error:
         if isinstance(error, _LOST):
@@ -202,16 +231,20 @@ def _putting(target: Saver, ref: _Ref, there: CheckpointTuple) -> Doing:
         place["checkpoint_id"] = there.parent_config["configurable"]["checkpoint_id"]
     config: Any = {"configurable": place}
     versions = there.checkpoint["channel_versions"]
-    return Doing(
-        lambda _: target.put(config, there.checkpoint, there.metadata, versions),
-        lambda _: target.aput(config, there.checkpoint, there.metadata, versions),
+    return _asked(
+        target,
+        "put",
+        lambda: target.put(config, there.checkpoint, there.metadata, versions),
+        lambda: target.aput(config, there.checkpoint, there.metadata, versions),
     )
 
 
 def _putting_writes(target: Saver, ref: _Ref, writes: list[tuple[str, Any]], task: str, path: str) -> Doing:
-    return Doing(
-        lambda _: target.put_writes(ref.config, writes, task, path),
-        lambda _: target.aput_writes(ref.config, writes, task, path),
+    return _asked(
+        target,
+        "put_writes",
+        lambda: target.put_writes(ref.config, writes, task, path),
+        lambda: target.aput_writes(ref.config, writes, task, path),
     )
 
 
@@ -219,6 +252,9 @@ def _tasks(found: CheckpointTuple) -> Iterator[tuple[str, list[tuple[str, Any]]]
     by_task: dict[str, list[tuple[str, Any]]] = {}
     for task, channel, value in found.pending_writes or ():
         by_task.setdefault(task, []).append((channel, value))
+    for writes in by_task.values():
+        # A task has one write at most to a channel such as __interrupt__; savers differ in the order of these.
+        writes.sort(key=lambda write: WRITES_IDX_MAP.get(write[0], 0))
     return iter(by_task.items())
 
 

@@ -6,6 +6,8 @@ still has. Changes may arrive out of order, from several threads; an item's vers
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +23,15 @@ _CONVERTED_ROWS = 512  # this many vectors in 32 bits fit in a processor's cache
 _FIRST_ROWS = 64
 _SCALE = np.dtype("<f4")
 _SIGMAS = 6  # standard deviations of the error of 8 bits
+
+
+def _optional(name: str) -> Any:
+    with contextlib.suppress(ImportError):
+        return importlib.import_module(name)
+    return None
+
+
+simsimd = _optional("simsimd")  # multiplies whole numbers of 8 bits, in a third of numpy's time
 
 
 class Candidate(NamedTuple):
@@ -119,7 +130,6 @@ class VectorCopy(_Slots):
         self._free_rows: list[tuple[int, int]] = []
         self._several: dict[int, int] = {}  # slots with more than one row
         self._row_of = array("q")  # a slot's only row, as block * _BLOCK_ROWS + place
-        self._buffer: NDArray[np.float32] | None = None
         self._largest_scale = 0.0
 
     @property
@@ -239,21 +249,12 @@ class VectorCopy(_Slots):
             if self.exact:
                 products(block[:used], query, part)
             else:
-                for first in range(0, used, _CONVERTED_ROWS):
-                    last = min(used, first + _CONVERTED_ROWS)
-                    buffer = self._workspace()[: last - first]
-                    np.copyto(buffer, block[first:last], casting="unsafe")
-                    products(buffer, query, part[first:last])
+                products_of_8_bits(block[:used], query, part)
                 part *= scales[:used]
             part[owners[:used] < 0] = -np.inf
             start += used
         owners = np.concatenate([owners[:used] for owners, used in zip(self._owners, self._used, strict=True)])
         return self._ranked(scores, owners, most)
-
-    def _workspace(self) -> NDArray[np.float32]:
-        if self._buffer is None:
-            self._buffer = np.empty((_CONVERTED_ROWS, self.dimensions), dtype=np.float32)
-        return self._buffer
 
     def _ranked(self, scores: NDArray[np.float32], owners: NDArray[np.int32], most: int) -> list[Candidate]:
         wanted = most
@@ -428,6 +429,28 @@ def products(rows: NDArray[np.float32], query: NDArray[np.float32], out: NDArray
         np.vecdot(rows, query, out=out)
     else:
         np.einsum("ij,j->i", rows, query, out=out)
+
+
+def products_of_8_bits(rows: NDArray[np.int8], query: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """Store the product of each row of whole numbers and the query in ``out``, computed in this thread."""
+    if simsimd is None:
+        buffer = np.empty((_CONVERTED_ROWS, rows.shape[1]), dtype=np.float32)
+        for first in range(0, len(rows), _CONVERTED_ROWS):
+            part = rows[first : first + _CONVERTED_ROWS]
+            np.copyto(buffer[: len(part)], part, casting="unsafe")
+            products(buffer[: len(part)], query, out[first : first + len(part)])
+        return
+    # The query as two rows of 8 bits: the second has what the first leaves over, so the sum has 16 bits.
+    coarse, coarse_scale = _in_8_bits(query)
+    fine, fine_scale = _in_8_bits(query - coarse_scale * coarse)
+    sums = np.asarray(simsimd.cdist(rows, np.stack([coarse, fine]), metric="dot"))
+    np.add(sums[:, 0] * coarse_scale, sums[:, 1] * fine_scale, out=out, casting="same_kind")
+
+
+def _in_8_bits(vector: NDArray[np.float32]) -> tuple[NDArray[np.int8], np.float32]:
+    """Return a vector's whole numbers, and the scale by which they are multiplied."""
+    scale = np.float32(np.abs(vector).max() / 127) or np.float32(1)
+    return np.rint(vector / scale).astype(np.int8), scale
 
 
 def unit(vectors: Sequence[Sequence[float]]) -> NDArray[np.float32]:

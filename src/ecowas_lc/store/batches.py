@@ -263,7 +263,7 @@ class Plan:
         after: Newest | None = None
         most = min(upto, 10_000) if not wanted else min(max(upto, _PAGE), 10_000)
         while len(found) < upto:
-            page = yield from newest_op(self.at, op.namespace_prefix, most, after)
+            page = yield from newest_op(self.at, tuple(op.namespace_prefix), most, after)
             if not page:
                 break
             rows = yield from fetch_op(self.at, [each.item_id for each in page], "hv")

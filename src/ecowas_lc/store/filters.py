@@ -8,6 +8,7 @@ from typing import Any
 from ecowas_lc.errors import InvalidInputError
 
 _NUMBERS = (int, float)
+_COMBINING = ("$and", "$or", "$nor", "$not")  # of other databases
 
 
 def check_filter(given: object) -> dict[str, Any]:
@@ -26,6 +27,11 @@ def check_filter(given: object) -> dict[str, Any]:
     for name, wanted in given.items():
         if not isinstance(name, str):
             raise InvalidInputError(f"A filter's keys must be text, not {name!r}.")
+        if name in _OPERATORS or name in _COMBINING:
+            raise InvalidInputError(
+                f"A filter's keys name fields of the value, and {name!r} is an operator. Use conditions "
+                'that must all hold: {"kind": "report", "score": {"$gt": 3}}.'
+            )
         _check_wanted(wanted)
     return dict(given)
 

@@ -42,6 +42,10 @@ class Indexing:
     """A checked index configuration, and the index that it describes."""
 
     def __init__(self, config: Mapping[str, Any], at: Collection, contents: Contents) -> None:
+        if not isinstance(config, Mapping):
+            raise ConfigurationError(
+                f'index must be an index configuration such as {{"dims": 384, "embed": …}}, not {config!r}.'
+            )
         unknown = config.keys() - RedisIndexConfig.__annotations__.keys() - IndexConfig.__annotations__.keys()
         unknown = {name for name in unknown if not name.startswith("__") and name not in _PEERS}
         if unknown:
