@@ -30,6 +30,7 @@ from ecowas_lc.settings import Settings, load_settings
 from ecowas_lc.storage import fast_path
 from ecowas_lc.storage.addresses import parse_url
 from ecowas_lc.storage.clients import ClientFactory
+from ecowas_lc.storage.multiplexing import UNSENT
 from ecowas_lc.storage.server import Server
 from tests.fixtures.forked import in_child
 from tests.fixtures.proxy import running_proxy
@@ -485,6 +486,20 @@ async def test_waiting_for_a_connection(redis_server, echo):
         assert max(taken) < 3
         await client.connection_pool.release(held)
         assert await ask(client, echo, "!") == answer("!")
+
+
+async def test_a_caller_that_comes_late_to_a_line(redis_server, echo):
+    """Before a caller uses the line that was opened for it, another may take the connection, and has it alone."""
+    async with opened(redis_server.url, redis_max_connections=2) as client:
+        pool = client.connection_pool
+        line = await pool._next_line()
+        connection = await pool.get_connection()
+        assert connection is line.connection
+        assert await line.ask(hiredis.pack_command(("PING",))) is UNSENT
+        assert await ask(client, echo, "another") == answer("another")
+        await connection.send_command("ECHO", "mine")
+        assert await connection.read_response() == b"mine"
+        await pool.release(connection)
 
 
 async def test_closing_while_calls_are_under_way(redis_server, echo):

@@ -37,7 +37,9 @@ class SharedLine(asyncio.Protocol):
         self.connection = connection
         self.takes_calls = True
         self.is_broken = False
-        self.is_lent = True  # if not, its connection is free for others
+        self.is_lent = (
+            True  # if not, its connection is free for others, and a caller that still knows it comes late
+        )
         self.is_behind_a_long_reply = False
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
@@ -64,7 +66,7 @@ class SharedLine(asyncio.Protocol):
         The result is the reply (which may be an error), a timeout error, ``LOST`` or ``UNSENT``.
         """
         future = self._loop.create_future()
-        if not self.takes_calls:
+        if not self.takes_calls or not self.is_lent:
             future.set_result(UNSENT)
         elif self._unsent:
             self._unsent.append((packed, future))
@@ -148,6 +150,7 @@ class SharedLine(asyncio.Protocol):
             self.give_up(LOST)
             await self.connection.disconnect(nowait=True)
         else:
+            self.takes_calls = False
             self._transport.set_protocol(self._stream)
 
     # --- called by the event loop ---

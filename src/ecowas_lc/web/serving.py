@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import socket
@@ -24,6 +25,10 @@ log = logging.getLogger("ecowas_lc.web")
 _HTTP_ENDS_SECONDS = 3
 """How long requests have to end at shutdown, before the runs get their time."""
 
+_GC_THRESHOLDS = (20_000, 20, 20)
+"""When to collect garbage. With Python's own thresholds, hundreds of open answers make a full collection of 0.3 s
+every few seconds, and all readers wait meanwhile."""
+
 
 class _Server(uvicorn.Server):
     """A server that ends its streams as soon as it shuts down, so that readers reconnect to another process."""
@@ -31,6 +36,13 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, web: Web) -> None:
         super().__init__(config)
         self._web = web
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and keep the garbage collector from going through everything again and again."""
+        await super().startup(sockets=sockets)
+        gc.collect()
+        gc.freeze()  # what was imported stays until the process ends
+        gc.set_threshold(*_GC_THRESHOLDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Refuse new runs."""
