@@ -9,10 +9,15 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from langchain.agents import create_agent
+from langchain.agents.middleware import SummarizationMiddleware
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_ollama import ChatOllama
+from langgraph.checkpoint.memory import InMemorySaver
 
+from ecowas_lc import GuardedContextMiddleware
 from ecowas_lc.errors import ContextOverflowError, ModelCapabilityError
 from ecowas_lc.llm import LLMService, make_chat_model
 from ecowas_lc.llm.guarded import GuardedChatOllama
@@ -133,25 +138,114 @@ def test_an_answer_ends(local_model: LocalModel) -> None:
     assert answer.response_metadata["eval_count"] == WINDOW // 4
 
 
-@pytest.mark.skipif(bool(REAL_OLLAMA), reason="the local model's server counts its loads")
-def test_one_window_for_everything(awkward_model: LocalModel) -> None:
-    """Router, groups, synthesis, and the service ask for one context: the model is loaded once."""
+def told(model: LocalModel, what: str) -> int:
+    """How often the local model's server was loaded, or cut a prompt in silence."""
+    return int(httpx.get(f"{model.base_url}/api/version").json()[what])
 
-    def loads() -> int:
-        return int(httpx.get(f"{awkward_model.base_url}/api/version").json()["loads"])
 
-    groups = [
-        TWG(id="energy", name="Energy", prompt="Be brief.", description="Power."),
-        TWG(id="minerals", name="Minerals", prompt="Be brief.", description="Mines."),
-    ]
+ENERGY = TWG(id="energy", name="Energy", prompt="Be brief.", description="Power.")
+MINERALS = TWG(id="minerals", name="Minerals", prompt="Be brief.", description="Mines.")
+needs_counts = pytest.mark.skipif(bool(REAL_OLLAMA), reason="the local model's server counts what it does")
+
+
+def by_service(model: LocalModel, messages: list[BaseMessage]) -> None:
+    roles = {"human": "user", "ai": "assistant"}
+    llm = LLMService(model.base_url, model.model, timeout=120, num_ctx=WINDOW)
+    llm.chat_with_history([{"role": roles[m.type], "content": m.text} for m in messages], max_tokens=2)
+
+
+def by_supervisor(model: LocalModel, messages: list[BaseMessage]) -> bool:
+    """Three answered questions and a new one: what is too long is summarised; whether the model did that."""
+    graph = build_supervisor(
+        guard(model), groups=[ENERGY], router=FixedRouter(), num_ctx=2 * WINDOW, checkpointer=InMemorySaver()
+    )
+    config: Any = {"configurable": {"thread_id": "t"}}
+    graph.update_state(config, {"messages": messages[:-1]}, as_node="record")
+    result = graph.invoke({"messages": [HumanMessage(f"energy: {messages[-1].text}")]}, config)
+    report = result["reports"]["energy"]
+    if report["status"] == "failed":
+        assert report["error"] == "ContextOverflowError", report
+        raise ContextOverflowError(report["reason"])
+    return bool((graph.get_state(config).values.get("summary") or {}).get("text"))
+
+
+def by_middleware(model: LocalModel, messages: list[BaseMessage]) -> None:
+    plain = ChatOllama(base_url=model.base_url, model=model.model, num_ctx=WINDOW, num_predict=2)
+    try:
+        create_agent(plain, middleware=[GuardedContextMiddleware()]).invoke({"messages": messages})
+    finally:
+        plain._client.close()
+
+
+@needs_counts
+@pytest.mark.parametrize("ask", [by_service, by_supervisor, by_middleware])
+def test_no_way_of_asking_cuts(awkward_model: LocalModel, ask: Any) -> None:
+    """Service, supervisor with summary, and middleware: the server never has to cut what they send."""
+    outcomes = {"answered": 0, "refused": 0} | ({"summarised": 0} if ask is by_supervisor else {})
+    scale = 3 if ask is by_supervisor else 1
+
+    @settings(max_examples=6, derandomize=True, database=None, phases=[Phase.generate])
+    @given(st.lists(st.sampled_from(sorted(WORDS)), min_size=4, max_size=4), st.integers(4, 24))
+    def holds(languages: list[str], words: int) -> None:
+        texts = [" ".join((WORDS[language] * 30)[: words * scale]) for language in languages]
+        messages: list[BaseMessage] = []
+        for text in texts[:-1]:
+            messages += [HumanMessage(text), AIMessage("Noted. " + text[: len(text) // 2])]
+        try:
+            if ask(awkward_model, [*messages, HumanMessage(texts[-1])]):
+                outcomes["summarised"] += 1
+            outcomes["answered"] += 1
+        except ContextOverflowError:
+            outcomes["refused"] += 1
+
+    before = told(awkward_model, "cuts")
+    holds()
+    assert told(awkward_model, "cuts") == before
+    assert min(outcomes.values()) > 0, f"all came about: {outcomes}"
+
+
+@needs_counts
+def test_the_server_tells_what_it_cut(awkward_model: LocalModel) -> None:
+    """A client that asks as Ollama's own do is cut in silence, and counted: so the test above can fail."""
+    before = told(awkward_model, "cuts")
+    body = {"model": awkward_model.model, "options": {"num_ctx": WINDOW, "num_predict": 1}, "stream": False}
+    long = {"role": "user", "content": TEXTS["digits"] * 20}
+    assert httpx.post(f"{awkward_model.base_url}/api/chat", json={**body, "messages": [long]}).status_code == 200
+    assert told(awkward_model, "cuts") == before + 1
+
+
+@needs_counts
+def test_one_window_for_everything(awkward_model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a process sends asks for the same context: after the first request nothing is loaded."""
+    monkeypatch.setenv("OLLAMA_CONTEXT_LENGTH", "640")
+    url, name = awkward_model.base_url, awkward_model.model
     model = guard(awkward_model, num_predict=8)
-    before = loads()
-    options: dict[str, Any] = {"groups": groups, "num_ctx": 3000}
+    model.invoke("Hello?")
+    before = told(awkward_model, "loads")
+    options: dict[str, Any] = {"groups": [ENERGY, MINERALS]}
     build_supervisor(model, router="model", **options).invoke({"messages": [("user", "Power for mines?")]})
-    graph = build_supervisor(model, router=FixedRouter(), **options)
-    graph.invoke({"messages": [("user", "energy+minerals: what now?")]})
-    LLMService(awkward_model.base_url, awkward_model.model, timeout=120, num_ctx=3000).chat("Hello?", max_tokens=2)
-    assert loads() - before == 1, "another context would have loaded it again"
+    graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver(), **options)
+    config: Any = {"configurable": {"thread_id": "t"}}
+    long = TEXTS["English"] * 20
+    graph.update_state(
+        config,
+        {"messages": [HumanMessage(long), AIMessage(long), HumanMessage("And?"), AIMessage("No.")]},
+        as_node="record",
+    )
+    graph.invoke({"messages": [("user", "energy+minerals: what now?")]}, config)
+    assert graph.get_state(config).values["summary"]["text"]
+    llm = LLMService(url, name, timeout=120)
+    llm.check()
+    llm.chat("Hello?", max_tokens=2)
+    list(llm.stream("Hello?", max_tokens=2))
+    agent = create_agent(
+        model,
+        middleware=[SummarizationMiddleware(model, trigger=("messages", 3), keep=("messages", 1))],
+    )
+    agent.invoke({"messages": [HumanMessage("Hello?"), AIMessage("Good day."), HumanMessage("Again?")]})
+    asyncio.run(guard(awkward_model, num_predict=4).ainvoke("Hello?"))
+    guard(awkward_model, num_predict=20, format="json").invoke("Answer in JSON.")
+    assert told(awkward_model, "loads") == before, "another context would have loaded it again"
 
 
 @pytest.mark.parametrize("way", ["threads", "tasks"])

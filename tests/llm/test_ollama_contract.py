@@ -72,7 +72,10 @@ BY_MANNER = {"kind_model": {**REFUSES_TO_CUT, **ENDS_AT_THE_WINDOW}, "awkward_mo
 
 def exchanges(version: str) -> list[dict[str, Any]]:
     recorded = json.loads((RECORDED / f"exchanges-{version}.json").read_text())["exchanges"]
-    return [exchange for exchange in recorded if isinstance(exchange["status"], int)]  # the others timed out
+    answered = [exchange for exchange in recorded if isinstance(exchange["status"], int)]
+    # Of 169, three got no answer: 0.24 went on reading what its window did not hold until the client gave up.
+    assert {"0.32": (85, 85), "0.24": (84, 81)}[version] == (len(recorded), len(answered))
+    return answered
 
 
 def keys_of(value: Any) -> Any:
@@ -152,10 +155,11 @@ def test_a_real_ollama_still_answers_as_recorded() -> None:
     """No status or content type of the newer recording has changed; a newer Ollama's changes belong here."""
     assert REAL is not None
     with httpx.Client(base_url=REAL, timeout=300) as client:
+        is_ours = "server" in client.get("/api/version").json()
         client.post("/api/chat", json={"model": "smollm2:135m", "keep_alive": 0})
         found = {
             exchange["name"]: differing
             for exchange in exchanges("0.32")
             if (differing := differences(send(client, exchange["request"]), exchange) & {"status", "content type"})
         }
-    assert found == {}
+    assert found == {name: differs for name, differs in NOT_OFFERED.items() if is_ours and "status" in differs}

@@ -12,9 +12,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+from langchain_ollama import OllamaEmbeddings
 from langgraph.store.base import PutOp
+from ollama import ResponseError
 
 from ecowas_lc import (
     CorruptDataError,
@@ -28,6 +31,7 @@ from ecowas_lc import (
 from ecowas_lc.search import copies
 from ecowas_lc.search import index as index_module
 from ecowas_lc.search.place import id_of
+from tests.fixtures.ollama_stub import serving_stub
 from tests.fixtures.proxy import Proxy, running_proxy
 from tests.fixtures.servers import RunningCluster, RunningServer, wait_until
 
@@ -561,6 +565,24 @@ def test_the_offline_embeddings(redis_server: RunningServer, prefix: str) -> Non
         store.put(NS, "power", {"text": "The electricity tariff rises in March."})
         store.put(NS, "port", {"text": "The port exports phosphate to Europe."})
         assert keys(store.search(NS, query="prix du courant électrique", limit=1)) == ["power"]
+
+
+async def test_embeddings_of_ollama(redis_server: RunningServer, prefix: str) -> None:
+    """``OllamaEmbeddings`` work in sync and async code; where Ollama fails, nothing is written."""
+    with serving_stub() as stub:
+        closed = {"limits": httpx.Limits(max_keepalive_connections=0)}  # nothing closes its connections
+        embed = OllamaEmbeddings(model="tiny", base_url=stub.url, keep_alive=60, client_kwargs=closed)
+        async with RedisStore.from_url(redis_server.url, prefix=prefix, index={"embed": embed}) as store:
+            store.batch([PutOp(NS, key, {"text": key}) for key in ("zzz pizza", "solar")])
+            await store.aput(NS, "mills", {"text": "mills"})
+            assert store.search(NS, query="jazz fizz", limit=1)[0].key == "zzz pizza"
+            assert (await store.asearch(NS, query="mills", limit=1))[0].key == "mills"
+            assert [len(body["input"]) for body in stub.bodies("/api/embed")] == [2, 1, 1, 1]
+            assert stub.bodies("/api/embed")[0]["keep_alive"] == 60
+            stub.error = (500, "out of memory")
+            with pytest.raises(ResponseError, match="out of memory"):
+                store.put(NS, "lost", {"text": "lost"})
+            assert store.get(NS, "lost") is None
 
 
 def test_the_index_is_json_free(store: RedisStore, redis_server: RunningServer) -> None:

@@ -102,6 +102,10 @@ def test_what_is_passed_through(stub: OllamaStub, ask: Ask) -> None:
         ask(model(stub, **options), "Hello?")
         assert {name: sent(stub).get(name) for name in fields} == fields
     assert "headers" not in json.dumps(sent(stub))
+    tool = {"type": "function", "function": {"name": "tariff", "description": "Look up a tariff."}}
+    ask(model(stub, format={"type": "object"}).bind_tools([tool]), "Hello?")
+    assert sent(stub)["format"] == {"type": "object"}, "structured output and tools reach it together"
+    assert sent(stub)["tools"][0]["function"]["name"] == "tariff"
 
 
 def test_a_model_that_reasons_has_room_for_it(stub: OllamaStub, ask: Ask) -> None:

@@ -142,6 +142,7 @@ class _Endpoints:
         self._engine = engine
         self._awkward = awkward
         self._manner = Manner(awkward=awkward)
+        self._cuts = 0  # prompts that did not fit and were cut in silence
         self._loading = Loading(
             slots=1 if awkward else engine.slots,
             load_seconds=AWKWARD_LOAD_SECONDS if awkward else 0.0,
@@ -159,6 +160,7 @@ class _Endpoints:
                 "engine": f"xllamacpp {xllamacpp.__version__}",
                 "awkward": self._awkward,
                 "loads": self._loading.loads,
+                "cuts": self._cuts,
             }
         )
 
@@ -258,6 +260,7 @@ class _Endpoints:
         if sum(len(message["content"].encode()) + 16 for message in messages) < window:
             return messages
         total = await self._engine.prompt_tokens(messages)
+        self._cuts += total > window
         while total > window and len(messages) > 1:
             oldest = next((n for n, m in enumerate(messages[:-1]) if m["role"] != "system"), None)
             if oldest is None:
