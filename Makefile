@@ -42,7 +42,7 @@ test: $(VENV)/.stamp-test $(REDIS_PYS) servers ## Set everything up and run lint
 lowest: build/lowest/.stamp $(REDIS_PYS) servers ## Run the tests with the lowest version of each dependency that pyproject.toml allows
 	build/lowest/bin/pytest -n 2 $(PYTEST_ARGS)
 
-lowest-part: build/lowest/.stamp $(REDIS_PYS) servers ## Run a part of the tests with those lowest versions
+lowest-part: build/lowest/.stamp $(REDIS_PYS) servers ## Run a part of the tests with those lowest versions, as .ci/run does
 	build/lowest/bin/pytest -n 2 $(LOWEST_PART) $(PYTEST_ARGS)
 
 newest: build/newest/.stamp $(REDIS_PYS) servers ## Run the tests with the newest version of each dependency that pyproject.toml allows
@@ -161,7 +161,9 @@ build/redis-py/%/.stamp: | $(VENV)/.stamp-tools
 	@$(PIP) install --quiet --no-deps --upgrade --target build/redis-py/$* 'redis==$*.*'
 	@touch $@
 
-# pip takes the highest versions alone; uv takes the lowest, of what is declared here and not of what that needs.
+# pip takes the highest versions alone; uv takes the lowest, of what is declared here and not of what that needs. It
+# trusts the system's certificates only if told to, as pip does by itself.
+build/lowest/.stamp: export UV_SYSTEM_CERTS := 1
 build/lowest/.stamp: pyproject.toml
 	rm -rf build/lowest && $(PYTHON) -m venv build/lowest
 	build/lowest/bin/python -m pip install --quiet --upgrade pip uv
