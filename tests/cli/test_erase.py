@@ -27,6 +27,12 @@ def test_erasing_a_user(
     assert done.out == "Deleted 1 session and 1 item of ama.\n"
     assert store.get(("ama", "notes"), "k") is None
     assert run("erase", "--user", "ama").out == "Nothing belongs to ama.\n"
+    store.put(("memories", "ama"), "k", {"n": 1})
+    assert (
+        run("erase", "--user", "ama").err
+        == "Not attributed to any user: 1 items with the user as another label.\n"
+    )
+    assert run("erase", "--user", "ama", "--label", "1", "--yes").out == "Deleted 1 item of ama.\n"
     report = json.loads(run("erase", "--user", "ama", "--json").out)
     store.close()
     assert report["found"] == {"threads": 0, "sessions": 0, "items": 0}

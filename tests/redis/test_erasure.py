@@ -11,6 +11,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from ecowas_lc import (
     EncryptedRedisSerializer,
     InvalidIdError,
+    InvalidInputError,
     RedisLLMCache,
     RedisMemoryService,
     RedisSaver,
@@ -98,6 +99,28 @@ def test_what_is_encrypted(redis_server: RunningServer, prefix: str) -> None:
     receipt = erase("ama", url=redis_server.url, prefix=prefix, encryption=encryption)
     assert receipt.found == {"threads": 3, "sessions": 2, "items": 4}
     check(redis_server.url, prefix, encryption)
+
+
+def test_other_marks(redis_server: RunningServer, prefix: str) -> None:
+    """A field and a label of your own mark what is the user's; a user in another label is reported, not erased."""
+    with (
+        RedisStore.from_url(redis_server.url, prefix=prefix) as store,
+        RedisMemoryService(url=redis_server.url, prefix=prefix) as memory,
+    ):
+        store.put(("memories", "ama"), "k", {"n": 1})
+        store.put(("memories", "kofi", "ama"), "k", {"n": 1})
+        store.put(("team",), "k", {"author": "ama"})
+        memory.set_session_data("s", "author", "ama")
+        where: Any = {"url": redis_server.url, "prefix": prefix}
+        assert erase("ama", **where).found == {"threads": 0, "sessions": 0, "items": 0}
+        assert erase("ama", **where).unattributed == {"sessions": 1, "items with the user as another label": 2}
+        receipt = erase("ama", field="author", label=1, **where)
+        assert receipt.found == {"threads": 0, "sessions": 1, "items": 2}
+        assert receipt.unattributed == {"items with the user as another label": 1}
+        assert [item.namespace for item in store.search(())] == [("memories", "kofi", "ama")]
+        for marks in ({"label": -1}, {"label": True}, {"field": ""}):
+            with pytest.raises((InvalidInputError, InvalidIdError)):
+                erase("ama", **where, **marks)
 
 
 @pytest.mark.parametrize("user", ["", None, 3])

@@ -904,6 +904,8 @@ def search(
 @on_server
 def erase_user(
     user: Annotated[str, typer.Option("--user", metavar="ID", help="Whose data to delete.", show_default=False)],
+    field: Annotated[str, typer.Option(help="Name of the field that holds the user.")] = "user_id",
+    label: Annotated[int, typer.Option(min=0, help="Position of the user in an item's namespace, from 0.")] = 0,
     yes: Yes = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -915,7 +917,7 @@ def erase_user(
     """
     from ecowas_lc.cli.erasure import erase_everything
 
-    erase_everything(user, yes=yes, json=as_json)
+    erase_everything(user, field=field, label=label, yes=yes, json=as_json)
 
 
 @app.command("eval")

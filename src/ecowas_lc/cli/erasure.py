@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _ONE = {"threads": "thread", "sessions": "session", "items": "item"}
 
 
-def erase_everything(user: str, *, yes: bool, json: bool) -> None:
+def erase_everything(user: str, *, field: str, label: int, yes: bool, json: bool) -> None:
     """Count what belongs to a user, ask, and delete it.
 
     Raises:
@@ -24,11 +24,11 @@ def erase_everything(user: str, *, yes: bool, json: bool) -> None:
     """
     from ecowas_lc import erase
 
-    counted = erase(user, dry_run=True)
+    counted = erase(user, field=field, label=label, dry_run=True)
     if counted.is_empty or not confirmed(f"Delete {_said(counted)} of {one_line(user)}?", yes=yes):
         receipt = counted
     else:
-        receipt = erase(user)
+        receipt = erase(user, field=field, label=label)
     if json:
         show_json(asdict(receipt))
         return

@@ -308,7 +308,8 @@ def _rights(server: Server, commands: Commands) -> Iterator[Finding]:
         yield broken(AREA, "rehearsal", str(error))
     else:
         seconds = time.monotonic() - begun
-        text = f"wrote and deleted a history and a checkpoint under {settings.prefix}:*, {1000 * seconds:.0f} ms"
+        done = f"wrote and deleted a history, a checkpoint and an item under {settings.prefix}:*"
+        text = f"{done}, {1000 * seconds:.0f} ms"
         yield ok(AREA, "rights", text) if seconds < _SLOW_SECONDS else warning(AREA, "rights", f"{text}: slow")
 
 
@@ -392,11 +393,20 @@ def _rehearsal(server: Server, settings: Settings) -> Callable[[], None]:
     from ecowas_lc.checkpoint import RedisSaver
     from ecowas_lc.checkpoint.writing import delete_thread_op
     from ecowas_lc.memory import RedisMemoryService
+    from ecowas_lc.search.place import bucket_of, id_of
+    from ecowas_lc.storage.keys import id_bytes
+    from ecowas_lc.store import RedisStore
 
     name = f"doctor-{uuid.uuid4().hex}"
     memory = RedisMemoryService(server=server, prefix=settings.prefix, default_ttl=60)
     saver = RedisSaver(server=server, prefix=settings.prefix, ttl=60)
     thread: Any = {"configurable": {"thread_id": name, "checkpoint_ns": ""}}
+    store = RedisStore(server=server, prefix=settings.prefix, collection=name)
+    items, space = store._at, ("doctor", name)
+
+    def forget_items() -> Op[None]:
+        yield (command("UNLINK", items.item(id_of(space, "item")), *items.bucket(bucket_of(space))),)
+        yield (command("ZREM", items.keys.collections(), id_bytes(name)),)
 
     def rehearse() -> None:
         try:
@@ -405,9 +415,14 @@ def _rehearsal(server: Server, settings: Settings) -> Callable[[], None]:
             stored = saver.put(thread, empty_checkpoint(), {"source": "input", "step": -1}, {})
             saver.put_writes(stored, [("answer", "yes")], "task")
             saver.get_tuple(thread)
+            store.put(space, "item", {"text": "Is anybody there?"}, ttl=1)
+            store.get(space, "item")
+            store.search(space)
+            store.delete(space, "item")
         finally:
             server.run(memory._programs.sessions.clear_session_op(name, leaves_trace=False))
             server.run(delete_thread_op(saver._at, name, operation=""))
+            server.run(forget_items())
 
     return rehearse
 
