@@ -143,8 +143,8 @@ async def _a_change_of_the_callers_value_changes_nothing(calls: Any) -> None:
 
 @_check("put")
 async def _what_is_not_json_is_refused(calls: Any) -> None:
-    """NaN, infinity, sets and keys that are not text are refused, and nothing is stored."""
-    for value in ({"x": float("nan")}, {"x": float("inf")}, {"x": {1}}, {"x": {1: 2}}):
+    """NaN, infinity, sets and keys that are not text are refused at any depth, and nothing is stored."""
+    for value in ({"x": float("nan")}, {"x": [{"y": float("inf")}]}, {"x": {1}}, {"x": {1: 2}}):
         await _raises(Exception, calls("put", NS, "k", value), repr(value))
         assert await calls("get", NS, "k") is None
 
@@ -693,6 +693,16 @@ async def _index_false_keeps_an_item_out(calls: Any) -> None:
     assert "hidden" not in _keys(ranked)
     assert await calls("get", ("docs", "energy"), "hidden") is not None
     assert "hidden" in _keys(await calls("search", ("docs",), limit=20))
+
+
+@_check("index", index_fields=("text",))
+async def _each_put_decides_what_is_indexed(calls: Any) -> None:
+    """An item put again with ``index=False`` is ranked no more, and without it is ranked again."""
+    await _fill_index(calls)
+    for index, is_ranked in ((None, True), (False, False), (None, True), (["other"], False), (None, True)):
+        await calls("put", NS, "changed", {"text": "solar", "n": 1}, index=index)
+        found = [item for item in await calls("search", NS, query="solar", limit=10) if item.score is not None]
+        assert ("changed" in _keys(found)) is is_ranked, f"after index={index!r} the search found {_keys(found)}"
 
 
 @_check("index", index_fields=("text",))
