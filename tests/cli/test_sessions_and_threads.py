@@ -174,7 +174,7 @@ def test_histories_of_other_programs_are_found(run: Run, redis_server: RunningSe
         client.rpush(f"{prefix}:history:energy:old", json.dumps({"role": "user", "content": SOLAR}))
     assert json.loads(run("sessions", "list", "--json").out) == []
     first, second = (json.loads(run("sessions", "reindex", "--json").out) for _ in range(2))
-    assert (first, second) == ({"found": 1}, {"found": 0})
+    assert (first, second) == ({"found": 1, "items": 0}, {"found": 0, "items": 0})
     assert [row["session"] for row in json.loads(run("sessions", "list", "--json").out)] == ["old"]
     assert run("sessions", "show", "old").out.count(SOLAR) == 1
 

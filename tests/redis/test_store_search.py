@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import redis
 from langchain_ollama import OllamaEmbeddings
 from langgraph.store.base import PutOp
 from ollama import ResponseError
@@ -30,7 +31,7 @@ from ecowas_lc import (
 )
 from ecowas_lc.search import copies
 from ecowas_lc.search import index as index_module
-from ecowas_lc.search.place import id_of
+from ecowas_lc.search.place import bucket_of, id_of
 from tests.fixtures.ollama_stub import serving_stub
 from tests.fixtures.proxy import Proxy, running_proxy
 from tests.fixtures.servers import RunningCluster, RunningServer, wait_until
@@ -335,6 +336,50 @@ def test_a_copy_that_was_being_changed_is_dropped_in_a_child(store: RedisStore) 
         index.forget_parent()
     assert list(index._copies) == [("meaning", ("docs",))]
     assert keys(store.search(NS, query="1")) == ["k"]
+
+
+async def _reindexed(url: str, prefix: str, raw: Any) -> None:
+    """Evict every index of a store, in whole or in part, and have it made anew."""
+    options: dict[str, Any] = {"prefix": prefix, "index": INDEX, "ttl": {"refresh_on_read": False}}
+    async with (
+        RedisStore.from_url(url, **options) as store,
+        RedisStore.from_url(url, prefix=prefix, collection="a:b {c}") as other,
+    ):
+        store.batch([PutOp(("u", str(n)), "k", {"text": str(n)}) for n in range(30)])
+        store.put(("u", "a:b%*"), "x:{y}", {"text": "77"}, ttl=60)
+        other.put(("only",), "k", {"n": 1})
+        before = [(item.namespace, item.key, item.version) for item in store.search((), limit=50)]
+        listed, ranked = store.list_namespaces(limit=50), keys(store.search((), query="7", limit=5))
+        for part in ("", ":ids", ":log", ":gone", ":expiry", ":namespaces"):
+            for bucket in range(0, 256, 1 if part in ("", ":log") else 2):
+                raw.unlink(store._at.bucket(bucket)[0] + part.encode())
+        for key in (other._at.keys.collections(), *other._at.bucket(bucket_of(("only",)))):
+            raw.unlink(key)
+        assert store.search(()) == other.search(()) == []
+        assert store.get(("u", "3"), "k") is not None
+        assert await store.areindex() == 32
+        assert [(item.namespace, item.key, item.version) for item in store.search((), limit=50)] == before
+        assert store.list_namespaces(limit=50) == listed
+        assert keys(store.search((), query="7", limit=5)) == ranked
+        assert len(other.search(())) == 1
+        assert raw.zcard(store._at.bucket(bucket_of(("u", "a:b%*")))[4]) == 1
+        store.put(("u", "3"), "k", {"text": "3 again"})
+        assert store.search(("u", "3"))[0].value == {"text": "3 again"}
+        assert store.reindex() == 0
+        assert sorted(raw.zrange(store._at.keys.collections(), 0, -1)) == [b"a:b {c}", b"store"]
+
+
+@pytest.mark.rights("+scan")
+async def test_lost_indexes_are_made_anew(server: RunningServer, prefix: str) -> None:
+    """After an eviction ``reindex`` enters all items again: with their versions, expiry and place in searches."""
+    with server.client() as raw:
+        await _reindexed(server.url, prefix, raw)
+
+
+async def test_lost_indexes_on_a_cluster(cluster: RunningCluster, prefix: str) -> None:
+    """The same on a cluster, node by node."""
+    with redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port) as raw:
+        await _reindexed(cluster.url, prefix, raw)
 
 
 def test_dimensions_that_differ(store: RedisStore, redis_server: RunningServer, prefix: str) -> None:

@@ -160,9 +160,9 @@ def sessions_import(
 
 @sessions.command("reindex")
 def sessions_reindex(as_json: Json = False, debug: Debug = False) -> None:
-    """Find histories that other programs wrote.
+    """Find histories and items of stores that no index contains.
 
-    Scans the server once, so that they are listed too.
+    Scans the server, so that they are listed too: histories of other programs, and what an eviction left.
     """
     from ecowas_lc.cli.sessions import reindex
 

@@ -314,14 +314,19 @@ def _lasted(infos: Sequence[SessionInfo]) -> str:
 
 
 def reindex(*, json: bool) -> None:
-    """Find histories that no index contains, by scanning the server once."""
+    """Find histories and items of stores that no index contains, by scanning the server."""
+    from ecowas_lc.store.reindex import reindex_op
+
     with opened_store() as store, err().status("Scanning the server …"):
         found = store.memory.reindex()
+        items = store.server.run(reindex_op(Keys(store.settings.prefix)))
     if json:
-        show_json({"found": found})
+        show_json({"found": found, "items": items})
     else:
         histories = "1 history" if found == 1 else f"{found} histories"
         say(f"{histories} added to the indexes." if found else "Every history was indexed already.")
+        if items:
+            say(f"{counted(items, 'item')} of stores added to the indexes.")
 
 
 def _touch(store: Store, session: str, ttl: int | None) -> bool:

@@ -31,6 +31,7 @@ from ecowas_lc.store.backup import Export, ItemImporter
 from ecowas_lc.store.batches import GuardedPut, Plan, RankedSearch, check_namespace, milliseconds_of, plan_of
 from ecowas_lc.store.indexing import Indexing, RedisIndexConfig, first_vector
 from ecowas_lc.store.listing import ItemPage, list_op
+from ecowas_lc.store.reindex import reindex_op
 from ecowas_lc.store.values import Contents
 
 if TYPE_CHECKING:
@@ -324,6 +325,21 @@ class RedisStore(Connected, Displayed, BaseStore):
     async def aclear(self, namespace_prefix: Namespace) -> int:
         """Delete every item under a namespace prefix, without blocking the event loop; see :meth:`clear`."""
         return await self._server.arun(self._clear_op(namespace_prefix))
+
+    def reindex(self) -> int:
+        """Scan the server once and enter items that the indexes lack, in every collection under the prefix.
+
+        You need this if the server evicted keys. ``get`` finds such items, but searches and lists don't. The user
+        needs permission to run ``SCAN``.
+
+        Returns:
+            The number of items entered.
+        """
+        return self._server.run(reindex_op(self._at.keys))
+
+    async def areindex(self) -> int:
+        """Enter items that the indexes lack, without blocking the event loop; see :meth:`reindex`."""
+        return await self._server.arun(reindex_op(self._at.keys))
 
     def index_bytes(self) -> int:
         """Return the approximate size in bytes of this process's copies of the index."""
