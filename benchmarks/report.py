@@ -110,5 +110,5 @@ def times(ratio: float) -> str:
 
 
 def against(mine: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of the ratios of one round each."""
-    return statistics.median(one / other for one, other in zip(mine, theirs, strict=True))
+    """The median of the ratios of one round each, of the rounds in which both took part."""
+    return statistics.median(one / other for one, other in zip(mine, theirs, strict=False))

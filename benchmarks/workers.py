@@ -20,13 +20,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import Contender
+from benchmarks.contenders import IN_EACH_ROUND, Contender
 from benchmarks.places import place
 from benchmarks.work import build, run_turns
 
 SAVERS = "benchmarks.contenders"
 LOG = Path(__file__).parents[1] / "build" / "bench" / "workers.log"
 _RUN = secrets.token_hex(3)
+ROUNDS_OF_OTHERS = 2
 
 
 def fresh(what: str) -> str:
@@ -75,6 +76,10 @@ class Worker:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
             )
+
+    def takes_part(self, number: int, rounds_of_others: int = ROUNDS_OF_OTHERS) -> bool:
+        """Whether it is measured in this round: peers only in the first ones, since no bound depends on them."""
+        return number < rounds_of_others or self.name in IN_EACH_ROUND
 
     def do(self, task: Callable[..., Any], *arguments: Any) -> Any:
         """What ``task(bench, *arguments)`` gives in the worker, as JSON can carry it.

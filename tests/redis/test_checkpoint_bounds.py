@@ -7,6 +7,7 @@ import itertools
 import random
 import string
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -16,6 +17,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
+from ecowas_lc.checkpoint.codec import elements
 from ecowas_lc.storage import server as server_module
 from tests.fixtures.proxy import Proxy, running_proxy
 from tests.redis.writer import Writer, at, key_of
@@ -215,3 +217,86 @@ def test_reading_costs_what_is_new(proxy: Proxy, redis_server: Any, prefix: str)
         messages[:] = messages[:3]
         Writer(elsewhere).put(m=messages)
         assert received(saver) > 3 * 1200
+
+
+class Heavy(TypedDict):
+    load: Any
+    note: int
+
+
+KINDS: dict[str, Callable[[int], Any]] = {
+    "bytes": lambda number: random.Random(number).randbytes(1_000_000),
+    "text": lambda number: random.Random(number).randbytes(500_000).hex(),
+    "dict": lambda number: {"nested": [random.Random(number).randbytes(1_000_000)]},
+}
+
+
+def carrying(saver: Any, kind: str, *, changing: bool) -> Any:
+    """Two steps a turn; the first changes a value of 1 MB, or leaves it as it is."""
+
+    def change(state: Heavy) -> dict[str, Any]:
+        return {"load": KINDS[kind](state["note"])} if changing or "load" not in state else {}
+
+    builder = StateGraph(Heavy).add_node("change", change).add_node("rest", lambda state: {"note": 0})
+    builder.add_edge(START, "change").add_edge("change", "rest").add_edge("rest", END)
+    return builder.compile(checkpointer=saver)
+
+
+@pytest.mark.parametrize("serde", [None, EncryptedRedisSerializer(b"k" * 32)], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["threads", "asyncio"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_large_value_is_sent_once(
+    proxy: Proxy, redis_server: Any, prefix: str, kind: str, serde: Any, *, is_async: bool
+) -> None:
+    """1 MB that changes each turn travels once, though writes and checkpoint race; unchanged, it never does.
+
+    Neither is text or bytes that this process has written or read sent back to it.
+    """
+    async with RedisSaver.from_url(proxy.url, prefix=prefix, serde=serde) as saver:
+
+        async def turn(graph: Any, number: int) -> tuple[int, int]:
+            proxy.reset_counts()
+            given = {"note": number}
+            if is_async:
+                await graph.ainvoke(given, THREAD)
+            else:
+                await asyncio.to_thread(graph.invoke, given, THREAD)
+            return proxy.sent, proxy.received
+
+        changing = carrying(saver, kind, changing=True)
+        await turn(changing, 9)  # a new server gets the scripts with the first call of each
+        for number in range(4):
+            sent, received = await turn(changing, number)
+            assert sent <= 1_030_000
+            assert kind == "dict" or received < 10_000
+        assert (await saver.aget_tuple(THREAD)).checkpoint["channel_values"]["load"] == KINDS[kind](3)
+        same = carrying(saver, kind, changing=False)
+        for number in range(2):
+            sent, received = await turn(same, number)
+            assert sent < 10_000
+            assert kind == "dict" or received < 10_000
+    async with RedisSaver.from_url(redis_server.url, prefix=prefix, serde=serde) as elsewhere:
+        for _ in range(2):
+            assert (await elsewhere.aget_tuple(THREAD)).checkpoint["channel_values"]["load"] == KINDS[kind](3)
+
+
+def test_a_large_value_is_hashed_once(redis_server: Any, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that a step's writes and its checkpoint hold are hashed once, and not in later turns."""
+    hashed: list[int] = []
+
+    class Counting:
+        def __init__(self, data: bytes = b"", **options: Any) -> None:
+            self.inner = blake2b(data, **options)
+
+        def update(self, data: bytes) -> None:
+            hashed.append(len(data))
+            self.inner.update(data)
+
+        def digest(self) -> bytes:
+            return self.inner.digest()
+
+    monkeypatch.setattr(elements, "blake2b", Counting)
+    with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
+        for number, changing in enumerate((True, True, False, False)):
+            carrying(saver, "bytes", changing=changing).invoke({"note": number}, THREAD)
+        assert hashed == [1_000_000] * 2

@@ -20,6 +20,7 @@ from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, encode_pa
 from ecowas_lc.checkpoint.writing import Context, put_op, put_writes_op
 from ecowas_lc.errors import CorruptDataError, InvalidInputError, StorageError
 from ecowas_lc.storage.keys import Keys
+from ecowas_lc.storage.ops import Pause
 
 DIGESTS = st.lists(st.integers(0, 6).map(lambda number: bytes([number]) * 16), max_size=30).map(b"".join)
 LONG = "word " * 60
@@ -259,6 +260,51 @@ def test_a_server_that_loses_everything_it_is_sent() -> None:
     writes = put_writes_op(at, Place("t", "", "1"), [("a", LONG)], "task", "")
     with pytest.raises(StorageError, match="maxmemory-policy"):
         tried(writes, [b"".join(elements.bodies)])
+
+
+@pytest.mark.parametrize("large", [b"x" * 50_000, "x" * 50_000], ids=["bytes", "text"])
+@pytest.mark.parametrize("ends", ["answered", "refused", "abandoned"])
+def test_a_large_value_that_another_call_is_sending(large: Any, ends: str) -> None:
+    """A checkpoint waits for the writes that carry its value and refers to it; if they fail, it sends it."""
+
+    def holds_it(sent: Any) -> bool:
+        return any(isinstance(arg, bytes) and len(arg) > 50_000 for arg in sent.args)
+
+    at = context()
+    writes = put_writes_op(at, Place("t", "", "1"), [("a", large)], "task", "")
+    [sent] = next(writes)
+    assert holds_it(sent)
+    put = put_op(at, Place("t"), checkpoint(a=large), {}, {"a": 1}, parent="", fence=b"")
+    [waits] = next(put)
+    assert isinstance(waits, Pause)
+    assert not waits.until.done()
+    if ends == "answered":
+        with pytest.raises(StopIteration):
+            writes.send([b""])
+    elif ends == "refused":
+        with pytest.raises(StorageError):
+            writes.throw(StorageError("full"))
+    else:
+        writes.close()
+    assert waits.until.done()
+    [sent] = put.send([])
+    assert holds_it(sent) == (ends != "answered")
+    with pytest.raises(StopIteration):
+        put.send([[]])
+    assert not at.format.memo.thread("t").sending
+
+
+def test_large_values_that_are_kept_are_bounded() -> None:
+    """A thread's large values take at most 16 MiB of the process, and all threads' together count in its limit."""
+    memo = Memo()
+    for number in range(40):
+        thread = memo.thread(f"t{number % 10}")
+        memo.hold(f"t{number % 10}", {number.to_bytes(16, "big"): bytes(2**22)})
+        assert sum(map(len, thread.held.values())) <= 2**24
+        assert thread.weight == sum(map(len, thread.held.values()))
+    assert sum(thread.weight for thread in memo._threads.values()) == memo._weight <= 2**26
+    memo.hold("t9", {bytes(16): bytes(2**25)})
+    assert not memo.thread("t9").held
 
 
 def test_a_message_changed_while_it_is_stored() -> None:

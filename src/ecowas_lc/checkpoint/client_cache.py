@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ecowas_lc import forks
-from ecowas_lc.checkpoint.codec.elements import Digests
+from ecowas_lc.checkpoint.codec.elements import Digests, Held
 from ecowas_lc.checkpoint.codec.recipes import Recipe, weight_of
 
 # Beyond either limit the least recently used threads are evicted. That costs bytes on their next step, never data.
@@ -17,6 +18,8 @@ _MAX_THREADS = 4096
 _MAX_BYTES = 64 * 2**20
 _MAX_LISTS = 64  # per thread: each call of a subgraph has its own namespace
 _MAX_KNOWN = 1024
+_MAX_HELD = 64  # large values of a thread, whose digests each read of it names
+_MAX_HELD_BYTES = 16 * 2**20
 _MAX_TEXT_CHARACTERS = 8 * 2**20
 _MAX_MESSAGES = 20_000
 
@@ -56,6 +59,8 @@ class ThreadMemo:
     lists: dict[tuple[str, str], SeenList] = field(default_factory=dict)
     known: dict[bytes, None] = field(default_factory=dict)
     absent: set[bytes] = field(default_factory=set)  # elements that the server was asked for but lacks
+    held: dict[bytes, Held] = field(default_factory=dict)  # large texts and bytes by digest, most recent last
+    sending: dict[bytes, Future[None]] = field(default_factory=dict)  # large elements on their way, until they are
     weights: dict[tuple[str, str], int] = field(default_factory=dict)  # of the lists
     weight: int = 0
 
@@ -141,6 +146,41 @@ class Memo:
                 memo.drop(next(iter(memo.lists)))
             self._weight += memo.weight - before
             self._shrink()
+
+    def hold(self, thread_id: str, values: Mapping[bytes, Held]) -> None:
+        """Keep large values that the server has, so that no read of the thread brings them again."""
+        if not values:
+            return
+        with self._lock:
+            memo = self._threads.get(thread_id)
+            if memo is None:
+                return
+            held, before = memo.held, sum(map(len, memo.held.values()))
+            for digest, value in values.items():
+                held[digest] = held.pop(digest, value)
+            after = sum(map(len, held.values()))
+            while held and (after > _MAX_HELD_BYTES or len(held) > _MAX_HELD):
+                after -= len(held.pop(next(iter(held))))
+            memo.weight += after - before
+            self._weight += after - before
+            self._shrink()
+
+    def claim(self, memo: ThreadMemo, digests: Iterable[bytes], mine: Future[None]) -> list[Future[None]]:
+        """Let the caller send these elements until it calls :meth:`release`, or return whom to wait for first."""
+        with self._lock:
+            if others := [memo.sending[digest] for digest in digests if digest in memo.sending]:
+                return others
+            memo.sending.update(dict.fromkeys(digests, mine))
+            return []
+
+    def release(self, memo: ThreadMemo, mine: Future[None]) -> None:
+        """End a claim, whether or not the elements were sent; calls that waited for it look again."""
+        if not memo.sending:
+            return
+        with self._lock:
+            for digest in [digest for digest, other in memo.sending.items() if other is mine]:
+                del memo.sending[digest]
+        mine.set_result(None)
 
     def forget(self, thread_id: str) -> None:
         """Remove the memo of a thread that was deleted or replaced as a whole."""

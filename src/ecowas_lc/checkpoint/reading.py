@@ -44,8 +44,12 @@ def read_call(
     writes: bool = True,
     values: bool = True,
     known: Iterable[SeenList] = (),
+    held: Iterable[bytes] = (),
 ) -> Call:
-    """Return a call of the script ``checkpoint_read``; of the ``known`` lists only the new part is read."""
+    """Return a call of the script ``checkpoint_read``.
+
+    Only the new part of the ``known`` lists is read, and no element with a digest in ``held``.
+    """
     return call(
         _READ,
         (at.keys.thread(place.thread_id),),
@@ -58,6 +62,7 @@ def read_call(
         limit,
         int(writes),
         int(values),
+        b"".join(held),
         *(word for seen in known for word in (seen.name, seen.mark)),
     )
 
@@ -92,8 +97,10 @@ def get_tuple_op(at: Context, place: Place) -> Op[CheckpointTuple | None]:
     start = "at" if place.checkpoint_id else "latest"
     memo = at.format.memo.thread(place.thread_id)
     known = {seen.mark: seen for seen in memo.lists_in(place.namespace or "")}
-    [answer] = yield (read_call(at, place, start=start, along="", limit=1, known=known.values()),)
+    held = memo.held.copy()
+    [answer] = yield (read_call(at, place, start=start, along="", limit=1, known=known.values(), held=held),)
     page, elements = found_elements(at, place.thread_id, answer)
+    elements.hold(held)
     if not page:
         return None
     [found] = page
@@ -103,6 +110,7 @@ def get_tuple_op(at: Context, place: Place) -> Op[CheckpointTuple | None]:
     read = _tuple_of(at, found, elements)
     memo.saw(at.format.references(found))
     at.format.memo.keep(place.thread_id, at.format.lists_of(found, elements, read, known))
+    at.format.memo.hold(place.thread_id, elements.large())
     return read
 
 

@@ -5,18 +5,25 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 
 from ecowas_lc.checkpoint.client_cache import NOTHING_SEEN, SeenList, ThreadMemo
-from ecowas_lc.checkpoint.codec.elements import ChangedMeanwhileError, Collector, digests_in, split_blob
+from ecowas_lc.checkpoint.codec.elements import (
+    HELD_BYTES,
+    ChangedMeanwhileError,
+    Collector,
+    digests_in,
+    split_blob,
+)
 from ecowas_lc.checkpoint.format import Draft, Format, edits
 from ecowas_lc.checkpoint.place import Place, channel_of, decode_part
 from ecowas_lc.errors import StorageError
 from ecowas_lc.storage.keys import Keys, id_bytes
-from ecowas_lc.storage.ops import Arg, Batch, Call, Op, call, command, load_script, settled
+from ecowas_lc.storage.ops import Arg, Batch, Call, Op, call, command, load_script, pause, settled
 
 _PUT = load_script("checkpoint_thread", "bytes_order", "checkpoint_links", "checkpoint_lists", "checkpoint_put")
 _PUT_AND_KEEP = load_script(
@@ -103,52 +110,57 @@ def put_op(
     index_keys, beside, entry = _index_calls(at, place.thread_id, metadata.get("run_id"))
     anew: set[bytes] = set()
     lacking: set[bytes] = set()
-    for _ in range(_ATTEMPTS):
-        try:
-            values, needed, lists = _value_args(draft, memo, anew)
-            send, check = _elements_to_send(draft.elements, needed, memo, lacking)
-        except ChangedMeanwhileError:
-            memo.lists.clear()  # lists read earlier may have the digests of other data
-            draft = at.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
+    mine: Future[None] = Future()
+    try:
+        for _ in range(_ATTEMPTS):
+            try:
+                values, needed, lists = _value_args(draft, memo, anew)
+                send, check = yield from _claimed_op(at, memo, draft.elements, needed, lacking, mine)
+            except ChangedMeanwhileError:
+                memo.lists.clear()  # lists read earlier may have the digests of other data
+                draft = at.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
+                _add_values(at, place, draft, checkpoint, anew)
+                continue
+            check += yield from _send_ahead_op(at, place, send)
+            required = [name for name in draft.fields if name not in draft.values]
+            script = call(
+                _PUT_AND_KEEP if at.keep_last else _PUT,
+                (at.keys.thread(place.thread_id), *index_keys),
+                at.ttl(),
+                place.ns,
+                place.id,
+                draft.row,
+                fence,
+                id_bytes(parent) if draft.lacking and not parent_may_lack else b"",
+                len(draft.values),
+                *values,
+                len(required),
+                *required,
+                len(send) // 2,
+                *send,
+                b"".join(check),
+                *entry,
+                about,
+                at.keep_last,
+                int(draft.has_delta),
+                _note(metadata.get("run_id"), draft.lacking) if at.keep_last else b"",
+            )
+            answer = (yield (*beside, script))[-1]
+            if not answer:
+                memo.saw(needed)
+                at.format.memo.keep(place.thread_id, lists)
+                at.format.memo.hold(place.thread_id, draft.elements.large(needed))
+                return
+            fields, digests = answer
+            if absent := draft.idle.intersection(fields):
+                memo.lacks(absent)
+                draft = at.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
+            anew.update(name for name in fields if name not in absent)
+            lacking.update(digests_in(digests))
             _add_values(at, place, draft, checkpoint, anew)
-            continue
-        check += yield from _send_ahead_op(at, place, send)
-        required = [name for name in draft.fields if name not in draft.values]
-        script = call(
-            _PUT_AND_KEEP if at.keep_last else _PUT,
-            (at.keys.thread(place.thread_id), *index_keys),
-            at.ttl(),
-            place.ns,
-            place.id,
-            draft.row,
-            fence,
-            id_bytes(parent) if draft.lacking and not parent_may_lack else b"",
-            len(draft.values),
-            *values,
-            len(required),
-            *required,
-            len(send) // 2,
-            *send,
-            b"".join(check),
-            *entry,
-            about,
-            at.keep_last,
-            int(draft.has_delta),
-            _note(metadata.get("run_id"), draft.lacking) if at.keep_last else b"",
-        )
-        answer = (yield (*beside, script))[-1]
-        if not answer:
-            memo.saw(needed)
-            at.format.memo.keep(place.thread_id, lists)
-            return
-        fields, digests = answer
-        if absent := draft.idle.intersection(fields):
-            memo.lacks(absent)
-            draft = at.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
-        anew.update(name for name in fields if name not in absent)
-        lacking.update(digests_in(digests))
-        _add_values(at, place, draft, checkpoint, anew)
-    raise StorageError(_LOSING)
+        raise StorageError(_LOSING)
+    finally:
+        at.format.memo.release(memo, mine)
 
 
 def _note(run_id: Any, lacking: Iterable[bytes]) -> bytes:
@@ -208,6 +220,33 @@ def _elements_to_send(
     return send, check
 
 
+def _claimed_op(
+    at: Context,
+    memo: ThreadMemo,
+    elements: Collector,
+    needed: list[bytes],
+    lacking: set[bytes],
+    mine: Future[None],
+) -> Op[tuple[list[Arg], list[bytes]]]:
+    """Return what :func:`_elements_to_send` does; a large element that another call is sending is not sent again.
+
+    A step's writes and its checkpoint are stored at the same time, and often hold the same value. The second call
+    waits for the first and then refers to the element; if the first failed, the second sends it.
+    """
+    send, check = _elements_to_send(elements, needed, memo, lacking)
+    bodies: Any = zip(send[::2], send[1::2], strict=True)
+    large: Any = [digest for digest, body in bodies if len(body) >= HELD_BYTES]
+    if not large or lacking:
+        return send, check
+    for other in (others := at.format.memo.claim(memo, large, mine)):
+        yield pause(other)
+    if others:
+        at.format.memo.claim(memo, large, mine)
+    if not memo.known.keys().isdisjoint(large):  # the other call has sent them in the meantime
+        send, check = _elements_to_send(elements, needed, memo, lacking)
+    return send, check
+
+
 def _send_ahead_op(at: Context, place: Place, send: list[Arg]) -> Op[list[bytes]]:
     """Send elements before the command that refers to them, if one command would be too large."""
     ahead: list[bytes] = []
@@ -228,27 +267,32 @@ def put_writes_op(at: Context, place: Place, writes: Any, task_id: str, task_pat
     batch, elements, references = at.format.batch(place, writes, task_id, task_path)
     memo = at.format.memo.thread(place.thread_id)
     lacking: set[bytes] = set()
-    for _ in range(_ATTEMPTS):
-        send, check = _elements_to_send(elements, references, memo, lacking)
-        check += yield from _send_ahead_op(at, place, send)
-        [answer] = yield (
-            call(
-                _PUT_WRITES,
-                (at.keys.thread(place.thread_id),),
-                at.ttl(),
-                place.ns,
-                place.id,
-                batch,
-                len(send) // 2,
-                *send,
-                b"".join(check),
-            ),
-        )
-        if not answer:
-            memo.saw(references)
-            return
-        lacking.update(digests_in(answer))
-    raise StorageError(_LOSING)
+    mine: Future[None] = Future()
+    try:
+        for _ in range(_ATTEMPTS):
+            send, check = yield from _claimed_op(at, memo, elements, references, lacking, mine)
+            check += yield from _send_ahead_op(at, place, send)
+            [answer] = yield (
+                call(
+                    _PUT_WRITES,
+                    (at.keys.thread(place.thread_id),),
+                    at.ttl(),
+                    place.ns,
+                    place.id,
+                    batch,
+                    len(send) // 2,
+                    *send,
+                    b"".join(check),
+                ),
+            )
+            if not answer:
+                memo.saw(references)
+                at.format.memo.hold(place.thread_id, elements.large(references))
+                return
+            lacking.update(digests_in(answer))
+        raise StorageError(_LOSING)
+    finally:
+        at.format.memo.release(memo, mine)
 
 
 def delete_thread_op(at: Context, thread_id: str, operation: str | None = None) -> Op[None]:

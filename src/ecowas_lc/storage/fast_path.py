@@ -95,6 +95,33 @@ _NEAR_SECONDS = 0.0005
 _PATIENCE_SECONDS = 0.01  # to wait for the sending thread before using another connection
 
 
+def _packed(words: tuple[Any, ...]) -> Any:
+    """Return a command as it is sent; if a word is large, in parts, because copying that would take longer."""
+    for word in words:
+        if type(word) is bytes and len(word) > _SMALL_BYTES:
+            return _packed_in_parts(words)
+    return hiredis.pack_command(words)
+
+
+def _packed_in_parts(words: tuple[Any, ...]) -> list[bytes]:
+    parts: list[bytes] = []
+    small = [b"*%d\r\n" % len(words)]
+    for word in words:
+        if isinstance(word, bytes):
+            raw = word
+        elif isinstance(word, (str, int, float)) and not isinstance(word, bool):
+            raw = str(word).encode()
+        else:
+            raise TypeError(f"A command's words are bytes, text or numbers, not {type(word).__name__}.")
+        small.append(b"$%d\r\n" % len(raw))
+        if len(raw) > _SMALL_BYTES:
+            parts += b"".join(small), raw
+            small = [b"\r\n"]
+        else:
+            small += raw, b"\r\n"
+    return [*parts, b"".join(small)]
+
+
 def _is_exhausted(error: Exception) -> bool:
     return "No connection available" in str(error)
 
@@ -118,11 +145,11 @@ class DirectPool(redis.BlockingConnectionPool):
         if os.getpid() != self.pid:
             self._checkpid()
         try:
-            packed = hiredis.pack_command(words)
+            packed = _packed(words)
         except TypeError as error:
             raise DataError(str(error)) from error
         call, queue = ThreadCall(packed), self._queue
-        if len(packed) > _SMALL_BYTES:
+        if type(packed) is list or len(packed) > _SMALL_BYTES:
             self._send((call,))
         elif queue.enter(call) or self._is_to_send(call, queue):
             try:
@@ -172,7 +199,8 @@ class DirectPool(redis.BlockingConnectionPool):
                 calls = queue.take(calls[0])
             packed = calls[0].packed if len(calls) == 1 else b"".join([call.packed for call in calls])
             begun = perf_counter()
-            connection.send_packed_command((packed,), connection.health_check_interval)
+            parts = packed if type(packed) is list else (packed,)
+            connection.send_packed_command(parts, connection.health_check_interval)
             for call in calls:
                 try:
                     call.reply = connection.read_response(disable_decoding=True)
@@ -268,11 +296,11 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
     async def exchange(self, words: tuple[Any, ...]) -> Any:
         """Return the reply to a command; see :meth:`DirectPool.exchange`."""
         try:
-            packed = hiredis.pack_command(words)
+            packed = _packed(words)
         except TypeError as error:
             raise DataError(str(error)) from error
-        if len(packed) > _SMALL_BYTES or self._checks_health:
-            return await self._exchange_alone(packed)
+        if type(packed) is list or len(packed) > _SMALL_BYTES or self._checks_health:
+            return await self._exchange_alone(packed if type(packed) is list else [packed])
         for _ in range(_LINES_TRIED):
             line = self._line
             if line is None or self._waiters or (line.is_behind_a_long_reply and self._has_another()):
@@ -286,7 +314,7 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
                 return reply
         return LOST
 
-    async def _exchange_alone(self, packed: bytes) -> Any:
+    async def _exchange_alone(self, parts: list[bytes]) -> Any:
         try:
             connection = await self._one()
         except RedisConnectionError as error:
@@ -295,7 +323,7 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
             return LOST
         owes_nothing = False
         try:
-            await connection.send_packed_command((packed,))
+            await connection.send_packed_command(parts)
             reply = await connection.read_response(disable_decoding=True)
             owes_nothing = True
             return reply

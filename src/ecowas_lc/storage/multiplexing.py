@@ -217,8 +217,8 @@ class ThreadCall:
 
     __slots__ = ("is_senders", "packed", "reply", "woken")
 
-    def __init__(self, packed: bytes) -> None:
-        self.packed = packed
+    def __init__(self, packed: Any) -> None:
+        self.packed = packed  # bytes, or a list of bytes that is sent alone
         self.reply: Any = UNSENT
         self.is_senders = False  # whether its thread must send, for all waiting threads
         self.woken: Any = None  # locked until the reply is known or its thread must send; None if it does not wait

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from ecowas_lc.errors import NotReplicatedError
 from ecowas_lc.storage.keys import wait_key
@@ -112,6 +113,12 @@ class Waiting:
             )
 
 
+class Pause(NamedTuple):
+    """Alone in its batch: nothing is sent, and the program goes on once ``until`` is done, or after a while."""
+
+    until: Future[None]
+
+
 EVERY_NODE = "*"
 # Makes redis-py return bytes, whatever the client's decode_responses says.
 BYTES_OUT: dict[str, Any] = {"NEVER_DECODE": True}
@@ -170,6 +177,11 @@ def settled(key: bytes) -> Command:
 def call(script: Script, keys: tuple[bytes, ...], *args: Arg, optional: bool = False) -> ScriptCall:
     """Return a script call: ``call(APPEND, (history_key,), body, ttl_seconds)``."""
     return ScriptCall(script, keys, args, optional)
+
+
+def pause(until: Future[None]) -> Batch:
+    """Return a batch that sends nothing: the program continues when ``until`` is done, or after a while."""
+    return cast("Batch", (Pause(until),))
 
 
 def together(programs: Sequence[Op[Any]]) -> Op[list[Any]]:

@@ -6,6 +6,7 @@ Two shells run a program: one over a sync client, one over an async client.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import struct
 import threading
 import traceback
@@ -30,7 +31,18 @@ from ecowas_lc.storage.addresses import Address, parse_url
 from ecowas_lc.storage.clients import AsyncClusterClient, ClientFactory
 from ecowas_lc.storage.credentials import checked_provider
 from ecowas_lc.storage.error_translation import FAILURES, Attempt, is_corrupt, translate
-from ecowas_lc.storage.ops import BYTES_OUT, EVERY_NODE, Batch, Command, Op, Waiting, name_of, prefix_of, writes
+from ecowas_lc.storage.ops import (
+    BYTES_OUT,
+    EVERY_NODE,
+    Batch,
+    Command,
+    Op,
+    Pause,
+    Waiting,
+    name_of,
+    prefix_of,
+    writes,
+)
 
 T = TypeVar("T")
 
@@ -64,6 +76,8 @@ def run(client: Any, op: Op[T], where: str, waiting: Waiting | None = None) -> T
             times = 1
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+    finally:
+        op.close()
 
 
 async def arun(client: Any, op: Op[T], where: str, waiting: Waiting | None = None) -> T:
@@ -92,11 +106,14 @@ async def arun(client: Any, op: Op[T], where: str, waiting: Waiting | None = Non
             times = 1
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+    finally:
+        op.close()
 
 
 # The errors that a program raises if a reply does not have the expected shape.
 _OF_ANOTHER_SHAPE = (TypeError, ValueError, LookupError, AttributeError, struct.error)
 _PACKAGE = Path(__file__).parents[1]
+_LONGEST_PAUSE_SECONDS = 10.0
 
 
 def _may_read_again(error: Exception, batch: Batch) -> bool:
@@ -128,7 +145,10 @@ async def _adrop_connections(client: Any) -> None:
 
 
 def _send(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> list[Any]:
-    first = batch[0]
+    first: Any = batch[0]
+    if type(first) is Pause:
+        concurrent.futures.wait([first.until], _LONGEST_PAUSE_SECONDS)
+        return []
     if type(first) is Command:
         if first.node is not None:
             return [_on_nodes(client, first)]
@@ -147,7 +167,10 @@ def _send(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> lis
 
 
 async def _asend(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> list[Any]:
-    first = batch[0]
+    first: Any = batch[0]
+    if type(first) is Pause:
+        await asyncio.wait([asyncio.wrap_future(first.until)], timeout=_LONGEST_PAUSE_SECONDS)
+        return []
     if type(first) is Command:
         if first.node is not None:
             return [await _aon_nodes(client, first)]

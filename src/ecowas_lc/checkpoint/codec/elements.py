@@ -8,11 +8,12 @@ are encrypted, so that equal texts in two threads can't be recognised.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+from ecowas_lc import forks
 from ecowas_lc.errors import CorruptDataError
 
 DIGEST_BYTES = 16
@@ -25,6 +26,10 @@ VALUE = b"x"  # any other value, see codec/writer.py
 # 0xC1 is the only byte that msgpack never writes, and not a kind of element: it marks an encrypted payload.
 SEALED = b"\xc1\x01"
 PLAIN_TEXT = NO_REFERENCES + TEXT
+# Texts and bytes from this size on are kept by the process, sent by one call at a time, and not read again.
+HELD_BYTES = 16_384
+Held = bytes | str
+"""A value that never changes, so that one object serves all who read it."""
 
 
 class Sealer(Protocol):
@@ -80,17 +85,21 @@ class ChangedMeanwhileError(Exception):
     """A value was changed in place while it was being stored, so it must be serialised again."""
 
 
+_hashing = forks.Lock()  # so that a value is hashed once, though a step's writes and its checkpoint both hold it
+
+
 class Digests:
     """Digests of recently seen texts, and of messages by their recipes, in this process.
 
     :class:`~ecowas_lc.checkpoint.client_cache.Memo` limits their size.
     """
 
-    __slots__ = ("characters", "messages", "texts")
+    __slots__ = ("characters", "large", "messages", "texts")
 
     def __init__(self) -> None:
-        self.characters = 0  # total length of all texts, plus bytes in recipes
+        self.characters = 0  # total length of all texts and large bytes, plus bytes in recipes
         self.texts: dict[str, bytes] = {}
+        self.large: dict[int, tuple[bytes, bytes]] = {}  # bytes by id, with the object itself, and their digest
         self.messages: dict[Any, bytes] = {}
 
 
@@ -118,7 +127,8 @@ class Collector:
     __slots__ = ("_context", "_sealer", "_sources", "bodies", "key", "seen")
 
     def __init__(self, context: bytes, sealer: Sealer | None, seen: Digests, key: bytes) -> None:
-        self.bodies: dict[bytes, bytes | str] = {}
+        # An element's blob, or what it is packed from when it is sent: a text, or a view of bytes.
+        self.bodies: dict[bytes, bytes | str | memoryview] = {}
         self.seen = seen
         self.key = key
         self._sources: list[_Source] = []
@@ -145,6 +155,29 @@ class Collector:
         self.bodies[digest] = text
         return digest
 
+    def add_bytes(self, value: bytes) -> bytes:
+        """Return the digest of large bytes; an object that was added before is not hashed again."""
+        seen = self.seen
+        with _hashing:
+            known, digest = seen.large.get(id(value), (None, b""))
+            if known is not value:
+                hashed = blake2b(_head_of_bytes(value), digest_size=DIGEST_BYTES, key=self.key)
+                hashed.update(value)
+                digest = hashed.digest()
+                seen.large[id(value)] = value, digest
+                seen.characters += len(value)
+        self.bodies[digest] = memoryview(value)
+        return digest
+
+    def large(self, digests: Iterable[bytes]) -> dict[bytes, Held]:
+        """Return those of these elements that are large texts or large bytes, with their values."""
+        out: dict[bytes, Held] = {}
+        for digest in digests:
+            body = self.bodies.get(digest)
+            if isinstance(body, (str, memoryview)) and len(body) >= HELD_BYTES:
+                out[digest] = body if isinstance(body, str) else cast("bytes", body.obj)
+        return out
+
     def add_source(self, digests: list[bytes], items: list[Any], dump: Callable[[Any, Collector], bytes]) -> None:
         """Record how to create the elements of a list's items again, in case the server lacks one."""
         self._sources.append(_Source(digests, items, dump))
@@ -157,7 +190,9 @@ class Collector:
             body = self.bodies.get(digest)
             if body is None:
                 raise ChangedMeanwhileError
-        return NO_REFERENCES + TEXT + body.encode() if isinstance(body, str) else body
+        if isinstance(body, memoryview):
+            return b"".join((_head_of_bytes(body), body))
+        return PLAIN_TEXT + body.encode() if isinstance(body, str) else body
 
     def weight(self, digest: bytes) -> int:
         """Return the cost of an element's value occurring again in a list; texts cost nothing."""
@@ -166,7 +201,9 @@ class Collector:
 
     def references(self, digest: bytes) -> list[bytes]:
         """Return the digests that an element refers to."""
-        return [] if isinstance(self.bodies.get(digest), str) else split_blob(self._blob(digest))[0]
+        if isinstance(self.bodies.get(digest), (str, memoryview)):
+            return []
+        return split_blob(self._blob(digest))[0]
 
     def excerpt(self, digest: bytes) -> Elements:
         """Return an element with those it refers to, as if they had been read."""
@@ -187,15 +224,25 @@ MOST_REPEATED = 2**26  # bytes of values built from elements that were already u
 _MOST_TIMES = 16  # or this multiple of the bytes read, if that is more
 
 
-def weight_of_repeated(payload: bytes) -> int:
+def _head_of_bytes(value: bytes | memoryview) -> bytes:
+    """Return what an element of large bytes begins with: everything in front of the bytes themselves."""
+    size = len(value)
+    head = b"\xc5" + size.to_bytes(2, "big") if size < 2**16 else b"\xc6" + size.to_bytes(4, "big")
+    return NO_REFERENCES + VALUE + head
+
+
+def weight_of_repeated(payload: bytes | memoryview) -> int:
     """Return the cost of building a value from this payload again."""
     return len(payload) + 256
 
 
 class Elements:
-    """The elements that came with a read, decoded on demand; ``recipes`` are those of list items already known."""
+    """The elements that came with a read, decoded on demand; ``recipes`` are those of list items already known.
 
-    __slots__ = ("_context", "_met", "_repeated", "_sealer", "_stored", "plain", "recipes", "texts")
+    ``held``: large texts and bytes by digest that need not come with a read, because the process has them.
+    """
+
+    __slots__ = ("_context", "_met", "_repeated", "_sealer", "_stored", "held", "plain", "recipes", "texts")
 
     def __init__(self, stored: dict[bytes, bytes], context: bytes, sealer: Sealer | None) -> None:
         self._stored = stored
@@ -203,6 +250,7 @@ class Elements:
         self._met: set[bytes] = set()
         self._repeated = 0
         self.recipes: dict[bytes, Any] = {}
+        self.held: dict[bytes, Held] = {}
         self.plain = stored if sealer is None else None  # read directly if nothing is encrypted
         self._context = context
         self._sealer = sealer
@@ -211,17 +259,29 @@ class Elements:
         """Return the total bytes of all elements."""
         return sum(map(len, self._stored.values()))
 
+    def hold(self, values: Mapping[bytes, Held]) -> None:
+        """Use these large values, which did not come with the read."""
+        self.held.update(values)
+        self.texts.update((digest, value) for digest, value in values.items() if isinstance(value, str))
+
+    def large(self) -> dict[bytes, Held]:
+        """Return the large texts and bytes that were used."""
+        return self.held | {digest: text for digest, text in self.texts.items() if len(text) >= HELD_BYTES}
+
     def excerpt(self, *digests: bytes) -> Elements:
         """Return elements with those they refer to."""
         stored = {digest: self._stored.get(digest, b"") for digest in digests}
         parts = {each for blob in stored.values() if blob for each in split_blob(blob)[0]}
         stored |= {each: self._stored.get(each, b"") for each in parts}
-        return Elements(stored, self._context, self._sealer)
+        out = Elements(stored, self._context, self._sealer)
+        if self.held:
+            out.held = {digest: self.held[digest] for digest in stored if digest in self.held}
+        return out
 
     def counted_anew(self) -> Elements:
         """Return the same elements, for a value that is made later than others."""
         again = Elements(self._stored, self._context, self._sealer)
-        again.texts, again.recipes = self.texts, self.recipes
+        again.texts, again.recipes, again.held = self.texts, self.recipes, self.held
         return again
 
     def add(self, more: Elements) -> None:
@@ -238,7 +298,12 @@ class Elements:
         """
         blob = self._stored.get(digest)
         if not blob:
-            raise CorruptDataError("A stored value refers to an element that is not there.")
+            value = self.held.get(digest)
+            if value is None:
+                raise CorruptDataError("A stored value refers to an element that is not there.")
+            if isinstance(value, str):
+                return TEXT, [], value.encode()
+            return VALUE, [], b"".join((_head_of_bytes(value)[3:], value))
         references, payload = split_blob(blob)
         if self._sealer is not None:
             payload = self._sealer.open(payload, b"".join((self._context, digest, *references)))
@@ -246,8 +311,8 @@ class Elements:
 
     def weight(self, digest: bytes) -> int:
         """Return the cost of an element's value occurring again in a list; texts cost nothing."""
-        blob = self._stored.get(digest, b"")
-        return 0 if blob.startswith(PLAIN_TEXT) else weight_of_repeated(blob)
+        blob = self._stored.get(digest) or self.held.get(digest, b"")
+        return 0 if isinstance(blob, str) or blob.startswith(PLAIN_TEXT) else weight_of_repeated(blob)
 
     def start_anew(self) -> None:
         """Reset the counts for another checkpoint, or its pending writes: each is counted separately."""

@@ -14,7 +14,15 @@ from typing import Any
 import ormsgpack
 
 from ecowas_lc.checkpoint.codec.allowlist import Allowlist
-from ecowas_lc.checkpoint.codec.elements import MAX_REFERENCES, TEXT, VALUE, Collector, Elements, is_sealed
+from ecowas_lc.checkpoint.codec.elements import (
+    HELD_BYTES,
+    MAX_REFERENCES,
+    TEXT,
+    VALUE,
+    Collector,
+    Elements,
+    is_sealed,
+)
 from ecowas_lc.checkpoint.codec.messages import SPECS, Spec, pack_array, unpack_array
 from ecowas_lc.checkpoint.codec.nesting import MOST_IN_ONE, MOST_NESTED, MOST_READ, MOST_WRITTEN, nests_too_deep
 from ecowas_lc.checkpoint.codec.types import put_together, take_apart
@@ -140,6 +148,8 @@ class Writer:
 
     def large(self, value: Any) -> Any:
         """Return ``value`` lifted, or a reference to it if it is still large."""
+        if self._shared is not None and is_large_bytes(value) and len(self.references) < MAX_REFERENCES:
+            return self._refer(self._shared.add_bytes(value))
         lifted = self.lift(value)
         if self._shared is None or type(value) in _SCALARS:
             return lifted
@@ -195,6 +205,11 @@ class Writer:
         if kind is memoryview:
             raise NotSerializableError("A memoryview can't be stored. Use bytes(…).")
         return value
+
+
+def is_large_bytes(value: Any) -> bool:
+    """Return whether ``value`` is bytes that become an element of their own, packed without a copy."""
+    return type(value) is bytes and LARGE <= len(value) < 2**32
 
 
 def may_hold_buffers(packed: bytes, value: Any) -> bool:
@@ -316,6 +331,9 @@ class Reader:
         if self._elements is None or index >= len(self._references):
             raise CorruptDataError("A stored value refers to an element that it does not list.")
         digest = self._references[index]
+        held = self._elements.held.get(digest)
+        if type(held) is bytes and not self._is_element:
+            return held
         kind, references, payload = self._elements.get(digest)
         if kind == TEXT:
             return self._elements.text(digest)
@@ -323,4 +341,7 @@ class Reader:
             # Written elements refer only to texts. Chains of values could expand without end, so they are refused.
             raise CorruptDataError("A stored value refers to an element of the wrong kind.")
         self._elements.count_value(digest, payload)
-        return Reader(self._allowed, references, self._elements, is_element=True).unpack(payload)
+        value = Reader(self._allowed, references, self._elements, is_element=True).unpack(payload)
+        if type(value) is bytes and len(value) >= HELD_BYTES:
+            self._elements.held[digest] = value
+        return value

@@ -22,7 +22,7 @@ from ecowas_lc.checkpoint.codec.elements import (
     split_blob,
 )
 from ecowas_lc.checkpoint.codec.messages import SPECS, pack_array, unpack_array
-from ecowas_lc.checkpoint.codec.msgpack import FIRST_REFERENCE, LARGE, Reader, Writer
+from ecowas_lc.checkpoint.codec.msgpack import FIRST_REFERENCE, LARGE, Reader, Writer, is_large_bytes
 from ecowas_lc.checkpoint.codec.recipes import Recipe, made, recipe_of
 from ecowas_lc.errors import CorruptDataError, EcowasError
 
@@ -113,6 +113,8 @@ class Serializer:
         Raises:
             NotSerializableError: It holds data that could not be read back the same.
         """
+        if shared is not None and is_large_bytes(value):
+            return pack_blob([shared.add_bytes(value)], FIRST_REFERENCE)
         writer = Writer(self.allowed, shared)
         payload = writer.pack(writer.lift(value))
         if shared is not None and len(payload) >= LARGE:

@@ -1,9 +1,10 @@
--- Read checkpoints, newest first: ttl, ns, all, from, id, along, limit, writes, values, (field, mark)*k.
+-- Read checkpoints, newest first: ttl, ns, all, from, id, along, limit, writes, values, held, (field, mark)*k.
 --   all: '1' every namespace;  from: 'latest', 'at', 'before' (id);  along: 'prev' or 'parent'.
 -- Answers {{ns, id, row, {value…}, {writes…}, 1 for the namespace's latest or 0}…, digests, {element…}, 1 where older
 -- ones are left}: a page ends at the limit, or where it has become large. A list value is 'l' + wrapper + mark +
 -- digests. The client has the lists of these fields and marks, and their elements: of one that is read it is answered 'k' +
 -- wrapper + mark, and of a list with the same log only other elements.
+-- `held`: digests of elements that refer to no others, and that the client has: they are not answered.
 -- What the answer holds already is named by where: a value is 's' + row + position, a list whose digests another
 -- begins with 'b' + wrapper + mark + row + position + how many bytes (each counted from 0, in 4 bytes).
 local wrong = check_format()
@@ -23,7 +24,8 @@ local function want(digest)
 end
 
 local known, bases = {}, {}
-for i = 10, #ARGV, 2 do
+for i = 1, #ARGV[10], 16 do wanted[sub(ARGV[10], i, i + 15)] = true end
+for i = 11, #ARGV, 2 do
   known[ARGV[i + 1]] = true
   local base = { field = 'v' .. ARGV[i], mark = ARGV[i + 1] }
   bases[log_of(base.field, 'b')], bases[log_of(base.field, 'B')] = base, base
