@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +24,7 @@ from ecowas_lc.llm import LLMService, make_chat_model
 from ecowas_lc.llm.guarded import GuardedChatOllama
 from ecowas_lc.llm.tokens import count_tokens
 from ecowas_lc.local_model import LocalModel
+from ecowas_lc.settings import get_settings
 from ecowas_lc.supervisor import build_supervisor
 from ecowas_lc.twg import TWG
 from tests.fixtures.local_model import REAL_OLLAMA
@@ -214,10 +216,19 @@ def test_the_server_tells_what_it_cut(awkward_model: LocalModel) -> None:
     assert told(awkward_model, "cuts") == before + 1
 
 
-@needs_counts
-def test_one_window_for_everything(awkward_model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that a process sends asks for the same context: after the first request nothing is loaded."""
+@pytest.fixture
+def short_context(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The settings of the process name a context in which summaries are soon needed."""
     monkeypatch.setenv("OLLAMA_CONTEXT_LENGTH", "640")
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+@needs_counts
+@pytest.mark.usefixtures("short_context")
+def test_one_window_for_everything(awkward_model: LocalModel) -> None:
+    """All that a process sends asks for the same context: after the first request nothing is loaded."""
     url, name = awkward_model.base_url, awkward_model.model
     model = guard(awkward_model, num_predict=8)
     model.invoke("Hello?")
