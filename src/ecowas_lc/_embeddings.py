@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ class OfflineEngine:
     def __init__(self, model: E5) -> None:
         self._model = model
         self._lock = forks.Lock()  # the model reuses its scratch memory between calls
+        self._next = forks.Lock()  # held by the caller who gets the model next
         forks.register(self)
 
     def forget_parent(self) -> None:
@@ -58,7 +60,9 @@ class OfflineEngine:
             waiting = parts[len(vectors) : len(vectors) + _AT_ONCE]
             lengths = itertools.accumulate(len(part) for part in waiting)
             some = waiting[: max(1, sum(length <= _CHARACTERS_AT_ONCE for length in lengths))]
-            with self._lock:
+            with ExitStack() as turn:
+                with self._next:  # else this loop could take the lock again before a waiting thread wakes up
+                    turn.enter_context(self._lock)
                 vectors.extend(embed(some))
         means: list[list[float]] = []
         for text in texts:

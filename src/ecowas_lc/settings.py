@@ -50,9 +50,9 @@ _ALIKE, _ALIKE_OF_OURS = 0.78, 0.5
 
 # Variables that Kubernetes and Docker add to each container for a service called "redis": REDIS_PORT and others.
 # For a service called "ecowas-lc" they start with our own prefix.
-_SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://", re.IGNORECASE)
+_SERVICE_LINK = re.compile(r"\s*(?:tcp|udp|sctp)://", re.IGNORECASE)
 _SERVICE_NAME = re.compile(
-    r".+_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+    r".+_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?|NAME|ENV_\w+)"
 )
 
 ROLES = ("staff", "reviewer", "operator", "admin")
@@ -130,6 +130,12 @@ class _Problem:
             log.warning("%s", text)
 
 
+def _unquoted(key: str, text: str | None) -> str | None:
+    """Return a value without the quotes that ``docker run --env-file`` keeps; a password may have its own."""
+    quoted = text and key != "redis_password" and re.fullmatch(r"""\s*(["'])(.*)\1\s*""", text, re.DOTALL)
+    return quoted[2] if quoted else text
+
+
 class _Names(PydanticBaseSettingsSource):
     """The variables of one source that are settings, each under its exact name: ``PREFIX`` is not ours."""
 
@@ -138,7 +144,9 @@ class _Names(PydanticBaseSettingsSource):
         self._source, self._place, self._names = source, place, names
 
     def __call__(self) -> dict[str, Any]:
-        found = ((key, self._source.env_vars.get(name.lower())) for name, key in self._names.items())
+        found = (
+            (key, _unquoted(key, self._source.env_vars.get(name.lower()))) for name, key in self._names.items()
+        )
         return {key: _Told(text, self._place) for key, text in found if text}
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:

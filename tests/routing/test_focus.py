@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from ecowas_lc.supervisor.routing.embedding import OfflineEmbeddings
 from ecowas_lc.supervisor.routing.focus import MOST_ASKED, focus
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter
 from ecowas_lc.supervisor.routing.spelling import Spelling
+from tests.fixtures.servers import wait_until
 
 MAIL = """Dear all, thank you for the wonderful dinner and the badges, and sorry that we left early. The bank has
 signed and the farmers send their regards; nothing to do on that side. My question is only this: {} Please tell me
@@ -131,6 +134,27 @@ def test_long_texts_do_not_keep_others_waiting() -> None:
     assert all(locked for _, _, locked in held)
     assert all(characters <= 2_000 or number == 1 for number, characters, _ in held)
     assert len(held) > 15
+
+
+def test_a_short_text_comes_after_one_part_of_a_long_one() -> None:
+    """A caller that waits for the model gets it next, before the caller that just had it."""
+    order: list[str] = []
+
+    class Model:
+        """Lets a short question arrive while it reads the first part of a long text."""
+
+        def query(self, texts: list[str]) -> list[list[float]]:
+            order.append(texts[0][0])
+            if len(order) == 1:
+                short.start()
+                wait_until(engine._next.locked, "the short question waits")
+            return [[1.0] for _ in texts]
+
+    engine = OfflineEngine(Model())  # type: ignore[arg-type]
+    short = Thread(target=engine.queries, args=(["short"],))
+    engine.queries(["x" * 9_000])
+    short.join()
+    assert order[:3] == ["x", "s", "x"]
 
 
 @given(st.text(alphabet="ab \n", max_size=8000))

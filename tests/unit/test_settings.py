@@ -147,7 +147,24 @@ def test_models_need_no_server(bare: pytest.MonkeyPatch) -> None:
         LLMService(temperature=0.1)
 
 
-@pytest.mark.parametrize("link", [LINK, "TCP://10.0.0.1:6379", "udp://[::1]:53"])
+@pytest.mark.parametrize(
+    "quoted",
+    ['"{}"', "'{}'", ' "{}"\n'],
+)
+def test_quotes_that_docker_keeps(quoted: str, bare: pytest.MonkeyPatch) -> None:
+    """``docker run --env-file`` takes the quotes of a file as part of the values, which a password may have."""
+    for name, value in {"REDIS_URL": URL, "OLLAMA_BASE_URL": "http://models:11434", "LLM_TIMEOUT": "2m"}.items():
+        bare.setenv(name, quoted.format(value))
+    bare.setenv("REDIS_PASSWORD", quoted.format("x"))
+    settings = load_settings()
+    assert settings.problems == []
+    assert Server.from_settings(settings).where == "127.0.0.1:1"
+    assert (settings.ollama_base_url, settings.llm_timeout) == ("http://models:11434", 120)
+    assert settings.redis_password is not None
+    assert settings.redis_password.get_secret_value() == quoted.format("x")
+
+
+@pytest.mark.parametrize("link", [LINK, "TCP://10.0.0.1:6379", "udp://[::1]:53", f'"{LINK}"', f" {LINK}"])
 def test_service_links(link: str, bare: pytest.MonkeyPatch, said: Callable[[], list[str]]) -> None:
     """The ``REDIS_PORT`` that Kubernetes and Docker set for a service is ignored, with one line in the log."""
     bare.setenv("REDIS_PORT", link)
@@ -170,7 +187,7 @@ def test_a_service_of_our_name(bare: pytest.MonkeyPatch) -> None:
     for name in (
         "ECOWAS_LC_PORT", "ECOWAS_LC_SERVICE_HOST", "ECOWAS_LC_SERVICE_PORT", "ECOWAS_LC_SERVICE_PORT_HTTP",
         "ECOWAS_LC_PORT_8000_TCP", "ECOWAS_LC_PORT_8000_TCP_PROTO", "ECOWAS_LC_PORT_8000_TCP_PORT",
-        "ECOWAS_LC_PORT_8000_TCP_ADDR",
+        "ECOWAS_LC_PORT_8000_TCP_ADDR", "ECOWAS_LC_NAME", "ECOWAS_LC_ENV_LANG",  # the last two are Docker's
     ):  # fmt: skip
         bare.setenv(name, "tcp://10.96.0.12:8000")
     load_settings()  # warnings are errors
