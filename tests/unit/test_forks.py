@@ -36,7 +36,7 @@ JOURNALS = {
     ("agents/outage.py", "Link"): {"_held", "_worker", "_problem"},
     ("agents/transcript.py", "Said"): {"_waiting", "_reset", "_unsettled"},
     ("agents/redis_agent.py", "KnownState"): {"_waits"},
-    ("agents/thread.py", "Thread"): {"removal", "_waiting", "_recent", "stale", "_holder"},
+    ("agents/thread.py", "Thread"): {"removal", "_waiting", "_recent", "_stale", "_holder"},
 }
 # A process that serves the small local model: llama.cpp's own threads don't survive a fork, nothing there could.
 NO_USE_IN_A_CHILD = "local_model/"
