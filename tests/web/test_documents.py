@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from tests.web.conftest import Desk
+from tests.web.conftest import Desk, make_key
 
 TEXT = b"# Power pool\n\nThe pool has 14 members. It was founded in 1999 in Cotonou."
 
@@ -56,6 +57,46 @@ def test_what_can_not_be_a_document_is_named(desk: Desk, name: str, content: byt
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
     assert answer.json()["detail"]
     assert desk.client.get("/api/documents", headers=admin).json() == []
+
+
+def test_documents_are_added_found_and_removed_on_their_page(desk: Desk) -> None:
+    """Forms without a script add and remove; a refused file is named on the page; only admins see the forms."""
+    client = desk.client
+    client.post("/sign-in", data={"key": make_key(desk.url, desk.prefix, "root", "admin")})
+    token = {"csrf_token": client.get("/api/me").json()["csrf_token"]}
+    html = {"Accept": "text/html"}
+
+    def add(name: str, content: bytes, data: dict[str, Any]) -> Any:
+        return client.post(
+            "/documents", files={"file": (name, content)}, data=data, headers=html, follow_redirects=False
+        )
+
+    assert add("pool.md", TEXT, {}).status_code == 403
+    refused = add("<b>.pdf", b"no pdf", token)
+    assert (refused.status_code, "&lt;b&gt;.pdf is damaged" in refused.text) == (422, True)
+    large = TEXT + b"\n\nMore about power lines." * 20_000  # longer than any other form may be
+    answer = add("pool.md", large, {**token, "groups": ["energy", "digital"], "title": "The <i>pool</i>"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/documents?done=documents.added")
+    page = client.get("/documents", headers=html).text
+    assert "The &lt;i&gt;pool&lt;/i&gt;" in page
+    [link] = re.findall(r'href="(/document\?document=[^"]*)"', page)
+    assert "14 members" in client.get("/documents?search=members+of+the+pool&group=energy", headers=html).text
+    assert "14 members" not in client.get("/documents?search=members&group=agriculture", headers=html).text
+    assert "14 members" in client.get(link, headers=html).text
+    name = {"document": link.partition("=")[2]}
+    client.cookies.clear()
+    client.post("/sign-in", data={"key": make_key(desk.url, desk.prefix, "ama", "staff", groups=["digital"])})
+    staff = {"csrf_token": client.get("/api/me").json()["csrf_token"]}
+    assert link in client.get("/documents", headers=html).text
+    assert "multipart" not in client.get("/documents", headers=html).text
+    assert "/documents/remove" not in client.get(link, headers=html).text
+    assert client.post("/documents/remove", data={**staff, **name}).status_code == 403
+    client.cookies.clear()
+    client.post("/sign-in", data={"key": make_key(desk.url, desk.prefix, "root", "admin")})
+    token = {"csrf_token": client.get("/api/me").json()["csrf_token"]}
+    removed = client.post("/documents/remove", data={**token, **name}, follow_redirects=False)
+    assert (removed.status_code, removed.headers["location"]) == (303, "/documents?done=documents.removed")
+    assert client.get(link, headers=html).status_code == 404
 
 
 def test_a_name_leads_nowhere(desk: Desk) -> None:

@@ -98,7 +98,7 @@ def test_a_page_shows_no_secret(desk: Desk) -> None:
     key = make_key(desk.url, desk.prefix, "ama", "admin")
     desk.client.post("/sign-in", data={"key": key})
     cookie = next(iter(desk.client.cookies.values()))
-    for path in ("/", "/sessions", "/approvals", "/analytics", "/system", "/audit"):
+    for path in ("/", "/sessions", "/approvals", "/documents", "/analytics", "/system", "/audit"):
         text = desk.client.get(path, headers=HTML).text
         assert key not in text
         assert cookie not in text
@@ -123,6 +123,8 @@ def test_numbers_and_dates_that_make_no_sense_are_no_server_errors(desk: Desk) -
         "/chat/why?session=x&message=y",
         "/audit?before=x",
         "/document?document=x",
+        "/documents?search=%00&group=nobody",
+        "/documents?search=%ED%A0%80",
         "/?done=sessions.cleared&n=99999999999",
     ):
         assert desk.client.get(path, headers=HTML).status_code < 500, path

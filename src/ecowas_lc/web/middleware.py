@@ -41,6 +41,7 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+_UPLOADS = frozenset({"add_document", "page_add_document"})
 _TLS_ONLY = "max-age=31536000"
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -80,6 +81,8 @@ async def passed(web: Web, name: str, request: Request, inner: Handler) -> Respo
             log.exception("%s %s failed", request.method, request.url.path)
             found = problem(500, UNEXPECTED)
         response = found
+    finally:
+        await request.close()  # the files of a form that was refused after its token was looked up
     if response.status_code >= 400 and response.media_type == PROBLEM and wants_html(request):
         response = page_of_problem(web, request, response)
     protect(web, request, response)
@@ -156,7 +159,7 @@ def too_many(wait: float) -> Response:
 
 def _too_large(web: Web, name: str, request: Request) -> Response | None:
     """Return the refusal of a body that is too long. A body of unknown length is counted as it arrives."""
-    most = web.longest_upload_bytes if name == "add_document" else web.longest_body_bytes
+    most = web.longest_upload_bytes if name in _UPLOADS else web.longest_body_bytes
     length = request.headers.get("content-length")
     if length is not None and not (length.isascii() and length.isdecimal() and int(length) <= most):
         return problem(413, f"Send a body of at most {most} bytes.")

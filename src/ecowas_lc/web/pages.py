@@ -6,14 +6,15 @@ from collections.abc import Callable, Coroutine
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field
 
-from ecowas_lc.errors import InvalidDecisionError, NotWaitingError
+from ecowas_lc.errors import InvalidDecisionError, InvalidInputError, NotWaitingError
 from ecowas_lc.web import views
 from ecowas_lc.web.conversation_page import chat_page, markdown_of, passage_of, run_links, turns_of, why_of
+from ecowas_lc.web.documents_page import document_page, documents_page
 from ecowas_lc.web.figures_pages import analytics_of, csv_of, period_of, system_of
 from ecowas_lc.web.middleware import COOKIE, principal_in, set_cookie, too_many
 from ecowas_lc.web.open_pages import LANGUAGE_COOKIE, back_of, door, language_of_reader
@@ -166,13 +167,6 @@ def add_pages(router: APIRouter, web: Web) -> None:
         headers = {"Content-Disposition": f'attachment; filename="{name[:80] or "conversation"}.md"'}
         return Response(text.encode("utf-8", "replace"), media_type="text/markdown", headers=headers)
 
-    @page("/document")
-    async def page_document(request: Request, document: Annotated[str, Query()]) -> Response:
-        """Show a document's text."""
-        one = reader(request)
-        found = await one.service.document(one.by, document)
-        return await one.page("document.html", "chat", document=found)
-
     # --- sessions ---
 
     @page("/sessions")
@@ -292,6 +286,50 @@ def add_pages(router: APIRouter, web: Web) -> None:
                 one.texts("approvals.unchanged") if same else views.difference_html(before, after)
             )
         return Response(content.encode("utf-8", "replace"), media_type="text/html")
+
+    # --- documents ---
+
+    @page("/documents")
+    async def page_documents(
+        request: Request, search: Annotated[str, Query()] = "", group: Annotated[str, Query()] = ""
+    ) -> Response:
+        """Show the documents that the reader may read, or the passages that match a search."""
+        return await documents_page(reader(request), search, group)
+
+    @page("/documents", method="POST")
+    async def page_add_document(
+        request: Request,
+        file: Annotated[UploadFile, File()],
+        groups: Annotated[list[str] | None, Form()] = None,
+        title: Annotated[str, Form(max_length=500)] = "",
+        issuer: Annotated[str, Form(max_length=500)] = "",
+    ) -> Response:
+        """Add a document. If the file can't be used, the page says why."""
+        one = reader(request)
+        try:
+            await one.service.add_document(
+                one.by,
+                file.filename or "",
+                await file.read(),
+                groups=groups or (),
+                title=title.strip(),
+                issuer=issuer.strip(),
+            )
+        except InvalidInputError as error:
+            return await documents_page(one, status=422, problem=one.texts("common.failed", why=str(error)))
+        return see(one.url("/documents", done="documents.added"))
+
+    @page("/document")
+    async def page_document(request: Request, document: Annotated[str, Query()]) -> Response:
+        """Show a document's text."""
+        return await document_page(reader(request), document)
+
+    @page("/documents/remove", method="POST")
+    async def page_remove_document(request: Request, document: Annotated[str, Form()]) -> Response:
+        """Remove a document."""
+        one = reader(request)
+        await one.service.remove_document(one.by, document)
+        return see(one.url("/documents", done="documents.removed"))
 
     # --- figures ---
 

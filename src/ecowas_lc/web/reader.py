@@ -24,6 +24,7 @@ NAV = (
     ("chat", "/", Permission.CHAT),
     ("sessions", "/sessions", Permission.CHAT),
     ("approvals", "/approvals", Permission.REVIEW),
+    ("documents", "/documents", Permission.DOCUMENTS),
     ("analytics", "/analytics", Permission.ANALYTICS),
     ("audit", "/audit", Permission.AUDIT),
     ("system", "/system", Permission.SYSTEM),
@@ -37,6 +38,8 @@ _DONE = frozenset(
         "approvals.edited_done",
         "approvals.rejected_done",
         "thread.forked",
+        "documents.added",
+        "documents.removed",
     }
 )
 

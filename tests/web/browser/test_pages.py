@@ -17,6 +17,8 @@ PAGES = (
     "/sessions?search=nothing+like+it",
     "/thread?session=market",
     "/approvals",
+    "/documents",
+    "/documents?search=market",
     "/analytics",
     "/system",
     "/audit",
@@ -25,12 +27,13 @@ PAGES = (
 TITLES = {
     "/sessions": "sessions.title",
     "/approvals": "approvals.title",
+    "/documents": "documents.title",
     "/analytics": "analytics.title",
     "/system": "system.title",
     "/audit": "audit.title",
     "/nowhere": "error.not_found",
 }
-ALIKE = {"/chat?session=ministers", "/sessions?search=nothing+like+it", "/nowhere"}
+ALIKE = {"/chat?session=ministers", "/sessions?search=nothing+like+it", "/documents?search=market", "/nowhere"}
 """Pages that differ from others in a line or two: axe looks at them in English."""
 
 # every language at both widths; axe sees each language, width and scheme, and not all of their combinations

@@ -177,8 +177,8 @@ def test_figures_are_kept_apart_by_organisation(desk: Desk, looking: Looking, ad
 @pytest.mark.parametrize(
     ("role", "pages", "first"),
     [
-        ("staff", ["Ask", "Sessions"], "What do you want to know?"),
-        ("reviewer", ["Approvals"], "Approvals"),
+        ("staff", ["Ask", "Sessions", "Documents"], "What do you want to know?"),
+        ("reviewer", ["Approvals", "Documents"], "Approvals"),
         ("operator", ["Analytics", "Audit", "System"], "Analytics"),
     ],
 )
