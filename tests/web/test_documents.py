@@ -97,6 +97,9 @@ def test_documents_are_added_found_and_removed_on_their_page(desk: Desk) -> None
     removed = client.post("/documents/remove", data={**token, **name}, follow_redirects=False)
     assert (removed.status_code, removed.headers["location"]) == (303, "/documents?done=documents.removed")
     assert client.get(link, headers=html).status_code == 404
+    audit = client.get("/audit", headers={**html, "Accept-Language": "pt"}).text
+    assert "Removeu um documento" in audit
+    assert "Acrescentou um documento" in audit
 
 
 def test_a_name_leads_nowhere(desk: Desk) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +24,7 @@ from ecowas_lc.web.reader import NAV, Reader
 from ecowas_lc.web.rendering import address
 from ecowas_lc.web.service import LONGEST_ID, LONGEST_QUESTION, new_session
 from ecowas_lc.web.sessions_page import ACTIVITY, LIFETIMES, sessions_page
-from ecowas_lc.web.texts import LANGUAGES, texts_of
+from ecowas_lc.web.texts import LANGUAGES, Texts, texts_of
 from ecowas_lc.web.thread_page import thread_of
 
 if TYPE_CHECKING:
@@ -379,7 +379,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
             {
                 "at": views.moment_of(line["at"], one.texts),
                 "who": line["who"],
-                "what": line["what"],
+                "what": _deed(line, one.texts),
                 "detail": line.get("detail", ""),
                 "where": " · ".join(filter(None, (line.get("session"), line.get("draft")))),
             }
@@ -437,6 +437,12 @@ def add_pages(router: APIRouter, web: Web) -> None:
                 LANGUAGE_COOKIE, language, max_age=365 * 86400, path="/", samesite="lax", httponly=True
             )
         return response
+
+
+def _deed(line: Mapping[str, Any], texts: Texts) -> str:
+    what = str(line["what"])
+    name = "edit_draft" if what == "edit" and line.get("draft") else what.replace(" ", "_")
+    return texts(f"deed.{name}") if texts.has(f"deed.{name}") else what
 
 
 def _asked_groups(question: str, speakers: views.Speakers) -> tuple[str, list[str]]:
