@@ -60,9 +60,10 @@ def answering(status: int, body: str, headers: dict[str, str] | None = None) -> 
             self.send_response(status)
             for name, value in (headers or {}).items():
                 self.send_header(name, value.replace("{url}", url))
-            self.send_header("Content-Length", str(len(body.encode())))
+            sent = body.encode(errors="surrogateescape")
+            self.send_header("Content-Length", str(len(sent)))
             self.end_headers()
-            self.wfile.write(body.encode())
+            self.wfile.write(sent)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -115,6 +116,18 @@ ANSWERS: dict[str, tuple[int, str, dict[str, str], type[EcowasError], str]] = {
         ModelServerUnavailableError,
         ":1, where",
     ),
+    "a redirect to an unknown name": (
+        302,
+        "",
+        {"Location": "https://login.invalid/"},
+        ModelServerUnavailableError,
+        r"sends us on to https://login\.invalid",
+    ),
+    "a piece of a page": (503, "<h1>Unavailable</h1>", {}, ModelServerUnavailableError, "a web page"),
+    "markup": (403, "\ufeff<?xml version='1.0'?><Error/>", {}, ModelServerUnavailableError, "refuses us"),
+    "brackets": (200, "[" * 100_000, {}, ModelServerUnavailableError, "is not Ollama"),
+    "not UTF-8": (200, '{"model": "\udcff"}', {}, ModelServerUnavailableError, "is not Ollama"),
+    "an error with parts": (500, '{"error": {"message": "it broke"}}', {}, ModelError, r"\(500: it broke\)"),
     "forbidden": (403, "", {}, ModelServerUnavailableError, "refuses us"),
     "not gzip": (200, "not gzip", {"Content-Encoding": "gzip"}, ModelServerUnavailableError, "can't be decoded"),
     "a list": (200, "[1]", {}, ModelServerUnavailableError, "is not Ollama"),
@@ -187,6 +200,9 @@ def test_a_name_that_is_not_known(call: Call) -> None:
         "http://a:b",
         "",
         "http://.:1",
+        "http://",
+        "http://:11434",
+        "ftp://models",
     ],
 )
 def test_an_address_that_can_not_be_used(address: str) -> None:

@@ -23,7 +23,7 @@ from ecowas_lc.errors import (
     ModelServerUnavailableError,
     ModelTimeoutError,
 )
-from ecowas_lc.llm.names import proxy_for
+from ecowas_lc.llm.names import is_loopback, proxy_for
 
 _NO_CAPABILITY = ("does not support", "not supported", "unsupported")
 _NOTHING = ("No data received", "No generation chunks were returned")
@@ -32,6 +32,10 @@ _DEAD_RUNNER = ("runner process has terminated", "runner has unexpectedly stoppe
 _MEMORY = ("more system memory", "out of memory", "cudamalloc failed", "failed to allocate")
 _MISSING_MODEL = re.compile(r"model ['\"]?.*['\"]? not found|no such model", re.IGNORECASE | re.DOTALL)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_PAGE = re.compile(
+    r"^\W*<[a-z!?]|<(?:!doctype|/?(?:html|head|body|title|h[1-6]|p|div|center|pre|br|hr|script|style|table)\b)",
+    re.IGNORECASE,
+)
 _API_PATHS = ("/v1", "/api", "/api/chat", "/api/generate", "/v1/chat/completions")
 _MOST_WORDS = 300
 
@@ -74,8 +78,10 @@ def named_error(error: BaseException, *, model: Any = None, url: str | None = No
         return not_ollama(place.address)
     if isinstance(error, ValueError) and any(sign in str(error) for sign in _NOTHING):
         return ModelError(f"The model {place.name} answered nothing at all. Ask again, or use another model.")
-    for link in _chain(error):
-        translated = _from_transport(link, place) or _from_answer(link, place)
+    links = _chain(error)
+    elsewhere = next(filter(None, (_sent_on_to(link, place) for link in links)), None)
+    for link in links:
+        translated = _from_transport(link, place, elsewhere) or _from_answer(link, place)
         if translated is not None:
             return translated
     return None
@@ -137,8 +143,8 @@ def not_found(name: str) -> ModelNotFoundError:
 
 
 def one_line(text: str) -> str:
-    """Return a server's reply as one short line; for an HTML page, its title."""
-    if "<html" in text.lower() or "<!doctype" in text.lower() or "<body" in text.lower():
+    """Return a server's reply as one short line; for a page or other markup, its title."""
+    if _PAGE.search(text):
         found = _TITLE.search(text)
         title = " ".join(html.unescape(found[1]).split()) if found else ""
         text = f"a web page, {title!r}" if title else "a web page"
@@ -147,14 +153,21 @@ def one_line(text: str) -> str:
     return f"{text[:_MOST_WORDS]}…" if len(text) > _MOST_WORDS else text
 
 
-def _from_transport(error: BaseException, place: _Place) -> EcowasError | None:
+def _from_transport(error: BaseException, place: _Place, elsewhere: str | None) -> EcowasError | None:
     import httpx  # already loaded if one of its errors was raised
 
     address = place.address
+    if isinstance(error, UnicodeDecodeError):
+        return not_ollama(address, "its answer is not UTF-8")
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError | UnicodeError):
         return ConfigurationError(
             f"The model server's address {address} can't be used. Set OLLAMA_BASE_URL to one such as "
             "http://localhost:11434."
+        )
+    if elsewhere and isinstance(error, socket.gaierror | httpx.ConnectError | httpx.ConnectTimeout):
+        return ModelServerUnavailableError(
+            f"The server at {address} sends us on to {elsewhere}, where no server answers. Set OLLAMA_BASE_URL to "
+            "the address of Ollama itself."
         )
     if isinstance(error, socket.gaierror):
         return ModelServerUnavailableError(
@@ -169,11 +182,6 @@ def _from_transport(error: BaseException, place: _Place) -> EcowasError | None:
             f"{place.host} to NO_PROXY, or set OLLAMA_BASE_URL."
         )
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        if (elsewhere := _sent_on_to(error, place)) is not None:
-            return ModelServerUnavailableError(
-                f"The server at {address} sends us on to {elsewhere}, where no server answers. Set "
-                "OLLAMA_BASE_URL to the address of Ollama itself."
-            )
         return unavailable(address)
     if isinstance(error, httpx.TimeoutException | TimeoutError):
         return timed_out(f"The model {place.name}")
@@ -192,10 +200,11 @@ def _sent_on_to(error: Any, place: _Place) -> str | None:
     """Return the server that a redirect led to, or ``None`` if there was no redirect."""
     try:
         reached = error.request.url
-    except RuntimeError:  # httpx does not know the request either
+    except (AttributeError, RuntimeError):  # httpx does not know the request either
         return None
     asked = urlsplit(place.address if "://" in place.address else f"//{place.address}")
-    if reached.host == asked.hostname and reached.scheme == (asked.scheme or reached.scheme):
+    is_same = reached.host == asked.hostname or (is_loopback(str(reached)) and is_loopback(place.address))
+    if is_same and reached.scheme == (asked.scheme or reached.scheme):
         return None
     return f"{reached.scheme}://{reached.netloc.decode('ascii')}"
 
@@ -204,7 +213,8 @@ def _from_answer(error: BaseException, place: _Place) -> EcowasError | None:
     status = getattr(error, "status_code", None)
     if not isinstance(status, int) or type(error).__name__ != "ResponseError":
         return None
-    sent = str(getattr(error, "error", error))
+    told = getattr(error, "error", error)
+    sent = _message(told) or str(told)
     text, is_page = one_line(_innermost(sent)) or "no reason given", "<" in sent and one_line(sent) != sent.strip()
     lowered = text.lower()
     return (
@@ -253,7 +263,7 @@ def _about_the_server(place: _Place, status: int, text: str, lowered: str, *, is
     path = urlsplit(address).path.rstrip("/") if "://" in address else ""
     if status == 404 and not is_page:
         if path:
-            bare = address.removesuffix(path)
+            bare = address.partition("?")[0].removesuffix(path)
             cure = f"set OLLAMA_BASE_URL to {bare}" if path in _API_PATHS else "check the path in OLLAMA_BASE_URL"
         else:
             cure = "check OLLAMA_BASE_URL, or update the server"
@@ -302,12 +312,14 @@ def _innermost(text: str) -> str:
             value = json.loads(text)
         except ValueError:
             return text
-        while isinstance(value, Mapping):
-            value = value.get("error", value.get("message", ""))
-        if not isinstance(value, str):
-            return text
-        text = value
+        text = _message(value) or text
     return text
+
+
+def _message(value: Any) -> str:
+    while isinstance(value, Mapping):
+        value = value.get("error", value.get("message", ""))
+    return value if isinstance(value, str) else ""
 
 
 def _is_no_answer_of_ollama(error: BaseException) -> bool:
@@ -316,6 +328,8 @@ def _is_no_answer_of_ollama(error: BaseException) -> bool:
     title = getattr(error, "title", None)
     if isinstance(error, json.JSONDecodeError) or (isinstance(title, str) and title.endswith("Response")):
         return True
+    if isinstance(error, RecursionError):  # of nested brackets; langgraph's own error is a RecursionError too
+        return "decoding a JSON" in str(error)
     if not isinstance(error, AttributeError | TypeError):
         return False
     trace = error.__traceback__  # the JSON is not an object, so Ollama's client fails

@@ -71,7 +71,7 @@ def make_chat_model(
     # the model is garbage-collected: keep none.
     no_idle = httpx.Limits(max_keepalive_connections=0)
     address = base_url or settings.ollama_base_url
-    if isinstance(address, str) and (not address.strip() or any(mark.isspace() for mark in address.strip())):
+    if isinstance(address, str) and not _names_a_host(address):
         raise ConfigurationError(
             f"The model server's address {_shown(address)!r} can't be used. Set OLLAMA_BASE_URL to one such as "
             "http://localhost:11434."
@@ -107,6 +107,13 @@ def make_chat_model(
             f"The model server's address {_shown(address)!r} can't be used. Set OLLAMA_BASE_URL to one such as "
             "http://localhost:11434."
         ) from None
+
+
+def _names_a_host(address: str) -> bool:
+    scheme, separator, rest = address.strip().partition("://")
+    if separator and (scheme.lower() not in ("http", "https") or rest.startswith((":", "/"))):
+        return False
+    return bool(rest if separator else scheme) and not any(mark.isspace() for mark in address.strip())
 
 
 def _shown(address: Any) -> str:
