@@ -219,6 +219,43 @@ def test_reading_costs_what_is_new(proxy: Proxy, redis_server: Any, prefix: str)
         assert received(saver) > 3 * 1200
 
 
+def test_the_servers_work_does_not_grow(redis_server: Any, prefix: str) -> None:
+    """A turn makes the server run as many commands after 10,000 turns as after 10, with those of its scripts."""
+    generator = random.Random(12)
+    with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver, redis_server.client() as raw:
+        graph = conversation(saver, generator)
+
+        def turn(thread: Any) -> dict[str, int]:
+            raw.config_resetstat()
+            graph.invoke({"messages": [HumanMessage(text(generator, 200))]}, thread)
+            stats = raw.info("commandstats")
+            counted = (
+                "evalsha",
+                "hget",
+                "hset",
+                "hmget",
+                "hexists",
+                "pexpire",
+                "persist",
+                "zadd",
+                "pttl",
+                "exists",
+            )
+            return {name: stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in counted}
+
+        found = {}
+        for turns in (10, 10_000):
+            thread: Any = {"configurable": {"thread_id": f"{turns}"}}
+            kinds = itertools.cycle((HumanMessage, AIMessage))
+            before = [next(kinds)(f"message {number}", id=f"{number}") for number in range(2 * turns)]
+            graph.update_state(thread, {"messages": before})
+            found[turns] = [turn(thread) for _ in range(4)][2:]
+        assert found[10][0]["hset"] > 0
+        # the log of a list is written in segments of 64: one turn in some begins another
+        for few, many in zip(found[10], found[10_000], strict=True):
+            assert all(abs(few[name] - many[name]) <= 1 for name in few), (few, many)
+
+
 class Heavy(TypedDict):
     load: Any
     note: int

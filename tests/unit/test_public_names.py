@@ -209,7 +209,6 @@ def test_a_name_brings_what_it_stands_on_and_no_more() -> None:
         "_secret",
         "_telemetry",
         "checkpoint",
-        "effects",
         "embedded",
         "errors",
         "forks",

@@ -1,22 +1,7 @@
 """The langgraph checkpointer on Redis or Valkey."""
 
-from ecowas_lc.checkpoint.differences import ChannelChange, ThreadDifference
-from ecowas_lc.checkpoint.encryption import EncryptedRedisSerializer
-from ecowas_lc.checkpoint.listing import ThreadRow
-from ecowas_lc.checkpoint.migration import MigrationReport, amigrate_threads, migrate_threads
-from ecowas_lc.checkpoint.saver import RedisSaver
-from ecowas_lc.checkpoint.thread import SavedThread
-from ecowas_lc.checkpoint.viewing import OpaqueValue
+from __future__ import annotations
 
-__all__ = [
-    "ChannelChange",
-    "EncryptedRedisSerializer",
-    "MigrationReport",
-    "OpaqueValue",
-    "RedisSaver",
-    "SavedThread",
-    "ThreadDifference",
-    "ThreadRow",
-    "amigrate_threads",
-    "migrate_threads",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,7 +7,7 @@ import copy
 import datetime as dt
 import random
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -21,21 +21,15 @@ from langgraph.checkpoint.base import (
 )
 
 from ecowas_lc._display import Displayed
-from ecowas_lc.checkpoint.backup import ThreadImporter, export_walk
 from ecowas_lc.checkpoint.client_cache import Memo
 from ecowas_lc.checkpoint.codec.allowlist import Allow
 from ecowas_lc.checkpoint.codec.serializer import GivenSerializer, Serializer
-from ecowas_lc.checkpoint.differences import ThreadDifference, difference_op
 from ecowas_lc.checkpoint.format import Format, check_whole
 from ecowas_lc.checkpoint.lease import ThreadLeases
-from ecowas_lc.checkpoint.listing import ThreadRow, Wanted, rows_walk, wanted_of
-from ecowas_lc.checkpoint.maintenance import check_prune, copy_thread_op, delete_for_runs_walk, expiry_op, prune_op
 from ecowas_lc.checkpoint.place import Extended, Place, checked_id, place_of, thread_id_of
 from ecowas_lc.checkpoint.reading import Query, Walk, delta_history_op, get_tuple_op, page_op
-from ecowas_lc.checkpoint.reindex import reindex_op
 from ecowas_lc.checkpoint.thread import SavedThread
 from ecowas_lc.checkpoint.thread_words import ThreadWords
-from ecowas_lc.checkpoint.viewing import viewing
 from ecowas_lc.checkpoint.writing import Context, delete_thread_op, put_op, put_writes_op
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
 from ecowas_lc.settings import Settings, get_settings
@@ -44,6 +38,12 @@ from ecowas_lc.storage.connected import Connected
 from ecowas_lc.storage.keys import Keys, checked_operation
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server
+
+# A program's first call does not wait for modules that only administration needs: methods import those themselves.
+if TYPE_CHECKING:
+    from ecowas_lc.checkpoint.backup import ThreadImporter
+    from ecowas_lc.checkpoint.differences import ThreadDifference
+    from ecowas_lc.checkpoint.listing import ThreadRow, Wanted
 
 _LONGEST_TTL = 10_000_000_000  # seconds; a server refuses times that overflow its clock
 _PLAIN = (str, int, float, bool)
@@ -99,7 +99,11 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         self._ttl_is_least = ttl is None
         self._refresh_on_read = refresh_on_read
         self._fencing = fencing
-        self._keep_last = 0 if keep_last is None else check_prune("keep_latest", keep_last)
+        self._keep_last = 0
+        if keep_last is not None:
+            from ecowas_lc.checkpoint.maintenance import check_prune
+
+            self._keep_last = check_prune("keep_latest", keep_last)
         self._memo = Memo()
         self._words = ThreadWords()
         self._context: Context | None = None
@@ -260,6 +264,8 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         return put_writes_op(self._at, place, writes, task_id, task_path)
 
     def _prune_op(self, thread_ids: Sequence[str], strategy: str, keep_last: int | None) -> Op[None]:
+        from ecowas_lc.checkpoint.maintenance import check_prune
+
         keep = check_prune(strategy, keep_last)
         if isinstance(thread_ids, str):
             raise InvalidInputError("prune takes a list of thread ids.")
@@ -267,16 +273,22 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         return self._prune_each_op(ids, strategy, keep)
 
     def _prune_each_op(self, thread_ids: Sequence[str], strategy: str, keep: int) -> Op[None]:
+        from ecowas_lc.checkpoint.maintenance import prune_op
+
         for thread_id in thread_ids:
             yield from prune_op(self._at, thread_id, strategy, keep)
 
     def _export_walk(self, thread_ids: Sequence[str] | None, on_progress: Progress | None) -> Walk[str]:
+        from ecowas_lc.checkpoint.backup import export_walk
+
         if isinstance(thread_ids, str):
             raise InvalidInputError("export_jsonl takes a list of thread ids.")
         ids = None if thread_ids is None else [thread_id_of(thread_id) for thread_id in thread_ids]
         return export_walk(self._at, ids, on_progress)
 
     def _expiry_op(self, thread_id: str, what: str) -> Op[float | None]:
+        from ecowas_lc.checkpoint.maintenance import expiry_op
+
         return expiry_op(self._at, thread_id_of(thread_id), what)
 
     # --- the rest of langgraph's interface ---
@@ -317,6 +329,8 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         Objects of classes that ``allow`` does not name become ``OpaqueValue``, and nothing is imported. Use it to
         show, list and compare threads, not to run graphs. A saver with your own ``serde`` reads as before.
         """
+        from ecowas_lc.checkpoint.viewing import viewing
+
         clone = copy.copy(self)
         if isinstance(self.serde, Serializer):
             clone.serde = viewing(self.serde)
@@ -324,11 +338,15 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         return clone
 
     def _listed(self, wanted: Wanted) -> Walk[ThreadRow]:
+        from ecowas_lc.checkpoint.listing import rows_walk
+
         return rows_walk(self.viewing()._at, wanted, self._words)
 
     def _difference_op(
         self, thread_id: str, before: str | None, after: str | None, checkpoint_ns: str
     ) -> Op[ThreadDifference]:
+        from ecowas_lc.checkpoint.differences import difference_op
+
         for each in (before, after):
             if each is not None:
                 checked_id(each, "checkpoint id")
@@ -369,6 +387,8 @@ def _whole_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> Che
 
 def importer_of(saver: SaverBase, *, overwrite: bool) -> ThreadImporter:
     """Return the importer that restores threads line by line, for readers of files that hold more than threads."""
+    from ecowas_lc.checkpoint.backup import ThreadImporter
+
     return ThreadImporter(saver._at, overwrite=overwrite)
 
 
@@ -521,6 +541,8 @@ class RedisSaver(SaverBase):
         Raises:
             InvalidInputError: The target thread already exists; it was not changed.
         """
+        from ecowas_lc.checkpoint.maintenance import copy_thread_op
+
         source, target = thread_id_of(source_thread_id), thread_id_of(target_thread_id)
         self._server.run(copy_thread_op(self._at, source, target))
 
@@ -533,6 +555,8 @@ class RedisSaver(SaverBase):
         Args:
             run_ids: The ids of the runs.
         """
+        from ecowas_lc.checkpoint.maintenance import delete_for_runs_walk
+
         for _ in self._walked(delete_for_runs_walk(self._at, run_ids_of(run_ids))):
             pass
 
@@ -647,6 +671,8 @@ class RedisSaver(SaverBase):
             InvalidInputError: An argument can't be used.
             MissingExtraError: A query without the extra ``search``.
         """
+        from ecowas_lc.checkpoint.listing import wanted_of
+
         wanted = wanted_of(
             limit=limit,
             after=after,
@@ -703,6 +729,8 @@ class RedisSaver(SaverBase):
         Returns:
             The number of threads added.
         """
+        from ecowas_lc.checkpoint.reindex import reindex_op
+
         return self._server.run(reindex_op(self._at))
 
     def pin(self, thread_id: str) -> bool:
@@ -801,11 +829,15 @@ class RedisSaver(SaverBase):
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Like :meth:`copy_thread`, without blocking the event loop."""
+        from ecowas_lc.checkpoint.maintenance import copy_thread_op
+
         source, target = thread_id_of(source_thread_id), thread_id_of(target_thread_id)
         await self._server.arun(copy_thread_op(self._at, source, target))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Like :meth:`delete_for_runs`, without blocking the event loop."""
+        from ecowas_lc.checkpoint.maintenance import delete_for_runs_walk
+
         async for _ in self._awalked(delete_for_runs_walk(self._at, run_ids_of(run_ids))):
             pass
 
@@ -851,6 +883,8 @@ class RedisSaver(SaverBase):
         speaker: str | None = None,
     ) -> builtins.list[ThreadRow]:
         """Like :meth:`threads`, without blocking the event loop."""
+        from ecowas_lc.checkpoint.listing import wanted_of
+
         wanted = wanted_of(
             limit=limit,
             after=after,
@@ -877,6 +911,8 @@ class RedisSaver(SaverBase):
 
     async def areindex(self) -> int:
         """Like :meth:`reindex`, without blocking the event loop."""
+        from ecowas_lc.checkpoint.reindex import reindex_op
+
         return await self._server.arun(reindex_op(self._at))
 
     async def apin(self, thread_id: str) -> bool:
