@@ -20,6 +20,7 @@ PARTS = (
     "concurrency",
     "neighbours",
     "cluster",
+    "scale",
     "replicas",
     "histories",
     "stores",
