@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from ecowas_lc.settings import Settings
 from ecowas_lc.storage import fast_path
 from ecowas_lc.storage.addresses import parse_url
 from ecowas_lc.storage.clients import ClientFactory
-from tests.fixtures.servers import need
+from tests.fixtures.servers import need, wait_until
 
 ECHO = "return {KEYS[1], ARGV[1]}"
 
@@ -115,6 +116,19 @@ def test_a_reply_that_was_not_read_is_nobodys(client, monkeypatch, error):
             ask(client, "b")
     assert ask(client, "c") == [b"k", b"c"]
     assert client.execute_command("ECHO", "d") == b"d"
+
+
+@pytest.mark.parametrize("read", [0, 1], ids=["in the socket", "in the parser"])
+def test_a_reply_that_nobody_asked_for(client, read):
+    """It is never taken for the reply to the next call, which a broken proxy would give another thread's data."""
+    ask(client, "a")
+    [connection] = client.connection_pool._connections
+    for _ in range(1 + read):
+        connection.send_command("ECHO", "stray")
+    wait_until(lambda: connection._sock.recv(999, socket.MSG_PEEK).count(b"stray") == 1 + read, "the replies")
+    for _ in range(read):
+        assert connection.read_response() == b"stray"
+    assert ask(client, "b") == [b"k", b"b"]
 
 
 def test_errors_of_scripts_keep_the_connection(client):

@@ -612,18 +612,19 @@ async def test_a_large_command_has_its_own_connection():
 
 def test_a_slow_sender_holds_up_nobody(monkeypatch):
     """A thread whose sender waits for something long takes a connection of its own after a moment."""
-    go_on = threading.Event()
+    sent, go_on = threading.Event(), threading.Event()
 
     def replies(number, word):
-        assert word != b"slow" or go_on.wait(20)
+        if word == b"slow":
+            sent.set()
+            assert go_on.wait(20)
         return said(number, word)
 
     with scripted(replies) as server, connected(server.url) as client, ThreadPoolExecutor(1) as pool:
         ask(client, SHA, "warm")
-        queue = client.connection_pool._queue
-        queue.most = 1
+        client.connection_pool._queue.most = 1
         slow = pool.submit(ask, client, SHA, "slow")
-        wait_until(lambda: queue._senders == 1, "the slow one is sent")
+        assert sent.wait(20)
         assert ask(client, SHA, "quick") == [b"2", b"quick"]
         assert not slow.done()
         go_on.set()

@@ -47,8 +47,8 @@ def _metrics() -> Any:
 # The private parts of redis-py in use: of a pool, of a connection, and arguments of the connection's methods.
 _NEEDED = (
     ("_checkpid", "pid", "get_connection", "release", "reset"),
-    ("send_packed_command", "read_response", "disconnect", "health_check_interval"),
-    {"read_response": "disable_decoding"},
+    ("send_packed_command", "read_response", "can_read", "disconnect", "health_check_interval", "_sock"),
+    {"read_response": "disable_decoding", "can_read": "timeout"},
 )
 _NEEDED_ASYNC = (
     ("can_get_connection", "ensure_connection", "get_connection", "release", "timeout"),
@@ -122,6 +122,14 @@ def _packed_in_parts(words: tuple[Any, ...]) -> list[bytes]:
     return [*parts, b"".join(small)]
 
 
+def _has_unread(connection: Any) -> bool:
+    """Return whether a reply to no command waits on an open connection, or its end."""
+    try:
+        return connection._sock is not None and bool(connection.can_read(timeout=0))
+    except RedisConnectionError:
+        return True
+
+
 def _is_exhausted(error: Exception) -> bool:
     return "No connection available" in str(error)
 
@@ -182,6 +190,8 @@ class DirectPool(redis.BlockingConnectionPool):
         """Send a call together with all calls in the queue, and pass each its reply."""
         try:
             connection = self._at_hand.pop()
+            if _has_unread(connection):
+                connection.disconnect()
         except IndexError:
             try:
                 connection = self.get_connection()
