@@ -18,6 +18,9 @@ REDIS_PYS := build/redis-py/6.2/.stamp build/redis-py/7/.stamp
 # A server taken out of an image is used rather than the system's: see server-from-image.
 export PATH := $(CURDIR)/build/server:$(PATH)
 BENCH_ARGS ?=
+# Two test processes. Each begins with a half of the tests in their order, so that most of what the tests of a folder
+# share (a server, a browser, a build of the documentation) starts in one of them only.
+PARALLEL ?= -n 2 --dist worksteal
 # What shows soonest that a dependency is too old: a library's names and warnings, and the protocol of savers.
 LOWEST_PART ?= tests/unit/test_public_names.py tests/redis/test_checkpoint_conformance.py tests/cli/test_bad_input.py
 
@@ -37,16 +40,16 @@ test: $(VENV)/.stamp-test $(REDIS_PYS) servers ## Set everything up and run lint
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS)
 
 lowest: build/lowest/.stamp $(REDIS_PYS) servers ## Run the tests with the lowest version of each dependency that pyproject.toml allows
-	build/lowest/bin/pytest -n 2 $(PYTEST_ARGS)
+	build/lowest/bin/pytest $(PARALLEL) $(PYTEST_ARGS)
 
 lowest-part: build/lowest/.stamp $(REDIS_PYS) servers ## Run a part of the tests with those lowest versions, as .ci/run does
-	build/lowest/bin/pytest -n 2 $(LOWEST_PART) $(PYTEST_ARGS)
+	build/lowest/bin/pytest $(PARALLEL) $(LOWEST_PART) $(PYTEST_ARGS)
 
 newest: build/newest/.stamp $(REDIS_PYS) servers ## Run the tests with the newest version of each dependency that pyproject.toml allows
-	build/newest/bin/pytest -n 2 $(PYTEST_ARGS)
+	build/newest/bin/pytest $(PARALLEL) $(PYTEST_ARGS)
 
 faults: $(VENV)/.stamp-test servers ## Break servers, networks and processes for 20 minutes, and print what was lost
 	$(BIN)/pytest tests/faults --faults=long $(PYTEST_ARGS)
@@ -66,7 +69,7 @@ audit: $(VENV)/.stamp-test ## Check the pinned packages for known vulnerabilitie
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt
 
 coverage: $(VENV)/.stamp-test $(REDIS_PYS) servers ## Run the tests and report the lines and branches that they miss
-	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-report=html:build/coverage $(PYTEST_ARGS)
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term:skip-covered --cov-report=html:build/coverage $(PYTEST_ARGS)
 
 docs: $(VENV)/.stamp-test ## Build the documentation to site/, and fail on a broken link
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site

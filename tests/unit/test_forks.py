@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import functools
 import importlib
 import threading
 from collections.abc import Callable, Iterator
@@ -117,6 +118,7 @@ def found_in(path: Path) -> Iterator[Found]:
     yield from scan(tree.body, "", in_function=False)
 
 
+@functools.cache
 def everything() -> list[Found]:
     found = [each for path in sorted(SOURCE.rglob("*.py")) for each in found_in(path)]
     found += [

@@ -232,7 +232,6 @@ _MODALITY = re.compile(
     r"|será|serão|seria|poderá|poderia|deverá|deve|devem|previst[oa]s?|planead[oa]s?|planejad[oa]s?|estimad[oa]s?)\b",
     re.IGNORECASE,
 )
-_NAME = re.compile(r"[^\W\d_][\w'’&.-]*[\w]|[^\W\d_]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,13 +299,6 @@ class Access:
             self._secret = stored.decode()
         return self._secret
 
-    async def has_somebody(self) -> bool:
-        """Return whether any user other than that of a one-time link can sign in."""
-        if self.proxies:
-            return True
-        stored = await self._server.arun(_one(command("HLEN", self.keys.access_keys())))
-        return bool(stored)
-
 
 def _set_once_op(key: bytes, value: str) -> Op[bytes]:
     _, stored = yield (command("SET", key, value, "NX"), command("GET", key))

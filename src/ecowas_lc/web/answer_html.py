@@ -22,7 +22,6 @@ _INLINE = re.compile(
     r"|(?<![\w*])\*(?P<em>[^*\s][^*\n]*?)\*(?![\w*])"
     r"|\[(?P<mark>\d{1,3})\]"
 )
-_LISTS = ((_BULLET, "ul", "li"), (_NUMBERED, "ol", "li"), (_QUOTED, "blockquote", "p"))
 MOST_CHARACTERS = 200_000
 """Longer answers are shown as plain text."""
 

@@ -34,11 +34,6 @@ def words(text: str) -> list[str]:
     return _WORD.findall(fold(text))
 
 
-def accented_words(text: str) -> list[str]:
-    """Return the words of ``text`` in lower case with their accents, split as :func:`words` splits them."""
-    return _WORD.findall(unicodedata.normalize("NFC", text.lower().translate(_LIGATURES)))
-
-
 def words_in_place(text: str, start: int = 0, end: int | None = None) -> list[Word]:
     """Return the words of a part of ``text`` with their positions in the whole text."""
     found = _WORD_IN_PLACE.finditer(text, start, len(text) if end is None else end)

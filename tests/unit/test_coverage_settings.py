@@ -1,0 +1,40 @@
+"""What ``make coverage`` leaves out: little, each with a reason."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MOST = 40
+EXCLUSION = re.compile(r"#\s*pragma:\s*no\s*(?:cover|branch)\b(?P<rest>.*)")
+REASON = re.compile(r" - \S+ \S+")
+
+COVERAGE = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["coverage"]
+
+
+def exclusions() -> list[tuple[str, str]]:
+    """Every exclusion in the package's code: where it is, and what follows it."""
+    found = []
+    for file in sorted((ROOT / "src").rglob("*.py")):
+        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+            if match := EXCLUSION.search(line):
+                found.append((f"{file.relative_to(ROOT)}:{number}", match["rest"]))
+    return found
+
+
+def test_few_lines_are_excluded_each_with_a_reason() -> None:
+    """In the code and in the configuration together there are 40 exclusions at most; those in the code say why."""
+    report, run = COVERAGE["report"], COVERAGE["run"]
+    assert not {"omit", "exclude_lines", "partial_branches"} & {*report, *run}, "exclude_also is what is counted"
+    found = exclusions()
+    assert len(found) + len(report["exclude_also"]) <= MOST
+    assert not [where for where, rest in found if not REASON.match(rest)]
+
+
+def test_branches_and_child_processes_count() -> None:
+    """What is measured is the package, branch by branch, in this process and in those that it starts."""
+    assert COVERAGE["run"]["branch"]
+    assert COVERAGE["run"]["source_pkgs"] == ["ecowas_lc"]
+    assert "subprocess" in COVERAGE["run"]["patch"]
