@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, routing
 from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
+from ecowas_lc.web.limits import Rate
 from ecowas_lc.web.middleware import COOKIE, guarding
 from ecowas_lc.web.permissions import _ROLES, ROUTES, Permission
 from tests.fixtures.servers import RunningServer
@@ -343,6 +344,13 @@ def test_a_proxy_signs_in_from_its_own_address_alone(redis_server: RunningServer
                 assert client.get("/api/me", headers={**headers, "X-Remote-User": "stranger"}).status_code == 401
                 token_link = desk.web.access.one_time_token()
                 signed = client.get(f"/sign-in?token={token_link}", headers=headers, follow_redirects=False)
+                for number in range(12):
+                    forged = {**headers, "X-Forwarded-For": f"192.0.2.{number}, 198.51.100.7, 10.1.2.4"}
+                    guessed = client.get("/sign-in?token=x", headers=forged, follow_redirects=False)
+                assert guessed.status_code == 429, "an address that the client makes up is no way round the limit"
+                other = {**headers, "X-Forwarded-For": "198.51.100.8"}
+                assert client.get("/sign-in?token=x", headers=other).status_code == 403, "others are locked out"
+                desk.web.sign_ins = Rate(30)
                 assert "secure" in signed.headers["set-cookie"].lower()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import ecowas_lc.cli
 import ecowas_lc.web
 from ecowas_lc.web.rendering import _environment
 from ecowas_lc.web.texts import LANGUAGES, texts_of, wanted_language
@@ -52,6 +53,17 @@ def test_templates_use_texts_that_there_are_and_no_text_is_left_over() -> None:
         and not re.search(rf"""["'. ]{name.split(".")[-1]}["'.]""", everything)
     }
     assert unused == set()
+
+
+def test_every_check_of_doctor_has_a_name_in_every_language() -> None:
+    """The system page names each check and its area as the reader's language does."""
+    folder = Path(ecowas_lc.cli.__file__).parent
+    sources = "\n".join(path.read_text("utf-8") for path in folder.glob("*.py"))
+    named = re.findall(r"""\b(?:ok|note|warning|broken)\(\s*(?:AREA|"\w+"),\s*"([\w ]+)",""", sources)
+    assert len(named) > 20
+    assert {f"check.{name.replace(' ', '_')}" for name in named} - set(texts_of("en").names()) == set()
+    areas = {"settings", "redis", "model", "extras"}
+    assert {f"area.{area}" for area in areas} <= set(texts_of("en").names())
 
 
 def test_french_sets_spaces_that_do_not_break() -> None:

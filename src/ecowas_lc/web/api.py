@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from ecowas_lc.errors import EcowasError, InvalidInputError
-from ecowas_lc.web.middleware import COOKIE, principal_in, set_cookie, too_many
+from ecowas_lc.web.middleware import COOKIE, principal_in, sender_of, set_cookie, too_many
 from ecowas_lc.web.problems import PROBLEM, problem
 from ecowas_lc.web.runs import Event, Run
 from ecowas_lc.web.service import LONGEST_ID, LONGEST_QUESTION
@@ -227,7 +227,7 @@ def add_api(router: APIRouter, web: Web) -> None:
     @router.post("/api/sign-in", tags=["access"], responses=problems(*_ALWAYS), status_code=204)
     async def use_key(request: Request, given: KeyOfSomebody) -> Response:
         """Sign in with an API key. This sets the cookie that the pages use."""
-        wait = web.sign_ins.wait_seconds(request.client.host if request.client else "")
+        wait = web.sign_ins.wait_seconds(sender_of(web, request))
         if wait > 0:
             return too_many(wait)
         owner = await web.access.of_key(given.key)

@@ -245,24 +245,17 @@ def system_of(one: Reader, found: Mapping[str, Any]) -> dict[str, Any]:
     if model["answers"] is not None:
         state = "ok" if model["answers"] else "broken"
         said = ": ".join(filter(None, (model["name"], model.get("note")))) or "model"
-        areas["model"] = [{"what": "Model server", "state": state, "text": said, "fix": ""}]
+        areas["model"] = [_finding(texts, "server", state, said)]
     for check in found.get("checks") or ():
-        areas.setdefault(str(check["area"]), []).append(
-            {
-                "what": str(check["what"]),
-                "state": str(check["state"]),
-                "text": str(check["text"]),
-                "fix": str(check.get("mend") or check.get("fix") or ""),
-            }
-        )
+        fix = str(check.get("mend") or check.get("fix") or "")
+        found_here = _finding(texts, str(check["what"]), str(check["state"]), str(check["text"]), fix)
+        areas.setdefault(str(check["area"]).lower(), []).append(found_here)
     states = [each["state"] for findings in areas.values() for each in findings]
     worst = "broken" if "broken" in states else "warning" if "warning" in states else "ok"
     memory = found["memory"]
     tiles = [{"value": str(found["version"]), "label": texts("system.service")}]
     if "error" in memory:
-        areas.setdefault("redis", []).append(
-            {"what": "memory", "state": "broken", "text": str(memory["error"]), "fix": ""}
-        )
+        areas.setdefault("redis", []).append(_finding(texts, "memory", "broken", str(memory["error"])))
         worst = "broken"
     else:
         tiles += [
@@ -271,18 +264,29 @@ def system_of(one: Reader, found: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(memory.get(name), int)
         ]
     tiles.append({"value": texts.number(int(found["runs"])), "label": texts("system.runs")})
-    names = {"redis": "server", "server": "server", "model": "model", "models": "model", "memory": "memory"}
     return {
         "worst": worst,
         "attention": sum(state in ("warning", "broken") for state in states) + ("error" in memory),
         "tiles": tiles,
         "areas": [
             {
-                "title": texts(f"system.{names[area.lower()]}") if area.lower() in names else area,
+                "title": texts(f"area.{area}") if texts.has(f"area.{area}") else area,
                 "findings": findings,
             }
             for area, findings in areas.items()
         ],
+    }
+
+
+def _finding(texts: Texts, what: str, state: str, text: str, fix: str = "") -> dict[str, Any]:
+    name = f"check.{what.replace(' ', '_')}"
+    is_known = texts.has(name)
+    return {
+        "what": texts(name) if is_known else what,
+        "lang": texts.language if is_known else "en",
+        "state": state,
+        "text": text,
+        "fix": fix,
     }
 
 

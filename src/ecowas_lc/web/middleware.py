@@ -105,7 +105,7 @@ async def _answered(web: Web, name: str, request: Request, inner: Handler) -> Re
     principal = None
     if permission is not Permission.PUBLIC:
         principal = await recognised(web, request)
-        who = f"{principal.prefix}:{principal.name}" if principal else f"address {_host(request)}"
+        who = f"{principal.prefix}:{principal.name}" if principal else f"address {sender_of(web, request)}"
         if (wait := web.requests.wait_seconds(who)) > 0:
             return too_many(wait)
         if principal is None:
@@ -149,6 +149,16 @@ def principal_in(request: Request) -> Principal:
 
 def _host(request: Request) -> str | None:
     return request.client.host if request.client else None
+
+
+def sender_of(web: Web, request: Request) -> str:
+    """Return the address that a request comes from: as a trusted proxy names it, else of the connection."""
+    host = _host(request) or ""
+    if web.access.is_trusted(host):
+        for named in reversed(request.headers.get("x-forwarded-for", "").split(",")):
+            if named.strip() and not web.access.is_trusted(named.strip()):  # the client can send those before it
+                return named.strip()[:100]
+    return host
 
 
 def too_many(wait: float) -> Response:

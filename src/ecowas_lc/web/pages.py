@@ -16,7 +16,7 @@ from ecowas_lc.web import views
 from ecowas_lc.web.conversation_page import chat_page, markdown_of, passage_of, run_links, turns_of, why_of
 from ecowas_lc.web.documents_page import document_page, documents_page
 from ecowas_lc.web.figures_pages import analytics_of, csv_of, period_of, system_of
-from ecowas_lc.web.middleware import COOKIE, principal_in, set_cookie, too_many
+from ecowas_lc.web.middleware import COOKIE, principal_in, sender_of, set_cookie, too_many
 from ecowas_lc.web.open_pages import LANGUAGE_COOKIE, back_of, door, language_of_reader
 from ecowas_lc.web.permissions import Permission
 from ecowas_lc.web.problems import NotFoundError
@@ -394,8 +394,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
         request: Request, key: Annotated[str, Form(max_length=300)], back: Annotated[str, Form()] = ""
     ) -> Response:
         """Sign in with a key."""
-        host = request.client.host if request.client else ""
-        if (wait := web.sign_ins.wait_seconds(host)) > 0:
+        if (wait := web.sign_ins.wait_seconds(sender_of(web, request))) > 0:
             return too_many(wait)
         place = back_of(web, *back.partition("?")[::2])
         owner = await web.access.of_key(key.strip())

@@ -390,8 +390,16 @@ class Service:
         if before is not None:
             options["before"] = self._at(thread, before)
         graph = await self.organisation.graph()
-        head = (await self._state(thread)).config["configurable"].get("checkpoint_id")
-        rows = [_step(state) async for state in graph.aget_state_history(start, **options)]
+        rows: list[Data] = []
+        async for state in graph.aget_state_history(start, **options):
+            rows.append(_step(state))
+            await asyncio.sleep(
+                0
+            )  # decoding the state of a long thread takes 20 ms: other readers go on meanwhile
+        if before is None and rows:
+            head = rows[0]["checkpoint"]
+        else:
+            head = (await self._state(thread)).config["configurable"].get("checkpoint_id")
         return {"thread": thread, "head": head, "steps": rows}
 
     async def state(self, by: Principal, thread: str, checkpoint: str | None = None) -> Data:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from ecowas_lc.web.middleware import set_cookie, too_many
+from ecowas_lc.web.middleware import sender_of, set_cookie, too_many
 from ecowas_lc.web.open_pages import back_of, door, language_of_reader
 from ecowas_lc.web.principals import Role, checked_principal
 from ecowas_lc.web.texts import texts_of
@@ -31,7 +31,7 @@ def add_sign_in(router: APIRouter, web: Web) -> None:
         if token is None:
             said = texts("sign_in.out") if done == "sign_in.out" else None
             return door(web, request, "sign_in.html", back=back_of(web, back), done=said)
-        wait = web.sign_ins.wait_seconds(request.client.host if request.client else "")
+        wait = web.sign_ins.wait_seconds(sender_of(web, request))
         if wait > 0:
             return too_many(wait)
         cookie = await web.access.use_token(token)
