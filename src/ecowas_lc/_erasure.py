@@ -100,7 +100,7 @@ def erase(
 
     Raises:
         InvalidIdError: ``user`` or ``field`` is empty or no text.
-        InvalidInputError: ``label`` is not a whole number from 0 on.
+        InvalidInputError: ``label`` is not a whole number, 0 or more.
         StorageError: The server can't be reached, or refuses.
     """
     server, op = _prepared(_Marks(user, field, label), url, prefix, settings, encryption, dry_run)
@@ -152,7 +152,7 @@ def _prepared(
     check_id(marks.field, "field")
     if isinstance(marks.label, bool) or not isinstance(marks.label, int) or marks.label < 0:
         raise InvalidInputError(
-            f"label must be a position in a namespace, a whole number from 0 on, not {marks.label!r}."
+            f"label must be a position in a namespace, a whole number, 0 or more, not {marks.label!r}."
         )
     settings = settings or get_settings()
     prefix = settings.prefix if prefix is None else prefix

@@ -144,7 +144,7 @@ def _after_in_child() -> None:
         try:
             owner.forget_parent()
         except Exception:  # the other owners must be reset in any case
-            log.exception("%s could not begin anew in a forked child", type(owner).__name__)
+            log.exception("%s could not restart in a forked child", type(owner).__name__)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

@@ -130,7 +130,7 @@ class _Counts:
         self._retries = Counter(
             "ecowas_redis_failed_attempts", "Attempts on Redis that failed and were retried", registry=registry
         )
-        self._outages = Counter("ecowas_outages", "Times that agents went on without Redis", registry=registry)
+        self._outages = Counter("ecowas_outages", "Times that agents continued without Redis", registry=registry)
         self._down = Gauge("ecowas_servers_down", "Servers that agents work without now", registry=registry)
 
     def finished(self, kind: str, seconds: float, outcome: str, attributes: Mapping[str, Any]) -> None:

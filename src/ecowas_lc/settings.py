@@ -420,7 +420,7 @@ def _problem_of(name: str, settings: list[str]) -> str:
         return f"sets nothing: no setting has this name. Did you mean {known[nearest[0]]}?"
     if is_ours:
         names = ", ".join(setting for setting in settings if setting.startswith(PREFIX))
-        return f"sets nothing: no setting has this name. There are: {names}."
+        return f"sets nothing: no setting has this name. Available: {names}."
     return ""
 
 
@@ -447,7 +447,9 @@ def load_settings(**overrides: Any) -> Settings:
             f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg'].removeprefix('Value error, ')}"
             for problem in error.errors(include_input=False, include_url=False, include_context=False)
         )
-        raise ConfigurationError(f"The settings can't be used: {problems}. Fix what was passed.") from None
+        raise ConfigurationError(
+            f"The settings can't be used: {problems}. Fix the values that you passed."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(
@@ -489,4 +491,4 @@ def usable_settings() -> Settings:
 
 @cache
 def _warn_of_file(why: str) -> None:
-    log.warning("%s Until then only the environment counts.", why)
+    log.warning("%s Until then, only the environment is used.", why)

@@ -162,7 +162,7 @@ def test_unknown_groups_are_named(call: Call) -> None:
     ):
         with pytest.raises(UnknownGroupError, match=r"'nobody'.*energy, agriculture"):
             call(agent, name, *arguments)
-    with pytest.raises(InvalidInputError, match="Nobody is named"):
+    with pytest.raises(InvalidInputError, match="No groups were given"):
         call(agent, "consult_multiple_agents", "a?", [])
     assert agent.history == []
 

@@ -142,7 +142,7 @@ def test_bad_files(run: Run, saver: RedisSaver) -> None:
     saver.delete_thread("first")
     for number, (content, message) in enumerate(
         {
-            "".join(lines[:-1]).encode(): "breaks off in the middle",
+            "".join(lines[:-1]).encode(): "is incomplete",
             b"".join((lines[0].encode(), b"\xff\xfe\n")): "not UTF-8",
             b"": "nothing to import",
             b'{"format": "ecowas-lc", "version": 99}': "Install a newer",

@@ -262,7 +262,7 @@ def test_redis_dies_in_mid_chat(
             chat.say("quit")
             _, err = chat.end()
             assert chat.process.returncode == 0
-        assert err.count(b"Conversations go on in memory") == 1
+        assert err.count(b"Conversations continue in memory") == 1
         assert b"Traceback" not in err
         shown = json.loads(run("sessions", "show", "s", "--json").out)
         expected = [text for question in questions for text in (question, "Good morning.")]
@@ -284,7 +284,7 @@ def test_sigterm_stops_between_two_steps(run: Run, environment: pytest.MonkeyPat
     assert b"stopped between two steps (SIGTERM)" in err
     asked = len(stub.bodies("/api/chat"))
     ended = run("chat", "--session", "s", stdin="continue\ncontinue\n")
-    assert "the last one not answered to its end" in ended.err
+    assert "the last answer was stopped" in ended.err
     assert len(stub.bodies("/api/chat")) == asked, "nobody is asked twice"
     assert "No answer of this session was stopped" in ended.err
     shown = json.loads(run("sessions", "show", "s", "--json").out)["messages"]

@@ -55,7 +55,7 @@ def test_what_can_not_be_used_is_named(run: Run, environment: pytest.MonkeyPatch
     assert "bad.txt is not UTF-8 text" in ended.err
     assert "There is no file or folder" in run("docs", "add", str(tmp_path / "none.md")).err
     assert "2026-03-27" in run("docs", "add", str(NOTE), "--date", "yesterday").err
-    assert "none of en, fr and pt" in run("docs", "add", str(NOTE), "--language", "klingon").err
+    assert "not one of en, fr and pt" in run("docs", "add", str(NOTE), "--language", "klingon").err
     assert "There is no document" in run("docs", "show", "0000").err
     assert "There is no document" in run("docs", "remove", "0000", "--yes").err
 

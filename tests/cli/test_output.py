@@ -76,7 +76,7 @@ def test_a_full_disk(stored: None, tmp_path: Path, command: list[str], old: byte
     assert ended.returncode == 1, ended.stderr
     assert "can't be written: File too large." in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert ("left as it was" in ended.stderr) is (old is not None)
+    assert ("was not changed" in ended.stderr) is (old is not None)
     assert [path.name for path in tmp_path.iterdir()] == ([] if old is None else ["file.png"])
     assert old is None or file.read_bytes() == old
 

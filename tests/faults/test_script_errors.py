@@ -102,7 +102,7 @@ LOOK_ALIKES = {  # what fakeredis, and servers whose Lua is not Redis's, answer
     "unknown command 'EVALSHA', with args beginning with: 'x'": "EVALSHA",
     "Unknown command called from script script: on @user_script:1.": "rename-command",
     f"{_IN_62}@user_script: 1: Unknown Redis command called from Lua script": "rename-command",
-    "no such key script: 0, on @user_script:1.": "gone in the meantime",
+    "no such key script: 0, on @user_script:1.": "no longer exists",
     "user_script:1: not enough memory script: 0": "maxmemory",
     "Script killed by user with SCRIPT KILL. script: 0, on @user_script:1.": "SCRIPT KILL",
     f"{_IN_62}Script killed by user with SCRIPT KILL...": "SCRIPT KILL",
@@ -228,14 +228,14 @@ def test_a_copy_that_goes_while_it_is_made(redis_server, prefix, monkeypatch):
 
 @pytest.mark.parametrize("answer", [b"OK", 7, None, [], [1], [[b"x"]], [b"x", b"y", b"z", b"w"]])
 def test_answers_of_another_shape(redis_server, prefix, monkeypatch, answer):
-    """An answer to something else, from a line out of step, is an error of ours; the line is not used again."""
+    """An answer to something else, from a line mixed up, is an error of ours; the line is not used again."""
     with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
         Writer(saver).put(a=1)
         dropped = []
         monkeypatch.setattr(server_module, "_drop_connections", dropped.append)
         with monkeypatch.context() as patched:
             patched.setattr(server_module, "_send", lambda *arguments: [answer])
-            with pytest.raises(StorageError, match="out of step"):
+            with pytest.raises(StorageError, match="mixed up"):
                 saver.get_tuple(at())
         assert len(dropped) == 1
         assert saver.get_tuple(at()) is not None
@@ -248,7 +248,7 @@ def test_answers_of_another_shape(redis_server, prefix, monkeypatch, answer):
                         return [answer]
 
                     patched.setattr(server_module, "_asend", asend)
-                    with pytest.raises(StorageError, match="out of step"):
+                    with pytest.raises(StorageError, match="mixed up"):
                         await other.aget_tuple(at())
                 assert await other.aget_tuple(at()) is not None
 

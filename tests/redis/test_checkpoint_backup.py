@@ -206,7 +206,7 @@ def test_an_export_that_was_left_lying(saver: RedisSaver, other: RedisSaver, raw
     raw.delete(copy)
     with pytest.raises(StorageError, match="took too long"):
         first += lines
-    with pytest.raises(CorruptDataError, match="breaks off in the middle"):
+    with pytest.raises(CorruptDataError, match="is incomplete: the file has been truncated"):
         other.import_jsonl(first)
     assert leftovers(raw, prefix) != [copy]
 
@@ -345,13 +345,13 @@ BAD: dict[str, tuple[Callable[[list[str]], list[str]], type[Exception], str]] = 
         FormatVersionError,
         "storage format '99'.* Upgrade",
     ),
-    "cut short": (lambda ls: ls[:-1], CorruptDataError, "'t' breaks off in the middle"),
-    "cut and joined": (lambda ls: [*ls[:-1], *ls], CorruptDataError, "'t' breaks off in the middle"),
-    "begun twice": (lambda ls: [*ls[:2], ls[1]], CorruptDataError, "'t' breaks off in the middle"),
-    "not begun": (lambda ls: [ls[0], *ls[2:]], CorruptDataError, "Line 2 .* has not begun"),
-    "a line lost": (lambda ls: [*ls[:2], ls[-1]], CorruptDataError, "has been damaged"),
+    "cut short": (lambda ls: ls[:-1], CorruptDataError, "'t' is incomplete"),
+    "cut and joined": (lambda ls: [*ls[:-1], *ls], CorruptDataError, "'t' is incomplete"),
+    "begun twice": (lambda ls: [*ls[:2], ls[1]], CorruptDataError, "'t' is incomplete"),
+    "not begun": (lambda ls: [ls[0], *ls[2:]], CorruptDataError, "Line 2 .* has not started"),
+    "a line lost": (lambda ls: [*ls[:2], ls[-1]], CorruptDataError, "is damaged"),
     "a value damaged": (lambda ls: [*ls[:2], spoil_value(ls[2]), *ls[3:]], CorruptDataError, "damaged"),
-    "a count damaged": (lambda ls: [ls[0], changed(ls[1], fields=1), *ls[2:]], CorruptDataError, "not whole"),
+    "a count damaged": (lambda ls: [ls[0], changed(ls[1], fields=1), *ls[2:]], CorruptDataError, "is incomplete"),
     "no base64": (lambda ls: [*ls[:2], changed(ls[2], fields=[["é", "x"]]), ls[-1]], CorruptDataError, "Line 3"),
     "no pairs": (lambda ls: [*ls[:2], changed(ls[2], fields=[1]), ls[-1]], CorruptDataError, "Line 3"),
     "unknown": (lambda ls: [ls[0], '{"type": "threat"}'], CorruptDataError, "Line 2 .* nothing is known"),

@@ -275,7 +275,7 @@ def test_langgraphs_own_encryption(redis_server: Any, raw: Any, prefix: str) -> 
     other_key = EncryptedSerializer.from_pycryptodome_aes(key=os.urandom(32))
     with (
         saver_of(redis_server, prefix, other_key) as other,
-        pytest.raises(CorruptDataError, match="Give the saver the serde, and the key"),
+        pytest.raises(CorruptDataError, match="Pass the saver the serde, and the key"),
     ):
         other.get_tuple(at())
 

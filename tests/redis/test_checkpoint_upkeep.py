@@ -207,7 +207,7 @@ def test_copies_onto_something(saver: RedisSaver, raw: Any, prefix: str) -> None
     """A copy onto a thread, or onto itself, is refused and changes nothing; one of nothing copies nothing."""
     grow(saver)
     Writer(saver, "other").put(a=1)
-    with pytest.raises(InvalidInputError, match="already; it was left as it is"):
+    with pytest.raises(InvalidInputError, match="already exists and was not changed"):
         saver.copy_thread("t", "other")
     with pytest.raises(InvalidInputError, match="onto itself"):
         saver.copy_thread("t", "t")

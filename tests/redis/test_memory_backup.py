@@ -118,7 +118,7 @@ def test_lines_that_can_not_be_read_are_named(memory, other):
         with pytest.raises(CorruptDataError, match="Line 3"):
             other.import_jsonl([lines[0], lines[1], bad])
     for bad, reason in (
-        ('{"type": "threat"}', "nothing is known of the type 'threat'"),
+        ('{"type": "threat"}', "there is no record type 'threat'"),
         ('{"type": "state", "agent": "a", "value": 1}', "it has no 'ttl_seconds'"),
         ('{"type": "state", "agent": "", "ttl_seconds": 1, "value": 1}', "is empty. Give it at least one"),
     ):

@@ -285,7 +285,7 @@ def test_contradicting_arguments_are_refused(server):
         RedisMemoryService(client="redis://localhost")
     with RedisMemoryService(url=server.url) as memory:
         for other in ({"url": server.url}, {"host": "elsewhere"}, {"client": server.client()}):
-            with pytest.raises(ConfigurationError, match="not more than one"):
+            with pytest.raises(ConfigurationError, match="Pass only one of"):
                 RedisMemoryService(server=memory.server, **other)
     with pytest.raises(ConfigurationError, match="give url"):
         RedisMemoryService(server=server.url)

@@ -248,7 +248,7 @@ def test_a_decision_says_what_it_rests_on(router: ConversationRouter) -> None:
     assert all(question[word.start : word.end] == word.text for word in decision.words)
     assert decision.reason.startswith("After this conversation, ")
     taken = router.route("And in Ghana?", conversation=[TARIFFS])
-    assert taken.reason.startswith("After this conversation, it goes on with what was asked before: energy from ")
+    assert taken.reason.startswith("After this conversation, it continues what was asked before: energy from ")
     assert "()" not in taken.reason, "no words are claimed that are not there"
 
 

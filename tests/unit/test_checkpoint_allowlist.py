@@ -155,7 +155,7 @@ def test_any_imports_and_still_makes_no_calls() -> None:
 
 def test_a_class_that_is_gone() -> None:
     """An allowed name that nothing has any more is named in the error."""
-    with pytest.raises(CorruptDataError, match="Gone, which is no longer there"):
+    with pytest.raises(CorruptDataError, match="Gone, which no longer exists"):
         Serializer([f"{__name__}.Gone"]).load(stored(f"{__name__}:Gone"))
 
 

@@ -393,7 +393,7 @@ class TestClasses:
         blob = Serializer([Plan]).dump(Plan([1]))
         old = blob.replace(b"done", b"none")  # a field that is no longer there
         assert Serializer([Plan]).load(old) == Plan([1], 0)
-        with pytest.raises(CorruptDataError, match="'steps', which the class has come to require"):
+        with pytest.raises(CorruptDataError, match="'steps', which the class now requires"):
             Serializer([Plan]).load(blob.replace(b"steps", b"sleps"))
         model = Serializer([Aliased]).dump(Aliased())
         assert Serializer([Aliased]).load(model.replace(b"second_", b"second9")).second_ == 2

@@ -372,7 +372,7 @@ def test_one_that_fails_keeps_none_from_it(caplog: pytest.LogCaptureFixture) -> 
     def look() -> tuple[bool, list[str]]:
         return fine.renewed, [record.getMessage() for record in caplog.records]
 
-    assert in_child(look) == (True, ["Broken could not begin anew in a forked child"])
+    assert in_child(look) == (True, ["Broken could not restart in a forked child"])
     assert not fine.renewed
 
 

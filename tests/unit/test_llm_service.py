@@ -397,7 +397,7 @@ def test_an_answer_without_text_is_an_error(stub: OllamaStub, method: str) -> No
         with pytest.raises(ModelError, match="empty answer"):
             METHODS[method](service(stub, reasoning=True))
     stub.words, stub.thinking, stub.done_reason = ["<think>never closed"], None, "length"
-    with pytest.raises(ModelError, match="reason at length"):
+    with pytest.raises(ModelError, match="long reasoning"):
         METHODS[method](service(stub))
 
 

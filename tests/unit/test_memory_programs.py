@@ -206,7 +206,7 @@ def test_refusals_name_the_place(value, place):
 
 def test_numbers_too_long_to_print_are_refused():
     """An integer beyond Python's limit on digits is a named error."""
-    with pytest.raises(NotSerializableError, match=r"state\['n'\] is a number of too many digits"):
+    with pytest.raises(NotSerializableError, match=r"state\['n'\] is a number with too many digits"):
         to_json({"n": 10**5000}, "state")
 
 

@@ -52,7 +52,7 @@ def persona_of(agent_id: str, prompt: str | None = None) -> Persona:
         InvalidInputError: ``prompt`` is blank.
     """
     if prompt is not None and (not isinstance(prompt, str) or not prompt.strip()):
-        raise InvalidInputError("The prompt of an agent is empty. Say who it is, or leave prompt= out.")
+        raise InvalidInputError("The prompt of an agent is empty. Describe its role, or leave prompt= out.")
     group = next((group for group in default_groups() if group.id == agent_id), None)
     if group is not None:
         return Persona(group.name, prompt or group.prompt)

@@ -98,7 +98,7 @@ class Link:
             watching = list(self._on_failure) if is_first else []
         if is_first:
             _telemetry.count("outage", 1)
-            log.warning("%s Conversations go on in memory, and are stored when it can be used again.", error)
+            log.warning("%s Conversations continue in memory and are stored once it is available again.", error)
         for watcher in watching:
             watcher.link_failed(self)
         self._start()
@@ -139,13 +139,15 @@ class Link:
             except OUTAGES:
                 raise
             except Exception:  # one failing write must not block the others
-                log.exception("What was held of %s could not be stored", key)
+                log.exception("The backlog of %s could not be stored", key)
             with self._lock:
                 if self._held.get(key) is held:  # otherwise, more was added in the meantime
                     del self._held[key]
         if was_down:
             _telemetry.count("outage", -1)
-            log.info("Redis at %s answers again; what was held has been stored (%d).", self.server.where, stored)
+            log.info(
+                "Redis at %s is available again; the backlog has been stored (%d).", self.server.where, stored
+            )
 
     def try_once_more(self) -> None:
         """Write the backlog before the process ends or closes its connections; what fails now is lost."""
@@ -153,7 +155,9 @@ class Link:
             try:
                 self.replay()
             except EcowasError as error:
-                log.warning("%s The process ends, and what it held for it is lost (%d).", error, self.holds)
+                log.warning(
+                    "%s The process is ending, and the backlog for this server is lost (%d).", error, self.holds
+                )
 
     def _store(self, held: Held) -> None:
         """Perform one write of the backlog.

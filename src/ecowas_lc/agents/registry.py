@@ -78,12 +78,12 @@ class Registry:
         """Register a group and the agent that answers for it; see :meth:`SupervisorAgent.register_agent`."""
         if agent is not None and not (isinstance(agent, Pregel) or callable(getattr(agent, "chat", None))):
             raise InvalidInputError(
-                f"{agent!r} can't answer: it has no method chat(prompt), and is no compiled graph."
+                f"{agent!r} can't answer: it has no method chat(prompt), and is not a compiled graph."
             )
         group = self.groups.get(agent_id) or self._known.get(agent_id)
         if group is None and agent is None:
             raise UnknownGroupError(
-                f"There is no working group {agent_id!r}. There are: {', '.join(self._known)}. "
+                f"There is no working group {agent_id!r}. Available: {', '.join(self._known)}. "
                 "For another, pass the agent that answers for it."
             )
         title = name or (group.name if group else str(getattr(agent, "name", None) or agent_id))
@@ -118,9 +118,9 @@ class Registry:
         """
         asked = [agent_ids] if isinstance(agent_ids, str) else list(dict.fromkeys(agent_ids))
         if not asked:
-            raise InvalidInputError("Nobody is named. Give the ids of the groups to ask.")
+            raise InvalidInputError("No groups were given. Pass the ids of the groups to ask.")
         for agent_id in asked:
             if agent_id not in self.groups:
                 known = ", ".join(self.groups) or "none yet; register_agent adds one"
-                raise UnknownGroupError(f"There is no working group {agent_id!r}. There are: {known}.")
+                raise UnknownGroupError(f"There is no working group {agent_id!r}. Available: {known}.")
         return asked

@@ -295,8 +295,8 @@ _TOLD = ("decision", "reports", "synthesis")  # channels that a turn leaves in t
 
 def _stopped(drained: GraphDrained) -> TurnStoppedError:
     return TurnStoppedError(
-        f"The turn was stopped between two steps ({drained.reason}). What was done is stored, and the turn goes "
-        "on from there when it is resumed."
+        f"The turn was stopped between two steps ({drained.reason}). The finished steps are stored. Resume the "
+        "turn to continue from there."
     )
 
 

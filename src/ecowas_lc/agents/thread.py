@@ -230,7 +230,7 @@ class RunSaver(BaseCheckpointSaver[Any]):
                 self._link.failed(error)
             except TooLargeError as error:
                 self.is_lost = True
-                log.error("%s The thread of this session goes on without what the run says.", error)
+                log.error("%s The thread of this session continues without the output of this run.", error)
         return otherwise
 
     def _read(self, config: RunnableConfig) -> Program[CheckpointTuple | None]:

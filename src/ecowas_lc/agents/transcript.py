@@ -181,7 +181,7 @@ class Said:
             self._take_out([spoken])
         log.error(
             "The message %s (%s, %d bytes) of the agent %r in the session %r can't be stored and was dropped; the "
-            "conversation goes on without it. %s",
+            "conversation continues without it. %s",
             message.id,
             message.type,
             _size(message),
@@ -198,7 +198,7 @@ class Said:
             return False
         self.drop(
             first,
-            f"Redis takes other writes and not this one, which is larger than 1 MB: {error} See also its "
+            f"Redis accepts other writes but not this one, which is larger than 1 MB: {error} See also its "
             "client-query-buffer-limit and maxmemory.",
         )
         return True

@@ -126,8 +126,8 @@ def _thread_walk(at: Context, thread_id: str) -> Walk[str]:
             count = max(_FEWEST, count // 2) if size > _PAGE_BYTES else min(_MOST, count * 2)
         if not (yield _drop_op(snapshot.beside)):
             raise StorageError(
-                f"The export of the thread {thread_id!r} took too long: what the server kept of it, for ten "
-                "minutes after each page, has gone. Export it again."
+                f"The export of the thread {thread_id!r} took too long: the snapshot, which the server keeps "
+                "for ten minutes after each page, has expired. Export it again."
             )
     yield [line_of({"type": THREAD_END, "thread": thread_id, "digest": digest.hexdigest()})]
 
@@ -251,9 +251,9 @@ class ThreadImporter:
             elif owner not in ("threads", None):
                 self.report = self.report.without(record)
             elif owner is None:
-                raise ValueError(f"nothing is known of the type {kind!r}")
+                raise ValueError(f"there is no record type {kind!r}")
             elif pending is None:
-                raise ValueError("it goes on with a thread that has not begun")
+                raise ValueError("it continues a thread that has not started")
             elif kind == CONTENTS:
                 yield from self._contents_op(pending, _fields(record["fields"]))
             else:
@@ -292,8 +292,8 @@ class ThreadImporter:
     def _broken_off(self) -> CorruptDataError:
         assert self._pending is not None
         return CorruptDataError(
-            f"The thread {self._pending.thread_id!r} breaks off in the middle: the file has been cut short. That "
-            "thread was not imported; what stands before it was."
+            f"The thread {self._pending.thread_id!r} is incomplete: the file has been truncated. That thread "
+            "was not imported; everything before it was."
         )
 
     def _begin_op(self, record: dict[str, Any]) -> Op[_Pending]:
@@ -339,7 +339,7 @@ class ThreadImporter:
     def _end_op(self, pending: _Pending, digest: Any) -> Op[Outcome]:
         key, beside = self._at.keys.thread(pending.thread_id), pending.beside.thread(pending.thread_id)
         if pending.digest.hexdigest() != digest:
-            raise ValueError(f"the thread {pending.thread_id!r} has been damaged, and was not imported")
+            raise ValueError(f"the thread {pending.thread_id!r} is damaged and was not imported")
         if pending.is_same:
             count, has_removals = yield (command("HLEN", key), command("HEXISTS", key, REMOVALS))
             pending.is_same = count - has_removals == pending.fields
@@ -364,7 +364,7 @@ class ThreadImporter:
         except CorruptDataError:
             raise _unsound(pending) from None
         if restored < 0:
-            raise ValueError(f"the thread {pending.thread_id!r} is not whole, and was not imported")
+            raise ValueError(f"the thread {pending.thread_id!r} is incomplete and was not imported")
         return "written" if restored else "kept"
 
     def _check_sealed_op(self, pending: _Pending) -> Op[None]:
@@ -382,8 +382,8 @@ class ThreadImporter:
             raise _unsound(pending) from None
         if has_sealed(found_elements(aside, pending.thread_id, answer)[0]):
             raise DecryptionError(
-                f"The thread {pending.thread_id!r} is encrypted for the prefix {pending.prefix!r} and opens "
-                "there alone. Import it with that prefix; what stands before it has been imported."
+                f"The thread {pending.thread_id!r} is encrypted for the prefix {pending.prefix!r} and can "
+                "be decrypted only there. Import it with that prefix; everything before it has been imported."
             )
 
 

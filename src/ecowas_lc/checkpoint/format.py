@@ -66,8 +66,8 @@ def check_whole(checkpoint: Any) -> None:
         raise InvalidInputError(f"A checkpoint is a mapping, not a {type(checkpoint).__name__}.")
     if missing := [name for name in _REQUIRED if name not in checkpoint]:
         raise InvalidInputError(
-            f"The checkpoint has no {' and no '.join(map(repr, missing))}. langgraph's empty_checkpoint() makes "
-            "one that is whole."
+            f"The checkpoint has no {' and no '.join(map(repr, missing))}. langgraph's empty_checkpoint() "
+            "creates a complete one."
         )
     for name in _MAPS:
         if not isinstance(checkpoint[name], Mapping):
@@ -469,7 +469,7 @@ class Format:
         match parts:
             case [str() | None as title, int() | None as messages, int() | None as turns, *_]:
                 return About(title, messages, turns)
-        raise CorruptDataError("What is stored of a thread for lists is not in the storage format.")
+        raise CorruptDataError("The stored lists of a thread are not in the storage format.")
 
     def checkpoint(
         self, found: Found, elements: Elements, neighbours: Neighbours | None = None
@@ -537,9 +537,7 @@ class Format:
             items = self.serializer.load_items(digests_in(digests), elements, made)
             return _DeltaSnapshot(items) if wrapper.lower() == _SNAPSHOT else items
         if stored[:1] != _PLAIN:
-            raise CorruptDataError(
-                f"The value of channel {channel_of(name)!r} of a stored checkpoint is not there any more."
-            )
+            raise CorruptDataError(f"The value of channel {channel_of(name)!r} of a stored checkpoint is missing.")
         context = self.context(place.thread_id, b"v", name)
         return self.serializer.load(open_blob(stored[1:], self.sealer, context), elements)
 
@@ -567,7 +565,7 @@ class Format:
             if stored[:1] == _KNOWN:
                 seen = known.get(stored[2:18])
                 if seen is None:
-                    raise CorruptDataError("The server takes a list for known that is not.")
+                    raise CorruptDataError("The server assumes that a list is known, but it is not.")
                 found.values[at] = _LIST + stored[1:] + seen.digests
 
     def lists_of(
@@ -639,7 +637,7 @@ def found_in(thread_id: str, answer: Any) -> list[Found]:
                     row, position, size = _BEGINNING_AT.unpack(value[18:])
                     values[at] = _LIST + value[1:18] + answer[row][3][position][18 : 18 + size]
     except (IndexError, struct.error):
-        raise CorruptDataError("The server's answer refers to a value that it does not hold.") from None
+        raise CorruptDataError("The server's answer refers to a value that it does not contain.") from None
     return [
         Found(Place(thread_id, decode_part(ns), id_text(id_)), row, values, writes, bool(is_latest))
         for ns, id_, row, values, writes, is_latest in answer

@@ -118,9 +118,9 @@ def wanted_of(
         InvalidInputError: An argument can't be used.
     """
     if limit is not None and (type(limit) is not int or limit < 1):
-        raise InvalidInputError("limit is a number of threads from 1 on, or None for all.")
+        raise InvalidInputError("limit must be a number of threads, 1 or more, or None for all.")
     if not isinstance(prefix, str):
-        raise InvalidInputError("prefix is text: what the ids of the threads begin with.")
+        raise InvalidInputError("prefix must be text: the beginning of the threads' ids.")
     if where is not None and not isinstance(where, Mapping):
         raise InvalidInputError('where maps metadata keys to values: where={"user_id": "ada"}')
     if waiting is not None and type(waiting) is not bool:

@@ -75,14 +75,14 @@ def copy_thread_op(at: Context, source: str, target: str) -> Op[None]:
         raise _taken(target)
     if adopted < 0:
         raise StorageError(
-            f"The copy of the thread {source!r} went while it was made: it took longer than an hour, or the "
-            "server evicted or lost it. Nothing was changed: copy it again."
+            f"The copy of the thread {source!r} disappeared while it was made: it took longer than an hour, or "
+            "the server evicted or lost it. Nothing was changed: copy it again."
         )
 
 
 def _taken(target: str) -> InvalidInputError:
     return InvalidInputError(
-        f"There is a thread {target!r} already; it was left as it is. Delete it first, or copy to another id."
+        f"The thread {target!r} already exists and was not changed. Delete it first, or copy to another id."
     )
 
 
@@ -181,11 +181,11 @@ def check_prune(strategy: str, keep_last: int | None) -> int:
         InvalidInputError: An unknown strategy, or a number that is not above 0.
     """
     if strategy not in ("keep_latest", "delete"):
-        raise InvalidInputError(f"prune knows the strategies 'keep_latest' and 'delete', not {strategy!r}.")
+        raise InvalidInputError(f"prune supports the strategies 'keep_latest' and 'delete', not {strategy!r}.")
     if keep_last is None:
         return 1
     if isinstance(keep_last, bool) or not isinstance(keep_last, int) or keep_last < 1:
-        raise InvalidInputError("keep_last is a number of checkpoints from 1 on.")
+        raise InvalidInputError("keep_last must be a number of checkpoints, 1 or more.")
     if strategy == "delete":
         raise InvalidInputError("keep_last contradicts strategy='delete'.")
     return keep_last

@@ -191,7 +191,7 @@ def _copied(source: Saver, target: Saver, ref: _Ref) -> Program[bool]:
     """Copy a checkpoint and return whether it had to be written."""
     there = yield from _read(source, ref, "be read from the source")
     if there is None:
-        raise _FailedError(f"The checkpoint {ref.checkpoint} is not in the source any more.")
+        raise _FailedError(f"The checkpoint {ref.checkpoint} is no longer in the source.")
     here = yield from _read(target, ref, "be read from the target")
     if here is not None and _is_same(here, there):
         return False
@@ -209,7 +209,7 @@ def _copied(source: Saver, target: Saver, ref: _Ref) -> Program[bool]:
         raise _FailedError(f"The checkpoint {ref.checkpoint} can't be written: {error}") from None
     stored = yield from _read(target, ref, "be read back")
     if stored is None or not _is_same(stored, there):
-        raise _FailedError(f"The checkpoint {ref.checkpoint} reads back from the target as something else.")
+        raise _FailedError(f"The checkpoint {ref.checkpoint} reads back differently from the target.")
     return True
 
 

@@ -84,7 +84,7 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
     ) -> None:
         super().__init__(serde=serde if serde is not None else Serializer(allow))
         if serde is not None and allow:
-            raise InvalidInputError("allow belongs to the default serializer: give it to your own serde instead.")
+            raise InvalidInputError("allow belongs to the default serializer: pass it to your own serde instead.")
         for name, seconds in (("ttl", ttl), ("default_ttl", default_ttl)):
             if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= _LONGEST_TTL):
                 minutes = " A dict of minutes, as other savers take, becomes ttl= and refresh_on_read= here."

@@ -54,7 +54,7 @@ _DELETE = load_script(
 _ATTEMPTS = 4
 # How long the index of a run's threads is kept; the threads themselves record their runs for their whole life.
 RUN_SECONDS = 2_592_000
-_LOSING = "The server keeps losing what was just sent to it. Check its maxmemory-policy: noeviction."
+_LOSING = "The server keeps losing values that were just sent to it. Set its maxmemory-policy to noeviction."
 # How long a removal is remembered: longer than any retry after a lost connection, and longer than most outages.
 _RETRIES_MS, _NAMED_MS = 120_000, 3_600_000
 _BEGUN_ANEW = 2

@@ -28,7 +28,7 @@ from ecowas_lc.settings import get_settings
 _COMMANDS = {
     "info": "show the session, where it is stored, and who answers",
     "reset": "delete this session's conversation",
-    "continue": "go on with a question whose answer was stopped",
+    "continue": "continue a question whose answer was stopped",
     "help": "show this text",
     "quit": "exit (or press Ctrl-D); Ctrl-C stops an answer, stores what was said, and exits",
 }
@@ -56,7 +56,7 @@ def chat(
         known = len(conversation.messages()) // 2 if keep_history else 0
         so_far = f", {counted(known, 'question')} so far" if known else ""
         if keep_history and conversation.is_unfinished():
-            so_far += ", the last one not answered to its end (`continue` goes on with it)"
+            so_far += ", the last answer was stopped (`continue` resumes it)"
         remark(f"Session {one_line(session)}{so_far}. Type a question. `help` lists the commands, `quit` exits.")
         all_answered = True
         for line in _lines():

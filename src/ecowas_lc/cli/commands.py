@@ -454,7 +454,7 @@ def serve(
     awkward: Annotated[
         bool,
         typer.Option(
-            "--awkward", help="Behave as inconveniently as a real Ollama: one answer at a time, cut in silence."
+            "--awkward", help="Behave like a real Ollama: one answer at a time, long prompts silently cut."
         ),
     ] = False,
     debug: Debug = False,
@@ -772,7 +772,7 @@ def serve_pages(
         typer.Option(
             "--hold",
             metavar="GROUP",
-            help="Its answers wait for a reviewer; all: everybody's. Repeatable.",
+            help="Answers of this group wait for a reviewer; all: every group. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -780,7 +780,7 @@ def serve_pages(
         bool, typer.Option("--queue", help="Let a session's questions wait for each other. Default: refuse.")
     ] = False,
     drain: Annotated[
-        float, typer.Option("--drain", metavar="SECONDS", min=0, help="How long answers may go on at the end.")
+        float, typer.Option("--drain", metavar="SECONDS", min=0, help="Time for running answers at shutdown.")
     ] = 20.0,
     no_link: Annotated[bool, typer.Option("--no-link", help="Print no link to sign in with.")] = False,
     debug: Debug = False,

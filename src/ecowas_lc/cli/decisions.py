@@ -55,9 +55,9 @@ class Choice:
         if sum(made) > 1:
             raise InvalidInputError("Pass only one of --approve, --edit, --reject and --answer.")
         if self.reason is not None and not self.reject:
-            raise InvalidInputError("--reason is said with --reject.")
+            raise InvalidInputError("--reason requires --reject.")
         if self.edit is not None and not self.edit.strip():
-            raise InvalidInputError("--edit has no text. Pass what is to be said instead, or --reject.")
+            raise InvalidInputError("--edit has no text. Pass the new text, or --reject.")
         return self if any(made) else None
 
 
@@ -283,7 +283,7 @@ def _imported(name: str) -> Any:
         sys.path.remove(str(Path.cwd()))
     graph = found if hasattr(found, "aget_state") or not callable(found) else found()
     if not hasattr(graph, "aget_state"):
-        raise InvalidInputError(f"--graph {name!r} is no compiled graph, nor a function that returns one.")
+        raise InvalidInputError(f"--graph {name!r} is neither a compiled graph nor a function that returns one.")
     return graph
 
 
@@ -295,7 +295,7 @@ async def _resumed(graph: Any, thread: str, config: Any, decisions: Mapping[str,
     if not decisions.keys() <= known:
         raise EcowasError(
             f"The thread {thread!r} waits in a graph of another application, which the summit's supervisor can't "
-            "go on with. Name that graph: --graph MODULE:NAME"
+            "continue. Name that graph: --graph MODULE:NAME"
         )
     try:
         await graph.ainvoke(Command(resume=dict(decisions)), config, durability="sync")

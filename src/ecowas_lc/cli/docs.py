@@ -54,9 +54,9 @@ def add_documents(
     if files > _MANY_FILES and not confirmed(f"Add {files} files?", yes=yes):
         return
     if language and language not in ("en", "fr", "pt"):
-        raise InvalidInputError(f"The language {language!r} is none of en, fr and pt.")
+        raise InvalidInputError(f"The language {language!r} is not one of en, fr and pt.")
     if title and files > 1:
-        raise InvalidInputError("A title is of one document. Add the files one by one, or leave --title out.")
+        raise InvalidInputError("--title is for one document. Add the files one by one, or leave --title out.")
     day = _date_of(date)
     with opened_documents() as documents, shown_progress() as tell:
         report = documents.add(
@@ -81,7 +81,7 @@ def add_documents(
         for document in report.added:
             say(f"{document.id}  {one_line(document.title)}")
         if report.known:
-            remark(f"{counted(len(report.known), 'document')} already there, with the same text.")
+            remark(f"{counted(len(report.known), 'document')} already added, with the same text.")
     for skipped in report.skipped:
         remark(f"Skipped: {one_line(skipped.reason)}")
     if report.skipped and not (report.added or report.known):
@@ -201,5 +201,5 @@ def _date_of(text: str) -> dt.date | None:
 
 def _page_of(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise InvalidInputError(f"{text!r} is no page. Write the document's id and the page: 3f2a…#4.")
+        raise InvalidInputError(f"{text!r} is not a page. Write the document's id and the page: 3f2a…#4.")
     return int(text)

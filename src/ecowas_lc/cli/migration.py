@@ -51,8 +51,8 @@ def migrate(source: str, threads: Sequence[str], allow: Sequence[str], *, json: 
             remark(f"{one_line(thread)}: {why}")
     if not report.is_complete:
         raise EcowasError(
-            f"{counted(len(report.failed), 'thread')} could not be moved. Fix the cause and repeat the command: "
-            "it goes on where it stopped."
+            f"{counted(len(report.failed), 'thread')} could not be migrated. Fix the cause and repeat the "
+            "command: it continues where it stopped."
         )
 
 

@@ -56,7 +56,7 @@ def _examine(model: ChosenModel, settings: Settings) -> Iterator[Finding]:
         yield note(
             AREA,
             "truncation",
-            "this server may cut long prompts in silence: those that may not fit are refused before they are sent",
+            "this server may cut long prompts silently: prompts that may not fit are refused before they are sent",
             "update Ollama to 0.24 or newer",
         )
     yield ok(AREA, "model", f"{model.name} is available")
@@ -112,6 +112,6 @@ def _structured(model: ChosenModel, chat: GuardedChatOllama) -> Iterator[Finding
         yield warning(
             AREA,
             "structured output",
-            "does not keep to a JSON schema: syntheses are plain prose",
+            "does not follow a JSON schema: syntheses are plain prose",
             "ollama pull qwen2.5:3b",
         )

@@ -363,7 +363,7 @@ def _width(server: Server, commands: Commands, address: Address) -> Iterator[Fin
         yield ok(AREA, "access", "every user may do everything, which is normal for your own server")
     else:
         yield warning(
-            AREA, "access", f"{text}: on a shared server, log in as a user of your own", commands.new_user()
+            AREA, "access", f"{text}: on a shared server, log in as a dedicated user", commands.new_user()
         )
 
 
@@ -439,7 +439,7 @@ def _privacy(server: Server, address: Address | None) -> Iterator[Finding]:
             AREA,
             "privacy",
             f"no TLS to {', '.join(distant)}: conversations are sent unencrypted",
-            "use rediss:// in REDIS_URL, and REDIS_SSL_CA_CERTS for an authority of your own",
+            "use rediss:// in REDIS_URL, and REDIS_SSL_CA_CERTS for your own certificate authority",
         )
     else:
         yield ok(AREA, "privacy", "no TLS, which a server on this machine does not need")

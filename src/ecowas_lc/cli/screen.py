@@ -118,7 +118,7 @@ def naming(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kept = " It was left as it was." if file.is_file() else ""
+        kept = " The file was not changed." if file.is_file() else ""
         raise EcowasError(f"{file} can't be written: {error.strerror or error}.{kept}") from error
 
 

@@ -44,7 +44,7 @@ def serve(
     from ecowas_lc.web.serving import serve as run
 
     if (certificate is None) != (key is None):
-        raise ConfigurationError("Give both --certificate and --key, or neither.")
+        raise ConfigurationError("Pass both --certificate and --key, or neither.")
     settings = get_settings()
     if not is_loopback(host):
         _check_reachable(settings, host, tls=certificate is not None)
@@ -93,7 +93,7 @@ def _check_reachable(settings: Settings, host: str, *, tls: bool) -> None:
         server.close()
     if not has_keys:
         raise ConfigurationError(
-            f"Others can reach {host}, and nobody could sign in there. Make a key first: `ecowas-lc access add "
+            f"Others can reach {host}, but no one can sign in yet. Create a key first: `ecowas-lc access add "
             "NAME --role staff`; or set ECOWAS_LC_WEB_PROXIES to your reverse proxy's address."
         )
     if not tls:
@@ -109,7 +109,7 @@ def _model(settings: Settings, stack: ExitStack) -> tuple[Any, str, str, Any]:
         chosen = stack.enter_context(chosen_model(settings))
     except ModelError as error:
         service = LLMService(settings=settings, timeout=3.0)
-        note = f"No answers yet: {error} The service asks again with each question."
+        note = f"No answers yet: {error} The service tries again with each question."
         return make_chat_model(settings), settings.ollama_model, note, service.ahealth_check
     service = LLMService(settings=settings, base_url=chosen.base_url, model=chosen.name, timeout=3.0)
     return chosen.chat, chosen.name, chosen.note, service.ahealth_check
@@ -219,7 +219,7 @@ def list_access(*, json: bool) -> None:
         show_json({"keys": [key.as_json() for key in keys], "people": [each.as_json() for each in people]})
         return
     if not keys and not people:
-        remark("Nobody has access yet. Make a key: ecowas-lc access add NAME --role staff")
+        remark("No one has access yet. Create a key: ecowas-lc access add NAME --role staff")
         return
     rows = [(key.id, key.owner) for key in keys] + [("proxy", each) for each in people]
     show_rows(
@@ -243,7 +243,7 @@ def remove_access(name: str, *, yes: bool, json: bool) -> None:
     keys = _run(settings, remove_keys_op(Keys(settings.prefix), name))
     person = _run(settings, remove_person_op(Keys(settings.prefix), name))
     if not keys and not person:
-        raise EcowasError(f"Nobody has access under {name!r}. `ecowas-lc access list` lists keys and people.")
+        raise EcowasError(f"No one has access under {name!r}. `ecowas-lc access list` lists keys and people.")
     _note(settings, settings.prefix, "remove access", name)
     if json:
         show_json({"keys": keys, "person": person})
@@ -258,7 +258,7 @@ def _owner(
     from ecowas_lc.web.principals import checked_principal
 
     if not roles:
-        raise InvalidInputError("Give at least one --role: staff, reviewer, operator or admin.")
+        raise InvalidInputError("Pass at least one --role: staff, reviewer, operator or admin.")
     allowed = checked_groups(groups) if groups else None
     return checked_principal(name, roles, organisation or settings.prefix, allowed)
 
@@ -281,4 +281,4 @@ def _note(settings: Settings, prefix: str, what: str, detail: str) -> None:
     try:
         _run(settings, note_op(Keys(prefix), who, "command", what, detail=detail))
     except StorageError as error:
-        raise StorageError(f"It was done, and the audit lacks it: {error}") from error
+        raise StorageError(f"The change was made, but the audit has no record of it: {error}") from error

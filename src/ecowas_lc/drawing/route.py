@@ -72,7 +72,7 @@ class RoutePicture(CanvasPicture):
         if decision.nearest:
             told.append(f"Most like the labelled question “{shortened(decision.nearest, 90)}”.")
         if decision.taken_over is not None:
-            told.append(f"Goes on with “{shortened(decision.taken_over.question, 90)}”.")
+            told.append(f"Continues “{shortened(decision.taken_over.question, 90)}”.")
         if not decision.scores:
             told.append(shortened(decision.reason, 110))
         for number, line in enumerate(told):

@@ -146,8 +146,8 @@ def register(place: Place, linger_seconds: float) -> None:
         try:
             if not keeper.wait_for(partial(keeper.try_lock, descriptor, shared=True), _PATIENCE_SECONDS):
                 raise EmbeddedServerError(
-                    f"The embedded server in {place.data_dir} is being stopped and does not come to an end. "
-                    "Try again, or set REDIS_URL to a server of your own."
+                    f"The embedded server in {place.data_dir} is being stopped but has not exited. "
+                    "Try again, or set REDIS_URL to a server that you run."
                 )
             if _file(os.fstat(descriptor)) == _file_at(place.users_lock):
                 break

@@ -273,14 +273,14 @@ class Keeper:
 
     def _end(self) -> None:
         if not end_server(self._server_lock, self._socket_path):
-            self._say("the server could not be ended")
+            self._say("the server could not be stopped")
         elif self._child is not None:
             self._child.wait()
 
     def _is_running(self) -> bool:
         if self._child is not None and self._child.poll() is not None:
             if self._child.returncode:
-                self._say(f"the server ended with {self._child.returncode}")
+                self._say(f"the server exited with {self._child.returncode}")
             return False
         return is_held(self._server_lock)
 

@@ -166,7 +166,7 @@ def _use_at(place: Place, settings: Settings, *, keep: bool) -> EmbeddedServer:
         place.kept.touch(mode=0o600)
     if place.data_dir not in _announced:
         _announced.add(place.data_dir)
-        log.info("Data is kept by the embedded server: socket %s, folder %s.", place.socket, place.data_dir)
+        log.info("The embedded server stores the data: socket %s, folder %s.", place.socket, place.data_dir)
     return EmbeddedServer(place.socket, place.data_dir, answer.pid or starting.noted_pid(place) or 0)
 
 
@@ -177,6 +177,6 @@ def _explained(place: Place) -> Iterator[None]:
     except OSError as error:
         raise EmbeddedServerError(
             f"The embedded server's directory {place.data_dir} can't be used: {error.strerror or error}"
-            f"{f' ({error.filename})' if error.filename else ''}. Set ECOWAS_LC_DATA_DIR to a directory of your "
-            "own on a local disk, or REDIS_URL to a server."
+            f"{f' ({error.filename})' if error.filename else ''}. Set ECOWAS_LC_DATA_DIR to a directory that "
+            "you own on a local disk, or REDIS_URL to a server."
         ) from error

@@ -14,7 +14,7 @@ ANSWER_SECONDS = 1.0
 class State(Enum):
     """The states of a server."""
 
-    ABSENT = "nobody listens at the socket"
+    ABSENT = "nothing listens on the socket"
     SILENT = "it accepts connections and does not answer"
     LOADING = "it is reading its data from disk"
     READY = "it answers"

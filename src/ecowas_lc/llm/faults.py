@@ -77,7 +77,7 @@ def named_error(error: BaseException, *, model: Any = None, url: str | None = No
     if _is_no_answer_of_ollama(error):
         return not_ollama(place.address)
     if isinstance(error, ValueError) and any(sign in str(error) for sign in _NOTHING):
-        return ModelError(f"The model {place.name} answered nothing at all. Ask again, or use another model.")
+        return ModelError(f"The model {place.name} returned nothing. Ask again, or use another model.")
     links = _chain(error)
     elsewhere = next(filter(None, (_sent_on_to(link, place) for link in links)), None)
     for link in links:
@@ -115,11 +115,11 @@ def not_ollama(address: str, what: str = "") -> ModelServerUnavailableError:
     if proxy:
         host = urlsplit(address).hostname
         return ModelServerUnavailableError(
-            f"What answers for {address} is not Ollama{told} but the proxy that {proxy} names. Add {host} to "
-            "NO_PROXY, or set OLLAMA_BASE_URL."
+            f"The answer for {address} is not from Ollama{told} but from the proxy that {proxy} names. Add {host} "
+            "to NO_PROXY, or set OLLAMA_BASE_URL."
         )
     return ModelServerUnavailableError(
-        f"What answers at {address} is not Ollama{told}. Start Ollama with `ollama serve`, or set OLLAMA_BASE_URL."
+        f"The server at {address} is not Ollama{told}. Start Ollama with `ollama serve`, or set OLLAMA_BASE_URL."
     )
 
 
@@ -127,7 +127,7 @@ def broken_off(name: str, address: str) -> ModelServerUnavailableError:
     """Return the error for an answer that ended before its last part."""
     return ModelServerUnavailableError(
         f"The answer of the model {name} broke off: {address} closed the connection before the end. Ask again; "
-        "if a proxy stands before the server, raise its time-out."
+        "if a proxy is in front of the server, raise its timeout."
     )
 
 
@@ -166,7 +166,7 @@ def _from_transport(error: BaseException, place: _Place, elsewhere: str | None) 
         )
     if elsewhere and isinstance(error, socket.gaierror | httpx.ConnectError | httpx.ConnectTimeout):
         return ModelServerUnavailableError(
-            f"The server at {address} sends us on to {elsewhere}, where no server answers. Set OLLAMA_BASE_URL to "
+            f"The server at {address} redirects to {elsewhere}, where no server answers. Set OLLAMA_BASE_URL to "
             "the address of Ollama itself."
         )
     if isinstance(error, socket.gaierror):
@@ -178,7 +178,7 @@ def _from_transport(error: BaseException, place: _Place, elsewhere: str | None) 
         isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and place.proxy
     ):
         return ModelServerUnavailableError(
-            f"The proxy that {place.proxy or 'the environment'} names does not let us through to {address}. Add "
+            f"The proxy that {place.proxy or 'the environment'} names refuses connections to {address}. Add "
             f"{place.host} to NO_PROXY, or set OLLAMA_BASE_URL."
         )
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
@@ -277,7 +277,7 @@ def _about_the_server(place: _Place, status: int, text: str, lowered: str, *, is
     if status in (401, 403, 407):
         who = f"The proxy that {place.proxy} names" if place.proxy and is_page else f"The server at {address}"
         return ModelServerUnavailableError(
-            f"{who} refuses us ({status}: {text}). Put the login into the address "
+            f"{who} refused the request ({status}: {text}). Put the login into the address "
             "(OLLAMA_BASE_URL=https://user:password@host), or pass headers with client_kwargs; for a model in "
             "Ollama's cloud run `ollama signin`."
         )
@@ -288,11 +288,11 @@ def _about_the_server(place: _Place, status: int, text: str, lowered: str, *, is
         )
     if status == 429:
         return ModelServerUnavailableError(
-            f"The server at {address} takes no more requests for now ({status}: {text}). Try again later."
+            f"The server at {address} accepts no more requests for now ({status}: {text}). Try again later."
         )
     if is_page and status in (502, 503, 504):
         return ModelServerUnavailableError(
-            f"What stands before the model server at {address} does not reach it ({status}: {text}). Try again "
+            f"The proxy in front of the model server at {address} can't reach it ({status}: {text}). Try again "
             "shortly, or start Ollama behind it."
         )
     if is_page:

@@ -59,7 +59,7 @@ def make_chat_model(
     settings = settings or get_settings()
     seconds = settings.llm_timeout if timeout is None else timeout
     if not _is_number(seconds) or seconds <= 0:
-        raise ConfigurationError(f"A timeout of {seconds!r} can't be used. Give seconds, more than 0.")
+        raise ConfigurationError(f"A timeout of {seconds!r} can't be used. Pass a number of seconds above 0.")
     if temperature is not None:
         try:
             check_temperature(temperature)
@@ -132,7 +132,7 @@ def check_temperature(temperature: object) -> None:
         InvalidInputError: It is not a number from 0 to 2.
     """
     if not _is_number(temperature) or not 0 <= temperature <= 2:
-        raise InvalidInputError(f"A temperature of {temperature!r} can't be used. Give a number from 0 to 2.")
+        raise InvalidInputError(f"A temperature of {temperature!r} can't be used. Pass a number from 0 to 2.")
 
 
 def _with_hidden_headers(client_kwargs: Any) -> Any:

@@ -232,7 +232,7 @@ class LLMService:
         if temperature is not None:
             check_temperature(temperature)
         if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
-            raise InvalidInputError(f"max_tokens of {max_tokens!r} can't be used. Give a whole number from 1 on.")
+            raise InvalidInputError(f"max_tokens of {max_tokens!r} can't be used. Pass a whole number, 1 or more.")
         update: dict[str, float | int] = {}
         if temperature is not None:
             update["temperature"] = temperature
@@ -312,7 +312,7 @@ def _conversation(messages: Sequence[Mapping[str, Any] | BaseMessage]) -> list[B
     if isinstance(messages, (str, bytes, Mapping)):
         raise InvalidInputError(f"A conversation is a list of messages, not {type(messages).__name__}.")
     if not messages:
-        raise EmptyQuestionError("There is no message to answer. Give at least one.")
+        raise EmptyQuestionError("There is no message to answer. Pass at least one.")
     checked: list[Any] = []
     for message in messages:
         if isinstance(message, BaseMessage):

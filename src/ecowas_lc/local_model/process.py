@@ -174,7 +174,7 @@ def serve(
 def check_threads(threads: int) -> None:
     """Raise ConfigurationError unless ``threads`` is a valid number of threads."""
     if threads < 1:
-        raise ConfigurationError(f"threads={threads} can't be: give 1 or more.")
+        raise ConfigurationError(f"threads={threads} can't be used: pass 1 or more.")
 
 
 def _listen(port: int) -> socket.socket:

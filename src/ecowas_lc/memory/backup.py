@@ -171,7 +171,7 @@ class Importer:
 
     def _ids(self, record: dict[str, Any]) -> tuple[str, ...]:
         if not isinstance(record["type"], str) or record["type"] not in _NAMES:
-            raise ValueError(f"nothing is known of the type {record['type']!r}")
+            raise ValueError(f"there is no record type {record['type']!r}")
         return tuple(record[name] for name in _NAMES[record["type"]])
 
 
@@ -179,7 +179,7 @@ def _lifetime(ttl: Any) -> float:
     if ttl is None:
         return FOREVER
     if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 <= ttl <= LONGEST_TTL_SECONDS:
-        raise ValueError(f"ttl_seconds is {ttl!r}, which is no number from 0 to {LONGEST_TTL_SECONDS}")
+        raise ValueError(f"ttl_seconds is {ttl!r}, which is not a number from 0 to {LONGEST_TTL_SECONDS}")
     return max(ttl, 0.001)
 
 

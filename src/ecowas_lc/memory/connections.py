@@ -66,9 +66,7 @@ def server_from(
     parts = (host, port, db, password, username, ssl) != ("localhost", 6379, 0, None, None, False)
     clients = client is not None or async_client is not None
     if parts + (url is not None) + clients + (server is not None) > 1:
-        raise ConfigurationError(
-            "Give a url, a client, a server, or host, port, db and password; not more than one of these."
-        )
+        raise ConfigurationError("Pass only one of: url, client, server, or host, port, db and password.")
     if clients or server is not None:
         check_belongs_to_address(credential_provider)
     if server is not None:
@@ -105,7 +103,7 @@ def server_from(
         shown = port if isinstance(port, int) else type(port).__name__  # never a URL with a password in it
         raise ConfigurationError(f"The Redis port must be a number from 1 to 65535, not {shown}.")
     if isinstance(db, bool) or not isinstance(db, int) or db < 0:
-        raise ConfigurationError(f"The Redis database must be a number from 0 on, not {db!r}.")
+        raise ConfigurationError(f"The Redis database must be a number, 0 or more, not {db!r}.")
     hidden = None if password is None else Secret(password)
     address = Address("single", hosts=((host, port),), db=db, username=username, password=hidden, tls=ssl)
     has_login = username is not None or password is not None
@@ -116,6 +114,6 @@ def server_from(
 def _positive(number: Any, name: str, *, whole: bool = False) -> Any:
     kinds: Any = int if whole else (int, float)
     if number is not None and (isinstance(number, bool) or not isinstance(number, kinds) or not number > 0):
-        what = "a whole number from 1 on" if whole else "a number of seconds, more than 0"
+        what = "a whole number, 1 or more" if whole else "a number of seconds, more than 0"
         raise ConfigurationError(f"{name} must be {what}, not {number!r}.")
     return number

@@ -328,8 +328,8 @@ def new_operation() -> str:
 def _message(value: Any, key: bytes, position: int) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CorruptDataError(
-            f"The key {shown(key)} holds at position {position} what is not a JSON object. Fix it, or delete the "
-            "key."
+            f"The key {shown(key)} holds at position {position} something that is not a JSON object. Fix it, or "
+            "delete the key."
         )
     return value
 

@@ -62,7 +62,7 @@ def check_count(count: object, what: str) -> int:
         InvalidInputError: It is not; the message calls it ``what``.
     """
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise InvalidInputError(f"{what} must be a whole number from 1 on, not {count!r}.")
+        raise InvalidInputError(f"{what} must be a whole number, 1 or more, not {count!r}.")
     return count
 
 
@@ -155,7 +155,7 @@ def from_json(raw: bytes, key: bytes, position: int | None = None) -> Any:
     except (ValueError, RecursionError):
         where = "" if position is None else f" at position {position}"
         raise CorruptDataError(
-            f"The key {shown(key)} holds{where} what is not JSON. Fix it, or restore it from a backup."
+            f"The key {shown(key)} holds{where} something that is not JSON. Fix it, or restore it from a backup."
         ) from None
 
 
@@ -167,7 +167,7 @@ def shown(key: bytes) -> str:
 def wrong_type(key: bytes, kind: str) -> WrongTypeError:
     """Return the error for a key of ours that holds another program's data."""
     return WrongTypeError(
-        f"The key {shown(key)} holds a {kind} that this package never wrote; it was left as it is. Some other "
+        f"The key {shown(key)} holds a {kind} that this package never wrote; it was not changed. Another "
         "program uses the same prefix: set ECOWAS_LC_PREFIX, or move that key."
     )
 
@@ -195,7 +195,7 @@ def _offender(value: Any, path: str) -> str | None:
         try:
             str(value)
         except ValueError:  # Python's limit on the digits of an integer
-            return f"{path} is a number of too many digits"
+            return f"{path} is a number with too many digits"
         return None
     if isinstance(value, float):
         return None if math.isfinite(value) else f"{path} is {value}"

@@ -69,9 +69,7 @@ def _is_ours(name: bytes, kind: bytes, reply: bytes | str) -> bool:
     if stored == "string" or (stored == "list" and kind == b"history"):
         return True
     if stored != "none":  # if it is, the key has expired in the meantime
-        _log.warning(
-            "The key %s holds a %s that this package never wrote: it was passed over", shown(name), stored
-        )
+        _log.warning("The key %s holds a %s that this package never wrote: it was skipped", shown(name), stored)
     return False
 
 
@@ -91,6 +89,6 @@ def _place(keys: Keys, name: bytes) -> tuple[bytes, list[str]] | None:
     except (InvalidIdError, TypeError, UnicodeDecodeError):
         pass
     _log.warning(
-        "The key %s stands for no ids, so nothing finds it: rename it, with %%3A for : in ids", shown(name)
+        "The key %s names no ids, so it can't be found: rename it, and write : in ids as %%3A", shown(name)
     )
     return None

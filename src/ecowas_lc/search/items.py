@@ -238,7 +238,7 @@ def _conflict(write: Write, version: int) -> ItemConflictError:
     now = f"it has version {version}" if version else "there is none"
     meant = f"version {write.expected}" if write.expected else "no such item"
     return ItemConflictError(
-        f"Another writer has changed the item: {meant} was expected, and {now}. Read it again and decide anew; "
+        f"Another writer has changed the item: {meant} was expected, and {now}. Read it again and retry; "
         "nothing was written."
     )
 

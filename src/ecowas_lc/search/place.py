@@ -46,8 +46,8 @@ def place_of(item_id: bytes) -> tuple[Namespace, str]:
     space, separator, key = item_id.partition(b"::")
     if not separator:
         raise CorruptDataError(
-            f"An index of the store names {item_id[:60]!r}, which is no item. Another program uses this prefix: "
-            "set ECOWAS_LC_PREFIX, or remove what it wrote."
+            f"An index of the store names {item_id[:60]!r}, which is not an item. Another program uses this "
+            "prefix: set ECOWAS_LC_PREFIX, or remove what it wrote."
         )
     return labels_of(space + b":"), decode_id(key)
 

@@ -117,5 +117,7 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
 
 def _db(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise ConfigurationError("The Redis URL's database must be a number from 0 on, as in redis://host:6379/0.")
+        raise ConfigurationError(
+            "The Redis URL's database must be a number, 0 or more, as in redis://host:6379/0."
+        )
     return int(text)

@@ -146,9 +146,9 @@ class Lines:
     def corrupt(self, reason: str | Exception) -> CorruptDataError:
         """Return the error for the line that was read last."""
         said = f"it has no {reason}" if isinstance(reason, KeyError) else str(reason).removesuffix(".")
-        done = "What stands before it has been imported; mend the line and import again."
+        done = "Everything before it has been imported; fix the line and import again."
         if self._number == 1:
-            done = "Give what an export wrote, from its first line on."
+            done = "Pass a whole export, starting with its first line."
         return CorruptDataError(f"Line {self._number} can't be imported: {said}. {done}")
 
     def check_end(self) -> None:

@@ -243,7 +243,7 @@ class ClientFactory:
         """
         given = dict(self.address.options).get("wait_replicas") if self.address else None
         if given is not None and not (given.isascii() and given.isdigit()):
-            raise ConfigurationError("The Redis URL's option wait_replicas must be a number from 0 on")
+            raise ConfigurationError("The Redis URL's option wait_replicas must be a number, 0 or more")
         replicas = self.settings.wait_replicas if given is None else int(given)
         if not replicas:
             return None
@@ -358,7 +358,7 @@ class ClientFactory:
         }
         for name, path in files.items():
             if path is not None and not path.is_file():
-                raise ConfigurationError(f"There is no file {path}: mend {name}, or REDIS_{name.upper()}.")
+                raise ConfigurationError(f"There is no file {path}: fix {name}, or REDIS_{name.upper()}.")
         return {name: str(path) for name, path in files.items() if path is not None}
 
 
@@ -398,7 +398,7 @@ def _query_options(address: Address) -> dict[str, Any]:
         if name == "wait_replicas":
             continue
         if name not in known:
-            raise ConfigurationError(f"The Redis URL has an option that is not known: {name}")
+            raise ConfigurationError(f"The Redis URL has an unknown option: {name}")
         try:
             parse: Any = URL_QUERY_ARGUMENT_PARSERS.get(name, str)
             options[name] = Secret(parse(text)) if name in _SECRET_OPTIONS else parse(text)

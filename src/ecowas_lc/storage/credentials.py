@@ -80,7 +80,7 @@ def checked_provider(provider: Any, *, has_login: bool, is_embedded: bool = Fals
         )
     if is_embedded:
         raise ConfigurationError(
-            "The embedded server has no logins, so a credential_provider is of no use. Set REDIS_URL to a server, "
+            "The embedded server has no logins, so it can't use a credential_provider. Set REDIS_URL to a server, "
             "or leave the provider out."
         )
     return Credentials(provider)

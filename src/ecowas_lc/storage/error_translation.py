@@ -48,13 +48,13 @@ FAILURES: tuple[type[Exception], ...] = (
 _REFUSALS = {
     "OOM": "It is out of memory. Raise its maxmemory, or shorten TTLs so that it can free some.",
     "READONLY": "It is a read-only replica. Point REDIS_URL at the primary (or at Sentinel).",
-    "NOAUTH": "It wants a password. Set REDIS_PASSWORD, or put it in REDIS_URL.",
+    "NOAUTH": "It requires a password. Set REDIS_PASSWORD, or put it in REDIS_URL.",
     "WRONGPASS": "User name or password is wrong. Check REDIS_USERNAME and REDIS_PASSWORD or REDIS_URL.",
     "MISCONF": "It refuses writes because it can't save to disk. Free disk space; its log says more.",
     "NOREPLICAS": "It refuses writes because too few replicas follow it. Start them again.",
     "LOADING": "It is still loading its data. Try again in a moment.",
     "MASTERDOWN": "It is a replica that has lost its primary. Point REDIS_URL at the primary (or at Sentinel).",
-    "CLUSTERDOWN": "The cluster is down. `redis-cli --cluster check` says which slots nobody serves.",
+    "CLUSTERDOWN": "The cluster is down. `redis-cli --cluster check` lists the slots that no node serves.",
     "TRYAGAIN": "The cluster is moving this slot to another node. Try again in a moment.",
     "BUSY": "It is busy with a long script. Try again in a moment.",
     "CROSSSLOT": "It is a cluster: use a redis+cluster:// URL.",
@@ -76,17 +76,19 @@ _WORDS: dict[type[BaseException], str] = {
 }
 # Errors without a specific code.
 _TEXTS = {
-    "without any password configured": "It has no password, and was given one. Take it out of REDIS_URL.",
-    "max number of clients reached": "It has as many clients as it takes. Raise its maxclients, or lower "
+    "without any password configured": "It has no password, but one was sent. Take it out of REDIS_URL.",
+    "max number of clients reached": "It has reached its limit of clients. Raise its maxclients, or lower "
     "REDIS_MAX_CONNECTIONS.",
     "invalid username-password pair": _REFUSALS["WRONGPASS"],
     "invalid password": _REFUSALS["WRONGPASS"],
     "Authentication required": _REFUSALS["NOAUTH"],
     "DB index is out of range": "It has no database of this number. Change REDIS_DB, or the end of REDIS_URL.",
-    "SELECT is not allowed in cluster mode": "A cluster has database 0 alone. Use a redis+cluster:// URL.",
+    "SELECT is not allowed in cluster mode": "A cluster has only database 0. Use a redis+cluster:// URL.",
     "Cluster mode is not enabled": "It is not a cluster: use a redis:// URL.",
-    "command 'SENTINEL'": "It is no Sentinel: use a redis:// URL, or name the port of one, as a rule 26379.",
-    "command `SENTINEL`": "It is no Sentinel: use a redis:// URL, or name the port of one, as a rule 26379.",
+    "command 'SENTINEL'": "It is not a Sentinel: use a redis:// URL, or name the port of a Sentinel, usually "
+    "26379.",
+    "command `SENTINEL`": "It is not a Sentinel: use a redis:// URL, or name the port of a Sentinel, usually "
+    "26379.",
     "cluster support disabled": "It is not a cluster: use a redis:// URL.",
 }
 # Answers to a request above the limits (proto-max-bulk-len, a million arguments), before the server disconnects.
@@ -156,13 +158,13 @@ def _named(error: Exception, where: str, attempt: Attempt) -> EcowasError:
         return _SCRIPT_ERRORS[word](rest.partition(" script: ")[0].partition("\n")[0])
     if any(text in str(error) for text in _TOO_LARGE):
         return TooLargeError(
-            f"Redis at {where} takes no value or command of this size, and nothing was written. Store less at "
-            "once, or raise the server's proto-max-bulk-len."
+            f"Redis at {where} does not accept a value or command of this size, and nothing was written. Store "
+            "less at once, or raise the server's proto-max-bulk-len."
         )
     if word == "WRONGTYPE" or "WRONGTYPE" in rest:
         return WrongTypeError(
-            f"A key of ours on Redis at {where} holds another type of data, which was left as it is. "
-            "Some other program uses the same prefix: set ECOWAS_LC_PREFIX, or move that key."
+            f"A key of this package on Redis at {where} holds another type of data, which was not changed. "
+            "Another program uses the same prefix: set ECOWAS_LC_PREFIX, or move that key."
         )
     for refusal, advice in _REFUSALS.items():
         # Redis < 7 also wraps the error of a command in a script.
@@ -208,7 +210,9 @@ def _unanswered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
             "port speaks it; or raise REDIS_SOCKET_TIMEOUT."
         )
     if isinstance(error, redis_errors.InvalidResponse):
-        return RedisUnavailableError(f"What answers at {where} does not speak Redis' protocol. Check the address.")
+        return RedisUnavailableError(
+            f"The server at {where} does not speak the Redis protocol. Check the address."
+        )
     if (fault := _tls_fault(error)) is not None:
         return RedisUnavailableError(
             f"Redis at {where} can't be reached with TLS: {fault.reason or fault.strerror or 'handshake failed'}. "
@@ -223,7 +227,7 @@ def _unanswered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
         )
     if _is_unknown_host(error):
         return RedisUnavailableError(
-            f"The host of Redis at {where} is not known: its name can't be resolved. Check its spelling in "
+            f"The host name of Redis at {where} can't be resolved. Check its spelling in "
             "REDIS_URL or REDIS_HOST, and your DNS."
         )
     if _was_hung_up_on(error):
@@ -238,7 +242,7 @@ def _unanswered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
             else ""
         )
         return RedisUnavailableError(
-            f"Redis at {where} can't be reached. Start it, or set REDIS_URL to a server that runs{by_itself}; "
+            f"Redis at {where} can't be reached. Start it, or set REDIS_URL to a running server{by_itself}; "
             "`ecowas-lc doctor` says more."
         )
     return _answered(error, where, attempt)
@@ -271,13 +275,13 @@ def _answered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
     text = str(error)
     if "SCRIPT KILL" in text or "Script killed" in text:
         return RedisRefusedError(
-            f"Redis at {where} ended a script of this call before it wrote anything, because somebody sent it "
-            "SCRIPT KILL. What is stored is as it was: try again."
+            f"Redis at {where} ended a script of this call before it wrote anything, after somebody sent it "
+            "SCRIPT KILL. The stored data is unchanged: try again."
         )
     if lacking := _LACKS.search(text):
         return RedisRefusedError(
-            f"What answers at {where} can't run this package's scripts: its Lua has no "
-            f"{lacking[1] or lacking[2]!r}. Use Redis 6.2 or newer, or Valkey; what imitates them often lacks it."
+            f"The server at {where} can't run this package's scripts: its Lua has no "
+            f"{lacking[1] or lacking[2]!r}. Use Redis 6.2 or newer, or Valkey; imitations often lack it."
         )
     if found := _UNKNOWN_COMMAND.search(text):
         return RedisRefusedError(
@@ -289,15 +293,15 @@ def _answered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
         )
     if "no such key" in text:
         return StorageError(
-            f"A key that this call uses on Redis at {where} has gone in the meantime: it expired, or was deleted "
-            "or evicted. What is stored is as it was: try again."
+            f"A key that this call uses on Redis at {where} no longer exists: it expired, or was deleted "
+            "or evicted. The stored data is unchanged: try again."
         )
     if "not enough memory" in text:
         return RedisRefusedError(f"Redis at {where} refused: {_REFUSALS['OOM']}")
     if is_corrupt(error):
         found_twice = attempt.times > 1
         return CorruptDataError(
-            f"What is stored under a key of ours on Redis at {where} is not in the storage format"
+            f"The data under a key of this package on Redis at {where} is not in the storage format"
             f"{', and was not when it was read again' if found_twice else ''}: {_said(text)}. "
             + (
                 "Restore the thread or history from a backup; without one, delete it."

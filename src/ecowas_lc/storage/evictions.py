@@ -55,7 +55,7 @@ def warn_of_evictions_op(keys: Keys, what: str, kind: str) -> Op[int]:
     count = yield from lost_op(keys, kind)
     if count:
         warnings.warn(
-            f"{what}: Redis has evicted {count} keys, and an evicted index no longer names what it named. "
+            f"{what}: Redis has evicted {count} keys, so indexes may lack entries. "
             f"Set maxmemory-policy to noeviction, run {_CURE[kind]}, then repeat this.",
             IncompleteWarning,
             stacklevel=2,

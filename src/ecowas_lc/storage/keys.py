@@ -59,7 +59,7 @@ def id_text(raw: bytes) -> str:
         return raw.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         raise CorruptDataError(
-            f"Where an id should be stored, there is {raw[:40]!r}, which is not text. Another program uses this "
+            f"An index holds {raw[:40]!r} in place of an id, which is not text. Another program uses this "
             "prefix: set ECOWAS_LC_PREFIX, or remove what it wrote."
         ) from None
 

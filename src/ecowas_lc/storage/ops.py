@@ -107,9 +107,9 @@ class Waiting:
         """
         if replicas < self.replicas:
             raise NotReplicatedError(
-                f"Redis at {where} has made the write, and {replicas} of {self.replicas} replicas had it after "
+                f"Redis at {where} made the write, but only {replicas} of {self.replicas} replicas had it after "
                 f"{self.milliseconds} ms. Start replicas again, or lower wait_replicas. The call may be repeated, "
-                "but a message without an id would be there twice."
+                "but a message without an id would be stored twice."
             )
 
 

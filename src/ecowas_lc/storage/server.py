@@ -129,8 +129,8 @@ def _out_of_step(error: Exception, where: str) -> StorageError | None:
     if _PACKAGE not in Path(frame.f_code.co_filename).parents:
         return None
     return StorageError(
-        f"Redis at {where} answered something else than what was asked ({type(error).__name__}): its answers have "
-        "come out of step, by a proxy or a network fault. The connections were closed: try again."
+        f"Redis at {where} sent an answer that does not match the command ({type(error).__name__}): a proxy or a "
+        "network fault has mixed up its answers. The connections were closed: try again."
     )
 
 
@@ -266,7 +266,7 @@ def _targets(client: Any, node: str | None) -> dict[str, Any]:
     if node is None or node == EVERY_NODE:
         return found
     if node not in found:
-        raise RedisClusterException(f"the node {node} is no primary any more")
+        raise RedisClusterException(f"the node {node} is no longer a primary")
     return {node: found[node]}
 
 
@@ -416,7 +416,7 @@ class Server:
         if isinstance(client, _ASYNC_CLIENTS) and async_client is None:
             client, async_client = None, client
         if client is None and async_client is None:
-            raise ConfigurationError("Give a redis-py client, or a URL.")
+            raise ConfigurationError("Pass a redis-py client or a URL.")
         if client is not None and not isinstance(client, _SYNC_CLIENTS):
             raise ConfigurationError(f"client must be redis.Redis or RedisCluster, not {type(client).__name__}.")
         if async_client is not None and not isinstance(async_client, _ASYNC_CLIENTS):
@@ -448,7 +448,7 @@ class Server:
         """
         if self._client is None:
             if self._factory is None:
-                raise StorageError("Only an async client was given: use the async methods, or give client= too.")
+                raise StorageError("Only an async client was given: use the async methods, or pass client= too.")
             with self._lock:
                 if self._client is None:
                     try:

@@ -162,7 +162,7 @@ def _write_of(record: dict[str, Any]) -> Write:
     left, whole = record["ttl_seconds"], record["ttl_milliseconds"]
     for ttl in (left, whole):
         if ttl is not None and (type(ttl) not in (int, float) or not 0 <= ttl <= 1000 * LONGEST_TTL_SECONDS):
-            raise ValueError("a time to live is no number")
+            raise ValueError("a time to live is not a number")
     if "sealed" in record:
         value = _bytes(record["sealed"])
     elif isinstance(record["value"], dict):

@@ -387,7 +387,7 @@ def _check_key(key: object) -> None:
 
 def _check_count(count: object, what: str) -> None:
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise InvalidInputError(f"{what} must be a whole number from 0 on, not {count!r}.")
+        raise InvalidInputError(f"{what} must be a whole number, 0 or more, not {count!r}.")
 
 
 def _check_listing(op: ListNamespacesOp) -> None:

@@ -56,7 +56,7 @@ class Indexing:
         self.embeddings, self.dimensions = _embeddings_of(config)
         self.has_words = bool(config.get("words", True))
         if self.embeddings is None and not self.has_words:
-            raise ConfigurationError("The index has neither embeddings nor words: give embed, or leave words out.")
+            raise ConfigurationError("The index has neither embeddings nor words: pass embed, or leave words out.")
         self._mode: Mode = config.get("mode") or ("meaning" if self.embeddings else "words")
         self._check_mode(self._mode)
         vectors = config.get("vectors", "int8")
@@ -169,12 +169,13 @@ class Indexing:
             self.learn_dimensions(*lengths)
         if lengths - {self.dimensions}:
             raise DimensionMismatchError(
-                f"The embeddings gave a vector of {max(lengths - {self.dimensions})} dimensions, and the index "
-                f'has "dims": {self.dimensions}. Set dims to what the model gives; nothing was written.'
+                f"The embeddings returned a vector of {max(lengths - {self.dimensions})} dimensions, and the "
+                "index "
+                f'has "dims": {self.dimensions}. Set dims to that number; nothing was written.'
             )
         if len(rows) != len(texts) or not finite:
             raise InvalidInputError(
-                f"The embeddings did not give {len(texts)} vectors of finite numbers for as many texts; nothing "
+                f"The embeddings did not return {len(texts)} vectors of finite numbers for as many texts; nothing "
                 "was written. Check the embedding model."
             )
         return dict(zip(texts, rows, strict=True))
@@ -229,13 +230,13 @@ def _checked_paths(paths: object) -> Iterable[str]:
 def _embeddings_of(config: Mapping[str, Any]) -> tuple[Embeddings | None, int | None]:
     dims = config.get("dims")
     if dims is not None and (isinstance(dims, bool) or not isinstance(dims, int) or dims < 1):
-        raise ConfigurationError(f"dims must be a whole number from 1 on, not {dims!r}.")
+        raise ConfigurationError(f"dims must be a whole number, 1 or more, not {dims!r}.")
     if "embed" not in config:
         from ecowas_lc.store.offline import OfflineSearchEmbeddings
 
         if dims not in (None, _OFFLINE_DIMENSIONS):
             raise ConfigurationError(
-                f"The offline embeddings have {_OFFLINE_DIMENSIONS} dimensions, not {dims}. Give embed, or leave "
+                f"The offline embeddings have {_OFFLINE_DIMENSIONS} dimensions, not {dims}. Pass embed, or leave "
                 "dims out."
             )
         return OfflineSearchEmbeddings(), _OFFLINE_DIMENSIONS

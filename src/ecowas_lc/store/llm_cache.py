@@ -74,7 +74,7 @@ class RedisLLMCache(Connected, BaseCache):
         if ttl is not None and (type(ttl) not in (int, float) or not 0 < ttl <= _LONGEST_TTL_SECONDS):
             raise InvalidInputError("ttl is a number of seconds above 0, or None for answers that never expire.")
         if type(max_entries) is not int or max_entries < 1:
-            raise InvalidInputError(f"max_entries must be a whole number from 1 on, not {max_entries!r}.")
+            raise InvalidInputError(f"max_entries must be a whole number, 1 or more, not {max_entries!r}.")
         self._server = server or Server.from_clients(client, async_client)
         self._keys = Keys(prefix)
         self._ttl_ms = None if ttl is None else max(1, round(ttl * 1000))
@@ -169,7 +169,7 @@ class RedisLLMCache(Connected, BaseCache):
         blob = self._sealer.open(raw, self._context(digest)) if self._sealer else raw
         answer = self._serializer.load(blob)
         if not isinstance(answer, list) or not all(isinstance(each, Generation) for each in answer):
-            raise CorruptDataError("A cached answer is not one. Clear the cache.")
+            raise CorruptDataError("A cached entry is not an answer. Clear the cache.")
         return answer
 
     def _update_op(self, prompt: str, llm_string: str, answer: Sequence[Generation]) -> Op[None]:

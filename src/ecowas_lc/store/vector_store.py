@@ -510,7 +510,7 @@ class RedisVectorStore(Connected, VectorStore):
         for what, given in (("metadatas", metadatas), ("ids", ids)):
             if given is not None and len(given) != len(texts):
                 raise InvalidInputError(
-                    f"There are {len(texts)} texts and {len(given)} {what}: give one for each."
+                    f"There are {len(texts)} texts and {len(given)} {what}: pass one for each."
                 )
         milliseconds_of(ttl)
         minutes = (self._store.ttl_config or {}).get("default_ttl") if ttl is None else ttl

@@ -168,7 +168,7 @@ def check_decision(request: Any, decision: Any) -> None:
     elif action is not None:
         return
     raise InvalidDecisionError(
-        f"{decision!r} is no decision. Resume with 'approve', {{'action': 'edit', 'text': …}} or "
+        f"{decision!r} is not a decision. Resume with 'approve', {{'action': 'edit', 'text': …}} or "
         "{'action': 'reject', 'reason': …}."
     )
 
@@ -198,7 +198,7 @@ def _action(decision: Any) -> str | None:
 
 def _gone(what: str, waiting: Sequence[Interrupt]) -> str:
     left = f" What waits now: {', '.join(one.id for one in waiting)}." if waiting else " Nothing else waits."
-    return f"{what} does not wait for a decision any more. Nothing was released.{left}"
+    return f"{what} no longer waits for a decision. Nothing was released.{left}"
 
 
 def _is_interrupt_id(key: object) -> bool:

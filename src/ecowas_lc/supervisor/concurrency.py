@@ -45,7 +45,7 @@ class LoopGuard:
         """
         if made >= self.max_hops:
             raise LoopBudgetError(
-                f"{self.who} made {made} model calls and had no answer. Ask something narrower, or raise max_hops."
+                f"{self.who} made {made} model calls without an answer. Ask something narrower, or raise max_hops."
             )
 
     def check_steps(self, steps: Iterable[str]) -> None:

@@ -143,7 +143,7 @@ def build_supervisor(
     if on_busy not in (None, "refuse", "queue"):
         raise ConfigurationError(f"on_busy={on_busy!r} can't be used. Choose 'refuse', 'queue' or None.")
     if isinstance(busy_wait_seconds, bool) or not busy_wait_seconds > 0:
-        raise ConfigurationError(f"busy_wait_seconds={busy_wait_seconds!r} can't be used. Give more than 0.")
+        raise ConfigurationError(f"busy_wait_seconds={busy_wait_seconds!r} can't be used. Pass more than 0.")
     ctx.on_busy, ctx.busy_wait_seconds = on_busy, busy_wait_seconds
     compiled = _graph(ctx).compile(
         checkpointer=checkpointer, store=store, name="ecowas_supervisor", transformers=[CustomTransformer]
@@ -181,12 +181,12 @@ def make_context(
         ("num_ctx", num_ctx),
     ):
         if value is not None and (not isinstance(value, int) or value < 1):
-            raise ConfigurationError(f"{name}={value!r} can't be used. Give a whole number of at least 1.")
+            raise ConfigurationError(f"{name}={value!r} can't be used. Pass a whole number of at least 1.")
     if group_timeout is not None and group_timeout <= 0:
-        raise ConfigurationError(f"group_timeout={group_timeout!r} can't be used. Give more than 0 seconds.")
+        raise ConfigurationError(f"group_timeout={group_timeout!r} can't be used. Pass more than 0 seconds.")
     if isinstance(held, str) and held != "all":
         raise ConfigurationError(
-            f"interrupt_before_release={held!r} can't be used. Give a list of groups' ids, or 'all'."
+            f"interrupt_before_release={held!r} can't be used. Pass a list of groups' ids, or 'all'."
         )
     kept_back = frozenset(by_id) if held == "all" else frozenset(held)
     _known(kept_back, by_id, "interrupt_before_release")
@@ -240,8 +240,8 @@ def _standing_graph(group: str, graph: Pregel[Any, Any, Any, Any]) -> Pregel[Any
     """
     if graph.checkpointer is True:
         raise ConfigurationError(
-            f"The graph of {group} is compiled with checkpointer=True: it would remember what a fork has left "
-            "behind. Compile it without a checkpointer; its memory is what the thread says."
+            f"The graph of {group} is compiled with checkpointer=True: its memory would not follow the forks "
+            "of a thread. Compile it without a checkpointer: it gets its memory from the thread."
         )
     if "messages" not in graph.channels:
         raise ConfigurationError(
@@ -314,7 +314,7 @@ def _known(ids: Collection[str], groups: Mapping[str, TWG], argument: str) -> No
     unknown = [group for group in ids if group not in groups]
     if unknown:
         raise UnknownGroupError(
-            f"{argument} names {', '.join(map(repr, unknown))}; there are only: {', '.join(groups)}."
+            f"{argument} names {', '.join(map(repr, unknown))}; available: {', '.join(groups)}."
         )
 
 

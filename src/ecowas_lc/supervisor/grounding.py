@@ -252,7 +252,7 @@ def _checked(documents: Readable) -> Readable:
     ):
         return documents
     raise ConfigurationError(
-        f"{documents!r} are no documents. Pass Documents.from_settings(), or a LangChain retriever."
+        f"{documents!r} can't be used as documents. Pass Documents.from_settings(), or a LangChain retriever."
     )
 
 

@@ -283,7 +283,7 @@ class AskAgent:
             if all(one.id != here for one in pause.args[0]):
                 raise
             raise SupervisorError(
-                f"The agent of the working group {self.group} stops to ask a person in chat() itself. Resumed, "
+                f"The agent of the working group {self.group} stops inside chat() to ask a person. Resumed, "
                 "chat() would begin again, and the decision could meet another request. "
                 "Pass a compiled graph in agents=, or run one in chat(): its steps are stored."
             ) from None

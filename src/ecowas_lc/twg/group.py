@@ -62,14 +62,14 @@ def validate_groups(groups: Iterable[TWG], *, reserved: Collection[str] = ()) ->
     """
     checked = tuple(groups)
     if not checked:
-        raise InvalidInputError("There is no working group. Give at least one TWG, or None for the default six.")
+        raise InvalidInputError("There is no working group. Pass at least one TWG, or None for the default six.")
     seen: set[str] = set()
     for group in checked:
         if not isinstance(group, TWG):
             raise InvalidInputError(f"{group!r} is not a working group. Pass TWG(id, name, prompt, terms).")
         _check_id(group.id, RESERVED_IDS.union(reserved))
         if group.id in seen:
-            raise InvalidIdError(f"Two working groups have the id {group.id!r}. Give each an id of its own.")
+            raise InvalidIdError(f"Two working groups have the id {group.id!r}. Give each a different id.")
         seen.add(group.id)
         _check_text(group)
     return checked

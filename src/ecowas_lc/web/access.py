@@ -323,4 +323,4 @@ def checked_groups_of(groups: Collection[str], known: Collection[str]) -> None:
     """
     for group in groups:
         if group not in known:
-            raise InvalidInputError(f"There is no working group {group!r}. There are: {', '.join(known)}.")
+            raise InvalidInputError(f"There is no working group {group!r}. Available: {', '.join(known)}.")

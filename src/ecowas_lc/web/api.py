@@ -64,7 +64,7 @@ class Question(_Strict):
     """A question, and the session to ask it in."""
 
     question: str = Field(min_length=1, max_length=LONGEST_QUESTION)
-    session: Id | None = Field(default=None, description="The session to go on with. Default: a new one.")
+    session: Id | None = Field(default=None, description="The session to continue. Default: a new one.")
     groups: Groups = Field(default_factory=list, description="Groups to ask, whatever the question is.")
     on_busy: OnBusyField = None
 
@@ -584,7 +584,7 @@ async def _whole(service: Service, run: Run) -> Response:
     if status == "running":
         return problem(
             503,
-            "This process is being shut down; the run goes on in another one.",
+            "This process is being shut down; the run continues in another one.",
             {"Retry-After": "2"},
             run=run.id,
         )

@@ -119,7 +119,7 @@ async def _answered(web: Web, name: str, request: Request, inner: Handler) -> Re
     request.state.principal = principal
     if request.method not in _SAFE and (principal is None or principal.csrf is not None):
         if not is_same_site(request):
-            return problem(403, "The request comes from another site. Use the service's own pages.")
+            return problem(403, "The request was sent by another site. Use the service's own pages.")
         if principal is not None and principal.csrf is not None and not await _has_token(request, principal.csrf):
             return problem(403, f"The request lacks its {CSRF_HEADER}. Load the page again.")
     return await inner(request)

@@ -149,7 +149,7 @@ class Allowlist:
             )
         found = _locate(name)
         if found is None:
-            raise CorruptDataError(f"A stored value is a {spelt(name)}, which is no longer there.")
+            raise CorruptDataError(f"A stored value is a {spelt(name)}, which no longer exists.")
         if not isinstance(found, type):
             raise TypeNotAllowedError(f"A stored value names {spelt(name)}, which is not a class.")
         self._classes[name] = found

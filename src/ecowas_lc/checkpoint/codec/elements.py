@@ -67,7 +67,7 @@ def split_blob(blob: bytes, start: int = 0) -> tuple[list[bytes], bytes]:
         return [], blob[body:]
     end = body + DIGEST_BYTES * count
     if len(blob) < end:
-        raise CorruptDataError("A stored value is cut short.")
+        raise CorruptDataError("A stored value is truncated.")
     return [blob[at : at + DIGEST_BYTES] for at in range(body, end, DIGEST_BYTES)], blob[end:]
 
 
@@ -300,7 +300,7 @@ class Elements:
         if not blob:
             value = self.held.get(digest)
             if value is None:
-                raise CorruptDataError("A stored value refers to an element that is not there.")
+                raise CorruptDataError("A stored value refers to an element that is missing.")
             if isinstance(value, str):
                 return TEXT, [], value.encode()
             return VALUE, [], b"".join((_head_of_bytes(value)[3:], value))
@@ -353,7 +353,7 @@ class Elements:
         else:
             kind, _, raw = self.get(digest)
             if kind != TEXT:
-                raise CorruptDataError("A stored value refers to a text, and what is there is not one.")
+                raise CorruptDataError("A stored value refers to a text, but the element is not text.")
         try:
             return raw.decode()
         except UnicodeDecodeError:
@@ -402,7 +402,7 @@ def split_row(row: bytes) -> Row:
         if at > len(row):
             break
     if at > len(row) or len(row) < 6:
-        raise CorruptDataError("A stored checkpoint is cut short.")
+        raise CorruptDataError("A stored checkpoint is truncated.")
     return Row(parent, tuple(fields), row[at:], row[start:at])
 
 

@@ -61,7 +61,7 @@ class GivenSerializer:
         except Exception as error:
             raise CorruptDataError(
                 f"A stored value can't be read with {type(self.serde).__name__}: {error}. "
-                "Give the saver the serde, and the key, that it was written with."
+                "Pass the saver the serde, and the key, that it was written with."
             ) from error
 
 

@@ -192,7 +192,7 @@ def take_apart(value: Any, allowed: Allowlist) -> tuple[str, Any] | str:
     name = allowed.check(cls)
     if kind == "enum":
         if cls(value.value) is not value:
-            raise TypeNotAllowedError(f"{value!r} can't be stored: its value does not find it again.")
+            raise TypeNotAllowedError(f"{value!r} can't be stored: looking it up by its value does not return it.")
         return name, value.value
     if kind == "namedtuple":
         return name, list(value)
@@ -230,7 +230,7 @@ def put_together(name: Any, data: Any, allowed: Allowlist) -> Any:
     except (TypeNotAllowedError, CorruptDataError):
         raise
     except Exception as error:
-        raise CorruptDataError(f"A stored {spelt(name)} can't be put together again.") from error
+        raise CorruptDataError(f"A stored {spelt(name)} can't be rebuilt.") from error
     raise TypeNotAllowedError(f"A stored value is a {spelt(name)}, which can't be read back.")
 
 
@@ -301,7 +301,7 @@ def _put_model_together(
 
 def _lacks(cls: type, field: str) -> CorruptDataError:
     return CorruptDataError(
-        f"A stored {spelt(type_name(cls))} has no {field!r}, which the class has come to require. "
+        f"A stored {spelt(type_name(cls))} has no {field!r}, which the class now requires. "
         "Give that field a default."
     )
 

@@ -16,13 +16,13 @@ local function row_values(row, after)
     fields[i] = field
     at = at + 2 + n
   end
-  if at > #row then corrupt('A stored checkpoint is cut short.') end
+  if at > #row then corrupt('A stored checkpoint is truncated.') end
   return fields, at
 end
 
 local function each_ref(blob, at, visit)
   local count = u16(blob, at)
-  if at + 1 + 16 * count > #blob then corrupt('A stored value is cut short.') end
+  if at + 1 + 16 * count > #blob then corrupt('A stored value is truncated.') end
   for i = 0, count - 1 do
     visit(string.sub(blob, at + 2 + 16 * i, at + 17 + 16 * i))
   end

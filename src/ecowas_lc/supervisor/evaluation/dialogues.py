@@ -107,7 +107,7 @@ def evaluate_dialogues(
     """
     given = tuple(dialogues)
     if not given:
-        raise InvalidInputError("There is no dialogue to evaluate on. Give at least one.")
+        raise InvalidInputError("There is no dialogue to evaluate on. Pass at least one.")
     conversing = with_conversation(router)
     outcomes: list[_Outcome] = []
     for done, dialogue in enumerate(given, start=1):

@@ -113,7 +113,7 @@ def evaluate(
     """
     asked = tuple(questions)
     if not asked:
-        raise InvalidInputError("There is no question to evaluate on. Give at least one.")
+        raise InvalidInputError("There is no question to evaluate on. Pass at least one.")
     router.route(asked[0].question)
     outcomes: list[Mistake] = []
     seconds: list[float] = []

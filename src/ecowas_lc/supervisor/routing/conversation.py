@@ -174,10 +174,10 @@ def resolve(
     follows = kinds["follow"] + kinds["about"]
     new = tuple(g for g in own if g not in topic and relevance[g] >= _NEW + _NEW_IN_FOLLOW_UP * follows)
     if not new:
-        return _with(past, topic, past.topic, (), "it goes on with what was asked before")
+        return _with(past, topic, past.topic, (), "it continues what was asked before")
     if any(lexicon.joins(group) >= _JOINS for group in new) and not _is_own_question(turn, relevance, topic, new):
         return _with(past, topic, past.topic, new, "it adds to what was asked before")
-    return Resolution(new, "it asks for something of its own")
+    return Resolution(new, "it asks something new")
 
 
 def _is_own_question(

@@ -85,7 +85,7 @@ def check_embeddings(embeddings: object) -> None:
         callable(getattr(embeddings, method, None)) for method in ("embed_query", "embed_documents")
     ):
         raise ConfigurationError(
-            f"{embeddings!r} are no embeddings. Pass LangChain Embeddings, such as OllamaEmbeddings(model=…)."
+            f"{embeddings!r} are not embeddings. Pass LangChain Embeddings, such as OllamaEmbeddings(model=…)."
         )
     if find_spec("numpy") is None:
         raise MissingExtraError(f"Routing by embeddings needs numpy. Run: {install_command('semantic')}")
