@@ -160,7 +160,7 @@ $(VENV)/.stamp-bench: $(VENV)/.stamp-test $(DECLARED)
 	@touch $@
 
 build/redis-py/%/.stamp: | $(VENV)/.stamp-tools
-	@echo 'Installing redis-py $* beside the pinned one, for some tests'
+	@echo 'Installing redis-py $* next to the pinned one, for some tests'
 	@$(PIP) install --quiet --no-deps --upgrade --target build/redis-py/$* 'redis==$*.*'
 	@touch $@
 

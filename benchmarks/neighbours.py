@@ -118,7 +118,7 @@ def measure(options: part.Options) -> Report:
         cells = [found[size][what] for size in sizes]
         rows.append([what, *(f"{figure(ms)} ms, {commands:.0f}, {figure(us)} µs" for ms, commands, us in cells)])
     columns = ["", *(f"{size:,} others" for size in sizes)]
-    title = "With so many other threads and sessions: time, commands on the server, and their time there"
+    title = "By the number of other threads and sessions: time, commands on the server, and their time there"
     report = Report(tables=[Table(title, columns, rows, f"Medians of {TIMES}.")])
     _draw(options, sizes, found)
     report.pictures["neighbours.png"] = (

@@ -134,7 +134,9 @@ def measure(options: part.Options) -> Report:
         for turns, cells in found[name].items():
             rows.append([name, str(turns), *("–" if each is None else figure(each) for each in cells)])
     note = f"–: the saver has no such method. Only InMemorySaver and RedisSaver go past {LONGEST_OF_OTHERS} turns."
-    report.tables.append(Table("Milliseconds of each operation on a thread of so many turns", columns, rows, note))
+    report.tables.append(
+        Table("Milliseconds per operation, by the number of turns in the thread", columns, rows, note)
+    )
     if trips:
         rows = [[str(turns), *cells] for turns, cells in trips.items()]
         report.tables.append(Table("Round trips of RedisSaver", ["turns", *READS, *CHANGES], rows))

@@ -25,7 +25,7 @@ LINEAR = (MEMORY, OURS)
 
 
 def one_thread(bench: Bench, turns: int, thread_id: str) -> float:
-    """Milliseconds a turn of a thread that grows from nothing to so many turns."""
+    """Return the milliseconds per turn of a thread that grows from empty to a number of turns."""
     taken = run_turns(bench.graph, thread_id, turns)
     bench.saver.delete_thread(thread_id)
     return 1000 * taken / turns
@@ -131,7 +131,7 @@ def measure(options: part.Options) -> Report:
         cells = [(medians[turns].get(name), ratios[turns].get(name)) for turns in options.turns]
         rows.append([name, *(f"{figure(ms)} ms, {times(ratio)}" if ms and ratio else "–" for ms, ratio in cells)])
     report.tables.append(Table("Milliseconds a turn, and the ratio to InMemorySaver", columns, rows))
-    title = "Time per turn of a thread that grows to so many turns, against InMemorySaver"
+    title = "Time per turn against InMemorySaver, by the number of turns in the thread"
     bars(options.pictures / "savers.png", title, {f"{turns} turns": each for turns, each in ratios.items()})
     report.pictures["savers.png"] = f"{title}, as bars; the table has the figures"
     if OURS in names and not options.only_time:

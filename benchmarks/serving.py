@@ -126,7 +126,7 @@ class Load:
     lost: int
 
     def p(self, share: float) -> float:
-        """The first event's time that so many stay under."""
+        """Return a percentile of the time to the first event."""
         return _quantile(self.first_ms, share)
 
 

@@ -94,7 +94,9 @@ def measure(options: part.Options) -> Report:
         [what, figure(statistics.median(each)), figure(min(each)), figure(max(each))]
         for what, each in taken.items()
     ]
-    note = "A process of its own each time, after one that warmed the disk's cache; a server's data folder is new."
+    note = (
+        "Each start is a new process, after one run that warmed the disk cache; the server's data folder is new."
+    )
     columns = ["", "median, ms", "least", "most"]
     beyond = statistics.median(
         ours - theirs for ours, theirs in zip(taken[OUR_CALL], taken[THEIR_CALL], strict=True)

@@ -102,7 +102,7 @@ def some_turns(bench: Bench, thread_id: str) -> float:
 
 
 def profile(bench: Bench, thread_id: str, turns: int) -> dict[str, float]:
-    """Shares of the time of a turn, by whose code runs: in asyncio, where one thread does it all.
+    """Return the shares of a turn's time by whose code runs, in asyncio, where one thread does all the work.
 
     The whole profile goes to a file beside the results.
     """
@@ -178,7 +178,9 @@ def measure(options: part.Options) -> Report:
         "Serialising and reading is langgraph's own serializer: what a turn adds, and the list that it begins "
         f"with; round trips are {TRIPS} of {TRIP_BYTES} bytes that do nothing."
     )
-    report.tables.append(Table("Milliseconds of one turn at so many turns, and its floor", columns, rows, note))
+    report.tables.append(
+        Table("Milliseconds of one turn, by the number of turns in the thread, and its floor", columns, rows, note)
+    )
     owners = list(dict.fromkeys(owner for each in shares.values() for owner in each))
     rows = [
         [owner, *(f"{100 * shares[turns].get(owner, 0):.0f} %" for turns in options.turns)] for owner in owners
@@ -191,7 +193,7 @@ def measure(options: part.Options) -> Report:
     )
     report.tables.append(Table("Where the time of a turn goes", columns, rows, note))
     _draw(options, floors, turns_of, shares, owners)
-    report.pictures["turn.png"] = "A turn beside its floor, and shares of a turn by whose code runs"
+    report.pictures["turn.png"] = "A turn compared with its floor, and its shares by whose code runs"
     return report
 
 

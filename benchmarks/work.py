@@ -60,7 +60,7 @@ def config(thread_id: str) -> dict[str, Any]:
 
 
 def run_turns(graph: Any, thread_id: str, turns: int) -> float:
-    """Seconds that so many turns took."""
+    """Measure the seconds that a number of turns take."""
     begun = time.perf_counter()
     for _ in range(turns):
         graph.invoke(question(), config(thread_id))

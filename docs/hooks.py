@@ -40,7 +40,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Show ``:class:`X``` as the name alone."""
+    """Show ``:class:`X``` as only the name."""
     return _ROLE.sub(r"<code>\1</code>", html)
 
 
