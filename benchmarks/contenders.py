@@ -196,7 +196,7 @@ async def _avalkey(url: str) -> AsyncIterator[Any]:
 def _modules(url: str) -> Iterator[Any]:
     from langgraph.checkpoint.redis import RedisSaver
 
-    with RedisSaver.from_conn_string(url) as saver:
+    with RedisSaver.from_conn_string(url, connection_args={"max_connections": 1000}) as saver:
         saver.setup()
         yield saver
 
@@ -205,7 +205,7 @@ def _modules(url: str) -> Iterator[Any]:
 async def _amodules(url: str) -> AsyncIterator[Any]:
     from langgraph.checkpoint.redis.aio import AsyncRedisSaver
 
-    async with AsyncRedisSaver.from_conn_string(url) as saver:
+    async with AsyncRedisSaver.from_conn_string(url, connection_args={"max_connections": 1000}) as saver:
         await saver.asetup()
         yield saver
 
