@@ -113,7 +113,8 @@ async def arun(client: Any, op: Op[T], where: str, waiting: Waiting | None = Non
 # The errors that a program raises if a reply does not have the expected shape.
 _OF_ANOTHER_SHAPE = (TypeError, ValueError, LookupError, AttributeError, struct.error)
 _PACKAGE = Path(__file__).parents[1]
-_LONGEST_PAUSE_SECONDS = 10.0
+# A call that blocks the event loop of the one it waits for would wait in vain: then it sends the value itself.
+_LONGEST_PAUSE_SECONDS = 3.0
 
 
 def _may_read_again(error: Exception, batch: Batch) -> bool:
