@@ -122,7 +122,7 @@ def test_lines_that_can_not_be_read_are_named(memory, other):
         ('{"type": "state", "agent": "a", "value": 1}', "it has no 'ttl_seconds'"),
         ('{"type": "state", "agent": "", "ttl_seconds": 1, "value": 1}', "is empty. Give it at least one"),
     ):
-        with pytest.raises(CorruptDataError, match=rf"Line 2 can't be imported: .*{reason}.*\. What stands"):
+        with pytest.raises(CorruptDataError, match=rf"Line 2 can't be imported: .*{reason}.*\. Everything before"):
             other.import_jsonl([lines[0], bad])
     for first in (lines[1:], ['{"format": "other", "version": 1}'], []):
         with pytest.raises(CorruptDataError):

@@ -1,5 +1,5 @@
--- Make a copy that was written beside it a thread: ttl. Answers 1; 0 where there is such a thread already; -1 where
--- there is no copy (any more).
+-- Turn a staged copy into a thread: ttl. Answers 1; 0 where there is such a thread already; -1 where
+-- there is no copy, or no longer.
 local wrong = check_format()
 if wrong then return wrong end
 local source = KEYS[2]

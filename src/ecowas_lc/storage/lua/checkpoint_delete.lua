@@ -1,5 +1,5 @@
 -- Delete checkpoints and everything that only they use: n, (ns, id)*n, run*: these runs have no checkpoint left here.
--- Answers how many checkpoints are left.
+-- Returns how many checkpoints are left.
 local wrong, known = check_format()
 if wrong then return wrong end
 if not known then return 0 end

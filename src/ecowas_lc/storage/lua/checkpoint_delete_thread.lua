@@ -1,6 +1,6 @@
--- Delete a thread: name of this removal ('': nothing is to remember it), milliseconds for which it is remembered: so
--- that the same removal, sent again after its answer was lost, leaves what others have begun since.
--- Answers 1 where there was a thread, 0, or 2 where it was removed before and has been begun anew.
+-- Delete a thread: name of this removal ('': don't remember it), milliseconds for which it is remembered, so
+-- that the same removal, sent again after its answer was lost, keeps what others have started since.
+-- Returns 1 if there was a thread, 0 if not, 2 if it was removed before and has been started again.
 local wrong, known = check_format()
 if wrong then return wrong end
 local operation, lasts = ARGV[1], tonumber(ARGV[2])
@@ -21,8 +21,8 @@ for till, name in string.gmatch(known and redis.call('HGET', H, 'D') or '', '(%d
 end
 removals[#removals + 1] = string.format('%.0f %s\n', now + lasts, operation)
 
-redis.call('UNLINK', H) -- first: it is never refused for want of memory, and nor is then what follows
--- Without the rights to remember, it goes without a trace.
+redis.call('UNLINK', H) -- first: a full server never refuses it, and then lets the following writes through
+-- Without the rights to remember the removal, nothing is kept of it.
 local function remember()
   redis.call('HSET', H, 'format', FORMAT, 'D', table.concat(removals))
   redis.call('PEXPIRE', H, string.format('%.0f', longest))

@@ -1,4 +1,4 @@
--- Store elements ahead of what refers to them, where they are too many for one command: (digest, element)*.
+-- Store elements before the values that refer to them, if they are too many for one command: (digest, element)*.
 local wrong, known = check_format()
 if wrong then return wrong end
 local is_new = redis.call('HEXISTS', H, 'N') == 0

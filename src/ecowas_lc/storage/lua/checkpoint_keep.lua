@@ -30,7 +30,7 @@ local function keep_newest(ns, most, assume_delta)
   for i = 1, most do
     local item = chain[i]
     item.stays = true
-    -- Of which channels ancestors are needed; nil: of any.
+    -- The channels whose ancestors are needed; nil: all.
     local wanted = {}
     if item.note then wanted = item.note.lacking elseif assume_delta then wanted = nil end
     while item and (wanted == nil or next(wanted)) do
@@ -91,7 +91,7 @@ local function keep_newest(ns, most, assume_delta)
   if not some_went then return end
   for i = 1, #words, 2 do redis.call('HSET', H, words[i], words[i + 1]) end
   for i = 1, #drop, CHUNK do redis.call('HDEL', H, unpack(drop, i, math.min(i + CHUNK - 1, #drop))) end
-  -- Elements that nothing uses any more are looked for once the thread has doubled.
+  -- Unused elements are searched for once the thread has doubled.
   if redis.call('HLEN', H) > 2 * tonumber(redis.call('HGET', H, 'S') or '0') + 64 then
     sweep({}, {})
     redis.call('HSET', H, 'S', redis.call('HLEN', H))

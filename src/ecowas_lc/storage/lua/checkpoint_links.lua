@@ -11,7 +11,7 @@ local function row_link(row)
   return prev, parent, after
 end
 
--- The same of the checkpoint `id`. Links lead to what is older: a loop would never end, and hold the whole server.
+-- The link of the checkpoint `id`. Links must lead to older checkpoints: a loop would never end, and block the server.
 local function links_of(id, row)
   local prev, parent, after = row_link(row)
   if prev ~= '' and not less(prev, id) then

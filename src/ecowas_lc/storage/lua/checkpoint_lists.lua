@@ -1,11 +1,11 @@
 -- A list value: 'l', wrapper, mark (16 bytes, the client's seal on the whole list), pieces of the list log.
 local PIECES = 19
-local MOST_ITEMS = 1048576 -- clients store longer lists, and what goes beyond it in one checkpoint, as other values
+local MOST_ITEMS = 1048576 -- clients store longer lists, and further lists of one checkpoint, as plain values
 local MOST_IN_A_CALL = 3 * MOST_ITEMS
 local function mark_of(value) return string.sub(value, 3, PIECES - 1) end
 
 -- A few bytes of pieces can claim more items than the server has memory for, and a row can name many such lists:
--- what lists claim is counted before anything is made of them.
+-- their claims are counted before memory is used for them.
 local items_of_call = 0
 local function spend(items)
   items_of_call = items_of_call + items
@@ -14,7 +14,7 @@ local function spend(items)
   end
 end
 
--- The pieces of a list value, and of how many items.
+-- The pieces of a list value, and its number of items.
 local function pieces_of(value)
   local pieces, total = {}, 0
   for at = PIECES, #value, 8 do
@@ -26,7 +26,7 @@ local function pieces_of(value)
   return pieces, total
 end
 
--- The digests that pieces of a list log stand for, one string; nil where the log lacks some.
+-- The digests that pieces of a list log name, as one string; nil if the log lacks some.
 -- `written`: fields that are about to be written.
 local function digests_of(log, pieces, written)
   local out = {}

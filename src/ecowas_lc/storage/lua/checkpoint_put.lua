@@ -1,9 +1,9 @@
 -- Store one checkpoint: ttl, ns, id, body, fence, parent that must be there or '', n, (field, kind, …)*n, m, field*m, k,
 -- (digest, element)*k, digests, run, thread, now, entry or '', how many checkpoints of the namespace to keep (0: all),
 -- '1' if the thread has delta channels, note for keeping or ''. KEYS after the thread's are indexes of threads to enter
--- it in (on a cluster they travel beside).
--- Answers {} when stored; otherwise {fields, digests} that the thread lacks, and has written nothing.
--- What has to be read is read in one command, and what has to be written is written in one.
+-- it in (on a cluster, separate commands do that).
+-- Returns {} when stored; otherwise the {fields, digests} that the thread lacks; then nothing was written.
+-- One command reads everything that is needed, and one writes everything.
 local ttl, ns, id, body, fence = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local own = 'c' .. ns .. '\0' .. id
 local parent = 'c' .. ns .. '\0' .. ARGV[6]
@@ -35,7 +35,7 @@ if fence ~= '' and latest and latest ~= id and latest ~= string.sub(fence, 2) th
     'Read the thread again, or start from a checkpoint_id to fork it on purpose.')
 end
 
--- A delta channel's value is its ancestors' and the writes since: without them it would be lost in silence.
+-- A delta channel's value is its ancestors' and the writes since: without them it would be lost without an error.
 if ARGV[6] ~= '' and not have[parent] then
   return redis.error_reply('ECOWASGONE The thread has expired, or was deleted, since this run read it, and with it ' ..
     'what its delta channels are rebuilt from. Nothing was written. Run it again from its beginning, or raise ttl.')
@@ -44,7 +44,7 @@ end
 local missing_fields, missing_digests = {}, {}
 for _, list in ipairs(lists) do
   if list.base ~= 'v' then
-    -- The edits hold for the very list that the client has in mind, and for no other of that name.
+    -- The edits apply only to the list that the client knows, not to another one of that name.
     local base = have[list.base]
     local is_list = base and string.sub(base, 1, 1) == 'l' and mark_of(base) == list.base_mark
     if is_list and log_of(list.base, wrapper_of(base)) == list.log then
@@ -141,7 +141,7 @@ if #lists > 0 then
   for _, list in ipairs(lists) do
     local start = #list.new > 0 and append_to_log(list.log, list.new) or 0
     local pieces, total = edited(list, start)
-    -- Many small edits: written out once more, so that neither size nor reading grows with their number.
+    -- After many small edits, the list is rewritten, so that neither its size nor reading grows with their number.
     local whole
     if #pieces > 16 + total / 8 then
       spend(total)
@@ -187,7 +187,7 @@ else
   row = link(prev, body)
 end
 words[#words + 1], words[#words + 2] = own, row
-if #KEYS == 1 then check_memory(have.format) end -- else the indexes have asked
+if #KEYS == 1 then check_memory(have.format) end -- otherwise writing the indexes has checked it
 if keep > 0 then redis.call('HDEL', H, '') end -- refused before anything is written
 if KEYS[3] then redis.call('PEXPIRE', KEYS[3], 2592000000) end -- see Keys.run
 renew(ttl, true, have.pinned, not have.N)
@@ -195,6 +195,6 @@ for first = 1, #words, CHUNK do
   redis.call('HSET', H, unpack(words, first, math.min(first + CHUNK - 1, #words)))
 end
 if not have.format then renew(ttl, true, have.pinned, true) end
--- The checkpoint is stored: what is wrong with older ones must not make its writer believe otherwise.
+-- The checkpoint is stored, so a fault in older ones must not be reported to its writer as a failure.
 if keep > 0 and is_latest then pcall(keep_newest, ns, keep, has_delta) end
 return {}

@@ -1,5 +1,5 @@
 -- Store one batch of pending writes: ttl, ns, id, batch, k, (digest, element)*k, digests that must be there.
--- Answers '' when stored; otherwise the digests that the thread lacks, and has written nothing.
+-- Returns '' when stored; otherwise the digests that the thread lacks; then nothing was written.
 local row, batch, count = 'w' .. ARGV[2] .. '\0' .. ARGV[3] .. '\0', ARGV[4], tonumber(ARGV[5])
 local have = redis.call('HMGET', H, 'format', 'N', 'pinned', row .. 0)
 local wrong = format_error(have[1])
@@ -21,7 +21,7 @@ if have[4] then
     if taken(middle) then low = middle else high = middle end
   end
   free = high
-  -- A retry after a lost connection sends the same batch again. It is written again, too: a WAIT behind a script that
+  -- A retry after a lost connection sends the same batch again. It is written again, because a WAIT after a script that
   -- writes nothing waits for nothing.
   local last = free == 1 and have[4] or redis.call('HGET', H, row .. (free - 1))
   if last == batch then free = free - 1 end

@@ -1,12 +1,12 @@
 -- Read checkpoints, newest first: ttl, ns, all, from, id, along, limit, writes, values, held, (field, mark)*k.
 --   all: '1' every namespace;  from: 'latest', 'at', 'before' (id);  along: 'prev' or 'parent'.
--- Answers {{ns, id, row, {value…}, {writes…}, 1 for the namespace's latest or 0}…, digests, {element…}, 1 where older
--- ones are left}: a page ends at the limit, or where it has become large. A list value is 'l' + wrapper + mark +
--- digests. The client has the lists of these fields and marks, and their elements: of one that is read it is answered 'k' +
--- wrapper + mark, and of a list with the same log only other elements.
--- `held`: digests of elements that refer to no others, and that the client has: they are not answered.
--- What the answer holds already is named by where: a value is 's' + row + position, a list whose digests another
--- begins with 'b' + wrapper + mark + row + position + how many bytes (each counted from 0, in 4 bytes).
+-- Returns {{ns, id, row, {value…}, {writes…}, 1 for the namespace's latest or 0}…, digests, {element…}, 1 if older
+-- ones are left}. A page ends at the limit, or once it is large. A list value is 'l' + wrapper + mark +
+-- digests. The client has the lists of these fields and marks, and their elements: if one of them is read, the
+-- answer is 'k' + wrapper + mark; of a list with the same log, only the elements that the client lacks.
+-- `held`: digests of elements that refer to no others and that the client has; they are not returned.
+-- Values that the answer already contains are named by their position: a value is 's' + row + position, a list whose
+-- digests another begins with 'b' + wrapper + mark + row + position + how many bytes (each counted from 0, in 4 bytes).
 local wrong = check_format()
 if wrong then return wrong end
 local ttl, only, from, start, along = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]
@@ -31,7 +31,7 @@ for i = 11, #ARGV, 2 do
   bases[log_of(base.field, 'b')], bases[log_of(base.field, 'B')] = base, base
 end
 
--- The digests of which the client has the elements, of a list with this log: one string.
+-- The digests of a list with this log whose elements the client has, as one string.
 local held_lists = {}
 local function held_by_client(log)
   local held = held_lists[log]
@@ -51,7 +51,7 @@ end
 local function want_all(digests, client_has)
   local held, first = {}, 1
   if client_has ~= '' and sub(digests, 1, #client_has) == client_has then
-    first = #client_has + 1 -- as ever so often: the list has only grown
+    first = #client_has + 1 -- the usual case: the list has only grown
   else
     for at = 1, #client_has, 16 do held[sub(client_has, at, at + 15)] = true end
   end
@@ -73,7 +73,7 @@ end
 
 local function fetch(ns, id) return redis.call('HGET', H, 'c' .. ns .. '\0' .. id) end
 
--- Where the answer holds a value, and of each log the list that others may begin like.
+-- The position of each value in the answer, and for each log the list that others may start with.
 local sent, longest = {}, {}
 local named
 local function add(ns, id, row)
@@ -89,7 +89,7 @@ local function add(ns, id, row)
     for i = 1, #some do found[from_here + i - 1] = some[i] end
   end
   local batch = with_writes and table.remove(found)
-  -- Rows of one id can't be parted: were they to name the same value, each would add it to the answer.
+  -- Rows of one id can't be separated: if they named the same value, each would add it to the answer.
   for i = 1, #found do
     if named[fields[i]] then corrupt('Several stored checkpoints of one id name the same value.') end
     named[fields[i]] = true
@@ -125,7 +125,7 @@ local function add(ns, id, row)
       elseif kind == 'p' then
         each_ref(value, 2, want)
       else
-        value = nil -- of no kind that is stored: it must not be taken for one of those that are answered
+        value = nil -- an unknown kind, which must not be mistaken for one of the kinds of the answer
       end
       if not sent[field] then
         values[i] = value or ''
@@ -196,7 +196,7 @@ while #heads > 0 do
   if along == 'prev' then push(head.ns, prev) elseif along == 'parent' then push(head.ns, parent) end
 end
 
--- Elements refer to elements: those that are met on the way are fetched in the next round.
+-- Elements refer to elements: those found in one round are fetched in the next.
 local elements, done = {}, 0
 while done < count do
   local stop = math.min(done + CHUNK, count)
@@ -226,6 +226,6 @@ while done < count do
   end
   done = stop
 end
--- A thread that was stored without an expiry keeps none, pinned or not: reading renews, and does not give one.
+-- A thread that was stored without an expiry keeps none, pinned or not: reading renews an expiry but never sets one.
 if #out > 0 and ttl ~= '' and redis.call('PTTL', H) >= 0 then expire(ttl) end
 return { out, table.concat(order), elements, #heads > 0 and 1 or 0 }

@@ -1,5 +1,5 @@
--- Put what was written beside it in a thread's place: how many fields that has, milliseconds to live or '', '1' to
--- replace a thread. Answers 1; 0 where there is a thread already; -1 where what was written is not a whole thread. What
+-- Replace a thread with its staged copy: number of fields of the copy, milliseconds to live or '', '1' to
+-- replace a thread. Answers 1; 0 if the thread already exists; -1 if the copy is not a complete thread. What
 -- reading would refuse is refused here.
 local wrong = check_format()
 if wrong then return wrong end

@@ -1,5 +1,5 @@
 -- What a row of a checkpoint refers to, and where the rows of all namespaces begin.
--- A few bytes must not claim more than they are: who writes to the thread, or to a backup of it, may be anybody.
+-- A few bytes must not claim to be more than they are: anyone may have written the thread, or a backup of it.
 local function corrupt(why) error('ECOWASCORRUPT ' .. why, 0) end
 
 -- The names of the value fields of a row, and where its blob begins.

@@ -1,5 +1,5 @@
 -- Remove checkpoints (`doomed`: 'ns\0id'), whatever nothing uses then, and the fields in `drop`.
--- Answers how many checkpoints are left.
+-- Returns how many checkpoints are left.
 local function sweep(doomed, drop)
   -- What stays, and its links.
   local live_fields, live_rows, live_spaces, latest_of, relinked = {}, {}, {}, {}, {}
@@ -47,7 +47,7 @@ local function sweep(doomed, drop)
       each_ref(value, 2, mark)
     end
   end
-  -- Each place of a log once, however many lists stand there.
+  -- Each position of a log once, however many lists use it.
   for log, found in pairs(intervals) do
     table.sort(found, function(a, b) return a[1] < b[1] end)
     local merged = {}
@@ -88,7 +88,7 @@ local function sweep(doomed, drop)
       local checkpoint = string.sub(field, 2, string.match(field, '()%z%d+$') - 1)
       local cut = string.find(checkpoint, '\0', 1, true)
       local newest = latest_of[string.sub(checkpoint, 1, cut - 1)]
-      -- Writes may arrive before their checkpoint does; those of one that was deleted may arrive after.
+      -- Writes may arrive before their checkpoint, and after the deletion of their checkpoint.
       local may_come = not newest or less(newest, string.sub(checkpoint, cut + 1))
       if live_rows['c' .. checkpoint] or (may_come and not doomed[checkpoint]) then
         each_ref(redis.call('HGET', H, field), 1, mark)
@@ -115,7 +115,7 @@ local function sweep(doomed, drop)
     local log, segment = string.match(field, '^g(.*)%z(%d+)$')
     local used = used_segments[log]
     if not used then return false end
-    -- The log's last segment stays even where nothing uses it: later elements are appended to it.
+    -- The log's last segment stays even if nothing uses it: later elements are appended to it.
     local count = tonumber(redis.call('HGET', H, 'n' .. log))
     segment = tonumber(segment)
     return used[segment] or (count % SEGMENT ~= 0 and segment == math.floor(count / SEGMENT))
@@ -142,8 +142,8 @@ local function sweep(doomed, drop)
     if not stays then drop[#drop + 1] = field end
   end
 
-  -- A removal first, of nothing: where the server is out of memory, only a script's first write is refused, and this is
-  -- none of those that can be. What is removed goes last: by then nothing else can be refused.
+  -- A removal first, of nothing: if the server is out of memory, it refuses only a script's first write, and
+  -- a removal is never refused. The real removals come last, when nothing else can be refused.
   redis.call('HDEL', H, '')
   for i, live in ipairs(live_spaces) do
     redis.call('HSET', H, 'L' .. live, latest_of[live])

@@ -1,6 +1,6 @@
 -- A thread is one hash (see docs/storage-format.md): its fields are named by their first letter.
 --   format            the storage format's version
---   pinned            present where the thread never expires
+--   pinned            present if the thread never expires
 --   N                 newest namespace;   M<ns>  the namespace before it
 --   L<ns>             id of the namespace's latest checkpoint
 --   c<ns>\0<id>       a checkpoint: link to the one before it, then what the client made
@@ -9,11 +9,11 @@
 --                     a wrapper in capitals: of the log that the channel has in the namespace ''
 --   g<ns>\0<channel>\0<segment>  list log: SEGMENT digests of list elements;  n<ns>\0<channel>  how many
 --   e<digest>         an element
---   r<run id>         present where this run wrote checkpoints
+--   r<run id>         present if this run wrote checkpoints
 --   T                 what lists of threads say: length (2) and id of the checkpoint it is about, a blob
---   k<ns>\0<id>       what keeping only the newest checkpoints must know of one;  S  fields after the last sweep
---   D                 removals of this thread of a while ago: until when each is remembered, and its name
--- A blob begins with how many elements it refers to (2 bytes) and their digests (16 bytes each).
+--   k<ns>\0<id>       notes on a checkpoint for keeping only the newest ones;  S  fields after the last sweep
+--   D                 recent removals of this thread: until when each is remembered, and its name
+-- A blob begins with the number of elements that it refers to (2 bytes) and their digests (16 bytes each).
 -- All checks come before the first write: a script that fails half way is not rolled back. What may be refused (full
 -- server, ACL) comes before what changes a thread: commands that come late are called early in a form that changes
 -- nothing, the first of them one that a full server refuses. Once a script has written, that server refuses none.
@@ -24,9 +24,9 @@ local WITHOUT_CHECKPOINTS_MS = 3600000
 local CHUNK = 2000 -- unpack() of about 8,000 values overflows the stack
 local SEGMENT = 64
 
--- A script is put together of the files it needs and no others: it defines their functions anew at each call.
+-- A script consists of only the files it needs, because it defines their functions again at each call.
 
--- An error where a hash with this format is no thread of ours, or one that a newer version wrote.
+-- An error if the hash is not a thread, or if a newer version wrote it.
 local function format_error(found)
   if found and found ~= FORMAT and found ~= SHARED_LOGS then
     return redis.error_reply('ECOWASFORMAT This thread is stored in format ' .. found ..
@@ -37,7 +37,7 @@ local function format_error(found)
   end
 end
 
--- To be called before the first write: see above. `known`: the format, where the hash is there.
+-- Call it before the first write (see the top of this file). `known`: the format, if the hash exists.
 local function check_memory(known)
   if known then redis.call('HSET', H, 'format', known) else redis.call('ZADD', H, 'XX', 0, '') end
 end
@@ -57,7 +57,7 @@ local function expire(ttl, is_new)
   redis.call('PEXPIRE', H, ms)
 end
 
--- Put what was written beside a thread in its place, pinned or not, to live for so long ('': no end). All or nothing.
+-- Replace a thread with its staged copy, pinned or not, with a time to live ('': none). All or nothing.
 local function take_place(source, ttl)
   local removals = redis.call('HGET', H, 'D')
   if removals then redis.call('HSET', source, 'D', removals) end
@@ -68,7 +68,7 @@ local function take_place(source, ttl)
 end
 
 -- After a write. Without a ttl a thread that another saver let expire stays, as this saver promises; what came
--- before its first checkpoint, or after its last, goes by itself if none follows.
+-- before its first checkpoint, or after its last, expires if none follows.
 local function renew(ttl, has_checkpoints, is_pinned, is_new)
   if not has_checkpoints then
     local ms = tonumber(string.match(ttl, '%d+') or WITHOUT_CHECKPOINTS_MS)

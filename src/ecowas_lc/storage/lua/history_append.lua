@@ -1,16 +1,16 @@
--- Appends messages, each id once; trims; renews. All or nothing.
+-- Append messages, each id once; trim; renew. All or nothing.
 -- ARGV: 'rule most operation sha count ages reset', then id (or '') and body of count older messages, then those of each new
 -- one. Of the first: expiry rule; most messages to keep (0: all); operation id (or nothing); SHA-1 of the legacy text
 -- that the older ones stand for (or nothing); how many milliseconds ago each new one was said, with commas (or
 -- nothing): one that was said before the history was last removed is left out; the operation by which the caller
 -- itself last removed it, before it said these (or nothing). They are one argument, since most appends are small.
--- Answers {KEPT, length}, and where the history is new or never expires also whether it is new and whether it never
--- expires; {LEGACY, text} where the list is one JSON text yet; {FOREIGN, key, kind}.
+-- Returns {KEPT, length}, and if the history is new or never expires also whether it is new and whether it never
+-- expires; {LEGACY, text} if the list is still one JSON text; {FOREIGN, key, kind}.
 
 local IDS_REMEMBERED_AFTER_TRIM = 256 -- and all of the last OPERATION_REMEMBERED_MS
 local IDS_FORGOTTEN_AT_ONCE = 32
 local MARK_EVERY_MS = 1000
-local LOOKED_THROUGH = 20000 -- messages at the end of a list that has lost its companion
+local LOOKED_THROUGH = 20000 -- messages to search at the end of a list that has lost its companion
 
 local how, ms, most, operation, sha, count, ages, reset =
   string.match(ARGV[1], '^(.)(%d*) (%d+) (%w*) (%x*) (%d+) ?([%d,]*) ?(%w*)$')
@@ -28,8 +28,8 @@ if ages ~= '' then
   names[removed], names[removed + 1], names[removed + 2] = 'cleared', 'o' .. reset, 'n' .. reset
 end
 
-local problem -- why it can't be done here
-repeat -- once: a break leads to what is behind
+local problem -- why nothing can be appended here
+repeat -- runs once: a break leaves it
   local now = now_ms()
   local left = redis.call('PTTL', KEYS[1])
   local is_new = left == -2
@@ -44,7 +44,7 @@ repeat -- once: a break leads to what is behind
   if is_legacy and redis.sha1hex(redis.call('GET', KEYS[1])) ~= sha then break end
   local is_done = operation ~= '' and known[own]
   local used = known[2]
-  -- Of a new list, too: the one before was evicted or deleted by hand, and its ids mean nothing any more.
+  -- Also for a new list: the previous one was evicted or deleted by hand, so its ids mean nothing now.
   local begins = is_new or is_legacy
   local last = not begins and known[1] and known[1] - LAST_ID or 0
 
@@ -97,7 +97,7 @@ repeat -- once: a break leads to what is behind
       add(id, ARGV[index + 1])
     end
   end
-  if is_new and #bodies == 0 then return {KEPT, 0} end -- done and removed since, or said before it was removed
+  if is_new and #bodies == 0 then return {KEPT, 0} end -- already done and then removed, or said before the removal
 
   redis.call('ZADD', KEYS[2], 'XX', 0, '') -- changes nothing, see history_shared
   local expires_at = left
@@ -125,7 +125,7 @@ repeat -- once: a break leads to what is behind
       numbers[#numbers + 1] = -MARKS - now
       numbers[#numbers + 1] = 'journal'
     end
-    -- Old operations would cost half an append, so that once a second has to be enough.
+    -- Removing old operations costs half an append, so it is done at most once a second.
     if used and math.floor(used / 1000) ~= math.floor(now / 1000) then
       redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. OPERATION_REMEMBERED_MS - now, '(0')
     end

@@ -1,9 +1,9 @@
--- Removes a history. ARGV: operation id, or '' to leave nothing behind; how many milliseconds ago it was asked for.
--- What is left for a while is that it was removed: so that the same operation, sent again after its answer was lost,
--- leaves what others have appended since, and so that no journal of before brings back what was removed.
--- Answers {KEPT, 1 where there was one, 1 where a process keeps a journal of it}, {FOREIGN, key, kind}.
+-- Remove a history. ARGV: operation id, or '' to leave nothing behind; how many milliseconds ago it was asked for.
+-- The removal is remembered for a while, so that the same operation, sent again after its answer was lost,
+-- keeps what others have appended since, and no earlier journal brings back what was removed.
+-- Returns {KEPT, 1 if there was one, 1 if a process keeps a journal of it}, {FOREIGN, key, kind}.
 
-local CLEARED_REMEMBERED_MS = 86400000 -- of histories of which journals are kept: longer than outages last
+local CLEARED_REMEMBERED_MS = 86400000 -- for histories with journals: longer than outages last
 local operation, age = ARGV[1], tonumber(ARGV[2])
 local kind, refusal = history_kind()
 if refusal then return refusal end
@@ -18,11 +18,11 @@ local known = redis.call('ZMSCORE', KEYS[2], 'o' .. operation, 'n' .. operation,
 local has_journal = known[4] and -known[4] - MARKS > now - CLEARED_REMEMBERED_MS
 if known[1] or known[2] then return {KEPT, known[1] and 1 or 0, has_journal and 1 or 0} end
 if kind == 'list' and age > 0 and known[3] and tonumber(known[3]) > now - age then
-  return {KEPT, 0, has_journal and 1 or 0} -- it began after that
+  return {KEPT, 0, has_journal and 1 or 0} -- the history began after the removal
 end
 
-redis.call('UNLINK', KEYS[1]) -- first: it is never refused for want of memory, and nor is then what follows
--- Without the rights to remember, it goes without a trace.
+redis.call('UNLINK', KEYS[1]) -- first: a full server never refuses it, and then lets the following writes through
+-- Without the rights to remember the removal, nothing is kept of it.
 local function remember()
   redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, '+inf')
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. OPERATION_REMEMBERED_MS - now, '(0')

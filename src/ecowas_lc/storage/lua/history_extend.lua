@@ -1,5 +1,5 @@
--- Renews a history. ARGV: expiry rule.
--- Answers {KEPT, 1 where there is one, milliseconds that it has left or -1}, {FOREIGN, key, kind}.
+-- Renew a history. ARGV: expiry rule.
+-- Returns {KEPT, 1 if there is one, milliseconds that it has left or -1}, {FOREIGN, key, kind}.
 
 local kind, refusal = history_kind()
 if refusal then return refusal end

@@ -1,4 +1,4 @@
--- 'none', 'list' or 'string' (the list as one JSON text); nil and a reply where it is somebody else's.
+-- 'none', 'list' or 'string' (the list as one JSON text); nil and a reply if it belongs to another program.
 local function history_kind()
   local kind = redis.call('TYPE', KEYS[1])['ok']
   if kind ~= 'none' and kind ~= 'list' and kind ~= 'string' then

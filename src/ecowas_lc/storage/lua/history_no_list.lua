@@ -1,4 +1,4 @@
--- Where an append found no list that it could add to, and has written nothing.
+-- For an append that found no list to add to, and wrote nothing.
 
 if problem and not string.find(problem.err, 'WRONGTYPE', 1, true) then return problem end
 local kind, refusal = history_kind()

@@ -1,7 +1,7 @@
--- Puts other messages in a history's place. All or nothing.
--- ARGV: expiry rule, operation id, 'absent' to write only where there is none, first and last activity in
+-- Replace a history's messages. All or nothing.
+-- ARGV: expiry rule, operation id, 'absent' to write only if there is none, first and last activity in
 -- milliseconds ('': as it was, now), then id (or '') and body of each message, at least one.
--- Answers {KEPT, length, time of expiry, 1 where it was written}, {FOREIGN, key, kind}.
+-- Returns {KEPT, length, time of expiry, 1 if it was written}, {FOREIGN, key, kind}.
 
 local how, ms = string.match(ARGV[1], '^(.)(%d*)$')
 local operation, condition, began, used = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -39,7 +39,7 @@ if number > 0 then
   numbers[#numbers + 1] = 'last'
 end
 
--- What may be refused, in forms that change nothing: see history_shared.
+-- Commands that may be refused, in forms that change nothing: see history_shared.
 redis.call('ZADD', KEYS[2], 'XX', 0, '')
 set_expiry(how, ms, left, now)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. OPERATION_REMEMBERED_MS - now, '(0')

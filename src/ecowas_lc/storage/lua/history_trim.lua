@@ -1,9 +1,9 @@
--- Where a history may be cut: never between a call of tools and its results.
+-- Where a history may be cut: never between a tool call and its results.
 
 -- The index of the first message to keep, so that about the last `most` of `before` in the list and those in `added`
--- stay: results whose call is cut off go too; where nothing but results would be left, their call stays with them.
+-- stay: results whose call is cut off go too; if only results would be left, their call stays with them.
 local function first_kept(before, added, most)
-  local MOST_RESULTS = 100 -- of one call, which stay with it where nothing else would be left
+  local MOST_RESULTS = 100 -- of one call, which stay with it if only they would be left
   local RESULTS = {tool = true, ['function'] = true}
   local CALLERS = {assistant = true, ai = true}
 

@@ -1,5 +1,5 @@
--- Enter items that exist, but that the indexes lack: their ids. Answers how many there were. Their versions stay; the
--- horizon rises, so that processes with copies of this bucket read it anew.
+-- Add existing items that the indexes lack: their ids. Answers how many existed. Their versions stay; the
+-- horizon rises, so that processes with copies of this bucket read it again.
 local head = redis.call('HMGET', HEAD, 'format', 'version')
 local wrong = format_error(head[1])
 if wrong then return wrong end

@@ -1,7 +1,7 @@
 -- What changed under a prefix of ids: prefix, first and last id as ZRANGE BYLEX has them, the version that the client
 -- knows or '', how many ids to answer at most.
--- Answers {} for an empty bucket; {version} where nothing is new; {version, 'changes', {id, version, …}, {id, version,
--- …} of those gone}; or, a page at a time, {version, 'all', {id, …}}.
+-- Returns {} for an empty bucket; {version} if nothing is new; {version, 'changes', {id, version, …}, {id, version,
+-- …} of the removed ones}; or, a page at a time, {version, 'all', {id, …}}.
 local prefix, first, last, known, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local head = redis.call('HMGET', HEAD, 'format', 'version', 'horizon')
 local wrong = format_error(head[1])

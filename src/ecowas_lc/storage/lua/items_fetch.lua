@@ -1,5 +1,5 @@
 -- Read items: the fields wanted, a letter each, then with 'refresh' in their place the items' ids. Then KEYS[1] is the
--- bucket's expiry, and what has a time to live has all of it again. Answers a row of fields for each item.
+-- bucket's expiry, and the time to live of each item starts again. Answers a row of fields for each item.
 local fields = {}
 for letter in string.gmatch(ARGV[1], '.') do fields[#fields + 1] = letter end
 local refresh = #ARGV > 1

@@ -1,5 +1,5 @@
 -- Ids under a prefix, those changed last first: prefix, first and last id as ZRANGE BYLEX has them, how many, then where
--- to go on, after the version and the id that were answered last, or ''. Answers id, version, id, version, …
+-- to continue: the version and the id that were returned last, or ''. Answers id, version, id, version, …
 local prefix, first, last, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local after_version, after_id = tonumber(ARGV[5]), ARGV[6]
 local CHUNK = 1000
@@ -9,7 +9,7 @@ local count = redis.call('ZLEXCOUNT', IDS, first, last)
 if count == 0 then return {} end
 local total = redis.call('ZCARD', LOG)
 
--- Few of many: these, sorted here. Many: the log, from its end.
+-- If few of many match, they are sorted here. If many match, the log is read from its end.
 if count <= 5000 and count * 4 < total then
   local ids = redis.call('ZRANGE', IDS, first, last, 'BYLEX')
   local found = {}

@@ -1,8 +1,9 @@
 -- Store and delete items: dimensions of their vectors or '', then for each item: id, 'put' or 'delete', milliseconds
--- to live ('left/whole' where a part of them has passed) or '', the version it must have now or '' ('0': none), the operation's own id or '', value, vectors in 8
--- bits, vectors in 32 bits, words ('': none), when it was created if the item is new ('': now).
--- Answers {'ok', version}, {'conflict', which item, its version} or {'dimensions', those of the bucket}; the last two
--- have written nothing.
+-- to live ('left/whole' if a part of them has passed) or '', the version it must have now or '' ('0': none),
+-- the operation's own id or '', value, vectors in 8 bits, vectors in 32 bits, words ('': none),
+-- when it was created if the item is new ('': now).
+-- Returns {'ok', version}, {'conflict', which item, its version} or {'dimensions', the bucket's dimensions};
+-- with the last two, nothing was written.
 local WORDS = 10
 local head = redis.call('HMGET', HEAD, 'format', 'version', 'dimensions')
 local wrong = format_error(head[1])
@@ -35,7 +36,7 @@ for i = 1, count do
   end
   if action == 'put' then
     if not done[i] then puts = puts + 1 end
-  elseif row[1] or redis.call('ZSCORE', LOG, ARGV[at]) then -- what expired or was evicted leaves the indexes, too
+  elseif row[1] or redis.call('ZSCORE', LOG, ARGV[at]) then -- expired and evicted items leave the indexes, too
     deletes = deletes + 1
   else
     done[i] = true
@@ -45,7 +46,7 @@ if puts + deletes == 0 then return { 'ok', head[2] or '0' } end
 
 local now = now_us()
 local version = whole(math.max(now, (tonumber(head[2]) or 0) + 1))
--- Where the server is out of memory it refuses a script's first write only, and never one that removes.
+-- A server that is out of memory refuses only a script's first write, and never a removal.
 local function begin()
   redis.call('HSET', HEAD, 'format', FORMAT, 'version', version)
   if not head[1] then redis.call('HSET', HEAD, 'horizon', version) end

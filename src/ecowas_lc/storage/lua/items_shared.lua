@@ -3,7 +3,7 @@
 local HEAD, IDS, LOG, GONE, EXPIRY, SPACES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local FORMAT = '1'
 local FIRST_ITEM = 7
-local LEAST_GONE = 1000 -- so many deleted items are remembered at least, for processes that have copies of them
+local LEAST_GONE = 1000 -- minimum number of deleted items to remember, for processes that have copies of them
 
 local function whole(number) return string.format('%.0f', number) end
 
@@ -42,11 +42,11 @@ local function remember_gone(id, version)
   if over > 0 then
     local last = redis.call('ZRANGE', GONE, over - 1, over - 1, 'WITHSCORES')[2]
     redis.call('ZREMRANGEBYRANK', GONE, 0, over - 1)
-    redis.call('HSET', HEAD, 'horizon', last) -- who has seen nothing after it reads everything anew
+    redis.call('HSET', HEAD, 'horizon', last) -- processes that have seen nothing newer read everything again
   end
 end
 
--- What Redis has let expire leaves the indexes too. Answers how many items did.
+-- Remove items that Redis has expired from the indexes. Answers how many items did.
 local function drop_expired(now, version, most)
   local due = redis.call('ZRANGE', EXPIRY, '-inf', '(' .. whole(math.floor(now / 1000)), 'BYSCORE', 'LIMIT', 0, most)
   for _, id in ipairs(due) do

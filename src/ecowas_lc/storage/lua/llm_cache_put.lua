@@ -1,5 +1,5 @@
 -- Cache an answer: digest, milliseconds to live or '', how many answers a shard holds at most, answer. KEYS as for
--- reading. Those used longest ago make room.
+-- reading. The least recently used answers make room.
 local ANSWERS, USES = KEYS[1], KEYS[2]
 local ttl, most = ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')

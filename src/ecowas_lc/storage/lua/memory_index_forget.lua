@@ -1,5 +1,5 @@
--- Takes names out that nobody has renewed since they were read. ARGV: name, score as text, name, score, …
--- Answers how many went.
+-- Remove names that have not been renewed since they were read. ARGV: name, score as text, name, score, …
+-- Returns how many were removed.
 
 local gone = 0
 for index = 1, #ARGV, 2 do

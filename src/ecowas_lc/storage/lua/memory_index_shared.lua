@@ -1,4 +1,4 @@
--- An index is a sorted set of names, each scored by the time (milliseconds) until which what it names may live:
+-- An index is a sorted set of names, each scored by the time (milliseconds) at which what it names expires,
 -- so it can drop the expired by itself, and it expires as a whole with the last of them.
 
 local function now_ms()

@@ -1,4 +1,4 @@
--- Enters names or renews them, never shortening. ARGV: milliseconds that they may live or '' (for ever), names.
+-- Add names or renew them, never shortening. ARGV: milliseconds to live or '' (no limit), names.
 
 local now = now_ms()
 drop_expired(now)

@@ -1,5 +1,5 @@
--- Renews one value. ARGV: '=ms', '>ms' (or later where it already lives longer) or '>' (for ever).
--- Answers 1 where there is one.
+-- Renew one value. ARGV: '=ms', '>ms' (or later if it already lives longer) or '>' (no limit).
+-- Returns 1 if there is one.
 
 local left = redis.call('PTTL', KEYS[1])
 if left == -2 then return 0 end

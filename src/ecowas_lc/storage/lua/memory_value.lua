@@ -1,5 +1,5 @@
--- Stores one value. ARGV: JSON, time to live in milliseconds or '', 'absent' to write only where there is none.
--- Answers {1} where it is there now, {0} where another one stays, {2, key, kind} where the key is somebody else's.
+-- Store one value. ARGV: JSON, time to live in milliseconds or '', 'absent' to write only if there is none.
+-- Returns {1} if it is stored now, {0} if another one stays, {2, key, kind} if the key belongs to another program.
 
 local kind = redis.call('TYPE', KEYS[1])['ok']
 if kind ~= 'none' and kind ~= 'string' then return {2, KEYS[1], kind} end

@@ -1,6 +1,6 @@
 -- Add events to a run that the holder drives, and renew its hold: KEYS queue, run, lease, events. ARGV: run id,
--- holder, attempt, lease in ms, ttl in ms, number of the first event, final status or '', then events. What is there
--- already is not added again. Answers {-1} where another process has the run or it has ended, else {0}, or {1} where
+-- holder, attempt, lease in ms, ttl in ms, number of the first event, final status or '', then events. Events that are
+-- already stored are not added again. Answers {-1} if another process has the run or it has ended, else {0}, or {1} if
 -- it is to be cancelled.
 local id, holder, attempt, ms, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local first, final = tonumber(ARGV[6]), ARGV[7]

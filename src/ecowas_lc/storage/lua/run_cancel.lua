@@ -1,5 +1,5 @@
 -- Ask for the end of a run: KEYS queue, run, events. ARGV: run id, ttl in ms, last event. Answers 'gone', its final
--- status, 'cancelled' where it had not begun, or 'asked': the process that drives it ends it.
+-- status, 'cancelled' if it had not started, or 'asked': the process that drives it ends it.
 local status = redis.call('HGET', KEYS[2], 'status')
 if not status then return 'gone' end
 if status ~= 'open' then return status end

@@ -4,7 +4,7 @@ local id, holder, ms = ARGV[1], ARGV[2], ARGV[3]
 local status = redis.call('HGET', KEYS[2], 'status')
 if not status or status ~= 'open' then return {'gone'} end
 local has = redis.call('GET', KEYS[3])
-if has and has ~= holder and redis.call('PTTL', KEYS[3]) == -1 then has = false end -- no process wrote it
+if has and has ~= holder and redis.call('PTTL', KEYS[3]) == -1 then has = false end -- not written by any process
 if has and has ~= holder then return {'held'} end
 if redis.call('LINDEX', KEYS[1], 0) ~= id then return {'behind'} end
 if not has then

@@ -1,6 +1,6 @@
 -- Begin a run: KEYS queue, run, events. ARGV: 'refuse' or 'queue', most that may wait, run id, ttl in ms, where the
--- runs' keys begin, first event, then fields and values. Answers {1} where it is stored, now or before, and
--- {0, run id} where the run with that id is under way and this one may not wait.
+-- runs' keys begin, first event, then fields and values. Answers {1} if it is stored, now or before, and
+-- {0, run id} if the run with that id is in progress and this one may not wait.
 local policy, most, id, ttl, base, event = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 if redis.call('EXISTS', KEYS[2]) == 1 then return {1} end
 local first = redis.call('LINDEX', KEYS[1], 0)
