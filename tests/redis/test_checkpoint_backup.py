@@ -354,7 +354,7 @@ BAD: dict[str, tuple[Callable[[list[str]], list[str]], type[Exception], str]] = 
     "a count damaged": (lambda ls: [ls[0], changed(ls[1], fields=1), *ls[2:]], CorruptDataError, "is incomplete"),
     "no base64": (lambda ls: [*ls[:2], changed(ls[2], fields=[["é", "x"]]), ls[-1]], CorruptDataError, "Line 3"),
     "no pairs": (lambda ls: [*ls[:2], changed(ls[2], fields=[1]), ls[-1]], CorruptDataError, "Line 3"),
-    "unknown": (lambda ls: [ls[0], '{"type": "threat"}'], CorruptDataError, "Line 2 .* nothing is known"),
+    "unknown": (lambda ls: [ls[0], '{"type": "threat"}'], CorruptDataError, "Line 2 .* there is no record type"),
     "no thread id": (lambda ls: [ls[0], changed(ls[1], thread=""), *ls[2:]], CorruptDataError, "Line 2"),
     "endless ttl": (lambda ls: [ls[0], changed(ls[1], ttl_seconds=1e300), *ls[2:]], CorruptDataError, "ttl"),
     "no ttl": (lambda ls: [ls[0], changed(ls[1], ttl_seconds=float("nan")), *ls[2:]], CorruptDataError, "ttl"),
