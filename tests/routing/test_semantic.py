@@ -21,6 +21,9 @@ from ecowas_lc.twg import TWG, LabelledQuestion, default_groups, evaluation_set
 from .bag_of_words import BagOfWords, BrokenEmbeddings
 from .own_groups import DESCRIBED_ONLY, HEALTH
 
+ONE_GROUP = default_groups()[:1]
+"""For what does not depend on the groups: all examples are embedded, but little is learnt from them."""
+
 
 @pytest.fixture(scope="module")
 def offline() -> Router:
@@ -114,31 +117,37 @@ def test_any_embeddings_will_do(tmp_path: Path) -> None:
 def test_vectors_of_examples_are_computed_once(tmp_path: Path) -> None:
     """A second process reads what the first computed, and spends no more than a probe and the question."""
     first = BagOfWords()
-    decision = SemanticRouter(embeddings=first, cache_dir=tmp_path).route("solar power")
+    decision = SemanticRouter(ONE_GROUP, embeddings=first, cache_dir=tmp_path).route("solar power")
     assert first.embedded > 1000
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
     second = BagOfWords()
-    assert SemanticRouter(embeddings=second, cache_dir=tmp_path).route("solar power").groups == decision.groups
+    assert (
+        SemanticRouter(ONE_GROUP, embeddings=second, cache_dir=tmp_path).route("solar power").groups
+        == decision.groups
+    )
     assert second.embedded == 2
 
 
 def test_stored_vectors_of_another_model_are_not_trusted(tmp_path: Path) -> None:
     """The same name with other vectors, as after an upgrade of the model, is computed afresh."""
-    SemanticRouter(embeddings=BagOfWords(), cache_dir=tmp_path).route("solar power")
+    SemanticRouter(ONE_GROUP, embeddings=BagOfWords(), cache_dir=tmp_path).route("solar power")
     changed = BagOfWords(shift=7)
-    SemanticRouter(embeddings=changed, cache_dir=tmp_path).route("solar power")
+    SemanticRouter(ONE_GROUP, embeddings=changed, cache_dir=tmp_path).route("solar power")
     assert changed.embedded > 1000
 
 
 def test_a_damaged_store_only_costs_time(tmp_path: Path) -> None:
     """Stored vectors that can't be read, or a place that can't be written, never stop a question."""
-    SemanticRouter(embeddings=BagOfWords(), cache_dir=tmp_path).route("solar power")
+    SemanticRouter(ONE_GROUP, embeddings=BagOfWords(), cache_dir=tmp_path).route("solar power")
     [stored] = tmp_path.iterdir()
     stored.write_bytes(stored.read_bytes()[:100])
-    assert SemanticRouter(embeddings=BagOfWords(), cache_dir=tmp_path).route("solar power").source == "semantic"
+    assert (
+        SemanticRouter(ONE_GROUP, embeddings=BagOfWords(), cache_dir=tmp_path).route("solar power").source
+        == "semantic"
+    )
     nowhere = tmp_path / "file"
     nowhere.write_text("not a directory")
-    router = SemanticRouter(embeddings=BagOfWords(), cache_dir=nowhere)
+    router = SemanticRouter(ONE_GROUP, embeddings=BagOfWords(), cache_dir=nowhere)
     assert router.route("solar power").source == "semantic"
 
 
@@ -159,7 +168,7 @@ def test_embeddings_that_lie_about_their_size_leave_the_words(tmp_path: Path) ->
         def embed_query(self, text: str) -> list[float]:
             return super().embed_query(text)[:-1]
 
-    decision = SemanticRouter(embeddings=Changing(), cache_dir=tmp_path).route("solar power")
+    decision = SemanticRouter(ONE_GROUP, embeddings=Changing(), cache_dir=tmp_path).route("solar power")
     assert decision.source == "lexical"
     assert "ValueError" in decision.reason
 
