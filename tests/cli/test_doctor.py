@@ -102,7 +102,7 @@ def test_nobody_answers(examine: Examine) -> None:
     code, found = examine(REDIS_URL=f"redis://:hunter2@127.0.0.1:{port}")
     assert code == 1
     assert found["reachable"]["state"] == "broken"
-    assert found["reachable"]["mend"] == f"redis-server --port {port} --appendonly yes"
+    assert found["reachable"]["fix"] == f"redis-server --port {port} --appendonly yes"
     assert "hunter2" not in json.dumps(found)
 
 
@@ -112,9 +112,9 @@ def test_nothing_is_persisted(examine: Examine) -> None:
         code, found = examine(REDIS_URL=server.url)
         assert code == 0
         assert found["persistence"]["state"] == "warning"
-        mend = found["persistence"]["mend"]
-        assert mend.startswith(f"redis-cli -p {server.port} CONFIG SET appendonly yes  # and from its next start")
-        subprocess.run(mend, shell=True, check=True, capture_output=True)
+        fix = found["persistence"]["fix"]
+        assert fix.startswith(f"redis-cli -p {server.port} CONFIG SET appendonly yes  # and from its next start")
+        subprocess.run(fix, shell=True, check=True, capture_output=True)
         _, found = examine(REDIS_URL=server.url)
         assert found["persistence"]["state"] == "ok"
 
@@ -148,7 +148,7 @@ def test_eviction(examine: Examine, own: RunningServer, policy: str) -> None:
             assert found["memory"]["state"] == "broken"
             assert f"policy {policy}" in found["memory"]["text"]
             assert "only noeviction is supported" in found["memory"]["text"]
-            subprocess.run(found["memory"]["mend"], shell=True, check=True, capture_output=True)
+            subprocess.run(found["memory"]["fix"], shell=True, check=True, capture_output=True)
             _, found = examine(REDIS_URL=own.url)
             assert found["memory"]["state"] == "ok"
         finally:
@@ -165,7 +165,7 @@ def test_memory_is_nearly_full(examine: Examine, own: RunningServer) -> None:
         finally:
             client.config_set("maxmemory", "0")
     assert found["memory"]["state"] == "warning"
-    assert "maxmemory" in found["memory"]["mend"]
+    assert "maxmemory" in found["memory"]["fix"]
 
 
 def test_a_replica(examine: Examine, own: RunningServer) -> None:
@@ -198,8 +198,8 @@ def test_a_cluster_with_a_gap(examine: Examine) -> None:
         assert code == 1
         assert found["reachable"]["state"] == "broken"
         port = cluster.nodes[0].port
-        assert found["reachable"]["mend"] == f"redis-cli -p {port} --cluster check 127.0.0.1:{port}"
-        told = subprocess.run(found["reachable"]["mend"], shell=True, check=False, capture_output=True, text=True)
+        assert found["reachable"]["fix"] == f"redis-cli -p {port} --cluster check 127.0.0.1:{port}"
+        told = subprocess.run(found["reachable"]["fix"], shell=True, check=False, capture_output=True, text=True)
         assert "Not all 16384 slots are covered" in told.stdout
 
 
@@ -225,7 +225,7 @@ def test_tls(examine: Examine, tmp_path: Path, days: int, state: str) -> None:
         code, found = examine(REDIS_URL=url, REDIS_SSL_CA_CERTS="")
         assert code == 1
         assert "certificate verify failed" in found["reachable"]["text"].lower().replace("_", " ")
-        assert found["reachable"]["mend"].startswith("export REDIS_SSL_CA_CERTS=")
+        assert found["reachable"]["fix"].startswith("export REDIS_SSL_CA_CERTS=")
 
 
 def test_sentinels(examine: Examine, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_sentinels(examine: Examine, tmp_path: Path) -> None:
         assert code == 0
         assert found["sentinel"]["state"] == "warning"
         assert "too few Sentinels" in found["sentinel"]["text"]
-        assert f"redis-cli -p {primary.port} CONFIG" in found["persistence"]["mend"]
+        assert f"redis-cli -p {primary.port} CONFIG" in found["persistence"]["fix"]
         with running_sentinel(tmp_path, primary) as second:
             for port in (first, second):
                 sentinel = RunningServer("redis", port, tmp_path)
@@ -246,7 +246,7 @@ def test_sentinels(examine: Examine, tmp_path: Path) -> None:
             assert "2 of 2 named Sentinels answer" in found["sentinel"]["text"]
             _, found = examine(REDIS_URL=f"redis+sentinel://127.0.0.1:{first},127.0.0.1:{down}/main/0")
             assert found["sentinel"]["text"] == f"127.0.0.1:{down} does not answer"
-            assert f"--sentinel --port {down}" in found["sentinel"]["mend"]
+            assert f"--sentinel --port {down}" in found["sentinel"]["fix"]
 
 
 def _agree(sentinel: RunningServer) -> bool:
@@ -260,9 +260,9 @@ def test_a_cluster_spoken_to_as_a_single_server(examine: Examine, cluster: Runni
     """One node of a cluster under a plain URL is broken; the command gives the URL that works."""
     code, found = examine(REDIS_URL=cluster.nodes[0].url)
     assert code == 1
-    mend = found["topology"]["mend"]
-    assert mend == f"export REDIS_URL=redis+cluster://127.0.0.1:{cluster.nodes[0].port}"
-    code, _ = examine(REDIS_URL=mend.partition("=")[2])
+    fix = found["topology"]["fix"]
+    assert fix == f"export REDIS_URL=redis+cluster://127.0.0.1:{cluster.nodes[0].port}"
+    code, _ = examine(REDIS_URL=fix.partition("=")[2])
     assert code == 0
 
 
@@ -273,10 +273,10 @@ def test_rights(examine: Examine, own: RunningServer, prefix: str) -> None:
         admin.acl_setuser("clerk", enabled=True, passwords=["+secret"], categories=["+@connection"])
         code, found = examine(REDIS_URL=url)
         assert code == 1
-        mend = found["reachable"]["mend"]
+        fix = found["reachable"]["fix"]
         granted = rule(prefix, figures=True).split()
-        assert shlex.split(mend) == f"redis-cli -p {own.port} ACL SETUSER clerk resetkeys".split() + granted
-        subprocess.run(mend, shell=True, check=True)
+        assert shlex.split(fix) == f"redis-cli -p {own.port} ACL SETUSER clerk resetkeys".split() + granted
+        subprocess.run(fix, shell=True, check=True)
         code, found = examine(REDIS_URL=url)
         assert code == 0
         assert found["rights"]["state"] == "ok"
@@ -304,8 +304,8 @@ def test_a_user_who_may_more_than_is_needed(examine: Examine, prefix: str, flavo
             assert (code, found["access"]["state"]) == (0, "warning")
             assert "'clerk'" in found["access"]["text"]
             assert expected in found["access"]["text"]
-            mend = found["access"]["mend"]
-            subprocess.run(mend, shell=True, check=True, capture_output=True)
+            fix = found["access"]["fix"]
+            subprocess.run(fix, shell=True, check=True, capture_output=True)
             assert examine(REDIS_URL=url)[1]["access"]["state"] == "ok"
         code, found = examine(REDIS_URL=f"redis://127.0.0.1:{server.port}/0")
         assert found["access"]["state"] == "ok"
@@ -317,7 +317,7 @@ def test_the_wrong_password(examine: Examine, own: RunningServer) -> None:
     code, found = examine(REDIS_URL=f"redis://clerk:hunter2@127.0.0.1:{own.port}/0")
     assert code == 1
     assert "REDIS_PASSWORD" in found["reachable"]["text"]
-    assert found["reachable"]["mend"] == "export REDIS_PASSWORD=…"
+    assert found["reachable"]["fix"] == "export REDIS_PASSWORD=…"
     with own.client() as client:
         client.config_set("requirepass", "right")
         try:
@@ -325,7 +325,7 @@ def test_the_wrong_password(examine: Examine, own: RunningServer) -> None:
         finally:
             with redis.Redis(port=own.port, password="right") as admin:
                 admin.config_set("requirepass", "")
-    assert (code, found["reachable"]["mend"]) == (1, "export REDIS_PASSWORD=…")
+    assert (code, found["reachable"]["fix"]) == (1, "export REDIS_PASSWORD=…")
 
 
 def test_a_full_server(examine: Examine, own: RunningServer) -> None:
@@ -335,9 +335,9 @@ def test_a_full_server(examine: Examine, own: RunningServer) -> None:
         try:
             code, found = examine(REDIS_URL=own.url)
             assert (code, found["rights"]["state"]) == (1, "broken")
-            mend = found["rights"]["mend"]
-            assert mend == f"redis-cli -p {own.port} CONFIG SET maxmemory 2gb"
-            subprocess.run(mend, shell=True, check=True, capture_output=True)
+            fix = found["rights"]["fix"]
+            assert fix == f"redis-cli -p {own.port} CONFIG SET maxmemory 2gb"
+            subprocess.run(fix, shell=True, check=True, capture_output=True)
             assert examine(REDIS_URL=own.url)[0] == 0
         finally:
             client.config_set("maxmemory", "0")
@@ -350,11 +350,11 @@ def test_the_model(examine: Examine, own: RunningServer, stub: OllamaStub) -> No
     code, found = examine(REDIS_URL=own.url)
     assert code == 0
     assert found["model"]["text"] == "tiny is available"
-    assert (found["tools"]["state"], found["tools"]["mend"]) == ("note", "ollama pull llama3.2:3b")
+    assert (found["tools"]["state"], found["tools"]["fix"]) == ("note", "ollama pull llama3.2:3b")
     assert (found["context"]["state"], found["context"]["text"][:11]) == ("warning", "2048 tokens")
     assert "Modelfile" in found["context"]["text"]
-    assert "ollama create tiny" in found["context"]["mend"]  # the environment would change nothing
-    assert "OLLAMA_CONTEXT_LENGTH" not in found["context"]["mend"]
+    assert "ollama create tiny" in found["context"]["fix"]  # the environment would change nothing
+    assert "OLLAMA_CONTEXT_LENGTH" not in found["context"]["fix"]
     assert found["structured output"]["state"] == "warning"
     stub.parameters, stub.loaded_context = "", 2048  # another client's
     stub.words = ['{"ready": ', "true}"]
@@ -366,7 +366,7 @@ def test_the_model(examine: Examine, own: RunningServer, stub: OllamaStub) -> No
     assert last["format"]["required"] == ["ready"]
     assert last["options"]["num_ctx"] == 4096, "doctor's own request must not load the model with another context"
     _, found = examine(REDIS_URL=own.url, OLLAMA_CONTEXT_LENGTH="1024")
-    assert (found["context"]["state"], found["context"]["mend"]) == (
+    assert (found["context"]["state"], found["context"]["fix"]) == (
         "warning",
         "export OLLAMA_CONTEXT_LENGTH=8192",
     )
@@ -379,7 +379,7 @@ def test_a_server_that_may_cut_in_silence(examine: Examine, own: RunningServer, 
     stub.version = {"version": "0.24.0"}
     assert "truncation" not in examine(REDIS_URL=own.url)[1]
     code, found = examine(REDIS_URL=own.url, OLLAMA_BASE_URL=f"{stub.url}/v1")
-    assert (code, found["reachable"]["mend"]) == (1, "")
+    assert (code, found["reachable"]["fix"]) == (1, "")
     assert f"set OLLAMA_BASE_URL to {stub.url}." in found["reachable"]["text"]
 
 
@@ -387,14 +387,14 @@ def test_the_model_is_not_pulled(examine: Examine, own: RunningServer) -> None:
     """A model that the server lacks is broken, with the command that gets it."""
     code, found = examine(REDIS_URL=own.url, OLLAMA_MODEL="llama3.2:3b")
     assert code == 1
-    assert (found["model"]["state"], found["model"]["mend"]) == ("broken", "ollama pull llama3.2:3b")
+    assert (found["model"]["state"], found["model"]["fix"]) == ("broken", "ollama pull llama3.2:3b")
 
 
 def test_the_model_server_is_down(examine: Examine, own: RunningServer) -> None:
     """A model server that does not answer is broken, with the command that starts it."""
     code, found = examine(REDIS_URL=own.url, OLLAMA_BASE_URL=f"http://127.0.0.1:{closed_port()}")
     assert code == 1
-    assert (found["reachable"]["area"], found["reachable"]["mend"]) == ("Model", "ollama serve")
+    assert (found["reachable"]["area"], found["reachable"]["fix"]) == ("Model", "ollama serve")
 
 
 def test_people_get_marks(run: Run, environment: pytest.MonkeyPatch, own: RunningServer) -> None:

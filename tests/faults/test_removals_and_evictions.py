@@ -79,7 +79,7 @@ def test_a_busy_history_with_a_lost_reply(flavour, connect, prefix, is_long, rec
         acknowledged: list[str] = []
         failed = 0
         seen: Counter[str] = Counter()
-        with Noise(direct, (key, Keys(prefix).beside(key))) as noise:
+        with Noise(direct, (key, Keys(prefix).companion(key))) as noise:
             for n in range(rounds):
                 mark = f"mark-{n}"
                 proxy.cut_next("reply", after=0)

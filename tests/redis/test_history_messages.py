@@ -341,7 +341,7 @@ def test_operations_are_remembered_by_time(server, prefix):
     """An append that is sent again within two minutes is known, whatever came in between, and later forgotten."""
     history = RedisChatMessageHistory("energy", "s", server.url, prefix=prefix)
     place = Keys(prefix).history("energy", "s")
-    keys = (place, Keys(prefix).beside(place))
+    keys = (place, Keys(prefix).companion(place))
     once = call(APPEND, keys, "> 0 first  0", b"", b'{"role":"user","content":"once"}')
 
     def again():

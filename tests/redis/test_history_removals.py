@@ -168,7 +168,7 @@ def test_a_removal_is_remembered_for_a_day_where_journals_are_kept(memory, raw, 
 def test_an_append_that_is_sent_again_does_not_undo_a_removal(memory, history):
     """Its answer was lost; others removed, or replaced, the history; the retry is known and stores nothing."""
     place = Keys(memory.prefix).history("energy", "s")
-    keys = (place, Keys(memory.prefix).beside(place))
+    keys = (place, Keys(memory.prefix).companion(place))
     append = call(APPEND, keys, "> 0 lost1  0", b"", b'{"role":"user","content":"secret"}')
     save = call(REPLACE, keys, "=", "lost2", "", "", "", b"", b'{"role":"user","content":"secret"}')
     for lost in (append, save):

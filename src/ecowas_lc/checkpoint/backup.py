@@ -21,12 +21,12 @@ from ecowas_lc.checkpoint.reading import Walk, found_elements, has_sealed, next_
 from ecowas_lc.checkpoint.staging import (
     REMOVALS,
     STORED_FORMATS,
-    Beside,
     Field,
-    beside_calls,
+    StagingKeys,
     chunks,
     fields_of,
     runs_in,
+    staging_calls,
 )
 from ecowas_lc.checkpoint.writing import RUN_SECONDS, Context
 from ecowas_lc.errors import (
@@ -97,10 +97,10 @@ def _count_op(at: Context) -> Op[int]:
 
 @dataclass(slots=True)
 class _Snapshot:
-    """A thread at one moment: in the staging key ``beside``, or in memory (``held``) if that can't be written."""
+    """A thread at one moment: in the staging key ``staging``, or in memory (``held``) if that can't be written."""
 
     record: dict[str, Any]
-    beside: bytes
+    staging: bytes
     held: dict[bytes, bytes] | None = None
 
 
@@ -118,13 +118,13 @@ def _thread_walk(at: Context, thread_id: str) -> Walk[str]:
     else:
         cursor, count = b"0", _FEWEST
         while True:
-            cursor, some = yield _page_op(snapshot.beside, cursor, count)
+            cursor, some = yield _page_op(snapshot.staging, cursor, count)
             yield from _lines(some.items(), digest)
             if int(cursor) == 0:
                 break
             size = sum(map(len, some.values()))
             count = max(_FEWEST, count // 2) if size > _PAGE_BYTES else min(_MOST, count * 2)
-        if not (yield _drop_op(snapshot.beside)):
+        if not (yield _drop_op(snapshot.staging)):
             raise StorageError(
                 f"The export of the thread {thread_id!r} took too long: the snapshot, which the server keeps "
                 "for ten minutes after each page, has expired. Export it again."
@@ -133,15 +133,15 @@ def _thread_walk(at: Context, thread_id: str) -> Walk[str]:
 
 
 def _snapshot_op(at: Context, thread_id: str) -> Op[_Snapshot | None]:
-    beside, key = Beside.of(at.keys).thread(thread_id), at.keys.thread(thread_id)
+    staging, key = StagingKeys.of(at.keys).thread(thread_id), at.keys.thread(thread_id)
     [score] = yield (command("ZSCORE", at.keys.threads(), id_bytes(thread_id)),)
     held = None
     try:
-        [answer] = yield (call(_SNAPSHOT, (key, beside), _SNAPSHOT_SECONDS),)
+        [answer] = yield (call(_SNAPSHOT, (key, staging), _SNAPSHOT_SECONDS),)
         if not answer:
             return None
         count, left = answer
-        [stored_format] = yield (command("HGET", beside, "format"),)
+        [stored_format] = yield (command("HGET", staging, "format"),)
     except RedisRefusedError:
         # The server is full or a replica, or this user may only read: keep the whole thread in memory.
         reply, left = yield (command("HGETALL", key), command("PTTL", key))
@@ -160,7 +160,7 @@ def _snapshot_op(at: Context, thread_id: str) -> Op[_Snapshot | None]:
         "ttl_seconds": None if left < 0 else left / 1000,
         "last_activity": None if used is None else used.isoformat(),
     }
-    return _Snapshot(record, beside, held)
+    return _Snapshot(record, staging, held)
 
 
 def _page_op(key: bytes, cursor: bytes, count: int) -> Op[tuple[bytes, dict[bytes, bytes]]]:
@@ -214,7 +214,7 @@ class _Pending:
     fields: int
     ttl_ms: int | None
     written_at: float
-    beside: Beside
+    staging: StagingKeys
     was_there: bool
     writes: bool  # to the staging key
     is_same: bool  # as the existing thread, as far as it has been read
@@ -314,7 +314,7 @@ class ThreadImporter:
             int(record["fields"]),
             None if ttl is None else max(1, round(1000 * ttl)),
             moment.timestamp() if moment is not None else time.time(),
-            Beside.of(self._at.keys),
+            StagingKeys.of(self._at.keys),
             was_there=bool(was_there),
             writes=self._overwrite or not was_there,
             is_same=bool(was_there),
@@ -333,11 +333,11 @@ class ThreadImporter:
             yield (
                 *(command("ZADD", run, pending.written_at, member) for run in runs),
                 *(command("EXPIRE", run, RUN_SECONDS) for run in runs),
-                *beside_calls(pending.beside.thread(pending.thread_id), fields),
+                *staging_calls(pending.staging.thread(pending.thread_id), fields),
             )
 
     def _end_op(self, pending: _Pending, digest: Any) -> Op[Outcome]:
-        key, beside = self._at.keys.thread(pending.thread_id), pending.beside.thread(pending.thread_id)
+        key, staging = self._at.keys.thread(pending.thread_id), pending.staging.thread(pending.thread_id)
         if pending.digest.hexdigest() != digest:
             raise ValueError(f"the thread {pending.thread_id!r} is damaged and was not imported")
         if pending.is_same:
@@ -345,7 +345,7 @@ class ThreadImporter:
             pending.is_same = count - has_removals == pending.fields
         if pending.is_same or not pending.writes:
             if pending.writes:
-                yield (command("UNLINK", beside),)
+                yield (command("UNLINK", staging),)
             return "unchanged" if pending.is_same else "kept"
         yield from self._check_sealed_op(pending)
         self._at.format.memo.forget(pending.thread_id)
@@ -355,7 +355,7 @@ class ThreadImporter:
             [restored] = yield (
                 call(
                     _RESTORE,
-                    (key, beside),
+                    (key, staging),
                     pending.fields,
                     "" if pending.ttl_ms is None else pending.ttl_ms,
                     int(self._overwrite),
@@ -372,13 +372,13 @@ class ThreadImporter:
         if pending.prefix == self._at.keys.prefix:
             return
         place = Place(pending.thread_id, None)
-        aside = replace(self._at, keys=pending.beside, refresh_on_read=False)
+        aside = replace(self._at, keys=pending.staging, refresh_on_read=False)
         try:
             [answer] = yield (
                 read_call(aside, place, start="latest", along="", limit=1, writes=False, values=False),
             )
         except CorruptDataError:
-            yield (command("UNLINK", pending.beside.thread(pending.thread_id)),)
+            yield (command("UNLINK", pending.staging.thread(pending.thread_id)),)
             raise _unsound(pending) from None
         if has_sealed(found_elements(aside, pending.thread_id, answer)[0]):
             raise DecryptionError(

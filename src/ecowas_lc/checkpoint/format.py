@@ -485,7 +485,7 @@ class Format:
         if neighbours is not None:
             assert neighbours.elements is not None
             elements = neighbours.elements
-        elements.start_anew()
+        elements.reset_counts()
         row = split_row(found.row)
         checkpoint, metadata = self.envelope(found, elements)
         values = checkpoint["channel_values"]
@@ -607,7 +607,7 @@ class Format:
 
     def _stored_batches(self, found: Found, elements: Elements) -> list[_Batch]:
         place = found.place
-        elements.start_anew()
+        elements.reset_counts()
         context = self.context(place.thread_id, b"w", place.ns, place.id)
         batches: list[_Batch] = []
         for batch in found.writes:

@@ -19,14 +19,14 @@ from ecowas_lc.checkpoint.reading import (
     with_what_they_need,
 )
 from ecowas_lc.checkpoint.staging import (
-    BESIDE_SECONDS,
     REMOVALS,
+    STAGING_SECONDS,
     STORED_FORMATS,
-    Beside,
-    beside_calls,
+    StagingKeys,
     chunks,
     fields_of,
     runs_in,
+    staging_calls,
 )
 from ecowas_lc.checkpoint.writing import (
     RUN_SECONDS,
@@ -56,9 +56,9 @@ def copy_thread_op(at: Context, source: str, target: str) -> Op[None]:
     [known] = yield (command("HMGET", at.keys.thread(target), "format", "N"),)
     if None not in known:
         raise _taken(target)
-    beside = Beside.of(at.keys)
-    copy = beside.thread(target)
-    runs = yield from (_copy_op if at.format.sealer is None else _copy_sealed_op)(at, source, target, beside)
+    staging = StagingKeys.of(at.keys)
+    copy = staging.thread(target)
+    runs = yield from (_copy_op if at.format.sealer is None else _copy_sealed_op)(at, source, target, staging)
     if runs is None:
         return
     at.format.memo.forget(target)
@@ -86,10 +86,10 @@ def _taken(target: str) -> InvalidInputError:
     )
 
 
-def _copy_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str] | None]:
+def _copy_op(at: Context, source: str, target: str, staging: Keys) -> Op[list[str] | None]:
     # No stored byte names its thread, so the fields are copied unchanged.
     # One command reads them all, so that another program's change comes either before the copy or after it.
-    copy = beside.thread(target)
+    copy = staging.thread(target)
     [reply] = yield (command("HGETALL", at.keys.thread(source)),)
     fields = fields_of(reply)
     if fields and (found := fields.get(b"format")) not in STORED_FORMATS:
@@ -105,7 +105,7 @@ def _copy_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str
         )
     fields.pop(REMOVALS, None)
     for some in chunks(fields.items()):
-        yield beside_calls(copy, some)
+        yield staging_calls(copy, some)
     return runs_in(fields)
 
 
@@ -115,18 +115,18 @@ def _is_sealed(fields: dict[bytes, bytes]) -> bool:
     return row is not None and is_sealed(split_blob(split_row(row).blob)[1])
 
 
-def _copy_sealed_op(at: Context, source: str, target: str, beside: Keys) -> Op[list[str] | None]:
+def _copy_sealed_op(at: Context, source: str, target: str, staging: Keys) -> Op[list[str] | None]:
     # Encrypted data is bound to its thread, so it is decrypted and encrypted again, oldest first. That takes many
     # calls, so it is read from a snapshot: others may write to the thread in the meantime, or delete it.
-    snapshot = replace(at, keys=Beside.of(at.keys), refresh_on_read=False)
-    [answer] = yield (call(_SNAPSHOT, (at.keys.thread(source), snapshot.keys.thread(source)), BESIDE_SECONDS),)
+    snapshot = replace(at, keys=StagingKeys.of(at.keys), refresh_on_read=False)
+    [answer] = yield (call(_SNAPSHOT, (at.keys.thread(source), snapshot.keys.thread(source)), STAGING_SECONDS),)
     if not answer:
         return None
     every = yield from outline_op(snapshot, source)
     into = replace(
         at,
-        keys=beside,
-        ttl_ms=BESIDE_SECONDS * 1000,
+        keys=staging,
+        ttl_ms=STAGING_SECONDS * 1000,
         ttl_is_least=False,
         one_slot=False,
         indexes=False,

@@ -16,7 +16,7 @@ from ecowas_lc.storage.ops import Batch, command
 STORED_FORMATS = (b"1", b"1.1")
 """The formats that this version reads; it writes the second if namespaces of a thread share their lists."""
 REMOVALS = b"D"  # the field that records removals; not part of a thread's contents
-BESIDE_SECONDS = 3600  # after which an interrupted copy expires
+STAGING_SECONDS = 3600  # after which an interrupted copy expires
 
 _CHUNK_FIELDS = 1000
 
@@ -24,7 +24,7 @@ Field = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Beside(Keys):
+class StagingKeys(Keys):
     """Keys for staging copies of threads."""
 
     token: str = ""
@@ -39,10 +39,10 @@ class Beside(Keys):
         return Keys.thread(self, thread_id) + b":copy:" + self.token.encode()
 
 
-def beside_calls(key: bytes, fields: Iterable[Field]) -> Batch:
+def staging_calls(key: bytes, fields: Iterable[Field]) -> Batch:
     """Return the calls that write fields to a staging copy."""
     words = [word for field in fields for word in field]
-    return command("HSET", key, *words), command("EXPIRE", key, BESIDE_SECONDS)
+    return command("HSET", key, *words), command("EXPIRE", key, STAGING_SECONDS)
 
 
 def chunks(fields: Iterable[Field], most_bytes: int = 4 * 2**20) -> Iterator[list[Field]]:

@@ -89,5 +89,5 @@ def _show(finding: Finding, *, first_of_area: bool) -> None:
     mark, style = _MARKS[finding.state]
     body = wrapped(f"{finding.what}: {finding.text}", console, "    ", f"  {mark} ")
     console.print(Text.assemble((body[:3], style), body[3:]))
-    if finding.mend:
-        console.print(Text.assemble("    → ", (finding.mend, "cyan")))
+    if finding.fix:
+        console.print(Text.assemble("    → ", (finding.fix, "cyan")))

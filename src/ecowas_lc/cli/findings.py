@@ -16,7 +16,7 @@ class Finding:
     what: str
     state: State
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def ok(area: str, what: str, text: str) -> Finding:
@@ -24,16 +24,16 @@ def ok(area: str, what: str, text: str) -> Finding:
     return Finding(area, what, "ok", text)
 
 
-def note(area: str, what: str, text: str, mend: str = "") -> Finding:
+def note(area: str, what: str, text: str, fix: str = "") -> Finding:
     """Return a finding that is worth knowing."""
-    return Finding(area, what, "note", text, mend)
+    return Finding(area, what, "note", text, fix)
 
 
-def warning(area: str, what: str, text: str, mend: str = "") -> Finding:
+def warning(area: str, what: str, text: str, fix: str = "") -> Finding:
     """Return a finding that will cost data or quality later."""
-    return Finding(area, what, "warning", text, mend)
+    return Finding(area, what, "warning", text, fix)
 
 
-def broken(area: str, what: str, text: str, mend: str = "") -> Finding:
+def broken(area: str, what: str, text: str, fix: str = "") -> Finding:
     """Return a finding about something that does not work."""
-    return Finding(area, what, "broken", text, mend)
+    return Finding(area, what, "broken", text, fix)

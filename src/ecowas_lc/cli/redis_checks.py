@@ -39,8 +39,8 @@ def examine_tls(server: Server) -> Iterator[Finding]:
     days = (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / 86400
     text = f"{protocol}; the certificate was checked and is good for {days:.0f} days"
     if days < _SOON_DAYS:
-        mend = "renew the server's certificate: redis-cli CONFIG SET tls-cert-file FILE takes it without a restart"
-        yield warning("Redis", "privacy", f"{text} only", mend)
+        fix = "renew the server's certificate: redis-cli CONFIG SET tls-cert-file FILE takes it without a restart"
+        yield warning("Redis", "privacy", f"{text} only", fix)
     else:
         yield ok("Redis", "privacy", text)
 
@@ -236,15 +236,15 @@ def _persistence(facts: dict[str, str], save: str | None, commands: Commands, no
     for fact, what in (("rdb_last_bgsave_status", "snapshot"), ("aof_last_write_status", "log write")):
         if facts.get(fact, "ok") != "ok":
             yield broken(AREA, "persistence", f"{at}the last {what} failed: see its log", "free disk space")
-    mend = commands.configure("appendonly", "yes", facts, node)
+    fix = commands.configure("appendonly", "yes", facts, node)
     if facts.get("aof_enabled") == "1":
         yield ok(AREA, "persistence", f"{at}every write is logged (append-only file)")
     elif save == "":
-        yield warning(AREA, "persistence", f"{at}none: a restart of the server loses every conversation", mend)
+        yield warning(AREA, "persistence", f"{at}none: a restart of the server loses every conversation", fix)
     else:
         rules = f" (save {save})" if save else ""
         yield warning(
-            AREA, "persistence", f"{at}only snapshots{rules}: a crash loses everything after the last one", mend
+            AREA, "persistence", f"{at}only snapshots{rules}: a crash loses everything after the last one", fix
         )
 
 

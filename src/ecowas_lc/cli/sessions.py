@@ -252,7 +252,8 @@ def _why_kept(store: Store, session: str, before: datetime) -> str:
 
     def times_op() -> Op[list[float]]:
         used = [
-            command("ZSCORE", keys.beside(keys.history(agent, session)), "used", optional=True) for agent in agents
+            command("ZSCORE", keys.companion(keys.history(agent, session)), "used", optional=True)
+            for agent in agents
         ]
         *last, written = yield (*used, command("ZSCORE", keys.threads(), id_bytes(session)))
         times = [float(each) / 1000 for each in last if each is not None and not isinstance(each, Exception)]

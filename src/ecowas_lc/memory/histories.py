@@ -95,7 +95,7 @@ class Conversations:
             InvalidIdError: An id is empty or not text.
         """
         key = self.keys.history(agent_id, session_id)
-        return Place(agent_id, session_id, (key, self.keys.beside(key)))
+        return Place(agent_id, session_id, (key, self.keys.companion(key)))
 
     def append_op(
         self,

@@ -122,9 +122,9 @@ class Keys:
 
     def history_meta(self, agent_id: str, session_id: str) -> bytes:
         """Return a sorted set's key: a history's message ids, and when it was created and last used."""
-        return self.beside(self.history(agent_id, session_id))
+        return self.companion(self.history(agent_id, session_id))
 
-    def beside(self, history: bytes) -> bytes:
+    def companion(self, history: bytes) -> bytes:
         """Return the key of :meth:`history_meta` for the key of a history."""
         return self._key(b"history-meta", b"{" + history + b"}")
 

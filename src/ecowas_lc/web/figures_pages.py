@@ -247,7 +247,7 @@ def system_of(one: Reader, found: Mapping[str, Any]) -> dict[str, Any]:
         said = ": ".join(filter(None, (model["name"], model.get("note")))) or "model"
         areas["model"] = [_finding(texts, "server", state, said)]
     for check in found.get("checks") or ():
-        fix = str(check.get("mend") or check.get("fix") or "")
+        fix = str(check.get("fix") or "")
         found_here = _finding(texts, str(check["what"]), str(check["state"]), str(check["text"]), fix)
         areas.setdefault(str(check["area"]).lower(), []).append(found_here)
     states = [each["state"] for findings in areas.values() for each in findings]

@@ -137,8 +137,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
             lease_seconds=1.0,
             drain_seconds=1.0,
             checks=lambda: [
-                {"area": "redis", "what": "version", "state": "ok", "text": "Redis 7.0.15", "mend": ""},
-                {"area": "redis", "what": "memory", "state": "warning", "text": HOSTILE, "mend": "Set maxmemory."},
+                {"area": "redis", "what": "version", "state": "ok", "text": "Redis 7.0.15", "fix": ""},
+                {"area": "redis", "what": "memory", "state": "warning", "text": HOSTILE, "fix": "Set maxmemory."},
             ],
         )
         app.state.web.sign_ins = Rate(100_000)

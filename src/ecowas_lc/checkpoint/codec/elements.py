@@ -314,7 +314,7 @@ class Elements:
         blob = self._stored.get(digest) or self.held.get(digest, b"")
         return 0 if isinstance(blob, str) or blob.startswith(PLAIN_TEXT) else weight_of_repeated(blob)
 
-    def start_anew(self) -> None:
+    def reset_counts(self) -> None:
         """Reset the counts for another checkpoint, or its pending writes: each is counted separately."""
         self._met.clear()
         self._repeated = 0
