@@ -40,7 +40,7 @@ BAD = {
     "threads and all of them": (["threads", "prune", "kept", "--all"], "Name the threads to prune, or pass --all"),
     "nothing to keep": (["threads", "prune", "kept", "--keep", "0", "--yes"], "keep"),
     "copy onto itself": (["threads", "copy", "kept", "kept"], "can't be copied onto itself"),
-    "copy onto another": (["threads", "copy", "kept", "taken"], "There is a thread 'taken' already"),
+    "copy onto another": (["threads", "copy", "kept", "taken"], "The thread 'taken' already"),
     "copy to nothing": (["threads", "copy", "kept", ""], "id is empty"),
     "no file": (["threads", "import", "none.jsonl"], "none.jsonl can't be read: No such file"),
     "a folder": (["sessions", "import", "/"], "/ can't be read: Is a directory"),

@@ -155,11 +155,11 @@ async def test_one_text_is_no_lines(memory, prefix):
     twin = AsyncRedisMemoryService(server=memory.server, prefix=prefix)
     saver = RedisSaver(server=memory.server, prefix=prefix)
     for lines in (whole, whole.encode(), None, 5):
-        with pytest.raises(InvalidInputError, match="one by one: give an open file"):
+        with pytest.raises(InvalidInputError, match="one by one: pass an open file"):
             memory.import_jsonl(lines)
-        with pytest.raises(InvalidInputError, match="one by one: give an open file"):
+        with pytest.raises(InvalidInputError, match="one by one: pass an open file"):
             await twin.import_jsonl(lines)
-        with pytest.raises(InvalidInputError, match="one by one: give an open file"):
+        with pytest.raises(InvalidInputError, match="one by one: pass an open file"):
             saver.import_jsonl(lines)
 
 

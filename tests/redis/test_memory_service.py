@@ -287,7 +287,7 @@ def test_contradicting_arguments_are_refused(server):
         for other in ({"url": server.url}, {"host": "elsewhere"}, {"client": server.client()}):
             with pytest.raises(ConfigurationError, match="Pass only one of"):
                 RedisMemoryService(server=memory.server, **other)
-    with pytest.raises(ConfigurationError, match="give url"):
+    with pytest.raises(ConfigurationError, match="pass url="):
         RedisMemoryService(server=server.url)
     with pytest.raises(ConfigurationError, match="url="):
         RedisMemoryService(server.url)

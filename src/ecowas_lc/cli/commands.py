@@ -331,7 +331,7 @@ def threads_prune(
 @threads.command("resume")
 def threads_resume(
     thread: ThreadArgument,
-    approve: Annotated[bool, typer.Option("--approve", help="Release the answer as it is.")] = False,
+    approve: Annotated[bool, typer.Option("--approve", help="Release the answer unchanged.")] = False,
     edit: Annotated[
         str | None,
         typer.Option(

@@ -325,7 +325,7 @@ def _conversation(messages: Sequence[Mapping[str, Any] | BaseMessage]) -> list[B
         role, content = message.get("role"), message.get("content")
         if role not in _ROLES or not isinstance(content, str):
             raise InvalidInputError(
-                f"A message with role {role!r} can't be sent. Give role (user, assistant or system) and text."
+                f"A message with role {role!r} can't be sent. Pass role (user, assistant or system) and text."
             )
         checked.append((_ROLES[role], content))
     return convert_to_messages(checked)

@@ -72,7 +72,7 @@ def server_from(
     if server is not None:
         if not isinstance(server, Server):
             raise ConfigurationError(
-                f"server must be another object's .server, not {type(server).__name__}. For an address give url."
+                f"server must be another object's .server, not {type(server).__name__}. For an address, pass url=."
             )
         return server
     if clients:
@@ -98,7 +98,7 @@ def server_from(
     if not isinstance(host, str) or not host:
         raise ConfigurationError(f"The Redis host must be text, not {host!r}.")
     if "://" in host:
-        raise ConfigurationError("The Redis host is a URL. Give it as url=, or only the name of the host.")
+        raise ConfigurationError("The Redis host is a URL. Pass it as url=, or only the name of the host.")
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
         shown = port if isinstance(port, int) else type(port).__name__  # never a URL with a password in it
         raise ConfigurationError(f"The Redis port must be a number from 1 to 65535, not {shown}.")

@@ -166,7 +166,7 @@ class SearchIndex:
                 else:
                     if self.dimensions is None:
                         raise InvalidInputError(
-                            "This store has no embeddings: search by words, or give its index embed."
+                            "This store has no embeddings: search by words, or set embed in its index."
                         )
                     copy = VectorCopy(self.dimensions, exact=self._exact)
                 self._copies[kind, under] = copy

@@ -206,7 +206,7 @@ def checked_lines(lines: Iterable[str]) -> Iterable[str]:
 def _check_lines(lines: Any) -> None:
     if isinstance(lines, (str, bytes)) or not isinstance(lines, (Iterable, AsyncIterable)):
         raise InvalidInputError(
-            f"Lines are imported one by one: give an open file or a list of them, not a {type(lines).__name__}."
+            f"Lines are imported one by one: pass an open file or a list of them, not a {type(lines).__name__}."
         )
 
 

@@ -94,6 +94,6 @@ def check_belongs_to_address(provider: Any) -> None:
     """
     if provider is not None:
         raise ConfigurationError(
-            "A credential_provider belongs to an address. Give it to the client, or to the object whose server is "
+            "A credential_provider belongs to an address. Pass it to the client, or to the object whose server is "
             "shared."
         )

@@ -275,7 +275,7 @@ def _answered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
     text = str(error)
     if "SCRIPT KILL" in text or "Script killed" in text:
         return RedisRefusedError(
-            f"Redis at {where} ended a script of this call before it wrote anything, after somebody sent it "
+            f"Redis at {where} ended a script of this call before it wrote anything, because of a "
             "SCRIPT KILL. The stored data is unchanged: try again."
         )
     if lacking := _LACKS.search(text):

@@ -87,7 +87,7 @@ class Indexing:
             raise InvalidInputError(f"mode must be one of {', '.join(map(repr, get_args(Mode)))}, not {mode!r}.")
         if mode != "words" and self.embeddings is None:
             raise InvalidInputError(
-                f"mode={mode!r} needs embeddings: give the index configuration embed and dims."
+                f"mode={mode!r} needs embeddings: set embed and dims in the index configuration."
             )
         if mode != "meaning" and not self.has_words:
             raise InvalidInputError(f'mode={mode!r} needs words: set "words": True in the index configuration.')

@@ -58,7 +58,7 @@ def networks_of(text: str) -> tuple[Network, ...]:
             found.append(ipaddress.ip_network(word))
         except ValueError:
             raise ConfigurationError(
-                f"ECOWAS_LC_WEB_PROXIES can't be used: {word!r} is no address and no network. "
+                f"ECOWAS_LC_WEB_PROXIES can't be used: {word!r} is not an address or a network. "
                 "Example: 127.0.0.1,10.0.0.0/24"
             ) from None
     return tuple(found)

@@ -78,5 +78,5 @@ def _figures(day: str, stored: Any) -> dict[str, Any]:
 
 def _count(stored: bytes) -> int:
     if not stored.isdigit() or len(stored) > 19 or int(stored) > _GREATEST:
-        raise CorruptDataError("One of the figures of this day is no number.")
+        raise CorruptDataError("One of the figures of this day is not a number.")
     return int(stored)

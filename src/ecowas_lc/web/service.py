@@ -150,7 +150,7 @@ class Service:
             NotFoundError: The events are no longer stored.
         """
         if not is_event_id(after):
-            raise InvalidInputError(f"{after[:40]!r} is no id of an event. Send the last one that you got.")
+            raise InvalidInputError(f"{after[:40]!r} is not the id of an event. Send the last one that you got.")
         return self.driver.follow(run, after)
 
     async def finished(self, by: Principal, run: Run, seconds: float) -> Run:
@@ -670,7 +670,7 @@ class Service:
     async def audit_lines(self, by: Principal, *, limit: int = 100, before: str | None = None) -> list[Data]:
         """Return the audit log, newest first."""
         if before is not None and not is_event_id_of_stream(before):
-            raise InvalidInputError(f"{before[:40]!r} is no id of a line. Send one that you got.")
+            raise InvalidInputError(f"{before[:40]!r} is not the id of a line. Send one that you got.")
         lines = await self.organisation.run(audit.lines_op(self.organisation.keys, limit, before))
         return [line.as_json() for line in lines]
 

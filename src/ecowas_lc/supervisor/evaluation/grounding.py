@@ -203,6 +203,6 @@ def _question_of(line: str, place: str) -> GroundingQuestion:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InvalidInputError(
-            f'{place} is no question. Write {{"id": "1", "q": "…", "answerable": true, "support": []}}; support '
-            'holds objects such as {"doc": "a.md", "quote": "…"}.'
+            f'{place} is not a question. Write {{"id": "1", "q": "…", "answerable": true, "support": []}}; '
+            'support holds objects such as {"doc": "a.md", "quote": "…"}.'
         ) from None
