@@ -398,8 +398,8 @@ def _check_options_of_asyncio(address: Address) -> None:
     for name, _ in address.options:
         if name not in known and name in _connection_options(address.tls):
             raise ConfigurationError(
-                f"redis-py {redis.__version__} can't use the Redis URL's option {name} in asyncio. Install a newer "
-                "version of redis-py, or use the synchronous methods."
+                f"redis-py {redis.__version__} can't use the Redis URL's option {name} in asyncio. Install a "
+                "newer version of redis-py, or use the synchronous methods."
             )
 
 
