@@ -326,7 +326,7 @@ def test_what_lives_shows_no_secret(secret_urls, certificates, prefix, heard):
 
             async def look(server=server, awaiting=awaiting, saver=saver, kind=kind):
                 if kind == "tls-locked-key" and not OPENS_LOCKED_KEYS:
-                    with pytest.raises(ConfigurationError, match="can't use .* ssl_password in asyncio"):
+                    with pytest.raises(ConfigurationError, match=r"can't use .* ssl_password in asyncio"):
                         await saver.aget_tuple(CONFIG)
                     return everything_alive()
                 await awaiting.append_to_history("a", "b", MESSAGE)
