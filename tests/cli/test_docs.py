@@ -81,4 +81,4 @@ def test_answers_are_measured(run: Run, note: str, tmp_path: Path) -> None:
     assert found["rows"][1]["declined"]
     assert "100% of the answerable questions" in run("eval", "--grounding", str(questions)).out
     questions.write_text("{}\n", encoding="utf-8")
-    assert "line 1 is no question" in run("eval", "--grounding", str(questions)).err
+    assert "line 1 is not a question" in run("eval", "--grounding", str(questions)).err
