@@ -65,11 +65,10 @@ def as_it_was() -> Iterator[None]:
 def said_by_all(run: Run, words: list[str]) -> dict[str, str]:
     """What each of these commands prints, with ``--debug``."""
     said = {}
+    few = Path.cwd() / "few-questions.jsonl"  # embedding each question of a whole set would take a minute
+    few.write_text('{"question": "Which solar tariffs?", "twgs": ["energy"], "lang": "en"}\n', encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as taken:  # so that what would serve until Ctrl-C ends
-        more = {
-            "serve": ["--port", str(taken.getsockname()[1])],
-            "eval": ["--router", "lexical"],  # the others embed each question of the set
-        }
+        more = {"serve": ["--port", str(taken.getsockname()[1])], "eval": ["--data", str(few)]}
         for each in words:
             given = [*each.split(), *arguments_of(VERBS[each]), *more.get(each, ()), "--debug"]
             ended = run(*given, stdin="Which solar tariffs?\nquit\n")
