@@ -227,6 +227,13 @@ class Looking:
         page.wait_for_load_state()  # its scripts have run
         return page
 
+    def mark(self) -> None:
+        """Mark the page: the mark is gone once the page is loaded again."""
+        self.page.evaluate("window.isMarked = true")
+
+    def is_marked(self) -> bool:
+        return bool(self.page.evaluate("window.isMarked === true"))
+
     def ask(self, question: str) -> None:
         self.page.locator("#question").fill(question)
         self.page.keyboard.press("Enter")

@@ -68,9 +68,11 @@ def test_a_first_question_gives_the_conversation_its_name(looking: Looking, admi
     looking.sign_in(admin)
     page = looking.page
     expect(page.get_by_role("heading", name="What do you want to know?")).to_be_visible()
+    looking.mark()
     looking.ask("Which power lines are late?")
     finished(page)
     expect(answers(page)).to_contain_text("opened on 1 March 2026")
+    assert looking.is_marked(), "a question loads its answer alone"
     expect(page.locator(".said strong")).to_have_text("1 March 2026")
     expect(page.locator(".speaks")).to_contain_text("Energy & Infrastructure")
     expect(page.get_by_role("heading", level=1)).to_have_text("Which power lines are late?")

@@ -112,6 +112,7 @@ def test_sessions_are_searched_extended_and_cleared(desk: Desk, looking: Looking
             assert api.post("/api/chat", json=body).status_code == 200
     looking.sign_in(admin)
     page = looking.open("/sessions")
+    looking.mark()
     page.locator("#search").press_sequentially("bulk-")
     rows = page.locator("tbody tr")
     expect(rows).to_have_count(3)
@@ -120,6 +121,7 @@ def test_sessions_are_searched_extended_and_cleared(desk: Desk, looking: Looking
     expect(page.locator(".empty")).to_be_visible()
     page.locator("#group").select_option("energy")
     expect(rows).to_have_count(3)
+    assert looking.is_marked(), "a filter reloads the rows alone"
     rows.filter(has_text="bulk-one").get_by_role("checkbox").check()
     page.locator("#ttl").select_option(str(30 * 86400))
     page.get_by_role("button", name="Extend").click()
@@ -152,10 +154,12 @@ def test_figures_are_charts_tables_and_csv(desk: Desk, looking: Looking, admin: 
     [*_, today] = [row for row in rows if row["organisation"] == "page"]
     assert int(today["questions"]) >= 3
     assert int(today["group energy"]) >= 1
+    looking.mark()
     page.locator("#to").fill("2020-01-31")
     page.locator("#from").fill("2020-01-01")
     page.locator("#from").dispatch_event("change")
     expect(page.locator(".empty")).to_contain_text("No questions in this period")
+    assert looking.is_marked(), "a period reloads the charts alone"
 
 
 def test_figures_are_kept_apart_by_organisation(desk: Desk, looking: Looking, admin: str) -> None:
