@@ -18,7 +18,7 @@ from benchmarks.workers import Bench, Worker, at, fresh, working
 
 ROUNDS = {30: 7, 200: 4, 800: 2}
 QUICK_ROUNDS = {30: 3, 200: 2, 800: 1}
-THREADS = {30: 4}  # so many in a round: a short thread is over too soon to be timed alone
+THREADS = {30: 4}  # threads per round: a short thread ends too soon to be timed alone
 LONGEST = 400  # what grows quadratically is not grown further
 MOST_PER_TURN = {30: 1.25, 200: 1.15, 800: 0.9}
 LINEAR = (MEMORY, OURS)

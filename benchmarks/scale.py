@@ -89,7 +89,7 @@ def used_idle(clients: list[redis.Redis]) -> list[float]:
 
 
 def grown(saver: RedisSaver, clients: list[redis.Redis], threads: int, turns: int) -> list[Used]:
-    """What each server used for so many threads of so many turns, some at a time; not what it uses when idle."""
+    """Return what each server used while threads ran, each with ``turns`` turns. Idle use is subtracted."""
     graph = build(saver)
     idle = used_idle(clients)
     before = [Used.of(client) for client in clients]

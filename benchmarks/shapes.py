@@ -44,7 +44,7 @@ async def _awork(state: Any) -> dict[str, Any]:
 
 
 def spreading(saver: Any, *, asynchronous: bool = False) -> Any:
-    """A node that starts so many tasks at once, each of which answers 200 characters."""
+    """Return a node that starts this number of tasks at once, each of which answers 200 characters."""
     builder = StateGraph(Spread)
     builder.add_node("spread", lambda state: {})
     builder.add_node("work", _awork if asynchronous else _work)

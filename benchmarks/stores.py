@@ -56,7 +56,7 @@ def text_of(number: int) -> str:
 
 
 def fill(store: Any, count: int) -> None:
-    """Put so many items."""
+    """Put this number of items."""
     for start in range(0, count, 500):
         numbers = range(start, min(count, start + 500))
         store.batch([PutOp(NAMESPACE, f"k{number}", {"text": text_of(number)}) for number in numbers])

@@ -78,7 +78,7 @@ def serialising(bench: Bench, turns: int) -> float:
 
 
 def round_trips(bench: Bench, turns: int) -> float:
-    """Milliseconds of so many round trips of so many bytes that do nothing."""
+    """Return the milliseconds of empty round trips with the given numbers of bytes."""
     with redis.Redis.from_url(bench.url) as client:
         payload = b"x" * TRIP_BYTES
         client.echo(payload)
