@@ -145,7 +145,7 @@ def test_the_thread_keeps_the_passages(ask: Ask, documents: Documents) -> None:
 
 def test_bad_arguments_are_named() -> None:
     """What are no documents, and a mode that does not exist, are refused when the graph is built."""
-    with pytest.raises(ConfigurationError, match="no documents"):
+    with pytest.raises(ConfigurationError, match="can't be used as documents"):
         graph_of(object(), "energy")
     with pytest.raises(ConfigurationError, match="grounding="):
         graph_of({}, "energy", grounding="loose")
@@ -201,7 +201,7 @@ def test_documents_are_named_once() -> None:
     """Documents of a group that are passed twice, or are none, are refused when the graph is built."""
     with pytest.raises(ConfigurationError, match="both have documents for agriculture"):
         graph_of({"agriculture": Mill()}, "agriculture", groups=with_own_documents(Mill()))
-    with pytest.raises(ConfigurationError, match="no documents"):
+    with pytest.raises(ConfigurationError, match="can't be used as documents"):
         graph_of(None, "agriculture", groups=with_own_documents("mill.txt"))
 
 
