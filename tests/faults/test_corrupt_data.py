@@ -160,7 +160,7 @@ def key_kinds(prefix):
     for name, make in inspect.getmembers(Keys, inspect.isfunction):
         wanted = [each for each in inspect.signature(make).parameters if each != "self"]
         if not name.startswith("_") and name not in OF_THE_SERVICE | {
-            "beside"
+            "companion"
         }:  # which is history_meta, from the history's key
             found[name] = make(keys, *(IDS[each] for each in wanted))
     return found

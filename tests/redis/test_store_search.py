@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -32,6 +33,7 @@ from ecowas_lc import (
 from ecowas_lc.search import copies
 from ecowas_lc.search import index as index_module
 from ecowas_lc.search.place import bucket_of, id_of
+from ecowas_lc.search.words import stemmers
 from tests.fixtures.ollama_stub import serving_stub
 from tests.fixtures.proxy import Proxy, running_proxy
 from tests.fixtures.servers import RunningCluster, RunningServer, wait_until
@@ -637,6 +639,31 @@ def test_the_index_is_json_free(store: RedisStore, redis_server: RunningServer) 
         item = raw.hgetall(store._at.item(id_of(NS, "k")))
     assert json.loads(item[b"v"]) == {"text": "1 hello"}
     assert sum(b"hello" in value for value in item.values()) == 1
+
+
+def test_threads_stem_at_once() -> None:
+    """A stemmer works on one word at a time: each thread has its own, and the index gets the right stems."""
+    words = [
+        "réglementations",
+        "electrification",
+        "abastecimento",
+        "nationalities",
+        "relacionamentos",
+        "généreusement",
+    ]
+    right = [[stemmer.stemWord(word) for word in words] for stemmer in stemmers()]
+
+    def stemmed(_: int) -> list[list[str]]:
+        return [[[stemmer.stemWord(word) for word in words] for stemmer in stemmers()] for _ in range(100)][-1]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(stemmed, range(16))) == [right] * 16
+            assert len(set(pool.map(lambda _: id(stemmers()), range(64)))) > 1
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_older_numpy(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,8 @@ def show_json(value: Any, *, on_one_line: bool = False) -> None:
 
 def write_record(line: str) -> None:
     """Write a line of a backup to standard output, byte for byte unless it is a terminal."""
-    if sys.stdout.isatty():
+    # While rich shows progress it replaces stdout, and rich 14.3 then denies that it is a terminal.
+    if getattr(sys.stdout, "rich_proxied_file", sys.stdout).isatty():
         sys.stdout.write(f"{json_text(line)}\n")
     else:
         sys.stdout.buffer.write(f"{line}\n".encode())

@@ -15,13 +15,14 @@ from collections.abc import Iterable
 from functools import cache, lru_cache
 from importlib.resources import files
 from importlib.util import find_spec
+from typing import Any
 
 from ecowas_lc._extras import install_command
 from ecowas_lc.documents.facts import MONTH_NAMES, UNIT_NAMES, folded
 from ecowas_lc.errors import MissingExtraError
+from ecowas_lc.search.words import stemmers
 
 _DATA = files("ecowas_lc.documents")
-_LANGUAGES = ("english", "french", "portuguese")
 
 
 @cache
@@ -154,21 +155,10 @@ def names_in(text: str, *, known: Iterable[str] = ()) -> list[str]:
     return list(found.values())
 
 
-@cache
-def _stemmers() -> tuple[Stemmer, ...]:
+def _stemmers() -> tuple[Any, ...]:
     if find_spec("snowballstemmer") is None:
         raise MissingExtraError(f"Comparing words needs snowballstemmer. Run: {install_command('documents')}")
-    from snowballstemmer import stemmer
-
-    return tuple(stemmer(language) for language in _LANGUAGES)
-
-
-class Stemmer:
-    """The interface of a Snowball stemmer."""
-
-    def stemWord(self, word: str) -> str:  # noqa: N802 - the library's name
-        """Return the stem of one word."""
-        raise NotImplementedError
+    return stemmers()
 
 
 @cache

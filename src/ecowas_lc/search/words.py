@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import struct
+import threading
 import unicodedata
 from collections import Counter
-from functools import cache, lru_cache
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -48,7 +49,7 @@ def terms_of(word: str) -> tuple[int, ...]:
     """
     plain = fold(word)
     stems: set[str] = set()
-    for stemmer in _stemmers():
+    for stemmer in stemmers():
         stems |= {fold(stemmer.stemWord(word)), stemmer.stemWord(plain)}
     return tuple(sorted(_digest(stem) for stem in stems))
 
@@ -79,11 +80,21 @@ def check_installed() -> None:
     Raises:
         MissingExtraError: It is not installed.
     """
-    _stemmers()
+    stemmers()
 
 
-@cache
-def _stemmers() -> tuple[Any, ...]:
+_of_this_thread = threading.local()
+
+
+def stemmers() -> tuple[Any, ...]:
+    """Return the stemmers of this thread, one for each of ``LANGUAGES``. A stemmer keeps state between its steps.
+
+    Raises:
+        MissingExtraError: The extra ``search`` is not installed.
+    """
+    found: tuple[Any, ...] | None = getattr(_of_this_thread, "stemmers", None)
+    if found is not None:
+        return found
     try:
         import snowballstemmer
     except ImportError:
@@ -91,7 +102,8 @@ def _stemmers() -> tuple[Any, ...]:
             f'Searching by words needs a stemmer. Run: {install_command("search")}, or set "words": False in '
             "the index configuration."
         ) from None
-    return tuple(snowballstemmer.stemmer(language) for language in LANGUAGES)
+    _of_this_thread.stemmers = found = tuple(snowballstemmer.stemmer(language) for language in LANGUAGES)
+    return found
 
 
 def _digest(stem: str) -> int:

@@ -372,7 +372,7 @@
   }
 
   field.addEventListener("input", offer);
-  field.addEventListener("blur", () => setTimeout(close, 150));
+  field.addEventListener("blur", () => setTimeout(() => document.activeElement !== field && close(), 150));
   list.addEventListener("mousedown", (event) => {
     event.preventDefault();
     const item = event.target.closest("li");
