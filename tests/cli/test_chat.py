@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -162,6 +163,12 @@ def test_a_question_that_fails_does_not_end_it(
     assert "Good morning." in ended.out
 
 
+def is_asleep(pid: int) -> bool:
+    """Whether a process waits for something: it has done what the last token asked of it."""
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "S"
+
+
 def test_ctrl_c_keeps_what_was_said(run: Run, environment: pytest.MonkeyPatch, stub: OllamaStub) -> None:
     """Ctrl-C in mid-answer ends with 130 and no noise; question and half an answer are in the thread."""
     stub.stall_before = 2
@@ -181,6 +188,7 @@ def test_ctrl_c_keeps_what_was_said(run: Run, environment: pytest.MonkeyPatch, s
             ready, _, _ = select.select([chat.stdout], [], [], DEADLINE_SECONDS)
             assert ready, f"heard only {heard!r}"
             heard += os.read(chat.stdout.fileno(), 4096)
+        wait_until(lambda: is_asleep(chat.pid), "the chat, which waits for the model")
         chat.send_signal(signal.SIGINT)
         out, err = chat.communicate(timeout=DEADLINE_SECONDS)
     finally:
