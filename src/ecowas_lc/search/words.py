@@ -16,6 +16,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
+from ecowas_lc import forks
 from ecowas_lc._extras import install_command
 from ecowas_lc.errors import MissingExtraError
 
@@ -83,27 +84,38 @@ def check_installed() -> None:
     stemmers()
 
 
-_of_this_thread = threading.local()
+class _Stemmers:
+    """The stemmers of each thread, one for each of ``LANGUAGES``: a stemmer keeps state between its steps."""
 
+    def __init__(self) -> None:
+        self._of_thread = threading.local()
+        forks.register(self)
 
-def stemmers() -> tuple[Any, ...]:
-    """Return the stemmers of this thread, one for each of ``LANGUAGES``. A stemmer keeps state between its steps.
+    def forget_parent(self) -> None:
+        """Make new stemmers in a forked child."""
+        self._of_thread = threading.local()
 
-    Raises:
-        MissingExtraError: The extra ``search`` is not installed.
-    """
-    found: tuple[Any, ...] | None = getattr(_of_this_thread, "stemmers", None)
-    if found is not None:
+    def __call__(self) -> tuple[Any, ...]:
+        """Return the stemmers of this thread.
+
+        Raises:
+            MissingExtraError: The extra ``search`` is not installed.
+        """
+        found: tuple[Any, ...] | None = getattr(self._of_thread, "stemmers", None)
+        if found is not None:
+            return found
+        try:
+            import snowballstemmer
+        except ImportError:
+            raise MissingExtraError(
+                f'Searching by words needs a stemmer. Run: {install_command("search")}, or set "words": False in '
+                "the index configuration."
+            ) from None
+        self._of_thread.stemmers = found = tuple(snowballstemmer.stemmer(language) for language in LANGUAGES)
         return found
-    try:
-        import snowballstemmer
-    except ImportError:
-        raise MissingExtraError(
-            f'Searching by words needs a stemmer. Run: {install_command("search")}, or set "words": False in '
-            "the index configuration."
-        ) from None
-    _of_this_thread.stemmers = found = tuple(snowballstemmer.stemmer(language) for language in LANGUAGES)
-    return found
+
+
+stemmers = _Stemmers()
 
 
 def _digest(stem: str) -> int:
