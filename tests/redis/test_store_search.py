@@ -652,6 +652,11 @@ def test_threads_stem_at_once() -> None:
         "généreusement",
     ]
     right = [[stemmer.stemWord(word) for word in words] for stemmer in stemmers()]
+    all_at_work = threading.Barrier(8)
+
+    def stemmers_of_a_thread(_: int) -> int:
+        all_at_work.wait(20)
+        return id(stemmers())
 
     def stemmed(_: int) -> list[list[str]]:
         return [[[stemmer.stemWord(word) for word in words] for stemmer in stemmers()] for _ in range(100)][-1]
@@ -661,7 +666,7 @@ def test_threads_stem_at_once() -> None:
     try:
         with ThreadPoolExecutor(8) as pool:
             assert list(pool.map(stemmed, range(16))) == [right] * 16
-            assert len(set(pool.map(lambda _: id(stemmers()), range(64)))) > 1
+            assert len(set(pool.map(stemmers_of_a_thread, range(8)))) == 8
     finally:
         sys.setswitchinterval(interval)
 

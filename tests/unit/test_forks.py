@@ -280,6 +280,7 @@ MAKERS: dict[tuple[str, str], Callable[[], Any]] = {
     ("_embeddings.py", "OfflineEngine"): an_embedder,
     ("search/index.py", "SearchIndex"): a_search_index,
     ("search/copies.py", "_Slots"): made("search.copies", "WordCopy"),
+    ("search/words.py", "_Stemmers"): made("search.words", "_Stemmers"),
     ("web/run_driver.py", "Feed"): made("web.run_driver", "Feed", "run", "session"),
     ("web/run_driver.py", "_Writer"): made("web.run_driver", "_Writer", None, None, None),
 }
@@ -389,3 +390,36 @@ def test_a_fork_inside_a_lock() -> None:
         assert in_child(both) == "free"
     assert both() == "free"
     forks._barriers.remove(barrier)
+
+
+# Products of two vectors take no lock of OpenBLAS. Training runs in a barrier, and the build only in a checkout.
+PRODUCTS = {
+    "supervisor/routing/kernel.py",
+    "supervisor/routing/build.py",
+    "supervisor/routing/embedding.py",
+    "documents/word_vectors.py",
+}
+
+
+def test_openblas_is_used_where_no_fork_disturbs_it() -> None:
+    """Products of matrices, which take OpenBLAS's locks, stay in the modules that look after forks."""
+    found = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_product = isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)
+            name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if is_product or name in {"np.dot", "np.matmul", "np.inner", "np.linalg.inv", "np.linalg.solve"}:
+                found.add(path.relative_to(SOURCE).as_posix())
+    assert found == PRODUCTS
+    kernel = ast.parse((SOURCE / "supervisor/routing/kernel.py").read_text(encoding="utf-8"))
+    guarded = [
+        inner
+        for node in ast.walk(kernel)
+        if isinstance(node, ast.With) and ast.unparse(node.items[0]) == "_training"
+        for inner in ast.walk(node)
+    ]
+    products = [
+        node for node in ast.walk(kernel) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)
+    ]
+    assert products
+    assert all(node in guarded for node in products)

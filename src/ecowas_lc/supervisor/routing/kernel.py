@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ecowas_lc import forks
+
 Array = NDArray[np.float64]
 
 # Measured with multilingual-e5-small by leaving examples out; halving or doubling either changes little.
@@ -12,6 +14,10 @@ SHARPNESS = 1.5
 RIDGE = 0.1
 
 _CANDIDATES = np.arange(0.2, 0.625, 0.025)
+
+# numpy multiplies matrices with OpenBLAS, whose internal lock stays locked in a child that is forked meanwhile. So
+# training delays forks, and scoring uses einsum, which does without OpenBLAS.
+_training = forks.ForkBarrier()
 
 
 class KernelModel:
@@ -27,14 +33,16 @@ class KernelModel:
         self._centre = centre
         self._known = _directions(vectors - centre)
         self._mean = labels.mean(axis=0)
-        inverse = np.linalg.inv(_kernel(self._known, self._known) + RIDGE * np.eye(len(labels)))
-        self._weights = inverse @ (labels - self._mean)
+        with _training:
+            inverse = np.linalg.inv(_kernel(self._known @ self._known.T) + RIDGE * np.eye(len(labels)))
+            self._weights: Array = inverse @ (labels - self._mean)
         self.left_out: Array = labels - self._weights / np.diag(inverse)[:, None]
 
     def scores(self, vector: Array) -> tuple[Array, int]:
         """Return the score of each group, and the index of the nearest known sentence."""
-        similar = _kernel(_directions(vector[None] - self._centre), self._known)[0]
-        return similar @ self._weights + self._mean, int(similar.argmax())
+        direction = _directions(vector[None] - self._centre)[0]
+        similar = _kernel(np.einsum("ij,j->i", self._known, direction))
+        return np.einsum("i,ij->j", similar, self._weights) + self._mean, int(similar.argmax())
 
 
 def best_threshold(scores: Array, truth: Array, further: float) -> float:
@@ -62,8 +70,8 @@ def quality(scores: Array, truth: Array, least: float, further: float) -> float:
     return micro_f1 + exact / len(concerned)
 
 
-def _kernel(rows: Array, columns: Array) -> Array:
-    result: Array = np.exp(SHARPNESS * (rows @ columns.T - 1))
+def _kernel(cosines: Array) -> Array:
+    result: Array = np.exp(SHARPNESS * (cosines - 1))
     return result
 
 
