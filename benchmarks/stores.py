@@ -55,11 +55,11 @@ def text_of(number: int) -> str:
     return f"d{number} " + " ".join(f"word{(number * step) % 5003}" for step in range(1, 20))
 
 
-def fill(store: Any, count: int) -> None:
-    """Put this number of items."""
+def fill(store: Any, count: int, namespace: tuple[str, ...] = NAMESPACE) -> None:
+    """Put this number of items into a namespace."""
     for start in range(0, count, 500):
         numbers = range(start, min(count, start + 500))
-        store.batch([PutOp(NAMESPACE, f"k{number}", {"text": text_of(number)}) for number in numbers])
+        store.batch([PutOp(namespace, f"k{number}", {"text": text_of(number)}) for number in numbers])
 
 
 def milliseconds(call: Callable[[int], Any], rounds: int) -> list[float]:
