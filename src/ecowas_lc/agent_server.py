@@ -18,7 +18,7 @@ from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.history import history_factory
 from ecowas_lc.settings import get_settings
 from ecowas_lc.store import RedisStore
-from ecowas_lc.store.offline import offline_index
+from ecowas_lc.store.indexing import offline_index
 from ecowas_lc.supervisor import build_supervisor
 from ecowas_lc.supervisor.routing import Router, get_router
 

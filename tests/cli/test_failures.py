@@ -84,7 +84,7 @@ def test_what_nobody_foresaw_is_one_line_too(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no such luck.")
 
-    monkeypatch.setattr("ecowas_lc.cli.ask.ask_once", fail)
+    monkeypatch.setattr("ecowas_lc.cli.chat.ask_once", fail)
     ended = run("ask", SOLAR)
     assert ended.code == options.FAILED
     assert ended.err == "Unexpected RuntimeError: no such luck. Run the command with --debug for details.\n"

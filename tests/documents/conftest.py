@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ecowas_lc._language import language_of
-from ecowas_lc.documents.document import ReadDocument, read_document
-from ecowas_lc.documents.dossier import DOSSIER
+from ecowas_lc.documents.document import DOSSIER, ReadDocument, read_document
 from ecowas_lc.documents.evidence import Source
 from ecowas_lc.documents.files import read_file
 

@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 
 import httpx
 
-from ecowas_lc._ollama_host import address_from_host
+from ecowas_lc.settings import address_from_host
 
 ROOT = Path(__file__).parents[2]
 MODEL = "smollm2:135m"

@@ -11,7 +11,7 @@ from langgraph.store.base import PutOp
 
 from ecowas_lc import CorruptDataError, EncryptedRedisSerializer, FormatVersionError, RedisSaver, RedisStore
 from ecowas_lc.memory import RedisMemoryService
-from ecowas_lc.testing.stores.words_embedding import DIMENSIONS, embed
+from ecowas_lc.testing.stores.running import DIMENSIONS, embed
 from tests.fixtures.servers import RunningCluster, RunningServer
 
 INDEX: Any = {"dims": DIMENSIONS, "embed": embed, "fields": ["text"]}

@@ -23,7 +23,7 @@ from ecowas_lc import (
     RedisVectorStore,
 )
 from ecowas_lc.store import RedisRetriever
-from ecowas_lc.testing.stores.words_embedding import embed
+from ecowas_lc.testing.stores.running import embed
 from tests.fixtures.proxy import running_proxy
 from tests.fixtures.servers import RunningCluster, RunningServer
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 from ollama._client import _parse_host
 
-from ecowas_lc._ollama_host import address_from_host
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.llm.names import canonical_name, is_loopback, is_same_model
-from ecowas_lc.settings import load_settings
+from ecowas_lc.settings import address_from_host, load_settings
 
 
 @pytest.mark.parametrize(

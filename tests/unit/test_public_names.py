@@ -205,7 +205,6 @@ def test_a_name_brings_what_it_stands_on_and_no_more() -> None:
     assert {module.split(".")[1] for module in loaded if module.startswith("ecowas_lc.")} == {
         "_display",
         "_extras",
-        "_ollama_host",
         "_secret",
         "_telemetry",
         "checkpoint",

@@ -11,8 +11,7 @@ from fastapi import FastAPI, Request, routing
 from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
-from ecowas_lc.web.limits import Rate
-from ecowas_lc.web.middleware import COOKIE, guarding
+from ecowas_lc.web.middleware import COOKIE, Rate, guarding
 from ecowas_lc.web.permissions import _ROLES, ROUTES, Permission
 from tests.fixtures.servers import RunningServer
 from tests.web.conftest import Desk, desk_on

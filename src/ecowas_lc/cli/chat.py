@@ -1,7 +1,8 @@
-"""``ecowas-lc chat``: answers one question after another, from a terminal or a pipe."""
+"""``ecowas-lc ask`` and ``chat``: answer one question, or one after another from a terminal or a pipe."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -13,17 +14,52 @@ from ecowas_lc.cli.conversation import (
     as_json_of,
     checked_groups,
     checked_new_session,
+    checked_question,
     new_session,
 )
 from ecowas_lc.cli.live_answer import Screen, show_sources, silence
 from ecowas_lc.cli.models import ChosenModel, chosen_model
 from ecowas_lc.cli.options import FAILED, explain
-from ecowas_lc.cli.piped_input import piped_lines
-from ecowas_lc.cli.screen import counted, labelled, remark, wrapped
+from ecowas_lc.cli.piped_input import piped_lines, piped_text
+from ecowas_lc.cli.screen import counted, labelled, program, remark, wrapped
 from ecowas_lc.cli.store import chosen_server
 from ecowas_lc.cli.terminal import err, one_line, out, show_json
 from ecowas_lc.errors import EcowasError, StorageError, TurnStoppedError
 from ecowas_lc.settings import get_settings
+
+
+def ask_once(question: str | None, session: str | None, agents: Sequence[str], *, as_json: bool) -> None:
+    """Ask one question in a session, and show the answer."""
+    question = checked_question(piped_text() if question in (None, "-") else question)
+    session = checked_new_session(session) if session is not None else new_session()
+    groups = checked_groups(agents)
+    settings = get_settings()
+    server = chosen_server(settings)  # first, so that no model is started in vain
+    with (
+        chosen_model(settings) as model,
+        Conversation(session, model.chat, settings=settings, server=server, agents=groups) as conversation,
+    ):
+        if model.note:
+            remark(model.note)
+        if as_json:
+            show_json(as_json_of(session, conversation.ask(question, silence)))
+            return
+        from ecowas_lc.twg import default_groups
+
+        screen = Screen({group.id: group.name for group in default_groups()})
+        try:
+            turn = conversation.ask(question, screen.show)
+        finally:
+            screen.done()
+        show_sources(turn.citations)
+    if server is None:
+        remark("\nNot stored: AGENT_USE_REDIS_MEMORY is false.")
+    else:
+        remark(
+            f"\nSession {one_line(session)}. "
+            f'Continue with: {program()} ask --session {shlex.quote(one_line(session))} "…"'
+        )
+
 
 _COMMANDS = {
     "info": "show the session, where it is stored, and who answers",

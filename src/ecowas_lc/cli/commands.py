@@ -713,7 +713,7 @@ def ask(
 
     Shows which groups were chosen and why, their answers, and the synthesis of several answers.
     """
-    from ecowas_lc.cli.ask import ask_once
+    from ecowas_lc.cli.chat import ask_once
 
     ask_once(question, session, agents or (), as_json=as_json)
 

@@ -244,7 +244,7 @@ def checked_groups(groups: Sequence[str]) -> tuple[str, ...]:
 def item_store(server: Server, settings: Settings) -> RedisStore:
     """Return the prefix's long-term memory, which graphs of groups and tools find as ``runtime.store``."""
     from ecowas_lc.store import RedisStore
-    from ecowas_lc.store.offline import offline_index
+    from ecowas_lc.store.indexing import offline_index
 
     return RedisStore(server=server, prefix=settings.prefix, index=offline_index())
 

@@ -91,7 +91,7 @@ def _answer_from_documents(model: ChosenModel, settings: Settings) -> None:
         remark(f"This part needs the extras documents and search. Run: {install_command('documents')}")
         return
     from ecowas_lc.documents import Documents
-    from ecowas_lc.documents.dossier import DOSSIER
+    from ecowas_lc.documents.document import DOSSIER
     from ecowas_lc.supervisor import build_supervisor
 
     server = answering_server(settings)

@@ -28,8 +28,8 @@ _VIEWS = {  # by class name, so that no class is imported to display another
     "Comparison": "routing_views:comparison",
     "SupervisorResult": "run_views:result",
     "LiveRun": "live:live_run",
-    "Explorer": "overview:explorer",
-    "Records": "overview:records",
+    "Explorer": "storage_views:explorer",
+    "Records": "storage_views:records",
     "GroundedAnswer": "run_views:grounded",
 }
 _PICTURES = {

@@ -1,14 +1,17 @@
-"""Views of savers, threads, histories, memory services, stores and documents, as currently stored."""
+"""Views of savers, threads, histories, memory services, stores, documents and records, and their overview."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
 from ecowas_lc.display.blocks import (
     Hues,
     code,
+    fold,
     heading,
     in_a_row,
     label,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from ecowas_lc.memory.service import MemoryServiceBase
     from ecowas_lc.memory.sessions import Sessions
     from ecowas_lc.store import RedisStore
+
 
 MOST_THREADS, MOST_SESSIONS, MOST_NAMESPACES = 20, 25, 30
 MOST_CHANNELS, MOST_CHANGES = 40, 20
@@ -293,3 +297,52 @@ def documents(shown: Documents) -> list[Node]:
 
 
 __all__ = ["difference", "documents", "history", "memory", "saver", "store", "thread", "threads_row"]
+
+
+_MOST_RECORDS, _SHORT = 25, 22
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def explorer(shown: Any) -> list[Node]:
+    """Return the threads and sessions of a server, and how to look at them more closely."""
+    return [
+        *saver(shown.saver),
+        *memory(shown.memory),
+        fold("Long-term memory", *store(shown.store)),
+        fold("Documents", *documents(shown.documents)),
+        note("Look closer: threads[id], history(agent, session), timeline(id), state(id), activity()."),
+    ]
+
+
+def records(shown: Any) -> list[Node]:
+    """Return the first records as a table, without empty columns."""
+    some = shown[:_MOST_RECORDS]
+    names = list(dict.fromkeys(name for record in some for name in record))
+    names = [name for name in names if any(record.get(name) not in (None, "") for record in some)]
+    rows: list[Sequence[Any]] = [[_cell(record.get(name)) for name in names] for record in some]
+    more = len(shown) - len(rows)
+    return [
+        heading("Records", counted(len(shown), "record"), ".to_pandas() makes a DataFrame"),
+        table(names, rows, [_kind([record.get(name) for record in some]) for name in names])
+        if rows
+        else note("There are none."),
+        note(f"{more:,} more") if more > 0 else None,
+    ]
+
+
+def _kind(values: Sequence[Any]) -> str:
+    if all(isinstance(value, (int, float, type(None))) for value in values):
+        return "number"
+    return "short" if all(len(_cell(value)) <= _SHORT for value in values) else ""
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, float):
+        return f"{value:,.3f}"
+    if isinstance(value, str) and _UUID.fullmatch(value):
+        return f"{value[:8]}…{value[-4:]}"
+    return f"{value:,}" if type(value) is int else plain(value, 80)

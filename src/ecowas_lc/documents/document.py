@@ -7,6 +7,8 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from pathlib import Path
 
 from ecowas_lc.documents.facts import TimePoint, folded, times_in
 from ecowas_lc.documents.files import Block, FileText
@@ -246,3 +248,7 @@ def _cut(blocks: Sequence[Block]) -> tuple[str, list[Passage]]:
             held.append(Sentence(block.text[first:last], start + first, start + last, header))
     end_passage()
     return "".join(pieces).rstrip(), found
+
+
+DOSSIER = Path(str(files("ecowas_lc.twg") / "data" / "dossier"))
+"""Eighteen documents in English, French and Portuguese. Their states, institutions and figures are fictional."""

@@ -7,15 +7,17 @@ later.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ecowas_lc._embeddings import offline_installed
 from ecowas_lc._language import language_of
-from ecowas_lc.documents.document import Document, Passage, Sentence
+from ecowas_lc.documents.document import Document, Passage, Sentence, sentences_of
 from ecowas_lc.documents.facts import Quantity, TimePoint, folded, is_negative, quantities_in, times_in
 from ecowas_lc.documents.question import Question
 from ecowas_lc.documents.terms import (
@@ -28,6 +30,10 @@ from ecowas_lc.documents.terms import (
     words_of,
 )
 from ecowas_lc.documents.word_vectors import likeness_by_vector, similarities_to, vectors_of
+
+if TYPE_CHECKING:
+    from langchain_core.documents import Document as LangChainDocument
+
 
 _ENOUGH = -0.5
 """Minimum score of a sentence that answers, in logits."""
@@ -647,3 +653,28 @@ def _contradicts(other: Evidence, kept: Sequence[Evidence], question: Question) 
                 if one.agrees_with(two):  # type: ignore[attr-defined]
                     return False
     return True
+
+
+def sources_of(found: Iterable[LangChainDocument], language_of: Callable[[str], str]) -> list[Source]:
+    """Return retrieved documents as passages; ``source``, ``title`` and ``page`` of their metadata are kept."""
+    return [_source_of(number, document, language_of) for number, document in enumerate(found)]
+
+
+def _source_of(number: int, found: LangChainDocument, language_of: Callable[[str], str]) -> Source:
+    text = found.page_content
+    name = str(found.metadata.get("source") or found.metadata.get("title") or found.id or "document")
+    identity = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    page = found.metadata.get("page")
+    sentences = tuple(Sentence(text[start:end], start, end) for start, end in sentences_of(text))
+    return Source(
+        Document(identity, name, str(found.metadata.get("title") or name), language=language_of(text)),
+        Passage(
+            document=identity,
+            number=number,
+            text=text,
+            start=0,
+            end=len(text),
+            page=page if isinstance(page, int) else None,
+            sentences=sentences,
+        ),
+    )

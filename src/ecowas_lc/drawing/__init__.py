@@ -7,7 +7,7 @@ and a font).
 from __future__ import annotations
 
 from ecowas_lc.drawing.activity import ActivityPicture, draw_activity
-from ecowas_lc.drawing.picture import GraphPicture, draw_graph
+from ecowas_lc.drawing.graph_formats import GraphPicture, draw_graph
 from ecowas_lc.drawing.requests import Failure, Request
 from ecowas_lc.drawing.route import RoutePicture, draw_route
 from ecowas_lc.drawing.state import StatePicture, draw_state

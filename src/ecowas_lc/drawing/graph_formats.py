@@ -1,4 +1,4 @@
-"""A graph's nodes and edges as SVG and PNG (by Graphviz), Mermaid and plain text."""
+"""A graph as a picture: SVG and PNG (by Graphviz), Mermaid and plain text."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -19,7 +20,8 @@ from xml.sax.saxutils import escape
 
 from ecowas_lc._extras import install_command
 from ecowas_lc.drawing import render, theme
-from ecowas_lc.drawing.theme import TAKEN, UNTAKEN
+from ecowas_lc.drawing.base import Picture
+from ecowas_lc.drawing.theme import TAKEN, UNTAKEN, shown
 from ecowas_lc.errors import EcowasError, InvalidInputError, MissingExtraError
 
 START, END = "__start__", "__end__"
@@ -399,3 +401,58 @@ def _attributes(style: dict[str, str]) -> str:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
+
+
+def draw_graph(
+    graph: Any, route: Any = None, *, labels: Mapping[str, str] | None = None, subgraphs: bool = False
+) -> GraphPicture:
+    """Return a picture of a compiled graph, which notebooks display; no network is used.
+
+    A node's docstring becomes its tooltip.
+
+    Args:
+        graph: A compiled LangGraph graph.
+        route: The route of a run to highlight: the run's result (with ``decision`` and ``reports``), a decision,
+            or the names of nodes step by step, where a step may hold several.
+        labels: Labels of nodes. By default, groups show their names, and other nodes the ``title`` in their
+            metadata, if any.
+        subgraphs: Whether to draw graphs that are nodes of this one, each in a frame.
+
+    Returns:
+        The picture.
+
+    Raises:
+        InvalidInputError: ``graph`` is not a graph, ``route`` is not a route, or it names nodes that the graph
+            does not have.
+    """
+    return GraphPicture(plan_of(graph, labels or {}, route, subgraphs=subgraphs))
+
+
+@dataclass(frozen=True)
+class GraphPicture(Picture):
+    """A picture of a graph: ``mermaid`` and ``ascii`` always work, ``svg`` and ``png`` require the extra ``draw``.
+
+    Without the extra, ``svg`` and ``png`` raise :class:`MissingExtraError`.
+    """
+
+    plan: Plan
+
+    @cached_property
+    def svg(self) -> str:
+        """The picture as SVG."""
+        return shown(drawn(self.plan, "svg").decode())
+
+    @cached_property
+    def png(self) -> bytes:
+        """The picture as PNG."""
+        return drawn(self.plan, "png")
+
+    @cached_property
+    def mermaid(self) -> str:
+        """The graph in Mermaid's language, which GitHub and many other tools render."""
+        return mermaid(self.plan)
+
+    @cached_property
+    def ascii(self) -> str:
+        """The graph as plain text."""
+        return ascii_text(self.plan)

@@ -1,16 +1,19 @@
-"""The index configuration of a store: which texts of an item are indexed, their vectors and their words."""
+"""The index configuration of a store: which texts of an item are indexed, their words, and their vectors."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import IndexConfig, SearchOp, ensure_embeddings, get_text_at_path, tokenize_path
 
+from ecowas_lc._embeddings import OfflineEngine, check_offline, offline_engine, offline_installed
 from ecowas_lc.errors import ConfigurationError, CorruptDataError, DimensionMismatchError, InvalidInputError
 from ecowas_lc.search import words
 from ecowas_lc.search.index import Hit, Passing, SearchIndex
@@ -18,6 +21,43 @@ from ecowas_lc.search.items import Mode, Write
 from ecowas_lc.search.place import Collection, Namespace
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.store.values import Contents
+
+
+class OfflineSearchEmbeddings(Embeddings):
+    """The offline model for search, which compares questions with passages; 384 dimensions.
+
+    Raises:
+        MissingExtraError: The extra ``semantic`` is not installed.
+    """
+
+    def __init__(self) -> None:
+        check_offline()  # the model itself loads with the first text, because loading takes half a second
+
+    @property
+    def _engine(self) -> OfflineEngine:
+        return offline_engine()
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Return a vector for each passage."""
+        return self._engine.passages(texts)
+
+    def embed_query(self, text: str) -> list[float]:
+        """Return the vector of a question."""
+        return self._engine.queries([text])[0]
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Return what :meth:`embed_documents` returns, without blocking the event loop."""
+        return await asyncio.to_thread(self.embed_documents, texts)
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """Return what :meth:`embed_query` returns, without blocking the event loop."""
+        return await asyncio.to_thread(self.embed_query, text)
+
+
+def offline_index() -> RedisIndexConfig | None:
+    """Return the index configuration for a store without one; ``None`` if the extras are not installed."""
+    return {} if offline_installed() and find_spec("snowballstemmer") else None
+
 
 _OFFLINE_DIMENSIONS = 384
 _WHOLE = "$"
@@ -232,8 +272,6 @@ def _embeddings_of(config: Mapping[str, Any]) -> tuple[Embeddings | None, int | 
     if dims is not None and (isinstance(dims, bool) or not isinstance(dims, int) or dims < 1):
         raise ConfigurationError(f"dims must be a whole number, 1 or more, not {dims!r}.")
     if "embed" not in config:
-        from ecowas_lc.store.offline import OfflineSearchEmbeddings
-
         if dims not in (None, _OFFLINE_DIMENSIONS):
             raise ConfigurationError(
                 f"The offline embeddings have {_OFFLINE_DIMENSIONS} dimensions, not {dims}. Pass embed, or leave "

@@ -12,15 +12,14 @@ from langchain_core.retrievers import BaseRetriever
 
 from ecowas_lc._language import language_of
 from ecowas_lc.documents.answers import CheckedStream, Citation, Mode, citation_of, grounded_answer, message_of
-from ecowas_lc.documents.evidence import Corpus, Evidence, Source, find_evidence
+from ecowas_lc.documents.evidence import Corpus, Evidence, Source, find_evidence, sources_of
 from ecowas_lc.documents.question import Question, read_question
-from ecowas_lc.documents.retrievers import sources_of
 from ecowas_lc.effects import Doing, Program
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.model_calls import Ask, AskAloud
 from ecowas_lc.supervisor.state import Report
-from ecowas_lc.supervisor.streamed_text import Say
+from ecowas_lc.supervisor.streaming import Say
 from ecowas_lc.supervisor.watching import Retrieve
 from ecowas_lc.twg import TWG
 

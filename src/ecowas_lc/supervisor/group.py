@@ -14,15 +14,14 @@ from langgraph.errors import GraphBubbleUp
 from ecowas_lc._language import language_of
 from ecowas_lc.effects import Program
 from ecowas_lc.errors import AsyncToolError, EcowasError, ModelError
+from ecowas_lc.llm.answers import empty_answer
 from ecowas_lc.llm.reasoning import split_reasoning, with_reasoning_apart
-from ecowas_lc.supervisor.answers import empty_answer, whole_text
 from ecowas_lc.supervisor.context import Context
-from ecowas_lc.supervisor.events import teller
 from ecowas_lc.supervisor.grounding import grounded_report
 from ecowas_lc.supervisor.model_calls import Ask, AskAgent, RunGraph
 from ecowas_lc.supervisor.prompts import phrase, with_summary
 from ecowas_lc.supervisor.state import Report
-from ecowas_lc.supervisor.streamed_text import Say
+from ecowas_lc.supervisor.streaming import Say, teller, whole_text
 from ecowas_lc.supervisor.tool_graph import BRIEF, Brief, CheckRun, answer_in_turn, model_calls_in
 from ecowas_lc.supervisor.trimming import Exchange
 from ecowas_lc.twg import TWG

@@ -35,7 +35,7 @@ from ecowas_lc.llm import named_errors
 from ecowas_lc.llm.reasoning import with_reasoning_apart
 from ecowas_lc.llm.reasoning_apart import reasoning_apart
 from ecowas_lc.supervisor.concurrency import stop_handlers
-from ecowas_lc.supervisor.streamed_text import Voice
+from ecowas_lc.supervisor.streaming import Voice
 from ecowas_lc.supervisor.watching import asking, learnt
 
 _LISTENERS = (StreamMessagesHandler, StreamToolCallHandler)

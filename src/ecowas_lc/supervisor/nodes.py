@@ -16,13 +16,12 @@ from ecowas_lc._language import language_of
 from ecowas_lc.documents.follow_up import completed_questions
 from ecowas_lc.effects import Doing, Program
 from ecowas_lc.errors import EcowasError, ModelError, SupervisorError, UnknownGroupError
-from ecowas_lc.supervisor.answers import empty_answer, whole_text
+from ecowas_lc.llm.answers import empty_answer
 from ecowas_lc.supervisor.approval import Draft, reviewed
 from ecowas_lc.supervisor.context import Context
-from ecowas_lc.supervisor.events import teller
 from ecowas_lc.supervisor.grounding import asks_for_facts, cited_message, evidence_for, grounded_report
 from ecowas_lc.supervisor.group import Asked, Outcome, outcome_of
-from ecowas_lc.supervisor.histories import written
+from ecowas_lc.supervisor.histories import take_in_groups, take_in_transcript, taken_in, written
 from ecowas_lc.supervisor.model_calls import Ask, unheard
 from ecowas_lc.supervisor.prompts import phrase, supervisor_prompt, with_summary
 from ecowas_lc.supervisor.routing import PastTurn, RouteDecision
@@ -36,7 +35,7 @@ from ecowas_lc.supervisor.state import (
     groups_of,
     question_of,
 )
-from ecowas_lc.supervisor.streamed_text import Say
+from ecowas_lc.supervisor.streaming import Say, teller, whole_text
 from ecowas_lc.supervisor.summary import (
     conversation_of,
     outgrown,
@@ -45,7 +44,6 @@ from ecowas_lc.supervisor.summary import (
     summary_text,
 )
 from ecowas_lc.supervisor.synthesis import answered, gathered, missing_note, missing_views, synthesis_of, verbatim
-from ecowas_lc.supervisor.taking_in import take_in_groups, take_in_transcript, taken_in
 from ecowas_lc.supervisor.trimming import exchanges, own_part, remembered
 from ecowas_lc.twg import TWG
 

@@ -20,10 +20,9 @@ from ecowas_lc.errors import ConfigurationError, DecisionPendingError, UnknownCh
 from ecowas_lc.supervisor.approval import check_resume
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.double_texting import Lease
-from ecowas_lc.supervisor.histories import synchronised
+from ecowas_lc.supervisor.histories import synchronised, taken_in
 from ecowas_lc.supervisor.nodes import GIVEN_UP, RUN, speakers_of
 from ecowas_lc.supervisor.state import Dropped, Question, SupervisorInput, SupervisorOutput, SupervisorState
-from ecowas_lc.supervisor.taking_in import taken_in
 
 Asked = Question | SupervisorInput | Command[Any] | None
 """A question, a decision (``Command(resume=…)``), or ``None`` to resume a run."""

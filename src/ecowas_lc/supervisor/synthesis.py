@@ -20,7 +20,6 @@ from ecowas_lc.documents.answers import message_of
 from ecowas_lc.effects import Program
 from ecowas_lc.errors import EcowasError, ModelError
 from ecowas_lc.llm.tokens import shorten
-from ecowas_lc.supervisor.answers import whole_text
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.grounding import side_by_side
 from ecowas_lc.supervisor.model_calls import Ask, Recite
@@ -33,7 +32,7 @@ from ecowas_lc.supervisor.prompts import (
     view_of,
 )
 from ecowas_lc.supervisor.state import Report, Synthesis
-from ecowas_lc.supervisor.streamed_text import Say
+from ecowas_lc.supervisor.streaming import Say, whole_text
 from ecowas_lc.twg import TWG
 
 _FIGURE = re.compile(r"\d(?:[\d.,']*\d)?")

@@ -23,9 +23,9 @@ from ecowas_lc.errors import AsyncToolError, InvalidInputError, ModelCapabilityE
 from ecowas_lc.llm.tokens import count_tools
 from ecowas_lc.supervisor.concurrency import stop_if_given_up
 from ecowas_lc.supervisor.context import Context, Graph
-from ecowas_lc.supervisor.events import Tell, to_nobody
 from ecowas_lc.supervisor.model_calls import Ask
 from ecowas_lc.supervisor.prompts import WITHOUT_TOOLS, with_summary
+from ecowas_lc.supervisor.streaming import Tell, to_nobody
 from ecowas_lc.supervisor.trimming import Exchange
 from ecowas_lc.supervisor.watching import awatched_call, watched_call
 from ecowas_lc.twg import TWG

@@ -26,8 +26,7 @@ from ecowas_lc.twg import TWG, default_groups
 from ecowas_lc.web.access import Access, checked_groups_of, organisations_op
 from ecowas_lc.web.api import AnyJSON, add_api, problems
 from ecowas_lc.web.api_page import shown
-from ecowas_lc.web.limits import Rate
-from ecowas_lc.web.middleware import guarding, principal_in
+from ecowas_lc.web.middleware import Rate, guarding, principal_in
 from ecowas_lc.web.open_pages import door
 from ecowas_lc.web.organisation import Organisation
 from ecowas_lc.web.pages import add_pages

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -21,6 +22,30 @@ from ecowas_lc.web.problems import PROBLEM, UNEXPECTED, problem, problem_for
 
 if TYPE_CHECKING:
     from ecowas_lc.web.app import Web
+
+
+_MOST_KNOWN = 10_000
+
+
+class Rate:
+    """A rate limit for each user: requests per minute, with a burst. Each process counts separately."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_second = per_minute / 60
+        self._most = max(1.0, per_minute / 6)
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait_seconds(self, who: str) -> float:
+        """Take one request from a user's allowance, and return the seconds to wait if it is used up, else 0."""
+        now = time.monotonic()
+        left, then = self._left.pop(who, (self._most, now))
+        left = min(self._most, left + (now - then) * self._per_second)
+        taken = left >= 1
+        self._left[who] = (left - 1 if taken else left, now)
+        while len(self._left) > _MOST_KNOWN:
+            self._left.popitem(last=False)
+        return 0.0 if taken else (1 - left) / self._per_second
+
 
 log = logging.getLogger("ecowas_lc.web")
 

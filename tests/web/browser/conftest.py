@@ -23,7 +23,7 @@ from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.server import Server
 from ecowas_lc.web import create_app
 from ecowas_lc.web.access import add_key_op
-from ecowas_lc.web.limits import Rate
+from ecowas_lc.web.middleware import Rate
 from ecowas_lc.web.principals import checked_principal
 from ecowas_lc.web.serving import address_of, listening
 from tests.fixtures.proxy import Proxy

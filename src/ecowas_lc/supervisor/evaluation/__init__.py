@@ -18,7 +18,7 @@ from ecowas_lc.supervisor.evaluation.dialogues import (
     TurnMistake,
     evaluate_dialogues,
 )
-from ecowas_lc.supervisor.evaluation.picture import draw_confusion
+from ecowas_lc.supervisor.evaluation.presentation import draw_confusion, format_dialogues, format_table
 from ecowas_lc.supervisor.evaluation.report import (
     GroupScore,
     LanguageScore,
@@ -26,7 +26,6 @@ from ecowas_lc.supervisor.evaluation.report import (
     RouterReport,
     evaluate,
 )
-from ecowas_lc.supervisor.evaluation.table import format_dialogues, format_table
 from ecowas_lc.supervisor.routing.measurement import ModelMeasurement, save_measurement
 from ecowas_lc.twg import (
     Dialogue,

@@ -1,4 +1,10 @@
-"""Streaming of text that is not a model's own output into the graph's stream of messages."""
+"""What a turn streams besides the models' own output: texts under a message's id, and events.
+
+Listeners of ``stream_mode="custom"`` receive the events. Each is a dict with a ``type``: ``tool_call`` and
+``tool_result`` (``group``, ``id``, ``name``, and ``args``, or ``text`` and ``status``), ``waiting`` (``group``,
+``draft``: an answer waits for a reviewer), ``final`` (``message_id``, ``speaker``: which message is the turn's
+answer).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +17,38 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
+from langgraph.config import get_config, get_stream_writer
+
+from ecowas_lc.effects import Program
+from ecowas_lc.llm.answers import cut_mark
+from ecowas_lc.llm.reasoning import with_reasoning_apart
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+def teller() -> Tell:
+    """Return the function that sends an event to this run's listeners; outside a run, it does nothing.
+
+    Even when called in a graph nested in this one, the event belongs to the outer run.
+    """
+    try:
+        write, here = get_stream_writer(), get_config()
+    except RuntimeError:
+        return to_nobody
+
+    def tell(event: dict[str, Any]) -> None:
+        token = var_child_runnable_config.set(here)  # langgraph reads from it which graph sent an event
+        try:
+            write(event)
+        finally:
+            var_child_runnable_config.reset(token)
+
+    return tell
+
+
+def to_nobody(_: dict[str, Any]) -> None:
+    """Ignore the event."""
 
 
 class Voice(BaseChatModel):
@@ -95,3 +133,15 @@ class Say:
             yield self.text
 
         return Voice(message_id=self.message_id, says=lambda: iter([self.text]), asays=once)
+
+
+def whole_text(answer: AIMessage, *, quiet: bool = False) -> Program[str]:
+    """Return what a model said, without its reasoning.
+
+    If the answer was cut off, a mark is appended, which is also streamed unless ``quiet``.
+    """
+    answer = with_reasoning_apart(answer)
+    mark = cut_mark(answer)
+    if mark and not quiet:
+        yield Say(mark, str(answer.id))
+    return f"{answer.text}{mark}".strip()
