@@ -246,6 +246,7 @@ def test_a_write_made_again_waits_too(flavour, connect, prefix):
                 lambda: saver.put_writes(config, [("messages", [HumanMessage("!")])], "task"),
             ):
                 cuts = proxy.cuts
+                memory.get_session_data("s", "nothing")  # connects, so that the cut loses no answer to a greeting
                 proxy.cut_next("reply", after=1)
                 with pytest.raises(NotReplicatedError):
                     call()
