@@ -103,10 +103,11 @@ def send(client: Any, batch: Batch, waiting: Waiting | None = None) -> list[Any]
             if isinstance(step, float):
                 time.sleep(step)
             elif step.keys:
-                for key in step.keys:
-                    client.execute_command("EXISTS", key)
+                with _closed_by_another_thread():
+                    for key in step.keys:
+                        client.execute_command("EXISTS", key)
             else:
-                with contextlib.suppress(*FAILURES):
+                with contextlib.suppress(*FAILURES), _closed_by_another_thread():
                     client.nodes_manager.initialize()
             step = next(steps)
     except StopIteration as stop:
@@ -203,16 +204,37 @@ def _flush(client: Any, nodes: list[tuple[Any, list[Words]]]) -> list[list[Any]]
                     commands.append(PipelineCommand(words, dict(BYTES_OUT)))
                 commands.write()
             for commands in sent:
-                commands.read()
+                _read(commands)
     except _BROKEN as error:  # a connection could not be opened, and nothing was sent on the others
         return [[error for _ in queue] for _, queue in nodes]
     return [[command.result for command in commands.commands] for commands in sent]
 
 
 @contextlib.contextmanager
+def _closed_by_another_thread() -> Iterator[None]:
+    """Before redis-py 7, a thread that notices a failover closes connections that other threads read from."""
+    try:
+        yield
+    except AttributeError as error:
+        if error.obj is not None:
+            raise
+        raise RedisConnectionError("another thread closed the connection") from error
+
+
+def _read(commands: NodeCommands) -> None:
+    try:
+        with _closed_by_another_thread():
+            commands.read()
+    except RedisConnectionError as error:
+        for command in commands.commands:
+            command.result = error
+
+
+@contextlib.contextmanager
 def _connected(client: Any, node: Any) -> Iterator[NodeCommands]:
     redis_node = client.get_redis_connection(node)
-    connection = redis_node.connection_pool.get_connection()
+    with _closed_by_another_thread():
+        connection = redis_node.connection_pool.get_connection()
     try:
         yield NodeCommands(redis_node.parse_response, redis_node.connection_pool, connection)
     except BaseException:
