@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,6 +92,52 @@ class Parsed(HTMLParser):
 
     def handle_comment(self, data: str) -> None:
         self.tags.add("!--")
+
+
+_LINES = {*TAGS} - {"span", "small", "strong", "em", "code", "mark", "a"}
+
+
+class Restricted(HTMLParser):
+    """HTML by GitHub's rules: styles and scripts go with what is in them, and nothing is arranged or hidden.
+
+    ``text`` is what is read before anything is opened.
+    """
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text, self._gone, self._closed, self._in_title = "", 0, 0, 0
+        self._details: list[bool] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._gone += tag in ("style", "script")
+        if tag == "details":
+            self._details.append("open" not in dict(attrs))
+            self._closed += self._details[-1]
+        self._in_title += tag == "summary" and self._closed <= 1
+        self.text += "\n" if tag in _LINES else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._gone -= tag in ("style", "script")
+        if tag == "details":
+            self._closed -= self._details.pop()
+        self._in_title = 0 if tag == "summary" else self._in_title
+        self.text += "\n" if tag in _LINES else ""
+
+    def handle_data(self, data: str) -> None:
+        if not self._gone and (not self._closed or self._in_title):
+            self.text += data
+
+    @property
+    def words(self) -> set[str]:
+        """The words that are read, without those of ids."""
+        return words(self.text)
+
+
+def words(text: str) -> set[str]:
+    """Return the words of four letters and more; parts of ids are none."""
+    return {*re.findall(r"(?<![\w…])[^\W\d_]{4,}(?![\w…])", text)}
 
 
 MEASURE = """() => {

@@ -26,7 +26,7 @@ from ecowas_lc.display import bundle_of
 from ecowas_lc.storage.server import Server
 from ecowas_lc.supervisor.routing.decision import FoundWord, TakenOver
 from ecowas_lc.supervisor.supervisor_graph import SupervisorResult
-from tests.display.pages import ATTRIBUTES, HOSTILE, MARKER, MEASURE, TAGS, Parsed, browser
+from tests.display.pages import ATTRIBUTES, HOSTILE, MARKER, MEASURE, TAGS, Parsed, Restricted, browser, words
 from tests.display.samples import samples
 from tests.fixtures.servers import RunningServer, running_server
 
@@ -72,6 +72,9 @@ NAMES = [
     "store",
     "report",
     "comparison",
+    "documents",
+    "grounded",
+    "overview",
 ]
 
 
@@ -81,7 +84,9 @@ def test_every_object_shows_itself(shown: dict[str, dict[str, Any]], name: str) 
     parsed = nothing_unsafe_in(shown[name]["text/html"])
     assert "can't be shown" not in parsed.text
     assert len(parsed.text) > 60
-    assert shown[name]["text/plain"].strip()
+    text = shown[name]["text/plain"]
+    assert words(text) == Restricted(shown[name]["text/html"]).words  # the same without HTML, and without styles
+    assert max(map(len, text.splitlines())) <= 100
 
 
 @pytest.mark.parametrize(
@@ -234,7 +239,10 @@ def test_a_display_never_raises() -> None:
         assert "It can't be shown now. RedisUnavailableError" in text
     broken = Broken("a", "b", "c")
     object.__setattr__(broken, "terms", 7)
-    assert bundle_of(broken)["text/plain"] == "Broken object"
+    object.__setattr__(broken, "prompt", 7)
+    told = bundle_of(broken)["text/plain"]
+    assert "Broken object" in told
+    assert "It can't be shown now. TypeError" in told
     assert SupervisorResult({"messages": 3, "decision": 4, "reports": 5})._repr_html_()
 
 

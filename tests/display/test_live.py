@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import RichOutput, capture_output
+from langchain_core.documents import Document
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import entrypoint
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
 
 from ecowas_lc import InvalidInputError, SupervisorAgent, build_supervisor
@@ -25,7 +31,7 @@ def supervisor(**options: Any) -> Any:
 
 
 def text_of(run: LiveRun) -> str:
-    return nothing_unsafe_in(run.html()).text
+    return nothing_unsafe_in(run._repr_html_() or "").text
 
 
 def test_a_run_shows_route_groups_and_answer() -> None:
@@ -76,6 +82,73 @@ def test_any_graph_can_be_watched() -> None:
         watch("graph", "?")
 
 
+class Plan(TypedDict):
+    """A state without messages."""
+
+    topic: str
+    title: str
+    scores: dict[str, int]
+
+
+def test_a_graph_without_messages_takes_its_own_input() -> None:
+    """The nodes show what they wrote, the run holds the result, and a question alone is refused by name."""
+    builder = StateGraph(Plan)
+    builder.add_node("name", lambda state: {"title": f"On {state['topic']}", "scores": {"a": 1}})
+    graph = builder.add_edge(START, "name").compile()
+    run = watch(graph, {"topic": "grids"})
+    told = text_of(run)
+    assert [
+        part for part in ("done", "topic: grids", "title: On grids", "scores: {a: 1}") if part not in told
+    ] == []
+    assert run.result == {"topic": "grids", "title": "On grids", "scores": {"a": 1}}
+    with pytest.raises(InvalidInputError, match="its keys are topic, title"):
+        watch(graph, "grids")
+
+
+def test_whatever_a_run_ends_with_it_is_done() -> None:
+    """A graph whose last message is not an answer has ended too; messages may be given as a dict or as tuples."""
+    builder = StateGraph(MessagesState).add_node("note", lambda _: {"messages": [("user", "a note")]})
+    graph = builder.add_edge(START, "note").compile()
+    told = text_of(watch(graph, {"messages": [("system", "Be brief."), ("user", "Which rooms?")]}))
+    assert "done" in told
+    assert "Which rooms?" in told
+
+    @entrypoint()
+    def shout(text: str) -> str:
+        return text.upper()
+
+    assert "GRID" in text_of(watch(shout, "grid"))
+
+
+async def test_chains_are_watched() -> None:
+    """A chain's text arrives piece by piece; its retriever's passages and its session are there."""
+    notes = KeywordRetriever()
+    model = FakeListChatModel(responses=["The plenary hall seats 400."])
+    chain = {"passages": notes, "question": RunnablePassthrough()} | RunnableLambda(str) | model
+    for run in (watch(chain, "How many seats?", thread_id="t"), await awatch(chain, "How many seats?")):
+        told = text_of(run)
+        for part in (
+            "done",
+            "How many seats?",
+            "✓ KeywordRetriever(query: How many",
+            "Rooms of the",
+            "seats 400.",
+        ):
+            assert part in told
+        assert run.answer == "The plenary hall seats 400."
+    both = RunnableParallel(answer=model, passages=notes)
+    told = text_of(watch(both, "How many seats?"))
+    assert "Rooms of the summit" in told
+    assert "seats 400" in told
+
+
+class KeywordRetriever(BaseRetriever):
+    """Somebody's retriever."""
+
+    def _get_relevant_documents(self, query: str, **_: Any) -> list[Document]:
+        return [Document("Rooms of the summit")]
+
+
 def test_an_error_is_shown_and_raised() -> None:
     """What ends a run otherwise is in the cell, and reaches the caller."""
     model = ScriptedModel(script=by_speaker({"energy": RuntimeError("out of memory")}))
@@ -110,6 +183,7 @@ def test_the_cell_is_updated_and_shows_it_once() -> None:
         assert len(shown) >= 3
         assert ANSWERS["protocol"][:30] in Parsed(shown[-1].data["text/html"]).text
         assert "running" in Parsed(shown[0].data["text/html"]).text
+        assert ANSWERS["protocol"][:30] in shown[-1].data["text/plain"]
         with capture_output() as again:
             shell.display_formatter.format(run)
         assert len(again.outputs) == 1

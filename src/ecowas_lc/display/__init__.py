@@ -1,4 +1,4 @@
-"""The notebook display of objects: safe HTML without scripts, readable with and without styles.
+"""The notebook display of objects: safe HTML without scripts, readable without styles, and the same as plain text.
 
 :class:`ecowas_lc._display.Displayed` calls :func:`bundle_of` when an object ends a notebook's cell.
 """
@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from ecowas_lc.display.blocks import heading, note
-from ecowas_lc.display.elements import Node, html_of
+from ecowas_lc.display.elements import Node, formats_of
 from ecowas_lc.display.wording import cut
 
 _VIEWS = {  # by class name, so that no class is imported to display another
@@ -41,7 +41,6 @@ _MOST_LETTERS_OF_TEXT = 20_000
 
 def bundle_of(shown: Any) -> dict[str, Any]:
     """Return an object in every format that a notebook may use, without raising."""
-    text = _text(shown)
     for kind in type(shown).__mro__:
         if not kind.__module__.startswith("ecowas_lc."):
             continue
@@ -49,29 +48,24 @@ def bundle_of(shown: Any) -> dict[str, Any]:
             try:
                 drawn: dict[str, Any] = _named(picture)(shown)._repr_mimebundle_()
             except Exception as error:  # a plain display is better than a failing one
-                return {"text/plain": text, "text/html": _failed(shown, error)}
+                return _failed(shown, error)
             return {**drawn, "text/plain": f"{type(shown).__name__}\n{drawn['text/plain']}"}
         if (view := _VIEWS.get(kind.__name__)) is not None:
-            return {"text/plain": text, "text/html": _html(shown, view)}
-    return {"text/plain": text}
+            return _viewed(shown, view)
+    return {"text/plain": _text(shown)}
 
 
-def html_with(view: str, shown: Any) -> str:
-    """Return the HTML that a view makes of an object, such as a plain dict, without raising."""
-    return _html(shown, view)
-
-
-def _html(shown: Any, view: str) -> str:
+def _viewed(shown: Any, view: str) -> dict[str, Any]:
     try:
         parts: list[Node] = _named(f"{__name__}.{view}")(shown)
-        return html_of(*parts)
+        return formats_of(*parts)
     except Exception as error:  # stored data and servers may fail in any way
         return _failed(shown, error)
 
 
-def _failed(shown: Any, error: Exception) -> str:
+def _failed(shown: Any, error: Exception) -> dict[str, Any]:
     why = f"It can't be shown now. {type(error).__name__}: {cut(error, 400)}"
-    return html_of(heading(type(shown).__name__, cut(_text(shown), 200)), note(why))
+    return formats_of(heading(type(shown).__name__, cut(_text(shown), 200)), note(why))
 
 
 def _text(shown: Any) -> str:
@@ -86,4 +80,4 @@ def _named(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
-__all__ = ["bundle_of", "html_with"]
+__all__ = ["bundle_of"]

@@ -154,8 +154,14 @@ def route_line(decision: Mapping[str, Any], hues: Hues) -> Element:
     """Return the groups that the supervisor asked, and why."""
     groups = decision.get("groups")
     names = map(str, groups) if isinstance(groups, (list, tuple)) else ()
-    reason = cut(decision.get("reason", ""), 240)
-    return element("p", "Asked: ", labels(names, hues, "no group."), " ", element("small", reason))
+    reason = str(decision.get("reason", ""))
+    return asked_line(names, reason, hues)
+
+
+def asked_line(groups: Iterable[str], reason: str, hues: Hues) -> Element:
+    """Return the groups that a question went to, and why."""
+    dot = element("span", ".", classes="sep")
+    return element("p", "Asked: ", labels(groups, hues), dot, " ", element("small", cut(reason, 240)))
 
 
 def reports_side_by_side(reports: Mapping[str, Any], hues: Hues) -> Element:

@@ -8,6 +8,8 @@ from importlib.resources import files
 from typing import TypeAlias
 from xml.etree.ElementTree import Element, tostring
 
+from ecowas_lc.display.as_text import text_of
+
 Node: TypeAlias = "Element | str | None"
 
 SCOPE = "ecowas-lc"
@@ -47,10 +49,11 @@ def append(parent: Element, *children: Node) -> None:
             parent.text = (parent.text or "") + clean(child)
 
 
-def html_of(*parts: Node) -> str:
-    """Return a display as HTML: the parts inside their scope element, with the stylesheet."""
+def formats_of(*parts: Node) -> dict[str, str]:
+    """Return a display as HTML, with the stylesheet and inside its scope element, and as plain text."""
     whole = element("div", *parts, classes=SCOPE)
-    return f"<style>{stylesheet()}</style>\n{tostring(whole, encoding='unicode', method='html')}"
+    html = f"<style>{stylesheet()}</style>\n{tostring(whole, encoding='unicode', method='html')}"
+    return {"text/plain": text_of(whole), "text/html": html}
 
 
 @cache

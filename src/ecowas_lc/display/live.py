@@ -6,18 +6,14 @@ It only needs IPython's plain display updates; a notebook that is reopened shows
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langgraph.types import Command
-
 from ecowas_lc._display import Displayed
-from ecowas_lc.agents import SupervisorAgent
 from ecowas_lc.agents.events import (
     SYNTHESIS,
     Event,
@@ -29,7 +25,6 @@ from ecowas_lc.agents.events import (
     ToolReturned,
     Waiting,
 )
-from ecowas_lc.agents.turn import STREAM_MODES, Turn
 from ecowas_lc.display.blocks import (
     Hues,
     box,
@@ -37,7 +32,6 @@ from ecowas_lc.display.blocks import (
     fold,
     heading,
     label,
-    labels,
     note,
     part,
     plain,
@@ -47,12 +41,11 @@ from ecowas_lc.display.blocks import (
     spoken,
     talk,
 )
-from ecowas_lc.display.conversation import report_box, request_box, sources
-from ecowas_lc.display.elements import Node, append, element, html_of
+from ecowas_lc.display.conversation import asked_line, report_box, request_box, sources
+from ecowas_lc.display.elements import Node, append, element
+from ecowas_lc.display.run_events import RunEvents, run_events
 from ecowas_lc.display.wording import cut, duration
 from ecowas_lc.drawing.requests import read_request
-from ecowas_lc.errors import InvalidInputError
-from ecowas_lc.supervisor.supervisor_graph import SupervisorGraph
 
 _SECONDS_BETWEEN = 0.15
 """Seconds between updates of the cell: smooth enough to watch, and few enough for a slow connection."""
@@ -77,6 +70,7 @@ class LiveRun(Displayed):
         waiting: What waits for a decision: interrupt ids and their requests.
         finished: The last event of the run, with the answer; ``None`` if it waits or failed.
         error: The error that ended the run, if any.
+        result: What the graph or the chain returned.
     """
 
     question: str
@@ -85,6 +79,7 @@ class LiveRun(Displayed):
     waiting: dict[str, Any] = field(default_factory=dict)
     finished: Finished | None = None
     error: BaseException | None = None
+    result: Any = field(default=None, repr=False)
     route: Routed | None = field(default=None, repr=False)
     reports: dict[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     seconds: float = field(default=0.0, repr=False)
@@ -132,10 +127,6 @@ class LiveRun(Displayed):
         """Whether the run has ended."""
         return self.finished is not None or self.error is not None or bool(self.waiting)
 
-    def html(self) -> str:
-        """Return the run so far as HTML."""
-        return html_of(*self._parts())
-
     def _parts(self) -> list[Node]:
         hues = Hues()
         found: list[Node] = [
@@ -144,8 +135,7 @@ class LiveRun(Displayed):
         if self.question:
             found.append(talk(speech("user", *prose(self.question), asks=True)))
         if self.route is not None:
-            why = element("small", cut(self.route.reason, 240))
-            found.append(element("p", "Asked: ", labels(self.route.groups, hues, "no group."), " ", why))
+            found.append(asked_line(self.route.groups, self.route.reason, hues))
         told = {name for name in self.said if self.said[name] or self._tools.get(name)}
         told.update(self.route.groups if self.route is not None else ())
         speakers = [name for name in self.said if name in told and name not in (SYNTHESIS, "supervisor")]
@@ -156,7 +146,9 @@ class LiveRun(Displayed):
             found += [talk(speech(name, *prose(text), hue=hues(name))) for name, text in own]
         for identity, request in self.waiting.items():
             found += [request_box(one, hues) for one in read_request(request, "", identity)]
-        if self.finished is not None and (len(speakers) != 1 or self.finished.speaker not in speakers):
+        if self.finished is not None and not self.finished.speaker:
+            pass  # each step has shown what it wrote, and there is no answer
+        elif self.finished is not None and (len(speakers) != 1 or self.finished.speaker not in speakers):
             about = [sources(self.finished.citations)]
             said = prose(self.finished.answer) or [note("No text.")]
             found.append(part("Together") if len(speakers) > 1 else None)
@@ -200,8 +192,7 @@ class LiveRun(Displayed):
         if self._was_shown:  # the cell in which it ran shows it already
             self._was_shown = False
             return
-        shown = import_module("IPython.display")
-        shown.display(shown.HTML(self.html()))
+        import_module("IPython.display").display(self._repr_mimebundle_(), raw=True)
 
 
 def live_run(shown: LiveRun) -> list[Node]:
@@ -210,28 +201,28 @@ def live_run(shown: LiveRun) -> list[Node]:
 
 
 class _Cell:
-    """The output of a run: a notebook's cell, or none outside of IPython."""
+    """The output of a run: a notebook's cell, a terminal of IPython (only the end), or none outside of IPython."""
 
     def __init__(self, run: LiveRun) -> None:
         self._run = run
         self._next = 0.0
         self._handle: Any = None
         try:
-            is_in_a_cell = import_module("IPython").get_ipython() is not None
+            shell = import_module("IPython").get_ipython()
         except ImportError:
             return
-        if is_in_a_cell:
-            shown = import_module("IPython.display")
-            self._html: Any = shown.HTML
-            self._handle = shown.DisplayHandle(display_id=f"ecowas-lc-{uuid4().hex}")
-            self._handle.display(shown.HTML(run.html()))
+        if shell is not None and not isinstance(
+            shell, import_module("IPython.terminal.interactiveshell").TerminalInteractiveShell
+        ):
+            self._handle = import_module("IPython.display").DisplayHandle(display_id=f"ecowas-lc-{uuid4().hex}")
+            self._handle.display(run._repr_mimebundle_(), raw=True)
             run._was_shown = True
 
     def update(self, *, last: bool = False) -> None:
         """Show the current state of the run, unless it was updated a moment ago."""
         now = time.monotonic()
         if self._handle is not None and (last or now >= self._next):
-            self._handle.update(self._html(self._run.html()))
+            self._handle.update(self._run._repr_mimebundle_(), raw=True)
             self._next = now + _SECONDS_BETWEEN
 
 
@@ -239,20 +230,21 @@ def watch(graph: Any, question: Any, *, thread_id: str | None = None, groups: li
     """Run a graph, show its progress in the cell, and return the run.
 
     Args:
-        graph: A supervisor graph or agent, or any compiled graph with ``messages`` in its state.
-        question: The question, or a ``Command(resume=…)`` that decides on what waits.
-        thread_id: The thread to run in. Defaults to a new one, or the agent's session.
+        graph: A supervisor graph or agent, any other compiled graph, or a runnable, such as a chain.
+        question: The question, the input of the graph or chain, or a ``Command(resume=…)`` that decides on what
+            waits.
+        thread_id: The thread or session to run in. Defaults to a new one, or the agent's session.
         groups: For agents, the groups to ask instead of the router's choice.
 
     Returns:
         The run.
 
     Raises:
-        InvalidInputError: ``graph`` is neither a graph nor a supervisor agent.
+        InvalidInputError: ``graph`` is none of these, or it needs another input than a question.
     """
-    turn, events, _ = _events(graph, question, thread_id, groups)
-    with _watched(turn) as (run, take):
-        for event in events():
+    source = run_events(graph, question, thread_id, groups)
+    with _watched(source) as (run, take):
+        for event in source.events():
             take(event)
     return run
 
@@ -261,17 +253,17 @@ async def awatch(
     graph: Any, question: Any, *, thread_id: str | None = None, groups: list[str] | None = None
 ) -> LiveRun:
     """Run a graph as :func:`watch` does, without blocking the event loop."""
-    turn, _, events = _events(graph, question, thread_id, groups)
-    with _watched(turn) as (run, take):
-        async for event in events():
+    source = run_events(graph, question, thread_id, groups)
+    with _watched(source) as (run, take):
+        async for event in source.aevents():
             take(event)
     return run
 
 
 @contextmanager
-def _watched(turn: Turn) -> Iterator[tuple[LiveRun, Callable[[Event], None]]]:
+def _watched(source: RunEvents) -> Iterator[tuple[LiveRun, Callable[[Event], None]]]:
     """Show a run in the cell, and update it for each event that is passed on; an error is shown and raised."""
-    run = LiveRun(turn.question.text if turn.question is not None else "", _thread_of(turn))
+    run = LiveRun(source.question, source.thread_id)
     cell = _Cell(run)
 
     def take(event: Event) -> None:
@@ -280,90 +272,10 @@ def _watched(turn: Turn) -> Iterator[tuple[LiveRun, Callable[[Event], None]]]:
 
     try:
         yield run, take
+        run.result = source.result()
         run.seconds = time.monotonic() - run._began
     except BaseException as error:
         run.error = error
         raise
     finally:
         cell.update(last=True)
-
-
-def _thread_of(turn: Turn) -> str:
-    return str(turn.config.get("configurable", {}).get("thread_id", ""))
-
-
-def _events(graph: Any, question: Any, thread_id: str | None, groups: list[str] | None) -> tuple[Turn, Any, Any]:
-    given = question if isinstance(question, Command) else None
-    asked = None if given is not None else str(question)
-    if isinstance(graph, SupervisorAgent):
-        turn = Turn(asked, thread_id or graph.session_id, groups, given=given)
-        session = graph._session
-        return turn, lambda: session.events(turn), lambda: session.aevents(turn)
-    if not hasattr(graph, "stream") or not hasattr(graph, "astream"):
-        raise InvalidInputError(f"{graph!r} is not a graph. Pass a compiled graph or a SupervisorAgent.")
-    turn = Turn(asked, thread_id or uuid4().hex, groups, given=given)
-    hear = turn.hear if isinstance(graph, SupervisorGraph) else _Plain(turn).hear
-
-    def events() -> Iterator[Event]:
-        for mode, heard in graph.stream(turn.input, turn.config, stream_mode=STREAM_MODES):
-            yield from hear(str(mode), heard)
-        yield from _end(turn)
-
-    async def aevents() -> AsyncIterator[Event]:
-        stream = graph.astream(turn.input, turn.config, stream_mode=STREAM_MODES)
-        async with aclosing(stream):
-            async for mode, heard in stream:
-                for event in hear(str(mode), heard):
-                    yield event
-        for event in _end(turn):
-            yield event
-
-    return turn, events, aevents
-
-
-def _end(turn: Turn) -> Iterator[Event]:
-    if "decision" in turn.result:
-        yield from turn.end()
-        return
-    messages = turn.result.get("messages") if isinstance(turn.result, Mapping) else None
-    final = messages[-1] if isinstance(messages, list) and messages else None
-    if isinstance(final, AIMessage) and not final.tool_calls:
-        asked = next((one.text for one in reversed(messages or ()) if isinstance(one, HumanMessage)), "")
-        yield Finished(asked, final.text, str(final.name or "assistant"), str(final.id), (), "", "")
-
-
-class _Plain:
-    """Reads any graph's stream in the form of a supervisor's: each node is a speaker."""
-
-    def __init__(self, turn: Turn) -> None:
-        self._turn = turn
-        self._streamed: set[str] = set()
-
-    def hear(self, mode: str, part: Any) -> Iterator[Event]:
-        """Yield the events in a part of the stream."""
-        if mode == "values":
-            self._turn.result = part if isinstance(part, Mapping) else {}
-        elif mode == "messages":
-            chunk, metadata = part
-            if isinstance(chunk, AIMessage) and chunk.text:
-                self._streamed.add(str(chunk.id))
-                yield Token(str(metadata.get("langgraph_node", "assistant")), str(chunk.id), chunk.text)
-        elif mode == "updates" and isinstance(part, Mapping):
-            for node, change in part.items():
-                if node == "__interrupt__":
-                    for one in change:
-                        yield Waiting(one.id, one.value)
-                    continue
-                yield from self._node(str(node), change)
-
-    def _node(self, node: str, change: Any) -> Iterator[Event]:
-        messages = change.get("messages") if isinstance(change, Mapping) else None
-        for message in messages if isinstance(messages, list) else [messages]:
-            if isinstance(message, ToolMessage):
-                yield ToolReturned(node, message.tool_call_id, str(message.name), message.text, message.status)
-            elif isinstance(message, AIMessage):
-                if message.text and str(message.id) not in self._streamed:
-                    yield Token(node, str(message.id), message.text)
-                for call in message.tool_calls:
-                    yield ToolCalled(node, str(call["id"]), call["name"], call["args"])
-        yield SpeakerDone(node, None)

@@ -42,7 +42,7 @@ def decision(shown: RouteDecision) -> list[Node]:
         for word in shown.words:
             append(
                 line,
-                element("mark", word.text, element("small", spoken(word.group)), classes=hues(word.group)),
+                _marked(word.text, spoken(word.group), hues(word.group)),
                 " ",
             )
         found.append(line)
@@ -108,11 +108,17 @@ def highlighted(question: str, words: Iterable[FoundWord], hues: Hues) -> Elemen
         append(
             made,
             question[end:start],
-            element("mark", question[start:stop], element("small", f" {named}"), classes=hues(groups[0])),
+            _marked(question[start:stop], named, hues(groups[0])),
         )
         end = stop
     append(made, question[end:])
     return made
+
+
+def _marked(text: str, named: str, hue: str) -> Element:
+    """Return a word with the groups it points to; without styles, they are in brackets."""
+    about = element("small", element("span", " (", classes="sep"), named, element("span", ")", classes="sep"))
+    return element("mark", text, about, classes=hue)
 
 
 def group(shown: TWG) -> list[Node]:
