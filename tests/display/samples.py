@@ -130,7 +130,7 @@ def samples(server: Server, prefix: str, *, router: str = "hybrid", turns: int =
             "draw-thread": draw_thread(saver, "summit-prep"),
             "draw-thread-waiting": draw_thread(saver, "tools"),
             "draw-thread-failed": draw_thread(saver, "broken"),
-            "draw-thread-long": draw_thread(saver, "long", limit=120),
+            "draw-thread-long": draw_thread(saver, "long"),
             "result": first,
             "result-waiting": waiting,
             "store": store,

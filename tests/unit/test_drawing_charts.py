@@ -158,7 +158,7 @@ def test_a_graph_tells_conditions_docstrings_and_subgraphs() -> None:
     builder.add_conditional_edges(START, lambda state: "inner", ["inner", "other"])
     picture = draw_graph(builder.compile(), subgraphs=True)
     assert "stroke-dasharray" in picture.svg
-    assert "where a step decides" in texts(picture)
+    assert "conditional: a step decides" in texts(picture)
     assert "Say it again." in titles(picture)
     assert 'class="cluster"' in picture.svg
     assert "-.->" in picture.mermaid
@@ -166,15 +166,26 @@ def test_a_graph_tells_conditions_docstrings_and_subgraphs() -> None:
 
 
 def test_a_long_thread_is_folded_and_has_pages() -> None:
-    """Steps that say nothing share a row; what comes before a picture is drawn with ``before``."""
+    """Steps that say nothing share a row, and turns have one each if there are many.
+
+    What comes before a picture is drawn with ``before``.
+    """
     graph = conversation(40)
-    page = draw_thread(graph.checkpointer, "t", limit=60)
-    rows = [title for title in titles(page) if title.startswith("checkpoint ")]
-    assert len(rows) == 40
+    for limit, count in ((45, 30), (60, 20), (None, 40)):
+        page = draw_thread(graph.checkpointer, "t", limit=limit)
+        assert len([title for title in titles(page) if title.startswith("checkpoint ")]) == count
+    for said in ("user: <b>39</b>", "assistant: yes yes"):
+        assert said in texts(page).replace("\n", "").replace("\u200e", "")
+    fork = graph.update_state(page[60].config, {"messages": [("user", "a fork")]}, as_node=START)
+    forked = draw_thread(graph.checkpointer, "t", limit=None)
+    assert forked[len(forked)].config == fork
+    assert "a fork" in texts(forked)
+    page = draw_thread(graph.checkpointer, "t", limit=60, before=forked[121].config)
     earlier = draw_thread(graph.checkpointer, "t", limit=60, before=page[1].config)
     assert earlier[60].config != page[1].config
     assert not earlier.is_cut
     assert len(earlier) + len(page) == 120
+    assert not {title for title in titles(draw_graph(graph)) if "executor" in title}
 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))

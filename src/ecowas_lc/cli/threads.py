@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from ecowas_lc.cli.screen import (
     MARGIN,
     confirmed,
     counted,
+    program,
     remark,
     say,
     shortened,
@@ -23,7 +24,7 @@ from ecowas_lc.cli.screen import (
 )
 from ecowas_lc.cli.store import ago, duration, messages_in, not_there, opened_store
 from ecowas_lc.cli.terminal import err, one_line, out, show_json
-from ecowas_lc.cli.thread_views import value_text
+from ecowas_lc.drawing.requests import Request, read_request
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
 from ecowas_lc.settings import duration_seconds
 from ecowas_lc.storage.left_out import UNREADABLE, warn_left_out
@@ -145,7 +146,18 @@ def list_waiting(limit: int, *, json: bool) -> None:
         out().print(Text(shortened(f"{one_line(row.id)}: {_about(row)}", out()), style="bold"))
         out().print(Text(shortened(f"{MARGIN}waiting since {ago(row.last_activity)}", out()), style="dim"))
         for asked in row.waiting:
-            out().print(wrapped(value_text(plain(asked.value)), out(), MARGIN * 2, MARGIN))
+            for request in read_request(plain(asked.value), "", asked.id):
+                for line in _request_lines(request):
+                    out().print(wrapped(line, out(), MARGIN * 2, MARGIN), markup=False)
+
+
+def _request_lines(request: Request) -> Iterator[str]:
+    """Yield what waits: the tool or group with its arguments, or the question; and the possible decisions."""
+    yield request.tool or request.text
+    for name, text in request.arguments:
+        yield f"{name}: {' '.join(text.split())}" if name else text
+    if request.choices:
+        yield f"You can {', '.join(request.choices)}. Run: {program()} threads resume"
 
 
 def search_threads(

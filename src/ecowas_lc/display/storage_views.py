@@ -32,6 +32,8 @@ from ecowas_lc.storage.left_out import readable_ids
 from ecowas_lc.storage.ops import Op, command
 
 if TYPE_CHECKING:
+    from langgraph.checkpoint.base import CheckpointTuple
+
     from ecowas_lc.checkpoint import RedisSaver, ThreadDifference, ThreadRow
     from ecowas_lc.checkpoint.thread import SavedThread
     from ecowas_lc.documents import Documents
@@ -115,11 +117,8 @@ def threads_row(shown: ThreadRow) -> list[Node]:
 
 def difference(shown: ThreadDifference) -> list[Node]:
     """Return what changed between two checkpoints, channel by channel."""
-    ends = [
-        f"step {item.metadata.get('step')}, {ago(moment_of(item.checkpoint['ts']))}"
-        for item in (shown.before, shown.after)
-    ]
-    found: list[Node] = [heading(f"What changed in {cut(shown.thread, 60)}", " → ".join(ends))]
+    found: list[Node] = [heading(f"What changed in {cut(shown.thread, 60)}")]
+    found += [_end(which, item) for which, item in (("From", shown.before), ("To", shown.after))]
     changes = {name: one for name, one in shown.channels.items() if not name.startswith("branch:")}
     if not changes:
         found.append(note("No value changed."))
@@ -136,6 +135,14 @@ def difference(shown: ThreadDifference) -> list[Node]:
         if more:
             found.append(note(f"{more:,} more items"))
     return found
+
+
+def _end(which: str, item: CheckpointTuple) -> Element:
+    """Return one end of a difference: ends on two branches may have the same step, so it names the checkpoint."""
+    step = f"step {item.metadata.get('step')}, {ago(moment_of(item.checkpoint['ts']))}"
+    values = item.checkpoint["channel_values"].get("messages")
+    last = f", after “{cut(plain(values[-1]), 60)}”" if isinstance(values, list) and values else ""
+    return element("p", f"{which} ", code(item.checkpoint["id"]), " ", element("small", f"{step}{last}"))
 
 
 def thread(shown: SavedThread) -> list[Node]:

@@ -93,7 +93,8 @@ def _about(data: Any) -> str:
             break
         one = left.pop(0)
         inner = [each for name in ("func", "afunc", "bound") if (each := getattr(one, name, None)) is not None]
-        if not inner and inspect.isroutine(one) and (text := inspect.getdoc(one)):
+        is_own = not str(getattr(one, "__module__", "")).startswith(("langchain_core.", "langgraph."))
+        if not inner and inspect.isroutine(one) and is_own and (text := inspect.getdoc(one)):
             return shortened(text.partition("\n\n")[0], _LONGEST_TOOLTIP)
         left += inner
     return ""
@@ -326,11 +327,11 @@ def _nodes(plan: Plan) -> list[str]:
 def _legend(plan: Plan) -> str:
     parts = []
     if plan.taken is not None:
-        parts.append(f'<FONT COLOR="{TAKEN}"><B>━━▸</B></FONT> the way of this run')
+        parts.append(f'<FONT COLOR="{TAKEN}"><B>━━▸</B></FONT> the path of this run')
     if plan.conditional:
-        parts.append(f'<FONT COLOR="{theme.LINE}">╌╌▸</FONT> where a step decides')
+        parts.append(f'<FONT COLOR="{theme.LINE}">╌╌▸</FONT> conditional: a step decides')
         if len(plan.conditional) < len(plan.edges):
-            parts.append(f'<FONT COLOR="{theme.LINE}">──▸</FONT> always')
+            parts.append(f'<FONT COLOR="{theme.LINE}">──▸</FONT> always next')
     if not parts:
         return " "
     return f'<FONT COLOR="{theme.QUIET}">{"     ".join(parts)}</FONT>'

@@ -16,16 +16,19 @@ from ecowas_lc.checkpoint.viewing import viewed
 from ecowas_lc.drawing.base import Picture
 from ecowas_lc.drawing.graph_formats import FONT, cells, mermaid_text, rendered, shortened
 from ecowas_lc.drawing.theme import FAILED, FAILED_FILL, HUES, INK, QUIET, WAITING, WAITING_FILL, shown
-from ecowas_lc.drawing.thread_layout import Lanes, Moment, Row, lanes_of, moments_of, rows_of
+from ecowas_lc.drawing.thread_layout import Folding, Lanes, Moment, Row, lanes_of, moments_of, rows_of
 from ecowas_lc.errors import InvalidInputError
 
 # In points: 675 points are 900 pixels, the width of a notebook's cell.
 _WIDTH, _MARGIN, _LANE, _DOT, _LINE, _GAP = 675.0, 8.0, 26.0, 20.0, 15.5, 11.0
 _ALL_LANES = 260.0  # the maximum; more than ten lanes are drawn closer together
-_FOLDED_FROM = 30  # checkpoints; in a longer thread, steps without messages share a row
+_STEPS_FOLDED_FROM, _TURNS_FOLDED_FROM = 30, 60  # checkpoints
 _POINTS_A_CHARACTER = 6.6
-_TITLE_CHARACTERS = 28
+_TITLE_CHARACTERS, _TITLE_LINES = 21, 3
 _SAID_CHARACTERS, _WHY_CHARACTERS, _ASCII_CHARACTERS, _MERMAID_CHARACTERS = 200, 110, 60, 60
+
+_ANSWERED = "was asked"
+_MOST_ANSWERS = 4  # of a turn that has one row
 
 _LEFT_TO_RIGHT = "\u200e"  # keeps the colon next to the name if Arabic or Hebrew follows
 
@@ -35,22 +38,21 @@ Line = tuple[str, str, str]
 
 def timeline_dot(moments: Sequence[Moment], lanes: Lanes, *, dpi: int) -> str:
     """Return the timeline in Graphviz's language: one row for each moment, one column for each lane."""
-    drawn = rows_of(moments, lanes, folded=len(moments) >= _FOLDED_FROM)
+    drawn = rows_of(moments, lanes, _folding(len(moments)))
     lane_width = min(_LANE, _ALL_LANES / lanes.count)
     left = _MARGIN + lanes.count * lane_width + 6
-    titles = [shortened(row.title, _TITLE_CHARACTERS) for row in drawn]
-    times = [_took(row) for row in drawn]
-    title = (max(len(one) for one in (*titles, *times)) + 3) * _POINTS_A_CHARACTER
+    heads = [_head(row) for row in drawn]
+    title = (max(cells(line) for head in heads for line, _ in head) + 3) * _POINTS_A_CHARACTER
     room = _WIDTH - left - title - _MARGIN
     columns = int(room / _POINTS_A_CHARACTER)
-    texts = [_rows(row.moment, columns) for row in drawn]
+    texts = [_rows(row, columns) for row in drawn]
     longest = max((cells(f"{who}: {text}" if who else text) for row in texts for who, text, _ in row), default=0)
     room = min(room, (longest + 2) * _POINTS_A_CHARACTER)
-    heights = [max(len(row), 2 if took else 1) * _LINE + _GAP for row, took in zip(texts, times, strict=True)]
+    heights = [max(len(text), len(head)) * _LINE + _GAP for text, head in zip(texts, heads, strict=True)]
     tops = [sum(heights[:index]) for index in range(len(drawn))]
     centre, x, last = {}, {}, {}
     for index, row in enumerate(drawn):
-        for number in range(row.first, row.moment.number + 1):
+        for number in (moment.number for moment in row.moments):
             centre[number] = -(tops[index] + _LINE / 2 + _GAP / 2)
             x[number] = _MARGIN + (lanes.of[row.moment.number] + 0.5) * lane_width
             last[number] = row.moment.number
@@ -78,27 +80,63 @@ def timeline_dot(moments: Sequence[Moment], lanes: Lanes, *, dpi: int) -> str:
             f'fontsize={10 if number < 100 else 7}, color="{edge}", fillcolor="{fill}", '
             f"tooltip={_tooltip(row)}];"
         )
-        height = max(len(lines), 2 if times[index] else 1) * _LINE
+        height = max(len(lines), len(heads[index])) * _LINE
         middle = centre[number] + _LINE / 2 - height / 2
-        table = _table((titles[index], times[index]), lines, title, room)
+        table = _table(heads[index], lines, title, room)
         out.append(
             f'  t{number} [shape=plaintext, margin=0, pos="{left + (title + room) / 2:.1f},{middle:.1f}", '
             f"label=<{table}>];"
         )
     for row in drawn:
-        moment, number = row.moment, row.moment.number
-        if row.parent is None:
+        number, parent = row.moment.number, row.moments[0].parent
+        if parent is None:
             continue
         lane = lanes.of[number]
         style = f'color="{HUES[lane % len(HUES)]}"'
-        if lane == lanes.of[row.parent]:
-            out.append(f"  m{last[row.parent]} -> m{number} [{style}];")
+        if lane == lanes.of[parent]:
+            out.append(f"  m{last[parent]} -> m{number} [{style}];")
             continue
-        turn = centre[row.parent] - _LINE
+        turn = centre[parent] - _LINE
         out.append(_point(f"f{number}", x[number], turn))
-        out.append(f"  m{last[row.parent]} -> f{number} [{style}];")
+        out.append(f"  m{last[parent]} -> f{number} [{style}];")
         out.append(f"  f{number} -> m{number} [{style}];")
     return "\n".join([*out, "}"])
+
+
+def _folding(count: int) -> Folding:
+    if count >= _TURNS_FOLDED_FROM:
+        return Folding.TURNS
+    return Folding.STEPS if count >= _STEPS_FOLDED_FROM else Folding.NOTHING
+
+
+def _is_turn(row: Row) -> bool:
+    return sum(bool(moment.said) for moment in row.moments) > 1
+
+
+def _head(row: Row) -> list[tuple[str, str]]:
+    """Return the lines to the left, with their colours: what ran, in a turn how many steps, and how long."""
+    took = _took(row)
+    if _is_turn(row):
+        asked = [moment.route for moment in row.moments if moment.route]
+        told = _groups(asked[-1]) if asked else ""
+        steps = f"{len(row.moments)} steps{f', {took}' if took else ''}"
+        return [(told, INK), (steps, QUIET)] if told else [(steps, QUIET)]
+    name = " → ".join(row.names).replace("_", " ")
+    lines = wrap(name, _TITLE_CHARACTERS) or [""]
+    if len(lines) > _TITLE_LINES:
+        lines = [*lines[: _TITLE_LINES - 1], shortened(" ".join(lines[_TITLE_LINES - 1 :]), _TITLE_CHARACTERS)]
+    return [*((line, INK) for line in lines), *([(took, QUIET)] if took else [])]
+
+
+def _groups(names: Sequence[str]) -> str:
+    """Return the groups that fit, and how many more there are."""
+    spoken = [name.replace("_", " ") for name in names]
+    for count in range(len(spoken), 1, -1):
+        more = f" + {len(spoken) - count}" if count < len(spoken) else ""
+        if len(told := ", ".join(spoken[:count]) + more) <= _TITLE_CHARACTERS:
+            return told
+    more = f" + {len(spoken) - 1}" if len(spoken) > 1 else ""
+    return shortened(spoken[0], _TITLE_CHARACTERS - len(more)) + more
 
 
 def _took(row: Row) -> str:
@@ -198,7 +236,7 @@ def _notes(moment: Moment) -> list[Line]:
     if moment.reports:
         told = ", ".join(f"{group} {status}" for group, status in moment.reports.items())
         lines.append(("reports", told, QUIET))
-    lines += [("was asked", text, QUIET) for text in moment.answered]
+    lines += [(_ANSWERED, text, QUIET) for text in moment.answered]
     nodes = [request.node for request in moment.requests] or [""] * len(moment.waiting)
     waits = [f"{node.strip('_')} waits for an answer".strip() for node in nodes]
     lines += [(who, text, WAITING) for who, text in zip(waits, moment.waiting, strict=True)]
@@ -208,11 +246,18 @@ def _notes(moment: Moment) -> list[Line]:
     return lines
 
 
-def _rows(moment: Moment, columns: int) -> list[Line]:
-    """Return the lines of text beside a moment that fit there."""
+def _rows(row: Row, columns: int) -> list[Line]:
+    """Return the lines of text beside a row that fit there; in a turn, one for each message."""
     rows: list[Line] = []
-    for who, whole, colour in _notes(moment):
-        text = shortened(whole.replace("**", ""), _SAID_CHARACTERS, " …")
+    if _is_turn(row):
+        notes = [(said.speaker, said.text, INK) for moment in row.moments for said in moment.said]
+        notes = [notes[0], *notes[1:][-_MOST_ANSWERS:]]
+        notes += [note for note in _notes(row.moment) if note[2] in (WAITING, FAILED) or note[0] == _ANSWERED]
+    else:
+        notes = _notes(row.moment)
+    for who, whole, colour in notes:
+        most = columns - cells(who) - 3 if _is_turn(row) else _SAID_CHARACTERS
+        text = shortened(whole.replace("**", ""), max(most * len(whole) // max(cells(whole), 1), 20), " …")
         first = max(columns * len(text) // max(cells(text), 1), 20)
         lead = "\0" * (len(who) + 3)  # bold text is a little wider
         wrapped = wrap(lead + text, first) or [lead]
@@ -221,15 +266,14 @@ def _rows(moment: Moment, columns: int) -> list[Line]:
     return rows
 
 
-def _table(titles: Sequence[str], lines: Sequence[Line], width: float, room: float) -> str:
-    rows = max(len(lines), sum(map(bool, titles)), 1)
+def _table(heads: Sequence[tuple[str, str]], lines: Sequence[Line], width: float, room: float) -> str:
     cells = []
-    for index in range(rows):
+    for index in range(max(len(lines), len(heads), 1)):
         who, text, colour = lines[index] if index < len(lines) else ("", "", INK)
-        head = titles[index] if index < len(titles) else ""
-        shown_head = f'<FONT COLOR="{QUIET}">{_text(head)}</FONT>' if index and head else _text(head) or " "
+        head, shade = heads[index] if index < len(heads) else ("", INK)
         cells.append(
-            f'<TR><TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{width:.0f}" HEIGHT="{_LINE}">{shown_head}</TD>'
+            f'<TR><TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{width:.0f}" HEIGHT="{_LINE}">'
+            f'<FONT COLOR="{shade}">{_text(head) or " "}</FONT></TD>'
             f'<TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{room:.0f}" HEIGHT="{_LINE}"><FONT COLOR="{colour}">'
             f"{f'<B>{_text(who)}</B>{_LEFT_TO_RIGHT}: ' if who else ''}{_text(text) or ' '}</FONT></TD></TR>"
         )

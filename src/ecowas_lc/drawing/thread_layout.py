@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, convert_to_messages
@@ -255,18 +256,48 @@ def lanes_of(moments: Sequence[Moment]) -> Lanes:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The moments in one row of a picture: one moment, and those before it without messages."""
+    """The moments in one row of a picture: one, a few of which only the last has messages, or those of a turn."""
 
-    moment: Moment
-    first: int
-    parent: int | None
-    title: str
-    seconds: float | None
-    is_cut: bool
+    moments: tuple[Moment, ...]
+
+    @property
+    def moment(self) -> Moment:
+        """The last moment, whose number the row shows."""
+        return self.moments[-1]
+
+    @property
+    def names(self) -> list[str]:
+        """What happened, in order."""
+        names: list[str] = []
+        for moment in self.moments:
+            if moment.source == "input" and len(self.moments) > 1:
+                names = []  # the nodes that ended the previous turn say nothing about this one
+            elif not names or names[-1] != moment.title:
+                names.append(moment.title)
+        return names
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the steps took."""
+        found = [one.seconds for one in self.moments if one.seconds is not None and one.source == "loop"]
+        return sum(found) if found else None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it follows a checkpoint that is not drawn."""
+        return any(moment.is_cut for moment in self.moments)
 
 
-def rows_of(moments: Sequence[Moment], lanes: Lanes, *, folded: bool) -> list[Row]:
-    """Return the rows of a picture; if ``folded``, steps without messages share a row with what follows."""
+class Folding(Enum):
+    """How much of a thread shares a row."""
+
+    NOTHING = "each checkpoint has its own"
+    STEPS = "steps without messages share that of the next step"
+    TURNS = "a turn has one, unless it waits, failed or was forked"
+
+
+def rows_of(moments: Sequence[Moment], lanes: Lanes, folding: Folding) -> list[Row]:
+    """Return the rows of a picture."""
     rows: list[Row] = []
     waiting: list[Moment] = []
     forked = {
@@ -275,30 +306,20 @@ def rows_of(moments: Sequence[Moment], lanes: Lanes, *, folded: bool) -> list[Ro
         if moment.parent and lanes.forks_from(moments[moment.parent - 1], moments)
     }
     for moment in moments:
+        begins = folding is Folding.TURNS and moment.source != "loop"
         if waiting and (
-            moment.parent != waiting[-1].number or lanes.of[moment.number] != lanes.of[waiting[-1].number]
+            begins
+            or moment.parent != waiting[-1].number
+            or lanes.of[moment.number] != lanes.of[waiting[-1].number]
         ):
-            rows.append(_row(waiting))
+            rows.append(Row(tuple(waiting)))
             waiting = []
         waiting.append(moment)
-        tells = moment.said or moment.waiting or moment.answered or moment.failed or moment.route is not None
-        reports = any(status != "answered" for status in moment.reports.values())
-        if not folded or tells or reports or moment.number in forked:
-            rows.append(_row(waiting))
+        tells = bool(moment.waiting or moment.answered or moment.failed)
+        if folding is not Folding.TURNS:
+            tells = tells or bool(moment.said) or moment.route is not None
+            tells = tells or any(status != "answered" for status in moment.reports.values())
+        if folding is Folding.NOTHING or tells or moment.number in forked:
+            rows.append(Row(tuple(waiting)))
             waiting = []
-    return [*rows, _row(waiting)] if waiting else rows
-
-
-def _row(moments: Sequence[Moment]) -> Row:
-    first, last = moments[0], moments[-1]
-    names: list[str] = []
-    for moment in moments:
-        if moment.source == "input" and len(moments) > 1:
-            names = []  # the nodes that ended the previous turn say nothing about this one
-        elif not names or names[-1] != moment.title:
-            names.append(moment.title)
-    seconds = [moment.seconds for moment in moments if moment.seconds is not None and moment.source == "loop"]
-    title = " → ".join(names)
-    return Row(
-        last, first.number, first.parent, title, sum(seconds) if seconds else None, any(m.is_cut for m in moments)
-    )
+    return [*rows, Row(tuple(waiting))] if waiting else rows

@@ -22,7 +22,6 @@ from ecowas_lc.drawing import (
 )
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import RedisMemoryService
-from ecowas_lc.notebook import records
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.server import Server
 from ecowas_lc.store import RedisStore
@@ -139,22 +138,6 @@ class Explorer(Displayed):
     def picture(self, graph: Any, route: Any = None) -> GraphPicture:
         """Return a picture of a compiled graph, and of the route that a run took."""
         return draw_graph(graph, route)
-
-    def thread_records(self, *, limit: int | None = 1_000, tokens: bool = False) -> records.Records:
-        """Return the threads as records: ``.to_pandas()`` makes a DataFrame of them."""
-        return records.threads(self.saver, limit=limit, tokens=tokens)
-
-    def session_records(self) -> records.Records:
-        """Return the histories as records: ``.to_pandas()`` makes a DataFrame of them."""
-        return records.sessions(self.memory)
-
-    def checkpoint_records(self, thread_id: str) -> records.Records:
-        """Return a thread's checkpoints as records: ``.to_pandas()`` makes a DataFrame of them."""
-        return records.checkpoints(self.saver, thread_id)
-
-    def message_records(self, thread_id: str) -> records.Records:
-        """Return a thread's messages as records: ``.to_pandas()`` makes a DataFrame of them."""
-        return records.messages(self.saver, thread_id)
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""

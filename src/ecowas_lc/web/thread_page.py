@@ -91,6 +91,11 @@ def _node_name(one: Reader, node: str) -> str:
     return one.texts(known) if one.texts.has(known) else one.speakers[node].name
 
 
+def _value_name(one: Reader, name: str) -> str:
+    known = f"thread.value_{name}"
+    return one.texts(known) if one.texts.has(known) else name
+
+
 async def _step(one: Reader, session: str, checkpoint: str, known: Mapping[str, Any]) -> dict[str, Any]:
     texts, speakers = one.texts, one.speakers
     state = await one.service.state(one.by, session, checkpoint)
@@ -110,7 +115,7 @@ async def _step(one: Reader, session: str, checkpoint: str, known: Mapping[str, 
         kind = "new" if not old else "gone" if not new else "edited"
         changes.append(
             {
-                "name": name,
+                "name": _value_name(one, name),
                 "kind": kind,
                 "removed": [views.value_text(old)] if old else [],
                 "added": [views.value_text(new)] if new else [],
@@ -123,7 +128,7 @@ async def _step(one: Reader, session: str, checkpoint: str, known: Mapping[str, 
             {"name": texts("sessions.messages_of"), "size": texts.number(len(state["messages"])), "text": text}
         )
     values += [
-        {"name": name, "size": "", "text": views.value_text(state[name])}
+        {"name": _value_name(one, name), "size": "", "text": views.value_text(state[name])}
         for name in ("decision", "reports", "synthesis", "summary")
         if state.get(name)
     ]
