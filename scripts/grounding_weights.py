@@ -18,7 +18,7 @@ import numpy as np
 from ecowas_lc.documents import Documents, evidence
 from ecowas_lc.documents.question import read_question
 from ecowas_lc.settings import Settings
-from ecowas_lc.supervisor.evaluation.grounding import load_grounding
+from ecowas_lc.supervisor.evaluation.grounding_report import load_grounding
 
 MEANING = ("similarity", "above_mean", "below_best")
 # What must not count in favour of a sentence, however few examples say otherwise.

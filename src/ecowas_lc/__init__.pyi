@@ -277,11 +277,11 @@ from .llm import (
 from .llm import (
     make_chat_model as make_chat_model,
 )
+from .llm.agent_middleware import (
+    GuardedContextMiddleware as GuardedContextMiddleware,
+)
 from .llm.guarded import (
     GuardedChatOllama as GuardedChatOllama,
-)
-from .llm.middleware import (
-    GuardedContextMiddleware as GuardedContextMiddleware,
 )
 from .memory import (
     AsyncRedisMemoryService as AsyncRedisMemoryService,

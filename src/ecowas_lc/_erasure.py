@@ -11,9 +11,9 @@ from ecowas_lc.checkpoint.reading import outline_op
 from ecowas_lc.checkpoint.saver import context_of
 from ecowas_lc.checkpoint.writing import delete_thread_op
 from ecowas_lc.errors import CorruptDataError, FormatVersionError, InvalidInputError, TypeNotAllowedError
-from ecowas_lc.memory.index import entries, listing
 from ecowas_lc.memory.served_runs import count_runs_op, forget_runs_op
 from ecowas_lc.memory.service import MemoryPrograms
+from ecowas_lc.memory.session_index import entries, listing
 from ecowas_lc.search.items import Write, fetch_op, filled_op, ids_op, write_op
 from ecowas_lc.search.place import Collection, place_of, range_of
 from ecowas_lc.settings import Settings, get_settings
@@ -22,9 +22,9 @@ from ecowas_lc.storage.left_out import readable_ids
 from ecowas_lc.storage.ops import Op, command, together
 from ecowas_lc.storage.server import Server
 from ecowas_lc.store.backup import collections_op
+from ecowas_lc.store.contents import Contents
 from ecowas_lc.store.llm_cache import count_answers_op
 from ecowas_lc.store.redis_store import sealer_of
-from ecowas_lc.store.values import Contents
 
 if TYPE_CHECKING:
     from ecowas_lc.checkpoint import EncryptedRedisSerializer

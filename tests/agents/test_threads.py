@@ -10,7 +10,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
 
 from ecowas_lc import RedisMemoryService, RedisSaver, SupervisorAgent
-from ecowas_lc.agents.thread import Thread, WholeTurn, replaying
+from ecowas_lc.agents.thread_journal import Thread, WholeTurn, replaying
 from ecowas_lc.agents.turn import Hearing
 from ecowas_lc.effects import arun, run
 from tests.agents.conftest import Call, dialogue, numbered, supervisor

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from ecowas_lc.llm.served import forget_served_models
-from ecowas_lc.storage.access import rule
+from ecowas_lc.storage.acl import rule
 from tests.cli.conftest import Run
 from tests.faults.test_sentinel import running_sentinel
 from tests.fixtures.ollama_stub import OllamaStub

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
+from ecowas_lc.documents.answer_formats import answer_as_html, answer_as_markdown, citations_in
 from ecowas_lc.documents.answers import Citation, message_of
-from ecowas_lc.documents.rendering import answer_as_html, answer_as_markdown, citations_in
 
 _TAGS = {"div", "p", "br", "strong", "sup", "a", "section", "h4", "ol", "li", "blockquote"}
 _ATTRIBUTES = {"class", "href", "id", "value", "rel"}

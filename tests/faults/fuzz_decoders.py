@@ -30,9 +30,9 @@ with atheris.instrument_imports(include=["ecowas_lc"]) if atheris else contextli
     from ecowas_lc.checkpoint.codec.elements import Elements, digests_in
     from ecowas_lc.checkpoint.codec.serializer import Serializer
     from ecowas_lc.checkpoint.codec.types import BUILTIN_BY_NAME
+    from ecowas_lc.checkpoint.configs import Place
     from ecowas_lc.checkpoint.encryption import EncryptedRedisSerializer
     from ecowas_lc.checkpoint.format import Format, Found, unpack_envelope
-    from ecowas_lc.checkpoint.place import Place
     from ecowas_lc.errors import EcowasError
     from ecowas_lc.history.messages import from_document
     from ecowas_lc.memory.json_values import from_json

@@ -14,7 +14,7 @@ import ecowas_lc
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.errors import RedisRefusedError
 from ecowas_lc.memory import RedisMemoryService
-from ecowas_lc.storage.access import ALWAYS, COMMANDS, FIGURES, REINDEX, rule
+from ecowas_lc.storage.acl import ALWAYS, COMMANDS, FIGURES, REINDEX, rule
 from tests.docs.page import blocks_of
 from tests.fixtures.servers import OLDEST, RunningCluster, RunningServer, running_server
 

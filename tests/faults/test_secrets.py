@@ -41,7 +41,7 @@ from ecowas_lc import (
     make_chat_model,
 )
 from ecowas_lc._secret import Secret
-from ecowas_lc.agents.base import BaseAgent
+from ecowas_lc.agents.base_agent import BaseAgent
 from ecowas_lc.errors import ConfigurationError, EcowasError, ModelError
 from ecowas_lc.settings import get_settings, load_settings
 from ecowas_lc.storage.server import Server

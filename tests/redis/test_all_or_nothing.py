@@ -15,7 +15,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 from ecowas_lc import IncompleteWarning, RedisMemoryService, RedisSaver
 from ecowas_lc.checkpoint import backup, maintenance, writing
 from ecowas_lc.errors import EcowasError, RedisRefusedError
-from ecowas_lc.memory import histories, values
+from ecowas_lc.memory import histories, states
 from ecowas_lc.storage.keys import Keys
 from tests.fixtures.servers import RunningServer
 
@@ -160,11 +160,11 @@ EXAMPLES: dict[str, tuple[Step, Step, tuple[Any, ...]]] = {
     "save": (lambda p: p.first("1", "2"), replace, (histories.REPLACE,)),
     "save, legacy": (legacy, replace, (histories.REPLACE,)),
     "clear": (lambda p: p.first("1"), clear, (histories.CLEAR,)),
-    "value": (nothing, lambda p: p.send(values._store(*value_of(p))), (values.STORE,)),
+    "value": (nothing, lambda p: p.send(states._store(*value_of(p))), (states.STORE,)),
     "remove value": (
         lambda p: p.admin.set_session_data("s", "k", 1),
-        lambda p: p.send(values.removal(value_of(p)[0])),
-        (values.REMOVE,),
+        lambda p: p.send(states.removal(value_of(p)[0])),
+        (states.REMOVE,),
     ),
     "put, new": (nothing, lambda p: p.put(p.brief, n=["x" * 200]), (writing._PUT,)),
     "put, new, for ever": (nothing, lambda p: p.put(p.saver, n=["x" * 200]), (writing._PUT,)),

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from langchain_core.messages import HumanMessage
 
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
-from ecowas_lc.checkpoint.codec.messages import SPECS
+from ecowas_lc.checkpoint.codec.message_arrays import SPECS
 from ecowas_lc.checkpoint.codec.types import BUILTIN_BY_NAME
 from tests.redis.stored import Stored, read
 from tests.redis.writer import Writer, key_of

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
-from ecowas_lc.checkpoint.codec import messages
+from ecowas_lc.checkpoint.codec import message_arrays
 from ecowas_lc.checkpoint.codec import serializer as serializer_module
 from ecowas_lc.checkpoint.codec.elements import Elements
 from ecowas_lc.errors import CorruptDataError
@@ -47,7 +47,7 @@ def grow(saver: RedisSaver, count: int) -> None:
 def made_by(monkeypatch: pytest.MonkeyPatch, work: Callable[[], Any]) -> int:
     """How many messages are made."""
     made = 0
-    unpack = messages.unpack_array
+    unpack = message_arrays.unpack_array
 
     def counted(*given: Any) -> Any:
         nonlocal made

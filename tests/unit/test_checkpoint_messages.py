@@ -12,7 +12,7 @@ from langchain_core import messages as lc
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from ecowas_lc.checkpoint.codec.elements import Collector, Digests, Elements
-from ecowas_lc.checkpoint.codec.messages import SPECS, pack_array, unpack_array
+from ecowas_lc.checkpoint.codec.message_arrays import SPECS, pack_array, unpack_array
 from ecowas_lc.checkpoint.codec.msgpack import LONG_TEXT
 from ecowas_lc.checkpoint.codec.serializer import Serializer
 from ecowas_lc.errors import CorruptDataError, NotSerializableError

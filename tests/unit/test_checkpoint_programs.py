@@ -15,8 +15,8 @@ from langchain_core.messages import HumanMessage
 from ecowas_lc.checkpoint.client_cache import Memo, SeenList, ThreadMemo
 from ecowas_lc.checkpoint.codec.elements import Collector, pack_row, split_row
 from ecowas_lc.checkpoint.codec.serializer import Serializer
+from ecowas_lc.checkpoint.configs import Place, channel_of, decode_part, encode_part, encode_version, field_of
 from ecowas_lc.checkpoint.format import Format, edits, is_worth_sharing, pack_envelope, unpack_envelope
-from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, encode_part, encode_version, field_of
 from ecowas_lc.checkpoint.writing import Context, put_op, put_writes_op
 from ecowas_lc.errors import CorruptDataError, InvalidInputError, StorageError
 from ecowas_lc.storage.keys import Keys

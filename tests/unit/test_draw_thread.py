@@ -277,7 +277,7 @@ def test_shows_itself_in_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
     saver = InMemorySaver()
     talk(saver, "one")
     assert set(draw_thread(saver, "t")._repr_mimebundle_()) == {"image/svg+xml", "image/png", "text/plain"}
-    monkeypatch.setattr("ecowas_lc.drawing.graph_formats._fonts", lambda: None)
+    monkeypatch.setattr("ecowas_lc.drawing.graph_picture._fonts", lambda: None)
     assert set(draw_thread(saver, "t")._repr_mimebundle_()) == {"text/vnd.mermaid", "text/plain"}
 
 

@@ -27,7 +27,7 @@ from ecowas_lc import (
     draw_thread,
     get_router,
 )
-from ecowas_lc.drawing.base import Picture
+from ecowas_lc.drawing.picture import Picture
 from ecowas_lc.supervisor.routing.decision import FoundWord
 from tests.display.pages import HOSTILE, MARKER, Parsed
 from tests.fixtures.network import refuse_connections

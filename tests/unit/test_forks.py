@@ -37,7 +37,7 @@ JOURNALS = {
     ("agents/outage.py", "Link"): {"_held", "_worker", "_problem"},
     ("agents/transcript.py", "Said"): {"_waiting", "_reset", "_unsettled"},
     ("agents/redis_agent.py", "KnownState"): {"_waits"},
-    ("agents/thread.py", "Thread"): {"removal", "_waiting", "_recent", "_stale", "_holder"},
+    ("agents/thread_journal.py", "Thread"): {"removal", "_waiting", "_recent", "_stale", "_holder"},
 }
 # A process that serves the small local model: llama.cpp's own threads don't survive a fork, nothing there could.
 NO_USE_IN_A_CHILD = "local_model/"
@@ -273,7 +273,7 @@ MAKERS: dict[tuple[str, str], Callable[[], Any]] = {
     ("supervisor/double_texting.py", "_LocalLeases"): made("supervisor.double_texting", "_LocalLeases"),
     ("agents/transcript.py", "Said"): made("agents.transcript", "Said", "energy", "s"),
     ("agents/redis_agent.py", "KnownState"): made("agents.redis_agent", "KnownState"),
-    ("agents/thread.py", "Thread"): made("agents.thread", "Thread"),
+    ("agents/thread_journal.py", "Thread"): made("agents.thread_journal", "Thread"),
     ("checkpoint/client_cache.py", "Memo"): made("checkpoint.client_cache", "Memo"),
     ("supervisor/concurrency.py", "Slots"): made("supervisor.concurrency", "Slots", 1),
     ("supervisor/routing/semantic.py", "SemanticRouter"): made("supervisor.routing.semantic", "SemanticRouter"),

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from ecowas_lc.errors import NotSerializableError, RedisUnavailableError, WrongTypeError
 from ecowas_lc.memory.histories import APPEND, Conversations, entry
-from ecowas_lc.memory.index import FORGET, LIST, TOUCH, RecentlyIndexed
 from ecowas_lc.memory.json_values import from_json, to_json
 from ecowas_lc.memory.service import stats_op
+from ecowas_lc.memory.session_index import FORGET, LIST, TOUCH, RecentlyIndexed
 from ecowas_lc.memory.sessions import Sessions
-from ecowas_lc.memory.values import Values
+from ecowas_lc.memory.states import Values
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.ops import Command
 

@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 
 from ecowas_lc import forks
-from ecowas_lc.agents.base import BaseAgent
+from ecowas_lc.agents.base_agent import BaseAgent
 from ecowas_lc.agents.outage import OUTAGES
 from ecowas_lc.agents.transcript import Keeping
 from ecowas_lc.effects import Doing, Program, arun, run

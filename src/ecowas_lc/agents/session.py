@@ -20,7 +20,7 @@ from langgraph.types import Durability
 from ecowas_lc.agents.events import Event
 from ecowas_lc.agents.outage import OUTAGES
 from ecowas_lc.agents.registry import Registry
-from ecowas_lc.agents.thread import RunSaver, Saver, Thread, WholeTurn, replaying
+from ecowas_lc.agents.thread_journal import RunSaver, Saver, Thread, WholeTurn, replaying
 from ecowas_lc.agents.transcript import Keeping, Transcript
 from ecowas_lc.agents.turn import STREAM_MODES, Turn
 from ecowas_lc.checkpoint import RedisSaver

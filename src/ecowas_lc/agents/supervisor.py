@@ -11,7 +11,7 @@ from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 
 from ecowas_lc._display import Displayed
-from ecowas_lc.agents.base import BaseAgent
+from ecowas_lc.agents.base_agent import BaseAgent
 from ecowas_lc.agents.registry import Registry
 from ecowas_lc.agents.session import Session
 from ecowas_lc.agents.turn import FinalAnswer, Turn

@@ -21,8 +21,8 @@ from ecowas_lc.agents.events import (
     ToolReturned,
     Waiting,
 )
+from ecowas_lc.documents.answer_formats import citations_in, cited_sources
 from ecowas_lc.documents.answers import Citation
-from ecowas_lc.documents.rendering import citations_in, cited_sources
 from ecowas_lc.supervisor.nodes import ROUTE, SYNTHESISE
 from ecowas_lc.supervisor.routing import PastTurn, RouteDecision, Router, with_conversation
 from ecowas_lc.supervisor.state import SUPERVISOR

@@ -19,11 +19,11 @@ from .migration import (
 from .migration import (
     migrate_threads as migrate_threads,
 )
+from .saved_thread import (
+    SavedThread as SavedThread,
+)
 from .saver import (
     RedisSaver as RedisSaver,
-)
-from .thread import (
-    SavedThread as SavedThread,
 )
 from .viewing import (
     OpaqueValue as OpaqueValue,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
-from ecowas_lc.checkpoint.place import Place, thread_id_of
+from ecowas_lc.checkpoint.configs import Place, thread_id_of
 from ecowas_lc.checkpoint.reading import Walk, found_elements, has_sealed, next_page, read_call, walk_threads
 from ecowas_lc.checkpoint.staging import (
     REMOVALS,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from langgraph.checkpoint.base import CheckpointTuple
 
 from ecowas_lc._display import Displayed
-from ecowas_lc.checkpoint.place import Place
+from ecowas_lc.checkpoint.configs import Place
 from ecowas_lc.checkpoint.reading import get_tuple_op
 from ecowas_lc.checkpoint.viewing import plain_key
 from ecowas_lc.checkpoint.writing import Context

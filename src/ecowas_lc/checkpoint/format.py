@@ -43,10 +43,10 @@ from ecowas_lc.checkpoint.codec.elements import (
     split_blob,
     split_row,
 )
-from ecowas_lc.checkpoint.codec.messages import SPECS
+from ecowas_lc.checkpoint.codec.message_arrays import SPECS
 from ecowas_lc.checkpoint.codec.recipes import Recipe
+from ecowas_lc.checkpoint.configs import Place, channel_of, decode_part, encode_part, field_of
 from ecowas_lc.checkpoint.entries import About, about
-from ecowas_lc.checkpoint.place import Place, channel_of, decode_part, encode_part, field_of
 from ecowas_lc.checkpoint.shared_values import Shared, SharedValues
 from ecowas_lc.errors import CorruptDataError, DecryptionError, InvalidInputError, NotSerializableError
 from ecowas_lc.storage.keys import id_bytes, id_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ecowas_lc.checkpoint.place import thread_id_of
+from ecowas_lc.checkpoint.configs import thread_id_of
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.ops import Op, call, load_script

@@ -15,9 +15,9 @@ from langgraph.types import Interrupt
 
 from ecowas_lc._display import Displayed
 from ecowas_lc.checkpoint.codec.elements import split_row
+from ecowas_lc.checkpoint.configs import Place, channel_of
 from ecowas_lc.checkpoint.entries import MESSAGES, UNKNOWN, About, about, said_in
 from ecowas_lc.checkpoint.format import Found
-from ecowas_lc.checkpoint.place import Place, channel_of
 from ecowas_lc.checkpoint.reading import (
     SWEEPS,
     Entry,

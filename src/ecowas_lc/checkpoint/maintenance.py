@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ecowas_lc.checkpoint.codec.elements import is_sealed, split_blob, split_row
-from ecowas_lc.checkpoint.place import Place
+from ecowas_lc.checkpoint.configs import Place
 from ecowas_lc.checkpoint.reading import (
     Outlined,
     Walk,

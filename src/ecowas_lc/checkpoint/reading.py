@@ -11,8 +11,8 @@ from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple, Delta
 
 from ecowas_lc.checkpoint.client_cache import SeenList
 from ecowas_lc.checkpoint.codec.elements import Elements, digests_in, is_sealed, split_blob, split_row
+from ecowas_lc.checkpoint.configs import Extended, Place, channel_of, checkpoint_id_of, place_of
 from ecowas_lc.checkpoint.format import Found, Neighbours, found_in
-from ecowas_lc.checkpoint.place import Extended, Place, channel_of, checkpoint_id_of, place_of
 from ecowas_lc.checkpoint.writing import Context
 from ecowas_lc.errors import EcowasError, InvalidInputError
 from ecowas_lc.storage.keys import id_bytes, id_text

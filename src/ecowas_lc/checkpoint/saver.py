@@ -24,11 +24,11 @@ from ecowas_lc._display import Displayed
 from ecowas_lc.checkpoint.client_cache import Memo
 from ecowas_lc.checkpoint.codec.allowlist import Allow
 from ecowas_lc.checkpoint.codec.serializer import GivenSerializer, Serializer
+from ecowas_lc.checkpoint.configs import Extended, Place, checked_id, place_of, thread_id_of
 from ecowas_lc.checkpoint.format import Format, check_whole
 from ecowas_lc.checkpoint.lease import ThreadLeases
-from ecowas_lc.checkpoint.place import Extended, Place, checked_id, place_of, thread_id_of
 from ecowas_lc.checkpoint.reading import Query, Walk, delta_history_op, get_tuple_op, page_op
-from ecowas_lc.checkpoint.thread import SavedThread
+from ecowas_lc.checkpoint.saved_thread import SavedThread
 from ecowas_lc.checkpoint.thread_words import ThreadWords
 from ecowas_lc.checkpoint.writing import Context, delete_thread_op, put_op, put_writes_op
 from ecowas_lc.errors import InvalidIdError, InvalidInputError

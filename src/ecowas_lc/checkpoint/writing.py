@@ -19,8 +19,8 @@ from ecowas_lc.checkpoint.codec.elements import (
     digests_in,
     split_blob,
 )
+from ecowas_lc.checkpoint.configs import Place, channel_of, decode_part
 from ecowas_lc.checkpoint.format import Draft, Format, edits
-from ecowas_lc.checkpoint.place import Place, channel_of, decode_part
 from ecowas_lc.errors import StorageError
 from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Arg, Batch, Call, Op, call, command, load_script, pause, settled

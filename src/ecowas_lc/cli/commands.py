@@ -416,7 +416,7 @@ local_model = commands("Install or serve the small local model.")
 @server.command()
 def start(as_json: Json = False, debug: Debug = False) -> None:
     """Start the embedded server and keep it running."""
-    from ecowas_lc.cli.server import start as begin
+    from ecowas_lc.cli.local_servers import start as begin
 
     begin(as_json=as_json)
 
@@ -424,7 +424,7 @@ def start(as_json: Json = False, debug: Debug = False) -> None:
 @server.command()
 def stop(as_json: Json = False, debug: Debug = False) -> None:
     """Stop the embedded server. Its data is kept."""
-    from ecowas_lc.cli.server import stop as end
+    from ecowas_lc.cli.local_servers import stop as end
 
     end(as_json=as_json)
 
@@ -435,7 +435,7 @@ def status(as_json: Json = False, debug: Debug = False) -> None:
 
     The exit code is 1 if it is not running.
     """
-    from ecowas_lc.cli.server import status as show
+    from ecowas_lc.cli.local_servers import status as show
 
     show(as_json=as_json)
 
@@ -460,7 +460,7 @@ def serve(
     debug: Debug = False,
 ) -> None:
     """Serve the small local model with Ollama's protocol, until Ctrl-C."""
-    from ecowas_lc.cli.server import serve as run
+    from ecowas_lc.cli.local_servers import serve as run
 
     run(port, threads, awkward=awkward)
 
@@ -471,7 +471,7 @@ def install(debug: Debug = False) -> None:
 
     Its engine and its weights, about 130 MB.
     """
-    from ecowas_lc.cli.server import install as run
+    from ecowas_lc.cli.local_servers import install as run
 
     run()
 

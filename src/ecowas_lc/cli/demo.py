@@ -14,9 +14,9 @@ from rich.text import Text
 from ecowas_lc._extras import install_command
 from ecowas_lc.cli.conversation import Conversation, new_session
 from ecowas_lc.cli.live_answer import Screen, show_sources
+from ecowas_lc.cli.local_servers import install
 from ecowas_lc.cli.models import chosen_model
 from ecowas_lc.cli.screen import check_target, naming, program, remark, wrapped
-from ecowas_lc.cli.server import install
 from ecowas_lc.cli.store import answering_server
 from ecowas_lc.cli.terminal import out
 from ecowas_lc.errors import EcowasError, InvalidInputError, MissingExtraError, ModelServerUnavailableError

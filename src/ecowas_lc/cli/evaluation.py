@@ -95,7 +95,7 @@ def evaluate_answers(source: str, *, model_name: str | None, as_json: bool) -> N
     from ecowas_lc.cli.docs import opened_documents
     from ecowas_lc.cli.models import chosen_model
     from ecowas_lc.supervisor import build_supervisor
-    from ecowas_lc.supervisor.evaluation.grounding import evaluate_grounding, load_grounding
+    from ecowas_lc.supervisor.evaluation.grounding_report import evaluate_grounding, load_grounding
 
     questions = load_grounding(source)
     settings = get_settings()

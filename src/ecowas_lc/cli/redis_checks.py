@@ -14,7 +14,7 @@ from ecowas_lc.cli.findings import Finding, broken, note, ok, warning
 from ecowas_lc.cli.redis_commands import LOOPBACK, Commands
 from ecowas_lc.errors import EcowasError, IncompleteWarning, RedisRefusedError
 from ecowas_lc.settings import Settings
-from ecowas_lc.storage.access import ALWAYS, COMMANDS, COURTESIES, FIGURES
+from ecowas_lc.storage.acl import ALWAYS, COMMANDS, COURTESIES, FIGURES
 from ecowas_lc.storage.evictions import facts_in, lost_op
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.ops import EVERY_NODE, Op, command

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ecowas_lc.errors import RedisRefusedError
 from ecowas_lc.settings import Settings
-from ecowas_lc.storage.access import rule
+from ecowas_lc.storage.acl import rule
 
 if TYPE_CHECKING:
     from ecowas_lc.storage.addresses import Address

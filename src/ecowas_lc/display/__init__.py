@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from ecowas_lc.display.blocks import heading, note
-from ecowas_lc.display.elements import Node, formats_of
+from ecowas_lc.display.html_elements import Node, formats_of
 from ecowas_lc.display.wording import cut
 
 _VIEWS = {  # by class name, so that no class is imported to display another

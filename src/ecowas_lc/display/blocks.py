@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from ecowas_lc.display.elements import Node, append, element
+from ecowas_lc.display.html_elements import Node, append, element
 from ecowas_lc.display.wording import cut
 
 MOST_LETTERS = 4_000

@@ -41,8 +41,8 @@ from ecowas_lc.display.blocks import (
     spoken,
     talk,
 )
-from ecowas_lc.display.conversation import asked_line, report_box, request_box, sources
-from ecowas_lc.display.elements import Node, append, element
+from ecowas_lc.display.conversation_views import asked_line, report_box, request_box, sources
+from ecowas_lc.display.html_elements import Node, append, element
 from ecowas_lc.display.run_events import RunEvents, run_events
 from ecowas_lc.display.wording import cut, duration
 from ecowas_lc.drawing.requests import read_request

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
 from ecowas_lc.display.blocks import Hues, code, fold, heading, label, labels, note, part, prose, spoken, table
-from ecowas_lc.display.conversation import share_bar
-from ecowas_lc.display.elements import Node, append, element
+from ecowas_lc.display.conversation_views import share_bar
+from ecowas_lc.display.html_elements import Node, append, element
 from ecowas_lc.display.wording import counted, cut
 
 if TYPE_CHECKING:

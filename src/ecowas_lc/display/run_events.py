@@ -18,7 +18,7 @@ from ecowas_lc.agents import SupervisorAgent
 from ecowas_lc.agents.events import Event, Finished, SpeakerDone, Token, ToolCalled, ToolReturned, Waiting
 from ecowas_lc.agents.turn import STREAM_MODES, Turn
 from ecowas_lc.display.blocks import plain
-from ecowas_lc.display.conversation import citations_of
+from ecowas_lc.display.conversation_views import citations_of
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.supervisor.supervisor_graph import SupervisorGraph
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from ecowas_lc.display.blocks import Hues, fold, heading, label, labels, note, part, prose, spoken, talk
-from ecowas_lc.display.conversation import (
+from ecowas_lc.display.conversation_views import (
     citations_of,
     message_speech,
     reports_side_by_side,
@@ -16,7 +16,7 @@ from ecowas_lc.display.conversation import (
     route_line,
     sources,
 )
-from ecowas_lc.display.elements import Node, element
+from ecowas_lc.display.html_elements import Node, element
 from ecowas_lc.display.wording import counted, cut
 from ecowas_lc.drawing import GraphPicture, draw_graph
 from ecowas_lc.drawing.requests import read_request

@@ -22,11 +22,11 @@ from ecowas_lc.display.blocks import (
     table,
     talk,
 )
-from ecowas_lc.display.conversation import branch_of, conversation, request_box, turn_speech, turns_of
-from ecowas_lc.display.elements import Node, element
+from ecowas_lc.display.conversation_views import branch_of, conversation, request_box, turn_speech, turns_of
+from ecowas_lc.display.html_elements import Node, element
 from ecowas_lc.display.wording import ago, counted, cut, duration, moment_of
 from ecowas_lc.drawing.requests import failures_of, read_request, requests_of
-from ecowas_lc.memory.index import counting, entries, listing
+from ecowas_lc.memory.session_index import counting, entries, listing
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.left_out import readable_ids
 from ecowas_lc.storage.ops import Op, command
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import CheckpointTuple
 
     from ecowas_lc.checkpoint import RedisSaver, ThreadDifference, ThreadRow
-    from ecowas_lc.checkpoint.thread import SavedThread
+    from ecowas_lc.checkpoint.saved_thread import SavedThread
     from ecowas_lc.documents import Documents
     from ecowas_lc.history import RedisChatMessageHistory
     from ecowas_lc.memory.histories import SessionInfo

@@ -1,3 +1,6 @@
+from .answer_formats import answer_as_html as answer_as_html
+from .answer_formats import answer_as_markdown as answer_as_markdown
+from .answer_formats import citations_in as citations_in
 from .answers import CitedSpan as CitedSpan
 from .answers import GroundedAnswer as GroundedAnswer
 from .answers import grounded_answer as grounded_answer
@@ -10,6 +13,3 @@ from .evidence import Evidence as Evidence
 from .evidence import Source as Source
 from .library import AddReport as AddReport
 from .library import Documents as Documents
-from .rendering import answer_as_html as answer_as_html
-from .rendering import answer_as_markdown as answer_as_markdown
-from .rendering import citations_in as citations_in

@@ -6,13 +6,13 @@ and a font).
 
 from __future__ import annotations
 
-from ecowas_lc.drawing.activity import ActivityPicture, draw_activity
-from ecowas_lc.drawing.graph_formats import GraphPicture, draw_graph
+from ecowas_lc.drawing.activity_picture import ActivityPicture, draw_activity
+from ecowas_lc.drawing.graph_picture import GraphPicture, draw_graph
 from ecowas_lc.drawing.requests import Failure, Request
-from ecowas_lc.drawing.route import RoutePicture, draw_route
-from ecowas_lc.drawing.state import StatePicture, draw_state
-from ecowas_lc.drawing.thread import ThreadPicture, adraw_thread, draw_thread
+from ecowas_lc.drawing.route_picture import RoutePicture, draw_route
+from ecowas_lc.drawing.state_picture import StatePicture, draw_state
 from ecowas_lc.drawing.thread_layout import Moment
+from ecowas_lc.drawing.thread_picture import ThreadPicture, adraw_thread, draw_thread
 
 __all__ = [
     "ActivityPicture",

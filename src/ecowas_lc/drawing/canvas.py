@@ -6,8 +6,8 @@ from abc import abstractmethod
 from functools import cached_property
 from xml.sax.saxutils import escape
 
-from ecowas_lc.drawing.base import Picture
-from ecowas_lc.drawing.graph_formats import FONT, rendered
+from ecowas_lc.drawing.graph_picture import FONT, rendered
+from ecowas_lc.drawing.picture import Picture
 from ecowas_lc.drawing.theme import INK, shown
 
 _POINTS_A_CHARACTER = 0.61

@@ -1,4 +1,4 @@
-"""The child process of :func:`ecowas_lc.drawing.graph_formats.rendered`, which runs Graphviz."""
+"""The child process of :func:`ecowas_lc.drawing.graph_picture.rendered`, which runs Graphviz."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecowas_lc._secret import safe_url
 from ecowas_lc.errors import EmptyQuestionError, InvalidInputError
-from ecowas_lc.llm.answers import empty_answer, mark_after, ran_out
+from ecowas_lc.llm.answer_checks import empty_answer, mark_after, ran_out
 from ecowas_lc.llm.faults import named_errors, not_found, timed_out
 from ecowas_lc.llm.line import Patience
 from ecowas_lc.llm.models import check_temperature, make_chat_model

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ecowas_lc.errors import EcowasError
-from ecowas_lc.memory.index import entries, listing
 from ecowas_lc.memory.json_values import FOREVER, LONGEST_TTL_SECONDS, check_history
+from ecowas_lc.memory.session_index import entries, listing
 from ecowas_lc.memory.sessions import Sessions
 from ecowas_lc.storage.backup_format import (
     ImportReport,

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 from ecowas_lc.errors import CorruptDataError, IncompleteWarning, RedisRefusedError, WrongTypeError
-from ecowas_lc.memory.index import RecentlyIndexed, touch
 from ecowas_lc.memory.json_values import (
     FOREVER,
     check_count,
@@ -23,6 +22,7 @@ from ecowas_lc.memory.json_values import (
     to_json,
     wrong_type,
 )
+from ecowas_lc.memory.session_index import RecentlyIndexed, touch
 from ecowas_lc.storage.backup_format import time_at
 from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.left_out import attempted_op, warn_left_out

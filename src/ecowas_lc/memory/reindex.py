@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 
 from ecowas_lc.errors import InvalidIdError
 from ecowas_lc.memory.histories import Conversations
-from ecowas_lc.memory.index import touch
 from ecowas_lc.memory.json_values import lifetime_of, shown
+from ecowas_lc.memory.session_index import touch
 from ecowas_lc.storage.evictions import evicted_op, made_whole_op
 from ecowas_lc.storage.keys import Keys, decode_id, id_bytes
 from ecowas_lc.storage.ops import Op, ScriptCall, command

@@ -16,11 +16,11 @@ from ecowas_lc.errors import ConfigurationError, EcowasError, InvalidInputError
 from ecowas_lc.memory import backup
 from ecowas_lc.memory.connections import server_from
 from ecowas_lc.memory.histories import Conversations, SessionInfo, entry
-from ecowas_lc.memory.index import counting, entries, listing, recently_indexed
 from ecowas_lc.memory.json_values import check_history, check_message, check_ttl, lifetime_seconds
 from ecowas_lc.memory.reindex import reindex_op
+from ecowas_lc.memory.session_index import counting, entries, listing, recently_indexed
 from ecowas_lc.memory.sessions import Sessions
-from ecowas_lc.memory.values import Values
+from ecowas_lc.memory.states import Values
 from ecowas_lc.settings import Settings, get_settings, usable_settings
 from ecowas_lc.storage.backup_format import ImportReport, Progress, checked_lines, header
 from ecowas_lc.storage.keys import Keys

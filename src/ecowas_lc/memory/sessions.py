@@ -15,10 +15,10 @@ from ecowas_lc.memory.histories import (
     has_journal,
     was_cleared,
 )
-from ecowas_lc.memory.index import entries, forget, listing, touch
 from ecowas_lc.memory.json_values import from_json, lifetime_of, lifetime_seconds
 from ecowas_lc.memory.served_runs import forget_runs_op, runs_listing
-from ecowas_lc.memory.values import Values, removal, removed_one
+from ecowas_lc.memory.session_index import entries, forget, listing, touch
+from ecowas_lc.memory.states import Values, removal, removed_one
 from ecowas_lc.storage.evictions import warn_of_evictions_op
 from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.left_out import attempted_op, warn_left_out

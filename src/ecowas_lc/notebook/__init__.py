@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from ecowas_lc.display.live import LiveRun, awatch, watch
 from ecowas_lc.drawing import draw_activity, draw_graph, draw_route, draw_state, draw_thread
+from ecowas_lc.notebook.available_model import chat_model
 from ecowas_lc.notebook.explorer import Explorer, explore
-from ecowas_lc.notebook.models import chat_model
 from ecowas_lc.notebook.records import (
     Records,
     checkpoints,

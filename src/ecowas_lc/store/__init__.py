@@ -2,7 +2,7 @@
 
 from ecowas_lc.store.batches import FoundItem, StoredItem
 from ecowas_lc.store.indexing import RedisIndexConfig
-from ecowas_lc.store.listing import ItemPage
+from ecowas_lc.store.item_pages import ItemPage
 from ecowas_lc.store.llm_cache import RedisLLMCache
 from ecowas_lc.store.redis_store import RedisStore
 from ecowas_lc.store.vector_store import RedisRetriever, RedisVectorStore

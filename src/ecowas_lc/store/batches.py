@@ -35,9 +35,9 @@ from ecowas_lc.search.items import (
 )
 from ecowas_lc.search.place import DECIDING_LABELS, Collection, Namespace, id_of, place_of
 from ecowas_lc.storage.ops import Batch, Op, together
+from ecowas_lc.store.contents import Contents
 from ecowas_lc.store.filters import check_filter, passes
 from ecowas_lc.store.indexing import Indexing
-from ecowas_lc.store.values import Contents
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_TTL_MINUTES = 166_000_000  # three centuries; Redis refuses what overflows its clock

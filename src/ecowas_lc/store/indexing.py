@@ -20,7 +20,7 @@ from ecowas_lc.search.index import Hit, Passing, SearchIndex
 from ecowas_lc.search.items import Mode, Write
 from ecowas_lc.search.place import Collection, Namespace
 from ecowas_lc.storage.ops import Op
-from ecowas_lc.store.values import Contents
+from ecowas_lc.store.contents import Contents
 
 
 class OfflineSearchEmbeddings(Embeddings):

@@ -29,10 +29,10 @@ from ecowas_lc.storage.ops import Op, command
 from ecowas_lc.storage.server import Server
 from ecowas_lc.store.backup import Export, ItemImporter
 from ecowas_lc.store.batches import GuardedPut, Plan, RankedSearch, check_namespace, milliseconds_of, plan_of
+from ecowas_lc.store.contents import Contents
 from ecowas_lc.store.indexing import Indexing, RedisIndexConfig, first_vector
-from ecowas_lc.store.listing import ItemPage, list_op
+from ecowas_lc.store.item_pages import ItemPage, list_op
 from ecowas_lc.store.reindex import reindex_op
-from ecowas_lc.store.values import Contents
 
 if TYPE_CHECKING:
     from ecowas_lc.checkpoint import EncryptedRedisSerializer

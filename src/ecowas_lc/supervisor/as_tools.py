@@ -18,7 +18,7 @@ from ecowas_lc.errors import EmptyQuestionError, InvalidInputError
 from ecowas_lc.llm.tokens import TokenCounter, count_tokens
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.graph import ToolLike, make_context
-from ecowas_lc.supervisor.group import Asked, Outcome, outcome_of
+from ecowas_lc.supervisor.group_node import Asked, Outcome, outcome_of
 from ecowas_lc.twg import TWG
 
 Question = Annotated[str, Field(description="The question, with all that is needed to understand it.")]

@@ -26,7 +26,7 @@ from ecowas_lc.supervisor.concurrency import Slots
 from ecowas_lc.supervisor.context import Context, OnWaiting
 from ecowas_lc.supervisor.double_texting import OnBusy
 from ecowas_lc.supervisor.grounding import Readable, grounding_of, unread_documents
-from ecowas_lc.supervisor.histories import HistoryFactory
+from ecowas_lc.supervisor.history_sync import HistoryFactory
 from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import Router, get_router, with_conversation
 from ecowas_lc.supervisor.state import SUPERVISOR, SupervisorInput, SupervisorOutput, SupervisorState

@@ -16,12 +16,12 @@ from ecowas_lc._language import language_of
 from ecowas_lc.documents.follow_up import completed_questions
 from ecowas_lc.effects import Doing, Program
 from ecowas_lc.errors import EcowasError, ModelError, SupervisorError, UnknownGroupError
-from ecowas_lc.llm.answers import empty_answer
+from ecowas_lc.llm.answer_checks import empty_answer
 from ecowas_lc.supervisor.approval import Draft, reviewed
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.grounding import asks_for_facts, cited_message, evidence_for, grounded_report
-from ecowas_lc.supervisor.group import Asked, Outcome, outcome_of
-from ecowas_lc.supervisor.histories import take_in_groups, take_in_transcript, taken_in, written
+from ecowas_lc.supervisor.group_node import Asked, Outcome, outcome_of
+from ecowas_lc.supervisor.history_sync import take_in_groups, take_in_transcript, taken_in, written
 from ecowas_lc.supervisor.model_calls import Ask, unheard
 from ecowas_lc.supervisor.prompts import phrase, supervisor_prompt, with_summary
 from ecowas_lc.supervisor.routing import PastTurn, RouteDecision

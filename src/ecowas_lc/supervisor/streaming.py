@@ -21,7 +21,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.config import get_config, get_stream_writer
 
 from ecowas_lc.effects import Program
-from ecowas_lc.llm.answers import cut_mark
+from ecowas_lc.llm.answer_checks import cut_mark
 from ecowas_lc.llm.reasoning import with_reasoning_apart
 
 Tell = Callable[[dict[str, Any]], None]

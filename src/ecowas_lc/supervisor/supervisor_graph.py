@@ -20,7 +20,7 @@ from ecowas_lc.errors import ConfigurationError, DecisionPendingError, UnknownCh
 from ecowas_lc.supervisor.approval import check_resume
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.double_texting import Lease
-from ecowas_lc.supervisor.histories import synchronised, taken_in
+from ecowas_lc.supervisor.history_sync import synchronised, taken_in
 from ecowas_lc.supervisor.nodes import GIVEN_UP, RUN, speakers_of
 from ecowas_lc.supervisor.state import Dropped, Question, SupervisorInput, SupervisorOutput, SupervisorState
 

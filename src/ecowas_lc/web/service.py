@@ -37,7 +37,7 @@ from ecowas_lc.errors import (
 from ecowas_lc.memory import SessionInfo
 from ecowas_lc.memory.json_values import from_json, lifetime_seconds
 from ecowas_lc.memory.served_runs import forget_runs_op
-from ecowas_lc.memory.values import Values
+from ecowas_lc.memory.states import Values
 from ecowas_lc.storage.left_out import UNREADABLE, readable_ids
 from ecowas_lc.storage.ops import Op, command
 from ecowas_lc.supervisor.approval import check_decision

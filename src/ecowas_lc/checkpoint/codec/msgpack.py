@@ -23,7 +23,7 @@ from ecowas_lc.checkpoint.codec.elements import (
     Elements,
     is_sealed,
 )
-from ecowas_lc.checkpoint.codec.messages import SPECS, Spec, pack_array, unpack_array
+from ecowas_lc.checkpoint.codec.message_arrays import SPECS, Spec, pack_array, unpack_array
 from ecowas_lc.checkpoint.codec.nesting import MOST_IN_ONE, MOST_NESTED, MOST_READ, MOST_WRITTEN, nests_too_deep
 from ecowas_lc.checkpoint.codec.types import put_together, take_apart
 from ecowas_lc.errors import CorruptDataError, DecryptionError, EcowasError, NotSerializableError

@@ -13,7 +13,7 @@ from typing import Any
 import ormsgpack
 from langchain_core.messages import BaseMessage
 
-from ecowas_lc.checkpoint.codec.messages import BY_CODE, SPECS, restore
+from ecowas_lc.checkpoint.codec.message_arrays import BY_CODE, SPECS, restore
 from ecowas_lc.checkpoint.codec.msgpack import OPTIONS, may_hold_buffers
 
 Recipe = Any

@@ -21,7 +21,7 @@ from ecowas_lc.checkpoint.codec.elements import (
     pack_blob,
     split_blob,
 )
-from ecowas_lc.checkpoint.codec.messages import SPECS, pack_array, unpack_array
+from ecowas_lc.checkpoint.codec.message_arrays import SPECS, pack_array, unpack_array
 from ecowas_lc.checkpoint.codec.msgpack import FIRST_REFERENCE, LARGE, Reader, Writer, is_large_bytes
 from ecowas_lc.checkpoint.codec.recipes import Recipe, made, recipe_of
 from ecowas_lc.errors import CorruptDataError, EcowasError

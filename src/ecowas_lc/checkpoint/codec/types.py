@@ -29,7 +29,7 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined, TzInfo
 
 from ecowas_lc.checkpoint.codec.allowlist import Allowlist, kind_of, spelt, type_name
-from ecowas_lc.checkpoint.place import Extended
+from ecowas_lc.checkpoint.configs import Extended
 from ecowas_lc.errors import CorruptDataError, TypeNotAllowedError
 
 TakeApart = Callable[[Any], Any]

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from ecowas_lc._language import COMMON_WORDS, guess_language
 from ecowas_lc.errors import InvalidInputError
-from ecowas_lc.supervisor.routing.conversation import followed, read_turn, resolve
 from ecowas_lc.supervisor.routing.decision import FoundWord, PastTurn, RouteDecision, Thresholds, checked_question
 from ecowas_lc.supervisor.routing.focus import Focus, focus
+from ecowas_lc.supervisor.routing.in_conversation import followed, read_turn, resolve
 from ecowas_lc.supervisor.routing.spelling import Spelling
 from ecowas_lc.supervisor.routing.text import Word, fold, words, words_in_place
 from ecowas_lc.supervisor.routing.turns import ELSEWHERE as ELSEWHERE_MARK

@@ -6,9 +6,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from ecowas_lc.supervisor.routing.conversation import followed, is_plain, read_turn, resolve, weighed_kinds
 from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, Thresholds
 from ecowas_lc.supervisor.routing.focus import MOST_ASKED
+from ecowas_lc.supervisor.routing.in_conversation import followed, is_plain, read_turn, resolve, weighed_kinds
 
 if TYPE_CHECKING:
     from ecowas_lc.supervisor.routing.lexical import Evidence, LexicalRouter

@@ -13,8 +13,8 @@ from xml.sax.saxutils import escape
 from langchain_core.runnables import RunnableConfig
 
 from ecowas_lc.checkpoint.viewing import viewed
-from ecowas_lc.drawing.base import Picture
-from ecowas_lc.drawing.graph_formats import FONT, cells, mermaid_text, rendered, shortened
+from ecowas_lc.drawing.graph_picture import FONT, cells, mermaid_text, rendered, shortened
+from ecowas_lc.drawing.picture import Picture
 from ecowas_lc.drawing.theme import FAILED, FAILED_FILL, HUES, INK, QUIET, WAITING, WAITING_FILL, shown
 from ecowas_lc.drawing.thread_layout import Folding, Lanes, Moment, Row, lanes_of, moments_of, rows_of
 from ecowas_lc.errors import InvalidInputError

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from ecowas_lc.drawing.canvas import Canvas, CanvasPicture
-from ecowas_lc.drawing.graph_formats import shortened
+from ecowas_lc.drawing.graph_picture import shortened
 from ecowas_lc.drawing.theme import GRID, HUES, QUIET, SOFT
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.memory import SessionInfo

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecowas_lc.errors import WrongTypeError
-from ecowas_lc.memory.index import entries, listing, touch
 from ecowas_lc.memory.json_values import FOREVER, expiry_rule, from_json, lifetime_seconds, to_json, wrong_type
+from ecowas_lc.memory.session_index import entries, listing, touch
 from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Op, ScriptCall, call, command, load_script
 

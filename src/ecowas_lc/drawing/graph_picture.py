@@ -20,7 +20,7 @@ from xml.sax.saxutils import escape
 
 from ecowas_lc._extras import install_command
 from ecowas_lc.drawing import render, theme
-from ecowas_lc.drawing.base import Picture
+from ecowas_lc.drawing.picture import Picture
 from ecowas_lc.drawing.theme import TAKEN, UNTAKEN, shown
 from ecowas_lc.errors import EcowasError, InvalidInputError, MissingExtraError
 

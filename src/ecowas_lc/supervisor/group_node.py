@@ -14,7 +14,7 @@ from langgraph.errors import GraphBubbleUp
 from ecowas_lc._language import language_of
 from ecowas_lc.effects import Program
 from ecowas_lc.errors import AsyncToolError, EcowasError, ModelError
-from ecowas_lc.llm.answers import empty_answer
+from ecowas_lc.llm.answer_checks import empty_answer
 from ecowas_lc.llm.reasoning import split_reasoning, with_reasoning_apart
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.grounding import grounded_report

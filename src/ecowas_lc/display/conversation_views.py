@@ -28,7 +28,7 @@ from ecowas_lc.display.blocks import (
     table,
     talk,
 )
-from ecowas_lc.display.elements import Node, element
+from ecowas_lc.display.html_elements import Node, element
 from ecowas_lc.display.wording import counted, cut, duration
 from ecowas_lc.drawing.requests import Request
 from ecowas_lc.drawing.thread_layout import Moment, moments_of, new_messages

@@ -18,7 +18,7 @@ from ecowas_lc.documents.follow_up import completed_questions
 from ecowas_lc.effects import Program, arun, run
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.llm import chat_model, make_chat_model, named_errors
-from ecowas_lc.llm.answers import cut_mark, empty_answer
+from ecowas_lc.llm.answer_checks import cut_mark, empty_answer
 from ecowas_lc.llm.reasoning_apart import reasoning_apart
 from ecowas_lc.llm.tokens import count_tokens
 from ecowas_lc.memory import RedisMemoryService

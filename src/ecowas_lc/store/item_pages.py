@@ -10,7 +10,7 @@ from ecowas_lc.search.place import Collection, Namespace, bucket_of_id, place_of
 from ecowas_lc.storage.keys import id_bytes, id_text
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.store.batches import StoredItem, check_namespace, moment
-from ecowas_lc.store.values import Contents
+from ecowas_lc.store.contents import Contents
 
 _MOST = 10_000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ecowas_lc.agents.base import BaseAgent
+from ecowas_lc.agents.base_agent import BaseAgent
 from ecowas_lc.agents.supervisor import SupervisorAgent
 
 
