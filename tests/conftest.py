@@ -34,5 +34,5 @@ def _nothing_known_of_models() -> Iterator[None]:
     yield
     if served := sys.modules.get("ecowas_lc.llm.served"):
         served.forget_served_models()
-    if line := sys.modules.get("ecowas_lc.llm.line"):
+    if line := sys.modules.get("ecowas_lc.llm.request_queue"):
         line.forget_lines()

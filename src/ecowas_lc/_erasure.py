@@ -28,7 +28,7 @@ from ecowas_lc.store.redis_store import sealer_of
 
 if TYPE_CHECKING:
     from ecowas_lc.checkpoint import EncryptedRedisSerializer
-    from ecowas_lc.checkpoint.writing import Context
+    from ecowas_lc.checkpoint.writing import SaverContext
 
 _AT_ONCE = 200
 _UNREADABLE = (CorruptDataError, FormatVersionError, TypeNotAllowedError)
@@ -164,7 +164,7 @@ def _prepared(
 
 
 def _erase_op(
-    marks: _Marks, threads: Context, programs: MemoryPrograms, sealer: Any, one_slot: bool, dry_run: bool
+    marks: _Marks, threads: SaverContext, programs: MemoryPrograms, sealer: Any, one_slot: bool, dry_run: bool
 ) -> Op[ErasureReceipt]:
     keys = programs.keys
     unattributed: dict[str, int] = {}
@@ -206,7 +206,9 @@ def _sessions_op(marks: _Marks, programs: MemoryPrograms) -> Op[tuple[list[str],
     return found, nobodys
 
 
-def _threads_op(marks: _Marks, at: Context, sessions: list[str], unattributed: dict[str, int]) -> Op[list[str]]:
+def _threads_op(
+    marks: _Marks, at: SaverContext, sessions: list[str], unattributed: dict[str, int]
+) -> Op[list[str]]:
     [members] = yield (command("ZREVRANGE", at.keys.threads(), 0, -1),)
     own = set(sessions)
     found = []

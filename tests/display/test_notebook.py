@@ -15,12 +15,12 @@ from ecowas_lc.local_model import LocalModel
 from ecowas_lc.notebook import (
     Explorer,
     Records,
+    available_model,
     chat_model,
     checkpoints,
     confusion,
     explore,
     messages,
-    models,
     scores,
     sessions,
     steps,
@@ -76,8 +76,8 @@ def test_there_is_a_model_on_every_machine(
     monkeypatch.delenv("OLLAMA_MODEL")
     monkeypatch.setenv("OLLAMA_HOST", "")
     get_settings.cache_clear()
-    monkeypatch.setattr(models._STARTED, "model", local_model)
-    monkeypatch.setattr(models.LLMService, "check", refuse)
+    monkeypatch.setattr(available_model._STARTED, "model", local_model)
+    monkeypatch.setattr(available_model.LLMService, "check", refuse)
     assert chat_model().base_url == local_model.base_url
     assert "ignore what it says" in capsys.readouterr().out
     get_settings.cache_clear()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,30 @@ def test_a_change_touches_few_places() -> None:
     assert len(rows) >= 20
     for _, change, code, _ in rows:
         assert len(re.findall(r"`[\w/]+\.(?:pyi?|lua)`", code)) <= 3, change
+
+
+# Each package has its own, and all of them are the same thing: the service, the backup, the command of a subject.
+PARALLEL_FILES = {"__init__", "__main__", "app", "backup", "listing", "reindex", "service"}
+# The JSON API's models, the command line's options and the two conformance suites name what they hold or check.
+PARALLEL_CLASSES = ("web.api", "cli.options", "cli.commands", "testing.")
+
+
+def test_a_name_stands_for_one_thing() -> None:
+    """Modules define a class or alias of one name in one way only, and files of one name are one kind of thing."""
+    files: dict[str, list[str]] = defaultdict(list)
+    meanings: dict[str, dict[str, str]] = defaultdict(dict)
+    for path in sorted((ROOT / "src" / "ecowas_lc").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT / "src" / "ecowas_lc").with_suffix("").parts)
+        if not module.startswith("cli.") and path.stem not in PARALLEL_FILES:
+            files[path.stem].append(module)
+        if module.startswith(PARALLEL_CLASSES):
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                meanings[node.name][module] = module
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                name = node.targets[0].id
+                if name[:1].isupper() and not name.isupper():
+                    meanings[name][module] = ast.unparse(node.value)
+    assert {name: modules for name, modules in files.items() if len(modules) > 1} == {}
+    assert {name: found for name, found in meanings.items() if len(set(found.values())) > 1} == {}

@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from ecowas_lc.embedded import ServerStatus, data_dir, keeper, server_status, stop_server
-from ecowas_lc.embedded.data_dir import Place, find_place
+from ecowas_lc.embedded.data_dir import ServerPaths, find_place
 from ecowas_lc.settings import Settings
 from tests.fixtures.servers import DEADLINE_SECONDS, wait_until
 
@@ -78,7 +78,7 @@ class Home:
         )
 
     @property
-    def place(self) -> Place:
+    def place(self) -> ServerPaths:
         return find_place(self.settings)
 
     @property

@@ -30,7 +30,7 @@ with atheris.instrument_imports(include=["ecowas_lc"]) if atheris else contextli
     from ecowas_lc.checkpoint.codec.elements import Elements, digests_in
     from ecowas_lc.checkpoint.codec.serializer import Serializer
     from ecowas_lc.checkpoint.codec.types import BUILTIN_BY_NAME
-    from ecowas_lc.checkpoint.configs import Place
+    from ecowas_lc.checkpoint.configs import CheckpointPlace
     from ecowas_lc.checkpoint.encryption import EncryptedRedisSerializer
     from ecowas_lc.checkpoint.format import Format, Found, unpack_envelope
     from ecowas_lc.errors import EcowasError
@@ -44,7 +44,7 @@ SERIALIZER = Serializer()
 FORMAT = Format(SERIALIZER, None, "ecowas", Memo())
 SEALED = EncryptedRedisSerializer(b"k" * 32)
 SEALED_FORMAT = Format(SEALED, SEALED.sealer, "ecowas", Memo())
-PLACE = Place("t", "", "1f0")
+PLACE = CheckpointPlace("t", "", "1f0")
 MOST_BYTES = 65_536
 # Heads of extensions of every code and length, of containers, of what claims to be long; names of types.
 DICTIONARY = [

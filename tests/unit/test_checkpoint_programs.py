@@ -15,9 +15,16 @@ from langchain_core.messages import HumanMessage
 from ecowas_lc.checkpoint.client_cache import Memo, SeenList, ThreadMemo
 from ecowas_lc.checkpoint.codec.elements import Collector, pack_row, split_row
 from ecowas_lc.checkpoint.codec.serializer import Serializer
-from ecowas_lc.checkpoint.configs import Place, channel_of, decode_part, encode_part, encode_version, field_of
+from ecowas_lc.checkpoint.configs import (
+    CheckpointPlace,
+    channel_of,
+    decode_part,
+    encode_part,
+    encode_version,
+    field_of,
+)
 from ecowas_lc.checkpoint.format import Format, edits, is_worth_sharing, pack_envelope, unpack_envelope
-from ecowas_lc.checkpoint.writing import Context, put_op, put_writes_op
+from ecowas_lc.checkpoint.writing import SaverContext, put_op, put_writes_op
 from ecowas_lc.errors import CorruptDataError, InvalidInputError, StorageError
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.ops import Pause
@@ -205,8 +212,8 @@ def test_rows_that_are_none(raw: bytes) -> None:
     assert split_row(b"\0\0" + pack_row(b"parent", [b"a\0b\0c"]) + b"blob").fields == (b"a\0b\0c",)
 
 
-def context() -> Context:
-    return Context(Keys("p"), Format(Serializer(), None, "p", Memo()), None, False, True)
+def context() -> SaverContext:
+    return SaverContext(Keys("p"), Format(Serializer(), None, "p", Memo()), None, False, True)
 
 
 def checkpoint(**values: Any) -> Any:
@@ -225,7 +232,7 @@ def test_a_put_that_the_server_lacks_things_for() -> None:
     """A server that lacks a value or an element is sent just that, on top of what it was sent."""
     at = context()
     values = {"old": {"text": LONG}, "new": [HumanMessage(LONG)]}
-    program = put_op(at, Place("t"), checkpoint(**values), {}, {"new": 1}, parent="", fence=b"")
+    program = put_op(at, CheckpointPlace("t"), checkpoint(**values), {}, {"new": 1}, parent="", fence=b"")
     [first] = next(program)
     assert first.args.count(b"p") == 0
     [second] = program.send([[[b"\0old\0i1"], b""]])
@@ -234,7 +241,7 @@ def test_a_put_that_the_server_lacks_things_for() -> None:
     with pytest.raises(StopIteration):
         program.send([[]])
     # The next one relies on what the first was told is there, and sends it when it is told otherwise.
-    again = put_op(at, Place("t"), checkpoint(**values), {}, {"new": 1}, parent="", fence=b"")
+    again = put_op(at, CheckpointPlace("t"), checkpoint(**values), {}, {"new": 1}, parent="", fence=b"")
     [third] = next(again)
     assert not any(isinstance(arg, bytes) and LONG.encode() in arg for arg in third.args)
     known = list(at.format.memo.thread("t").known)
@@ -253,11 +260,11 @@ def tried(program: Any, answer: Any) -> None:
 def test_a_server_that_loses_everything_it_is_sent() -> None:
     """A server that evicts what it was sent a moment ago ends in an error that says why, not in a loop."""
     at = context()
-    put = put_op(at, Place("t"), checkpoint(a={"text": LONG}), {}, {}, parent="", fence=b"")
+    put = put_op(at, CheckpointPlace("t"), checkpoint(a={"text": LONG}), {}, {}, parent="", fence=b"")
     with pytest.raises(StorageError, match="maxmemory-policy"):
         tried(put, [[[b"\0a\0i1"], b""]])
-    _, elements, _ = at.format.batch(Place("t", "", "1"), [("a", LONG)], "task", "")
-    writes = put_writes_op(at, Place("t", "", "1"), [("a", LONG)], "task", "")
+    _, elements, _ = at.format.batch(CheckpointPlace("t", "", "1"), [("a", LONG)], "task", "")
+    writes = put_writes_op(at, CheckpointPlace("t", "", "1"), [("a", LONG)], "task", "")
     with pytest.raises(StorageError, match="maxmemory-policy"):
         tried(writes, [b"".join(elements.bodies)])
 
@@ -271,10 +278,10 @@ def test_a_large_value_that_another_call_is_sending(large: Any, ends: str) -> No
         return any(isinstance(arg, bytes) and len(arg) > 50_000 for arg in sent.args)
 
     at = context()
-    writes = put_writes_op(at, Place("t", "", "1"), [("a", large)], "task", "")
+    writes = put_writes_op(at, CheckpointPlace("t", "", "1"), [("a", large)], "task", "")
     [sent] = next(writes)
     assert holds_it(sent)
-    put = put_op(at, Place("t"), checkpoint(a=large), {}, {"a": 1}, parent="", fence=b"")
+    put = put_op(at, CheckpointPlace("t"), checkpoint(a=large), {}, {"a": 1}, parent="", fence=b"")
     [waits] = next(put)
     assert isinstance(waits, Pause)
     assert not waits.until.done()
@@ -312,11 +319,11 @@ def test_a_message_changed_while_it_is_stored() -> None:
     at = context()
     messages = [HumanMessage(f"{number} {LONG}", id=str(number)) for number in range(3)]
     for _ in range(2):
-        program = put_op(at, Place("t"), checkpoint(m=messages), {}, {"m": 1}, parent="", fence=b"")
+        program = put_op(at, CheckpointPlace("t"), checkpoint(m=messages), {}, {"m": 1}, parent="", fence=b"")
         [sent] = next(program)
         with pytest.raises(StopIteration):
             program.send([[]])
-    program = put_op(at, Place("t"), checkpoint(m=messages), {}, {"m": 1}, parent="", fence=b"")
+    program = put_op(at, CheckpointPlace("t"), checkpoint(m=messages), {}, {"m": 1}, parent="", fence=b"")
     next(program)
     messages[1].content = f"changed {LONG}"
     [sent] = program.send([[[b"\0m\0i1"], b"".join(at.format.memo.thread("t").known)]])

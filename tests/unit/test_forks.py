@@ -267,8 +267,8 @@ def a_search_index() -> Any:
 MAKERS: dict[tuple[str, str], Callable[[], Any]] = {
     ("storage/server.py", "Server"): a_server,
     ("storage/multiplexing.py", "CallQueue"): made("storage.multiplexing", "CallQueue", 1),
-    ("llm/line.py", "Line"): made("llm.line", "Line"),
-    ("llm/line.py", "Patience"): made("llm.line", "Patience", 1.0),
+    ("llm/request_queue.py", "RequestQueue"): made("llm.request_queue", "RequestQueue"),
+    ("llm/request_queue.py", "Patience"): made("llm.request_queue", "Patience", 1.0),
     ("agents/outage.py", "Link"): a_link,
     ("supervisor/double_texting.py", "_LocalLeases"): made("supervisor.double_texting", "_LocalLeases"),
     ("agents/transcript.py", "Said"): made("agents.transcript", "Said", "energy", "s"),

@@ -233,7 +233,7 @@ def test_an_answer_without_end_is_given_up(stub: OllamaStub, chat: Callable[...,
 def test_what_the_caller_takes_is_not_the_models_time(stub: OllamaStub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who reads a stream slowly, on a page or aloud, still gets all of it."""
     clock = [0.0]
-    monkeypatch.setattr("ecowas_lc.llm.line.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("ecowas_lc.llm.request_queue.time", SimpleNamespace(monotonic=lambda: clock[0]))
     stub.words = ["one ", "two ", "three"]
     heard = []
 

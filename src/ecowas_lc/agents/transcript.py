@@ -66,7 +66,7 @@ class Spoken:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TranscriptWrite:
     """What to store together: messages, and optionally a reset before them."""
 
     reset: Reset | None = None
@@ -144,10 +144,10 @@ class Said:
         with self._lock:
             return [*self._known, *_others(_messages(self._waiting), self._known)][-limit:]
 
-    def batch(self) -> Batch:
+    def batch(self) -> TranscriptWrite:
         """Return what has to be stored."""
         with self._lock:
-            return Batch(self._reset, tuple(self._waiting))
+            return TranscriptWrite(self._reset, tuple(self._waiting))
 
     def was_reset(self, number: int) -> None:
         """Note that the server has deleted the conversation."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
-from ecowas_lc.checkpoint.configs import Place, thread_id_of
+from ecowas_lc.checkpoint.configs import CheckpointPlace, thread_id_of
 from ecowas_lc.checkpoint.reading import Walk, found_elements, has_sealed, next_page, read_call, walk_threads
 from ecowas_lc.checkpoint.staging import (
     REMOVALS,
@@ -28,7 +28,7 @@ from ecowas_lc.checkpoint.staging import (
     runs_in,
     staging_calls,
 )
-from ecowas_lc.checkpoint.writing import RUN_SECONDS, Context
+from ecowas_lc.checkpoint.writing import RUN_SECONDS, SaverContext
 from ecowas_lc.errors import (
     CorruptDataError,
     DecryptionError,
@@ -64,7 +64,7 @@ _FEWEST, _MOST = 8, 1024  # fields per page
 _THREADS_AT_ONCE = 500
 
 
-def export_walk(at: Context, thread_ids: Sequence[str] | None, on_progress: Progress | None) -> Walk[str]:
+def export_walk(at: SaverContext, thread_ids: Sequence[str] | None, on_progress: Progress | None) -> Walk[str]:
     """Yield the lines of these threads, or of all threads, page by page; threads that don't exist are left out."""
     yield [header()]
     total = (yield _count_op(at)) if thread_ids is None else len(thread_ids)
@@ -84,13 +84,13 @@ def _these(thread_ids: Sequence[str]) -> Walk[str]:
     yield list(thread_ids)
 
 
-def _all(at: Context) -> Walk[str]:
+def _all(at: SaverContext) -> Walk[str]:
     threads = walk_threads(at, page=_THREADS_AT_ONCE)
     while (page := (yield from next_page(threads))) is not None:
         yield readable_ids((member for member, _ in page), "threads")
 
 
-def _count_op(at: Context) -> Op[int]:
+def _count_op(at: SaverContext) -> Op[int]:
     [count] = yield (command("ZCARD", at.keys.threads()),)
     return int(count)
 
@@ -104,7 +104,7 @@ class _Snapshot:
     held: dict[bytes, bytes] | None = None
 
 
-def _thread_walk(at: Context, thread_id: str) -> Walk[str]:
+def _thread_walk(at: SaverContext, thread_id: str) -> Walk[str]:
     snapshot = yield attempted_op(_snapshot_op(at, thread_id))
     if isinstance(snapshot, EcowasError):
         warn_left_out(f"The thread {thread_id!r}", snapshot)
@@ -132,7 +132,7 @@ def _thread_walk(at: Context, thread_id: str) -> Walk[str]:
     yield [line_of({"type": THREAD_END, "thread": thread_id, "digest": digest.hexdigest()})]
 
 
-def _snapshot_op(at: Context, thread_id: str) -> Op[_Snapshot | None]:
+def _snapshot_op(at: SaverContext, thread_id: str) -> Op[_Snapshot | None]:
     staging, key = StagingKeys.of(at.keys).thread(thread_id), at.keys.thread(thread_id)
     [score] = yield (command("ZSCORE", at.keys.threads(), id_bytes(thread_id)),)
     held = None
@@ -206,7 +206,7 @@ _LONGEST_SECONDS = 10**10
 
 
 @dataclass(slots=True)
-class _Pending:
+class _OpenThread:
     """A thread whose first line was read but not yet its last."""
 
     thread_id: str
@@ -224,11 +224,11 @@ class _Pending:
 class ThreadImporter:
     """Makes the program that restores each line; skips the records of the memory service."""
 
-    def __init__(self, at: Context, *, overwrite: bool) -> None:
+    def __init__(self, at: SaverContext, *, overwrite: bool) -> None:
         self._at = at
         self._overwrite = overwrite
         self._lines = Lines()
-        self._pending: _Pending | None = None
+        self._pending: _OpenThread | None = None
         self.report = ImportReport()
 
     def line_op(self, line: str) -> Op[None]:
@@ -296,7 +296,7 @@ class ThreadImporter:
             "was not imported; everything before it was."
         )
 
-    def _begin_op(self, record: dict[str, Any]) -> Op[_Pending]:
+    def _begin_op(self, record: dict[str, Any]) -> Op[_OpenThread]:
         thread_id = thread_id_of(record["thread"])
         formats = [known.decode() for known in STORED_FORMATS]
         if record["storage_format"] not in formats:
@@ -308,7 +308,7 @@ class ThreadImporter:
         if ttl is not None and not 0 <= float(ttl) <= _LONGEST_SECONDS:
             raise ValueError(f"ttl_seconds is {ttl}")
         [was_there] = yield (command("HEXISTS", self._at.keys.thread(thread_id), "N"),)
-        return _Pending(
+        return _OpenThread(
             thread_id,
             str(record["prefix"]),
             int(record["fields"]),
@@ -320,7 +320,7 @@ class ThreadImporter:
             is_same=bool(was_there),
         )
 
-    def _contents_op(self, pending: _Pending, fields: list[Field]) -> Op[None]:
+    def _contents_op(self, pending: _OpenThread, fields: list[Field]) -> Op[None]:
         add_to_digest(pending.digest, fields)
         if pending.is_same:
             names = [name for name, _ in fields]
@@ -336,7 +336,7 @@ class ThreadImporter:
                 *staging_calls(pending.staging.thread(pending.thread_id), fields),
             )
 
-    def _end_op(self, pending: _Pending, digest: Any) -> Op[Outcome]:
+    def _end_op(self, pending: _OpenThread, digest: Any) -> Op[Outcome]:
         key, staging = self._at.keys.thread(pending.thread_id), pending.staging.thread(pending.thread_id)
         if pending.digest.hexdigest() != digest:
             raise ValueError(f"the thread {pending.thread_id!r} is damaged and was not imported")
@@ -367,11 +367,11 @@ class ThreadImporter:
             raise ValueError(f"the thread {pending.thread_id!r} is incomplete and was not imported")
         return "written" if restored else "kept"
 
-    def _check_sealed_op(self, pending: _Pending) -> Op[None]:
+    def _check_sealed_op(self, pending: _OpenThread) -> Op[None]:
         """Refuse an encrypted thread of another prefix, because it could never be decrypted here."""
         if pending.prefix == self._at.keys.prefix:
             return
-        place = Place(pending.thread_id, None)
+        place = CheckpointPlace(pending.thread_id, None)
         aside = replace(self._at, keys=pending.staging, refresh_on_read=False)
         try:
             [answer] = yield (
@@ -387,7 +387,7 @@ class ThreadImporter:
             )
 
 
-def _unsound(pending: _Pending) -> ValueError:
+def _unsound(pending: _OpenThread) -> ValueError:
     return ValueError(
         f"the thread {pending.thread_id!r} is not in the storage format, or claims more than any thread holds, "
         "and was not imported"

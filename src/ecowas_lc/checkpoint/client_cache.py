@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ecowas_lc import forks
-from ecowas_lc.checkpoint.codec.elements import Digests, Held
+from ecowas_lc.checkpoint.codec.elements import Digests, ElementContent
 from ecowas_lc.checkpoint.codec.recipes import Recipe, weight_of
 
 # Beyond either limit the least recently used threads are evicted. That costs bytes on their next step, never data.
@@ -59,7 +59,9 @@ class ThreadMemo:
     lists: dict[tuple[str, str], SeenList] = field(default_factory=dict)
     known: dict[bytes, None] = field(default_factory=dict)
     absent: set[bytes] = field(default_factory=set)  # elements that the server was asked for but lacks
-    held: dict[bytes, Held] = field(default_factory=dict)  # large texts and bytes by digest, most recent last
+    held: dict[bytes, ElementContent] = field(
+        default_factory=dict
+    )  # large texts and bytes by digest, most recent last
     sending: dict[bytes, Future[None]] = field(default_factory=dict)  # large elements on their way, until they are
     weights: dict[tuple[str, str], int] = field(default_factory=dict)  # of the lists
     weight: int = 0
@@ -147,7 +149,7 @@ class Memo:
             self._weight += memo.weight - before
             self._shrink()
 
-    def hold(self, thread_id: str, values: Mapping[bytes, Held]) -> None:
+    def hold(self, thread_id: str, values: Mapping[bytes, ElementContent]) -> None:
         """Keep large values that the server has, so that no read of the thread brings them again."""
         if not values:
             return

@@ -41,7 +41,7 @@ class Extended(str):
         return self
 
 
-class Place(NamedTuple):
+class CheckpointPlace(NamedTuple):
     """A thread, a namespace in it (``None``: all) and, optionally, a checkpoint."""
 
     thread_id: str
@@ -69,7 +69,7 @@ class Place(NamedTuple):
         }
 
 
-def place_of(config: RunnableConfig, *, every_namespace: bool = False) -> Place:
+def place_of(config: RunnableConfig, *, every_namespace: bool = False) -> CheckpointPlace:
     """Return the place that a config names.
 
     Raises:
@@ -81,7 +81,7 @@ def place_of(config: RunnableConfig, *, every_namespace: bool = False) -> Place:
     default = None if every_namespace else ""
     namespace = configurable.get("checkpoint_ns")
     namespace = default if namespace is None else namespace
-    return Place(
+    return CheckpointPlace(
         thread_id_of(configurable["thread_id"]),
         namespace if namespace is None else checked_id(namespace, "checkpoint namespace"),
         checkpoint_id_of(config),

@@ -45,7 +45,7 @@ from ecowas_lc.checkpoint.codec.elements import (
 )
 from ecowas_lc.checkpoint.codec.message_arrays import SPECS
 from ecowas_lc.checkpoint.codec.recipes import Recipe
-from ecowas_lc.checkpoint.configs import Place, channel_of, decode_part, encode_part, field_of
+from ecowas_lc.checkpoint.configs import CheckpointPlace, channel_of, decode_part, encode_part, field_of
 from ecowas_lc.checkpoint.entries import About, about
 from ecowas_lc.checkpoint.shared_values import Shared, SharedValues
 from ecowas_lc.errors import CorruptDataError, DecryptionError, InvalidInputError, NotSerializableError
@@ -239,7 +239,7 @@ class ListValue:
 
 
 @dataclass(slots=True)
-class Draft:
+class CheckpointDraft:
     """The data that one ``put`` stores: the row, its value fields, new values and the elements they may need."""
 
     row: bytes
@@ -256,7 +256,7 @@ class Draft:
 class Found:
     """One checkpoint as the server returned it."""
 
-    place: Place
+    place: CheckpointPlace
     row: bytes
     values: list[bytes] = field(default_factory=list)
     writes: list[bytes] = field(default_factory=list)
@@ -339,13 +339,13 @@ class Format:
 
     def draft(
         self,
-        place: Place,
+        place: CheckpointPlace,
         parent: str,
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
         absent: Collection[bytes] = (),
-    ) -> Draft:
+    ) -> CheckpointDraft:
         """Return a checkpoint ready to send, with its new values serialised.
 
         Args:
@@ -404,13 +404,13 @@ class Format:
         references = split_blob(blob)[0]
         if self.sealer is not None:
             blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"c", ns, place.id, header))
-        return Draft(
+        return CheckpointDraft(
             header + blob, fields, values, shared, references, frozenset(idle), tuple(lacking), bool(counted)
         )
 
     def value(
         self,
-        place: Place,
+        place: CheckpointPlace,
         name: bytes,
         channel: str,
         value: Any,
@@ -435,7 +435,7 @@ class Format:
         return blob
 
     def batch(
-        self, place: Place, writes: Any, task_id: str, task_path: str
+        self, place: CheckpointPlace, writes: Any, task_id: str, task_path: str
     ) -> tuple[bytes, Collector, list[bytes]]:
         """Return a batch of pending writes, the elements it may need, and those it refers to."""
         shared = self.collector(place.thread_id)
@@ -449,7 +449,7 @@ class Format:
             blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"w", place.ns, place.id))
         return blob, shared, references
 
-    def entry(self, place: Place, checkpoint: Checkpoint) -> bytes:
+    def entry(self, place: CheckpointPlace, checkpoint: Checkpoint) -> bytes:
         """Return a checkpoint's entry for lists of threads; empty if it is not in the thread's own namespace."""
         if place.namespace:
             return b""
@@ -459,7 +459,7 @@ class Format:
 
     # --- reading ---
 
-    def load_entry(self, place: Place, raw: bytes | None) -> About | None:
+    def load_entry(self, place: CheckpointPlace, raw: bytes | None) -> About | None:
         """Return what :meth:`entry` wrote; ``None`` if there is none for this checkpoint."""
         head = len(place.id).to_bytes(2, "big") + place.id
         if raw is None or not raw.startswith(head):
@@ -516,7 +516,7 @@ class Format:
         return unpack_envelope(parts, place.checkpoint_id or "")
 
     def _shared_value(
-        self, place: Place, name: bytes, stored: bytes, elements: Elements, neighbours: Neighbours
+        self, place: CheckpointPlace, name: bytes, stored: bytes, elements: Elements, neighbours: Neighbours
     ) -> Shared:
         """Return one channel's value, made once for all checkpoints that hold it."""
         held = neighbours.values.get(name)
@@ -528,7 +528,12 @@ class Format:
         return shared
 
     def load_value(
-        self, place: Place, name: bytes, stored: bytes, elements: Elements, made: dict[bytes, Any] | None = None
+        self,
+        place: CheckpointPlace,
+        name: bytes,
+        stored: bytes,
+        elements: Elements,
+        made: dict[bytes, Any] | None = None,
     ) -> Any:
         """Return one channel's value from its stored form; ``made``: list items to use again."""
         if stored[:1] == _LIST:
@@ -639,7 +644,7 @@ def found_in(thread_id: str, answer: Any) -> list[Found]:
     except (IndexError, struct.error):
         raise CorruptDataError("The server's answer refers to a value that it does not contain.") from None
     return [
-        Found(Place(thread_id, decode_part(ns), id_text(id_)), row, values, writes, bool(is_latest))
+        Found(CheckpointPlace(thread_id, decode_part(ns), id_text(id_)), row, values, writes, bool(is_latest))
         for ns, id_, row, values, writes, is_latest in answer
     ]
 

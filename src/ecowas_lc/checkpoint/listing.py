@@ -15,12 +15,12 @@ from langgraph.types import Interrupt
 
 from ecowas_lc._display import Displayed
 from ecowas_lc.checkpoint.codec.elements import split_row
-from ecowas_lc.checkpoint.configs import Place, channel_of
+from ecowas_lc.checkpoint.configs import CheckpointPlace, channel_of
 from ecowas_lc.checkpoint.entries import MESSAGES, UNKNOWN, About, about, said_in
 from ecowas_lc.checkpoint.format import Found
 from ecowas_lc.checkpoint.reading import (
     SWEEPS,
-    Entry,
+    RowEntry,
     Walk,
     delta_history_op,
     forget_thread_op,
@@ -30,7 +30,7 @@ from ecowas_lc.checkpoint.reading import (
     walk_threads,
 )
 from ecowas_lc.checkpoint.thread_words import ThreadWords
-from ecowas_lc.checkpoint.writing import Context
+from ecowas_lc.checkpoint.writing import SaverContext
 from ecowas_lc.errors import DecryptionError, EcowasError, InvalidInputError
 from ecowas_lc.storage.evictions import warn_of_evictions_op
 from ecowas_lc.storage.keys import id_bytes
@@ -83,7 +83,7 @@ class ThreadRow(Displayed):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ThreadFilter:
     """The threads that a list should contain."""
 
     limit: int | None = 20
@@ -111,7 +111,7 @@ def wanted_of(
     where: Mapping[str, Any] | None,
     query: str | None,
     speaker: str | None,
-) -> Wanted:
+) -> ThreadFilter:
     """Return the arguments of ``threads``, checked.
 
     Raises:
@@ -133,7 +133,7 @@ def wanted_of(
         )
     if speaker is not None and query is None:
         raise InvalidInputError("speaker belongs to a query: threads(query=…, speaker=…)")
-    return Wanted(
+    return ThreadFilter(
         limit,
         None if after is None else _place_of(after),
         id_bytes(prefix),
@@ -165,7 +165,7 @@ def _place_of(after: ThreadRow | str) -> tuple[float, bytes]:
     return place
 
 
-def rows_walk(at: Context, wanted: Wanted, words: ThreadWords) -> Walk[ThreadRow]:
+def rows_walk(at: SaverContext, wanted: ThreadFilter, words: ThreadWords) -> Walk[ThreadRow]:
     """Yield the wanted threads, page by page."""
     at = replace(at, refresh_on_read=False, fencing=False)
     if wanted.query is not None:
@@ -180,7 +180,7 @@ def rows_walk(at: Context, wanted: Wanted, words: ThreadWords) -> Walk[ThreadRow
     yield warn_of_evictions_op(at.keys, "The list may lack threads", "threads")
 
 
-def _plain_walk(at: Context, wanted: Wanted) -> Walk[ThreadRow]:
+def _plain_walk(at: SaverContext, wanted: ThreadFilter) -> Walk[ThreadRow]:
     """Yield the wanted threads, page by page, without applying the query or the limit."""
     start = b"+inf" if wanted.after is None else repr(wanted.after[0]).encode()
     above = b"-inf" if wanted.since == -math.inf else repr(math.nextafter(wanted.since, -math.inf)).encode()
@@ -196,7 +196,7 @@ def _plain_walk(at: Context, wanted: Wanted) -> Walk[ThreadRow]:
         yield [row for row, metadata in read if _matches(row, metadata, wanted)]
 
 
-def _is_wanted(entry: Entry, wanted: Wanted) -> bool:
+def _is_wanted(entry: RowEntry, wanted: ThreadFilter) -> bool:
     member, score = entry
     if wanted.after is not None:
         place = float(score)
@@ -206,7 +206,7 @@ def _is_wanted(entry: Entry, wanted: Wanted) -> bool:
     return member.startswith(wanted.prefix)
 
 
-def _matches(row: ThreadRow, metadata: CheckpointMetadata, wanted: Wanted) -> bool:
+def _matches(row: ThreadRow, metadata: CheckpointMetadata, wanted: ThreadFilter) -> bool:
     if wanted.waiting is not None and bool(row.waiting) is not wanted.waiting:
         return False
     missing = object()
@@ -219,7 +219,7 @@ def _matches(row: ThreadRow, metadata: CheckpointMetadata, wanted: Wanted) -> bo
 _Read = tuple[ThreadRow, CheckpointMetadata]
 
 
-def _rows_op(at: Context, entries: Sequence[Entry]) -> Op[list[_Read]]:
+def _rows_op(at: SaverContext, entries: Sequence[RowEntry]) -> Op[list[_Read]]:
     """Return the rows of these threads: one flush, plus one for threads whose entry is of another checkpoint."""
     ids = {member: thread_id for member, _ in entries for thread_id in readable_ids([member], "threads")}
     named = [(ids[entry[0]], entry) for entry in entries if entry[0] in ids]
@@ -227,7 +227,7 @@ def _rows_op(at: Context, entries: Sequence[Entry]) -> Op[list[_Read]]:
         each
         for thread_id, _ in named
         for each in (
-            read_call(at, Place(thread_id), start="latest", along="", limit=1, values=False)._replace(
+            read_call(at, CheckpointPlace(thread_id), start="latest", along="", limit=1, values=False)._replace(
                 optional=True
             ),
             command("HGET", at.keys.thread(thread_id), "T", optional=True),
@@ -236,7 +236,7 @@ def _rows_op(at: Context, entries: Sequence[Entry]) -> Op[list[_Read]]:
     )
     read: dict[str, _Read] = {}
     stale: list[str] = []
-    gone: list[Entry] = []
+    gone: list[RowEntry] = []
     for number, (thread_id, entry) in enumerate(named):
         answer, raw, left = replies[3 * number : 3 * number + 3]
         if left == -2:
@@ -266,7 +266,7 @@ def _rows_op(at: Context, entries: Sequence[Entry]) -> Op[list[_Read]]:
     return [read[thread_id] for thread_id, _ in named if thread_id in read]
 
 
-def _bare_row(thread_id: str, entry: Entry, left: int) -> ThreadRow:
+def _bare_row(thread_id: str, entry: RowEntry, left: int) -> ThreadRow:
     seconds = float(entry[1])
     return ThreadRow(
         thread_id,
@@ -276,7 +276,7 @@ def _bare_row(thread_id: str, entry: Entry, left: int) -> ThreadRow:
     )
 
 
-def _row(at: Context, row: ThreadRow, answer: Any, raw: bytes | None) -> tuple[_Read, bool] | None:
+def _row(at: SaverContext, row: ThreadRow, answer: Any, raw: bytes | None) -> tuple[_Read, bool] | None:
     """Return the row of one thread, its metadata, and whether its entry belongs to this checkpoint."""
     page, elements = found_elements(at, row.id, answer)
     if not page:  # only its subgraphs have checkpoints, or it has only pending writes
@@ -316,7 +316,7 @@ def waiting_in(pending: Iterable[tuple[str, str, Any]]) -> tuple[Interrupt, ...]
     return tuple(each for task, found in asked.items() if task not in ended for each in found)
 
 
-def _abouts_op(at: Context, thread_ids: Sequence[str]) -> Op[dict[str, About]]:
+def _abouts_op(at: SaverContext, thread_ids: Sequence[str]) -> Op[dict[str, About]]:
     """Return the titles and lengths of threads that another version wrote last, by reading their messages."""
     known: dict[str, About] = {}
     for first in range(0, len(thread_ids), _WHOLE_AT_ONCE):
@@ -326,10 +326,12 @@ def _abouts_op(at: Context, thread_ids: Sequence[str]) -> Op[dict[str, About]]:
     return known
 
 
-def _values_op(at: Context, thread_ids: Sequence[str]) -> Op[dict[str, Mapping[str, Any]]]:
+def _values_op(at: SaverContext, thread_ids: Sequence[str]) -> Op[dict[str, Mapping[str, Any]]]:
     """Return the channel values of threads' latest checkpoints; threads that can't be read are left out."""
     replies = yield tuple(
-        read_call(at, Place(thread_id), start="latest", along="", limit=1, writes=False)._replace(optional=True)
+        read_call(at, CheckpointPlace(thread_id), start="latest", along="", limit=1, writes=False)._replace(
+            optional=True
+        )
         for thread_id in thread_ids
     )
     read: dict[str, Mapping[str, Any]] = {}
@@ -344,7 +346,7 @@ def _values_op(at: Context, thread_ids: Sequence[str]) -> Op[dict[str, Mapping[s
     return read
 
 
-def _values_of_op(at: Context, thread_id: str, answer: Any) -> Op[Mapping[str, Any] | None]:
+def _values_of_op(at: SaverContext, thread_id: str, answer: Any) -> Op[Mapping[str, Any] | None]:
     page, elements = found_elements(at, thread_id, answer)
     if not page:
         return None
@@ -375,7 +377,7 @@ def _values_of_op(at: Context, thread_id: str, answer: Any) -> Op[Mapping[str, A
 # --- words ---
 
 
-def _query_walk(at: Context, wanted: Wanted, words: ThreadWords) -> Generator[Any, Any, None]:
+def _query_walk(at: SaverContext, wanted: ThreadFilter, words: ThreadWords) -> Generator[Any, Any, None]:
     assert wanted.query is not None
     words.check_installed()
     rows: dict[str, ThreadRow] = {}

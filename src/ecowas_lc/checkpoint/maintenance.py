@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ecowas_lc.checkpoint.codec.elements import is_sealed, split_blob, split_row
-from ecowas_lc.checkpoint.configs import Place
+from ecowas_lc.checkpoint.configs import CheckpointPlace
 from ecowas_lc.checkpoint.reading import (
     Outlined,
     Walk,
@@ -30,7 +30,7 @@ from ecowas_lc.checkpoint.staging import (
 )
 from ecowas_lc.checkpoint.writing import (
     RUN_SECONDS,
-    Context,
+    SaverContext,
     delete_checkpoints_op,
     delete_thread_op,
     put_op,
@@ -45,7 +45,7 @@ _ADOPT = load_script("checkpoint_thread", "checkpoint_adopt")
 _SNAPSHOT = load_script("checkpoint_thread", "checkpoint_snapshot")
 
 
-def copy_thread_op(at: Context, source: str, target: str) -> Op[None]:
+def copy_thread_op(at: SaverContext, source: str, target: str) -> Op[None]:
     """Copy a whole thread.
 
     Raises:
@@ -86,7 +86,7 @@ def _taken(target: str) -> InvalidInputError:
     )
 
 
-def _copy_op(at: Context, source: str, target: str, staging: Keys) -> Op[list[str] | None]:
+def _copy_op(at: SaverContext, source: str, target: str, staging: Keys) -> Op[list[str] | None]:
     # No stored byte names its thread, so the fields are copied unchanged.
     # One command reads them all, so that another program's change comes either before the copy or after it.
     copy = staging.thread(target)
@@ -115,7 +115,7 @@ def _is_sealed(fields: dict[bytes, bytes]) -> bool:
     return row is not None and is_sealed(split_blob(split_row(row).blob)[1])
 
 
-def _copy_sealed_op(at: Context, source: str, target: str, staging: Keys) -> Op[list[str] | None]:
+def _copy_sealed_op(at: SaverContext, source: str, target: str, staging: Keys) -> Op[list[str] | None]:
     # Encrypted data is bound to its thread, so it is decrypted and encrypted again, oldest first. That takes many
     # calls, so it is read from a snapshot: others may write to the thread in the meantime, or delete it.
     snapshot = replace(at, keys=StagingKeys.of(at.keys), refresh_on_read=False)
@@ -137,7 +137,7 @@ def _copy_sealed_op(at: Context, source: str, target: str, staging: Keys) -> Op[
         page, elements = found_elements(at, source, answer)
         for found in page:
             read = at.format.checkpoint(found, elements)
-            place = Place(target, found.place.namespace, found.place.checkpoint_id)
+            place = CheckpointPlace(target, found.place.namespace, found.place.checkpoint_id)
             versions = read.checkpoint["channel_versions"]
             yield from put_op(
                 into,
@@ -161,7 +161,7 @@ _EXPIRY = load_script("checkpoint_thread", "checkpoint_expiry")
 _WALK_PAGE = 500
 
 
-def prune_op(at: Context, thread_id: str, strategy: str, keep_last: int) -> Op[None]:
+def prune_op(at: SaverContext, thread_id: str, strategy: str, keep_last: int) -> Op[None]:
     """Keep the newest checkpoints of each namespace and the data that they need, or delete the thread."""
     if strategy == "delete":
         yield from delete_thread_op(at, thread_id)
@@ -191,7 +191,7 @@ def check_prune(strategy: str, keep_last: int | None) -> int:
     return keep_last
 
 
-def _delete_all_but_op(at: Context, thread_id: str, kept: list[Outlined], every: list[Outlined]) -> Op[None]:
+def _delete_all_but_op(at: SaverContext, thread_id: str, kept: list[Outlined], every: list[Outlined]) -> Op[None]:
     needed = with_what_they_need(kept, every)
     doomed = [each for each in every if each.place not in needed]
     left = {each.metadata.get("run_id") for each in every if each.place in needed}
@@ -199,7 +199,7 @@ def _delete_all_but_op(at: Context, thread_id: str, kept: list[Outlined], every:
     yield from delete_checkpoints_op(at, thread_id, [each.place for each in doomed], gone - left)
 
 
-def delete_for_runs_walk(at: Context, run_ids: Sequence[str]) -> Walk[None]:
+def delete_for_runs_walk(at: SaverContext, run_ids: Sequence[str]) -> Walk[None]:
     """Remove the checkpoints that these runs wrote, unless delta channels of others are rebuilt from them."""
     threads: set[str] = set()
     unknown: list[str] = []
@@ -222,12 +222,12 @@ def delete_for_runs_walk(at: Context, run_ids: Sequence[str]) -> Walk[None]:
         yield _forget_runs_op(at, run_ids)
 
 
-def _threads_of_run_op(at: Context, run_id: str) -> Op[list[str]]:
+def _threads_of_run_op(at: SaverContext, run_id: str) -> Op[list[str]]:
     [members] = yield (command("ZRANGE", at.keys.run(run_id), 0, -1),)
     return [id_text(member) for member in members]
 
 
-def _threads_with_runs_op(at: Context, thread_ids: list[str], run_ids: list[str]) -> Op[list[str]]:
+def _threads_with_runs_op(at: SaverContext, thread_ids: list[str], run_ids: list[str]) -> Op[list[str]]:
     fields = [b"r" + id_bytes(run_id) for run_id in run_ids]
     answers = yield tuple(command("HMGET", at.keys.thread(thread_id), *fields) for thread_id in thread_ids)
     return [
@@ -237,18 +237,18 @@ def _threads_with_runs_op(at: Context, thread_ids: list[str], run_ids: list[str]
     ]
 
 
-def _delete_runs_of_thread_op(at: Context, thread_id: str, run_ids: Collection[str]) -> Op[None]:
+def _delete_runs_of_thread_op(at: SaverContext, thread_id: str, run_ids: Collection[str]) -> Op[None]:
     every = yield from outline_op(at, thread_id)
     kept = [each for each in every if each.metadata.get("run_id") not in run_ids]
     yield from _delete_all_but_op(at, thread_id, kept, every)
 
 
-def _forget_runs_op(at: Context, run_ids: Sequence[str]) -> Op[None]:
+def _forget_runs_op(at: SaverContext, run_ids: Sequence[str]) -> Op[None]:
     # Delete the index after the checkpoints, so that the call can be repeated after a crash in between.
     yield tuple(command("UNLINK", at.keys.run(run_id)) for run_id in run_ids)
 
 
-def expiry_op(at: Context, thread_id: str, what: str) -> Op[float | None]:
+def expiry_op(at: SaverContext, thread_id: str, what: str) -> Op[float | None]:
     """Pin, unpin, touch or query a thread; return the seconds left, ``None`` for never, -1 if it is missing."""
     [left] = yield (call(_EXPIRY, (at.keys.thread(thread_id),), what, at.ttl()),)
     if left == -2:

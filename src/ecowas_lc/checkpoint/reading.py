@@ -11,9 +11,9 @@ from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple, Delta
 
 from ecowas_lc.checkpoint.client_cache import SeenList
 from ecowas_lc.checkpoint.codec.elements import Elements, digests_in, is_sealed, split_blob, split_row
-from ecowas_lc.checkpoint.configs import Extended, Place, channel_of, checkpoint_id_of, place_of
+from ecowas_lc.checkpoint.configs import CheckpointPlace, Extended, channel_of, checkpoint_id_of, place_of
 from ecowas_lc.checkpoint.format import Found, Neighbours, found_in
-from ecowas_lc.checkpoint.writing import Context
+from ecowas_lc.checkpoint.writing import SaverContext
 from ecowas_lc.errors import EcowasError, InvalidInputError
 from ecowas_lc.storage.keys import id_bytes, id_text
 from ecowas_lc.storage.left_out import attempted_op, readable_ids, warn_left_out
@@ -31,12 +31,12 @@ _THREADS = load_script("checkpoint_threads")
 _FORGET = load_script("checkpoint_forget")
 
 # A thread in the index of threads, and the time of its last write in the server's form.
-Entry = tuple[bytes, bytes]
+RowEntry = tuple[bytes, bytes]
 
 
 def read_call(
-    at: Context,
-    place: Place,
+    at: SaverContext,
+    place: CheckpointPlace,
     *,
     start: str,
     along: str,
@@ -67,7 +67,7 @@ def read_call(
     )
 
 
-def found_elements(at: Context, thread_id: str, answer: Any) -> tuple[list[Found], Elements]:
+def found_elements(at: SaverContext, thread_id: str, answer: Any) -> tuple[list[Found], Elements]:
     """Return the checkpoints in the read script's answer, and the elements that came with them."""
     rows, digests, bodies, _ = answer
     return found_in(thread_id, rows), at.format.elements(thread_id, digests_in(digests), bodies)
@@ -84,7 +84,7 @@ def has_sealed(page: list[Found]) -> bool:
 
 
 def _tuple_of(
-    at: Context, found: Found, elements: Elements, neighbours: Neighbours | None = None
+    at: SaverContext, found: Found, elements: Elements, neighbours: Neighbours | None = None
 ) -> CheckpointTuple:
     read = at.format.checkpoint(found, elements, neighbours)
     if at.fencing and not found.is_latest:
@@ -92,7 +92,7 @@ def _tuple_of(
     return read
 
 
-def get_tuple_op(at: Context, place: Place) -> Op[CheckpointTuple | None]:
+def get_tuple_op(at: SaverContext, place: CheckpointPlace) -> Op[CheckpointTuple | None]:
     """Return a checkpoint, or the latest of a thread: one round trip."""
     start = "at" if place.checkpoint_id else "latest"
     memo = at.format.memo.thread(place.thread_id)
@@ -115,7 +115,7 @@ def get_tuple_op(at: Context, place: Place) -> Op[CheckpointTuple | None]:
 
 
 def _tuples_of(
-    at: Context, page: list[Found], elements: Elements, neighbours: Neighbours
+    at: SaverContext, page: list[Found], elements: Elements, neighbours: Neighbours
 ) -> list[CheckpointTuple]:
     for found in page:
         at.format.expand(found, neighbours.lists)
@@ -124,8 +124,8 @@ def _tuples_of(
 
 
 def list_page_op(
-    at: Context,
-    place: Place,
+    at: SaverContext,
+    place: CheckpointPlace,
     neighbours: Neighbours,
     *,
     before: str | None,
@@ -143,7 +143,7 @@ def list_page_op(
         if before is not None and not id_bytes(place.checkpoint_id) < id_bytes(before):
             return [], None
     elif before is not None:
-        start, place = "before", Place(place.thread_id, place.namespace, before)
+        start, place = "before", CheckpointPlace(place.thread_id, place.namespace, before)
     whole = wanted is None
     alone = limit == 1 and neighbours.elements is None
     known = list(neighbours.lists.values())
@@ -169,13 +169,13 @@ def list_page_op(
     return _tuples_of(at, page, elements, neighbours), following
 
 
-def threads_page_op(at: Context, *, start: bytes, above: bytes, count: int) -> Op[list[Entry]]:
+def threads_page_op(at: SaverContext, *, start: bytes, above: bytes, count: int) -> Op[list[RowEntry]]:
     """Return the threads last written to at ``start`` or before, and after ``above``, latest first."""
     [flat] = yield (call(_THREADS, (at.keys.threads(),), start, above, count),)
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
-def forget_thread_op(at: Context, entry: Entry) -> Op[None]:
+def forget_thread_op(at: SaverContext, entry: RowEntry) -> Op[None]:
     """Remove the index entry of a thread that has expired, unless the thread exists again."""
     member, score = entry
     [there] = yield (command("EXISTS", at.keys.thread(id_text(member))),)
@@ -218,13 +218,13 @@ def page_op(walk: Walk[T]) -> Op[list[T] | None]:
 
 
 def walk_threads(
-    at: Context,
+    at: SaverContext,
     page: int = _LISTED_AT_ONCE,
     *,
     start: bytes = b"+inf",
     above: bytes = b"-inf",
     sweeps: int = SWEEPS,
-) -> Walk[Entry]:
+) -> Walk[RowEntry]:
     """Yield every thread of the index, page by page, most recently written first.
 
     A thread that is written to during the walk moves to the front of the index, so a further sweep finds it, and
@@ -256,7 +256,7 @@ class Query:
 
     def __init__(
         self,
-        at: Context,
+        at: SaverContext,
         config: RunnableConfig | None,
         wanted: Mapping[str, Any] | None,
         before: RunnableConfig | None,
@@ -278,7 +278,7 @@ class Query:
             for entry in page:
                 found = True
                 for thread_id in readable_ids([entry[0]], "threads"):
-                    found = yield from self._thread(Place(thread_id, None))
+                    found = yield from self._thread(CheckpointPlace(thread_id, None))
                 if not found:
                     yield forget_thread_op(self._at, entry)
                 if not self._wants_more():
@@ -287,7 +287,7 @@ class Query:
     def _wants_more(self) -> bool:
         return self._left is None or self._left > 0
 
-    def _thread(self, place: Place) -> Generator[Op[Any] | list[CheckpointTuple], Any, bool]:
+    def _thread(self, place: CheckpointPlace) -> Generator[Op[Any] | list[CheckpointTuple], Any, bool]:
         """Yield one thread's checkpoints; return whether it had any among those examined."""
         found = False
         before = self._before
@@ -320,12 +320,14 @@ class Query:
 _READ_AT_ONCE = 200
 
 
-def delta_history_op(at: Context, place: Place, channels: Sequence[str]) -> Op[dict[str, DeltaChannelHistory]]:
+def delta_history_op(
+    at: SaverContext, place: CheckpointPlace, channels: Sequence[str]
+) -> Op[dict[str, DeltaChannelHistory]]:
     """Return, for each channel, the nearest ancestor's value and all writes since then."""
     collected: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
     seeds: dict[str, Any] = {}
     remaining = set(channels)
-    met: set[Place] = set()
+    met: set[CheckpointPlace] = set()
     start, cursor = ("at" if place.checkpoint_id else "latest"), place
     is_target = True  # writes pending on the checkpoint itself come after its value
     while remaining:
@@ -357,7 +359,7 @@ def delta_history_op(at: Context, place: Place, channels: Sequence[str]) -> Op[d
         for channel, found in seeded:
             yield from _seed_op(at, found.place, channel, seeds)
         parent = id_text(split_row(page[-1].row).parent) if page else ""
-        start, cursor = "at", Place(place.thread_id, place.namespace, parent)
+        start, cursor = "at", CheckpointPlace(place.thread_id, place.namespace, parent)
         if _is_last(answer) or not parent or cursor in met:
             break
     return {channel: _history(channel, collected, seeds) for channel in channels}
@@ -370,7 +372,7 @@ def _history(channel: str, collected: dict[str, list[PendingWrite]], seeds: dict
     return entry
 
 
-def _seed_op(at: Context, place: Place, channel: str, seeds: dict[str, Any]) -> Op[None]:
+def _seed_op(at: SaverContext, place: CheckpointPlace, channel: str, seeds: dict[str, Any]) -> Op[None]:
     [answer] = yield (read_call(at, place, start="at", along="", limit=1, writes=False),)
     page, elements = found_elements(at, place.thread_id, answer)
     for found in page:
@@ -383,7 +385,7 @@ def _seed_op(at: Context, place: Place, channel: str, seeds: dict[str, Any]) -> 
 class Outlined:
     """A checkpoint without its larger values: its place, its parent, and the channels it has values for."""
 
-    place: Place
+    place: CheckpointPlace
     parent: str
     metadata: Mapping[str, Any]
     channels: frozenset[str]
@@ -395,9 +397,9 @@ class Outlined:
         return frozenset(self.metadata.get("counters_since_delta_snapshot") or ())
 
 
-def outline_op(at: Context, thread_id: str) -> Op[list[Outlined]]:
+def outline_op(at: SaverContext, thread_id: str) -> Op[list[Outlined]]:
     """Return all checkpoints of a thread without their larger values, newest first."""
-    place = Place(thread_id, None)
+    place = CheckpointPlace(thread_id, None)
     out: list[Outlined] = []
     start = "latest"
     while True:
@@ -419,10 +421,10 @@ def outline_op(at: Context, thread_id: str) -> Op[list[Outlined]]:
             )
         if _is_last(answer):
             return out
-        start, place = "before", Place(thread_id, None, out[-1].place.checkpoint_id)
+        start, place = "before", CheckpointPlace(thread_id, None, out[-1].place.checkpoint_id)
 
 
-def with_what_they_need(kept: Iterable[Outlined], every: list[Outlined]) -> set[Place]:
+def with_what_they_need(kept: Iterable[Outlined], every: list[Outlined]) -> set[CheckpointPlace]:
     """Return the places of ``kept`` and of the ancestors that their delta channels are rebuilt from.
 
     A delta channel's value is that of the nearest ancestor that has one, plus the writes since then.

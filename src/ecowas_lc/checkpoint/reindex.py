@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable
 
 from ecowas_lc.checkpoint.staging import runs_in
-from ecowas_lc.checkpoint.writing import RUN_SECONDS, Context
+from ecowas_lc.checkpoint.writing import RUN_SECONDS, SaverContext
 from ecowas_lc.errors import CorruptDataError, InvalidIdError
 from ecowas_lc.storage.evictions import evicted_op, made_whole_op
 from ecowas_lc.storage.keys import Keys, decode_id, id_bytes
@@ -18,7 +18,7 @@ from ecowas_lc.storage.scanning import scan_op
 _FROM_1582_TO_1970_SECONDS = 12_219_292_800
 
 
-def reindex_op(at: Context) -> Op[int]:
+def reindex_op(at: SaverContext) -> Op[int]:
     """Add every thread to the indexes of threads and runs; return how many threads the index lacked."""
     evicted = yield from evicted_op()
     pattern = id_bytes(at.keys.prefix) + b":checkpoint:{*}"
@@ -27,7 +27,7 @@ def reindex_op(at: Context) -> Op[int]:
     return added
 
 
-def _enter_op(at: Context, names: Iterable[bytes]) -> Op[int]:
+def _enter_op(at: SaverContext, names: Iterable[bytes]) -> Op[int]:
     named = [(name, thread_id) for name in names if (thread_id := _thread_of(at.keys, name)) is not None]
     if not named:
         return 0

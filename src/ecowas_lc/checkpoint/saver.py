@@ -24,13 +24,13 @@ from ecowas_lc._display import Displayed
 from ecowas_lc.checkpoint.client_cache import Memo
 from ecowas_lc.checkpoint.codec.allowlist import Allow
 from ecowas_lc.checkpoint.codec.serializer import GivenSerializer, Serializer
-from ecowas_lc.checkpoint.configs import Extended, Place, checked_id, place_of, thread_id_of
+from ecowas_lc.checkpoint.configs import CheckpointPlace, Extended, checked_id, place_of, thread_id_of
 from ecowas_lc.checkpoint.format import Format, check_whole
 from ecowas_lc.checkpoint.lease import ThreadLeases
 from ecowas_lc.checkpoint.reading import Query, Walk, delta_history_op, get_tuple_op, page_op
 from ecowas_lc.checkpoint.saved_thread import SavedThread
 from ecowas_lc.checkpoint.thread_words import ThreadWords
-from ecowas_lc.checkpoint.writing import Context, delete_thread_op, put_op, put_writes_op
+from ecowas_lc.checkpoint.writing import SaverContext, delete_thread_op, put_op, put_writes_op
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.backup_format import ImportReport, Progress, checked_lines, one_by_one
@@ -43,7 +43,7 @@ from ecowas_lc.storage.server import Server
 if TYPE_CHECKING:
     from ecowas_lc.checkpoint.backup import ThreadImporter
     from ecowas_lc.checkpoint.differences import ThreadDifference
-    from ecowas_lc.checkpoint.listing import ThreadRow, Wanted
+    from ecowas_lc.checkpoint.listing import ThreadFilter, ThreadRow
 
 _LONGEST_TTL = 10_000_000_000  # seconds; a server refuses times that overflow its clock
 _PLAIN = (str, int, float, bool)
@@ -106,7 +106,7 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
             self._keep_last = check_prune("keep_latest", keep_last)
         self._memo = Memo()
         self._words = ThreadWords()
-        self._context: Context | None = None
+        self._context: SaverContext | None = None
 
     @classmethod
     def from_url(
@@ -199,12 +199,12 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
     # --- programs built from checked arguments ---
 
     @property
-    def _at(self) -> Context:
+    def _at(self) -> SaverContext:
         # Created again if the serializer was replaced, as with_allowlist does on a copy of this object.
         context = self._context
         if context is None or context.serde is not self.serde:
             serializer = self.serde if isinstance(self.serde, Serializer) else GivenSerializer(self.serde)
-            context = self._context = Context(
+            context = self._context = SaverContext(
                 self._keys,
                 Format(serializer, getattr(serializer, "sealer", None), self._keys.prefix, self._memo),
                 self._ttl_ms,
@@ -246,7 +246,7 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
             }
         }
 
-    def _fence(self, extended: Place, config: RunnableConfig, metadata: CheckpointMetadata) -> bytes:
+    def _fence(self, extended: CheckpointPlace, config: RunnableConfig, metadata: CheckpointMetadata) -> bytes:
         """Return the checkpoint that must still be the latest; nothing if the caller forks on purpose."""
         if not self._fencing:
             return b""
@@ -337,7 +337,7 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         clone._memo, clone._context = Memo(), None
         return clone
 
-    def _listed(self, wanted: Wanted) -> Walk[ThreadRow]:
+    def _listed(self, wanted: ThreadFilter) -> Walk[ThreadRow]:
         from ecowas_lc.checkpoint.listing import rows_walk
 
         return rows_walk(self.viewing()._at, wanted, self._words)
@@ -932,6 +932,6 @@ class RedisSaver(SaverBase):
         return await self._server.arun(self._expiry_op(thread_id, "ttl"))
 
 
-def context_of(saver: RedisSaver) -> Context:
+def context_of(saver: RedisSaver) -> SaverContext:
     """Return what a saver's programs need, for programs that do more than a saver does."""
     return saver._at

@@ -19,8 +19,8 @@ from ecowas_lc.checkpoint.codec.elements import (
     digests_in,
     split_blob,
 )
-from ecowas_lc.checkpoint.configs import Place, channel_of, decode_part
-from ecowas_lc.checkpoint.format import Draft, Format, edits
+from ecowas_lc.checkpoint.configs import CheckpointPlace, channel_of, decode_part
+from ecowas_lc.checkpoint.format import CheckpointDraft, Format, edits
 from ecowas_lc.errors import StorageError
 from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Arg, Batch, Call, Op, call, command, load_script, pause, settled
@@ -64,7 +64,7 @@ _BYTES_AT_ONCE = 32 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class SaverContext:
     """The data that every program of one saver needs."""
 
     keys: Keys
@@ -90,8 +90,8 @@ class Context:
 
 
 def put_op(
-    at: Context,
-    place: Place,
+    at: SaverContext,
+    place: CheckpointPlace,
     checkpoint: Checkpoint,
     metadata: CheckpointMetadata,
     new_versions: ChannelVersions,
@@ -169,7 +169,9 @@ def _note(run_id: Any, lacking: Iterable[bytes]) -> bytes:
     return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
 
 
-def _add_values(at: Context, place: Place, draft: Draft, checkpoint: Checkpoint, names: set[bytes]) -> None:
+def _add_values(
+    at: SaverContext, place: CheckpointPlace, draft: CheckpointDraft, checkpoint: Checkpoint, names: set[bytes]
+) -> None:
     """Make the draft also send values that are not new but that the server lacks."""
     for name in names - draft.values.keys():
         channel = channel_of(name)
@@ -178,7 +180,7 @@ def _add_values(at: Context, place: Place, draft: Draft, checkpoint: Checkpoint,
 
 
 def _value_args(
-    draft: Draft, memo: ThreadMemo, anew: set[bytes]
+    draft: CheckpointDraft, memo: ThreadMemo, anew: set[bytes]
 ) -> tuple[list[Arg], list[bytes], dict[tuple[str, str], SeenList]]:
     """Return the script's arguments for the values, the digests they need, and the lists the server then has."""
     args: list[Arg] = []
@@ -221,7 +223,7 @@ def _elements_to_send(
 
 
 def _claimed_op(
-    at: Context,
+    at: SaverContext,
     memo: ThreadMemo,
     elements: Collector,
     needed: list[bytes],
@@ -247,7 +249,7 @@ def _claimed_op(
     return send, check
 
 
-def _send_ahead_op(at: Context, place: Place, send: list[Arg]) -> Op[list[bytes]]:
+def _send_ahead_op(at: SaverContext, place: CheckpointPlace, send: list[Arg]) -> Op[list[bytes]]:
     """Send elements before the command that refers to them, if one command would be too large."""
     ahead: list[bytes] = []
     while len(send) > 2 * _ELEMENTS_AT_ONCE or sum(map(len, send[1::2])) > _BYTES_AT_ONCE:  # type: ignore[arg-type]
@@ -262,7 +264,7 @@ def _send_ahead_op(at: Context, place: Place, send: list[Arg]) -> Op[list[bytes]
     return ahead
 
 
-def put_writes_op(at: Context, place: Place, writes: Any, task_id: str, task_path: str) -> Op[None]:
+def put_writes_op(at: SaverContext, place: CheckpointPlace, writes: Any, task_id: str, task_path: str) -> Op[None]:
     """Store pending writes: one round trip."""
     batch, elements, references = at.format.batch(place, writes, task_id, task_path)
     memo = at.format.memo.thread(place.thread_id)
@@ -295,7 +297,7 @@ def put_writes_op(at: Context, place: Place, writes: Any, task_id: str, task_pat
         at.format.memo.release(memo, mine)
 
 
-def delete_thread_op(at: Context, thread_id: str, operation: str | None = None) -> Op[None]:
+def delete_thread_op(at: SaverContext, thread_id: str, operation: str | None = None) -> Op[None]:
     """Remove a thread of any size: two commands in one flush.
 
     A removal that is repeated with the same ``operation`` within an hour keeps data that others have started since
@@ -312,7 +314,9 @@ def delete_thread_op(at: Context, thread_id: str, operation: str | None = None) 
         yield (command("ZADD", at.keys.threads(), time.time(), id_bytes(thread_id)),)
 
 
-def delete_checkpoints_op(at: Context, thread_id: str, doomed: list[Place], run_ids: Iterable[str]) -> Op[None]:
+def delete_checkpoints_op(
+    at: SaverContext, thread_id: str, doomed: list[CheckpointPlace], run_ids: Iterable[str]
+) -> Op[None]:
     """Remove checkpoints of one thread and the data that only they used: one round trip.
 
     ``run_ids``: runs that have no other checkpoint here.
@@ -328,7 +332,9 @@ def delete_checkpoints_op(at: Context, thread_id: str, doomed: list[Place], run_
         yield (command("ZREM", at.keys.threads(), id_bytes(thread_id)),)
 
 
-def _index_calls(at: Context, thread_id: str, run_id: Any) -> tuple[tuple[bytes, ...], Batch, tuple[Arg, ...]]:
+def _index_calls(
+    at: SaverContext, thread_id: str, run_id: Any
+) -> tuple[tuple[bytes, ...], Batch, tuple[Arg, ...]]:
     """Return index keys for the script (single server) or separate calls (cluster), and the entries they store."""
     # Write the index first: a superfluous entry is harmless and pruned on read; a missing one would hide a thread.
     run = run_id if isinstance(run_id, str) else ""

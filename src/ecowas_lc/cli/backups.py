@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ecowas_lc._output_file import output_file
 from ecowas_lc.cli.conversation import checked_session
-from ecowas_lc.cli.screen import Tell, check_target, counted, naming, remark, say, shown_progress
+from ecowas_lc.cli.screen import TellProgress, check_target, counted, naming, remark, say, shown_progress
 from ecowas_lc.cli.store import Store, opened_store
 from ecowas_lc.cli.terminal import one_line, show_json, write_record
 from ecowas_lc.errors import CorruptDataError, FormatVersionError, InvalidInputError
@@ -36,7 +36,7 @@ def export_sessions(sessions: Sequence[str], output: Path | None, *, json: bool)
     """
     names = _checked(sessions)
 
-    def lines(store: Store, tell: Tell) -> Iterator[str]:
+    def lines(store: Store, tell: TellProgress) -> Iterator[str]:
         if not names:
             yield from store.memory.export_jsonl(on_progress=partial(tell, "histories and values"))
             yield from store.saver.export_jsonl(on_progress=partial(tell, "threads"))
@@ -62,7 +62,7 @@ def export_threads(threads: Sequence[str], output: Path | None, *, json: bool) -
     """
     names = _checked(threads)
 
-    def lines(store: Store, tell: Tell) -> Iterator[str]:
+    def lines(store: Store, tell: TellProgress) -> Iterator[str]:
         for thread in names:
             store.check_thread(thread)
         yield from store.saver.export_jsonl(names or None, on_progress=partial(tell, "threads"))
@@ -128,7 +128,7 @@ def _import_everything(store: Store, lines: Iterable[str], *, overwrite: bool) -
     return others.report + threads.report + items.report
 
 
-def _export(lines: Callable[[Store, Tell], Iterator[str]], output: Path | None, *, json: bool) -> None:
+def _export(lines: Callable[[Store, TellProgress], Iterator[str]], output: Path | None, *, json: bool) -> None:
     if output is None and json:
         raise InvalidInputError(
             "--json prints a report, so it needs --output too. The export itself is JSON Lines."
@@ -176,7 +176,7 @@ def _packed(file: IO[bytes], output: Path) -> AbstractContextManager[IO[bytes]]:
 
 
 @contextmanager
-def _lines_of(name: str, tell: Tell, longest: int) -> Iterator[Iterator[str]]:
+def _lines_of(name: str, tell: TellProgress, longest: int) -> Iterator[Iterator[str]]:
     """Yield the lines of a file or of standard input, and report how much has been read."""
     from ecowas_lc.storage.backup_format import bounded_lines
 

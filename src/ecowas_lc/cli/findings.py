@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["ok", "note", "warning", "broken"]
+Severity = Literal["ok", "note", "warning", "broken"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Finding:
 
     area: str
     what: str
-    state: State
+    state: Severity
     text: str
     fix: str = ""
 

@@ -202,11 +202,11 @@ def show_rows(
                 console.print(Text(" " * indent + folded, style="" if beside else "dim"))
 
 
-Tell = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+TellProgress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
 
 
 @contextmanager
-def shown_progress(*, in_bytes: bool = False) -> Iterator[Tell]:
+def shown_progress(*, in_bytes: bool = False) -> Iterator[TellProgress]:
     """Yield a function that reports progress, with one bar for each name."""
     from rich.progress import (
         BarColumn,

@@ -121,7 +121,7 @@ def _checks() -> list[dict[str, Any]]:
     return [asdict(finding) for finding in findings()]
 
 
-class _Plain(logging.Formatter):
+class _PlainFormatter(logging.Formatter):
     """Formats one record per line, without control characters; tracebacks keep their lines."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -130,7 +130,7 @@ class _Plain(logging.Formatter):
 
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Plain("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
     for name in ("ecowas_lc", "uvicorn"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)

@@ -38,7 +38,7 @@ _MOST_CALLS = 40
 
 
 @dataclass
-class Turn:
+class ShownTurn:
     """One input of a thread and its results: what was said, which steps ran, and how it ended."""
 
     moments: list[Moment] = field(default_factory=list)
@@ -63,13 +63,13 @@ def branch_of(newest_first: Sequence[CheckpointTuple]) -> list[CheckpointTuple]:
     return branch[::-1]
 
 
-def turns_of(branch: Sequence[CheckpointTuple], channel: str) -> list[Turn]:
+def turns_of(branch: Sequence[CheckpointTuple], channel: str) -> list[ShownTurn]:
     """Return the turns recorded in checkpoints, oldest first."""
-    turns: list[Turn] = []
+    turns: list[ShownTurn] = []
     parent: CheckpointTuple | None = None
     for item, moment in zip(branch, moments_of(branch[::-1], channel), strict=True):
         if not turns or moment.source == "input":
-            turns.append(Turn())
+            turns.append(ShownTurn())
         turn = turns[-1]
         turn.moments.append(moment)
         known = {message.id: place for place, message in enumerate(turn.messages) if message.id}
@@ -87,7 +87,7 @@ def _id(config: Any) -> str:
     return str((config or {}).get("configurable", {}).get("checkpoint_id", ""))
 
 
-def turn_speech(turn: Turn, hues: Hues) -> list[Element]:
+def turn_speech(turn: ShownTurn, hues: Hues) -> list[Element]:
     """Return a turn as a conversation, with its steps collapsed."""
     told: list[Element] = []
     messages = list(turn.messages)
@@ -107,7 +107,7 @@ def turn_speech(turn: Turn, hues: Hues) -> list[Element]:
     return told
 
 
-def _course(turn: Turn, hues: Hues) -> list[Node]:
+def _course(turn: ShownTurn, hues: Hues) -> list[Node]:
     """Return the details of a turn: its steps, the groups that the supervisor asked, and their reports."""
     told: list[Node] = []
     ran = [m for m in turn.moments if m.ran and m.title not in ("start", "input")]

@@ -17,7 +17,7 @@ from ecowas_lc.documents.answers import Citation
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-Link = Callable[[Citation], str | None]
+SourceLink = Callable[[Citation], str | None]
 """Returns the address of a citation's source, or ``None`` if it has none."""
 
 _SCHEMES = ("http", "https", "")
@@ -62,7 +62,7 @@ def citations_in(message: BaseMessage) -> list[Citation]:
 
 
 def answer_as_html(
-    message: BaseMessage, *, link: Link | None = None, language: str = "en", id_prefix: str = "source"
+    message: BaseMessage, *, link: SourceLink | None = None, language: str = "en", id_prefix: str = "source"
 ) -> str:
     """Return an answer as HTML that is safe to insert in a page: escaped, without scripts and styles.
 
@@ -99,7 +99,7 @@ def answer_as_html(
     return f'{answer}<section class="sources"><h4>{heading}</h4><ol>{entries}</ol></section>'
 
 
-def answer_as_markdown(message: BaseMessage, *, link: Link | None = None, language: str = "en") -> str:
+def answer_as_markdown(message: BaseMessage, *, link: SourceLink | None = None, language: str = "en") -> str:
     """Return an answer as Markdown, with its sources in a list below it.
 
     Args:
@@ -151,7 +151,7 @@ def _html_text(text: str) -> str:
     return _BOLD.sub(r"<strong>\1</strong>", html.escape(text))
 
 
-def _html_source(one: Citation, link: Link | None, language: str) -> str:
+def _html_source(one: Citation, link: SourceLink | None, language: str) -> str:
     title = html.escape(_titled(one, language))
     address = _address(one, link)
     if address:
@@ -185,7 +185,7 @@ def _unlisted(start: str) -> str:
     return f"{start[:-1]}\\{start[-1]}"
 
 
-def _address(one: Citation, link: Link | None) -> str | None:
+def _address(one: Citation, link: SourceLink | None) -> str | None:
     """Return the address of a source, if it is safe to link to."""
     address: Any = link(one) if link is not None else None
     if not isinstance(address, str) or re.search(r"[\x00-\x20<>\"\\]", address):

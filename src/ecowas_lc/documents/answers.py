@@ -27,7 +27,7 @@ from ecowas_lc.documents.evidence import Evidence, Source
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
-Mode = Literal["strict", "flag", "off"]
+GroundingMode = Literal["strict", "flag", "off"]
 """Unsupported sentences are left out (``"strict"``), marked (``"flag"``) or not checked (``"off"``)."""
 
 _PHRASES: dict[str, dict[str, str]] = {
@@ -163,7 +163,7 @@ def grounded_answer(
     evidence: Sequence[Evidence],
     sources: Sequence[Source],
     language: str,
-    mode: Mode = "strict",
+    mode: GroundingMode = "strict",
 ) -> GroundedAnswer:
     """Return the checked form of a model's answer.
 
@@ -248,7 +248,7 @@ def _answer_of(
     evidence: Sequence[Evidence],
     sources: Sequence[Source],
     language: str,
-    mode: Mode,
+    mode: GroundingMode,
 ) -> GroundedAnswer:
     phrases = _PHRASES.get(language, _PHRASES["en"])
     removed = tuple(one for one in checked if isinstance(one, Unsupported))

@@ -19,7 +19,7 @@ from ecowas_lc._embeddings import offline_installed
 from ecowas_lc._language import language_of
 from ecowas_lc.documents.document import Document, Passage, Sentence, sentences_of
 from ecowas_lc.documents.facts import Quantity, TimePoint, folded, is_negative, quantities_in, times_in
-from ecowas_lc.documents.question import Question
+from ecowas_lc.documents.question import ParsedQuestion
 from ecowas_lc.documents.terms import (
     best_likeness,
     content_words,
@@ -233,7 +233,7 @@ class Corpus:
 
 
 def find_evidence(
-    question: Question, sources: Sequence[Source], corpus: Corpus, *, most: int = 3
+    question: ParsedQuestion, sources: Sequence[Source], corpus: Corpus, *, most: int = 3
 ) -> list[Evidence]:
     """Return the sentences that answer a question, best first; several if sources differ on a figure.
 
@@ -271,7 +271,7 @@ def gives_orders(text: str) -> bool:
     return _ORDER.search(text) is not None
 
 
-def _documents_asked_for(question: Question) -> list[TimePoint]:
+def _documents_asked_for(question: ParsedQuestion) -> list[TimePoint]:
     """Return the dates by which a question refers to documents, as in "in the 2024 note"."""
     found = []
     for time in question.times:
@@ -287,11 +287,11 @@ def _is_dated(document: Document, time: TimePoint) -> bool:
     return TimePoint(document.date.year, document.date.month, document.date.day).is_within(time)
 
 
-def _is_of_its_time(question: Question, document: Document) -> bool:
+def _is_of_its_time(question: ParsedQuestion, document: Document) -> bool:
     return document.date is not None and any(time.year == document.date.year for time in question.times)
 
 
-def _answers(question: Question, sources: Sequence[Source], corpus: Corpus) -> list[Evidence]:
+def _answers(question: ParsedQuestion, sources: Sequence[Source], corpus: Corpus) -> list[Evidence]:
     """Return the sentences that answer, best first."""
     candidates = _candidates(question, sources, corpus)
     if not candidates:
@@ -330,7 +330,7 @@ def _answers(question: Question, sources: Sequence[Source], corpus: Corpus) -> l
 class _Candidate:
     """A sentence that may answer, and what it shares with the question."""
 
-    question: Question
+    question: ParsedQuestion
     source: Source
     sentence: Sentence
     text: str
@@ -411,7 +411,7 @@ class _Candidate:
         }
 
 
-def _candidates(question: Question, sources: Sequence[Source], corpus: Corpus) -> list[_Candidate]:
+def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Corpus) -> list[_Candidate]:
     """Return the sentences that agree with the question's dates and figures and share most with it."""
     asked = list(dict.fromkeys([*question.names, *question.terms]))
     weights = {word: corpus.weight(word) for word in asked}
@@ -467,7 +467,7 @@ def _candidates(question: Question, sources: Sequence[Source], corpus: Corpus) -
     return sorted(found, key=lambda one: -first_look(one))[:_LOOKED_AT]
 
 
-def _compare_by_meaning(question: Question, candidates: Sequence[_Candidate]) -> None:
+def _compare_by_meaning(question: ParsedQuestion, candidates: Sequence[_Candidate]) -> None:
     """Add scores from embeddings for words outside the glossary and for whole sentences."""
     missing = sorted(
         {word for one in candidates for word, share in one.around.items() if not share} - set(question.names)
@@ -501,7 +501,7 @@ def _compare_by_meaning(question: Question, candidates: Sequence[_Candidate]) ->
         one.similarity, one.above_mean, one.below_best = similarity, similarity - mean, similarity - best
 
 
-def _gives_what_is_wanted(question: Question, text: str, itself: float, around: float) -> float:
+def _gives_what_is_wanted(question: ParsedQuestion, text: str, itself: float, around: float) -> float:
     """Return whether a sentence gives the kind of thing that is asked for, from 0 (no) to 1."""
     text = _clause_about(question, text)
     if _PENDING.search(text) and question.wanted != "yes or no":
@@ -528,7 +528,7 @@ def _gives_what_is_wanted(question: Question, text: str, itself: float, around: 
             return 1.0
 
 
-def _gives_quantity(question: Question, text: str) -> float:
+def _gives_quantity(question: ParsedQuestion, text: str) -> float:
     given = [q for q in quantities_in(text) if not any(q.agrees_with(own) for own in question.quantities)]
     if is_negative(text) and any(best_likeness(found[1], question.terms) > 0 for found in _NONE.finditer(text)):
         return 1.0
@@ -545,7 +545,7 @@ def _gives_quantity(question: Question, text: str) -> float:
     return float(bool(given))
 
 
-def _is_counted(question: Question, text: str, quantity: Quantity) -> bool:
+def _is_counted(question: ParsedQuestion, text: str, quantity: Quantity) -> bool:
     """Return whether a figure counts what is asked for: whether its noun is a word of the question."""
     if quantity.family in _MEASURES:
         return best_likeness(quantity.text.split()[-1], (*question.terms, *question.kinds)) > 0
@@ -564,7 +564,7 @@ def _label_of(text: str, quantity: Quantity) -> list[str]:
     return [word for word in words_of(found[1]) if not word[0].isdigit()] if found else []
 
 
-def _clause_about(question: Question, text: str) -> str:
+def _clause_about(question: ParsedQuestion, text: str) -> str:
     """Return the clause of a sentence, between semicolons, that shares most with the question."""
     clauses = [clause for clause in text.split(";") if clause.strip()]
     if len(clauses) < 2 or not _PENDING.search(text):
@@ -573,7 +573,7 @@ def _clause_about(question: Question, text: str) -> str:
     return max(clauses, key=lambda clause: sum(best_likeness(word, words_of(clause)) for word in asked))
 
 
-def _new_names(question: Question, text: str) -> list[str]:
+def _new_names(question: ParsedQuestion, text: str) -> list[str]:
     asked = {folded(name) for name in question.names}
     return [
         name
@@ -582,7 +582,7 @@ def _new_names(question: Question, text: str) -> list[str]:
     ]
 
 
-def _share_needed(question: Question, text: str, before: str, around: str, corpus: Corpus) -> float | None:
+def _share_needed(question: ParsedQuestion, text: str, before: str, around: str, corpus: Corpus) -> float | None:
     """Return the share of the question that a sentence must contain; ``None`` if it is about other names."""
     own = words_of(text)
     needed = _BY_ITSELF
@@ -613,7 +613,7 @@ def _takes_up(text: str, before: str) -> bool:
     return any(best_likeness(found[1], earlier) > 0 for found in _DEFINITE.finditer(text) if found[1].islower())
 
 
-def _is_of_the_time(question: Question, text: str, source: Source) -> bool:
+def _is_of_the_time(question: ParsedQuestion, text: str, source: Source) -> bool:
     own = times_in(text)
     around = (*times_in(source.document.title), *times_in(source.passage.heading))
     date = source.document.date
@@ -640,7 +640,7 @@ def _answers_time(given: TimePoint, asked: TimePoint) -> bool:
     return given.agrees_with(asked) and (asked.year is None or given.year is not None or asked.day is not None)
 
 
-def _contradicts(other: Evidence, kept: Sequence[Evidence], question: Question) -> bool:
+def _contradicts(other: Evidence, kept: Sequence[Evidence], question: ParsedQuestion) -> bool:
     """Return whether another document's sentence gives a different figure or date for the same thing."""
     if question.wanted not in ("quantity", "time"):
         return False

@@ -23,14 +23,14 @@ MOST_CHARACTERS = 10_000_000
 _MOST_UNPACKED = 200_000_000
 _EXTRA = "documents"
 
-Kind = Literal["heading", "paragraph", "header", "row"]
+BlockKind = Literal["heading", "paragraph", "header", "row"]
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """A part of a document: a heading with its level, a paragraph, a table's header or one of its rows."""
 
-    kind: Kind
+    kind: BlockKind
     text: str
     level: int = 0
     page: int | None = None

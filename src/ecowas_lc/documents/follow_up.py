@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from ecowas_lc.documents.facts import MONTH_NAMES, folded, times_in
-from ecowas_lc.documents.question import HEAD, Question, read_question
+from ecowas_lc.documents.question import HEAD, ParsedQuestion, read_question
 from ecowas_lc.documents.terms import best_likeness, content_words, names_in
 
 _MOST_TURNS = 50
@@ -110,7 +110,7 @@ def _latest(questions: Sequence[str]) -> str:
     return ""
 
 
-def _pointer(said: str, asked: Question) -> re.Match[str] | None:
+def _pointer(said: str, asked: ParsedQuestion) -> re.Match[str] | None:
     """Return the word that refers back, unless it refers to a name before it."""
     found = _INVERTED.search(said) or _OBJECT.search(said)
     if found is not None and not content_words(said[: found.start()]):
@@ -121,7 +121,7 @@ def _pointer(said: str, asked: Question) -> re.Match[str] | None:
     return None if any(0 <= said.find(name) < found.start() for name in asked.names) else found
 
 
-def _about_the_same(said: str, asked: Question, earlier: str, points: re.Match[str] | None) -> str:
+def _about_the_same(said: str, asked: ParsedQuestion, earlier: str, points: re.Match[str] | None) -> str:
     """Return another question about the subject of the earlier one."""
     subject = _subject_of(earlier)
     if asked.times or asked.wanted == "time":

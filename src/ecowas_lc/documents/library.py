@@ -38,7 +38,7 @@ FOUND_AT_ONCE = 12
 """Number of passages from which a question is answered."""
 _MARKS = "\n\u241f"
 
-Progress = Callable[[int, int, str], None]
+FileProgress = Callable[[int, int, str], None]
 """Called with the number of files done, their total, and the name of the last one."""
 
 
@@ -159,7 +159,7 @@ class Documents(Displayed):
         date: dt.date | None = None,
         language: str = "",
         supersedes: str = "",
-        on_progress: Progress | None = None,
+        on_progress: FileProgress | None = None,
     ) -> AddReport:
         """Add files, and all files in folders.
 
@@ -273,7 +273,7 @@ class Documents(Displayed):
             raise InvalidInputError(f"The document {document_id!r} has no text on page {number}. {pages}")
         return "\n\n".join(found)
 
-    def reindex(self, on_progress: Progress | None = None) -> int:
+    def reindex(self, on_progress: FileProgress | None = None) -> int:
         """Rebuild the index of every passage, for example after changing the embeddings.
 
         Returns:

@@ -10,7 +10,7 @@ from typing import Literal
 from ecowas_lc.documents.facts import Quantity, TimePoint, folded, quantities_in, times_in
 from ecowas_lc.documents.terms import content_words, names_in, word_list
 
-Wanted = Literal["quantity", "time", "who", "where", "why", "yes or no", "anything"]
+AnswerKind = Literal["quantity", "time", "who", "where", "why", "yes or no", "anything"]
 
 _TIME = re.compile(
     r"\b(?:when|what (?:date|year|day|month|time)|(?:in|on|by|at|from|until|till) (?:which|what) (?:date"
@@ -123,11 +123,11 @@ _KINDS = word_list("kinds")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ParsedQuestion:
     """What a question asks for, and what an answer must agree with."""
 
     text: str
-    wanted: Wanted
+    wanted: AnswerKind
     names: tuple[str, ...]
     terms: tuple[str, ...]
     """Words of its subject, without names and words for the kind of answer."""
@@ -146,7 +146,7 @@ class Question:
     """The families of units that the answer can have; empty means any."""
 
 
-def read_question(text: str, *, known_names: Iterable[str] = ()) -> Question:
+def read_question(text: str, *, known_names: Iterable[str] = ()) -> ParsedQuestion:
     """Parse a question; ``known_names`` are names in the documents, which are also recognised at its start."""
     names = names_in(text, known=known_names)
     plain_names = {folded(name) for name in names}
@@ -154,7 +154,7 @@ def read_question(text: str, *, known_names: Iterable[str] = ()) -> Question:
     words = [word for word in content_words(asked) if folded(word) not in plain_names]
     wanted = _wanted(text)
     terms = tuple(word for word in words if folded(word) not in _KINDS)
-    return Question(
+    return ParsedQuestion(
         text=text,
         wanted=wanted,
         names=tuple(names),
@@ -170,7 +170,7 @@ def read_question(text: str, *, known_names: Iterable[str] = ()) -> Question:
     )
 
 
-def _wanted(text: str) -> Wanted:
+def _wanted(text: str) -> AnswerKind:
     if _WHY.search(text):
         return "why"
     if _TIME.search(text):

@@ -29,7 +29,7 @@ Edge = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Plan:
+class GraphPlan:
     """A graph to draw: node ids in order, labels, edges, and the part that a run took (``None``: no run).
 
     ``conditional`` holds the edges that a run may take or not, ``about`` describes nodes. Nodes of a subgraph are
@@ -61,7 +61,7 @@ class Plan:
         return found
 
 
-def plan_of(graph: Any, labels: Mapping[str, str], route: Any, *, subgraphs: bool = False) -> Plan:
+def plan_of(graph: Any, labels: Mapping[str, str], route: Any, *, subgraphs: bool = False) -> GraphPlan:
     """Return the plan of a compiled graph, or of the result of its ``get_graph()``.
 
     Raises:
@@ -79,7 +79,7 @@ def plan_of(graph: Any, labels: Mapping[str, str], route: Any, *, subgraphs: boo
     sure = {(str(edge.source), str(edge.target)) for edge in drawable.edges if not edge.conditional}
     taken = None if route is None else frozenset(_edges_of(route, nodes, edges))
     about = {str(id_): text for id_, node in drawable.nodes.items() if (text := _about(node.data))}
-    return Plan(nodes, names, edges, taken, frozenset(edges) - sure, about)
+    return GraphPlan(nodes, names, edges, taken, frozenset(edges) - sure, about)
 
 
 _LONGEST_TOOLTIP, _WRAPPED_AT_MOST = 400, 20
@@ -164,7 +164,7 @@ def _steps_of_run(run: Mapping[str, Any]) -> list[set[str]]:
 _ASCII_COLUMNS = 79
 
 
-def mermaid(plan: Plan) -> str:
+def mermaid(plan: GraphPlan) -> str:
     """Return the graph in Mermaid's language."""
     ids = {node: f"n{number}" for number, node in enumerate(plan.nodes)}
     lines = ["flowchart LR"]
@@ -189,7 +189,7 @@ def mermaid(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def ascii_text(plan: Plan) -> str:
+def ascii_text(plan: GraphPlan) -> str:
     """Return the graph in plain ASCII: each node with its successors; ``*`` and ``=>`` mark the route."""
     names = {node: _ascii(node.strip("_")) for node in plan.nodes}
     indent = max(map(len, names.values())) + 4
@@ -257,7 +257,7 @@ _UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff\u202a-
 _ELSEWHERE = re.compile("[^\0-\u07ff\u1e00-\u1fff\u2000-\u2bff\u2d30-\u2d7f\ufb00-\ufeff]")
 
 
-def drawn(plan: Plan, form: str) -> bytes:
+def drawn(plan: GraphPlan, form: str) -> bytes:
     """Return the picture as ``svg`` or ``png``.
 
     Raises:
@@ -269,7 +269,7 @@ def drawn(plan: Plan, form: str) -> bytes:
 _MOST_RANKS = 9  # from left to right; deeper graphs are drawn from top to bottom
 
 
-def dot(plan: Plan, *, dpi: int) -> str:
+def dot(plan: GraphPlan, *, dpi: int) -> str:
     """Return the graph in Graphviz's language."""
     marked = plan.taken is not None
     direction = "LR" if _depth(plan) <= _MOST_RANKS else "TB"
@@ -295,7 +295,7 @@ def dot(plan: Plan, *, dpi: int) -> str:
     return "\n".join([*lines, "}"])
 
 
-def _nodes(plan: Plan) -> list[str]:
+def _nodes(plan: GraphPlan) -> list[str]:
     """Return the lines for the nodes, with those of a subgraph in a named frame."""
     marked = plan.taken is not None
     lines: list[str] = []
@@ -324,7 +324,7 @@ def _nodes(plan: Plan) -> list[str]:
     return lines
 
 
-def _legend(plan: Plan) -> str:
+def _legend(plan: GraphPlan) -> str:
     parts = []
     if plan.taken is not None:
         parts.append(f'<FONT COLOR="{TAKEN}"><B>━━▸</B></FONT> the path of this run')
@@ -337,7 +337,7 @@ def _legend(plan: Plan) -> str:
     return f'<FONT COLOR="{theme.QUIET}">{"     ".join(parts)}</FONT>'
 
 
-def _depth(plan: Plan) -> int:
+def _depth(plan: GraphPlan) -> int:
     """Return the number of steps from the first node to the furthest one."""
     depth = dict.fromkeys(plan.nodes[:1], 0)
     layer = set(depth)
@@ -436,7 +436,7 @@ class GraphPicture(Picture):
     Without the extra, ``svg`` and ``png`` raise :class:`MissingExtraError`.
     """
 
-    plan: Plan
+    plan: GraphPlan
 
     @cached_property
     def svg(self) -> str:

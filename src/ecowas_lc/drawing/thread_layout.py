@@ -30,7 +30,7 @@ _SPEAKERS = {"human": "user", "ai": "assistant"}
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class SpokenLine:
     """A message: its speaker, and its text on one line."""
 
     speaker: str
@@ -67,7 +67,7 @@ class Moment:
     config: RunnableConfig
     source: str
     ran: tuple[str, ...]
-    said: tuple[Said, ...]
+    said: tuple[SpokenLine, ...]
     waiting: tuple[str, ...]
     answered: tuple[str, ...]
     failed: tuple[str, ...]
@@ -201,14 +201,14 @@ def _messages(value: Any) -> list[BaseMessage]:
         return []
 
 
-def _said(message: BaseMessage) -> Said:
+def _said(message: BaseMessage) -> SpokenLine:
     speaker = message.name or _SPEAKERS.get(message.type, message.type)
     if isinstance(message, ToolMessage) and message.name:
         speaker = f"tool {message.name}"
     text = on_one_line(message.text)
     if not text and isinstance(message, AIMessage) and message.tool_calls:
         text = "calls " + ", ".join(f"{call['name']}({on_one_line(call['args'])})" for call in message.tool_calls)
-    return Said(speaker, text)
+    return SpokenLine(speaker, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ def lanes_of(moments: Sequence[Moment]) -> Lanes:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LaneRow:
     """The moments in one row of a picture: one, a few of which only the last has messages, or those of a turn."""
 
     moments: tuple[Moment, ...]
@@ -296,9 +296,9 @@ class Folding(Enum):
     TURNS = "a turn has one, unless it waits, failed or was forked"
 
 
-def rows_of(moments: Sequence[Moment], lanes: Lanes, folding: Folding) -> list[Row]:
+def rows_of(moments: Sequence[Moment], lanes: Lanes, folding: Folding) -> list[LaneRow]:
     """Return the rows of a picture."""
-    rows: list[Row] = []
+    rows: list[LaneRow] = []
     waiting: list[Moment] = []
     forked = {
         moment.parent
@@ -312,7 +312,7 @@ def rows_of(moments: Sequence[Moment], lanes: Lanes, folding: Folding) -> list[R
             or moment.parent != waiting[-1].number
             or lanes.of[moment.number] != lanes.of[waiting[-1].number]
         ):
-            rows.append(Row(tuple(waiting)))
+            rows.append(LaneRow(tuple(waiting)))
             waiting = []
         waiting.append(moment)
         tells = bool(moment.waiting or moment.answered or moment.failed)
@@ -320,6 +320,6 @@ def rows_of(moments: Sequence[Moment], lanes: Lanes, folding: Folding) -> list[R
             tells = tells or bool(moment.said) or moment.route is not None
             tells = tells or any(status != "answered" for status in moment.reports.values())
         if folding is Folding.NOTHING or tells or moment.number in forked:
-            rows.append(Row(tuple(waiting)))
+            rows.append(LaneRow(tuple(waiting)))
             waiting = []
-    return [*rows, Row(tuple(waiting))] if waiting else rows
+    return [*rows, LaneRow(tuple(waiting))] if waiting else rows

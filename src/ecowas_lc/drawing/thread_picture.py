@@ -16,7 +16,7 @@ from ecowas_lc.checkpoint.viewing import viewed
 from ecowas_lc.drawing.graph_picture import FONT, cells, mermaid_text, rendered, shortened
 from ecowas_lc.drawing.picture import Picture
 from ecowas_lc.drawing.theme import FAILED, FAILED_FILL, HUES, INK, QUIET, WAITING, WAITING_FILL, shown
-from ecowas_lc.drawing.thread_layout import Folding, Lanes, Moment, Row, lanes_of, moments_of, rows_of
+from ecowas_lc.drawing.thread_layout import Folding, LaneRow, Lanes, Moment, lanes_of, moments_of, rows_of
 from ecowas_lc.errors import InvalidInputError
 
 # In points: 675 points are 900 pixels, the width of a notebook's cell.
@@ -32,7 +32,7 @@ _MOST_ANSWERS = 4  # of a turn that has one row
 
 _LEFT_TO_RIGHT = "\u200e"  # keeps the colon next to the name if Arabic or Hebrew follows
 
-Line = tuple[str, str, str]
+TextLine = tuple[str, str, str]
 """The speaker or label (in bold), the text, and a colour."""
 
 
@@ -109,11 +109,11 @@ def _folding(count: int) -> Folding:
     return Folding.STEPS if count >= _STEPS_FOLDED_FROM else Folding.NOTHING
 
 
-def _is_turn(row: Row) -> bool:
+def _is_turn(row: LaneRow) -> bool:
     return sum(bool(moment.said) for moment in row.moments) > 1
 
 
-def _head(row: Row) -> list[tuple[str, str]]:
+def _head(row: LaneRow) -> list[tuple[str, str]]:
     """Return the lines to the left, with their colours: what ran, in a turn how many steps, and how long."""
     took = _took(row)
     if _is_turn(row):
@@ -139,7 +139,7 @@ def _groups(names: Sequence[str]) -> str:
     return shortened(spoken[0], _TITLE_CHARACTERS - len(more)) + more
 
 
-def _took(row: Row) -> str:
+def _took(row: LaneRow) -> str:
     """Return how long the steps of a row took, if that is long enough to matter."""
     seconds = row.seconds
     if seconds is None or seconds < 0.05:
@@ -147,7 +147,7 @@ def _took(row: Row) -> str:
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def _tooltip(row: Row) -> str:
+def _tooltip(row: LaneRow) -> str:
     moment = row.moment
     place = moment.config.get("configurable", {})
     lines = [f"checkpoint {place.get('checkpoint_id', '')}"]
@@ -223,7 +223,7 @@ def _rails(moments: Sequence[Moment], lanes: Lanes, after: int, before: int) -> 
     return ["|" if lane in passing else " " for lane in range(lanes.count)]
 
 
-def _notes(moment: Moment) -> list[Line]:
+def _notes(moment: Moment) -> list[TextLine]:
     lines = [(said.speaker, said.text, INK) for said in moment.said]
     if moment.route is not None:
         lines.append(
@@ -246,9 +246,9 @@ def _notes(moment: Moment) -> list[Line]:
     return lines
 
 
-def _rows(row: Row, columns: int) -> list[Line]:
+def _rows(row: LaneRow, columns: int) -> list[TextLine]:
     """Return the lines of text beside a row that fit there; in a turn, one for each message."""
-    rows: list[Line] = []
+    rows: list[TextLine] = []
     if _is_turn(row):
         notes = [(said.speaker, said.text, INK) for moment in row.moments for said in moment.said]
         notes = [notes[0], *notes[1:][-_MOST_ANSWERS:]]
@@ -266,7 +266,7 @@ def _rows(row: Row, columns: int) -> list[Line]:
     return rows
 
 
-def _table(heads: Sequence[tuple[str, str]], lines: Sequence[Line], width: float, room: float) -> str:
+def _table(heads: Sequence[tuple[str, str]], lines: Sequence[TextLine], width: float, room: float) -> str:
     cells = []
     for index in range(max(len(lines), len(heads), 1)):
         who, text, colour = lines[index] if index < len(lines) else ("", "", INK)

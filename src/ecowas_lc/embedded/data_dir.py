@@ -22,7 +22,7 @@ SHORT_ROOT = Path("/tmp")  # noqa: S108
 
 
 @dataclass(frozen=True)
-class Place:
+class ServerPaths:
     """The paths of one embedded server."""
 
     data_dir: Path
@@ -69,7 +69,7 @@ class Place:
             _make_private(self.socket.parent)
 
 
-def find_place(settings: Settings) -> Place:
+def find_place(settings: Settings) -> ServerPaths:
     """Return the location that these settings name, which is the same for every process. Creates nothing."""
     if settings.data_dir is None:
         from platformdirs import user_data_path
@@ -82,7 +82,7 @@ def find_place(settings: Settings) -> Place:
     if len(os.fsencode(socket)) >= SOCKET_PATH_LIMIT:
         name = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
         socket = SHORT_ROOT / f"ecowas-lc-{os.geteuid()}-{name}" / "server.sock"
-    return Place(data_dir, socket)
+    return ServerPaths(data_dir, socket)
 
 
 def _make_private(directory: Path) -> None:
@@ -130,7 +130,7 @@ class _Seat:
 _seats: dict[Path, _Seat] = {}
 
 
-def register(place: Place, linger_seconds: float) -> None:
+def register(place: ServerPaths, linger_seconds: float) -> None:
     """Count this process as a user of the server until the process ends. Repeating the call costs nothing.
 
     Raises:
@@ -160,7 +160,7 @@ def register(place: Place, linger_seconds: float) -> None:
         _leave(seat)
 
 
-def count(place: Place) -> int | None:
+def count(place: ServerPaths) -> int | None:
     """Return the number of processes that use the server; ``None`` if the kernel does not tell."""
     try:
         file = os.stat(place.users_lock)
@@ -177,7 +177,7 @@ def count(place: Place) -> int | None:
     return len(users) or (None if _is_used(place) else 0)
 
 
-def _is_used(place: Place) -> bool:
+def _is_used(place: ServerPaths) -> bool:
     descriptor = keeper.open_lock(place.users_lock)
     try:
         if keeper.try_lock(descriptor):
@@ -188,7 +188,7 @@ def _is_used(place: Place) -> bool:
         os.close(descriptor)
 
 
-def _arrive(place: Place, descriptor: int, linger_seconds: float) -> None:
+def _arrive(place: ServerPaths, descriptor: int, linger_seconds: float) -> None:
     # One write of a fixed width, so that the keeper, which reads at any time, never sees half of it.
     os.pwrite(descriptor, f"{linger_seconds!r:<32}".encode(), 0)
     _seats[place.data_dir] = _Seat(descriptor, _file(os.fstat(descriptor)), os.getpid(), linger_seconds)
@@ -203,7 +203,7 @@ def _leave(seat: _Seat) -> None:
         pass
 
 
-def _is_good(seat: _Seat, place: Place) -> bool:
+def _is_good(seat: _Seat, place: ServerPaths) -> bool:
     """Return whether the descriptor is this process's own, still open, and of the current file."""
     try:
         open_file = _file(os.fstat(seat.descriptor))

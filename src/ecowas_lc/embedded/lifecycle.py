@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from ecowas_lc import forks
 from ecowas_lc.embedded import data_dir, keeper, starting
-from ecowas_lc.embedded.data_dir import Place, find_place
-from ecowas_lc.embedded.probe import State, probe
+from ecowas_lc.embedded.data_dir import ServerPaths, find_place
+from ecowas_lc.embedded.probe import ServerState, probe
 from ecowas_lc.embedded.starting import find_binary
 from ecowas_lc.errors import EmbeddedServerError
 
@@ -115,7 +115,7 @@ def server_status(settings: Settings | None = None) -> ServerStatus:
         raise EmbeddedServerError("There is no embedded server on Windows. Set REDIS_URL to a server.")
     with _mutex, _explained(place := find_place(_settings(settings))):
         answer = probe(place.socket)
-        running = answer.state is not State.ABSENT or keeper.is_held(place.server_lock)
+        running = answer.state is not ServerState.ABSENT or keeper.is_held(place.server_lock)
         return ServerStatus(
             running=running,
             kept=place.kept.exists(),
@@ -155,7 +155,7 @@ def _use(given: Settings | None, *, keep: bool) -> EmbeddedServer:
             return _use_at(place, settings, keep=keep)
 
 
-def _use_at(place: Place, settings: Settings, *, keep: bool) -> EmbeddedServer:
+def _use_at(place: ServerPaths, settings: Settings, *, keep: bool) -> EmbeddedServer:
     if not place.data_dir.exists():
         find_binary(settings.valkey_server)  # without one, leave no directories behind
     place.prepare()
@@ -171,7 +171,7 @@ def _use_at(place: Place, settings: Settings, *, keep: bool) -> EmbeddedServer:
 
 
 @contextlib.contextmanager
-def _explained(place: Place) -> Iterator[None]:
+def _explained(place: ServerPaths) -> Iterator[None]:
     try:
         yield
     except OSError as error:

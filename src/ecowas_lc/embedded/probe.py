@@ -11,7 +11,7 @@ from pathlib import Path
 ANSWER_SECONDS = 1.0
 
 
-class State(Enum):
+class ServerState(Enum):
     """The states of a server."""
 
     ABSENT = "nothing listens on the socket"
@@ -21,16 +21,16 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProbeResult:
     """A server's state and, if it reports them, its process id, its uptime and its error."""
 
-    state: State
+    state: ServerState
     pid: int | None = None
     uptime_seconds: int | None = None
     complaint: str = ""
 
 
-def probe(path: Path) -> Answer:
+def probe(path: Path) -> ProbeResult:
     """Send ``PING`` and ``INFO`` to the server at ``path``; never raises, whatever the server's state."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -40,21 +40,21 @@ def probe(path: Path) -> Answer:
                 connection.sendall(b"PING\r\nINFO server\r\n")
                 reply = _read(connection)
             except TimeoutError:
-                return Answer(State.SILENT)
+                return ProbeResult(ServerState.SILENT)
     except (TimeoutError, BlockingIOError):  # its queue of new connections is full
-        return Answer(State.SILENT)
+        return ProbeResult(ServerState.SILENT)
     except OSError:
-        return Answer(State.ABSENT)
+        return ProbeResult(ServerState.ABSENT)
     if not reply:  # the server disconnected because it is shutting down
-        return Answer(State.ABSENT)
-    state, complaint = State.SILENT, ""
+        return ProbeResult(ServerState.ABSENT)
+    state, complaint = ServerState.SILENT, ""
     if reply.startswith(b"+PONG"):
-        state = State.READY
+        state = ServerState.READY
     elif reply.startswith(b"-LOADING"):
-        state = State.LOADING
+        state = ServerState.LOADING
     else:  # such as -BUSY while a script runs
         complaint = reply.partition(b"\r\n")[0][1:].decode(errors="replace")
-    return Answer(state, _field(reply, b"process_id"), _field(reply, b"uptime_in_seconds"), complaint)
+    return ProbeResult(state, _field(reply, b"process_id"), _field(reply, b"uptime_in_seconds"), complaint)
 
 
 def _read(connection: socket.socket) -> bytes:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ecowas_lc._extras import install_command
 from ecowas_lc.embedded import keeper
-from ecowas_lc.embedded.data_dir import Place
-from ecowas_lc.embedded.probe import Answer, State, probe
+from ecowas_lc.embedded.data_dir import ServerPaths
+from ecowas_lc.embedded.probe import ProbeResult, ServerState, probe
 from ecowas_lc.errors import EmbeddedServerError
 
 _MACHINES = {
@@ -80,15 +80,19 @@ LOG_BYTES = 1_000_000
 _LOG_LINES = 12
 
 
-def wait_until_running(place: Place, override: Path | None) -> Answer:
+def wait_until_running(place: ServerPaths, override: Path | None) -> ProbeResult:
     """Wait for the server's answer, and repair what prevents it."""
     begun, pause = time.monotonic(), 0.001
-    limits = {State.LOADING: LOADING_SECONDS, State.SILENT: START_SECONDS, State.ABSENT: 3 * START_SECONDS}
+    limits = {
+        ServerState.LOADING: LOADING_SECONDS,
+        ServerState.SILENT: START_SECONDS,
+        ServerState.ABSENT: 3 * START_SECONDS,
+    }
     while True:
         answer = probe(place.socket)
-        if answer.state is State.ABSENT or not keeper.is_held(place.keeper_lock):
+        if answer.state is ServerState.ABSENT or not keeper.is_held(place.keeper_lock):
             _mend(place, override)
-        elif answer.state is State.READY:
+        elif answer.state is ServerState.READY:
             return answer
         if time.monotonic() - begun > limits.get(answer.state, START_SECONDS):
             raise EmbeddedServerError(
@@ -99,7 +103,7 @@ def wait_until_running(place: Place, override: Path | None) -> Answer:
         pause = _sleep(pause)
 
 
-def _mend(place: Place, override: Path | None) -> None:
+def _mend(place: ServerPaths, override: Path | None) -> None:
     """Make sure that a server listens and that a keeper watches it."""
     with hold_start_lock(place, START_SECONDS, unless_running=True) as is_ours:
         if not is_ours:
@@ -111,12 +115,12 @@ def _mend(place: Place, override: Path | None) -> None:
         while True:
             has_keeper = keeper.is_held(place.keeper_lock)
             answer = probe(place.socket)
-            if answer.state is not State.ABSENT:
+            if answer.state is not ServerState.ABSENT:
                 if has_keeper:
                     return
                 if keeper.is_held(place.server_lock):
                     _start_keeper(place, None)
-                elif probe(place.socket).state is not State.ABSENT:  # the server has not just ended either
+                elif probe(place.socket).state is not ServerState.ABSENT:  # the server has not just ended either
                     raise EmbeddedServerError(
                         f"Process {answer.pid} answers at {place.socket}, and is not the embedded server that "
                         "belongs there. Stop it, or set ECOWAS_LC_DATA_DIR to another directory."
@@ -136,7 +140,7 @@ def _mend(place: Place, override: Path | None) -> None:
             pause = _sleep(pause)
 
 
-def _start_keeper(place: Place, binary: Path | None) -> int:
+def _start_keeper(place: ServerPaths, binary: Path | None) -> int:
     """Start a keeper, which starts a server unless ``binary`` is ``None``; return where its log begins."""
     log = os.open(place.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -177,7 +181,7 @@ def _interpreter() -> str:
     )
 
 
-def stop(place: Place) -> bool:
+def stop(place: ServerPaths) -> bool:
     """End the server and its keeper; return whether one ran. The start lock must be held."""
     server_lock = keeper.open_lock(place.server_lock)
     try:
@@ -199,7 +203,7 @@ def stop(place: Place) -> bool:
 
 
 @contextlib.contextmanager
-def hold_start_lock(place: Place, seconds: float, *, unless_running: bool = False) -> Iterator[bool]:
+def hold_start_lock(place: ServerPaths, seconds: float, *, unless_running: bool = False) -> Iterator[bool]:
     """Hold the start lock; with ``unless_running`` yield ``False`` instead, once a server is running properly."""
     begun, pause = time.monotonic(), 0.001
     lock = keeper.open_lock(place.start_lock)
@@ -222,11 +226,11 @@ def hold_start_lock(place: Place, seconds: float, *, unless_running: bool = Fals
         os.close(lock)
 
 
-def _is_in_order(place: Place) -> bool:
-    return probe(place.socket).state is not State.ABSENT and keeper.is_held(place.keeper_lock)
+def _is_in_order(place: ServerPaths) -> bool:
+    return probe(place.socket).state is not ServerState.ABSENT and keeper.is_held(place.keeper_lock)
 
 
-def noted_pid(place: Place) -> int | None:
+def noted_pid(place: ServerPaths) -> int | None:
     """Return the process id that the running server noted, or ``None``; useful if the server does not answer."""
     if not keeper.is_held(place.server_lock):
         return None
@@ -237,7 +241,7 @@ def noted_pid(place: Place) -> int | None:
         os.close(lock)
 
 
-def _not_started(place: Place, log_start: int | None) -> EmbeddedServerError:
+def _not_started(place: ServerPaths, log_start: int | None) -> EmbeddedServerError:
     with contextlib.suppress(OSError), open(place.log, "rb") as file:
         file.seek(log_start or 0)
         lines = file.read(LOG_BYTES).decode(errors="replace").splitlines()[-_LOG_LINES:]

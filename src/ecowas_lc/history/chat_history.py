@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage
 from ecowas_lc._display import Displayed
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
 from ecowas_lc.history.messages import from_document, to_document, to_entry
-from ecowas_lc.history.window import TokenCounter, Window, read_all_op, read_op
+from ecowas_lc.history.window import HistoryTokenCounter, HistoryWindow, read_all_op, read_op
 from ecowas_lc.memory.connections import shared_server
 from ecowas_lc.memory.histories import SessionInfo
 from ecowas_lc.memory.json_values import check_count, check_ttl, lifetime_and_rule, shown
@@ -77,7 +77,7 @@ class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
         ttl: int | None = None,
         max_messages: int | None = None,
         max_tokens: int | None = None,
-        token_counter: TokenCounter | None = None,
+        token_counter: HistoryTokenCounter | None = None,
         *,
         max_history: int | None = None,
         server: Server | None = None,
@@ -89,7 +89,7 @@ class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
         self._agent_id = agent_id
         self._session_id = session_id
         self._server = _server(url, client, server, credential_provider)
-        self._window = Window(max_messages, max_tokens, token_counter)
+        self._window = HistoryWindow(max_messages, max_tokens, token_counter)
         self._ttl = None if ttl is None else check_ttl(ttl)
         self._max_history = None if max_history is None else check_count(max_history, "max_history")
         settings = get_settings if url is client is server is None else usable_settings

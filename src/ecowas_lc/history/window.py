@@ -20,7 +20,7 @@ from ecowas_lc.memory.histories import Conversations
 from ecowas_lc.memory.json_values import check_count
 from ecowas_lc.storage.ops import Op
 
-TokenCounter = Callable[[list[BaseMessage]], int] | Callable[[BaseMessage], int] | BaseLanguageModel[Any]
+HistoryTokenCounter = Callable[[list[BaseMessage]], int] | Callable[[BaseMessage], int] | BaseLanguageModel[Any]
 
 _WITHOUT_ID = uuid.UUID("6bb8b9b0-0d0c-4a5e-9d5f-3a4c9e1f7a21")
 _FIRST_PAGE = 16
@@ -29,12 +29,12 @@ _RESULTS = frozenset({"tool", "function", "ToolMessageChunk", "FunctionMessageCh
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class HistoryWindow:
     """The limits for reading a history: a number of messages and a number of tokens; ``None``: no limit."""
 
     max_messages: int | None = None
     max_tokens: int | None = None
-    token_counter: TokenCounter | None = None
+    token_counter: HistoryTokenCounter | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_messages", "max_tokens"):
@@ -44,7 +44,9 @@ class Window:
             raise ConfigurationError("token_counter requires max_tokens: pass both.")
 
 
-def read_op(conversations: Conversations, agent_id: str, session_id: str, window: Window) -> Op[list[BaseMessage]]:
+def read_op(
+    conversations: Conversations, agent_id: str, session_id: str, window: HistoryWindow
+) -> Op[list[BaseMessage]]:
     """Return the messages in the window, oldest first.
 
     A window never starts between a tool call and its results: results whose call lies outside are left out. If
@@ -76,7 +78,7 @@ def read_op(conversations: Conversations, agent_id: str, session_id: str, window
 
 def read_all_op(conversations: Conversations, agent_id: str, session_id: str) -> Op[list[BaseMessage]]:
     """Return all messages; one without an id gets an id derived from its text and its number of occurrences."""
-    messages = yield from read_op(conversations, agent_id, session_id, Window())
+    messages = yield from read_op(conversations, agent_id, session_id, HistoryWindow())
     seen: Counter[str] = Counter()
     for message in messages:
         if message.id is None:
@@ -99,7 +101,7 @@ def _from_end(documents: list[dict[str, Any]], key: bytes) -> list[BaseMessage]:
     return [from_document(document, key, index) for index, document in enumerate(documents, -len(documents))]
 
 
-def _fitting(messages: list[BaseMessage], window: Window) -> list[BaseMessage]:
+def _fitting(messages: list[BaseMessage], window: HistoryWindow) -> list[BaseMessage]:
     if window.max_tokens is None:
         return messages
     count, budget = _list_counter(window.token_counter or count_tokens_approximately), window.max_tokens

@@ -22,8 +22,8 @@ from ecowas_lc._secret import safe_url
 from ecowas_lc.effects import aserve, serve
 from ecowas_lc.errors import InvalidInputError, ModelNotFoundError
 from ecowas_lc.llm.faults import broken_off, named_errors
-from ecowas_lc.llm.line import Patience, Turn, patience
 from ecowas_lc.llm.reasoning import ReasoningSplitter
+from ecowas_lc.llm.request_queue import Patience, QueuedRequest, patience
 from ecowas_lc.llm.served import Facts, ServedModel, served_model, version_heeds_truncate
 from ecowas_lc.llm.tokens import AROUND_A_PROMPT, Window, count_tools
 
@@ -322,7 +322,7 @@ class _Ending:
     """Watches for the last part of an answer."""
 
     request: _Request
-    turn: Turn
+    turn: QueuedRequest
     seen: _telemetry.Span
     said: str = ""
     waited: float | None = None
@@ -410,7 +410,7 @@ def _following(request: _Request) -> Generator[None]:
         raise
 
 
-def _prepared(client: Any, request: _Request, turn: Turn) -> tuple[Any, dict[str, Any]]:
+def _prepared(client: Any, request: _Request, turn: QueuedRequest) -> tuple[Any, dict[str, Any]]:
     """Return the client to call and the arguments for the call."""
     arguments = dict(request.params)
     more = {name: arguments.pop(name) for name in ("truncate", "shift")}

@@ -14,8 +14,8 @@ from ecowas_lc.errors import (
     ModelServerUnavailableError,
     ModelTimeoutError,
 )
-from ecowas_lc.llm.line import Line, line_for
 from ecowas_lc.llm.names import canonical_name
+from ecowas_lc.llm.request_queue import RequestQueue, line_for
 from ecowas_lc.llm.tokens import Calibration
 from ecowas_lc.settings import get_settings
 
@@ -25,7 +25,7 @@ DEFAULT_CONTEXT = 4096
 HEEDS_TRUNCATE_SINCE = (0, 24)
 """The oldest Ollama version that was tested to reject a prompt that does not fit, if asked not to cut it."""
 
-Asking = Generator[tuple[str, dict[str, Any]], Any, "Facts"]
+Lookup = Generator[tuple[str, dict[str, Any]], Any, "Facts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ class ServedModel:
     heeds_truncate: bool | None = None
 
     @property
-    def line(self) -> Line:
+    def line(self) -> RequestQueue:
         """The queue of this process's requests."""
         return line_for(self.address, canonical_name(self.name), _parallel())
 
-    def ask_facts(self) -> Asking:
+    def ask_facts(self) -> Lookup:
         """Fetch the facts through Ollama's client.
 
         The generator yields (method, arguments) and receives replies or errors.

@@ -11,10 +11,10 @@ from ecowas_lc._secret import safe_url
 from ecowas_lc.errors import EmptyQuestionError, InvalidInputError
 from ecowas_lc.llm.answer_checks import empty_answer, mark_after, ran_out
 from ecowas_lc.llm.faults import named_errors, not_found, timed_out
-from ecowas_lc.llm.line import Patience
 from ecowas_lc.llm.models import check_temperature, make_chat_model
 from ecowas_lc.llm.names import is_same_model
 from ecowas_lc.llm.reasoning import split_reasoning
+from ecowas_lc.llm.request_queue import Patience
 from ecowas_lc.settings import Settings, get_settings
 
 if TYPE_CHECKING:

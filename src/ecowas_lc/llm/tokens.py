@@ -53,14 +53,14 @@ no nas nos ao à é foi mais como se seu sua el los las y del al lo es con
 _ENGLISH, _ROMANCE = frozenset(_ENGLISH_WORDS.split()), frozenset(_ROMANCE_WORDS.split())
 _VOWELS = frozenset("aeiouyAEIOUY")
 
-Kind = Literal["english", "romance", "other", "signs"]
+TextKind = Literal["english", "romance", "other", "signs"]
 
 
 class Estimate(NamedTuple):
     """The estimated tokens of a text, and its predominant kind."""
 
     tokens: float
-    kind: Kind
+    kind: TextKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _weight(character: str) -> float:
     return len(character.encode("utf-8", "surrogatepass"))
 
 
-def _language_of(words: Mapping[str, int], others: int) -> Kind:
+def _language_of(words: Mapping[str, int], others: int) -> TextKind:
     total = sum(words.values())
     if not total:
         return "other"
@@ -177,7 +177,7 @@ def _language_of(words: Mapping[str, int], others: int) -> Kind:
     return "english" if english >= romance else "romance"
 
 
-def _tokens_in(word: str, kind: Kind) -> float:
+def _tokens_in(word: str, kind: TextKind) -> float:
     size = len(word)
     if size == 1:
         return 1.0

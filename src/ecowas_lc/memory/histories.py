@@ -54,7 +54,7 @@ def entry(message: dict[str, Any]) -> Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HistoryPlace:
     """The location of one history: its agent and session, and the keys of its list and its metadata."""
 
     agent_id: str
@@ -88,18 +88,18 @@ class Conversations:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_usual", lifetime_and_rule(None, self.default_ttl))
 
-    def place(self, agent_id: str, session_id: str) -> Place:
+    def place(self, agent_id: str, session_id: str) -> HistoryPlace:
         """Return the location of an agent's history in a session.
 
         Raises:
             InvalidIdError: An id is empty or not text.
         """
         key = self.keys.history(agent_id, session_id)
-        return Place(agent_id, session_id, (key, self.keys.companion(key)))
+        return HistoryPlace(agent_id, session_id, (key, self.keys.companion(key)))
 
     def append_op(
         self,
-        place: Place,
+        place: HistoryPlace,
         words: Sequence[bytes],
         *,
         max_history: int | None = None,

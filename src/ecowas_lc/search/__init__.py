@@ -1,5 +1,5 @@
 """The search index: items with texts and vectors, searched by meaning, words or both on any Redis or Valkey."""
 
-from ecowas_lc.search.items import Mode
+from ecowas_lc.search.items import SearchMode
 
-__all__ = ["Mode"]
+__all__ = ["SearchMode"]

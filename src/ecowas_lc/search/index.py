@@ -16,7 +16,7 @@ from ecowas_lc import forks
 from ecowas_lc._extras import install_command
 from ecowas_lc.errors import InvalidInputError, MissingExtraError
 from ecowas_lc.search import words
-from ecowas_lc.search.items import CHANGES, Header, Mode, fetch_op, header_of, ids_op, versions_op
+from ecowas_lc.search.items import CHANGES, Header, SearchMode, fetch_op, header_of, ids_op, versions_op
 from ecowas_lc.search.place import Collection, Namespace, Range, bucket_of_id, buckets_under, range_of
 from ecowas_lc.storage.ops import Op, call, together
 
@@ -112,7 +112,7 @@ class SearchIndex:
         under: Namespace,
         query: str,
         vector: Sequence[float] | None,
-        mode: Mode,
+        mode: SearchMode,
         wanted: int,
         passing: Passing,
     ) -> Op[list[Hit]]:
@@ -364,5 +364,5 @@ def _order(scored: tuple[float, bytes]) -> tuple[float, bytes]:
     return -scored[0], scored[1]
 
 
-def _kinds_of(mode: Mode) -> list[str]:
+def _kinds_of(mode: SearchMode) -> list[str]:
     return {"meaning": ["meaning"], "words": ["words"], "both": ["meaning", "words"]}[mode]

@@ -254,4 +254,4 @@ def fields_of(row: Sequence[bytes | None]) -> bytes:
     return row[1]
 
 
-Mode = Literal["meaning", "words", "both"]
+SearchMode = Literal["meaning", "words", "both"]

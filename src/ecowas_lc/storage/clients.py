@@ -31,7 +31,7 @@ from ecowas_lc.settings import Settings
 from ecowas_lc.storage.addresses import Address
 from ecowas_lc.storage.credentials import Credentials
 from ecowas_lc.storage.fast_path import make_async_client, make_client
-from ecowas_lc.storage.ops import Waiting
+from ecowas_lc.storage.ops import ReplicaWait
 
 
 class PrimaryConnection(SentinelManagedConnection):
@@ -235,7 +235,7 @@ class ClientFactory:
         return self.address is None or self.address.kind not in ("cluster", "sentinel")
 
     @property
-    def waiting(self) -> Waiting | None:
+    def waiting(self) -> ReplicaWait | None:
         """The replication that ``wait_replicas`` in the URL, or else in the settings, requires.
 
         Raises:
@@ -248,7 +248,7 @@ class ClientFactory:
         if not replicas:
             return None
         # Less than the socket timeout, because WAIT's answer has the number of replicas and a timeout does not.
-        return Waiting(replicas, max(1, int(self.settings.redis_socket_timeout * 500)))
+        return ReplicaWait(replicas, max(1, int(self.settings.redis_socket_timeout * 500)))
 
     def make(self) -> Any:
         """Return a new ``redis.Redis`` or ``redis.RedisCluster``; only the cluster client connects at once."""

@@ -30,7 +30,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ecowas_lc.storage.error_translation import FAILURES
-from ecowas_lc.storage.ops import BYTES_OUT, Arg, Batch, Call, ScriptCall, Waiting, Words, key_of
+from ecowas_lc.storage.ops import BYTES_OUT, Arg, Batch, Call, ReplicaWait, ScriptCall, Words, key_of
 
 _ROUNDS = 16  # as many redirections as redis-py follows
 # While a slot moves, a script with a key that has not arrived gets TRYAGAIN. Growing pauses, 7 seconds in all.
@@ -42,7 +42,7 @@ _ELSEWHERE = (MovedError, ClusterDownError, RedisConnectionError)
 
 
 @dataclass(slots=True)
-class _Pending:
+class _PendingCommand:
     """One command in progress: what to send, where it was redirected to, and its result."""
 
     item: Call
@@ -91,7 +91,7 @@ class _Find:
 _Steps = Generator[_Flush | _Find | float, Any, list[Any]]  # a float requests a pause in seconds
 
 
-def send(client: Any, batch: Batch, waiting: Waiting | None = None) -> list[Any]:
+def send(client: Any, batch: Batch, waiting: ReplicaWait | None = None) -> list[Any]:
     """Return the replies to a batch, including errors; with ``waiting``, after enough replicas have the writes."""
     steps = _follow(client, batch, waiting)
     try:
@@ -114,7 +114,7 @@ def send(client: Any, batch: Batch, waiting: Waiting | None = None) -> list[Any]
         return stop.value  # type: ignore[no-any-return]
 
 
-async def asend(client: Any, batch: Batch, waiting: Waiting | None = None) -> list[Any]:
+async def asend(client: Any, batch: Batch, waiting: ReplicaWait | None = None) -> list[Any]:
     """Return the replies to a batch; see :func:`send`."""
     await client.initialize()
     steps = _follow(client, batch, waiting)
@@ -137,11 +137,11 @@ async def asend(client: Any, batch: Batch, waiting: Waiting | None = None) -> li
         return stop.value  # type: ignore[no-any-return]
 
 
-def _follow(client: Any, batch: Batch, waiting: Waiting | None) -> _Steps:
-    commands = [_Pending(item, item.wire()) for item in batch]
+def _follow(client: Any, batch: Batch, waiting: ReplicaWait | None) -> _Steps:
+    commands = [_PendingCommand(item, item.wire()) for item in batch]
     pending = commands
     for number in range(_ROUNDS):
-        by_node: dict[str, tuple[Any, list[_Pending]]] = {}
+        by_node: dict[str, tuple[Any, list[_PendingCommand]]] = {}
         for each in pending:
             node = each.node(client)
             by_node.setdefault(node.name, (node, []))[1].append(each)
@@ -161,7 +161,7 @@ def _follow(client: Any, batch: Batch, waiting: Waiting | None) -> _Steps:
     raise ClusterError("too many redirections")
 
 
-def _queue(there: list[_Pending], waiting: Waiting | None) -> list[Words]:
+def _queue(there: list[_PendingCommand], waiting: ReplicaWait | None) -> list[Words]:
     queue: list[Words] = []
     for each in there:
         queue += [("ASKING",), each.words] if each.ask else [each.words]
@@ -171,7 +171,7 @@ def _queue(there: list[_Pending], waiting: Waiting | None) -> list[Words]:
     return [*queue, *asking, *waiting.words(there[0].item)]
 
 
-def _take(there: list[_Pending], answer: list[Any], waiting: Waiting | None, where: str) -> None:
+def _take(there: list[_PendingCommand], answer: list[Any], waiting: ReplicaWait | None, where: str) -> None:
     # After a broken connection everything is repeated, as all our commands may be; also a write whose WAIT got no
     # answer.
     broken = next((reply for reply in answer if isinstance(reply, _BROKEN)), None)
@@ -185,7 +185,7 @@ def _take(there: list[_Pending], answer: list[Any], waiting: Waiting | None, whe
             each.reply = broken
 
 
-def _checked(commands: list[_Pending], waiting: Waiting | None) -> list[Any]:
+def _checked(commands: list[_PendingCommand], waiting: ReplicaWait | None) -> list[Any]:
     refused = any(isinstance(each.reply, Exception) and not each.item.optional for each in commands)
     for each in commands if waiting and not refused else ():
         if isinstance(each.replicas, Exception):

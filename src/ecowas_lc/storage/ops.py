@@ -89,7 +89,7 @@ _SEEN = b"redis.call('UNLINK', KEYS[1]) redis.call('SET', KEYS[1], '') return re
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class ReplicaWait:
     """The number of replicas that must have a write before its call returns, and how long to wait for them."""
 
     replicas: int

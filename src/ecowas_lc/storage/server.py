@@ -38,7 +38,7 @@ from ecowas_lc.storage.ops import (
     Command,
     Op,
     Pause,
-    Waiting,
+    ReplicaWait,
     name_of,
     prefix_of,
     writes,
@@ -47,7 +47,7 @@ from ecowas_lc.storage.ops import (
 T = TypeVar("T")
 
 
-def run(client: Any, op: Op[T], where: str, waiting: Waiting | None = None) -> T:
+def run(client: Any, op: Op[T], where: str, waiting: ReplicaWait | None = None) -> T:
     """Run ``op`` over a ``redis.Redis`` or ``redis.RedisCluster`` and return its result.
 
     With ``waiting`` each write waits until that many replicas have it.
@@ -80,7 +80,7 @@ def run(client: Any, op: Op[T], where: str, waiting: Waiting | None = None) -> T
         op.close()
 
 
-async def arun(client: Any, op: Op[T], where: str, waiting: Waiting | None = None) -> T:
+async def arun(client: Any, op: Op[T], where: str, waiting: ReplicaWait | None = None) -> T:
     """Run ``op`` over a ``redis.asyncio.Redis`` or ``RedisCluster`` and return its result; see :func:`run`."""
     times = 1
     try:
@@ -145,7 +145,7 @@ async def _adrop_connections(client: Any) -> None:
         await pool.disconnect()
 
 
-def _send(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> list[Any]:
+def _send(client: Any, batch: Batch, where: str, waiting: ReplicaWait | None) -> list[Any]:
     first: Any = batch[0]
     if type(first) is Pause:
         concurrent.futures.wait([first.until], _LONGEST_PAUSE_SECONDS)
@@ -167,7 +167,7 @@ def _send(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> lis
     return replies
 
 
-async def _asend(client: Any, batch: Batch, where: str, waiting: Waiting | None) -> list[Any]:
+async def _asend(client: Any, batch: Batch, where: str, waiting: ReplicaWait | None) -> list[Any]:
     first: Any = batch[0]
     if type(first) is Pause:
         await asyncio.wait([asyncio.wrap_future(first.until)], timeout=_LONGEST_PAUSE_SECONDS)

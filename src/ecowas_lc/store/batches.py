@@ -24,8 +24,8 @@ from langgraph.store.base import Op as StoreOp
 from ecowas_lc.errors import CorruptDataError, InvalidIdError, InvalidInputError
 from ecowas_lc.search.items import (
     Header,
-    Mode,
     Newest,
+    SearchMode,
     Write,
     fetch_op,
     header_of,
@@ -79,13 +79,13 @@ class RankedSearch(SearchOp):
     ``passes`` is a filter as a function, applied in addition to langgraph's.
     """
 
-    mode: Mode | None = None
+    mode: SearchMode | None = None
     vector: Sequence[float] | None = None
     passes: Callable[[dict[str, Any]], bool] | None = None
 
 
 @dataclass(slots=True)
-class Plan:
+class BatchPlan:
     """Checked operations. Embed ``texts`` and ``queries`` before you call :meth:`op`."""
 
     at: Collection
@@ -276,14 +276,14 @@ class Plan:
         return found[op.offset : upto]
 
 
-def plan_of(ops: Iterable[StoreOp], at: Collection, contents: Contents, indexing: Indexing | None) -> Plan:
+def plan_of(ops: Iterable[StoreOp], at: Collection, contents: Contents, indexing: Indexing | None) -> BatchPlan:
     """Check every operation, so that an invalid one is refused before anything is sent.
 
     Raises:
         InvalidNamespaceError: A namespace has a label that is empty, not text, or contains a period.
         InvalidInputError: Another part of an operation can't be used.
     """
-    plan = Plan(at, contents, indexing)
+    plan = BatchPlan(at, contents, indexing)
     for op in ops:
         plan.ops.append(op)
         if isinstance(op, GetOp):
@@ -315,7 +315,7 @@ def moment(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
-def _add_put(plan: Plan, op: PutOp) -> None:
+def _add_put(plan: BatchPlan, op: PutOp) -> None:
     _check_labels(op.namespace)
     if not op.namespace:
         raise InvalidNamespaceError("Namespace cannot be empty.")

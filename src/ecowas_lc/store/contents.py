@@ -13,7 +13,7 @@ from ecowas_lc.search.place import Collection
 from ecowas_lc.storage.keys import id_bytes
 
 
-class Sealer(Protocol):
+class ItemSealer(Protocol):
     """An object that encrypts, such as the saver's :class:`~ecowas_lc.EncryptedRedisSerializer`."""
 
     def seal(self, payload: bytes, context: bytes) -> bytes:
@@ -30,7 +30,7 @@ class Contents:
     """Converts the parts of a collection's items to bytes and back; without a sealer nothing is encrypted."""
 
     at: Collection
-    sealer: Sealer | None = None
+    sealer: ItemSealer | None = None
 
     def encode_value(self, value: object, item_id: bytes) -> bytes:
         """Return a value as stored bytes.

@@ -17,7 +17,7 @@ from ecowas_lc._embeddings import OfflineEngine, check_offline, offline_engine, 
 from ecowas_lc.errors import ConfigurationError, CorruptDataError, DimensionMismatchError, InvalidInputError
 from ecowas_lc.search import words
 from ecowas_lc.search.index import Hit, Passing, SearchIndex
-from ecowas_lc.search.items import Mode, Write
+from ecowas_lc.search.items import SearchMode, Write
 from ecowas_lc.search.place import Collection, Namespace
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.store.contents import Contents
@@ -72,7 +72,7 @@ class RedisIndexConfig(IndexConfig, total=False):
 
     words: bool
     """Whether items can be found by their words (BM25; English, French and Portuguese); default: True."""
-    mode: Mode
+    mode: SearchMode
     """The comparison for a ``query``: ``"meaning"`` (default), ``"words"`` or ``"both"``."""
     vectors: Literal["int8", "float32"]
     """The format in which a process keeps vectors: ``"int8"`` (default) takes a quarter of the memory."""
@@ -97,7 +97,7 @@ class Indexing:
         self.has_words = bool(config.get("words", True))
         if self.embeddings is None and not self.has_words:
             raise ConfigurationError("The index has neither embeddings nor words: pass embed, or leave words out.")
-        self._mode: Mode = config.get("mode") or ("meaning" if self.embeddings else "words")
+        self._mode: SearchMode = config.get("mode") or ("meaning" if self.embeddings else "words")
         self._check_mode(self._mode)
         vectors = config.get("vectors", "int8")
         if vectors not in ("int8", "float32"):
@@ -112,19 +112,20 @@ class Indexing:
         """Whether texts need vectors."""
         return self.embeddings is not None
 
-    def mode_of(self, op: SearchOp) -> Mode:
+    def mode_of(self, op: SearchOp) -> SearchMode:
         """Return what a search compares its query by.
 
         Raises:
             InvalidInputError: The mode does not exist, or this index does not support it.
         """
-        mode: Mode = getattr(op, "mode", None) or self._mode
+        mode: SearchMode = getattr(op, "mode", None) or self._mode
         self._check_mode(mode)
         return mode
 
     def _check_mode(self, mode: object) -> None:
-        if mode not in get_args(Mode):
-            raise InvalidInputError(f"mode must be one of {', '.join(map(repr, get_args(Mode)))}, not {mode!r}.")
+        if mode not in get_args(SearchMode):
+            allowed = ", ".join(map(repr, get_args(SearchMode)))
+            raise InvalidInputError(f"mode must be one of {allowed}, not {mode!r}.")
         if mode != "words" and self.embeddings is None:
             raise InvalidInputError(
                 f"mode={mode!r} needs embeddings: set embed and dims in the index configuration."
@@ -167,7 +168,7 @@ class Indexing:
         under: Namespace,
         query: str,
         vector: Sequence[float] | None,
-        mode: Mode,
+        mode: SearchMode,
         wanted: int,
         passing: Passing,
     ) -> Op[list[Hit]]:

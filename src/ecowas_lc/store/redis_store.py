@@ -19,7 +19,7 @@ from langgraph.store.base import Op as StoreOp
 
 from ecowas_lc._display import Displayed
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
-from ecowas_lc.search.items import Mode, Write, fetch_op, newest_op, write_op
+from ecowas_lc.search.items import SearchMode, Write, fetch_op, newest_op, write_op
 from ecowas_lc.search.place import Collection, Namespace, id_of
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.backup_format import ImportReport, Progress, checked_lines, header, one_by_one
@@ -28,7 +28,7 @@ from ecowas_lc.storage.keys import Keys, id_bytes
 from ecowas_lc.storage.ops import Op, command
 from ecowas_lc.storage.server import Server
 from ecowas_lc.store.backup import Export, ItemImporter
-from ecowas_lc.store.batches import GuardedPut, Plan, RankedSearch, check_namespace, milliseconds_of, plan_of
+from ecowas_lc.store.batches import BatchPlan, GuardedPut, RankedSearch, check_namespace, milliseconds_of, plan_of
 from ecowas_lc.store.contents import Contents
 from ecowas_lc.store.indexing import Indexing, RedisIndexConfig, first_vector
 from ecowas_lc.store.item_pages import ItemPage, list_op
@@ -250,7 +250,7 @@ class RedisStore(Connected, Displayed, BaseStore):
         limit: int = 10,
         offset: int = 0,
         refresh_ttl: bool | None = None,
-        mode: Mode | None = None,
+        mode: SearchMode | None = None,
     ) -> list[SearchItem]:
         """Return the items under a namespace prefix that match best; without a query, the most recently changed.
 
@@ -280,7 +280,7 @@ class RedisStore(Connected, Displayed, BaseStore):
         limit: int = 10,
         offset: int = 0,
         refresh_ttl: bool | None = None,
-        mode: Mode | None = None,
+        mode: SearchMode | None = None,
     ) -> list[SearchItem]:
         """Return the items that match best, without blocking the event loop; see :meth:`search`."""
         op = self._ranked(namespace_prefix, filter, limit, offset, query, refresh_ttl, mode)
@@ -406,7 +406,7 @@ class RedisStore(Connected, Displayed, BaseStore):
 
     # --- programs built from checked arguments ---
 
-    def _plan(self, ops: Iterable[StoreOp]) -> Plan:
+    def _plan(self, ops: Iterable[StoreOp]) -> BatchPlan:
         plan = plan_of(ops, self._at, self._contents, self._indexing)
         if plan.puts and time.monotonic() > self._announced_at + _ANNOUNCED_SECONDS:
             self._announced_at = time.monotonic()
@@ -415,7 +415,7 @@ class RedisStore(Connected, Displayed, BaseStore):
             plan.beside = (command(*entry),)
         return plan
 
-    def _batch_op(self, plan: Plan, vectors: Any, queries: Any) -> Op[list[Result]]:
+    def _batch_op(self, plan: BatchPlan, vectors: Any, queries: Any) -> Op[list[Result]]:
         indexing = self._indexing
         if indexing is None or not indexing.embeds:
             return plan.op({}, {})
@@ -438,7 +438,7 @@ class RedisStore(Connected, Displayed, BaseStore):
         offset: int,
         query: str | None,
         refresh_ttl: bool | None,
-        mode: Mode | None,
+        mode: SearchMode | None,
     ) -> RankedSearch:
         if query is not None and not isinstance(query, str):
             raise InvalidInputError(f"A query must be text, not {type(query).__name__}.")

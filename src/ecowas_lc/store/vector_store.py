@@ -15,7 +15,7 @@ from pydantic import model_validator
 
 from ecowas_lc.errors import ConfigurationError, CorruptDataError, InvalidInputError
 from ecowas_lc.search.index import check_numpy
-from ecowas_lc.search.items import Mode
+from ecowas_lc.search.items import SearchMode
 from ecowas_lc.search.place import Namespace
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.connected import Connected
@@ -40,7 +40,7 @@ class VectorStoreOptions(TypedDict, total=False):
     prefix: str
     collection: str
     namespace: Namespace
-    mode: Mode
+    mode: SearchMode
     vectors: Literal["int8", "float32"]
     ttl: TTLConfig | None
     encryption: EncryptedRedisSerializer | None
@@ -96,7 +96,7 @@ class RedisVectorStore(Connected, VectorStore):
         prefix: str = "ecowas",
         collection: str = "documents",
         namespace: Namespace = ("documents", "all"),
-        mode: Mode = "meaning",
+        mode: SearchMode = "meaning",
         vectors: Literal["int8", "float32"] = "int8",
         ttl: TTLConfig | None = None,
         encryption: EncryptedRedisSerializer | None = None,
@@ -302,7 +302,7 @@ class RedisVectorStore(Connected, VectorStore):
         k: int = 4,
         *,
         filter: Filter = None,  # noqa: A002
-        mode: Mode | None = None,
+        mode: SearchMode | None = None,
         **unknown: Any,
     ) -> list[Document]:
         """Return the ``k`` documents that match a query best, best match first.
@@ -322,7 +322,7 @@ class RedisVectorStore(Connected, VectorStore):
         k: int = 4,
         *,
         filter: Filter = None,  # noqa: A002
-        mode: Mode | None = None,
+        mode: SearchMode | None = None,
         **unknown: Any,
     ) -> list[Document]:
         """Return the documents that match a query best, without blocking; see :meth:`similarity_search`."""
@@ -336,7 +336,7 @@ class RedisVectorStore(Connected, VectorStore):
         k: int = 4,
         *,
         filter: Filter = None,  # noqa: A002
-        mode: Mode | None = None,
+        mode: SearchMode | None = None,
         **unknown: Any,
     ) -> list[tuple[Document, float]]:
         """Return the ``k`` documents that match a query best, with their scores.
@@ -360,7 +360,7 @@ class RedisVectorStore(Connected, VectorStore):
         k: int = 4,
         *,
         filter: Filter = None,  # noqa: A002
-        mode: Mode | None = None,
+        mode: SearchMode | None = None,
         **unknown: Any,
     ) -> list[tuple[Document, float]]:
         """Return documents with scores, without blocking; see :meth:`similarity_search_with_score`."""
@@ -531,7 +531,7 @@ class RedisVectorStore(Connected, VectorStore):
         return [GetOp(self._namespace, key, refresh) for key in _checked_ids(ids)]
 
     def _search(
-        self, query: str, vector: list[float] | None, k: int, wanted: Filter, mode: Mode | None
+        self, query: str, vector: list[float] | None, k: int, wanted: Filter, mode: SearchMode | None
     ) -> RankedSearch:
         if not isinstance(query, str):
             raise InvalidInputError(f"A query must be text, not {type(query).__name__}.")

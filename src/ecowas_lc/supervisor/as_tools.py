@@ -18,10 +18,10 @@ from ecowas_lc.errors import EmptyQuestionError, InvalidInputError
 from ecowas_lc.llm.tokens import TokenCounter, count_tokens
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.graph import ToolLike, make_context
-from ecowas_lc.supervisor.group_node import Asked, Outcome, outcome_of
+from ecowas_lc.supervisor.group_node import GroupOutcome, GroupQuestion, outcome_of
 from ecowas_lc.twg import TWG
 
-Question = Annotated[str, Field(description="The question, with all that is needed to understand it.")]
+QuestionArgument = Annotated[str, Field(description="The question, with all that is needed to understand it.")]
 
 
 def twg_tools(
@@ -75,10 +75,10 @@ def twg_tools(
 
 
 def _tool(ctx: Context, group: TWG) -> BaseTool:
-    def ask(question: Question, config: RunnableConfig) -> str:
+    def ask(question: QuestionArgument, config: RunnableConfig) -> str:
         return _said(run(outcome_of(ctx, group, _asked(question)), _labelled(config, group)))
 
-    async def aask(question: Question, config: RunnableConfig) -> str:
+    async def aask(question: QuestionArgument, config: RunnableConfig) -> str:
         return _said(await arun(outcome_of(ctx, group, _asked(question)), _labelled(config, group)))
 
     return StructuredTool.from_function(
@@ -90,17 +90,17 @@ def _tool(ctx: Context, group: TWG) -> BaseTool:
     )
 
 
-def _asked(question: str) -> Asked:
+def _asked(question: str) -> GroupQuestion:
     if not question.strip():
         raise ToolException(str(EmptyQuestionError("The question is empty. Ask something.")))
-    return Asked(HumanMessage(question))
+    return GroupQuestion(HumanMessage(question))
 
 
 def _labelled(config: RunnableConfig, group: TWG) -> RunnableConfig:
     return merge_configs(config, {"metadata": {"twg": group.id}})
 
 
-def _said(outcome: Outcome) -> str:
+def _said(outcome: GroupOutcome) -> str:
     report = outcome.report
     if report["status"] != "answered":
         raise ToolException(report.get("reason") or "The group could not answer.")

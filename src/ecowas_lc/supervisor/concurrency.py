@@ -20,7 +20,7 @@ from ecowas_lc import forks
 from ecowas_lc.effects import Program, arun, run
 from ecowas_lc.errors import LoopBudgetError
 from ecowas_lc.llm.faults import timed_out
-from ecowas_lc.llm.line import Patience, patience
+from ecowas_lc.llm.request_queue import Patience, patience
 
 _POLL_SECONDS = 0.25
 

@@ -17,7 +17,7 @@ from ecowas_lc.llm import aeffective_context, effective_context, within_context
 from ecowas_lc.llm.tokens import UNKNOWN_CONTEXT, TokenCounter, Window, count_tokens
 from ecowas_lc.supervisor.concurrency import Limited, LoopGuard, Slots
 from ecowas_lc.supervisor.double_texting import OnBusy
-from ecowas_lc.supervisor.history_sync import HistoryFactory
+from ecowas_lc.supervisor.history_sync import OpenHistory
 from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import ConversationRouter
 from ecowas_lc.supervisor.trimming import Exchange, prompt_of
@@ -41,7 +41,7 @@ class Context:
     groups: Mapping[str, TWG]
     router: ConversationRouter
     tools: Mapping[str, Mapping[str, BaseTool]]
-    history_factory: HistoryFactory | None
+    history_factory: OpenHistory | None
     held: frozenset[str]
     slots: Slots
     group_timeout: float | None

@@ -15,7 +15,7 @@ from langgraph.stream import CustomTransformer
 from langgraph.types import Checkpointer
 
 from ecowas_lc import _telemetry
-from ecowas_lc.documents.answers import Mode
+from ecowas_lc.documents.answers import GroundingMode
 from ecowas_lc.effects import Watch, as_node
 from ecowas_lc.errors import ConfigurationError, InvalidInputError, UnknownGroupError
 from ecowas_lc.llm import chat_model, held_to
@@ -26,7 +26,7 @@ from ecowas_lc.supervisor.concurrency import Slots
 from ecowas_lc.supervisor.context import Context, OnWaiting
 from ecowas_lc.supervisor.double_texting import OnBusy
 from ecowas_lc.supervisor.grounding import Readable, grounding_of, unread_documents
-from ecowas_lc.supervisor.history_sync import HistoryFactory
+from ecowas_lc.supervisor.history_sync import OpenHistory
 from ecowas_lc.supervisor.model_calls import Agent
 from ecowas_lc.supervisor.routing import Router, get_router, with_conversation
 from ecowas_lc.supervisor.state import SUPERVISOR, SupervisorInput, SupervisorOutput, SupervisorState
@@ -46,7 +46,7 @@ def build_supervisor(
     groups: Sequence[TWG] | None = None,
     router: str | Router = "hybrid",
     checkpointer: Checkpointer = None,
-    history_factory: HistoryFactory | None = None,
+    history_factory: OpenHistory | None = None,
     max_parallel: int | None = None,
     interrupt_before_release: Collection[str] | Literal["all"] = (),
     tools: Mapping[str, Sequence[ToolLike]] | None = None,
@@ -61,7 +61,7 @@ def build_supervisor(
     busy_wait_seconds: float = 60.0,
     store: BaseStore | None = None,
     documents: Readable | Mapping[str, Readable] | None = None,
-    grounding: Mode = "strict",
+    grounding: GroundingMode = "strict",
 ) -> SupervisorGraph:
     """Build the compiled graph that answers ``{"messages": [("user", question)]}``.
 
@@ -156,7 +156,7 @@ def make_context(
     *,
     groups: Sequence[TWG] | None,
     router: str | Router = "lexical",
-    history_factory: HistoryFactory | None = None,
+    history_factory: OpenHistory | None = None,
     max_parallel: int | None = None,
     held: Collection[str] | Literal["all"] = (),
     tools: Mapping[str, Sequence[ToolLike]] | None = None,
@@ -169,7 +169,7 @@ def make_context(
     on_waiting: OnWaiting = "refuse",
     has_store: bool | None = None,
     documents: Readable | Mapping[str, Readable] | None = None,
-    grounding: Mode = "strict",
+    grounding: GroundingMode = "strict",
 ) -> Context:
     """Check the arguments of :func:`build_supervisor` and return what the nodes share."""
     chosen = validate_groups(default_groups() if groups is None else groups, reserved=RESERVED_IDS)

@@ -11,9 +11,16 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.retrievers import BaseRetriever
 
 from ecowas_lc._language import language_of
-from ecowas_lc.documents.answers import CheckedStream, Citation, Mode, citation_of, grounded_answer, message_of
+from ecowas_lc.documents.answers import (
+    CheckedStream,
+    Citation,
+    GroundingMode,
+    citation_of,
+    grounded_answer,
+    message_of,
+)
 from ecowas_lc.documents.evidence import Corpus, Evidence, Source, find_evidence, sources_of
-from ecowas_lc.documents.question import Question, read_question
+from ecowas_lc.documents.question import ParsedQuestion, read_question
 from ecowas_lc.effects import Doing, Program
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.supervisor.context import Context
@@ -64,7 +71,7 @@ class Grounding:
         ConfigurationError: An argument is not usable.
     """
 
-    def __init__(self, documents: Readable | Mapping[str, Readable], mode: Mode) -> None:
+    def __init__(self, documents: Readable | Mapping[str, Readable], mode: GroundingMode) -> None:
         if mode not in ("strict", "flag", "off"):
             raise ConfigurationError(f"grounding={mode!r} can't be used. Choose 'strict', 'flag' or 'off'.")
         self.mode = mode
@@ -99,7 +106,7 @@ class Grounding:
 def grounding_of(
     groups: Iterable[TWG],
     documents: Readable | Mapping[str, Readable] | None,
-    mode: Mode = "strict",
+    mode: GroundingMode = "strict",
 ) -> Grounding | None:
     """Return the documents of a graph: those passed to it, and the groups' own.
 
@@ -190,7 +197,7 @@ def grounded_report(
 
 def evidence_for(
     grounding: Grounding, group: str | None, question: str
-) -> Program[tuple[list[Evidence], list[Source], Question]]:
+) -> Program[tuple[list[Evidence], list[Source], ParsedQuestion]]:
     """Return the sentences that answer a question, the passages found, and the question as interpreted."""
     sources = yield from grounding.search(question, group)
     corpus = Corpus(sources)
@@ -198,7 +205,7 @@ def evidence_for(
     return find_evidence(read, sources, corpus), sources, read
 
 
-def asks_for_facts(question: Question) -> bool:
+def asks_for_facts(question: ParsedQuestion) -> bool:
     """Return whether a question asks for something that documents could state, unlike a greeting or small talk."""
     if not question.terms and not question.names:
         return False

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GroupQuestion:
     """The input to a group.
 
     ``past`` is the conversation as the group remembers it, and ``own`` the part of it that is the group's own.
@@ -51,14 +51,14 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class GroupOutcome:
     """A group's report and, after a failure, the messages of its turn so far."""
 
     report: Report
     so_far: list[BaseMessage] = field(default_factory=list)
 
 
-def outcome_of(ctx: Context, group: TWG, asked: Asked) -> Program[Outcome]:
+def outcome_of(ctx: Context, group: TWG, asked: GroupQuestion) -> Program[GroupOutcome]:
     """Ask a group and return its report; almost every failure also becomes a report.
 
     LangGraph's ``error_handler`` for nodes is not used, for three reasons. After a crash, the handler receives the
@@ -83,12 +83,12 @@ def outcome_of(ctx: Context, group: TWG, asked: Asked) -> Program[Outcome]:
         log.warning("%s failed unexpectedly", who, exc_info=True)
         report = _failure(asked, type(error).__name__, f"{type(error).__name__}: {error}")
     else:
-        return Outcome(report)
+        return GroupOutcome(report)
     turn = progress.get("messages") or [] if group.id in ctx.tool_graphs else []
-    return Outcome(report, list(turn))
+    return GroupOutcome(report, list(turn))
 
 
-def _answered(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) -> Program[Report]:
+def _answered(ctx: Context, group: TWG, asked: GroupQuestion, progress: dict[str, Any]) -> Program[Report]:
     """Return the group's answer.
 
     Raises:
@@ -121,7 +121,7 @@ def _answered(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) 
     return (yield from _reported(group, answer, asked, tools="none", model_calls=1))
 
 
-def _with_tools(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) -> Program[Report]:
+def _with_tools(ctx: Context, group: TWG, asked: GroupQuestion, progress: dict[str, Any]) -> Program[Report]:
     yield CheckRun(group.id, ctx.tools[group.id])
     tell = None if asked.quiet else teller()
     brief = Brief(asked.past, asked.summary, asked.quiet, asked.speaks_as, tell)
@@ -153,7 +153,7 @@ def _with_tools(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]
 
 
 def _reported(
-    group: TWG, answer: AIMessage, asked: Asked, *, tools: Any, model_calls: int, heard: bool = True
+    group: TWG, answer: AIMessage, asked: GroupQuestion, *, tools: Any, model_calls: int, heard: bool = True
 ) -> Program[Report]:
     answer = with_reasoning_apart(answer)
     text = yield from whole_text(answer, quiet=asked.quiet)
@@ -171,7 +171,7 @@ def _reported(
     }
 
 
-def _by_graph(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) -> Program[Report]:
+def _by_graph(ctx: Context, group: TWG, asked: GroupQuestion, progress: dict[str, Any]) -> Program[Report]:
     """Return the answer of the graph that stands in for the group; it remembers the group's own exchanges."""
     own = [message for exchange in asked.own for message in exchange]
     heard: set[str] = set()
@@ -205,7 +205,7 @@ def _by_graph(ctx: Context, group: TWG, asked: Asked, progress: dict[str, Any]) 
     )
 
 
-def _by_agent(ctx: Context, group: TWG, asked: Asked) -> Program[Report]:
+def _by_agent(ctx: Context, group: TWG, asked: GroupQuestion) -> Program[Report]:
     """Return the answer of the agent that stands in for the group."""
     said: str = yield AskAgent(ctx.agents[group.id], group.id, asked.question.text)
     text = split_reasoning(said).answer
@@ -217,5 +217,5 @@ def _by_agent(ctx: Context, group: TWG, asked: Asked) -> Program[Report]:
     return {"status": "answered", "text": text, "message_id": message_id, "tools": "none"}
 
 
-def _failure(asked: Asked, error: str, reason: str) -> Report:
+def _failure(asked: GroupQuestion, error: str, reason: str) -> Report:
     return {"status": "failed", "text": "", "error": error, "reason": reason, "attempt": asked.run}

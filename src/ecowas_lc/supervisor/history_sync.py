@@ -64,7 +64,7 @@ class History(Protocol):
         ...
 
 
-HistoryFactory = Callable[[str, str], Any]
+OpenHistory = Callable[[str, str], Any]
 """``factory(agent_id, session_id)`` returns a :class:`History`."""
 
 
@@ -199,7 +199,7 @@ def _same(one: Sequence[BaseMessage], other: Sequence[BaseMessage]) -> bool:
 # --- reading and writing ---
 
 
-def read(factory: HistoryFactory | None, agent_id: str, config: RunnableConfig) -> Program[list[BaseMessage]]:
+def read(factory: OpenHistory | None, agent_id: str, config: RunnableConfig) -> Program[list[BaseMessage]]:
     """Return the messages of one speaker's history in the run's session; empty without a factory."""
     if factory is None:
         return []
@@ -209,7 +209,7 @@ def read(factory: HistoryFactory | None, agent_id: str, config: RunnableConfig) 
 
 
 def written(
-    factory: HistoryFactory,
+    factory: OpenHistory,
     speakers: Sequence[str],
     config: RunnableConfig,
     before: Sequence[BaseMessage],
@@ -262,7 +262,7 @@ def _stands(newest: Sequence[BaseMessage], branch: Sequence[BaseMessage], wrote:
 
 
 def synchronised(
-    factory: HistoryFactory,
+    factory: OpenHistory,
     speakers: Sequence[str],
     config: RunnableConfig,
     messages: Sequence[BaseMessage],
@@ -350,7 +350,7 @@ def taken_in(state: State) -> list[BaseMessage]:
 
 
 def take_in_transcript(
-    factory: HistoryFactory, groups: Sequence[str], state: State, config: RunnableConfig, update: dict[str, Any]
+    factory: OpenHistory, groups: Sequence[str], state: State, config: RunnableConfig, update: dict[str, Any]
 ) -> Program[None]:
     """Import the conversation of the session from before this thread started, with all speakers' parts.
 
@@ -386,7 +386,7 @@ def take_in_transcript(
 
 
 def take_in_groups(
-    factory: HistoryFactory, groups: Sequence[str], state: State, config: RunnableConfig, update: dict[str, Any]
+    factory: OpenHistory, groups: Sequence[str], state: State, config: RunnableConfig, update: dict[str, Any]
 ) -> Program[None]:
     """Import what groups said outside of the thread, and what an older version kept only in histories."""
     taken = list(state.get("taken") or [])

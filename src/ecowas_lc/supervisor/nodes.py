@@ -20,7 +20,7 @@ from ecowas_lc.llm.answer_checks import empty_answer
 from ecowas_lc.supervisor.approval import Draft, reviewed
 from ecowas_lc.supervisor.context import Context
 from ecowas_lc.supervisor.grounding import asks_for_facts, cited_message, evidence_for, grounded_report
-from ecowas_lc.supervisor.group_node import Asked, Outcome, outcome_of
+from ecowas_lc.supervisor.group_node import GroupOutcome, GroupQuestion, outcome_of
 from ecowas_lc.supervisor.history_sync import take_in_groups, take_in_transcript, taken_in, written
 from ecowas_lc.supervisor.model_calls import Ask, unheard
 from ecowas_lc.supervisor.prompts import phrase, supervisor_prompt, with_summary
@@ -149,10 +149,10 @@ def group(ctx: Context, twg: TWG) -> NodeProgram:
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
         conversation = conversation_of(state)
         alone = exchanges((state.get("earlier") or {}).get("groups", {}).get(twg.id, ()))
-        outcome: Outcome = yield from outcome_of(
+        outcome: GroupOutcome = yield from outcome_of(
             ctx,
             twg,
-            Asked(
+            GroupQuestion(
                 question=question_of(state),
                 past=[*alone, *remembered(conversation, summarised_through(state), twg.id)],
                 own=[*alone, *own_part(conversation, twg.id)],

@@ -24,7 +24,7 @@ from ecowas_lc.supervisor.history_sync import synchronised, taken_in
 from ecowas_lc.supervisor.nodes import GIVEN_UP, RUN, speakers_of
 from ecowas_lc.supervisor.state import Dropped, Question, SupervisorInput, SupervisorOutput, SupervisorState
 
-Asked = Question | SupervisorInput | Command[Any] | None
+GraphInput = Question | SupervisorInput | Command[Any] | None
 """A question, a decision (``Command(resume=…)``), or ``None`` to resume a run."""
 
 TURN = "invoke_agent ecowas_supervisor"
@@ -56,18 +56,18 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
     @overload
     def invoke(
         self,
-        input: Asked,
+        input: GraphInput,
         config: RunnableConfig | None = None,
         *,
         durability: Durability | None = None,
     ) -> SupervisorOutput: ...
 
     @overload
-    def invoke(self, input: Asked, config: RunnableConfig | None = None, **options: Any) -> Any: ...
+    def invoke(self, input: GraphInput, config: RunnableConfig | None = None, **options: Any) -> Any: ...
 
     def invoke(
         self,
-        input: Asked,  # noqa: A002
+        input: GraphInput,  # noqa: A002
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> Any:
@@ -77,7 +77,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
     @overload
     async def ainvoke(
         self,
-        input: Asked,
+        input: GraphInput,
         config: RunnableConfig | None = None,
         *,
         durability: Durability | None = None,
@@ -86,14 +86,14 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
     @overload
     async def ainvoke(
         self,
-        input: Asked,
+        input: GraphInput,
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> Any: ...
 
     async def ainvoke(
         self,
-        input: Asked,  # noqa: A002  # as langgraph names it
+        input: GraphInput,  # noqa: A002  # as langgraph names it
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> Any:
@@ -102,7 +102,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
 
     def stream(
         self,
-        input: Asked,  # noqa: A002  # as langgraph names it
+        input: GraphInput,  # noqa: A002  # as langgraph names it
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> Iterator[Any]:
@@ -114,7 +114,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
 
     async def astream(
         self,
-        input: Asked,  # noqa: A002  # as langgraph names it
+        input: GraphInput,  # noqa: A002  # as langgraph names it
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> AsyncIterator[Any]:
@@ -261,7 +261,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
         return Doing(lambda _: self.get_state(config), lambda _: self.aget_state(config))
 
 
-def _as_input(asked: Asked) -> SupervisorInput | Command[Any] | None:
+def _as_input(asked: GraphInput) -> SupervisorInput | Command[Any] | None:
     return cast("SupervisorInput | Command[Any] | None", asked)  # langgraph converts its content to messages
 
 

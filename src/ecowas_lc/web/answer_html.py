@@ -25,10 +25,10 @@ _INLINE = re.compile(
 MOST_CHARACTERS = 200_000
 """Longer answers are shown as plain text."""
 
-Citation = Callable[[int], Markup]
+CitationMark = Callable[[int], Markup]
 
 
-def answer_html(text: str, cite: Citation | None = None, cited: Collection[int] = ()) -> Markup:
+def answer_html(text: str, cite: CitationMark | None = None, cited: Collection[int] = ()) -> Markup:
     """Return an answer as HTML.
 
     Args:
@@ -86,7 +86,7 @@ def _begins_block(line: str) -> bool:
     return any(pattern.match(line) for pattern in (_HEADING, _BULLET, _NUMBERED, _QUOTED, _FENCE))
 
 
-def _inline(text: str, cite: Citation | None, cited: Collection[int]) -> Markup:
+def _inline(text: str, cite: CitationMark | None, cited: Collection[int]) -> Markup:
     out: list[Markup] = []
     place = 0
     for match in _INLINE.finditer(text):

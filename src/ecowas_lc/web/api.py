@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ecowas_lc.errors import EcowasError, InvalidInputError
 from ecowas_lc.web.middleware import COOKIE, principal_in, sender_of, set_cookie, too_many
 from ecowas_lc.web.problems import PROBLEM, problem
-from ecowas_lc.web.runs import Event, Run
+from ecowas_lc.web.runs import Run, RunEvent
 from ecowas_lc.web.service import LONGEST_ID, LONGEST_QUESTION
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ CheckpointQuery = Annotated[str | None, Query(min_length=1, max_length=LONGEST_I
 Offset = Annotated[int, Query(ge=0, le=1_000_000)]
 
 
-def sse(event: Event) -> str:
+def sse(event: RunEvent) -> str:
     """Return an event in the format of server-sent events."""
     return f"id: {event.id}\nevent: {event.type}\ndata: {json.dumps(event.data)}\n\n"
 

@@ -21,6 +21,7 @@ from ecowas_lc.metrics import Metrics
 from ecowas_lc.settings import Settings, get_settings
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.server import Server
+from ecowas_lc.supervisor.double_texting import OnBusy
 from ecowas_lc.supervisor.routing import Router
 from ecowas_lc.twg import TWG, default_groups
 from ecowas_lc.web.access import Access, checked_groups_of, organisations_op
@@ -32,7 +33,6 @@ from ecowas_lc.web.organisation import Organisation
 from ecowas_lc.web.pages import add_pages
 from ecowas_lc.web.principals import Principal
 from ecowas_lc.web.problems import PROBLEM, problem
-from ecowas_lc.web.runs import OnBusy
 from ecowas_lc.web.service import Data, Service
 from ecowas_lc.web.sign_in import add_sign_in
 

@@ -17,7 +17,7 @@ StateAt = Callable[[str], Awaitable[StateSnapshot]]
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class BranchNode:
     """A checkpoint: its id, the id of the one before it, and langgraph's ``source`` of it."""
 
     id: str
@@ -46,7 +46,7 @@ class Versions:
         return self.tips[self.number] if self.number < len(self.tips) else None
 
 
-async def versions_of(nodes: Sequence[Node], head: str, state_at: StateAt) -> dict[str, Versions]:
+async def versions_of(nodes: Sequence[BranchNode], head: str, state_at: StateAt) -> dict[str, Versions]:
     """Return the versions of each turn that has several, by the id of its question.
 
     Args:
@@ -77,7 +77,11 @@ class _Thread:
     """
 
     def __init__(
-        self, nodes: Sequence[Node], state_at: StateAt, originals: Mapping[str, str], states: Mapping[str, Any]
+        self,
+        nodes: Sequence[BranchNode],
+        state_at: StateAt,
+        originals: Mapping[str, str],
+        states: Mapping[str, Any],
     ) -> None:
         self._originals = originals
         self._states = dict(states)
@@ -93,9 +97,9 @@ class _Thread:
                 self.children.setdefault(self.parents[node.id], []).append(node.id)
 
     @classmethod
-    async def of(cls, nodes: Sequence[Node], state_at: StateAt) -> Self:
+    async def of(cls, nodes: Sequence[BranchNode], state_at: StateAt) -> Self:
         """Return the tree, with copies recognised."""
-        siblings: dict[str, list[Node]] = {}
+        siblings: dict[str, list[BranchNode]] = {}
         for node in sorted(nodes, key=lambda each: each.id):
             siblings.setdefault(node.parent, []).append(node)
         states: dict[str, StateSnapshot] = {}

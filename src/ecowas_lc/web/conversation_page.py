@@ -13,7 +13,7 @@ from ecowas_lc.checkpoint.reading import outline_op
 from ecowas_lc.errors import StorageError
 from ecowas_lc.supervisor.routing import get_router
 from ecowas_lc.web import views
-from ecowas_lc.web.branches import Node, Versions, versions_of
+from ecowas_lc.web.branches import BranchNode, Versions, versions_of
 from ecowas_lc.web.permissions import Permission
 from ecowas_lc.web.problems import NotFoundError
 from ecowas_lc.web.reader import Reader
@@ -85,11 +85,11 @@ async def turns_of(one: Reader, session: str, *, limit: int = 0) -> dict[str, An
     runs = await one.service.runs(one.by, session)
     messages = found["messages"]
     versions: Mapping[str, Versions] = {} if runs else await _versions(one, session)
-    turns: list[views.Turn] = []
+    turns: list[views.TurnView] = []
     for place, message in enumerate(messages, start=found["first"]):
         if message["speaker"] == "user":
             turns.append(
-                views.Turn(views.anchor_of(f"{place}:{message['id']}"), str(message["id"]), message["text"])
+                views.TurnView(views.anchor_of(f"{place}:{message['id']}"), str(message["id"]), message["text"])
             )
         elif turns and turns[-1].answer is None:
             turns[-1].answer = _answer(one, session, message)
@@ -121,7 +121,7 @@ async def turns_of(one: Reader, session: str, *, limit: int = 0) -> dict[str, An
     }
 
 
-def _place_runs(one: Reader, turns: list[views.Turn], runs: Sequence[Run]) -> None:
+def _place_runs(one: Reader, turns: list[views.TurnView], runs: Sequence[Run]) -> None:
     """Add each run that is under way to the turn that it answers."""
     for run in runs:
         links = run_links(one, run)
@@ -132,7 +132,7 @@ def _place_runs(one: Reader, turns: list[views.Turn], runs: Sequence[Run]) -> No
             continue
         known = next((place for place, turn in enumerate(turns) if turn.id == asked), None)
         if known is None:
-            turns.append(views.Turn(views.anchor_of(run.id), asked, str(run.given.get("question", ""))))
+            turns.append(views.TurnView(views.anchor_of(run.id), asked, str(run.given.get("question", ""))))
         else:
             del turns[known + 1 :]
             turns[known].question = str(run.given.get("question") or turns[known].question)
@@ -146,7 +146,7 @@ def run_links(one: Reader, run: Run) -> views.RunLinks:
     return views.RunLinks(run.id, one.url(f"{where}/events"), one.url(f"{where}/cancel"))
 
 
-def _answer(one: Reader, session: str, message: Mapping[str, Any]) -> views.Answer:
+def _answer(one: Reader, session: str, message: Mapping[str, Any]) -> views.AnswerView:
     texts, speakers = one.texts, one.speakers
     key = str(message["id"])
     citations = {int(each["number"]): each for each in message.get("citations") or ()}
@@ -159,14 +159,14 @@ def _answer(one: Reader, session: str, message: Mapping[str, Any]) -> views.Answ
 
     groups = [speakers[group] for group in message.get("groups") or ()]
     text = str(message["text"])
-    return views.Answer(
+    return views.AnswerView(
         id=key,
         speaker=speakers[str(message["speaker"])],
         groups=groups or [speakers[str(message["speaker"])]],
         html=views.answer_html(text, cite, citations),
         text=text,
         sources=[
-            views.Source(
+            views.SourceView(
                 number,
                 str(each["title"]),
                 _where(texts, each),
@@ -189,7 +189,7 @@ async def _versions(one: Reader, session: str) -> dict[str, Versions]:
     organisation = one.service.organisation
     outlined = await organisation.run(outline_op(organisation.saver._at, session))
     nodes = [
-        Node(str(each.place.checkpoint_id), each.parent or "", str(each.metadata.get("source", "")))
+        BranchNode(str(each.place.checkpoint_id), each.parent or "", str(each.metadata.get("source", "")))
         for each in outlined
         if not each.place.namespace
     ]

@@ -44,10 +44,10 @@ _STATIC = {
     "fonts/atkinson-hyperlegible-next-latin-ext.woff2": "font/woff2",
     "fonts/atkinson-hyperlegible-next.LICENSE.txt": "text/plain",
 }
-Handler = Callable[..., Coroutine[Any, Any, Response]]
+PageHandler = Callable[..., Coroutine[Any, Any, Response]]
 
 
-class Asked(BaseModel):
+class AskForm(BaseModel):
     """The request of a page's script: a new question, an edited one, or one to answer again."""
 
     model_config = ConfigDict(extra="forbid")
@@ -61,8 +61,8 @@ class Asked(BaseModel):
 def add_pages(router: APIRouter, web: Web) -> None:
     """Add the routes of the pages."""
 
-    def page(path: str, *, method: str = "GET") -> Callable[[Handler], Handler]:
-        def add(handler: Handler) -> Handler:
+    def page(path: str, *, method: str = "GET") -> Callable[[PageHandler], PageHandler]:
+        def add(handler: PageHandler) -> PageHandler:
             router.add_api_route(path, handler, methods=[method], include_in_schema=False, name=handler.__name__)
             return handler
 
@@ -107,7 +107,7 @@ def add_pages(router: APIRouter, web: Web) -> None:
         return see(one.url("/chat", session=session))
 
     @page("/chat/run", method="POST")
-    async def page_run(request: Request, given: Asked) -> Response:
+    async def page_run(request: Request, given: AskForm) -> Response:
         """Ask, edit or repeat a question, and return where to follow the answer."""
         one = reader(request)
         if (wait := web.questions.wait_seconds(f"{one.by.prefix}:{one.by.name}")) > 0:

@@ -17,10 +17,11 @@ from uuid import uuid4
 from ecowas_lc import forks
 from ecowas_lc.errors import EcowasError, RedisUnavailableError, StorageError, ThreadBusyError
 from ecowas_lc.storage.left_out import UNREADABLE
+from ecowas_lc.supervisor.double_texting import OnBusy
 from ecowas_lc.web.organisation import Organisation
 from ecowas_lc.web.problems import UNEXPECTED, DrainingError, NotFoundError, about
 from ecowas_lc.web.run_events import Playing
-from ecowas_lc.web.runs import FIRST_EVENT, Busy, Event, OnBusy, Run, RunPrograms, later, text_of
+from ecowas_lc.web.runs import FIRST_EVENT, Busy, Run, RunEvent, RunPrograms, later, text_of
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Feed:
 
     def __init__(self, run_id: str, session: str) -> None:
         self.run_id, self.session = run_id, session
-        self.events: list[Event] = []
+        self.events: list[RunEvent] = []
         self.is_over = False
         self.is_local = False
         self.readers = 0
@@ -62,7 +63,7 @@ class Feed:
         """The id of the last known event."""
         return self.events[-1].id if self.events else "0-0"
 
-    def add(self, events: list[Event]) -> None:
+    def add(self, events: list[RunEvent]) -> None:
         """Add the events that are new."""
         last = self.last
         fresh = [event for event in events if later(event.id, last)]
@@ -157,7 +158,9 @@ class _Writer:
                 raise LostError
             self.is_cancelled = self.is_cancelled or reply
             attempt = self._run.attempt
-            self._feed.add([Event(f"{attempt}-{self._number + place}", each) for place, each in enumerate(events)])
+            self._feed.add(
+                [RunEvent(f"{attempt}-{self._number + place}", each) for place, each in enumerate(events)]
+            )
             self._number += len(events)
 
     async def end(self, status: str, *events: dict[str, Any]) -> None:
@@ -467,7 +470,7 @@ class Driver:
 
     async def follow(
         self, run: Run, after: str = "0-0", *, beat_seconds: float = 15.0
-    ) -> AsyncGenerator[Event | None]:
+    ) -> AsyncGenerator[RunEvent | None]:
         """Yield a run's events after an id, as they happen, and ``None`` after each pause of ``beat_seconds``.
 
         Ends when the run ends or this process shuts down.
@@ -527,7 +530,7 @@ def _problem(error: EcowasError) -> dict[str, Any]:
     return {key: found[key] for key in ("status", "detail", "error")}
 
 
-def _unfinished(events: list[Event]) -> list[str]:
+def _unfinished(events: list[RunEvent]) -> list[str]:
     """Return the ids of the messages whose speaker has not finished."""
     spoken: dict[str, str] = {}
     for event in events:

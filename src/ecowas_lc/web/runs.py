@@ -19,6 +19,7 @@ from ecowas_lc.errors import CorruptDataError
 from ecowas_lc.storage.keys import Keys, id_bytes, id_text
 from ecowas_lc.storage.left_out import readable_ids, warn_left_out
 from ecowas_lc.storage.ops import Call, Op, call, command, load_script
+from ecowas_lc.supervisor.double_texting import OnBusy
 
 _START = load_script("run_start")
 _CLAIM = load_script("run_claim")
@@ -27,7 +28,6 @@ _RELEASE = load_script("run_release")
 _CANCEL = load_script("run_cancel")
 
 Status = Literal["open", "done", "waiting", "failed", "cancelled"]
-OnBusy = Literal["refuse", "queue"]
 
 MOST_WAITING = 10
 """The maximum number of queued runs of one session."""
@@ -39,7 +39,7 @@ _LONGEST_RUN_ID = 200
 _LISTED_LONGER_SECONDS = 3600  # than a run is stored after its last event: clocks differ, and signs of life lag
 
 
-class Event(NamedTuple):
+class RunEvent(NamedTuple):
     """An event of a run. ``id`` is its position in the stream."""
 
     id: str
@@ -157,18 +157,18 @@ def text_of(data: dict[str, Any]) -> str:
     return json.dumps(data, ensure_ascii=True, separators=(",", ":"))
 
 
-def _event(entry: Any) -> Event:
+def _event(entry: Any) -> RunEvent:
     try:
         entry_id, fields = entry
         data = json.loads(_pairs(fields)[b"e"])
         if not isinstance(data, dict) or not str(data.get("type")).replace("_", "").isalnum():
             raise ValueError("no event")
-        return Event(entry_id.decode(), data)
+        return RunEvent(entry_id.decode(), data)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptDataError("An event of a run can't be read.") from error
 
 
-def _events(entries: Any) -> list[Event]:
+def _events(entries: Any) -> list[RunEvent]:
     """Return the events of a stream's entries. Unreadable ones are skipped with a warning."""
     found = []
     for entry in entries:
@@ -417,7 +417,7 @@ class RunPrograms:
         [ids] = yield (command("LRANGE", self.keys.runs_of_session(session), 0, MOST_WAITING + 1),)
         return [name for name in readable_ids(ids, "runs") if is_run_id(name)]
 
-    def events_op(self, wanted: Sequence[tuple[str, str, str]]) -> Op[list[list[Event] | None]]:
+    def events_op(self, wanted: Sequence[tuple[str, str, str]]) -> Op[list[list[RunEvent] | None]]:
         """Return the events of several runs after an id; ``None`` for a run that is no longer stored.
 
         Args:

@@ -41,6 +41,7 @@ from ecowas_lc.memory.states import Values
 from ecowas_lc.storage.left_out import UNREADABLE, readable_ids
 from ecowas_lc.storage.ops import Op, command
 from ecowas_lc.supervisor.approval import check_decision
+from ecowas_lc.supervisor.double_texting import OnBusy
 from ecowas_lc.supervisor.nodes import ROUTE
 from ecowas_lc.web import analytics, audit
 from ecowas_lc.web.access import checked_groups_of
@@ -49,7 +50,7 @@ from ecowas_lc.web.principals import Principal, Role
 from ecowas_lc.web.problems import BusyError, NotAllowedError, NotFoundError
 from ecowas_lc.web.run_driver import Driver
 from ecowas_lc.web.run_events import message_as_json
-from ecowas_lc.web.runs import Busy, Event, OnBusy, Run, is_event_id, is_run_id
+from ecowas_lc.web.runs import Busy, Run, RunEvent, is_event_id, is_run_id
 
 Data = dict[str, Any]
 Health = Callable[[], Any]
@@ -142,7 +143,7 @@ class Service:
         found: list[Run] = await self.organisation.run(self.driver.programs.of_session_op(session))
         return found
 
-    def events(self, run: Run, after: str = "0-0") -> AsyncGenerator[Event | None]:
+    def events(self, run: Run, after: str = "0-0") -> AsyncGenerator[RunEvent | None]:
         """Yield a run's events after an id, as they happen, and ``None`` after each pause.
 
         Raises:
@@ -871,5 +872,5 @@ def _readable(by: Principal, document: Any) -> bool:
     return by.groups is None or not document.groups or bool(by.groups.intersection(document.groups))
 
 
-Decision = Literal["approve", "edit", "reject"]
-__all__ = ["Collection", "Decision", "Role", "Service", "checked_question", "checked_session", "new_session"]
+ReviewDecision = Literal["approve", "edit", "reject"]
+__all__ = ["Collection", "ReviewDecision", "Role", "Service", "checked_question", "checked_session", "new_session"]

@@ -25,7 +25,7 @@ _UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
 @dataclass(frozen=True)
-class Moment:
+class PageTime:
     """A point in time as a page shows it: machine-readable, in full, and relative to now."""
 
     iso: str
@@ -86,7 +86,7 @@ class Texts:
                 return self(f"time.lasts_{unit}", n=int(seconds // length))
         return self("time.lasts_seconds", n=0)
 
-    def moment(self, at: datetime | None, now: datetime | None = None) -> Moment | None:
+    def moment(self, at: datetime | None, now: datetime | None = None) -> PageTime | None:
         """Return a point in time as a page shows it."""
         if at is None:
             return None
@@ -96,7 +96,7 @@ class Texts:
         if seconds >= 5:
             length, unit = next((one for one in _UNITS if seconds >= one[0]), _UNITS[-1])
             ago = self(f"time.{unit}", n=int(seconds // length))
-        return Moment(at.isoformat(timespec="seconds"), self.exact(at), ago)
+        return PageTime(at.isoformat(timespec="seconds"), self.exact(at), ago)
 
     def exact(self, at: datetime) -> str:
         """Return a date and time in UTC."""

@@ -16,9 +16,8 @@ from markupsafe import Markup, escape
 from ecowas_lc.twg import TWG
 from ecowas_lc.web.answer_html import answer_html
 from ecowas_lc.web.branches import Versions
-from ecowas_lc.web.texts import Moment, Texts
+from ecowas_lc.web.texts import PageTime, Texts
 
-Data = Mapping[str, Any]
 SUPERVISOR = "supervisor"
 _OWN_COLOUR = frozenset(
     {"energy", "agriculture", "minerals", "digital", "protocol", "resource_mobilization", SUPERVISOR}
@@ -63,7 +62,7 @@ class Speakers:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceView:
     """A source of an answer."""
 
     number: int
@@ -73,7 +72,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerView:
     """An answer as the page shows it."""
 
     id: str
@@ -81,7 +80,7 @@ class Answer:
     groups: list[Group]
     html: Markup
     text: str
-    sources: list[Source]
+    sources: list[SourceView]
     why: str
     cut: bool
 
@@ -106,13 +105,13 @@ class RunLinks:
 
 
 @dataclass
-class Turn:
+class TurnView:
     """A question with its answer, or with the reason for having none."""
 
     anchor: str
     id: str
     question: str
-    answer: Answer | None = None
+    answer: AnswerView | None = None
     run: RunLinks | None = None
     branches: Links | None = None
     waits: bool = False
@@ -120,7 +119,7 @@ class Turn:
     can_edit: bool = True
     can_regenerate: bool = True
     rejected: list[str] = field(default_factory=list)
-    more: list[Answer] = field(default_factory=list)
+    more: list[AnswerView] = field(default_factory=list)
 
 
 def anchor_of(name: str) -> str:
@@ -128,7 +127,7 @@ def anchor_of(name: str) -> str:
     return "t" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def moment_of(stored: object, texts: Texts) -> Moment | None:
+def moment_of(stored: object, texts: Texts) -> PageTime | None:
     """Return a stored time as the page shows it, or ``None`` if it is not a time."""
     try:
         if isinstance(stored, (int, float)):
@@ -171,7 +170,7 @@ def value_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 
-def message_line(message: Data, speakers: Speakers, texts: Texts) -> str:
+def message_line(message: Mapping[str, Any], speakers: Speakers, texts: Texts) -> str:
     """Return a message with its speaker, on one line."""
     speaker = str(message.get("speaker", ""))
     name = texts("thread.user") if speaker == "user" else speakers[speaker].name
@@ -202,7 +201,7 @@ def percentile(buckets: Mapping[str, int], share: float) -> str | None:
     return None
 
 
-def summed(days: Sequence[Data], key: str) -> dict[str, int]:
+def summed(days: Sequence[Mapping[str, Any]], key: str) -> dict[str, int]:
     """Return the sums of a figure that each day counts by name."""
     found: dict[str, int] = {}
     for day in days:
@@ -213,13 +212,13 @@ def summed(days: Sequence[Data], key: str) -> dict[str, int]:
 
 __all__ = [
     "SUPERVISOR",
-    "Answer",
+    "AnswerView",
     "Group",
     "Links",
     "RunLinks",
-    "Source",
+    "SourceView",
     "Speakers",
-    "Turn",
+    "TurnView",
     "anchor_of",
     "answer_html",
     "cite_mark",

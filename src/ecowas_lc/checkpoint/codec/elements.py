@@ -28,7 +28,7 @@ SEALED = b"\xc1\x01"
 PLAIN_TEXT = NO_REFERENCES + TEXT
 # Texts and bytes from this size on are kept by the process, sent by one call at a time, and not read again.
 HELD_BYTES = 16_384
-Held = bytes | str
+ElementContent = bytes | str
 """A value that never changes, so that one object serves all who read it."""
 
 
@@ -169,9 +169,9 @@ class Collector:
         self.bodies[digest] = memoryview(value)
         return digest
 
-    def large(self, digests: Iterable[bytes]) -> dict[bytes, Held]:
+    def large(self, digests: Iterable[bytes]) -> dict[bytes, ElementContent]:
         """Return those of these elements that are large texts or large bytes, with their values."""
-        out: dict[bytes, Held] = {}
+        out: dict[bytes, ElementContent] = {}
         for digest in digests:
             body = self.bodies.get(digest)
             if isinstance(body, (str, memoryview)) and len(body) >= HELD_BYTES:
@@ -250,7 +250,7 @@ class Elements:
         self._met: set[bytes] = set()
         self._repeated = 0
         self.recipes: dict[bytes, Any] = {}
-        self.held: dict[bytes, Held] = {}
+        self.held: dict[bytes, ElementContent] = {}
         self.plain = stored if sealer is None else None  # read directly if nothing is encrypted
         self._context = context
         self._sealer = sealer
@@ -259,12 +259,12 @@ class Elements:
         """Return the total bytes of all elements."""
         return sum(map(len, self._stored.values()))
 
-    def hold(self, values: Mapping[bytes, Held]) -> None:
+    def hold(self, values: Mapping[bytes, ElementContent]) -> None:
         """Use these large values, which did not come with the read."""
         self.held.update(values)
         self.texts.update((digest, value) for digest, value in values.items() if isinstance(value, str))
 
-    def large(self) -> dict[bytes, Held]:
+    def large(self) -> dict[bytes, ElementContent]:
         """Return the large texts and bytes that were used."""
         return self.held | {digest: text for digest, text in self.texts.items() if len(text) >= HELD_BYTES}
 
@@ -364,7 +364,7 @@ _SAME = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CheckpointRow:
     """The parts of a checkpoint's row: the ids it links to, the fields of its larger values, its blob."""
 
     parent: bytes
@@ -381,7 +381,7 @@ def pack_row(parent: bytes, fields: list[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def split_row(row: bytes) -> Row:
+def split_row(row: bytes) -> CheckpointRow:
     """Split a stored row: the server's link to the previous checkpoint, then :func:`pack_row`, then the blob.
 
     Raises:
@@ -403,7 +403,7 @@ def split_row(row: bytes) -> Row:
             break
     if at > len(row) or len(row) < 6:
         raise CorruptDataError("A stored checkpoint is truncated.")
-    return Row(parent, tuple(fields), row[at:], row[start:at])
+    return CheckpointRow(parent, tuple(fields), row[at:], row[start:at])
 
 
 def seal_blob(blob: bytes, sealer: Sealer | None, context: bytes) -> bytes:

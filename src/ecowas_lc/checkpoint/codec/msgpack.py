@@ -52,7 +52,7 @@ _FEW_LEVELS = 8  # of extensions: msgpack's own limit of 254 in each keeps these
 _SCALARS = (type(None), bool, int, float, str)
 
 
-class Writer:
+class BlobWriter:
     """Packs one blob; ``references`` are the digests that it refers to."""
 
     __slots__ = ("_allowed", "_deepest", "_failure", "_level", "_shared", "references")
@@ -153,7 +153,7 @@ class Writer:
         lifted = self.lift(value)
         if self._shared is None or type(value) in _SCALARS:
             return lifted
-        inner = Writer(self._allowed, self._shared)
+        inner = BlobWriter(self._allowed, self._shared)
         payload = inner.pack(inner.lift(value))
         if len(payload) < LARGE or len(self.references) >= MAX_REFERENCES:
             return lifted
@@ -241,7 +241,7 @@ def _is_text(text: str) -> bool:
     return True
 
 
-class Reader:
+class BlobReader:
     """Unpacks one blob."""
 
     __slots__ = (
@@ -341,7 +341,7 @@ class Reader:
             # Written elements refer only to texts. Chains of values could expand without end, so they are refused.
             raise CorruptDataError("A stored value refers to an element of the wrong kind.")
         self._elements.count_value(digest, payload)
-        value = Reader(self._allowed, references, self._elements, is_element=True).unpack(payload)
+        value = BlobReader(self._allowed, references, self._elements, is_element=True).unpack(payload)
         if type(value) is bytes and len(value) >= HELD_BYTES:
             self._elements.held[digest] = value
         return value

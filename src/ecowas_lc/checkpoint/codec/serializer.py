@@ -22,7 +22,7 @@ from ecowas_lc.checkpoint.codec.elements import (
     split_blob,
 )
 from ecowas_lc.checkpoint.codec.message_arrays import SPECS, pack_array, unpack_array
-from ecowas_lc.checkpoint.codec.msgpack import FIRST_REFERENCE, LARGE, Reader, Writer, is_large_bytes
+from ecowas_lc.checkpoint.codec.msgpack import FIRST_REFERENCE, LARGE, BlobReader, BlobWriter, is_large_bytes
 from ecowas_lc.checkpoint.codec.recipes import Recipe, made, recipe_of
 from ecowas_lc.errors import CorruptDataError, EcowasError
 
@@ -115,7 +115,7 @@ class Serializer:
         """
         if shared is not None and is_large_bytes(value):
             return pack_blob([shared.add_bytes(value)], FIRST_REFERENCE)
-        writer = Writer(self.allowed, shared)
+        writer = BlobWriter(self.allowed, shared)
         payload = writer.pack(writer.lift(value))
         if shared is not None and len(payload) >= LARGE:
             return pack_blob([shared.add(VALUE, writer.references, payload)], FIRST_REFERENCE)
@@ -126,14 +126,14 @@ class Serializer:
 
         On the next step the channel of a write often has the same value, which is then stored only once.
         """
-        writer = Writer(self.allowed, shared)
+        writer = BlobWriter(self.allowed, shared)
         if shared is not None:
             rows = [[*row[:2], writer.large(row[2])] for row in rows]
         return pack_blob(writer.references, writer.pack([task_id, task_path, rows]))
 
     def dump_row(self, parts: list[Any], names: str, shared: Collector | None = None) -> bytes:
         """Return a checkpoint's envelope as a blob; ``names``, the same in every step, become an element."""
-        writer = Writer(self.allowed, shared)
+        writer = BlobWriter(self.allowed, shared)
         listed = writer.lift_text(names) if len(names) >= _LONG_NAMES else names
         return pack_blob(writer.references, writer.pack([*parts, listed]))
 
@@ -179,21 +179,21 @@ class Serializer:
         spec = SPECS.get(type(item))
         if spec is None:
             return self._dump_value(item, shared)
-        writer = Writer(self.allowed, shared)
+        writer = BlobWriter(self.allowed, shared)
         payload = writer.pack(writer.lift_array(pack_array(item, spec)))
         return shared.add(MESSAGE, writer.references, payload)
 
     def _dump_value(self, item: Any, shared: Collector) -> bytes:
         if type(item) is str and (digest := shared.add_text(item)) is not None:
             return digest
-        writer = Writer(self.allowed, shared)
+        writer = BlobWriter(self.allowed, shared)
         payload = writer.pack(writer.lift(item))
         return shared.add(VALUE, writer.references, payload)
 
     def load(self, blob: bytes, elements: Elements | None = None) -> Any:
         """Return the value that :meth:`dump` serialised."""
         references, payload = split_blob(blob)
-        return Reader(self.allowed, references, elements).unpack(payload)
+        return BlobReader(self.allowed, references, elements).unpack(payload)
 
     def load_items(
         self, digests: list[bytes], elements: Elements, made: dict[bytes, Any] | None = None
@@ -254,12 +254,12 @@ class Serializer:
     def _load_item(self, digest: bytes, elements: Elements) -> Any:
         kind, references, payload = elements.get(digest)
         if kind == MESSAGE:
-            array = Reader(self.allowed, references, elements, is_element=True).unpack(payload)
+            array = BlobReader(self.allowed, references, elements, is_element=True).unpack(payload)
             # Only a nil content means the first reference; all others are used by their index.
             first = type(array) is list and len(array) > 1 and array[1] is None and references
             return unpack_array(array, elements.text(references[0]) if first else None)
         if kind == TEXT:
             return elements.text(digest)
         if kind == VALUE:
-            return Reader(self.allowed, references, elements, is_element=True).unpack(payload)
+            return BlobReader(self.allowed, references, elements, is_element=True).unpack(payload)
         raise CorruptDataError("A stored list refers to an element of an unknown kind.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MEASURED_ON = ("dev", "validation")
 
-Progress = Callable[[str, int, int], None]
+RouterProgress = Callable[[str, int, int], None]
 """Called with a router's name, the number of questions done, and their total."""
 
 
@@ -50,7 +50,7 @@ def compare_routers(
     groups: Sequence[TWG] | None = None,
     model: BaseChatModel | None = None,
     embeddings: Embeddings | None = None,
-    on_progress: Progress | None = None,
+    on_progress: RouterProgress | None = None,
 ) -> Comparison:
     """Evaluate routers by name.
 
@@ -97,7 +97,7 @@ def measure_model(
     groups: Sequence[TWG] | None = None,
     embeddings: Embeddings | None = None,
     questions: Iterable[LabelledQuestion] | None = None,
-    on_progress: Progress | None = None,
+    on_progress: RouterProgress | None = None,
 ) -> ModelMeasurement:
     """Ask the model the questions on which the cheap routers are unsure, and return who was right more often.
 
@@ -139,7 +139,7 @@ def usable_routers(*, model: object = None, embeddings: object = None) -> tuple[
     return tuple(name for name in ROUTERS if name not in lacking)
 
 
-def _named(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+def _named(progress: RouterProgress | None, name: str) -> Callable[[int, int], None] | None:
     if progress is None:
         return None
     return lambda done, total: progress(name, done, total)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from ecowas_lc._display import Displayed
 from ecowas_lc.errors import EmptyQuestionError
 
-Source = Literal["model", "repaired", "semantic", "lexical"]
+DecisionSource = Literal["model", "repaired", "semantic", "lexical"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ _DISMISSED = re.compile(
 _ONLY = re.compile(r"\b(?:only|just|juste|seulement|uniquement|so quero|so preciso|apenas|je veux|instead)\b")
 
 
-Span = tuple[int, int]
+TextSpan = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ class Focus:
     """The asking parts of a text and the parts that it excludes, as positions in the text; both may be empty."""
 
     text: str
-    asked: tuple[Span, ...]
-    dismissed: tuple[Span, ...]
+    asked: tuple[TextSpan, ...]
+    dismissed: tuple[TextSpan, ...]
 
     @property
     def question(self) -> str:
@@ -127,8 +127,8 @@ def focus(text: str) -> Focus:
     plain = (plain + level(text[len(plain) :])).replace("’", "'")
     if len(text) > _LONG:
         read = _asking_part(plain, [part for span in read for part in _split(_SENTENCE, plain, span)])
-    asked: list[Span] = []
-    dismissed: list[Span] = []
+    asked: list[TextSpan] = []
+    dismissed: list[TextSpan] = []
     for start, end in (clause for span in read for clause in _split(_CLAUSE, plain, span)):
         found = _DISMISSED.search(plain[start:end])
         if found is None:
@@ -143,13 +143,13 @@ def focus(text: str) -> Focus:
     return Focus(text, tuple(_joined(asked, plain)), tuple(dismissed))
 
 
-def clauses(text: str, spans: tuple[Span, ...]) -> list[Span]:
+def clauses(text: str, spans: tuple[TextSpan, ...]) -> list[TextSpan]:
     """Return the clauses of parts of a text."""
     plain = level(text)
     return [clause for span in spans for clause in _split(_CLAUSE, plain, span)]
 
 
-def _asking_part(plain: str, sentences: list[Span]) -> list[Span]:
+def _asking_part(plain: str, sentences: list[TextSpan]) -> list[TextSpan]:
     """Return the sentences of a long text that ask, with those that they refer back to."""
     said = [plain[start:end] for start, end in sentences]
     settled = [_SETTLED.search(sentence) is not None for sentence in said]
@@ -171,7 +171,7 @@ def _asking_part(plain: str, sentences: list[Span]) -> list[Span]:
         _POINTS_BACK.search(said[place]) for place in chosen
     ):
         chosen = [place for place in range(max(0, first - 3), first) if not settled[place]] + chosen
-    part: list[Span] = []
+    part: list[TextSpan] = []
     room = MOST_ASKED
     for place in reversed(chosen):
         start, end = sentences[place]
@@ -182,16 +182,16 @@ def _asking_part(plain: str, sentences: list[Span]) -> list[Span]:
     return part[::-1]
 
 
-def _ends(sentences: list[Span]) -> list[Span]:
+def _ends(sentences: list[TextSpan]) -> list[TextSpan]:
     start, end = sentences[0][0], sentences[-1][1]
     half = MOST_ASKED // 2
     return [(start, end)] if end - start <= MOST_ASKED else [(start, start + half), (end - half, end)]
 
 
-def _split(border: re.Pattern[str], plain: str, span: Span) -> list[Span]:
+def _split(border: re.Pattern[str], plain: str, span: TextSpan) -> list[TextSpan]:
     """Return the parts of a span between borders, without surrounding white space."""
     start, stop = span
-    parts: list[Span] = []
+    parts: list[TextSpan] = []
     for found in [*border.finditer(plain, start, stop), None]:
         end = found.start() if found else stop
         part = plain[start:end]
@@ -202,9 +202,9 @@ def _split(border: re.Pattern[str], plain: str, span: Span) -> list[Span]:
     return parts
 
 
-def _joined(spans: list[Span], plain: str) -> list[Span]:
+def _joined(spans: list[TextSpan], plain: str) -> list[TextSpan]:
     """Merge spans that are separated only by white space."""
-    joined: list[Span] = []
+    joined: list[TextSpan] = []
     for start, end in spans:
         if joined and not plain[joined[-1][1] : start].strip():
             joined[-1] = (joined[-1][0], end)

@@ -12,7 +12,7 @@ from ecowas_lc._embeddings import offline_installed
 from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, checked_question, describe
 from ecowas_lc.supervisor.routing.embedding import Embedder, check_embeddings
 from ecowas_lc.supervisor.routing.lexical import THRESHOLDS as BY_WORDS
-from ecowas_lc.supervisor.routing.lexical import Evidence, LexicalRouter, count_terms
+from ecowas_lc.supervisor.routing.lexical import LexicalRouter, WordEvidence, count_terms
 from ecowas_lc.supervisor.routing.meaning import Asking, Likeness, deciding, without
 from ecowas_lc.supervisor.routing.measurement import groups_digest, load_measurement
 from ecowas_lc.supervisor.routing.mixing import RICH_VOCABULARY, THRESHOLDS, mix
@@ -148,7 +148,7 @@ class HybridRouter:
         plain = decision.source == "lexical"  # words decided, and embeddings were not asked
         return Weighed(decision, not plain and THRESHOLDS.is_near(decision.scores, UNSURE_TOGETHER))
 
-    def _together(self, evidence: Evidence, likeness: Likeness) -> RouteDecision:
+    def _together(self, evidence: WordEvidence, likeness: Likeness) -> RouteDecision:
         by_words = evidence.relevance()
         by_meaning = without(likeness.relevance, evidence)
         relevance: dict[str, float] = {}

@@ -17,7 +17,7 @@ from ecowas_lc.supervisor.routing.text import words
 from ecowas_lc.supervisor.routing.turns import asks, kinds_of, links
 
 if TYPE_CHECKING:
-    from ecowas_lc.supervisor.routing.lexical import Evidence, LexicalRouter
+    from ecowas_lc.supervisor.routing.lexical import LexicalRouter, WordEvidence
 
 Kinds = Mapping[str, float]
 
@@ -61,13 +61,13 @@ _FIRST = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ParsedTurn:
     """A parsed turn: the evidence of its own words, the kinds of its leading clauses, and the kinds of the rest.
 
     ``opening`` is a first clause that may introduce the rest, for classifiers that can tell better than words.
     """
 
-    evidence: Evidence
+    evidence: WordEvidence
     leads: frozenset[str]
     rest: str
     opening: str | None
@@ -83,7 +83,7 @@ class Resolution:
     taken_over: TakenOver | None = None
 
 
-def read_turn(question: str, lexicon: LexicalRouter) -> Turn:
+def read_turn(question: str, lexicon: LexicalRouter) -> ParsedTurn:
     """Parse a turn by its words."""
     evidence = lexicon.evidence(question)
     parts = [question[start:end] for start, end in clauses(question, evidence.focus.asked)]
@@ -98,10 +98,10 @@ def read_turn(question: str, lexicon: LexicalRouter) -> Turn:
         leads.add(likeliest)
         opening = parts.pop(0)
     rest = " ".join(parts) or question
-    return Turn(evidence, frozenset(leads), rest, opening, kinds_of(lexicon.turn_features(rest)))
+    return ParsedTurn(evidence, frozenset(leads), rest, opening, kinds_of(lexicon.turn_features(rest)))
 
 
-def is_plain(turn: Turn) -> bool:
+def is_plain(turn: ParsedTurn) -> bool:
     """Return whether the words of a turn are decisive, so that embeddings would add nothing."""
     likeliest = max(turn.kinds, key=turn.kinds.__getitem__)
     return (
@@ -115,7 +115,7 @@ def is_plain(turn: Turn) -> bool:
     )
 
 
-def weighed_kinds(turn: Turn, by_meaning: Kinds) -> dict[str, float]:
+def weighed_kinds(turn: ParsedTurn, by_meaning: Kinds) -> dict[str, float]:
     """Return the kinds of a turn by words and embeddings combined; outside vocabulary counts most."""
     kinds = {kind: (1 - _BY_WORDS) * by_meaning[kind] + _BY_WORDS * turn.kinds[kind] for kind in turn.kinds}
     if turn.evidence.elsewhere >= 1:
@@ -124,7 +124,7 @@ def weighed_kinds(turn: Turn, by_meaning: Kinds) -> dict[str, float]:
 
 
 def resolve(
-    turn: Turn,
+    turn: ParsedTurn,
     relevance: Mapping[str, float],
     kinds: Kinds,
     conversation: Sequence[PastTurn],
@@ -181,7 +181,7 @@ def resolve(
 
 
 def _is_own_question(
-    turn: Turn, relevance: Mapping[str, float], topic: Collection[str], new: Collection[str]
+    turn: ParsedTurn, relevance: Mapping[str, float], topic: Collection[str], new: Collection[str]
 ) -> bool:
     asked = turn.rest
     enough = _OWN_WITH_MARK if asked.rstrip().endswith("?") else _OWN_QUESTION

@@ -41,7 +41,7 @@ _GENERAL, _ELSEWHERE, _NEUTRAL = "|general", "|elsewhere", "|neutral"  # no grou
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class WordEvidence:
     """The evidence of a question's words: weights per group, the terms behind them, and the words against.
 
     ``focus`` is the part of the text that was read, ``found`` the words that point to a group, and ``set_aside``
@@ -102,7 +102,7 @@ class LexicalRouter:
         """Return what :meth:`route` returns; it is fast enough to run on the event loop."""
         return self.route(question, conversation=conversation)
 
-    def evidence(self, question: str) -> Evidence:
+    def evidence(self, question: str) -> WordEvidence:
         """Return what the words of a question say about each group."""
         part = focus(question)
         aside = self._weigh(part, part.dismissed)
@@ -138,7 +138,7 @@ class LexicalRouter:
                 found.append(Marked(match.start, match.end, ELSEWHERE_MARK))
         return found
 
-    def _weigh(self, part: Focus, spans: Sequence[tuple[int, int]]) -> Evidence:
+    def _weigh(self, part: Focus, spans: Sequence[tuple[int, int]]) -> WordEvidence:
         """Return the evidence of the words in these parts of a text."""
         weights = dict.fromkeys((*(group.id for group in self._groups), _GENERAL, _ELSEWHERE, _NEUTRAL), 0.0)
         terms: dict[str, list[str]] = {group.id: [] for group in self._groups}
@@ -157,7 +157,7 @@ class LexicalRouter:
                 weights[label] += weight
                 if label in terms:
                     terms[label].append(match.term)
-        return Evidence(
+        return WordEvidence(
             focus=part,
             weights={group: weights[group] for group in terms},
             terms={group: tuple(one) for group, one in terms.items()},
@@ -186,7 +186,7 @@ def _vocabulary(groups: tuple[TWG, ...]) -> _Known:
     return _known(tuple(_own_terms(groups)))
 
 
-def _decision(groups: tuple[str, ...], relevance: Mapping[str, float], evidence: Evidence) -> RouteDecision:
+def _decision(groups: tuple[str, ...], relevance: Mapping[str, float], evidence: WordEvidence) -> RouteDecision:
     if groups:
         found = "; ".join(f"{group} ({', '.join(evidence.terms[group])})" for group in groups)
         reason = f"The question holds words of {found}."

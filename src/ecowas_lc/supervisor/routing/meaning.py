@@ -11,7 +11,7 @@ from ecowas_lc.supervisor.routing.focus import MOST_ASKED
 from ecowas_lc.supervisor.routing.in_conversation import followed, is_plain, read_turn, resolve, weighed_kinds
 
 if TYPE_CHECKING:
-    from ecowas_lc.supervisor.routing.lexical import Evidence, LexicalRouter
+    from ecowas_lc.supervisor.routing.lexical import LexicalRouter, WordEvidence
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class KindsOf:
 Asking = Generator[LikenessOf | KindsOf, Likeness, T]
 """A program that requests what embeddings say and returns a result."""
 
-Decide = Callable[["Evidence", Likeness], RouteDecision]
+Decide = Callable[["WordEvidence", Likeness], RouteDecision]
 """Makes a decision for a question that is understood without a conversation."""
 
 
@@ -76,7 +76,7 @@ def deciding(
     return followed(decision, resolved)
 
 
-def without(relevance: Mapping[str, float], evidence: Evidence) -> dict[str, float]:
+def without(relevance: Mapping[str, float], evidence: WordEvidence) -> dict[str, float]:
     """Return the relevance of groups without those that the text excludes."""
     if not evidence.focus.asked:
         return dict(relevance)

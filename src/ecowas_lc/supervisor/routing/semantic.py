@@ -26,7 +26,7 @@ from ecowas_lc.supervisor.routing.embedding import (
 )
 from ecowas_lc.supervisor.routing.kernel import Array, KernelModel, best_threshold
 from ecowas_lc.supervisor.routing.lexical import THRESHOLDS as BY_WORDS
-from ecowas_lc.supervisor.routing.lexical import Evidence, LexicalRouter, parse_term
+from ecowas_lc.supervisor.routing.lexical import LexicalRouter, WordEvidence, parse_term
 from ecowas_lc.supervisor.routing.meaning import Asking, KindsOf, Likeness, LikenessOf, deciding, without
 from ecowas_lc.supervisor.routing.mixing import best_share
 from ecowas_lc.supervisor.routing.turns import KINDS, SUBJECT, learnt_turns
@@ -218,7 +218,7 @@ def _trained_offline(groups: tuple[TWG, ...]) -> _Trained:
     return _Trained(groups, LexicalRouter(groups), OfflineEmbeddings(), None)
 
 
-def _decide(evidence: Evidence, likeness: Likeness) -> RouteDecision:
+def _decide(evidence: WordEvidence, likeness: Likeness) -> RouteDecision:
     relevance = without(likeness.relevance, evidence)
     groups = THRESHOLDS.choose(relevance)
     if groups:

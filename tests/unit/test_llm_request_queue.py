@@ -12,7 +12,7 @@ import pytest
 
 from ecowas_lc.errors import ModelTimeoutError
 from ecowas_lc.llm import LLMService, make_chat_model
-from ecowas_lc.llm.line import Line, Patience, Turn, line_for
+from ecowas_lc.llm.request_queue import Patience, QueuedRequest, RequestQueue, line_for
 from ecowas_lc.settings import get_settings
 from ecowas_lc.supervisor import build_supervisor
 from tests.fixtures.ollama_stub import OllamaStub, serving_stub
@@ -141,12 +141,12 @@ class TestTheLineItself:
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         now = [0.0]
-        monkeypatch.setattr("ecowas_lc.llm.line.time", SimpleNamespace(monotonic=lambda: now[0]))
+        monkeypatch.setattr("ecowas_lc.llm.request_queue.time", SimpleNamespace(monotonic=lambda: now[0]))
         return now
 
     def test_one_more_is_tried_only_while_others_are_being_answered(self, clock: list[float]) -> None:
         """The second request goes out when the first one's answer has begun, the third after both go on."""
-        line = Line()
+        line = RequestQueue()
         first, second, third = waiting_in(line), waiting_in(line), waiting_in(line)
         assert not second.admitted
         first.heard()
@@ -159,7 +159,7 @@ class TestTheLineItself:
 
     def test_what_was_on_its_way_proves_nothing(self, clock: list[float]) -> None:
         """A part of the first answer that comes right after the second's beginning may have been in a buffer."""
-        line = Line()
+        line = RequestQueue()
         first = waiting_in(line)
         first.heard()
         second = waiting_in(line)
@@ -169,7 +169,7 @@ class TestTheLineItself:
 
     def test_what_waited_was_not_answered_at_once(self) -> None:
         """A second answer that began after the first one's end teaches the line to wait."""
-        line = Line()
+        line = RequestQueue()
         first = waiting_in(line)
         first.heard()
         second = waiting_in(line)
@@ -184,7 +184,7 @@ class TestTheLineItself:
 
     def test_short_answers_are_told_by_their_times(self) -> None:
         """Where the first answer ends before the second begins, the server's own figures say if it waited."""
-        line = Line()
+        line = RequestQueue()
         first = waiting_in(line)
         first.heard()
         second = waiting_in(line)
@@ -195,7 +195,7 @@ class TestTheLineItself:
 
     def test_a_server_that_answers_fewer_than_before(self, clock: list[float]) -> None:
         """Where requests begin to wait, fewer are sent at once."""
-        line = Line(limit=3)
+        line = RequestQueue(limit=3)
         turns = [waiting_in(line) for _ in range(3)]
         for turn in turns:
             turn.heard()
@@ -218,8 +218,8 @@ class TestTheLineItself:
         assert Patience(0.0).is_over
 
 
-def waiting_in(line: Line) -> Turn:
-    turn = Turn(line, (), lambda: None, object())
+def waiting_in(line: RequestQueue) -> QueuedRequest:
+    turn = QueuedRequest(line, (), lambda: None, object())
     line._enter(turn)
     return turn
 
@@ -228,10 +228,10 @@ def test_waiting_counts_for_no_clock() -> None:
     """A service that is asked within a group stops both clocks while it waits: its own and the group's."""
     group = Patience(10.0)
     seen: list[float | None] = []
-    line = Line()
+    line = RequestQueue()
     own = Patience(10.0)
     with line.held():
-        waiting = Turn(line, (group, own), lambda: None, object())
+        waiting = QueuedRequest(line, (group, own), lambda: None, object())
         line._enter(waiting)
         seen += [group.left, own.left]
     assert seen == [None, None]

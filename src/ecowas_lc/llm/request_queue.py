@@ -78,15 +78,15 @@ patience: ContextVar[Patience | None] = ContextVar("patience", default=None)
 
 
 @dataclass(eq=False, slots=True)
-class Turn:
+class QueuedRequest:
     """One request, from joining the queue to the end of its answer."""
 
-    line: Line
+    line: RequestQueue
     clocks: tuple[Patience, ...]
     wake: Callable[[], None]
     owner: object
     is_probe: bool = False
-    companions: frozenset[Turn] = frozenset()
+    companions: frozenset[QueuedRequest] = frozenset()
     admitted: bool = False
     heard_at: float | None = None
     _handed_at: float | None = None
@@ -133,7 +133,7 @@ class Turn:
 
 
 @dataclass(eq=False)
-class Line:
+class RequestQueue:
     """The queue of this process's requests for one model on one server.
 
     Args:
@@ -142,8 +142,8 @@ class Line:
 
     fixed: int | None = None
     limit: int = 1
-    _running: list[Turn] = field(default_factory=list)
-    _waiting: deque[Turn] = field(default_factory=deque)
+    _running: list[QueuedRequest] = field(default_factory=list)
+    _waiting: deque[QueuedRequest] = field(default_factory=deque)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _rest_until: float = 0.0
     _rest: float = _FIRST_REST_SECONDS
@@ -160,10 +160,10 @@ class Line:
         self._waiting = deque()
 
     @contextmanager
-    def held(self, *clocks: Patience) -> Generator[Turn]:
+    def held(self, *clocks: Patience) -> Generator[QueuedRequest]:
         """Hold a turn, waiting for it in this thread."""
         woken = threading.Event()
-        turn = Turn(self, clocks, woken.set, threading.get_ident())
+        turn = QueuedRequest(self, clocks, woken.set, threading.get_ident())
         self._enter(turn)
         try:
             while not turn.admitted:
@@ -174,7 +174,7 @@ class Line:
             self._leave(turn)
 
     @asynccontextmanager
-    async def aheld(self, *clocks: Patience) -> AsyncGenerator[Turn]:
+    async def aheld(self, *clocks: Patience) -> AsyncGenerator[QueuedRequest]:
         """Hold a turn, waiting for it in this task."""
         loop = asyncio.get_running_loop()
         woken = asyncio.Event()
@@ -183,7 +183,7 @@ class Line:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(woken.set)
 
-        turn = Turn(self, clocks, wake, asyncio.current_task())
+        turn = QueuedRequest(self, clocks, wake, asyncio.current_task())
         self._enter(turn)
         try:
             while not turn.admitted:
@@ -196,7 +196,7 @@ class Line:
         finally:
             self._leave(turn)
 
-    def learn(self, turn: Turn, waited: float | None, worked: float = 0.0) -> None:
+    def learn(self, turn: QueuedRequest, waited: float | None, worked: float = 0.0) -> None:
         """Learn from a finished request how many seconds the server let it wait and worked on it."""
         if self.fixed is not None:
             return
@@ -213,12 +213,12 @@ class Line:
                 self._rest = min(self._rest * 2, _LONGEST_REST_SECONDS)
         self._advance()
 
-    def begun(self, turn: Turn) -> None:
+    def begun(self, turn: QueuedRequest) -> None:
         """Note that the server has started to answer a request."""
         turn.resume()
         self._advance()
 
-    def going_on(self, turn: Turn) -> None:
+    def going_on(self, turn: QueuedRequest) -> None:
         """Note that an answer is still being written: answers that started after it run at the same time."""
         if self.fixed is not None or not any(other.is_probe for other in self._running):
             return
@@ -238,17 +238,17 @@ class Line:
         if proven:
             self._advance()
 
-    def _widen(self, turn: Turn) -> None:
+    def _widen(self, turn: QueuedRequest) -> None:
         self.limit = min(max(self.limit, len(turn.companions) + 1), MOST_AT_ONCE)
         self._rest = _FIRST_REST_SECONDS
 
-    def _enter(self, turn: Turn) -> None:
+    def _enter(self, turn: QueuedRequest) -> None:
         turn.pause()
         with self._lock:
             self._waiting.append(turn)
         self._advance()
 
-    def _leave(self, turn: Turn) -> None:
+    def _leave(self, turn: QueuedRequest) -> None:
         turn.resume()
         with self._lock:
             if turn in self._running:
@@ -259,8 +259,8 @@ class Line:
 
     def _advance(self) -> None:
         """Admit the requests that may start, and resume the clocks of those that the server must be answering."""
-        admitted: list[Turn] = []
-        alone: list[Turn] = []
+        admitted: list[QueuedRequest] = []
+        alone: list[QueuedRequest] = []
         with self._lock:
             now = time.monotonic()
             # A task that asks again while it still reads an answer would otherwise wait for itself.
@@ -289,11 +289,11 @@ class Line:
         for turn in admitted:
             turn.wake()
 
-    def _admit(self, turn: Turn) -> None:
+    def _admit(self, turn: QueuedRequest) -> None:
         self._running.append(turn)
         turn.admitted = True
 
-    def _may_probe(self, busy: list[Turn], now: float) -> bool:
+    def _may_probe(self, busy: list[QueuedRequest], now: float) -> bool:
         return (
             self.fixed is None
             and self.limit < MOST_AT_ONCE
@@ -303,16 +303,16 @@ class Line:
         )
 
 
-_lines: dict[tuple[str, str], Line] = {}
+_lines: dict[tuple[str, str], RequestQueue] = {}
 _lines_lock = forks.Lock()
 
 
-def line_for(address: str, model: str, fixed: int | None = None) -> Line:
+def line_for(address: str, model: str, fixed: int | None = None) -> RequestQueue:
     """Return this process's queue for a model on a server."""
     with _lines_lock:
         line = _lines.get((address, model))
         if line is None or line.fixed != fixed:
-            line = _lines[(address, model)] = Line(fixed)
+            line = _lines[(address, model)] = RequestQueue(fixed)
         return line
 
 
