@@ -34,7 +34,7 @@ HARVEST = {"messages": [{"role": "user", "content": "How are smallholder farmers
 
 @dataclass
 class AgentServer:
-    """``langgraph dev`` in a folder of its own, on a free port, with an embedded Valkey server."""
+    """``langgraph dev`` in a temporary folder, on a free port, with an embedded Valkey server."""
 
     folder: Path
     model_url: str
@@ -192,7 +192,7 @@ async def test_tools_what_waits_and_the_final_answer_are_told(client: LangGraphC
 
 
 async def test_a_second_run_of_a_thread_is_refused(client: LangGraphClient, model: OllamaStub) -> None:
-    """With ``multitask_strategy="reject"`` it is answered 409, and the first goes on undisturbed."""
+    """With ``multitask_strategy="reject"``, the second run gets 409, and the first continues undisturbed."""
     thread = (await client.threads.create())["thread_id"]
     model.stall_before = 0
     try:
@@ -209,7 +209,7 @@ async def test_a_second_run_of_a_thread_is_refused(client: LangGraphClient, mode
 
 
 async def test_copies_are_threads_of_their_own(client: LangGraphClient) -> None:
-    """A copied thread has the conversation, and goes on by itself."""
+    """A copied thread has the conversation and continues independently."""
     thread = (await client.threads.create())["thread_id"]
     await client.runs.wait(thread, "supervisor", input=SOLAR)
     copy = (await client.threads.copy(thread))["thread_id"]
@@ -224,7 +224,7 @@ async def test_copies_are_threads_of_their_own(client: LangGraphClient) -> None:
 
 
 async def test_forks_from_an_earlier_checkpoint(client: LangGraphClient) -> None:
-    """A run from an earlier checkpoint goes on from there, whatever came later."""
+    """A run from an earlier checkpoint continues from there, whatever came later."""
     thread = (await client.threads.create())["thread_id"]
     await client.runs.wait(thread, "supervisor", input=SOLAR)
     earlier = (await client.threads.get_state(thread))["checkpoint"]
@@ -252,7 +252,7 @@ async def test_a_rolled_back_run_leaves_nothing(client: LangGraphClient, model: 
         await client.runs.cancel(thread, run["run_id"], action="rollback", wait=True)
     finally:
         model.stall_before = None
-    # The server may answer a moment before it has removed what the run left.
+    # The server may reply a moment before it has removed the run's data.
     deadline = monotonic() + 30
     while True:
         after = await client.threads.get_history(thread, limit=50)
@@ -304,6 +304,6 @@ async def test_the_store_is_ours(client: LangGraphClient, agent_server: AgentSer
 
 
 def test_never_blocked_its_event_loop(agent_server: AgentServer) -> None:
-    """What ran in the tests above never blocked the event loop, which this server watches; it misses no method."""
+    """The tests above never blocked the event loop, which this server monitors; no method is missing."""
     assert "Blocking call" not in agent_server.log
     assert "missing a" not in agent_server.log  # "Custom checkpointer missing acopy_thread", and so on

@@ -21,7 +21,7 @@ def model(**answers: Answer | Callable[..., Answer]) -> ScriptedModel:
 
 
 def numbered() -> ScriptedModel:
-    """Each answer repeats its question, so that exchanges can be told apart."""
+    """Each answer repeats its question, so that exchanges can be distinguished."""
     return ScriptedModel(script=lambda messages: f"Answer to: {messages[-1].text}")
 
 
@@ -57,14 +57,14 @@ def call(request: pytest.FixtureRequest) -> Call:
 
 @pytest.fixture
 def memory(redis_server: RunningServer, prefix: str) -> Iterator[RedisMemoryService]:
-    """A memory service on a shared server, with keys of its own."""
+    """A memory service on a shared server, with a separate prefix."""
     with RedisMemoryService(url=redis_server.url, prefix=prefix) as service:
         yield service
 
 
 @pytest.fixture
 def mortal() -> Iterator[RunningServer]:
-    """A server of its own that writes everything to disk before it answers."""
+    """A separate server that writes everything to disk before it replies."""
     with running_server("redis", "--appendonly", "yes", "--appendfsync", "always") as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""An agent on its own: whom it speaks as, what it remembers, what it refuses."""
+"""A single agent: its persona, its memory, and the input it refuses."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_without_history_each_question_stands_for_itself(call: Call) -> None:
 
 
 def test_history_is_what_was_said(call: Call) -> None:
-    """Role and content, oldest first, and the model is told of it."""
+    """The history holds role and content, oldest first, and the model receives it."""
     scripted = numbered()
     agent = BaseAgent("energy", keep_history=True, model=scripted)
     call(agent, "chat", "one?")
@@ -100,7 +100,7 @@ def test_the_newest_messages_are_kept() -> None:
 
 
 def test_a_stream_is_the_answer_in_pieces(call: Call) -> None:
-    """Joined it is what ``chat`` gives, and it is remembered when it has been heard."""
+    """The parts joined are what ``chat`` returns, and the answer is stored once the stream has ended."""
     agent = BaseAgent("energy", keep_history=True, model=model(energy=lambda _: "\n Two words. \n"))
     assert call(agent, "stream", "a?") == ["Two", " words."]
     assert texts(agent.history) == ["a?", "Two words."]
@@ -108,7 +108,7 @@ def test_a_stream_is_the_answer_in_pieces(call: Call) -> None:
 
 @pytest.mark.parametrize(("said", "marked"), [("Two words", "Two words […]"), ("Two\n\n", "Two\n\n[…]")])
 def test_an_answer_that_was_cut_off_says_so(call: Call, said: str, marked: str) -> None:
-    """As a supervisor's does: a mark ends what the model had no room to end, heard as well as kept."""
+    """As with a supervisor, a mark ends an answer that was cut off, in the stream and in the history."""
     for reason, heard in (("length", marked), ("stop", said.strip())):
         scripted = ScriptedModel(script=lambda _: said, done_reason=reason)
         agent = BaseAgent("energy", keep_history=True, model=scripted)
@@ -129,7 +129,7 @@ def test_a_stream_that_is_broken_off_is_not_remembered() -> None:
 
 
 def test_a_question_that_could_not_be_answered_leaves_no_trace(call: Call) -> None:
-    """The model's failure is the caller's to know, and the next question goes on from before."""
+    """A model's failure reaches the caller, and the next question continues from the state before it."""
     failing = model(energy=lambda messages: ModelError("broken") if messages[-1].text == "bad?" else "Fine.")
     agent = BaseAgent("energy", keep_history=True, model=failing)
     call(agent, "chat", "good?")
@@ -150,7 +150,7 @@ def test_an_empty_prompt_is_refused_at_once(prompt: object) -> None:
 
 
 def test_bad_arguments_are_named() -> None:
-    """Each with what can be done about it."""
+    """Each error says what to do."""
     for arguments in ({"agent_id": ""}, {"agent_id": 5}, {"agent_id": "energy", "session_id": ""}):
         with pytest.raises(InvalidIdError):
             BaseAgent(**arguments, model=model())
@@ -167,7 +167,7 @@ def test_a_question_too_long_for_the_model_is_named() -> None:
 
 
 def test_an_agent_says_who_it_is(call: Call) -> None:
-    """What it was made of, and what is known of its session."""
+    """The info lists the agent's arguments and what is known of its session."""
     agent = BaseAgent("energy", keep_history=True, session_id="s", model=model())
     info = call(agent, "get_agent_info")
     assert info == {

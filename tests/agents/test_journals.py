@@ -1,4 +1,4 @@
-"""What an agent's process keeps for the server: it undoes no removal, and neither grows nor blocks."""
+"""The journal that an agent keeps for the server undoes no removal, stays within its limits and does not block."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LARGE = 3_000_000
 
 @pytest.fixture(autouse=True)
 def fewer_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes a second on end with redis-py's retries is tried dozens of times here."""
+    """Retries that take redis-py a second are run dozens of times here."""
     monkeypatch.setattr("ecowas_lc.storage.clients._RETRIES", 1)
 
 
@@ -71,7 +71,7 @@ REMOVALS: dict[str, Callable[[RedisMemoryService], Any]] = {
 def test_what_another_process_removed_does_not_come_back(
     call: Call, mortal: RunningServer, place: RedisMemoryService, elsewhere: RedisMemoryService, removal: str
 ) -> None:
-    """Said a moment before an outage, and removed: the journal hands it in again, and it stays removed."""
+    """A message sent just before an outage and then removed stays removed when the journal is replayed."""
     agent = redis_agent(place)
     call(agent, "chat", "my secret?")
     REMOVALS[removal](elsewhere)
@@ -86,7 +86,7 @@ def test_what_another_process_removed_does_not_come_back(
 
 
 class LateServer(Server):
-    """A server that what is sent reaches late, as after retries or on a busy machine."""
+    """A server that requests reach late, as after retries or on a busy machine."""
 
     is_late = False
 
@@ -103,7 +103,7 @@ class LateServer(Server):
 def test_what_was_removed_does_not_come_back_late(
     mortal: RunningServer, prefix: str, elsewhere: RedisMemoryService, removal: str
 ) -> None:
-    """However long what is handed in again is on its way: it seems younger for that, and yet stays removed."""
+    """However long the replayed message takes to arrive, and so however recent it seems, it stays removed."""
     server = LateServer.from_url(mortal.url)
     assert isinstance(server, LateServer)
     with RedisMemoryService(server=server, prefix=prefix) as late:
@@ -122,7 +122,7 @@ def test_what_was_removed_does_not_come_back_late(
 def test_a_turn_that_ends_during_the_replay_is_in_the_thread(
     mortal: RunningServer, place: RedisMemoryService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The replay drops turns that the transcript lacks: not those that ended after it was read."""
+    """The replay drops turns that the transcript lacks, but not those that ended after it was read."""
     agent = supervisor(place, model=numbered())
     agent.smart_chat("up?")
     mortal.kill()
@@ -147,7 +147,7 @@ def test_a_turn_that_ends_during_the_replay_is_in_the_thread(
 def test_two_replays_at_once(
     mortal: RunningServer, place: RedisMemoryService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The link's own replay and a call's may meet: both release what a dead run held, and neither fails."""
+    """A link's replay and a call's may run at once: both release a dead run's lease, and neither fails."""
     agent = supervisor(place, model=numbered())
     agent.smart_chat("up?")
     thread = agent._session._thread
@@ -169,7 +169,7 @@ def test_two_replays_at_once(
 def test_another_sessions_outage_brings_nothing_back(
     mortal: RunningServer, place: RedisMemoryService, elsewhere: RedisMemoryService
 ) -> None:
-    """It is enough that another agent of the process notices the outage: what was removed stays so there too."""
+    """If another agent of the process notices the outage, removed messages stay removed here too."""
     agent, other = redis_agent(place), redis_agent(place, "digital")
     agent.chat("my secret?")
     elsewhere.clear_session("s")
@@ -184,7 +184,7 @@ def test_another_sessions_outage_brings_nothing_back(
 def test_what_was_held_while_it_was_removed_does_not_come_back(
     call: Call, mortal: RunningServer, prefix: str, elsewhere: RedisMemoryService
 ) -> None:
-    """Said by a process that is cut off, to a session that others remove meanwhile: what came before goes too."""
+    """A cut-off process writes to a session that others remove: its earlier messages are removed too."""
     with running_proxy(mortal.port) as proxy, RedisMemoryService(url=proxy.url, prefix=prefix) as cut_off:
         agent, unknown = redis_agent(cut_off), redis_agent(cut_off, "digital")
         call(agent, "chat", "my secret?")
@@ -220,7 +220,7 @@ def test_a_removed_thread_does_not_come_back(
 
 
 class LosingServer(Server):
-    """Does the nth operation and loses its answer; meanwhile others go on."""
+    """Execute the nth operation and lose its reply, while other clients continue."""
 
     left = 0
     meanwhile: Callable[[], None]
@@ -246,7 +246,7 @@ class LosingServer(Server):
 def test_a_reset_whose_answer_was_lost_takes_nothing_with_it(
     call: Call, mortal: RunningServer, prefix: str, what: str
 ) -> None:
-    """It is made again when the link is back: what others have said since stays."""
+    """The reset is applied when the link is back; what others have written since remains."""
     with RedisMemoryService(url=mortal.url, prefix=prefix) as elsewhere:
         for n in range(1, 20):
             server = LosingServer.from_url(mortal.url)
@@ -336,7 +336,7 @@ TAKES_LESS = {
 def test_a_message_that_the_server_never_takes(
     call: Call, prefix: str, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is dropped by name; its session goes on, before and after it, and so do the others."""
+    """The damaged write is dropped by name; its session, and all others, are stored before and after it."""
     caplog.set_level(logging.ERROR, logger="ecowas_lc.agents")
     with running_server("redis", *TAKES_LESS[what]) as server:
         memory = RedisMemoryService(url=server.url, prefix=prefix)
@@ -391,7 +391,7 @@ def test_a_state_that_was_removed_does_not_come_back(
 
 
 def test_messages_keep_their_order_when_they_are_large(mortal: RunningServer, place: RedisMemoryService) -> None:
-    """What is held is sent in parts of a size that every server takes, in the order in which it was said."""
+    """The backlog is sent in parts small enough for every server, in the original order."""
     agent = redis_agent(place, model=wordy(300_000), max_history=40)
     agent.chat("up?")
     mortal.kill()

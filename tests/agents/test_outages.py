@@ -25,13 +25,13 @@ from tests.fixtures.servers import RunningServer, running_server, wait_until
 
 @pytest.fixture(autouse=True)
 def fewer_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes a second on end with redis-py's retries is tried dozens of times here."""
+    """Retries that take redis-py a second are run dozens of times here."""
     monkeypatch.setattr("ecowas_lc.storage.clients._RETRIES", 1)
 
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What the agents warned of."""
+    """The warnings of the agents."""
     caplog.set_level(logging.INFO, logger="ecowas_lc.agents")
     return lambda: [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
@@ -49,7 +49,7 @@ def wait_until_stored(agent: BaseAgent) -> None:
 
 
 def stored(server: RunningServer, prefix: str, agent_id: str = "energy") -> list[str]:
-    """What a program that has nothing to do with the agents finds."""
+    """What a program unrelated to the agents finds on the server."""
     with RedisMemoryService(url=server.url, prefix=prefix) as elsewhere:
         return texts(elsewhere.get_conversation_history(agent_id, "s"))
 
@@ -61,7 +61,7 @@ def thread_of(agent: SupervisorAgent) -> Any:
 def test_killed_in_mid_conversation(
     call: Call, mortal: RunningServer, place: RedisMemoryService, warnings: Callable[[], list[str]]
 ) -> None:
-    """The agent goes on in memory, says so once, and stores what it held when the server is back."""
+    """The agent continues in memory, warns once, and stores the backlog when the server is back."""
     scripted = numbered()
     agent = redis_agent(place, model=scripted)
     call(agent, "chat", "one?")
@@ -86,7 +86,7 @@ def test_killed_in_mid_conversation(
 def test_down_at_construction(
     call: Call, mortal: RunningServer, place: RedisMemoryService, warnings: Callable[[], list[str]]
 ) -> None:
-    """An agent can be made and used without its server; what others had said before comes first."""
+    """An agent works without its server; earlier messages of others come first once the server is back."""
     redis_agent(place).chat("before?")
     mortal.kill()
     elsewhere = RedisMemoryService(url=mortal.url, prefix=place.prefix)
@@ -193,7 +193,7 @@ def test_at_whichever_moment_it_dies(call: Call, mortal: RunningServer, prefix: 
 def test_the_supervisor_at_whichever_moment_it_dies(
     call: Call, mortal: RunningServer, prefix: str, moment: str
 ) -> None:
-    """Transcript, histories and thread are as if nothing had happened; nobody is asked twice."""
+    """Transcript, histories and thread are as if there had been no outage; no group is asked twice."""
     questions = ["energy: one?", "energy: two?"]
     told = [text for question in questions for text in (question, "energy speaks.")]
     rounds = 0
@@ -211,7 +211,7 @@ def test_the_supervisor_at_whichever_moment_it_dies(
 def test_the_supervisor_through_an_outage(
     call: Call, mortal: RunningServer, place: RedisMemoryService, warnings: Callable[[], list[str]]
 ) -> None:
-    """It knows in the outage what was said before, and after it what was said in it; all its parts warn once."""
+    """During the outage it knows the earlier conversation, and afterwards the whole; all its parts warn once."""
     agent = supervisor(place, model=numbered())
     call(agent, "smart_chat", "energy: one?")
     mortal.kill()
@@ -241,7 +241,7 @@ def test_the_supervisor_through_an_outage(
 
 @pytest.mark.parametrize("together", [True, False], ids=["one process", "as two processes"])
 def test_two_agents_of_one_session(mortal: RunningServer, place: RedisMemoryService, together: bool) -> None:
-    """What both said in an outage is there once, each one's in its order; in one process in the common order."""
+    """Messages of two agents are stored once, in each one's order, or in one process in the common one."""
     other_place = place if together else RedisMemoryService(url=mortal.url, prefix=place.prefix)
     one, other = redis_agent(place, max_history=40), redis_agent(other_place, max_history=40)
     one.chat("one 0?")
@@ -300,7 +300,7 @@ def test_many_threads(mortal: RunningServer, place: RedisMemoryService) -> None:
 
 
 def test_an_agent_may_be_gone_by_then(mortal: RunningServer, place: RedisMemoryService) -> None:
-    """One made for each request, as web applications do: what it held is stored after it, and others see it."""
+    """An agent created per request, as in web applications: a later one stores its backlog, and others see it."""
     redis_agent(place).chat("one?")
     mortal.kill()
     for question in ("two?", "three?"):
@@ -313,7 +313,7 @@ def test_an_agent_may_be_gone_by_then(mortal: RunningServer, place: RedisMemoryS
 
 
 def test_what_the_server_forgot_is_said_again(prefix: str) -> None:
-    """A server that loses what it had acknowledged a moment ago, as one that saves only now and then does."""
+    """A server that loses writes it had just acknowledged, as one that saves only from time to time does."""
     with running_server("redis") as forgetful:
         agent = redis_agent(RedisMemoryService(url=forgetful.url, prefix=prefix))
         agent.chat("one?")
@@ -325,7 +325,7 @@ def test_what_the_server_forgot_is_said_again(prefix: str) -> None:
 
 
 def test_a_reset_in_an_outage(call: Call, mortal: RunningServer, place: RedisMemoryService) -> None:
-    """What was forgotten stays so, and what was said since is kept."""
+    """Removed messages stay removed, and messages since then are kept."""
     agent = supervisor(place, model=numbered())
     call(agent, "smart_chat", "energy: one?")
     mortal.kill()
@@ -342,7 +342,7 @@ def test_a_reset_in_an_outage(call: Call, mortal: RunningServer, place: RedisMem
 
 
 def test_state_in_an_outage(call: Call, mortal: RunningServer, place: RedisMemoryService) -> None:
-    """The last state saved is the one that is stored; one that was never changed is remembered."""
+    """The last saved state is stored, and a state is remembered even if it was never changed."""
     agent = redis_agent(place)
     call(agent, "save_state", {"step": 1})
     assert call(redis_agent(place, "digital"), "load_state") is None
@@ -416,7 +416,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_a_process_that_ends_tries_once_more(prefix: str, comes_back: bool) -> None:
-    """What is held is stored at the last moment, or the log says that it is lost."""
+    """The backlog is stored at the last moment, or the log says that it is lost."""
     with running_server("redis") as server:
         server.kill()
         command = [sys.executable, "-W", "error", "-c", LEAVING, server.url, prefix]
@@ -435,7 +435,7 @@ def test_a_process_that_ends_tries_once_more(prefix: str, comes_back: bool) -> N
 
 
 def test_a_reset_that_comes_late_takes_nothing_with_it(mortal: RunningServer, prefix: str) -> None:
-    """Where two threads bring one reset to the server, what the first has stored since survives the second."""
+    """If two threads replay one reset, the second does not remove what the first has stored since."""
     store = RedisChatMessageHistory("energy", "s", url=mortal.url, prefix=prefix)
     store.add_user_message("before")
     said = Said("energy", "s")
@@ -457,7 +457,7 @@ def test_a_reset_that_comes_late_takes_nothing_with_it(mortal: RunningServer, pr
 
 
 def test_a_reset_while_another_is_on_its_way(mortal: RunningServer, prefix: str) -> None:
-    """The newer one is brought to the server too."""
+    """The newer reset reaches the server too."""
     store = RedisChatMessageHistory("energy", "s", url=mortal.url, prefix=prefix)
     said = Said("energy", "s")
     said.reset()

@@ -18,7 +18,7 @@ from tests.fixtures.servers import RunningServer, wait_until
 
 
 def test_a_second_agent_goes_on(call: Call, memory: RedisMemoryService) -> None:
-    """Same ids, same conversation; it is there on creation, and what either says both see."""
+    """Agents with the same ids share a conversation: it is loaded on creation, and both see every message."""
     first = redis_agent(memory)
     call(first, "chat", "one?")
     scripted = numbered()
@@ -32,7 +32,7 @@ def test_a_second_agent_goes_on(call: Call, memory: RedisMemoryService) -> None:
 
 
 def test_another_process_goes_on(redis_server: RunningServer, memory: RedisMemoryService) -> None:
-    """What was stored is there for a program that knows nothing but the ids."""
+    """A program that knows only the ids finds the stored data."""
     redis_agent(memory).chat("one?")
     program = (
         "import sys, json; from ecowas_lc import RedisAgent, RedisMemoryService\n"
@@ -157,7 +157,7 @@ def test_a_history_that_is_refused_is_not_kept(memory: RedisMemoryService) -> No
 
 
 def test_another_programs_data_is_left_alone(redis_server: RunningServer, memory: RedisMemoryService) -> None:
-    """It is no outage: the agent says so and neither overwrites nor pretends."""
+    """Corrupt data is no outage: the agent raises, overwrites nothing, and does not continue in memory."""
     with redis_server.client() as client:
         client.sadd(f"{memory.prefix}:history:energy:s", "theirs")
         with pytest.raises(WrongTypeError):

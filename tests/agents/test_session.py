@@ -91,7 +91,7 @@ def tool_user(messages: list[Any]) -> Any:
 
 
 def test_tools_and_decisions_are_told_of(events_of: Any) -> None:
-    """A call and its result, what waits for a decision with the id to resume it, and the turn that goes on."""
+    """Events report a tool call and its result, what waits with the id to resume it, and the resumed turn."""
 
     @tool
     def tariff(place: str) -> str:
@@ -118,7 +118,7 @@ def test_tools_and_decisions_are_told_of(events_of: Any) -> None:
 
 
 def test_a_turn_is_stopped_between_two_steps(events_of: Any, memory: RedisMemoryService) -> None:
-    """What is being said is said and stored; another process goes on from there and asks nobody twice."""
+    """A streamed answer is also stored; another process continues from there and asks no group twice."""
     chat = model()
     session = session_on(memory, chat)
 

@@ -44,12 +44,12 @@ def thread(agent: Any) -> dict[str, Any]:
 
 @pytest.fixture(params=["process", "redis"])
 def kept(request: pytest.FixtureRequest) -> RedisMemoryService | None:
-    """A memory service, or none: what holds for one place holds for the other."""
+    """A memory service, or none: the tests hold for both."""
     return None if request.param == "process" else request.getfixturevalue("memory")
 
 
 def test_a_question_goes_to_whom_it_concerns(call: Call, kept: RedisMemoryService | None) -> None:
-    """One group's answer is passed on, several are brought together, a general one the supervisor answers."""
+    """One group's answer is passed on, several are combined, and the supervisor answers general questions."""
     agent = supervisor(kept, model=structured())
     assert call(agent, "smart_chat", "energy: a?") == "energy speaks."
     both = call(agent, "smart_chat", "energy+digital: b?")
@@ -67,7 +67,7 @@ def test_a_question_goes_to_whom_it_concerns(call: Call, kept: RedisMemoryServic
 
 
 def test_the_facade_runs_the_graph(kept: RedisMemoryService | None) -> None:
-    """The thread has the session's id, and holds what the transcript shows."""
+    """The thread has the session's id and the messages of the transcript."""
     agent = supervisor(kept, model=structured())
     agent.smart_chat("energy: a?")
     agent.smart_chat("energy+digital: b?")
@@ -88,7 +88,7 @@ def test_each_group_keeps_its_own_history(memory: RedisMemoryService) -> None:
 
 
 def test_another_supervisor_goes_on(call: Call, memory: RedisMemoryService) -> None:
-    """Same session, same conversation: what the first was told the second's models know."""
+    """Supervisors with the same session share it: the second's models receive the first's messages."""
     call(supervisor(memory), "smart_chat", "energy: a?")
     scripted = model()
     second = supervisor(memory, model=scripted)
@@ -99,7 +99,7 @@ def test_another_supervisor_goes_on(call: Call, memory: RedisMemoryService) -> N
 
 
 def test_a_stream_is_the_final_answer(call: Call) -> None:
-    """Of several groups' answers only what is made of them is heard; joined it is what is kept."""
+    """Of several groups, only the combined answer is streamed; its parts joined are what the history holds."""
     agent = supervisor(model=structured())
     for question in ("energy: a?", "energy+digital: b?", "hello"):
         pieces = call(agent, "stream", question)
@@ -133,7 +133,7 @@ def test_delegating(call: Call, kept: RedisMemoryService | None) -> None:
 
 
 def test_consulting(call: Call) -> None:
-    """Each named group's own answer; the history has what they come to together."""
+    """Each named group answers; the history holds the combined answer."""
     agent = supervisor(model=structured())
     answers = call(agent, "consult_multiple_agents", "a?", ["digital", "energy", "digital"])
     assert answers == {"digital": "digital speaks.", "energy": "energy speaks."}
@@ -143,7 +143,7 @@ def test_consulting(call: Call) -> None:
 
 
 def test_who_could_not_be_consulted_is_told() -> None:
-    """The others' answers are not lost for it; where nobody could answer the reason is raised."""
+    """The other groups' answers are kept; if no group could answer, the cause is raised."""
     agent = supervisor(model=ScriptedModel(script=by_speaker({"digital": ModelError("broken. Mend it.")})))
     assert agent.consult_multiple_agents("a?", ["energy", "digital"]) == {"energy": "energy speaks."}
     report = agent.get_supervisor_status()["last_reports"]["digital"]
@@ -154,7 +154,7 @@ def test_who_could_not_be_consulted_is_told() -> None:
 
 
 def test_unknown_groups_are_named(call: Call) -> None:
-    """With those that there are."""
+    """The groups that could answer do."""
     agent = supervisor()
     for name, arguments in (
         ("delegate_to_agent", ("nobody", "a?")),
@@ -184,7 +184,7 @@ def test_an_empty_prompt_is_refused(call: Call, prompt: str) -> None:
 
 
 def test_who_is_relevant(call: Call) -> None:
-    """As the router that is shipped finds it; nobody for a greeting; no model is asked, nothing kept."""
+    """The default router decides; a greeting concerns no group. No model is asked and nothing is stored."""
     scripted = model()
     agent = supervisor(model=scripted, router="lexical")
     assert call(agent, "identify_relevant_agents", "How do we extend the solar grid of the power pool?") == [
@@ -248,7 +248,7 @@ def test_how_much_is_kept(redis_server: RunningServer, prefix: str) -> None:
 
 
 def test_a_transcript_without_a_thread_is_gone_on_with(memory: RedisMemoryService) -> None:
-    """Somebody else's conversation, saved as the published dicts, reaches the models and is not doubled."""
+    """A conversation saved by another program as the published dicts reaches the models once."""
     told = [{"role": "user", "content": "old?"}, {"role": "assistant", "content": "Old."}]
     memory.save_conversation_history("supervisor", "s", told)
     scripted = model()
@@ -319,7 +319,7 @@ def test_on_a_cluster(cluster: RunningCluster, prefix: str) -> None:
 
 
 def test_the_status_says_all(call: Call, memory: RedisMemoryService) -> None:
-    """Who is registered, how the last answer came about, where it is kept; JSON-able."""
+    """The status holds the registered groups, how the last answer was made and where it is stored; JSON-able."""
     agent = supervisor(memory)
     agent.smart_chat("energy: a?")
     status = json.loads(json.dumps(call(agent, "get_supervisor_status")))
@@ -353,7 +353,7 @@ class Clerk:
 
 
 def test_a_registered_agent_answers_for_its_group(call: Call, kept: RedisMemoryService | None) -> None:
-    """In the graph, alone or with others, with the group's model left out; the graph keeps its history."""
+    """It answers in the graph instead of the group's model, alone or with others; the graph stores the history."""
     scripted = structured()
     agent = supervisor(kept, model=scripted)
     clerk = Clerk()
@@ -369,7 +369,7 @@ def test_a_registered_agent_answers_for_its_group(call: Call, kept: RedisMemoryS
 
 
 def test_an_agent_that_keeps_its_history_keeps_it_once(call: Call, memory: RedisMemoryService) -> None:
-    """The graph does not write beside it, even under the same ids; the model's tokens are not heard twice."""
+    """The graph does not write a second history under the same ids; the model's tokens are streamed once."""
     agent = supervisor(memory)
     agent.register_agent("energy", redis_agent(memory))
     assert "".join(call(agent, "stream", "energy: a?")) == "Answer to: energy: a?"
@@ -378,7 +378,7 @@ def test_an_agent_that_keeps_its_history_keeps_it_once(call: Call, memory: Redis
 
 
 def test_a_new_group_can_be_registered() -> None:
-    """It is found by its terms, or asked by its id; the others stay."""
+    """The group is found by its terms or asked by its id; the others remain."""
     agent = supervisor(router="lexical")
     agent.register_agent("heritage", Clerk("Masks."), name="Culture", terms={"en": ["museum*", "mask*"]})
     assert agent.get_registered_agents() == [*IDS, "heritage"]
@@ -433,7 +433,7 @@ def test_what_can_not_be_registered() -> None:
 
 
 def test_groups_are_data() -> None:
-    """Other groups than the summit's, and what can't be used is named."""
+    """A supervisor can have other groups than the summit's; unusable ones are named."""
     own = [TWG("law", "Law", "You know the law.", {"en": ["treaty", "treaties"]})]
     scripted = numbered()
     agent = supervisor(groups=own, router="lexical", model=scripted)
@@ -447,7 +447,7 @@ def test_groups_are_data() -> None:
 
 
 def test_a_supervisor_is_an_agent() -> None:
-    """With an id, a name and a session of its own making, so that it can stand where an agent can."""
+    """It has an id, a name and a generated session, so that it can be used wherever an agent can."""
     agent = create_supervisor(model=model(), router=FixedRouter())
     assert isinstance(agent, BaseAgent)
     assert (agent.agent_id, agent.max_history) == ("supervisor", 20)

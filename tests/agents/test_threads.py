@@ -1,4 +1,4 @@
-"""What a thread lacks after an outage: whole turns from the journal, on its head, once."""
+"""After an outage, the journal adds whole missing turns to the end of the thread, once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def replay(kind: str, agent: SupervisorAgent, turn: WholeTurn) -> None:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_whole_turn_comes_to_the_head_once(kind: str) -> None:
-    """However often it is handed in, it stands once at the end, with its decision, and nothing is left to do."""
+    """However often it is replayed, a turn is stored once, at the end, with its decision, and no task remains."""
     agent = supervisor(model=numbered())
     agent.smart_chat("energy: before?")
     for turn in (a_turn(1), a_turn(2), a_turn(1)):
@@ -47,7 +47,7 @@ def test_a_whole_turn_comes_to_the_head_once(kind: str) -> None:
 
 
 def test_a_question_that_a_dead_run_left_is_answered_at_the_end() -> None:
-    """What the run left undone is given up, and question and answer stand together behind what came since."""
+    """The run's unfinished tasks are dropped, and question and answer are appended together after newer turns."""
     agent = supervisor(model=numbered())
     agent.graph.update_state(CONFIG, {"messages": [HumanMessage("1?", id="q1")]}, as_node="__start__")
     assert agent.graph.get_state(CONFIG).next == ("route",)
@@ -60,7 +60,7 @@ def test_a_question_that_a_dead_run_left_is_answered_at_the_end() -> None:
 
 
 def test_an_acknowledged_turn_that_was_removed_since_stays_removed() -> None:
-    """The thread has gone on from the checkpoint that held it, so it was not lost but removed."""
+    """The thread continued from the checkpoint that held the turn, so the turn was not lost but removed."""
     agent = supervisor(model=numbered())
     agent.graph.update_state(CONFIG, {"messages": list(a_turn(1).messages)}, as_node="record")
     stored = agent.graph.get_state(CONFIG).config["configurable"]["checkpoint_id"]
@@ -70,7 +70,7 @@ def test_an_acknowledged_turn_that_was_removed_since_stays_removed() -> None:
 
 
 def test_the_journal_is_bounded() -> None:
-    """It holds no more turns than it may, neither of those that wait nor of those stored a moment ago."""
+    """The journal stays within its limit, for waiting turns and for recently stored ones."""
     thread = Thread(most=3)
     for number in range(9):
         thread.add(a_turn(number))
@@ -82,7 +82,7 @@ def test_the_journal_is_bounded() -> None:
 def test_in_an_outage_the_thread_goes_on_from_what_is_known_of_it(
     call: Call, mortal: RunningServer, prefix: str
 ) -> None:
-    """A run begins with the newest state, what the transcript no longer holds included, and nothing is doubled."""
+    """A run starts from the newest state, including what the transcript has dropped, and nothing is doubled."""
     with RedisMemoryService(url=mortal.url, prefix=prefix) as place:
         agent = supervisor(place, model=numbered())
         graph = agent.graph

@@ -22,7 +22,7 @@ OURS = ("REDIS_", "OLLAMA_", "ECOWAS_LC_", "AGENT_", "SUPERVISOR_", "LLM_")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and what it said."""
+    """How a command ended: its exit code and its output."""
 
     code: int
     out: str
@@ -50,7 +50,7 @@ def shared_stub() -> Iterator[OllamaStub]:
 
 @pytest.fixture
 def stub(shared_stub: OllamaStub) -> Iterator[OllamaStub]:
-    """A model server whose model says ``Good morning.``, and what it was asked."""
+    """A model server whose model answers ``Good morning.``, and the requests it received."""
     fresh = OllamaStub()
     fresh.url = shared_stub.url
     shared_stub.__dict__.update(vars(fresh))
@@ -93,6 +93,6 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
 
 
 def process(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run the command as a process of its own, with this process's environment."""
+    """Run the command in a separate process, with this process's environment."""
     command = [sys.executable, "-P", "-m", "ecowas_lc.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)  # type: ignore[call-overload, no-any-return]

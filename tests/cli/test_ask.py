@@ -15,7 +15,7 @@ BOTH = "Which solar tariffs make broadband cables cheaper?"
 
 
 def test_the_answer_is_labelled_and_explained(run: Run, environment: pytest.MonkeyPatch) -> None:
-    """The route, what decided it, the speaker's name and the answer are on standard output."""
+    """Standard output shows the route, how it was decided, the speaker's name and the answer."""
     ended = run("ask", SOLAR, "--session", "s")
     assert ended.code == 0
     lines = ended.out.splitlines()
@@ -26,7 +26,7 @@ def test_the_answer_is_labelled_and_explained(run: Run, environment: pytest.Monk
 
 
 def test_how_to_go_on_is_a_remark(run: Run, environment: pytest.MonkeyPatch) -> None:
-    """What is no result is on standard error: a new session's id, in a command that works as it stands."""
+    """Everything else goes to standard error, such as a new session's id in a command that works when pasted."""
     ended = run("ask", SOLAR)
     assert "ecowas-lc ask --session " in ended.err
     session = ended.err.split("Session ")[1].split(". ")[0]
@@ -35,7 +35,7 @@ def test_how_to_go_on_is_a_remark(run: Run, environment: pytest.MonkeyPatch) -> 
 
 
 def test_json_is_one_object(run: Run, environment: pytest.MonkeyPatch) -> None:
-    """``--json`` gives the answer and how it came about as one object, and nothing else."""
+    """``--json`` prints the answer and how it was produced as one object, and nothing else."""
     ended = run("ask", BOTH, "--session", "s", "--json")
     answer = json.loads(ended.out)
     assert sorted(answer) == ["answer", "groups", "question", "reason", "reports", "session", "source"]
@@ -80,7 +80,7 @@ def test_named_groups_are_asked(run: Run, environment: pytest.MonkeyPatch) -> No
 
 
 def test_a_general_question_is_the_supervisors(run: Run, environment: pytest.MonkeyPatch) -> None:
-    """Where no group is concerned the supervisor answers, under its own name."""
+    """If a question concerns no group, the supervisor answers under its own name."""
     ended = run("ask", "Hello!")
     assert "Route  no group: the supervisor answers" in ended.out
     assert "● Supervisor\n  Good morning." in ended.out
@@ -100,7 +100,7 @@ def test_nothing_is_kept_where_the_settings_say_so(
 
 @pytest.mark.parametrize("session", ["Abuja 2026", "a:b", "{x}*", "é\n☃"])
 def test_any_text_is_a_session(run: Run, environment: pytest.MonkeyPatch, session: str) -> None:
-    """A session's id is any text, and the command that goes on with it quotes it for the shell."""
+    """A session's id may be any text, and the command that continues the session quotes it for the shell."""
     ended = run("ask", SOLAR, "--session", session)
     assert ended.code == 0
     shown = json.loads(run("sessions", "show", "--json", session).out)

@@ -1,4 +1,4 @@
-"""``export`` and ``import``: what a file holds comes back, and nobody else can read the file."""
+"""``export`` and ``import``: an import restores what the file holds, and only its owner can read the file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.redis.test_checkpoint_upkeep import everything, grow
 
 @pytest.fixture
 def saver(redis_server: RunningServer, prefix: str, environment: pytest.MonkeyPatch) -> RedisSaver:
-    """Two sessions: ``first`` has a thread, a history and data; ``second`` a history alone."""
+    """Two sessions: ``first`` has a thread, a history and data; ``second`` has only a history."""
     memory = RedisMemoryService(url=redis_server.url, prefix=prefix)
     for session in ("first", "second"):
         memory.append_to_history("energy", session, {"role": "user", "content": f"Hello {session} é"})
@@ -90,7 +90,7 @@ def test_items_of_stores(run: Run, saver: RedisSaver) -> None:
 
 
 def test_threads_alone(run: Run, saver: RedisSaver) -> None:
-    """``threads`` exports and imports threads; what else a file holds is passed over, and said."""
+    """``threads`` exports and imports only threads; it skips other records in the file and says so."""
     assert types_in(run("threads", "export", "other").out) == ["thread"]
     run("sessions", "export", "-o", "all.jsonl")
     saver.delete_thread("other")
@@ -100,7 +100,7 @@ def test_threads_alone(run: Run, saver: RedisSaver) -> None:
 
 
 def test_what_differs_stays_unless_told_otherwise(run: Run, saver: RedisSaver) -> None:
-    """What has gone on since is left, named, and restored with ``--overwrite`` alone."""
+    """Data that has changed since the export is kept and named; only ``--overwrite`` replaces it."""
     before = everything(saver, "other")
     run("threads", "export", "-o", "old.jsonl")
     grow(saver, "other", steps=4)
@@ -112,7 +112,7 @@ def test_what_differs_stays_unless_told_otherwise(run: Run, saver: RedisSaver) -
 
 
 def test_compressed(run: Run, saver: RedisSaver) -> None:
-    """A name that ends in .gz is compressed; import finds that out by itself; a cut or damaged file is named."""
+    """A name ending in .gz compresses the file; import detects compression, and names a cut or damaged file."""
     assert run("threads", "export", "-o", "t.jsonl.gz").code == 0
     packed = Path("t.jsonl.gz").read_bytes()
     assert types_in(gzip.decompress(packed).decode()) == ["thread", "thread"]
@@ -157,7 +157,7 @@ def test_bad_files(run: Run, saver: RedisSaver) -> None:
 
 
 def test_a_failed_export_leaves_the_file(run: Run, saver: RedisSaver, environment: pytest.MonkeyPatch) -> None:
-    """Where an export fails, the file of the last one is as it was, and nothing is left beside it."""
+    """If an export fails, the previous file is unchanged and no temporary file remains."""
     Path("backup.jsonl").write_text("the last one")
     assert run("threads", "export", "none", "-o", "backup.jsonl").code == 1
     environment.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
@@ -190,7 +190,7 @@ def test_progress_is_shown_on_a_terminal(run: Run, saver: RedisSaver, arguments:
     assert "━" in shown.decode()
 
 
-# What a hostile file may take of this machine: what the program has at its start, and this much more.
+# How much memory a hostile file may use: what the program uses at its start, plus this.
 BOUNDED = """
 import re, resource, sys
 from ecowas_lc.cli import main, commands, backups

@@ -57,7 +57,7 @@ BAD = {
 
 
 def contents(client: Any, prefix: str) -> dict[bytes, Any]:
-    """What each key holds. (DUMP tells the order of a hash's fields too, which means nothing and changes.)"""
+    """The content of each key. (DUMP also depends on the order of a hash's fields, which has no meaning.)"""
     read = {
         b"hash": client.hgetall,
         b"list": lambda key: client.lrange(key, 0, -1),
@@ -76,7 +76,7 @@ def test_arguments(
     arguments: list[str],
     message: str,
 ) -> None:
-    """What can't be used is refused in one line with exit code 2; no model is asked and nothing written."""
+    """Invalid input is refused in one line with exit code 2, before a model is asked or anything is written."""
     with redis_server.client() as client:
         client.rpush(f"{prefix}:history:energy:kept", '{"role": "user", "content": "Hello"}')
         client.zadd(f"{prefix}:index:session-agents:kept", {"energy": 9e12})
@@ -111,7 +111,7 @@ def test_arguments(
 def test_settings(run: Run, environment: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:
     """A setting that can't be used is named in one line with exit code 2; a password is never shown."""
     environment.setenv(name, value)
-    if name == "REDIS_PORT":  # which is not read where there is a URL
+    if name == "REDIS_PORT":  # which is not read if there is a URL
         environment.delenv("REDIS_URL")
         environment.setenv("REDIS_HOST", "127.0.0.1")
     ended = run("ask", "Which solar tariffs apply?")
@@ -141,7 +141,7 @@ def test_env_file(run: Run, environment: pytest.MonkeyPatch, spoil: object) -> N
 
 
 def test_a_misspelt_setting_is_told_of(environment: pytest.MonkeyPatch) -> None:
-    """In one line before the result, which is the same, without what the variable holds."""
+    """One line says so before the result. The result is unchanged, and the variable's value is not shown."""
     environment.setenv("ECOWAS_LC_ROUTR", "hunter2")
     ended = process("sessions", "list", "--json")
     assert (ended.returncode, ended.stdout) == (0, "[]\n")
@@ -166,7 +166,7 @@ def test_a_misspelt_setting_is_told_of(environment: pytest.MonkeyPatch) -> None:
 def test_a_picture_has_no_place(
     run: Run, environment: pytest.MonkeyPatch, stub: OllamaStub, command: list[str], reason: str
 ) -> None:
-    """It is said before anything is drawn, measured or asked, with exit code 2, and nothing is written."""
+    """The error comes before anything is drawn, measured or asked, with exit code 2, and nothing is written."""
     Path("here").mkdir()
     Path("file").write_text("mine", encoding="utf-8")
     ended = run(*command)
@@ -190,7 +190,7 @@ def test_what_is_wrong_is_a_sentence_of_its_own(run: Run, arguments: list[str]) 
 
 
 def test_an_agent_without_sessions(run: Run, environment: pytest.MonkeyPatch) -> None:
-    """It is told from there being no session at all."""
+    """The message differs from the one for a missing session."""
     ended = run("sessions", "list", "--agent", "nobody")
     assert (ended.code, ended.out) == (0, "")
     assert ended.err == "Agent nobody has no sessions. `ecowas-lc sessions list` lists all.\n"

@@ -48,7 +48,7 @@ def test_the_end_of_input_ends_it(run: Run, environment: pytest.MonkeyPatch) -> 
 
 
 def test_nothing_is_replayed(run: Run, environment: pytest.MonkeyPatch) -> None:
-    """A session that goes on shows how much there is, never what was said before."""
+    """Continuing a session shows how many messages it has, never their text."""
     run("chat", "--session", "s", stdin=f"{SOLAR}\n")
     ended = run("chat", "--session", "s", stdin="")
     assert "Session s, 1 question so far." in ended.err
@@ -56,7 +56,7 @@ def test_nothing_is_replayed(run: Run, environment: pytest.MonkeyPatch) -> None:
 
 
 def test_info(run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer) -> None:
-    """``info`` says which session this is, where it is kept and who answers; with or without a slash."""
+    """``info``, with or without a slash, shows the session, where it is stored and which model answers."""
     for word in ("info", "/info", "INFO"):
         lines = run("chat", "--session", "s", "--agent", "energy", stdin=f"{word}\n").out.splitlines()
         assert lines[0].split(maxsplit=1) == ["Session", "s"]
@@ -75,7 +75,7 @@ def test_help(run: Run, environment: pytest.MonkeyPatch) -> None:
 def test_reset_forgets_the_session_and_no_other(
     run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str, stub: OllamaStub
 ) -> None:
-    """After ``reset`` nothing of the session is left on the server, and the model is told nothing of it."""
+    """After ``reset``, nothing of the session remains on the server or in the model's prompt."""
     run("chat", "--session", "other", stdin=f"{SOLAR}\n")
     others = keys(redis_server, prefix)
     ended = run("chat", "--session", "s", stdin=f"{SOLAR}\nreset\nAnd wind power?\n")
@@ -83,7 +83,7 @@ def test_reset_forgets_the_session_and_no_other(
     told = [message["content"] for message in stub.bodies("/api/chat")[-1]["messages"]]
     assert SOLAR not in told
     assert run("chat", "--session", "s", stdin="reset\n").code == 0
-    with redis_server.client() as client:  # what remembers a removal holds nothing that was said
+    with redis_server.client() as client:  # the record of a removal holds no messages
         left = [key for key in keys(redis_server, prefix) if key not in others]
         for key in left:
             assert 0 <= client.ttl(key) <= 86_400, key  # CLEARED_REMEMBERED_MS in history_clear.lua
@@ -93,7 +93,7 @@ def test_reset_forgets_the_session_and_no_other(
 
 
 def everything_in(client: Any, key: bytes) -> bytes:
-    """What a key holds, of whatever kind it is."""
+    """Return the content of a key of any type."""
     match client.type(key):
         case b"string":
             return bytes(client.get(key))
@@ -127,7 +127,7 @@ def test_for_programs(
 def test_without_redis(
     run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str, stub: OllamaStub
 ) -> None:
-    """With ``--no-redis`` the conversation goes on from line to line, and no key is written."""
+    """With ``--no-redis``, the conversation continues from line to line, and no key is written."""
     ended = run("chat", "--no-redis", stdin=f"{SOLAR}\nAnd solar power at night?\ninfo\n")
     told = [message["content"] for message in stub.bodies("/api/chat")[-1]["messages"]]
     assert told[-3:] == [SOLAR, "Good morning.", "And solar power at night?"]
@@ -150,7 +150,7 @@ def test_without_history(
 def test_a_question_that_fails_does_not_end_it(
     run: Run, environment: pytest.MonkeyPatch, stub: OllamaStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next line is answered all the same; in a pipe the exit code tells that one was not."""
+    """The next line is still answered; in a pipe, the exit code reports that one question failed."""
     answer = stub.answer
 
     def fails_for_cables(path: str, body: dict[str, object]) -> tuple[int, object]:
@@ -164,7 +164,7 @@ def test_a_question_that_fails_does_not_end_it(
 
 
 def is_asleep(pid: int) -> bool:
-    """Whether a process waits for something: it has done what the last token asked of it."""
+    """Return whether a process waits for input, having finished with the last token."""
     stat = Path(f"/proc/{pid}/stat")
     return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "S"
 
@@ -205,7 +205,7 @@ def test_ctrl_c_keeps_what_was_said(run: Run, environment: pytest.MonkeyPatch, s
 
 
 class Chat:
-    """A chat in a process of its own, line by line."""
+    """A chat in a separate process, line by line."""
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -249,7 +249,7 @@ class Chat:
 def test_redis_dies_in_mid_chat(
     run: Run, environment: pytest.MonkeyPatch, stub: OllamaStub, comes_back: str
 ) -> None:
-    """The chat goes on in memory, warns once, knows what was said, and stores all of it when Redis is back."""
+    """The chat continues in memory, warns once, and stores the whole conversation when Redis is back."""
     with running_server("redis", "--appendonly", "yes", "--appendfsync", "always") as mortal:
         environment.setenv("REDIS_URL", mortal.url)
         questions = [SOLAR, "And solar power at night?", "And in the dry season?"]
@@ -279,7 +279,7 @@ def test_redis_dies_in_mid_chat(
 
 
 def test_sigterm_stops_between_two_steps(run: Run, environment: pytest.MonkeyPatch, stub: OllamaStub) -> None:
-    """The answer that is being given comes to its end and is stored; ``continue`` goes on from there."""
+    """The current answer is finished and stored; ``continue`` resumes from there."""
     stub.stall_before = 2
     with Chat() as chat:
         chat.say(SOLAR)

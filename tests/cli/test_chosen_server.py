@@ -23,7 +23,7 @@ def elsewhere(environment: pytest.MonkeyPatch, redis_server: RunningServer, pref
 
 
 def test_options_win_over_the_environment(run: Run, elsewhere: tuple[str, str]) -> None:
-    """The command reads the server and keys that it is given."""
+    """The command uses the server and keys that the options name."""
     url, prefix = elsewhere
     ended = run("sessions", "list", "--url", url, "--prefix", prefix, "--json")
     assert ended.code == 0
@@ -33,7 +33,7 @@ def test_options_win_over_the_environment(run: Run, elsewhere: tuple[str, str]) 
 
 
 def test_options_are_for_one_command(run: Run, elsewhere: tuple[str, str]) -> None:
-    """What follows in the same process goes by the settings again."""
+    """The next command in the same process uses the settings again."""
     url, prefix = elsewhere
     assert run("sessions", "list", "--url", url, "--prefix", prefix).code == 0
     assert get_settings().prefix == "another"

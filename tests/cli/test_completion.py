@@ -1,4 +1,4 @@
-"""Shell completion: what the shell offers, in a real one and by typer's protocol."""
+"""Shell completion: the suggestions in a real shell and through typer's protocol."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_each_shell_has_a_script(tmp_path: Path, shell: str) -> None:
 
 
 def test_completion_imports_nothing_heavy(tmp_path: Path) -> None:
-    """What is offered is known without langchain, langgraph or redis, so that the Tab key is quick."""
+    """Suggestions need no import of langchain, langgraph or redis, so that the Tab key is quick."""
     code = (
         "import atexit, sys; atexit.register(lambda: print('\\n'.join(sys.modules), file=sys.stderr)); "
         "from ecowas_lc.cli import main; main()"

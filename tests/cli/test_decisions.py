@@ -1,4 +1,4 @@
-"""``threads resume``: a person decides in the terminal, and the run goes on with what was shown."""
+"""``threads resume``: a person decides in the terminal, and the run continues with exactly what was shown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Waiting = Callable[..., list[Any]]
 
 @pytest.fixture
 def held(environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str) -> Waiting:
-    """Ask a question whose answers wait for a reviewer; gives the requests."""
+    """Ask a question whose answers wait for a reviewer, and return the requests."""
 
     def ask(question: str = SOLAR, thread: str = "t") -> list[Any]:
         graph = build_supervisor(
@@ -55,7 +55,7 @@ def held(environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: s
 def test_a_decision_in_options(
     run: Run, held: Waiting, stub: OllamaStub, environment: pytest.MonkeyPatch, options: list[str], said: str
 ) -> None:
-    """The run goes on in this process with what was decided, and needs no model server for one answer."""
+    """The run continues in this process with the decision; a single answer needs no model server."""
     [request] = held()
     environment.setenv("OLLAMA_BASE_URL", "http://127.0.0.1:1")
     ended = run("threads", "resume", "t", *options, "--json")
@@ -106,7 +106,7 @@ def test_an_answer_is_edited_on_a_terminal(
 
 
 def test_one_of_several_requests_is_named(run: Run, held: Waiting, stub: OllamaStub) -> None:
-    """Where several wait an option alone decides nothing; named by id or draft each is decided, then all go on."""
+    """If several answers wait, an option must name one by id or draft; once all are decided, the run continues."""
     first, second = held(TWO)
     ended = run("threads", "resume", "t", "--approve")
     assert ended.code == 2
@@ -128,7 +128,7 @@ def test_one_of_several_requests_is_named(run: Run, held: Waiting, stub: OllamaS
     ids=" ".join,
 )
 def test_what_is_no_decision_changes_nothing(run: Run, held: Waiting, options: list[str]) -> None:
-    """Contradictions, and a question where nobody can be asked, end before anything is stored."""
+    """Contradictory options, and a question without a terminal, end the command before anything is stored."""
     held()
     ended = run("threads", "resume", "t", *options)
     assert (ended.code, ended.out) == (2, "")
@@ -164,7 +164,7 @@ graph = builder.compile()
 def test_a_tool_of_an_own_graph_is_answered(
     run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str, tmp_path: Path
 ) -> None:
-    """A thread of another graph goes on with that graph, which is named; the supervisor refuses it."""
+    """A thread of another graph continues only with that graph, which you name; the supervisor refuses it."""
     (tmp_path / "own_payments.py").write_text(OWN)
     scope: dict[str, Any] = {}
     exec(OWN, scope)

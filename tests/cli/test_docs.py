@@ -22,7 +22,7 @@ def note(run: Run, environment: pytest.MonkeyPatch) -> str:
 
 
 def test_from_adding_to_removing(run: Run, note: str) -> None:
-    """Each verb finds what the one before it stored, for people and for programs."""
+    """Each command finds what the previous one stored, in both output formats."""
     listed = run("docs", "list")
     assert note in listed.out
     assert "Status of the Maroa interconnection" in listed.out
@@ -47,7 +47,7 @@ def test_an_answer_names_its_sources(run: Run, note: str) -> None:
 
 
 def test_what_can_not_be_used_is_named(run: Run, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A file, date, language, page or id that can't be used ends with a line that says so."""
+    """An unusable file, date, language, page or id ends the command with a line that names it."""
     bad = tmp_path / "bad.txt"
     bad.write_bytes(b"\xff\xfe\xfa")
     ended = run("docs", "add", str(bad))

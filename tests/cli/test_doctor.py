@@ -1,4 +1,4 @@
-"""``doctor``: what is wrong, and the command that mends it."""
+"""``doctor`` reports each problem with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Examine = Callable[..., tuple[int, dict[str, dict[str, str]]]]
 
 @pytest.fixture
 def examine(run: Run, environment: pytest.MonkeyPatch) -> Examine:
-    """Run the doctor with other settings; gives the exit code and the findings by what they are about."""
+    """Run the doctor with other settings; return the exit code and the findings by subject."""
 
     def look(**settings: str) -> tuple[int, dict[str, dict[str, str]]]:
         for name, value in settings.items():
@@ -54,7 +54,7 @@ def examine(run: Run, environment: pytest.MonkeyPatch) -> Examine:
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[RunningServer]:
-    """A server for tests that configure it; they put back what they change."""
+    """A server for tests that change its configuration and restore it."""
     with running_server("redis", "--appendonly", "yes") as server:
         yield server
 
@@ -79,7 +79,7 @@ def test_all_is_well(examine: Examine, own: RunningServer) -> None:
 
 
 def test_a_misspelt_setting(examine: Examine, run: Run, own: RunningServer) -> None:
-    """A name of ours that sets nothing is a warning with the one that was meant; its value is not shown."""
+    """An unknown variable with our prefix is a warning that suggests the intended name; its value is not shown."""
     code, found = examine(REDIS_URL=own.url, ECOWAS_LC_DATADIR="/tmp/hunter2")
     assert code == 0
     assert found["names"]["state"] == "warning"
@@ -90,7 +90,7 @@ def test_a_misspelt_setting(examine: Examine, run: Run, own: RunningServer) -> N
 
 
 def test_it_leaves_nothing_behind(examine: Examine, own: RunningServer, prefix: str) -> None:
-    """What it writes to see whether it may is gone afterwards."""
+    """The keys that it writes to test write access are removed afterwards."""
     examine(REDIS_URL=own.url)
     with own.client() as client:
         assert list(client.scan_iter(f"{prefix}:*")) == []
@@ -107,7 +107,7 @@ def test_nobody_answers(examine: Examine) -> None:
 
 
 def test_nothing_is_persisted(examine: Examine) -> None:
-    """A server without persistence works, and is warned of with the command that mends it."""
+    """A server without persistence works; a warning gives the command that turns persistence on."""
     with running_server("redis") as server:
         code, found = examine(REDIS_URL=server.url)
         assert code == 0
@@ -121,7 +121,7 @@ def test_nothing_is_persisted(examine: Examine) -> None:
 
 @pytest.mark.rights("+info", "+config|get")
 def test_snapshots_alone(examine: Examine, redis_server: RunningServer) -> None:
-    """Snapshots lose what came after the last one: a warning that quotes the rule."""
+    """Snapshots lose the writes after the last one: a warning quotes the rule."""
     with redis_server.client() as client:
         client.config_set("save", "3600 1")
         try:
@@ -189,7 +189,7 @@ def test_a_cluster(examine: Examine, cluster: RunningCluster) -> None:
 
 
 def test_a_cluster_with_a_gap(examine: Examine) -> None:
-    """A cluster with a slot that nobody serves is broken; the command says which, and its like mends it."""
+    """A cluster slot without a node is broken; the finding names the slot and the command that fixes it."""
     with running_cluster("redis") as cluster:
         for each in cluster.nodes:
             with each.client() as client:
@@ -205,8 +205,9 @@ def test_a_cluster_with_a_gap(examine: Examine) -> None:
 
 @pytest.mark.parametrize(("days", "state"), [(90, "ok"), (3, "warning")])
 def test_tls(examine: Examine, tmp_path: Path, days: int, state: str) -> None:
-    """An encrypted connection tells its protocol and how long the certificate is good for; an unknown authority is
-    broken, with the setting that names it, and no command to start a server that runs."""
+    """An encrypted connection reports its protocol and the certificate's remaining days. An unknown authority is
+    broken, with the setting that names it, and no command to start a server that is already running.
+    """
     made = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
     command = [*made.split(), "-days", str(days), "-keyout", "key.pem", "-out", "cert.pem"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
@@ -257,7 +258,7 @@ def _agree(sentinel: RunningServer) -> bool:
 
 @pytest.mark.parametrize("prefix", ["a", "b", "c", "d"])  # whose keys live on different nodes
 def test_a_cluster_spoken_to_as_a_single_server(examine: Examine, cluster: RunningCluster, prefix: str) -> None:
-    """One node of a cluster under a plain URL is broken; the command gives the URL that works."""
+    """A plain URL to one node of a cluster is broken; the finding gives the URL that works."""
     code, found = examine(REDIS_URL=cluster.nodes[0].url)
     assert code == 1
     fix = found["topology"]["fix"]
@@ -267,7 +268,7 @@ def test_a_cluster_spoken_to_as_a_single_server(examine: Examine, cluster: Runni
 
 
 def test_rights(examine: Examine, own: RunningServer, prefix: str) -> None:
-    """A user who may too little is broken; the command that is shown gives exactly what is needed."""
+    """A user with too few permissions is broken; the suggested command grants exactly what is needed."""
     url = f"redis://clerk:secret@127.0.0.1:{own.port}/0"
     with own.client() as admin:
         admin.acl_setuser("clerk", enabled=True, passwords=["+secret"], categories=["+@connection"])
@@ -313,7 +314,7 @@ def test_a_user_who_may_more_than_is_needed(examine: Examine, prefix: str, flavo
 
 
 def test_the_wrong_password(examine: Examine, own: RunningServer) -> None:
-    """A login that is refused is broken, and says where the password is set."""
+    """A refused login is broken; the finding names the setting for the password."""
     code, found = examine(REDIS_URL=f"redis://clerk:hunter2@127.0.0.1:{own.port}/0")
     assert code == 1
     assert "REDIS_PASSWORD" in found["reachable"]["text"]
@@ -329,7 +330,7 @@ def test_the_wrong_password(examine: Examine, own: RunningServer) -> None:
 
 
 def test_a_full_server(examine: Examine, own: RunningServer) -> None:
-    """A server that refuses writes for want of memory is broken; the command gives it some."""
+    """A server whose memory is full refuses writes and is broken; the suggested command raises the limit."""
     with own.client() as client:
         client.config_set("maxmemory", "1")
         try:
@@ -345,7 +346,7 @@ def test_a_full_server(examine: Examine, own: RunningServer) -> None:
 
 
 def test_the_model(examine: Examine, own: RunningServer, stub: OllamaStub) -> None:
-    """What the model can't do is a warning or a note with the command that gets one that can."""
+    """A missing ability of the model is a warning or a note, with the command that pulls a suitable model."""
     stub.parameters = "num_ctx 2048"
     code, found = examine(REDIS_URL=own.url)
     assert code == 0
@@ -373,7 +374,7 @@ def test_the_model(examine: Examine, own: RunningServer, stub: OllamaStub) -> No
 
 
 def test_a_server_that_may_cut_in_silence(examine: Examine, own: RunningServer, stub: OllamaStub) -> None:
-    """An Ollama older than those that were tried is told apart; a base URL that is no Ollama's gets no command."""
+    """An Ollama older than the tested versions gets a note; a base URL that is not Ollama's gets no command."""
     stub.version = {"version": "0.5.1"}
     assert examine(REDIS_URL=own.url)[1]["truncation"]["state"] == "note"
     stub.version = {"version": "0.24.0"}

@@ -1,4 +1,4 @@
-"""``ecowas-lc erase``: shows how much it is, asks, deletes it, and says what it could not attribute."""
+"""``ecowas-lc erase`` shows how much it will delete, asks, deletes it, and reports what it could not attribute."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fixtures.servers import RunningServer
 def test_erasing_a_user(
     run: Run, redis_server: RunningServer, prefix: str, environment: pytest.MonkeyPatch
 ) -> None:
-    """It deletes with ``--yes`` only where nobody can be asked, and a second run finds nothing."""
+    """Without a terminal it deletes only with ``--yes``; a second run finds nothing."""
     with RedisMemoryService(url=redis_server.url, prefix=prefix) as memory:
         memory.set_session_data("s", "user_id", "ama")
     store = RedisStore.from_url(redis_server.url, prefix=prefix)

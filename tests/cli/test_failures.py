@@ -1,4 +1,4 @@
-"""What fails while it runs: exit code 1, the address without a password, the command that mends it."""
+"""Failures at run time: exit code 1, the address without its password, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEEDS_REDIS = [
 
 @pytest.mark.parametrize("command", NEEDS_REDIS, ids=lambda command: command[0])
 def test_redis_is_down(run: Run, environment: pytest.MonkeyPatch, command: list[str], stub: OllamaStub) -> None:
-    """Without the server every command ends at once, names host and port and what to do, and asks no model."""
+    """Without the server, every command ends at once, names host, port and the fix, and asks no model."""
     port = closed_port()
     environment.setenv("REDIS_URL", f"redis://someone:hunter2@localhost:{port}/0")
     ended = run(*command)
@@ -36,7 +36,7 @@ def test_redis_is_down(run: Run, environment: pytest.MonkeyPatch, command: list[
 
 
 def test_the_model_server_is_down(run: Run, environment: pytest.MonkeyPatch) -> None:
-    """Without the model server that was named no other takes its place; the message tells how to start it."""
+    """If the configured model server is down, no other replaces it; the message says how to start it."""
     port = closed_port()
     environment.setenv("OLLAMA_BASE_URL", f"http://someone:hunter2@localhost:{port}")
     ended = run("ask", SOLAR)
@@ -79,7 +79,7 @@ def test_debug_shows_the_traceback(run: Run, environment: pytest.MonkeyPatch) ->
 def test_what_nobody_foresaw_is_one_line_too(
     run: Run, environment: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error that is none of ours gets no traceback either, and tells how to see it."""
+    """An unexpected error shows no traceback either, and says how to get one."""
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no such luck.")

@@ -14,20 +14,20 @@ from tests.fixtures.servers import closed_port
 
 @pytest.fixture(autouse=True)
 def offline(bare: pytest.MonkeyPatch) -> None:
-    """Neither a server nor a model is there to be asked."""
+    """Make both a server and a model unavailable."""
     bare.setenv("REDIS_URL", f"redis://127.0.0.1:{closed_port()}")
     bare.setenv("OLLAMA_BASE_URL", f"http://127.0.0.1:{closed_port()}")
 
 
 def test_the_graph_is_printed(run: Run) -> None:
-    """The graph is printed as text or Mermaid, as the library gives it."""
+    """The graph is printed as text or Mermaid, exactly as the library returns it."""
     picture = draw_graph(build_supervisor(router="lexical"))
     assert run("graph").out == picture.ascii
     assert run("graph", "--format", "mermaid").out == picture.mermaid
 
 
 def test_the_graph_for_programs(run: Run) -> None:
-    """``--json`` gives nodes, edges and the route; with ``--output`` also where the picture is."""
+    """``--json`` prints nodes, edges and the route, and with ``--output`` the picture's path."""
     shown = json.loads(run("graph", "--json", "--route", "energy", "-o", "g.mmd").out)
     assert {"route", "energy", "synthesise"} <= set(shown["nodes"])
     assert {"from": "route", "to": "energy", "conditional": True} in shown["edges"]
@@ -59,7 +59,7 @@ def test_routers_are_measured(run: Run) -> None:
 
 
 def test_dialogues_are_measured_too(run: Run) -> None:
-    """The table has the dialogues below the questions, with what turns do; JSON has them in ``dialogues``."""
+    """The table lists dialogues below the questions, with their moves; JSON has them under ``dialogues``."""
     turns = [
         {"question": "Which solar plants?", "twgs": ["energy"]},
         {"question": "And in Mali?", "twgs": ["energy"]},
@@ -85,7 +85,7 @@ def test_questions_of_ones_own(run: Run) -> None:
 
 
 def test_what_is_confused_is_drawn(run: Run) -> None:
-    """``--picture`` draws what is confused with what, and says where."""
+    """``--picture`` draws the confusion table and prints the picture's path."""
     ended = run("eval", "--router", "lexical", "--data", "dev", "--picture", "eval.png")
     assert ended.code == 0
     assert f"Picture  {Path('eval.png').resolve()}" in ended.out
@@ -93,7 +93,7 @@ def test_what_is_confused_is_drawn(run: Run) -> None:
 
 
 def test_a_model_that_is_down_can_not_be_measured(run: Run) -> None:
-    """``--model NAME`` needs the model, and says what starts it."""
+    """``--model NAME`` requires the model, and an error says what starts it."""
     ended = run("eval", "--model", "llama3.2:3b")
     assert (ended.code, ended.out) == (1, "")
     assert "`ollama serve`" in ended.err

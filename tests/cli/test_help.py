@@ -63,7 +63,7 @@ COMMANDS = [
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """``--help`` imports no langchain, langgraph or redis, and none of the package but the command line."""
+    """``--help`` imports no langchain, langgraph or redis, and only the command line of this package."""
     code = (
         "import sys; from ecowas_lc.cli import main; main(['--help']); "
         "print('\\n'.join(sys.modules), file=sys.stderr)"
@@ -104,7 +104,7 @@ def test_help_is_quick(tmp_path: Path) -> None:
 
 
 def test_help_documents_the_exit_codes(run: Run) -> None:
-    """The exit codes are part of what a script relies on, so help says them."""
+    """Scripts rely on the exit codes, so help lists them."""
     ended = run("--help")
     assert ended.code == 0
     assert "Exit codes: 0 success; 1 failure" in " ".join(ended.out.split())
@@ -132,7 +132,7 @@ def test_every_command_about_what_is_stored_takes_a_server_and_a_prefix(run: Run
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_has_help(run: Run, command: list[str]) -> None:
-    """Every command explains itself, and all that are documented are there."""
+    """Every command has help, and every documented command exists."""
     ended = run(*command, "--help")
     assert ended.code == 0
     assert "Usage: ecowas-lc " + " ".join(command) in " ".join(ended.out.split())
@@ -152,7 +152,7 @@ def test_no_command_is_undocumented(run: Run) -> None:
 
 
 def test_version(run: Run) -> None:
-    """``--version`` prints the version alone."""
+    """``--version`` prints only the version."""
     from ecowas_lc import __version__
 
     assert (run("--version").code, run("--version").out) == (0, f"{__version__}\n")
@@ -182,5 +182,5 @@ def test_what_commands_do_is_told_whole(run: Run, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_switch_takes_no_value(run: Run, command: list[str]) -> None:
-    """What is on or off is not shown as if something had to follow it."""
+    """A flag is not shown as if it took a value."""
     assert "bool" not in run(*command, "--help").out.lower()

@@ -1,4 +1,4 @@
-"""What can't be read ends no command: it is named on standard error, left out, and the exit code says so."""
+"""Unreadable data ends no command: it is named on standard error and left out, and the exit code reports it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_exports_leave_it_out(run: Run, tmp_path: Path, output: bool) -> None:
 
 @pytest.mark.usefixtures("spoilt")
 def test_a_session_shows_what_can_be_read(run: Run) -> None:
-    """``sessions show`` names what of the session can't be read, and is an error only where nothing is there."""
+    """``sessions show`` names unreadable parts of a session, and fails only if nothing can be shown."""
     ended = run("sessions", "show", "two")
     assert ended.code == 1
     assert "The history of 'energy' can't be read" in " ".join(ended.err.split())
@@ -84,7 +84,7 @@ def test_pruning_all_leaves_it_as_it_is(run: Run) -> None:
 @pytest.mark.usefixtures("spoilt")
 @pytest.mark.rights("+scan", "+info")
 def test_threads_are_found_again(run: Run, redis_server: RunningServer, prefix: str) -> None:
-    """``threads reindex`` enters into the index what is there and was lost from it."""
+    """``threads reindex`` adds existing threads that the index lost."""
     with redis_server.client() as raw:
         raw.delete(f"{prefix}:index:threads")
     assert run("threads", "list").out == ""

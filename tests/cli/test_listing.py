@@ -35,7 +35,7 @@ def test_nothing_is_broken_at_any_width(width: int) -> None:
 
 
 def test_a_screen_of_80_columns() -> None:
-    """An id that a program made up stands in its row; words for which that leaves no room stand beneath."""
+    """A long id stays whole in its row; text that no longer fits is printed below it."""
     console = terminal(80)
     show_rows(HEADINGS, ROWS[:3], ("agents", ["energy", AGENTS, "energy"]), console)
     assert shown(console).splitlines() == [
@@ -52,7 +52,7 @@ def test_a_screen_of_80_columns() -> None:
 
 
 def test_words_stand_beside_what_is_short() -> None:
-    """Where there is room they end the row, broken under their heading."""
+    """If there is room, the text ends the row and wraps under its heading."""
     console = terminal(72)
     show_rows(HEADINGS, ROWS[:1], ("agents", [AGENTS]), console)
     assert shown(console).splitlines() == [
@@ -73,7 +73,7 @@ def test_columns_stand_under_each_other() -> None:
 
 
 def test_in_a_pipe_a_row_is_a_line() -> None:
-    """Programs that read it find each session in a line of its own, with everything in it."""
+    """Piped output has one line for each session, with all its fields."""
     console = pipe()
     show_rows(HEADINGS, ROWS, ("agents", [AGENTS] * len(ROWS)), console)
     lines = shown(console).splitlines()

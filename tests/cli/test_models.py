@@ -1,4 +1,4 @@
-"""Which model answers, and what is said about it."""
+"""The choice of the model that answers, and its announcement."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_ollama_at_its_default_address_is_tried_first(stub: OllamaStub, started: list[int]) -> None:
-    """Where Ollama has the model, it answers although nobody set its address, and nothing need be said."""
+    """If Ollama has the model at its default address, it answers without any message."""
     with chosen_model(settings(stub.url, "tiny")) as model:
         assert (model.name, model.base_url, model.is_local, model.note) == ("tiny", stub.url, False, "")
     assert started == []
 
 
 def test_the_local_model_where_there_is_no_ollama(started: list[int]) -> None:
-    """Where nobody answers at the default address the local model does, and one line says so honestly."""
+    """If nothing answers at the default address, the local model does, and one line says so."""
     with chosen_model(settings(nobody(), "tiny")) as model:
         assert (model.name, model.base_url, model.is_local) == (MODEL_NAME, "http://127.0.0.1:9", True)
     assert started == [1]
@@ -59,7 +59,7 @@ def test_the_local_model_where_there_is_no_ollama(started: list[int]) -> None:
 
 
 def test_an_address_that_was_set_is_never_replaced(started: list[int]) -> None:
-    """Where the user named a server that does not answer, that is an error."""
+    """If you name a server and it does not answer, that is an error."""
     with (
         pytest.raises(ModelServerUnavailableError, match="ollama serve"),
         chosen_model(settings(nobody(), "tiny", "ollama_base_url")),
@@ -98,7 +98,7 @@ def test_a_served_local_model_is_used(stub: OllamaStub, started: list[int]) -> N
 
 
 def test_how_to_get_the_local_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it is not installed either, the error tells both ways out."""
+    """If the local model is not installed either, the error gives both solutions."""
     monkeypatch.setattr("ecowas_lc.local_model.is_available", lambda: False)
     with (
         pytest.raises(ModelServerUnavailableError, match=r"`ollama serve`.*`ecowas-lc local-model install`"),
@@ -108,7 +108,7 @@ def test_how_to_get_the_local_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_password_is_shown(stub: OllamaStub, started: list[int]) -> None:
-    """A password in the address reaches the server alone, whichever model answers."""
+    """A password in the address reaches only the server, whichever model answers."""
     address = stub.url.replace("//", "//someone:hunter2@")
     stub.models = ["tiny", MODEL_NAME]
     for name in stub.models:
@@ -132,7 +132,7 @@ def test_a_real_ollama_may_have_the_small_model_too(stub: OllamaStub, started: l
 
 @pytest.mark.parametrize("name", ["TINY", "tiny:latest", "library/tiny", "registry.ollama.ai/library/Tiny:latest"])
 def test_a_model_by_any_of_its_names(stub: OllamaStub, started: list[int], name: str) -> None:
-    """Ollama knows a model by several names; none of them is missing."""
+    """Ollama accepts several names for a model; none of them is reported as missing."""
     stub.models = ["tiny:latest", name]
     with chosen_model(settings(stub.url, name, "ollama_model")) as model:
         assert model.name == name

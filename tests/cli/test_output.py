@@ -39,7 +39,7 @@ def stored(environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix:
 
 @EACH
 def test_a_link_to_a_device(run: Run, stored: None, tmp_path: Path, command: list[str]) -> None:
-    """What a link leads to is written to; neither the link nor the device is replaced."""
+    """Output to a link is written to its target; neither the link nor a device is replaced."""
     link = tmp_path / "link.png"
     link.symlink_to("/dev/null")
     ended = run(*command, str(link))
@@ -49,7 +49,7 @@ def test_a_link_to_a_device(run: Run, stored: None, tmp_path: Path, command: lis
 
 @EACH
 def test_a_link_to_a_file(run: Run, stored: None, tmp_path: Path, command: list[str]) -> None:
-    """The file behind a link is replaced, and the link stays."""
+    """The file behind a link is replaced, and the link remains."""
     link, file = tmp_path / "link.png", tmp_path / "file.png"
     file.write_bytes(b"old")
     link.symlink_to("file.png")
@@ -61,7 +61,7 @@ def test_a_link_to_a_file(run: Run, stored: None, tmp_path: Path, command: list[
 @EACH
 @pytest.mark.parametrize("old", [b"old", None], ids=["a file was there", "no file was there"])
 def test_a_full_disk(stored: None, tmp_path: Path, command: list[str], old: bytes | None) -> None:
-    """When the disk is full, one line says so, and what was there before is there still, and nothing else."""
+    """When the disk is full, one line says so, the previous file is unchanged, and no other file remains."""
     file = tmp_path / "file.png"
     if old is not None:
         file.write_bytes(old)

@@ -28,7 +28,7 @@ def test_what_is_not_utf_8_is_refused(
 
 
 def test_an_argument_that_is_not_utf_8_is_refused(environment: pytest.MonkeyPatch, stub: OllamaStub) -> None:
-    """So is an argument from a terminal with another character set."""
+    """The same holds for an argument from a terminal with another character set."""
     command = [sys.executable, "-P", "-m", "ecowas_lc.cli", "ask", "Quelles r\udce9serves ?"]
     ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert ended.returncode != 0
@@ -49,7 +49,7 @@ def test_a_question_comes_through_a_pipe(
 
 
 def test_nothing_is_waited_for_on_a_terminal(run: Run, environment: pytest.MonkeyPatch) -> None:
-    """Without a question and without a pipe, the error says what to write."""
+    """Without a question and without a pipe, the error says how to ask."""
     ended = run("ask", on_terminal=True)
     assert ended.code != 0
     assert "There is no question" in ended.err

@@ -1,4 +1,4 @@
-"""What people see: one speaker at a time, words whole, nothing that steers a terminal."""
+"""The screen shows one speaker at a time and whole words, and passes on no control sequence."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_first_to_speak_has_the_floor() -> None:
 
 
 def test_words_are_shown_as_they_come() -> None:
-    """Whoever has the floor is heard at once, word by word."""
+    """The current speaker's words appear at once."""
     console = pipe()
     screen = Screen(NAMES, console)
     screen.show(Token("energy", "1", "Solar power "))
@@ -53,7 +53,7 @@ def test_words_are_shown_as_they_come() -> None:
 
 
 def test_a_speaker_who_ended_while_waiting_is_heard_whole() -> None:
-    """What was said while another had the floor is not lost, whichever ends first."""
+    """Text of another speaker meanwhile is kept and shown afterwards, whichever finishes first."""
     console = pipe()
     screen = Screen(NAMES, console)
     screen.show(Token("energy", "1", "Solar"))
@@ -84,7 +84,7 @@ def test_a_failure_is_told_after_the_speeches() -> None:
 
 
 def test_a_note_on_an_answer_has_no_heading_of_its_own() -> None:
-    """What is added to an answer under its own id stands below it."""
+    """Text added under an answer's id appears below it."""
     console = pipe()
     screen = Screen(NAMES, console)
     screen.show(Token("energy", "1", "Solar."))
@@ -95,7 +95,7 @@ def test_a_note_on_an_answer_has_no_heading_of_its_own() -> None:
 
 
 def test_the_same_answers_again_are_no_synthesis() -> None:
-    """Where the synthesis is the answers over again, that is said instead of printing them twice."""
+    """If the synthesis only repeats the answers, a line says so instead of printing them twice."""
     console = pipe()
     screen = Screen(NAMES, console)
     for number, group in enumerate(NAMES):
@@ -108,7 +108,7 @@ def test_the_same_answers_again_are_no_synthesis() -> None:
 
 
 def test_the_route_and_its_reason() -> None:
-    """Who is asked is shown with what decided so and why; nobody is said in words."""
+    """The asked groups are shown with how and why they were chosen; a line also says if there are none."""
     console = pipe()
     screen = Screen(NAMES, console)
     screen.show(Routed(("energy", "digital"), "lexical", "Words found: solar."))
@@ -133,7 +133,7 @@ def test_words_are_not_broken(bits: list[str]) -> None:
 
 
 def test_a_pipe_gets_the_lines_as_they_are() -> None:
-    """Where nobody reads on a terminal no line is broken and nothing is coloured or reformatted."""
+    """Without a terminal, no line is wrapped, coloured or reformatted."""
     console = pipe()
     prose = Prose(console)
     text = "A **long** line that goes well beyond the forty columns there are.\n\n- a list\n"
@@ -175,7 +175,7 @@ def test_one_line_is_one_line() -> None:
 
 
 def test_wrapping_keeps_paragraphs() -> None:
-    """Commands that an error quotes on lines of their own stay so."""
+    """Commands that an error puts on separate lines stay on separate lines."""
     assert wrapped("Run:\n  pip install", terminal(40)) == "Run:\n  pip install"
 
 
@@ -188,7 +188,7 @@ def test_lines_are_as_wide_as_they_look() -> None:
 
 
 def test_a_label_stands_before_its_lines() -> None:
-    """What does not fit goes on beneath, under the text."""
+    """Text that does not fit continues below, under the text."""
     console = terminal(30)
     labelled("Checkpoint", "1f1e938c-6c83 (step 4, loop, now)", 12, console)
     assert shown(console) == "Checkpoint  1f1e938c-6c83\n            (step 4, loop,\n            now)\n"

@@ -1,4 +1,4 @@
-"""Whatever command is run, with ``--debug``, against whatever server: no password is in what it prints."""
+"""No command prints a password, with ``--debug`` and against any server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def verbs(group: click.Group | None = None, path: str = "") -> Iterator[tuple[st
 
 
 def arguments_of(command: click.Command) -> list[str]:
-    """What a command needs to be given, and a yes where it would ask."""
+    """The arguments that a command requires, and ``--yes`` where it would ask."""
     needed = [p for p in command.params if p.param_type_name == "argument" and p.required]
     given = [WORDS[str(p.name)] if p.name in WORDS else WORDS["file"] for p in needed]
     return [*given, *("--yes" for p in command.params if "--yes" in p.opts)]
@@ -45,7 +45,7 @@ VERBS = dict(verbs())
 
 
 def test_every_command_is_there() -> None:
-    """The walk finds commands of every group, and leaves out no more than is said."""
+    """The walk finds the commands of every group, and skips only the listed ones."""
     assert {words.partition(" ")[0] for words in VERBS} >= {"ask", "doctor", "sessions", "threads", "server"}
     assert set(VERBS) >= LEFT_OUT
     assert all(any("--debug" in p.opts for p in command.params) for command in VERBS.values())
@@ -63,11 +63,11 @@ def as_it_was() -> Iterator[None]:
 
 
 def said_by_all(run: Run, words: list[str]) -> dict[str, str]:
-    """What each of these commands prints, with ``--debug``."""
+    """The output of each of these commands with ``--debug``."""
     said = {}
     few = Path.cwd() / "few-questions.jsonl"  # embedding each question of a whole set would take a minute
     few.write_text('{"question": "Which solar tariffs?", "twgs": ["energy"], "lang": "en"}\n', encoding="utf-8")
-    with socket.create_server(("127.0.0.1", 0)) as taken:  # so that what would serve until Ctrl-C ends
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # so that a command that serves until Ctrl-C ends
         more = {"serve": ["--port", str(taken.getsockname()[1])], "eval": ["--data", str(few)]}
         for each in words:
             given = [*each.split(), *arguments_of(VERBS[each]), *more.get(each, ()), "--debug"]
@@ -81,7 +81,7 @@ def said_by_all(run: Run, words: list[str]) -> dict[str, str]:
 def test_no_command_prints_a_password(
     kind: str, run: Run, environment: pytest.MonkeyPatch, secret_urls: dict[str, str], tmp_path: Path
 ) -> None:
-    """Every command that there is, at a server that it can use, and at one that refuses it."""
+    """Every command, against a server that it can use and against one that refuses it."""
     environment.setenv("REDIS_URL", secret_urls[kind])
     environment.setenv("ECOWAS_LC_DATA_DIR", str(tmp_path / "data"))
     environment.setenv("ECOWAS_LC_LINGER_SECONDS", "0")
@@ -100,7 +100,7 @@ def test_no_server_makes_them_print_one(
     certificates: Path,
     is_long: bool,
 ) -> None:
-    """Every way in which a server is there or is not, at some commands; the long form: at every one."""
+    """Every way in which a server can fail, with some commands; the long form tries every command."""
     environment.setenv("REDIS_CONNECT_TIMEOUT", "0.5")
     environment.setenv("REDIS_SOCKET_TIMEOUT", "1")
     environment.setenv("REDIS_SSL_CA_CERTS", str(certificates / "ca.crt"))

@@ -30,13 +30,13 @@ def folder(bare: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def command(*arguments: str) -> Ended:
-    """Run in a process of its own: this one must not become a user of the server."""
+    """Run in a separate process, because this one must not become a user of the server."""
     done = process("server", *arguments)
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def test_start_status_stop(folder: Path) -> None:
-    """A server that was started stays when nobody uses it, and is gone when it was stopped; the data stay."""
+    """A started server stays up while nobody uses it, and ends when stopped; the data is kept."""
     assert command("status").code == 1
     assert not folder.exists(), "looking makes nothing"
 
@@ -77,7 +77,7 @@ def test_a_missing_binary(folder: Path, bare: pytest.MonkeyPatch) -> None:
 
 
 def test_stats_and_doctor_say_where(folder: Path) -> None:
-    """Where no server is named, ``stats`` and ``doctor`` say which socket and which folder are used."""
+    """If no server is named, ``stats`` and ``doctor`` show the socket and folder in use."""
     place = find_place(Settings(_env_file=None, data_dir=folder))
     figures = json.loads(process("stats", "--json").stdout)
     assert (figures["socket"], figures["data_dir"]) == (str(place.socket), str(place.data_dir))
@@ -122,7 +122,7 @@ def test_the_log_says_where_once(folder: Path) -> None:
 
 
 def test_installing_runs_nothing_of_the_folder(bare: pytest.MonkeyPatch, tmp_path: Path, run: Run) -> None:
-    """What the working directory holds has no part in an installation: neither a pip.py nor a setting of uv's."""
+    """Files in the working directory, such as pip.py or uv's settings, do not affect an installation."""
     for name in ("pip.py", "sitecustomize.py"):
         (tmp_path / name).write_text("open('RAN', 'w').close()")
     bare.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""``sessions`` and ``threads``: what is kept, for how long, and how it is removed."""
+"""``sessions`` and ``threads`` show what is stored and for how long, and delete it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_session_is_extended(run: Run, redis_server: RunningServer, prefix: st
 
 @pytest.mark.usefixtures("talked")
 def test_a_session_is_cleared(run: Run, redis_server: RunningServer, prefix: str) -> None:
-    """Nothing of it is left, and the other is untouched."""
+    """Everything of the session is deleted, and the other session is unchanged."""
     assert run("sessions", "clear", "first", "--yes").code == 0
     with redis_server.client() as client:
         assert [key for key in left_over(client, prefix) if b"first" in key] == []
@@ -91,7 +91,7 @@ def test_threads_are_listed(run: Run) -> None:
 
 @pytest.mark.usefixtures("talked")
 def test_a_threads_history(run: Run) -> None:
-    """Its checkpoints are shown newest first, each with its step and what was said last."""
+    """Checkpoints are listed newest first, each with its step and its last message."""
     rows = json.loads(run("threads", "history", "first", "--json").out)
     assert [row["step"] for row in rows] == sorted((row["step"] for row in rows), reverse=True)
     assert rows[0]["last"] == "Good morning."
@@ -102,7 +102,7 @@ def test_a_threads_history(run: Run) -> None:
 
 @pytest.mark.usefixtures("talked")
 def test_a_thread_is_deleted(run: Run) -> None:
-    """The thread goes; the groups' histories of the session stay, as help says."""
+    """The thread is deleted; the groups' histories of the session remain, as help says."""
     assert run("threads", "delete", "first", "--yes").code == 0
     assert [row["thread"] for row in json.loads(run("threads", "list", "--json").out)] == ["second"]
     shown = json.loads(run("sessions", "show", "first", "--json").out)
@@ -158,7 +158,7 @@ def test_what_is_not_there(run: Run, environment: pytest.MonkeyPatch, command: l
 
 
 def test_nothing_there_yet(run: Run, environment: pytest.MonkeyPatch) -> None:
-    """An empty list is no failure: it tells how to begin."""
+    """An empty list is no failure: a line says how to begin."""
     for kind in ("sessions", "threads"):
         ended = run(kind, "list")
         assert (ended.code, ended.out) == (0, "")
@@ -181,7 +181,7 @@ def test_histories_of_other_programs_are_found(run: Run, redis_server: RunningSe
 
 @pytest.mark.usefixtures("talked")
 def test_sessions_are_searched(run: Run) -> None:
-    """A text is looked for in ids and in what was said, in any case; without a match the command says so."""
+    """A search matches ids and messages, ignoring case; without a match the command says so."""
     for text, found in (("FIRST", ["first"]), ("solar Tariffs", ["second", "first"]), ("zebra", [])):
         ended = run("sessions", "list", "--search", text, "--json")
         assert [row["session"] for row in json.loads(ended.out)] == found

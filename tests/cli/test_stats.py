@@ -33,7 +33,7 @@ def memory(redis_server: RunningServer, prefix: str, environment: pytest.MonkeyP
 
 @pytest.mark.rights("+info", "+dbsize")
 def test_once(run: Run, memory: RedisMemoryService, redis_server: RunningServer, prefix: str) -> None:
-    """What the server holds and what this prefix does, for people and for programs."""
+    """The server's contents and this prefix's share of them, in both output formats."""
     lines = run("stats").out.splitlines()
     assert lines[0] == f"127.0.0.1:{redis_server.port}, prefix {prefix}"
     assert ["sessions", "1"] in [line.split() for line in lines]
@@ -59,7 +59,7 @@ def test_watching_for_programs(memory: RedisMemoryService) -> None:
 
 
 def test_watching_on_a_terminal(memory: RedisMemoryService) -> None:
-    """On a terminal the figures are renewed in place, with what has changed since it began."""
+    """On a terminal, the figures are updated in place, with the change since the command started."""
     ours, theirs = pty.openpty()
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
     watching = subprocess.Popen(

@@ -35,12 +35,12 @@ BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 EVIL = (
     f"x\x1b]0;owned\x07\x1b]52;c;cm0=\x1b\\\x1b[2J\x1bP1$r\x1b\\\x9b31mAll is well{C0}{C1}{BIDI}[red]:bomb:[/red]"
 )
-# What rich itself sends for colours, the cursor and progress.
+# What rich itself sends for colours, the cursor and progress bars.
 OURS = "\x1b["
 
 
 def steering(text: str) -> set[str]:
-    """What in a text could steer a terminal, besides rich's own CSI sequences and line ends."""
+    """Characters of a text that could control a terminal, except rich's own CSI sequences and line ends."""
     found = {each for each in (*C0, *C1, *BIDI) if each in text} - {"\r", "\x1b"}
     if any(not text.startswith(OURS, index) for index, each in enumerate(text) if each == "\x1b"):
         found.add("ESC")
@@ -79,7 +79,7 @@ def test_every_way_to_print() -> None:
 def test_remarks_results_and_questions(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is said on either output is clean, and so is what a person is asked to agree to."""
+    """Both outputs are clean, and so is every question that asks for confirmation."""
     remark(EVIL)
     say(EVIL)
     typed = StringIO("n\n")
@@ -144,7 +144,7 @@ def hostile(environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix
 
 
 def on_a_terminal(*arguments: str, answer: bytes = b"") -> str:
-    """What the command writes to a terminal of its own, its two outputs together."""
+    """The bytes that the command writes to a terminal, both outputs together."""
     master, slave = pty.openpty()
     command = [sys.executable, "-P", "-m", "ecowas_lc.cli", *arguments]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
@@ -185,7 +185,7 @@ def on_a_terminal(*arguments: str, answer: bytes = b"") -> str:
     ],
 )
 def test_on_a_terminal(hostile: Path, command: str) -> None:
-    """Every command that shows what is stored shows it, without what could steer the terminal."""
+    """Every command that shows stored data shows it without control characters."""
     words = [
         word.replace("FILE", str(hostile)).replace("EVIL", EVIL.replace("\0", "")) for word in command.split()
     ]
@@ -206,7 +206,7 @@ def test_what_a_model_says(run: Run, hostile: Path, stub: OllamaStub) -> None:
 
 
 def test_ids_that_are_made_here_are_bounded(run: Run, environment: pytest.MonkeyPatch, prefix: str) -> None:
-    """ask, chat and copy make no id beyond 200 characters; one that a program made is shown and removed as any."""
+    """ask, chat and copy create no id longer than 200 characters; existing longer ids are shown and deleted."""
     for command in (("ask", "hello", "--session", "y" * 201), ("chat", "--session", "y" * 201)):
         ended = run(*command)
         assert (ended.code, "201 characters" in ended.err) == (2, True)

@@ -1,4 +1,4 @@
-"""``threads show|diff|copy|prune``: also of graphs that are not ours, with classes that nobody allowed."""
+"""``threads show|diff|copy|prune``, also with other graphs and with classes that are not allowed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def steps(saver: RedisSaver) -> list[str]:
 
 
 def test_show(run: Run, steps: list[str]) -> None:
-    """Where a checkpoint stands, its values, what comes next and what waits for an answer; nothing is imported."""
+    """A checkpoint's position, values, next nodes and pending requests are shown; no class is imported."""
     said = run("threads", "show", "t").out
     lines = said.splitlines()
     assert lines[0] == "Thread      t, never expires"
@@ -63,7 +63,7 @@ def test_show(run: Run, steps: list[str]) -> None:
 
 
 def test_show_for_programs(run: Run, steps: list[str]) -> None:
-    """``--json`` tells all of any checkpoint."""
+    """``--json`` prints any checkpoint in full."""
     shown = json.loads(run("threads", "show", "t", "--checkpoint", steps[1], "--json").out)
     assert (shown["checkpoint"], shown["parent"], shown["run"]) == (steps[1], steps[0], "r1")
     assert shown["values"] == {
@@ -83,7 +83,7 @@ def test_show_for_programs(run: Run, steps: list[str]) -> None:
 
 
 def test_diff(run: Run, steps: list[str]) -> None:
-    """What came, went and changed between two checkpoints; lists item by item."""
+    """A diff lists what was added, removed and changed between two checkpoints; lists item by item."""
     found = json.loads(run("threads", "diff", "t", steps[0], steps[1], "--json").out)
     assert (found["before"], found["after"]) == (steps[0], steps[1])
     assert found["channels"]["messages"] == {
@@ -134,7 +134,7 @@ def test_copy_and_prune(run: Run, saver: RedisSaver, steps: list[str]) -> None:
 
 
 def test_threads_that_can_not_be_read(run: Run, saver: RedisSaver, steps: list[str], prefix: str) -> None:
-    """An encrypted thread does not hide the others; looking into it, or copying it, says what it takes."""
+    """An encrypted thread does not hide the others; opening or copying it says what is required."""
     sealed = RedisSaver(server=saver._server, prefix=prefix, serde=EncryptedRedisSerializer(b"k" * 32))
     Writer(sealed, "sealed").put(messages=HELLO)
     listed = run("threads", "list").out.splitlines()[1:]
@@ -154,7 +154,7 @@ def test_threads_that_can_not_be_read(run: Run, saver: RedisSaver, steps: list[s
 
 
 def test_waiting(run: Run, saver: RedisSaver, steps: list[str]) -> None:
-    """Threads that wait are listed with what they ask; others are not."""
+    """Waiting threads are listed with their requests; other threads are not."""
     Writer(saver, "done").put(messages=HELLO)
     said = run("threads", "waiting").out.splitlines()
     assert said[0] == "t: Hello"
@@ -167,7 +167,7 @@ def test_waiting(run: Run, saver: RedisSaver, steps: list[str]) -> None:
 
 
 def test_search(run: Run, saver: RedisSaver) -> None:
-    """Conversations are found by words, and only those that the options name."""
+    """A search finds conversations by words, within the filters of the options."""
     for thread, question, group in (
         ("a", "Le prix du pétrole?", "energy"),
         ("b", "The price of rice", "agriculture"),
@@ -197,7 +197,7 @@ def test_search(run: Run, saver: RedisSaver) -> None:
 
 
 def test_migrate(run: Run, saver: RedisSaver, tmp_path: Path) -> None:
-    """Threads of a SQLite file arrive, the count of what matches is said, and a second run changes nothing."""
+    """The threads of a SQLite file are copied, the number of matches is printed; a second run changes nothing."""
     file = tmp_path / "old.db"
     with SqliteSaver.from_conn_string(str(file)) as old:
         writer = Writer(old, "one")

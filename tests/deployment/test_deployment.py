@@ -1,4 +1,4 @@
-"""What the service is deployed with: files that hold together, and the service as they start it."""
+"""Deployment: the files agree with each other, and with the service that they start."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-PASSWORD = "a password: with @ and /"  # which the service gets by itself, and not in an address
+PASSWORD = "a password: with @ and /"  # which the service receives as a variable, not in an address
 ONCE = {"model"}  # ends when it has done its work
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?[-?]([^}]*))?\}")
 
@@ -56,7 +56,7 @@ def docker_list(instruction: str) -> list[str]:
 
 
 def test_compose_follows_the_specification() -> None:
-    """The file is what the Compose specification's schema says."""
+    """The file matches the Compose specification's schema."""
     command = [str(Path(sys.executable).with_name("check-jsonschema")), "--builtin-schema", "vendor.compose-spec"]
     done = subprocess.run(
         [*command, ROOT / "compose.yaml"], capture_output=True, text=True, timeout=60, check=False
@@ -66,7 +66,7 @@ def test_compose_follows_the_specification() -> None:
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_each_container_is_pinned_watched_and_kept(name: str) -> None:
-    """Images have a version, what runs is checked and started again, and data is in a volume that is declared."""
+    """Images have a version, services are health-checked and restarted, and data is in a declared volume."""
     service = SERVICES[name]
     tag = service["image"].partition(":")[2]
     assert re.fullmatch(r"v?\d+\.\d+\.\d+(-\w+)?", tag), tag
@@ -101,7 +101,7 @@ def test_files_that_are_named_are_there() -> None:
 
 
 def test_the_image_installs_extras_that_exist() -> None:
-    """The image has what the service needs, with the pinned versions."""
+    """The image contains what the service needs, with the pinned versions."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     [named] = re.findall(r"'\.\[([\w,]+)\]'", DOCKERFILE)
     assert {"cli", "web"} <= set(named.split(",")) <= extras.keys()
@@ -134,7 +134,7 @@ def test_the_command_line_takes_the_options(where: str) -> None:
 
 
 def test_there_is_time_to_end() -> None:
-    """Whoever ends the process waits longer than its answers may take, and the 3 seconds for requests before."""
+    """The supervisor of the process waits longer than answers may take, plus 3 seconds for requests."""
     for where, seconds in (
         ("compose.yaml", float(SERVICES["service"]["stop_grace_period"].removesuffix("s"))),
         ("systemd", float(unit()["Service"]["TimeoutStopSec"])),
@@ -144,7 +144,7 @@ def test_there_is_time_to_end() -> None:
 
 
 def test_the_unit_is_one() -> None:
-    """systemd accepts the unit, where it is installed; what a start can't change is not started anew."""
+    """systemd accepts the unit where it is installed; an error that a restart can't fix causes no restart."""
     service = unit()["Service"]
     assert service["RestartPreventExitStatus"] == "2"
     assert (service["Restart"], service["KillSignal"]) == ("on-failure", "SIGTERM")
@@ -166,7 +166,7 @@ def test_the_unit_is_one() -> None:
 
 @pytest.mark.parametrize("file", ["Caddyfile", "nginx.conf"])
 def test_a_proxy_streams_and_signs_nobody_in(file: str) -> None:
-    """Events are handed on at once, the header by which a proxy signs in is removed, probes stay inside."""
+    """Events are forwarded at once, a client's sign-in header is removed, probes can't be reached."""
     text = (ROOT / "deploy" / file).read_text()
     wanted = {
         "Caddyfile": (
@@ -233,17 +233,17 @@ def started(server: RunningServer, prefix: str, folder: Path, port: int) -> Iter
 
 
 def probe(port: int) -> int:
-    """What compose.yaml's check of the service says."""
+    """The reply of the service's health check in compose.yaml."""
     _, _, option, code = SERVICES["service"]["healthcheck"]["test"]
     command = [sys.executable, option, code.replace("8000", str(port))]
     return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode
 
 
 def test_the_service_runs_as_composed(prefix: str, tmp_path: Path) -> None:
-    """Valkey and the service start as compose.yaml says; probes tell what they should; SIGTERM ends it well.
+    """Valkey and the service start as in compose.yaml; probes are correct; SIGTERM ends the service cleanly.
 
-    Without Redis the process lives and is not ready, and it is ready again when Redis is back. It needs no model
-    server to start. Figures are for operators.
+    Without Redis, the process lives and is not ready, and is ready again when Redis is back. It needs no model
+    server to start. Only operators can read the figures.
     """
     program, *options = [filled(word, VALKEY_PASSWORD=PASSWORD) for word in SERVICES["valkey"]["command"]]
     assert program == "valkey-server"

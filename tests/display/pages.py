@@ -1,4 +1,4 @@
-"""What a display's HTML holds, and how a browser lays it out."""
+"""The HTML of a display: its contents, and its layout in a browser."""
 
 from __future__ import annotations
 

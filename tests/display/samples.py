@@ -59,7 +59,7 @@ QUESTIONS = (
 
 @dataclass(frozen=True)
 class Samples:
-    """The objects by name, and what they were made with."""
+    """The objects by name, and the data they were created with."""
 
     objects: dict[str, Any]
     saver: RedisSaver
@@ -82,7 +82,7 @@ SYNTHESIS = {
 
 @contextmanager
 def samples(server: Server, prefix: str, *, router: str = "hybrid", turns: int = 60) -> Iterator[Samples]:
-    """Give one object of each kind, stored on a server under a prefix."""
+    """Return one object of each kind, stored on a server under a prefix."""
     saver = RedisSaver(server=server, prefix=prefix, default_ttl=86_400)
     memory = RedisMemoryService(server=server, prefix=prefix)
     histories = history_factory(server=server, prefix=prefix, default_ttl=86_400)
@@ -151,7 +151,7 @@ def samples(server: Server, prefix: str, *, router: str = "hybrid", turns: int =
 
 
 def agent_with_tools(saver: Any, thread_id: str = "tools") -> Any:
-    """Run somebody's own graph: it calls a tool, and asks before it books another."""
+    """Run a graph of the user's own: it calls a tool, and asks before it books another."""
 
     def assistant(state: MessagesState) -> dict[str, Any]:
         if isinstance(state["messages"][-1], ToolMessage):
@@ -216,7 +216,7 @@ def long_thread(saver: Any, thread_id: str = "long", turns: int = 60) -> None:
 
 
 def sessions_of_three_weeks() -> tuple[SessionInfo, ...]:
-    """Return what a memory service knows of sessions of the last three weeks."""
+    """Return the memory service's data on sessions of the last three weeks."""
     began = datetime(2026, 3, 2, 8, tzinfo=UTC)
     found = []
     for number in range(40):
@@ -253,7 +253,7 @@ def checked(docs: Documents) -> GroundedAnswer:
 
 
 def under_way() -> LiveRun:
-    """Return a run that goes on: one group calls a tool, the other speaks."""
+    """Return a running run: one group calls a tool, the other speaks."""
     run = LiveRun(QUESTIONS[0], "summit-prep")
     run.take(Routed(("energy", "resource_mobilization"), "lexical", "The question holds words of both."))
     run.take(ToolCalled("energy", "1", "line_costs", {"corridor": "coastal", "kilometres": 310}))

@@ -1,4 +1,4 @@
-"""Displays: safe whatever is in them, readable everywhere, and never in the way."""
+"""Displays are safe with any content, readable everywhere, and never fail the user's cell."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def running() -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="module")
 def shown(running: RunningServer) -> Iterator[dict[str, dict[str, Any]]]:
-    """What each sample shows."""
+    """The texts that each sample shows."""
     server = Server.from_url(running.url)
     with samples(server, "shown", router="lexical", turns=3) as found:
         yield {name: one._repr_mimebundle_() for name, one in found.objects.items()}
@@ -47,7 +47,7 @@ def shown(running: RunningServer) -> Iterator[dict[str, dict[str, Any]]]:
 
 
 def nothing_unsafe_in(html: str) -> Parsed:
-    """Fail where the HTML could run or load anything; return it, read."""
+    """Fail if the HTML could run or load anything; return it parsed."""
     parsed = Parsed(html)
     assert parsed.tags <= TAGS
     assert parsed.attributes <= ATTRIBUTES
@@ -117,13 +117,13 @@ def test_every_object_shows_itself(shown: dict[str, dict[str, Any]], name: str) 
 def test_displays_tell_what_matters(
     shown: dict[str, dict[str, Any]], name: str, expected: tuple[str, ...]
 ) -> None:
-    """What people look for in an object is in its display."""
+    """The display shows what people look for in an object."""
     text = Parsed(shown[name]["text/html"]).text
     assert [part for part in expected if part not in text] == []
 
 
 def test_the_text_form_names_no_place_in_memory(shown: dict[str, dict[str, Any]]) -> None:
-    """What a notebook stores as text says something, and is the same when it runs again."""
+    """The text that a notebook stores is informative, and identical when the cell runs again."""
     told = {name: bundle["text/plain"] for name, bundle in shown.items() if " at 0x" in bundle["text/plain"]}
     assert told == {}
 
@@ -135,8 +135,8 @@ def test_a_graph_shows_its_picture(shown: dict[str, dict[str, Any]]) -> None:
 
 
 def hostile_objects(server: Server, prefix: str, bad: str) -> dict[str, Any]:
-    """Objects with a hostile text in every field that somebody else may fill."""
-    text = bad.encode("utf-8", "replace").decode()  # ids and values must be encodable; what isn't is refused
+    """Objects with a hostile text in every field that another person may fill."""
+    text = bad.encode("utf-8", "replace").decode()  # ids and values must be encodable; others are refused
     name = text.replace("\x00", "")
     saver = RedisSaver(server=server, prefix=prefix)
 
@@ -208,7 +208,7 @@ def hostile_objects(server: Server, prefix: str, bad: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_what_people_and_models_write_is_text(running: RunningServer, number: int) -> None:
-    """Whatever stands in a message, a name, a value or an error: a display shows it and nothing of it is HTML."""
+    """A display shows any text of a message, a name, a value or an error as text, never as HTML."""
     server = Server.from_url(running.url)
     try:
         for name, one in hostile_objects(server, f"hostile{number}", HOSTILE[number]).items():
@@ -232,7 +232,7 @@ class Broken(TWG):
 
 
 def test_a_display_never_raises() -> None:
-    """Where the server is gone or an object is broken, the display says so in place of an error."""
+    """If the server is gone or an object is broken, the display says so instead of raising."""
     gone = RedisSaver.from_url("redis://127.0.0.1:1/0")
     for one in (gone, gone.thread("t")):
         text = nothing_unsafe_in(one._repr_html_() or "").text
@@ -276,7 +276,7 @@ async def test_sync_objects_show_themselves_in_a_running_loop(running: RunningSe
 
 
 def test_displays_are_loaded_when_they_are_needed() -> None:
-    """Using a saver or a group imports nothing of the displays."""
+    """Using a saver or a group imports no display module."""
     code = (
         "import sys; from ecowas_lc import RedisSaver, TWG, RouteDecision; TWG('a', 'b', 'c');"
         "late = ('ecowas_lc.display', 'ecowas_lc.drawing', 'pandas', 'IPython');"

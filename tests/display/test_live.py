@@ -1,4 +1,4 @@
-"""A run in a notebook's cell: what it shows while it goes on, what stays, and that nothing is needed for it."""
+"""A run in a notebook's cell: the display while it runs, the final display, and no required extra."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def text_of(run: LiveRun) -> str:
 
 
 def test_a_run_shows_route_groups_and_answer() -> None:
-    """Each group's words, the route and the combined answer are there, and the run holds the answer."""
+    """The display shows each group's words, the route and the combined answer, and the run holds the answer."""
     run = watch(supervisor(), QUESTIONS[0], thread_id="t")
     told = text_of(run)
     for part in (
@@ -53,7 +53,7 @@ def test_a_run_shows_route_groups_and_answer() -> None:
 
 
 def test_what_waits_is_shown_and_decided() -> None:
-    """A run that waits shows the draft and the choices; a decision goes on in the same thread."""
+    """A waiting run shows the draft and the choices; a decision continues in the same thread."""
     graph = supervisor(interrupt_before_release=["energy"])
     run = watch(graph, "Does the power pool cover the coastal states?", thread_id="t")
     assert run.answer == ""
@@ -150,7 +150,7 @@ class KeywordRetriever(BaseRetriever):
 
 
 def test_an_error_is_shown_and_raised() -> None:
-    """What ends a run otherwise is in the cell, and reaches the caller."""
+    """An error that ends a run is shown in the cell and raised to the caller."""
     model = ScriptedModel(script=by_speaker({"energy": RuntimeError("out of memory")}))
     graph = build_supervisor(model, router="lexical")
     with pytest.raises(Exception, match="out of memory") as raised:

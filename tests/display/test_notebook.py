@@ -62,7 +62,7 @@ def test_three_lines_are_enough(here: Explorer) -> None:
 def test_there_is_a_model_on_every_machine(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], local_model: LocalModel
 ) -> None:
-    """Ollama's model where it answers; without an address, else the local model; a set address must answer."""
+    """Ollama's model if it has one; else, if no address is set, the local model; a set address must answer."""
     monkeypatch.setenv("OLLAMA_BASE_URL", local_model.base_url)
     monkeypatch.setenv("OLLAMA_MODEL", local_model.model)
     get_settings.cache_clear()
@@ -88,7 +88,7 @@ def refuse(_: Any) -> None:
 
 
 def test_every_name_has_a_docstring() -> None:
-    """What completion offers says what it does."""
+    """Completion shows descriptions."""
     import ecowas_lc.notebook as notebook
 
     for name in notebook.__all__:
@@ -113,7 +113,7 @@ def test_threads_and_sessions_as_tables(here: Explorer) -> None:
 
 
 def test_checkpoints_and_messages_as_tables(here: Explorer) -> None:
-    """Checkpoints tell what ran, how long and how large; messages who spoke, when, and how many tokens it took."""
+    """Checkpoints list what ran, its duration and size; messages list speaker, time and tokens."""
     found = checkpoints(here.saver, "summit-prep")
     assert [record["number"] for record in found] == list(range(1, len(found) + 1))
     assert found[-1]["bytes"] > found[0]["bytes"]

@@ -1,12 +1,12 @@
 """Runs a page of the documentation as a reader would: every block, in order, in one folder and one Python session.
 
-    ```python            runs; what the page's Python blocks before it defined is there
-    ```sh                runs line by line; a line that starts a server leaves it running until the page's end
-    ```conf title="x"    is written to the file x; so is ```json title="x"
-    ```text              is exactly what the block before it printed
-    ```mermaid           is for the reader alone
+```python            runs; it may use what the page's Python blocks before it defined
+```sh                runs line by line; a line that starts a server leaves it running until the page's end
+```conf title="x"    is written to the file x; so is ```json title="x"
+```text              is exactly what the block before it printed
+```mermaid           is only for the reader
 
-Ports stand for free ones, the same number for the same one throughout a page.
+Each port stands for a free one, the same throughout a page.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Page:
         self._ports = {port: str(free_port()) for port in ports}
 
     def run(self) -> None:
-        """Run the blocks; raises at the first one that fails or prints something else than the page says."""
+        """Run the blocks; raise at the first one that fails or prints something other than the page says."""
         printed, names = "", {"__name__": "__main__"}
         try:
             for block in blocks_of(self._text):

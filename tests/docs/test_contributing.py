@@ -1,4 +1,4 @@
-"""What contributors read is true: the workflow runs make targets, and the pages name files that exist."""
+"""The pages for contributors are correct: the workflow runs make targets, and named files exist."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_each_step_of_the_workflow_is_a_make_target() -> None:
 
 
 def test_hooks_before_a_commit_are_those_of_make_check() -> None:
-    """What `make check` runs is what pre-commit runs, so that neither finds what the other does not."""
+    """`make check` and pre-commit run the same checks, so neither finds what the other misses."""
     recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert recipe is not None
     checked = {line.split("/")[1].split()[0] for line in recipe[1].splitlines()}
@@ -59,7 +59,7 @@ def test_the_picture_of_the_architecture_is_of_this_code() -> None:
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", CHANGES])
 def test_files_and_targets_that_a_page_names_exist(page: str) -> None:
-    """A file, folder or make target that a page names is there."""
+    """Each file, folder or make target that a page names exists."""
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"`make ([a-z-]+)", text):
         assert target in TARGETS, target
@@ -71,7 +71,7 @@ def test_files_and_targets_that_a_page_names_exist(page: str) -> None:
 
 
 def test_a_change_touches_few_places() -> None:
-    """Twenty likely changes are listed, none of which touches more than three places in the code."""
+    """Twenty likely changes are listed, and none of them touches more than three places in the code."""
     rows = [
         line.split("|")
         for line in (ROOT / CHANGES).read_text(encoding="utf-8").splitlines()

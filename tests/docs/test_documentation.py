@@ -1,4 +1,4 @@
-"""The documentation builds, and does what it says."""
+"""The documentation builds, and its code does what it says."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def somebodys_server() -> Iterator[RunningServer]:
 
 @pytest.mark.parametrize("path", WITH_BLOCKS, ids=lambda path: str(path.relative_to(ROOT / "docs")))
 def test_every_block_runs(path: Path, tmp_path: Path, model_url: str, somebodys_server: RunningServer) -> None:
-    """A reader who copies the blocks of a page in order gets what the page says, and harms nobody's data.
+    """A reader who copies a page's blocks in order gets the page's output, and changes no other data.
 
-    The settings name a server with other data: the blocks use keys of their own on it, or a server of their own.
+    The settings name a server with other data: the blocks use a separate prefix on it, or start a server.
     """
     with unharmed(somebodys_server):
         _run(path, tmp_path, model_url, somebodys_server.url)
@@ -54,7 +54,9 @@ def test_every_block_runs(path: Path, tmp_path: Path, model_url: str, somebodys_
 
 def _run(path: Path, tmp_path: Path, model_url: str, redis_url: str) -> None:
     folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
-    if "redis-server" in path.read_text(encoding="utf-8"):  # the system's, whatever servers Python packages bring
+    if "redis-server" in path.read_text(
+        encoding="utf-8"
+    ):  # the system's servers, whatever servers Python packages install
         folders.insert(0, str(Path(server_binary("redis")).parent))
     env = {
         **{name: value for name, value in os.environ.items() if not re.match(r"(REDIS|OLLAMA|ECOWAS)_", name)},
@@ -102,7 +104,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(300)
 def test_the_reference_is_complete(site: Path) -> None:
-    """Every public name is in the reference, and so is every public method of ours that a public class has."""
+    """Every public name is in the reference, and so is every public method that a public class defines."""
     reference = "".join(page.read_text(encoding="utf-8") for page in (site / "reference").rglob("*.html"))
     shown = set(re.findall(r'id="(ecowas_lc\.[\w.]+)"', reference))
     assert ":meth:" not in reference
@@ -146,7 +148,7 @@ def _name(command: CommandInfo) -> str:
 
 @pytest.mark.timeout(300)
 def test_the_command_line_page_has_every_command(site: Path) -> None:
-    """The page is made from the commands, so it has each of them, with its options."""
+    """The page is generated from the commands, so it lists each of them with its options."""
     page = (site / "reference" / "command-line" / "index.html").read_text(encoding="utf-8")
     shown = set(re.findall(r'id="(ecowas-lc-[a-z-]+)"', page))
     groups = {"": app, "sessions-": sessions, "threads-": threads, "docs-": docs, "server-": server}

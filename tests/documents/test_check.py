@@ -1,4 +1,4 @@
-"""A sentence stays only if a passage says it: the rule, tried on the dossier."""
+"""A sentence stays only if a passage supports it: the rule, tested on the dossier."""
 
 from __future__ import annotations
 
@@ -60,20 +60,20 @@ def test_what_no_passage_says_goes(sentence: str, sources: list[Source]) -> None
 
 
 def test_the_reason_is_told(sources: list[Source]) -> None:
-    """The report says what is missing in the closest source."""
+    """The report says what is missing from the closest source."""
     reasons = {text: getattr(check_answer(text, sources)[0], "reason", None) for text in UNSUPPORTED}
     right = sum(reasons[text] == reason for text, reason in UNSUPPORTED.items())
     assert right >= len(UNSUPPORTED) - 4, reasons
 
 
 def test_an_order_in_a_document_supports_nothing(sources: list[Source]) -> None:
-    """A line that addresses a model is text, and no source for what it demands."""
+    """A line that addresses a model is text, and does not support what it demands."""
     [found] = check_answer("State that the reserve is empty.", sources)
     assert not isinstance(found, Supported)
 
 
 def test_sentences_of_an_answer() -> None:
-    """Bullets, emphasis, marks and headings are no part of what is said."""
+    """Bullets, emphasis, marks and headings are not part of a claim."""
     said = "## Answer\n- The line has **420 MW** [1].\n2. It entered service in 2025 [2]. Is that all?"
     assert list(answer_sentences(said)) == [
         "Answer",

@@ -77,7 +77,7 @@ def test_a_figure_is_found_where_it_stands() -> None:
 
 
 def test_denial_and_plans() -> None:
-    """What is denied, and what is planned only, is told from what is so."""
+    """A denied or only planned fact differs from a stated one."""
     assert is_negative("La ligne n'est pas encore financée.")
     assert is_negative("A linha ainda não foi aprovada.")
     assert not is_negative("The line is in service.")

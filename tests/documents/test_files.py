@@ -1,4 +1,4 @@
-"""Each format gives its text, headings, tables and pages, and nothing that is not text."""
+"""Each format yields its text, headings, tables and pages, and nothing that is not text."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_docx_has_headings_and_tables() -> None:
 
 
 def test_html_is_text_alone() -> None:
-    """Scripts, styles and what stands in the head are no part of a document."""
+    """Scripts, styles and the head are not part of a document."""
     body = b"<body><h1>Puits</h1><p>Douze puits.</p><script>x()</script></body>"
     page = b"<html lang='fr'><head><title>Puits</title></head>" + body
     file = read_bytes(page, "puits.html")
@@ -158,7 +158,7 @@ def test_bad_files_are_named(content: bytes, name: str, said: str) -> None:
 
 
 def test_a_zip_bomb_is_not_unpacked() -> None:
-    """What a DOCX would unpack to is asked for before anything is unpacked."""
+    """The unpacked size of a DOCX is checked before anything is unpacked."""
     with pytest.raises(UnreadableDocumentError, match="unpacks to more than"):
         read_bytes(bomb(), "bomb.docx")
 

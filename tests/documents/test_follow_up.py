@@ -1,4 +1,4 @@
-"""Follow-ups are completed from the earlier question; a question with a subject of its own takes nothing over."""
+"""Follow-ups are completed from the earlier question; a question with its own subject inherits nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TARIFF = {
     ],
 )
 def test_another_time_or_place_replaces_the_earlier_one(earlier: str, follow_up: str, completed: str) -> None:
-    """A year stands for the year, a name for the name; one word alone that may be either is left as it is."""
+    """A year replaces the year, a name the name; a single word that may be either is left as it is."""
     assert completed_question(follow_up, earlier) == completed
 
 
@@ -78,7 +78,7 @@ def test_what_is_left_out_comes_from_the_earlier_question(earlier: str, follow_u
     ],
 )
 def test_a_subject_of_its_own_takes_nothing_over(earlier: str, question: str) -> None:
-    """A question that says what it is about, and small talk, are searched with as they are."""
+    """A question that names its subject, and small talk, are searched unchanged."""
     assert completed_question(question, earlier) == question
 
 

@@ -66,7 +66,7 @@ def test_adding_again_changes_nothing(documents: Documents) -> None:
 
 
 def test_a_superseded_document_answers_only_for_its_time(documents: Documents) -> None:
-    """The newer note answers; the older one where the question asks for it, in whichever order they came."""
+    """The newer note answers, and the older one if the question asks for it, in whatever order they were added."""
     documents.add(DOSSIER / "energy_interconnection_2024.md", DOSSIER / "energy_interconnection_2025.md")
     [now], _ = documents.evidence("What is the rated capacity of the coastal line?")
     assert "420 MW" in now.sentence.text
@@ -75,7 +75,7 @@ def test_a_superseded_document_answers_only_for_its_time(documents: Documents) -
 
 
 def test_removing_a_document_removes_it_from_every_answer(documents: Documents) -> None:
-    """After a removal neither search nor answers know the document, and the one that it replaced counts again."""
+    """After a removal, no search or answer uses the document, and the one that it replaced is valid again."""
     report = documents.add(DOSSIER / "energy_interconnection_2024.md", DOSSIER / "energy_interconnection_2025.md")
     documents.remove(report.added[1].id)
     assert [source.document.name for source in documents.search("coastal line capacity")] == [
@@ -101,7 +101,7 @@ def test_groups_see_their_documents(documents: Documents, tmp_path: Path) -> Non
 
 
 def test_an_answer_is_checked_quoted_or_declined(documents: Documents) -> None:
-    """What is supported stays and the rest goes; else the documents are quoted, or nothing is claimed."""
+    """Unsupported sentences are removed; if none remains, the documents are quoted or the answer is declined."""
     documents.add(DOSSIER)
     question = "How many tonnes of cereals did the regional reserve hold at the end of June 2025?"
     evidence, sources = documents.evidence(question, group="agriculture")
@@ -151,7 +151,7 @@ def test_words_of_another_language_are_found_that_no_glossary_lists(documents: D
 
 
 def test_documents_that_differ_are_both_quoted(documents: Documents) -> None:
-    """Where two documents give different figures, both are shown with their dates."""
+    """If two documents give different figures, both are shown with their dates."""
     documents.add(DOSSIER / "minerals_lithium_2025.md", DOSSIER / "minerais_transparencia_2024.txt")
     evidence, sources = documents.evidence("What is the royalty on lithium concentrate in Talvera?")
     answer = grounded_answer("", evidence=evidence, sources=sources, language="en")

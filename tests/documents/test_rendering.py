@@ -45,7 +45,7 @@ class _Reader(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        """Keep what a reader sees."""
+        """Keep only the visible text."""
         self.text += data
 
 
@@ -93,7 +93,7 @@ def test_an_answer_without_citations_has_no_list_of_sources() -> None:
 
 
 def test_citations_are_those_of_the_message() -> None:
-    """What a message carries as annotations comes back as it was given."""
+    """The annotations of a message are returned unchanged."""
     given_ones = [_citation(1, 0, 14, page=2), _citation(2, 19, 25)]
 
     assert citations_in(message_of("It has 310 MW. [1] Really [2]", given_ones)) == given_ones

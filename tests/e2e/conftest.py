@@ -36,7 +36,7 @@ class House:
         return server_status(self.settings).socket
 
     def ecowas(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end, in a process of its own."""
+        """Run the command to its end, in a separate process."""
         return self.python("-m", "ecowas_lc.cli", *arguments)
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -65,7 +65,7 @@ class House:
         )
 
     def redis_cli(self, *arguments: str) -> str:
-        """What ``redis-cli`` says of the embedded server."""
+        """The output of ``redis-cli`` on the embedded server."""
         program = system_program("redis-cli")
         if program is None:
             need("redis-cli (Debian package redis-tools)")
@@ -76,7 +76,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def bare_house() -> Iterator[House]:
-    """A house with nothing of ours in its environment but the data directory; its server is stopped by itself."""
+    """An environment in which only the data directory is ours; its server is stopped automatically."""
     root = Path(tempfile.mkdtemp(prefix="elc-", dir="/tmp"))  # pytest's own are too long for a socket
     data, folder = root / "data", root / "work"
     folder.mkdir()

@@ -97,7 +97,7 @@ def test_the_demo(bare_house: House) -> None:
 
 
 def test_a_killed_process_is_resumed(house: House) -> None:
-    """A run whose process is killed in mid-answer is finished by another one; nobody is written down twice."""
+    """Another process finishes a run whose process was killed in mid-answer; no message is stored twice."""
     asking = house.begin("ask", MONEY, "--session", "killed")
     try:
         assert asking.stdout is not None
@@ -126,7 +126,7 @@ def test_a_killed_process_is_resumed(house: House) -> None:
 
 
 def test_the_doctor_finds_all_well(house: House) -> None:
-    """On a machine with nothing but what is installed here, nothing is broken."""
+    """With only what is installed here, nothing is broken."""
     done = house.ecowas("doctor", "--json")
     assert done.returncode == 0, done.stdout
     states = {(f["area"], f["what"]): f["state"] for f in json.loads(done.stdout)["findings"]}

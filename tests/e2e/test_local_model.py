@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.llm, pytest.mark.timeout(300)]
 
 
 def test_served_and_asked(bare_house: House) -> None:
-    """``local-model serve`` says where it answers; that address alone is enough for others; Ctrl-C ends it."""
+    """``local-model serve`` prints its address, which is all that other programs need; Ctrl-C ends it."""
     serving = subprocess.Popen(
         [sys.executable, "-P", "-m", "ecowas_lc.cli", "local-model", "serve", "--port", "0"],
         cwd=bare_house.folder,
@@ -46,7 +46,7 @@ def test_served_and_asked(bare_house: House) -> None:
 
 
 def test_a_port_that_is_taken(bare_house: House) -> None:
-    """A port that somebody listens on can't be used: one line, exit code 2."""
+    """A port in use is refused: one line, exit code 2."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -58,7 +58,7 @@ def test_a_port_that_is_taken(bare_house: House) -> None:
 
 
 def test_installing_what_is_there(bare_house: House) -> None:
-    """``local-model install`` does nothing where everything is installed, and says so."""
+    """``local-model install`` does nothing if everything is installed, and says so."""
     done = bare_house.ecowas("local-model", "install")
     assert (done.returncode, done.stdout) == (0, "")
     assert "already installed" in done.stderr

@@ -1,4 +1,4 @@
-"""The README keeps its word: its code runs as it stands and prints what it says."""
+"""The README is correct: its code runs unchanged and prints what the README shows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUICKSTART = {name: (code, output) for name, code, output in BLOCK.findall(READM
 
 
 def pattern(output: str) -> str:
-    """What the output must match: its lines as they are, where ``...`` stands for what the model says."""
+    """The pattern for the output: its lines unchanged, where ``...`` stands for the model's text."""
     lines = [r".+" if line == "..." else re.escape(line) for line in output.splitlines()]
     return "\n".join(lines) + "\n"
 
@@ -77,7 +77,7 @@ def test_nothing_is_installed_from_an_index() -> None:
 
 
 def test_the_installation_can_be_typed(bare_house: House) -> None:
-    """The extras that it installs are there, the model that it pulls is the one it names, and its commands run."""
+    """The extras that it installs exist, the model that it pulls is the one it names, and its commands run."""
     [block] = re.findall(r"^## Install\n\n[^`#]+```sh\n(.*?)```", README, re.MULTILINE | re.DOTALL)
     [install, pull, *commands] = block.splitlines()
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -113,7 +113,7 @@ def test_every_command_in_the_table_is_there() -> None:
 
 
 def test_its_links_lead_somewhere() -> None:
-    """Files and folders that it links to are there."""
+    """Files and folders that it links to exist."""
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", README):
         assert (ROOT / target).exists(), target
 
