@@ -33,7 +33,7 @@ class User:
     process: subprocess.Popen[str]
 
     def server(self) -> dict[str, Any]:
-        """What ``use_server`` gave it; waits for that."""
+        """The reply of ``use_server``; waits for it."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, f"the user ended with {self.process.wait(DEADLINE_SECONDS)}"
@@ -61,7 +61,7 @@ class User:
 
 @dataclass
 class Home:
-    """One data directory and those who use its server."""
+    """One data directory and the processes that use its server."""
 
     data_dir: Path
     linger_seconds: float = 60.0
@@ -107,7 +107,7 @@ class Home:
         return user
 
     def user(self) -> User:
-        """Start a process that uses the server until it is told to leave."""
+        """Start a process that uses the server until told to exit."""
         if self.binary is not None:
             return self.run(PROGRAM)
         return self.run(PROGRAM, str(self.data_dir), str(self.linger_seconds))

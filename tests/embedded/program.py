@@ -1,7 +1,7 @@
-"""A process that uses the embedded server: says what it got, then waits to be ended.
+"""A process that uses the embedded server: it prints what it got, then waits for its end.
 
-The server is the one that its environment names, or that of the directory and linger time in its
-arguments, which saves the import of pydantic: most of a process's start.
+The environment names the server; or the arguments name a directory and a linger time, which saves importing
+pydantic, most of a process's start.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which program is run, and what a user is told where there is none."""
+"""The choice of the server's program, and the error if there is none."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_missing_package(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_package_without_a_binary_for_this_system(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the package has no binary for this machine, the error says so."""
+    """If the package has no binary for this machine, the error says so."""
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(sysname="Linux", machine="riscv64"))
     assert not is_available(home.settings)
     with pytest.raises(EmbeddedServerError, match=r"none for linux-riscv64.*REDIS_URL"):
@@ -73,7 +73,7 @@ def test_package_without_a_binary_for_this_system(home: Home, monkeypatch: pytes
 
 
 def test_windows(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Windows there is no embedded server, and the error says what to set."""
+    """Windows has no embedded server, and the error says what to set."""
     monkeypatch.setattr(sys, "platform", "win32")
     assert not is_available(home.settings)
     with pytest.raises(EmbeddedServerError, match=r"Windows.*REDIS_URL"):
@@ -108,7 +108,7 @@ def test_override_that_is_no_server(make_home: Callable[..., Home]) -> None:
 
 
 def test_override_is_run(make_home: Callable[..., Home], connect: Connect, tmp_path: Path) -> None:
-    """The program that the settings name is the one that runs, by its path or as a command on PATH."""
+    """The program that the settings name is started, given as a path or as a command on PATH."""
     link = tmp_path / "my-server"
     link.symlink_to(find_binary(None))
     home = make_home(binary=link)

@@ -43,7 +43,7 @@ def kill(pid: int) -> None:
 
 
 def test_acknowledged_writes_survive_sigkill_of_everything(home: Home, connect: Connect) -> None:
-    """After SIGKILL of users, keeper and server in the midst of writes, every acknowledged one is there."""
+    """After SIGKILL of users, keeper and server in the middle of writes, no acknowledged write is lost."""
     use_server(home.settings)
     for _ in range(3):
         writer = home.run("-c", WRITER)
@@ -64,7 +64,7 @@ def test_acknowledged_writes_survive_sigkill_of_everything(home: Home, connect: 
 
 
 def test_dead_server_is_replaced(home: Home, connect: Connect) -> None:
-    """After the server alone was killed, the next use in the same process starts another, data included."""
+    """If only the server was killed, the next use in the same process starts another, with the data."""
     first = use_server(home.settings)
     client = connect(first.url)
     client.set("a", "1")
@@ -77,7 +77,7 @@ def test_dead_server_is_replaced(home: Home, connect: Connect) -> None:
 
 
 def test_server_without_keeper_is_adopted(make_home: Callable[..., Home]) -> None:
-    """After the keeper alone was killed, the next use gives the server another, which ends it in time."""
+    """If only the keeper was killed, the next use starts another keeper, which ends the server in time."""
     home = make_home(linger_seconds=0.3)
     first = home.user()
     pid = first.server()["pid"]
@@ -120,7 +120,7 @@ def test_keeper_that_is_told_to_end_ends_the_server(home: Home, connect: Connect
 
 
 def test_truncated_log_is_read_up_to_its_end(home: Home, connect: Connect) -> None:
-    """A log whose last write was cut off gives all writes before it."""
+    """A log whose last write was cut off yields all writes before it."""
     server = use_server(home.settings)
     connect(server.url).set("a", "1")
     stop_server(home.settings)
@@ -133,7 +133,7 @@ def test_truncated_log_is_read_up_to_its_end(home: Home, connect: Connect) -> No
 
 
 def test_start_failure_quotes_the_log(home: Home) -> None:
-    """A server that can't start is an error that quotes what it said last, and what it said this time alone."""
+    """If a server can't start, the error quotes its last output, and only that of this attempt."""
     use_server(home.settings)
     stop_server(home.settings)
     [log] = home.data_dir.glob("appendonlydir/*.incr.aof")
@@ -146,7 +146,7 @@ def test_start_failure_quotes_the_log(home: Home) -> None:
 
 
 def test_removed_socket(home: Home, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server whose socket somebody removed is ended and replaced, with what was written."""
+    """A server whose socket was removed is ended and replaced, and its data is kept."""
     first = use_server(home.settings)
     connect(first.url).set("a", "1")
     first.socket.unlink()
@@ -157,7 +157,7 @@ def test_removed_socket(home: Home, connect: Connect, monkeypatch: pytest.Monkey
 
 
 def test_removed_directory(home: Home) -> None:
-    """Where the data directory was removed, its server goes, and the next use starts afresh."""
+    """If the data directory was removed, its server ends, and the next use starts a new one."""
     first = use_server(home.settings)
     shutil.rmtree(home.data_dir)
     second = use_server(home.settings)
@@ -204,7 +204,7 @@ def test_hanging_server_is_stopped_by_force(home: Home, monkeypatch: pytest.Monk
 
 
 def test_process_that_hangs_while_starting(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody who holds the start lock for ever is an error within bounds, not a wait for ever."""
+    """A process that never releases the start lock causes an error within a limited time, not an endless wait."""
     home.data_dir.mkdir(mode=0o700)
     lock = keeper.open_lock(home.place.start_lock)
     try:
@@ -221,7 +221,7 @@ def test_process_that_hangs_while_starting(home: Home, monkeypatch: pytest.Monke
 
 
 def test_stranger_at_the_socket(home: Home) -> None:
-    """A server that somebody else started at the socket is an error, and is left alone."""
+    """A foreign server at the socket is an error, and is left running."""
     home.data_dir.mkdir(mode=0o700)
     command = keeper.server_command(str(find_binary(None)), str(home.data_dir), str(home.place.socket))
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as stranger:
@@ -235,7 +235,7 @@ def test_stranger_at_the_socket(home: Home) -> None:
 
 
 def test_loading_is_waited_for(home: Home, connect: Connect, tmp_path: Path) -> None:
-    """While the server reads a long log, users wait; they are not told that it does not start."""
+    """While the server loads a long log, users wait instead of failing to start."""
     client = connect(use_server(home.settings).url)
     with client.pipeline(transaction=False) as pipeline:
         for number in range(2500):
@@ -287,7 +287,7 @@ def test_log_is_bounded(home: Home) -> None:
 
 
 def test_use_is_fast_when_it_runs(home: Home) -> None:
-    """Asking again for a running server costs well under 5 ms."""
+    """Using a running server again takes well under 5 ms."""
     use_server(home.settings)
     settings = home.settings
     best = min(_timed(lambda: use_server(settings)) for _ in range(50))
@@ -301,16 +301,16 @@ def _timed(call: Callable[[], object]) -> float:
 
 
 def opened_by(pid: int | str) -> set[str]:
-    """What a process has open: paths, and the kernel's names of pipes and sockets."""
+    """The files that a process has open: paths, and the kernel's names of pipes and sockets."""
     opened = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+        with contextlib.suppress(FileNotFoundError):  # closed in the meantime
             opened.add(os.readlink(link))
     return opened
 
 
 def test_server_inherits_its_own_lock_alone(home: Home) -> None:
-    """Server and keeper hold none of their starter's files, the server not even the users' lock."""
+    """Server and keeper hold none of their starter's files, and the server not even the users' lock."""
     reading, writing = os.pipe()
     with socket.socket() as listener, open(writing, "wb"), open(reading, "rb"):
         os.set_inheritable(writing, True)
@@ -394,7 +394,7 @@ def test_descriptor_that_became_another_file(home: Home) -> None:
 
 
 def test_program_that_embeds_python(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where ``sys.executable`` is no Python, as under uWSGI, the keeper is run by the one that belongs to it."""
+    """If ``sys.executable`` is not Python, as under uWSGI, the keeper runs with the Python that belongs to it."""
     monkeypatch.setattr(sys, "executable", "/usr/sbin/uwsgi")
     assert use_server(home.settings).pid == home.status().pid
     stop_server(home.settings)
@@ -404,7 +404,7 @@ def test_program_that_embeds_python(home: Home, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_keeper_brings_the_log_to_the_disk(home: Home, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What changed in the log since the last look is flushed, and nothing else is: a power cut loses a second."""
+    """Only data written to the log since the last check is flushed: a power cut loses at most a second."""
     client = connect(use_server(home.settings).url)
     client.set("a", "1")
     flushed: list[str] = []

@@ -1,4 +1,4 @@
-"""Directories and sockets that nobody else can reach, and where they are."""
+"""Private directories and sockets, and their location."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def mode(path: Path) -> int:
 
 @pytest.fixture
 def stranger() -> int:
-    """The id of another user, to whom files can be given."""
+    """The id of another user, to whom files can be assigned."""
     if os.geteuid() != 0:
         pytest.skip("only root can give files to another user")
     return 65534
@@ -55,7 +55,7 @@ def test_default_is_the_users_data_directory() -> None:
 
 
 def test_long_path(make_home: Callable[..., Home], connect: Connect) -> None:
-    """Where the data directory's path is long, all processes agree on a socket in a short private directory."""
+    """If the data directory's path is long, all processes use the same socket in a short private directory."""
     home = make_home("d" * 120)
     server = use_server(home.settings)
     try:
@@ -100,7 +100,7 @@ def test_odd_characters(make_home: Callable[..., Home], connect: Connect) -> Non
 
 
 def test_empty_directory_is_made_private(home: Home) -> None:
-    """A directory that the user has made for it is closed to others."""
+    """A directory that the user created for it is made private."""
     home.data_dir.mkdir()
     home.data_dir.chmod(0o755)
     use_server(home.settings)
@@ -119,7 +119,7 @@ def test_directory_with_other_files_is_left_alone(home: Home) -> None:
 
 
 def test_directory_that_others_can_write_is_refused(home: Home) -> None:
-    """What others could have put into the data directory is not trusted."""
+    """Files that others could have put into the data directory are not trusted."""
     use_server(home.settings)
     stop_server(home.settings)
     home.data_dir.chmod(0o770)
@@ -150,7 +150,7 @@ def short_root(make_home: Callable[..., Home], monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_short_directory_of_another_user_is_refused(home: Home, short_root: Path, stranger: int) -> None:
-    """A short directory that another user made beforehand is refused."""
+    """A short directory that another user created beforehand is refused."""
     short = home.place.socket.parent
     assert short.parent == short_root
     short.mkdir(mode=0o700)
@@ -180,7 +180,7 @@ def test_short_directory_that_others_can_write_is_refused(home: Home, short_root
 
 
 def test_path_that_can_not_be_a_directory(make_home: Callable[..., Home]) -> None:
-    """A path below a file, or a file itself, is a named error that says what to set."""
+    """A path below a file, or to a file, is a named error that says what to set."""
     home = make_home("file")
     home.data_dir.write_text("")
     with pytest.raises(EmbeddedServerError, match=r"is not a directory.*ECOWAS_LC_DATA_DIR.*REDIS_URL"):
@@ -191,7 +191,7 @@ def test_path_that_can_not_be_a_directory(make_home: Callable[..., Home]) -> Non
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a file system where root can't write")
 def test_directory_without_permission(make_home: Callable[..., Home]) -> None:
-    """Where nothing can be written, the error says what to set."""
+    """If nothing can be written, the error says what to set."""
     home = make_home()
     home.data_dir = Path("/proc/ecowas-lc")
     with pytest.raises(EmbeddedServerError, match=r"can't be used.*ECOWAS_LC_DATA_DIR"):

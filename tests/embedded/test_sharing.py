@@ -1,4 +1,4 @@
-"""One server for all, for as long as somebody uses it."""
+"""All processes share one server while any of them uses it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_stays_while_used_then_lingers(make_home: Callable[..., Home]) -> None:
 
 
 def test_killed_user_no_longer_counts(make_home: Callable[..., Home]) -> None:
-    """A user that was SIGKILLed holds the server no longer than one that left, and others still hold it."""
+    """A user that was SIGKILLed keeps the server no longer than one that exited; other users still keep it."""
     home = make_home(linger_seconds=0.2)
     first, second = home.user(), home.user()
     pid = first.server()["pid"]
@@ -94,7 +94,7 @@ for visit in range(6):
 
 
 def test_short_visits_renew_the_linger_time(make_home: Callable[..., Home]) -> None:
-    """Users that come and go between two looks of the keeper start the linger time anew."""
+    """Users that start and exit between two checks of the keeper restart the linger time."""
     home = make_home(linger_seconds=1.8)
     visits = home.run("-c", SHORT_VISITS)
     assert visits.process.stdout is not None
@@ -114,7 +114,7 @@ def test_last_arrival_brings_the_linger_time(make_home: Callable[..., Home]) -> 
 
 
 def test_kept_until_stopped(make_home: Callable[..., Home], connect: Connect) -> None:
-    """A server that was started to stay outlives its users and linger time, and keeps its data when stopped."""
+    """A server started to stay outlives its users and the linger time, and keeps its data when stopped."""
     home = make_home(linger_seconds=0)
     starter = home.run("-c", "from ecowas_lc.embedded import start_server; start_server()")
     assert starter.process.wait(30) == 0

@@ -20,13 +20,13 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def ollama() -> Iterator[OllamaStub]:
-    """A model server that always says the same; what is tested is what happens around it."""
+    """A model server that always answers the same: the tests concern everything around the answer."""
     with serving_stub() as stub:
         yield stub
 
 
 def environment_for(server: RunningServer, prefix: str, ollama: OllamaStub) -> dict[str, str]:
-    """What the programs find: a server, a prefix, a model, and nothing of this machine's own settings."""
+    """The environment of the programs: a server, a prefix, a model, and no setting of this machine."""
     ours = ("REDIS_", "OLLAMA_", "ECOWAS_LC_", "AGENT_", "LLM_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {

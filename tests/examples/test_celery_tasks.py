@@ -21,7 +21,7 @@ pytestmark = pytest.mark.rights("allkeys", "allchannels", "+@all")  # Celery kee
 
 @pytest.fixture
 def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Path]:
-    """A worker in a process of its own; gives its log."""
+    """A worker in a separate process; returns its log."""
     log = tmp_path / "worker.log"
     command = [sys.executable, "-m", "celery", "-A", "examples.celery_tasks", "worker", "--concurrency", "1"]
     with log.open("w") as file:
@@ -52,7 +52,7 @@ def queue(environment: dict[str, str]) -> Iterator[Celery]:
 
 
 def test_questions_and_the_clean_up(worker: Path, queue: Celery, redis_server: RunningServer, prefix: str) -> None:
-    """An answer comes back and is in its session; the clean-up forgets what is idle, thread and all."""
+    """The answer is returned and stored in its session; the clean-up deletes idle sessions with their threads."""
 
     def call(task: str, *arguments: Any) -> Any:
         return queue.send_task(f"ecowas.{task}", arguments).get(timeout=60)

@@ -21,7 +21,7 @@ from tests.examples.conftest import environment_for
 from tests.fixtures.ollama_stub import OllamaStub, serving_stub
 from tests.fixtures.servers import RunningServer, free_port, wait_until
 
-pytestmark = pytest.mark.rights("+info", "+dbsize")  # they show what the server uses
+pytestmark = pytest.mark.rights("+info", "+dbsize")  # they show which server is used
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def stub() -> Iterator[OllamaStub]:
 def application(
     redis_server: RunningServer, stub: OllamaStub, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The address of the application, in a process of its own."""
+    """The address of the application, which runs in a separate process."""
     with running_application(redis_server, stub, tmp_path_factory.mktemp("fastapi")) as (address, _):
         yield address
 
@@ -45,7 +45,7 @@ def running_application(
     redis_server: RunningServer, stub: OllamaStub, folder: Path
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     address = f"http://127.0.0.1:{(port := free_port())}"
-    # the model server is said to answer eight at once, so that none of them waits in the application
+    # the model server claims to answer eight at once, so that no request waits in the application
     environment = environment_for(redis_server, "fastapi-test", stub)
     environment |= {"PYTHONWARNINGS": "error", "OLLAMA_NUM_PARALLEL": "8"}
     command = [sys.executable, "-m", "uvicorn", "examples.fastapi_app:app", "--port", str(port)]
@@ -89,7 +89,7 @@ def _answers(address: str) -> bool:
 
 
 def events(text: str) -> list[tuple[str, Any]]:
-    """What the server sent: (event, data)."""
+    """The events that the server sent: (event, data)."""
     found = []
     for block in text.strip().split("\n\n"):
         name, data = block.split("\n")
@@ -103,7 +103,7 @@ def asked_of(ollama: OllamaStub) -> list[dict[str, Any]]:
 
 
 def test_a_conversation(api: httpx.Client, ollama: OllamaStub) -> None:
-    """Chat, streamed chat, a named group; the sessions that come of it, until they are cleared."""
+    """Chat, streamed chat and a named group; the sessions that they create are listed until they are cleared."""
     answer = api.post("/chat", json={"session_id": "s", "prompt": "How far does the power pool reach?"})
     assert answer.json() == {"session_id": "s", "answer": "Good morning.", "groups": ["energy"]}
 
@@ -173,7 +173,7 @@ NOT_TEXT += ['{"session_id": NaN, "prompt": Infinity}', "[" * 5000, '{"session_i
 
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream", "/sessions/s/extend"])
 def test_a_body_that_no_answer_could_carry(api: httpx.Client, ollama: OllamaStub, path: str) -> None:
-    """What JSON or UTF-8 can't carry is the client's error, told in an answer that is JSON; no model is asked."""
+    """Input that JSON or UTF-8 can't represent is a client error, reported as JSON; no model is asked."""
     bodies = [text.encode() for text in NOT_TEXT]
     bodies += [
         b'{"session_id": "\xff", "prompt": "hello"}',
@@ -190,7 +190,7 @@ def test_a_body_that_no_answer_could_carry(api: httpx.Client, ollama: OllamaStub
 
 
 def test_ids_with_slashes(api: httpx.Client) -> None:
-    """A session's id may hold what has a meaning in addresses, one that ends as another path does included."""
+    """A session's id may contain characters with a meaning in URLs, and may end like another path."""
     for session in ("tenant/42", "a/extend", "50%/é?#&", "a b/", "//"):
         path = f"/sessions/{quote(session, '')}"
         assert api.post("/chat", json={"session_id": session, "prompt": "hello"}).json()["session_id"] == session
@@ -263,7 +263,7 @@ def test_health_and_a_model_that_fails(api: httpx.Client, ollama: OllamaStub) ->
 def test_two_questions_of_one_session_at_once(
     api: httpx.Client, ollama: OllamaStub, redis_server: RunningServer
 ) -> None:
-    """The second is refused with 409, whichever process answers the first, and nothing of it is stored."""
+    """The second request is refused with 409, whichever process answers the first, and nothing of it is stored."""
     with RedisSaver.from_url(redis_server.url, prefix="fastapi-test") as saver:
         assert saver.leases.hold("busy", "another process", 60.0)
         for path in ("/chat", "/chat/stream"):
@@ -280,7 +280,7 @@ def test_two_questions_of_one_session_at_once(
 def test_a_server_that_stops_ends_answers_between_two_steps(
     redis_server: RunningServer, ollama: OllamaStub, tmp_path: Path
 ) -> None:
-    """What the group is saying is said to its end and stored; the client gets a named error, and can ask again."""
+    """The group's answer is finished and stored; the client gets a named error and can ask again."""
     ollama.stall_before = 1
     question = {"session_id": "stopped", "prompt": "Which solar tariffs does the power pool charge?"}
     with running_application(redis_server, ollama, tmp_path) as (address, process), ThreadPoolExecutor(1) as pool:
@@ -299,7 +299,7 @@ def test_a_server_that_stops_ends_answers_between_two_steps(
 
 
 def test_too_many_at_once(api: httpx.Client, ollama: OllamaStub) -> None:
-    """Eight are answered; whoever comes then is told to come again; afterwards all is as before."""
+    """Eight requests are answered, and further ones are told to retry; afterwards all are accepted again."""
     ollama.stall_before = 1
 
     def ask(number: int) -> int:

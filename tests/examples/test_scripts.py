@@ -1,4 +1,4 @@
-"""The promised scripts do what they say, and say what is wrong where they can't."""
+"""The example scripts do what they promise, and explain what is wrong if they can't."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.fixtures.ollama_stub import OllamaStub
 from tests.fixtures.other_data import put_other_data, unharmed
 from tests.fixtures.servers import RunningServer, closed_port, running_server
 
-pytestmark = pytest.mark.rights("+info", "+dbsize")  # they show what the server uses
+pytestmark = pytest.mark.rights("+info", "+dbsize")  # they show which server is used
 
 
 def test_the_connection_test(run: Run, redis_server: RunningServer) -> None:
-    """Exit code 0 and where it is; 1 and what to do; never the password."""
+    """On success: exit code 0 and the server's address. On failure: 1 and the fix. Never the password."""
     done = run("test_redis_connection.py")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"127.0.0.1:{redis_server.port}" in done.stdout
@@ -35,7 +35,7 @@ def test_the_connection_test(run: Run, redis_server: RunningServer) -> None:
     assert "redis://" in wrong.stdout
 
 
-@pytest.mark.rights("~ecowas-example:*")  # it takes a prefix of its own
+@pytest.mark.rights("~ecowas-example:*")  # it takes a separate prefix
 def test_the_six_memory_examples(run: Run, redis_server: RunningServer) -> None:
     """History, append and trim, state, session data, several sessions, times to live; nothing is left behind."""
     done = run("redis_memory_example.py")
@@ -66,7 +66,7 @@ def test_the_six_memory_examples(run: Run, redis_server: RunningServer) -> None:
 def test_the_supervisor_goes_on_in_a_second_process(
     run: Run, redis_server: RunningServer, ollama: OllamaStub
 ) -> None:
-    """What was asked in one process reaches the model in the next."""
+    """A question from one process reaches the model in the next."""
     done = run("supervisor_with_redis.py")
     assert (done.returncode, done.stderr) == (0, "")
     first, second = done.stdout.split("--- a second process goes on ---")
@@ -137,7 +137,7 @@ asyncio.run(ask())
 
 
 def test_the_supervisor_without_a_model_or_without_redis(run: Run) -> None:
-    """No model: what mends it. No Redis: a warning, and an answer."""
+    """Without a model, the error gives the fix; without Redis, a warning and an answer."""
     no_model = run("supervisor_with_redis.py", OLLAMA_BASE_URL=f"http://127.0.0.1:{closed_port()}")
     assert no_model.returncode == 1
     assert "ollama serve" in no_model.stdout

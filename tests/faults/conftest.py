@@ -1,4 +1,4 @@
-"""What the faults' tests share: servers with timeouts of a second, and how long load is kept up."""
+"""Shared by the tests of faults: servers with timeouts of a second, and the duration of the load."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecowas_lc.settings import load_settings
 from ecowas_lc.storage.server import Server
 
 TIMEOUT_SECONDS = 1.0
-# Where a fault must be noticed by nobody, a machine that is busy must not be either.
+# If no client may notice a fault, a busy machine must not cause an error either.
 UNHURRIED = {"redis_socket_timeout": 20.0, "redis_connect_timeout": 20.0}
 Connect = Callable[..., Server]
 

@@ -1,4 +1,4 @@
-"""A program that forks while its threads write, and whose children write from threads of their own.
+"""A program that forks while its threads write, and whose children write from their own threads.
 
 ``python -m tests.faults.forking URL PREFIX CHILDREN TURNS``; it prints what was acknowledged, and what failed.
 """
@@ -28,7 +28,7 @@ _FAR_OUT_SECONDS = 100.0
 
 
 class Program:
-    """What parent and children write with: one service, one saver and one history, made before the first fork."""
+    """What parent and children write with: one service, saver and history, created before the first fork."""
 
     def __init__(self, url: str, prefix: str, turns: int) -> None:
         self.memory = RedisMemoryService(url=url, prefix=prefix, max_connections=CONNECTIONS, socket_timeout=30)
@@ -37,7 +37,7 @@ class Program:
         self.history = RedisChatMessageHistory("ids", "s", server=self.memory.server, prefix=prefix)
 
     def write(self, who: str) -> list[str]:
-        """Write some messages and return those that were acknowledged, which is all of them."""
+        """Write some messages and return the acknowledged ones, which must be all of them."""
         done = []
         for n in range(self.turns):
             text = f"{who}.{n}"
@@ -48,7 +48,7 @@ class Program:
         return done
 
     async def awrite(self, who: str) -> list[str]:
-        """Do what :meth:`write` does, in an event loop and in a worker thread of one."""
+        """Do the same as :meth:`write`, in an event loop and in one of its worker threads."""
         memory = AsyncRedisMemoryService(server=self.memory.server, prefix=self.prefix)
         done = []
         for n in range(self.turns):

@@ -1,9 +1,9 @@
-"""Fuzz everything that reads what is stored: ``python -m tests.faults.fuzz_decoders -max_total_time=600``.
+"""Fuzz everything that reads stored data: ``python -m tests.faults.fuzz_decoders -max_total_time=600``.
 
-Needs ``pip install atheris`` (Linux, Python 3.11 to 3.13). Only errors of :mod:`ecowas_lc.errors` may come out.
-Arguments are libFuzzer's; inputs are up to 64 kB, made with a dictionary of what payloads nest with. The first
-byte chooses the decoder; seeds are real stored values, made at the start. ``--inputs 2000 --seed 7`` tries so many
-inputs without atheris, which is what the test suite does.
+Needs ``pip install atheris`` (Linux, Python 3.11 to 3.13). Only errors of :mod:`ecowas_lc.errors` may be raised.
+Arguments are libFuzzer's; inputs are up to 64 kB, with a dictionary of the bytes that nest payloads. The first
+byte selects the decoder; seeds are real stored values, created at the start. ``--inputs 2000 --seed 7`` tries
+that many inputs without atheris, as the test suite does.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SEALED = EncryptedRedisSerializer(b"k" * 32)
 SEALED_FORMAT = Format(SEALED, SEALED.sealer, "ecowas", Memo())
 PLACE = CheckpointPlace("t", "", "1f0")
 MOST_BYTES = 65_536
-# Heads of extensions of every code and length, of containers, of what claims to be long; names of types.
+# Heads of extensions of every code and length, of containers, of long values; names of types.
 DICTIONARY = [
     *(bytes([0xC7, length, code]) for code in range(1, 7) for length in (0, 5, 255)),
     *(bytes([0xC8, *length.to_bytes(2, "big"), code]) for code in range(1, 7) for length in (300, 65_535)),
@@ -190,7 +190,7 @@ def changed(data: bytes, dice: random.Random) -> bytes:
 
 
 def try_inputs(seeds: list[bytes], inputs: int, seed: int) -> None:
-    """Try so many inputs, each a seed that was changed a few times."""
+    """Try this many inputs, each a seed with a few changes."""
     dice = random.Random(seed)
     for _ in range(inputs):
         data = dice.choice(seeds)

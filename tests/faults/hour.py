@@ -32,7 +32,7 @@ def conversations(process: int, how: str, turns: int) -> Iterator[tuple[str, ran
 
 
 def talk(url: str, prefix: str, process: int, turns: int) -> dict[str, list[int]]:
-    """One process's turns, half of them blocking and half awaited; what was acknowledged."""
+    """One process's turns, half of them blocking and half awaited; returns the acknowledged ones."""
     server = Server.from_url(url)
     graph = build_graph(RedisSaver(server=server, prefix=prefix))
     acknowledged: dict[str, list[int]] = {}
@@ -76,7 +76,7 @@ def main(url: str, prefix: str, processes: str, turns: str) -> None:
             os.close(reading)
             try:
                 said: Any = talk(url, prefix, process, int(turns))
-            except BaseException:  # told to the parent, whatever it was
+            except BaseException:  # reported to the parent, whatever it was
                 said = traceback.format_exc()
             with os.fdopen(writing, "w") as out:
                 json.dump(said, out)

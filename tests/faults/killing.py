@@ -77,7 +77,7 @@ def application(url: str, prefix: str) -> Any:
 
 
 def converse(graph: Any, durability: str) -> None:
-    """Ask what has not been answered yet, as an application does that starts again."""
+    """Ask the unanswered questions, as an application does that starts again."""
     for position, question in enumerate(QUESTIONS):
         state = graph.get_state(CONFIG)
         asked = any(message.id == f"q{position}" for message in state.values.get("messages", []))
@@ -103,7 +103,7 @@ async def aconverse(graph: Any, durability: str) -> None:
 
 
 def left(url: str, prefix: str) -> dict[str, Any]:
-    """All that an uninterrupted run and one that was killed must have in common."""
+    """Everything that an uninterrupted run and a killed one must have in common."""
     values = application(url, prefix).get_state(CONFIG).values
     histories = history_factory(url, prefix=prefix)
     texts = {speaker: [message.text for message in histories(speaker, "s").all_messages()] for speaker in SPEAKERS}
@@ -113,7 +113,7 @@ def left(url: str, prefix: str) -> dict[str, Any]:
 
 
 def durability_of(n: int) -> str:
-    """Every third run writes checkpoints as it goes on."""
+    """Every third run writes its checkpoints asynchronously while it runs."""
     return "async" if n % 3 == 2 else "sync"
 
 
@@ -130,7 +130,7 @@ def run(url: str, prefix: str, n: int, *, awaits: bool) -> int:
 
 
 def in_a_child(function: Any) -> tuple[int, Any]:
-    """What ``function`` returns in a process of its own, and how that ended."""
+    """Run ``function`` in a separate process; return its result and how the process ended."""
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
@@ -151,7 +151,7 @@ def in_a_child(function: Any) -> tuple[int, Any]:
 
 
 def resumed(url: str, prefix: str, n: int, *, awaits: bool) -> dict[str, Any]:
-    """What is left after another process went on where the killed one was."""
+    """The data after another process has continued from where the killed one stopped."""
     run(url, prefix, -n, awaits=awaits)
     return left(url, prefix)
 

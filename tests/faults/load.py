@@ -1,8 +1,8 @@
-"""Load through the public API, sync and async at once, that knows afterwards what was lost or doubled.
+"""Load through the public API, sync and async at once, that can tell afterwards what was lost or doubled.
 
-A call is acknowledged when it has returned. Each writer writes 0, 1, 2, …; where a call raised an error it does
-what an application does: the same message again (history), or the run resumed (graph), or on to the next where
-nothing tells a repetition (dicts without an id).
+A call is acknowledged once it has returned. Each writer writes 0, 1, 2, …; if a call raised an error, it does
+what an application does: it sends the same message again (history), resumes the run (graph), or continues with
+the next number if a repetition can't be recognised (dicts without an id).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _count(state: Turns) -> dict[str, Any]:
 
 
 def build_graph(saver: RedisSaver) -> Any:
-    """A graph of two nodes that tells a repetition: an answer without an id of its own, and a sum."""
+    """A graph of two nodes that reveals a repetition: an answer without an id, and a sum."""
     graph = StateGraph(Turns)
     graph.add_node("answer", _answer)
     graph.add_node("count", _count)
@@ -57,9 +57,9 @@ def build_graph(saver: RedisSaver) -> Any:
 
 
 class Writer:
-    """One kind of write; ``steps`` are what one turn takes, as calls that a shell makes or awaits."""
+    """One kind of write; ``steps`` are the calls of one turn, which a shell makes or awaits."""
 
-    repeats = True  # whether a call that failed may be made again
+    repeats = True  # whether a failed call may be repeated
 
     def __init__(self, name: str, server: Server, prefix: str, *, is_async: bool, options: dict[str, Any]) -> None:
         self.name = f"{name}-{'async' if is_async else 'sync'}"
@@ -74,7 +74,7 @@ class Writer:
         raise NotImplementedError
 
     def stored(self) -> Counter[int]:
-        """How often each number is there."""
+        """How often each number was found."""
         raise NotImplementedError
 
     def lost(self) -> list[int]:
@@ -116,7 +116,7 @@ class AppendWriter(Writer):
 
 
 class ValueWriter(AppendWriter):
-    """A value that counts up: lost where it is less than what was acknowledged."""
+    """A value that counts up: a write is lost if the value is less than the acknowledged number."""
 
     def __init__(self, server: Server, prefix: str, *, is_async: bool, options: dict[str, Any]) -> None:
         super().__init__(server, prefix, is_async=is_async, options=options)
@@ -149,7 +149,7 @@ class GraphWriter(Writer):
         how = {"durability": "async" if n % 2 else "sync"}
         if failed:
             state = yield (graph.aget_state if self.is_async else graph.get_state), config
-            # Not `state.next`: a task whose writes are stored is not in it, and its step has yet to be made.
+            # Not `state.next`: it lacks tasks whose writes are stored, although their step is still to come.
             if state.tasks:
                 yield invoke, None, config, how
                 return
@@ -174,7 +174,7 @@ class GraphWriter(Writer):
 
 
 class StoreWriter(Writer):
-    """Items of a store; lost is also what a search does not find, or finds still, once the call has returned."""
+    """Items of a store; an item is also lost if a search misses it, or still finds it after its deletion."""
 
     def __init__(self, server: Server, prefix: str, *, is_async: bool, options: dict[str, Any]) -> None:
         super().__init__("store", server, prefix, is_async=is_async, options=options)
@@ -306,7 +306,7 @@ class Load:
         return [error for writer in self.writers for error in writer.errors]
 
     def stored(self) -> dict[str, Counter[int]]:
-        """What every writer finds of its own."""
+        """What every writer finds of its own writes."""
         return {writer.name: writer.stored() for writer in self.writers}
 
     def outcome(self, fault: str) -> Outcome:

@@ -1,10 +1,10 @@
-"""Half an hour of turns, and what memory does: ``python -m tests.faults.soak 1800``.
+"""Half an hour of turns, and the use of memory: ``python -m tests.faults.soak 1800``.
 
-Conversations begin, grow and are deleted, sync in threads and async in an event loop, so that what is stored stays
-bounded; the memory of this process and of the server is read every few seconds, and how many blocks of memory
-Python's objects are in: what is kept by mistake shows there, what the C library keeps free does not.
+Conversations begin, grow and are deleted, sync in threads and async in an event loop, so that the stored data
+stays bounded. Every few seconds it reads the memory of this process and of the server, and the number of blocks
+that Python's objects occupy: leaks show there, and memory that the C library keeps free does not.
 
-Prints one line a minute, then the medians of the second and the last tenth, and fails where memory has grown by
+It prints a line a minute, then the medians of the second and the last tenth, and fails if memory has grown by
 more than a tenth or the blocks by more than a fiftieth.
 """
 

@@ -36,7 +36,7 @@ def tenanted(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="module")
 def names_on_redis_7() -> dict[str, int]:
-    """The commands and subcommands that Redis 7 knows; 6.2 does not tell its subcommands."""
+    """The commands and subcommands that Redis 7 knows; 6.2 does not list its subcommands."""
     with running_server("redis") as server:
         return arities(server)
 
@@ -85,11 +85,11 @@ def _dry_run(server: RunningServer, words: list[str]) -> bool:
 
 
 def _tried(server: RunningServer, words: list[str]) -> bool:
-    """Redis 6.2 has no DRYRUN, so the call is made; whatever comes of it but a refusal, it was allowed."""
+    """Redis 6.2 has no DRYRUN, so the call is made; any result other than a refusal means that it was allowed."""
     with redis.Redis(port=server.port, username="tenant", password=PASSWORD, protocol=2, socket_timeout=5) as user:
         try:
             user.execute_command(*words, NEVER_DECODE=True)
-        except (redis.exceptions.RedisError, TypeError, ValueError) as error:  # also of what was answered
+        except (redis.exceptions.RedisError, TypeError, ValueError) as error:  # also in the replies
             return "no permissions to run" not in str(error)
     return True
 
@@ -114,7 +114,7 @@ def test_no_command_is_pushed_other_tenants_keys(tenanted: RunningServer) -> Non
 
 
 def test_the_list_is_what_is_sent() -> None:
-    """Whatever scripts and programs send is listed, and nothing is listed that none of them sends."""
+    """The list has every command that scripts and programs send, and no other."""
     sent = set()
     for script in SOURCE.rglob("*.lua"):
         sent |= set(re.findall(r"redis\.p?call\('(\w+)'", script.read_text(encoding="utf-8")))
@@ -187,7 +187,7 @@ def test_a_refusal_says_who_may_not_do_what(server: RunningServer, connect, pref
 
 
 async def test_a_refusal_names_the_user_on_every_client(cluster: RunningCluster, connect, prefix: str) -> None:  # type: ignore[no-untyped-def]
-    """On a cluster, blocking and awaited, the same is said, and the rule is enough there."""
+    """On a cluster, blocking and awaited, the same holds, and the rule is enough there."""
     for node in cluster.nodes:
         with node.client() as admin:
             admin.execute_command("ACL", "SETUSER", "clerk", "reset", "on", f">{PASSWORD}", *rule(prefix).split())

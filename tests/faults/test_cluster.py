@@ -49,7 +49,7 @@ def slots_of(client):
 
 
 def has_all_slots(client, but):
-    """Whether three primaries have slots and ``but`` is none of them."""
+    """Whether three primaries have slots and ``but`` is not one of them."""
     ports = slots_of(client)
     return len(ports) == 3 and but.port not in ports
 
@@ -91,7 +91,7 @@ def test_slots_move(replicas, replicated, flavour, connect, prefix, load_seconds
 
 
 def test_slots_move_to_a_new_node(replicated, flavour, connect, prefix, load_seconds, record_row):
-    """A node that no client has heard of yet takes slots over under load, and gives them back."""
+    """A node unknown to every client takes over slots under load, and hands them back."""
     primaries = replicated.nodes[:3]
     options = (*IN_CLUSTER, "--cluster-allow-replica-migration", "no")
     with running_server(flavour, *options) as new, new.client() as admin:
@@ -147,7 +147,7 @@ def move_slot(source, target, slot, primaries):
 
 @contextlib.contextmanager
 def moving(source, target, slot):
-    """A slot on its way; gives a function that moves one key, and makes the target the slot's owner at the end."""
+    """A migrating slot; returns a function that moves one key, and assigns the slot to the target at the end."""
     with source.client() as giving, target.client() as taking:
         here, there = (client.execute_command("CLUSTER", "MYID", NEVER_DECODE=1) for client in (giving, taking))
         taking.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", here)
@@ -159,7 +159,7 @@ def moving(source, target, slot):
 
 @replicas_waited_for
 def test_half_moved_slot(replicas, replicated, connect, prefix):
-    """While a slot moves, what is gone already is written where it is; what is half gone waits to be, by name."""
+    """While a slot migrates, writes reach a moved key; a half-moved set of keys is retried, then a named error."""
     wait_for_replicas(replicated)
     server = connect(f"{replicated.url}?wait_replicas={replicas}")
     memory = RedisMemoryService(server=server, prefix=prefix)
@@ -201,7 +201,7 @@ def test_half_moved_slot(replicas, replicated, connect, prefix):
 
 
 def is_in(slot, ranges):
-    """Whether a slot is one of those that CLUSTER NODES lists as ``0-99`` or ``7``."""
+    """Whether a slot is in a range that CLUSTER NODES lists as ``0-99`` or ``7``."""
     return any(int(words[0]) <= slot <= int(words[-1]) for words in (each.split("-") for each in ranges))
 
 
@@ -320,10 +320,10 @@ def test_everything_of_a_thread_in_one_slot(replicated, connect, prefix):
 
 @replicas_waited_for
 def test_primary_killed(replicas, replicated, flavour, connect, prefix, load_seconds, record_row):
-    """A primary is killed under load: its replica takes over, and the load goes on.
+    """A primary is killed under load: its replica takes over, and the load continues.
 
-    Redis replicates after it has answered, so what it answered last may be lost with it; with ``wait_replicas=1``
-    a call returns only when a replica has it, too, and nothing is.
+    Redis replicates after it has replied, so its last acknowledged writes may be lost with it. With
+    ``wait_replicas=1`` a call returns only when a replica has the write too, and nothing is lost.
     """
     wait_for_replicas(replicated)
     victim, survivor = replicated.nodes[replicas], replicated.nodes[2]

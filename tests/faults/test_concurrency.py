@@ -130,13 +130,13 @@ def test_forked_children_in_threads(kind, redis_server, cluster, prefix, is_long
     memory.close()
 
 
-# One turn a second for an hour, as sixty people bring who each ask something every minute.
+# One turn a second for an hour: sixty people who each ask one question a minute.
 BUSY_HOUR = 3600
 
 
 @pytest.mark.timeout(900)
 def test_an_hour_in_minutes(redis_server, prefix, is_long, record_row):
-    """The turns of a busy hour by 32 processes at once, blocking and awaited: each is there once, everywhere."""
+    """The turns of a busy hour by 32 processes at once, blocking and awaited, are each stored once, everywhere."""
     processes, turns = 32, -(-BUSY_HOUR // 32) if is_long else 4
     command = [sys.executable, "-m", "tests.faults.hour", redis_server.url, prefix, str(processes), str(turns)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
@@ -172,7 +172,7 @@ def test_an_hour_in_minutes(redis_server, prefix, is_long, record_row):
 
 
 def test_threads(redis_server, connect, prefix, is_long, record_row):
-    """500 threads share one service, one saver and ten connections: every turn is there once."""
+    """500 threads share one service, one saver and ten connections; every turn is stored once."""
     count, turns = (500, 5) if is_long else (500, 1)
     server = connect(redis_server.url, redis_socket_timeout=30)
     memory = RedisMemoryService(server=server, prefix=prefix)
@@ -199,7 +199,7 @@ def test_threads(redis_server, connect, prefix, is_long, record_row):
 
 
 def test_event_loops(redis_server, connect, prefix, record_row):
-    """Twenty event loops, eight at a time, one object: each has connections of its own, closed with it."""
+    """Twenty event loops, eight at a time, use one object: each has its own connections, closed with the loop."""
     server = connect(redis_server.url)
     memory = AsyncRedisMemoryService(server=server, prefix=prefix)
     graph = build_graph(RedisSaver(server=server, prefix=prefix))
@@ -226,7 +226,7 @@ def test_event_loops(redis_server, connect, prefix, record_row):
 
 
 def test_event_loops_that_are_gone(redis_server, connect, prefix):
-    """One object used in one event loop after the other keeps none of those that ended, nor their connections."""
+    """An object used in one event loop after another keeps none of the ended loops, nor their connections."""
     server = connect(redis_server.url)
     memory = AsyncRedisMemoryService(server=server, prefix=prefix)
     loops = []
@@ -242,7 +242,7 @@ def test_event_loops_that_are_gone(redis_server, connect, prefix):
 
 
 def test_two_writers_of_one_thread(redis_server, connect, prefix, record_row):
-    """Two runs on one thread at once: without fencing both are kept; with it, the second is told."""
+    """Two runs on one thread at once: without fencing, both are kept; with it, the second gets an error."""
     server = connect(redis_server.url)
     config = {"configurable": {"thread_id": "t"}}
     barrier = threading.Barrier(2)
@@ -323,7 +323,7 @@ def test_used_up_pool_in_an_event_loop(kind, prefix, connect, cluster, tmp_path)
         assert all(isinstance(error, RedisUnavailableError) for error in errors), errors
         assert any("REDIS_MAX_CONNECTIONS" in str(error) for error in errors), errors
         for admin in admins:
-            admin.ping()  # answered when the pause is over, so that nobody else meets it
+            admin.ping()  # replied after the pause, so that no other call gets it
 
 
 def test_used_up_pool_waits_then_says_so(prefix):

@@ -35,19 +35,19 @@ from tests.faults.load import build_graph
 
 pytestmark = [
     pytest.mark.rights("+scan"),  # for reindex
-    # What can't be read is left out of listings and exports with this warning.
+    # Listings and exports leave unreadable data out, with this warning.
     pytest.mark.filterwarnings("ignore::ecowas_lc.errors.IncompleteWarning"),
 ]
 CONFIG = {"configurable": {"thread_id": "t"}}
 OF_THE_SERVICE = {"access_keys", "access_people", "analytics", "audit", "login", "open_runs"} | {
     "run_events", "run_lease", "runs_of_session", "served_run", "session_of_run", "stored_runs"
-}  # fmt: skip  # what ``ecowas-lc serve`` stores: spoilt in tests/web/test_corrupt_data.py
+}  # fmt: skip  # stored by ``ecowas-lc serve``: damaged in tests/web/test_corrupt_data.py
 IDS = {"agent_id": "a", "session_id": "s", "key": "k", "thread_id": "t", "run_id": "r"}
 DIGEST = b"d" * 16
 
 
 def corruptions(value: bytes, dice: random.Random, rounds: int) -> list[bytes]:
-    """What might stand in the place of ``value``."""
+    """The values that could replace ``value``."""
     found = [
         b"",
         b"\xff" * len(value),
@@ -105,7 +105,7 @@ class Everything:
         self._server.run(marks())
 
     def calls(self):
-        # A saver of its own each time: what another process would do that has seen nothing yet.
+        # A new saver each time: the behaviour of another process that has not read anything yet.
         saver = RedisSaver(server=self._server, prefix=self._prefix)
         graph = build_graph(saver)
         return [
@@ -220,7 +220,7 @@ def test_garbage_at_every_key(redis_server, connect, prefix, is_long):
 
 
 def test_every_kind_of_key_is_there(redis_server, connect, prefix):
-    """What these tests spoil is a key of every kind in the schema."""
+    """These tests damage a key of every kind in the schema."""
     Everything(connect(redis_server.url), prefix).write()
     with redis_server.client() as raw:
         assert set(key_kinds(prefix).values()) <= set(raw.scan_iter(f"{prefix}:*"))
@@ -320,7 +320,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs(name):
-    """A few bytes that claim to be gigabytes, or nest without end, are refused before anything is made of them."""
+    """A few bytes that claim to be gigabytes, or nest without end, are refused before anything is allocated."""
     with pytest.raises(CorruptDataError):
         Serializer().load(b"\x00\x00" + BOMBS[name])
 
@@ -351,7 +351,7 @@ for bomb in BOMBS.values():
 
 
 def test_nested_objects_are_bounded():
-    """Extensions within extensions, each a level of its own, end in a named error and no crash."""
+    """Extensions within extensions, each a separate level, end in a named error, not in a crash."""
     payload = b"\xc0"
     for _ in range(20_000):
         body = b"\x92\xa5tuple\x91" + payload
@@ -363,7 +363,7 @@ def test_nested_objects_are_bounded():
 
 
 def deep_objects(levels, arrays, code=2):
-    """Extensions in extensions, with arrays in each: msgpack's own limit counts anew in each of them."""
+    """Extensions within extensions, with arrays in each: msgpack's own limit restarts in each of them."""
     payload = b"\x90"
     for _ in range(levels):
         body = {
@@ -507,7 +507,7 @@ def test_no_stored_message_runs_anything(lc, path, redis_server, connect, prefix
 
 
 def test_a_thread_with_a_newer_format_is_left_alone(redis_server, connect, prefix):
-    """A thread that a newer version wrote is an error that says so, or left out, and is not written to."""
+    """A thread that a newer version wrote is an error that says so, or is left out, and is not written to."""
     everything = Everything(connect(redis_server.url), prefix)
     everything.write()
     with redis_server.client() as raw:
@@ -524,7 +524,7 @@ def test_a_thread_with_a_newer_format_is_left_alone(redis_server, connect, prefi
 
 
 def test_a_row_that_the_scripts_choke_on(redis_server, connect, prefix):
-    """What a server-side script can't read is corrupt data by name, as what this process can't read is."""
+    """Data that a script on the server can't read is a corrupt-data error, as if this process had read it."""
     everything = Everything(connect(redis_server.url), prefix)
     everything.write()
     with redis_server.client() as raw:

@@ -1,4 +1,4 @@
-"""What real servers refuse, and how the package says so: named errors with advice, and no other library's."""
+"""Refusals by real servers become named errors with advice, and no other library's errors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def both_raised_by(url, **options):
 
 
 def test_an_unknown_host():
-    """A host whose name can't be resolved is told from a server that does not run."""
+    """An unresolvable host name gets a different message than a server that does not run."""
     error = raised_by("redis://no-such-host.invalid:6379/0")
     assert isinstance(error, RedisUnavailableError)
     assert "host name of Redis at no-such-host.invalid:6379 can't be resolved" in str(error)
@@ -78,7 +78,7 @@ def admin(own):
     ],
 )
 def test_refusals_by_configuration(own, admin, name, value, advice):
-    """A server that refuses because of how it is configured is refused by name, with what to do."""
+    """A refusal caused by the server's configuration is a named error that says what to do."""
     before = admin.config_get(name)[name]
     admin.config_set(name, value)
     try:
@@ -93,7 +93,7 @@ def test_refusals_by_configuration(own, admin, name, value, advice):
 
 
 def test_read_only_and_stale_replicas(own, admin):
-    """A replica says that it is one; a replica that serves nothing says what it lost."""
+    """A replica is named as one; a replica that serves nothing reports its lost primary."""
     admin.replicaof("127.0.0.1", 1)
     try:
         assert "read-only replica" in str(raised_by(own.url))
@@ -104,7 +104,7 @@ def test_read_only_and_stale_replicas(own, admin):
 
 
 def test_logins(own, admin):
-    """Wrong passwords, passwords nobody asked for, users that may not: each says which."""
+    """Wrong passwords, superfluous passwords and missing permissions each have their own message."""
     address = f"127.0.0.1:{own.port}"
     admin.execute_command("ACL", "SETUSER", "limited", "on", f">{PASSWORD}", "~ecowas:*", "+@read", "+evalsha")
     cases = {
@@ -121,7 +121,7 @@ def test_logins(own, admin):
 
 
 def test_more_refusals(own, admin):
-    """A database that is not there, a server with no connection left, one that runs a long script."""
+    """A missing database, a server without a free connection, and one that runs a long script are named."""
     assert "REDIS_DB" in str(raised_by(f"redis://127.0.0.1:{own.port}/99"))
     admin.config_set("maxclients", 1)
     try:
@@ -156,7 +156,7 @@ def _is_busy(client):
 
 
 def test_clusters_and_single_servers_told_apart(own, cluster):
-    """A cluster asked as a single server, and the reverse, says which URL to use; what is no Sentinel says so."""
+    """A cluster addressed as a single server, and the reverse, gets the right URL; so does a false Sentinel."""
     single = raised_by(f"redis://127.0.0.1:{cluster.nodes[0].port}", prefix="p")
     assert type(single) is RedisRefusedError
     assert "redis+cluster://" in str(single)
@@ -178,7 +178,7 @@ def test_a_cluster_without_its_slots():
 
 
 def test_what_is_not_redis():
-    """Something else at the address is told from a server that is not there."""
+    """Another service at the address gets a different message than a server that does not run."""
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as other:
         other.RequestHandlerClass.log_message = lambda *_: None
         thread = threading.Thread(target=other.serve_forever)
@@ -192,7 +192,7 @@ def test_what_is_not_redis():
 
 
 def test_nobody_there():
-    """Nobody at the port, no such host, a socket that is not there: unreachable, with the address."""
+    """A closed port, an unknown host or a missing socket is reported as unreachable, with the address."""
     port = closed_port()
     for url, where in {
         f"redis://:{PASSWORD}@127.0.0.1:{port}": f"127.0.0.1:{port}",
@@ -215,7 +215,7 @@ def test_nobody_there():
     ],
 )
 def test_errors_of_older_servers(text):
-    """Redis 6 wraps what a command inside a script answered; older redis-py leaves its word in the text."""
+    """Redis 6 wraps the error of a command inside a script; older redis-py leaves its code in the text."""
     assert "maxmemory" in str(translate(redis.ResponseError(text), "h:1"))
 
 

@@ -1,4 +1,4 @@
-"""Whatever text an id is: every part keeps it apart from every other, and gives it back."""
+"""Ids may be any text: every part of the package keeps them apart and returns them unchanged."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def examples(is_long):
 
 
 def test_no_two_ids_meet(service, own, is_long):
-    """Two pairs of ids have two histories, states and values; each comes back as written, and goes alone."""
+    """Two pairs of ids have two histories, states and values, returned unchanged and deleted separately."""
 
     @examples(is_long)
     @given(st.lists(st.tuples(IDS, IDS), min_size=2, max_size=6, unique=True))
@@ -99,7 +99,7 @@ def config_of(thread):
 
 
 def test_prefixes_are_kept_apart(own, is_long):
-    """What is under one prefix is nowhere under another, whatever the ids."""
+    """Data under one prefix is not visible under another, whatever the ids."""
 
     @examples(is_long)
     @given(IDS, IDS, st.sampled_from([("a", "ab"), ("a", "A"), ("a.b", "a"), ("a-x", "a")]))
@@ -172,7 +172,9 @@ def test_any_messages_come_back(own, is_long):
         history = RedisChatMessageHistory("a", "s", url=own.url, prefix="ids")
         try:
             history.add_messages(messages)
-        except NotSerializableError:  # JSON has no way to tell two lone surrogates from the character they make
+        except (
+            NotSerializableError
+        ):  # JSON can't distinguish two lone surrogates from the character that they form
             assert any("\ud800" <= character <= "\udfff" for text, _ in contents for character in text)
             assert history.messages == []
         else:
@@ -194,7 +196,7 @@ JSON = st.recursive(
 
 
 def test_any_values_come_back(service, own, is_long):
-    """States and session data of any JSON come back equal; what has lone surrogates too, or is refused by name."""
+    """States and session data of any JSON are returned equal; lone surrogates too, or they are refused by name."""
 
     @examples(is_long)
     @given(IDS, st.dictionaries(IDS, JSON, min_size=1, max_size=3), JSON)
@@ -212,7 +214,7 @@ def test_any_values_come_back(service, own, is_long):
 
 
 def test_any_metadata_and_filters(own, is_long):
-    """Metadata of any JSON comes back equal, and a filter of any JSON finds what a plain comparison finds."""
+    """Metadata of any JSON is returned equal, and any filter finds what a plain comparison finds."""
     names = st.sampled_from(["source", "step", "a", "", "{", "*", "é", "\ud800"]) | st.text(max_size=5)
     metadata = st.dictionaries(names.filter(lambda name: name != "parents"), JSON, max_size=4)
 

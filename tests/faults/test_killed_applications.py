@@ -35,7 +35,7 @@ def test_killed_between_any_two_commands(flavour, prefix, is_long, record_row):
     )
     record_row(outcome)
     assert not differing, (differing[:2], done.stderr[-3000:])
-    # How many commands a run takes varies a little with what its threads and tasks find in hand.
+    # The number of a run's commands varies a little with the timing of its threads and tasks.
     assert len(killed) >= 0.9 * len(points)
     for awaits in (True, False):
         assert len([point for point in killed if point["awaits"] is awaits]) >= 3

@@ -63,9 +63,9 @@ class Noise:
 
 
 def test_a_busy_history_with_a_lost_reply(flavour, connect, prefix, is_long, record_row):
-    """The reply to an append is lost and the retry comes after thousands of others: it is known all the same.
+    """If the reply to an append is lost, the retry is recognised even after thousands of other appends.
 
-    So are messages with ids that were trimmed away meanwhile, in a history that keeps few.
+    So are messages with ids that have been trimmed since, in a short history.
     """
     rounds = 150 if is_long else 12
     key = Keys(prefix).history("a", "busy")
@@ -88,9 +88,7 @@ def test_a_busy_history_with_a_lost_reply(flavour, connect, prefix, is_long, rec
                 try:
                     memory.append_to_history("a", "busy", {"role": "user", "content": mark}, max_history=20000)
                     acknowledged.append(mark)
-                except (
-                    StorageError
-                ):  # the machine is slow, and the retries are over before so many came in between
+                except StorageError:  # on a slow machine, the retries may be over before that many other appends
                     failed += 1
                 accepting.join()
                 last = reader.get_conversation_history("a", "busy", last=20000)
@@ -125,8 +123,8 @@ def _keep_out(proxy, noise: Noise) -> None:
 
 
 def test_eviction_with_allkeys_lru(flavour, connect, prefix, is_long, record_row):
-    """What is evicted is gone, as the policy says; but nothing is doubled, no thread is there in part, and nothing
-    is left out of a removal or an export without a word.
+    """Evicted data is lost, but nothing is doubled, no thread remains in part, and removals and
+    exports report missing data.
     """
     count = 300 if is_long else 60
     options = ("--maxmemory-policy", "allkeys-lru", "--maxmemory", "4mb")
@@ -174,9 +172,9 @@ def test_eviction_with_allkeys_lru(flavour, connect, prefix, is_long, record_row
 
 
 def test_a_deletion_across_an_outage(flavour, prefix, is_long, record_row):
-    """What one process removed, another's journal does not bring back; what it says afterwards is kept, once.
+    """A journal does not restore what another process removed; later messages are kept, once.
 
-    Said a moment before the server was killed, or while the process was cut off from it.
+    The messages were sent just before the server was killed, or while the process was cut off from it.
     """
     acknowledged = lost = doubled = failed = 0
     with running_server(flavour, *AOF) as server, running_proxy(server.port) as proxy:

@@ -1,4 +1,4 @@
-"""A call that waits for replicas returns when they have what it did, the second time as well."""
+"""A call that waits for replicas returns when they have its write, also if it is repeated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RUN = "r"
 
 @pytest.fixture(scope="module", params=["redis", "valkey"])
 def pair(request):
-    """A primary and its only replica. What a WAIT waits for is not the same in both."""
+    """A primary and its only replica. WAIT counts different writes on the two."""
     kind = request.param
     with running_server(kind, "--repl-diskless-sync-delay", "0") as primary, running_server(kind) as replica:
         with replica.client() as admin:
@@ -64,7 +64,7 @@ class Places:
         self.memory.save_agent_state("a", {"n": 1})
 
 
-# How each is deleted, and what there is of it.
+# How each is deleted, and what remains of it.
 DELETIONS = {
     "thread": (lambda at: at.saver.delete_thread("t"), lambda at: list(at.saver.list(CONFIG))),
     "thread, awaited": (
@@ -104,15 +104,15 @@ DELETIONS = {
 
 @pytest.mark.parametrize("what", DELETIONS)
 def test_a_deletion_again(what, pair, connect, prefix):
-    """What was deleted and not replicated is deleted again: that call waits as well, though nothing is left."""
+    """A deletion that was not replicated is repeated: the repeated call waits as well, though nothing remains."""
     primary, replica = pair
     delete, left = DELETIONS[what]
     Places(connect(primary.url), prefix).write()
     for n in range(4):
-        # On a connection of its own each time, as of a process that was started again.
+        # On a new connection each time, as from a restarted process.
         places = Places(connect(f"{primary.url}?wait_replicas=1", redis_socket_timeout=0.3), prefix)
         assert n or left(places)
-        # A machine that is busy may not even tell in time.
+        # A busy machine may not even report it in time.
         with stopped(replica), pytest.raises((NotReplicatedError, RedisTimeoutError)):
             delete(places)
     patient = Places(connect(f"{primary.url}?wait_replicas=1", redis_socket_timeout=40), prefix)

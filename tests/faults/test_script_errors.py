@@ -35,7 +35,7 @@ def raised(call, async_call):
 @pytest.mark.parametrize("kind", FLAVOURS)
 @pytest.mark.parametrize("name", ["PEXPIRE", "ZADD", "HSET", "EVALSHA"])
 def test_commands_that_the_server_lacks(kind, name):
-    """A command that was renamed or taken away, in a script or alone, is refused as that; nothing is corrupt."""
+    """A renamed or disabled command is reported as such, in a script or on its own; nothing is called corrupt."""
     with running_server(kind, "--rename-command", name, "") as server:
         with RedisSaver.from_url(server.url, ttl=100) as saver:
 
@@ -95,7 +95,7 @@ def test_a_script_that_is_killed(kind):
 
 
 _IN_62 = "Error running script (call to f_0): @user_script:1: "
-LOOK_ALIKES = {  # what fakeredis, and servers whose Lua is not Redis's, answer
+LOOK_ALIKES = {  # the replies of fakeredis, and of servers whose Lua is not Redis's
     f"{_IN_62}[string]:1: attempt to index global 'struct' (a nil value)\nstack traceback:\n\t": "'struct'",
     "user_script:1: Script attempted to access nonexistent global variable 'struct' script: 0": "'struct'",
     "user_script:9: attempt to call field 'error_reply' (a nil value) script: 0": "'error_reply'",
@@ -111,7 +111,7 @@ LOOK_ALIKES = {  # what fakeredis, and servers whose Lua is not Redis's, answer
 
 @pytest.mark.parametrize("text", LOOK_ALIKES)
 def test_what_is_not_the_datas_fault(text):
-    """What a server says of itself, its Lua or an operator is no corrupt data, and no reason to delete any."""
+    """An error about the server, its Lua or its operation is no corrupt data, and no reason to delete any."""
     error = translate(ResponseError(text), "here:1", Attempt(times=2))
     assert not isinstance(error, CorruptDataError)
     assert LOOK_ALIKES[text] in str(error)
@@ -130,7 +130,7 @@ def test_what_is_not_the_datas_fault(text):
     ],
 )
 def test_what_is(text):
-    """Where Lua trips over what it reads, data is corrupt; deletion is advised after a second reading alone."""
+    """If Lua fails on stored data, the data is corrupt; deletion is advised only after a second reading."""
     for times in (1, 2):
         error = translate(ResponseError(text), "here:1", Attempt(times=times))
         assert type(error) is CorruptDataError
@@ -149,7 +149,7 @@ def spoilt(redis_server, prefix):
 
 
 def test_damaged_data_is_read_twice(spoilt, monkeypatch):
-    """What can't be read is read again before it is called damaged, and what is read well then is given."""
+    """Unreadable data is read again before it is called damaged, and returned if the second reading succeeds."""
     sent = []
 
     def once_damaged(client, batch, where, waiting):
@@ -178,7 +178,7 @@ async def test_damaged_data_is_read_twice_async(spoilt, redis_server, prefix):
 
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_copies_of_what_others_delete(redis_server, prefix, encrypted):
-    """A thread that others write and delete meanwhile is copied as it was at one moment, or not at all."""
+    """A thread that others write and delete in the meantime is copied as it was at one moment, or not at all."""
     serde = EncryptedRedisSerializer(b"k" * 32) if encrypted else None
     done = threading.Event()
 
@@ -256,7 +256,7 @@ def test_answers_of_another_shape(redis_server, prefix, monkeypatch, answer):
 
 
 def test_errors_of_the_callers_own_code_are_left(redis_server, prefix):
-    """What a caller's serializer raises is the caller's to see."""
+    """An exception from a caller's serializer reaches the caller."""
 
     class Broken:
         def dumps_typed(self, value):

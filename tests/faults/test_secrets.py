@@ -1,8 +1,8 @@
-"""Passwords, keys and logins appear nowhere: everything that is said is searched for them.
+"""Passwords, keys and logins appear nowhere: all output is searched for them.
 
-With a traceback some tools print the variables of every frame. Ours and redis-py's hold no password that can be
-read there: neither when a call fails nor when settings can't be used. Left out are the frames of what calls us,
-and of a constructor that refuses what it was given as plain text: the caller has it in its own.
+Some tools print the local variables of every frame in a traceback. Our frames and redis-py's hold no readable
+password, neither when a call fails nor when settings are invalid. Excluded are the frames of the caller, and of a
+constructor that refuses a plain-text argument, which the caller's frame holds too.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def test_the_search_finds_them(said):
 
 
 def test_variables_are_searched():
-    """A variable of a frame that is not a test's is part of what an error says."""
+    """A frame's local variables, except those of a test's frame, count as part of an error."""
     namespace: dict[str, object] = {}
     exec(compile("def fail(hidden):\n raise ValueError('no')", "/somewhere/else.py", "exec"), namespace)
     with pytest.raises(ValueError, match="no") as found:
@@ -102,7 +102,7 @@ def variables_of(error: BaseException) -> str:
 
 @pytest.fixture
 def heard():
-    """All that any logger says, at any level, with what it was given to say it of; and every warning."""
+    """All records of every logger at any level, with their arguments, and every warning."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     handler.format = lambda record: f"{logging.Formatter().format(record)} {vars(record)!r}"
@@ -156,7 +156,7 @@ def settings_for(url, certificates, **more):
 
 
 def uses(make_from):
-    """Every way to talk to a server, as pairs of what makes it and what uses it."""
+    """Every way to use a server, as pairs of a constructor and a call."""
     saver, memory, awaiting, history = make_from
     return [
         (saver, lambda made: made.get_tuple(CONFIG)),
@@ -235,7 +235,7 @@ def test_what_fails_says_no_secret(kind, secret_urls, certificates, prefix, hear
 
 @pytest.fixture(autouse=True)
 def afresh():
-    """What a test changes in the environment is read again by the next."""
+    """After a test changes the environment, the next one reads it again."""
     yield
     get_settings.cache_clear()
 
@@ -281,10 +281,10 @@ def test_passwords_that_come_alone(name, wrong, redis_server, prefix, heard):
 
 
 def test_what_lives_shows_no_secret(secret_urls, certificates, prefix, heard):
-    """Whatever object of ours, of redis-py or of the model's client holds one, printing it does not show it.
+    """Printing any object of ours, of redis-py or of the model's client does not show a secret.
 
-    Nothing is listed: all objects that are alive are printed, while one of each public class that takes a secret,
-    or what holds one, is among them.
+    No list of objects is needed: all live objects are printed, among them one of each public class that takes a
+    secret or holds one.
     """
     alive = []
     with serving_stub() as stub:
@@ -376,7 +376,7 @@ def everything_alive():
     found = set()
     for thing in gc.get_objects():
         cls = type(thing)
-        if str(cls.__module__).partition(".")[0] in LIBRARIES and cls is not Secret:  # whose str() gives it
+        if str(cls.__module__).partition(".")[0] in LIBRARIES and cls is not Secret:  # whose str() contains it
             with contextlib.suppress(ReferenceError):
                 found.add((cls, shown(thing)))
     return found
@@ -384,14 +384,14 @@ def everything_alive():
 
 @pytest.mark.parametrize("key", [KEY[:-1], [KEY], {"a": KEY, "b": KEY}], ids=["short", "list", "which"])
 def test_keys_that_cannot_be_used(key):
-    """An encryption key that is refused is not in what is said of it."""
+    """The error for an invalid encryption key does not contain the key."""
     with pytest.raises(ConfigurationError) as found:
         EncryptedRedisSerializer(key)
     assert not signs_in(said_by(found.value))
 
 
 def test_keys_that_do_not_open(redis_server, connect, prefix, heard):
-    """Nor is one in what is said where it does not open what is stored."""
+    """Neither does the error for a key that can't decrypt the stored data."""
     server = connect(redis_server.url)
     saver = RedisSaver(server=server, prefix=prefix, serde=EncryptedRedisSerializer(b"x" * 32))
     build_graph(saver).invoke({"messages": [("user", "?")]}, CONFIG)
@@ -404,7 +404,7 @@ def test_keys_that_do_not_open(redis_server, connect, prefix, heard):
 
 @pytest.mark.parametrize("kind", ["down", "not-escaped", "refused", "not-ollama", "not-pulled"])
 def test_logins_of_model_servers(kind, heard):
-    """The user and the password in ``OLLAMA_BASE_URL``, and headers that are given, are said by nothing."""
+    """No output contains the user and password of ``OLLAMA_BASE_URL``, or the configured headers."""
     with serving_stub() as stub:
         stub.error = (500, "no") if kind == "refused" else None
         port = closed_port() if kind == "down" else stub.url.rpartition(":")[2]
@@ -435,7 +435,7 @@ def test_logins_of_model_servers(kind, heard):
 
 
 def test_logins_reach_the_model_server():
-    """What is hidden from print is sent as it is: the login of the address, and headers."""
+    """Secrets hidden from output are sent unchanged: the login of the address, and headers."""
     with serving_stub() as stub:
         base = stub.url.replace("://", f"://{USER}:{ENCODED}@")
         service = LLMService(base, "tiny", client_kwargs={"headers": {"X-Key": PASSWORD}})

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def use_everything(server: Server, prefix: str) -> None:
-    """Each part's operations, sync; raises where one is refused."""
+    """Each part's operations, sync; raises if one is refused."""
     saver = RedisSaver(server=server, prefix=prefix, ttl=3600)
     graph = build_graph(saver)
     for n in range(3):
@@ -90,7 +90,7 @@ def test_a_user_limited_to_its_prefix_may_do_everything(server, connect, prefix)
 
 
 def in_how_to(server):
-    """The user of docs/how-to/acl.md, made by exactly its file."""
+    """The user of docs/how-to/acl.md, created by exactly its file."""
     [block] = [b for b in blocks_of((ROOT / "docs/how-to/acl.md").read_text()) if b.title == "users.acl"]
     (server.folder / "users.acl").write_text(block.text)
     server.stop()
@@ -108,7 +108,7 @@ def is_listening(port):
 
 
 def test_the_user_of_the_documentation(connect):
-    """The user that the how-to tells administrators to make is the one that all tests run with, and is enough."""
+    """The user that the how-to describes is the one that all tests run with, and has enough permissions."""
     with running_server("redis") as server:
         name, *words = in_how_to(server)
         assert words[2:] == ["~ecowas:*", *COMMANDS.split()], "what all tests run with"
@@ -120,7 +120,7 @@ def test_the_user_of_the_documentation(connect):
 
 
 def test_a_limited_user_reaches_nobody_elses_data(server, connect, prefix):
-    """The same user is refused under another prefix, by name, and what is there stays."""
+    """The same user is refused by name under another prefix, and the data there is unchanged."""
     theirs = RedisMemoryService(server=connect(server.url), prefix=f"{prefix}x")
     theirs.save_agent_state("a", {"n": 1})
     limited = connect(limited_user(server, prefix))
@@ -140,7 +140,7 @@ def test_a_limited_user_reaches_nobody_elses_data(server, connect, prefix):
 
 @pytest.fixture(params=["no", "yes"], ids=["tls", "mutual-tls"])
 def tls_server(request, certificates):
-    """A server that speaks TLS on a port of its own, and whether it asks for a certificate."""
+    """A server that speaks TLS on a separate port, and whether it requires a certificate."""
     port = free_port()
     options = ["--tls-port", str(port), "--tls-cert-file", str(certificates / "server.crt")]
     options += ["--tls-key-file", str(certificates / "server.key"), "--tls-ca-cert-file"]
@@ -179,7 +179,7 @@ def test_tls(tls_server, certificates, connect, prefix):
 
 
 def test_tls_on_the_command_line(tls_server, certificates, prefix, tmp_path, monkeypatch, capfd):
-    """The command goes by the same settings: it works with the right files, and names what is wrong."""
+    """The command uses the same settings: it works with the right files, and names what is wrong."""
     url, is_mutual = tls_server
     good = files(certificates, "ca", "client" if is_mutual else None)
     cases = [(good, 0, "There are no sessions")]
@@ -212,7 +212,7 @@ def test_tls_on_the_command_line(tls_server, certificates, prefix, tmp_path, mon
 
 
 def test_a_certificate_for_another_host_is_refused(certificates, connect, prefix):
-    """A server with somebody else's name is not talked to."""
+    """A server with a different name in its certificate is refused."""
     port = free_port()
     options = ["--tls-port", str(port), "--tls-cert-file", str(certificates / "ca.crt"), "--tls-key-file"]
     options += [str(certificates / "ca.key"), "--tls-ca-cert-file", str(certificates / "ca.crt")]

@@ -78,10 +78,10 @@ def knows_everybody(port):
 
 @pytest.mark.parametrize("replicas", [0, 1], ids=["asynchronous", "wait_replicas=1"])
 def test_primary_killed(replicas, watched, flavour, connect, prefix, load_seconds, record_row):
-    """The primary is killed under load: clients find the new one by themselves and go on.
+    """The primary is killed under load: clients find the new one automatically and continue.
 
-    Redis replicates after it has answered, so what it answered last may be lost with it; with ``wait_replicas=1``
-    a call returns only when a replica has it, too, and nothing is.
+    Redis replicates after it has replied, so its last acknowledged writes may be lost with it. With
+    ``wait_replicas=1`` a call returns only when a replica has the write too, and nothing is lost.
     """
     primary, replica, ports = watched
     url = "redis+sentinel://" + ",".join(f"127.0.0.1:{port}" for port in ports) + "/main/0"
@@ -120,7 +120,7 @@ def test_primary_killed(replicas, watched, flavour, connect, prefix, load_second
 
 @pytest.mark.parametrize("how", ["blocking", "awaited"])
 def test_hung_primary(how, watched, connect, prefix):
-    """The primary hangs: each call ends by its timeout, until another is the primary; then it goes on there."""
+    """The primary hangs: calls end by their timeout until another primary is elected, and then succeed there."""
     primary, replica, ports = watched
     server = connect("redis+sentinel://" + ",".join(f"127.0.0.1:{port}" for port in ports) + "/main/0")
     kind = RedisMemoryService if how == "blocking" else AsyncRedisMemoryService
@@ -154,7 +154,7 @@ def test_hung_primary(how, watched, connect, prefix):
 
 @pytest.mark.parametrize("topology", ["single", "sentinel"])
 def test_an_answer_that_comes_too_late(topology, flavour, tmp_path, connect, prefix):
-    """An answer that nobody waits for any more is never taken for the next call's."""
+    """A late reply that no call waits for is never taken for the next call's."""
     with running_server(flavour) as server, running_sentinel(tmp_path, server) as port:
         url = server.url if topology == "single" else f"redis+sentinel://127.0.0.1:{port}/main"
         memory = RedisMemoryService(server=connect(url, redis_socket_timeout=0.5), prefix=prefix)
@@ -217,7 +217,7 @@ def test_wait_replicas(flavour, connect, prefix):
 
 
 def test_a_write_made_again_waits_too(flavour, connect, prefix):
-    """A write whose answer was lost is made again, and not acknowledged without its replica then either."""
+    """A write whose reply was lost is repeated, and not acknowledged without its replica then either."""
     with (
         running_server(flavour, *AT_ONCE) as server,
         running_server(flavour, "--replicaof", f"127.0.0.1 {server.port}") as replica,

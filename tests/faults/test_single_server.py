@@ -1,4 +1,4 @@
-"""One server and what befalls it, under load through the public API, sync and async."""
+"""Faults of a single server, under load through the public API, sync and async."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.faults.load import Load, build_graph
 from tests.fixtures.proxy import running_proxy
 from tests.fixtures.servers import need, running_server, wait_until
 
-# With everysec a server acknowledges what it keeps in its memory yet, for as long as an fsync takes.
+# With everysec, a server acknowledges writes that are only in its memory, for as long as an fsync takes.
 AOF = ("--appendonly", "yes", "--appendfsync", "always")
 
 
@@ -58,7 +58,7 @@ def test_killed_and_restarted(flavour, connect, prefix, load_seconds, is_long, r
 
 @pytest.mark.parametrize("what", ["command", "reply"])
 def test_cut_in_the_middle(what, flavour, connect, prefix, load_seconds, is_long, record_row, kinds_of_errors):
-    """A connection that breaks inside a command or inside its reply: the call is made again, and counts once."""
+    """If a connection breaks inside a command or its reply, the call is repeated and counts once."""
     with running_server(flavour) as server, running_proxy(server.port) as proxy:
         with Load(connect(proxy.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)
@@ -75,7 +75,7 @@ def test_cut_in_the_middle(what, flavour, connect, prefix, load_seconds, is_long
 
 
 def test_connections_refused_for_a_while(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
-    """A network that drops every connection for a while: named errors, then all goes on."""
+    """A network that drops every connection for a while causes named errors, and then everything works again."""
     with running_server(flavour) as server, running_proxy(server.port) as proxy:
         with Load(connect(proxy.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)
@@ -161,7 +161,7 @@ def test_script_flush(flavour, connect, prefix, load_seconds, is_long, record_ro
 
 
 def test_out_of_memory(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
-    """A full server (noeviction) refuses with an error that says so; nothing half is written."""
+    """A full server (noeviction) refuses with an error that says so; no write is stored in part."""
     with running_server(flavour, "--maxmemory-policy", "noeviction") as server, server.client() as admin:
         with Load(connect(server.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)
@@ -207,9 +207,9 @@ def test_becomes_a_read_only_replica(flavour, connect, prefix, load_seconds, rec
 
 
 def test_disk_full(connect, prefix, load_seconds, record_row, kinds_of_errors):
-    """A disk without room for the append-only file: writes are refused by name until there is room.
+    """If the disk has no room for the append-only file, writes are refused by name until there is room.
 
-    Debian's Redis alone: a server that fsyncs each write ends itself on a full disk, so this is everysec.
+    Only Debian's Redis, with everysec: a server that fsyncs each write ends itself on a full disk.
     """
     options = ("--appendonly", "yes", "--appendfsync", "everysec")
     with small_disk() as folder, running_server("redis", *options, "--dir", str(folder)) as server:
@@ -249,7 +249,7 @@ def small_disk():
 
 
 def test_hung_server(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
-    """SIGSTOP: every call ends by its timeout and not later, and all goes on once the server does."""
+    """SIGSTOP: every call ends by its timeout and not later, and everything works once the server continues."""
     with running_server(flavour) as server:
         with Load(connect(server.url), prefix) as load:
             load.run_for(load_seconds)
@@ -270,7 +270,7 @@ def test_hung_server(flavour, connect, prefix, load_seconds, record_row, kinds_o
 def test_eviction(flavour, connect, prefix, is_long):
     """A server that evicts (allkeys-lru) loses whole threads and histories, never parts; nothing else goes wrong.
 
-    What it evicts is lost: that is what the policy says, and why `ecowas-lc doctor` warns of it.
+    Evicted data is lost: that is the policy's meaning, and why `ecowas-lc doctor` warns about it.
     """
     with running_server(flavour, "--maxmemory-policy", "allkeys-lru", "--maxmemory", "4mb") as server:
         service = RedisMemoryService(server=connect(server.url), prefix=prefix)
@@ -290,16 +290,16 @@ def test_eviction(flavour, connect, prefix, is_long):
             len(graph.get_state({"configurable": {"thread_id": str(n)}}).values.get("messages", []))
             for n in range(count)
         ]
-    assert set(lengths) <= {0, 1, 2}  # one: evicted between two appends, and begun anew
+    assert set(lengths) <= {0, 1, 2}  # one: evicted between two appends, and started again
     assert set(threads) <= {0, 2, 4}
     assert 0 in threads
     assert threads[-1] == 4
 
 
 def test_eviction_of_items(flavour, connect, prefix, is_long):
-    """A store on a server that evicts (allkeys-lru) gives items whole or not at all, and finds none that is gone.
+    """A store on a server that evicts (allkeys-lru) returns items whole or not at all, and finds no evicted one.
 
-    What is written after an eviction is there, and found.
+    Items written after an eviction are stored and found.
     """
     with (
         running_server(flavour, "--maxmemory-policy", "allkeys-lru", "--maxmemory", "4mb") as server,

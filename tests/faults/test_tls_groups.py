@@ -40,7 +40,7 @@ def as_arguments(options: dict[str, str]) -> list[str]:
 
 @contextlib.contextmanager
 def running_sentinel(folder: Path, primary_port: int, certificates: Path) -> Iterator[int]:
-    """A Sentinel that answers by TLS alone, and asks its primary by TLS."""
+    """A Sentinel that speaks only TLS, also to its primary."""
     port = free_port()
     config = folder / "sentinel.conf"
     lines = ["port 0", "bind 127.0.0.1", f"dir {folder}", "tls-replication yes"]
@@ -87,7 +87,7 @@ def group(request, tmp_path, certificates) -> Iterator[tuple[str, RunningServer]
 
 @pytest.mark.parametrize("group", ["sentinel", "cluster"], indirect=True)
 def test_groups_with_tls(group, certificates):
-    """Both what names the servers and the servers are asked by TLS, and their certificates are checked."""
+    """Sentinels or cluster nodes, and the servers that they name, are reached by TLS with checked certificates."""
     address, server = group
     history = RedisChatMessageHistory("a", "s", url=f"{address}?ssl_ca_certs={certificates}/ca.crt")
     history.add_user_message("one")

@@ -1,4 +1,4 @@
-"""What the tests of models share: ``local_model`` is in turn the kind and the awkward one, or a real Ollama."""
+"""Fixtures for tests of models: ``local_model`` is in turn the kind and the awkward one, or a real Ollama."""
 
 from __future__ import annotations
 

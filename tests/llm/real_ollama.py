@@ -1,7 +1,7 @@
-"""Run what concerns models against a real Ollama and print a table: ``make ollama``.
+"""Run the tests that concern models against a real Ollama and print a table: ``make ollama``.
 
-``TEST_OLLAMA_URL`` names the server (by default what Ollama's own client takes), ``TEST_OLLAMA_MODEL`` the model,
-``smollm2:135m`` by default, for which the recorded exchanges hold.
+``TEST_OLLAMA_URL`` names the server (by default the one that Ollama's own client uses), ``TEST_OLLAMA_MODEL`` the
+model: ``smollm2:135m`` by default, which the recorded exchanges are of.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TESTS = ("tests/llm", "tests/agents/test_with_a_real_model.py")
 
 
 def rows_of(report: Path) -> list[tuple[str, str, str]]:
-    """What came of the tests, by file."""
+    """The tests' results by file."""
     outcomes: dict[str, Counter[str]] = {}
     seconds: Counter[str] = Counter()
     for case in ET.parse(report).getroot().iter("testcase"):
@@ -40,7 +40,7 @@ def rows_of(report: Path) -> list[tuple[str, str, str]]:
 
 
 def main() -> int:
-    """Run the tests, ``doctor`` and the demo; the exit code is 1 where one of them failed."""
+    """Run the tests, ``doctor`` and the demo; the exit code is 1 if one of them failed."""
     url = os.environ.get("TEST_OLLAMA_URL") or address_from_host(os.environ.get("OLLAMA_HOST") or "localhost")
     model = os.environ.get("TEST_OLLAMA_MODEL", MODEL)
     try:

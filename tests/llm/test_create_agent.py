@@ -32,7 +32,7 @@ def guarded(model: LocalModel, **options: Any) -> GuardedChatOllama:
 
 
 def test_a_long_conversation_is_summarised(awkward_model: LocalModel) -> None:
-    """Where a conversation outgrows the model's window, LangChain's middleware summarises it, turn after turn."""
+    """If a conversation outgrows the model's window, LangChain's middleware summarises it, turn after turn."""
     model = guarded(awkward_model)
     shortening = SummarizationMiddleware(
         model, trigger=("fraction", 0.6), keep=("messages", 1), summary_prompt="Summarise: {messages}"
@@ -54,7 +54,7 @@ def test_a_long_conversation_is_summarised(awkward_model: LocalModel) -> None:
 
 
 def test_the_profile_says_what_fits(awkward_model: LocalModel) -> None:
-    """The profile is of the window that the model has: by ``num_ctx``, or as its server tells."""
+    """The profile states the model's window, from ``num_ctx`` or its server."""
     assert guarded(awkward_model).profile == {"max_input_tokens": WINDOW - 8, "max_output_tokens": 8}
     unknown = guarded(awkward_model, num_ctx=None, num_predict=None)
     assert unknown.profile is None
@@ -72,7 +72,7 @@ async def test_the_profile_in_async_code(awkward_model: LocalModel) -> None:
 
 @pytest.mark.parametrize("how", ["sync", "async"])
 async def test_the_middleware_guards_a_plain_model(how: str) -> None:
-    """A plain ``ChatOllama`` in an agent is asked as a guarded one: what does not fit is refused, not cut."""
+    """A plain ``ChatOllama`` in an agent gets the guard: a prompt that does not fit is refused, not cut."""
 
     async def ask(agent: Any, text: str) -> Any:
         given = {"messages": [HumanMessage(text)]}

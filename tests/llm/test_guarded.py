@@ -115,7 +115,7 @@ def test_no_prompt_is_cut_unnoticed(awkward: LocalModel, plain: Any) -> None:
 
 
 def test_the_count_is_on_the_safe_side(plain: Any) -> None:
-    """For every kind of text the estimate is at least nine tenths of what the server counts."""
+    """For every kind of text, the estimate is at least nine tenths of the server's count."""
     for language, words in WORDS.items():
         prompt: list[BaseMessage] = [HumanMessage(" ".join(words * 2))]
         assert count_tokens(prompt) >= 0.9 * plain(prompt), language
@@ -133,7 +133,7 @@ def test_the_service_refuses_what_ollama_would_cut(local_model: LocalModel) -> N
 
 
 def test_an_answer_ends(local_model: LocalModel) -> None:
-    """Without a limit of its own an answer ends after a quarter of the window, and never outgrows it."""
+    """Without an explicit limit, an answer ends after a quarter of the window, and never outgrows it."""
     endless = guard(local_model, num_ctx=WINDOW, num_predict=None, format={"type": "array", "minItems": 500})
     answer = endless.invoke("Count.")
     assert answer.response_metadata["done_reason"] == "length"
@@ -157,7 +157,7 @@ def by_service(model: LocalModel, messages: list[BaseMessage]) -> None:
 
 
 def by_supervisor(model: LocalModel, messages: list[BaseMessage]) -> bool:
-    """Three answered questions and a new one: what is too long is summarised; whether the model did that."""
+    """Ask a fourth question after three answered ones; return whether the model summarised what is too long."""
     graph = build_supervisor(
         guard(model), groups=[ENERGY], router=FixedRouter(), num_ctx=2 * WINDOW, checkpointer=InMemorySaver()
     )
@@ -182,7 +182,7 @@ def by_middleware(model: LocalModel, messages: list[BaseMessage]) -> None:
 @needs_counts
 @pytest.mark.parametrize("ask", [by_service, by_supervisor, by_middleware])
 def test_no_way_of_asking_cuts(awkward_model: LocalModel, ask: Any) -> None:
-    """Service, supervisor with summary, and middleware: the server never has to cut what they send."""
+    """Service, supervisor with summary, and middleware: the server never has to cut their prompts."""
     outcomes = {"answered": 0, "refused": 0} | ({"summarised": 0} if ask is by_supervisor else {})
     scale = 3 if ask is by_supervisor else 1
 
@@ -284,7 +284,7 @@ def test_by_any_of_its_names(local_model: LocalModel) -> None:
 
 
 def test_tools_that_the_model_lacks(local_model: LocalModel) -> None:
-    """Its refusal is an error of its own, after which groups answer without tools."""
+    """The model's refusal of tools is a separate error, after which groups answer without tools."""
     tool = {"type": "function", "function": {"name": "tariff", "description": "x"}}
     with pytest.raises(ModelCapabilityError, match="does not support tools"):
         guard(local_model).bind_tools([tool]).invoke("Hello?")

@@ -1,4 +1,4 @@
-"""The local model through ``ChatOllama``: what applications do with it, never what it says."""
+"""The local model through ``ChatOllama``: the features that applications use, never the text it writes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_stream(chat_ollama: ChatFactory) -> None:
 
 
 async def test_astream_and_ainvoke(chat_ollama: ChatFactory) -> None:
-    """The asynchronous forms give the same."""
+    """The async methods return the same."""
     model = chat_ollama(format=ENDLESS_SCHEMA)
     texts = [chunk.text async for chunk in model.astream("Count.") if chunk.text]
     assert len(texts) > 3
@@ -66,7 +66,7 @@ async def test_astream_and_ainvoke(chat_ollama: ChatFactory) -> None:
 
 
 def test_structured_output(chat_ollama: ChatFactory) -> None:
-    """``with_structured_output`` by JSON schema gives an object of the class, every time."""
+    """``with_structured_output`` by JSON schema returns an object of the class, every time."""
     model = chat_ollama(num_predict=300).with_structured_output(Choice, method="json_schema")
     for question in ("Which group is for dams?", "Quel groupe pour le cacao ?"):
         assert isinstance(model.invoke(question), Choice)
@@ -80,14 +80,14 @@ async def test_structured_output_async(chat_ollama: ChatFactory) -> None:
 
 
 def test_an_unknown_model_is_404(chat_ollama: ChatFactory) -> None:
-    """A model that is not there raises what Ollama makes ``ChatOllama`` raise."""
+    """A missing model raises the same error that Ollama makes ``ChatOllama`` raise."""
     with pytest.raises(ollama.ResponseError, match="model 'qwen3:4b' not found") as missing:
         chat_ollama(model="qwen3:4b").invoke("Hello")
     assert missing.value.status_code == 404
 
 
 def test_validate_model_on_init(chat_ollama: ChatFactory) -> None:
-    """The model passes ``ChatOllama``'s own check that it is there."""
+    """The model passes ``ChatOllama``'s own check that it exists."""
     assert chat_ollama(validate_model_on_init=True).model
 
 
@@ -137,11 +137,11 @@ async def test_concurrent_questions_get_their_own_answers(chat_ollama: ChatFacto
 
 
 def test_tools_are_refused(chat_ollama: ChatFactory) -> None:
-    """The model calls no tools, and says so as Ollama does; results of another's calls are read."""
+    """The model calls no tools, and says so as Ollama does; it reads the results of another model's calls."""
 
     @tool
     def weather(city: str) -> str:
-        """Say what the weather is like in a city."""
+        """Tell the weather in a city."""
         return f"31 degrees in {city}"
 
     question = HumanMessage("What is the weather in Accra?")

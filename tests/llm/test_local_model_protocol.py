@@ -1,4 +1,4 @@
-"""Ollama's protocol over llama.cpp's: what is translated, without a model."""
+"""The translation of Ollama's protocol to llama.cpp's, without a model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def chunk(content: str | None = None, **fields: Any) -> dict[str, Any]:
 
 
 def test_options_are_translated_and_the_rest_have_ollamas_defaults() -> None:
-    """An option that is given reaches llama.cpp under its name there; one that is not has Ollama's default."""
+    """An option reaches llama.cpp under llama.cpp's name; a missing one has Ollama's default."""
     body = request(options={"temperature": 0, "seed": 7, "num_predict": 9, "stop": ["x"], "top_k": 3}).to_engine(
         KIND
     )
@@ -53,7 +53,7 @@ def test_null_options_are_options_not_given() -> None:
 
 @pytest.mark.parametrize("num_predict", [-1, -2, 0])
 def test_num_predict_that_is_not_positive_is_no_limit(num_predict: int) -> None:
-    """Not positive means until the window is full; the awkward server goes on for ten windows, as Ollama does."""
+    """Not positive means until the window is full; the awkward server writes up to ten windows, as Ollama does."""
     asked = request(options={"num_predict": num_predict, "num_ctx": 100})
     assert asked.to_engine(KIND)["max_tokens"] == -1
     assert asked.to_engine(AWKWARD)["max_tokens"] == 1000
@@ -67,7 +67,7 @@ def test_options_about_loading_have_no_effect() -> None:
 
 
 def test_the_window_is_what_is_asked_for_up_to_the_training() -> None:
-    """``num_ctx`` decides, 4,096 where it is not given, never more than the model was trained for."""
+    """``num_ctx`` decides; 4,096 by default, never more than the model was trained for."""
     for asked, expected in (
         ({}, 4096),
         ({"num_ctx": 100}, 100),
@@ -199,7 +199,7 @@ def test_wrong_types_are_refused_by_name(fields: dict[str, Any], status: int, na
 
 
 def test_what_ollama_tolerates_is_taken() -> None:
-    """Any role or none, whole numbers written as fractions, temperatures below zero, options nobody knows."""
+    """Any role or none, whole numbers written as fractions, negative temperatures, unknown options."""
     asked = request(
         messages=[{"role": "boss", "content": "x"}, {"content": None}],
         options={"num_predict": 4.0, "temperature": -1, "frobnicate": "x", "num_ctx": 0},
@@ -277,14 +277,14 @@ def test_a_prompt_that_fills_the_window_is_refused(overflow: dict[str, Any]) -> 
 
 
 def test_an_error_of_llama_cpp_keeps_its_status_and_words() -> None:
-    """What llama.cpp reports as an error is passed on as one."""
+    """An error that llama.cpp reports is passed on as an error."""
     with pytest.raises(RefusedError, match="grammar") as refused:
         Reply("m", 10).take({"error": {"code": 400, "message": "failed to parse grammar"}})
     assert refused.value.status == 400
 
 
 def test_tool_calls_are_put_together() -> None:
-    """Calls that llama.cpp streams in pieces come out whole; one that was cut off does not come out."""
+    """Calls that llama.cpp streams in pieces are returned whole; one that was cut off is dropped."""
     reply = Reply("m", 100)
     pieces = [
         {"index": 0, "function": {"name": "look_up", "arguments": ""}},

@@ -1,4 +1,4 @@
-"""What a real Ollama answered, replayed: status, content type, keys, reasons, errors and counts agree.
+"""A real Ollama's recorded answers, replayed: status, content type, keys, reasons, errors and counts agree.
 
 ``recorded/`` holds requests with the exact answers of Ollama 0.32 and 0.24, both with SmolLM2-135M-Instruct. The
 texts that the model writes, times, sizes and digests differ from run to run and are not compared.
@@ -24,14 +24,14 @@ REAL = os.environ.get("TEST_OLLAMA_URL")
 # Prompts that a window of 4,096 tokens cuts, recorded with 0.32: 2,050, 2,050 and 4,023 tokens to read.
 CUT = ("chat too long one message", "chat too long stream", "chat too long history")
 
-# --- the deliberate differences: why, and in which exchanges what differs ---
+# --- the deliberate differences: why, and what differs in which exchanges ---
 Differences = dict[str, set[str]]
 
 SAYS_WHAT_IT_IS: Differences = {"GET /": {"body"}, "version": {"keys"}}
-LICENSED: Differences = {  # show tells the weights' licence; Ollama has none for a model created from a file
+LICENSED: Differences = {  # show prints the weights' licence; Ollama has none for a model created from a file
     name: {"keys"} for name in ("show", "show name=", "show UPPER", "show registry name")
 }
-OTHER_WORDS: Differences = {  # Go's and llama.cpp's own words on what can't be read
+OTHER_WORDS: Differences = {  # Go's and llama.cpp's own messages about unreadable input
     name: {"error"}
     for name in (
         "chat not json",
@@ -73,7 +73,7 @@ BY_MANNER = {"kind_model": {**REFUSES_TO_CUT, **ENDS_AT_THE_WINDOW}, "awkward_mo
 def exchanges(version: str) -> list[dict[str, Any]]:
     recorded = json.loads((RECORDED / f"exchanges-{version}.json").read_text())["exchanges"]
     answered = [exchange for exchange in recorded if isinstance(exchange["status"], int)]
-    # Of 169, three got no answer: 0.24 went on reading what its window did not hold until the client gave up.
+    # Three of 169 got no answer: 0.24 read beyond its window until the client gave up.
     assert {"0.32": (85, 85), "0.24": (84, 81)}[version] == (len(recorded), len(answered))
     return answered
 
@@ -88,7 +88,7 @@ def keys_of(value: Any) -> Any:
 
 
 def read(body: Any) -> tuple[Any, Any]:
-    """The first and the last object of an answer; of one that is no stream they are the same."""
+    """The first and the last object of an answer; the same object if it is not a stream."""
     if isinstance(body, str) and body.startswith("{"):
         lines = [json.loads(line) for line in body.splitlines() if line]
         return lines[0], lines[-1]
@@ -107,7 +107,7 @@ def send(client: httpx.Client, request: dict[str, Any]) -> httpx.Response:
 
 
 def differences(answer: httpx.Response, exchange: dict[str, Any]) -> set[str]:
-    """What differs from the recorded answer."""
+    """The differences from the recorded answer."""
     if answer.status_code != exchange["status"]:
         return {"status"}
     expected, got = read(exchange["body"]), read(answer.text)

@@ -49,9 +49,9 @@ class TestGuardedChatOllama(ChatModelIntegrationTests):
 
     @pytest.fixture
     def benchmark(self) -> Callable[..., Any]:
-        """What pytest-benchmark's fixture does, without measuring."""
+        """Stand in for pytest-benchmark's fixture, without measuring."""
         return lambda call, *arguments: call(*arguments)
 
     @pytest.fixture
     def vcr(self) -> None:
-        """What the tests of recorded answers ask for, which are off."""
+        """The fixtures of the tests of recorded answers, which are off."""

@@ -1,4 +1,4 @@
-"""The supervisor with a real, very small model through ``ChatOllama``: protocol, never what it says."""
+"""The supervisor with a real, very small model through ``ChatOllama``: the protocol, never the model's text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def supervisor(model: ChatOllama, **options: Any) -> Graph:
 
 
 def test_a_question_for_one_group(model: ChatOllama) -> None:
-    """The answer is streamed token by token under the group's label, and is what the thread keeps."""
+    """The answer is streamed token by token under the group's label, and the thread stores the same text."""
     graph = supervisor(model)
     parts = list(graph.stream(asked("energy: what is a power pool?"), in_thread("t"), stream_mode="messages"))
     assert {metadata["twg"] for _, metadata in parts} == {"energy"}
@@ -42,7 +42,7 @@ def test_a_question_for_one_group(model: ChatOllama) -> None:
 
 
 async def test_a_question_for_two_groups(local_model: LocalModel) -> None:
-    """Both speak at once, the synthesis names both, and what is heard of it is what is kept."""
+    """Both groups answer at once, the synthesis names both, and its streamed text is the stored one."""
     model = make_chat_model(base_url=local_model.base_url, model=local_model.model, temperature=0, num_predict=200)
     graph = supervisor(model)
     said: dict[tuple[str, str], str] = {}
@@ -86,7 +86,7 @@ def test_a_held_answer_is_released_by_another_graph(model: ChatOllama) -> None:
 
 
 def test_tools_of_a_model_that_calls_none(model: ChatOllama) -> None:
-    """Given tools it does not call, the group answers all the same."""
+    """If the model calls none of its tools, the group still answers."""
 
     def tariff(country: str) -> str:
         """Look up a country's electricity tariff."""
@@ -99,7 +99,7 @@ def test_tools_of_a_model_that_calls_none(model: ChatOllama) -> None:
 
 
 def test_the_context_that_the_server_allots_is_found(model: ChatOllama) -> None:
-    """The window is what the server says, and no answer is cut off silently."""
+    """The window is the one that the server reports, and no answer is cut off silently."""
     context = effective_context(model)
     assert context is not None
     assert 1024 <= context <= 131072

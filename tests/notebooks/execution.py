@@ -23,7 +23,7 @@ CELL_SECONDS = 100
 
 
 class _ThisPython(KernelSpecManager):
-    """Knows one kernel, this interpreter: what kernels the machine has does not matter."""
+    """Knows one kernel, this interpreter, so that the machine's kernels do not matter."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -31,7 +31,7 @@ class _ThisPython(KernelSpecManager):
 
 
 def environment(folder: Path, model: LocalModel, base: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a kernel: an embedded server in ``folder``, the local model, and nobody's settings."""
+    """The environment of a kernel: an embedded server in ``folder``, the local model, and no personal settings."""
     kept = {
         name: value
         for name, value in base.items()

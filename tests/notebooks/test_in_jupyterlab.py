@@ -59,7 +59,7 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A JupyterLab with settings and signatures of its own, and without kernels: outputs are read, not run."""
+    """A JupyterLab with separate settings and signatures, and without kernels: outputs are read, not run."""
     if find_spec("jupyterlab") is None:
         need("jupyterlab")
     home = tmp_path_factory.mktemp("lab")
@@ -94,7 +94,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Any]:
-    """A browser's window, which keeps what it has loaded of JupyterLab."""
+    """A browser's window, which keeps its loaded JupyterLab."""
     with browser() as chromium:
         yield chromium.new_page(viewport={"width": WIDTH, "height": 1_200})
 
@@ -124,9 +124,9 @@ def bound_together(paths: list[Path]) -> tuple[nbformat.NotebookNode, list[str]]
 
 @pytest.mark.parametrize("trusted", [True, False], ids=["trusted", "untrusted"])
 def test_outputs_fit_their_cells_and_hold_no_scripts(lab: Lab, page: Any, trusted: bool) -> None:
-    """In a window 900 px wide, no output is wider than its cell, and none holds anything that runs.
+    """In a window 900 px wide, no output is wider than its cell, and none contains active content.
 
-    A notebook that is not trusted shows its outputs, too. What is planted at the end shows that faults are found.
+    An untrusted notebook shows its outputs, too. The output planted at the end shows that faults are found.
     """
     notebook, places = bound_together(NOTEBOOKS)
     path = lab.folder / f"{'trusted' if trusted else 'untrusted'}.ipynb"
@@ -149,7 +149,7 @@ def test_outputs_fit_their_cells_and_hold_no_scripts(lab: Lab, page: Any, truste
     by_place = dict(zip(places, measured, strict=True))
     planted = by_place.pop("planted")
     assert planted["wide"]
-    assert bool(planted["active"]) is trusted  # the sanitizer takes scripts out of what is not trusted
+    assert bool(planted["active"]) is trusted  # the sanitizer removes scripts from untrusted outputs
     assert {place: found["wide"] for place, found in by_place.items() if found["wide"]} == {}
     assert {place: found["active"] for place, found in by_place.items() if found["active"]} == {}
     silent = [

@@ -1,4 +1,4 @@
-"""The notebooks run as they are, and what is committed with them is fit to be read."""
+"""The notebooks run unchanged, and their committed outputs are readable."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_runs_top_to_bottom(
 ) -> None:
     """Every cell of every notebook runs without an error or a warning, and draws what the committed one shows.
 
-    The settings name a server with other data, which is byte for byte the same afterwards.
+    The settings name a server with other data, which is unchanged byte for byte afterwards.
     """
     env = environment(tmp_path, local_model, os.environ) | {"REDIS_URL": somebodys_server.url}
     with unharmed(somebodys_server):
@@ -71,7 +71,7 @@ def test_runs_where_no_model_server_is_set(tmp_path: Path, local_model: LocalMod
 
 @EACH
 def test_sets_itself_up_alone(path: Path) -> None:
-    """The first cell gives a notebook keys of its own, and the model is one that every machine has."""
+    """The first cell sets a separate prefix for the notebook, and the model is available on every machine."""
     code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     [prefix] = re.findall(r'^os\.environ\["ECOWAS_LC_PREFIX"\] = "([\w-]+)"', code[0], re.MULTILINE)
     assert prefix == f"notebook-{int(path.name[:2])}"
@@ -81,7 +81,7 @@ def test_sets_itself_up_alone(path: Path) -> None:
 
 @EACH
 def test_committed_outputs(path: Path) -> None:
-    """What is committed was run top to bottom, shows a picture, no error and nothing of the machine it ran on."""
+    """Committed notebooks were run top to bottom and show a picture, no error, and no trace of a machine."""
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

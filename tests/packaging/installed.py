@@ -1,7 +1,8 @@
-"""Builds the distributions, and installs the wheel into environments that hold what it declares and nothing else.
+"""Builds the distributions, and installs the wheel into environments with nothing but its declared dependencies.
 
-What it depends on comes from this environment, where constraints.txt pinned it: what each distribution in the
-closure of the wheel's own metadata installed is linked. So no network is needed, and nothing else can be imported.
+Dependencies are taken from this environment, where constraints.txt pinned them: the installed files of each
+distribution in the closure of the wheel's metadata are linked. So no network is needed, and nothing else can be
+imported.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ SECONDS = 100.0
 
 
 def built(folder: Path) -> tuple[Path, Path]:
-    """The sdist of this tree, and the wheel that is made from that sdist, in ``folder``."""
+    """The sdist of this tree, and the wheel built from that sdist, in ``folder``."""
     _hatch(ROOT, folder, "sdist")
     [sdist] = folder.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        # Debian 12's Python 3.11.2 knows no filters, and Python 3.12 wants to be told one.
+        # Debian 12's Python 3.11.2 knows no filters, and Python 3.12 requires one
         archive.extractall(folder / "unpacked", **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     [tree] = (folder / "unpacked").iterdir()
     _hatch(tree, folder, "wheel")
@@ -67,7 +68,7 @@ class Installed:
         return PathDistribution(metadata)
 
     def run(self, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Run a program of this environment where no source is, with nothing but ``settings`` set."""
+        """Run a program of this environment outside the source tree, with only ``settings`` in its environment."""
         program = [str(self.folder / "bin" / command[0]), *command[1:]]
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         ours = {"ECOWAS_LC_DATA_DIR": str(self.folder / "data"), "ECOWAS_LC_LINGER_SECONDS": "0"}
@@ -83,14 +84,14 @@ class Installed:
         )
 
     def says(self, code: str, **settings: str) -> str:
-        """What ``code`` prints; it must warn of nothing and say nothing on standard error."""
+        """The output of ``code``, which must not warn or write to standard error."""
         done = self.run("python", "-W", "error", "-c", code, **settings)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr[-3000:]
         return done.stdout
 
 
 def installed(wheel: Path, folder: Path, *extras: str) -> Installed:
-    """The wheel, installed by pip, and what it needs with these extras, in an environment of its own."""
+    """The wheel, installed by pip, with the dependencies of these extras, in a separate environment."""
     environment = _empty(folder)
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(environment.python)]
     done = subprocess.run(
@@ -106,7 +107,7 @@ def installed(wheel: Path, folder: Path, *extras: str) -> Installed:
 
 
 def with_extra(core: Installed, folder: Path, extra: str) -> Installed:
-    """What ``core`` has, and an extra, in an environment of its own; without pip's time, and without programs."""
+    """The contents of ``core`` and an extra in a separate environment, quicker than by pip; without programs."""
     environment = _empty(folder)
     _link([core.distribution, *closure(core.distribution, (extra,), set())], environment.site)
     return environment
@@ -118,7 +119,7 @@ def _empty(folder: Path) -> Installed:
 
 
 def closure(of: Distribution, extras: tuple[str, ...], seen: set[tuple[str, str]]) -> Iterator[Distribution]:
-    """Every distribution that ``of`` needs with these extras, and what those need; each once or more."""
+    """Every distribution that ``of`` needs with these extras, and their dependencies; each once or more."""
     for line in of.requires or []:
         requirement = Requirement(line)
         for extra in ("", *extras):
@@ -144,7 +145,7 @@ def _pinned(name: str) -> Distribution:
 
 
 def _link(all_needed: Iterable[Distribution], site: Path) -> None:
-    """Make what these distributions install importable in ``site``: whole folders where one alone has them."""
+    """Make what these distributions install importable in ``site``: whole folders if only one has them."""
     found: dict[str, dict[str, list[PackagePath]]] = {}
     for needed in all_needed:
         for file in needed.files or ():

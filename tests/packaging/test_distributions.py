@@ -1,4 +1,4 @@
-"""What is published: a source distribution that is whole, and a wheel that works where nothing else is."""
+"""The published files: a complete source distribution, and a wheel that works in an empty environment."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def core(distributions: tuple[Path, Path], tmp_path_factory: pytest.TempPathFact
 
 
 def test_the_sdist_holds_everything(distributions: tuple[Path, Path]) -> None:
-    """Whoever has the sdist has what the repository has, and so can test and build from it."""
+    """The sdist has what the repository has, so you can test and build from it."""
     if not (ROOT / ".git").exists():
         need("a checkout to compare with")
     done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -102,7 +102,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(distributions: tuple[Path,
 
 
 def test_the_metadata(distributions: tuple[Path, Path]) -> None:
-    """Version, licence and README are there; `all` is every extra but `server`, which is not free software."""
+    """Version, licence and README are included; `all` is every extra but `server`, which is not free software."""
     with zipfile.ZipFile(distributions[1]) as archive:
         [name] = [name for name in archive.namelist() if name.endswith("METADATA")]
         metadata = HeaderParser().parsestr(archive.read(name).decode())
@@ -121,7 +121,7 @@ def test_the_metadata(distributions: tuple[Path, Path]) -> None:
 
 
 def test_all_names_without_any_extra(core: Installed) -> None:
-    """Without any extra every public name can be imported, and nothing is said."""
+    """Without any extra, every public name can be imported without a message."""
     assert core.says("from ecowas_lc import *; import ecowas_lc; print(RedisSaver.__name__)") == "RedisSaver\n"
     assert core.says("import ecowas_lc") == ""
 
@@ -129,7 +129,7 @@ def test_all_names_without_any_extra(core: Installed) -> None:
 def test_memory_checkpoints_and_routing_without_any_extra(
     core: Installed, redis_server: RunningServer, prefix: str
 ) -> None:
-    """What the core is for works without any extra, on a real server."""
+    """The core works without any extra, on a real server."""
     said = core.says(THREAD, REDIS_URL=redis_server.url, ECOWAS_LC_PREFIX=prefix)
     assert said == "['Is this all?', 'Yes.']\nagriculture energy resource_mobilization\n"
 
@@ -146,7 +146,7 @@ FIRST_PACKAGE = {
 
 
 def test_an_extra_that_is_missing(core: Installed) -> None:
-    """What needs an extra says so by an error of the package, with the command that installs it."""
+    """A feature that needs an extra raises an error of the package with the command that installs it."""
     pieces = {
         "draw": MODEL + DRAW,
         "embedded": START,
@@ -182,7 +182,7 @@ def test_the_command_without_its_extra(core: Installed) -> None:
 
 
 def test_no_server_at_all(core: Installed) -> None:
-    """Where no server is set and none runs, the error names the extra that brings one; else it does not."""
+    """If no server is set and none runs, the error names the extra that brings one; otherwise it does not."""
     code = """
 from redis.exceptions import ConnectionError
 from ecowas_lc.storage.error_translation import translate
@@ -208,12 +208,12 @@ print(translate(ConnectionError(), "localhost:7777"))
     ids=lambda value: value if value.isalpha() else "",
 )
 def test_each_extra_alone(core: Installed, tmp_path: Path, extra: str, code: str, said: str) -> None:
-    """An extra brings all that its purpose needs, without the others."""
+    """An extra includes everything for its purpose, without the other extras."""
     assert with_extra(core, tmp_path / "env", extra).says(code) == said
 
 
 def test_the_command_alone(core: Installed, tmp_path: Path) -> None:
-    """With its own extra alone the command draws what needs no other, and names the other where one is needed."""
+    """With only its own extra, the command draws what needs no other, and names the other if one is needed."""
     environment = with_extra(core, tmp_path / "env", "cli")
     assert environment.run("python", "-m", "ecowas_lc.cli", "--version").stdout == f"{__version__}\n"
     assert "synthesise" in environment.run("python", "-m", "ecowas_lc.cli", "graph").stdout
@@ -223,7 +223,7 @@ def test_the_command_alone(core: Installed, tmp_path: Path) -> None:
 
 
 def test_everything(distributions: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> None:
-    """With `all` the first block of the README runs as it stands, and the command reads what it wrote."""
+    """With `all`, the first block of the README runs unchanged, and the command reads what it wrote."""
     environment = installed(distributions[1], tmp_path_factory.mktemp("all") / "env", "all")
     code, output = QUICKSTART["memory"]
     try:

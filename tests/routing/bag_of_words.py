@@ -12,7 +12,7 @@ SIZE = 256
 
 
 class BagOfWords(Embeddings):
-    """Puts each word at a place of its own in a vector; ``embedded`` counts the texts it was given."""
+    """Assigns each word a position in a vector; ``embedded`` counts the texts it received."""
 
     def __init__(self, model: str = "bag-of-words", shift: int = 0) -> None:
         self.model = model

@@ -1,4 +1,4 @@
-"""A chat model that says what a test tells it to: for the logic around models, never for what they say."""
+"""A chat model that follows a script, for testing the logic around models."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Saying = str | Exception | Callable[[Sequence[BaseMessage]], str]
 
 
 class Scripted(BaseChatModel):
-    """Says its ``sayings`` in turn, the last one for ever; an exception is raised.
+    """Answers with its ``sayings`` in turn, repeating the last one; an exception is raised.
 
-    ``calls`` holds each prompt it got, ``formats`` the schema each was bound to. With ``structured`` it takes
+    ``calls`` holds each prompt, ``formats`` the schema each was bound to. With ``structured`` it supports
     ``method="json_schema"`` as ``ChatOllama`` does, else it has no structured output.
     """
 

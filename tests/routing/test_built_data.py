@@ -1,4 +1,4 @@
-"""What is computed from the data files and ships with them."""
+"""The data that is computed from the data files and shipped with them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TEXTS = [example.question for example in example_questions()]
 
 
 def test_the_shipped_vectors_are_of_the_shipped_questions() -> None:
-    """Whoever edits the examples rebuilds the vectors; else every user would compute them for 40 seconds."""
+    """If you edit the examples, rebuild the vectors; otherwise every user would compute them for 40 seconds."""
     assert stored_digest(SHIPPED) == text_digest(TEXTS), REBUILD
 
 
 def test_the_shipped_vectors_are_the_offline_models() -> None:
-    """They are what the model says of the questions, to what 8 bits can hold."""
+    """The vectors are the model's for the questions, within the precision of 8 bits."""
     shipped = example_vectors(OfflineEmbeddings(), TEXTS)
     now = OfflineEmbeddings().embed_documents(TEXTS[::400])
     for row, vector in zip(shipped[::400], now, strict=True):
@@ -33,6 +33,6 @@ def test_the_shipped_vectors_are_the_offline_models() -> None:
 
 
 def test_the_lexical_constants_are_those_of_the_data() -> None:
-    """The constants in the code are what the example questions say, within the noise of a few new terms."""
+    """The constants in the code follow from the example questions, within the noise of a few new terms."""
     shipped = (lexical.OWN, lexical.RIVAL, lexical.GENERAL, lexical.ELSEWHERE, lexical.BIAS)
     assert fit_lexical_constants() == pytest.approx(shipped, abs=0.5), REBUILD

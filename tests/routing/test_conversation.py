@@ -1,4 +1,4 @@
-"""Follow-ups: which groups a turn concerns after what was asked before."""
+"""Follow-ups: the groups that a turn concerns after earlier questions."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_thanks_concern_nobody_and_the_next_turn_goes_on(router: ConversationRou
     ],
 )
 def test_an_announced_subject_leaves_the_groups_before(router: ConversationRouter, question: str) -> None:
-    """Whoever says that the subject changes is believed."""
+    """An announced change of subject counts as one."""
     decision = router.route(question, conversation=[TARIFFS])
     assert decision.groups == ("protocol",)
     assert decision.taken_over is None
@@ -126,7 +126,7 @@ def test_a_second_subject_joins_the_first(router: ConversationRouter, question: 
 def test_a_question_of_its_own_leaves_the_subject_before(
     router: ConversationRouter, question: str, group: str
 ) -> None:
-    """A whole question on another subject, without a link to what was said, is asked of its own group alone."""
+    """A complete question on another subject, without a link to earlier turns, concerns only its own group."""
     decision = router.route(question, conversation=[TARIFFS])
     assert decision.groups == (group,)
     assert decision.taken_over is None
@@ -149,7 +149,7 @@ def test_what_links_a_turn_to_the_one_before(text: str, own: list[str], linked: 
 
 
 def test_logistics_about_a_subject_are_protocols_alone(router: ConversationRouter) -> None:
-    """When and where something is discussed is not for those who discuss it."""
+    """The time and place of a discussion do not concern those who discuss."""
     assert router.route("in which room is the session on it?", conversation=[LITHIUM]).groups == ("protocol",)
 
 
@@ -166,7 +166,7 @@ def test_one_goes_back_to_a_subject_by_its_name_or_place(router: ConversationRou
 
 
 def test_a_part_is_left_out(router: ConversationRouter) -> None:
-    """What a turn sets aside goes, the rest stays."""
+    """A group that the turn excludes is dropped, and the others stay."""
     asked = [PastTurn("Who lends for solar irrigation?", ("energy", "agriculture", "resource_mobilization"))]
     decision = router.route("leave the financing aside. and without batteries?", conversation=asked)
     assert set(decision.groups) == {"energy", "agriculture"}
@@ -177,14 +177,14 @@ def test_a_part_is_left_out(router: ConversationRouter) -> None:
     ["Summarise our whole conversation", "fais un résumé de toute notre discussion", "resume a conversa toda"],
 )
 def test_a_summary_of_the_conversation_is_the_supervisors(router: ConversationRouter, question: str) -> None:
-    """No single group knows it all; and what is asked about the summary is the supervisor's too."""
+    """No single group knows everything; questions about the summary concern the supervisor as well."""
     asked = [TARIFFS, LITHIUM]
     assert router.route(question, conversation=asked).groups == ()
     assert router.route("shorter please", conversation=[*asked, PastTurn(question, ())]).groups == ()
 
 
 def test_a_conversation_without_a_subject_changes_nothing(router: ConversationRouter) -> None:
-    """After a greeting a question stands on its own, and so it does after groups that are not here any more."""
+    """A question stands on its own after a greeting, and after groups that no longer exist."""
     for before in ([THANKS], [PastTurn("What about ships?", ("maritime",))]):
         alone = router.route("Which solar plants are late?")
         after = router.route("Which solar plants are late?", conversation=before)
@@ -205,7 +205,7 @@ def test_groups_of_ones_own_are_followed_too() -> None:
 
 @pytest.mark.parametrize("question", ["And in Ghana?", "Merci beaucoup", "plus court svp"])
 def test_no_embedding_where_words_decide(hybrid: ConversationRouter, embedded: list[str], question: str) -> None:
-    """A turn of which the words leave no doubt costs no embedding."""
+    """A turn whose words leave no doubt needs no embedding."""
     hybrid.route(question, conversation=[TARIFFS])
     assert embedded == []
 
@@ -223,7 +223,7 @@ def test_no_embedding_where_words_decide(hybrid: ConversationRouter, embedded: l
 def test_a_follow_up_costs_at_most_twice_a_question(
     hybrid: ConversationRouter, embedded: list[str], question: str
 ) -> None:
-    """A question costs one embedding, a turn at most two, however many turns there were before."""
+    """A question needs one embedding, a turn at most two, however many turns there were before."""
     hybrid.route("Which solar plants are late?")
     assert len(embedded) == 1
     embedded.clear()
@@ -239,7 +239,7 @@ async def test_awaiting_decides_the_same(router: ConversationRouter, question: s
 
 
 def test_a_decision_says_what_it_rests_on(router: ConversationRouter) -> None:
-    """Scores by group, the words as they stand in the question, and a sentence made from them."""
+    """The decision holds scores by group, the words as written in the question, and a sentence built from them."""
     question = "Et les BARRAGES du Niger, qui les finance ?"
     decision = router.route(question, conversation=[PUMPS])
     assert set(decision.scores) == {group.id for group in default_groups()}
@@ -260,7 +260,7 @@ def test_the_nearest_question_is_named(hybrid: ConversationRouter) -> None:
 
 
 def test_the_model_is_shown_the_conversation() -> None:
-    """A model reads the last turns with the groups they went to, and its choice is told from the words'."""
+    """A model reads the last turns with their groups, and its choice is distinguished from the words'."""
     model = Scripted(sayings=['{"groups": ["minerals"]}'])
     decision = get_router("model", model=model).route("and in Ghana?", conversation=[TARIFFS, LITHIUM])
     said = [str(message.content) for message in model.calls[0]]
@@ -306,7 +306,7 @@ UNANNOUNCED = {
 @pytest.mark.parametrize("before", BEFORE, ids=["en", "fr", "pt"])
 @pytest.mark.parametrize("question", UNANNOUNCED)
 def test_a_whole_question_leaves_the_subject_without_saying_so(question: str, before: PastTurn) -> None:
-    """One that begins by asking, names its subject and points to nothing before is not asked of both groups."""
+    """A turn that begins as a question, names its subject and refers to nothing earlier concerns one group."""
     for router in (get_router("lexical"), get_router("hybrid")):
         assert router.route(question, conversation=[before]).groups == (UNANNOUNCED[question],)
 
@@ -327,7 +327,7 @@ def test_an_article_of_one_language_points_to_nothing_in_another() -> None:
     ],
 )
 def test_figures_on_dialogues(name: str, source: str, exact: float, in_context: float) -> None:
-    """What the documentation quotes holds, a little below; it says what was looked at since these were written."""
+    """The documented figures hold, within a small margin; examples inspected since then are marked."""
     report = evaluate_dialogues(get_router(name), evaluation_dialogues(source))
     assert report.exact_set >= exact, report.mistakes
     assert report.exact_in_context >= in_context, report.mistakes

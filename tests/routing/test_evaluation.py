@@ -184,7 +184,7 @@ def test_questions_are_read_from_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, problem: str) -> None:
-    """The error says which line of which file, and what is wrong with it."""
+    """The error names the file, the line and the problem."""
     file = tmp_path / "mine.jsonl"
     file.write_text(f'{{"question": "x", "twgs": []}}\n{line}\n', "utf-8")
     with pytest.raises(InvalidInputError, match=problem) as caught:
@@ -217,7 +217,7 @@ DIALOGUE = Dialogue(
 
 
 def test_dialogues_are_counted_turn_by_turn() -> None:
-    """Counted by hand: 2 of 4 turns exact, none of the 2 in context; by what each does to the groups before."""
+    """Counted by hand: 2 of 4 turns exact, none of the 2 in context; moves are relative to the earlier groups."""
     report = evaluate_dialogues(Fixed(ANSWERS), [DIALOGUE])
     assert (report.n, report.exact_set, report.in_context, report.exact_in_context) == (4, 0.5, 2, 0)
     assert report.micro_f1 == pytest.approx(2 * 2 / (4 + 3))
@@ -309,7 +309,7 @@ def test_without_the_extra_drawing_says_what_to_install(tmp_path: Path, monkeypa
 def test_the_command_prints_both_sets_and_draws(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``python -m ecowas_lc.supervisor.evaluation picture.png`` shows what the documentation quotes."""
+    """``python -m ecowas_lc.supervisor.evaluation picture.png`` prints the figures of the documentation."""
     monkeypatch.setattr(
         command, "compare_routers", lambda questions: compare_routers(["lexical"], questions=questions)
     )

@@ -1,4 +1,4 @@
-"""What of a text is read as the question, and that all of it is bounded."""
+"""The part of a text that is read as the question, and its limits."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_any_text_has_a_bounded_question(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["solar power pool ", "? ", "x", "é", "the the don't leave ", "a.b,c;"])
 def test_a_pasted_document_costs_what_a_page_does(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is embedded and what is compared word by word is as long for a megabyte as for a page."""
+    """The embedded and the compared text are as long for a megabyte as for a page."""
     embedded: list[str] = []
     own = OfflineEmbeddings.embed_query
     monkeypatch.setattr(
@@ -110,7 +110,7 @@ def test_a_pasted_document_costs_what_a_page_does(text: str, monkeypatch: pytest
 
 
 def test_a_question_at_the_end_of_a_document_counts() -> None:
-    """What stands behind thousands of characters is read as well."""
+    """Text after thousands of characters is read as well."""
     document = "The committee met on Monday and took note of the minutes. " * 400
     for name in ("lexical", "hybrid"):
         assert get_router(name).route(f"{document}\nWhich lithium mines are open in Mali?").groups == ("minerals",)
@@ -121,7 +121,7 @@ def test_long_texts_do_not_keep_others_waiting() -> None:
     held: list[tuple[int, int, bool]] = []
 
     class Model:
-        """Notes what it is given, and whether it is locked meanwhile."""
+        """Records its calls, and whether the lock is held during them."""
 
         def query(self, texts: list[str]) -> list[list[float]]:
             held.append((len(texts), sum(map(len, texts)), engine._lock.locked()))
@@ -159,7 +159,7 @@ def test_a_short_text_comes_after_one_part_of_a_long_one() -> None:
 
 @given(st.text(alphabet="ab \n", max_size=8000))
 def test_a_long_text_is_read_to_its_end(text: str) -> None:
-    """Nothing of it is lost between the parts but blanks."""
+    """The parts contain everything but blanks."""
     parts = _parts(text)
     assert all(len(part) <= MOST_AT_ONCE for part in parts)
     assert "".join(parts).replace(" ", "") == text.replace(" ", "")

@@ -73,7 +73,7 @@ def test_labelled_questions_name_only_known_groups() -> None:
 
 
 def test_the_summit_is_described_for_prompts() -> None:
-    """The description names what a prompt needs: languages, pillars, deliverables and criteria."""
+    """The description has what a prompt needs: languages, pillars, deliverables and criteria."""
     for word in ("English", "French", "Portuguese", "Abuja", "Freetown", "Deal Room", "AfCEN"):
         assert word in summit_description()
 
@@ -98,7 +98,7 @@ def test_an_id_that_no_node_can_have_is_refused(group_id: object) -> None:
 
 
 def test_ids_are_unique_and_may_be_reserved() -> None:
-    """Two groups never share an id, and a graph can reserve ids of its own."""
+    """Two groups never share an id, and a graph can reserve ids."""
     group = TWG("energy", "Energy", "You are…")
     with pytest.raises(InvalidIdError, match="Two working groups have the id 'energy'"):
         validate_groups([group, group])
@@ -120,7 +120,7 @@ def test_ids_are_unique_and_may_be_reserved() -> None:
     ],
 )
 def test_groups_that_can_not_be_used_are_named(groups: list[TWG]) -> None:
-    """What is missing or of the wrong kind is an error of ours, before anything is built."""
+    """A missing or wrong argument is an error of this package, before anything is built."""
     with pytest.raises(InvalidInputError):
         validate_groups(groups)
 

@@ -1,4 +1,4 @@
-"""The default router: what is installed, and a model only where it helps."""
+"""The default router: the installed methods, and a model only if it helps."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def measured(beside: str, *, model_right: int, cheap_right: int) -> ModelMeasure
 
 @pytest.mark.parametrize(("name", "micro_f1", "exact_set"), [("dev", 0.98, 0.96), ("validation", 0.94, 0.91)])
 def test_it_routes_best_offline(offline: Router, name: str, micro_f1: float, exact_set: float) -> None:
-    """Words and meaning together do better than either, above what the product promises."""
+    """Words and meaning together do better than either, and better than the product promises."""
     report = evaluate(offline, evaluation_set(name))
     assert report.micro_f1 >= micro_f1
     assert report.exact_set >= exact_set
@@ -106,7 +106,7 @@ def test_without_embeddings_it_is_the_lexical_router() -> None:
 
 
 async def test_failing_embeddings_leave_the_words() -> None:
-    """A server that is gone costs quality and never the answer."""
+    """A server that is down costs quality, never the answer."""
     router = get_router("hybrid", embeddings=BrokenEmbeddings())
     for decision in (router.route("solar power"), await router.aroute("solar power")):
         assert (decision.groups, decision.source) == (("energy",), "lexical")
@@ -131,14 +131,14 @@ def test_what_is_no_embeddings_is_refused_at_once(name: str) -> None:
 
 
 def test_an_unknown_router_is_named_with_those_there_are() -> None:
-    """A slip in a setting says what may be written instead."""
+    """A misspelt setting is an error that lists the valid values."""
     with pytest.raises(ConfigurationError, match=r"'fuzzy'.*lexical, semantic, model, hybrid"):
         get_router("fuzzy")
     assert ROUTERS == ("lexical", "semantic", "model", "hybrid")
 
 
 async def test_a_model_nobody_measured_is_not_asked(tmp_path: Path, unsure: LabelledQuestion) -> None:
-    """A model given, as the graph does, costs no call and changes nothing until it has proved itself."""
+    """A model passed by the graph costs no call and changes nothing until it has proved itself."""
     model = Scripted(sayings=[ANSWER])
     router = HybridRouter(model=model, measurements=tmp_path / "models.json")
     assert not router.asks_model
@@ -150,7 +150,7 @@ async def test_a_model_nobody_measured_is_not_asked(tmp_path: Path, unsure: Labe
 async def test_a_model_that_proved_better_is_asked_where_the_others_are_unsure(
     tmp_path: Path, offline: HybridRouter, unsure: LabelledQuestion
 ) -> None:
-    """It is asked in doubt alone; elsewhere the cheap routers decide without a call."""
+    """The model is asked only in doubt; otherwise the cheap routers decide without a call."""
     file = save_measurement(measured(offline.beside, model_right=16, cheap_right=11), tmp_path / "models.json")
     model = Scripted(sayings=[ANSWER])
     router = HybridRouter(model=model, measurements=file)
@@ -167,7 +167,7 @@ async def test_a_model_that_proved_better_is_asked_where_the_others_are_unsure(
 
 @pytest.mark.parametrize("right", [0, 10, 11, 12, 15])
 def test_a_model_that_proved_no_better_is_not_asked(tmp_path: Path, offline: HybridRouter, right: int) -> None:
-    """A small model must not make things worse: a lead that luck may have given on 20 questions is none."""
+    """A small model must not make things worse: a lead on 20 questions that may be luck does not count."""
     file = save_measurement(measured(offline.beside, model_right=right, cheap_right=11), tmp_path / "models.json")
     assert not HybridRouter(model=Scripted(sayings=[ANSWER]), measurements=file).asks_model
 
@@ -239,7 +239,7 @@ def test_measurements_are_kept_one_of_a_kind(tmp_path: Path) -> None:
 def test_measurements_that_can_not_be_read_count_as_none(
     tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A damaged file never stops a router; it is logged, and the next measuring mends it."""
+    """A damaged file never stops a router; it is logged, and the next measurement replaces it."""
     file = tmp_path / "models.json"
     file.write_bytes(content.encode("latin-1"))
     assert not HybridRouter(model=Scripted(sayings=[ANSWER]), measurements=file).asks_model

@@ -1,4 +1,4 @@
-"""What importing the groups and the routers costs."""
+"""The cost of importing the groups and the routers."""
 
 from __future__ import annotations
 

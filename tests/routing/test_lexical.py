@@ -21,7 +21,7 @@ ROUTER = get_router("lexical")
 
 @pytest.mark.parametrize(("name", "micro_f1", "exact_set"), [("dev", 0.97, 0.95), ("validation", 0.90, 0.84)])
 def test_it_routes_well(name: str, micro_f1: float, exact_set: float) -> None:
-    """Words alone send most questions to exactly their groups, far above what the product promises."""
+    """Words alone route most questions to exactly their groups, far better than the product promises."""
     report = evaluate(ROUTER, evaluation_set(name))
     assert report.micro_f1 >= micro_f1
     assert report.exact_set >= exact_set
@@ -66,7 +66,7 @@ def test_it_understands_three_languages(question: str, groups: set[str]) -> None
 
 
 def test_it_takes_well_under_two_milliseconds() -> None:
-    """A question costs less than 2 ms; about 0.05 ms is measured, so that a busy machine passes too."""
+    """A question takes less than 2 ms; about 0.05 ms is measured, so that a busy machine passes too."""
     times = []
     for question in (*evaluation_set("dev"), *evaluation_set("validation")):
         started = perf_counter()
@@ -123,7 +123,7 @@ async def test_an_empty_question_is_an_error(question: str) -> None:
 
 
 def test_the_reason_names_the_words() -> None:
-    """A decision can be understood by whoever reads it."""
+    """A decision explains itself to its reader."""
     decision = ROUTER.route("Solar pumps for farmers")
     assert decision.groups[0] in ("energy", "agriculture")
     assert "solar" in decision.reason
@@ -154,7 +154,7 @@ def test_a_groups_own_word_is_no_general_talk() -> None:
 
 
 def test_a_group_without_terms_is_found_by_its_description() -> None:
-    """A description alone makes a group reachable; words that every group uses do not count."""
+    """A description alone makes a group reachable; words common to all groups do not count."""
     router = get_router("lexical", groups=[*default_groups(), DESCRIBED_ONLY])
     assert router.route("Which museums and festivals should we promote?").groups == ("tourism",)
 

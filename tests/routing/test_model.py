@@ -89,7 +89,7 @@ def test_the_model_is_held_to_the_registered_ids() -> None:
 
 
 def test_the_prompt_describes_the_groups_and_shows_examples() -> None:
-    """The model is told what each group covers, is shown answered questions, and gets the question last."""
+    """The prompt lists what each group covers, then answered examples, and the question last."""
     model = Scripted(sayings=['{"groups": []}'])
     get_router("model", model=model).route(QUESTION)
     [[system, *examples, last]] = model.calls
@@ -209,7 +209,7 @@ def test_nothing_leaves_the_registered_groups() -> None:
 
 
 def test_own_groups_are_the_only_ones() -> None:
-    """Schema, prompt and examples speak of the user's groups alone."""
+    """Schema, prompt and examples contain only the user's groups."""
     model = Scripted(sayings=['{"groups": ["health"]}'])
     decision = get_router("model", model=model, groups=[HEALTH]).route("Which vaccines?")
     assert decision.groups == ("health",)
@@ -231,7 +231,7 @@ async def test_an_empty_question_never_reaches_the_model() -> None:
 
 
 def test_a_model_is_needed() -> None:
-    """The router says what is missing when it is built."""
+    """Building the router reports what is missing."""
     with pytest.raises(ConfigurationError, match="needs a chat model"):
         get_router("model")
     with pytest.raises(ConfigurationError, match="not a chat model"):

@@ -67,7 +67,7 @@ def test_a_config_still_reaches_a_router_that_takes_one() -> None:
 
 
 def test_shipped_routers_take_a_conversation() -> None:
-    """All four share one signature, and stay routers for those who pass none."""
+    """All four share one signature, and remain routers for callers that pass no context."""
     router = get_router("lexical")
     assert isinstance(router, Router)
     assert isinstance(router, ConversationRouter)

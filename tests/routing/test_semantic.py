@@ -32,7 +32,7 @@ def offline() -> Router:
 
 @pytest.mark.parametrize(("name", "micro_f1", "exact_set"), [("dev", 0.95, 0.92), ("validation", 0.91, 0.87)])
 def test_it_routes_well_offline(offline: Router, name: str, micro_f1: float, exact_set: float) -> None:
-    """Sentence meaning alone sends questions to their groups, above what the product promises."""
+    """The meaning of sentences alone routes questions to their groups, better than the product promises."""
     report = evaluate(offline, evaluation_set(name))
     assert report.micro_f1 >= micro_f1
     assert report.exact_set >= exact_set
@@ -49,7 +49,7 @@ def test_it_understands_what_no_vocabulary_holds(offline: Router) -> None:
 
 
 async def test_both_ways_to_ask_agree(offline: Router) -> None:
-    """``aroute`` is ``route``, and both say what was nearest."""
+    """``aroute`` equals ``route``, and both report the nearest examples."""
     question = "Who pays for rural electrification?"
     decision = await offline.aroute(question)
     assert decision == offline.route(question)
@@ -92,7 +92,7 @@ def test_a_described_group_is_found_without_examples(group: TWG, router: str) ->
 
 
 def test_groups_may_be_all_the_users_own(offline: Router) -> None:
-    """With none of the summit's groups left, the user's are found and greetings still go nowhere."""
+    """Without any of the summit's groups, the user's groups are found, and greetings still concern none."""
     router = get_router("semantic", groups=[HEALTH, DESCRIBED_ONLY])
     assert router.route("How do we stop the spread of an epidemic in our hospitals?").groups == ("health",)
     assert router.route("Which festivals and beaches attract visitors?").groups == ("tourism",)
@@ -115,7 +115,7 @@ def test_any_embeddings_will_do(tmp_path: Path) -> None:
 
 
 def test_vectors_of_examples_are_computed_once(tmp_path: Path) -> None:
-    """A second process reads what the first computed, and spends no more than a probe and the question."""
+    """A second process reads what the first computed, and embeds only a probe and the question."""
     first = BagOfWords()
     decision = SemanticRouter(ONE_GROUP, embeddings=first, cache_dir=tmp_path).route("solar power")
     assert first.embedded > 1000

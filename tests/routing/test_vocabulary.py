@@ -80,7 +80,7 @@ def test_a_term_that_can_not_be_read_is_named(term: str) -> None:
 
 @given(st.text(max_size=80))
 def test_any_text_can_be_searched(text: str) -> None:
-    """Whatever script or sign a question holds, the search ends and finds only what is there."""
+    """Whatever script or sign a question contains, the search ends and finds only what is in the text."""
     vocabulary = Vocabulary([Term("solar power", "energy"), Term("électri*", "energy"), Term("=maïs", "food")])
     for match in vocabulary.matches(text):
         assert 0 <= match.start < match.end <= len(words(text))
