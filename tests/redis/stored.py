@@ -1,6 +1,6 @@
-"""An independent reader of stored threads, written from docs/storage-format.md alone.
+"""An independent reader of stored threads, written only from docs/storage-format.md.
 
-It imports nothing of the package, so that the document is what both agree on.
+It imports nothing of the package, so the document must describe what the package writes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Stored:
     elements: dict[bytes, tuple[list[bytes], bytes]] = field(default_factory=dict)
     logs: dict[bytes, bytes] = field(default_factory=dict)
     runs: set[bytes] = field(default_factory=set)
-    entry: bytes | None = None  # the blob of what lists say of the thread, if it is about the latest checkpoint
+    entry: bytes | None = None  # the blob of what lists show of the thread, if it is about the latest checkpoint
 
 
 def u16(raw: bytes, at: int) -> int:

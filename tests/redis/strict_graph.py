@@ -1,7 +1,7 @@
-"""A program for tests: a graph whose state holds classes of every kind, run and read in a process of its own.
+"""A program for tests: a graph whose state holds classes of every kind, run and read in a separate process.
 
-``python -m tests.redis.strict_graph URL PREFIX ALLOW``; what langgraph's LANGGRAPH_STRICT_MSGPACK changes is
-decided when it is imported.
+``python -m tests.redis.strict_graph URL PREFIX ALLOW``; langgraph reads LANGGRAPH_STRICT_MSGPACK when it is
+imported.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def graph(checkpointer: Any, more: dict[str, Any]) -> Any:
 
 
 def main(url: str, prefix: str, allow: str) -> None:
-    """Print what came of it as JSON."""
+    """Print the result as JSON."""
     config: Any = {"configurable": {"thread_id": "t"}}
     outcome: dict[str, Any] = {}
     with RedisSaver.from_url(url, prefix=prefix, allow=json.loads(allow)) as saver:

@@ -24,7 +24,7 @@ THREAD: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
 
 
 class Place:
-    """What one example works on: a prefix of its own, as the administrator and as a user with one right less."""
+    """One example's setting: a separate prefix, as the administrator and as a user with one right less."""
 
     def __init__(self, server: RunningServer, raw: redis.Redis, prefix: str, user: str) -> None:
         self.raw = raw
@@ -52,7 +52,7 @@ class Place:
             self.admin.append_to_history("a", "s", {"role": "user", "content": "first", "id": identity})
 
     def append(self, message: dict[str, Any], **options: Any) -> Any:
-        """Append without telling the indexes, which is a script of its own."""
+        """Append without updating the indexes, which is a separate script."""
         key = Keys(self.prefix).history("a", "s")
         self.memory._programs.conversations.indexed.remember(key, float("inf"))
         return self.memory.append_to_history("a", "s", message, **options)
@@ -64,7 +64,7 @@ class Place:
         return self.memory.server.run(op())
 
     def state(self) -> dict[bytes, Any]:
-        """What conversations are made of: no times, no lifetimes, and no entries of indexes."""
+        """The data of conversations, without times, lifetimes and index entries."""
         found: dict[bytes, Any] = {}
         for key in self.raw.scan_iter(f"{self.prefix}:*"):
             if b":index:" in key or b":copy:" in key or b":wait:" in key or b":cleared:" in key:
@@ -218,7 +218,7 @@ def commands_of(examples: dict[str, tuple[Step, Step, tuple[Any, ...]]]) -> set[
 
 def test_an_append_whose_index_is_refused(prefixes: Callable[[str], Place]) -> None:
     """A message that is stored is not reported as refused, or its caller would store it twice."""
-    place = prefixes("zrevrange")  # which the script over indexes alone needs
+    place = prefixes("zrevrange")  # which the script that touches only indexes needs
     with pytest.warns(IncompleteWarning, match="Lists may lack the history of 'a' in the session 's'.*zrevrange"):
         assert place.memory.append_to_history("a", "s", SECOND) == 1
     assert place.admin.get_conversation_history("a", "s") == [SECOND]
@@ -226,7 +226,7 @@ def test_an_append_whose_index_is_refused(prefixes: Callable[[str], Place]) -> N
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_all_or_nothing(prefixes: Callable[[str], Place], example: str) -> None:
-    """Whichever command is refused: the work is done and no error is raised, or nothing has changed."""
+    """Whichever command is refused, the work is done and no error is raised, or nothing has changed."""
     before, attempt, scripts = EXAMPLES[example]
     refused = 0
     for command in sorted(commands_of({example: (before, attempt, scripts)})):

@@ -81,7 +81,7 @@ def changed(line: str, **fields: Any) -> str:
 
 
 def test_a_thread_comes_back_to_the_byte(saver: RedisSaver, other: RedisSaver, raw: Any, prefix: str) -> None:
-    """Namespaces, values, pending writes and runs are there again, byte by byte, and the thread goes on."""
+    """Namespaces, values, pending writes and runs are restored byte by byte, and the thread continues."""
     for ns in ("", "a", "b:c"):
         grow(saver, ns=ns)
     grow(saver, "u")
@@ -105,7 +105,7 @@ def test_a_thread_comes_back_to_the_byte(saver: RedisSaver, other: RedisSaver, r
 
 
 def test_expiry_pin_and_order(saver: RedisSaver, other: RedisSaver, prefix: str) -> None:
-    """Times to live count from the import, pinned threads stay pinned, the order of the threads is what it was."""
+    """Times to live count from the import, pinned threads stay pinned, and the order of threads is kept."""
     for thread in ("pinned", "mortal", "eternal"):
         grow(saver, thread, steps=1)
     saver.pin("pinned")
@@ -121,7 +121,7 @@ def test_expiry_pin_and_order(saver: RedisSaver, other: RedisSaver, prefix: str)
 
 
 def test_importing_again_changes_nothing(saver: RedisSaver, other: RedisSaver, raw: Any, prefix: str) -> None:
-    """An import may be repeated, with or without ``overwrite``, as after one that broke off in the middle."""
+    """An import can be repeated, with or without ``overwrite``, as after one that was interrupted."""
     for thread in ("t", "u"):
         grow(saver, thread)
     lines = list(saver.export_jsonl())
@@ -156,7 +156,7 @@ def test_what_differs_stays_unless_told_otherwise(saver: RedisSaver, raw: Any, p
 
 
 def test_some_threads(saver: RedisSaver) -> None:
-    """Only those that were asked for, in that order; one that is not there is left out; progress is told."""
+    """Only the requested threads are exported, in that order; missing ones are left out; progress is reported."""
     for thread in ("a", "b", "c:{d}\ud800"):
         grow(saver, thread, steps=1)
     told: list[tuple[int, int]] = []
@@ -185,7 +185,7 @@ def test_memory_is_bounded(saver: RedisSaver, other: RedisSaver) -> None:
 
 
 def test_an_export_is_of_one_moment(saver: RedisSaver, other: RedisSaver, raw: Any, prefix: str) -> None:
-    """What is written while a thread is being exported is either in it whole or not at all."""
+    """A write made while its thread is being exported is included whole or not at all."""
     grow(saver, steps=60)
     before = raw.hgetall(key_of(prefix))
     lines = saver.export_jsonl()
@@ -197,7 +197,7 @@ def test_an_export_is_of_one_moment(saver: RedisSaver, other: RedisSaver, raw: A
 
 
 def test_an_export_that_was_left_lying(saver: RedisSaver, other: RedisSaver, raw: Any, prefix: str) -> None:
-    """An export that was broken off leaves a copy that is gone in ten minutes; one that finds it gone says so."""
+    """An interrupted export leaves a copy that expires in ten minutes; an export whose copy is gone says so."""
     grow(saver, steps=60)
     lines = saver.export_jsonl()
     first = list(itertools.islice(lines, 3))
@@ -212,7 +212,7 @@ def test_an_export_that_was_left_lying(saver: RedisSaver, other: RedisSaver, raw
 
 
 def test_no_class_is_needed_and_none_is_imported(saver: RedisSaver, other: RedisSaver) -> None:
-    """A thread of classes that nobody allowed is moved as it is; reading it still asks for the allowlist."""
+    """A thread with classes that are not allowed is moved unchanged; reading it still requires the allowlist."""
     with RedisSaver(server=saver._server, prefix=saver._keys.prefix, allow=[Plan]) as trusting:
         Writer(trusting).put(plan=Plan(LONG))
         other.import_jsonl(saver.export_jsonl())
@@ -223,7 +223,7 @@ def test_no_class_is_needed_and_none_is_imported(saver: RedisSaver, other: Redis
 
 
 def test_encrypted_threads_stay_encrypted(server: Any, prefix: str, raw: Any) -> None:
-    """No key is needed to back up and restore, the file is unreadable, and what it holds opens there alone."""
+    """Backup and restore need no key; the file is unreadable, and its data can be opened only in place."""
     serde = EncryptedRedisSerializer(KEY)
     with (
         RedisSaver.from_url(server.url, prefix=prefix, serde=serde) as owner,
@@ -302,7 +302,7 @@ def test_a_full_server_can_be_backed_up() -> None:
 
 @pytest.mark.parametrize("cut", range(1, 6))
 def test_a_connection_that_breaks(server: Any, prefix: str, raw: Any, saver: RedisSaver, cut: int) -> None:
-    """Wherever the connection breaks, the old thread is there or the new one, and the import may be repeated."""
+    """Wherever the connection breaks, the old or the new thread is stored, and the import can be repeated."""
     grow(saver, steps=8)
     lines, before = list(saver.export_jsonl()), raw.hgetall(key_of(prefix))
     grow(saver, steps=9)
@@ -366,7 +366,7 @@ BAD: dict[str, tuple[Callable[[list[str]], list[str]], type[Exception], str]] = 
 def test_bad_lines(
     saver: RedisSaver, other: RedisSaver, raw: Any, prefix: str, spoil: Any, error: Any, message: str
 ) -> None:
-    """What can't be used is named, with its line where there is one; no thread comes of it."""
+    """Unusable lines are named by their number; they create no thread."""
     grow(saver)
     with pytest.raises(error, match=message):
         other.import_jsonl(spoil(list(saver.export_jsonl())))
@@ -375,7 +375,7 @@ def test_bad_lines(
 
 
 def test_the_export_of_something_else(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """A thread of a newer version, and another program's data in a thread's place, are named and left alone."""
+    """A thread of a newer version, and another program's data at a thread's key, are named and left unchanged."""
     grow(saver)
     lines = list(saver.export_jsonl())
     raw.hset(key_of(prefix), "format", "2")

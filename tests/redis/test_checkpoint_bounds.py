@@ -1,4 +1,4 @@
-"""What the saver costs, counted: flushes, bytes and memory, which must not grow with the length of a thread."""
+"""The saver's costs, counted: flushes, bytes and memory, which must not grow with the length of a thread."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def conversation(checkpointer: Any, generator: random.Random) -> Any:
 
 
 def test_a_conversation_of_200_turns(proxy: Proxy, redis_server: Any, prefix: str) -> None:
-    """At most 8 kB and 8 flushes a turn, at its end as at its beginning; 1.5 MB in all, growing by turns alone."""
+    """At most 8 kB and 8 flushes a turn, at its end as at its beginning; 1.5 MB in all, growing only by turns."""
     generator = random.Random(9)
     sent, memory = [], [0]
     with RedisSaver.from_url(proxy.url, prefix=prefix) as saver, redis_server.client() as raw:
@@ -107,8 +107,8 @@ def test_one_flush_each(proxy: Proxy, prefix: str, encrypted: bool) -> None:
 def test_few_flushes_for_a_whole_thread(
     redis_server: Any, prefix: str, checkpoints: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What concerns a thread as a whole takes a flush for so many checkpoints, not one for each."""
-    flushes: list[Any] = []  # counted where they are made: a server answers a long one before it has all of it
+    """An operation on a whole thread takes one flush for many checkpoints, not one for each."""
+    flushes: list[Any] = []  # counted by the client: a server replies to a long one before it has all of it
 
     def counted(client: Any, batch: Any, *others: Any) -> Any:
         flushes.append(batch)
@@ -169,7 +169,7 @@ def test_what_is_equal_is_stored_once(redis_server: Any, prefix: str) -> None:
 
 
 def test_memory_of_the_process_is_bounded(redis_server: Any, prefix: str) -> None:
-    """A saver that serves thousands of threads remembers a bounded part of what it has seen."""
+    """A saver that serves thousands of threads remembers a bounded part of the data it has read."""
     with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
         memo = saver._memo
         for number in range(5000):
@@ -182,7 +182,7 @@ def test_memory_of_the_process_is_bounded(redis_server: Any, prefix: str) -> Non
 
 
 def test_reading_costs_what_is_new(proxy: Proxy, redis_server: Any, prefix: str) -> None:
-    """Of a list that this process has seen no item travels again, and of a longer one only what is new."""
+    """No item of a known list is sent again, and of a longer list only the new items are."""
     generator = random.Random(11)
     messages: list[AnyMessage] = [AIMessage(text(generator, 1200), id=f"{number}") for number in range(400)]
     messages[7] = AIMessage("", id="7", tool_calls=[{"name": "f", "args": {"a": [1]}, "id": "c"}])
@@ -212,7 +212,7 @@ def test_reading_costs_what_is_new(proxy: Proxy, redis_server: Any, prefix: str)
         writer.put(m=messages)
         assert received(saver) < 1500 + 16 * 201
         assert received(saver) < 1500
-        # What it knows has gone from the server, which must not be taken at its word.
+        # The server has lost what the cache lists, so the cache must not be trusted.
         elsewhere.delete_thread("t")
         assert saver.get_tuple(THREAD) is None
         messages[:] = messages[:3]

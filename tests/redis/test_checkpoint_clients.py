@@ -24,7 +24,7 @@ LONG = "word " * 60
 
 
 async def use(saver: RedisSaver, thread_id: str, *, sync: bool = True) -> None:
-    """Something of everything, async and, where it is given a chance, sync."""
+    """Some of every operation, async and, if possible, sync."""
     writer = Writer(saver, thread_id)
     for step in range(3):
         last = await writer.aput(m=[HumanMessage(f"{step} {LONG}")], step=step)
@@ -40,7 +40,7 @@ async def use(saver: RedisSaver, thread_id: str, *, sync: bool = True) -> None:
 
 
 def test_event_loops_one_after_the_other(redis_server: Any, prefix: str) -> None:
-    """One object made outside of any loop serves loop after loop, and sync code in between, without warnings."""
+    """An object created outside of any loop serves loop after loop, and sync code in between, without warnings."""
     saver = RedisSaver.from_url(redis_server.url, prefix=prefix)
     for number in range(3):
         asyncio.run(use(saver, f"t{number}"))
@@ -54,7 +54,7 @@ def test_event_loops_one_after_the_other(redis_server: Any, prefix: str) -> None
 
 
 def test_loops_at_once_in_threads(redis_server: Any, prefix: str) -> None:
-    """Several threads, each with a loop of its own, share one object at the same time."""
+    """Several threads, each with its own loop, share one object at the same time."""
     saver = RedisSaver.from_url(redis_server.url, prefix=prefix)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda number: asyncio.run(use(saver, f"t{number}")), range(12)))
@@ -88,7 +88,7 @@ def test_threads_on_one_thread_of_messages(redis_server: Any, prefix: str) -> No
 
 
 def test_a_forked_process(redis_server: Any, prefix: str) -> None:
-    """A child process uses the object that its parent made, and both go on."""
+    """A child process uses its parent's object, and both continue."""
     saver = RedisSaver.from_url(redis_server.url, prefix=prefix)
     writer = Writer(saver)
     writer.put(m=[HumanMessage(LONG)])
@@ -138,7 +138,7 @@ async def test_clients_of_any_settings(
 
 @pytest.mark.parametrize("decode", [False, True])
 async def test_cluster_clients(cluster: Any, prefix: str, decode: bool) -> None:
-    """Cluster clients that were made elsewhere work the same."""
+    """Cluster clients that the caller created work as well."""
     node = cluster.nodes[0]
     options: Any = {"host": "127.0.0.1", "port": node.port, "decode_responses": decode}
     client = redis.RedisCluster(**options)
@@ -154,7 +154,7 @@ async def test_cluster_clients(cluster: Any, prefix: str, decode: bool) -> None:
 
 
 async def test_a_sync_client_alone(redis_server: Any, prefix: str) -> None:
-    """With a sync client alone the async methods work too, and do not block the loop."""
+    """With only a sync client, the async methods work too and do not block the loop."""
     with redis_server.client() as client:
         saver = RedisSaver(client, prefix=prefix)
         await asyncio.gather(*(use(saver, f"t{number}") for number in range(5)))
@@ -172,11 +172,11 @@ async def test_a_sync_client_alone(redis_server: Any, prefix: str) -> None:
         ticking.cancel()
         assert ticks > 5
         await saver.aclose()
-        assert client.ping()  # what the caller made is the caller's to close
+        assert client.ping()  # the caller closes the clients that the caller created
 
 
 async def test_an_async_client_alone(redis_server: Any, prefix: str) -> None:
-    """With an async client alone, given in either place, sync methods say what is missing."""
+    """With only an async client, passed in either place, sync methods say what is missing."""
     async with redis.asyncio.Redis(host="127.0.0.1", port=redis_server.port) as client:
         for saver in (RedisSaver(client, prefix=prefix), RedisSaver(async_client=client, prefix=prefix)):
             await use(saver, "t", sync=False)
@@ -202,7 +202,7 @@ async def test_managers_and_plain_use(redis_server: Any, prefix: str) -> None:
 
 
 async def test_a_cancelled_call_leaves_the_object_usable(redis_server: Any, prefix: str) -> None:
-    """A call that is cancelled half way gives nobody else its answer."""
+    """The reply to a cancelled call never reaches another call."""
     async with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
         for number in range(20):
             await Writer(saver, f"t{number}").aput(a=number)
@@ -243,6 +243,6 @@ REFUSED: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED.keys())
 def test_arguments_that_contradict(make: Callable[[], Any]) -> None:
-    """What can't work is refused when the object is made, and not when it is first used."""
+    """Impossible combinations are refused when the object is created, not when it is first used."""
     with pytest.raises((ConfigurationError, InvalidInputError)):
         make()

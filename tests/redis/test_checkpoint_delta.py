@@ -1,4 +1,4 @@
-"""Delta channels: what they are rebuilt from is found, and nothing that is done to a thread takes it away."""
+"""Delta channels: the writes that rebuild them are found, and no operation on a thread removes them."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def told(history: Any, channel: str) -> tuple[Any, list[Any]]:
 
 
 def test_writes_since_the_nearest_value(saver: RedisSaver) -> None:
-    """Writes come oldest first, from the nearest ancestor with a value on, that ancestor's own included.
+    """Writes are listed oldest first, from the nearest ancestor with a value on, including that ancestor's own.
 
     A checkpoint's value is what it began with: the writes pending on it come after. Those pending on the target
-    itself are not history yet. Each channel ends its walk where its own value is.
+    itself are not history yet. Each channel ends its walk at its own value.
     """
     configs = chain(saver, {1: {"a": _DeltaSnapshot([LONG])}, 3: {"b": _DeltaSnapshot({"x": (1, LONG)})}}, 6)
     history = saver.get_delta_channel_history(config=configs[-1], channels=["a", "b", "none"])
@@ -76,7 +76,7 @@ def test_a_plain_value_is_a_seed(saver: RedisSaver, plain: Any) -> None:
 
 
 def test_nothing_asked_and_nothing_there(saver: RedisSaver) -> None:
-    """No channels give an empty mapping; a thread or a checkpoint that is not there gives an empty history."""
+    """No channels yield an empty mapping; a missing thread or checkpoint yields an empty history."""
     configs = chain(saver, {}, 3)
     assert saver.get_delta_channel_history(config=configs[-1], channels=[]) == {}
     for config in (at("other"), at(checkpoint_id="gone"), at(ns="other")):
@@ -97,7 +97,7 @@ def test_the_order_of_parallel_writes(saver: RedisSaver) -> None:
 
 
 def test_forks_and_any_tree(saver: RedisSaver) -> None:
-    """Only what is on the way counts: on any tree the answer is that of the base class's own walk."""
+    """Only ancestors count: on any tree the result is that of the base class's own walk."""
     generator = random.Random(6)
     configs: list[Any] = []
     for step in range(60):
@@ -121,7 +121,7 @@ def test_forks_and_any_tree(saver: RedisSaver) -> None:
 
 
 def test_long_histories(saver: RedisSaver, redis_server: Any, prefix: str) -> None:
-    """More ancestors than are read at once are all found; up to 200 cost one flush, and one for a large value."""
+    """More ancestors than fit one page are all found; up to 200 take one flush, and one for a large value."""
     configs = chain(saver, {0: {"a": _DeltaSnapshot([LONG])}, 290: {"b": _DeltaSnapshot([LONG])}}, 450)
     seed, writes = told(saver.get_delta_channel_history(config=configs[-1], channels=["a"]), "a")
     assert seed == _DeltaSnapshot([LONG])
@@ -137,7 +137,7 @@ def test_long_histories(saver: RedisSaver, redis_server: Any, prefix: str) -> No
 
 
 async def test_async_history(redis_server: Any, prefix: str) -> None:
-    """The async method gives what the sync one gives."""
+    """The async method returns the same as the sync one."""
     async with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
         configs = chain(saver, {1: {"a": _DeltaSnapshot([LONG])}}, 5)
         ours = await saver.aget_delta_channel_history(config=configs[-1], channels=["a", "b"])
@@ -238,7 +238,7 @@ def test_no_message_is_lost(saver: RedisSaver, redis_server: Any, prefix: str, d
 
 
 def test_every_step_of_the_past(saver: RedisSaver) -> None:
-    """Each checkpoint of a delta thread, not only the last, rebuilds to what it was; forks of it too."""
+    """Each checkpoint of a delta thread, not only the last, can be rebuilt, and so can forks of it."""
     graph, memory = conversation(saver), conversation(InMemorySaver())
     thread = {"configurable": {"thread_id": "t"}}
     for number in range(12):
@@ -256,7 +256,7 @@ def test_every_step_of_the_past(saver: RedisSaver) -> None:
 
 @pytest.mark.parametrize("durability", ["exit", "async", "sync"])
 def test_interrupted_delta_runs(saver: RedisSaver, durability: Any) -> None:
-    """An interrupted run with delta channels, pruned while it waits, goes on with all its messages."""
+    """An interrupted run with delta channels, pruned while it waits, continues with all its messages."""
 
     def build(checkpointer: Any) -> Any:
         def human(state: Any) -> Any:
@@ -306,7 +306,7 @@ def counting(checkpointer: Any) -> Any:
 async def test_an_idle_channel(redis_server: Any, prefix: str, saver: RedisSaver, durability: Any) -> None:
     """A snapshot whose version the head still names is read with the head, and is all that pruning keeps.
 
-    However long ago it was stored: reading costs one flush at any time.
+    However long ago it was stored, reading takes one flush.
     """
     graph, memory = counting(saver), counting(InMemorySaver())
     thread: Any = {"configurable": {"thread_id": "t"}}
@@ -361,7 +361,7 @@ def test_a_value_that_was_never_stored(saver: RedisSaver) -> None:
 
 @pytest.mark.parametrize("durability", ["exit", "async", "sync"])
 async def test_a_thread_that_goes_in_mid_run(saver: RedisSaver, durability: Any) -> None:
-    """A run whose thread goes meanwhile fails by name: no delta channel loses its past in silence."""
+    """A run whose thread is deleted meanwhile fails by name: no delta channel silently loses its past."""
 
     def graph(forget: Any, state: Any) -> Any:
         builder = StateGraph(state).add_node("first", lambda s: forget() or {"log": ["first"]})

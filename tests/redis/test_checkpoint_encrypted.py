@@ -1,4 +1,4 @@
-"""Encryption: nothing readable is stored, nothing that was moved opens, keys rotate, equal texts can't be told."""
+"""Encryption: stored data is unreadable, moved data can't be opened, keys rotate, equal texts look different."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_every_byte_is_guarded(saver: RedisSaver, raw: Any, prefix: str) -> None
 
 
 def test_references_are_guarded_too(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """What a stored value refers to can't be exchanged for something else of the same thread."""
+    """The data that a stored value refers to can't be exchanged for other data of the same thread."""
     fill(saver)
     key = key_of(prefix)
     fields = raw.hgetall(key)
@@ -117,7 +117,7 @@ def test_references_are_guarded_too(saver: RedisSaver, raw: Any, prefix: str) ->
 
 
 def test_lists_are_guarded_too(saver: RedisSaver, redis_server: Any, raw: Any, prefix: str) -> None:
-    """A list can't be shortened, put into another order or given an item of another list of the same thread."""
+    """A list can't be shortened, reordered or extended by an item of another list of the same thread."""
     with saver_of(redis_server, prefix) as writer:  # which knows the list, and would not read it again
         fill(writer)
     key = key_of(prefix)
@@ -195,7 +195,7 @@ def test_equal_texts_are_shared_and_can_not_be_told(saver: RedisSaver, raw: Any,
 
 
 def test_sealed_sizes_stay_linear(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """Sharing works under encryption: fifty turns take fifty times what one takes, not more."""
+    """Sharing works under encryption: fifty turns take fifty times as much as one, not more."""
     writer = Writer(saver)
     messages: list[Any] = []
     sizes = []
@@ -207,7 +207,7 @@ def test_sealed_sizes_stay_linear(saver: RedisSaver, raw: Any, prefix: str) -> N
 
 
 def test_keys_rotate(redis_server: Any, raw: Any, prefix: str) -> None:
-    """With a new key, old threads are read with the one that wrote them, and go on with the new one."""
+    """With a new key, old threads are read with their old key and continued with the new one."""
     with saver_of(redis_server, prefix, EncryptedRedisSerializer({"2025": KEY}, current="2025")) as old:
         fill(old)
         before = everything(old)
@@ -260,7 +260,7 @@ def test_from_plain_to_encrypted(redis_server: Any, raw: Any, prefix: str) -> No
 
 
 def test_langgraphs_own_encryption(redis_server: Any, raw: Any, prefix: str) -> None:
-    """langgraph's EncryptedSerializer, whose output differs each time, works as it is given."""
+    """langgraph's EncryptedSerializer, whose output differs each time, works unchanged."""
     serde = EncryptedSerializer.from_pycryptodome_aes(key=os.urandom(32))
     with saver_of(redis_server, prefix, serde) as saver:
         fill(saver)
@@ -282,7 +282,7 @@ def test_langgraphs_own_encryption(redis_server: Any, raw: Any, prefix: str) -> 
 
 @pytest.mark.parametrize("size", [16, 24, 32])
 def test_key_sizes(size: int) -> None:
-    """Keys of all sizes of AES work; the representation shows none of them."""
+    """AES keys of all sizes work; the repr shows none of them."""
     key = os.urandom(size)
     serializer = EncryptedRedisSerializer({"a": key}, current="a")
     assert serializer.sealer.open(serializer.sealer.seal(b"x", b"here"), b"here") == b"x"
@@ -303,14 +303,14 @@ def test_key_sizes(size: int) -> None:
     ids=str,
 )
 def test_what_is_no_key(keys: Any, current: str | None) -> None:
-    """Keys of another length, or a current key that is none of them, are refused at once, and not shown."""
+    """Keys of another length, or a current key that is not listed, are refused at once and not shown."""
     with pytest.raises(ConfigurationError) as refused:
         EncryptedRedisSerializer(keys, current=current)
     assert "kkkk" not in str(refused.value)
 
 
 def test_allowlists_and_encryption(saver: RedisSaver) -> None:
-    """What langgraph adds to the allowlist at compile time applies under encryption as well."""
+    """Classes that langgraph adds to the allowlist at compile time are allowed under encryption as well."""
     wider = saver.with_allowlist({("tests.redis.test_checkpoint_encrypted", "Marker")})
     Writer(wider).put(a=Marker())
     assert isinstance(wider.get_tuple(at()).checkpoint["channel_values"]["a"], Marker)

@@ -1,4 +1,4 @@
-"""Expiry: a thread expires whole or not at all, and nothing shows what has expired."""
+"""Expiry: a thread expires whole or not at all, and no result shows expired data."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_every_write_renews_the_whole(server: Any, prefix: str, raw: Any) -> Non
 
 
 def test_pin_unpin_touch_ttl(server: Any, prefix: str, raw: Any) -> None:
-    """A pinned thread never expires, whatever is written, until it is unpinned; what is not there is said so."""
+    """A pinned thread never expires, whatever is written, until it is unpinned; a missing thread is an error."""
     with saver_of(server, prefix, ttl=100) as saver:
         for method in (saver.pin, saver.unpin, saver.touch):
             assert method("t") is False
@@ -108,7 +108,7 @@ async def test_async_expiry(server: Any, prefix: str) -> None:
 
 
 def test_a_saver_without_ttl_keeps_what_it_writes(server: Any, prefix: str, raw: Any) -> None:
-    """What is written without a ttl does not expire because an earlier writer had one."""
+    """A write without a ttl does not expire because an earlier writer had one."""
     with saver_of(server, prefix, ttl=100) as short, saver_of(server, prefix) as endless:
         writer = Writer(short)
         writer.put(a=1)
@@ -123,7 +123,7 @@ def test_a_saver_without_ttl_keeps_what_it_writes(server: Any, prefix: str, raw:
 
 
 def test_a_default_is_the_least(server: Any, prefix: str, raw: Any) -> None:
-    """A default time to live is for new threads: what lives longer, or never expires, stays so."""
+    """A default time to live applies to new threads; threads that live longer, or forever, are unchanged."""
     key = key_of(prefix)
     with (
         saver_of(server, prefix) as endless,
@@ -165,7 +165,7 @@ def test_a_default_is_the_least(server: Any, prefix: str, raw: Any) -> None:
 
 
 def test_expired_threads_never_show(server: Any, prefix: str, raw: Any) -> None:
-    """What has expired is in no answer; the index forgets it when a listing comes by, and shows all that live."""
+    """No result contains expired threads; a listing removes them from the index and shows all others."""
     with saver_of(server, prefix, ttl=0.05) as brief, saver_of(server, prefix, ttl=1000) as saver:
         for number in range(70):
             Writer(brief if number % 3 else saver, f"t{number:02}").put(a=[HumanMessage(LONG)], n=number)
@@ -182,7 +182,7 @@ def test_expired_threads_never_show(server: Any, prefix: str, raw: Any) -> None:
 
 
 def test_the_index_keeps_a_thread_that_comes_back(server: Any, prefix: str, raw: Any) -> None:
-    """A thread written anew between a listing's look and its tidying stays in the index."""
+    """A thread that is written again between a listing's reading and its clean-up stays in the index."""
     from ecowas_lc.checkpoint.reading import forget_thread_op
 
     with saver_of(server, prefix) as saver:
@@ -230,7 +230,7 @@ def test_runs_are_found_as_long_as_their_threads_live(server: Any, prefix: str, 
 
 @pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), 1e11, True, "60", 10**12], ids=repr)
 def test_what_is_no_ttl(ttl: Any, prefix: str) -> None:
-    """A ttl that is no number of seconds above 0, or one that no clock holds, is refused at once."""
+    """A ttl that is not a number of seconds above 0, or too large for a clock, is refused at once."""
     with pytest.raises(InvalidInputError, match="ttl"):
         RedisSaver.from_url("redis://localhost", ttl=ttl)
     with pytest.raises(InvalidInputError, match="default_ttl"):
@@ -238,7 +238,7 @@ def test_what_is_no_ttl(ttl: Any, prefix: str) -> None:
 
 
 def test_the_longest_and_the_shortest_ttl(server: Any, prefix: str) -> None:
-    """The bounds of what is taken work on the server too."""
+    """The server accepts the smallest and largest values that are allowed."""
     for number, ttl in enumerate((0.0001, 1, 10_000_000_000)):
         with saver_of(server, prefix, ttl=ttl) as saver:
             last = Writer(saver, f"t{number}").put(a=1)

@@ -1,4 +1,4 @@
-"""Fencing: of two runs that extend one checkpoint the second fails, and forks that are meant stay possible."""
+"""Fencing: of two runs that extend one checkpoint the second fails, and intended forks stay possible."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def steps(checkpointer: Any, second: Any = lambda state: {"log": ["second"]}) ->
 
 
 def test_the_second_of_two_fails(saver: RedisSaver, redis_server: Any, prefix: str) -> None:
-    """Two processes extend the same checkpoint: the first wins, the second is told, nothing of it is stored."""
+    """Two processes extend the same checkpoint: the first wins; the second gets an error and stores nothing."""
     first = Writer(saver)
     common = first.put(log=["common"])
     with RedisSaver.from_url(redis_server.url, prefix=prefix, serde=saver.serde, fencing=True) as other:
@@ -59,7 +59,7 @@ def test_the_second_of_two_fails(saver: RedisSaver, redis_server: Any, prefix: s
 
 
 def test_beginning_a_thread_twice(saver: RedisSaver) -> None:
-    """Two runs that both found no thread: the second to write its first checkpoint is told."""
+    """Of two runs that both found no thread, the second to write its first checkpoint gets an error."""
     Writer(saver).put(a=1)
     with pytest.raises(CheckpointConflictError):
         Writer(saver).put(a=2)
@@ -123,7 +123,7 @@ def test_racing_graphs(saver: RedisSaver, redis_server: Any, prefix: str) -> Non
 
 
 def test_looking_at_the_past_opens_no_door(saver: RedisSaver, redis_server: Any, prefix: str) -> None:
-    """That somebody reads an old checkpoint does not let a run that was overtaken extend it."""
+    """Reading an old checkpoint does not let an overtaken run extend it."""
     first, common = Writer(saver), None
     common = first.put(log=["common"])
     second = Writer(saver)
@@ -227,7 +227,7 @@ def test_without_fencing_the_last_wins(redis_server: Any, prefix: str) -> None:
 
 
 async def test_configs_are_langgraphs_own(saver: RedisSaver) -> None:
-    """A snapshot's config equals the next one's parent_config, what put returned, and what streams show."""
+    """A snapshot's config equals the next one's parent_config, the result of put, and what streams show."""
     graph = steps(saver)
     shown = [
         event["payload"]["config"]
@@ -253,7 +253,7 @@ async def test_configs_are_langgraphs_own(saver: RedisSaver) -> None:
     assert pickle.loads(pickle.dumps(read.config)) == first
     assert type(pickle.loads(pickle.dumps(read.config))["configurable"]["checkpoint_id"]) is str
     assert json.loads(json.dumps(read.config)) == first
-    # What is told of it is text as well, kept in state or compared with what compares itself.
+    # Its ids are text as well, stored in state or compared with objects that define comparison.
     checkpoint_id = read.config["configurable"]["checkpoint_id"]
     writer.put(a={"seen": checkpoint_id})
     kept = saver.get_tuple(at("other"))

@@ -1,4 +1,4 @@
-"""The stored format is what docs/storage-format.md says: its tables, and what another reader makes of bytes."""
+"""The stored format is the one in docs/storage-format.md: its tables, and an independent reader's results."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def parts(*all_: bytes) -> bytes:
 
 
 def test_another_reader_opens_what_is_encrypted(redis_server: Any, prefix: str) -> None:
-    """With the key and the document alone, every sealed payload opens, and digests and marks can be made."""
+    """The key and the document are enough to open every sealed payload, and to compute digests and marks."""
     serde = EncryptedRedisSerializer({"2026": KEY})
     fields, stored = thread(redis_server, prefix, serde)
     cipher = AESGCM(hmac.new(KEY, b"ecowas_lc payloads\x01", "sha256").digest())

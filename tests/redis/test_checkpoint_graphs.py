@@ -1,4 +1,4 @@
-"""Graphs of langgraph on the saver: everything a graph can do gives the same history as in memory."""
+"""langgraph's graphs on the saver: every feature yields the same history as in memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def thread(name: str = "t", **more: Any) -> Any:
 
 
 def history(graph: Any, name: str = "t") -> list[Any]:
-    """A thread's history without what is random in it."""
+    """A thread's history without random parts."""
     return [
         (
             each.values,
@@ -71,7 +71,7 @@ def answer(state: Any) -> Any:
 
 
 def change_in_place(state: Any) -> Any:
-    """What users do, and should not: nested, again and again, to numbers that are equal."""
+    """Unusual changes by users: nested, repeated, and to numbers that are equal."""
     first, last = state["messages"][0], state["messages"][-1]
     marks = first.additional_kwargs.setdefault("marks", {"n": None, "seen": []})
     order = (1, True, 1.0, "1")
@@ -109,10 +109,10 @@ CHATS = {
 @pytest.mark.parametrize("nodes", CHATS.values(), ids=CHATS.keys())
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 def test_conversations(saver: RedisSaver, redis_server: Any, prefix: str, nodes: Any, durability: Any) -> None:
-    """Every checkpoint of a conversation is what it is in memory, whatever nodes do to its messages."""
+    """Every checkpoint of a conversation equals the one in memory, whatever nodes do to its messages."""
     races = (
         durability == "async" and change_in_place in nodes
-    )  # what is stored in the background is changed or not
+    )  # what is stored in the background may be changed meanwhile
     graphs = [chat(*nodes).compile(checkpointer=each) for each in (saver, InMemorySaver())]
     for number in range(6):
         states = [graph.invoke(ask(number), thread(), durability=durability) for graph in graphs]
@@ -132,7 +132,7 @@ def test_conversations(saver: RedisSaver, redis_server: Any, prefix: str, nodes:
 
 
 def test_a_process_that_continues(saver: RedisSaver, redis_server: Any, prefix: str) -> None:
-    """Savers that take turns on a thread, none of which has seen what the other wrote, lose nothing."""
+    """Savers that take turns on a thread, without seeing each other's writes, lose nothing."""
     others = [RedisSaver.from_url(redis_server.url, prefix=prefix, serde=saver.serde) for _ in range(2)]
     theirs = chat(answer, change_in_place, window).compile(checkpointer=InMemorySaver())
     for number in range(6):
@@ -178,7 +178,7 @@ def approval() -> StateGraph[Any]:
 def test_interrupted_and_resumed_elsewhere(
     saver: RedisSaver, redis_server: Any, prefix: str, durability: Any, prune: bool
 ) -> None:
-    """An interrupted run goes on in another saver object, pruned in between or not, with its tasks' results."""
+    """An interrupted run continues in another saver object, pruned in between or not, with its tasks' results."""
     theirs = approval().compile(checkpointer=InMemorySaver())
     steps: list[Any] = [{"items": []}, Command(resume="yes"), Command(resume={"ok": [1, 2]})]
     for step in steps:
@@ -199,7 +199,7 @@ def test_interrupted_and_resumed_elsewhere(
 
 
 def test_a_failing_node_is_kept_for_people(saver: RedisSaver) -> None:
-    """What a task raised is in the history as text, and the run goes on from there."""
+    """A task's error is in the history as text, and the run continues from there."""
 
     class OddError(Exception):
         pass
@@ -307,7 +307,7 @@ def test_forks_from_an_old_checkpoint(saver: RedisSaver, redis_server: Any, pref
 
 
 def test_the_functional_api(saver: RedisSaver) -> None:
-    """Entrypoints keep what they return, tasks what they did, over interrupts and turns."""
+    """Entrypoints keep their return values, and tasks their results, over interrupts and turns."""
 
     def flow(checkpointer: Any) -> Any:
         @task
@@ -350,7 +350,7 @@ async def test_async_graphs_at_once(redis_server: Any, prefix: str) -> None:
 
 @pytest.mark.parametrize("first", [None, 7, 3.0, "0000000000000000000000000000000007.0123", 2**40], ids=repr)
 def test_versions_go_on_from_any_saver(saver: RedisSaver, first: Any) -> None:
-    """Versions rise from what any other saver began with, in its type, and no two forks meet."""
+    """Versions rise from those of any other saver, in their type, and no two forks share one."""
     current = first
     for _ in range(5):
         forks = {saver.get_next_version(current, None) for _ in range(50)}
@@ -363,7 +363,7 @@ def test_versions_go_on_from_any_saver(saver: RedisSaver, first: Any) -> None:
 
 
 def test_threads_from_other_savers_go_on(saver: RedisSaver) -> None:
-    """A thread copied from a saver with text or plain integer versions goes on here as it would there."""
+    """A thread copied from a saver with text or plain integer versions continues here as it would there."""
 
     class Plain(InMemorySaver):
         def get_next_version(self, current: Any, channel: None) -> Any:
@@ -390,7 +390,7 @@ def test_threads_from_other_savers_go_on(saver: RedisSaver) -> None:
 
 
 def test_ids_and_metadata_of_any_kind(saver: RedisSaver) -> None:
-    """Threads may be numbers and UUIDs; what langgraph copies from a config into metadata is stored and found."""
+    """Thread ids may be numbers and UUIDs; metadata that langgraph copies from a config is stored and found."""
 
     class Level(enum.IntEnum):
         HIGH = 3
@@ -409,7 +409,7 @@ def test_ids_and_metadata_of_any_kind(saver: RedisSaver) -> None:
 
 
 def test_interrupts_come_back_as_interrupts(saver: RedisSaver) -> None:
-    """What a client is shown of an interrupt is langgraph's own object, with its id."""
+    """The interrupt that a client sees is langgraph's own object, with its id."""
     graph = approval().compile(checkpointer=saver)
     shown = graph.invoke({"items": []}, thread())["__interrupt__"]
     again = graph.get_state(thread()).interrupts
@@ -419,7 +419,7 @@ def test_interrupts_come_back_as_interrupts(saver: RedisSaver) -> None:
 
 
 def test_tool_messages_with_artifacts(saver: RedisSaver) -> None:
-    """What a tool leaves for later steps beside its text is kept, with its types."""
+    """Artifacts of a tool are stored beside its text, with their types."""
 
     def tool(state: Any) -> Any:
         artifact = {"rows": [(1, 2)], "raw": b"\x00\xff", "document": HumanMessage(LONG)}

@@ -71,7 +71,7 @@ def saver(request: pytest.FixtureRequest, server: Any, prefix: str) -> Iterator[
 
 
 def test_any_thread_id(saver: RedisSaver) -> None:
-    """Threads with any ids keep apart, are listed by exactly these ids, and are deleted alone."""
+    """Threads with any ids are separate, listed by exactly these ids, and deleted one by one."""
     for number, thread_id in enumerate(WEIRD):
         last = Writer(saver, thread_id).put(n=number, text=[HumanMessage(thread_id)])
         saver.put_writes(last, [("n", number)], thread_id, thread_id)
@@ -115,7 +115,7 @@ def test_any_other_id(saver: RedisSaver) -> None:
 
 
 def test_bounds_and_filters(saver: RedisSaver) -> None:
-    """Every combination of thread, namespace, filter, before and limit answers what memory answers."""
+    """Every combination of thread, namespace, filter, before and limit returns the same as in memory."""
     memory = InMemorySaver()
     generator = random.Random(7)
     ids = [f"{number:03}" for number in range(45)]
@@ -158,7 +158,7 @@ def test_bounds_and_filters(saver: RedisSaver) -> None:
 
 
 async def test_async_listing(server: Any, prefix: str) -> None:
-    """The async method lists what the sync one lists."""
+    """The async method lists the same as the sync one."""
     async with RedisSaver.from_url(server.url, prefix=prefix) as saver:
         for number in range(50):
             await Writer(saver, f"t{number % 25}", ns="" if number < 25 else "sub").aput(a=number)

@@ -28,7 +28,7 @@ def saver(server: Any, prefix: str) -> Any:
 
 @pytest.fixture
 def fresh(server: Any, prefix: str) -> Any:
-    """Another process's saver: it has seen nothing of what the first one wrote."""
+    """Another process's saver, which has not seen the first one's writes."""
     with RedisSaver.from_url(server.url, prefix=prefix) as saver:
         yield saver
 
@@ -160,7 +160,7 @@ def test_any_sequence_of_edits(
 
 
 def test_a_list_of_another_process_under_the_same_name(saver: RedisSaver, fresh: RedisSaver) -> None:
-    """Edits are never applied to another list than the one they were made for, whatever it is called."""
+    """Edits are never applied to a list other than their base, whatever its name."""
 
     def put(writer: Writer, version: int, items: list[Any]) -> Any:
         writer.versions, writer.values = {"items": version}, {"items": items}
@@ -205,7 +205,7 @@ def test_a_hundred_thousand_messages(redis_server: Any, prefix: str) -> None:
 
 
 def test_a_large_value_goes_ahead_in_parts(redis_server: Any, prefix: str) -> None:
-    """More bytes of elements than one command should carry are sent before it, and none of them is lost."""
+    """If the elements exceed one command's size, they are sent before it, and none of them is lost."""
     items = [{"number": number, "text": str(number) * 4_000_000} for number in range(10)]
     with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
         saver.put_writes(at(checkpoint_id="1"), [("items", items)], "task")
@@ -254,7 +254,7 @@ def test_many_small_edits_stay_small(saver: RedisSaver, raw: Any, prefix: str) -
 
 
 def test_small_things_are_not_shared(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """Only lists worth it are stored item by item: 200,000 numbers cost at most 1.3 times their msgpack size."""
+    """Only large items are stored one by one: 200,000 numbers take at most 1.3 times their msgpack size."""
     numbers = list(range(200_000))
     writer = Writer(saver)
     writer.put(start=1)
@@ -291,7 +291,7 @@ def test_lists_of_anything(server: Any, prefix: str, encrypted: bool) -> None:
 
 
 def test_no_list_is_anothers(saver: RedisSaver) -> None:
-    """What two reads give, and what two channels hold, can be changed without touching the other."""
+    """Changing the result of one read, or one channel's value, does not change another."""
     writer = Writer(saver)
     items = [HumanMessage(LONG)]
     last = writer.put(a=items, b=items)
@@ -316,7 +316,7 @@ def test_out_of_order(saver: RedisSaver, raw: Any, prefix: str) -> None:
 
 
 def test_before_what_is_not_there(saver: RedisSaver) -> None:
-    """A page of the past is found whether or not the checkpoint that it comes before is there."""
+    """A page of the past is found whether or not the checkpoint that it precedes exists."""
     writer = Writer(saver)
     for number in range(0, 60, 2):
         writer.put(f"{number:04}", n=number)

@@ -60,7 +60,7 @@ def remove(raw: Any, saver: RedisSaver, prefix: str) -> None:
 
 
 def lose_everything(raw: Any, saver: RedisSaver, prefix: str) -> None:
-    raw.delete(*raw.keys(f"{prefix}:*"))  # what FLUSHALL does, to this test's data alone
+    raw.delete(*raw.keys(f"{prefix}:*"))  # what FLUSHALL does, limited to this test's data
 
 
 def prune(raw: Any, saver: RedisSaver, prefix: str) -> None:
@@ -94,7 +94,7 @@ def test_lost_under_a_live_writer(
             values = {"messages": messages, "document": {"text": LONG * 10, "n": [step]}, "small": step}
             if step:
                 loss(raw, fresh, prefix)
-            # Only the messages are new: the document's value is one that the server had.
+            # Only the messages are new: the server had the document's value before.
             last = writer.put(**(values if step == 0 else {"messages": messages, "small": step}))
             saver.put_writes(last, [("messages", [messages[-1], LONG])], f"task{step}")
             expected = {**values, "document": {"text": LONG * 10, "n": [0]}}
@@ -123,7 +123,7 @@ def test_lost_before_pending_writes(
 
 
 def test_writes_that_arrive_after_the_thread_was_deleted(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """Late writes bring no thread back: nothing shows, a copy may take the place, and they go by themselves."""
+    """Late writes restore no deleted thread: nothing shows, a copy may take its place, and they expire."""
     writer = Writer(saver)
     last = writer.put(a=1)
     saver.delete_thread("t")
@@ -140,7 +140,7 @@ def test_writes_that_arrive_after_the_thread_was_deleted(saver: RedisSaver, raw:
 
 
 def test_writes_that_arrive_before_their_checkpoint(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """Writes may overtake the first checkpoint of a thread: both are there in the end, and neither expires."""
+    """Writes may arrive before a thread's first checkpoint: both are stored in the end, and neither expires."""
     saver.put_writes(at(checkpoint_id="0001"), [("a", LONG)], "early")
     Writer(saver).put("0001", a=1)
     assert saver.get_tuple(at()).pending_writes == [("early", "a", LONG)]
@@ -148,7 +148,7 @@ def test_writes_that_arrive_before_their_checkpoint(saver: RedisSaver, raw: Any,
 
 
 def test_late_writes_go_with_the_next_pruning(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """Writes for a checkpoint that is gone go when the thread is next pruned; those for one to come stay."""
+    """Writes for a deleted checkpoint are removed by the next pruning; those for a future one stay."""
     writer = Writer(saver)
     configs = [writer.put(f"{number:04}", a=number) for number in range(4)]
     saver.prune(["t"])
@@ -164,7 +164,7 @@ def test_late_writes_go_with_the_next_pruning(saver: RedisSaver, raw: Any, prefi
 
 
 async def test_scripts_forgotten_everywhere(cluster: Any, prefix: str) -> None:
-    """SCRIPT FLUSH, or a failover to a server that never saw the scripts, costs a second flush and no more."""
+    """SCRIPT FLUSH, or a failover to a server without the scripts, takes only a second flush."""
     async with RedisSaver.from_url(cluster.url, prefix=prefix) as saver:
         writer = Writer(saver)
         for step in range(3):
@@ -186,7 +186,7 @@ async def test_scripts_forgotten_everywhere(cluster: Any, prefix: str) -> None:
 
 @pytest.mark.parametrize("where", ["reply", "command"])
 def test_a_cut_connection_writes_once(server: Any, prefix: str, raw: Any, where: str) -> None:
-    """Commands whose reply is lost are sent again, and are there once: checkpoints, order and writes."""
+    """Commands whose reply is lost are sent again and take effect once: checkpoints, order and writes."""
     with running_proxy(server.port) as proxy, RedisSaver.from_url(proxy.url, prefix=prefix) as saver:
         writer = Writer(saver)
         messages: list[Any] = []
@@ -259,7 +259,7 @@ FOREIGN: dict[str, Callable[[Any, str], Any]] = {
 
 @pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN.keys())
 def test_somebody_elses_data(saver: RedisSaver, raw: Any, prefix: str, foreign: Callable[[Any, str], Any]) -> None:
-    """What another program keeps under a thread's key is refused by name, by every method, and left as it was."""
+    """Another program's data at a thread's key is refused by name, by every method, and left unchanged."""
     key = key_of(prefix)
     foreign(raw, key)
     raw.zadd(f"{prefix}:index:runs:run1", {"t": 1})
@@ -282,7 +282,7 @@ def test_somebody_elses_data(saver: RedisSaver, raw: Any, prefix: str, foreign: 
 
 
 def test_a_newer_format(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """A thread in a newer format is refused by every method, says what to do, and stays as it was."""
+    """A thread in a newer format is refused by every method with advice, and is unchanged."""
     fill(saver)
     key = key_of(prefix)
     raw.hset(key, "format", "2")
@@ -343,7 +343,7 @@ def test_garbage_in_every_field(redis_server: Any, prefix: str, serde: Callable[
 
 @pytest.mark.parametrize("kind", [b"c", b"v", b"w", b"e", b"g", b"n", b"L", b"M", b"N"], ids=bytes.decode)
 def test_writing_to_a_damaged_thread(redis_server: Any, prefix: str, kind: bytes) -> None:
-    """On a thread with a damaged or missing field every method gives an error of ours, or does its work."""
+    """On a thread with a damaged or missing field, every method raises an error of ours or does its work."""
     generator = random.Random(5)
     key, spare = key_of(prefix), key_of(prefix, "spare")
     with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver, redis_server.client() as raw:
@@ -442,7 +442,7 @@ def test_a_full_server(prefix: str) -> None:
 
 
 def test_evicted(prefix: str) -> None:
-    """A thread that the server evicted to make room is written anew, whole, or refused: never half."""
+    """A thread that the server evicted is stored again, whole, or refused: never in part."""
     with (
         running_server("redis", "--maxmemory-policy", "allkeys-random", "--maxmemory", "3mb") as server,
         RedisSaver.from_url(server.url, prefix=prefix) as saver,
@@ -463,7 +463,7 @@ def test_evicted(prefix: str) -> None:
 
 
 def test_ids_that_are_none(saver: RedisSaver) -> None:
-    """What is no id, no list of ids or no place for a write is refused before anything is sent."""
+    """An invalid id, list of ids or target of a write is refused before anything is sent."""
     for config in ({}, {"configurable": {}}, at(""), at(None), at(b"x"), at(True), at(1.5)):
         with pytest.raises(InvalidInputError, match="thread id"):
             saver.get_tuple(config)
@@ -485,7 +485,7 @@ def test_ids_that_are_none(saver: RedisSaver) -> None:
 
 @pytest.mark.parametrize("key", ["v", "id", "ts", "channel_values", "channel_versions", "versions_seen"])
 async def test_checkpoints_that_lack_something(redis_server: Any, prefix: str, key: str) -> None:
-    """A checkpoint made by hand that lacks a part, or has another thing in its place, is refused by that name."""
+    """A hand-made checkpoint with a missing or wrong part is refused, and the error names the part."""
     async with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
         whole: Any = empty_checkpoint()
         cut = {name: value for name, value in whole.items() if name != key}

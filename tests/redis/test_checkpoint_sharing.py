@@ -1,4 +1,4 @@
-"""Checkpoints that are listed together: what they have in common is read and made once, and is nobody else's."""
+"""Checkpoints listed together: common values are read and built once, and changing one changes no other."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def grow(saver: RedisSaver, count: int) -> None:
 
 
 def made_by(monkeypatch: pytest.MonkeyPatch, work: Callable[[], Any]) -> int:
-    """How many messages are made."""
+    """How many messages are built."""
     made = 0
     unpack = message_arrays.unpack_array
 
@@ -74,14 +74,14 @@ def test_each_message_is_made_once(saver: RedisSaver, monkeypatch: pytest.Monkey
         == count
     )
     assert made_by(monkeypatch, lambda: list(saver.list(at(), limit=PAGE + 1))) == count
-    # Those of the checkpoint that you look at are made again, for it alone.
+    # Those of the checkpoint that you look at are built again, only for it.
     fourth = list(saver.list(at(), limit=10))[3].checkpoint["channel_values"]
     assert made_by(monkeypatch, fourth.values) == count - 3
     assert made_by(monkeypatch, fourth.values) == 0
 
 
 def test_what_travels(redis_server: Any, prefix: str) -> None:
-    """A walk takes a flush a page, and what the server answers grows with the thread, not with its square."""
+    """A walk takes one flush per page, and the replies grow with the thread, not with its square."""
     received = []
     with running_proxy(redis_server.port) as proxy, RedisSaver.from_url(proxy.url, prefix=prefix) as saver:
         for number, count in enumerate((2 * PAGE, 8 * PAGE)):
@@ -156,7 +156,7 @@ def test_a_change_stays_in_its_checkpoint(redis_server: Any, prefix: str, way: s
 
 
 def test_a_change_stays_in_its_own_checkpoint(saver: RedisSaver) -> None:
-    """What you change, set or delete in a checkpoint's values is there when you look again."""
+    """Whatever you change, set or delete in a checkpoint's values is kept in that checkpoint."""
     writer = Writer(saver)
     for number in range(3):
         new: dict[str, Any] = {} if number else {"kept": {"text": ["y" * 2000]}, "messages": [message(1)]}
@@ -178,7 +178,7 @@ def test_a_change_stays_in_its_own_checkpoint(saver: RedisSaver) -> None:
 
 
 def test_listed_as_read_one_by_one(saver: RedisSaver) -> None:
-    """Whatever lists do between checkpoints and pages, what is listed is what reading each gives."""
+    """However lists change between checkpoints and pages, listing yields the same as reading each checkpoint."""
     outer, inner = Writer(saver), Writer(saver, ns="inner:1")
     steps: list[list[Any]] = []
     for number in range(60):

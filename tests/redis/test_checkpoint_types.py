@@ -1,4 +1,4 @@
-"""State of any class through graphs: refused when it is written, or read back as what it was; never degraded."""
+"""State of any class through graphs is refused on writing or read back equal, never degraded."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def run(url: str, prefix: str, allow: Any, strict: bool) -> dict[str, Any]:
 
 
 def test_langgraphs_strict_mode(redis_server: Any, prefix: str) -> None:
-    """With langgraph's own strict variable, compiling allows what the schemas name; nothing turns into a dict.
+    """With langgraph's own strict variable, compiling allows the classes in the schemas; nothing becomes a dict.
 
-    langgraph collects models, dataclasses and enums, and no named tuples: these are asked for, as without it.
+    langgraph collects models, dataclasses and enums, but no named tuples: these must be allowed, as without it.
     """
     outcome = run(redis_server.url, prefix, [], strict=True)
     assert f"TypeNotAllowedError: A value of type {MODULE}.Point can't be stored" in outcome["error"]
@@ -63,7 +63,7 @@ def test_without_any_variable(redis_server: Any, prefix: str, allow: Any) -> Non
 
 
 def test_refused_when_it_is_written(redis_server: Any, prefix: str) -> None:
-    """The write that holds a class that could not be read back fails, and the line it gives makes it work."""
+    """Writing a class that could not be read back fails, and the line in the message makes it work."""
     with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
         with pytest.raises(TypeNotAllowedError) as refused:
             graph(saver, {}).invoke({"messages": []}, THREAD, durability="sync")
@@ -90,7 +90,7 @@ def test_refused_when_it_is_written(redis_server: Any, prefix: str) -> None:
 
 
 def test_a_stored_name_is_not_imported(redis_server: Any, prefix: str, tmp_path: Any, monkeypatch: Any) -> None:
-    """A payload that somebody else put into Redis, naming a module, imports nothing and runs nothing."""
+    """A foreign payload in Redis that names a module imports nothing and runs nothing."""
     marker = tmp_path / "ran"
     (tmp_path / "payload_module.py").write_text(f"open({str(marker)!r}, 'w').close()\nclass Thing: pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -150,7 +150,7 @@ def test_a_custom_serde_is_used_as_given(redis_server: Any, prefix: str) -> None
         assert found is not None
         assert found.checkpoint["channel_values"] == {"a": {1, 2}, "b": (1, "x" * 500), "c": None}
         assert found.pending_writes == [("task", "a", {3})]
-        # four values, and what the list of threads says of the thread
+        # four values, and the thread's entry for the list of threads
         assert len(calls) == 5
 
 

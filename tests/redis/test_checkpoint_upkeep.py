@@ -1,4 +1,4 @@
-"""Pruning, copying and deleting: exactly what was asked for goes, everything else stays whole."""
+"""Pruning, copying and deleting remove exactly what was requested, and leave everything else whole."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def everything(saver: RedisSaver, thread_id: str = "t") -> list[Any]:
 
 @pytest.mark.parametrize("keep", [1, 2, 5, 6, 100])
 def test_keep_last(saver: RedisSaver, raw: Any, prefix: str, keep: int) -> None:
-    """The newest checkpoints of each namespace stay as they were; all else goes, down to the last element."""
+    """The newest checkpoints of each namespace are unchanged; all else is removed, down to the last element."""
     for ns in ("", "a", "b:c"):
         grow(saver, ns=ns)
     before = everything(saver)
@@ -69,7 +69,7 @@ def test_keep_last(saver: RedisSaver, raw: Any, prefix: str, keep: int) -> None:
 
 
 def test_pruning_gives_memory_back(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """A long thread pruned to its last checkpoint takes about what a thread of that checkpoint takes."""
+    """A long thread pruned to its last checkpoint takes about as much as a thread of that checkpoint."""
     grow(saver, steps=150)
     before = raw.memory_usage(key_of(prefix), samples=0)
     saver.prune(["t"])
@@ -101,7 +101,7 @@ def test_namespaces_that_vanish(saver: RedisSaver, raw: Any, prefix: str) -> Non
 
 
 def test_deleting_the_latest_run(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """With its last run gone a thread is back where it was before it, and goes on from there."""
+    """With its last run deleted, a thread has its state from before it, and continues from there."""
     configs = grow(saver)
     before = everything(saver)
     saver.delete_for_runs(["run2"])
@@ -128,7 +128,7 @@ def test_deleting_all_runs_deletes_the_thread(saver: RedisSaver, raw: Any, prefi
 
 @pytest.mark.parametrize("strategy", ["keep_latest", "delete"])
 def test_strategies(saver: RedisSaver, strategy: str) -> None:
-    """Both strategies of the contract, over several threads, and over those that are not there."""
+    """Both strategies of the contract, over several threads and over missing ones."""
     grow(saver)
     grow(saver, "other")
     grow(saver, "third")
@@ -182,7 +182,7 @@ def test_deleting_any_runs_of_any_tree(saver: RedisSaver, raw: Any, prefix: str)
 
 
 def test_copies_are_whole_and_apart(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """A copy has every checkpoint, value, write and parent; neither feels what happens to the other."""
+    """A copy has every checkpoint, value, write and parent; changes to one do not affect the other."""
     for ns in ("", "sub"):
         grow(saver, ns=ns)
     saver.copy_thread("t", "copy")
@@ -218,7 +218,7 @@ def test_copies_onto_something(saver: RedisSaver, raw: Any, prefix: str) -> None
 
 
 def test_copies_that_are_cut_off(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """A copy that breaks off leaves no thread that is half there, and what it wrote goes by itself."""
+    """An interrupted copy leaves no partial thread, and its data expires."""
     grow(saver, steps=3)
     steps = 0
     copying = copy_thread_op(saver._at, "t", "copy")
@@ -270,7 +270,7 @@ def test_a_server_that_goes_away_half_way(server: Any, prefix: str, raw: Any) ->
 
 
 def test_writing_while_others_prune(server: Any, prefix: str, raw: Any) -> None:
-    """A thread that is pruned by others again and again while it is written loses nothing of its latest state."""
+    """A thread that others prune repeatedly while it is written loses nothing of its latest state."""
     with (
         RedisSaver.from_url(server.url, prefix=prefix) as saver,
         RedisSaver.from_url(server.url, prefix=prefix) as tidy,

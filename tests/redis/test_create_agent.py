@@ -28,7 +28,7 @@ def rainfall(country: str) -> str:
 
 
 def script(messages: list[BaseMessage]) -> Answer:
-    """Calls the tool once for each question, then tells its result and how many questions it has seen."""
+    """Calls the tool once for each question, then repeats its result and the number of questions so far."""
     if isinstance(messages[-1], ToolMessage):
         questions = sum(isinstance(message, HumanMessage) for message in messages)
         return f"{messages[-1].text}, question {questions}"
@@ -41,7 +41,7 @@ def agent(checkpointer: Any = None) -> Any:
 
 
 async def test_create_agent_goes_on_from_our_checkpoints(server: Any, prefix: str) -> None:
-    """A second agent on a second saver, asynchronous where the first was not, knows the earlier turns."""
+    """A second agent on a second saver, async if the first was sync, knows the earlier turns."""
     config = {"configurable": {"thread_id": "farm"}}
     with RedisSaver.from_url(server.url, prefix=prefix) as saver:
         agent(saver).invoke({"messages": [HumanMessage("Mali")]}, config)
@@ -101,7 +101,7 @@ async def recall(query: str, runtime: ToolRuntime) -> str:
 
 
 def memory_script(messages: list[BaseMessage]) -> Answer:
-    """Calls the tool that the first word of the question names, then tells its result."""
+    """Calls the tool that the first word of the question names, then repeats its result."""
     if isinstance(messages[-1], ToolMessage):
         return messages[-1].text
     name, _, rest = messages[-1].text.partition(" ")
@@ -110,7 +110,7 @@ def memory_script(messages: list[BaseMessage]) -> Answer:
 
 
 async def test_create_agent_remembers_across_threads(server: RunningServer, prefix: str) -> None:
-    """What a tool keeps in our store in one thread, a tool finds by its words in another thread and process."""
+    """What a tool stores in one thread, a tool finds by its words in another thread and process."""
     options: Any = {"prefix": prefix, "index": {"embed": None, "fields": ["text"]}}
 
     def agent_on(saver: RedisSaver, store: RedisStore) -> Any:
@@ -133,7 +133,7 @@ async def test_create_agent_remembers_across_threads(server: RunningServer, pref
 
 
 def careful_script(messages: list[BaseMessage]) -> Answer:
-    """Keeps each question as a fact, which a person must approve; summarises where it is asked to."""
+    """Stores each question as a fact, which a person must approve; summarises if asked to."""
     if messages[-1].text.startswith("Summarise"):
         return "Earlier: facts were kept."
     if isinstance(messages[-1], ToolMessage):
@@ -161,7 +161,7 @@ def careful_agent(saver: RedisSaver, store: RedisStore) -> Any:
 
 
 async def test_everything_at_once(server: RunningServer, prefix: str) -> None:
-    """An agent streams, waits for a person, goes on in another process, keeps facts and shortens its history."""
+    """An agent streams, waits for a person, continues in another process, stores facts and trims its history."""
     config: Any = {"configurable": {"thread_id": "t"}, "metadata": {"user_id": "ama"}}
     summaries = 0
     for number in range(4):

@@ -50,7 +50,7 @@ class Group:
     asked: list[str] = field(default_factory=list)
 
     def rotate(self) -> None:
-        """Give the user a new password; the old one is void, and whoever used it is thrown out."""
+        """Give the user a new password; the old one is void, and its connections are closed."""
         self.password = f"password-{len(self.password)}-{len(self.asked)}"
         for node in self.nodes:
             with node.client() as admin:
@@ -78,7 +78,7 @@ class Provider(CredentialProvider):
 
 
 class SyncProvider(CredentialProvider):
-    """One that was written without asyncio in mind; it must not be called in the event loop's thread."""
+    """A provider written without asyncio in mind; it must not be called in the event loop's thread."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
@@ -92,7 +92,7 @@ class SyncProvider(CredentialProvider):
 
 @pytest.fixture(scope="module", params=["single", "Sentinel", "cluster"])
 def group(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
-    """One server, one behind a Sentinel, and a cluster; nobody gets in without a password."""
+    """One server, one behind a Sentinel, and a cluster; all require a password."""
     if request.param == "cluster":
         with running_cluster() as cluster:
             made = Group(cluster.url, cluster.nodes)
@@ -160,7 +160,7 @@ class _Embeddings(Embeddings):
 
 
 def test_passwords_rotate(group: Group, prefix: str) -> None:
-    """What holds a provider goes on with the new password, without being made anew and without an error."""
+    """Objects with a provider continue with the new password, without being recreated and without an error."""
     calls = uses(group, prefix, Provider(group))
     for _ in range(3):
         for call in calls.values():
@@ -184,7 +184,7 @@ async def test_passwords_rotate_in_an_event_loop(group: Group, prefix: str, kind
 
 
 def test_clients_with_a_provider(group: Group, prefix: str) -> None:
-    """A redis-py client that the caller made with a provider works as it does by itself."""
+    """A redis-py client that the caller created with a provider works as on its own."""
     if "sentinel" in group.url:
         sentinel = redis.Sentinel([_host_and_port(group.url)])
         client: Any = sentinel.master_for("main", credential_provider=Provider(group))
@@ -265,7 +265,7 @@ CONTRADICTIONS: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("make", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
 def test_contradictions(make: Callable[[Any], object]) -> None:
-    """A provider beside another login, or for connections that somebody else makes, is refused at once."""
+    """A provider together with another login, or for connections of the caller, is refused at once."""
     with pytest.raises(ConfigurationError, match="credential_provider") as told:
         make(Stale())
     assert "hunter2" not in str(told.value)

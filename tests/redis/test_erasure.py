@@ -1,4 +1,4 @@
-"""Erasing what belongs to one user, and the receipt."""
+"""Erasing the data of one user, and the receipt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.fixtures.servers import RunningCluster, RunningServer
 
 
 def fill(url: str, prefix: str, encryption: EncryptedRedisSerializer | None = None) -> None:
-    """Data of two users and of nobody, in every place there is."""
+    """Data of two users and of no user, in every place that exists."""
     with (
         RedisSaver.from_url(url, prefix=prefix, serde=encryption) as saver,
         RedisMemoryService(url=url, prefix=prefix) as memory,
@@ -50,7 +50,7 @@ def fill(url: str, prefix: str, encryption: EncryptedRedisSerializer | None = No
 
 
 def check(url: str, prefix: str, encryption: EncryptedRedisSerializer | None = None) -> None:
-    """What is there now is all but what belongs to ama."""
+    """The data that is left is everything except ama's."""
     with (
         RedisSaver.from_url(url, prefix=prefix, serde=encryption) as saver,
         RedisMemoryService(url=url, prefix=prefix) as memory,
@@ -67,7 +67,7 @@ def check(url: str, prefix: str, encryption: EncryptedRedisSerializer | None = N
 
 
 def test_everything_of_a_user_goes_and_nothing_else(server: RunningServer, prefix: str) -> None:
-    """Threads, sessions and items of the user go, those of others stay; a second erasure finds nothing left."""
+    """Threads, sessions and items of the user are deleted, and others' stay; a second erasure finds nothing."""
     fill(server.url, prefix)
     counted = erase("ama", url=server.url, prefix=prefix, dry_run=True)
     receipt = erase("ama", url=server.url, prefix=prefix)
@@ -102,7 +102,7 @@ def test_what_is_encrypted(redis_server: RunningServer, prefix: str) -> None:
 
 
 def test_other_marks(redis_server: RunningServer, prefix: str) -> None:
-    """A field and a label of your own mark what is the user's; a user in another label is reported, not erased."""
+    """You choose the field and label that identify a user; one in another label is reported, not erased."""
     with (
         RedisStore.from_url(redis_server.url, prefix=prefix) as store,
         RedisMemoryService(url=redis_server.url, prefix=prefix) as memory,
@@ -125,6 +125,6 @@ def test_other_marks(redis_server: RunningServer, prefix: str) -> None:
 
 @pytest.mark.parametrize("user", ["", None, 3])
 def test_a_user_is_text(user: Any) -> None:
-    """An empty user id, or one that is no text, is refused before anything is read."""
+    """A user id that is empty or not text is refused before anything is read."""
     with pytest.raises(InvalidIdError):
         erase(user, url="redis://127.0.0.1:1/0")

@@ -1,4 +1,4 @@
-"""A server that evicts: what is left behind or left out is said, and reindex finds it again."""
+"""A server that evicts: incomplete results say so, and reindex restores the indexes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.redis.test_left_out import MESSAGE, put, told
 
 @pytest.fixture(scope="module", params=["allkeys-lru", "volatile-ttl"])
 def evicting(request):
-    """A server that has evicted keys, none of which are the test's own."""
+    """A server that has evicted keys, but none of the test's."""
     with running_server("redis", "--maxmemory-policy", request.param) as server, server.client() as raw:
         for n in range(200):
             raw.set(f"others:{n}", "x" * 1000, ex=1000)
@@ -48,12 +48,12 @@ def raw(evicting):
 
 
 def lose(raw: Any, prefix: str, *indexes: str) -> None:
-    """What eviction takes: whole keys."""
+    """Evict as the server does: whole keys."""
     assert raw.delete(*(f"{prefix}:index:{index}" for index in indexes)) == len(indexes)
 
 
 def test_a_removal_says_that_it_may_have_left_something(memory, raw, prefix):
-    """A session or an agent whose indexes were evicted: what can't be found is said to be there, perhaps."""
+    """If the indexes of a session or an agent were evicted, a warning says that data may be missing."""
     memory.append_to_history("energy", "s", MESSAGE)
     memory.set_session_data("s", "k", 1)
     lose(raw, prefix, "session-agents:s", "session-data:s", "agents", "sessions", "sessions:energy")
@@ -89,7 +89,7 @@ async def test_the_async_services_say_so_too(memory, prefix):
 
 
 async def test_an_export_says_that_it_may_lack_threads(saver, raw, prefix):
-    """An evicted index of threads: the export is empty and says so; after reindex it is whole, and silent."""
+    """If the index of threads was evicted, an export is empty and says so; after reindex it is complete."""
     put(saver, "a", "b:c", "d")
     scores = dict(raw.zrange(f"{prefix}:index:threads", 0, -1, withscores=True))
     lose(raw, prefix, "threads", "runs:run of a")
@@ -118,7 +118,7 @@ async def test_an_export_says_that_it_may_lack_threads(saver, raw, prefix):
 
 
 def test_runs_are_looked_for_everywhere_where_indexes_may_be_lost(saver, raw, prefix):
-    """The index of a run that was evicted and begun anew names some threads: removing the run looks at all."""
+    """A run's index that was evicted and recreated names some threads: deleting the run checks all of them."""
     put(saver, "a")
     raw.rename(f"{prefix}:index:runs:run of a", f"{prefix}:index:runs:lost")
     config: Any = {"configurable": {"thread_id": "b", "checkpoint_ns": ""}}

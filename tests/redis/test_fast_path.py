@@ -31,7 +31,7 @@ ECHO = "return {KEYS[1], ARGV[1]}"
 
 @pytest.fixture
 def client(redis_server):
-    """A client of at most two connections, which knows a script that answers what it was asked."""
+    """A client of at most two connections, with a script that returns its argument."""
     settings = Settings(redis_max_connections=2, redis_socket_timeout=5, _env_file=None)
     client = ClientFactory(parse_url(redis_server.url), settings).make()
     with redis_server.client() as raw:
@@ -103,7 +103,7 @@ def test_a_connection_that_the_server_closed(client, redis_server, monkeypatch):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
 def test_a_reply_that_was_not_read_is_nobodys(client, monkeypatch, error):
-    """What interrupts a call between its command and its reply does not leave the reply to the next call."""
+    """An interruption between a command and its reply does not leave the reply to the next call."""
     ask(client, "a")
     [connection] = client.connection_pool._connections
     with monkeypatch.context() as patched:
@@ -120,7 +120,7 @@ def test_a_reply_that_was_not_read_is_nobodys(client, monkeypatch, error):
 
 @pytest.mark.parametrize("read", [0, 1], ids=["in the socket", "in the parser"])
 def test_a_reply_that_nobody_asked_for(client, read):
-    """It is never taken for the reply to the next call, which a broken proxy would give another thread's data."""
+    """The reply is never taken for the next call's, as it would be behind a broken proxy."""
     ask(client, "a")
     [connection] = client.connection_pool._connections
     for _ in range(1 + read):
@@ -143,7 +143,7 @@ def test_errors_of_scripts_keep_the_connection(client):
 
 
 def test_tracing_sees_every_call(client, monkeypatch):
-    """Whoever wraps redis-py's execute_command, as tracing does, still sees all commands."""
+    """Code that wraps redis-py's execute_command, as tracing does, still sees all commands."""
     seen = []
     real = redis.Redis.execute_command
 
@@ -161,7 +161,7 @@ def test_tracing_sees_every_call(client, monkeypatch):
 
 
 def test_metrics_see_every_call(client, monkeypatch):
-    """Where redis-py's own metrics are on, commands go redis-py's way; whether they are is what redis-py says."""
+    """If redis-py's own metrics are on, commands use redis-py's code; redis-py says whether they are."""
     providers = pytest.importorskip("redis.observability.providers", reason="redis-py has metrics since 7.1")
     here = threading.current_thread()
     on = [None]
@@ -287,7 +287,7 @@ async def test_async_a_connection_that_the_server_closed(opened, redis_server, m
 
 
 async def test_async_cancelled_calls(opened):
-    """Whenever a call is cancelled, its reply goes to nobody else, and its connection is not lost."""
+    """Whenever a call is cancelled, its reply reaches no other call, and its connection is not lost."""
     async with opened() as client:
         for n in range(60):
             tasks = [asyncio.create_task(aask(client, f"{n}.{each}")) for each in range(8)]
@@ -306,7 +306,7 @@ async def test_async_cancelled_calls(opened):
 
 
 async def test_async_errors_and_large_commands(opened):
-    """An error is a reply like others; what does not fit asyncio's buffer is sent with its own timeout."""
+    """An error is a reply like others; a command larger than asyncio's buffer is sent with its own timeout."""
     async with opened() as client:
         number = await client.client_id()
         for _ in range(3):
@@ -318,7 +318,7 @@ async def test_async_errors_and_large_commands(opened):
 
 
 async def test_async_tracing_sees_every_call(opened, monkeypatch):
-    """Whoever wraps redis-py's execute_command still sees all commands."""
+    """Code that wraps redis-py's execute_command still sees all commands."""
     seen = []
     real = redis.asyncio.Redis.execute_command
 
@@ -350,7 +350,7 @@ class Without:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_what_is_needed_of_redis_py(kind):
-    """The short way is taken only where redis-py has every attribute and argument that it uses beside its API."""
+    """The fast path is used only if redis-py has every private attribute and argument that it needs."""
     needed, module = {
         "sync": (fast_path._NEEDED, redis),
         "async": (fast_path._NEEDED_ASYNC, redis.asyncio),
@@ -368,7 +368,7 @@ def test_what_is_needed_of_redis_py(kind):
 
 
 async def test_without_the_short_way(redis_server, prefix, monkeypatch):
-    """With a redis-py that lacks what is needed, its own clients and pools do all the work, sync and async."""
+    """If redis-py lacks one of them, its own clients and pools do all the work, sync and async."""
     monkeypatch.setattr(fast_path, "IS_USABLE", False)
     monkeypatch.setattr(fast_path, "IS_USABLE_ASYNC", False)
     async with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:

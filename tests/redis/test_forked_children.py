@@ -61,7 +61,7 @@ def url(request: pytest.FixtureRequest, redis_server: RunningServer) -> str:
 
 
 def test_every_thread_of_a_child_works(url: str, prefix: str) -> None:
-    """A child forked while all connections are in use has them all free, in whichever of its threads it works."""
+    """A child forked while all connections are in use has all of them free, in each of its threads."""
     memory = RedisMemoryService(url=url, prefix=prefix, max_connections=CONNECTIONS, socket_timeout=5)
     saver = RedisSaver(server=memory.server, prefix=prefix)
 
@@ -79,7 +79,7 @@ def test_every_thread_of_a_child_works(url: str, prefix: str) -> None:
     asyncio.run(awaited())
     with busy_threads(lambda: memory.append_to_history("parent", "s", {"role": "user", "content": "?"}, 5), BUSY):
         for way, forked in WAYS.items():
-            # asyncio.run closes the worker's loop, so that work with a loop of its own can't run inside another's
+            # asyncio.run closes the worker's loop, so that work with its own loop can't run inside another's
             expected = [1, None, *[1] * 4 * CONNECTIONS, None]
             assert forked(work) == expected, way
     assert len(memory.get_conversation_history("child", "s")) == len(WAYS)
@@ -97,7 +97,7 @@ def test_routers(prefix: str) -> None:
 
 
 def test_embeddings_on_several_threads() -> None:
-    """The same where the user gave the embeddings several threads, which a child does not inherit."""
+    """The same holds if the user gave the embeddings several threads, which a child does not inherit."""
     code = (
         "from tests.fixtures.forked import WAYS\n"
         "from ecowas_lc.supervisor.routing.embedding import OfflineEmbeddings\n"
@@ -113,7 +113,7 @@ def test_embeddings_on_several_threads() -> None:
 
 
 def outage(port: int) -> tuple[str, str]:
-    """What an agent's outage looks like to a thread, and to an awaited call."""
+    """An agent's outage, from a thread and from an awaited call."""
     url = f"redis://localhost:{port}/0"
 
     def kind_of(call: Callable[[], Any]) -> str:
@@ -160,7 +160,7 @@ def test_what_waits_is_the_parents(prefix: str) -> None:
 
         def child() -> list[str]:
             held = link.holds
-            os.read(begin, 1)  # until the server is back and has what the parent held
+            os.read(begin, 1)  # until the server is back and has the parent's backlog
             _last_try()
             agent.chat("child?")
             return [str(held), *(message["content"] for message in agent.history)]

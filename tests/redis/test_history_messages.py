@@ -1,4 +1,4 @@
-"""What a chat history keeps of LangChain's messages, and how dicts and messages read through each other."""
+"""A chat history stores all of LangChain's messages; dicts and messages can be read as each other."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def memory(history, prefix):
 
 
 def with_id_of(message, stored):
-    """A message with the id that it got where it was stored, unless it had one."""
+    """A message with the id that it got when it was stored, unless it had one."""
     return message if message.id is not None else message.model_copy(update={"id": stored.id})
 
 
@@ -150,7 +150,7 @@ ids = st.text(st.characters(), min_size=1, max_size=8) | st.sampled_from(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=st.lists(st.tuples(ids, ids), min_size=2, max_size=4, unique=True), value=json_values)
 def test_any_ids_are_kept_apart(redis_server, prefix, pairs, value):
-    """Whatever text the ids are, no two pairs share a history, and listings give the ids as they were."""
+    """Whatever the ids, no two pairs share a history, and listings return the ids unchanged."""
     memory = RedisMemoryService(url=redis_server.url, prefix=prefix)
     for number, (agent, session) in enumerate(pairs):
         memory.save_conversation_history(agent, session, [{"role": "user", "content": number, "value": value}])
@@ -194,7 +194,7 @@ def test_any_ids_are_kept_apart(redis_server, prefix, pairs, value):
     ],
 )
 def test_dicts_read_as_messages(history, memory, document):
-    """What the memory service saved, OpenAI's shape included, reads as messages with the same role and text."""
+    """Data of the memory service, also in OpenAI's shape, reads as messages with the same role and text."""
     memory.append_to_history("energy", "s", document)
     [message] = history.messages
     classes = {"user": HumanMessage, "assistant": AIMessage, "tool": ToolMessage, "developer": SystemMessage}
@@ -210,7 +210,7 @@ def test_dicts_read_as_messages(history, memory, document):
 
 
 class Mine(AIMessage):
-    """A message class that nobody else knows."""
+    """A message class that only this test knows."""
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_messages_are_stored_once_by_their_id(history):
 
 
 def test_a_message_without_an_id_is_another_each_time(history):
-    """One object that is added three times is three messages with three ids; the object stays as it was."""
+    """One object added three times is three messages with three ids; the object is unchanged."""
     message = HumanMessage("yes")
     history.add_messages([message, message])
     history.add_messages([message])
@@ -383,7 +383,7 @@ def test_importing_is_silent():
 
 
 def test_messages_are_langchains(history):
-    """What comes back is LangChain's own message, ready for a model."""
+    """The messages returned are LangChain's own, ready for a model."""
     history.add_user_message("hello")
     history.add_ai_message("hi")
     assert all(isinstance(message, BaseMessage) for message in history.messages)

@@ -1,4 +1,4 @@
-"""Any sequence of what can be done with a history, beside a plain list that obeys the promised rules."""
+"""Any sequence of operations on a history, compared with a plain list that follows the promised rules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_TTL = 1000
 
 
 def kept(messages: list[dict[str, Any]], most: int | None) -> list[dict[str, Any]]:
-    """The last ``most``; results without their call go too, or where nothing else is left, their call stays."""
+    """The last ``most``, without results that lost their call; if only results are left, their call stays."""
     if most is None or len(messages) <= most:
         return messages
     last = messages[-most:]
@@ -34,7 +34,7 @@ def kept(messages: list[dict[str, Any]], most: int | None) -> list[dict[str, Any
 
 @dataclass
 class Model:
-    """What a history should hold, which ids it should know, and how long it should live."""
+    """What a history should contain, which ids it should know, and how long it should live."""
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
@@ -80,7 +80,7 @@ def as_message(found: dict[str, Any]) -> BaseMessage:
     return made[found["role"]](**{name: value for name, value in found.items() if name != "role"})
 
 
-@pytest.mark.rights("+scan")  # for the test, which looks for what was left behind
+@pytest.mark.rights("+scan")  # for the test, which looks for leftovers
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sequence=st.lists(steps, min_size=1, max_size=12))
 def test_any_sequence(server, prefix, sequence):
@@ -113,7 +113,7 @@ def test_any_sequence(server, prefix, sequence):
         elif what == "delete":  # by hand, or by a server that is out of memory
             memory.server.client.delete(f"{prefix}:history:a:{session}")
             model = Model()
-        elif what == "lose companion":  # to eviction: what the list itself holds is known again
+        elif what == "lose companion":  # to eviction: ids in the list itself are known again
             memory.server.client.delete(f"{prefix}:history-meta:{{{prefix}:history:a:{session}}}")
             model.ids = {m["id"] for m in model.messages if "id" in m}
         else:

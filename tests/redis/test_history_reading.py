@@ -41,12 +41,12 @@ def make(server, prefix):
 
 
 def one_by_one(messages):
-    """A token counter for which each message costs ten."""
+    """A token counter for which each message takes ten."""
     return 10 * len(messages)
 
 
 def test_the_last_messages(make):
-    """``max_messages`` reads the last so many; all of them stay stored."""
+    """``max_messages`` reads only the last ones; all of them stay stored."""
     make().add_messages(TEXTS)
     assert make(max_messages=20).messages == TEXTS[-20:]
     assert make(max_messages=100).messages == make(max_messages=1000).messages == TEXTS
@@ -63,7 +63,7 @@ def test_a_window_never_starts_with_an_orphan_result(make, most, first):
 
 
 def test_nothing_but_results_brings_their_call(make):
-    """Where the window would hold only results, their call is read too: the model needs them."""
+    """If the window would hold only results, their call is read too, because the model needs it."""
     make().add_messages(exchange(5)[:-1])
     for most in range(1, 6):
         assert [m.id for m in make(max_messages=most).messages] == ["c", "r0", "r1", "r2", "r3", "r4"]
@@ -96,7 +96,7 @@ def each_costs_five(message: BaseMessage) -> int:
 
 
 class CountingModel(GenericFakeChatModel):
-    """A model for which each message costs seven tokens."""
+    """A model for which each message takes seven tokens."""
 
     def get_num_tokens_from_messages(self, messages, tools=None):
         return 7 * len(messages)
@@ -113,7 +113,7 @@ def test_counters_that_langchain_knows(make):
 
 
 def test_tokens_never_split_an_exchange(make):
-    """What fits the tokens never begins with a tool result, either."""
+    """Nor does a window by tokens begin with a tool result."""
     make().add_messages(exchange(3))
     for budget in range(10, 70, 10):
         messages = make(max_tokens=budget, token_counter=one_by_one).messages
@@ -164,7 +164,7 @@ def test_ttl_of_a_history(make, monkeypatch):
 
 
 def test_trimming_on_write(make):
-    """``max_history`` removes all but the last so many on each write, and no result loses its call."""
+    """``max_history`` removes all but the last messages on each write, and no result loses its call."""
     history = make(max_history=3)
     history.add_messages(TEXTS[:10])
     assert history.messages == TEXTS[7:10]
@@ -230,7 +230,7 @@ def test_histories_share_connections(server, prefix):
 
 
 async def test_an_async_client_of_the_caller(server, prefix):
-    """An async client that the caller made serves the async methods and stays open."""
+    """An async client that the caller created serves the async methods and stays open."""
     import redis.asyncio
 
     async with redis.asyncio.Redis(port=server.port, decode_responses=True) as client:
@@ -254,7 +254,7 @@ def test_cluster_history(cluster, prefix):
 
 @pytest.fixture
 def chain(server, prefix):
-    """LangChain's runnable over a model that counts what it is given."""
+    """LangChain's runnable around a model that counts its input."""
 
     class Counting(GenericFakeChatModel):
         def _generate(self, messages, *args, **kwargs):
@@ -262,7 +262,7 @@ def chain(server, prefix):
             return super()._generate(messages, *args, **kwargs)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # LangChain deprecated this runnable; those who use it still can
+        warnings.simplefilter("ignore")  # LangChain deprecated this runnable; its users are still supported
         return RunnableWithMessageHistory(
             Counting(messages=iter([])),
             history_factory(server.url, prefix=prefix),

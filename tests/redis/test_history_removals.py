@@ -1,4 +1,4 @@
-"""What was removed stays removed, and a removal made again removes nothing that others have added since."""
+"""Removed messages stay removed, and a repeated removal removes nothing that others have added since."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ def texts(history):
 
 @pytest.mark.parametrize("was_there", [True, False], ids=["a history", "none"])
 def test_a_removal_that_is_sent_again_leaves_what_came_since(memory, history, was_there):
-    """Its answer was lost and it is sent again: what others have appended meanwhile stays, and the answer is the
-    first one's; also where others have removed the history too."""
+    """A removal whose reply was lost is sent again: what others have appended since stays, and the reply is the
+    first one's; also if others have removed the history too.
+    """
     if was_there:
         history.add_messages([HumanMessage("old", id="1")])
     first, others = cleared(memory), cleared(memory)
@@ -105,7 +106,7 @@ def test_a_removal_that_was_held_leaves_what_began_since(history):
 
 
 def test_what_was_said_before_the_removal_does_not_come_back(history):
-    """A journal hands in what it kept: what was said before a history was cleared is left out."""
+    """A journal is replayed: messages from before the history was cleared are left out."""
     history.add_messages([HumanMessage("secret", id="1")])
     history.clear()
     history.add_messages([HumanMessage("secret", id="1"), HumanMessage("held", id="2")], ages=[20, 10])
@@ -120,7 +121,7 @@ def test_what_was_said_before_the_removal_does_not_come_back(history):
 
 
 def test_what_a_process_says_after_its_own_removal_is_kept(history, raw):
-    """Its removal reaches the server late: what it said in between is younger; others' later removal counts."""
+    """A removal reaches the server late: messages sent in the meantime stay, unless others removed them later."""
     history.add_messages([HumanMessage("old", id="1")])
     history.clear(operation="mine", age=0)
     history.add_messages([HumanMessage("said in between", id="2")], ages=[20], after="mine")
@@ -183,7 +184,7 @@ def test_an_append_that_is_sent_again_does_not_undo_a_removal(memory, history):
 
 
 def test_a_removal_that_is_sent_again_leaves_the_indexes_right(memory, history):
-    """It takes the name out of the indexes once more: what others have begun meanwhile is listed nevertheless."""
+    """A repeated removal takes the name out of the indexes again, but what others have begun since is listed."""
     history.add_messages([HumanMessage("old", id="1")])
     lost = memory._programs.sessions.clear_op("energy", "s")
     batch = next(lost)
@@ -201,7 +202,7 @@ def test_a_removal_that_is_sent_again_leaves_the_indexes_right(memory, history):
 
 
 def test_ids_are_found_where_only_the_list_survived(memory, raw, prefix, history):
-    """A server that evicts may take the companion alone: a repetition finds the ids in the messages themselves."""
+    """A server may evict only the companion key: a repetition finds the ids in the messages themselves."""
     key = f"{prefix}:history-meta:{{{prefix}:history:energy:s}}"
     memory.append_to_history("energy", "s", {**MESSAGE, "content": 'not "id":"3"'})
     for number in range(1200):

@@ -74,7 +74,7 @@ def test_a_graph_goes_on_from_a_history(history, saver):
 
 
 def test_a_thread_goes_into_a_history(history, saver):
-    """What a thread holds is in the history equal; only what is new, the next time."""
+    """The history contains the thread's messages, equal; the next time, only new ones are added."""
     graph = graph_of(MessagesState, saver)
     graph.invoke({"messages": CONVERSATION}, at())
     assert thread_to_history(saver, history) == 5
@@ -111,7 +111,7 @@ def test_there_and_back_changes_nothing(history, saver, prefix):
     )
 )
 def test_any_message_goes_there_and_back(redis_server, prefix, messages):
-    """Whatever its class and what it holds, a message is the same in the thread, and in a history made of that."""
+    """Whatever its class and fields, a message is the same in the thread, and in a history copied back from it."""
     session = uuid4().hex
     history = RedisChatMessageHistory("energy", session, redis_server.url, prefix=prefix)
     copy = RedisChatMessageHistory("copy", session, redis_server.url, prefix=prefix)
@@ -130,7 +130,7 @@ def test_any_message_goes_there_and_back(redis_server, prefix, messages):
 
 
 def test_a_thread_that_goes_on_gets_what_is_new(history, saver):
-    """Messages are added after those of a thread that has its own, and its other channels stay."""
+    """Messages are appended to a thread's own, and its other channels are unchanged."""
 
     class State(MessagesState):
         topic: str
@@ -154,7 +154,7 @@ def fold(state, writes):
 
 
 class DeltaState(TypedDict):
-    """Messages kept as what each step wrote, with a snapshot now and then."""
+    """Messages stored as each step's writes, with an occasional snapshot."""
 
     messages: Annotated[list, DeltaChannel(fold, snapshot_frequency=3)]
 
@@ -180,7 +180,7 @@ def test_instructions_to_remove_stay_behind(history, saver):
 
 
 def test_other_channels_are_named(history, saver):
-    """Another channel may be meant; one without messages is a named error, and so is an empty thread id."""
+    """You can choose another channel; one without messages is a named error, and so is an empty thread id."""
 
     class State(TypedDict):
         transcript: Annotated[list, add_messages]

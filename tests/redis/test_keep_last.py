@@ -1,4 +1,4 @@
-"""``RedisSaver(keep_last=n)``: each checkpoint removes what it makes superfluous, and nothing that is needed."""
+"""``RedisSaver(keep_last=n)``: each checkpoint removes those that are no longer needed, and no others."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def raw(redis_server: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("keep", [1, 2, 5])
 def test_the_newest_stay(server: RunningServer, prefix: str, serde: Any, keep: int) -> None:
-    """After each step exactly the newest are there, whole; a turn that waits is resumed with all it knew."""
+    """After each step exactly the newest remain, whole; a waiting turn resumes with its full state."""
     with (
         RedisSaver.from_url(server.url, prefix=prefix, serde=serde, keep_last=keep) as saver,
         server.client() as raw,
@@ -101,9 +101,9 @@ def test_the_newest_stay(server: RunningServer, prefix: str, serde: Any, keep: i
 
 @pytest.mark.parametrize("keep", [1, 2, 4])
 def test_delta_channels(redis_server: Any, prefix: str, serde: Any, raw: Any, keep: int) -> None:
-    """Delta channels have the values that they have when everything is kept, at each checkpoint that is listed.
+    """At each listed checkpoint, delta channels have the same values as when everything is kept.
 
-    What is kept for them goes as soon as a newer value stands in its place.
+    Older checkpoints kept for them are removed as soon as a newer value replaces them.
     """
     with RedisSaver.from_url(redis_server.url, prefix=prefix, serde=serde, keep_last=keep) as saver:
         graph, whole = delta_graph(saver), delta_graph(InMemorySaver())
@@ -122,7 +122,7 @@ def test_delta_channels(redis_server: Any, prefix: str, serde: Any, raw: Any, ke
         saver.prune(["t"], keep_last=keep)
         after = sorted(found.checkpoint["id"] for found in saver.list(CONFIG))
         assert set(after) <= set(before)
-        assert len(before) - len(after) <= 2  # it keeps what it can't tell apart without reading values
+        assert len(before) - len(after) <= 2  # it keeps what it can't distinguish without reading values
 
 
 def test_after_a_saver_that_keeps_all(redis_server: Any, prefix: str, raw: Any) -> None:
@@ -143,7 +143,7 @@ def test_after_a_saver_that_keeps_all(redis_server: Any, prefix: str, raw: Any) 
 
 
 def test_one_flush_and_little_memory(redis_server: Any, prefix: str, raw: Any, monkeypatch: Any) -> None:
-    """A checkpoint is one flush as before, and a thread's size follows what it keeps, not what it was."""
+    """A checkpoint still takes one flush, and a thread's size follows what it keeps, not its past."""
     flushes: list[Any] = []
     send = server_module._send
 
@@ -167,7 +167,7 @@ def test_one_flush_and_little_memory(redis_server: Any, prefix: str, raw: Any, m
 
 
 def test_a_cluster(cluster: Any, prefix: str) -> None:
-    """On a cluster as well, each checkpoint removes the one that it makes superfluous."""
+    """On a cluster as well, each checkpoint removes the one that is no longer needed."""
     with RedisSaver.from_url(cluster.url, prefix=prefix, keep_last=3) as saver:
         writer = Writer(saver)
         for number in range(10):
@@ -193,6 +193,6 @@ def test_forks_and_namespaces(redis_server: Any, prefix: str, raw: Any) -> None:
 
 @pytest.mark.parametrize("keep", [0, -1, True, "2", 1.5])
 def test_wrong_numbers(redis_server: Any, keep: Any) -> None:
-    """What is no number of checkpoints is refused when the saver is made."""
+    """An invalid number of checkpoints is refused when the saver is created."""
     with pytest.raises(InvalidInputError, match="keep_last"):
         RedisSaver.from_url(redis_server.url, keep_last=keep)

@@ -55,7 +55,7 @@ SPOIL = {
 
 @pytest.mark.parametrize("how", SPOIL)
 async def test_a_thread_that_cant_be_read(saver, raw, prefix, how):
-    """Listing and exporting all threads give the others; reading that one is an error, as before."""
+    """Listing and exporting all threads return the others; reading the unreadable one is still an error."""
     put(saver, "a", "b", "c")
     SPOIL[how](raw, f"{prefix}:checkpoint:{{b}}")
     raw.zadd(f"{prefix}:index:threads", {b"\xff\xfe": 5})
@@ -116,7 +116,7 @@ async def test_a_history_that_cant_be_read(memory, raw, prefix):
 
 
 def test_nothing_is_warned_of_where_all_is_well(memory, saver):
-    """An export and a listing of what can be read is silent."""
+    """An export and a listing of readable data are silent."""
     put(saver, "a")
     memory.append_to_history("energy", "a", MESSAGE)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""One rule for lifetimes: what is built from settings lives ``REDIS_MEMORY_TTL``, what is long-term for good."""
+"""One rule for lifetimes: objects built from settings use ``REDIS_MEMORY_TTL``; long-term data never expires."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def settings(redis_server: RunningServer, prefix: str, monkeypatch: pytest.Monke
 
 
 def lifetimes(server: RunningServer, prefix: str) -> dict[str, float]:
-    """How many seconds each key has left; -1: for good. The lists of what there is outlive what they list."""
+    """The remaining seconds of each key; -1: no expiry. The indexes outlive what they list."""
     with server.client() as admin:
         keys = sorted(admin.scan_iter(f"{prefix}:*"))
         return {key.decode(errors="replace"): admin.ttl(key) for key in keys if b":index:" not in key}
@@ -117,7 +117,7 @@ def test_replaced_for_good(redis_server: RunningServer, prefix: str) -> None:
 
 
 def test_what_is_long_term(redis_server: RunningServer, prefix: str) -> None:
-    """A store built from settings keeps what it has for good, unless it is asked for less."""
+    """A store built from settings keeps its items forever, unless you set a time."""
     store = RedisStore.from_settings()
     store.put(("facts",), "capital", {"of": "Togo"})
     found = lifetimes(redis_server, prefix)
@@ -126,7 +126,7 @@ def test_what_is_long_term(redis_server: RunningServer, prefix: str) -> None:
 
 
 def test_an_explicit_end(redis_server: RunningServer, prefix: str) -> None:
-    """What the caller asks for wins over the settings: another time, or none."""
+    """The caller's argument wins over the settings: another time, or none."""
     with RedisSaver.from_settings(ttl=None) as endless, RedisSaver.from_settings(ttl=50) as short:
         Writer(endless, "endless").put(a=1)
         Writer(short, "short").put(a=1)
@@ -135,7 +135,7 @@ def test_an_explicit_end(redis_server: RunningServer, prefix: str) -> None:
 
 
 def test_what_others_said_first(redis_server: RunningServer, prefix: str) -> None:
-    """A thread without messages of its own leaves what other programs have appended without ids where it is."""
+    """A thread without messages leaves messages without ids, which other programs have appended, in place."""
     with RedisSaver.from_settings() as saver:
         Writer(saver, "agent").put(a=1)
     with RedisMemoryService.from_settings() as memory:

@@ -95,7 +95,7 @@ def test_answers_expire(redis_server: RunningServer, prefix: str) -> None:
 
 
 def test_the_cache_is_bounded(redis_server: RunningServer, prefix: str) -> None:
-    """It keeps about ``max_entries`` answers, and those used last stay."""
+    """It keeps about ``max_entries`` answers, those used most recently."""
     with (
         RedisLLMCache.from_url(redis_server.url, prefix=prefix, max_entries=160) as cache,
         redis_server.client() as raw,
@@ -135,7 +135,7 @@ def test_encrypted_answers(redis_server: RunningServer, prefix: str) -> None:
 def test_nothing_is_constructed_but_answers(
     cache: RedisLLMCache, redis_server: RunningServer, prefix: str
 ) -> None:
-    """An answer that holds an application's object is refused, and so is a stored value that is no answer."""
+    """An answer with an application's object is refused, and so is a stored value that is not an answer."""
 
     class Mine:
         pass
@@ -155,6 +155,6 @@ def test_nothing_is_constructed_but_answers(
     "options", [{"ttl": 0}, {"ttl": -1}, {"ttl": "5"}, {"max_entries": 0}, {"max_entries": 1.5}]
 )
 def test_bad_options(options: Any) -> None:
-    """What can't be used is said at once."""
+    """Invalid arguments are reported at once."""
     with pytest.raises(InvalidInputError):
         RedisLLMCache.from_url("redis://127.0.0.1:1/0", **options)

@@ -35,7 +35,7 @@ def other(redis_server, prefix):
 
 
 def test_a_backup_restores_everything(memory, other):
-    """What was exported is there after the import: contents, order of sessions, times, times to live."""
+    """An import restores contents, order of sessions, times and times to live."""
     lines = list(memory.export_jsonl())
     assert json.loads(lines[0])["format"] == "ecowas-lc"
     assert not any("\n" in line for line in lines)
@@ -56,7 +56,7 @@ def test_a_backup_restores_everything(memory, other):
 
 
 def test_importing_again_changes_nothing(memory, other):
-    """An import may be repeated, as after one that broke off in the middle."""
+    """An import can be repeated, as after one that was interrupted."""
     lines = list(memory.export_jsonl())
     with pytest.raises(ConnectionError):
         other.import_jsonl(itertools.chain(lines[:3], _broken()))
@@ -69,7 +69,7 @@ def _broken():
 
 
 def test_newer_data_stays_unless_told_otherwise(memory, other):
-    """What exists with other contents is kept and named in the report; ``overwrite`` restores it."""
+    """Existing data with other contents is kept and named in the report; ``overwrite`` restores it."""
     lines = list(memory.export_jsonl())
     memory.append_to_history("energy", "s", HISTORY[1])
     memory.save_agent_state("energy", "newer")
@@ -134,7 +134,7 @@ def test_lines_that_can_not_be_read_are_named(memory, other):
 
 @pytest.mark.parametrize("ttl", ["1e12", "1e308", "1" + 400 * "0", "Infinity", "NaN", "-1", "true", '"5"'])
 def test_times_to_live_that_can_not_be_are_named(memory, ttl):
-    """A damaged time to live is found before anything is written: what was there stays, and stays as long."""
+    """A damaged time to live is found before anything is written; existing data and its expiry are unchanged."""
     header = next(iter(memory.export_jsonl()))
     memory.append_to_history("a", "s", {"role": "user", "content": "kept"}, ttl=100)
     for rest in (
@@ -150,7 +150,7 @@ def test_times_to_live_that_can_not_be_are_named(memory, ttl):
 
 
 async def test_one_text_is_no_lines(memory, prefix):
-    """A whole file's text, each character of which would be a line, is told from lines; so is what has none."""
+    """A whole file's text, whose characters would each be a line, is recognised; so is input without lines."""
     whole = "\n".join(memory.export_jsonl())
     twin = AsyncRedisMemoryService(server=memory.server, prefix=prefix)
     saver = RedisSaver(server=memory.server, prefix=prefix)
@@ -164,7 +164,7 @@ async def test_one_text_is_no_lines(memory, prefix):
 
 
 def test_export_streams(memory):
-    """Lines come while later histories are still unread: one removed meanwhile is left out."""
+    """Lines are yielded while later histories are unread: one removed meanwhile is left out."""
     for number in range(40):
         memory.append_to_history("minerals", f"{number:02}", HISTORY[0])
     lines = memory.export_jsonl(agent_id="minerals")

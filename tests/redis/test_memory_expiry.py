@@ -1,4 +1,4 @@
-"""What lives how long: histories, values and what the indexes know of them."""
+"""The lifetimes of histories, of values and of their index entries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ttl(memory, agent_id="energy", session_id="s"):
 
 
 def test_append_without_ttl_keeps_the_longer(memory):
-    """Without ``ttl`` an append keeps the longer of what was left and the default; with it, exactly that."""
+    """Without ``ttl``, an append keeps the longer of the remaining time and the default; with it, exactly that."""
     memory.append_to_history("energy", "s", MESSAGE)
     assert 999 < ttl(memory) <= 1000
     memory.append_to_history("energy", "s", MESSAGE, ttl=5000)
@@ -41,7 +41,7 @@ def test_append_without_ttl_keeps_the_longer(memory):
 
 
 def test_saving_sets_the_time_to_live(memory, raw, prefix):
-    """What is saved lives for ``ttl``, or the default: the old time goes with the old value."""
+    """Saved data lives for ``ttl``, or the default: a new value replaces the old expiry."""
     memory.save_conversation_history("energy", "s", [MESSAGE], ttl=5000)
     memory.save_conversation_history("energy", "s", [MESSAGE])
     assert 999 < ttl(memory) <= 1000
@@ -52,7 +52,7 @@ def test_saving_sets_the_time_to_live(memory, raw, prefix):
 
 
 def test_no_default_is_for_ever(server, prefix):
-    """With ``default_ttl=None`` nothing expires unless a ``ttl`` says so."""
+    """With ``default_ttl=None``, nothing expires unless a ``ttl`` says so."""
     with RedisMemoryService(url=server.url, prefix=prefix, default_ttl=None) as memory:
         memory.append_to_history("energy", "s", MESSAGE)
         assert ttl(memory) is None
@@ -76,7 +76,7 @@ def test_a_history_expires_whole(memory, raw, prefix):
     for key in keys:
         pipeline.pttl(key)
     left = pipeline.execute()
-    assert max(left) - min(left) <= 5  # milliseconds, in which the clock goes on between two commands
+    assert max(left) - min(left) <= 5  # milliseconds that pass between two commands
     wait_until(lambda: not raw.exists(*keys), "the expiry")
     assert memory.get_conversation_history("energy", "s") == []
     assert memory.get_all_sessions_for_agent("energy") == ["t"]
@@ -116,7 +116,7 @@ def test_extending_renews_history_and_data(memory, raw, prefix):
 
 
 def test_indexes_do_not_grow_for_ever(memory, raw, prefix):
-    """What has expired leaves the indexes with the next write, and an index expires with the last it names."""
+    """The next write removes expired names from the indexes, and an index expires with its last name."""
     index = f"{prefix}:index:sessions:energy"
     memory.append_to_history("energy", "old", MESSAGE)
     raw.zadd(index, {f"dead-{n}": 1000 + n for n in range(50)})
@@ -138,7 +138,7 @@ def test_strays_are_never_listed_and_go_on_reading(memory, raw, prefix):
 
 
 def test_a_longer_life_reaches_the_index(memory, raw, prefix):
-    """A history that never expires stays listed: the append that met it tells the index."""
+    """A history that never expires stays listed: the append that finds it so updates the index."""
     raw.rpush(f"{prefix}:history:energy:s", '{"role":"user","content":"by hand"}')
     memory.append_to_history("energy", "s", MESSAGE)
     assert ttl(memory) is None

@@ -38,7 +38,7 @@ def numbered(number):
 
 
 def test_a_cut_connection_does_not_duplicate(server, prefix):
-    """An append whose reply is lost is sent again and is there once; a later equal one is another."""
+    """An append whose reply is lost is sent again and stored once; a later equal one is another message."""
     with running_proxy(server.port) as proxy, RedisMemoryService(port=proxy.port, prefix=prefix) as memory:
         memory.append_to_history("energy", "s", numbered(0))
         for number in range(1, 4):
@@ -51,7 +51,7 @@ def test_a_cut_connection_does_not_duplicate(server, prefix):
 
 @pytest.mark.parametrize("identity", [{}, {"id": "0"}])
 def test_a_cut_connection_does_not_undo_others(server, prefix, identity):
-    """A save whose reply is lost is done once: what another client appends before it is sent again stays."""
+    """A save whose reply is lost is done once: another client's append before the repetition stays."""
     with running_proxy(server.port) as proxy, RedisMemoryService(port=proxy.port, prefix=prefix) as memory:
         program = memory._programs.save_op("energy", "s", [numbered(0) | identity], None)
         batch = next(program)
@@ -100,7 +100,7 @@ async def test_a_cut_connection_does_not_duplicate_async(server, prefix):
 
 
 def test_a_write_that_replicas_lack_may_be_repeated(server, prefix):
-    """With its id a message is there once, as the error says; the call that finds it there waits, too."""
+    """A message with an id is stored once, as the error says; the call that finds it stored waits, too."""
     with RedisMemoryService(url=f"{server.url}?wait_replicas=1", prefix=prefix, socket_timeout=0.4) as memory:
         for _ in range(2):
             with pytest.raises(NotReplicatedError, match=r"0 of 1 replicas.*but a message without an id"):
@@ -109,7 +109,7 @@ def test_a_write_that_replicas_lack_may_be_repeated(server, prefix):
 
 
 def test_a_server_that_forgot_its_scripts(memory, raw):
-    """After SCRIPT FLUSH (or a failover) everything goes on, singly and in a batch."""
+    """After SCRIPT FLUSH (or a failover) everything works, singly and in a batch."""
     memory.append_to_history("energy", "s", MESSAGE)
     raw.script_flush()
     memory.append_to_history("energy", "s", MESSAGE)
@@ -120,7 +120,7 @@ def test_a_server_that_forgot_its_scripts(memory, raw):
 
 
 def test_a_restart_is_survived(prefix):
-    """A service goes on with a server that came back, and indexes what it writes there."""
+    """A service continues with a restarted server, and indexes what it writes there."""
     with running_server("redis") as server, RedisMemoryService(port=server.port, prefix=prefix) as memory:
         memory.append_to_history("energy", "s", MESSAGE)
         server.kill()
@@ -148,7 +148,7 @@ def test_eight_threads_lose_nothing(memory):
 
 
 def test_eight_threads_trim_to_the_same_length(memory):
-    """Appends at the same time, each trimming, leave exactly the last so many."""
+    """Concurrent appends that each trim leave exactly the newest messages."""
 
     def write(thread):
         for number in range(25):
@@ -168,7 +168,7 @@ async def test_many_tasks_lose_nothing(server, prefix):
 
 
 def test_foreign_types_are_named_and_left(memory, raw, prefix):
-    """Another program's data at one of our keys is a ``WrongTypeError`` naming the key, and stays as it is."""
+    """Another program's data at one of our keys is a ``WrongTypeError`` naming the key, and is unchanged."""
     history, state, data = (f"{prefix}:{rest}" for rest in ("history:énergie:s", "state:énergie", "session:s:k"))
     for key in (history, state, data):
         raw.hset(key, "field", "theirs")
@@ -213,7 +213,7 @@ def test_foreign_data_does_not_stop_a_removal(memory, raw, prefix):
 
 
 def test_corrupt_data_is_named(memory, raw, prefix):
-    """Bytes that are not what this package writes are a ``CorruptDataError`` that names the key."""
+    """Data that this package did not write is a ``CorruptDataError`` that names the key."""
     raw.set(f"{prefix}:state:energy", "{nonsense")
     raw.set(f"{prefix}:session:s:k", b"\xff\xfe")
     raw.rpush(f"{prefix}:history:energy:s", "{nonsense")
@@ -235,7 +235,7 @@ def test_corrupt_data_is_named(memory, raw, prefix):
 
 
 def test_corrupt_messages_are_named_by_their_position(memory, raw, prefix):
-    """From the beginning where the whole is read, from the end where that is, as ``LSET`` takes either."""
+    """Positions count from the beginning if the whole is read, or from the end, as ``LSET`` accepts both."""
     key = f"{prefix}:history:energy:s"
     good, history = (
         json.dumps(MESSAGE),
@@ -245,7 +245,7 @@ def test_corrupt_messages_are_named_by_their_position(memory, raw, prefix):
     for bad in ("{nonsense", "[1]", '{"role": "user"}'):
         raw.rpush(key, *[good] * 50, bad, good)
         attempts = [(lambda: history.messages, 50), (lambda: window.messages, -2)]
-        if bad != '{"role": "user"}':  # which the service gives back as it is
+        if bad != '{"role": "user"}':  # which the service returns unchanged
             attempts += [
                 (lambda: memory.get_conversation_history("energy", "s"), 50),
                 (lambda: memory.get_conversation_history("energy", "s", last=3), -2),
@@ -291,7 +291,7 @@ def test_the_older_format_is_converted_by_the_first_write(memory, raw, prefix):
 @pytest.mark.usefixtures("legacy")
 @pytest.mark.parametrize("write", ["append", "append to one known", "extend"])
 def test_the_indexes_know_the_older_format_for_as_long_as_it_lives(memory, raw, prefix, write):
-    """Where it was given longer than we give, its session is listed until it expires."""
+    """If its expiry was extended beyond ours, its session is listed until it expires."""
     brief = RedisMemoryService(server=memory.server, prefix=prefix, default_ttl=10)
     if write == "append to one known":
         brief.append_to_history("energy", "old2", MESSAGE)
@@ -306,7 +306,7 @@ def test_the_indexes_know_the_older_format_for_as_long_as_it_lives(memory, raw, 
 
 
 def test_ids_of_the_older_format_are_known(memory, raw, prefix):
-    """Messages that had ids before are not stored again; what was there is kept, the same id twice too."""
+    """Messages that had ids before are not stored again; stored messages are kept, even two with the same id."""
     old = [{**numbered(n), "id": str(n % 1200)} for n in range(1201)]
     raw.set(f"{prefix}:history:energy:old", json.dumps([MESSAGE, *old]))
     assert memory.append_to_history("energy", "old", {**MESSAGE, "id": "7"}) == 1202
@@ -360,8 +360,9 @@ def test_reindex_finds_what_no_index_knows(memory, raw, prefix, caplog):
 
 
 def test_what_an_append_costs(server, prefix):
-    """An append is one flush and one command; the first of a session brings the indexes along in the same flush.
-    Reading the last twenty of many costs twenty."""
+    """An append is one flush and one command; a session's first one updates the indexes in the same flush.
+    Reading the last twenty of many transfers only twenty.
+    """
     with running_proxy(server.port) as proxy, RedisMemoryService(port=proxy.port, prefix=prefix) as memory:
         memory.health_check()
         proxy.reset_counts()

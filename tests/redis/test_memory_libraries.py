@@ -14,7 +14,7 @@ from ecowas_lc.store import RedisStore
 from tests.fixtures.scripted_model import Answer, ScriptedModel
 from tests.fixtures.servers import RunningServer, need
 
-# What these libraries and their dependencies warn about at import is no concern of ours.
+# Warnings of these libraries and their dependencies at import are not ours to fix.
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:UserWarning")
 
 
@@ -27,7 +27,7 @@ def user(name: str, thread: str) -> Any:
 
 
 def memory_script(messages: list[BaseMessage]) -> Answer:
-    """Keeps what it is told, and looks for what it is asked."""
+    """Stores what it reads, and searches for what it is asked."""
     if isinstance(messages[-1], ToolMessage):
         return messages[-1].text
     text = messages[-1].text
@@ -65,7 +65,7 @@ async def test_langmem(server: RunningServer, prefix: str) -> None:
 
 
 def file_script(messages: list[BaseMessage]) -> Answer:
-    """Writes a file, edits it, or reads it, by the first word it is told."""
+    """Writes, edits or reads a file, depending on the first word of its prompt."""
     if isinstance(messages[-1], ToolMessage):
         return messages[-1].text
     path = "/memories/notes.txt"
@@ -79,7 +79,7 @@ def file_script(messages: list[BaseMessage]) -> Answer:
 
 
 def test_files_of_deepagents(server: RunningServer, prefix: str) -> None:
-    """What a deep agent writes into a ``StoreBackend`` another thread and process reads from our store."""
+    """Another thread and process reads from our store what a deep agent wrote into a ``StoreBackend``."""
     if find_spec("deepagents") is None:
         need("deepagents")
     from deepagents import create_deep_agent

@@ -87,7 +87,8 @@ async def test_cluster_async(cluster, prefix):
 
 def test_an_acl_limited_to_the_prefix_is_enough(server, prefix):
     """A user with only ``~prefix:*`` and no dangerous or admin commands can do everything; statistics say what
-    they may not ask."""
+    they may not read.
+    """
     with server.client() as admin:
         admin.acl_setuser(
             "tenant",
@@ -136,7 +137,7 @@ def test_prefixes_are_separate_organisations(server, prefix):
 
 @pytest.fixture
 def settings_for(monkeypatch, tmp_path, prefix):
-    """Makes the environment name a server, for this test alone."""
+    """Make the environment name a server, only for this test."""
     monkeypatch.chdir(tmp_path)
 
     def use(**variables):
@@ -152,7 +153,7 @@ def settings_for(monkeypatch, tmp_path, prefix):
 
 
 def test_one_instance_for_the_same_arguments(settings_for, server):
-    """The factory gives one instance for the same arguments, and without arguments the settings' server."""
+    """The factory returns one instance for the same arguments; without arguments, the settings' server."""
     settings_for(REDIS_URL=server.url, REDIS_MEMORY_TTL=77)
     assert get_redis_memory() is get_redis_memory()
     assert get_redis_memory().default_ttl == 77

@@ -48,7 +48,7 @@ def test_history_comes_back_as_it_was_saved(memory):
 
 
 def test_published_keys_hold_readable_json(memory, raw, prefix):
-    """The keys are the published text, and what they hold is JSON that redis-cli shows with its accents."""
+    """The keys are the published ones, and hold JSON that redis-cli shows with its accents."""
     memory.save_conversation_history("energy", "s-1", HISTORY)
     memory.save_agent_state("energy", {"étape": 2})
     memory.set_session_data("s-1", "language", "français")
@@ -71,7 +71,7 @@ def test_append_keeps_the_last_so_many(memory):
 
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 5])
 def test_trimming_never_leaves_an_orphan_result(memory, most):
-    """What is left after a trim never starts with a tool's result: its call stays with it, or it goes, too."""
+    """After a trim, a history never starts with a tool's result: its call is kept with it, or both are removed."""
     call = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "args": {}, "id": "1"}]}
     results = [{"role": "tool", "content": '{"role": "user"}', "tool_call_id": str(n)} for n in range(3)]
     for message in [{"role": "user", "content": "?"}, call, *results]:
@@ -92,7 +92,7 @@ def test_results_without_any_call_are_still_trimmed(memory):
 
 
 def test_state_and_session_data(memory):
-    """Any JSON value comes back equal; ``None`` where there is none."""
+    """Any JSON value is returned equal; ``None`` if there is none."""
     nested = {"a": [1, 2.5, None, True, {"b": "ç"}], "empty": {}, "list": [], "big": 2**80}
     assert memory.get_agent_state("energy") is None
     memory.save_agent_state("energy", nested)
@@ -158,7 +158,7 @@ def test_session_info(memory):
 
 
 def test_everything_of_an_agent_goes_at_once(memory, raw, prefix):
-    """All histories and the state of an agent are removed and counted; others' stay, and nothing is left over."""
+    """All histories and the state of an agent are removed and counted; others stay, and no key is left over."""
     for session in ("a", "b", "c"):
         memory.append_to_history("energy", session, HISTORY[0])
     memory.save_agent_state("energy", {})
@@ -200,7 +200,7 @@ def test_stats_count_what_there_is(memory):
 
 
 def test_health(memory):
-    """``health_check`` tells the truth and never raises."""
+    """``health_check`` is correct and never raises."""
     assert memory.health_check() is True
     assert RedisMemoryService(port=1, connect_timeout=0.2).health_check() is False
     assert RedisMemoryService("no-such-host.invalid", connect_timeout=0.2).health_check() is False
@@ -298,7 +298,7 @@ def test_contradicting_arguments_are_refused(server):
 @pytest.mark.parametrize("name", ["socket_timeout", "connect_timeout", "max_connections"])
 @pytest.mark.parametrize("bad", [0, -1, "5", True, float("nan")])
 def test_limits_that_can_not_be_used_are_named(name, bad):
-    """A timeout is more than 0 seconds, a number of connections is whole; anything else is said at once."""
+    """A timeout is above 0 seconds, a number of connections is whole; anything else is refused at once."""
     with pytest.raises(ConfigurationError, match=name):
         RedisMemoryService(**{name: bad})
     with pytest.raises(ConfigurationError, match="max_connections"):
@@ -315,7 +315,7 @@ def test_a_password_is_never_shown():
 
 
 def test_clients_of_the_caller(server, prefix):
-    """A client that decodes replies, and an async one, serve as well, and stay open."""
+    """A client that decodes replies, and an async one, work as well and stay open."""
     with server.client(decode_responses=True) as client:
         with RedisMemoryService(client=client, prefix=prefix) as service:
             service.save_conversation_history("énergie", "s", HISTORY)

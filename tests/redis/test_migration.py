@@ -1,4 +1,4 @@
-"""``migrate_threads``: threads of any langgraph checkpointer, each checkpoint compared once it is there."""
+"""``migrate_threads``: threads of any langgraph checkpointer, each checkpoint compared after it is written."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def filled(saver: Any) -> Any:
 
 
 def history(on: Any, thread: str) -> list[Any]:
-    """The thread's own states, each read alone.
+    """The thread's own states, each read individually.
 
     langgraph-checkpoint-redis lists those of subgraphs, too, and messages as dicts.
     """
@@ -208,7 +208,7 @@ async def test_async_savers(server: Any, prefix: str, tmp_path: Path) -> None:
 
 
 def test_a_run_that_broke_off(redis_server: Any, prefix: str) -> None:
-    """After an outage the same call goes on where it stopped, and writes nothing twice."""
+    """After an outage, the same call continues where it stopped, and writes nothing twice."""
     source = filled(InMemorySaver())
     with running_proxy(redis_server.port) as proxy, RedisSaver.from_url(proxy.url, prefix=prefix) as target:
 

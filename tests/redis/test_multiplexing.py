@@ -42,7 +42,7 @@ SHA = "0" * 40
 
 @pytest.fixture(scope="module")
 def echo(redis_server):
-    """The digest of a script that answers what it was asked."""
+    """The digest of a script that returns its argument."""
     with redis_server.client() as raw:
         return raw.script_load(ECHO)
 
@@ -77,7 +77,7 @@ def answer(word):
     return [b"k", word if isinstance(word, bytes) else word.encode()]
 
 
-# --- what it is for, counted ---
+# --- the benefit, counted ---
 
 
 class Spread(TypedDict):
@@ -99,7 +99,7 @@ def config(thread):
 
 
 async def test_fan_out_in_asyncio(redis_server, prefix):
-    """A step of 100 tasks in asyncio takes at most 15 flushes in all: what the tasks wrote travels together."""
+    """A step of 100 tasks in asyncio takes at most 15 flushes in all: the tasks' writes are sent together."""
 
     async def work(state):
         return {"answers": ["a" * 200]}
@@ -116,7 +116,7 @@ async def test_fan_out_in_asyncio(redis_server, prefix):
 
 
 def test_fan_out_in_threads(redis_server, prefix, monkeypatch):
-    """A step of 100 tasks in threads takes at most 40 flushes: who sends takes along what others have ready."""
+    """A step of 100 tasks in threads takes at most 40 flushes: the sending thread includes the others' calls."""
     monkeypatch.setattr(fast_path, "_PATIENCE_SECONDS", 5)  # a busy machine is no reason for another connection
     monkeypatch.setattr(fast_path, "_NEAR_SECONDS", 5)  # nor is it further away
     with (
@@ -170,7 +170,7 @@ async def test_one_conversation_costs_what_it_did(redis_server, prefix):
             await asyncio.to_thread(sync.invoke, {"answers": []}, config("u"))
             proxy.reset_counts()
             await graph.ainvoke({"answers": []}, config("t"))
-            operations = 1 + 4 + 3  # one read, a checkpoint for each step and the input, and what each task wrote
+            operations = 1 + 4 + 3  # one read, a checkpoint for each step and the input, and each task's writes
             assert proxy.flushes <= operations
             proxy.reset_counts()
             await asyncio.to_thread(sync.invoke, {"answers": []}, config("u"))
@@ -178,7 +178,7 @@ async def test_one_conversation_costs_what_it_did(redis_server, prefix):
 
 
 async def test_python_calls_of_one_caller(redis_server, echo):
-    """A call that is alone makes at most as many calls of Python functions as before calls could share a line."""
+    """A single call makes at most as many Python calls as before calls could share a connection."""
 
     def counted(frame, event, argument):
         count[0] += event == "call"
@@ -268,7 +268,7 @@ def connections_of(client):
 
 
 async def test_a_cancelled_call_leaves_the_line(redis_server, echo):
-    """Cancelled calls cost nobody a connection, sent or not: their replies are read and dropped."""
+    """Cancelled calls occupy no connection, sent or not: their replies are read and dropped."""
     async with opened(redis_server.url) as client:
         await ask(client, echo, "warm")
         number = await client.client_id()
@@ -289,7 +289,7 @@ async def test_a_cancelled_call_leaves_the_line(redis_server, echo):
 
 @pytest.mark.parametrize("last", ["script", "command", "pipeline"])
 async def test_a_connection_that_was_closed_while_idle(redis_server, echo, last):
-    """What the server closed between two calls is opened again at once, whoever used it last."""
+    """A connection that the server closed between two calls is reopened at once."""
     async with opened(redis_server.url) as client, asyncio.timeout(15):
         await ask(client, echo, "warm")
         number = await client.client_id()
@@ -308,7 +308,7 @@ async def test_a_connection_that_was_closed_while_idle(redis_server, echo, last)
 
 
 async def test_a_line_that_breaks(redis_server, echo):
-    """Calls under way when their connection breaks are made again, each once as far as its caller sees."""
+    """Calls in progress when their connection breaks are repeated, each once as far as its caller sees."""
     with running_proxy(redis_server.port) as proxy:
         async with opened(through(proxy, redis_server)) as client:
             await ask(client, echo, "warm")
@@ -337,7 +337,7 @@ def test_a_line_that_breaks_in_threads(redis_server, echo):
 
 
 async def test_each_call_has_its_own_timeout(redis_server, echo):
-    """Of calls on one line, only the one that waited too long fails; nobody gets its reply when it arrives."""
+    """Of the calls on one connection, only the one that waited too long fails; its reply reaches no other call."""
     with running_proxy(redis_server.port) as proxy:
         async with opened(through(proxy, redis_server), redis_socket_timeout=2) as client:
             await ask(client, echo, "warm")
@@ -357,7 +357,7 @@ async def test_each_call_has_its_own_timeout(redis_server, echo):
 
 
 async def test_a_server_that_hangs(redis_server, echo):
-    """Calls to a server that hangs fail by their timeout, those that come later too, and all go on afterwards."""
+    """Calls to a hanging server fail by their timeout, also later ones, and all succeed afterwards."""
     with running_proxy(redis_server.port) as proxy:
         async with opened(through(proxy, redis_server), redis_socket_timeout=0.5) as client:
             await ask(client, echo, "warm")
@@ -370,7 +370,7 @@ async def test_a_server_that_hangs(redis_server, echo):
 
 
 def test_a_server_that_hangs_in_threads(redis_server, echo):
-    """The same for threads, none of which waits for the others' timeouts as well."""
+    """The same holds for threads, and none of them waits for the others' timeouts as well."""
     with (
         running_proxy(redis_server.port) as proxy,
         connected(through(proxy, redis_server), redis_socket_timeout=0.5, redis_max_connections=3) as client,
@@ -394,7 +394,7 @@ def test_a_server_that_hangs_in_threads(redis_server, echo):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
 def test_a_sender_that_is_interrupted(redis_server, echo, monkeypatch, error):
-    """What interrupts a thread that sends for others does not interrupt them: they make their calls again."""
+    """An interruption of a thread that sends for others does not reach them: they repeat their calls."""
     with connected(redis_server.url) as client:
         pool = client.connection_pool
         ask(client, echo, "warm")
@@ -439,13 +439,13 @@ def test_a_sender_that_is_interrupted(redis_server, echo, monkeypatch, error):
 
 
 def test_a_thread_that_gives_up_waiting(redis_server, echo, monkeypatch):
-    """A thread whose wait is interrupted leaves the queue, and nobody waits for it to send."""
+    """A thread whose wait is interrupted leaves the queue, and no other waits for it to send."""
     with connected(redis_server.url, redis_max_connections=1) as client:
         pool = client.connection_pool
         ask(client, echo, "warm")
         queue = pool._queue
         busy = fast_path.ThreadCall(b"")
-        assert queue.enter(busy)  # somebody sends
+        assert queue.enter(busy)  # some thread sends
         call = fast_path.ThreadCall(b"x")
         assert not queue.enter(call)
 
@@ -489,7 +489,7 @@ async def test_waiting_for_a_connection(redis_server, echo):
 
 
 async def test_a_caller_that_comes_late_to_a_line(redis_server, echo):
-    """Before a caller uses the line that was opened for it, another may take the connection, and has it alone."""
+    """Before a caller uses the connection that was opened for it, another may take it, and then uses it alone."""
     async with opened(redis_server.url, redis_max_connections=2) as client:
         pool = client.connection_pool
         line = await pool._next_line()
@@ -503,7 +503,7 @@ async def test_a_caller_that_comes_late_to_a_line(redis_server, echo):
 
 
 async def test_closing_while_calls_are_under_way(redis_server, echo):
-    """A client that is closed opens a connection again; a call that was under way is made again."""
+    """A closed client opens a connection again; a call in progress is repeated."""
     async with opened(redis_server.url) as client, asyncio.timeout(15):
         await ask(client, echo, "warm")
         calls = [asyncio.create_task(ask(client, echo, f"{n}")) for n in range(20)]
@@ -515,7 +515,7 @@ async def test_closing_while_calls_are_under_way(redis_server, echo):
         assert len(connections_of(client)) == 1
 
 
-# --- what takes long holds up nobody ---
+# --- a long call delays no other ---
 
 
 class Scripted:
@@ -574,7 +574,7 @@ def said(number, word):
 
 
 async def test_a_long_reply_holds_up_nobody():
-    """While a long reply arrives, calls go to another connection, and back to one when it is there."""
+    """While a long reply arrives, calls use another connection, and return to one connection afterwards."""
     go_on = threading.Event()
 
     def replies(number, word):
@@ -611,7 +611,7 @@ async def test_a_large_command_has_its_own_connection():
 
 
 def test_a_slow_sender_holds_up_nobody(monkeypatch):
-    """A thread whose sender waits for something long takes a connection of its own after a moment."""
+    """A thread whose sender waits for a long reply takes another connection after a moment."""
     sent, go_on = threading.Event(), threading.Event()
 
     def replies(number, word):
@@ -661,7 +661,7 @@ def test_more_threads_than_connections(redis_server, echo):
 
 @pytest.mark.parametrize("garbage", [b"?!\r\n", b"+one\r\n+too many\r\n"])
 async def test_answers_out_of_step(garbage):
-    """Where a server talks something else than Redis' protocol, its connection is given up, and no other call."""
+    """If a server does not speak Redis' protocol, its connection is closed, and no other call fails."""
 
     def replies(number, word):
         return garbage if number == 1 and word == b"odd" else said(number, word)
@@ -679,7 +679,7 @@ async def test_answers_out_of_step(garbage):
 
 
 async def test_a_server_that_refuses_for_a_while():
-    """A server that still loads its data is asked again, as redis-py does; answers beside that one count."""
+    """A server that is still loading is asked again, as redis-py does; replies beside that one count."""
     asked = []
 
     def replies(number, word):
@@ -695,11 +695,11 @@ async def test_a_server_that_refuses_for_a_while():
             assert asked.count(b"b") == 2
 
 
-# --- what keeps a connection of its own ---
+# --- calls with a separate connection ---
 
 
 async def test_waiting_for_replicas_holds_up_nobody(redis_server, prefix):
-    """A write that waits for replicas does so on its own connection: reads on the line are answered meanwhile."""
+    """A write that waits for replicas uses a separate connection: reads are answered meanwhile."""
     settings = load_settings(redis_socket_timeout=4.0, wait_replicas=1)
     server = Server.from_url(redis_server.url, settings=settings)
     saver = RedisSaver(server=server, prefix=prefix)
@@ -740,7 +740,7 @@ async def test_fencing_on_a_shared_line(redis_server, prefix):
 
 
 async def test_a_fork_while_calls_are_under_way(redis_server, prefix):
-    """A child that is forked while its parent's calls share a line makes its own calls, and so does the parent."""
+    """A child forked while its parent's calls share a connection makes its own calls, and so does the parent."""
     with running_proxy(redis_server.port) as proxy:
         async with RedisSaver.from_url(through(proxy, redis_server), prefix=prefix) as saver:
             await saver.aget_tuple(config("warm"))

@@ -1,4 +1,4 @@
-"""What others store on a server costs nothing: the same commands and bytes with a thousand of them as with ten."""
+"""Other data on a server costs nothing: commands and bytes are the same with ten others as with a thousand."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.redis.writer import Writer, at
 
 FEW, MANY = 10, 1000
 MESSAGE = {"role": "user", "content": "x" * 100}
-# What a server does with a sorted set of any size in about no time; ranges also say how much they take at most.
+# The cost of a sorted-set command hardly depends on the set's size; ranges also state their maximum.
 QUICK = {"ZADD", "ZREM", "ZSCORE", "ZCARD", "EXPIRE", "PEXPIREAT", "PERSIST", "EXISTS", "ZREMRANGEBYSCORE"}
 
-# An append looks for what to forget of its history's ids, whatever others store.
+# An append looks for ids of its history to forget, whatever else is stored.
 ONCE_A_SECOND = Counter(ZREMRANGEBYSCORE=1, ZCOUNT=1)
 
 
 @dataclass
 class Cost:
-    """What one call made a server do, scripts' own commands included."""
+    """The commands that one call made a server execute, including those in scripts."""
 
     commands: Counter[str]
     on_indexes: list[list[str]]
@@ -37,7 +37,7 @@ class Cost:
 
 
 class Crowd:
-    """A saver and a memory service among others' threads and sessions, and what calls cost there."""
+    """A saver and a memory service among others' threads and sessions, and the cost of calls there."""
 
     def __init__(self, url: str, proxy: Proxy, raw: Any, prefix: str, stack: ExitStack) -> None:
         self.proxy, self.raw, self.prefix = proxy, raw, prefix
@@ -53,7 +53,7 @@ class Crowd:
             self.memory.append_to_history("agent", f"s{number % 3}", MESSAGE)
 
     def fill(self, others: int) -> None:
-        """Add others' threads, runs, agents and sessions until there are so many."""
+        """Add threads, runs, agents and sessions of others up to a number."""
         for number in range(self._others, others):
             Writer(self._others_saver, f"other{number:05}").put(None, {"run_id": f"run{number:05}"}, a=number)
             self._others_memory.append_to_history(f"other{number:05}", "s", MESSAGE)
@@ -90,7 +90,7 @@ def crowd(redis_server: Any, prefix: str) -> Iterator[Crowd]:
 
 
 def calls(crowd: Crowd, turn: str) -> dict[str, Callable[[], Any]]:
-    """Every call, on threads of its own that are like those of another turn."""
+    """Every call, on threads that are like those of another turn."""
     saver, memory = crowd.saver, crowd.memory
     threads = {name: crowd.thread(f"{name}-{turn}") for name in ("read", "prune", "copy", "runs", "gone", "write")}
     pending = [("a", 1)]

@@ -58,7 +58,7 @@ def running(
 
 
 def test_gunicorn(own_server: RunningServer, prefix: str, tmp_path: Path) -> None:
-    """``gunicorn --preload --threads`` answers each request, whichever worker and thread gets it."""
+    """``gunicorn --preload --threads`` answers each request, in any worker and thread."""
     port, log = free_port(), tmp_path / "log"
     command = ["gunicorn", "--bind", f"127.0.0.1:{port}", "--preload", "--workers", "2", "--threads", "3"]
     command += ["--timeout", "300", "--graceful-timeout", "1", "tests.fixtures.preforked:app"]

@@ -55,7 +55,7 @@ spaces = st.lists(labels, min_size=1, max_size=4).map(tuple)
 
 @given(spaces, st.text(max_size=8))
 def test_every_namespace_and_key_come_back(namespace: tuple[str, ...], key: str) -> None:
-    """An id is made of any namespace and key, and says which, and the bucket that the namespace is in."""
+    """An id is built from any namespace and key, and yields them again, with the namespace's bucket."""
     item_id = id_of(namespace, key)
     assert place_of(item_id) == (namespace, key)
     assert labels_of(space_of(namespace)) == namespace
@@ -120,7 +120,7 @@ async def test_one_flush_each_async(proxy: Proxy, prefix: str) -> None:
 
 
 def test_a_put_sends_the_same_at_any_size(proxy: Proxy, prefix: str) -> None:
-    """What a put sends does not grow with the number of items there are."""
+    """The size of a put does not grow with the number of items."""
     sent = []
     with RedisStore.from_url(proxy.url, prefix=prefix) as store:
         for size in (10, 2000):
@@ -132,7 +132,7 @@ def test_a_put_sends_the_same_at_any_size(proxy: Proxy, prefix: str) -> None:
 
 
 def test_versions_guard_writes(store: RedisStore) -> None:
-    """``if_version`` stores an item only where it has this version, 0 only where there is none."""
+    """``if_version`` stores an item only if it has this version; 0: only if it does not exist."""
     store.put(NS, "k", {"n": 1}, if_version=0)
     with pytest.raises(ItemConflictError, match="Another writer"):
         store.put(NS, "k", {"n": 2}, if_version=0)
@@ -148,7 +148,7 @@ def test_versions_guard_writes(store: RedisStore) -> None:
 
 
 def test_a_guarded_put_that_is_sent_again_is_made_once(store: RedisStore, redis_server: RunningServer) -> None:
-    """Where the connection breaks before the answer, the put that is sent again finds itself, not a conflict."""
+    """If the connection breaks before the reply, the repeated put recognises itself instead of a conflict."""
     with running_proxy(redis_server.port) as proxy:
         through = RedisStore.from_url(
             proxy.url.replace("redis://", f"redis://{redis_server.user}:@") if redis_server.user else proxy.url,
@@ -234,7 +234,7 @@ def test_a_value_that_contains_itself(store: RedisStore) -> None:
     ],
 )
 def test_bad_arguments_are_named_errors(store: RedisStore, call: Callable[[RedisStore], Any]) -> None:
-    """What can't be used is a ValueError of ours or langgraph's InvalidNamespaceError, and nothing is written."""
+    """Invalid input is a ValueError of ours or langgraph's InvalidNamespaceError, and nothing is written."""
     with pytest.raises((InvalidInputError, InvalidNamespaceError)):
         call(store)
     assert store.search(()) == []
@@ -263,13 +263,13 @@ def test_bad_arguments_are_named_errors(store: RedisStore, call: Callable[[Redis
     ids=repr,
 )
 def test_bad_options_are_named_errors(options: Any) -> None:
-    """What a store can't be made with is said at once, with what to use instead."""
+    """An impossible configuration is refused at once, with an alternative."""
     with pytest.raises((ConfigurationError, InvalidInputError)):
         RedisStore.from_url("redis://127.0.0.1:1/0", **options)
 
 
 def test_foreign_data_is_left_alone(store: RedisStore, redis_server: RunningServer) -> None:
-    """Somebody else's data at a key of ours is a named error, and stays as it was."""
+    """Foreign data at a key of ours is a named error, and is unchanged."""
     item, head = store._at.item(id_of(NS, "k")), store._at.bucket(bucket_of(NS))[0]
     with redis_server.client() as raw:
         for key in (item, head):
@@ -284,7 +284,7 @@ def test_foreign_data_is_left_alone(store: RedisStore, redis_server: RunningServ
 
 
 def test_a_newer_format_is_refused(store: RedisStore, redis_server: RunningServer) -> None:
-    """What a newer version wrote is neither read nor overwritten."""
+    """Data of a newer version is neither read nor overwritten."""
     store.put(NS, "k", {"n": 1})
     item, head = store._at.item(id_of(NS, "k")), store._at.bucket(bucket_of(NS))[0]
     with redis_server.client() as raw:
@@ -299,7 +299,7 @@ def test_a_newer_format_is_refused(store: RedisStore, redis_server: RunningServe
 
 
 def test_corrupt_values_are_named(store: RedisStore, redis_server: RunningServer) -> None:
-    """What is no item of ours in an item's place is a CorruptDataError with what to do."""
+    """Data that is not an item, at an item's key, is a CorruptDataError with advice."""
     store.put(NS, "k", {"n": 1})
     with redis_server.client() as raw:
         for damage in (b"{", b"[1]", b"\xff", b'{"x": NaN}'):
@@ -312,7 +312,7 @@ def test_corrupt_values_are_named(store: RedisStore, redis_server: RunningServer
 
 
 def test_encrypted_values(redis_server: RunningServer, prefix: str) -> None:
-    """Nothing of an encrypted value is on the server, a moved value does not open, and keys can be rotated."""
+    """Encrypted values are unreadable on the server, a moved value can't be opened, and keys can be rotated."""
     old, new = b"o" * 32, b"n" * 32
     url = redis_server.url
     first = RedisStore.from_url(url, prefix=prefix, encryption=EncryptedRedisSerializer({"a": old}))
@@ -345,7 +345,7 @@ def test_clear_removes_what_is_below(store: RedisStore) -> None:
 
 
 def test_clear_and_delete_end_though_items_are_gone(store: RedisStore, redis_server: RunningServer) -> None:
-    """What has expired, or was evicted, leaves the indexes with ``clear`` and ``delete`` as well."""
+    """``clear`` and ``delete`` also remove expired and evicted items from the indexes."""
     store.batch([PutOp(NS, f"k{n}", {"n": n}, ttl=0.001 if n % 2 else None) for n in range(700)])
     with redis_server.client() as raw:
         wait_until(
@@ -360,7 +360,7 @@ def test_clear_and_delete_end_though_items_are_gone(store: RedisStore, redis_ser
 
 
 async def test_the_async_twins(redis_server: RunningServer, prefix: str) -> None:
-    """What goes beyond the contract works without blocking the event loop, too."""
+    """Methods beyond the contract don't block the event loop either."""
     async with RedisStore.from_conn_string(redis_server.url, prefix=prefix) as store:
         await store.asetup()
         await store.aput(NS, "k", {"n": 1}, if_version=0)
@@ -406,7 +406,7 @@ def test_given_clients(redis_server: RunningServer, prefix: str) -> None:
 
 
 def test_expired_items_leave_the_indexes(store: RedisStore, redis_server: RunningServer) -> None:
-    """What expired is in no index after later writes: nothing sweeps, and nothing stays."""
+    """After later writes, no index lists expired items, without any sweep."""
     store.batch([PutOp(NS, f"k{n}", {"n": n}, ttl=0.002) for n in range(50)])
     with redis_server.client() as raw:
         wait_until(lambda: raw.exists(*(store._at.item(id_of(NS, f"k{n}")) for n in range(50))) == 0, "expiry")
@@ -438,7 +438,7 @@ assert len(store.search(("a", "b"), query="gold")) == 5
 
 
 def test_a_cluster_keeps_a_tenant_together(cluster: RunningCluster, prefix: str) -> None:
-    """What shares its first two labels is in one slot, and many tenants are spread over the nodes."""
+    """Namespaces with the same first two labels share a slot, and many tenants are spread over the nodes."""
     with RedisStore.from_url(cluster.url, prefix=prefix) as store:
         for number in range(60):
             store.put(("users", f"u{number}", "notes"), "k", {"n": number})

@@ -25,7 +25,7 @@ def fill(store: RedisStore) -> None:
 
 
 def test_a_backup_restores_everything(server: RunningServer, prefix: str) -> None:
-    """What was exported is there again under another prefix: values, times, expiry and the index."""
+    """An import under another prefix restores values, times, expiry and the index."""
     with RedisStore.from_url(server.url, prefix=prefix, index=INDEX) as store:
         fill(store)
         lines = list(store.export_jsonl())
@@ -117,7 +117,7 @@ def test_others_pass_items_over(redis_server: RunningServer, prefix: str) -> Non
     ids=str,
 )
 def test_bad_lines_are_named(redis_server: RunningServer, prefix: str, change: dict[str, Any]) -> None:
-    """A line that holds no item is refused by its number, and nothing of it is stored."""
+    """A line without an item is refused by its number, and nothing of it is stored."""
     with RedisStore.from_url(redis_server.url, prefix=prefix) as store:
         store.put(NS, "k", {"n": 1})
         head, line = store.export_jsonl()

@@ -1,4 +1,4 @@
-"""The store conformance suite, run on three stores: ours keeps every promise, and what the peers do is known."""
+"""The store conformance suite, run on three stores: ours keeps every promise; the peers' failures are known."""
 
 from __future__ import annotations
 

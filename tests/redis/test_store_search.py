@@ -1,4 +1,4 @@
-"""Search in a store: exact, never stale, in two flushes, and bounded by what lies below a prefix."""
+"""Search in a store: exact, never stale, in two flushes, and bounded by the items below a prefix."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ INDEX: Any = {"dims": DIMENSIONS, "embed": embed, "fields": ["text"]}
 
 
 def best(model: dict[str, str], query: str, limit: int) -> list[str]:
-    """What an exact search finds, computed the plain way."""
+    """The results of an exact search, computed the plain way."""
     wanted = np.asarray(vector_of(query))
     scores = {}
     for key, text in model.items():
@@ -123,7 +123,7 @@ def test_eight_bits_are_exact_among_thousands(
 
 
 def test_two_flushes_where_nothing_is_new(proxy: Proxy, prefix: str) -> None:
-    """A search takes two flushes, and three where there is something new; with a filter no more."""
+    """A search takes two flushes, and three if there is new data; with a filter no more."""
     with RedisStore.from_url(proxy.url, prefix=prefix, index=INDEX) as store:
         store.batch([PutOp(NS, f"k{n}", {"text": str(n), "n": n}) for n in range(300)])
         store.search(NS, query="3", limit=5)
@@ -146,7 +146,7 @@ def test_two_flushes_where_nothing_is_new(proxy: Proxy, prefix: str) -> None:
 
 
 def test_a_search_reads_what_is_new_and_no_more(proxy: Proxy, prefix: str) -> None:
-    """What a search receives grows with what changed and with its hits, not with the number of items."""
+    """A search receives as much as has changed and its hits, whatever the number of items."""
     with RedisStore.from_url(proxy.url, prefix=prefix, index=INDEX) as store:
         received = []
         for size in (200, 3000):
@@ -160,7 +160,7 @@ def test_a_search_reads_what_is_new_and_no_more(proxy: Proxy, prefix: str) -> No
 
 
 def test_a_first_search_reads_its_namespace_alone(proxy: Proxy, prefix: str) -> None:
-    """A process's first search takes three flushes and receives what is below its prefix only."""
+    """A process's first search takes three flushes and receives only what is below its prefix."""
     received = []
     with RedisStore.from_url(proxy.url, prefix=prefix, index=INDEX) as writer:
         for others in (0, 60):
@@ -178,7 +178,7 @@ def test_a_first_search_reads_its_namespace_alone(proxy: Proxy, prefix: str) -> 
 
 
 def test_deleted_and_expired_items_never_come_back(store: RedisStore, redis_server: RunningServer) -> None:
-    """What another process deleted, or Redis let expire, is no hit, though this process has a copy of it."""
+    """Items that another process deleted, or that expired, are no hits, though this process has copies of them."""
     store.batch([PutOp(NS, f"k{n}", {"text": str(n)}, ttl=0.004 if n < 5 else None) for n in range(30)])
     assert "k3" in keys(store.search(NS, query="3", refresh_ttl=False))
     with redis_server.client() as raw:
@@ -191,7 +191,7 @@ def test_deleted_and_expired_items_never_come_back(store: RedisStore, redis_serv
 
 
 def test_a_lost_server_is_read_anew(store: RedisStore, redis_server: RunningServer) -> None:
-    """After the server lost everything, or went back to an older state, searches find what it has."""
+    """After the server lost everything, or returned to an older state, searches find what it has."""
     store.batch([PutOp(NS, f"k{n}", {"text": str(n)}) for n in range(20)])
     store.search(NS, query="3")
     prefix = store._at.keys.prefix
@@ -216,7 +216,7 @@ def test_a_lost_server_is_read_anew(store: RedisStore, redis_server: RunningServ
 
 
 def test_a_copy_that_is_far_behind(store: RedisStore, redis_server: RunningServer, prefix: str) -> None:
-    """A process that missed more deletions than are remembered reads everything anew, and finds what is left."""
+    """A process that missed more deletions than are recorded reads everything again, and finds what is left."""
     with RedisStore.from_url(redis_server.url, prefix=prefix, index=INDEX) as reader:
         store.batch([PutOp(NS, f"k{n}", {"text": str(n)}) for n in range(1500)])
         assert keys(reader.search(NS, query="7", limit=1)) == ["k7"]
@@ -229,7 +229,7 @@ def test_a_copy_that_is_far_behind(store: RedisStore, redis_server: RunningServe
 
 
 def test_nothing_is_stale_after_a_write_has_returned(server: RunningServer, prefix: str) -> None:
-    """Threads write and search at once: what a writer's call has stored or deleted, the next search knows."""
+    """Threads write and search at once: the next search reflects every finished write and deletion."""
     shared = RedisStore.from_url(server.url, prefix=prefix, index=INDEX)
     wrong: list[str] = []
 
@@ -296,7 +296,7 @@ def test_a_search_over_all_buckets_on_a_cluster(cluster: RunningCluster, prefix:
 
 
 def test_forked_children_search_while_threads_do(redis_server: RunningServer, prefix: str) -> None:
-    """A child that is forked while other threads search and write finds what is there, and waits for nobody."""
+    """A child forked while other threads search and write finds the stored items, and waits for no thread."""
     code = f"""
 import os, threading
 from ecowas_lc.store import RedisStore
@@ -328,7 +328,7 @@ os._exit(0)
 
 
 def test_a_copy_that_was_being_changed_is_dropped_in_a_child(store: RedisStore) -> None:
-    """What another thread was changing at the fork may be half changed: a child reads it anew."""
+    """A copy that another thread was changing at the fork may be inconsistent: a child reads it again."""
     store.put(NS, "k", {"text": "1"})
     store.search(NS, query="1")
     store.search(("docs",), query="1")
@@ -341,7 +341,7 @@ def test_a_copy_that_was_being_changed_is_dropped_in_a_child(store: RedisStore) 
 
 
 async def _reindexed(url: str, prefix: str, raw: Any) -> None:
-    """Evict every index of a store, in whole or in part, and have it made anew."""
+    """Evict every index of a store, in whole or in part, and have it rebuilt."""
     options: dict[str, Any] = {"prefix": prefix, "index": INDEX, "ttl": {"refresh_on_read": False}}
     async with (
         RedisStore.from_url(url, **options) as store,
@@ -413,7 +413,7 @@ def test_dimensions_that_differ(store: RedisStore, redis_server: RunningServer, 
     ],
 )
 def test_embeddings_that_fail_write_nothing(redis_server: RunningServer, prefix: str, answer: Any) -> None:
-    """Where embeddings fail midway, nothing of the batch is written."""
+    """If embedding fails midway, nothing of the batch is written."""
     index: Any = {**INDEX, "embed": answer}
     with RedisStore.from_url(redis_server.url, prefix=prefix, index=index) as store:
         with pytest.raises((InvalidInputError, RuntimeError)):
@@ -444,7 +444,7 @@ def test_what_is_corrupt_is_named(store: RedisStore, redis_server: RunningServer
 
 
 def test_an_encrypted_index(redis_server: RunningServer, prefix: str) -> None:
-    """With encryption vectors and words are unreadable on the server, and searches find what they should."""
+    """With encryption, vectors and words are unreadable on the server, and searches find the right items."""
     options: Any = {"prefix": prefix, "index": INDEX}
     secret = RedisStore.from_url(redis_server.url, **options, encryption=EncryptedRedisSerializer(b"k" * 32))
     plain = RedisStore.from_url(redis_server.url, **options)
@@ -510,7 +510,7 @@ def test_words_that_nobody_has(words: RedisStore) -> None:
 
 
 def test_rare_words_count_more(words: RedisStore) -> None:
-    """A word that few items have weighs more than one that many have, and more of it more than less."""
+    """A rare word weighs more than a common one, and several occurrences more than one."""
     words.batch([PutOp(NS, f"c{n}", {"text": f"common filler number{n}"}) for n in range(30)])
     words.put(NS, "rare", {"text": "common lithium filler"})
     words.put(NS, "twice", {"text": "lithium lithium filler"})
@@ -519,7 +519,7 @@ def test_rare_words_count_more(words: RedisStore) -> None:
 
 
 def test_words_after_changes(words: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """BM25 counts what is there now: updates and deletions, also after the postings were merged."""
+    """BM25 uses current counts, after updates and deletions, also after the postings were merged."""
     model = {f"k{n}": f"word{n % 7} word{n % 11} text" for n in range(4000)}
     words.batch([PutOp(("w", "x"), key, {"text": text}) for key, text in model.items()])
     assert len(words.search(("w", "x"), query="word3", limit=5000)) == sum(
@@ -542,7 +542,7 @@ def test_the_whole_value_is_words(redis_server: RunningServer, prefix: str) -> N
 
 
 def test_meaning_and_words_together(store: RedisStore) -> None:
-    """``both`` puts what is good by either before what is good by none, and what is good by both first."""
+    """``both`` ranks items that either method ranks high above others, and those that both rank high first."""
     store.put(NS, "meaning", {"text": "7 nothing else"})
     store.put(NS, "words", {"text": "1234 seven eight nine"})
     store.put(NS, "both", {"text": "7 seven eight nine"})
@@ -553,7 +553,7 @@ def test_meaning_and_words_together(store: RedisStore) -> None:
 
 
 def test_modes_are_the_index_configurations_or_the_searchs(words: RedisStore, store: RedisStore) -> None:
-    """A mode that the index can't serve is refused with what to configure."""
+    """A mode that the index can't serve is refused with the configuration that it needs."""
     with pytest.raises(InvalidInputError, match="embeddings"):
         words.search(NS, query="x", mode="meaning")
     with pytest.raises(InvalidInputError, match="mode"):

@@ -43,7 +43,7 @@ def listed(saver: RedisSaver) -> list[str]:
 
 @pytest.mark.parametrize("was_there", [True, False], ids=["a thread", "none"])
 def test_a_removal_that_is_sent_again_leaves_what_came_since(saver, was_there):
-    """Its answer was lost and it is sent again as it was: what others have begun stays, and stays listed."""
+    """A removal whose reply was lost is repeated: threads that others have begun since stay, and stay listed."""
     if was_there:
         put(saver, "old")
     lost = delete_thread_op(saver._at, "t")
@@ -69,7 +69,7 @@ def test_a_removal_that_is_sent_again_leaves_what_came_since(saver, was_there):
 
 
 def following(op, answer):
-    """What a program does after an answer."""
+    """What a program does after a reply."""
     try:
         batch = op.send(answer)
         while True:
@@ -79,7 +79,7 @@ def following(op, answer):
 
 
 async def test_a_named_removal_is_made_once(saver):
-    """The caller's name for a removal is enough to repeat it; another name removes what is there."""
+    """The caller's name for a removal makes it repeatable; another name removes what is stored now."""
     for delete in (saver.delete_thread, None):
         put(saver, "old")
         name = "first" if delete else "second"
@@ -97,7 +97,7 @@ async def test_a_named_removal_is_made_once(saver):
 
 
 def test_a_removed_thread_is_gone_everywhere(saver, raw, prefix):
-    """What remembers the removal is no thread: nothing lists, copies, exports or renews it, and it expires."""
+    """The record of a removal is no thread: nothing lists, copies, exports or renews it, and it expires."""
     put(saver, "old")
     saver.delete_thread("t", operation="once")
     assert left_over(raw, prefix) == []
@@ -118,7 +118,7 @@ def test_a_removed_thread_is_gone_everywhere(saver, raw, prefix):
 
 
 def test_a_thread_that_was_removed_before_is_exported_as_it_is(saver, prefix):
-    """What remembers removals is no part of a thread: an import of it is found to be the same."""
+    """Records of removals are not part of a thread: an import finds the thread unchanged."""
     put(saver, "old")
     saver.delete_thread("t")
     put(saver, "new")

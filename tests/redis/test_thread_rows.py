@@ -1,4 +1,4 @@
-"""``threads``, ``waiting`` and ``diff``: what there is to say of threads, without reading their messages."""
+"""``threads``, ``waiting`` and ``diff``: facts about threads, without reading their messages."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def config(thread: str, **metadata: Any) -> Any:
 
 
 def test_what_a_row_says(saver: RedisSaver) -> None:
-    """A row has the first question as its title, and what is asked until each person has answered."""
+    """A row has the first question as its title, and the pending requests until each person has answered."""
     graph = asking(saver)
     begun = dt.datetime.now(dt.UTC)
     graph.invoke({"messages": [HumanMessage(QUESTION)]}, config("t", user_id="ada", n=1))
@@ -85,7 +85,7 @@ def test_what_a_row_says(saver: RedisSaver) -> None:
 
 
 def test_pages_and_filters(saver: RedisSaver) -> None:
-    """Pages meet without a gap or an overlap, and each filter leaves exactly what it says."""
+    """Pages have no gap or overlap, and each filter returns exactly the matching threads."""
     moments = []
     for number in range(12):
         moments.append(dt.datetime.now(dt.UTC))
@@ -134,7 +134,7 @@ def test_what_has_expired(redis_server: Any, prefix: str) -> None:
 
 @pytest.fixture
 def flushes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Flushes, counted where they are made: a server answers a long one before it has all of it."""
+    """Flushes, counted by the client: a server replies to a long one before it has all of it."""
     made: list[Any] = []
     send = server_module._send
 
@@ -180,7 +180,7 @@ def test_a_cluster(cluster: Any, prefix: str, flushes: list[Any]) -> None:
 
 
 def test_a_checkpoint_of_another_version(saver: RedisSaver, redis_server: Any, prefix: str) -> None:
-    """Where the entry is missing, or is about another checkpoint, the messages themselves are read."""
+    """If the entry is missing, or is about another checkpoint, the messages themselves are read."""
     with redis_server.client() as raw:
         for thread in ("none", "late", "right"):
             writer = Writer(saver, thread)
@@ -197,7 +197,7 @@ def test_a_checkpoint_of_another_version(saver: RedisSaver, redis_server: Any, p
 
 
 def test_forks_and_removed_messages(saver: RedisSaver) -> None:
-    """The row is about the latest checkpoint alone: what was removed from it is not shown."""
+    """The row is only about the latest checkpoint: removed messages are not shown."""
     builder = StateGraph(State).add_node("n", lambda state: {"messages": [AIMessage("Yes.")]})
     graph = builder.add_edge(START, "n").compile(checkpointer=saver)
     graph.invoke({"messages": [HumanMessage("Secret?")]}, config("t"))
@@ -342,7 +342,7 @@ class Plan:
 
 
 def test_classes_that_are_not_allowed(redis_server: Any, prefix: str) -> None:
-    """Threads with an application's classes are listed, compared and drawn without them; they stay opaque."""
+    """Threads with an application's classes are listed, compared and drawn without importing them."""
     with RedisSaver.from_url(redis_server.url, prefix=prefix, allow=[Plan]) as theirs:
         writer = Writer(theirs)
         writer.put(messages=[HumanMessage("Hello")], plan=Plan("first"))
@@ -366,7 +366,7 @@ def test_classes_that_are_not_allowed(redis_server: Any, prefix: str) -> None:
 
 
 def test_diff(saver: RedisSaver) -> None:
-    """Each channel that changed, what lists gained and lost, and the parent by default; the rest is left out."""
+    """A diff lists each changed channel, and what lists gained and lost; by default against the parent."""
     writer = Writer(saver)
     first, second = HumanMessage("a", id="1"), AIMessage("b", id="2")
     ids = [

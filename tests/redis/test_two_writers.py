@@ -51,7 +51,7 @@ async def test_a_cluster(cluster: Any, prefix: str) -> None:
 
 
 async def test_what_was_found_in_others(tmp_path: Path) -> None:
-    """The module's description says what langgraph's savers do; it must stay true."""
+    """The module's description of langgraph's savers must stay true."""
 
     class Numbering(InMemorySaver):
         get_next_version = BaseCheckpointSaver.get_next_version  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""``RedisVectorStore``: LangChain's own suites, sync and async, and what goes beyond them."""
+"""``RedisVectorStore``: LangChain's own suites, sync and async, and features beyond them."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_scores_are_cosines(store: RedisVectorStore) -> None:
 
 
 def test_vectors_are_searched_as_texts_are(store: RedisVectorStore) -> None:
-    """Searching by a vector finds what its text finds."""
+    """Searching by a vector finds the same as searching by its text."""
     vector = Words().embed_query("gold")
     assert ids(store.similarity_search_by_vector(vector, k=1)) == ["ghana"]
     assert ids(asyncio.run(store.asimilarity_search_by_vector(vector, k=1))) == ["ghana"]
@@ -126,7 +126,7 @@ def test_vectors_are_searched_as_texts_are(store: RedisVectorStore) -> None:
 
 
 def test_marginal_relevance(store: RedisVectorStore) -> None:
-    """MMR takes the best first and prefers what differs from it to what repeats it."""
+    """MMR selects the best first, then prefers different texts to repetitions."""
     assert ids(store.max_marginal_relevance_search("solar wind", k=2, lambda_mult=1.0)) == ["cv", "mali"]
     diverse = ids(store.max_marginal_relevance_search("solar wind", k=2, lambda_mult=0.1))
     assert diverse == ["cv", "ghana"]
@@ -135,7 +135,7 @@ def test_marginal_relevance(store: RedisVectorStore) -> None:
 
 
 def test_hybrid_search(store: RedisVectorStore) -> None:
-    """``mode`` searches by words or both; words find what embeddings know nothing of."""
+    """``mode`` searches by words or both; words find what embeddings miss."""
     assert ids(store.similarity_search("Verde", k=1, mode="words")) == ["cv"]
     assert ids(store.similarity_search("gold Ghana mines", k=1, mode="both")) == ["ghana"]
     retriever = store.as_retriever(search_kwargs={"mode": "words", "k": 2})
@@ -151,7 +151,7 @@ def test_a_misspelt_option_is_named(store: RedisVectorStore) -> None:
 
 
 def test_ids(store: RedisVectorStore) -> None:
-    """An id stands for one document: adding it again replaces it; without ids new ones are made."""
+    """An id identifies one document: adding it again replaces it; without ids new ones are generated."""
     assert store.add_texts(["rice in Benin"], ids=["mali"]) == ["mali"]
     assert store.get_by_ids(["mali", "nobody"])[0].page_content == "rice in Benin"
     assert ids(store.similarity_search("rice", k=1)) == ["mali"]
@@ -235,7 +235,7 @@ def test_two_flushes(redis_server: RunningServer, prefix: str) -> None:
 
 
 def test_bad_input(redis_server: RunningServer, prefix: str) -> None:
-    """What is no embedding, no document of ours or no text is a named error."""
+    """An invalid embedding, a foreign document or a non-text is a named error."""
     with pytest.raises(ConfigurationError, match="Embeddings"):
         RedisVectorStore.from_url(redis_server.url, "text-embedding")  # type: ignore[arg-type]
     with RedisVectorStore.from_url(redis_server.url, Words(), prefix=prefix) as store:

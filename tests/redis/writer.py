@@ -1,4 +1,4 @@
-"""What checkpoint tests write threads with: checkpoints as langgraph makes them, one after the other."""
+"""Writes threads for checkpoint tests: checkpoints as langgraph makes them, one after the other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Writer:
         self.number = 0
 
     def draft(self, id_: str | None = None, gone: tuple[str, ...] = (), **values: Any) -> tuple[Checkpoint, Any]:
-        """The next checkpoint, in which these channels have new values, and what is new in it."""
+        """The next checkpoint, in which these channels have new values, and the new versions."""
         highest = max(self.versions.values(), default=None)
         new = {channel: self.saver.get_next_version(highest, None) for channel in (*values, *gone)}
         self.versions = {**self.versions, **new}
@@ -53,7 +53,7 @@ class Writer:
         gone: tuple[str, ...] = (),
         **values: Any,
     ) -> Any:
-        """Store the next checkpoint; gives its config."""
+        """Store the next checkpoint; returns its config."""
         checkpoint, new = self.draft(id_, gone, **values)
         stored = self.saver.put(self.config, checkpoint, self._metadata(metadata), new)
         return self._moved(stored)
