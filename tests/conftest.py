@@ -30,7 +30,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_known_of_models() -> Iterator[None]:
-    """What a process learnt of a model server is forgotten: another test's server may get the same port."""
+    """What a process learnt about a model server is forgotten: another test's server may get the same port."""
     yield
     if served := sys.modules.get("ecowas_lc.llm.served"):
         served.forget_served_models()

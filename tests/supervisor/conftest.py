@@ -24,7 +24,7 @@ def asked(question: str) -> dict[str, Any]:
 
 @pytest.fixture(params=["sync", "async"])
 def ask(request: pytest.FixtureRequest) -> Ask:
-    """Run a graph to its end: ``ask(graph, question or input, thread)`` gives the output."""
+    """Run a graph to its end: ``ask(graph, question or input, thread)`` returns the output."""
 
     def run(graph: Graph, given: Any, thread: str = "t", **options: Any) -> dict[str, Any]:
         given = asked(given) if isinstance(given, str) else given
@@ -38,7 +38,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 
 @pytest.fixture(params=["sync", "async"])
 def stream(request: pytest.FixtureRequest) -> Stream:
-    """Stream a graph to its end: the list of what came."""
+    """Stream a graph to its end; returns the list of chunks."""
 
     def run(graph: Graph, given: Any, thread: str = "t", **options: Any) -> list[Any]:
         given = asked(given) if isinstance(given, str) else given

@@ -1,7 +1,7 @@
-"""Run as a program: a turn on Redis, in children that die after their nth write and others that go on from there.
+"""Run as a program: a turn on Redis, in children that die after their nth write and others that continue it.
 
-Arguments: url, prefix, sync or async, durability. Prints, for each place to die in, what broke the rules, then how
-many places there were. Each child is forked from a process that has imported everything and has no threads.
+Arguments: url, prefix, sync or async, durability. For each point of death it prints the broken rules, then the
+number of points. Each child is forked from a process that has imported everything and has no threads.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TOKEN = re.compile(r"«[^»]+»")
 
 
 class Ledger:
-    """What was done, and what the server has acknowledged, line by line in a file; kills after the nth write."""
+    """A log file of finished tasks and acknowledged writes, one per line; kills after the nth write."""
 
     def __init__(self, path: Path, dies_after: int) -> None:
         self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
@@ -44,7 +44,7 @@ class Ledger:
         return f"«{what}»"
 
     def wrote(self, value: object, config: Any = None, checkpoint_id: str | None = None) -> None:
-        """Take note of a write; with ``durability="async"`` it counts where what it stands on is stored too."""
+        """Log a write; with ``durability="async"`` it counts once the writes that it depends on are stored too."""
         place = (config or {}).get("configurable", {})
         parents = dict(place.get("checkpoint_map") or {})
         stands_on = {*parents.values(), *([place["checkpoint_id"]] if place.get("checkpoint_id") else [])}
@@ -98,7 +98,7 @@ def supervisor(url: str, prefix: str, ledger: Ledger) -> Graph:
 
     @tool
     def pay(to: str) -> str:
-        """Pay somebody."""
+        """Pay a person."""
         return ledger.ran(f"pay {to}")
 
     @tool
@@ -142,7 +142,7 @@ def supervisor(url: str, prefix: str, ledger: Ledger) -> Graph:
 
 
 def turn(graph: Graph, how: str, durability: Any) -> None:
-    """Ask where nothing has been asked, decide what waits, go on with what is unfinished, until it is done."""
+    """Ask if nothing has been asked, decide on what waits, and continue what is unfinished, until it is done."""
     config = in_thread("s")
 
     def run(given: Any) -> None:
@@ -190,7 +190,7 @@ def child(work: Callable[[], None]) -> int:
 
 
 def broken_rules(lines: list[str]) -> list[str]:
-    """Return what ran although the server had acknowledged it."""
+    """Return what ran although the server had already acknowledged it."""
     acknowledged: set[str] = set()
     again: list[str] = []
     for line in lines:

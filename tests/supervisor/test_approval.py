@@ -54,7 +54,7 @@ def test_an_approved_answer_is_passed_on(ask: Ask, decision: Any) -> None:
 
 
 def test_an_edited_answer_takes_the_place_of_the_first(ask: Ask) -> None:
-    """What the reviewer wrote is what is said."""
+    """The reviewer's text becomes the answer."""
     graph, _ = supervisor("all")
     ask(graph, "protocol: who sits where?")
     result = ask(graph, Command(resume={"action": "edit", "text": " In order of precedence. "}))
@@ -65,7 +65,7 @@ def test_an_edited_answer_takes_the_place_of_the_first(ask: Ask) -> None:
 
 @pytest.mark.parametrize("decision", [False, "reject", {"action": "reject", "reason": "too early"}])
 def test_a_rejected_answer_is_not_said(ask: Ask, decision: Any) -> None:
-    """The user is told that it was not released; the text is nowhere, the reason is in the report."""
+    """The user learns that the answer was not released; its text is nowhere, the reason is in the report."""
     graph, _ = supervisor(["protocol"])
     ask(graph, "protocol: who sits where?")
     result = ask(graph, Command(resume=decision))
@@ -100,7 +100,7 @@ def test_groups_that_are_not_held_are_not_waited_for(ask: Ask) -> None:
 
 
 def test_the_synthesis_waits_for_the_release(ask: Ask) -> None:
-    """With a held answer among several, nothing of it is brought together before it is released."""
+    """If one of several answers is held, none of it is combined before it is released."""
     graph, model = supervisor(["protocol"])
     ask(graph, "energy+protocol: a?")
     assert "synthesis" not in map(speaker_of, model.calls)
@@ -112,7 +112,7 @@ def test_the_synthesis_waits_for_the_release(ask: Ask) -> None:
 
 
 def test_several_held_answers_are_decided_one_by_one(ask: Ask) -> None:
-    """All requests are there at once; each may be answered on its own, in any order."""
+    """All requests are returned at once; you can answer each separately, in any order."""
     graph, model = supervisor("all")
     ask(graph, "energy+protocol: a?")
     pending = waiting(graph)
@@ -137,7 +137,7 @@ def test_all_can_be_decided_at_once(ask: Ask) -> None:
 
 
 def test_the_run_goes_on_in_another_process(ask: Ask) -> None:
-    """What waits is in the checkpointer alone: another graph object, built the same way, takes the decision."""
+    """A waiting draft is only in the checkpointer: another graph object, built alike, takes the decision."""
     saver = InMemorySaver()
     first, _ = supervisor(["protocol"], saver)
     ask(first, "protocol: who sits where?")
@@ -148,7 +148,7 @@ def test_the_run_goes_on_in_another_process(ask: Ask) -> None:
 
 
 def test_a_held_group_that_fails_needs_no_decision(ask: Ask) -> None:
-    """There is nothing to release where there is no answer: the run goes on without a reviewer."""
+    """Without an answer there is nothing to release: the run continues without a reviewer."""
     graph, _ = supervisor(["protocol"], script={"protocol": RuntimeError("boom")})
     result = ask(graph, "energy+protocol: a?")
     assert result["messages"][-1].text.startswith("energy speaks.")
@@ -174,7 +174,7 @@ def test_a_question_is_refused_while_an_answer_waits(ask: Ask) -> None:
 
 
 def test_a_question_may_drop_what_nobody_decided(ask: Ask) -> None:
-    """With ``on_waiting="drop"`` a thread is not blocked by a request that is never answered, and says so."""
+    """With ``on_waiting="drop"``, an unanswered request does not block the thread, and the answer says so."""
     graph, _ = supervisor(["protocol"], on_waiting="drop")
     ask(graph, "protocol: a?")
     dropped = waiting(graph)["protocol"]
@@ -191,7 +191,7 @@ def test_a_question_may_drop_what_nobody_decided(ask: Ask) -> None:
 
 @pytest.mark.parametrize("how", ["plain", "by id", "by draft", "by digest"])
 def test_a_decision_meets_what_was_shown(ask: Ask, how: str) -> None:
-    """A decision on a draft that another one has replaced releases nothing, however it is given."""
+    """A decision on a replaced draft releases nothing, however it is passed."""
     graph, _ = supervisor(["protocol"], on_waiting="drop", script={"protocol": lambda m: f"On {m[-1].text}"})
     ask(graph, "protocol: first?")
     shown = waiting(graph)["protocol"]

@@ -18,7 +18,7 @@ from tests.supervisor.conftest import Ask, Stream
 
 
 def agent_script(messages: list[BaseMessage]) -> Answer:
-    """An agent that asks the energy group once and repeats what it said; a group that answers."""
+    """An agent that asks the energy group once and repeats its answer; a group that answers."""
     if speaker_of(messages) != "supervisor":
         return by_speaker({})(messages)
     if isinstance(messages[-1], ToolMessage):
@@ -28,7 +28,7 @@ def agent_script(messages: list[BaseMessage]) -> Answer:
 
 
 def test_each_group_is_a_tool() -> None:
-    """Name, description and argument tell a model what the tool is for."""
+    """Name, description and argument tell a model the tool's purpose."""
     tools = twg_tools(ScriptedModel(script=by_speaker({})))
     assert [tool.name for tool in tools] == [f"ask_{group.id}" for group in default_groups()]
     assert "Power Pool" in tools[0].description
@@ -59,7 +59,7 @@ def test_what_the_group_says_is_labelled(stream: Stream) -> None:
 
 
 def test_a_group_that_fails_is_a_tool_error(ask: Ask) -> None:
-    """The agent is told why a group can't answer, and goes on."""
+    """The agent learns why a group can't answer, and continues."""
     failing = ScriptedModel(script=by_speaker({"energy": ConnectionError("x")}))
     agent: Any = create_agent(ScriptedModel(script=agent_script, tools=True), tools=twg_tools(failing))
     result = ask(agent, "how?")
@@ -86,6 +86,6 @@ def test_own_groups_and_their_tools() -> None:
 
 
 def test_arguments_are_checked() -> None:
-    """Mistakes are told when the tools are made."""
+    """Mistakes are reported when the tools are built."""
     with pytest.raises(ConfigurationError):
         twg_tools(ScriptedModel(script=by_speaker({})), max_hops=0)

@@ -27,11 +27,11 @@ SPEAKERS = ["supervisor", "energy", "digital"]
 
 
 class Talk:
-    """A conversation of five turns on Redis, and what each speaker said in it."""
+    """A conversation of five turns on Redis, with each speaker's messages."""
 
     def __init__(self, server: RunningServer, prefix: str, ask: Ask, *, histories: bool) -> None:
         self.server, self.prefix, self.ask = server, prefix, ask
-        self.said: dict[tuple[str, str], str] = {}  # what a group said under the final answer with this id
+        self.said: dict[tuple[str, str], str] = {}  # a group's answer under the final answer with this id
         self.thread = "t"
         self.count = 0
         self.model = ScriptedModel(
@@ -54,7 +54,7 @@ class Talk:
         return {"views": {"energy": "E.", "digital": "D."}, "answer": "Both say so."}
 
     def turn(self, question: str | None, config: Any = None, **fields: Any) -> None:
-        """Ask, and take note of what each group said."""
+        """Ask, and record each group's answer."""
         given = None if question is None else {"messages": [HumanMessage(question, **fields)]}
         if config is None:
             result = self.ask(self.graph, given, self.thread)
@@ -85,7 +85,7 @@ class Talk:
         return [state for state in reversed(found) if state.next == ("route",)][number]
 
     def told(self, speaker: str, *, alone: bool) -> list[str]:
-        """What the thread says as a speaker remembers it; ``alone``: only the turns it took part in."""
+        """The thread's messages as a speaker remembers them; ``alone``: only the turns it took part in."""
         texts: list[str] = []
         messages = self.messages
         for question, final in pairwise(messages):
@@ -222,7 +222,7 @@ OPERATIONS = {
 def test_thread_prompt_and_histories_say_the_same(
     ask: Ask, redis_server: RunningServer, prefix: str, operation: str, histories: bool
 ) -> None:
-    """After each thing that can be done to a thread, the next prompt and all histories tell its branch."""
+    """After every operation on a thread, the next prompt and all histories match its branch."""
     talk = Talk(redis_server, prefix, ask, histories=histories)
     OPERATIONS[operation](talk)
     expected = talk.told("energy", alone=False)
@@ -238,7 +238,7 @@ def test_thread_prompt_and_histories_say_the_same(
 def test_histories_are_brought_up_without_a_turn(
     ask: Ask, redis_server: RunningServer, prefix: str, operation: str
 ) -> None:
-    """``sync_histories`` does at once what the next turn would do; what others appended stays in its place."""
+    """``sync_histories`` does at once what the next turn would do; messages that others appended stay in place."""
     talk = Talk(redis_server, prefix, ask, histories=True)
     assert talk.factory is not None
     talk.factory("energy", "t").add_messages([HumanMessage("direct?"), AIMessage("Direct.")])

@@ -1,4 +1,4 @@
-"""The same scripted model under langgraph-supervisor, which people used before: what each leaves and costs."""
+"""A comparison with langgraph-supervisor under the same scripted model: features and costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ecowas_lc.supervisor import build_supervisor
 from tests.fixtures.scripted_model import Answer, ScriptedModel, speaker_of
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it is built on what LangGraph has deprecated
+    warnings.simplefilter("ignore")  # it is built on features that LangGraph has deprecated
     from langgraph.prebuilt import create_react_agent
     from langgraph_supervisor import create_supervisor
 
@@ -54,7 +54,7 @@ def test_one_question_for_one_group() -> None:
 
 
 def test_a_model_that_answers_nonsense_still_reaches_the_group() -> None:
-    """Here the group is asked all the same; there nonsense from the supervisor means that nobody is asked."""
+    """Ours still asks the group; there, an unusable reply of the supervisor means that no group is asked."""
 
     def nonsense(messages: list[BaseMessage]) -> Answer:
         return "blah"

@@ -115,7 +115,7 @@ time.sleep(60)
 
 
 def test_other_processes_are_told(redis_server: RunningServer, prefix: str) -> None:
-    """A run in another process counts as well; one that was killed keeps nobody out for long."""
+    """Runs in other processes count as well; a killed one blocks others only for a short time."""
     graph, _ = supervisor(RedisSaver.from_url(redis_server.url, prefix=prefix), on_busy="refuse")
     command = [sys.executable, "-c", HOLDING, redis_server.url, prefix]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:

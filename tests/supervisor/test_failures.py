@@ -1,4 +1,4 @@
-"""What happens when groups, the model or its server fail."""
+"""Failures of groups, the model or its server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SYNTHESIS = {
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), ConnectionError("refused"), ModelError("no")])
 def test_one_failing_group_does_not_lose_the_others(ask: Ask, error: Exception) -> None:
-    """The others' answers are brought together, and the synthesis says whose view is missing."""
+    """The other answers are combined, and the synthesis names the missing view."""
     graph, _ = supervisor({"digital": error, "synthesis": SYNTHESIS})
     result = ask(graph, "energy+digital+minerals: a?")
     assert result["reports"]["digital"]["status"] == "failed"
@@ -49,7 +49,7 @@ def test_one_failing_group_does_not_lose_the_others(ask: Ask, error: Exception) 
 
 
 def test_the_model_is_told_not_to_guess_a_missing_view(ask: Ask) -> None:
-    """A model that brings answers together hears who did not answer, and no words are put in their mouth."""
+    """The synthesis prompt names the groups without an answer, and no answer is invented for them."""
     graph, model = supervisor({"digital": RuntimeError("boom"), "synthesis": SYNTHESIS})
     ask(graph, "energy+digital+minerals: a?")
     prompt = next(prompt for prompt in model.calls if speaker_of(prompt) == "synthesis")
@@ -58,7 +58,7 @@ def test_the_model_is_told_not_to_guess_a_missing_view(ask: Ask) -> None:
 
 
 def test_with_one_answer_left_it_is_passed_on_with_a_note(ask: Ask) -> None:
-    """No synthesis is made of a single answer, but it says whose view is missing."""
+    """A single answer is not synthesised, but the missing view is named."""
     graph, model = supervisor({"digital": RuntimeError("boom")})
     result = ask(graph, "energy+digital: a?")
     text = result["messages"][-1].text
@@ -106,7 +106,7 @@ def test_a_group_that_was_given_up_says_no_more(stream: Stream) -> None:
 
 
 def test_a_total_failure_is_a_named_error(ask: Ask) -> None:
-    """Where nobody could answer the run ends with what kept them from it, not with an empty answer."""
+    """If no group could answer, the run raises the cause instead of ending with an empty answer."""
     graph, _ = supervisor({"energy": ConnectionError("x"), "digital": ConnectionError("x")})
     with pytest.raises(ModelServerUnavailableError, match="ollama serve"):
         ask(graph, "energy+digital: a?")
@@ -150,7 +150,7 @@ def test_after_a_failure_the_thread_goes_on(ask: Ask) -> None:
 
 
 def test_an_empty_answer_is_no_answer(ask: Ask) -> None:
-    """A model that says nothing has failed; one that had no room left for text needs more than another try."""
+    """An empty answer is a failure; one that ran out of tokens gets advice other than to ask again."""
     graph, model = supervisor({"energy": "", "supervisor": "  "})
     for reason, hint in (("stop", "Ask again"), ("length", r"before it wrote any text.*num_predict")):
         model.done_reason = reason
@@ -170,7 +170,7 @@ def test_a_question_that_cannot_fit_is_refused_before_the_call(ask: Ask) -> None
 
 
 def test_a_group_whose_instructions_do_not_leave_room_says_so(ask: Ask) -> None:
-    """A question that fits alone but not with the group's instructions is refused as well."""
+    """A question that fits alone, but not with the group's instructions, is refused as well."""
     graph, model = supervisor({}, num_ctx=300)
     with pytest.raises(ContextOverflowError):
         ask(graph, "energy: " + "word " * 60)
@@ -178,7 +178,7 @@ def test_a_group_whose_instructions_do_not_leave_room_says_so(ask: Ask) -> None:
 
 
 def test_a_server_that_is_down_is_named(ask: Ask) -> None:
-    """With the real client: the address without its password, and the command that mends it."""
+    """With the real client, the error has the address without its password, and the command that fixes it."""
     settings = Settings(ollama_base_url="http://user:secret@127.0.0.1:9", ollama_model="m")
     graph = build_supervisor(make_chat_model(settings), router=FixedRouter(), checkpointer=InMemorySaver())
     with pytest.raises(ModelServerUnavailableError) as caught:
@@ -197,7 +197,7 @@ def test_errors_share_the_packages_base_class(ask: Ask) -> None:
 
 
 def test_reasoning_is_not_kept_as_speech(ask: Ask) -> None:
-    """Whatever model writes it between tags: no answer and no later prompt has it, and alone it is no answer."""
+    """Text between thinking tags is in no answer and no later prompt; alone, it is no answer."""
     model = ScriptedModel(script=by_speaker({"energy": "<think>a secret</think>\n\nFive dams."}))
     graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
     assert ask(graph, "energy: how many?")["messages"][-1].text == "Five dams."

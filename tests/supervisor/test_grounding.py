@@ -1,4 +1,4 @@
-"""With documents, groups answer from passages, and what no passage supports never gets into the thread."""
+"""With documents, groups answer from passages, and unsupported statements never get into the thread."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def graph_of(documents: Any, *groups: str, says: dict[str, Any] | None = None, *
 
 
 def test_what_is_supported_stays_with_its_source(ask: Ask, documents: Documents) -> None:
-    """The model's sentence stays with a mark, its invention goes, and the citation says where it stands."""
+    """A supported sentence stays with a mark, an invented one is removed, and the citation has its position."""
     said = "The coastal line has a rated capacity of 420 MW. It will be doubled to 840 MW."
     graph, _ = graph_of(documents, "energy", says={"energy": said})
     result = ask(graph, LINE)
@@ -100,7 +100,7 @@ def test_nothing_unchecked_is_streamed(stream: Stream, documents: Documents) -> 
 
 
 def test_several_groups_answers_stand_side_by_side(ask: Ask, documents: Documents) -> None:
-    """Sources are numbered anew over all answers; a group whose documents do not answer is named as missing."""
+    """Sources are renumbered over all answers; a group whose documents have no answer is named as missing."""
     graph, _ = graph_of(documents, "energy", "minerals", says={})
     result = ask(graph, f"{LINE} {ROYALTY}")
     text = result["messages"][-1].text
@@ -122,7 +122,7 @@ def test_the_supervisor_declines_too(ask: Ask, documents: Documents) -> None:
 
 
 def test_a_retriever_will_do(ask: Ask) -> None:
-    """Any LangChain retriever gives passages, for one group or for all."""
+    """Any LangChain retriever can supply passages, for one group or for all."""
 
     class Fixed(BaseRetriever):
         def _get_relevant_documents(self, query: str, **_: Any) -> list[Found]:
@@ -144,7 +144,7 @@ def test_the_thread_keeps_the_passages(ask: Ask, documents: Documents) -> None:
 
 
 def test_bad_arguments_are_named() -> None:
-    """What are no documents, and a mode that does not exist, are refused when the graph is built."""
+    """Objects that are not documents, and an unknown mode, are refused when the graph is built."""
     with pytest.raises(ConfigurationError, match="can't be used as documents"):
         graph_of(object(), "energy")
     with pytest.raises(ConfigurationError, match="grounding="):
@@ -159,7 +159,7 @@ def test_the_supervisor_as_an_agent(documents: Documents) -> None:
 
 
 def test_the_factories_take_documents(documents: Documents) -> None:
-    """Agents from the factories answer from documents, and keep the citations of what they said."""
+    """Agents from the factories answer from documents, and keep their citations."""
     model = ScriptedModel(script=by_speaker({"energy": "It has 999 MW."}))
     assert "420 MW" in create_supervisor(model=model, router=Chosen("energy"), documents=documents).smart_chat(
         LINE
@@ -172,7 +172,7 @@ def test_the_factories_take_documents(documents: Documents) -> None:
 
 
 def test_an_agent_reads_documents_without_blocking(documents: Documents) -> None:
-    """``achat`` of an agent with documents gives the checked answer, as ``chat`` does."""
+    """``achat`` of an agent with documents returns the checked answer, as ``chat`` does."""
     agent = create_energy_agent(model=ScriptedModel(script=by_speaker({})), documents=documents)
     assert "420 MW" in asyncio.run(agent.achat(LINE))
 
@@ -189,7 +189,7 @@ def with_own_documents(documents: Any, group: str = "agriculture") -> list[TWG]:
 
 
 def test_a_group_has_documents_of_its_own(ask: Ask, documents: Documents) -> None:
-    """``TWG(documents=…)`` come before those for all groups, and need no others beside them."""
+    """``TWG(documents=…)`` come before those for all groups, and work without them."""
     mill = "How many tonnes does the mill of Esra grind a day?"
     for for_all in (None, documents):
         graph, _ = graph_of(for_all, "agriculture", groups=with_own_documents(Mill()))
@@ -213,7 +213,7 @@ class Claiming:
 
 
 def tell_time() -> str:
-    """Tell the time."""
+    """Return the time."""
     return "noon"
 
 
@@ -233,7 +233,7 @@ def test_no_group_bypasses_its_documents(bypass: dict[str, Any], documents: Docu
 
 
 def test_no_registered_agent_bypasses_its_documents(documents: Documents) -> None:
-    """``register_agent`` refuses an agent for a group with documents, and the supervisor goes on as before."""
+    """``register_agent`` refuses an agent for a group with documents, and the supervisor is unchanged."""
     model = ScriptedModel(script=by_speaker({"energy": "It has 999 MW."}))
     agent = SupervisorAgent(model=model, router=Chosen("energy"), documents=documents)
     with pytest.raises(ConfigurationError, match="'energy' has documents"):
@@ -243,7 +243,7 @@ def test_no_registered_agent_bypasses_its_documents(documents: Documents) -> Non
 
 @pytest.mark.parametrize("chosen", [("energy",), ()], ids=["group", "supervisor"])
 def test_a_removed_document_is_in_no_later_answer(documents: Documents, chosen: tuple[str, ...]) -> None:
-    """Neither a search nor the conversation brings a removed document back, whatever the model repeats."""
+    """A removed document appears in no search or conversation again, whatever the model repeats."""
 
     def parrot(messages: list[Any]) -> str:
         return "As I said: " + " ".join(message.text for message in messages[1:-1])
@@ -260,7 +260,7 @@ def test_a_removed_document_is_in_no_later_answer(documents: Documents, chosen: 
 
 
 def test_nor_is_it_in_answers_without_documents(ask: Ask, documents: Documents) -> None:
-    """A thread that goes on in a graph without documents does not repeat what rested on them."""
+    """A thread continued in a graph without documents does not repeat statements that rested on them."""
     graph, _ = graph_of(documents, "energy", says={"energy": "420 MW."})
     ask(graph, LINE)
     model = ScriptedModel(script=by_speaker({}))
@@ -302,7 +302,7 @@ def tariffs(redis_server: RunningServer, prefix: str, tmp_path: Path) -> Documen
 def test_follow_ups_are_searched_with_their_subject(
     ask: Ask, tariffs: Documents, chosen: tuple[str, ...], first: str, follow_up: str, answer: str
 ) -> None:
-    """A follow-up is answered from the passages on what it leaves out, and from no others."""
+    """A follow-up is answered only from passages about the subject that it leaves out."""
     graph, _ = graph_of(tariffs, *chosen)
     ask(graph, first)
     text = ask(graph, follow_up)["messages"][-1].text
@@ -311,7 +311,7 @@ def test_follow_ups_are_searched_with_their_subject(
 
 
 def test_a_new_subject_takes_nothing_over(ask: Ask, tariffs: Documents) -> None:
-    """After any conversation, a question of its own is answered as if it came first."""
+    """After any conversation, a self-contained question is answered as if it came first."""
     graph, _ = graph_of(tariffs, "energy")
     alone = ask(graph, ROYALTY, "alone")["messages"][-1].text
     ask(graph, "What was the household tariff in Sorano in 2025?")
@@ -320,7 +320,7 @@ def test_a_new_subject_takes_nothing_over(ask: Ask, tariffs: Documents) -> None:
 
 
 def test_a_follow_up_goes_on_with_the_turn_that_the_router_names(ask: Ask, tariffs: Documents) -> None:
-    """Where the router says which earlier turn is taken up again, that one completes the question."""
+    """If the router names the earlier turn that is taken up again, that turn completes the question."""
 
     class Back(Chosen):
         def route(self, question: str, *, conversation: Any = ()) -> RouteDecision:
@@ -363,7 +363,7 @@ INVENTED = ("Norvik", "9.9", "999", "not in service")
 def test_each_streamed_text_is_part_of_the_final_answer(
     stream: Stream, documents: Documents, seed: int, letters: bool
 ) -> None:
-    """Whatever a model says, in whatever pieces: what is heard, joined, is the answer, and all of it passed."""
+    """Whatever a model streams, in whatever pieces, the streamed text is the answer, and all of it is checked."""
     chance = random.Random(seed)
     for number in range(3):
         chosen = chance.sample(SENTENCES, chance.randint(1, len(SENTENCES)))
@@ -386,7 +386,7 @@ def test_a_sentence_is_heard_as_soon_as_it_has_passed(stream: Stream, documents:
 
 
 def test_a_model_that_does_not_stream_is_checked_too(stream: Stream, documents: Documents) -> None:
-    """Where a model gives its answer as a whole, what passes of it is heard."""
+    """If a model returns its answer as a whole, the checked part is streamed."""
 
     class Whole(BaseChatModel):
         @property

@@ -1,4 +1,4 @@
-"""Compiled graphs as groups, and what groups with tools cost, counted."""
+"""Compiled graphs as groups, and the counted cost of groups with tools."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tariff(country: str) -> str:
 
 
 def agent(messages: list[BaseMessage]) -> Answer:
-    """Call the tool, then answer with what it gave."""
+    """Call the tool, then answer with its result."""
     if isinstance(messages[-1], ToolMessage):
         return f"It is {messages[-1].text}."
     return AIMessage("", tool_calls=[{"name": "tariff", "args": {"country": "Ghana"}, "id": uuid4().hex}])
@@ -49,7 +49,7 @@ def supervisor(graph: Any, **options: Any) -> Graph:
 
 
 def test_a_graph_answers_for_a_group(ask: Ask) -> None:
-    """Its last message is the group's answer; its memory is what the group said in the thread."""
+    """The graph's last message is the group's answer; its memory is the group's earlier answers in the thread."""
     standing, model = of_agent()
     graph = supervisor(standing)
     result = ask(graph, "energy: a?")
@@ -62,7 +62,7 @@ def test_a_graph_answers_for_a_group(ask: Ask) -> None:
 
 
 def test_a_graph_remembers_the_branch_alone(ask: Ask) -> None:
-    """After a fork it knows nothing of what came later on the branch that was left, even with its own saver."""
+    """After a fork it knows nothing of the abandoned branch, even with its own saver."""
     standing, model = of_agent(checkpointer=InMemorySaver())
     graph = supervisor(standing)
     for question in ("energy: a?", "energy: b?"):
@@ -75,11 +75,11 @@ def test_a_graph_remembers_the_branch_alone(ask: Ask) -> None:
 
 
 def test_a_graph_may_ask_a_person(ask: Ask) -> None:
-    """Its own interrupts pause the run; what it did before is stored, and can be looked at."""
+    """Its own interrupts pause the run; its earlier steps are stored and can be inspected."""
 
     @tool
     def pay(to: str) -> str:
-        """Pay somebody."""
+        """Pay a person."""
         return f"paid {to}: {interrupt(f'Pay {to}?')}"
 
     def script(messages: list[BaseMessage]) -> Answer:
@@ -136,7 +136,7 @@ class Other(TypedDict):
 
 
 def test_graphs_that_can_not_stand_for_a_group_are_refused() -> None:
-    """One that would remember an abandoned branch, or that has no messages, is refused when the graph is built."""
+    """A graph that would remember an abandoned branch, or that has no messages, is refused on building."""
     with pytest.raises(ConfigurationError, match="checkpointer=True"):
         supervisor(of_agent(checkpointer=True)[0])
     other = StateGraph(Other).add_node("a", lambda state: state).add_edge(START, "a").compile()
@@ -145,7 +145,7 @@ def test_graphs_that_can_not_stand_for_a_group_are_refused() -> None:
 
 
 def test_a_graph_without_an_answer_is_a_named_error(ask: Ask) -> None:
-    """Where its last message is no answer the error says so."""
+    """If its last message is not an answer, the error says so."""
     silent = StateGraph(MessagesState).add_node("a", lambda state: {}).add_edge(START, "a").compile()
     with pytest.raises(ModelError, match="without an answer"):
         ask(supervisor(silent), "energy: a?")
@@ -186,7 +186,7 @@ def test_late_turns_send_what_early_ones_do(
 
 
 def test_a_group_without_tools_is_one_step(proxy: Proxy, redis_server: RunningServer, prefix: str) -> None:
-    """It costs 13 round trips a turn with histories, as many as before each step of other groups was stored."""
+    """A turn with histories takes 13 round trips, as before each step of other groups was stored."""
     graph = on(proxy, redis_server, prefix)
     trips: list[int] = []
     for number in range(6):

@@ -22,7 +22,7 @@ SYNTHESIS = {"views": {"energy": "E.", "digital": "D."}, "answer": "So."}
 
 
 class Histories:
-    """A history factory over one dictionary; each history is a plain foreign one, without ids if told so."""
+    """A history factory over one dictionary; each history is a plain foreign one, optionally without ids."""
 
     def __init__(self, *, keeps_ids: bool = True, appends_once: bool = False) -> None:
         self.stored: dict[tuple[str, str], list[BaseMessage]] = defaultdict(list)
@@ -127,7 +127,7 @@ def test_a_group_remembers_its_own_words(ask: Ask) -> None:
 
 
 def test_a_group_remembers_what_it_was_asked_directly(ask: Ask) -> None:
-    """What somebody asked the group without the supervisor is in its prompt too."""
+    """A question that was sent to the group without the supervisor is in its prompt too."""
     histories = Histories()
     histories.stored["energy", "t"] += [HumanMessage("alone?", id="1"), AIMessage("Alone.", id="2")]
     graph, model = supervisor(histories)
@@ -155,7 +155,7 @@ def test_a_session_goes_on_from_its_transcript(ask: Ask) -> None:
 
 
 def test_without_a_checkpointer_the_transcript_is_the_memory(ask: Ask) -> None:
-    """Histories alone make a conversation."""
+    """Histories alone are enough for a conversation."""
     histories = Histories()
     graph, model = supervisor(histories, checkpointer=None)
     ask(graph, "hello")
@@ -165,7 +165,7 @@ def test_without_a_checkpointer_the_transcript_is_the_memory(ask: Ask) -> None:
 
 
 def test_histories_need_a_session() -> None:
-    """Without a thread there is no session to keep histories by: a named error that says what to pass."""
+    """Without a thread, histories have no session: a named error says what to pass."""
     graph, model = supervisor(Histories(), checkpointer=None)
     with pytest.raises(ConfigurationError, match="thread_id"):
         graph.invoke(asked("hello"))
@@ -173,7 +173,7 @@ def test_histories_need_a_session() -> None:
 
 
 def test_a_history_that_tells_ids_itself_is_not_read_before_a_write(ask: Ask) -> None:
-    """Histories with ``appends_once`` cost no reading on the way out."""
+    """Histories with ``appends_once`` need no reading after the turn."""
     histories = Histories(appends_once=True)
     graph, _ = supervisor(histories)
     ask(graph, "energy: a?")
@@ -191,7 +191,7 @@ def test_the_same_question_in_two_turns_is_kept_twice(ask: Ask) -> None:
 
 
 class Bare(BaseChatMessageHistory):
-    """The least that LangChain asks of a history: a list, one ``add_messages``, no async of its own."""
+    """LangChain's minimal history: a list, one ``add_messages``, no async methods."""
 
     def __init__(self) -> None:
         self.messages: list[BaseMessage] = []
@@ -204,7 +204,7 @@ class Bare(BaseChatMessageHistory):
 
 
 def test_any_langchain_history_will_do(ask: Ask) -> None:
-    """Histories made for LangChain's base class work as they are, in both ways of running a graph."""
+    """Histories made for LangChain's base class work unchanged, in sync and async runs."""
     histories: dict[tuple[str, str], Bare] = defaultdict(Bare)
     graph = build_supervisor(
         ScriptedModel(script=by_speaker({})),

@@ -25,20 +25,20 @@ ORDINARY = ("dev", "validation")  # the hard sets mix languages on purpose
     ],
 )
 def test_the_language_of_a_question(text: str, language: str) -> None:
-    """Common words tell, accents or not, and so do letters and endings."""
+    """Common words reveal a language, with or without accents, and so do letters and endings."""
     assert language_of(text) == language
     assert guess_language(text) in (language, None)
 
 
 @pytest.mark.parametrize("text", ["", "cobalt", "WAPP 2026", "電力"])
 def test_doubt_is_no_guess(text: str) -> None:
-    """A wrong guess would weaken the right terms; where the graph must say something it says it in English."""
+    """A wrong guess would weaken the right terms, so an unclear language counts as English."""
     assert guess_language(text) is None
     assert language_of(text) == "en"
 
 
 def test_questions_of_all_three_languages_are_told_apart() -> None:
-    """In each language 98 of 100 are told right, and hardly any guess without doubt is wrong."""
+    """In each language, 98 of 100 questions are recognised, and hardly any confident guess is wrong."""
     every = [*example_questions(), *(q for name in ORDINARY for q in evaluation_set(name))]
     questions = [question for question in every if question.question[0].isupper()]  # not mere keywords
     for language in LANGUAGES:

@@ -75,7 +75,7 @@ def test_a_held_answer_is_released_in_another_process(ask: Ask, redis_server: Ru
 
 
 def test_everything_in_a_thread_can_be_read_back(ask: Ask, redis_server: RunningServer, prefix: str) -> None:
-    """Every turn of every kind passes the strict checkpointer, and another graph goes on from it."""
+    """Every turn of every kind passes the strict checkpointer, and another graph continues it."""
     held: dict[str, Any] = {"interrupt_before_release": ["protocol"], "num_ctx": 1024}
     graph, _ = supervisor(redis_server.url, prefix, **held)
     for question in ("hello", "energy: a?", "energy+digital: b?", "energy+protocol: c?"):

@@ -1,4 +1,4 @@
-"""What a listener hears: each token once, labelled with who speaks, and nothing that is not said to the user."""
+"""The stream of a turn: each token once, labelled with its speaker, and nothing that is not for the user."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_several_groups_are_told_apart(stream: Stream, model: ScriptedModel) -> 
 
 
 def test_no_json_is_heard(stream: Stream, model: ScriptedModel) -> None:
-    """The form that the model fills in is never part of what is said."""
+    """The form that the model fills in is never streamed."""
     graph = build_supervisor(model, router=FixedRouter())
     text = "".join(chunk.text for chunk, _ in stream(graph, "energy+digital: a?", stream_mode="messages"))
     assert "{" not in text
@@ -89,7 +89,7 @@ def test_what_a_router_asks_of_a_model_is_not_heard(stream: Stream) -> None:
 
 
 def test_minutes_are_not_heard(stream: Stream) -> None:
-    """The running summary is made in silence."""
+    """The running summary is not streamed."""
     model = ScriptedModel(script=by_speaker({"energy": "long " * 150, "summary": "MINUTES"}))
     graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver(), num_ctx=2048)
     said = ""
@@ -101,7 +101,7 @@ def test_minutes_are_not_heard(stream: Stream) -> None:
 
 
 def test_history_is_not_replayed(stream: Stream, model: ScriptedModel) -> None:
-    """A later turn's stream holds nothing of the earlier ones."""
+    """A later turn's stream contains nothing of the earlier ones."""
     graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
     stream(graph, "energy: a?", stream_mode="messages")
     stream(graph, "hello", stream_mode="messages")
@@ -123,7 +123,7 @@ def test_updates_are_labelled_by_node(stream: Stream, model: ScriptedModel) -> N
 
 
 def test_both_modes_together(stream: Stream, model: ScriptedModel) -> None:
-    """The two modes can be had in one stream, and what was decided comes before the first token."""
+    """Both modes work in one stream, and the decision comes before the first token."""
     graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
     parts = stream(graph, "energy: a?", stream_mode=["updates", "messages"])
     assert next(mode for mode, _ in parts) == "updates"
@@ -131,7 +131,7 @@ def test_both_modes_together(stream: Stream, model: ScriptedModel) -> None:
 
 
 def test_the_note_on_a_missing_view_is_heard(stream: Stream) -> None:
-    """What is heard under a message's id is the whole message, the graph's own sentences included."""
+    """The chunks with a message's id are the whole message, including the graph's own sentences."""
     model = ScriptedModel(script=by_speaker({"digital": RuntimeError("boom")}))
     graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
     texts: dict[str, str] = defaultdict(str)
@@ -218,7 +218,7 @@ def test_nobody_hears_a_held_answer_before_it_is_released(stream: Stream, kind: 
 
 @pytest.mark.parametrize("kind", ["alone", "with tools", "a graph", "an agent"])
 def test_events_of_the_newest_protocol_keep_a_held_answer_back(kind: str) -> None:
-    """``stream_events(version="v3")`` says nothing of it either, subgraphs' messages included."""
+    """``stream_events(version="v3")`` does not contain it either, including subgraphs' messages."""
     model = ScriptedModel(script=lambda _: "The secret tariff.", tools=True)
     graph = build_supervisor(
         model,
@@ -246,7 +246,7 @@ def test_events_of_the_newest_protocol_carry_tokens_too() -> None:
 
 @pytest.mark.parametrize("question", ["energy: a?", "hello"])
 def test_an_answer_that_was_cut_off_says_so(stream: Stream, question: str) -> None:
-    """Where the model had no room for the end a mark stands there, heard as well as kept; else there is none."""
+    """If the model ran out of tokens, a mark ends the streamed and the stored text; otherwise there is none."""
     for reason, mark in (("length", " […]"), ("stop", "")):
         model = ScriptedModel(script=by_speaker({}), done_reason=reason)
         graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
@@ -258,7 +258,7 @@ def test_an_answer_that_was_cut_off_says_so(stream: Stream, question: str) -> No
 
 
 def test_what_happens_is_told(stream: Stream) -> None:
-    """In the custom stream: tool calls and their results, what waits for a reviewer, which message is final."""
+    """The custom stream has tool calls and results, waiting drafts, and the final message's id."""
 
     def tariff(country: str) -> str:
         """Look up a tariff."""
@@ -310,7 +310,7 @@ def looks_up_tariffs() -> Graph:
 
 
 def test_the_newest_protocol_tells_what_happens() -> None:
-    """Its ``custom`` channel has tool calls, results, what waits and which message is final; so has its state."""
+    """Its ``custom`` channel and its state have tool calls, results, waiting drafts and the final message's id."""
     graph = looks_up_tariffs()
     events = of_the_newest_protocol(graph, {"messages": [("user", "energy: a?")]}, in_thread("t"))
     told = list(events.custom)

@@ -1,4 +1,4 @@
-"""Bringing answers together honestly: what small models make of it is used as far as it can be believed."""
+"""Honest synthesis: a small model's output is used only as far as it can be trusted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_figures_that_nobody_gave_are_left_out(ask: Ask) -> None:
 
 
 def test_a_view_with_foreign_figures_gives_way_to_the_groups_own_words(ask: Ask) -> None:
-    """A group is never made to say another group's figure: its first sentence stands in."""
+    """A group is never quoted with another group's figure: its first sentence is used instead."""
     made = {**GOOD, "views": {"energy": "Fibre saves 1 250 km.", "digital": "Share the pylons."}}
     graph, _ = supervisor(made)
     views = ask(graph, "energy+digital: a?")["synthesis"]["views"]
@@ -83,7 +83,7 @@ def test_a_view_that_only_names_the_group_gives_way_to_its_own_words(ask: Ask, v
     ],
 )
 def test_a_form_filled_with_nothing_leaves_the_groups_answers(ask: Ask, form: dict[str, Any]) -> None:
-    """Where nothing of the form is usable the answers stand one after the other, under the groups' names."""
+    """If nothing of the form is usable, the answers follow one another under the groups' names."""
     graph, model = supervisor(form)
     result = ask(graph, "energy+digital: a?")
     assert result["synthesis"]["form"] == "reports"
@@ -119,7 +119,7 @@ def test_nonsense_instead_of_a_form_is_followed_by_prose(ask: Ask) -> None:
 
 @pytest.mark.parametrize("structured", [True, False])
 def test_a_model_that_fails_costs_no_answer(ask: Ask, structured: bool) -> None:
-    """When the synthesis can't be made at all, everything that the groups said is still passed on."""
+    """If no synthesis can be made, all answers of the groups are still passed on."""
     graph, _ = supervisor(RuntimeError("boom"), structured=structured)
     result = ask(graph, "energy+digital: a?")
     assert result["synthesis"]["form"] == "reports"
@@ -196,7 +196,7 @@ sentence = st.sampled_from(
 def test_what_was_said_is_never_taken_back(
     views: tuple[str, str], lists: tuple[list[str], list[str], list[str]], answer: str
 ) -> None:
-    """While a synthesis is streamed each version begins with the one before, and the last one is what is kept."""
+    """While a synthesis is streamed, each version begins with the previous one, and the last one is stored."""
     value: dict[str, Any] = {
         "views": dict(zip(("energy", "digital"), views, strict=True)),
         **dict(zip(("agreements", "conflicts", "open_questions"), lists, strict=True)),

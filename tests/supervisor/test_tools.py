@@ -1,4 +1,4 @@
-"""Tools of a group: used where the model can, done without where not, never round in circles."""
+"""Tools of a group: used if the model can, skipped if not, never in an endless loop."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def supervisor(script: Script, *, can: bool = True, **options: Any) -> tuple[Gra
 
 
 def test_a_group_uses_its_tools(ask: Ask) -> None:
-    """The model's calls are made, their results shown to it, and the thread holds the final answer alone."""
+    """The model's calls are executed, their results shown to it, and the thread has only the final answer."""
 
     def energy(messages: list[BaseMessage]) -> Answer:
         found = results(messages)
@@ -67,7 +67,7 @@ def test_tools_belong_to_their_group_alone(ask: Ask) -> None:
 
 
 def test_plain_functions_are_tools_too(ask: Ask) -> None:
-    """A function with a docstring and types is made a tool."""
+    """A function with a docstring and types becomes a tool."""
 
     def half(number: int) -> int:
         """Halve a number."""
@@ -82,7 +82,7 @@ def test_plain_functions_are_tools_too(ask: Ask) -> None:
 
 
 def test_a_tools_failure_is_told_to_the_model(ask: Ask) -> None:
-    """A tool that fails, or that does not exist, costs no answer: the model may try otherwise."""
+    """A failing or unknown tool does not prevent an answer: the model may try something else."""
 
     def energy(messages: list[BaseMessage]) -> Answer:
         found = results(messages)
@@ -99,7 +99,7 @@ def test_a_tools_failure_is_told_to_the_model(ask: Ask) -> None:
 
 
 def test_without_support_for_tools_the_group_answers_and_says_so(ask: Ask) -> None:
-    """A model that can't bind tools answers from what it knows, and the answer says that it had none."""
+    """A model that can't bind tools answers without them, and the answer says so."""
     graph, model = supervisor(by_speaker({"energy": "About 0.13 USD."}), can=False)
     result = ask(graph, "energy: what does power cost?")
     assert result["messages"][-1].text == (
@@ -110,7 +110,7 @@ def test_without_support_for_tools_the_group_answers_and_says_so(ask: Ask) -> No
 
 
 class Refusing(ScriptedModel):
-    """Takes tools, and is told by its server that the model does not: as with Ollama."""
+    """Accepts tools, but its server replies that the model does not support them, as Ollama does."""
 
     refusals: int = 0
 
@@ -188,7 +188,7 @@ def test_one_groups_loop_does_not_lose_the_others(ask: Ask) -> None:
 
 
 def test_a_tool_may_ask_the_user(ask: Ask) -> None:
-    """A tool that interrupts pauses the run; resumed, its result is what the user said."""
+    """A tool that interrupts pauses the run; after resuming, its result is the user's reply."""
 
     @tool
     def confirm() -> str:
@@ -206,7 +206,7 @@ def test_a_tool_may_ask_the_user(ask: Ask) -> None:
 
 
 def test_two_tools_of_one_name_are_refused() -> None:
-    """A group's tools are told apart by their names."""
+    """Two tools of a group must not share a name."""
     with pytest.raises(InvalidInputError, match="same name"):
         supervisor(by_speaker({}), tools={"energy": [tariff, tariff]})
 
@@ -252,7 +252,7 @@ def test_what_can_not_work_is_refused_when_the_graph_is_built() -> None:
 
 
 def test_a_tool_that_only_works_asynchronously() -> None:
-    """It works in asynchronous runs; a synchronous one says what to use, before a model is asked."""
+    """It works in async runs; a sync one says what to use, before a model is asked."""
 
     async def price(city: str) -> str:
         return f"{city}: 7"
@@ -272,12 +272,12 @@ def test_a_tool_that_only_works_asynchronously() -> None:
 
 
 def test_what_was_approved_is_what_runs(ask: Ask) -> None:
-    """The model is not asked again on the way, other calls of its message run once, and a failed turn goes on."""
+    """The model is not asked again, other calls of its message run once, and a failed turn continues."""
     ran: list[str] = []
 
     @tool
     def pay(to: str) -> str:
-        """Pay somebody, after a person has agreed."""
+        """Pay a person, after another has agreed."""
         agreed = interrupt(f"Pay {to}?")
         ran.append(f"paid {to}")
         return f"paid {to}: {agreed}"

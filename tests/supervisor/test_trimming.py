@@ -1,4 +1,4 @@
-"""Prompts always fit, whatever is said, and lose the oldest first."""
+"""Prompts always fit, whatever the conversation, and lose the oldest messages first."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_fifty_turns_fit(ask: Ask) -> None:
 
 
 def test_without_a_summary_prompts_are_trimmed_all_the_same(ask: Ask) -> None:
-    """A model that can't summarise costs the oldest turns, never the answer."""
+    """If a model can't summarise, the oldest turns are lost, never the answer."""
     model = ScriptedModel(script=by_speaker({"energy": "word " * 100, "summary": RuntimeError("boom")}))
     graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver(), num_ctx=1536)
     for turn in range(20):
@@ -127,7 +127,7 @@ def test_questions_without_an_answer_are_left_out() -> None:
 
 
 def test_what_the_summary_covers_is_left_out() -> None:
-    """Exchanges up to the summary's last message are not told twice; an unknown mark leaves everything in."""
+    """Exchanges up to the summary's last message are not repeated; an unknown mark keeps everything."""
     talk = [exchange(n) for n in range(4)]
     assert remembered(talk, "a1") == talk[2:]
     assert remembered(talk, "gone", "energy") == talk
@@ -164,7 +164,7 @@ def test_shortened_text_is_short(text: str, tokens: int) -> None:
 
 
 def test_the_window_keeps_room_for_the_answer() -> None:
-    """A quarter of the context, or what the model was told to write at most."""
+    """A quarter of the context, or the model's configured maximum."""
     assert (Window.of(4096).prompt, Window.of(4096).answer) == (3072, 1024)
     assert Window.of(32768).answer == 1024
     assert Window.of(4096, 200).answer == 200
@@ -173,7 +173,7 @@ def test_the_window_keeps_room_for_the_answer() -> None:
 
 
 def test_a_model_that_counts_more_is_learnt_from(ask: Ask) -> None:
-    """What the model itself counted in a prompt corrects the estimate for the next ones, upwards only."""
+    """The model's own count of a prompt corrects the estimate for the next ones, only upwards."""
 
     class Counting(ScriptedModel):
         factor: float = 1.0
@@ -194,7 +194,7 @@ def test_a_model_that_counts_more_is_learnt_from(ask: Ask) -> None:
 
 
 def test_a_users_own_counter_is_used(ask: Ask) -> None:
-    """Whoever has the model's tokenizer can count with it."""
+    """You can count with the model's own tokenizer."""
     counted: list[int] = []
 
     def counter(messages: Any) -> int:

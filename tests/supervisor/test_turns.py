@@ -1,4 +1,4 @@
-"""One question after the other: who answers, and what is left in the thread."""
+"""One question after the other: who answers, and what the thread stores."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_one_groups_answer_is_passed_on_word_for_word(ask: Ask) -> None:
 
 
 def test_a_general_question_is_answered_by_the_supervisor_itself(ask: Ask) -> None:
-    """Where no group is concerned the supervisor answers, with one model call."""
+    """If a question concerns no group, the supervisor answers, with one model call."""
     graph, model = supervisor({"supervisor": "Good morning."})
     result = ask(graph, "Good morning!")
     assert result["decision"] == {"groups": [], "source": "fixed", "reason": "by the first word"}
@@ -120,7 +120,7 @@ def test_the_state_is_plain(ask: Ask) -> None:
 
 
 def test_a_follow_up_sees_the_conversation(ask: Ask) -> None:
-    """A group that was not asked before still knows what the conversation is about."""
+    """A group that was not asked before still knows the subject of the conversation."""
     graph, model = supervisor({"energy": "A solar park in Kaolack."})
     ask(graph, "energy: what is planned?")
     ask(graph, "resource_mobilization: who could pay for it?")
@@ -184,7 +184,7 @@ def test_a_group_named_like_a_part_of_the_graph_is_refused() -> None:
 
 
 def test_arguments_that_cannot_be_used_are_refused_when_the_graph_is_built() -> None:
-    """Mistakes in the arguments are told at once, not with the first question."""
+    """Wrong arguments are reported at once, not with the first question."""
     model = ScriptedModel(script=by_speaker({}))
     for options in (
         {"max_parallel": 0},
@@ -238,7 +238,7 @@ def test_all_six_groups_can_be_asked_at_once(ask: Ask) -> None:
 
 
 def test_thinking_is_not_speech(ask: Ask) -> None:
-    """What a model writes between thinking tags reaches no answer, no report, no later prompt and no synthesis."""
+    """Text between thinking tags is in no answer, report, later prompt or synthesis."""
     thoughts = "<think>They must not read this.</think>\n\n"
     script = by_speaker(
         {"energy": f"{thoughts}Solar.", "digital": f"{thoughts}Cables.", "supervisor": f"{thoughts}Yes."}

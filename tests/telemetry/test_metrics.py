@@ -1,4 +1,4 @@
-"""Prometheus metrics: what a process does is counted, and what Redis holds is read for each scrape."""
+"""Prometheus metrics: counters of this process, and the contents of Redis, read for each scrape."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def metrics(redis_server: RunningServer, prefix: str) -> Iterator[Metrics]:
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
-    """What a scrape gives: values by name and labels, without buckets."""
+    """The result of a scrape: values by name and labels, without buckets."""
     text, content_type = metrics.exposition()
     assert content_type.startswith("text/plain")
     return {
@@ -104,12 +104,12 @@ def test_what_is_stored_is_read_at_each_scrape(redis_server: RunningServer, pref
 
 @pytest.mark.rights("+info", "+dbsize")
 def test_memory_is_what_the_server_says(metrics: Metrics) -> None:
-    """The server's memory is there where the user may ask for it."""
+    """The server's memory is included if the user may read it."""
     assert samples(metrics)["ecowas_redis_memory_bytes", ()] > 100_000
 
 
 def test_an_outage_is_counted_and_ends() -> None:
-    """While Redis is away the scrape says so and still answers; outages and failed attempts are counted."""
+    """While Redis is unavailable, a scrape succeeds and says so; outages and failed attempts are counted."""
     with running_server() as server:
         link = Link(Server.from_url(server.url), "outage")
         metrics = Metrics(link.server, ["outage"])
@@ -136,7 +136,7 @@ def test_an_outage_is_counted_and_ends() -> None:
 
 
 def test_nothing_is_counted_after_close(redis_server: RunningServer, prefix: str, metrics: Metrics) -> None:
-    """Closed metrics hear of nothing, and nobody watches any more."""
+    """Closed metrics count nothing, and no listener remains."""
     metrics.close()
     assert not _telemetry._observers
     ask(graph_on(redis_server, prefix, ScriptedModel(script=by_speaker({}))), "energy: who pays?")
@@ -144,7 +144,7 @@ def test_nothing_is_counted_after_close(redis_server: RunningServer, prefix: str
 
 
 def test_a_registry_of_your_own(redis_server: RunningServer) -> None:
-    """The metrics stand in the registry that is given, beside the application's own."""
+    """The metrics are in the registry that you pass, together with the application's own."""
     from prometheus_client import CollectorRegistry, Counter
 
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""OpenTelemetry: the spans of a turn, and nothing at all where nobody has set it up."""
+"""OpenTelemetry: the spans of a turn, and nothing at all unless the application has set it up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SECRET = "s3cret-tariff"
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """What an application that has set up OpenTelemetry would export."""
+    """The spans that an application with OpenTelemetry would export."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -74,7 +74,7 @@ def ask(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 
 def tree(exporter: InMemorySpanExporter) -> dict[str, Any]:
-    """The spans by name, nested: what Redis does is left out, as it depends on how much is stored."""
+    """The spans by name, nested; those of Redis are left out, because they depend on how much is stored."""
     found = exporter.get_finished_spans()
     children: dict[int | None, list[ReadableSpan]] = {}
     for each in found:
@@ -141,7 +141,7 @@ def test_the_spans_of_a_turn(
 def test_checkpoints_and_histories_are_part_of_the_turn(
     redis_server: RunningServer, prefix: str, spans: InMemorySpanExporter, ask: Callable[..., Any]
 ) -> None:
-    """Each operation on Redis names its package and what it does, under the turn or one of its nodes."""
+    """Each operation on Redis names its package and operation, under the turn or one of its nodes."""
     model = ScriptedModel(script=by_speaker({}))
     ask(graph_on(redis_server, prefix, model), SOLAR)
     found = spans.get_finished_spans()
@@ -177,7 +177,7 @@ def calling(messages: list[Any]) -> Any:
 def test_tools_are_spans_of_their_group(
     redis_server: RunningServer, prefix: str, spans: InMemorySpanExporter, ask: Callable[..., Any]
 ) -> None:
-    """Each call of a tool is a span under its group, a failed one says so, and answers are as without spans."""
+    """Each tool call is a span under its group, a failed one is marked, and answers are as without spans."""
     model = ScriptedModel(script=by_speaker({"energy": calling}), tools=True)
     result = ask(graph_on(redis_server, prefix, model, tools={"energy": [tariff]}), SOLAR)
     assert result["messages"][-1].text == "Done."
@@ -214,7 +214,7 @@ def test_a_search_for_passages_is_a_span(
 def test_a_pause_is_no_error_and_a_failure_is_one(
     redis_server: RunningServer, prefix: str, spans: InMemorySpanExporter, ask: Callable[..., Any]
 ) -> None:
-    """A turn that waits for a reviewer ends well; a group that fails says why by the name of its error alone."""
+    """A turn that waits for a reviewer ends well; a failed group reports only the name of its error."""
     model = ScriptedModel(script=by_speaker({"protocol": lambda _: ValueError(SECRET)}))
     graph = graph_on(redis_server, prefix, model, interrupt_before_release=["energy"])
     ask(graph, SOLAR)
@@ -271,7 +271,7 @@ def test_content_only_where_it_is_asked_for(
 async def test_a_stream_that_is_left_ends_its_spans(
     redis_server: RunningServer, prefix: str, spans: InMemorySpanExporter
 ) -> None:
-    """Whoever stops listening leaves no span open, and the caller's own span stays the current one."""
+    """Ending a stream early leaves no span open, and the caller's own span stays the current one."""
     tracer = trace.get_tracer_provider().get_tracer("application")
     model = ScriptedModel(script=by_speaker({}))
     graph = graph_on(redis_server, prefix, model)
@@ -320,7 +320,7 @@ def test_spans_are_made_where_the_application_wants_them(set_up: str, said: list
 
 
 def test_the_library_is_not_imported_here() -> None:
-    """Where the application has not imported OpenTelemetry, a span does not."""
+    """If the application has not imported OpenTelemetry, a span does not import it either."""
     code = (
         "import sys\nfrom ecowas_lc import _telemetry\nwith _telemetry.span('turn', 'turn') as s: s.set(a=1)\n"
         "print([name for name in sys.modules if name.startswith(('opentelemetry', 'prometheus'))])"
@@ -330,7 +330,7 @@ def test_the_library_is_not_imported_here() -> None:
 
 
 def test_nobody_watching_costs_nothing() -> None:
-    """Without a watcher no span is made, and streams are handed on as they are."""
+    """Without a watcher, no span is created, and streams are passed on unchanged."""
     assert not _telemetry.is_watched()
     assert _telemetry.span("turn", "turn") is _telemetry.UNWATCHED
     parts = iter([1])

@@ -26,7 +26,7 @@ CASES = {
 
 @pytest.mark.parametrize("url", CASES)
 def test_urls_are_read(url: str) -> None:
-    """Each form of URL gives its hosts, login, database and topology."""
+    """Each form of URL yields its hosts, login, database and topology."""
     assert parse_url(url) == CASES[url]
 
 

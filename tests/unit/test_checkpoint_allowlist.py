@@ -1,4 +1,4 @@
-"""The allowlist: nothing is imported for being named in storage, and what is refused says the line that helps."""
+"""The allowlist: a name in storage imports nothing, and a refusal gives the line that allows the class."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ VALUE = Plan(first=Step("a"), others={"k": [Step("b"), None]}, held={"steps": [S
 
 
 def stored(name: str, data: Any = ()) -> bytes:
-    """A blob with an object of this name, as somebody else might have written it."""
+    """A blob with an object of this name, as an attacker might have written it."""
     return b"\x00\x00" + ormsgpack.packb(ormsgpack.Ext(2, ormsgpack.packb([name, data])))
 
 
 def line_of(error: pytest.ExceptionInfo[BaseException]) -> Any:
-    """What the message says to pass as ``allow``, evaluated."""
+    """The argument for ``allow`` in the message, evaluated."""
     found = re.search(r"allow=(\[.*?\])(?!\])", str(error.value))
     assert found, error.value
     return eval(found[1], globals())
@@ -88,7 +88,7 @@ def test_the_line_works_as_it_is_given(value: Any) -> None:
 
 
 def test_the_line_for_a_class_in_a_function() -> None:
-    """A class that no name finds can be passed itself, and the refusal says so."""
+    """A class that can't be found by name can be passed itself, and the refusal says so."""
 
     @dataclasses.dataclass
     class Local:
@@ -132,7 +132,7 @@ def test_names_are_not_imported_on_read(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_reading_refused_says_the_line_too() -> None:
-    """The line that a refused read gives makes the value readable."""
+    """The line in the message of a refused read makes the value readable."""
     blob = Serializer([Outer.Inner]).dump(Outer.Inner(1))
     with pytest.raises(TypeNotAllowedError) as refused:
         Serializer().load(blob)
@@ -140,7 +140,7 @@ def test_reading_refused_says_the_line_too() -> None:
 
 
 def test_any_imports_and_still_makes_no_calls() -> None:
-    """``allow="any"`` finds classes by name; what is not a class of data is refused even then."""
+    """``allow="any"`` finds classes by name, but still refuses classes that are not data."""
     serializer = Serializer("any")
     assert serializer.load(serializer.dump(VALUE)) == VALUE
     for name in ("os:system", "builtins:eval"):
@@ -160,7 +160,7 @@ def test_a_class_that_is_gone() -> None:
 
 
 def test_an_object_of_a_class_that_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A class defined anew, as in a notebook, is not mistaken for the old one."""
+    """A redefined class, as in a notebook, is not mistaken for the old one."""
     serializer = Serializer([f"{__name__}.Step"])
     old = Step("a")
     serializer.dump(old)
@@ -188,7 +188,7 @@ def test_what_is_no_allowlist(allow: Any) -> None:
 
 
 def test_spelling() -> None:
-    """Names are given with dots where those are read back as the same name, with a colon otherwise."""
+    """Names are written with dots if they can be read back so, with a colon otherwise."""
     assert spelt("my.module:Plan") == "my.module.Plan"
     assert spelt("my.module:Outer.Inner") == "my.module.Outer.Inner"
     assert spelt("my.module:outer.Inner") == "my.module:outer.Inner"

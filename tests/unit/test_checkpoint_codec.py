@@ -1,4 +1,4 @@
-"""Values to bytes and back: exact about types, strict about what could not come back."""
+"""Values to bytes and back: exact about types, and refusing what could not be read back."""
 
 from __future__ import annotations
 
@@ -345,12 +345,12 @@ def test_a_store_item_comes_back() -> None:
 
 
 def test_numbers_keep_their_type() -> None:
-    """1, True and 1.0 are equal, and each comes back as what it was."""
+    """1, True and 1.0 are equal, and each keeps its type."""
     assert [type(value) for value in through([1, True, 1.0, 0, False, 0.0])] == [int, bool, float] * 2
 
 
 class TestClasses:
-    """Dataclasses, models, enums and named tuples come back with exactly what they held."""
+    """Dataclasses, models, enums and named tuples are read back with exactly their contents."""
 
     def test_no_constructor_runs(self) -> None:
         """A dataclass whose ``__post_init__`` changes things comes back as it was, derived attributes included."""
@@ -362,7 +362,7 @@ class TestClasses:
         assert "lock" not in back.__dict__
 
     def test_changed_in_place(self) -> None:
-        """What was assigned past validation, and private attributes, are state too."""
+        """Attributes assigned without validation, and private attributes, are state too."""
         model = Model(inner=[Plan([1])])
         model.x = 1  # type: ignore[assignment]
         model._seen = 7
@@ -373,7 +373,7 @@ class TestClasses:
         assert back.model_fields_set == model.model_fields_set
 
     def test_pydantic_times(self) -> None:
-        """The zone that pydantic itself gives the times it parses can be stored, and is what comes back."""
+        """The time zone that pydantic gives to parsed times can be stored, and is read back."""
         model = Model.model_validate({"when": "2024-05-01T12:00:00+02:00"})
         back = through(model, [Model])
         assert back == model
@@ -431,7 +431,7 @@ def test_what_could_not_come_back_is_refused(value: Any, wrap: Any) -> None:
 
 
 def test_a_private_attribute_that_could_not_come_back() -> None:
-    """A model's private attributes are part of it: one that can't be stored is named, not dropped."""
+    """A model's private attributes belong to it: one that can't be stored is named, not dropped."""
     with pytest.raises(NotSerializableError, match=r"_thread\.lock can't be stored"):
         Serializer([Holding]).dump(Holding())
 
@@ -442,7 +442,7 @@ def test_a_private_attribute_that_could_not_come_back() -> None:
     ids=["list", "tuple", "dict", "int keys", "dataclass"],
 )
 def test_depth_is_refused_when_written_and_never_when_read(wrap: Any) -> None:
-    """Whatever depth can be written can be read; the rest is refused by name, as is what holds itself."""
+    """Any depth that can be written can be read; deeper values, and cycles, are refused by name."""
     strict = Serializer([Plan])
     refused = 0
     for depth in (60, 120, 199, 254, 300, 2000):
@@ -464,7 +464,7 @@ def test_depth_is_refused_when_written_and_never_when_read(wrap: Any) -> None:
 
 
 class TestGarbage:
-    """Bytes that this serializer did not write give errors of ours and no other."""
+    """Bytes that this serializer did not write raise only errors of ours."""
 
     @settings(max_examples=200, derandomize=True, deadline=None)
     @given(st.binary(max_size=200))
@@ -511,7 +511,7 @@ class TestGarbage:
         ids=repr,
     )
     def test_objects_that_are_none(self, data: Any) -> None:
-        """An object whose data does not make one is a named error, and takes no memory for what it claims."""
+        """An object whose data is invalid is a named error, and takes no memory for the size it claims."""
         blob = b"\x00\x00" + ormsgpack.packb(ormsgpack.Ext(2, ormsgpack.packb(data)))
         with pytest.raises((CorruptDataError, TypeNotAllowedError)):
             serializer.load(blob)
@@ -540,7 +540,7 @@ class TestGarbage:
                 serializer.load_items(digests[:1], elements)
 
     def test_another_serializers_value(self) -> None:
-        """``loads_typed`` refuses what another serializer wrote: above all, never unpickles."""
+        """``loads_typed`` refuses another serializer's data; above all, it never unpickles."""
         for kind in ("pickle", "msgpack", "json", ""):
             with pytest.raises(CorruptDataError, match="another serializer"):
                 serializer.loads_typed((kind, b"cos\nsystem\n(S'true'\ntR."))
@@ -581,11 +581,11 @@ def check_depths(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", [tuple, frozenset, dict, collections.deque])
 def test_what_is_written_is_read(kind: Any) -> None:
-    """However deep objects stand in objects: what the writer takes the reader gives back, and it says what not."""
+    """However deeply objects are nested, the reader accepts what the writer accepts, and refusals say so."""
     with ThreadPoolExecutor(1) as thread:  # whose stack is its own, however deep the test runner's is
         thread.submit(check_depths, kind).result()
     deep: Any = 0
-    for _ in range(15):  # lists in tuples: more of both than either limit alone would tell
+    for _ in range(15):  # lists in tuples: more of both than either limit alone would detect
         for _ in range(200):
             deep = [deep]
         deep = (deep,)
@@ -612,7 +612,7 @@ def test_depth_that_earlier_versions_wrote(request: pytest.FixtureRequest) -> No
 
 
 def test_a_pattern_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """A pattern made for debugging loses that flag when it is written and, should it be stored, when read."""
+    """A pattern with the debug flag loses it when it is written and, if it was stored, when it is read."""
     pattern = re.compile("a+b", re.IGNORECASE | re.DEBUG)
     stored = ormsgpack.packb(
         ormsgpack.Ext(2, ormsgpack.packb(["pattern", ["a+b", int(re.IGNORECASE | re.DEBUG | re.UNICODE)]]))
@@ -635,13 +635,13 @@ def test_what_a_search_of_the_store_gives() -> None:
 
 
 def repeating(items: int, size: int) -> tuple[list[bytes], Elements]:
-    """A list of equal values, each of which would be made anew."""
+    """A list of equal values, each of which would be built separately."""
     body = b"\0\0x" + ormsgpack.packb(b"b" * size)
     return [b"d" * 16] * items, Elements({b"d" * 16: body}, b"", None)
 
 
 def test_repetitions_are_bounded() -> None:
-    """A few references to one value, which would take gigabytes, are refused before anything is made of them."""
+    """A few references to one value, which would take gigabytes, are refused before anything is built."""
     digests, elements = repeating(10_000, 100_000)
     with pytest.raises(CorruptDataError, match="so often"):
         serializer.load_items(digests, elements)

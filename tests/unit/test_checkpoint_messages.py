@@ -1,4 +1,4 @@
-"""Messages: the direct way back gives what pydantic's validation would give, for every class and any change."""
+"""Messages: reading without validation equals pydantic's validation, for every class and any change."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ IDS = [f"{number}-{type(message).__name__}" for number, message in enumerate(EXA
 
 
 def as_item(message: BaseMessage) -> BaseMessage:
-    """Through the way of lists: an element of its own, its long text another."""
+    """As in a list: the message is an element, its long text another."""
     shared = Collector(b"", None, Digests(), b"")
     digests, _ = serializer.dump_items([message], shared)
     stored = {digest: shared.stored(digest) for digest in list(shared.bodies)}
@@ -66,7 +66,7 @@ def as_item(message: BaseMessage) -> BaseMessage:
 
 
 def as_known_item(message: BaseMessage) -> BaseMessage:
-    """Through the way of lists that this process knows: from the message's recipe alone."""
+    """As in a list that this process knows: only from the message's recipe."""
     shared = Collector(b"", None, Digests(), b"")
     digests, recipes = serializer.dump_items([message], shared)
     known = Elements({}, b"", None)
@@ -82,14 +82,14 @@ def as_value(message: BaseMessage) -> BaseMessage:
 
 
 def by_validation(message: BaseMessage) -> BaseMessage:
-    """The slow way: pydantic's own dump, validated anew."""
+    """The slow path: pydantic's own dump, validated again."""
     return type(message)(**message.model_dump())
 
 
 def assert_same(back: BaseMessage, message: BaseMessage) -> None:
     assert type(back) is type(message)
     assert back == message
-    assert repr(back) == repr(message)  # which tells 1, True and 1.0 apart
+    assert repr(back) == repr(message)  # which distinguishes 1, True and 1.0
     assert list(back.__dict__) == list(message.__dict__)
     assert back.model_dump() == message.model_dump()
     assert back.__pydantic_extra__ == message.__pydantic_extra__
@@ -107,7 +107,7 @@ def test_comes_back_as_it_was(message: BaseMessage, way: Any) -> None:
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=IDS)
 def test_the_direct_way_is_the_way_of_validation(message: BaseMessage) -> None:
-    """What is put together directly is what validating a dump of it gives, fields that are set included."""
+    """A message built directly equals one validated from its dump, including the fields that are set."""
     slow = by_validation(message)
     for back in (as_item(message), as_known_item(message)):
         assert_same(back, slow)
@@ -116,7 +116,7 @@ def test_the_direct_way_is_the_way_of_validation(message: BaseMessage) -> None:
 
 
 def test_every_class_has_a_code() -> None:
-    """Each message class of langchain-core that can be made has its place in the format."""
+    """Each message class of langchain-core that can be created has its place in the format."""
     known = {
         cls for name in lc.__all__ if isinstance(cls := getattr(lc, name), type) and issubclass(cls, BaseMessage)
     } - {lc.BaseMessage, lc.BaseMessageChunk}
@@ -198,7 +198,7 @@ def test_what_was_read_is_nobody_elses() -> None:
 
 
 def test_changed_to_what_validation_refuses() -> None:
-    """A message that was changed in place to what nobody would validate is state all the same."""
+    """A message changed in place to something invalid is still state."""
     message = lc.AIMessage("x", tool_calls=[CALL])
     message.content = 5  # type: ignore[assignment]
     message.tool_calls = "nonsense"  # type: ignore[assignment]
@@ -217,7 +217,7 @@ def test_an_id_that_messages_cannot_be_told_apart_by() -> None:
 
 
 def test_a_message_made_without_its_fields() -> None:
-    """A message put together without validation is refused by name where it lacks what every message has."""
+    """A message built without validation is refused by name if it lacks a required field."""
     empty = lc.HumanMessage("x", additional_kwargs={"a": LONG})
     empty.content = None  # type: ignore[assignment]
     for message in (lc.ToolMessage.model_construct(content="x"), lc.HumanMessage.model_construct(), empty):
@@ -280,7 +280,7 @@ MESSAGES = st.one_of(
 @settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(MESSAGES)
 def test_any_message(message: BaseMessage) -> None:
-    """Whatever a message holds, both ways back give it."""
+    """Whatever a message contains, both paths return it."""
     assert_same(as_item(message), message)
     assert_same(as_value(message), message)
 

@@ -34,7 +34,7 @@ LONG = "word " * 60
 
 
 def applied(base: bytes, packed: bytes, new: bytes) -> bytes:
-    """What the server makes of edits."""
+    """The list that the server makes from edits."""
     out = b""
     for kind, start, count in struct.iter_unpack(">BII", packed):
         out += (new if kind else base)[16 * start : 16 * (start + count)]
@@ -44,7 +44,7 @@ def applied(base: bytes, packed: bytes, new: bytes) -> bytes:
 @settings(max_examples=500, derandomize=True, deadline=None)
 @given(DIGESTS, DIGESTS)
 def test_edits_make_the_one_list_of_the_other(base: bytes, now: bytes) -> None:
-    """Edits applied to their base give the list that they were made for."""
+    """Edits applied to their base yield the list that they were made for."""
     packed, new = edits(base, now)
     assert applied(base, packed, new) == now
     assert len(new) <= len(now)
@@ -85,7 +85,7 @@ def size(value: Any) -> int:
     ids=lambda value: str(value)[:30],
 )
 def test_which_lists_are_worth_sharing(value: Any, worth: bool) -> None:
-    """Lists of messages, and of what is large on average; not those whose items a reference would outweigh."""
+    """Lists of messages and of large items are shared; not those whose items are smaller than a reference."""
     assert is_worth_sharing(value, size) is worth
 
 
@@ -115,7 +115,7 @@ def test_memos_forget_the_least_recent() -> None:
 
 
 def test_digests_of_texts_are_bounded() -> None:
-    """Texts that were seen once are not kept for ever, few large ones as little as many small ones."""
+    """Texts seen once are not kept forever, few large ones as well as many small ones."""
     memo = Memo()
     for number in range(60):
         Collector(b"", None, memo.seen(), b"").add_text(f"{number}" * 1_000_000)
@@ -126,7 +126,7 @@ def test_digests_of_texts_are_bounded() -> None:
 
 
 def test_memos_are_shared_by_threads() -> None:
-    """Threads that note what they saw at the same time disturb each other in nothing."""
+    """Threads that record what they have read at the same time do not disturb each other."""
     memo = ThreadMemo()
     start = threading.Barrier(6)
 
@@ -152,7 +152,7 @@ NAMES = st.text() | st.text(alphabet="\0%:a{}")
     )
 )
 def test_no_two_values_share_a_field(places: list[Any]) -> None:
-    """Namespace, channel and version make a name that no other three make, and that tells the channel."""
+    """Namespace, channel and version form a name that no other three form, and that reveals the channel."""
     fields = {field_of(encode_part(ns), channel, version) for ns, channel, version in places}
     assert len(fields) == len({(ns, channel, type(version), repr(version)) for ns, channel, version in places})
     for ns, channel, version in places:
@@ -190,7 +190,7 @@ VERSIONS = st.dictionaries(
     st.dictionaries(st.text(), st.integers() | st.text()),
 )
 def test_envelopes(checkpoint: Any, inline: Any, metadata: Any) -> None:
-    """A checkpoint comes back out of its envelope with the types of its versions, what is new to us included."""
+    """A checkpoint keeps the types of its versions and any new keys in its envelope."""
     parts, names = pack_envelope({**checkpoint, "id": "1"}, metadata, inline)
     serializer = Serializer()
     back, said = unpack_envelope(serializer.load(serializer.dump_row(parts, names)), "1")
@@ -229,7 +229,7 @@ def checkpoint(**values: Any) -> Any:
 
 
 def test_a_put_that_the_server_lacks_things_for() -> None:
-    """A server that lacks a value or an element is sent just that, on top of what it was sent."""
+    """If the server lacks a value or an element, the client resends with just that added."""
     at = context()
     values = {"old": {"text": LONG}, "new": [HumanMessage(LONG)]}
     program = put_op(at, CheckpointPlace("t"), checkpoint(**values), {}, {"new": 1}, parent="", fence=b"")
@@ -240,7 +240,7 @@ def test_a_put_that_the_server_lacks_things_for() -> None:
     assert program.gi_frame is not None
     with pytest.raises(StopIteration):
         program.send([[]])
-    # The next one relies on what the first was told is there, and sends it when it is told otherwise.
+    # The next one relies on what the first reported as stored, and sends it if the server lacks it.
     again = put_op(at, CheckpointPlace("t"), checkpoint(**values), {}, {"new": 1}, parent="", fence=b"")
     [third] = next(again)
     assert not any(isinstance(arg, bytes) and LONG.encode() in arg for arg in third.args)
@@ -258,7 +258,7 @@ def tried(program: Any, answer: Any) -> None:
 
 
 def test_a_server_that_loses_everything_it_is_sent() -> None:
-    """A server that evicts what it was sent a moment ago ends in an error that says why, not in a loop."""
+    """A server that evicts what it was just sent ends in an error that says why, not in a loop."""
     at = context()
     put = put_op(at, CheckpointPlace("t"), checkpoint(a={"text": LONG}), {}, {}, parent="", fence=b"")
     with pytest.raises(StorageError, match="maxmemory-policy"):
@@ -315,7 +315,7 @@ def test_large_values_that_are_kept_are_bounded() -> None:
 
 
 def test_a_message_changed_while_it_is_stored() -> None:
-    """A message that another thread changes between two attempts is taken down anew."""
+    """A message that another thread changes between two attempts is serialised again."""
     at = context()
     messages = [HumanMessage(f"{number} {LONG}", id=str(number)) for number in range(3)]
     for _ in range(2):

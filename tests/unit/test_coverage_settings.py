@@ -1,4 +1,4 @@
-"""What ``make coverage`` leaves out: little, each with a reason."""
+"""``make coverage`` leaves out little, each part with a reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COVERAGE = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
 
 
 def exclusions() -> list[tuple[str, str]]:
-    """Every exclusion in the package's code: where it is, and what follows it."""
+    """Every exclusion in the package's code: its position and the text after it."""
     found = []
     for file in sorted((ROOT / "src").rglob("*.py")):
         for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
@@ -34,7 +34,7 @@ def test_few_lines_are_excluded_each_with_a_reason() -> None:
 
 
 def test_branches_and_child_processes_count() -> None:
-    """What is measured is the package, branch by branch, in this process and in those that it starts."""
+    """The package is measured, with branches, in this process and in the processes that it starts."""
     assert COVERAGE["run"]["branch"]
     assert COVERAGE["run"]["source_pkgs"] == ["ecowas_lc"]
     assert "subprocess" in COVERAGE["run"]["patch"]

@@ -1,4 +1,4 @@
-"""Pictures of threads: what they tell, and that they tell it legibly."""
+"""Pictures of threads: their contents, legibly."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def moment(number: int, parent: int | None) -> Moment:
 
 
 def test_tells_who_spoke_where() -> None:
-    """Each checkpoint names what ran and the messages that are new in it, and no others."""
+    """Each checkpoint shows what ran and its new messages, and no others."""
     saver = InMemorySaver()
     talk(saver, "one", "two")
     assert told(draw_thread(saver, "t")) == [
@@ -77,7 +77,7 @@ def test_leads_back_to_each_checkpoint() -> None:
 
 
 def test_forks_run_in_lanes_of_their_own() -> None:
-    """What follows an earlier checkpoint is drawn beside what it left, joined to where it left it."""
+    """A fork is drawn next to the branch that it left, connected to its checkpoint."""
     saver = InMemorySaver()
     graph = talk(saver, "one", "two")
     fork = graph.update_state(
@@ -101,7 +101,7 @@ def test_forks_run_in_lanes_of_their_own() -> None:
 
 
 def test_no_line_covers_another() -> None:
-    """Branches share a lane only where one has ended before the other leaves its parent."""
+    """Branches share a lane only if one has ended before the other leaves its parent."""
     moments = [moment(1, None), moment(2, 1), moment(3, 1), moment(4, 2), moment(5, 2), moment(6, 5), moment(7, 4)]
     assert lanes_of(moments).of == {1: 0, 2: 0, 3: 1, 4: 0, 5: 2, 6: 2, 7: 0}
     moments = [moment(1, None), moment(2, 1), moment(3, 1), moment(4, 2), moment(5, 4), moment(6, 4)]
@@ -109,7 +109,7 @@ def test_no_line_covers_another() -> None:
 
 
 def test_interrupts_wait_and_are_answered() -> None:
-    """What a run waits for is marked until it is answered, and stays readable afterwards."""
+    """A pending request is marked until it is answered, and stays readable afterwards."""
 
     def ask(state: MessagesState) -> dict[str, Any]:
         return {"messages": [("assistant", interrupt({"question": "May I?", "choices": ["yes", "no"]}))]}
@@ -144,7 +144,7 @@ def test_failures_are_told() -> None:
 
 
 def test_tools_and_sent_nodes_have_names() -> None:
-    """Calls of tools, their results, and nodes that were sent to are told by name."""
+    """Tool calls, their results, and nodes reached by Send are shown by name."""
 
     def call(state: MessagesState) -> Command[Any]:
         asking = AIMessage("", tool_calls=[{"name": "deposit", "args": {"mineral": "lithium"}, "id": "1"}])
@@ -165,7 +165,7 @@ def test_tools_and_sent_nodes_have_names() -> None:
 
 
 def test_delta_channels_tell_who_spoke() -> None:
-    """Messages are found where checkpoints hold only what was written, too."""
+    """Messages are found even if checkpoints hold only the writes."""
 
     saver = InMemorySaver()
     builder = StateGraph(DeltaState).add_node("echo", lambda state: echo(state))  # noqa: PLW0108  # echo has annotations
@@ -177,7 +177,7 @@ def test_delta_channels_tell_who_spoke() -> None:
 
 
 def test_only_the_newest_when_there_are_many() -> None:
-    """``limit`` draws the newest and shows that there is more; what was said before them is not called new."""
+    """``limit`` draws the newest and shows that there are more; earlier messages are not marked as new."""
     saver = InMemorySaver()
     talk(saver, "one", "two", "three")
     picture = draw_thread(saver, "t", limit=3)
@@ -215,14 +215,14 @@ def test_long_names_and_words_are_cut_and_not_dropped() -> None:
 
 
 def test_what_is_written_from_right_to_left_stays_behind_its_speaker() -> None:
-    """The colon after a name belongs to the name, whatever the direction of what follows."""
+    """The colon after a name belongs to the name, whatever the writing direction of the text."""
     saver = InMemorySaver()
     talk(saver, "مرحبا")
     assert "\u200e: مرحبا" in draw_thread(saver, "t").svg
 
 
 def test_forty_forks_fit() -> None:
-    """The lanes of many forks run closer together and leave room for what is said."""
+    """The lanes of many forks are closer together and leave room for the text."""
     saver = InMemorySaver()
     graph = talk(saver, "one")
     root = draw_thread(saver, "t")[3].config
@@ -236,14 +236,14 @@ def test_forty_forks_fit() -> None:
 
 
 async def test_async_draws_the_same() -> None:
-    """``adraw_thread`` gives the same picture."""
+    """``adraw_thread`` returns the same picture."""
     saver = InMemorySaver()
     talk(saver, "one")
     assert (await adraw_thread(saver, "t")).ascii == draw_thread(saver, "t").ascii
 
 
 def test_what_is_not_there_is_named() -> None:
-    """A thread that is not there, or something that is no checkpointer, is an error that says so."""
+    """A missing thread, or an object that is not a checkpointer, is an error that says so."""
     with pytest.raises(InvalidInputError, match="no thread 'elsewhere'"):
         draw_thread(InMemorySaver(), "elsewhere")
     with pytest.raises(InvalidInputError, match="not a checkpointer"):
@@ -251,7 +251,7 @@ def test_what_is_not_there_is_named() -> None:
 
 
 def test_pictures_fit_and_text_stays_apart() -> None:
-    """At most 1200 pixels wide; no two rows of text come closer than their height, whatever is said."""
+    """At most 1200 pixels wide; no two rows of text are closer than their height, whatever the text."""
     saver = InMemorySaver()
     graph = talk(saver, "long " * 200, "x" * 500, '<b>&amp;</b> "quoted" \\n {} |', "日本語の質問 " * 30, "")
     graph.invoke(None, graph.update_state(draw_thread(saver, "t")[3].config, {"messages": [("user", "fork")]}))
@@ -282,7 +282,7 @@ def test_shows_itself_in_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_mermaid_takes_any_text() -> None:
-    """What could end a label is written as Mermaid's entities."""
+    """Characters that could end a label are written as Mermaid's entities."""
     saver = InMemorySaver()
     talk(saver, 'say "end" ] --> <script>')
     labels = re.findall(r'\["(.*)"\]', draw_thread(saver, "t").mermaid)

@@ -1,4 +1,4 @@
-"""Pictures of decisions, of a thread's state and of activity: what they tell, in every form."""
+"""Pictures of decisions, of a thread's state and of activity: their contents in every format."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def titles(picture: Picture) -> set[str]:
 
 
 def test_a_route_shows_why() -> None:
-    """The question's telling words, each group's score, and what it needs; other objects are refused."""
+    """The question's decisive words, each group's score, and the threshold; other objects are refused."""
     picture = draw_route(get_router("lexical").route(QUESTION))
     told = texts(picture)
     assert {"finance", "power", "grid", "asked", "energy"} <= set(told.split())
@@ -115,7 +115,7 @@ def test_a_route_shows_why() -> None:
 
 
 def test_a_decision_tells_its_question_and_is_equal_without() -> None:
-    """The question and the thresholds are there to be shown; two decisions are equal by what was decided."""
+    """The question and the thresholds are stored for display; two decisions are equal if they decide the same."""
     decision = get_router("lexical").route(f"  {QUESTION} ")
     assert decision.question == QUESTION
     assert all(QUESTION[word.start : word.end] == word.text for word in decision.words)
@@ -125,7 +125,7 @@ def test_a_decision_tells_its_question_and_is_equal_without() -> None:
 
 
 def test_a_state_shows_what_grows_and_what_changes() -> None:
-    """Each channel has its size at every checkpoint and where it changed."""
+    """Each channel has its size at every checkpoint, and the checkpoints where it changed."""
     picture = draw_state(conversation(), "t")
     assert isinstance(picture, StatePicture)
     sizes = picture.sizes["messages"]
@@ -140,7 +140,7 @@ def test_a_state_shows_what_grows_and_what_changes() -> None:
 
 
 def test_activity_counts_days_and_sessions() -> None:
-    """Days without sessions are there too; sessions are those that were active last."""
+    """Days without sessions are included; a session counts on its last active day."""
     picture = ActivityPicture(sessions(), limit=5)
     assert [sum(counts.values()) for counts in picture.by_day.values()] == [1] * 39
     assert "s39 & co" in texts(picture)
@@ -190,7 +190,7 @@ def test_a_long_thread_is_folded_and_has_pages() -> None:
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_what_people_and_models_write_is_text(number: int) -> None:
-    """A picture shows whatever stands in questions, names, errors and docstrings, and nothing of it is markup."""
+    """A picture shows any text of questions, names, errors and docstrings, and never as markup."""
     bad = HOSTILE[number].encode("utf-8", "replace").decode()
 
     def fail(state: MessagesState) -> dict[str, Any]:

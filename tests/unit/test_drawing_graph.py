@@ -1,4 +1,4 @@
-"""Pictures of graphs: what is in them, where the route went, in every form, without network."""
+"""Pictures of graphs: their contents, the highlighted route, in every format, without network."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_network")
 def test_the_drawing_process_has_no_sockets_in_these_tests() -> None:
-    """What keeps pictures from the network below does so in child processes, too."""
+    """The fixture that blocks the network below also blocks it in child processes."""
     opening = "import socket; socket.create_connection(('127.0.0.1', 9))"
     done = subprocess.run([sys.executable, "-P", "-c", opening], capture_output=True, text=True, check=False)
     assert "a picture went to the network" in done.stderr
@@ -132,7 +132,7 @@ def test_the_route_of_a_run(graph: Any, question: str, expected: list[tuple[str,
 
 
 def test_the_route_is_what_the_run_really_did(graph: Any) -> None:
-    """The nodes that are marked are those that the stream of updates names."""
+    """The highlighted nodes are those that the stream of updates names."""
     question = {"messages": [("user", "energy+digital: a?")]}
     config: Any = {"configurable": {"thread_id": "really"}}
     ran = {node for part in graph.stream(question, config, stream_mode="updates") for node in part}
@@ -149,12 +149,12 @@ def test_the_route_is_what_the_run_really_did(graph: Any) -> None:
     ],
 )
 def test_other_ways_to_say_a_route(graph: Any, route: Any) -> None:
-    """A decision alone or the nodes step by step mark the same way."""
+    """A decision alone or the nodes step by step highlight the same route."""
     assert draw_graph(graph, route).plan.taken == set(TWO)
 
 
 def test_a_decision_goes_through_the_reviewer() -> None:
-    """A decision does not tell that answers were held back; the graph does, and no line is left open."""
+    """A decision does not know that answers were held; the graph does, and no line ends in the open."""
     model = ScriptedModel(script=by_speaker({}), structured=False)
     held = build_supervisor(
         model, router=FixedRouter(), checkpointer=InMemorySaver(), interrupt_before_release=["energy"]
@@ -176,7 +176,7 @@ def test_a_decision_goes_through_the_reviewer() -> None:
 
 
 def test_groups_of_ones_own_have_their_names() -> None:
-    """A group that a user brought is called by its name, as the summit's are; long names keep inside their box."""
+    """A user's group is shown by its name, as the summit's are; long names stay inside their box."""
     model = ScriptedModel(script=by_speaker({}), structured=False)
     groups = [
         TWG("water", "水資源管理ワーキンググループと国境を越える河川の管理", "You are."),
@@ -234,7 +234,7 @@ def test_mermaid(graph: Any) -> None:
 
 
 def test_labels_of_ones_own(graph: Any) -> None:
-    """Nodes can be called otherwise; what such a name holds is text and nothing else."""
+    """You can rename nodes; such a name is shown as plain text."""
     picture = draw_graph(graph, labels={"energy": 'A "B" <C> \\ [D];%%'})
     assert {'A "B" <C> \\', "[D];%%"} <= texts(picture.svg)
     assert "<C>" not in picture.mermaid
@@ -266,7 +266,7 @@ def test_saving_as_something_else(graph: Any, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_network")
 def test_notebooks_show_it(graph: Any) -> None:
-    """A notebook gets the SVG, and text for where it can't show one."""
+    """A notebook gets the SVG, and text in case it can't show one."""
     bundle = draw_graph(graph)._repr_mimebundle_()
     assert bundle["image/svg+xml"].startswith("<?xml")
     assert "route" in bundle["text/plain"]

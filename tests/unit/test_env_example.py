@@ -41,7 +41,7 @@ def test_it_changes_nothing_as_it_stands(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_it_holds_defaults_and_placeholders_alone() -> None:
-    """Each value is the default, or a placeholder that nobody could take for a secret; all of them are valid."""
+    """Each value is the default, or an obvious placeholder for a secret; all of them are valid."""
     for name, text in variables().items():
         if name in PLACEHOLDERS:
             assert text == PLACEHOLDERS[name]

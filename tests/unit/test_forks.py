@@ -32,7 +32,7 @@ THEIR_MODULES = frozenset(
 )
 BY_LOOP = "AbstractEventLoop"  # in the annotation of a table
 RENEW_THEMSELVES = frozenset({"forks.Lock", "forks.ForkBarrier"})
-# What is held for later, under names that say so only to people; each must be dropped in a child.
+# Data held for later, under names that only people understand; each must be dropped in a child.
 JOURNALS = {
     ("agents/outage.py", "Link"): {"_held", "_worker", "_problem"},
     ("agents/transcript.py", "Said"): {"_waiting", "_reset", "_unsettled"},
@@ -57,7 +57,7 @@ class Found:
 
 
 def imported_names(tree: ast.Module) -> dict[str, str]:
-    """Each name that the module imports from a module with locks, and the dotted name of what it is."""
+    """Each name that the module imports from a module with locks, and its full dotted name."""
     found = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module in THEIR_MODULES:
@@ -70,7 +70,7 @@ def imported_names(tree: ast.Module) -> dict[str, str]:
 
 
 def kinds_in(value: ast.AST, names: dict[str, str]) -> Iterator[str]:
-    """What is waited for, or holds others up, that an expression makes or refers to."""
+    """The locks, queues and threads that an expression creates or refers to."""
     for node in ast.walk(value):
         dotted = ast.unparse(node) if isinstance(node, ast.Attribute | ast.Name) else ""
         head, _, rest = dotted.partition(".")
@@ -154,7 +154,7 @@ def renewed_by(cls: ast.ClassDef) -> set[str]:
 
 
 def test_the_scan_finds_what_there_is() -> None:
-    """The scan knows the locks of the package; one that finds nothing would let everything pass."""
+    """The scan finds the package's known locks; a scan that finds nothing would let everything pass."""
     found = {(each.module, each.owner, each.attribute) for each in everything()}
     assert {
         ("embedded/lifecycle.py", "", "_mutex"),
@@ -203,7 +203,9 @@ def test_locks_of_modules_are_free(module: str, name: str, way: str) -> None:
         with lock:
             return "used"
 
-    if isinstance(lock, forks.ForkBarrier):  # nobody can fork beside a holder, so the forking thread is one
+    if isinstance(
+        lock, forks.ForkBarrier
+    ):  # no thread can fork while another holds it, so the forking thread is the holder
         with lock:
             assert WAYS[way](use) == "used"
         return
@@ -288,7 +290,7 @@ LOCKS = (forks.Lock, type(threading.Lock()), type(threading.RLock()), threading.
 
 
 def test_every_class_is_tried() -> None:
-    """A class with something to forget has an entry here that makes one; a ``forks.Lock`` looks after itself."""
+    """A class with something to forget has an entry here that creates one; a ``forks.Lock`` needs none."""
     found = {(each.module, each.owner) for each in everything() if each.kind not in RENEW_THEMSELVES}
     assert {owner for owner in found if owner[1]} <= MAKERS.keys()
 
@@ -299,7 +301,7 @@ def locks_of(thing: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("which", MAKERS, ids=lambda which: which[1])
 def test_locks_of_objects_are_free(which: tuple[str, str]) -> None:
-    """What an object's methods wait for is free in each thread of a child, whoever held it in the parent."""
+    """Each lock of an object is free in each thread of a child, whoever held it in the parent."""
     thing = MAKERS[which]()
     with ExitStack() as stack:
         for lock in locks_of(thing).values():
@@ -339,7 +341,7 @@ def test_copies_of_an_index() -> None:
 
 
 def test_owners_are_held_weakly() -> None:
-    """Registering keeps nothing alive: what has gone is not called, and takes no memory."""
+    """Registering keeps nothing alive: a deleted object is not called, and takes no memory."""
 
     class Owner:
         def forget_parent(self) -> None:
@@ -354,7 +356,7 @@ def test_owners_are_held_weakly() -> None:
 
 
 def test_one_that_fails_keeps_none_from_it(caplog: pytest.LogCaptureFixture) -> None:
-    """An owner whose ``forget_parent`` raises is named in the log, and the others begin anew all the same."""
+    """An owner whose ``forget_parent`` raises is named in the log, and the others are still reset."""
 
     class Broken:
         def forget_parent(self) -> None:
@@ -402,7 +404,7 @@ PRODUCTS = {
 
 
 def test_openblas_is_used_where_no_fork_disturbs_it() -> None:
-    """Products of matrices, which take OpenBLAS's locks, stay in the modules that look after forks."""
+    """Products of matrices, which take OpenBLAS's locks, are only in the modules that handle forks."""
     found = set()
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -20,7 +20,7 @@ from tests.fixtures.any_messages import any_message, json_values, of_each_class,
 def assert_same(back: BaseMessage, message: BaseMessage) -> None:
     assert type(back) is type(message)
     assert back == message
-    assert repr(back) == repr(message)  # which tells 1, True and 1.0 apart
+    assert repr(back) == repr(message)  # which distinguishes 1, True and 1.0
     assert back.model_dump() == message.model_dump()
     assert back.model_extra == message.model_extra
 
@@ -32,7 +32,7 @@ def there_and_back(message: BaseMessage) -> BaseMessage:
 
 
 def test_every_class_is_tried() -> None:
-    """The strategies of this module leave out none of LangChain's message classes that can be made."""
+    """The strategies of this module include all of LangChain's message classes that can be created."""
     known = {
         cls for name in lc.__all__ if isinstance(cls := getattr(lc, name), type) and issubclass(cls, BaseMessage)
     } - {lc.BaseMessage, lc.BaseMessageChunk}
@@ -42,8 +42,9 @@ def test_every_class_is_tried() -> None:
 
 @pytest.mark.parametrize("cls", of_each_class, ids=lambda cls: cls.__name__)
 def test_every_field_of_every_class_survives(cls: type[BaseMessage]) -> None:
-    """Whatever its fields hold (images, sound, calls that can't be read, artifacts, usage), a message comes back
-    equal and of its own class."""
+    """Whatever its fields hold (images, sound, invalid calls, artifacts, usage), a message is read back
+    equal and of its own class.
+    """
 
     @settings(max_examples=40, deadline=None)
     @given(of_each_class[cls])
@@ -78,7 +79,7 @@ def test_what_is_changed_after_creation_survives_or_is_refused(message: BaseMess
 
 @pytest.mark.parametrize("role", [[], None, 1, {}])
 def test_a_role_that_is_no_text_is_refused(role: Any) -> None:
-    """A chat message whose role was made something else than text is refused like other values."""
+    """A chat message whose role was changed to something other than text is refused like other values."""
     message = lc.ChatMessage(role="guest", content="Hello")
     setattr(message, "role", role)  # noqa: B010
     with pytest.raises(NotSerializableError, match="refuses or changes"):
@@ -86,15 +87,15 @@ def test_a_role_that_is_no_text_is_refused(role: Any) -> None:
 
 
 class Mine(lc.AIMessage):
-    """A message class that nobody else knows."""
+    """A message class that only this test knows."""
 
 
 class MyText(str):
-    """Text of a class of its own, such as LangChain's ``message.text`` is."""
+    """Text of a subclass of str, such as LangChain's ``message.text``."""
 
 
 def test_classes_of_others() -> None:
-    """A class that reading could not make again is refused by name, with what to do; texts of others are text."""
+    """A class that reading could not restore is refused by name, with advice; other str subclasses become text."""
     with pytest.raises(NotSerializableError, match=r"Mine can't be stored.*AIMessage"):
         to_entry(Mine("x"))
     message = lc.HumanMessage("x", id="1")

@@ -17,7 +17,7 @@ IDS = st.text(st.characters(), min_size=1) | st.text("a:%{}*?3A\n\0", min_size=1
 
 
 def test_published_keys_are_their_text() -> None:
-    """For ordinary ids, the keys are those that were published, to the letter."""
+    """For ordinary ids, the keys are exactly the published ones."""
     assert KEYS.history("energy", "Session-1_é") == "ecowas:history:energy:Session-1_é".encode()
     assert KEYS.state("energy") == b"ecowas:state:energy"
     assert KEYS.session_data("s", "topic") == b"ecowas:session:s:topic"
@@ -61,13 +61,13 @@ def test_kinds_of_keys_never_meet(one: str, other: str) -> None:
 
 @given(IDS, IDS)
 def test_what_belongs_together_shares_a_slot(agent: str, session: str) -> None:
-    """On a cluster, what stands beside a history is in the slot of the untagged history key."""
+    """On a cluster, a history's companion keys are in the slot of the untagged history key."""
     assert key_slot(KEYS.history(agent, session)) == key_slot(KEYS.history_meta(agent, session))
 
 
 @pytest.mark.parametrize("bad", ["", None, 7, b"bytes"])
 def test_unusable_ids_are_named(bad: Any) -> None:
-    """An empty id, or one that is not text, is an error that is a ValueError too."""
+    """An id that is empty or not text is an error that is a ValueError too."""
     with pytest.raises(InvalidIdError, match="session id") as caught:
         KEYS.history("a", bad)
     assert isinstance(caught.value, ValueError)

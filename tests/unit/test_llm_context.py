@@ -1,4 +1,4 @@
-"""The effective context window: what the server will really read."""
+"""The effective context window: the number of tokens that the server really reads."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_what_the_caller_set_is_what_holds(stub: OllamaStub, context: Context) -
 
 
 def test_the_models_file_comes_next(stub: OllamaStub, context: Context) -> None:
-    """A ``num_ctx`` in the Modelfile is what Ollama uses by itself."""
+    """Without options, Ollama uses the ``num_ctx`` in the Modelfile."""
     stub.parameters = 'stop                           "<|im_end|>"\nnum_ctx                        8192'
     assert context(ollama(stub)) == 8192
 
@@ -75,7 +75,7 @@ def test_what_others_loaded_does_not_matter(stub: OllamaStub, context: Context) 
 def test_the_environment_says_where_the_model_does_not(
     stub: OllamaStub, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OLLAMA_CONTEXT_LENGTH is what it is to Ollama: a default, below the model's file and the caller's."""
+    """OLLAMA_CONTEXT_LENGTH has Ollama's meaning: a default, overridden by the Modelfile and the caller."""
     monkeypatch.setenv("OLLAMA_CONTEXT_LENGTH", "16384")
     get_settings.cache_clear()
     try:
@@ -89,7 +89,7 @@ def test_the_environment_says_where_the_model_does_not(
 
 
 def test_no_more_than_the_training(stub: OllamaStub, context: Context) -> None:
-    """Where nothing says more it is 4,096, or what the model was trained for."""
+    """By default it is 4,096, or the model's own maximum if that is less."""
     stub.trained = 2048
     assert context(ollama(stub)) == 2048
 
@@ -104,14 +104,14 @@ def test_more_than_the_training_is_not_believed(stub: OllamaStub, context: Conte
 def test_a_server_that_does_not_tell_leaves_what_was_asked_for(
     stub: OllamaStub, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not every server with Ollama's protocol describes its models: then ours is what was asked for."""
+    """Not every server with Ollama's protocol describes its models: then the requested context counts."""
     monkeypatch.setattr(stub, "answer", lambda path, body: (501, {"error": "not offered"}))
     assert context(ollama(stub, num_ctx=8192)) == 8192
     assert context(ollama(stub)) == 4096
 
 
 def test_errors_have_names(stub: OllamaStub, context: Context) -> None:
-    """A missing model and a missing server are told as such."""
+    """A missing model and a missing server are reported as such."""
     with pytest.raises(ModelNotFoundError, match="ollama pull huge"):
         context(ChatOllama(base_url=stub.url, model="huge"))
     with pytest.raises(ModelServerUnavailableError, match="ollama serve"):
@@ -119,14 +119,14 @@ def test_errors_have_names(stub: OllamaStub, context: Context) -> None:
 
 
 def test_other_models_say_in_their_profile(context: Context) -> None:
-    """Models that are not on Ollama may tell; where they don't, nothing is known."""
+    """Models of other providers may state it; otherwise it is unknown."""
     model = ScriptedModel(script=by_speaker({}))
     assert context(model) is None
     assert context(model.model_copy(update={"profile": {"max_input_tokens": 32000}})) == 32000
 
 
 def test_a_model_is_held_to_its_window(stub: OllamaStub) -> None:
-    """The window that was found is asked for by name, and no answer is longer than its room; shorter ones stay."""
+    """The window is requested explicitly, and no answer is longer than its part; shorter limits are kept."""
     for options, num_predict in (({}, 1024), ({"num_predict": -1}, 1024), ({"num_predict": 9000}, 1024)):
         held = within_context(ollama(stub, **options), 4096, 1024)
         assert isinstance(held, ChatOllama)

@@ -1,4 +1,4 @@
-"""What answers in Ollama's place, and what Ollama says when it can't: each has its own error and its own cure."""
+"""Other servers at Ollama's address, and Ollama's own failures: each has its own error and its own fix."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CALLS: dict[str, Call] = {
 
 @contextmanager
 def answering(status: int, body: str, headers: dict[str, str] | None = None) -> Iterator[str]:
-    """A server that gives every request this answer; ``{url}`` in a header is its own address."""
+    """A server that answers every request with this; ``{url}`` in a header is its own address."""
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *args: Any) -> None:
@@ -156,7 +156,7 @@ ANSWERS: dict[str, tuple[int, str, dict[str, str], type[EcowasError], str]] = {
 
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_each_answer_has_its_error(answer: str) -> None:
-    """In chat, check and lists, blocking or not: one line, the cure in it, and nothing of a page but its title."""
+    """In chat, check and lists, blocking or not: one line with the fix, and only the title of an HTML page."""
     status, body, headers, kind, said = ANSWERS[answer]
     with answering(status, body, headers) as url:
         llm = LLMService(url, "tiny", timeout=20)
@@ -174,7 +174,7 @@ def test_each_answer_has_its_error(answer: str) -> None:
 
 @pytest.mark.parametrize("path", ["/v1", "/api", "/api/chat", "/v1/"])
 def test_an_address_with_a_path_too_much(path: str) -> None:
-    """The address of an OpenAI client, or of Ollama's interface, is told apart from a missing model."""
+    """The address of an OpenAI client, or of Ollama's web interface, differs from a missing model."""
     with serving_stub() as stub:
         for call in CALLS.values():
             with pytest.raises(ModelServerUnavailableError, match=rf"set OLLAMA_BASE_URL to {stub.url}\."):
@@ -183,7 +183,7 @@ def test_an_address_with_a_path_too_much(path: str) -> None:
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_name_that_is_not_known(call: Call) -> None:
-    """A misspelt host is told apart from a server that is down; a server that is down gets its command."""
+    """A misspelt host gets a different message than a server that is down, which gets its start command."""
     with pytest.raises(ModelServerUnavailableError, match=r"ollama\.invalid.*can't be resolved"):
         call(LLMService("http://ollama.invalid:11434", "tiny", timeout=20))
     with pytest.raises(ModelServerUnavailableError, match="ollama serve"):
@@ -206,7 +206,7 @@ def test_a_name_that_is_not_known(call: Call) -> None:
     ],
 )
 def test_an_address_that_can_not_be_used(address: str) -> None:
-    """It is a configuration error, when the service is made or first used; a health check says no."""
+    """It is a configuration error, when the service is created or first used; a health check returns False."""
     try:
         llm = LLMService(address, "tiny", timeout=20)
     except ConfigurationError:
@@ -217,7 +217,7 @@ def test_an_address_that_can_not_be_used(address: str) -> None:
 
 
 class TestMidAnswer:
-    """What goes wrong after the first words."""
+    """Errors after the first words of an answer."""
 
     @pytest.fixture
     def stub(self) -> Iterator[OllamaStub]:
@@ -309,7 +309,7 @@ def test_one_line_of_anything() -> None:
 
 
 def test_what_is_not_about_models_has_no_name() -> None:
-    """Errors of other kinds stay what they are."""
+    """Errors of other kinds are passed on unchanged."""
     assert named_error(KeyError("x")) is None
     assert named_error(TypeError("x")) is None
     assert isinstance(named_error(NotImplementedError("tools")), ModelCapabilityError)

@@ -1,4 +1,4 @@
-"""``GuardedChatOllama``: what it sends with every request, and what it makes of the answers."""
+"""``GuardedChatOllama``: the options that it sends with every request, and its checks of the answers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_every_request_names_its_context_and_its_end(stub: OllamaStub, ask: Ask)
 
 
 def test_options_of_a_call_do_not_take_them_away(stub: OllamaStub, ask: Ask) -> None:
-    """A call may bring options of its own; context and end are in them all the same."""
+    """A call may pass its own options; context and limit are still included."""
     ask(model(stub), "Hello?", options={"temperature": 0.1})
     options = sent(stub)["options"]
     assert (options["temperature"], options["num_ctx"], options["num_predict"]) == (0.1, 4096, 1024)
@@ -171,7 +171,7 @@ def test_a_prompt_that_may_fit_is_the_servers_to_refuse(stub: OllamaStub, ask: A
 def test_a_server_that_may_not_heed_it_gets_nothing_doubtful(
     stub: OllamaStub, ask: Ask, version: dict[str, str]
 ) -> None:
-    """Older servers, and others, cut in silence whatever they are told: what may not fit is refused here."""
+    """Older servers, and others, cut silently whatever you request: a prompt that may not fit is refused here."""
     stub.version = version
     with pytest.raises(ContextOverflowError):
         ask(model(stub), DOUBTFUL)
@@ -179,7 +179,7 @@ def test_a_server_that_may_not_heed_it_gets_nothing_doubtful(
 
 
 def test_versions_that_were_tried() -> None:
-    """The two recorded ones heed it, and so does the local model; what is older, or mute, is not trusted."""
+    """The two recorded versions obey it, and so does the local model; older or unknown ones are not trusted."""
     for version in ("0.24.0", "0.32.15", "0.24.0-rc1", "1.0.0"):
         assert version_heeds_truncate({"version": version})
     assert version_heeds_truncate({"version": "0.1.0", "server": "ecowas_lc local model"})
@@ -189,7 +189,7 @@ def test_versions_that_were_tried() -> None:
 
 @pytest.mark.parametrize("read", [4096, 2050, 4200])
 def test_a_prompt_that_was_cut_all_the_same_is_an_error(stub: OllamaStub, ask: Ask, read: int) -> None:
-    """What the server read is compared with what was sent: a window full to the brim, or half of it, was cut."""
+    """The server's count is compared with the prompt: a window that is full, or half full, was cut."""
     stub.reads = read
     with pytest.raises(ContextOverflowError, match=f"it read {read} of about"):
         ask(model(stub), "word " * 3000)
@@ -197,13 +197,13 @@ def test_a_prompt_that_was_cut_all_the_same_is_an_error(stub: OllamaStub, ask: A
 
 @pytest.mark.parametrize("read", [40, 500, 1500, 2000, 2900, 3500, 4000])
 def test_good_answers_are_not_refused(stub: OllamaStub, ask: Ask, read: int) -> None:
-    """Estimates are no more than that: what a server counts may be far from them."""
+    """Estimates may be far from the server's count."""
     stub.reads = read
     assert ask(model(stub), "word " * 2500).text == "Good morning."
 
 
 def test_a_model_that_counts_otherwise_is_learnt(stub: OllamaStub, ask: Ask) -> None:
-    """After a few prompts the estimate is what this model counts, and a count far below that was cut."""
+    """After a few prompts the estimate follows the model's counts, and a count far below it means a cut prompt."""
     llm = model(stub)
     text = "The working group on energy reviewed the progress of the regional power pool. "
     stub.reads = 1400
@@ -233,13 +233,13 @@ def test_reasoning_is_kept_apart(stub: OllamaStub, ask: Ask) -> None:
 
 
 def test_json_may_hold_tags(stub: OllamaStub, ask: Ask) -> None:
-    """With a schema the server lets through nothing but JSON: its text stays as it is."""
+    """With a schema the server returns only JSON: its text stays unchanged."""
     stub.words = ['{"a": "<think>', '</think>"}']
     assert ask(model(stub, format="json"), "Hello?").text == '{"a": "<think></think>"}'
 
 
 def test_a_model_of_the_users_gets_the_guard(stub: OllamaStub, ask: Ask) -> None:
-    """A plain ``ChatOllama``, or a subclass with ways of its own, keeps its options and connections."""
+    """A plain ``ChatOllama``, or a subclass with its own behaviour, keeps its options and connections."""
 
     class Shouting(ChatOllama):
         def _convert_messages_to_ollama_messages(self, messages: list[BaseMessage]) -> Any:
@@ -265,7 +265,7 @@ def test_a_model_of_the_users_gets_the_guard(stub: OllamaStub, ask: Ask) -> None
 
 
 def test_errors_have_names(stub: OllamaStub, ask: Ask) -> None:
-    """The drop-in raises this package's errors by itself; a model that has gone is asked about again."""
+    """The drop-in class raises this package's errors itself; it asks again about a model that was removed."""
     with pytest.raises(ModelNotFoundError, match="ollama pull other"):
         ask(make_chat_model(base_url=stub.url, model="other"), "Hello?")
     llm = model(stub)
@@ -283,7 +283,7 @@ def test_errors_have_names(stub: OllamaStub, ask: Ask) -> None:
 
 
 def test_it_can_be_copied_and_named(stub: OllamaStub) -> None:
-    """Copies share what is known of the model; a repr shows no secret."""
+    """Copies share what is known of the model; the repr shows no secret."""
     llm = make_chat_model(base_url=stub.url.replace("//", "//someone:hunter2@"), model="Tiny:latest")
     assert llm.model_copy(update={"temperature": 0}).served is llm.served
     assert llm.served is model(stub).served, "one model under two names"
@@ -291,7 +291,7 @@ def test_it_can_be_copied_and_named(stub: OllamaStub) -> None:
 
 
 def test_the_error_is_one_class_for_both() -> None:
-    """Ours is LangChain's as well, is public, can be pickled, and costs nothing until it is used."""
+    """Our class is LangChain's as well, is public, can be pickled, and is not loaded before its first use."""
     assert issubclass(ContextOverflowError, LangChainsError)
     assert ecowas_lc.ContextOverflowError is ContextOverflowError
     again = pickle.loads(pickle.dumps(ContextOverflowError("too long")))

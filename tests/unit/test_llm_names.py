@@ -69,7 +69,7 @@ HOSTS = [
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_ollama_host_is_read_as_its_client_reads_it(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every form that the client documents gives the same address, and is what the settings use."""
+    """Every form that the client documents yields the same address, and the settings use it."""
     assert address_from_host(host) == _parse_host(host)
     monkeypatch.setenv("OLLAMA_HOST", host)
     settings = load_settings()
@@ -78,7 +78,7 @@ def test_ollama_host_is_read_as_its_client_reads_it(host: str, monkeypatch: pyte
 
 
 def test_a_servers_own_host_is_this_machine() -> None:
-    """A server listens on 0.0.0.0; nobody can connect to that everywhere."""
+    """A server can listen on 0.0.0.0, but clients can't connect to that everywhere."""
     assert address_from_host("0.0.0.0") == "http://127.0.0.1:11434"
     assert address_from_host("0.0.0.0:8080") == "http://127.0.0.1:8080"
     assert address_from_host("[::]") == "http://[::1]:11434"

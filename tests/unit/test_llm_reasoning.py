@@ -54,7 +54,7 @@ def in_pieces(text: str, cuts: list[int]) -> tuple[str, str]:
 
 @pytest.mark.parametrize(("text", "answer", "reasoning"), MARKED)
 def test_a_whole_text_is_taken_apart(text: str, answer: str, reasoning: str) -> None:
-    """Tags of every family, closed or not, never stay in the answer; what only looks like one does."""
+    """Tags of every family, closed or not, never stay in the answer; text that only resembles one does."""
     assert split_reasoning(text) == (answer, reasoning)
 
 
@@ -79,7 +79,7 @@ def test_pieces_do_not_matter(parts: list[str], cuts: list[int]) -> None:
 
 
 def test_an_answer_is_handed_on_at_once() -> None:
-    """Only what may be the start of a tag waits for the next piece."""
+    """Only text that may be the start of a tag waits for the next piece."""
     splitter = ReasoningSplitter()
     assert splitter.take("Hello <").answer == "Hello "
     assert splitter.take("b> and").answer == "<b> and"
@@ -88,14 +88,14 @@ def test_an_answer_is_handed_on_at_once() -> None:
 
 
 def test_a_tag_that_is_only_mentioned_does_not_swallow_the_answer() -> None:
-    """A model that reasons about tags may open one that it never closes: its answer is the answer all the same."""
+    """A model that reasons about tags may open one and never close it: its answer is still the answer."""
     text = "<think>They ask about <think> here.</think>It marks reasoning."
     assert split_reasoning(text).answer == "It marks reasoning."
     assert in_pieces(text, list(range(len(text))))[0] == "It marks reasoning."
 
 
 def test_a_closing_tag_alone() -> None:
-    """Where the template opened the reasoning, what comes before the tag is reasoning; no stream shows it."""
+    """If the template opened the reasoning, all text before the tag is reasoning, and no stream shows it."""
     assert split_reasoning("hmm\n</think>\n\nFive.") == ("Five.", "hmm")
     assert "</think>" not in in_pieces("hmm\n</think>Five.", [3, 7, 9])[0]
 
@@ -108,7 +108,7 @@ def test_a_closing_tag_alone() -> None:
     ],
 )
 def test_a_message_gets_a_standard_reasoning_block(message: AIMessage) -> None:
-    """The text is the answer, ``content_blocks`` begins with the reasoning, ids and the caller's object stay."""
+    """The text is the answer, ``content_blocks`` begins with the reasoning; ids and the object are kept."""
     apart = with_reasoning_apart(message)
     assert (apart.text, apart.id, reasoning_of(apart)) == ("Five.", "m", "hmm")
     assert apart.content_blocks == [{"type": "reasoning", "reasoning": "hmm"}, {"type": "text", "text": "Five."}]
@@ -117,7 +117,7 @@ def test_a_message_gets_a_standard_reasoning_block(message: AIMessage) -> None:
 
 
 def test_a_message_without_tags_stays_as_it_is() -> None:
-    """Nothing is copied or trimmed for nothing; a field of its own is read as well."""
+    """Nothing is copied or trimmed needlessly; a separate reasoning field is read as well."""
     plain = AIMessage(" Five. ", additional_kwargs={"reasoning_content": "hmm"})
     assert with_reasoning_apart(plain) is plain
     assert reasoning_of(plain) == "hmm"

@@ -29,14 +29,14 @@ def stub() -> Iterator[OllamaStub]:
 
 
 def slowly(stub: OllamaStub, *, at_once: int, words: int = 6, pause: float = 0.05) -> None:
-    """Let the server answer so many at once, each for ``words * pause`` seconds."""
+    """Make the server answer this many requests at once, each for ``words * pause`` seconds."""
     stub.slots, stub.words, stub.pause = threading.Semaphore(at_once), ["word "] * words, pause
 
 
 @pytest.mark.parametrize("way", ["threads", "tasks"])
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_waiting_is_not_slowness(stub: OllamaStub, at_once: int, way: str) -> None:
-    """Six answers of 0.3 s from a server that gives one at a time all arrive within a time-out of 0.6 s each."""
+    """Six answers of 0.3 s from a server that answers one at a time all arrive within a time-out of 0.6 s each."""
     slowly(stub, at_once=at_once)
     llm = LLMService(stub.url, "tiny", timeout=0.6)
     if way == "threads":
@@ -91,7 +91,7 @@ def test_a_slow_group_is_given_up_all_the_same(stub: OllamaStub, way: str) -> No
 
 
 def test_the_environment_may_say_how_many(stub: OllamaStub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OLLAMA_NUM_PARALLEL is what it is to the server: so many are sent at once, and none more is tried."""
+    """OLLAMA_NUM_PARALLEL has the server's meaning: this many requests are sent at once, and never one more."""
     monkeypatch.setenv("OLLAMA_NUM_PARALLEL", "3")
     get_settings.cache_clear()
     try:
@@ -105,7 +105,7 @@ def test_the_environment_may_say_how_many(stub: OllamaStub, monkeypatch: pytest.
 
 
 def test_a_question_within_an_answer(stub: OllamaStub) -> None:
-    """Asking while an answer of one's own is read waits for nobody: not in the same thread, not in another."""
+    """Asking while reading an answer does not wait for that answer, in the same thread or another."""
     slowly(stub, at_once=2, words=3, pause=0.0)
     llm = LLMService(stub.url, "tiny", timeout=20)
     parts = llm.stream("x")
@@ -183,7 +183,7 @@ class TestTheLineItself:
         assert not waiting_in(line).admitted
 
     def test_short_answers_are_told_by_their_times(self) -> None:
-        """Where the first answer ends before the second begins, the server's own figures say if it waited."""
+        """If the first answer ends before the second begins, the server's own figures show whether it waited."""
         line = RequestQueue()
         first = waiting_in(line)
         first.heard()
@@ -203,7 +203,7 @@ class TestTheLineItself:
         assert line.limit == 2
 
     def test_a_clock_stands_still(self) -> None:
-        """Pauses may overlap, and the time left is what it was before them."""
+        """Pauses may overlap, and the time left is the same as before them."""
         clock = Patience(10.0)
         clock.pause()
         clock.pause()

@@ -1,4 +1,4 @@
-"""The chat service on Ollama: what it asks of the server, and what it makes of the server's troubles."""
+"""The chat service on Ollama: its requests, and its handling of the server's failures."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_reasoning_is_off_unless_asked_for(stub: OllamaStub, chat: Callable[...,
 
 
 def test_chat_with_history(stub: OllamaStub) -> None:
-    """A conversation is sent as it is, from dictionaries or messages; what is neither is refused."""
+    """A conversation is sent unchanged, from dictionaries or messages; anything else is refused."""
     llm = service(stub)
     turns: list[Any] = [
         {"role": "system", "content": "Be brief."},
@@ -97,7 +97,7 @@ def test_chat_with_history(stub: OllamaStub) -> None:
 
 
 def test_stream_yields_the_answer_as_it_comes(stub: OllamaStub) -> None:
-    """The first words are there before the last ones are made."""
+    """The first words arrive before the last ones are generated."""
     stub.stall_before = 2
     parts = service(stub).stream("Hello?")
     assert next(parts) == "Good "
@@ -152,7 +152,7 @@ def test_bad_arguments_are_refused_before_anything_is_sent(stub: OllamaStub, cha
     ],
 )
 def test_a_service_that_can_not_be_made_is_named(options: dict[str, Any], said: str) -> None:
-    """What can't be used, or is no option at all, is said when the service is made, not passed over."""
+    """An invalid or unknown option is an error when the service is created, and not ignored."""
     with pytest.raises(ConfigurationError, match=said):
         LLMService(model="tiny", **options)
 
@@ -177,7 +177,7 @@ class _Anything(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("body", [b"<html>A router's login page</html>", b'{"models": 5}', b""])
 def test_what_answers_and_is_not_ollama_is_named(body: bytes, chat: Callable[..., str]) -> None:
-    """Another program at the address is told apart from Ollama; ``health_check`` does not raise for it either."""
+    """Another program at the address is reported as such; ``health_check`` does not raise either."""
     handler = type("Handler", (_Anything,), {"body": body})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -196,7 +196,7 @@ def test_what_answers_and_is_not_ollama_is_named(body: bytes, chat: Callable[...
 
 
 def test_a_server_that_is_down_is_named(chat: Callable[..., str]) -> None:
-    """The address and the command that mends it, never the password."""
+    """The message has the address and the command that fixes it, never the password."""
     port = closed_port()
     llm = LLMService(f"http://user:secret@127.0.0.1:{port}", "tiny", timeout=30)
     with pytest.raises(ModelServerUnavailableError) as caught:
@@ -281,7 +281,7 @@ def test_what_the_server_refuses_has_a_name(
 
 
 def test_a_prompt_that_does_not_fit_is_named(stub: OllamaStub, chat: Callable[..., str]) -> None:
-    """Ollama would cut it in silence. What surely does not fit is not sent, and the model is described once."""
+    """Ollama would cut it silently. A prompt that can't fit is not sent, and the model is described once."""
     llm = service(stub)
     chat(llm, "word " * 300)
     with pytest.raises(ContextOverflowError, match=r"tiny: it takes about \d+ tokens.*4096 together.*num_ctx"):
@@ -298,7 +298,7 @@ def test_a_prompt_that_does_not_fit_is_named(stub: OllamaStub, chat: Callable[..
 def test_a_server_that_describes_no_model_is_asked_all_the_same(
     stub: OllamaStub, chat: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The context is what we ask for; a model that is not there is named before anything is asked of it."""
+    """The context is the requested one; a missing model is named before it is asked anything."""
     known = stub.answer
     monkeypatch.setattr(
         stub, "answer", lambda path, body: (501, {"error": "no"}) if path == "/api/show" else known(path, body)
@@ -311,7 +311,7 @@ def test_a_server_that_describes_no_model_is_asked_all_the_same(
 
 
 def test_health_check_never_raises(stub: OllamaStub) -> None:
-    """True where the server answers and has the model; ``check`` says why it is not."""
+    """True if the server answers and has the model; ``check`` says why it is not."""
     llm = service(stub)
     assert llm.health_check() is True
     assert asyncio.run(llm.ahealth_check()) is True
@@ -341,7 +341,7 @@ def test_a_model_too_large_for_the_server_is_named(stub: OllamaStub, chat: Calla
 
 
 def test_the_settings_fill_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process's service is made once, from OLLAMA_* and LLM_*."""
+    """The process's service is created once, from OLLAMA_* and LLM_*."""
     monkeypatch.setenv("OLLAMA_BASE_URL", "http://models.example:1234")
     monkeypatch.setenv("OLLAMA_MODEL", "llama3.2:3b")
     monkeypatch.setenv("LLM_TEMPERATURE", "0.1")
@@ -359,13 +359,13 @@ def test_the_settings_fill_what_is_not_given(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_arguments_win_over_settings() -> None:
-    """What is passed is used, the rest is the settings'."""
+    """Arguments win; the rest is from the settings."""
     model = make_chat_model(Settings(ollama_model="a", llm_temperature=0.3), model="b", num_ctx=2048)
     assert (model.model, model.temperature, model.num_ctx) == ("b", 0.3, 2048)
 
 
 def test_importing_the_service_does_not_import_langchain() -> None:
-    """``ecowas_lc.llm`` costs nothing until a model is made."""
+    """Importing ``ecowas_lc.llm`` loads nothing until a model is created."""
     code = (
         "import sys, ecowas_lc.llm\n"
         "print([m for m in ('langchain_core', 'langchain_ollama', 'ollama', 'httpx') if m in sys.modules])"
@@ -391,7 +391,7 @@ async def collected(llm: LLMService) -> str:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_answer_without_text_is_an_error(stub: OllamaStub, method: str) -> None:
-    """Nothing, blanks, and reasoning alone, in its field or between tags, closed or not, are no answer."""
+    """An empty or blank answer, or only reasoning, in its field or between tags, is not an answer."""
     for words, thinking in (([], None), (["  ", "\n"], None), ([], "hmm"), (["<think>hm", "m</think>"], None)):
         stub.words, stub.thinking = words, thinking
         with pytest.raises(ModelError, match="empty answer"):
@@ -403,7 +403,7 @@ def test_an_answer_without_text_is_an_error(stub: OllamaStub, method: str) -> No
 
 @pytest.mark.parametrize("method", METHODS)
 def test_reasoning_is_no_part_of_the_answer(stub: OllamaStub, method: str) -> None:
-    """Tags may be split over parts of a stream; an answer that ended for want of room says so."""
+    """Tags may be split over chunks of a stream; an answer that ran out of tokens says so."""
     stub.words = ["<thi", "nk>hmm</th", "ink>\n\nGood ", "morning."]
     assert METHODS[method](service(stub)) == "Good morning."
     stub.done_reason = "length"

@@ -1,7 +1,7 @@
 """LangChain's standard unit tests for chat models.
 
 ``ChatOllama`` passes all but the one on ``ls_model_name``, which the guarded model passes too. Both
-leave out what neither claims: settings from the environment, and serialisation by LangChain.
+skip the features that neither has: settings from the environment, and serialisation by LangChain.
 """
 
 from __future__ import annotations
@@ -31,5 +31,5 @@ class TestGuardedChatOllama(ChatModelUnitTests):
 
     @pytest.fixture
     def benchmark(self) -> Callable[..., Any]:
-        """What pytest-benchmark's fixture does, without measuring."""
+        """Stand in for pytest-benchmark's fixture, without measuring."""
         return lambda call, *arguments: call(*arguments)

@@ -1,4 +1,4 @@
-"""The one counter: on the safe side in every language, quick, and corrected by what the server counts."""
+"""The token counter: on the safe side in every language, quick, and corrected by the server's counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ecowas_lc.llm.tokens import Calibration, Window, count_tokens, estimate, sh
 ENGLISH = "The working group on energy reviewed the progress of the regional power pool. "
 YORUBA = "Ẹgbẹ́ iṣẹ́ lórí agbára ṣàyẹ̀wò ìlọsíwájú ẹgbẹ́ iná mànàmáná agbègbè náà. "
 
-# text, and the tokens that SmolLM2's vocabulary, which was made for English, makes of it
+# text, and its number of tokens in SmolLM2's vocabulary, which was made for English
 COUNTED = {
     "English": (ENGLISH * 2, 28),
     "digits": ("4821 93 7720 118 4402 99381 2210 7 65 12 9043 3381", 50),
@@ -46,7 +46,7 @@ def test_what_is_shortened_fits(text: str, tokens: int) -> None:
 
 
 def test_it_is_quick() -> None:
-    """A prompt of a megabyte is counted in no time that anybody would notice beside the model's."""
+    """Counting a prompt of a megabyte takes negligible time compared with the model."""
     text = f"{ENGLISH}{YORUBA}1,234.5 " * 6000
     begun = time.perf_counter()
     estimate(text)
@@ -54,7 +54,7 @@ def test_it_is_quick() -> None:
 
 
 def test_messages_calls_and_pictures_count() -> None:
-    """What is not text is part of the prompt as well."""
+    """Parts that are not text count as well."""
     bare = count_tokens([HumanMessage("x")])
     call = {"name": "tariff", "args": {"country": "Ghana"}, "id": "1"}
     assert count_tokens([AIMessage("x", tool_calls=[call])]) > bare + 10
@@ -64,7 +64,7 @@ def test_messages_calls_and_pictures_count() -> None:
 
 
 def test_a_window_is_divided() -> None:
-    """A quarter is kept for the answer, 1,024 tokens at most; half at most where a length is asked for."""
+    """A quarter is reserved for the answer, at most 1,024 tokens; at most half if you set a length."""
     assert [Window.of(size).answer for size in (256, 4096, 32768)] == [64, 1024, 1024]
     assert Window.of(4096, 3000).answer == 2048
     assert Window.of(4096, 50).prompt == 4046
@@ -88,7 +88,7 @@ class TestCalibration:
         assert learnt.count(prompt) > 1.9 * estimated
 
     def test_one_kind_of_text_says_nothing_about_another(self) -> None:
-        """English that takes little makes Yoruba no shorter; what takes more makes others longer, until known."""
+        """A low count for English does not lower Yoruba's estimate; a high one raises others until they are known."""
         english, yoruba = [HumanMessage(ENGLISH * 20)], [HumanMessage(YORUBA * 20)]
         learnt = Calibration()
         for _ in range(4):

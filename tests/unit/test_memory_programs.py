@@ -1,4 +1,4 @@
-"""The memory programs without a server: what they send, and what they make of replies."""
+"""The memory programs without a server: the commands they send, and how they handle replies."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def kept(length=1, is_new=0, is_eternal=0):
 
 
 def how(batch):
-    """What an append was told: expiry rule, limit, operation id, digest of the older text, its elements."""
+    """The arguments of an append: expiry rule, limit, operation id, digest of the older text, its elements."""
     return batch[-1].args[0].split(" ")
 
 
@@ -68,8 +68,9 @@ def append(conversations, *batches, **options):
 
 
 def test_indexes_come_first_and_seldom(conversations, clock):
-    """The first append of a session brings its index entries in the same batch, before it; those of the next
-    minute don't; a longer ttl, or a minute later, brings them again."""
+    """The first append of a session sends its index entries in the same batch, before it; those of the next
+    minute don't; a longer ttl, or a minute later, sends them again.
+    """
     [batch], length = append(conversations, [1, 1, 1, 1, kept(is_new=1)])
     assert scripts_of(batch) == [TOUCH] * 4 + [APPEND]
     assert length == 1
@@ -98,7 +99,7 @@ def test_a_history_that_never_expires_is_indexed_for_ever(conversations):
 
 
 def test_clearing_forgets_that_it_was_indexed(conversations):
-    """After a clear the next append brings the index entries again."""
+    """After a clear, the next append sends the index entries again."""
     append(conversations, [1, 1, 1, 1, kept(is_new=1)])
     conversations.clear_call("a", "s")
     [batch], _ = append(conversations, [1, 1, 1, 1, kept(is_new=1)])
@@ -106,8 +107,9 @@ def test_clearing_forgets_that_it_was_indexed(conversations):
 
 
 def test_the_older_format_is_sent_back_converted(conversations):
-    """When the server answers with the older text, it is sent again as elements, with the text's digest; when the
-    text has changed meanwhile, once more."""
+    """If the server returns the older text, it is sent again as elements, with the text's digest; if the
+    text has changed meanwhile, once more.
+    """
     first, second = (json.dumps([{"role": "user", "content": text}]).encode() for text in ("1", "2"))
     sent, length = append(conversations, [1, 1, 1, 1, [0, first]], [[0, second]], [kept(2)], [-1], [1] * 4)
     assert length == 2
@@ -118,7 +120,7 @@ def test_the_older_format_is_sent_back_converted(conversations):
 
 
 def test_messages_with_ids_need_no_operation_id(conversations):
-    """An append of messages without ids carries an id of its own; messages with ids need none."""
+    """An append of messages without ids carries a generated id; messages with ids need none."""
     place = conversations.place("a", "s")
     sent = [how(next(conversations.append_op(place, entry(MESSAGE))))[2] for _ in range(2)]
     assert len(set(sent)) == 2
@@ -127,7 +129,7 @@ def test_messages_with_ids_need_no_operation_id(conversations):
 
 
 def test_foreign_data_stops_a_program(conversations):
-    """A reply that names somebody else's data is a ``WrongTypeError`` with the key's name."""
+    """A reply about foreign data is a ``WrongTypeError`` with the key's name."""
     with pytest.raises(WrongTypeError, match="p:history:a:s holds a hash"):
         append(conversations, [1, 1, 1, 1, [2, b"p:history:a:s", b"hash"]])
 
@@ -144,13 +146,13 @@ def test_listing_takes_strays_out(conversations):
 
 
 def test_errors_pass_through_a_program(conversations):
-    """What the runner throws into a program comes out of it."""
+    """An exception that the runner throws into a program is raised from it."""
     with pytest.raises(RedisUnavailableError):
         append(conversations, RedisUnavailableError("down"))
 
 
 def test_statistics_without_the_right_to_ask():
-    """Where ``INFO`` and ``DBSIZE`` are refused, the statistics say so and count what the indexes know."""
+    """If ``INFO`` and ``DBSIZE`` are refused, the statistics say so and count the indexes' entries."""
     refusal = Exception("NOPERM")
     _, stats = replay(
         stats_op(Keys("p")),
@@ -165,7 +167,7 @@ def test_statistics_without_the_right_to_ask():
 
 
 def test_statistics_are_summed():
-    """On a cluster sizes are added up, whichever way redis-py gives INFO."""
+    """On a cluster, sizes are added up, in either form of redis-py's INFO."""
     _, stats = replay(
         stats_op(Keys("p")),
         [{"a": 1, "b": 5}],
@@ -225,7 +227,7 @@ def test_endless_values_are_refused():
 
 
 def test_a_value_that_is_mended_while_all_are_read_is_there():
-    """What could not be read among the others, and can be alone, is not left out; nor is what has gone made up."""
+    """Data that fails among others but can be read alone is not left out; deleted data is not invented."""
     foreign = WrongTypeError("a hash")
     for later, expected in ((b"5", {"k": 5, "l": 1}), (None, {"l": 1})):
         program = Values(Keys("p"), 100).all_data_op("s")

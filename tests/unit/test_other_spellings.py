@@ -1,4 +1,4 @@
-"""Other libraries' names for what is here: an error says what to use, and nothing is opened."""
+"""Other libraries' names for our features: an error says what to use, and nothing is opened."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_arguments(cls: Any, name: str, right: str) -> None:
 @pytest.mark.parametrize("cls", [RedisSaver, RedisStore, RedisLLMCache])
 @pytest.mark.parametrize("how", ["positional", "client", "async_client"])
 def test_an_address_in_the_place_of_a_client(cls: Any, how: str) -> None:
-    """An address is no client; the error says how to pass it, and not what it holds."""
+    """An address is not a client; the error says how to pass it, without showing it."""
     address = "redis://:secret@127.0.0.1:1/0"
     with pytest.raises(ConfigurationError, match="from_url") as refused:
         cls(address) if how == "positional" else cls(**{how: address})
@@ -76,7 +76,7 @@ def test_minutes_in_a_dict() -> None:
     ],
 )
 def test_names(name: str) -> None:
-    """A class that another library has is named by the import error, with what to use instead."""
+    """The import error for another library's class says what to use instead."""
     with pytest.raises(ImportError, match=f"has no {name}. Use Redis"):
         exec(f"from ecowas_lc import {name}", {})
     assert name not in dir(ecowas_lc)
@@ -89,7 +89,7 @@ def test_unknown_names_stay_attribute_errors() -> None:
 
 @pytest.mark.parametrize("cls", [RedisSaver, RedisStore])
 def test_from_conn_string(cls: Any) -> None:
-    """It gives an object for plain use and for both kinds of ``with``; ``setup`` and ``asetup`` do nothing."""
+    """It returns an object for plain use and for both kinds of ``with``; ``setup`` and ``asetup`` do nothing."""
     plain = cls.from_conn_string(URL)
     assert isinstance(plain, cls)
     plain.setup()

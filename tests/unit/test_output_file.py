@@ -20,7 +20,7 @@ def write(path: Path, text: bytes = b"new", **options: bool) -> None:
 
 
 def test_a_file_is_replaced_when_it_is_complete(tmp_path: Path) -> None:
-    """Until the block has ended the old contents are there; then the new, with the mode that the file had."""
+    """Until the block has ended, the file has its old contents; then the new ones, with its old mode."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     path.chmod(0o640)
@@ -35,7 +35,7 @@ def test_a_file_is_replaced_when_it_is_complete(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_nothing_is_lost_when_it_goes_wrong(tmp_path: Path, error: BaseException) -> None:
-    """A full disk or Ctrl-C leaves the file as it was, or absent, and nothing beside it."""
+    """A full disk or Ctrl-C leaves the file unchanged, or absent, and no temporary file."""
     old, none = tmp_path / "old", tmp_path / "none"
     old.write_bytes(b"old")
     for path in (old, none):
@@ -52,7 +52,7 @@ def _break_off(path: Path, error: BaseException) -> None:
 
 
 def test_modes(tmp_path: Path) -> None:
-    """A new file has the usual mode, one that is private the owner's alone, whatever there was."""
+    """A new file has the usual mode; a private one only its owner can read, whatever was there before."""
     write(tmp_path / "usual")
     assert stat.S_IMODE((tmp_path / "usual").stat().st_mode) == 0o666 & ~_umask()
     write(tmp_path / "usual", private=True)
@@ -66,7 +66,7 @@ def _umask() -> int:
 
 
 def test_links_are_written_through(tmp_path: Path) -> None:
-    """A link stays a link, to a file that is there or not yet; so does a link to a link in another folder."""
+    """A link stays a link, to an existing or a new file; so does a link to a link in another folder."""
     there, later = tmp_path / "there", tmp_path / "later"
     there.write_bytes(b"old")
     (tmp_path / "folder").mkdir()
@@ -80,7 +80,7 @@ def test_links_are_written_through(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_written_to(tmp_path: Path) -> None:
-    """Whoever reads a named pipe gets what is written, and the pipe stays."""
+    """The reader of a named pipe gets the text, and the pipe stays."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     read: list[bytes] = []
@@ -93,7 +93,7 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
 
 
 def test_a_pipe_that_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a reader the error says so after a while, and the pipe is still one."""
+    """Without a reader, an error says so after a while, and the pipe is unchanged."""
     monkeypatch.setattr("ecowas_lc._output_file._PIPE_SECONDS", 0.1)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="nobody reads this pipe"):
@@ -103,7 +103,7 @@ def test_a_pipe_that_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
 def test_a_device_of_ones_own_is_written_to(tmp_path: Path) -> None:
-    """A device stays one, also behind a link: root can't lose /dev/null."""
+    """A device stays a device, also behind a link: root can't lose /dev/null."""
     null, link = tmp_path / "null", tmp_path / "link.png"
     os.mknod(null, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     link.symlink_to(null)
@@ -124,7 +124,7 @@ def test_the_systems_devices_are_written_to() -> None:
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
 def test_standard_output_is_written_to(tmp_path: Path, name: str) -> None:
-    """What a shell sent to a file before stays in it: the open file is written to, not opened anew or replaced."""
+    """What a shell wrote to a file before stays in it: the open file is written to, not reopened or replaced."""
     (tmp_path / "link").symlink_to("/dev/stdout")
     code = f"from tests.unit.test_output_file import write; from pathlib import Path; write(Path({name!r}))"
     for redirected in (tmp_path / "file", None):

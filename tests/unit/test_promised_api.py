@@ -90,7 +90,7 @@ SHOWN = (
 
 
 def arguments_of(callable_: Callable[..., Any]) -> str:
-    """What may be given by position, with its defaults."""
+    """The arguments that may be positional, with their defaults."""
     parameters = inspect.signature(callable_).parameters.values()
     return ", ".join(
         p.name if p.default is p.empty else f"{p.name}={p.default!r}"
@@ -101,12 +101,12 @@ def arguments_of(callable_: Callable[..., Any]) -> str:
 
 @pytest.mark.parametrize("name", PROMISED, ids=lambda name: name.__qualname__)
 def test_arguments_and_defaults(name: Callable[..., Any]) -> None:
-    """Each takes what was promised, in that order, with these defaults."""
+    """Each callable takes the promised arguments, in that order, with these defaults."""
     assert arguments_of(name) == PROMISED[name]
 
 
 def test_the_async_twin_takes_the_same() -> None:
-    """Every public method of the memory service is there with ``await``, with the same arguments."""
+    """Every public method of the memory service exists with ``await``, with the same arguments."""
     for name, method in methods_of(RedisMemoryService):
         twin = getattr(AsyncRedisMemoryService, name)
         assert arguments_of(twin) == arguments_of(method), name
@@ -117,12 +117,12 @@ def test_the_async_twin_takes_the_same() -> None:
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_settings_and_their_defaults(name: str) -> None:
-    """Each setting is there, with the default that was promised."""
+    """Each setting exists with the promised default."""
     assert Settings.model_fields[name].default == DEFAULTS[name]
 
 
 def methods_of(cls: type) -> Iterator[tuple[str, Any]]:
-    """The public methods of a class and of those of ours that it is made of."""
+    """The public methods of a class and of its base classes in this package."""
     for name in dir(cls):
         home = next((base for base in cls.__mro__ if name in vars(base)), object)
         is_ours = not name.startswith("_") and home.__module__.startswith("ecowas_lc")
@@ -131,7 +131,7 @@ def methods_of(cls: type) -> Iterator[tuple[str, Any]]:
 
 
 def test_the_saver_beyond_what_langgraph_asks_for() -> None:
-    """What ``RedisSaver`` has besides the methods of langgraph's savers; adding one is a decision."""
+    """The methods of ``RedisSaver`` that langgraph's savers lack; adding one is a decision."""
     own = {name for name, _ in methods_of(ecowas_lc.RedisSaver)} - set(dir(BaseCheckpointSaver))
     twins = {"export_jsonl", "import_jsonl", "pin", "unpin", "touch", "ttl", "reindex"}
     twins |= {"threads", "waiting", "diff", "setup", "close"}
@@ -170,12 +170,12 @@ IN_USE = set(ecowas_lc.__all__) - {"__version__", *ecowas_lc.errors.__all__} - R
 
 @pytest.mark.parametrize("name", sorted(IN_USE))
 def test_every_name_is_in_an_example(name: str) -> None:
-    """Whoever looks for a name finds it in use; other tests run each of these examples."""
+    """Each promised name is used in an example; other tests run these examples."""
     assert re.search(rf"\b{name}\b", examples())
 
 
 @pytest.mark.parametrize("cls", SHOWN, ids=lambda cls: cls.__name__)
 def test_every_method_is_in_an_example(cls: type) -> None:
-    """So are the methods of what was promised."""
+    """So is each promised method."""
     missing = [name for name, _ in methods_of(cls) if not re.search(rf"\.{name}\b", examples())]
     assert missing == []

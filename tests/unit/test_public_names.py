@@ -1,4 +1,4 @@
-"""What ``import ecowas_lc`` gives: these names, and nothing that costs time before it is used."""
+"""``import ecowas_lc`` offers these names, and nothing that takes time before its first use."""
 
 from __future__ import annotations
 
@@ -158,27 +158,27 @@ PACKAGES = sorted(
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_each_package_says_what_it_offers(package: str) -> None:
-    """A package's ``__all__`` names what may be imported from it; each of these names is there."""
+    """A package's ``__all__`` lists what you may import from it, and each of these names exists."""
     module = importlib.import_module(package)
     for name in module.__all__:
         assert hasattr(module, name), name
 
 
 def test_modules_at_the_top_are_public_or_marked() -> None:
-    """A module beside the packages is public, or its name begins with an underscore."""
+    """A module next to the packages is public, or its name begins with an underscore."""
     modules = {module.name for module in pkgutil.iter_modules(ecowas_lc.__path__) if not module.ispkg}
     public = {name for name in modules if not name.startswith("_")}
     assert public == {"agent_server", "effects", "errors", "forks", "metrics", "settings"}
 
 
 def test_an_unknown_name() -> None:
-    """A name that is not there is an AttributeError that tells it."""
+    """An unknown name is an AttributeError that contains it."""
     with pytest.raises(AttributeError, match="RedisServer"):
         _ = ecowas_lc.RedisServer
 
 
 def test_every_error_is_public() -> None:
-    """Whoever catches our errors imports them from the package itself."""
+    """You can import every error class from the package itself."""
     from ecowas_lc import errors
 
     assert set(errors.__all__) <= set(NAMES)
@@ -200,7 +200,7 @@ def test_importing_is_silent_and_light() -> None:
 
 
 def test_a_name_brings_what_it_stands_on_and_no_more() -> None:
-    """Whoever wants the saver alone does not wait for the supervisor, the models or the pictures to load."""
+    """Importing only the saver does not load the supervisor, the models or the pictures."""
     loaded = loaded_by("from ecowas_lc import RedisSaver")
     assert {module.split(".")[1] for module in loaded if module.startswith("ecowas_lc.")} == {
         "_display",

@@ -1,4 +1,4 @@
-"""Settings are validated where they are used, and hold what people and orchestrators write."""
+"""Settings are validated where they are used, and accept the forms that people and orchestrators write."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What the log says about settings."""
+    """The log's messages about settings."""
     caplog.set_level(logging.DEBUG)
     return lambda: [record.getMessage() for record in caplog.records if record.name == "ecowas_lc.settings"]
 
@@ -138,7 +138,7 @@ def test_a_host_applications_value_stops_no_saver(name: str, bare: pytest.Monkey
 
 
 def test_models_need_no_server(bare: pytest.MonkeyPatch) -> None:
-    """A model's service reads nothing about Redis; what it is given wins over what can't be used."""
+    """A model's service reads no Redis setting; its arguments win over invalid settings."""
     for name in [name for name in UNUSABLE if name.startswith(("REDIS", "AGENT", "SUPERVISOR", "LLM"))]:
         bare.setenv(name, UNUSABLE[name])
     service = LLMService(temperature=0.1, timeout=3)
@@ -183,7 +183,7 @@ def test_service_links(link: str, bare: pytest.MonkeyPatch, said: Callable[[], l
 
 
 def test_a_service_of_our_name(bare: pytest.MonkeyPatch) -> None:
-    """What Kubernetes sets for a service that is called ecowas-lc is no misspelt setting."""
+    """The variables that Kubernetes sets for a service named ecowas-lc are not misspelt settings."""
     for name in (
         "ECOWAS_LC_PORT", "ECOWAS_LC_SERVICE_HOST", "ECOWAS_LC_SERVICE_PORT", "ECOWAS_LC_SERVICE_PORT_HTTP",
         "ECOWAS_LC_PORT_8000_TCP", "ECOWAS_LC_PORT_8000_TCP_PROTO", "ECOWAS_LC_PORT_8000_TCP_PORT",
@@ -198,7 +198,7 @@ def test_a_service_of_our_name(bare: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.parametrize("place", ["environment", ".env"])
 def test_names_of_fields_are_not_ours(name: str, place: str, bare: pytest.MonkeyPatch) -> None:
-    """A variable that is called like an attribute, such as PREFIX, belongs to somebody else."""
+    """A variable named like an attribute, such as PREFIX, belongs to another program."""
     if place == "environment":
         bare.setenv(name, "/usr/local")
     else:
@@ -236,7 +236,7 @@ def test_what_is_no_duration(text: str, bare: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", sorted(NOT_FROM_A_FILE))
 @pytest.mark.parametrize("spelling", [str.upper, str.lower])
 def test_a_file_chooses_no_program_and_no_folder(name: str, spelling: Any) -> None:
-    """``.env`` sets neither which program runs nor where files are written; it is told, never what it holds."""
+    """``.env`` can't set which program runs or where files are written; a warning says so, without the value."""
     Path(".env").write_text(f"{spelling(name)}=bin/hunter2\nREDIS_MEMORY_TTL=5\n")
     with pytest.warns(
         UnknownSettingWarning, match=f"^{name} in .env sets nothing: .*Set it in the environment"
@@ -248,7 +248,7 @@ def test_a_file_chooses_no_program_and_no_folder(name: str, spelling: Any) -> No
 
 
 def test_the_environment_chooses_both(bare: pytest.MonkeyPatch) -> None:
-    """The environment sets what ``.env`` may not."""
+    """The environment can set what ``.env`` can't."""
     for name in NOT_FROM_A_FILE:
         bare.setenv(name, "/opt/place")
         assert getattr(load_settings(), FIELDS[name]) == Path("/opt/place")
@@ -265,7 +265,7 @@ def test_the_environment_wins_over_the_file(bare: pytest.MonkeyPatch) -> None:
 
 
 def test_arguments_are_validated_at_once(bare: pytest.MonkeyPatch) -> None:
-    """What a program passes is its own: a mistake there is pydantic's error, or ours, before anything is used."""
+    """A mistake in an argument is pydantic's error, or ours, before anything is used."""
     bare.setenv("LLM_TIMEOUT", "no such value")
     with pytest.raises(ValidationError) as told:
         Settings(redis_port="x")
@@ -296,7 +296,7 @@ def test_what_names_a_program_or_a_folder() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("REDIS_URL", URL), ("REDIS_HOST", "127.0.0.1")])
 def test_a_server_of_the_settings_asks_for_no_other(name: str, value: str, bare: pytest.MonkeyPatch) -> None:
-    """Where the settings name a server, nobody looks whether there is an embedded one."""
+    """If the settings name a server, the embedded one is not looked for."""
 
     def fail(*_: object) -> bool:
         raise AssertionError("the embedded server was asked for")

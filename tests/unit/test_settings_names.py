@@ -1,4 +1,4 @@
-"""Names with our prefix that no setting has: told of, rather than passed over."""
+"""Unknown names with our prefix trigger a warning instead of being ignored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
 
 
 def told() -> list[str]:
-    """What loading the settings warns of."""
+    """The warnings on loading the settings."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         load_settings()
@@ -44,7 +44,7 @@ def told() -> list[str]:
     ],
 )
 def test_a_misspelt_name(name: str, meant: str, bare: pytest.MonkeyPatch) -> None:
-    """In the environment or in .env it is told of with the name that was meant, never with what it holds."""
+    """In the environment or in .env, a misspelt name triggers a warning with the intended name, not its value."""
     bare.setenv(name, "hunter2")
     Path(".env").write_text(f"{name}=hunter2\n", encoding="utf-8")
     expected = f"sets nothing: no setting has this name. Did you mean {meant}?"
@@ -52,7 +52,7 @@ def test_a_misspelt_name(name: str, meant: str, bare: pytest.MonkeyPatch) -> Non
 
 
 def test_a_name_that_is_like_none_of_ours(bare: pytest.MonkeyPatch) -> None:
-    """With our whole prefix it is told of, with the names that there are; else it is somebody else's."""
+    """An unknown name with our whole prefix triggers a warning that lists the names; others are ignored."""
     bare.setenv("ECOWAS_DB_URL", "postgresql://hunter2@db/portal")
     bare.setenv("ECOWAS_PORTAL_KEY", "hunter2")
     bare.setenv("REDIS_URI", "redis://localhost")

@@ -1,4 +1,4 @@
-"""What a type checker knows of a supervisor graph: what it takes, and what a run returns."""
+"""A type checker knows the input of a supervisor graph, and the result of a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_input_and_output_are_typed(tmp_path: Path) -> None:
         "-m",
         "mypy",
         str(program),
-    ]  # with the project's settings, and what mypy knows of it
+    ]  # with the project's settings and mypy's cache
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=110, check=False)
     said = done.stdout
     assert "SupervisorOutput" in said, said

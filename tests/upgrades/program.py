@@ -1,7 +1,7 @@
 """One process of a rolling upgrade: ``python program.py URL``, with a version of ecowas_lc on ``PYTHONPATH``.
 
 It imports only what every version has. Each line that it reads is a prefix and steps, as JSON; it runs the steps
-and writes what each gave as a line of JSON.
+and writes each result as a line of JSON.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Processes:
-    """A process of each version, which run steps by turns; each step opens connections and savers of its own."""
+    """A process of each version, which run steps in turn; each step opens new connections and savers."""
 
     def __init__(self, before: Path, url: str) -> None:
         self._running = {}
@@ -111,7 +111,7 @@ def test_threads(run: Run, first: str, second: str, encrypted: bool) -> None:
 
 @pytest.mark.parametrize(("first", "second"), ORDERS)
 def test_waiting_threads_and_upkeep(run: Run, first: str, second: str) -> None:
-    """What one version left waiting the other resumes; what it pruned and copied the other reads."""
+    """A run that waits in one version is resumed in the other, which also reads its pruned and copied threads."""
     run(first, ["turn", "t", 1], ["turn", "t", 2], ["begin", "t", 3])
     [log] = run(second, ["resume", "t"])
     assert log == ["answer 1", "approved", "answer 2", "approved", "answer 3", "approved"]
@@ -125,7 +125,7 @@ def test_waiting_threads_and_upkeep(run: Run, first: str, second: str) -> None:
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
 def test_lists_of_threads(run: Run, encrypted: bool) -> None:
-    """Threads are listed as they are, whichever version wrote them last; the earlier one reads them."""
+    """Threads are listed correctly, whichever version wrote them last; the earlier one reads them."""
     for number, version in enumerate(("new", "old", "new", "old"), start=1):
         assert not failed(run(version, ["turn", "t", number, encrypted]))
         [[row]] = run("new", ["rows", encrypted])
@@ -161,7 +161,7 @@ def test_histories_and_sessions(run: Run, first: str, second: str) -> None:
 
 @pytest.mark.parametrize(("first", "second"), ORDERS)
 def test_sessions_of_the_supervisor(run: Run, first: str, second: str) -> None:
-    """A conversation with the supervisor goes on in the other version, or is refused there by name."""
+    """A conversation with the supervisor continues in the other version, or is refused there by name."""
     asked = run(first, ["ask", "visit", "What is the electricity tariff in Senegal?"])
     assert not failed(asked)
     [answered] = run(second, ["ask", "visit", "And what about vaccination campaigns?"])
@@ -176,7 +176,7 @@ def test_sessions_of_the_supervisor(run: Run, first: str, second: str) -> None:
 
 @pytest.mark.parametrize(("first", "second"), ORDERS)
 def test_backups(both: Processes, run: Run, tmp_path: Path, first: str, second: str) -> None:
-    """What one version exports the other restores, and it reads there as here."""
+    """Each version imports the other's exports, and reads the same data."""
     run(first, ["turn", "t", 1], ["turn", "t", 2], ["say", "energy", "s", "one", "two"])
     [lines] = run(first, ["lines"])
     file = tmp_path / "backup.jsonl"
@@ -189,7 +189,7 @@ def test_backups(both: Processes, run: Run, tmp_path: Path, first: str, second: 
 
 
 def test_what_the_earlier_version_can_not_read(run: Run) -> None:
-    """A value of a kind that came later is refused by the earlier version by name, and stays as it was."""
+    """The earlier version refuses a value of a newer kind by name, and leaves it unchanged."""
     run("new", ["hit", "t"])
     [error] = run("old", ["raw", "t"])
     assert error["error"] == "CorruptDataError"

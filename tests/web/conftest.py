@@ -1,4 +1,4 @@
-"""The service under test: in this process for logic, in processes of its own for what outlives them."""
+"""The service under test: in this process for logic, in separate processes for what outlives them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def make_key(url: str, prefix: str, name: str, *roles: str, groups: Any = None, organisation: str = "") -> str:
-    """An API key of somebody."""
+    """An API key of a user."""
     server = Server.from_url(url)
     try:
         owner = checked_principal(name, roles, organisation or prefix, groups)
@@ -58,7 +58,7 @@ class Desk:
         return self.app.state.web
 
     def key(self, name: str, *roles: str, groups: Any = None, organisation: str = "") -> dict[str, str]:
-        """The headers of somebody with a key."""
+        """The headers of a user with a key."""
         return bearer(make_key(self.url, self.prefix, name, *roles, groups=groups, organisation=organisation))
 
     def ask(self, who: dict[str, str], question: str, **more: Any) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def desk(redis_server: RunningServer, prefix: str) -> Iterator[Desk]:
 
 @dataclass
 class Process:
-    """A service in a process of its own."""
+    """A service in a separate process."""
 
     popen: subprocess.Popen[str]
     address: str
@@ -156,7 +156,7 @@ class Processes:
     def events(
         self, process: Process, run: str, after: str = "", until: Callable[[Any], bool] | None = None
     ) -> list[Any]:
-        """The events of a run after an id, as (id, event, data): to its end, or until one that is looked for."""
+        """The events of a run after an id, as (id, event, data): to its end, or until a given one."""
         headers = {**self.headers, **({"Last-Event-ID": after} if after else {})}
         found = []
         with httpx.stream(
@@ -178,7 +178,7 @@ class Processes:
         wait_until((self.folder / "held").exists, "the model is in the middle of its message")
 
     def begin_anew(self) -> None:
-        """Forget what the model was asked, and hold it again."""
+        """Forget the model's requests, and hold it again."""
         for name in ("held", "go", "calls"):
             (self.folder / name).unlink(missing_ok=True)
 

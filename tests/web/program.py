@@ -1,4 +1,4 @@
-"""Serves the service in a process of its own, with a scripted model that tests hold up in mid-message."""
+"""Serves the service in a separate process, with a scripted model that tests can hold in mid-message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HELD_AFTER = 4  # words of a message of whom `holds` names
 
 
 def said(speaker: str) -> str:
-    """What a speaker says."""
+    """The text of a speaker."""
     return " ".join(f"{speaker}-{number}" for number in range(WORDS))
 
 

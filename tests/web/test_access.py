@@ -1,4 +1,4 @@
-"""Who may what: deny by default, in one place that every route passes."""
+"""Permissions: denied by default, in one place that every route passes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.web.conftest import Desk, desk_on
 ROLES = ("anonymous", "staff", "reviewer", "operator", "admin", "elsewhere")
 PUBLIC = {"health", "live", "ready", "static", "sign_in", "use_key", "page_sign_in", "set_language"}
 MAY = {
-    # what each role may use; everything else it may not
+    # what each role may use; everything else is refused
     "staff": {Permission.SIGNED_IN, Permission.CHAT, Permission.DOCUMENTS},
     "reviewer": {Permission.SIGNED_IN, Permission.REVIEW, Permission.DOCUMENTS},
     "operator": {Permission.SIGNED_IN, Permission.SYSTEM, Permission.ANALYTICS, Permission.AUDIT},
@@ -39,7 +39,7 @@ def shared(redis_server: RunningServer) -> Iterator[Desk]:
 
 @pytest.fixture(scope="module")
 def keys(shared: Desk) -> dict[str, dict[str, str]]:
-    """The headers of somebody of each role."""
+    """The headers of a user with each role."""
     found = {role: shared.key(role, role) for role in ("staff", "reviewer", "operator", "admin")}
     return {**found, "anonymous": {}, "elsewhere": shared.key("eve", "admin", organisation="telsewhere")}
 
@@ -62,8 +62,9 @@ def filled(path: str) -> str:
 
 
 def test_every_route_for_every_role(shared: Desk, keys: dict[str, dict[str, str]]) -> None:
-    """Without a login everything but health and signing in answers 401; with one, what the roles don't allow
-    answers 403, and what they do something else."""
+    """Without a login, everything but health and signing in answers 401; with one, what the roles don't allow
+    answers 403, and what they allow something else.
+    """
     found = routes_of(shared.app)
     assert len(found) > 40
     wrong = []
@@ -90,7 +91,7 @@ def test_every_route_for_every_role(shared: Desk, keys: dict[str, dict[str, str]
 
 
 def test_every_route_has_a_permission_and_each_permission_its_roles(shared: Desk) -> None:
-    """A route that is in no table serves nobody, and the table has none that is not there."""
+    """A route that is in no table is refused to everyone, and the table has only existing routes."""
     names = {name for _, _, name in routes_of(shared.app)}
     assert {name for name, permission in ROUTES.items() if permission is Permission.PUBLIC} == PUBLIC
     assert names - set(ROUTES) == set()
@@ -120,7 +121,7 @@ def test_a_route_that_nobody_thought_of_is_closed(shared: Desk, keys: dict[str, 
 def test_addresses_that_are_not_there_tell_strangers_nothing(
     shared: Desk, keys: dict[str, dict[str, str]], method: str
 ) -> None:
-    """What is and what is not there answers alike without a login."""
+    """Without a login, existing and missing things answer alike."""
     for path in (
         "/nothing",
         "/api/nothing",
@@ -161,7 +162,7 @@ def test_organisations_do_not_meet(shared: Desk, keys: dict[str, dict[str, str]]
 
 
 def test_staff_have_their_own_sessions_alone(desk: Desk) -> None:
-    """What belongs to a colleague is answered as if it were not there, whatever is tried; an admin sees it."""
+    """A colleague's data is answered as if it did not exist, whatever is tried; an admin sees it."""
     ama, kofi, admin = desk.key("ama", "staff"), desk.key("kofi", "staff"), desk.key("root", "admin")
     run = desk.ask(ama, "energy: what?", session="hers")["run"]
     message = desk.client.get("/api/sessions/hers", headers=ama).json()["messages"][0]["id"]
@@ -195,7 +196,7 @@ def test_staff_have_their_own_sessions_alone(desk: Desk) -> None:
 
 
 def test_groups_limit_whom_staff_ask_and_what_reviewers_decide(desk: Desk) -> None:
-    """Somebody with groups asks those alone, by name or by what the question concerns, and decides on theirs."""
+    """A user limited to groups can ask only those, by name or by routing, and decides only on theirs."""
     energy = desk.key("ama", "staff", groups=["energy"])
     assert desk.ask(energy, "energy: what?")["groups"] == ["energy"]
     assert desk.ask(energy, "energy+digital: what?")["groups"] == ["energy"]
@@ -215,7 +216,7 @@ def test_groups_limit_whom_staff_ask_and_what_reviewers_decide(desk: Desk) -> No
 
 
 def test_a_draft_is_nowhere_until_it_is_released(desk: Desk) -> None:
-    """Whoever asked can't read the held answer: not in the stream, the session, the thread, or its steps."""
+    """The asker can't read the held answer: not in the stream, the session, the thread, or its steps."""
     staff, reviewer = desk.key("ama", "staff"), desk.key("kofi", "reviewer")
     asked = desk.client.post("/api/chat/stream", json={"question": "digital: x?", "session": "s"}, headers=staff)
     paths = (
@@ -262,7 +263,7 @@ def test_a_link_signs_in_once(desk: Desk) -> None:
 
 
 def test_a_key_signs_in_and_out(desk: Desk) -> None:
-    """The cookie of a key does what the key may, until it is signed out; it does not outlive the key."""
+    """The cookie of a key may do what the key may, until it is signed out; it does not outlive the key."""
     key = desk.key("ama", "operator")["Authorization"].removeprefix("Bearer ")
     assert desk.client.get("/api/me", headers={"X-API-Key": key}).json()["name"] == "ama"
     assert desk.client.post("/api/sign-in", json={"key": f"{key}x"}).status_code == 401
@@ -315,7 +316,7 @@ class SentFrom:
 
 
 def test_a_proxy_signs_in_from_its_own_address_alone(redis_server: RunningServer, prefix: str) -> None:
-    """The header of a trusted proxy names somebody; the same header from elsewhere names nobody."""
+    """The header of a trusted proxy identifies a user; the same header from elsewhere is ignored."""
     settings = {"web_proxies": "10.1.2.0/24, ::1", "web_proxy_header": "X-Remote-User"}
     from ecowas_lc.web.access import set_person_op
     from ecowas_lc.web.principals import checked_principal
@@ -354,7 +355,7 @@ def test_a_proxy_signs_in_from_its_own_address_alone(redis_server: RunningServer
 
 
 def test_a_removed_key_is_worth_nothing_at_once(desk: Desk) -> None:
-    """Keys are stored as digests, and one that is removed is refused with the next request."""
+    """Keys are stored as digests, and a removed one is refused with the next request."""
     from ecowas_lc.web.access import list_keys_op, remove_keys_op
 
     headers = desk.key("ama", "staff")

@@ -59,12 +59,12 @@ class Reading(HTMLParser):
     ],
 )
 def test_marks_become_elements_and_tags_stay_text(text: str, html: str) -> None:
-    """Paragraphs, lists, headings, quotations and emphasis are shown; HTML and links are not made."""
+    """Paragraphs, lists, headings, quotations and emphasis are shown; HTML and links are not created."""
     assert answer_html(text) == html
 
 
 def test_only_numbers_that_are_cited_become_marks() -> None:
-    """A number in brackets that no citation belongs to stays what the model wrote."""
+    """A number in brackets without a citation stays as the model wrote it."""
 
     def cite(number: int) -> Markup:
         return Markup("<button>{}</button>").format(number)
@@ -108,7 +108,7 @@ def test_no_text_becomes_an_element_of_its_own(text: str) -> None:
 
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_a_difference_holds_both_texts(before: str, after: str) -> None:
-    """What a reviewer is shown of a change leaves out nothing and adds nothing."""
+    """A reviewer sees a change exactly, with nothing left out or added."""
     html = str(difference_html(before, after))
     read = Reading(html)
     assert set(read.tags) <= {"del", "ins"}

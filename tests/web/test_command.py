@@ -72,8 +72,9 @@ def serving(environment: dict[str, str], folder: Path, *arguments: str) -> Itera
 
 
 def test_serve_without_a_model_server(environment: dict[str, str], tmp_path: Path) -> None:
-    """The first line is the link, whole and alone; it signs in once; the page says what is missing; a question
-    fails with what to do; the log has no token; Ctrl-C ends it at once; the audit has what was done."""
+    """The first line is only the link; it signs in once; the page says what is missing; a question
+    fails with advice; the log has no token; Ctrl-C ends it at once; the audit lists the actions.
+    """
     with serving(environment, tmp_path, "--port", "0") as (line, process, log):
         found = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/sign-in\?token=([\w-]{40,})\n", line)
         assert found, line + log.read_text()
@@ -106,7 +107,7 @@ def test_serve_without_a_model_server(environment: dict[str, str], tmp_path: Pat
 
 
 def test_others_need_a_key_or_a_proxy(environment: dict[str, str], tmp_path: Path) -> None:
-    """On an address that others reach, the service does not start while nobody could sign in there."""
+    """On an address that others can reach, the service does not start if no one could sign in."""
     refused = ran(environment, tmp_path, "serve", "--host", "0.0.0.0", "--port", "0")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "ecowas-lc access add" in " ".join(refused.stderr.split())
@@ -152,7 +153,7 @@ def test_bad_input_is_named(
     capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],
 ) -> None:
-    """What can't be used is one clear line with exit code 2, and nothing is stored or served."""
+    """An invalid option is one clear line with exit code 2, and nothing is stored or served."""
     for name in ("REDIS_URL", "ECOWAS_LC_PREFIX", "OLLAMA_BASE_URL"):
         monkeypatch.setenv(name, environment[name])
     get_settings.cache_clear()
@@ -166,7 +167,7 @@ def test_bad_input_is_named(
 
 
 def test_collecting_garbage_stops_no_reader() -> None:
-    """While hundreds of answers are open, a full collection takes 0.3 s: a serving process spares what stays."""
+    """With hundreds of open answers, a full collection takes 0.3 s: a server excludes long-lived objects."""
 
     def started() -> tuple[bool, bool]:
         server = _Server(uvicorn.Config(lambda: None, lifespan="off"), web=None)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Garbage and foreign types at every key of the service: refusals or answers, nobody let in, no listing ended."""
+"""Garbage and foreign types at every key of the service: refusals or answers; no one gets in, no listing fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLACES = 10  # of a key, at most; of figures there are many, and all are alike
 
 
 class Everything:
-    """One of each thing that the service stores, and what asks for it."""
+    """One of each kind of data that the service stores, and the requests that read it."""
 
     def __init__(self, desk: Desk, raw: Any) -> None:
         self.desk, self.raw, self.keys = desk, raw, desk.web.access.keys
@@ -60,7 +60,7 @@ class Everything:
         return run
 
     def places(self, kind: str) -> list[tuple[str, bytes, Callable[[bytes], Any]]]:
-        """What stands at a key, and how to put something else there; of a stream its entries."""
+        """The data at a key, and how to replace it; of a stream, its entries."""
         key = self.key(kind)
         if self.raw.type(key) != b"stream":
             return list(places(self.raw, key))[: 3 if kind == "analytics" else PLACES]
@@ -109,7 +109,7 @@ class Everything:
         pipe.execute()
 
     def answers(self, kind: str, what: str) -> list[Any]:
-        """Ask for everything that this kind of key is read for; every answer is one that is foreseen."""
+        """Send every request that reads this kind of key; every answer is an expected one."""
         found = []
         for who, method, path in OPERATIONS[kind]:
             client, headers = self.desk.client, {}
@@ -164,20 +164,20 @@ NEVER_IN = {"access_keys", "access_people", "login", "login_secret"}
 def everything_on(server: RunningServer, prefix: str) -> Iterator[Everything]:
     limits = {"web_requests_per_minute": 10**6, "web_questions_per_minute": 10**6, "web_proxies": "10.1.2.0/24"}
     with desk_on(server, prefix, held=("digital",), settings=limits) as desk, server.client() as raw:
-        desk.web._look_seconds = 3600.0  # other tests look for runs; these spoil some that nobody is to take
+        desk.web._look_seconds = 3600.0  # other tests look for runs; these damage some that no process may take
         yield Everything(desk, raw)
 
 
 @pytest.fixture(scope="module")
 def everything(redis_server: RunningServer) -> Iterator[Everything]:
-    """Shared by all that puts back what it has spoilt."""
+    """Shared by everything that restores the damaged data."""
     redis_server.user = ""
     with everything_on(redis_server, "tcorrupt") as found:
         yield found
 
 
 def shapes(value: bytes) -> list[bytes]:
-    """JSON that is not what belongs there: each field of an object in turn of another type, or missing."""
+    """Unexpected JSON: each field of an object in turn of another type, or missing."""
     try:
         found = json.loads(value)
     except ValueError:
@@ -219,7 +219,7 @@ TYPES: dict[str, Callable[[Any, bytes], Any]] = {
 
 @pytest.mark.parametrize("kind", sorted(OPERATIONS))
 def test_foreign_types(kind: str, everything: Everything) -> None:
-    """Another program's data at a key of the service lets nobody in, is no 500, and is left as it was."""
+    """Another program's data at a key of the service signs no one in, causes no 500, and is unchanged."""
     key = everything.key(kind)
     for name, make in TYPES.items():
         everything.raw.delete(key)
@@ -236,7 +236,7 @@ def test_foreign_types(kind: str, everything: Everything) -> None:
 
 @pytest.mark.parametrize("kind", ["access_keys", "access_people", "login"])
 def test_access_data_that_is_wrong_lets_nobody_in(kind: str, everything: Everything) -> None:
-    """Whoever is described in part, by the wrong types or under another name is refused, and never has more."""
+    """A user described in part, by wrong types or under another name is refused, and never gets more rights."""
     whole = {"name": "kofi", "roles": ["staff"], "prefix": everything.desk.prefix, "groups": ["energy"]}
     wrong: list[Any] = [{key: each for key, each in whole.items() if key != name} for name in whole]
     wrong += [
@@ -288,7 +288,7 @@ def test_a_bad_line_is_left_out_of_the_audit_and_ends_no_page(everything: Everyt
 
 
 def test_a_bad_day_is_left_out_of_the_figures(everything: Everything) -> None:
-    """A day that can't be read, or is another type, is left out; the other days are there, and questions go on."""
+    """A day that can't be read, or has another type, is left out; other days are shown, and questions work."""
     desk, key = everything.desk, everything.keys.analytics(today())
     for spoil in (
         lambda: everything.raw.hset(key, "questions", "many"),
@@ -308,7 +308,7 @@ def test_a_bad_day_is_left_out_of_the_figures(everything: Everything) -> None:
 
 
 def test_a_bad_run_is_left_out_and_another_one_is_not(everything: Everything) -> None:
-    """Of a session's runs the one that can't be read is left out."""
+    """An unreadable run is left out of its session's runs."""
     path = f"/api/runs?session={SESSION}"
     for spoil in (
         lambda key: everything.raw.hset(key, "given", "[]"),
@@ -347,7 +347,7 @@ SPOILT: dict[str, Callable[[Any, Any, Run], Any]] = {
 
 @pytest.mark.parametrize("how", sorted(SPOILT))
 def test_a_bad_run_blocks_no_session_and_no_other_run(how: str, everything: Everything) -> None:
-    """A run that can't be driven is given up: its session takes questions again, and other orphans are driven."""
+    """A run that can't be driven is abandoned: its session accepts questions, and other orphans are driven."""
     desk, raw, keys = everything.desk, everything.raw, everything.keys
     try:
         bad, good = everything.begun("b" * 32, "spoilt"), everything.begun("g" * 32, "whole")
@@ -371,7 +371,7 @@ def test_a_bad_run_blocks_no_session_and_no_other_run(how: str, everything: Ever
 
 
 def test_a_session_with_a_bad_run_can_be_cleared(redis_server: RunningServer, prefix: str) -> None:
-    """Clearing removes what is stored of a run that can't be read, too."""
+    """Clearing removes the data of an unreadable run, too."""
     with everything_on(redis_server, prefix) as found, warnings.catch_warnings():
         warnings.simplefilter("ignore", IncompleteWarning)
         found.raw.hset(found.key("served_run"), "given", "[" * 9)

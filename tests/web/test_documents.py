@@ -1,4 +1,4 @@
-"""Documents over the API: who may read and change them, and what can't be one."""
+"""Documents over the API: who may read and change them, and which files are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def added(desk: Desk, who: dict[str, str], name: str = "pool.md", content: bytes
 
 
 def test_a_document_from_adding_to_removing(desk: Desk) -> None:
-    """What an admin adds is found, shown to those whose groups may read it, and gone when it is removed."""
+    """A document is found, shown to users whose groups may read it, and gone after its removal."""
     admin, reader = desk.key("root", "admin"), desk.key("ama", "staff", groups=["energy"])
     other = desk.key("kofi", "staff", groups=["digital"])
     answer = added(desk, admin, groups="energy", title="The pool")
@@ -51,7 +51,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize(("name", "content"), UNUSABLE.values(), ids=UNUSABLE)
 def test_what_can_not_be_a_document_is_named(desk: Desk, name: str, content: bytes) -> None:
-    """A file that can't be used is refused with what is wrong; nothing is stored."""
+    """An unusable file is refused with the reason; nothing is stored."""
     admin = desk.key("root", "admin")
     answer = added(desk, admin, name, content)
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")

@@ -1,4 +1,4 @@
-"""What clearing and erasing remove of the runs that the service stored: the questions and answers in them."""
+"""Clearing and erasing remove the runs that the service stored, with their questions and answers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def holding(server: RunningServer, prefix: str, text: str) -> list[bytes]:
 def test_a_finished_run_is_removed_with_its_session(
     desk: Desk, redis_server: RunningServer, removed: Callable[[Desk, RunningServer, str], None]
 ) -> None:
-    """No key of the session's runs stays, finished or not; the runs of other sessions do."""
+    """No key of the session's runs remains, finished or not; the runs of other sessions do."""
     ama, kofi = desk.key("ama", "staff"), desk.key("kofi", "staff")
     answer = desk.ask(ama, SECRET, session="s")
     other = desk.ask(kofi, "energy: and Syldavia?", session="other")

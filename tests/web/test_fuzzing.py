@@ -1,4 +1,4 @@
-"""Whatever is sent to the API, it answers as its description says, and never with an error of its own."""
+"""Whatever is sent to the API, its answer matches its description, and is never an internal error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def desk(redis_server: RunningServer) -> Iterator[Desk]:
 
 
 class ManyAsItWas(many):
-    """hypothesis-jsonschema 0.23.1 asks ``more()``, which hypothesis 6.170 has made an iterator."""
+    """hypothesis-jsonschema 0.23.1 calls ``more()``, which hypothesis 6.170 has made an iterator."""
 
     _elements: Iterator[None] | None = None
 
@@ -50,11 +50,12 @@ def _objects_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_from_schema, "cu", names)
 
 
-# hypothesis says so of patterns that it makes values for by trying
+# hypothesis warns so about patterns for which it finds values by trial
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 def test_no_request_breaks_the_service(desk: Desk) -> None:
-    """Requests made from the description, right and wrong, are answered with what it announces; what is refused is
-    answered with problem details."""
+    """Requests generated from the description, valid and invalid, get the described answers; refusals are
+    problem details.
+    """
     admin = desk.key("root", "admin")
     desk.ask(admin, "energy: one?", session="s")
     desk.ask(admin, "digital: one?", session="d")
@@ -67,7 +68,7 @@ def test_no_request_breaks_the_service(desk: Desk) -> None:
         operation = result.ok()
         assert operation is not None
         modes = [GenerationMode.POSITIVE]
-        if "{" not in operation.path:  # what is wrong in a path takes seconds to find; the next test sends some
+        if "{" not in operation.path:  # finding an invalid path takes seconds; the next test sends some
             modes.append(GenerationMode.NEGATIVE)
         for mode in modes:
 

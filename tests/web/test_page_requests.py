@@ -82,7 +82,7 @@ def test_problems_are_pages_for_people_and_json_for_programs(
 
 
 def test_static_files_are_those_of_the_pages_only(desk: Desk) -> None:
-    """No path leads out of the folder, and what has its digest in its address may be kept."""
+    """No path leads out of the folder, and files with a digest in their address may be cached."""
     for path in ("../pages.py", "..%2fpages.py", "%2e%2e/pages.py", "/etc/passwd", "app.css/", ""):
         assert desk.client.get(f"/static/{path}").status_code in (401, 404), path
     page = desk.client.get("/sign-in", headers=HTML).text
@@ -105,7 +105,7 @@ def test_a_page_shows_no_secret(desk: Desk) -> None:
 
 
 def test_numbers_and_dates_that_make_no_sense_are_no_server_errors(desk: Desk) -> None:
-    """Whatever an address holds, a page answers with what there is or says what is wrong."""
+    """Whatever an address contains, a page answers with what it finds or says what is wrong."""
     signed_in(desk, "admin")
     for path in (
         "/analytics?from=tomorrow&to=9999-99-99",

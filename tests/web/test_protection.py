@@ -1,4 +1,4 @@
-"""What every answer carries, how much may be asked, and that nothing secret is told."""
+"""The headers of every answer, the rate limits, and no secret in any output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_answer_is_protected(desk: Desk) -> None:
 
 
 def test_a_problem_says_what_to_do(desk: Desk) -> None:
-    """Errors are problem details, whatever is wrong, and never quote what was sent where it may be secret."""
+    """Errors are problem details, whatever is wrong, and never quote input that may be secret."""
     staff = desk.key("ama", "staff")
     tries: list[tuple[int, dict[str, Any]]] = [
         (422, {"json": {}}),
@@ -90,7 +90,7 @@ def test_who_asks_too_often_is_told_when_to_come_again(redis_server: RunningServ
 
 
 def test_no_secret_is_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    """The log names who asked for what, on a line each, without tokens and keys."""
+    """The log has a line per request with user and path, without tokens and keys."""
     caplog.set_level(logging.DEBUG, "ecowas_lc")
     key = desk.key("ama", "staff")
     token = desk.web.access.one_time_token()
@@ -110,7 +110,7 @@ def test_no_secret_is_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_changes_and_decisions_are_audited(desk: Desk) -> None:
-    """A line says who did what, when and on what; what only reads, or was refused, leaves none."""
+    """A line says who did what, when and to what; reading, or a refused request, adds none."""
     staff, reviewer, operator = desk.key("ama", "staff"), desk.key("kofi", "reviewer"), desk.key("ops", "operator")
     [waiting] = desk.ask(staff, "digital: x?", session="s")["waiting"]
     decision = {"session": "s", "draft": waiting["draft"]}
@@ -137,7 +137,7 @@ def test_changes_and_decisions_are_audited(desk: Desk) -> None:
 
 
 def test_the_router_in_an_application_of_ones_own(redis_server: RunningServer, prefix: str) -> None:
-    """Under a path of another application the same gate is passed, and the other routes are left alone."""
+    """Under a path of another application, the same gate applies, and the other routes are unaffected."""
     from ecowas_lc.settings import load_settings
 
     settings = load_settings(redis_url=redis_server.url, prefix=prefix)
@@ -162,7 +162,7 @@ def test_the_router_in_an_application_of_ones_own(redis_server: RunningServer, p
 
 
 def test_the_description_is_complete(desk: Desk) -> None:
-    """Every route under /api but those that describe it is described, with the problems that it may answer."""
+    """Every route under /api is described, except the description itself, with its possible problems."""
     staff = desk.key("ama", "staff")
     found = desk.client.get("/api/openapi.json", headers=staff).json()
     json.dumps(found)

@@ -1,4 +1,4 @@
-"""Runs outlive connections and processes: the answer is there once, complete, whoever reads it from wherever."""
+"""Runs outlive connections and processes: the answer is complete and stored once, whoever reads it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOTH = "energy+digital: what now?"
 
 
 def texts(events: list[Any]) -> dict[str, str]:
-    """What a reader has of each message: a cut voids what was said of it."""
+    """A reader's text of each message: a cut discards the text so far."""
     found: dict[str, str] = {}
     for _, kind, data in events:
         if kind == "token":
@@ -69,8 +69,9 @@ def anywhere(request: pytest.FixtureRequest, prefix: str, tmp_path: Path) -> Ite
 
 
 def test_a_killed_process_costs_no_answer(anywhere: Processes) -> None:
-    """Another process takes over in the middle of a message: the reader goes on there, has the whole answer once,
-    and whoever had answered is not asked again."""
+    """Another process takes over in the middle of a message: the reader continues there and gets the whole answer
+    once, and no group that has answered is asked again.
+    """
     first, second = anywhere.start_all({"holds": "digital"}, {"holds": "digital"})
     run = anywhere.ask(first, BOTH).json()["run"]
     anywhere.wait_held()
@@ -98,7 +99,7 @@ def test_a_killed_process_costs_no_answer(anywhere: Processes) -> None:
 
 
 def test_a_reader_goes_on_where_it_stopped(pair: Processes) -> None:
-    """From any process: what it has and what it gets together is the stream, whatever id it stopped at."""
+    """From any process, the events before and after the last id form the stream, whatever the id."""
     first, second = pair.started
     pair.go()
     run = pair.ask(first, BOTH).json()["run"]
@@ -136,7 +137,7 @@ def _open(processes: Processes, process: Any, session: str) -> list[Any]:
 
 
 def test_cancelled_from_another_process(pair: Processes) -> None:
-    """A run ends when it is told to, in whatever process it is; what was said stays, and the session goes on."""
+    """A run can be stopped from any process; its text so far stays, and the session continues."""
     first, second = pair.started
     run = pair.ask(first, "energy: one?", session="cancelled").json()["run"]
     pair.wait_held()
@@ -219,7 +220,7 @@ def test_a_process_that_is_drained_loses_nothing(processes: Processes, drain_sec
 
 
 def test_a_draft_is_decided_on_once(pair: Processes) -> None:
-    """A draft is decided on once, in any process: the second decision is told that it comes too late."""
+    """A draft is decided on once, from any process: the second decision is refused as too late."""
     first, second = pair.started
     reviewer = bearer(make_key(pair.url, pair.prefix, "kofi", "reviewer"))
     run = pair.ask(first, "protocol: one?", session="decided").json()["run"]
@@ -239,8 +240,9 @@ def test_a_draft_is_decided_on_once(pair: Processes) -> None:
 
 
 def test_a_decision_outlives_its_process(processes: Processes) -> None:
-    """The process is killed after a draft was approved, while the answers are brought together: another one
-    releases it, once, and asks no group again."""
+    """The process is killed after a draft was approved, while the answers are combined: another one
+    releases it, once, and asks no group again.
+    """
     options = {"held": ["energy"], "holds": "synthesis"}
     first, second = processes.start_all(options, options)
     reviewer = bearer(make_key(processes.url, processes.prefix, "kofi", "reviewer"))
@@ -270,8 +272,9 @@ def test_a_decision_outlives_its_process(processes: Processes) -> None:
 
 
 def test_an_outage_of_redis_costs_no_answer(tmp_path: Path) -> None:
-    """Redis hangs in the middle of an answer: the run goes on when it is back, and the answer is there once;
-    meanwhile the service says what is wrong."""
+    """Redis hangs in the middle of an answer: the run continues when it is back, and the answer is stored once;
+    meanwhile the service says what is wrong.
+    """
     with running_server("redis") as server, processes_on(server.url, "toutage", tmp_path) as found:
         limits = {"redis_socket_timeout": 0.3, "redis_connect_timeout": 0.3}
         process = found.start(holds="energy", settings=limits)

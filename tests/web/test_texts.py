@@ -91,7 +91,7 @@ def test_french_sets_spaces_that_do_not_break() -> None:
     ],
 )
 def test_the_browsers_language_is_answered_in(accepted: str, chosen: str | None, language: str) -> None:
-    """The reader's choice comes first, then what the browser prefers, then English."""
+    """The reader's choice comes first, then the browser's preference, then English."""
     assert wanted_language(accepted, chosen) == language
 
 
@@ -144,6 +144,6 @@ def test_no_template_marks_anything_as_safe_or_holds_inline_code() -> None:
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
-    """Pages work without a network: no address of another host is in what they are made of."""
+    """Pages work without a network: their files contain no address of another host."""
     for path in [*FOLDER.glob("templates/*.html"), *FOLDER.glob("static/*.css"), *FOLDER.glob("static/*.js")]:
         assert not re.search(r"https?://|[\"'(]//", path.read_text("utf-8")), path.name

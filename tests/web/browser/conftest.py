@@ -102,7 +102,7 @@ class Desk:
     keys: dict[str, str] = field(default_factory=dict)
 
     def key(self, name: str, *roles: str, organisation: str = "", groups: Any = None) -> str:
-        """An API key of somebody."""
+        """An API key of a user."""
         server = Server.from_url(self.url)
         try:
             owner = checked_principal(name, roles, self.prefix + organisation, groups)
@@ -117,7 +117,7 @@ class Desk:
 
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """A service on a server of its own, whose group `protocol` is held for review."""
+    """A service on a separate server, whose group `protocol` is held for review."""
     with running_server("redis") as running:
         model = PausingModel(script=answer_of)
         model.go_on()
@@ -208,7 +208,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Looking:
-    """A browser of somebody, with all that went wrong in it."""
+    """A user's browser, which records everything that went wrong in it."""
 
     context: BrowserContext
     address: str
@@ -249,7 +249,7 @@ def _watch(page: Page, problems: list[str]) -> None:
     page.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
 
     def said(message: Any) -> None:
-        # a refused or broken request says so by itself: tests that provoke one look at what the page shows
+        # a refused or broken request is visible: tests that provoke one check what the page shows
         if message.type == "error" and "Failed to load resource" not in message.text:
             problems.append(f"console: {message.text}")
 
@@ -258,7 +258,7 @@ def _watch(page: Page, problems: list[str]) -> None:
 
 @pytest.fixture
 def looking(desk: Desk, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Looking]:
-    """Somebody's browser, in which nothing may go wrong. Its parameters are options of a context."""
+    """A user's browser, in which nothing may go wrong. Its parameters are options of a context."""
     options = {"locale": "en-GB", "viewport": {"width": 1280, "height": 860}, **getattr(request, "param", {})}
     context = browser.new_context(**options)
     context.set_default_timeout(10_000)

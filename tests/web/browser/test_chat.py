@@ -27,7 +27,7 @@ def finished(page: Page) -> None:
 
 
 def test_nobody_gets_in_without_a_key(desk: Desk, looking: Looking, admin: str) -> None:
-    """A page asks for a key first, says that a key is wrong, and then shows what was asked for."""
+    """A page asks for a key first, says if a key is wrong, and then shows the requested page."""
     page = looking.page
     answer = page.goto(f"{desk.address}/sessions")
     assert answer is not None
@@ -44,7 +44,7 @@ def test_nobody_gets_in_without_a_key(desk: Desk, looking: Looking, admin: str) 
 
 
 def test_a_one_time_link_opens_the_first_page_once(desk: Desk, looking: Looking) -> None:
-    """The link that is printed at the start signs in whoever opens it first, and nobody after that."""
+    """The printed link signs in the first person who opens it, and no other."""
     link = f"/sign-in?token={desk.app.state.web.access.one_time_token()}"
     page = looking.open(link)
     expect(page.locator("#question")).to_be_visible()
@@ -64,7 +64,7 @@ def test_signing_in_leads_to_pages_of_this_service_only(desk: Desk) -> None:
 
 
 def test_a_first_question_gives_the_conversation_its_name(looking: Looking, admin: str) -> None:
-    """An answer tells who speaks and why, and the conversation gets a title, tools and a place in the menu."""
+    """An answer shows who speaks and why, and the conversation gets a title, tools and a menu entry."""
     looking.sign_in(admin)
     page = looking.page
     expect(page.get_by_role("heading", name="What do you want to know?")).to_be_visible()
@@ -131,7 +131,7 @@ def test_two_tabs_show_the_same_run(desk: Desk, looking: Looking, admin: str) ->
 def test_a_question_that_another_tab_was_quicker_with_is_not_lost(
     desk: Desk, looking: Looking, admin: str
 ) -> None:
-    """A tab that does not know of a run is told so, shows it, and keeps what was typed."""
+    """A tab that does not know of a run gets an error, shows the run, and keeps the typed text."""
     looking.sign_in(admin)
     page = looking.page
     looking.ask("Which power lines are late?")
@@ -153,7 +153,7 @@ def test_a_question_that_another_tab_was_quicker_with_is_not_lost(
 
 
 def test_stopping_keeps_what_was_written(desk: Desk, looking: Looking, admin: str) -> None:
-    """The stop button ends the answer; what had been said stays, and is marked."""
+    """The stop button ends the answer; its text so far stays, and is marked."""
     desk.model.hold()
     looking.sign_in(admin)
     page = looking.page
@@ -305,7 +305,7 @@ def test_a_citation_opens_the_passage(looking: Looking, reader_of_documents: str
 
 
 def test_a_long_conversation_is_shown_in_pieces(desk: Desk, looking: Looking, admin: str) -> None:
-    """Of 500 turns a page holds the newest only, so it stays small; earlier ones are a button away."""
+    """Of 500 turns a page contains only the newest, so it stays small; a button loads earlier ones."""
     key = desk.key("long", "admin", organisation="-long")
 
     graph = desk.app.state.web.service_of("page-long").organisation._graph(with_documents=False)

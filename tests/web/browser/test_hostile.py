@@ -1,4 +1,4 @@
-"""What models, users and documents say is text, whatever it looks like: nothing of it runs or loads anything."""
+"""Text of models, users and documents is shown as text, whatever it looks like: it runs and loads nothing."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ LOOKS = [
 
 
 def violations(page: Page) -> list[str]:
-    """What axe finds against WCAG 2.2 AA and good practice, with the element."""
+    """axe's findings against WCAG 2.2 AA and good practice, with the element."""
     found = Axe().run(page).response["violations"]
     return [
         f"{each['id']}: {node['html'][:200]} {node['failureSummary']}" for each in found for node in each["nodes"]
@@ -62,7 +62,7 @@ OUTSIDE = """() => [...document.querySelectorAll("main *, header *, dialog *")].
 
 
 def problems_of(page: Page, width: int, language: str, *, axe: bool = True) -> list[str]:
-    """What is wrong with a page, each with its address."""
+    """The faults of a page, each with its address."""
     found = violations(page) if axe else []
     if (wide := page.evaluate("document.documentElement.scrollWidth")) > width:
         found.append(f"{wide} px wide")
@@ -142,7 +142,7 @@ def test_what_opens_on_a_page_is_accessible_too(looking: Looking, admin: str, wi
 
 
 def test_a_reader_can_choose_another_language(looking: Looking, admin: str) -> None:
-    """The switch changes the language at once and for later, and the reader stays where they were."""
+    """The switch changes the language at once and permanently, and the reader stays on the page."""
     looking.sign_in(admin)
     page = looking.open("/sessions?active=1d")
     page.get_by_role("button", name="Français").click()

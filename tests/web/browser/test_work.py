@@ -1,4 +1,4 @@
-"""What staff, reviewers and operators do: approvals, timelines, sessions and figures."""
+"""The work of staff, reviewers and operators: approvals, timelines, sessions and figures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def card(page: Page, session: str):
 
 @pytest.mark.parametrize("action", ["approve", "edit", "reject"])
 def test_a_draft_is_decided_on(desk: Desk, looking: Looking, admin: str, action: str) -> None:
-    """What waits is shown to nobody else; a decision releases the draft, another text, or a reason."""
+    """Only reviewers see what waits; a decision releases the draft, another text, or a reason."""
     session = f"letter-{action}"
     draft(desk, admin, session)
     looking.sign_in(admin)
@@ -66,7 +66,7 @@ def test_a_draft_is_decided_on(desk: Desk, looking: Looking, admin: str, action:
 def test_a_draft_that_was_decided_on_meanwhile_is_not_decided_on_twice(
     desk: Desk, looking: Looking, admin: str
 ) -> None:
-    """Of two reviewers with the same page, the second one is told that nothing waits any more."""
+    """Of two reviewers with the same page, the second learns that nothing waits any more."""
     draft(desk, admin, "letter-twice")
     looking.sign_in(admin)
     page = looking.open("/approvals")
@@ -79,7 +79,7 @@ def test_a_draft_that_was_decided_on_meanwhile_is_not_decided_on_twice(
 
 
 def test_a_thread_is_forked_from_an_earlier_step(looking: Looking, desk: Desk, admin: str) -> None:
-    """A step shows its state and what it changed; a question asked from there leaves the rest as it is."""
+    """A step shows its state and its changes; a question asked from there leaves the rest unchanged."""
     with desk.api(admin) as api:
         for question in ("Which power lines are late?", "And what do the power lines cost?"):
             assert api.post("/api/chat", json={"question": question, "session": "forked"}).status_code == 200
@@ -141,7 +141,7 @@ def test_sessions_are_searched_extended_and_cleared(desk: Desk, looking: Looking
 
 
 def test_figures_are_charts_tables_and_csv(desk: Desk, looking: Looking, admin: str) -> None:
-    """Each chart has its numbers in a table for those who don't see it, and all of them are in the CSV."""
+    """Each chart has its numbers in a table for screen readers, and all of them are in the CSV."""
     looking.sign_in(admin)
     page = looking.open("/analytics")
     for name in ("day", "group", "language", "duration"):
@@ -189,7 +189,7 @@ def test_figures_are_kept_apart_by_organisation(desk: Desk, looking: Looking, ad
 def test_the_menu_offers_what_a_role_may_see(
     desk: Desk, looking: Looking, admin: str, role: str, pages: list[str], first: str
 ) -> None:
-    """Nobody is offered a page that would refuse them, and everybody lands on one that they may use."""
+    """No menu offers a page that would be refused, and every user lands on a page they may use."""
     looking.sign_in(desk.key(f"a {role}", role))
     page = looking.page
     expect(page.get_by_role("heading", name=first)).to_be_visible()
