@@ -88,7 +88,7 @@ class TestCalibration:
         assert learnt.count(prompt) > 1.9 * estimated
 
     def test_one_kind_of_text_says_nothing_about_another(self) -> None:
-        """A low count for English does not lower Yoruba's estimate; a high one raises others until they are known."""
+        """A low count for English does not lower Yoruba's estimate; a high one raises others until known."""
         english, yoruba = [HumanMessage(ENGLISH * 20)], [HumanMessage(YORUBA * 20)]
         learnt = Calibration()
         for _ in range(4):
