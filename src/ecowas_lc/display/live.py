@@ -42,8 +42,8 @@ from ecowas_lc.display.blocks import (
     talk,
 )
 from ecowas_lc.display.conversation_views import asked_line, report_box, request_box, sources
+from ecowas_lc.display.event_sources import RunEvents, run_events
 from ecowas_lc.display.html_elements import Node, append, element
-from ecowas_lc.display.run_events import RunEvents, run_events
 from ecowas_lc.display.wording import cut, duration
 from ecowas_lc.drawing.requests import read_request
 
