@@ -67,7 +67,7 @@ class AgentServer:
             "LANGGRAPH_NO_VERSION_CHECK": "true",
             "LANGSMITH_TRACING": "false",
             "NO_COLOR": "1",
-            # nothing may leave the machine: whatever tries finds a proxy that is not there
+            # nothing may leave the machine: every attempt gets a proxy that does not exist
             "HTTPS_PROXY": "http://127.0.0.1:9",
             "HTTP_PROXY": "http://127.0.0.1:9",
             "NO_PROXY": "127.0.0.1,localhost",
@@ -168,7 +168,7 @@ def asking(question: str) -> dict[str, Any]:
 
 
 async def test_tools_what_waits_and_the_final_answer_are_told(client: LangGraphClient) -> None:
-    """The custom stream has them, a held answer is in no stream, and a decision lets its run go on."""
+    """The custom stream has the events, a held answer is in no stream, and a decision lets the run continue."""
     thread = (await client.threads.create())["thread_id"]
     told: list[Any] = []
     heard = ""
@@ -271,7 +271,7 @@ async def test_deleted_threads_are_gone(client: LangGraphClient, agent_server: A
 
 
 async def test_restarts_with_its_state(client: LangGraphClient, agent_server: AgentServer) -> None:
-    """After a restart, threads have their state and history, and conversations go on."""
+    """After a restart, threads have their state and history, and conversations continue."""
     thread = (await client.threads.create())["thread_id"]
     await client.runs.wait(thread, "supervisor", input=SOLAR)
     before = await client.threads.get_history(thread, limit=50)

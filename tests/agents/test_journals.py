@@ -190,7 +190,7 @@ def test_what_was_held_while_it_was_removed_does_not_come_back(
         call(agent, "chat", "my secret?")
         proxy.refuse()
         call(agent, "chat", "held?")
-        call(unknown, "chat", "held as well?")  # of which the server has never heard
+        call(unknown, "chat", "held as well?")  # which the server has never received
         assert elsewhere.clear_session("s") == 1
         call(agent, "chat", "said since?")
         proxy.accept()

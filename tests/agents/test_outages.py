@@ -1,4 +1,4 @@
-"""Redis dies in mid-conversation, and comes back: nothing that was said is lost, nothing is doubled."""
+"""Redis fails during a conversation and returns: no message is lost, and none is doubled."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_a_session_says_what_is_known_of_it(call: Call, memory: RedisMemoryServi
 
 
 def test_how_long_a_session_lives(redis_server: RunningServer, prefix: str) -> None:
-    """``memory_ttl``, else the memory service's own default, else the settings'."""
+    """``memory_ttl``; without it, the memory service's default; without that, the settings'."""
     service = RedisMemoryService(url=redis_server.url, prefix=prefix, default_ttl=500)
     settings = load_settings(redis_url=redis_server.url, prefix=prefix, redis_memory_ttl=700)
     for agent, most in (
@@ -166,7 +166,7 @@ def test_another_programs_data_is_left_alone(redis_server: RunningServer, memory
 
 
 def test_threads_share_an_agent(memory: RedisMemoryService) -> None:
-    """Asked from many threads at once, each exchange is stored whole, once."""
+    """If many threads ask at once, each exchange is stored whole, once."""
     agent = redis_agent(memory, max_history=100)
     questions = [f"{n}?" for n in range(24)]
     threads = [

@@ -108,7 +108,7 @@ def test_a_stream_is_the_final_answer(call: Call) -> None:
 
 
 def test_a_stream_has_what_failures_add() -> None:
-    """Where only one of several could answer, its answer and the note on the others are heard."""
+    """If only one of several groups could answer, its answer and a note on the others are streamed."""
     failing = ScriptedModel(script=by_speaker({"digital": ModelError("broken")}))
     agent = supervisor(model=failing)
     heard = "".join(agent.stream("energy+digital: b?"))
@@ -288,7 +288,7 @@ def test_two_turns_at_the_same_time(kept: RedisMemoryService | None) -> None:
 
 
 def test_a_stream_that_is_broken_off_is_not_remembered(kept: RedisMemoryService | None) -> None:
-    """Half an answer is none, and the conversation can go on."""
+    """A partial answer is not stored as an answer, and the conversation can continue."""
     agent = supervisor(kept, model=model(energy="one two three"))
     heard = agent.stream("energy: a?")
     assert next(heard) == "one"

@@ -101,7 +101,7 @@ def test_in_an_outage_the_thread_goes_on_from_what_is_known_of_it(
 
 
 def test_what_others_said_meanwhile_comes_first(mortal: RunningServer, prefix: str) -> None:
-    """Turns from a journal come to the end of the thread, in their order, whatever it holds by then."""
+    """Turns from a journal are appended to the thread in their order, whatever it contains by then."""
     from tests.fixtures.proxy import running_proxy
 
     with running_proxy(mortal.port) as proxy, RedisMemoryService(url=proxy.url, prefix=prefix) as cut_off:

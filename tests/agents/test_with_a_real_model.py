@@ -45,7 +45,7 @@ def test_an_agent_from_the_settings_alone(
 def test_an_answer_without_room_to_end(
     chat_ollama: Callable[..., Any], redis_server: RunningServer, prefix: str
 ) -> None:
-    """It ends with a mark, heard and stored."""
+    """It ends with a mark, in the stream and in the history."""
     settings = load_settings(redis_url=redis_server.url, prefix=prefix)
     agent = RedisAgent("energy", "s", settings=settings, model=chat_ollama(num_predict=4))
     answer = agent.chat("What is a power pool?")

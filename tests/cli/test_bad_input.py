@@ -131,7 +131,7 @@ def _not_text(path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [_folder, _not_text])
 def test_env_file(run: Run, environment: pytest.MonkeyPatch, spoil: object) -> None:
-    """An unreadable ``.env`` is named in one line with exit code 2, and left as it is."""
+    """An unreadable ``.env`` is named in one line with exit code 2, and is unchanged."""
     spoil(Path(".env"))  # type: ignore[operator]
     ended = run("ask", "Which solar tariffs apply?")
     assert (ended.code, ended.out) == (2, "")

@@ -138,7 +138,7 @@ def test_without_redis(
 def test_without_history(
     run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str, stub: OllamaStub
 ) -> None:
-    """With ``--no-history`` each question stands for itself, and no key is written."""
+    """With ``--no-history``, each question is independent, and no key is written."""
     ended = run("chat", "--no-history", stdin=f"{SOLAR}\nAnd solar power at night?\ninfo\n")
     assert ended.code == 0
     told = [message["content"] for message in stub.bodies("/api/chat")[-1]["messages"]]

@@ -61,7 +61,7 @@ def test_a_url_that_cannot_be_used(run: Run, environment: pytest.MonkeyPatch, ur
 
 
 def test_an_empty_prefix_is_refused(run: Run, environment: pytest.MonkeyPatch) -> None:
-    """An empty prefix would be everybody's keys."""
+    """An empty prefix would match every program's keys."""
     ended = run("sessions", "list", "--prefix", "")
     assert ended.code == 2
     assert "PREFIX" in ended.err

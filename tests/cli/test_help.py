@@ -169,7 +169,7 @@ def test_a_missing_extra_is_named(missing: str) -> None:
 
 @pytest.mark.parametrize("group", [[], ["local-model"], ["server"], ["sessions"], ["threads"]], ids=" ".join)
 def test_what_commands_do_is_told_whole(run: Run, monkeypatch: pytest.MonkeyPatch, group: list[str]) -> None:
-    """At 80 columns the list of commands cuts no sentence off, and each command stands in one line."""
+    """At 80 columns, the list of commands has one line per command, and no sentence is cut off."""
     monkeypatch.setenv("COLUMNS", "80")
     _, _, listed = run(*group, "--help").out.partition("Commands:\n")
     commands = listed.partition("\n\n")[0].splitlines()

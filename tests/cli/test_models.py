@@ -69,14 +69,14 @@ def test_an_address_that_was_set_is_never_replaced(started: list[int]) -> None:
 
 
 def test_a_model_that_is_not_pulled_is_an_error(stub: OllamaStub, started: list[int]) -> None:
-    """Where Ollama runs, one command gets the model: no weaker one is put in its place."""
+    """If Ollama runs, one command pulls the model: no weaker one replaces it."""
     with pytest.raises(ModelNotFoundError, match="ollama pull big"), chosen_model(settings(stub.url, "big")):
         pass
     assert started == []
 
 
 def test_the_demo_goes_on_with_the_local_model(stub: OllamaStub, started: list[int]) -> None:
-    """The demo takes the local model where Ollama lacks the default one, unless the user chose the model."""
+    """The demo uses the local model if Ollama lacks the default one, unless the user chose the model."""
     with chosen_model(settings(stub.url, "big"), for_demo=True) as model:
         assert model.is_local
     assert "lacks big" in model.note
@@ -126,7 +126,10 @@ def test_a_real_ollama_may_have_the_small_model_too(stub: OllamaStub, started: l
     with chosen_model(chosen) as model:
         assert (model.is_local, model.note) == (False, "")
         assert getattr(model.chat, "temperature") == chosen.llm_temperature  # noqa: B009
-    with pytest.raises(ModelNotFoundError), chosen_model(settings(stub.url, "big")):  # nor does it stand in
+    with (
+        pytest.raises(ModelNotFoundError),
+        chosen_model(settings(stub.url, "big")),
+    ):  # nor does it replace the model
         pass
 
 

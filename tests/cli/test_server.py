@@ -61,7 +61,7 @@ def test_start_status_stop(folder: Path) -> None:
 
 
 def test_a_server_that_is_not_used_is_said(folder: Path, bare: pytest.MonkeyPatch) -> None:
-    """Where REDIS_URL is set, a remark says that conversations are kept there."""
+    """If REDIS_URL is set, a remark says that conversations are stored there."""
     bare.setenv("REDIS_URL", "redis://localhost:1")
     ended = command("status")
     assert "REDIS_URL is set" in ended.err

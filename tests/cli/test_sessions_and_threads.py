@@ -25,7 +25,7 @@ def talked(run: Run, environment: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("talked")
 def test_sessions_are_listed(run: Run) -> None:
-    """Each session stands in one line, the most recent first, with its agents, messages and time to live."""
+    """Each session has one line, the most recent first, with its agents, messages and time to live."""
     rows = json.loads(run("sessions", "list", "--json").out)
     assert [row["session"] for row in rows] == ["second", "first"]
     assert rows[0]["agents"] == {"energy": 2, "supervisor": 2}
@@ -82,7 +82,7 @@ def test_a_session_is_cleared(run: Run, redis_server: RunningServer, prefix: str
 
 @pytest.mark.usefixtures("talked")
 def test_threads_are_listed(run: Run) -> None:
-    """Each thread stands in one line, the most recent first."""
+    """Each thread has one line, the most recent first."""
     rows = json.loads(run("threads", "list", "--json").out)
     assert [(row["thread"], row["turns"], row["messages"]) for row in rows] == [("second", 1, 2), ("first", 1, 2)]
     assert 86000 < rows[0]["ttl_seconds"] <= 86400
@@ -286,7 +286,7 @@ def test_nothing_is_cleared_by_mistake(run: Run, environment: pytest.MonkeyPatch
 
 
 def test_brackets_in_an_id_are_shown(run: Run, environment: pytest.MonkeyPatch) -> None:
-    """Questions, results and tables show an id as it is: brackets are no markup."""
+    """Questions, results and tables show ids literally: brackets are no markup."""
     assert run("ask", SOLAR, "--session", "[bold]a[/]").code == 0
     asked = run("sessions", "clear", "[bold]a[/]", stdin="n\n", on_terminal=True)
     assert "session [bold]a[/]? [y/N] " in asked.err

@@ -43,7 +43,7 @@ def test_once(run: Run, memory: RedisMemoryService, redis_server: RunningServer,
 
 
 def test_watching_for_programs(memory: RedisMemoryService) -> None:
-    """``--watch --json`` prints a line each time, at once; Ctrl-C ends it."""
+    """``--watch --json`` prints a line per refresh without buffering; Ctrl-C ends it."""
     watching = subprocess.Popen(
         command("--watch", "--every", "0.1", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

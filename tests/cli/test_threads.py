@@ -104,7 +104,7 @@ def test_diff(run: Run, steps: list[str]) -> None:
 
 
 def test_what_is_not_in_a_thread(run: Run, saver: RedisSaver, steps: list[str]) -> None:
-    """A checkpoint or namespace that is not there, and a first one without another before it, are named."""
+    """The error names a missing checkpoint or namespace, and a first checkpoint that has no parent."""
     Writer(saver, "t", "sub|x").put(m=1)
     for arguments, message in (
         (["show", "t", "--checkpoint", "nope"], "There is no checkpoint 'nope' in thread 't'"),

@@ -106,7 +106,7 @@ def test_a_graph_without_messages_takes_its_own_input() -> None:
 
 
 def test_whatever_a_run_ends_with_it_is_done() -> None:
-    """A graph whose last message is not an answer has ended too; messages may be given as a dict or as tuples."""
+    """A run whose last message is not an answer has ended too; messages may be a dict or tuples."""
     builder = StateGraph(MessagesState).add_node("note", lambda _: {"messages": [("user", "a note")]})
     graph = builder.add_edge(START, "note").compile()
     told = text_of(watch(graph, {"messages": [("system", "Be brief."), ("user", "Which rooms?")]}))
@@ -121,7 +121,7 @@ def test_whatever_a_run_ends_with_it_is_done() -> None:
 
 
 async def test_chains_are_watched() -> None:
-    """A chain's text arrives piece by piece; its retriever's passages and its session are there."""
+    """A chain's text is streamed in pieces; its retriever's passages and its session are shown."""
     notes = KeywordRetriever()
     model = FakeListChatModel(responses=["The plenary hall seats 400."])
     chain = {"passages": notes, "question": RunnablePassthrough()} | RunnableLambda(str) | model

@@ -93,7 +93,7 @@ def test_no_block_is_left_out(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pages as they are published; mkdocs finds every page, link, anchor and name, and warns of nothing."""
+    """The published pages; mkdocs finds every page, link, anchor and name, and prints no warning."""
     folder = tmp_path_factory.mktemp("site")
     env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]

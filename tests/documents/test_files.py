@@ -105,7 +105,7 @@ def test_what_a_document_says_of_itself(text: str, issuer: str, date: dt.date, g
 
 
 def test_spans_are_those_of_the_text() -> None:
-    """A passage and its sentences stand in the document's text where they say."""
+    """The offsets of a passage and its sentences are their positions in the document's text."""
     text = "# A\n\nOne sentence. Dr. Tolin came at 3.5 km. A third!\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
     read = read_document(read_bytes(text.encode(), "a.md"), language_of=language_of)
     for passage in read.passages:

@@ -54,7 +54,7 @@ def test_another_time_or_place_replaces_the_earlier_one(earlier: str, follow_up:
     ],
 )
 def test_what_is_left_out_comes_from_the_earlier_question(earlier: str, follow_up: str, words: str) -> None:
-    """A pronoun, a new aspect and another object of the same kind take the rest over, in three languages."""
+    """A pronoun, a new aspect and another object of the same kind inherit the rest, in three languages."""
     completed = completed_question(follow_up, earlier)
     assert [word for word in words.split() if word not in completed] == []
 

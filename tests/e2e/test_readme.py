@@ -61,7 +61,7 @@ NOT_ON_AN_INDEX = re.compile(r"pip install [^\n`]*(?<![\w./-])['\"]?ecowas[-_]lc
 
 
 def test_nothing_is_installed_from_an_index() -> None:
-    """The package is on no index, where anybody could take its name: it comes from a checkout or a wheel."""
+    """The package is on no index, where anyone could take its name: install it from a checkout or a wheel."""
     places = [
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),

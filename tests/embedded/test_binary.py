@@ -94,7 +94,7 @@ def test_wrong_override(make_home: Callable[..., Home], name: str, tmp_path: Pat
 
 
 def test_override_that_is_no_server(make_home: Callable[..., Home]) -> None:
-    """A program that is no server, or that this system can't run, is a start failure at once."""
+    """A program that is not a server, or that this system can't run, fails at once."""
     for content, complaint in (
         ("#!/bin/sh\necho no server here\n", "no server here"),
         ("\x7fELF", "can't be run"),

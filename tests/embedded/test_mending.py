@@ -178,7 +178,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 def test_hanging_server_is_an_error_and_never_doubled(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that hangs is an error within bounds; no second one is started, and it may go on."""
+    """A server that hangs causes an error in limited time; it is left running, and no second one is started."""
     first = use_server(home.settings)
     with stopped(first.pid), monkeypatch.context() as impatient:
         impatient.setattr(starting, "START_SECONDS", 0.5)
@@ -265,7 +265,7 @@ def test_loading_is_waited_for(home: Home, connect: Connect, tmp_path: Path) -> 
 
 
 def test_complaint_is_passed_on(home: Home, monkeypatch: pytest.MonkeyPatch, connect: Connect) -> None:
-    """A server that answers with an error is waited for in vain, and its complaint is in the message."""
+    """A server that only answers with errors fails to start, and the message contains its error."""
     server = use_server(home.settings)
     client = connect(server.url)
     client.config_set("requirepass", "secret")
@@ -380,7 +380,7 @@ def test_descriptor_closed_by_a_daemon(home: Home) -> None:
 
 
 def test_descriptor_that_became_another_file(home: Home) -> None:
-    """Where that descriptor's number is another file's by now, that file is left open."""
+    """If another file has that descriptor's number by now, that file stays open."""
     use_server(home.settings)
     descriptor = data_dir._seats[home.data_dir].descriptor
     with open(os.devnull, "rb") as file:

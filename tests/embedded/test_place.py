@@ -108,7 +108,7 @@ def test_empty_directory_is_made_private(home: Home) -> None:
 
 
 def test_directory_with_other_files_is_left_alone(home: Home) -> None:
-    """A directory that is open to others and holds other things, such as a home, is refused as it is."""
+    """A directory that is open to others and contains other things, such as a home, is refused and unchanged."""
     home.data_dir.mkdir()
     (home.data_dir / "letter.txt").write_text("Dear all")
     home.data_dir.chmod(0o755)

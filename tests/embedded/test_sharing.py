@@ -174,7 +174,7 @@ def test_ctrl_c_leaves_it_running(home: Home) -> None:
 
 
 def test_threads_share_one_start(home: Home) -> None:
-    """Threads that ask at once get one server, and the process counts as one user."""
+    """Threads that start at once share one server, and the process counts as one user."""
     pids: list[int] = []
     threads = [threading.Thread(target=lambda: pids.append(use_server(home.settings).pid)) for _ in range(8)]
     for thread in threads:

@@ -98,7 +98,7 @@ def somebodys_server() -> Iterator[RunningServer]:
 def test_nobody_elses_data_is_touched(
     environment: dict[str, str], somebodys_server: RunningServer, tmp_path: Path, name: str
 ) -> None:
-    """Run as it stands, without a prefix in the settings, an example changes no key but its own."""
+    """Run without changes and without a prefix in the settings, an example changes no keys but its own."""
     del environment["ECOWAS_LC_PREFIX"]
     environment |= {"REDIS_URL": somebodys_server.url, "PYTHONWARNINGS": "error"}
     if name == "celery":  # its clean-up, which thinks everything idle

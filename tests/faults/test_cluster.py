@@ -74,7 +74,7 @@ def test_slots_move(replicas, replicated, flavour, connect, prefix, load_seconds
         load.run_for(load_seconds)
         load.fault()
         moved = 0
-        # Where keys fall is chance: the primary that has most of them is taken first.
+        # The distribution of keys is random: the primary with the most of them is taken first.
         fullest_first = sorted(range(3), key=lambda number: -len(slots_in_use(replicated.nodes[number], prefix)))
         for number in fullest_first[: 3 if is_long else 1]:
             source, target = replicated.nodes[number], replicated.nodes[(number + 1) % 3]
@@ -171,7 +171,7 @@ def test_half_moved_slot(replicas, replicated, connect, prefix):
         memory.append_to_history("a", "s", {"role": "user", "content": expected[-1]})
 
     async def append_async():
-        # Many at once, so that there are more connections than one to take the wrong one of.
+        # Many at once, so that there are several connections, and a wrong one could be taken.
         texts = [str(len(expected) + n) for n in range(4)]
         expected.extend(texts)
         await asyncio.gather(

@@ -1,4 +1,4 @@
-"""Many processes, threads and event loops on one server at once; forks; pools that are used up."""
+"""Many processes, threads and event loops on one server at once; forks; exhausted pools."""
 
 from __future__ import annotations
 
@@ -327,7 +327,7 @@ def test_used_up_pool_in_an_event_loop(kind, prefix, connect, cluster, tmp_path)
 
 
 def test_used_up_pool_waits_then_says_so(prefix):
-    """With every connection in use a call waits for one; where none comes free, the error says which limit."""
+    """If every connection is in use, a call waits for one; if none becomes free, the error names the limit."""
     with running_server("redis") as server:
         options = {"url": server.url, "prefix": prefix, "max_connections": 2}
         with RedisMemoryService(**options, socket_timeout=30) as memory, ThreadPoolExecutor(20) as pool:

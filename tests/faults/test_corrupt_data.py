@@ -197,7 +197,7 @@ def places(raw, key):
 
 @pytest.mark.timeout(1800)
 def test_garbage_at_every_key(redis_server, connect, prefix, is_long):
-    """Whatever bytes stand in whatever place of ours, every call answers or raises an error of ours."""
+    """Whatever bytes are stored in any place, every call returns or raises an error of ours."""
     everything = Everything(connect(redis_server.url), prefix)
     everything.write()
     dice = random.Random(7)
@@ -326,7 +326,7 @@ def test_bombs(name):
 
 
 def test_bombs_take_no_memory_and_no_time():
-    """All of them at once, in a process that has little of either left."""
+    """All of them at once, in a process with little memory and stack left."""
     done = subprocess.run(
         [sys.executable, "-c", WITH_LITTLE], capture_output=True, text=True, timeout=100, check=False
     )

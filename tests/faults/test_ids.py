@@ -153,7 +153,7 @@ def test_unusable_ids(service, bad):
 
 
 def test_any_messages_come_back(own, is_long):
-    """Contents and metadata of any text, however nested, come back equal from histories and threads."""
+    """Contents and metadata of any text, however nested, are returned equal from histories and threads."""
     scalars = (
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
     )

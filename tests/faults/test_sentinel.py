@@ -1,4 +1,4 @@
-"""A primary, a replica and three Sentinels under load: the primary dies, and later comes back as a replica."""
+"""A primary, a replica and three Sentinels under load: the primary dies, and later returns as a replica."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_an_answer_that_comes_too_late(topology, flavour, tmp_path, connect, pre
 
 
 def test_no_sentinel_is_forgotten(watched, connect):
-    """Many callers that look for the primary at once, while a Sentinel is gone, leave all Sentinels known."""
+    """Many callers that look for the primary at once, while a Sentinel is down, keep all Sentinels known."""
     primary, _, ports = watched
     hosts = ",".join(f"127.0.0.1:{port}" for port in (closed_port(), *ports))
     server = connect(f"redis+sentinel://{hosts}/main/0")

@@ -107,7 +107,7 @@ def test_slow_network(flavour, connect, prefix, load_seconds, record_row, kinds_
 
 
 def test_network_that_swallows(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
-    """A network that lets nothing through and says nothing: calls end by their timeout, and go on afterwards."""
+    """A network that silently drops everything: calls end by their timeout, and succeed afterwards."""
     with running_server(flavour) as server, running_proxy(server.port) as proxy:
         with Load(connect(proxy.url), prefix) as load:
             load.run_for(load_seconds)
@@ -193,7 +193,7 @@ def test_becomes_a_read_only_replica(flavour, connect, prefix, load_seconds, rec
                 lambda: admin.execute_command("WAIT", 1, 100) == 1, "the other server has what this one has"
             )
             load.fault()
-            # A replica of a server that has nothing would empty itself: this one's primary is not there at all.
+            # A replica of an empty server would empty itself, so this one's primary does not exist.
             admin.replicaof("127.0.0.1", 1)
             load.wait_for_errors(2)
             admin.replicaof("NO", "ONE")

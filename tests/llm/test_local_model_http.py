@@ -370,7 +370,7 @@ def test_ollamas_client_chats(client: ollama.Client) -> None:
 
 
 def test_concurrent_requests_are_all_answered(http: httpx.Client) -> None:
-    """More requests than the engine computes at once wait for their turn and are answered, each its own."""
+    """Requests beyond the engine's number of slots wait for their turn and get their own answers."""
 
     def ask(limit: int) -> dict[str, Any]:
         fields = {"format": ENDLESS_SCHEMA, "options": {"num_predict": limit}, "stream": limit % 2 == 0}
@@ -398,10 +398,10 @@ async def test_clients_that_go_away_free_the_model(local_model: LocalModel, is_a
         for streaming in ((True,), (False,)) if is_awkward else ((True, True), (True, False), (False, False)):
             started = [asyncio.Event() for is_stream in streaming if is_stream]
             clients = [asyncio.create_task(stream(event)) for event in started]
-            # The model computes one or two answers at once: others before these could keep them waiting forever.
+            # The model computes one or two answers at a time: earlier requests could keep others waiting forever.
             await asyncio.wait_for(asyncio.gather(*(event.wait() for event in started)), 30)
             clients += [asyncio.create_task(single()) for is_stream in (*streaming, False) if not is_stream]
-            await asyncio.wait(clients, timeout=0.5)  # those without a first line are under way, or wait
+            await asyncio.wait(clients, timeout=0.5)  # those without a first line are in progress, or wait
             for client in clients:
                 assert not client.done()
                 client.cancel()

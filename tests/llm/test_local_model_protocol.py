@@ -310,7 +310,7 @@ def test_the_whole_is_the_lines_joined() -> None:
 
 
 def test_an_awkward_reply_goes_on() -> None:
-    """Where Ollama shifts its context, a full window ends nothing."""
+    """If Ollama shifts its context, a full window does not end an answer."""
     reply = Reply("m", 10, goes_on=True)
     reply.take(chunk(prompt_progress={"total": 10}))
     reply.take(chunk("a", timings={"predicted_n": 5}))

@@ -1,4 +1,4 @@
-"""JupyterLab shows the committed notebooks as they are meant to be read."""
+"""JupyterLab shows the committed notebooks correctly."""
 
 from __future__ import annotations
 

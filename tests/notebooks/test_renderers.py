@@ -39,7 +39,7 @@ def test_github_shows_what_is_meant(path: Path) -> None:
 
 @EACH
 def test_vs_code_shows_text_without_trust(path: Path) -> None:
-    """Where no HTML is shown, each output has text that says the same, in lines that fit."""
+    """If no HTML can be shown, each output has equivalent text, in lines that fit."""
     for formats in shown(path):
         text = formats["text/plain"]
         assert not re.search(r"<IPython\.|<ecowas_lc| at 0x", text), text[:200]

@@ -63,7 +63,7 @@ class Installed:
 
     @property
     def distribution(self) -> Distribution:
-        """The wheel as it is installed."""
+        """The installed wheel."""
         [metadata] = self.site.glob("ecowas_lc-*.dist-info")
         return PathDistribution(metadata)
 

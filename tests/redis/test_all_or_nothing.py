@@ -187,7 +187,7 @@ EXAMPLES: dict[str, tuple[Step, Step, tuple[Any, ...]]] = {
 
 @pytest.fixture
 def prefixes(server: RunningServer) -> Iterator[Callable[[str], Place]]:
-    """Make a place for an example, with a user who may not run one command."""
+    """Set up an example with a user who may not run one of the commands."""
     limited, server.limits_users = server.limits_users, False
     with server.client() as raw:
         made: list[Place] = []

@@ -262,7 +262,7 @@ def test_on_a_cluster(cluster: Any, prefix: str) -> None:
 
 
 def test_for_a_restricted_user(server: Any, prefix: str, raw: Any) -> None:
-    """``~prefix:*`` without dangerous and admin commands is enough; who may only read may export."""
+    """``~prefix:*`` without dangerous and admin commands is enough; a read-only user can export."""
     rights = ("on", ">pass", f"~{prefix}:*")
     raw.execute_command("ACL", "SETUSER", f"{prefix}w", *rights, "+@all", "-@dangerous", "-@admin")
     raw.execute_command("ACL", "SETUSER", f"{prefix}r", *rights, "+@all", "-@dangerous", "-@admin", "-@write")
@@ -440,7 +440,7 @@ def claim_references(fields: dict[bytes, bytes], kind: bytes) -> None:
 def test_what_claims_more_than_it_is(
     saver: RedisSaver, other: RedisSaver, server: Any, raw: Any, prefix: str, claim: str
 ) -> None:
-    """A few bytes that claim to be gigabytes are refused on import and, should they be there, on reading.
+    """A few bytes that claim to be gigabytes are refused on import and, if they are stored, on reading.
 
     Neither takes the server's memory, or longer than a call may take.
     """

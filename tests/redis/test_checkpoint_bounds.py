@@ -274,7 +274,7 @@ KINDS: dict[str, Callable[[int], Any]] = {
 
 
 def carrying(saver: Any, kind: str, *, changing: bool) -> Any:
-    """Two steps a turn; the first changes a value of 1 MB, or leaves it as it is."""
+    """Two steps a turn; the first changes a value of 1 MB, or leaves it unchanged."""
 
     def change(state: Heavy) -> dict[str, Any]:
         return {"load": KINDS[kind](state["note"])} if changing or "load" not in state else {}

@@ -345,7 +345,7 @@ async def test_an_idle_channel(redis_server: Any, prefix: str, saver: RedisSaver
 
 
 def test_a_value_that_was_never_stored(saver: RedisSaver) -> None:
-    """An idle channel whose value stands in a row, or nowhere, is left to its history."""
+    """An idle channel whose value is in a row, or nowhere, keeps its history."""
     idle = {"counters_since_delta_snapshot": {"small": (0, 1), "odd": 7, "unknown": (0, 3)}}
     writer = Writer(saver)
     first = writer.put(None, {"run_id": "r"}, small=7)

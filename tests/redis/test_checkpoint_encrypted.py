@@ -59,7 +59,7 @@ def everything(saver: RedisSaver, thread_id: str = "t") -> list[Any]:
 
 
 def test_nothing_is_readable(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """No text, name or number of the state stands in Redis in clear, but for ids and channel names."""
+    """Redis holds no text, name or number of the state in clear, except ids and channel names."""
     fill(saver)
     stored = b"".join(itertools.chain(*raw.hgetall(key_of(prefix)).items()))
     for text in (b"minister", b"short", b"note", b"loop", b"task1", b"HumanMessage", b"2026-01-01"):
@@ -232,7 +232,7 @@ def test_keys_rotate(redis_server: Any, raw: Any, prefix: str) -> None:
 
 
 def test_from_plain_to_encrypted(redis_server: Any, raw: Any, prefix: str) -> None:
-    """Plain threads are refused unless that is asked for; then they are read and go on encrypted."""
+    """Plain threads are refused unless you allow them; then they are read and continued encrypted."""
     with RedisSaver.from_url(redis_server.url, prefix=prefix) as plain:
         fill(plain)
         before = everything(plain)

@@ -191,7 +191,7 @@ def test_the_index_keeps_a_thread_that_comes_back(server: Any, prefix: str, raw:
         [member], score = raw.zrange(f"{prefix}:index:threads", 0, -1), raw.zscore(f"{prefix}:index:threads", "t")
         tidying = forget_thread_op(saver._at, (member, repr(score).encode()))
         next(tidying)
-        Writer(saver).put(a=2)  # the thread comes back while the answer "not there" is on its way
+        Writer(saver).put(a=2)  # the thread is written again while the reply "missing" is on its way
         [forget] = tidying.send([0])
         saver._server.run(iter_once(forget))
         assert [each.checkpoint["channel_values"] for each in saver.list(None)] == [{"a": 2}]

@@ -173,7 +173,7 @@ def test_time_travel_through_subgraphs(saver: RedisSaver, own: bool | None) -> N
 
 
 async def test_async_racers(redis_server: Any, prefix: str) -> None:
-    """Of many coroutines that extend one checkpoint at once exactly one gets through."""
+    """Of many coroutines that extend one checkpoint at once, exactly one succeeds."""
     async with RedisSaver.from_url(redis_server.url, prefix=prefix, fencing=True) as saver:
         writers = [Writer(saver) for _ in range(8)]
         outcomes = await asyncio.gather(*(each.aput(a=1) for each in writers), return_exceptions=True)

@@ -334,7 +334,7 @@ def test_the_functional_api(saver: RedisSaver) -> None:
 
 
 async def test_async_graphs_at_once(redis_server: Any, prefix: str) -> None:
-    """Many threads of one graph at once, through one saver, keep apart."""
+    """Many threads of one graph at once, through one saver, stay separate."""
     async with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
         graph = chat(answer, change_in_place).compile(checkpointer=saver)
         memory = chat(answer, change_in_place).compile(checkpointer=InMemorySaver())

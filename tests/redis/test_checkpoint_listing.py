@@ -169,7 +169,7 @@ async def test_async_listing(server: Any, prefix: str) -> None:
 
 
 def test_pages(saver: RedisSaver) -> None:
-    """More checkpoints than come at once, in namespaces whose ids meet, are listed once each and in order."""
+    """More checkpoints than fit a page, in namespaces with the same ids, are listed once each and in order."""
     for number in range(130):
         for ns in ("", "a", "b"):
             if number % 3 or not ns:

@@ -377,7 +377,7 @@ CIRCLES: dict[str, Callable[[Any, str, dict[bytes, bytes]], Any]] = {
 
 @pytest.mark.parametrize("circle", CIRCLES.values(), ids=CIRCLES.keys())
 def test_links_in_a_circle(saver: RedisSaver, raw: Any, prefix: str, circle: Callable[..., Any]) -> None:
-    """Links that lead in a circle end in an error: no script loops, which would hold the server for everybody."""
+    """Circular links end in an error: no script loops, which would block the server for everyone."""
     fill(saver)
     key = key_of(prefix)
     spare = key_of(prefix, "spare")
@@ -414,7 +414,7 @@ async def test_a_checkpoint_that_extends_itself(redis_server: Any, prefix: str) 
 
 
 def test_a_full_server(prefix: str) -> None:
-    """A server out of memory refuses by name and changes nothing; reading, deleting and pruning go on."""
+    """A server out of memory refuses by name and changes nothing; reading, deleting and pruning still work."""
     with (
         running_server("redis", "--maxmemory-policy", "noeviction") as server,
         RedisSaver.from_url(server.url, prefix=prefix) as saver,

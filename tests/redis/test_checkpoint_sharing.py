@@ -233,7 +233,7 @@ def test_a_walk_forgets_what_it_is_past(redis_server: Any, prefix: str, monkeypa
     [b"s" + bytes(8), b"b" + b"b" + bytes(16) + bytes(8) + b"\0\0\0\x10", b"k" + bytes(17), b"s", b""],
 )
 def test_a_stored_value_is_no_reference(redis_server: Any, prefix: str, value: bytes) -> None:
-    """A value that stands in the thread as if it were part of an answer is refused, not followed."""
+    """A stored value that imitates a part of a reply is refused, not followed."""
     with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver, redis_server.client() as raw:
         writer = Writer(saver)
         writer.put(a={"x": "y" * 100})

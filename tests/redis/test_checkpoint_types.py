@@ -52,7 +52,7 @@ def test_langgraphs_strict_mode(redis_server: Any, prefix: str) -> None:
     ids=["classes", "names", "any"],
 )
 def test_without_any_variable(redis_server: Any, prefix: str, allow: Any) -> None:
-    """With the classes allowed, or everything, a graph's state comes back equal and of its types."""
+    """With the classes allowed, or everything, a graph's state is read back equal and of the same types."""
     with RedisSaver.from_url(redis_server.url, prefix=prefix, allow=allow) as saver:
         compiled = graph(saver, {"anything": (Step("x"), {Colour.RED: Point(3, 4)})})
         compiled.invoke({"messages": []}, THREAD)
@@ -131,7 +131,7 @@ def test_with_allowlist_leaves_the_saver_as_it_was(redis_server: Any, prefix: st
 
 
 def test_a_custom_serde_is_used_as_given(redis_server: Any, prefix: str) -> None:
-    """A serializer of the user's own is asked for every value, and its output stored as it is."""
+    """A user's own serializer is called for every value, and its output is stored unchanged."""
     calls: list[Any] = []
 
     class Own:

@@ -70,7 +70,7 @@ def test_a_removal_says_that_it_may_have_left_something(memory, raw, prefix):
 
 
 def test_a_removal_finds_what_another_index_knows(memory, raw, prefix):
-    """Where only a session's own index was evicted, its histories are found by the agents that there are."""
+    """If only a session's own index was evicted, its histories are found through the known agents."""
     memory.append_to_history("energy", "s", MESSAGE)
     memory.append_to_history("digital", "s", MESSAGE)
     lose(raw, prefix, "session-agents:s")

@@ -56,7 +56,7 @@ def test_one_connection_for_one_caller(client, monkeypatch):
 
 
 def test_never_more_connections_than_allowed(client):
-    """Sixteen threads, in both ways at once, all get their own replies over two connections."""
+    """Sixteen threads that use both paths get their own replies over two connections."""
 
     def work(number):
         for n in range(40):
@@ -70,7 +70,7 @@ def test_never_more_connections_than_allowed(client):
 
 
 def test_waits_for_a_connection_once(client, monkeypatch):
-    """Where all connections are in use, the error comes after one wait, not after one for each way."""
+    """If all connections are in use, the error comes after one wait, not after one for each path."""
     pool = client.connection_pool
     held = [pool.get_connection(), pool.get_connection()]
     monkeypatch.setattr(pool, "timeout", 0.01)
@@ -90,7 +90,7 @@ def test_waits_for_a_connection_once(client, monkeypatch):
 
 
 def test_a_connection_that_the_server_closed(client, redis_server, monkeypatch):
-    """It is opened again at once: an idle connection that was closed is no reason to wait."""
+    """An idle connection that was closed is reopened at once, without a wait."""
     waited = []
     monkeypatch.setattr("redis.retry.sleep", lambda seconds: waited.append(threading.current_thread()))
     number = client.client_id()
@@ -228,7 +228,7 @@ async def test_async_one_connection_for_one_caller(opened):
 
 
 async def test_async_never_more_connections_than_allowed(opened):
-    """A hundred tasks, in both ways at once, get their own replies over two connections, first come first."""
+    """A hundred tasks that use both paths get their own replies over two connections, in order."""
     async with opened() as client:
         done = []
 
@@ -251,7 +251,7 @@ async def test_async_never_more_connections_than_allowed(opened):
 
 
 async def test_async_waits_for_a_connection_once(opened, monkeypatch):
-    """Where all connections are in use, the error comes after one wait."""
+    """If all connections are in use, the error comes after one wait."""
     async with opened() as client:
         pool = client.connection_pool
         held = [await pool.get_connection(), await pool.get_connection()]
@@ -270,7 +270,7 @@ async def test_async_waits_for_a_connection_once(opened, monkeypatch):
 
 
 async def test_async_a_connection_that_the_server_closed(opened, redis_server, monkeypatch):
-    """It is opened again at once."""
+    """A closed connection is reopened at once."""
     waited = []
 
     async def wait(seconds):

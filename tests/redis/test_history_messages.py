@@ -95,7 +95,7 @@ def with_id_of(message, stored):
 
 
 def test_every_field_of_every_type_survives(history):
-    """Each message comes back equal, of the same class, with every field that it had."""
+    """Each message is read back equal, of the same class, with every field that it had."""
     history.add_messages(MESSAGES)
     found = history.messages
     assert [type(message) for message in found] == [type(message) for message in MESSAGES]
@@ -106,7 +106,7 @@ def test_every_field_of_every_type_survives(history):
 
 
 def test_what_a_message_was_given_after_its_creation_survives(history):
-    """Fields that LangChain would rebuild or drop on creation come back as they were set."""
+    """Fields that LangChain would rebuild or drop on creation are read back as they were set."""
     message = AIMessage(
         "", additional_kwargs={"tool_calls": [{"id": "1", "function": {"name": "f", "arguments": ""}}]}
     )
@@ -134,7 +134,7 @@ def test_what_is_stored_is_readable(history, memory, server):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(messages=st.lists(any_message, min_size=1, max_size=4, unique_by=lambda m: m.id or object()))
 def test_any_message_survives(redis_server, prefix, messages):
-    """Whatever text and JSON a message holds, it comes back equal."""
+    """Whatever text and JSON a message contains, it is read back equal."""
     history = RedisChatMessageHistory("a", "s", redis_server.url, prefix=prefix)
     history.clear()
     history.add_messages(messages)

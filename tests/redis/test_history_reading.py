@@ -70,7 +70,7 @@ def test_nothing_but_results_brings_their_call(make):
 
 
 def test_a_lone_result_is_read_where_nothing_was_cut(make):
-    """A history that simply begins with a tool result is read as it is."""
+    """A history that begins with a tool result is read unchanged."""
     make().add_messages([ToolMessage("1", tool_call_id="1"), HumanMessage("x")])
     assert len(make().messages) == len(make(max_messages=2).messages) == len(make(max_tokens=1000).messages) == 2
 

@@ -37,7 +37,7 @@ def history(memory):
 
 
 def send(memory, *batch):
-    """Send calls as they are, as a client does once more whose answer was lost."""
+    """Send the same calls again, as a client does whose reply was lost."""
 
     def op():
         return (yield batch)

@@ -63,7 +63,7 @@ def test_a_chat_model_is_asked_once(cache: RedisLLMCache) -> None:
 
 
 def test_messages_come_back_whole(cache: RedisLLMCache) -> None:
-    """Tool calls, usage and metadata of a cached message come back."""
+    """Tool calls, usage and metadata of a cached message are restored."""
     call = {"name": "tariff", "args": {"country": "Togo"}, "id": "c1", "type": "tool_call"}
     usage: Any = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
     message = AIMessage("hi", tool_calls=[call], usage_metadata=usage, response_metadata={"model": "m"}, id="1")

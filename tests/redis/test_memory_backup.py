@@ -174,7 +174,7 @@ def test_export_streams(memory):
 
 
 def test_progress_is_told(memory):
-    """``on_progress`` hears how many histories, states and values are done, and of how many."""
+    """``on_progress`` receives the number of histories, states and values done, and the total."""
     for number in range(40):
         memory.append_to_history("minerals", f"{number:02}", HISTORY[0])
     told = []

@@ -336,8 +336,9 @@ def test_the_older_format_is_replaced(memory):
 @pytest.mark.usefixtures("legacy")
 @pytest.mark.rights("+scan")
 def test_reindex_finds_what_no_index_knows(memory, raw, prefix, caplog):
-    """One scan enters other programs' histories, states and data into the indexes; names that stand for no ids,
-    and types that are never ours, it only reports."""
+    """One scan adds other programs' histories, states and data to the indexes; it only reports names that are
+    no ids, and types that are never ours.
+    """
     memory.append_to_history("energy", "known", MESSAGE)
     raw.rpush(f"{prefix}:history:digital:by-hand", json.dumps(MESSAGE))
     raw.set(f"{prefix}:state:minerals", "{}")

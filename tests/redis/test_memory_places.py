@@ -213,7 +213,7 @@ AsyncMemory = Annotated[AsyncRedisMemoryService, Depends(get_async_redis_memory)
 
 @pytest.fixture
 def http(settings_for, server):
-    """A FastAPI app that takes the memory as a dependency, over HTTP."""
+    """A FastAPI app with the memory as a dependency, over HTTP."""
     settings_for(REDIS_URL=server.url)
     app = FastAPI()
 

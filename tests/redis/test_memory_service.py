@@ -258,7 +258,7 @@ def test_bad_messages_are_named_errors(memory, bad):
 
 @pytest.mark.parametrize("bad", [(1, 2), {1: 2}, float("nan"), float("inf"), b"x", {1}, object(), [(1,)]])
 def test_what_json_can_not_hold_is_a_named_error(memory, bad):
-    """A value that would come back another is a TypeError and a ValueError, before anything is written."""
+    """A value that JSON would change is a TypeError and a ValueError, before anything is written."""
     for attempt in (
         lambda: memory.save_agent_state("energy", {"deep": [bad]}),
         lambda: memory.set_session_data("s", "k", bad),

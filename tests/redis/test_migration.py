@@ -163,7 +163,7 @@ def sqlite(folder: Path) -> Iterator[str]:
 def test_every_checkpoint_arrives(
     redis_server: Any, prefix: str, tmp_path: Path, address: Any, encrypted: bool
 ) -> None:
-    """Checkpoints, forks and pending writes of every namespace arrive; graphs go on as they would have."""
+    """Checkpoints, forks and pending writes of every namespace are copied, and graphs continue from them."""
     serde = EncryptedRedisSerializer(b"k" * 32) if encrypted else None
     with (
         address(tmp_path) as url,

@@ -470,7 +470,7 @@ def test_a_thread_that_gives_up_waiting(redis_server, echo, monkeypatch):
 
 
 async def test_waiting_for_a_connection(redis_server, echo):
-    """Where others hold all connections, each call waits for its own time, not for that of all before it."""
+    """If all connections are in use, each call waits for its own timeout, not for those of earlier calls."""
     async with opened(redis_server.url, redis_max_connections=1, redis_socket_timeout=0.5) as client:
         held = await client.connection_pool.get_connection()
         loop = asyncio.get_running_loop()
@@ -717,7 +717,7 @@ async def test_waiting_for_replicas_holds_up_nobody(redis_server, prefix):
 
 
 async def test_health_checks(redis_server, echo):
-    """With redis-py's health checks in the URL, calls go on connections of their own, which are checked."""
+    """With redis-py's health checks in the URL, calls use separate connections, which are checked."""
     async with opened(f"{redis_server.url}?health_check_interval=1") as client:
         found = await asyncio.gather(*(ask(client, echo, f"{n}") for n in range(30)))
         assert found == [answer(f"{n}") for n in range(30)]

@@ -163,7 +163,7 @@ def test_a_guarded_put_that_is_sent_again_is_made_once(store: RedisStore, redis_
 
 
 def test_counters_that_several_threads_raise(store: RedisStore) -> None:
-    """With ``if_version`` no update is lost, however many raise one counter at once."""
+    """With ``if_version``, no update is lost, however many writers raise one counter at once."""
     store.put(NS, "counter", {"n": 0})
 
     def raise_it() -> None:
@@ -189,7 +189,7 @@ def test_counters_that_several_threads_raise(store: RedisStore) -> None:
     [None, "text", [1], 3, {"x": math.nan}, {"x": -math.inf}, {"x": object()}, {1: 2}, {"x": b"raw"}, {"x": {1}}],
 )
 def test_what_is_no_json_object_is_refused(store: RedisStore, value: Any) -> None:
-    """A value must be a JSON object that comes back the same: a ValueError that names the place in it."""
+    """A value must be a JSON object that JSON does not change; otherwise a ValueError names the place in it."""
     if value is None:
         store.put(NS, "k", value)  # deletes
     else:

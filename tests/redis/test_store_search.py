@@ -43,7 +43,7 @@ DIMENSIONS = 24
 
 
 def vector_of(text: str) -> list[float]:
-    """A vector that a text stands for: always the same, and like no other text's."""
+    """A vector for a text: always the same, and different from any other text's."""
     return np.random.default_rng(int(text.split()[0])).standard_normal(DIMENSIONS).tolist()  # type: ignore[no-any-return]
 
 

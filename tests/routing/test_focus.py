@@ -75,7 +75,7 @@ def test_a_right_word_stays_as_it_is() -> None:
 
 
 def test_misspelt_questions_find_their_groups() -> None:
-    """The words found stand in the decision as they were written."""
+    """The decision shows the words as they were written."""
     decision = get_router("lexical").route("pls send the fertilzer figures")
     assert decision.groups == ("agriculture",)
     assert [word.text for word in decision.words] == ["fertilzer"]

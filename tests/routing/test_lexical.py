@@ -76,7 +76,7 @@ def test_it_takes_well_under_two_milliseconds() -> None:
 
 
 def test_a_very_long_question_costs_time_in_proportion() -> None:
-    """A pasted report of 20,000 words is still routed at once, and has no term that blows the search up."""
+    """A pasted report of 20,000 words is still routed quickly, and no term makes the search explode."""
     text = "the power of the market for the farm and the mine " * 2000
     started = perf_counter()
     decision = ROUTER.route(text)

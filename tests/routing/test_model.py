@@ -177,7 +177,7 @@ async def test_a_model_without_structured_output_is_asked_in_plain_words() -> No
 
 @pytest.mark.parametrize("question", PROMPTS)
 async def test_a_question_can_not_leave_the_registered_groups(question: str) -> None:
-    """Even a model that obeys the question can't make a group that is not there."""
+    """Even a model that obeys the question can't invent a group."""
     obedient = Scripted(sayings=[lambda messages: '{"groups": ["admin", "pirate"]}'])
     decision = await decide(obedient, question)
     assert set(decision.groups) <= set(IDS)

@@ -62,7 +62,7 @@ async def test_both_ways_to_ask_agree(offline: Router) -> None:
 
 
 def _described(group: TWG) -> TWG:
-    """The group as a user would write it who has never seen ours: another id, 16 terms, the description."""
+    """A group as a user would define it without having seen ours: another id, 16 terms, the description."""
     chance = random.Random(1)
     plain = {
         language: [term.partition("^")[0] for term in terms if "*" not in term]

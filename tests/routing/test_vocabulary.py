@@ -88,6 +88,6 @@ def test_any_text_can_be_searched(text: str) -> None:
 
 @given(st.text(alphabet="abcéïçœ '-_.9Ñß", max_size=40))
 def test_folding_keeps_the_count_of_words(text: str) -> None:
-    """Words with and without their accents stand at the same places."""
+    """Words with and without their accents have the same positions."""
     assert words(text) == [one.folded for one in words_in_place(text)]
     assert fold(fold(text)) == fold(text)

@@ -39,7 +39,7 @@ def waiting(graph: Graph) -> dict[str, Any]:
 
 @pytest.mark.parametrize("decision", [True, "approve", {"action": "approve"}])
 def test_an_approved_answer_is_passed_on(ask: Ask, decision: Any) -> None:
-    """Approval releases the answer as it is; the reviewer sees the question and the answer."""
+    """Approval releases the answer unchanged; the reviewer sees the question and the answer."""
     graph, model = supervisor(["protocol"])
     ask(graph, "protocol: who sits where?")
     request = waiting(graph)["protocol"].value

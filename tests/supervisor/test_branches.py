@@ -102,7 +102,7 @@ class Talk:
 
 
 def _nothing(talk: Talk) -> None:
-    """Leave the thread as it is."""
+    """Leave the thread unchanged."""
 
 
 def _regenerate_last(talk: Talk) -> None:
@@ -258,7 +258,7 @@ def test_histories_are_brought_up_without_a_turn(
 
 
 def test_what_an_operation_needs_has_to_be_there(ask: Ask, redis_server: RunningServer, prefix: str) -> None:
-    """Removing a message that is not there, or an unknown checkpoint, is a named error; nothing is stored."""
+    """Removing a missing message, or using an unknown checkpoint, is a named error; nothing is stored."""
     talk = Talk(redis_server, prefix, ask, histories=False)
     count = len(list(talk.graph.get_state_history(in_thread("t"))))
     unknown = {"configurable": {"thread_id": "t", "checkpoint_id": str(uuid4())}}

@@ -1,4 +1,4 @@
-"""Two runs at once on one thread: the second is refused or waits, in threads, tasks and processes alike."""
+"""Two concurrent runs on one thread: the second is refused or waits, in threads, tasks and processes alike."""
 
 from __future__ import annotations
 

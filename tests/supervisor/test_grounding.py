@@ -91,7 +91,7 @@ def test_what_the_documents_do_not_say_is_declined(ask: Ask, documents: Document
 
 
 def test_nothing_unchecked_is_streamed(stream: Stream, documents: Documents) -> None:
-    """Tokens are heard only once they have passed the check."""
+    """Tokens are streamed only once they have passed the check."""
     said = "The coastal line has a rated capacity of 420 MW. It belongs to Norvik Bank."
     graph, _ = graph_of(documents, "energy", says={"energy": said})
     heard = "".join(part[0].text for part in stream(graph, LINE, stream_mode="messages"))

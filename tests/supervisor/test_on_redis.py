@@ -59,7 +59,7 @@ graph.invoke(asked("energy+protocol: a?"), in_thread("s"))
 
 
 def test_a_held_answer_is_released_in_another_process(ask: Ask, redis_server: RunningServer, prefix: str) -> None:
-    """The process that asked is gone, and its thread never expires: days later another one takes the decision."""
+    """The process that asked has ended; its thread never expires, and days later another takes the decision."""
     command = [sys.executable, "-c", HELD, redis_server.url, prefix]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     assert texts(redis_server, prefix, "protocol") == []

@@ -54,7 +54,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def test_no_more_groups_speak_at_once_than_allowed(ask: Ask) -> None:
-    """``max_parallel`` bounds the calls under way, and everybody is heard in the end."""
+    """``max_parallel`` limits the concurrent calls, and every group still answers."""
     for limit in (1, 2):
         scripted = ScriptedModel(script=by_speaker({}), seconds=0.2)
         graph = build_supervisor(scripted, router=FixedRouter(), max_parallel=limit)

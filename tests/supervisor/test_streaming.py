@@ -142,7 +142,7 @@ def test_the_note_on_a_missing_view_is_heard(stream: Stream) -> None:
 
 
 def test_a_held_answer_is_not_heard_before_it_is_released(stream: Stream, model: ScriptedModel) -> None:
-    """Neither its tokens nor its report show a held answer; after its release it is heard once."""
+    """Neither tokens nor the report reveal a held answer; after its release it is streamed once."""
     graph = build_supervisor(
         model, router=FixedRouter(), checkpointer=InMemorySaver(), interrupt_before_release=["energy"]
     )
@@ -158,7 +158,7 @@ def test_a_held_answer_is_not_heard_before_it_is_released(stream: Stream, model:
 @pytest.mark.parametrize("kind", ["alone", "with tools", "own ids", "the supervisor"])
 @pytest.mark.parametrize("closed", [True, False])
 def test_thinking_is_not_heard(stream: Stream, kind: str, pieces: str, closed: bool) -> None:
-    """Whatever model writes it between tags, and however these are cut up, no listener hears a token of it."""
+    """No listener receives a token of text between tags, whatever model writes it and however it is split."""
     said = "<think>A secret plan.</think>\n\nFive dams." if closed else "Five dams.<think>A secret plan."
     letters = pieces == "letters"
     model = ScriptedModel(script=lambda _: said, tools=True, own_ids=kind == "own ids", letters=letters)
@@ -233,7 +233,7 @@ def test_events_of_the_newest_protocol_keep_a_held_answer_back(kind: str) -> Non
 
 
 def test_events_of_the_newest_protocol_carry_tokens_too() -> None:
-    """``stream_events(version="v3")`` hears the same answer, once."""
+    """``stream_events(version="v3")`` yields the same answer, once."""
     graph = build_supervisor(
         ScriptedModel(script=by_speaker({"synthesis": SYNTHESIS}), structured=True), router=FixedRouter()
     )

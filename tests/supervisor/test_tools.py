@@ -142,7 +142,7 @@ def test_a_server_that_refuses_tools_is_asked_once(ask: Ask, question: str) -> N
 
 
 def test_the_note_is_heard(stream: Stream) -> None:
-    """Who listens to the tokens hears that there were no tools, under the group's label."""
+    """The token stream also says that there were no tools, under the group's label."""
     graph, _ = supervisor(by_speaker({"energy": "About 0.13 USD."}), can=False)
     parts = stream(graph, "energy: a?", stream_mode="messages")
     assert "".join(chunk.text for chunk, _ in parts).endswith(

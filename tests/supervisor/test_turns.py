@@ -221,7 +221,7 @@ def test_any_object_with_route_and_aroute_is_a_router(ask: Ask) -> None:
 
 
 def test_a_router_that_names_a_strange_group_is_told_so(ask: Ask) -> None:
-    """A group that the graph does not have is a named error before anybody is asked."""
+    """An unknown group is a named error before any group is asked."""
     graph, model = supervisor(router=Router("finance"))
     with pytest.raises(UnknownGroupError, match="finance"):
         ask(graph, "anything")

@@ -80,7 +80,7 @@ def line_of(error: pytest.ExceptionInfo[BaseException]) -> Any:
     "value", [Step("a"), Colour.RED, Outer.Inner(1), outer.Inner(1), Box[int](item=1), Box(item=2)], ids=repr
 )
 def test_the_line_works_as_it_is_given(value: Any) -> None:
-    """The line in the refusal, added as it stands, makes the value storable and readable in a new process."""
+    """The line in the refusal, added unchanged, makes the value storable and readable in a new process."""
     with pytest.raises(TypeNotAllowedError) as refused:
         Serializer().dump(value)
     allow = line_of(refused)

@@ -67,7 +67,7 @@ def same(a: Any, b: Any) -> bool:
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
     if isinstance(a, BaseModel):
         parts = ["__dict__", "__pydantic_private__", "__pydantic_extra__"]
-        # Messages come back as validation would make them: with every field set.
+        # Messages are read back as validation would make them: with every field set.
         parts += [] if isinstance(a, BaseMessage) else ["model_fields_set"]
         return all(same(getattr(a, part), getattr(b, part)) for part in parts)
     if dataclasses.is_dataclass(a):
@@ -330,7 +330,7 @@ EXACT = {
 
 @pytest.mark.parametrize("value", EXACT.values(), ids=EXACT.keys())
 def test_comes_back_exact(value: Any) -> None:
-    """The corners of Python's own types come back as they went in."""
+    """Unusual values of Python's own types are read back unchanged."""
     assert same(through(value), value)
     assert same(through_sharing(value), value)
 
@@ -353,7 +353,7 @@ class TestClasses:
     """Dataclasses, models, enums and named tuples are read back with exactly their contents."""
 
     def test_no_constructor_runs(self) -> None:
-        """A dataclass whose ``__post_init__`` changes things comes back as it was, derived attributes included."""
+        """A dataclass whose ``__post_init__`` changes fields is read back unchanged, with derived attributes."""
         plan = Counting(1, scale=5)
         plan.derived.append("later")
         assert plan.lock
@@ -380,7 +380,7 @@ class TestClasses:
         assert type(back.when.tzinfo) is type(model.when.tzinfo)  # type: ignore[union-attr]
 
     def test_model_kinds(self) -> None:
-        """Extra fields, aliases that cross, arrays and root models come back equal."""
+        """Extra fields, crossed aliases, arrays and root models are read back equal."""
         crossing = Aliased(second=10, first=20)  # type: ignore[call-arg]
         loose = Loose(array=1, more={"a": (1,)})  # type: ignore[call-arg]
         for value in (crossing, loose, Table({"root": 1}), Checked(3), Frozen("a"), Single(4)):
@@ -525,7 +525,7 @@ class TestGarbage:
             serializer.load(b"\x00\x00" + blob)
 
     def test_elements_that_unfold_without_end(self) -> None:
-        """Elements that refer to elements in a circle, or many times each, are a named error at once."""
+        """Elements that refer to each other in a circle, or many times each, are a named error at once."""
         reference = ormsgpack.Ext(1, b"\0\0")
         digests = [bytes([number]) * 16 for number in range(12)]
         for payload in (ormsgpack.packb(reference), ormsgpack.packb([reference] * 10)):
@@ -555,7 +555,7 @@ class TestGarbage:
 
 
 def test_dumps_typed_is_complete_in_itself() -> None:
-    """As a plain langgraph serializer, for other savers, nothing is shared and everything comes back."""
+    """As a plain langgraph serializer, for other savers, it shares nothing and reads everything back."""
     value = {"text": "x" * 1000, "messages": [HumanMessage("y" * 1000, id="1")]}
     assert serializer.loads_typed(serializer.dumps_typed(value)) == value
 
@@ -594,7 +594,7 @@ def test_what_is_written_is_read(kind: Any) -> None:
 
 
 def test_depth_that_earlier_versions_wrote(request: pytest.FixtureRequest) -> None:
-    """Objects nested 400 deep, which the writer no longer takes, still come back."""
+    """Objects nested 400 deep, which the writer no longer accepts, are still read."""
     if sys.gettrace() is not None:  # a measurement of coverage takes stack for each call
         request.addfinalizer(functools.partial(sys.setrecursionlimit, sys.getrecursionlimit()))
         sys.setrecursionlimit(2 * sys.getrecursionlimit())
@@ -624,7 +624,7 @@ def test_a_pattern_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_a_search_of_the_store_gives() -> None:
-    """A hit of langgraph's store comes back as one, its score included."""
+    """A hit of langgraph's store is read back as one, including its score."""
     moment = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
     for score in (None, 0.5):
         hit = SearchItem(("users", "u"), "k", {"likes": "tea"}, moment, moment, score)

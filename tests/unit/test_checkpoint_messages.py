@@ -101,7 +101,7 @@ def assert_same(back: BaseMessage, message: BaseMessage) -> None:
 @pytest.mark.parametrize("way", [as_item, as_known_item, as_value])
 @pytest.mark.parametrize("message", EXAMPLES, ids=IDS)
 def test_comes_back_as_it_was(message: BaseMessage, way: Any) -> None:
-    """Every message class comes back equal, field by field, as an item of a list and inside another value."""
+    """Every message class is read back equal, field by field, as an item of a list and inside another value."""
     assert_same(way(message), message)
 
 
@@ -143,7 +143,7 @@ CHANGES: dict[str, Any] = {
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=IDS)
 def test_changed_in_place_again_and_again(message: BaseMessage) -> None:
-    """A message that is changed in place, at any depth, is stored as it is now, every time."""
+    """A message that is changed in place, at any depth, is stored in its current form, every time."""
     message = copy.deepcopy(message)
     shared = Collector(b"", None, Digests(), b"")
     seen = set()
@@ -297,7 +297,7 @@ def test_arrays_that_are_no_messages(array: list[Any], content: str | None) -> N
 
 
 def test_subclasses_are_classes_of_their_own() -> None:
-    """A subclass of a message is not mistaken for its parent: it has to be allowed, and comes back itself."""
+    """A subclass of a message is not mistaken for its parent: it must be allowed, and keeps its class."""
     with pytest.raises(NotSerializableError, match="Marked"):
         serializer.dump([Marked("x")])
     strict = Serializer([Marked])

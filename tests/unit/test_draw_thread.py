@@ -66,7 +66,7 @@ def test_tells_who_spoke_where() -> None:
 
 
 def test_leads_back_to_each_checkpoint() -> None:
-    """A moment's config is the checkpoint that it stands for."""
+    """A moment's config is its checkpoint's."""
     saver = InMemorySaver()
     graph = talk(saver, "one", "two")
     picture = draw_thread(saver, "t")

@@ -81,7 +81,7 @@ def thick_edges(svg: str) -> set[str]:
 
 @pytest.mark.usefixtures("no_network")
 def test_svg_shows_every_node_and_edge(graph: Any) -> None:
-    """Every node has its label and every edge its line; without a route none stands out."""
+    """Every node has its label and every edge its line; without a route, none is highlighted."""
     svg = draw_graph(graph).svg
     assert {"start", "route", "supervisor", "gather", "synthesise", "record", "end"} <= texts(svg)
     assert {"Energy &", "Infrastructure", "Resource", "Mobilization"} <= texts(svg)

@@ -45,7 +45,7 @@ NO_USE_IN_A_CHILD = "local_model/"
 
 @dataclass(frozen=True)
 class Found:
-    """One thing in the source that a forked child must not inherit as it is."""
+    """One object in the source that a forked child must not inherit unchanged."""
 
     module: str
     owner: str  # the class, or "" for a module's own

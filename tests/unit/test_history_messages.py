@@ -66,8 +66,9 @@ def test_the_short_way_is_the_long_way(message: BaseMessage) -> None:
 @settings(max_examples=200, deadline=None)
 @given(any_message, st.data())
 def test_what_is_changed_after_creation_survives_or_is_refused(message: BaseMessage, data: Any) -> None:
-    """LangChain checks no assignment, so anything may stand in a field: it comes back, or is refused, and is never
-    stored as something else."""
+    """LangChain checks no assignment, so a field may hold anything: it is read back, or refused, and never
+    stored as something else.
+    """
     field = data.draw(st.sampled_from([*type(message).model_fields, "extra_field"]))
     setattr(message, field, data.draw(json_values | st.tuples(json_values) | st.just(b"raw")))
     try:

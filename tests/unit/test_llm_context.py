@@ -140,7 +140,7 @@ def test_a_model_is_held_to_its_window(stub: OllamaStub) -> None:
 
 
 def test_a_chat_model_may_be_given_by_name() -> None:
-    """A name is a model on Ollama; a model is taken as it is; anything else is refused."""
+    """A name is a model on Ollama; a model is used unchanged; anything else is refused."""
     made = chat_model("llama3.2:3b")
     assert isinstance(made, ChatOllama)
     assert made.model == "llama3.2:3b"

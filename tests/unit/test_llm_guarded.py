@@ -88,7 +88,7 @@ def test_options_of_a_call_do_not_take_them_away(stub: OllamaStub, ask: Ask) -> 
 
 
 def test_what_is_passed_through(stub: OllamaStub, ask: Ask) -> None:
-    """Settings of Ollama's that are not ours to decide reach it as they are."""
+    """Other settings of Ollama's are passed on unchanged."""
     for options, fields in (
         ({"reasoning": True}, {"think": True}),
         ({"reasoning": "low"}, {"think": "low"}),
@@ -109,7 +109,7 @@ def test_what_is_passed_through(stub: OllamaStub, ask: Ask) -> None:
 
 
 def test_a_model_that_reasons_has_room_for_it(stub: OllamaStub, ask: Ask) -> None:
-    """Where reasoning is asked for, half of the context is the answer's."""
+    """If reasoning is on, half of the context is reserved for the answer."""
     ask(model(stub, reasoning=True), "Hello?")
     assert sent(stub)["options"]["num_predict"] == 2048
 

@@ -60,7 +60,7 @@ def test_a_whole_text_is_taken_apart(text: str, answer: str, reasoning: str) -> 
 
 @pytest.mark.parametrize(("text", "answer", "reasoning"), MARKED)
 def test_a_stream_may_be_cut_anywhere(text: str, answer: str, reasoning: str) -> None:
-    """Character by character, or cut once at any place: the same answer and reasoning come out."""
+    """Character by character, or cut at any one place, the answer and reasoning are the same."""
     for cuts in (list(range(len(text))), *([cut] for cut in range(len(text) + 1))):
         got_answer, got_reasoning = in_pieces(text, cuts)
         assert (got_answer.strip(), got_reasoning.strip()) == (answer, reasoning), cuts

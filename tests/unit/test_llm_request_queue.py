@@ -1,4 +1,4 @@
-"""The line before a model server: it finds out how many are answered at once, and waiting is not slowness."""
+"""The queue learns how many requests a model server answers at once, and waiting is not slowness."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class TestTheLineItself:
         return now
 
     def test_one_more_is_tried_only_while_others_are_being_answered(self, clock: list[float]) -> None:
-        """The second request goes out when the first one's answer has begun, the third after both go on."""
+        """The second request is sent when the first answer has begun, the third after both have progressed."""
         line = RequestQueue()
         first, second, third = waiting_in(line), waiting_in(line), waiting_in(line)
         assert not second.admitted
@@ -194,7 +194,7 @@ class TestTheLineItself:
         assert line.limit == 2
 
     def test_a_server_that_answers_fewer_than_before(self, clock: list[float]) -> None:
-        """Where requests begin to wait, fewer are sent at once."""
+        """If requests begin to wait, fewer are sent at once."""
         line = RequestQueue(limit=3)
         turns = [waiting_in(line) for _ in range(3)]
         for turn in turns:

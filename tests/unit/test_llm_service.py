@@ -252,7 +252,7 @@ def test_what_the_caller_takes_is_not_the_models_time(stub: OllamaStub, monkeypa
 
 
 def test_a_server_that_dies_in_mid_answer_is_named(stub: OllamaStub, chat: Callable[..., str]) -> None:
-    """A broken connection is a server that is not there, not a half answer."""
+    """A broken connection is reported as an unavailable server, not returned as half an answer."""
     stub.die_before = 2
     with pytest.raises(ModelServerUnavailableError, match="ollama serve"):
         chat(service(stub), "x")

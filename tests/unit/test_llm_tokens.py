@@ -74,7 +74,7 @@ class TestCalibration:
     """The server's own counts correct the estimate, for each kind of text."""
 
     def test_more_at_once_and_less_after_a_while(self) -> None:
-        """A prompt that took more than estimated counts at once; fewer tokens are believed after some prompts."""
+        """A count above the estimate is used at once; lower counts are believed only after several prompts."""
         prompt = [SystemMessage(ENGLISH * 20), HumanMessage("And?")]
         estimated = count_tokens(prompt)
         learnt = Calibration()

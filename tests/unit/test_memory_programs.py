@@ -182,7 +182,7 @@ surrogates = st.text(st.characters(categories=["Cs", "Ll", "Lo"]) | st.sampled_f
 
 @given(surrogates)
 def test_any_text_is_stored_or_refused(text):
-    """Text with lone surrogates comes back the same, or is refused: never silently another."""
+    """Text with lone surrogates is read back the same, or refused: never silently changed."""
     try:
         raw = to_json({"content": text}, "message")
     except NotSerializableError:

@@ -1,4 +1,4 @@
-"""Retries are redis-py's own, with waits that differ: clients of a server that comes back don't come at once."""
+"""Retries are redis-py's own, with random waits: clients of a restarted server don't return all at once."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ HOSTS = [name for name in UNUSABLE if not name.startswith("REDIS")]
 
 @pytest.mark.parametrize("name", [*HOSTS, "REDIS_PORT", "REDIS_DB", "REDIS_HOST"])
 def test_a_host_applications_value_stops_no_saver(name: str, bare: pytest.MonkeyPatch) -> None:
-    """Where ``REDIS_URL`` is set, its parts and all that is about models and agents are not read."""
+    """If ``REDIS_URL`` is set, its parts and the settings for models and agents are not read."""
     bare.setenv("REDIS_URL", URL)
     bare.setenv(name, UNUSABLE[name])
     if name in {"ECOWAS_LC_WAIT_REPLICAS"}:  # about writing, so it is used
@@ -152,7 +152,7 @@ def test_models_need_no_server(bare: pytest.MonkeyPatch) -> None:
     ['"{}"', "'{}'", ' "{}"\n'],
 )
 def test_quotes_that_docker_keeps(quoted: str, bare: pytest.MonkeyPatch) -> None:
-    """``docker run --env-file`` takes the quotes of a file as part of the values, which a password may have."""
+    """``docker run --env-file`` keeps quotes as part of a value, and a password may contain quotes."""
     for name, value in {"REDIS_URL": URL, "OLLAMA_BASE_URL": "http://models:11434", "LLM_TIMEOUT": "2m"}.items():
         bare.setenv(name, quoted.format(value))
     bare.setenv("REDIS_PASSWORD", quoted.format("x"))
@@ -255,7 +255,7 @@ def test_the_environment_chooses_both(bare: pytest.MonkeyPatch) -> None:
 
 
 def test_the_environment_wins_over_the_file(bare: pytest.MonkeyPatch) -> None:
-    """Also where its value can't be used: that is an error, not a reason to take the file's."""
+    """Also if its value is invalid: that is an error, not a reason to use the file's."""
     Path(".env").write_text("REDIS_DB=3\n")
     bare.setenv("REDIS_DB", "4")
     assert load_settings().redis_db == 4

@@ -98,7 +98,7 @@ ORDERS = [("old", "new"), ("new", "old")]
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
 @pytest.mark.parametrize(("first", "second"), ORDERS)
 def test_threads(run: Run, first: str, second: str, encrypted: bool) -> None:
-    """Threads that both versions go on with in turn read the same in both, to every value of every step."""
+    """Threads that both versions continue in turn read the same in both, every value of every step."""
     for number in (1, 3, 5):
         assert not failed(run(first, ["turn", "t", number, encrypted]))
         written = run(second, ["thread", "t", encrypted], ["turn", "t", number + 1, encrypted])

@@ -116,7 +116,7 @@ class Process:
 
 @dataclass
 class Processes:
-    """Services on the same data, a key for them, and the folder in which their model looks for leave to go on."""
+    """Services on the same data, a key for them, and the folder where their model waits for permission."""
 
     url: str
     prefix: str

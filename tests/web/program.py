@@ -28,7 +28,7 @@ def said(speaker: str) -> str:
 
 
 class HeldModel(ScriptedModel):
-    """Writes each call down, and stops in the middle of a message until the test lets it go on."""
+    """Logs each call, and stops in the middle of a message until the test lets it continue."""
 
     folder: Path
     holds: str = ""

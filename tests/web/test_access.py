@@ -46,7 +46,7 @@ def keys(shared: Desk) -> dict[str, dict[str, str]]:
 
 def routes_of(app: FastAPI) -> list[tuple[str, str, str]]:
     """Every route of the app: method, path, and the name of its function."""
-    if hasattr(routing, "iter_route_contexts"):  # newer versions of FastAPI keep included routers as they are
+    if hasattr(routing, "iter_route_contexts"):  # newer versions of FastAPI keep included routers separate
         routes = [context.original_route for context in routing.iter_route_contexts(app.routes)]
     else:
         routes = list(app.routes)
@@ -137,8 +137,9 @@ def test_addresses_that_are_not_there_tell_strangers_nothing(
 
 
 def test_organisations_do_not_meet(shared: Desk, keys: dict[str, dict[str, str]]) -> None:
-    """Sessions, threads, runs, drafts, documents, figures and the audit of one organisation are not there for an
-    administrator of another."""
+    """Sessions, threads, runs, drafts, documents, figures and the audit of one organisation are invisible to an
+    administrator of another.
+    """
     staff, client = keys["staff"], shared.client
     run = shared.ask(staff, "energy: how much?", session="own")["run"]
     waiting = shared.ask(staff, "digital: how much?", session="held")

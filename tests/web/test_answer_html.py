@@ -97,7 +97,7 @@ PIECES = st.sampled_from(
 
 @given(st.lists(PIECES | st.text(max_size=5), max_size=40).map("".join))
 def test_no_text_becomes_an_element_of_its_own(text: str) -> None:
-    """Whatever a model writes, only our elements come out, closed in order and without attributes."""
+    """Whatever a model writes, the output has only our elements, closed in order and without attributes."""
     read = Reading(str(answer_html(text)))
     assert set(read.tags) <= ALLOWED
     assert read.attributes == []

@@ -30,7 +30,7 @@ from tests.fixtures.servers import DEADLINE_SECONDS, RunningServer, closed_port
 
 @pytest.fixture
 def environment(redis_server: RunningServer, prefix: str) -> dict[str, str]:
-    """A server, and a model server that is not there."""
+    """A server, and the address of a model server that does not run."""
     known = {name: value for name, value in os.environ.items() if not re.match(r"(REDIS|OLLAMA|ECOWAS)_", name)}
     return {
         **known,

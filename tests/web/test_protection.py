@@ -74,7 +74,7 @@ def test_a_body_of_unknown_length_is_limited_too(desk: Desk) -> None:
 
 
 def test_who_asks_too_often_is_told_when_to_come_again(redis_server: RunningServer, prefix: str) -> None:
-    """Requests and questions are limited for each user; others go on."""
+    """Requests and questions are limited for each user; other users are unaffected."""
     limits = {"web_requests_per_minute": 120, "web_questions_per_minute": 12}
     with desk_on(redis_server, prefix, settings=limits) as desk:
         ama, kofi = desk.key("ama", "staff"), desk.key("kofi", "staff")

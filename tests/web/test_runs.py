@@ -156,8 +156,9 @@ def test_cancelled_from_another_process(pair: Processes) -> None:
 
 
 def test_two_questions_at_once(pair: Processes) -> None:
-    """The second is refused with the name of the run that is under way, or waits for its turn, in any process; one
-    that waits can be cancelled before it begins."""
+    """The second question is refused with the id of the current run, or waits for its turn, in any process; one
+    that waits can be cancelled before it begins.
+    """
     first, second = pair.started
     one = pair.ask(first, "energy: one?", session="busy").json()["run"]
     pair.wait_held()
