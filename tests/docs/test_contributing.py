@@ -64,8 +64,8 @@ def test_files_and_targets_that_a_page_names_exist(page: str) -> None:
     for target in re.findall(r"`make ([a-z-]+)", text):
         assert target in TARGETS, target
     for name in re.findall(r"`([\w./-]+(?:\.(?:py|lua|md|toml|yml)|/))`", text):
-        places = [ROOT / name, ROOT / "src" / "ecowas_lc" / name, *(ROOT / "src").rglob(Path(name).name)]
-        assert any(place.exists() for place in places), name
+        ends = [path.as_posix() for path in (ROOT / "src").rglob(Path(name).name)]
+        assert (ROOT / name).exists() or any(f"{end}/".endswith(f"/{name.rstrip('/')}/") for end in ends), name
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / link).exists(), link
 
@@ -80,6 +80,20 @@ def test_a_change_touches_few_places() -> None:
     assert len(rows) >= 20
     for _, change, code, _ in rows:
         assert len(re.findall(r"`[\w/]+\.(?:pyi?|lua)`", code)) <= 3, change
+
+
+def test_the_architecture_says_where_a_change_starts() -> None:
+    """ARCHITECTURE names every package, and with it each module in which one of the listed changes is made."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    section = text.partition("## The packages")[2].partition("## ")[0]
+    lines = [" ".join(line.split()) for line in section.split("\n- ")[1:]]
+    for package in {path.parent.name for path in (ROOT / "src" / "ecowas_lc").glob("*/__init__.py")} - {"testing"}:
+        assert [line for line in lines if f"`{package}/`" in line.partition(":")[0]], package
+    for path in re.findall(r"`((?!tests/)[\w/]+\.py)`", (ROOT / CHANGES).read_text(encoding="utf-8")):
+        package, _, module = path.rpartition("/")
+        named = [line for line in lines if not package or f"`{package.split('/')[0]}/`" in line.partition(":")[0]]
+        last = package.rpartition("/")[2]
+        assert any(f"{module}`" in line or (last != package and f"`{last}/`" in line) for line in named), path
 
 
 # Each package has its own, and all of them are the same thing: the service, the backup, the command of a subject.

@@ -188,7 +188,7 @@ def test_hanging_server_is_an_error_and_never_doubled(home: Home, monkeypatch: p
         status = home.status()
         assert (status.running, status.pid, status.uptime_seconds) == (True, first.pid, None)
         assert servers_in(home.data_dir) == {first.pid}
-    wait_until(lambda: probe.probe(first.socket).state is probe.State.READY, "it goes on")
+    wait_until(lambda: probe.probe(first.socket).state is probe.ServerState.READY, "it goes on")
     assert use_server(home.settings) == first
 
 
@@ -226,7 +226,9 @@ def test_stranger_at_the_socket(home: Home) -> None:
     command = keeper.server_command(str(find_binary(None)), str(home.data_dir), str(home.place.socket))
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as stranger:
         try:
-            wait_until(lambda: probe.probe(home.place.socket).state is probe.State.READY, "the stranger answers")
+            wait_until(
+                lambda: probe.probe(home.place.socket).state is probe.ServerState.READY, "the stranger answers"
+            )
             with pytest.raises(EmbeddedServerError, match=f"Process {stranger.pid} answers"):
                 use_server(home.settings)
             assert stranger.poll() is None
@@ -246,7 +248,7 @@ def test_loading_is_waited_for(home: Home, connect: Connect, tmp_path: Path) -> 
     slow.write_text(f'#!/bin/sh\nexec {find_binary(None)} "$@" --key-load-delay 250\n')
     slow.chmod(0o755)
     home.binary = slow
-    seen: set[probe.State] = set()
+    seen: set[probe.ServerState] = set()
     done = threading.Event()
 
     def look() -> None:
@@ -260,7 +262,7 @@ def test_loading_is_waited_for(home: Home, connect: Connect, tmp_path: Path) -> 
     finally:
         done.set()
         looking.join()
-    assert probe.State.LOADING in seen
+    assert probe.ServerState.LOADING in seen
     assert connect(server.url).dbsize() == 2500
 
 
