@@ -25,6 +25,7 @@ PARTS = (
     "histories",
     "stores",
     "starting",
+    "routing",
     "turn",
     "serving",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from ecowas_lc.errors import (
 )
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory import AsyncRedisMemoryService, RedisMemoryService
-from tests.faults.conftest import TIMEOUT_SECONDS
+from tests.faults.conftest import TIMEOUT_SECONDS, UNHURRIED
 from tests.faults.load import Load, build_graph
 from tests.fixtures.proxy import running_proxy
 from tests.fixtures.servers import RunningServer, closed_port, free_port, running_server, server_binary, wait_until
@@ -150,6 +151,44 @@ def test_hung_primary(how, watched, connect, prefix):
     count, slowest = asyncio.run(go_on())
     assert count >= 1
     assert 0.5 < slowest < 2 * TIMEOUT_SECONDS
+
+
+@pytest.mark.parametrize("how", ["threads", "tasks"])
+def test_calls_that_share_a_connection(how, flavour, tmp_path, connect, prefix):
+    """Calls share a connection to the primary; when another server becomes the primary, all go on there."""
+    message = {"role": "user", "content": "?"}
+    with (
+        running_server(flavour, *AT_ONCE) as first,
+        running_server(flavour, *AT_ONCE) as second,
+        running_sentinel(tmp_path, first) as port,
+        first.client() as old,
+        second.client() as new,
+        RunningServer("redis", port, None).client() as sentinel,
+    ):
+        server = connect(f"redis+sentinel://127.0.0.1:{port}/main", **UNHURRIED)
+        memory = RedisMemoryService(server=server, prefix=prefix)
+        awaiting = AsyncRedisMemoryService(server=server, prefix=prefix)
+
+        async def append_all():
+            if how == "tasks":
+                await asyncio.gather(*(awaiting.append_to_history("a", f"{n}", message) for n in range(200)))
+            else:
+                append = functools.partial(asyncio.to_thread, memory.append_to_history, "a")
+                await asyncio.gather(*(append(f"{n}", message) for n in range(200)))
+
+        async def main():
+            await append_all()
+            before = old.info("stats")["total_reads_processed"]
+            await append_all()
+            assert old.info("stats")["total_reads_processed"] - before < 150
+            sentinel.execute_command("SENTINEL", "REMOVE", "main")
+            sentinel.execute_command("SENTINEL", "MONITOR", "main", "127.0.0.1", second.port, 1)
+            old.replicaof("127.0.0.1", second.port)
+            await append_all()
+
+        asyncio.run(main())
+        assert new.dbsize() >= 200
+        assert {len(memory.get_conversation_history("a", f"{n}")) for n in range(200)} == {1}
 
 
 @pytest.mark.parametrize("topology", ["single", "sentinel"])

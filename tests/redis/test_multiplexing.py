@@ -135,6 +135,66 @@ def test_fan_out_in_threads(redis_server, prefix, monkeypatch):
         assert statistics.median(flushes) <= 40  # threads run when the system lets them
 
 
+def totals(cluster):
+    """How often a cluster's nodes have read what clients sent, and the most connections that one of them has."""
+    flushes, connections = 0, []
+    for node in cluster.nodes:
+        with node.client() as raw:
+            info = raw.info()
+        flushes += info["total_reads_processed"]
+        connections.append(info["connected_clients"] - 1)
+    return flushes, max(connections)
+
+
+async def counted(cluster, calls):
+    """The result of calls, the flushes that they took, and the connections that are left."""
+    asking = -(totals(cluster)[0] - totals(cluster)[0])
+    before, _ = totals(cluster)
+    found = await calls
+    after, connections = totals(cluster)
+    return found, after - before - asking, connections
+
+
+async def test_fan_out_on_a_cluster(cluster, prefix):
+    """A step of 100 tasks takes at most 15 flushes on a cluster of three in asyncio, and 60 in threads."""
+
+    async def work(state):
+        return {"answers": ["a" * 200]}
+
+    async with RedisSaver.from_url(cluster.url, prefix=prefix) as saver:
+        awaiting = spreading(saver, 100, work)
+        blocking = spreading(saver, 100, lambda state: {"answers": ["a" * 200]})
+        for n in range(2):  # the nodes know the scripts afterwards
+            await awaiting.ainvoke({"answers": []}, config(f"warm{n}"))
+        found, flushes, connections = await counted(cluster, awaiting.ainvoke({"answers": []}, config("t")))
+        assert len(found["answers"]) == 100
+        assert flushes <= 15
+        assert connections <= 2  # one of them is redis-py's, which asks for the slots
+        every = []
+        for n in range(5):
+            calls = asyncio.to_thread(blocking.invoke, {"answers": []}, config(f"{n}"))
+            found, flushes, connections = await counted(cluster, calls)
+            assert len(found["answers"]) == 100
+            every.append(flushes)
+        assert statistics.median(every) <= 60
+        assert connections <= 6
+
+
+async def test_a_hundred_conversations_on_a_cluster(cluster, prefix):
+    """100 conversations in asyncio need less than three flushes each on a cluster, and few connections."""
+
+    async def work(state):
+        return {"answers": ["a"]}
+
+    async with RedisSaver.from_url(cluster.url, prefix=prefix) as saver:
+        graph = spreading(saver, 1, work)
+        await graph.ainvoke({"answers": []}, config("warm"))
+        turns = asyncio.gather(*(graph.ainvoke({"answers": []}, config(f"{n}")) for n in range(100)))
+        _, flushes, connections = await counted(cluster, turns)
+        assert flushes < 300
+        assert connections <= 4
+
+
 def through(proxy, server):
     """The server's URL with its login, through the proxy."""
     return server.url.replace(f":{server.port}", f":{proxy.port}")

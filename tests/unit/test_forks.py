@@ -269,6 +269,7 @@ def a_search_index() -> Any:
 MAKERS: dict[tuple[str, str], Callable[[], Any]] = {
     ("storage/server.py", "Server"): a_server,
     ("storage/multiplexing.py", "CallQueue"): made("storage.multiplexing", "CallQueue", 1),
+    ("storage/clusters.py", "NodePools"): made("storage.clusters", "NodePools", None, 1, 1.0),
     ("llm/request_queue.py", "RequestQueue"): made("llm.request_queue", "RequestQueue"),
     ("llm/request_queue.py", "Patience"): made("llm.request_queue", "Patience", 1.0),
     ("agents/outage.py", "Link"): a_link,

@@ -112,7 +112,8 @@ class Commands:
             return host, int(port)
         if address.kind == "sentinel":
             try:
-                host, port = self.server.client.connection_pool.get_master_address()
+                sentinel = self.server.client.connection_pool.sentinel_manager
+                host, port = sentinel.discover_master(address.service)
                 return str(host), int(port)
             except RedisError:
                 return "PRIMARY", 6379

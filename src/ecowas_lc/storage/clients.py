@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import weakref
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,9 @@ import redis.asyncio.retry
 from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.asyncio.sentinel import SentinelManagedConnection as AsyncSentinelManagedConnection
+from redis.asyncio.sentinel import SentinelManagedSSLConnection as AsyncSentinelManagedSSLConnection
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.cluster import PRIMARY, ClusterNode
 from redis.connection import URL_QUERY_ARGUMENT_PARSERS
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -29,9 +32,49 @@ from ecowas_lc.embedded import use_server
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage.addresses import Address
+from ecowas_lc.storage.clusters import NodePools
 from ecowas_lc.storage.credentials import Credentials
-from ecowas_lc.storage.fast_path import make_async_client, make_client
+from ecowas_lc.storage.fast_path import (
+    IS_USABLE,
+    IS_USABLE_ASYNC,
+    AsyncDirectPool,
+    DirectPool,
+    make_async_client,
+    make_client,
+)
 from ecowas_lc.storage.ops import ReplicaWait
+
+
+class Primary:
+    """The primary that Sentinels name. To redis-py's connections this is the pool, which knows the address."""
+
+    is_master = True
+    check_connection = False
+
+    def __init__(self, sentinel: Any, service_name: str) -> None:
+        self.sentinel = sentinel
+        self.service_name = service_name
+        self.address: Any = None  # the one found last: connections to others are not used again
+
+    def get_master_address(self) -> Any:
+        """Return the primary's address."""
+        self.address = found = self.sentinel.discover_master(self.service_name)
+        return found
+
+
+class AsyncPrimary(Primary):
+    """:class:`Primary` for asyncio."""
+
+    pool: Any = None  # a weak reference to its pool
+
+    async def get_master_address(self) -> Any:
+        """Return the primary's address."""
+        found = await self.sentinel.discover_master(self.service_name)
+        if found != self.address:
+            self.address = found
+            if isinstance(pool := self.pool(), AsyncDirectPool):
+                pool.retire_lines()
+        return found
 
 
 class PrimaryConnection(SentinelManagedConnection):
@@ -44,9 +87,38 @@ class PrimaryConnection(SentinelManagedConnection):
         """Return the next answer."""
         return super().read_response(*args, **{"disconnect_on_error": True} | options)
 
+    def can_read(self, *args: Any, **options: Any) -> bool:
+        """Return whether to reopen the connection: something is unread, or its server is no longer the primary."""
+        return _is_elsewhere(self) or bool(super().can_read(*args, **options))
+
 
 class PrimaryTLSConnection(PrimaryConnection, SentinelManagedSSLConnection):
     """A connection to the primary that a Sentinel names, with TLS; see :class:`PrimaryConnection`."""
+
+
+class AsyncPrimaryConnection(AsyncSentinelManagedConnection):
+    """:class:`PrimaryConnection` for asyncio."""
+
+    async def connect(self) -> None:
+        """Connect to the primary, unless the connection is open and its server is still the primary."""
+        if _is_elsewhere(self):
+            await self.disconnect(nowait=True)
+        await super().connect()
+
+
+class AsyncPrimaryTLSConnection(AsyncPrimaryConnection, AsyncSentinelManagedSSLConnection):
+    """:class:`PrimaryTLSConnection` for asyncio."""
+
+
+def _with_names_of_redis_pys(client: Any, sentinel: Any, service: str | None) -> Any:
+    """Return the client with what redis-py's own pool for Sentinel offers to those who ask about the Sentinels."""
+    client.connection_pool.sentinel_manager = sentinel
+    client.connection_pool.service_name = service
+    return client
+
+
+def _is_elsewhere(connection: Any) -> bool:
+    return bool(connection.connection_pool.address != (connection.host, connection.port))
 
 
 class SentinelClient(Sentinel):
@@ -179,6 +251,20 @@ class ClusterClient(redis.RedisCluster):
 
     ERRORS_ALLOW_RETRY = _but_timeouts(redis.RedisCluster.ERRORS_ALLOW_RETRY)
 
+    def __init__(self, pools: NodePools | None, **options: Any) -> None:
+        self.pools = pools
+        super().__init__(**options)
+
+    def close(self) -> None:
+        """Close all connections. The next use opens new ones."""
+        super().close()
+        self.disconnect_shared()
+
+    def disconnect_shared(self) -> None:
+        """Close the connections that calls share."""
+        for pool in self.pools or ():
+            pool.disconnect()
+
     def get_node(self, host: Any = None, port: Any = None, node_name: Any = None) -> Any:
         """Return the node at this address, even one without slots: redirections name such nodes."""
         if known := super().get_node(host, port, node_name):
@@ -192,6 +278,14 @@ class AsyncClusterClient(redis.asyncio.RedisCluster):
 
     ERRORS_ALLOW_RETRY = _but_timeouts(redis.asyncio.RedisCluster.ERRORS_ALLOW_RETRY)
 
+    def __init__(self, pools: NodePools | None, **options: Any) -> None:
+        self.pools = pools
+        super().__init__(**options)
+
+    async def disconnect_shared(self) -> None:
+        """Close the connections that calls share."""
+        await asyncio.gather(*(pool.disconnect() for pool in self.pools or ()), return_exceptions=True)
+
     async def aclose(self) -> None:
         """Have the next command look up the cluster's layout. redis-py calls this to close all connections."""
         self._initialize = True
@@ -199,6 +293,7 @@ class AsyncClusterClient(redis.asyncio.RedisCluster):
     async def close_connections(self) -> None:
         """Close all connections."""
         self._initialize = True
+        await self.disconnect_shared()
         await self.nodes_manager.aclose()
         await self.nodes_manager.aclose("startup_nodes")
 
@@ -231,8 +326,8 @@ class ClientFactory:
 
     @property
     def pool_blocks(self) -> bool:
-        """Whether clients wait for a free connection; redis-py's cluster and Sentinel clients fail instead."""
-        return self.address is None or self.address.kind not in ("cluster", "sentinel")
+        """Whether clients wait for a free connection; redis-py's cluster clients fail instead."""
+        return self.address is None or self.address.kind != "cluster" or (IS_USABLE and IS_USABLE_ASYNC)
 
     @property
     def waiting(self) -> ReplicaWait | None:
@@ -259,17 +354,16 @@ class ClientFactory:
             )
         if self.address.kind == "cluster":
             nodes = [ClusterNode(host, port) for host, port in self.address.hosts]
-            return ClusterClient(startup_nodes=nodes, retry=retry, **self._options())
+            pools = self._node_pools(DirectPool, redis.Connection, redis.SSLConnection, Retry)
+            return ClusterClient(pools, startup_nodes=nodes, retry=retry, **self._options())
         if self.address.kind == "sentinel":
-            sentinel = SentinelClient(
-                self.address.hosts, sentinel_kwargs=self._sentinel_options(Retry), **self._options()
-            )
-            return sentinel.master_for(
-                self.address.service,
+            sentinel = SentinelClient(self.address.hosts, sentinel_kwargs=self._sentinel_options(Retry))
+            client: Any = make_client(
+                **self._options_of_primary(PrimaryConnection, PrimaryTLSConnection),
+                connection_pool=Primary(sentinel, self.address.service),
                 retry=retry,
-                db=self.address.db,
-                connection_class=PrimaryTLSConnection if self.address.tls else PrimaryConnection,
             )
+            return _with_names_of_redis_pys(client, sentinel, self.address.service)
         endpoint = self._endpoint(redis.UnixDomainSocketConnection, redis.SSLConnection, redis.Connection)
         return make_client(**self._pool_options() | endpoint, retry=retry)
 
@@ -287,14 +381,22 @@ class ClientFactory:
             )
         if self.address.kind == "cluster":
             nodes = [AsyncClusterNode(host, port) for host, port in self.address.hosts]
-            return AsyncClusterClient(startup_nodes=nodes, retry=retry, **self._options())
-        if self.address.kind == "sentinel":
-            sentinel = AsyncSentinelClient(
-                self.address.hosts,
-                sentinel_kwargs=self._sentinel_options(redis.asyncio.retry.Retry),
-                **self._options(),
+            pools = self._node_pools(
+                AsyncDirectPool, redis.asyncio.Connection, redis.asyncio.SSLConnection, redis.asyncio.retry.Retry
             )
-            return sentinel.master_for(self.address.service, retry=retry, db=self.address.db)
+            return AsyncClusterClient(pools, startup_nodes=nodes, retry=retry, **self._options())
+        if self.address.kind == "sentinel":
+            sentinel: Any = AsyncSentinelClient(
+                self.address.hosts, sentinel_kwargs=self._sentinel_options(redis.asyncio.retry.Retry)
+            )
+            primary = AsyncPrimary(sentinel, self.address.service)
+            client: Any = make_async_client(
+                **self._options_of_primary(AsyncPrimaryConnection, AsyncPrimaryTLSConnection),
+                connection_pool=primary,
+                retry=retry,
+            )
+            primary.pool = weakref.ref(client.connection_pool)
+            return _with_names_of_redis_pys(client, sentinel, self.address.service)
         endpoint = self._endpoint(
             redis.asyncio.UnixDomainSocketConnection, redis.asyncio.SSLConnection, redis.asyncio.Connection
         )
@@ -328,6 +430,25 @@ class ClientFactory:
         if address.tls:
             options |= {"ssl": True} | self._tls_files()
         return options | _query_options(address)
+
+    def _options_of_primary(self, tcp: Any, tls: Any) -> dict[str, Any]:
+        assert self.address is not None
+        return self._options_of_node(tcp, tls) | {"db": self.address.db}
+
+    def _options_of_node(self, tcp: Any, tls: Any) -> dict[str, Any]:
+        options = self._pool_options() | self._options()
+        return options | {"connection_class": tls if options.pop("ssl", False) else tcp}
+
+    def _node_pools(self, pool: Any, tcp: Any, tls: Any, retry: Any) -> NodePools | None:
+        if not self.pool_blocks:
+            return None
+        # A node that breaks is looked for in the cluster, not tried again.
+        options = self._options_of_node(tcp, tls) | {"retry": retry(NoBackoff(), 0, supported_errors=_RETRY_ON)}
+        return NodePools(
+            lambda host, port: pool(host=host, port=port, **options),
+            self.settings.redis_max_connections,
+            self.settings.redis_socket_timeout,
+        )
 
     def _endpoint(self, unix: Any, tls: Any, tcp: Any) -> dict[str, Any]:
         address = self.address

@@ -4,14 +4,17 @@ redis-py's cluster clients know which node serves a slot. Their pipelines are no
 they send commands one by one on any free connection. Then ``WAIT``, which answers for the writes of its own
 connection, would answer for other writes, and ``ASKING`` could be sent on one connection and its command on
 another (asyncio, redis-py 8.1).
+
+Small calls that are ready at the same moment share a connection to their node, see :mod:`.multiplexing`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +27,15 @@ from redis.exceptions import (
     MaxConnectionsError,
     MovedError,
     NoScriptError,
+    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from ecowas_lc import forks
 from ecowas_lc.storage.error_translation import FAILURES
+from ecowas_lc.storage.multiplexing import LOST, UNSENT
 from ecowas_lc.storage.ops import BYTES_OUT, Arg, Batch, Call, ReplicaWait, ScriptCall, Words, key_of
 
 _ROUNDS = 16  # as many redirections as redis-py follows
@@ -39,6 +45,64 @@ _GROWTH = 1.25
 _BROKEN = (RedisConnectionError, RedisTimeoutError)
 # Timeouts are not included: a server that hangs is not asked again.
 _ELSEWHERE = (MovedError, ClusterDownError, RedisConnectionError)
+# These may share a connection: they don't block, and redis-py passes their replies on as they are.
+_SHARING = {"EVALSHA", "EVAL", "ZADD", "ZREM", "EXPIRE"}
+
+
+class NodePools:
+    """Our pools of connections to a cluster's nodes, opened on first use by ``open_pool(host, port)``.
+
+    ``most``: how many callers may look for moved slots at the same time; others wait for ``timeout`` seconds.
+    """
+
+    def __init__(self, open_pool: Callable[[str, int], Any], most: int, timeout: float) -> None:
+        self._open_pool = open_pool
+        self._most = most
+        self._timeout = timeout
+        self._pools: dict[str, Any] = {}
+        self._begin()
+        forks.register(self)
+
+    def _begin(self) -> None:
+        self._finding = threading.BoundedSemaphore(self._most)
+        self._finding_async = asyncio.Semaphore(self._most)
+
+    def forget_parent(self) -> None:
+        """Start over in a forked child, without touching the parent's connections."""
+        forks.keep(self._pools)
+        self._pools = {}
+        self._begin()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self._pools.values()))
+
+    def of(self, node: Any) -> Any:
+        """Return a node's pool."""
+        if (pool := self._pools.get(node.name)) is None:
+            pool = self._pools.setdefault(node.name, self._open_pool(node.host, node.port))
+        return pool
+
+    @contextlib.contextmanager
+    def finding(self) -> Iterator[None]:
+        """Limit the connections that redis-py opens to look for slots."""
+        if not self._finding.acquire(timeout=self._timeout):
+            raise MaxConnectionsError
+        try:
+            yield
+        finally:
+            self._finding.release()
+
+    @contextlib.asynccontextmanager
+    async def finding_async(self) -> AsyncIterator[None]:
+        """Limit the connections that redis-py opens to look for slots."""
+        try:
+            await asyncio.wait_for(self._finding_async.acquire(), self._timeout)
+        except TimeoutError:
+            raise MaxConnectionsError from None
+        try:
+            yield
+        finally:
+            self._finding_async.release()
 
 
 @dataclass(slots=True)
@@ -93,6 +157,7 @@ _Steps = Generator[_Flush | _Find | float, Any, list[Any]]  # a float requests a
 
 def send(client: Any, batch: Batch, waiting: ReplicaWait | None = None) -> list[Any]:
     """Return the replies to a batch, including errors; with ``waiting``, after enough replicas have the writes."""
+    pools = _pools_of(client)
     steps = _follow(client, batch, waiting)
     try:
         step = next(steps)
@@ -103,7 +168,7 @@ def send(client: Any, batch: Batch, waiting: ReplicaWait | None = None) -> list[
             if isinstance(step, float):
                 time.sleep(step)
             elif step.keys:
-                with _closed_by_another_thread():
+                with _closed_by_another_thread(), pools.finding() if pools else contextlib.nullcontext():
                     for key in step.keys:
                         client.execute_command("EXISTS", key)
             else:
@@ -117,18 +182,22 @@ def send(client: Any, batch: Batch, waiting: ReplicaWait | None = None) -> list[
 async def asend(client: Any, batch: Batch, waiting: ReplicaWait | None = None) -> list[Any]:
     """Return the replies to a batch; see :func:`send`."""
     await client.initialize()
+    pools = _pools_of(client)
     steps = _follow(client, batch, waiting)
     try:
         step = next(steps)
         while True:
             if isinstance(step, _Flush):
-                step = steps.send(await asyncio.gather(*(_aflush(node, words) for node, words in step.nodes)))
+                flushes = [_aflush(pools, node, words) for node, words in step.nodes]
+                replies = [await flushes[0]] if len(flushes) == 1 else await asyncio.gather(*flushes)
+                step = steps.send(replies)
                 continue
             if isinstance(step, float):
                 await asyncio.sleep(step)
             elif step.keys:
-                for key in step.keys:
-                    await client.execute_command("EXISTS", key)
+                async with pools.finding_async() if pools else contextlib.nullcontext():
+                    for key in step.keys:
+                        await client.execute_command("EXISTS", key)
             else:
                 with contextlib.suppress(*FAILURES):
                     await client.nodes_manager.initialize()
@@ -195,10 +264,21 @@ def _checked(commands: list[_PendingCommand], waiting: ReplicaWait | None) -> li
     return [each.reply for each in commands]
 
 
+def _pools_of(client: Any) -> NodePools | None:
+    # Clients that the caller created have none.
+    return getattr(client, "pools", None)
+
+
 def _flush(client: Any, nodes: list[tuple[Any, list[Words]]]) -> list[list[Any]]:
+    pools = _pools_of(client)
+    if pools and len(nodes) == 1 and _may_share(nodes[0][1]):
+        return [_shared(pools, *nodes[0])]
     try:
         with contextlib.ExitStack() as stack:
-            sent = [stack.enter_context(_connected(client, node)) for node, _ in nodes]
+            # In the same order by every thread, so that no two wait for each other's connections.
+            in_order = sorted(nodes, key=lambda each: str(each[0].name))
+            open_ = {node.name: stack.enter_context(_connected(client, pools, node)) for node, _ in in_order}
+            sent = [open_[node.name] for node, _ in nodes]
             for commands, (_, queue) in zip(sent, nodes, strict=True):
                 for words in queue:
                     commands.append(PipelineCommand(words, dict(BYTES_OUT)))
@@ -206,7 +286,7 @@ def _flush(client: Any, nodes: list[tuple[Any, list[Words]]]) -> list[list[Any]]
             for commands in sent:
                 _read(commands)
     except _BROKEN as error:  # a connection could not be opened, and nothing was sent on the others
-        return [[error for _ in queue] for _, queue in nodes]
+        return [[_named(error) for _ in queue] for _, queue in nodes]
     return [[command.result for command in commands.commands] for commands in sent]
 
 
@@ -230,24 +310,73 @@ def _read(commands: NodeCommands) -> None:
             command.result = error
 
 
-@contextlib.contextmanager
-def _connected(client: Any, node: Any) -> Iterator[NodeCommands]:
-    redis_node = client.get_redis_connection(node)
-    with _closed_by_another_thread():
-        connection = redis_node.connection_pool.get_connection()
+def _may_share(queue: list[Words]) -> bool:
+    return all(words[0] in _SHARING for words in queue)
+
+
+def _shared(pools: NodePools, node: Any, queue: list[Words]) -> list[Any]:
     try:
-        yield NodeCommands(redis_node.parse_response, redis_node.connection_pool, connection)
+        with _closed_by_another_thread():
+            replies = pools.of(node).exchange_all(queue)
+    except _BROKEN as error:
+        replies = [_named(error) for _ in queue]
+    return _lost(queue) if replies is LOST else replies
+
+
+def _lost(queue: list[Words]) -> list[Any]:
+    return [RedisConnectionError("The connection closed before the reply.") for _ in queue]
+
+
+def _named(error: Exception) -> Exception:
+    """Return an error that is not taken for a broken connection if all connections are in use."""
+    return MaxConnectionsError() if "No connection available" in str(error) else error
+
+
+@contextlib.contextmanager
+def _connected(client: Any, pools: NodePools | None, node: Any) -> Iterator[NodeCommands]:
+    redis_node = client.get_redis_connection(node)
+    pool = pools.of(node) if pools else redis_node.connection_pool
+    with _closed_by_another_thread():
+        connection = pool.get_connection()
+    try:
+        yield NodeCommands(redis_node.parse_response, pool, connection)
     except BaseException:
         connection.disconnect()  # unread answers must not be taken for the next caller's
         raise
     finally:
-        redis_node.connection_pool.release(connection)
+        pool.release(connection)
 
 
-async def _aflush(node: Any, queue: list[Words]) -> list[Any]:
-    commands = [AsyncPipelineCommand(position, *words, **BYTES_OUT) for position, words in enumerate(queue)]
+async def _aflush(pools: NodePools | None, node: Any, queue: list[Words]) -> list[Any]:
     try:
-        await node.execute_pipeline(commands)
+        if pools is None:
+            commands = [
+                AsyncPipelineCommand(position, *words, **BYTES_OUT) for position, words in enumerate(queue)
+            ]
+            await node.execute_pipeline(commands)
+            return [command.result for command in commands]
+        pool = pools.of(node)
+        replies = await pool.exchange_all(queue) if _may_share(queue) else UNSENT
+        if replies is UNSENT:
+            return await _alone(pool, node, queue)
     except _BROKEN as error:
-        return [error for _ in commands]
-    return [command.result for command in commands]
+        return [_named(error) for _ in queue]
+    return _lost(queue) if replies is LOST else replies
+
+
+async def _alone(pool: Any, node: Any, queue: list[Words]) -> list[Any]:
+    replies: list[Any] = []
+    connection = await pool.get_connection()
+    try:
+        await connection.send_packed_command(connection.pack_commands(queue))
+        for words in queue:
+            try:
+                replies.append(await node.parse_response(connection, words[0], **BYTES_OUT))
+            except ResponseError as error:
+                replies.append(error)
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    finally:
+        await pool.release(connection)
+    return replies

@@ -122,6 +122,25 @@ def _packed_in_parts(words: tuple[Any, ...]) -> list[bytes]:
     return [*parts, b"".join(small)]
 
 
+def _packed_all(commands: Sequence[tuple[Any, ...]]) -> tuple[Any, int]:
+    """Return commands as one call sends them, and how many they are; see :func:`_packed`."""
+    try:
+        parts = [_packed(words) for words in commands]
+    except TypeError as error:
+        raise DataError(str(error)) from error
+    if any(type(part) is list for part in parts):
+        return [piece for part in parts for piece in (part if type(part) is list else [part])], len(parts)
+    return b"".join(parts), len(parts)
+
+
+def _answer(connection: Any) -> Any:
+    """Return the next reply, which may be an error."""
+    try:
+        return connection.read_response(disable_decoding=True)
+    except ResponseError as error:
+        return error
+
+
 def _has_unread(connection: Any) -> bool:
     """Return whether a reply to no command waits on an open connection, or its end."""
     try:
@@ -141,6 +160,10 @@ class DirectPool(redis.BlockingConnectionPool):
     back, so that it never waits for an idle connection.
     """
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._asks_where = "connection_pool" in options  # each new connection asks Sentinel for the primary
+
     def exchange(self, words: tuple[Any, ...]) -> Any:
         """Return the reply to a command as bytes.
 
@@ -150,13 +173,26 @@ class DirectPool(redis.BlockingConnectionPool):
             redis.exceptions.RedisError: the reply is an error, no connection is available, or no answer came in
                 time.
         """
-        if os.getpid() != self.pid:
-            self._checkpid()
         try:
             packed = _packed(words)
         except TypeError as error:
             raise DataError(str(error)) from error
-        call, queue = ThreadCall(packed), self._queue
+        reply = self._reply(ThreadCall(packed))
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def exchange_all(self, commands: Sequence[tuple[Any, ...]]) -> Any:
+        """Return the replies, including errors, to commands sent in order on one connection; or ``LOST``."""
+        reply = self._reply(ThreadCall(*_packed_all(commands)))
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _reply(self, call: ThreadCall) -> Any:
+        if os.getpid() != self.pid:
+            self._checkpid()
+        packed, queue = call.packed, self._queue
         if type(packed) is list or len(packed) > _SMALL_BYTES:
             self._send((call,))
         elif queue.enter(call) or self._is_to_send(call, queue):
@@ -164,10 +200,7 @@ class DirectPool(redis.BlockingConnectionPool):
                 self._send((call,), queue)
             finally:
                 queue.leave()
-        reply = call.reply
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        return call.reply
 
     def _is_to_send(self, call: ThreadCall, queue: CallQueue) -> bool:
         """Return whether this thread must send; wait until then, or until another thread has read its reply."""
@@ -189,17 +222,12 @@ class DirectPool(redis.BlockingConnectionPool):
     def _send(self, calls: Sequence[ThreadCall], queue: CallQueue | None = None) -> None:
         """Send a call together with all calls in the queue, and pass each its reply."""
         try:
-            connection = self._at_hand.pop()
-            if _has_unread(connection):
-                connection.disconnect()
-        except IndexError:
-            try:
-                connection = self.get_connection()
-            except RedisConnectionError as error:
-                if _is_exhausted(error) or not _GREETS_ONCE:
-                    raise
-                calls[0].reply = LOST
-                return
+            connection = self._ready()
+        except RedisConnectionError as error:
+            if _is_exhausted(error) or not _GREETS_ONCE:
+                raise
+            calls[0].reply = LOST
+            return
         answered = 0
         failure: Any = LOST
         try:
@@ -212,10 +240,10 @@ class DirectPool(redis.BlockingConnectionPool):
             parts = packed if type(packed) is list else (packed,)
             connection.send_packed_command(parts, connection.health_check_interval)
             for call in calls:
-                try:
-                    call.reply = connection.read_response(disable_decoding=True)
-                except ResponseError as error:
-                    call.reply = error
+                if call.count:
+                    call.reply = [_answer(connection) for _ in range(call.count)]
+                else:
+                    call.reply = _answer(connection)
                 answered += 1
                 if call.woken is not None:
                     call.woken.release()
@@ -233,6 +261,18 @@ class DirectPool(redis.BlockingConnectionPool):
             self._at_hand.append(connection)
             if self._asking:  # checked last: either this thread sees the asking one, or that one the connection
                 self._give_back()
+
+    def _ready(self) -> Any:
+        try:
+            connection = self._at_hand.pop()
+        except IndexError:
+            return self.get_connection()
+        if _has_unread(connection):
+            connection.disconnect()
+        if self._asks_where and connection._sock is None:  # if it reopened by itself, it would not ask
+            self.release(connection)
+            return self.get_connection()
+        return connection
 
     def _fail(self, calls: Sequence[ThreadCall], failure: Any) -> None:
         for call in calls:
@@ -324,6 +364,33 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
                 return reply
         return LOST
 
+    async def exchange_all(self, commands: Sequence[tuple[Any, ...]]) -> Any:
+        """Return the replies to commands; see :meth:`DirectPool.exchange_all`."""
+        try:
+            packed = [_packed(words) for words in commands]
+        except TypeError as error:
+            raise DataError(str(error)) from error
+        if self._checks_health or any(type(each) is list or len(each) > _SMALL_BYTES for each in packed):
+            return UNSENT
+        for _ in range(_LINES_TRIED):
+            line = self._line
+            if line is None or self._waiters or (line.is_behind_a_long_reply and self._has_another()):
+                line = await self._next_line()
+                if line is None:
+                    return LOST
+            futures = line.ask_all(packed)
+            try:
+                replies = [await future for future in futures]
+            except asyncio.CancelledError:
+                for future in futures:
+                    future.cancel()
+                raise
+            if LOST in replies:
+                return LOST
+            if replies[0] is not UNSENT:
+                return replies
+        return LOST
+
     async def _exchange_alone(self, parts: list[bytes]) -> Any:
         try:
             connection = await self._one()
@@ -348,6 +415,11 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
                     await connection.disconnect(nowait=True)
             finally:
                 self._hand_on(connection)
+
+    def retire_lines(self) -> None:
+        """Send no more calls on the connections that are open: another server has become the primary."""
+        for line in list(self._lines.values()):
+            line.retire()
 
     async def get_connection(self, *names: Any, **options: Any) -> Any:
         """Return a connection that is open and has no unread data."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse
+from redis.exceptions import InvalidResponse, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ecowas_lc import forks
@@ -48,6 +48,10 @@ class SharedLine(asyncio.Protocol):
         self._unsent: list[tuple[bytes, asyncio.Future[Any]]] = []
         self._watch: asyncio.TimerHandle | None = None
         self._received = 0  # bytes of an incomplete reply
+        # A primary that Sentinel has replaced is a replica: its calls are made again at the new primary.
+        self._elsewhere: Any = (RedisConnectionError,)
+        if hasattr(connection, "connection_pool"):
+            self._elsewhere = RedisConnectionError, ReadOnlyError
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=connection._parser.parse_error, notEnoughData=_NOTHING
         )
@@ -76,6 +80,20 @@ class SharedLine(asyncio.Protocol):
         else:
             self._send(packed, (future,))
         return future
+
+    def ask_all(self, packed: list[bytes]) -> list[asyncio.Future[Any]]:
+        """Send several commands of one caller, in order and in one flush; see :meth:`ask`."""
+        if self.is_idle and self.takes_calls and self.is_lent:
+            futures = [self._loop.create_future() for _ in packed]
+            self._send(b"".join(packed), futures)
+            return futures
+        return [self.ask(each) for each in packed]
+
+    def retire(self) -> None:
+        """Take no more calls, and give up the connection once it is idle."""
+        if self.takes_calls:
+            self.takes_calls = False
+            self._on_change(self)
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
@@ -114,14 +132,9 @@ class SharedLine(asyncio.Protocol):
             if not future.done():
                 future.set_result(RedisTimeoutError(f"Timeout reading from {self.connection._host_error()}"))
         if is_late:
-            self._retire()
+            self.retire()
             if self._watch is None:
                 self.give_up(LOST)
-
-    def _retire(self) -> None:
-        if self.takes_calls:
-            self.takes_calls = False
-            self._on_change(self)
 
     def give_up(self, result: Any) -> None:
         """Close the connection. Calls in progress get this result; calls that were not sent get ``UNSENT``."""
@@ -166,11 +179,9 @@ class SharedLine(asyncio.Protocol):
                 future, _ = sent.popleft()
                 self._received = 0
                 if not future.done():
-                    if isinstance(reply, RedisConnectionError):
-                        is_refused = (
-                            True  # the server is loading, or requires a login: redis-py's retries handle both
-                        )
-                        reply = LOST
+                    if isinstance(reply, self._elsewhere):
+                        # The server is loading, or requires a login: redis-py's retries handle both.
+                        is_refused, reply = True, LOST
                     future.set_result(reply)
                 data = b""
         except (InvalidResponse, IndexError) as error:  # not Redis' protocol, or an unexpected answer
@@ -182,7 +193,7 @@ class SharedLine(asyncio.Protocol):
         self._received += len(data)
         self.is_behind_a_long_reply = self._received > _LONG_BYTES
         if is_refused:
-            self._retire()
+            self.retire()
         if not sent and not self._unsent:
             if not self.takes_calls:
                 self.give_up(LOST)
@@ -191,7 +202,7 @@ class SharedLine(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Stop taking calls, because the server has closed its end."""
-        self._retire()
+        self.retire()
         self._stream.eof_received()
         return False
 
@@ -215,10 +226,11 @@ class ThreadCall:
     ``reply`` is the reply, an error or ``LOST``; until then it is ``UNSENT``.
     """
 
-    __slots__ = ("is_senders", "packed", "reply", "woken")
+    __slots__ = ("count", "is_senders", "packed", "reply", "woken")
 
-    def __init__(self, packed: Any) -> None:
+    def __init__(self, packed: Any, count: int = 0) -> None:
         self.packed = packed  # bytes, or a list of bytes that is sent alone
+        self.count = count  # of commands, if the reply is a list with theirs
         self.reply: Any = UNSENT
         self.is_senders = False  # whether its thread must send, for all waiting threads
         self.woken: Any = None  # locked until the reply is known or its thread must send; None if it does not wait

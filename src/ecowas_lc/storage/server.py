@@ -28,7 +28,7 @@ from ecowas_lc.errors import ConfigurationError, EcowasError, NotReplicatedError
 from ecowas_lc.settings import Settings, get_settings, usable_settings
 from ecowas_lc.storage import clusters
 from ecowas_lc.storage.addresses import Address, parse_url
-from ecowas_lc.storage.clients import AsyncClusterClient, ClientFactory
+from ecowas_lc.storage.clients import AsyncClusterClient, ClientFactory, ClusterClient
 from ecowas_lc.storage.credentials import checked_provider
 from ecowas_lc.storage.error_translation import FAILURES, Attempt, is_corrupt, translate
 from ecowas_lc.storage.ops import (
@@ -138,11 +138,15 @@ def _out_of_step(error: Exception, where: str) -> StorageError | None:
 def _drop_connections(client: Any) -> None:
     if (pool := getattr(client, "connection_pool", None)) is not None:
         pool.disconnect()
+    elif isinstance(client, ClusterClient):
+        client.disconnect_shared()
 
 
 async def _adrop_connections(client: Any) -> None:
     if (pool := getattr(client, "connection_pool", None)) is not None:
         await pool.disconnect()
+    elif isinstance(client, AsyncClusterClient):
+        await client.disconnect_shared()
 
 
 def _send(client: Any, batch: Batch, where: str, waiting: ReplicaWait | None) -> list[Any]:
