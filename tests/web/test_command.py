@@ -170,7 +170,7 @@ def test_collecting_garbage_stops_no_reader() -> None:
     """With hundreds of open answers, a full collection takes 0.3 s: a server excludes long-lived objects."""
 
     def started() -> tuple[bool, bool]:
-        server = _Server(uvicorn.Config(lambda: None, lifespan="off"), web=None)  # type: ignore[arg-type]
+        server = _Server(uvicorn.Config(lambda: None, lifespan="off", ws="none"), web=None)  # type: ignore[arg-type]
         server.config.load()
         server.lifespan = server.config.lifespan_class(server.config)
         asyncio.run(server.startup(sockets=[]))

@@ -123,6 +123,7 @@ def serve(
         h11_max_incomplete_event_size=65_536,
         ssl_certfile=certificate,
         ssl_keyfile=key,
+        ws="none",  # events are sent as server-sent events; older uvicorns load a deprecated part of websockets
     )
     server = _Server(config, app.state.web)
     if on_ready is not None:
