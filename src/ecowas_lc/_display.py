@@ -26,6 +26,11 @@ class Displayed:
             if (not include or kind in include) and kind not in (exclude or ())
         }
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # IPython asks this of dicts and lists; inside another object, the usual short form is better
+        is_nested = cycle or len(printer.stack) > 1
+        printer.text(repr(self) if is_nested else self._repr_mimebundle_()["text/plain"])
+
     def _repr_html_(self) -> str | None:
         html: str | None = self._repr_mimebundle_().get("text/html")
         return html

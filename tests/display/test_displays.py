@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from IPython.core.formatters import PlainTextFormatter
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import interrupt
@@ -292,6 +293,9 @@ def test_results_are_dicts(shown: dict[str, dict[str, Any]]) -> None:
     assert isinstance(result, dict)
     assert json.loads(json.dumps(result)) == {"decision": {"groups": []}}
     assert {**result} == result
+    formats = PlainTextFormatter()
+    assert formats(SupervisorResult({"messages": [HumanMessage("Rooms?")]})).startswith("Answer")
+    assert formats([result]) == "[{'decision': {'groups': []}}]"
 
 
 def test_displays_fit_and_can_be_read(shown: dict[str, dict[str, Any]], running: RunningServer) -> None:

@@ -97,9 +97,7 @@ def test_a_graph_without_messages_takes_its_own_input() -> None:
     graph = builder.add_edge(START, "name").compile()
     run = watch(graph, {"topic": "grids"})
     told = text_of(run)
-    assert [
-        part for part in ("done", "topic: grids", "title: On grids", "scores: {a: 1}") if part not in told
-    ] == []
+    assert [part for part in ("done", "grids", "title: On grids", "scores: {a: 1}") if part not in told] == []
     assert run.result == {"topic": "grids", "title": "On grids", "scores": {"a": 1}}
     with pytest.raises(InvalidInputError, match="its keys are topic, title"):
         watch(graph, "grids")
@@ -112,6 +110,9 @@ def test_whatever_a_run_ends_with_it_is_done() -> None:
     told = text_of(watch(graph, {"messages": [("system", "Be brief."), ("user", "Which rooms?")]}))
     assert "done" in told
     assert "Which rooms?" in told
+    builder = StateGraph(MessagesState).add_node("say", lambda _: {"messages": [("ai", "The plenary hall.")]})
+    told = text_of(watch(builder.add_edge(START, "say").compile(), "Which rooms?"))
+    assert told.count("The plenary hall.") == 1
 
     @entrypoint()
     def shout(text: str) -> str:

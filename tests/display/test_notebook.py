@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from langchain_core.messages import AIMessageChunk
 
 from ecowas_lc import InvalidInputError, MissingExtraError, ModelServerUnavailableError, get_settings
 from ecowas_lc.local_model import LocalModel
@@ -126,6 +127,7 @@ def test_checkpoints_and_messages_as_tables(here: Explorer) -> None:
     assert len(messages(here.history("energy", "summit-prep"))) == 4
     assert len(messages(here.thread("tools").messages)) == 4
     assert {record["step"] for record in steps(here.saver, ["summit-prep"])} >= {"energy", "route", "record"}
+    assert messages([AIMessageChunk("streamed")])[0]["speaker"] == "assistant"
     with pytest.raises(InvalidInputError, match="has no messages"):
         messages(7)
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, HumanMessage, ToolMessage
 from langgraph.channels import DeltaChannel
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, Send, interrupt
@@ -63,6 +64,22 @@ def test_tells_who_spoke_where() -> None:
         (5, 4, "start", ["user: two"]),
         (6, 5, "echo", ["echo: You said: two"]),
     ]
+
+
+def test_a_streamed_message_is_told_once() -> None:
+    """A chunk that the state holds as a message from the next step on is not a new message."""
+    saver = InMemorySaver()
+    graph = StateGraph(MessagesState).add_node(echo).add_edge(START, "echo").compile(checkpointer=saver)
+    held = [AIMessageChunk("streamed", id="1")]
+    version = saver.get_next_version(None, None)
+    saver.put(
+        {"configurable": {"thread_id": "t", "checkpoint_ns": ""}},
+        {**empty_checkpoint(), "channel_values": {"messages": held}, "channel_versions": {"messages": version}},
+        {"source": "update", "step": 0, "parents": {}},
+        {"messages": version},
+    )
+    graph.invoke({"messages": [("user", "And then?")]}, CONFIG)
+    assert draw_thread(saver, "t").ascii.count("streamed") == 1
 
 
 def test_leads_back_to_each_checkpoint() -> None:

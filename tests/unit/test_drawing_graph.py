@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langgraph.checkpoint.memory import InMemorySaver
 
 from ecowas_lc import TWG, MissingExtraError, RouteDecision, build_supervisor, draw_graph
@@ -231,6 +233,16 @@ def test_mermaid(graph: Any) -> None:
     [marked] = [line for line in lines if line.strip().startswith("linkStyle")]
     assert len(marked.split()[1].split(",")) == 4
     assert "Energy #38; Infrastructure" in picture.mermaid
+
+
+def test_a_chain_is_drawn_by_the_names_of_its_parts() -> None:
+    """LangChain gives the parts of a chain random ids; a picture shows what they are."""
+    chain = {"rooms": RunnableLambda(str.upper), "day": RunnablePassthrough()} | RunnableLambda(repr)
+    picture = draw_graph(chain)
+    for told in (picture.ascii, picture.mermaid, " ".join(texts(picture.svg))):
+        assert not re.search("[0-9a-f]{32}", told)
+        assert "upper" in told
+        assert "rooms" in told
 
 
 def test_labels_of_ones_own(graph: Any) -> None:

@@ -48,7 +48,7 @@ def answering_server(settings: Settings) -> Server:
     return server
 
 
-SPEAKERS = {"human": "user", "ai": "assistant"}  # for messages without a name
+SPEAKERS = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}  # for messages without a name
 
 
 @dataclass(frozen=True)

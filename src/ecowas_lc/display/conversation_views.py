@@ -31,7 +31,7 @@ from ecowas_lc.display.blocks import (
 from ecowas_lc.display.html_elements import Node, element
 from ecowas_lc.display.wording import counted, cut, duration
 from ecowas_lc.drawing.requests import Request
-from ecowas_lc.drawing.thread_layout import Moment, moments_of, new_messages
+from ecowas_lc.drawing.thread_layout import Moment, moments_of, new_messages, speaker_of
 
 _MOST_STEPS = 60
 _MOST_CALLS = 40
@@ -214,7 +214,7 @@ def message_speech(message: BaseMessage, hues: Hues) -> Element:
         title = f"tool {message.name or ''}".strip()
         body = code(text, 1_500) if text.strip() else note("No text.")
         return speech(title, fold(cut(" ".join(text.split()), 80) or "result", body), hue="bad" if failed else "")
-    name = message.name or {"ai": "assistant"}.get(message.type, message.type)
+    name = speaker_of(message)
     calls = list(getattr(message, "tool_calls", ()) or ())[:_MOST_CALLS]
     said: list[Node] = [*prose(text)]
     for call in calls:

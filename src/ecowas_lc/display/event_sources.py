@@ -92,6 +92,8 @@ def _shown(given: Any) -> str:
         asked = [one.text for one in convert_to_messages(messages) if isinstance(one, HumanMessage)]  # type: ignore[arg-type]
     except (NotImplementedError, ValueError, TypeError):
         asked = []
+    if not asked and isinstance(given, Mapping) and len(given) == 1:
+        [given] = given.values()
     return asked[-1] if asked else plain(given, 600)
 
 
@@ -209,7 +211,7 @@ class _Graph(_Reader):
 
     def __init__(self) -> None:
         self._called = _Called(tools=False)
-        self._streamed: set[str] = set()
+        self._speakers: dict[str, str] = {}
         self._waits = False
 
     def callbacks(self) -> BaseCallbackHandler:
@@ -223,8 +225,9 @@ class _Graph(_Reader):
         elif mode == "messages":
             chunk, metadata = heard
             if isinstance(chunk, AIMessage) and chunk.text:
-                self._streamed.add(str(chunk.id))
-                yield Token(str(metadata.get("langgraph_node", "assistant")), str(chunk.id), chunk.text)
+                node = str(metadata.get("langgraph_node", "assistant"))
+                self._speakers.setdefault(str(chunk.id), node)
+                yield Token(node, str(chunk.id), chunk.text)
         elif mode == "updates" and isinstance(heard, Mapping):
             for node, change in heard.items():
                 if node == "__interrupt__":
@@ -253,7 +256,8 @@ class _Graph(_Reader):
             if isinstance(message, ToolMessage):
                 yield ToolReturned(node, message.tool_call_id, str(message.name), message.text, message.status)
             elif isinstance(message, AIMessage):
-                if message.text and str(message.id) not in self._streamed:
+                if message.text and str(message.id) not in self._speakers:
+                    self._speakers[str(message.id)] = node
                     yield Token(node, str(message.id), message.text)
                 for call in message.tool_calls:
                     yield ToolCalled(node, str(call["id"]), call["name"], call["args"])
@@ -265,7 +269,7 @@ class _Graph(_Reader):
         messages = self.result.get("messages") if isinstance(self.result, Mapping) else None
         final = messages[-1] if isinstance(messages, list) and messages else None
         if isinstance(final, AIMessage) and not final.tool_calls:
-            yield _finished(final.text, str(final.name or "assistant"), final)
+            yield _finished(final.text, self._speakers.get(str(final.id)) or final.name or "assistant", final)
         else:
             yield _finished(self.result if isinstance(self.result, str) else "", "")
 

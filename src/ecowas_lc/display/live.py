@@ -6,7 +6,7 @@ It only needs IPython's plain display updates; a notebook that is reopened shows
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -148,7 +148,7 @@ class LiveRun(Displayed):
             found += [request_box(one, hues) for one in read_request(request, "", identity)]
         if self.finished is not None and not self.finished.speaker:
             pass  # each step has shown what it wrote, and there is no answer
-        elif self.finished is not None and (len(speakers) != 1 or self.finished.speaker not in speakers):
+        elif self.finished is not None and not self._is_said(speakers):
             about = [sources(self.finished.citations)]
             said = prose(self.finished.answer) or [note("No text.")]
             found.append(part("Together") if len(speakers) > 1 else None)
@@ -161,6 +161,11 @@ class LiveRun(Displayed):
             why = element("p", cut(f"{type(self.error).__name__}: {self.error}", 600))
             found.append(box("The run ended with an error", why, classes="bad"))
         return found
+
+    def _is_said(self, speakers: Sequence[str]) -> bool:
+        """Return whether the answer is shown with its speaker; a supervisor combines those of several groups."""
+        is_one = len(speakers) == 1 or self.route is None
+        return is_one and self.finished is not None and self.finished.speaker in speakers
 
     def _state(self) -> Node:
         if self.error is not None:

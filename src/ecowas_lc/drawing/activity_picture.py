@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from ecowas_lc.drawing.canvas import Canvas, CanvasPicture
+from ecowas_lc.drawing.canvas import Canvas, CanvasPicture, wide
 from ecowas_lc.drawing.graph_picture import shortened
 from ecowas_lc.drawing.theme import GRID, HUES, QUIET, SOFT
 from ecowas_lc.errors import InvalidInputError
@@ -17,6 +17,7 @@ from ecowas_lc.memory import SessionInfo
 from ecowas_lc.memory.service import MemoryServiceBase
 
 _NAMES, _WIDTH, _ROW, _COLUMN = 140.0, 470.0, 17.0, 62.0
+_BETWEEN, _COUNTS = 22.0, 60.0  # between the names of agents; the column of messages
 _MOST_DAYS = 60
 
 
@@ -98,10 +99,14 @@ class ActivityPicture(CanvasPicture):
         if not self.infos:
             return canvas
         x = _NAMES
-        for agent in self._agents[:7]:
+        for most in (22, 14):
+            names = [shortened(agent.replace("_", " "), most) for agent in self._agents[:7]]
+            if sum(wide(name, 9) + _BETWEEN for name in names) <= _WIDTH + _COUNTS:
+                break
+        for agent, name in zip(self._agents, names, strict=False):
             canvas.rectangle(x, 3, 9, 9, self._hue(agent))
-            canvas.text(x + 12, 1, shortened(agent.replace("_", " "), 14), size=9, colour=QUIET)
-            x += 30 + 5.6 * len(shortened(agent, 14))
+            canvas.text(x + 12, 1, name, size=9, colour=QUIET)
+            x += wide(name, 9) + _BETWEEN
         bottom = self._days(canvas, 24.0)
         self._sessions(canvas, bottom + 14)
         return canvas

@@ -24,6 +24,7 @@ from ecowas_lc.drawing.picture import Picture
 from ecowas_lc.drawing.theme import TAKEN, UNTAKEN, shown
 from ecowas_lc.errors import EcowasError, InvalidInputError, MissingExtraError
 
+_CHAIN_ID = re.compile("[0-9a-f]{32}")
 START, END = "__start__", "__end__"
 Edge = tuple[str, str]
 
@@ -62,7 +63,7 @@ class GraphPlan:
 
 
 def plan_of(graph: Any, labels: Mapping[str, str], route: Any, *, subgraphs: bool = False) -> GraphPlan:
-    """Return the plan of a compiled graph, or of the result of its ``get_graph()``.
+    """Return the plan of a compiled graph or a chain, or of the result of its ``get_graph()``.
 
     Raises:
         InvalidInputError: The object is not a graph, or the route names a node that the graph does not have.
@@ -72,6 +73,8 @@ def plan_of(graph: Any, labels: Mapping[str, str], route: Any, *, subgraphs: boo
         drawable = graph.get_graph(xray=True) if subgraphs else graph.get_graph()
     if not hasattr(drawable, "nodes") or not hasattr(drawable, "edges"):
         raise InvalidInputError(f"{graph!r} is not a graph. Pass a compiled graph, such as build_supervisor(…).")
+    if hasattr(drawable, "reid") and any(map(_CHAIN_ID.fullmatch, map(str, drawable.nodes))):
+        drawable = drawable.reid()  # the parts of a chain have random ids; this names them by what they are
     nodes = tuple(map(str, drawable.nodes))
     titles = {str(id_): (node.metadata or {}).get("title") for id_, node in drawable.nodes.items()}
     names = {id_: str(title) for id_, title in titles.items() if title} | dict(labels)
@@ -240,6 +243,7 @@ def mermaid_text(text: str) -> str:
 
 FONT = "DejaVu Sans,Verdana,sans-serif"  # the first font ships with us; viewers of an SVG may have any of them
 _LABEL_COLUMNS, _LONGEST_WORD = 16, 22
+_PARALLEL, _HUMP = re.compile("(?<=^Parallel)<([^<>]*)>"), re.compile("(?<=[a-z])(?=[A-Z])")
 _SECONDS = 60.0
 _FONT_CONFIGURATION = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
@@ -382,6 +386,9 @@ def rendered(source: str, form: str) -> bytes:
 
 
 def _label(name: str) -> str:
+    if _PARALLEL.search(name):  # a name that LangChain gave a part of a chain
+        name = _PARALLEL.sub(r" (\1) ", name).replace(",", ", ")
+    name = " ".join(_HUMP.sub(" ", word) if len(word) > _LONGEST_WORD else word for word in name.split())
     columns = max(_LABEL_COLUMNS * len(name) // cells(name), 1)
     fits = max(map(len, name.split()), default=0) <= _LONGEST_WORD * columns // _LABEL_COLUMNS
     return "\n".join(wrap(name, columns, break_long_words=not fits, break_on_hyphens=True))
@@ -407,12 +414,12 @@ def _quoted(text: str) -> str:
 def draw_graph(
     graph: Any, route: Any = None, *, labels: Mapping[str, str] | None = None, subgraphs: bool = False
 ) -> GraphPicture:
-    """Return a picture of a compiled graph, which notebooks display; no network is used.
+    """Return a picture of a compiled graph or a chain, which notebooks display; no network is used.
 
     A node's docstring becomes its tooltip.
 
     Args:
-        graph: A compiled LangGraph graph.
+        graph: A compiled LangGraph graph, or a LangChain runnable, such as a chain.
         route: The route of a run to highlight: the run's result (with ``decision`` and ``reports``), a decision,
             or the names of nodes step by step, where a step may hold several.
         labels: Labels of nodes. By default, groups show their names, and other nodes the ``title`` in their

@@ -26,7 +26,7 @@ from ecowas_lc.drawing.requests import (
     requests_of,
 )
 
-_SPEAKERS = {"human": "user", "ai": "assistant"}
+_SPEAKERS = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +186,16 @@ def new_messages(
     values = item.checkpoint["channel_values"]
     if channel in values or channel not in item.checkpoint["channel_versions"]:
         old = _messages(parent.checkpoint["channel_values"].get(channel)) if parent else []
-        known = {message.id: message for message in old}
-        return [message for message in _messages(values.get(channel)) if known.get(message.id) != message]
+        known = {message.id: _told(message) for message in old}
+        return [message for message in _messages(values.get(channel)) if known.get(message.id) != _told(message)]
     # With a DeltaChannel, the value is not in every checkpoint, but the writes that made it are with its parent.
     writes = (parent.pending_writes or []) if parent else []
     return [message for _, name, value in writes if name == channel for message in _messages(value)]
+
+
+def _told(message: BaseMessage) -> tuple[Any, ...]:
+    """Return what a message tells: a streamed chunk and the message that it becomes tell the same."""
+    return message.content, message.name, getattr(message, "tool_calls", None)
 
 
 def _messages(value: Any) -> list[BaseMessage]:
@@ -201,8 +206,13 @@ def _messages(value: Any) -> list[BaseMessage]:
         return []
 
 
+def speaker_of(message: BaseMessage) -> str:
+    """Return who says a message: its name, or else ``user`` or ``assistant``."""
+    return message.name or _SPEAKERS.get(message.type, message.type)
+
+
 def _said(message: BaseMessage) -> SpokenLine:
-    speaker = message.name or _SPEAKERS.get(message.type, message.type)
+    speaker = speaker_of(message)
     if isinstance(message, ToolMessage) and message.name:
         speaker = f"tool {message.name}"
     text = on_one_line(message.text)

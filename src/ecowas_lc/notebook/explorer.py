@@ -136,7 +136,7 @@ class Explorer(Displayed):
         return draw_activity(self.memory)
 
     def picture(self, graph: Any, route: Any = None) -> GraphPicture:
-        """Return a picture of a compiled graph, and of the route that a run took."""
+        """Return a picture of a compiled graph or a chain, and of the route that a run took."""
         return draw_graph(graph, route)
 
     def close(self) -> None:

@@ -11,14 +11,14 @@ from ecowas_lc._display import Displayed
 from ecowas_lc.checkpoint import RedisSaver, SavedThread
 from ecowas_lc.checkpoint.viewing import viewed
 from ecowas_lc.drawing import draw_state
-from ecowas_lc.drawing.thread_layout import moments_of, new_messages, time_of
+from ecowas_lc.drawing.thread_layout import moments_of, new_messages, speaker_of, time_of
 from ecowas_lc.errors import InvalidInputError, MissingExtraError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.memory.service import MemoryServiceBase
 from ecowas_lc.supervisor.evaluation import RouterReport
 
 
-class Records(list[dict[str, Any]], Displayed):
+class Records(Displayed, list[dict[str, Any]]):
     """Records of one kind: a list of dicts with the same keys, displayed as a table in notebooks."""
 
     def to_pandas(self) -> Any:
@@ -208,7 +208,7 @@ def _record(number: int, message: BaseMessage, at: Any) -> dict[str, Any]:
     calls = getattr(message, "tool_calls", None) or ()
     return {
         "number": number,
-        "speaker": message.name or {"human": "user", "ai": "assistant"}.get(message.type, message.type),
+        "speaker": speaker_of(message),
         "type": message.type,
         "text": message.text,
         "at": at,

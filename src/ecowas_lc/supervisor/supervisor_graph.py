@@ -32,7 +32,7 @@ _TASK = "__pregel_task_id"
 _LONGEST_QUOTE = 200
 
 
-class SupervisorResult(dict[str, Any], Displayed):
+class SupervisorResult(Displayed, dict[str, Any]):
     """The result of a run: a dict (see :class:`~ecowas_lc.SupervisorOutput`) with a display for notebooks."""
 
 
