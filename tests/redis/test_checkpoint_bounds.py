@@ -261,6 +261,34 @@ def test_the_servers_work_does_not_grow(prefix: str) -> None:
             assert all(abs(few[name] - many[name]) <= 1 for name in few), (few, many)
 
 
+def test_first_turns_cost_what_later_ones_do(prefix: str) -> None:
+    """A thread's first, second and thirtieth turn make the same number of calls, and send as much."""
+    generator = random.Random(12)
+    with (
+        running_server("redis") as alone,
+        RedisSaver.from_url(alone.url, prefix=prefix) as saver,
+        alone.client() as raw,
+    ):
+        graph = conversation(saver, generator)
+
+        def turn(thread: str) -> tuple[int, int, int]:
+            raw.config_resetstat()
+            graph.invoke(
+                {"messages": [HumanMessage(text(generator, 200))]}, {"configurable": {"thread_id": thread}}
+            )
+            stats, network = raw.info("commandstats"), raw.info("stats")
+            scripts = stats["cmdstat_evalsha"]["calls"] + stats.get("cmdstat_eval", {"calls": 0})["calls"]
+            return scripts, network["total_net_input_bytes"], network["total_net_output_bytes"]
+
+        turn("warm")  # the server has the scripts afterwards
+        calls, sent, received = zip(*(turn("t") for _ in range(30)), strict=True)
+        assert set(calls) == {calls[0]}
+        # A step's writes and its checkpoint are sent at the same time, so sometimes both have the new message.
+        assert max(sent) < 1.4 * min(sent), sent
+        assert abs(min(sent[1:8]) - min(sent[-8:])) < 300, sent
+        assert max(received) - min(received) < 1000, received  # most of it is the answer to INFO
+
+
 class Heavy(TypedDict):
     load: Any
     note: int

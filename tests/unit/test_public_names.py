@@ -200,7 +200,7 @@ def test_importing_is_silent_and_light() -> None:
 
 
 def test_a_name_brings_what_it_stands_on_and_no_more() -> None:
-    """Importing only the saver does not load the supervisor, the models or the pictures."""
+    """Importing only the saver does not load the supervisor, the models, the pictures or the embedded server."""
     loaded = loaded_by("from ecowas_lc import RedisSaver")
     assert {module.split(".")[1] for module in loaded if module.startswith("ecowas_lc.")} == {
         "_display",
@@ -208,7 +208,6 @@ def test_a_name_brings_what_it_stands_on_and_no_more() -> None:
         "_secret",
         "_telemetry",
         "checkpoint",
-        "embedded",
         "errors",
         "forks",
         "settings",

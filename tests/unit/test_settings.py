@@ -301,7 +301,7 @@ def test_a_server_of_the_settings_asks_for_no_other(name: str, value: str, bare:
     def fail(*_: object) -> bool:
         raise AssertionError("the embedded server was asked for")
 
-    bare.setattr("ecowas_lc.storage.server.is_available", fail)
+    bare.setattr("ecowas_lc.embedded.is_available", fail)
     bare.setenv(name, value)
     RedisSaver.from_settings()
     RedisMemoryService.from_settings()

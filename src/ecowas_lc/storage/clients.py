@@ -28,7 +28,6 @@ from redis.sentinel import MasterNotFoundError, Sentinel, SentinelManagedConnect
 
 from ecowas_lc import _telemetry
 from ecowas_lc._secret import Secret
-from ecowas_lc.embedded import use_server
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.settings import Settings
 from ecowas_lc.storage.addresses import Address
@@ -218,6 +217,12 @@ _RETRY_ON: Any = (RedisConnectionError, ConnectionError)
 _SECRET_OPTIONS = {"password", "ssl_password"}
 
 
+def _socket_of_embedded(settings: Settings) -> str:
+    from ecowas_lc.embedded import use_server  # a program whose server has a URL needs none of it
+
+    return str(use_server(settings).socket)
+
+
 class EmbeddedConnection(redis.UnixDomainSocketConnection):
     """A connection to the embedded server that starts or repairs the server before it connects."""
 
@@ -226,7 +231,7 @@ class EmbeddedConnection(redis.UnixDomainSocketConnection):
         super().__init__(**kwargs)
 
     def _connect(self) -> Any:
-        self.path = str(use_server(self._settings).socket)
+        self.path = _socket_of_embedded(self._settings)
         return super()._connect()
 
 
@@ -238,7 +243,7 @@ class AsyncEmbeddedConnection(redis.asyncio.UnixDomainSocketConnection):
         super().__init__(**kwargs)
 
     async def _connect(self) -> None:
-        self.path = str((await asyncio.to_thread(use_server, self._settings)).socket)
+        self.path = await asyncio.to_thread(_socket_of_embedded, self._settings)
         await super()._connect()
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from redis import exceptions as redis_errors
 
 from ecowas_lc._extras import install_command
-from ecowas_lc.embedded import is_available
 from ecowas_lc.errors import (
     CheckpointConflictError,
     CorruptDataError,
@@ -238,7 +237,7 @@ def _unanswered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
     if isinstance(error, (redis_errors.ConnectionError, OSError)):
         by_itself = (
             f", or run: {install_command('embedded')} for one that starts by itself"
-            if where == _UNLESS_SET and not is_available()
+            if where == _UNLESS_SET and not _has_embedded()
             else ""
         )
         return RedisUnavailableError(
@@ -246,6 +245,12 @@ def _unanswered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
             "`ecowas-lc doctor` says more."
         )
     return _answered(error, where, attempt)
+
+
+def _has_embedded() -> bool:
+    from ecowas_lc.embedded import is_available
+
+    return is_available()
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -23,7 +23,6 @@ from redis.exceptions import MaxConnectionsError, NoScriptError, RedisClusterExc
 
 from ecowas_lc import _telemetry, forks
 from ecowas_lc._secret import Secret
-from ecowas_lc.embedded import is_available
 from ecowas_lc.errors import ConfigurationError, EcowasError, NotReplicatedError, StorageError
 from ecowas_lc.settings import Settings, get_settings, usable_settings
 from ecowas_lc.storage import clusters
@@ -396,7 +395,7 @@ class Server:
             url = Secret(settings.redis_url.get_secret_value())
             return cls.from_url(url, settings=settings, credential_provider=credential_provider)
         # If the user named a binary that does not exist, raise an error instead of using another server.
-        if settings.redis_source == "default" and (settings.valkey_server is not None or is_available(settings)):
+        if settings.redis_source == "default" and (settings.valkey_server is not None or _has_embedded(settings)):
             checked_provider(credential_provider, has_login=False, is_embedded=True)
             return cls(ClientFactory(None, settings))
         return cls.from_parts(
@@ -564,6 +563,12 @@ def _watched(op: Any, where: str) -> AbstractContextManager[_telemetry.Span]:
         db__operation__name=f"{part}.{name}",
         server__address=where,
     )
+
+
+def _has_embedded(settings: Settings) -> bool:
+    from ecowas_lc.embedded import is_available  # a program whose server has a URL needs none of it
+
+    return is_available(settings)
 
 
 def _close_sentinels(client: Any) -> None:
