@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ecowas_lc import BaseAgent, RedisMemoryService, RedisSaver
-from ecowas_lc.agents.transcript import Said
+from ecowas_lc.agents.transcript import SharedConversation
 from ecowas_lc.checkpoint.lease import ThreadLeases
 from ecowas_lc.effects import run
 from ecowas_lc.errors import RedisTimeoutError
@@ -305,7 +305,7 @@ def test_the_supervisors_memory_in_an_outage_is_bounded(mortal: RunningServer, p
     mortal.kill()
     for n in range(60):
         agent.smart_chat(f"energy: {n}?")
-    held = [each for each in place_link(agent)._on_failure if isinstance(each, Said)]
+    held = [each for each in place_link(agent)._on_failure if isinstance(each, SharedConversation)]
     assert len(agent._session._thread.waiting()) == agent._transcript.limit // 2
     assert {said.agent_id for said in held} >= {"supervisor", "energy"}
     for said in held:

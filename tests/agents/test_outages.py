@@ -14,7 +14,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from ecowas_lc import BaseAgent, RedisAgent, RedisMemoryService, SupervisorAgent
-from ecowas_lc.agents.transcript import Said, storing
+from ecowas_lc.agents.transcript import SharedConversation, storing
 from ecowas_lc.effects import run
 from ecowas_lc.errors import RedisTimeoutError
 from ecowas_lc.history import RedisChatMessageHistory
@@ -438,7 +438,7 @@ def test_a_reset_that_comes_late_takes_nothing_with_it(mortal: RunningServer, pr
     """If two threads replay one reset, the second does not remove what the first has stored since."""
     store = RedisChatMessageHistory("energy", "s", url=mortal.url, prefix=prefix)
     store.add_user_message("before")
-    said = Said("energy", "s")
+    said = SharedConversation("energy", "s")
     said.reset()
     late = storing(said, store)
     clearing = next(late)
@@ -459,7 +459,7 @@ def test_a_reset_that_comes_late_takes_nothing_with_it(mortal: RunningServer, pr
 def test_a_reset_while_another_is_on_its_way(mortal: RunningServer, prefix: str) -> None:
     """The newer reset reaches the server too."""
     store = RedisChatMessageHistory("energy", "s", url=mortal.url, prefix=prefix)
-    said = Said("energy", "s")
+    said = SharedConversation("energy", "s")
     said.reset()
     first = storing(said, store)
     clearing = next(first)

@@ -26,7 +26,7 @@ except ImportError:
     atheris = None
 
 with atheris.instrument_imports(include=["ecowas_lc"]) if atheris else contextlib.nullcontext():
-    from ecowas_lc.checkpoint.client_cache import Memo
+    from ecowas_lc.checkpoint.client_cache import ClientCache
     from ecowas_lc.checkpoint.codec.elements import Elements, digests_in
     from ecowas_lc.checkpoint.codec.serializer import Serializer
     from ecowas_lc.checkpoint.codec.types import BUILTIN_BY_NAME
@@ -41,9 +41,9 @@ with atheris.instrument_imports(include=["ecowas_lc"]) if atheris else contextli
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 SERIALIZER = Serializer()
-FORMAT = Format(SERIALIZER, None, "ecowas", Memo())
+FORMAT = Format(SERIALIZER, None, "ecowas", ClientCache())
 SEALED = EncryptedRedisSerializer(b"k" * 32)
-SEALED_FORMAT = Format(SEALED, SEALED.sealer, "ecowas", Memo())
+SEALED_FORMAT = Format(SEALED, SEALED.sealer, "ecowas", ClientCache())
 PLACE = CheckpointPlace("t", "", "1f0")
 MOST_BYTES = 65_536
 # Heads of extensions of every code and length, of containers, of long values; names of types.

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ecowas_lc import _telemetry
-from ecowas_lc.agents.outage import Link
+from ecowas_lc.agents.outage import ServerLink
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.errors import RedisUnavailableError
 from ecowas_lc.history import history_factory
@@ -111,7 +111,7 @@ def test_memory_is_what_the_server_says(metrics: Metrics) -> None:
 def test_an_outage_is_counted_and_ends() -> None:
     """While Redis is unavailable, a scrape succeeds and says so; outages and failed attempts are counted."""
     with running_server() as server:
-        link = Link(Server.from_url(server.url), "outage")
+        link = ServerLink(Server.from_url(server.url), "outage")
         metrics = Metrics(link.server, ["outage"])
         try:
             link.replay()

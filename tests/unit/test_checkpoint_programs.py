@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 
-from ecowas_lc.checkpoint.client_cache import Memo, SeenList, ThreadMemo
+from ecowas_lc.checkpoint.client_cache import ClientCache, SeenList, ThreadMemo
 from ecowas_lc.checkpoint.codec.elements import Collector, pack_row, split_row
 from ecowas_lc.checkpoint.codec.serializer import Serializer
 from ecowas_lc.checkpoint.configs import (
@@ -91,7 +91,7 @@ def test_which_lists_are_worth_sharing(value: Any, worth: bool) -> None:
 
 def test_memos_forget_the_least_recent() -> None:
     """Memos are kept for as many threads, digests and texts as are bounded, the latest in use."""
-    memo = Memo()
+    memo = ClientCache()
     for number in range(5000):
         seen = SeenList(b"", b"", b"x" * 32_000, {(0, "y" * 1000, None): b"x" * 16})
         memo.thread(f"t{number}")
@@ -116,7 +116,7 @@ def test_memos_forget_the_least_recent() -> None:
 
 def test_digests_of_texts_are_bounded() -> None:
     """Texts seen once are not kept forever, few large ones as well as many small ones."""
-    memo = Memo()
+    memo = ClientCache()
     for number in range(60):
         Collector(b"", None, memo.seen(), b"").add_text(f"{number}" * 1_000_000)
         assert sum(map(len, memo.seen().texts)) <= 10 * 2**20
@@ -213,7 +213,7 @@ def test_rows_that_are_none(raw: bytes) -> None:
 
 
 def context() -> SaverContext:
-    return SaverContext(Keys("p"), Format(Serializer(), None, "p", Memo()), None, False, True)
+    return SaverContext(Keys("p"), Format(Serializer(), None, "p", ClientCache()), None, False, True)
 
 
 def checkpoint(**values: Any) -> Any:
@@ -303,7 +303,7 @@ def test_a_large_value_that_another_call_is_sending(large: Any, ends: str) -> No
 
 def test_large_values_that_are_kept_are_bounded() -> None:
     """A thread's large values take at most 16 MiB of the process, and all threads' together count in its limit."""
-    memo = Memo()
+    memo = ClientCache()
     for number in range(40):
         thread = memo.thread(f"t{number % 10}")
         memo.hold(f"t{number % 10}", {number.to_bytes(16, "big"): bytes(2**22)})

@@ -34,8 +34,8 @@ BY_LOOP = "AbstractEventLoop"  # in the annotation of a table
 RENEW_THEMSELVES = frozenset({"forks.Lock", "forks.ForkBarrier"})
 # Data held for later, under names that only people understand; each must be dropped in a child.
 JOURNALS = {
-    ("agents/outage.py", "Link"): {"_held", "_worker", "_problem"},
-    ("agents/transcript.py", "Said"): {"_waiting", "_reset", "_unsettled"},
+    ("agents/outage.py", "ServerLink"): {"_held", "_worker", "_problem"},
+    ("agents/transcript.py", "SharedConversation"): {"_waiting", "_reset", "_unsettled"},
     ("agents/redis_agent.py", "KnownState"): {"_waits"},
     ("agents/thread_journal.py", "Thread"): {"removal", "_waiting", "_recent", "_stale", "_holder"},
 }
@@ -161,9 +161,9 @@ def test_the_scan_finds_what_there_is() -> None:
         ("memory/connections.py", "", "_lock"),
         ("memory/factories.py", "", "_lock"),
         ("agents/outage.py", "", "_lock"),
-        ("agents/outage.py", "Link", "_worker"),
-        ("agents/transcript.py", "Said", "_lock"),
-        ("checkpoint/client_cache.py", "Memo", "_lock"),
+        ("agents/outage.py", "ServerLink", "_worker"),
+        ("agents/transcript.py", "SharedConversation", "_lock"),
+        ("checkpoint/client_cache.py", "ClientCache", "_lock"),
         ("storage/server.py", "Server", "_lock"),
         ("storage/server.py", "Server", "_gate"),
         ("storage/server.py", "Server", "_by_loop"),
@@ -245,9 +245,9 @@ def a_server() -> Any:
 
 
 def a_link() -> Any:
-    from ecowas_lc.agents.outage import Link
+    from ecowas_lc.agents.outage import ServerLink
 
-    return Link(a_server(), "ecowas")
+    return ServerLink(a_server(), "ecowas")
 
 
 def an_embedder() -> Any:
@@ -272,12 +272,12 @@ MAKERS: dict[tuple[str, str], Callable[[], Any]] = {
     ("storage/clusters.py", "NodePools"): made("storage.clusters", "NodePools", None, 1, 1.0),
     ("llm/request_queue.py", "RequestQueue"): made("llm.request_queue", "RequestQueue"),
     ("llm/request_queue.py", "Patience"): made("llm.request_queue", "Patience", 1.0),
-    ("agents/outage.py", "Link"): a_link,
+    ("agents/outage.py", "ServerLink"): a_link,
     ("supervisor/double_texting.py", "_LocalLeases"): made("supervisor.double_texting", "_LocalLeases"),
-    ("agents/transcript.py", "Said"): made("agents.transcript", "Said", "energy", "s"),
+    ("agents/transcript.py", "SharedConversation"): made("agents.transcript", "SharedConversation", "energy", "s"),
     ("agents/redis_agent.py", "KnownState"): made("agents.redis_agent", "KnownState"),
     ("agents/thread_journal.py", "Thread"): made("agents.thread_journal", "Thread"),
-    ("checkpoint/client_cache.py", "Memo"): made("checkpoint.client_cache", "Memo"),
+    ("checkpoint/client_cache.py", "ClientCache"): made("checkpoint.client_cache", "ClientCache"),
     ("supervisor/concurrency.py", "Slots"): made("supervisor.concurrency", "Slots", 1),
     ("supervisor/routing/semantic.py", "SemanticRouter"): made("supervisor.routing.semantic", "SemanticRouter"),
     ("_embeddings.py", "OfflineEngine"): an_embedder,

@@ -42,7 +42,7 @@ class Held(NamedTuple):
     give_up_one: Callable[[Exception], bool] | None
 
 
-class Link:
+class ServerLink:
     """The connection state of one prefix on one server, shared by all agents of the process.
 
     While the server is unavailable, only one background thread tries to reach it, so no conversation waits for it.
@@ -209,17 +209,17 @@ class Link:
         return f"{type(self).__name__}({self.server.where}, {'up' if self.is_up else 'down'})"
 
 
-def link_to(server: Server, prefix: str) -> Link:
+def link_to(server: Server, prefix: str) -> ServerLink:
     """Return the process's only link to a prefix on a server."""
     with _lock:
         link = _links.get((id(server), prefix))
         if link is None:  # the link keeps the server alive, so no other object can get its id
-            _links[id(server), prefix] = link = Link(server, prefix)
+            _links[id(server), prefix] = link = ServerLink(server, prefix)
         return link
 
 
 _lock = forks.Lock()
-_links: WeakValueDictionary[tuple[int, str], Link] = WeakValueDictionary()
+_links: WeakValueDictionary[tuple[int, str], ServerLink] = WeakValueDictionary()
 
 
 def _pauses() -> Iterator[float]:

@@ -23,7 +23,7 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import StateUpdate
 
 from ecowas_lc import forks
-from ecowas_lc.agents.outage import OUTAGES, UNSETTLED_SECONDS, Link
+from ecowas_lc.agents.outage import OUTAGES, UNSETTLED_SECONDS, ServerLink
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.errors import TooLargeError
@@ -121,7 +121,7 @@ class Thread:
             self.head, self.removal, self._waiting = None, removal or self.removal, []
             self._recent.clear()
 
-    def link_failed(self, _: Link) -> None:
+    def link_failed(self, _: ServerLink) -> None:
         """Keep what a crashing server may not have saved yet."""
         now = time.monotonic()
         with self._lock:
@@ -150,7 +150,7 @@ class RunSaver(BaseCheckpointSaver[Any]):
     ``is_lost`` is true if the thread lacks some of what the run did.
     """
 
-    def __init__(self, saver: Saver, link: Link, thread: Thread) -> None:
+    def __init__(self, saver: Saver, link: ServerLink, thread: Thread) -> None:
         super().__init__(serde=saver.serde)
         self._saver = saver
         self._link = link

@@ -15,7 +15,7 @@ from uuid import uuid4
 from langchain_core.messages import BaseMessage
 
 from ecowas_lc import forks
-from ecowas_lc.agents.outage import OUTAGES, UNSETTLED_SECONDS, Link, link_to
+from ecowas_lc.agents.outage import OUTAGES, UNSETTLED_SECONDS, ServerLink, link_to
 from ecowas_lc.effects import Doing, Program, arun, run
 from ecowas_lc.errors import ConfigurationError, InvalidInputError, TooLargeError
 from ecowas_lc.history import RedisChatMessageHistory
@@ -57,10 +57,10 @@ class Spoken:
     was_stored: bool = False
 
     def age(self, now: float) -> float:
-        """Return how many seconds ago it was said, by which the server knows what a later removal covers.
+        """Return the message's age in seconds, from which the server decides whether a later removal covers it.
 
-        The server subtracts the age when the message arrives, so a message that takes long to arrive seems
-        younger. One that was stored before must not outlive its removal for that, and is passed as older.
+        The server subtracts the age when the message arrives, so a delayed message seems younger than it is. A
+        message that was stored before gets a higher age, so that the delay can't save it from its removal.
         """
         return now - self.at + (_LATEST_ARRIVAL_SECONDS if self.was_stored else 0)
 
@@ -73,7 +73,7 @@ class TranscriptWrite:
     messages: tuple[Spoken, ...] = ()
 
 
-class Said:
+class SharedConversation:
     """A conversation, shared by all agents of the process that take part in it.
 
     It holds no more than would be kept anyway: the last ``limit`` messages.
@@ -209,7 +209,7 @@ class Said:
             self._known = [*self._known, *_messages(self._waiting)][-limit:]
             self._waiting, self._reset = [], None
 
-    def link_failed(self, link: Link) -> None:
+    def link_failed(self, link: ServerLink) -> None:
         """Keep what a crashing server may not have saved yet."""
         with self._lock:
             doubtful = [spoken for at, spoken in self._unsettled if not _is_settled(at)]
@@ -218,7 +218,7 @@ class Said:
         if self.waits:
             self.hold(link)
 
-    def hold(self, link: Link) -> None:
+    def hold(self, link: ServerLink) -> None:
         """Schedule storing what is waiting for when the server is available."""
         link.hold(self.key, self.replay, self.give_up_one)
 
@@ -237,7 +237,7 @@ class Said:
         return done
 
 
-def storing(said: Said, store: RedisChatMessageHistory) -> Program[None]:
+def storing(said: SharedConversation, store: RedisChatMessageHistory) -> Program[None]:
     """Store what the server lacks; a message whose id it already has is left unchanged.
 
     Messages that another process has since removed are not stored again. Messages that the server never accepts
@@ -272,7 +272,7 @@ def _clearing(store: RedisChatMessageHistory, reset: Reset) -> Doing:
     )
 
 
-def _adding(said: Said, store: RedisChatMessageHistory, some: Sequence[Spoken]) -> Program[None]:
+def _adding(said: SharedConversation, store: RedisChatMessageHistory, some: Sequence[Spoken]) -> Program[None]:
     now, after = time.monotonic(), said.last_operation
     messages, ages = _messages(some), [each.age(now) for each in some]
     yield Doing(
@@ -326,9 +326,9 @@ class Transcript:
 
     def __init__(
         self,
-        said: Said,
+        said: SharedConversation,
         limit: int | None,
-        link: Link | None = None,
+        link: ServerLink | None = None,
         store: RedisChatMessageHistory | None = None,
     ) -> None:
         self._said = said
@@ -493,8 +493,8 @@ class Keeping:
         if memory is not None and not isinstance(memory, RedisMemoryService):
             raise ConfigurationError(f"memory must be a RedisMemoryService, not {type(memory).__name__}.")
         self.ttl = None if ttl is None else check_ttl(ttl, "memory_ttl")
-        self.link: Link | None = None
-        self._said: dict[tuple[str, str], Said] = {}
+        self.link: ServerLink | None = None
+        self._said: dict[tuple[str, str], SharedConversation] = {}
         if not use_redis:
             return
         if memory is None:
@@ -530,7 +530,7 @@ class Keeping:
         most = _MOST_HELD if limit is None else check_count(limit, "max_history")
         key = (agent_id, session_id)
         if self.link is None:
-            return Transcript(self._said.setdefault(key, Said(*key, most)), limit)
+            return Transcript(self._said.setdefault(key, SharedConversation(*key, most)), limit)
         store = RedisChatMessageHistory(
             agent_id,
             session_id,
@@ -541,5 +541,5 @@ class Keeping:
             prefix=self.link.prefix,
             default_ttl=self.memory.default_ttl,
         )
-        said = self.link.shared(("history", *key), lambda: Said(*key, most))
+        said = self.link.shared(("history", *key), lambda: SharedConversation(*key, most))
         return Transcript(said, limit, self.link, store)

@@ -106,7 +106,7 @@ class ThreadMemo:
                 self.known.pop(digest, None)
 
 
-class Memo:
+class ClientCache:
     """The memos of recently used threads, and the digests of recently used texts; bounded and thread-safe."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.types import ERROR, _DeltaSnapshot
 
-from ecowas_lc.checkpoint.client_cache import Memo, SeenList
+from ecowas_lc.checkpoint.client_cache import ClientCache, SeenList
 from ecowas_lc.checkpoint.codec.elements import (
     DIGEST_BYTES,
     Collector,
@@ -306,7 +306,7 @@ class Neighbours:
 class Format:
     """The storage format of one saver: its serializer and, if values are encrypted, its sealer."""
 
-    def __init__(self, serializer: Any, sealer: Sealer | None, prefix: str, memo: Memo) -> None:
+    def __init__(self, serializer: Any, sealer: Sealer | None, prefix: str, memo: ClientCache) -> None:
         self.serializer = serializer
         self.sealer = sealer
         self.memo = memo

@@ -21,7 +21,7 @@ from langgraph.checkpoint.base import (
 )
 
 from ecowas_lc._display import Displayed
-from ecowas_lc.checkpoint.client_cache import Memo
+from ecowas_lc.checkpoint.client_cache import ClientCache
 from ecowas_lc.checkpoint.codec.allowlist import Allow
 from ecowas_lc.checkpoint.codec.serializer import GivenSerializer, Serializer
 from ecowas_lc.checkpoint.configs import CheckpointPlace, Extended, checked_id, place_of, thread_id_of
@@ -104,7 +104,7 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
             from ecowas_lc.checkpoint.maintenance import check_prune
 
             self._keep_last = check_prune("keep_latest", keep_last)
-        self._memo = Memo()
+        self._memo = ClientCache()
         self._words = ThreadWords()
         self._context: SaverContext | None = None
 
@@ -334,7 +334,7 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         clone = copy.copy(self)
         if isinstance(self.serde, Serializer):
             clone.serde = viewing(self.serde)
-        clone._memo, clone._context = Memo(), None
+        clone._memo, clone._context = ClientCache(), None
         return clone
 
     def _listed(self, wanted: ThreadFilter) -> Walk[ThreadRow]:

@@ -1,4 +1,4 @@
-"""Channel values that several checkpoints hold: made once, and copied for the checkpoint that you look at."""
+"""Channel values that several checkpoints share: built once, and copied when you look at a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MISSING: Any = object()
 
 
 class Shared(NamedTuple):
-    """A value that several checkpoints hold, and what makes an equal one that is one checkpoint's own."""
+    """A value that several checkpoints share, and a function that returns a copy for one of them."""
 
     value: Any
     copy: Callable[[], Any]
@@ -18,23 +18,22 @@ class Shared(NamedTuple):
 class SharedValues(dict[str, Any]):
     """The channel values of one of several checkpoints that were read together.
 
-    It is the dict of all its values. What other checkpoints hold too is one object for all of them until you take
-    it out here: then it becomes an equal one that is this checkpoint's alone, and stays so. No change to a value
-    that you took out is ever seen in another checkpoint.
+    A value that other checkpoints hold too is one object for all of them until you take it out of this dict. You
+    then get a copy, which the dict keeps, so that changing it is never visible in another checkpoint.
     """
 
     __slots__ = ("_own", "_shared")
 
     def __init__(self, values: Mapping[str, Any], shared: Mapping[str, Shared]) -> None:
         super().__init__(values)
-        self._shared = shared  # of ``values``, those that are
+        self._shared = shared  # the shared ones among ``values``
         self._own: dict[str, Any] = {}
 
     def _unshared(self, key: Any, value: Any) -> Any:
         shared = self._shared.get(key)
         if shared is None or value is not shared.value:
             return value
-        # Of two threads that look at the same time, both get what the first of them made.
+        # If two threads look at the same time, both get the copy of the first.
         own = self._own.setdefault(key, shared.copy())
         super().__setitem__(key, own)
         return own
@@ -52,7 +51,7 @@ class SharedValues(dict[str, Any]):
         return self._unshared(key, super().__getitem__(key)) if key in self else default
 
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """Return a channel's value; ``default`` becomes it where there is none."""
+        """Return a channel's value; if it has none, set and return ``default``."""
         return self._unshared(key, super().setdefault(key, default))
 
     def pop(self, key: str, default: Any = _MISSING) -> Any:

@@ -35,7 +35,7 @@ from ecowas_lc.llm import named_errors
 from ecowas_lc.llm.reasoning import with_reasoning_apart
 from ecowas_lc.llm.reasoning_apart import reasoning_apart
 from ecowas_lc.supervisor.concurrency import stop_handlers
-from ecowas_lc.supervisor.streaming import Voice
+from ecowas_lc.supervisor.streaming import StreamedText
 from ecowas_lc.supervisor.watching import asking, learnt
 
 _LISTENERS = (StreamMessagesHandler, StreamToolCallHandler)
@@ -145,7 +145,7 @@ class Recite:
             await self._voice(rendering, config).ainvoke("", config)
         return rendering.value
 
-    def _voice(self, rendering: Rendering, config: RunnableConfig) -> Voice:
+    def _voice(self, rendering: Rendering, config: RunnableConfig) -> StreamedText:
         structured = self.model.with_structured_output(dict(self.schema), method="json_schema")
         prompt, quiet = list(self.messages), unheard(config)
         handlers = stop_handlers()
@@ -164,7 +164,7 @@ class Recite:
             if rest := rendering.take(None, complete=True):
                 yield rest
 
-        return Voice(message_id=self.message_id, says=says, asays=asays)
+        return StreamedText(message_id=self.message_id, says=says, asays=asays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class AskAloud:
             learnt(seen, self.messages, answer)
         return answer
 
-    def _voice(self, chunks: list[AIMessage], config: RunnableConfig) -> Voice:
+    def _voice(self, chunks: list[AIMessage], config: RunnableConfig) -> StreamedText:
         speaking: Any = reasoning_apart(self.model)
         prompt, quiet = list(self.messages), unheard(config)
         handlers = stop_handlers()
@@ -225,7 +225,7 @@ class AskAloud:
             if rest := self.rest():
                 yield rest
 
-        return Voice(message_id=self.message_id, says=says, asays=asays)
+        return StreamedText(message_id=self.message_id, says=says, asays=asays)
 
 
 def _joined(pieces: Sequence[AIMessage]) -> AIMessage:

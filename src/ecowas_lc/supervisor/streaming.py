@@ -51,7 +51,7 @@ def to_nobody(_: dict[str, Any]) -> None:
     """Ignore the event."""
 
 
-class Voice(BaseChatModel):
+class StreamedText(BaseChatModel):
     """A chat model that streams a given text under one message id."""
 
     message_id: str
@@ -128,11 +128,11 @@ class Say:
         """Stream the text without blocking the event loop."""
         return (await self._voice().ainvoke("", config)).text
 
-    def _voice(self) -> Voice:
+    def _voice(self) -> StreamedText:
         async def once() -> AsyncIterator[str]:
             yield self.text
 
-        return Voice(message_id=self.message_id, says=lambda: iter([self.text]), asays=once)
+        return StreamedText(message_id=self.message_id, says=lambda: iter([self.text]), asays=once)
 
 
 def whole_text(answer: AIMessage, *, quiet: bool = False) -> Program[str]:

@@ -91,7 +91,7 @@ _hashing = forks.Lock()  # so that a value is hashed once, though a step's write
 class Digests:
     """Digests of recently seen texts, and of messages by their recipes, in this process.
 
-    :class:`~ecowas_lc.checkpoint.client_cache.Memo` limits their size.
+    :class:`~ecowas_lc.checkpoint.client_cache.ClientCache` limits their size.
     """
 
     __slots__ = ("characters", "large", "messages", "texts")
