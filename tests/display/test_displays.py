@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from IPython.core.formatters import PlainTextFormatter
@@ -24,6 +25,7 @@ from ecowas_lc import (
     RouteDecision,
 )
 from ecowas_lc.display import bundle_of
+from ecowas_lc.display.blocks import prose
 from ecowas_lc.storage.server import Server
 from ecowas_lc.supervisor.routing.decision import FoundWord, TakenOver
 from ecowas_lc.supervisor.supervisor_graph import SupervisorResult
@@ -331,3 +333,17 @@ def test_displays_fit_and_can_be_read(shown: dict[str, dict[str, Any]], running:
                     assert not found["ran"], name
     assert problems == {}
     assert [url for url in requests if not url.startswith(("about:", "data:"))] == []
+
+
+def test_markdown_of_a_model_is_shown() -> None:
+    """Headings, lists, quotations, code and emphasis are shown as such; brackets and tags stay text."""
+    parts = prose("# Plan\n- coast\n1. *now*\n> said [1]\n```\n<b>\n```\none\ntwo **bold** [x](y)")
+    shown = [ElementTree.tostring(part, encoding="unicode") for part in parts]
+    assert shown == [
+        "<p><strong>Plan</strong></p>",
+        "<ul><li>coast</li></ul>",
+        "<ol><li><em>now</em></li></ol>",
+        "<blockquote><p>said [1]</p></blockquote>",
+        "<p><code>&lt;b&gt;</code></p>",
+        "<p>one<br />two <strong>bold</strong> [x](y)</p>",
+    ]

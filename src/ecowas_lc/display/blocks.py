@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from ecowas_lc._markdown import MarkdownBlock, markdown_blocks, markdown_spans
 from ecowas_lc.display.html_elements import Node, append, element
 from ecowas_lc.display.wording import cut
 
@@ -16,10 +15,7 @@ MOST_LETTERS = 4_000
 
 _HUES = 6
 _NEUTRAL = frozenset({"supervisor", "assistant", "synthesis", "synthesise"})
-_INLINE = re.compile(
-    r"\*\*(?P<bold>[^*\n]+)\*\*|(?<![\w*])\*(?P<slanted>[^*\s][^*\n]*)\*(?![\w*])|`(?P<code>[^`\n]+)`"
-)
-_BULLET = re.compile(r"\s*[-*•]\s+")
+_LISTS = {"bullets": ("ul", "li"), "numbers": ("ol", "li"), "quote": ("blockquote", "p")}
 
 
 class Hues:
@@ -87,40 +83,34 @@ def code(text: object, most: int = 400) -> Element:
 
 
 def prose(text: str, most: int = MOST_LETTERS) -> list[Element]:
-    """Return text as paragraphs; bold text, code and lists in Markdown are shown as such."""
+    """Return text as paragraphs; its Markdown is shown as such, without links and images."""
     shown, left = text[:most], len(text) - most
-    found: list[Element] = []
-    for block in re.split(r"\n\s*\n", shown.strip()):
-        found += _paragraphs(block.split("\n"))
+    found = [_block(block) for block in markdown_blocks(shown)]
     if left > 0:
         found.append(note(f"… {left:,} more characters"))
     return found
 
 
-def _paragraphs(lines: Sequence[str]) -> Iterable[Element]:
-    """Yield the blocks between empty lines: text, and lists within it."""
-    for is_list, some in groupby(
-        (line for line in lines if line.strip()), key=lambda line: bool(_BULLET.match(line))
-    ):
-        if is_list:
-            yield element("ul", *(element("li", *_inline(_BULLET.sub("", line, count=1))) for line in some))
-            continue
-        made = element("p")
-        for number, line in enumerate(some):
-            if number:
-                append(made, element("br"))
-            append(made, *_inline(line))
-        yield made
+def _block(block: MarkdownBlock) -> Element:
+    if block.kind == "code":
+        return element("p", element("code", block.parts[0]))
+    if block.kind == "heading":
+        return element("p", element("strong", *_inline(block.parts[0])))
+    if block.kind in _LISTS:
+        outer, inner = _LISTS[block.kind]
+        return element(outer, *(element(inner, *_inline(part)) for part in block.parts))
+    made = element("p")
+    for number, line in enumerate(block.parts[0].split("\n")):
+        append(made, element("br") if number else None, *_inline(line))
+    return made
 
 
 def _inline(text: str) -> Iterable[Node]:
-    end = 0
-    for match in _INLINE.finditer(text):
-        yield text[end : match.start()]
-        [(kind, said)] = [(kind, said) for kind, said in match.groupdict().items() if said]
-        yield element({"bold": "strong", "slanted": "em", "code": "code"}[kind], said)
-        end = match.end()
-    yield text[end:]
+    for kind, piece in markdown_spans(text):
+        if kind == "text":
+            yield piece
+        else:
+            yield f"[{piece}]" if kind == "mark" else element(kind, piece)
 
 
 def table(
