@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from IPython.core.formatters import PlainTextFormatter
@@ -338,7 +338,7 @@ def test_displays_fit_and_can_be_read(shown: dict[str, dict[str, Any]], running:
 def test_markdown_of_a_model_is_shown() -> None:
     """Headings, lists, quotations, code and emphasis are shown as such; brackets and tags stay text."""
     parts = prose("# Plan\n- coast\n1. *now*\n> said [1]\n```\n<b>\n```\none\ntwo **bold** [x](y)")
-    shown = [ElementTree.tostring(part, encoding="unicode") for part in parts]
+    shown = [ET.tostring(part, encoding="unicode") for part in parts]
     assert shown == [
         "<p><strong>Plan</strong></p>",
         "<ul><li>coast</li></ul>",
