@@ -62,7 +62,7 @@ def test_an_agent_may_be_anybody() -> None:
 
 
 def test_without_history_each_question_stands_for_itself(call: Call) -> None:
-    """By default nothing is remembered."""
+    """By default an agent remembers nothing."""
     scripted = numbered()
     agent = BaseAgent("energy", model=scripted)
     assert call(agent, "chat", "one?") == "Answer to: one?"
@@ -120,7 +120,7 @@ def test_an_answer_that_was_cut_off_says_so(call: Call, said: str, marked: str) 
 
 
 def test_a_stream_that_is_broken_off_is_not_remembered() -> None:
-    """Half an answer is none."""
+    """The answer of a stream that you end early is not stored."""
     agent = BaseAgent("energy", keep_history=True, model=model(energy=lambda _: "one two three"))
     heard = agent.stream("a?")
     assert next(heard) == "one"
@@ -142,7 +142,7 @@ def test_a_question_that_could_not_be_answered_leaves_no_trace(call: Call) -> No
 
 @pytest.mark.parametrize("prompt", ["", " \n", None, 5])
 def test_an_empty_prompt_is_refused_at_once(prompt: object) -> None:
-    """Before a stream is even read."""
+    """Invalid input is refused before a stream is even read."""
     agent = BaseAgent("energy", model=model())
     for ask in (agent.chat, agent.stream, agent.astream):
         with pytest.raises(EmptyQuestionError):
@@ -161,7 +161,7 @@ def test_bad_arguments_are_named() -> None:
 
 
 def test_a_question_too_long_for_the_model_is_named() -> None:
-    """Rather than cut off in silence."""
+    """A prompt that is too long is refused rather than silently cut."""
     with pytest.raises(ContextOverflowError, match="does not fit"):
         BaseAgent("energy", model=model()).chat("word " * 20_000)
 

@@ -203,7 +203,7 @@ def test_what_was_held_while_it_was_removed_does_not_come_back(
 def test_a_removed_thread_does_not_come_back(
     call: Call, mortal: RunningServer, place: RedisMemoryService, elsewhere: RedisMemoryService
 ) -> None:
-    """A supervisor's session that was removed with its thread: neither transcript, histories nor thread return."""
+    """If a supervisor's session is removed with its thread, neither transcript, histories nor thread return."""
     agent = supervisor(place, model=numbered())
     call(agent, "smart_chat", "energy: my secret?")
     elsewhere.clear_session("s")
@@ -300,7 +300,7 @@ def test_memory_in_an_outage_is_bounded(call: Call, mortal: RunningServer, place
 
 
 def test_the_supervisors_memory_in_an_outage_is_bounded(mortal: RunningServer, place: RedisMemoryService) -> None:
-    """The same holds for its transcript and for the histories of its groups."""
+    """In an outage, a supervisor's transcript and its groups' histories hold no more than would be kept anyway."""
     agent = supervisor(place, model=model())
     mortal.kill()
     for n in range(60):
@@ -359,7 +359,7 @@ def test_a_message_that_the_server_never_takes(
 
 
 def test_a_supervisor_goes_on_after_a_message_that_the_server_never_takes(call: Call, prefix: str) -> None:
-    """The turn ends with its answer, and the session's next turns are kept in transcript and thread."""
+    """The turn ends with its answer, and the session's next turns are stored in transcript and thread."""
     with running_server("redis", *TAKES_LESS["values"]) as server:
         memory = RedisMemoryService(url=server.url, prefix=prefix)
         agent = supervisor(memory, model=wordy(LARGE))
@@ -376,7 +376,7 @@ def test_a_supervisor_goes_on_after_a_message_that_the_server_never_takes(call: 
 def test_a_state_that_was_removed_does_not_come_back(
     call: Call, mortal: RunningServer, prefix: str, elsewhere: RedisMemoryService
 ) -> None:
-    """A state that waits for the server is dropped where all of the agent was removed after it was saved."""
+    """A state that waits for the server is dropped if all of the agent was removed after it was saved."""
     with running_proxy(mortal.port) as proxy, RedisMemoryService(url=proxy.url, prefix=prefix) as cut_off:
         agent = redis_agent(cut_off)
         call(agent, "save_state", {"step": 1})

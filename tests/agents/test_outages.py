@@ -103,7 +103,7 @@ def test_down_at_construction(
 
 
 def test_again_and_again(call: Call, mortal: RunningServer, place: RedisMemoryService) -> None:
-    """Each outage is got over, and warned of once more."""
+    """Each outage ends, and each new one triggers a new warning."""
     agent = redis_agent(place, max_history=100)
     questions = []
     for outage in range(3):
@@ -266,7 +266,7 @@ def test_two_agents_of_one_session(mortal: RunningServer, place: RedisMemoryServ
 
 
 def test_many_threads(mortal: RunningServer, place: RedisMemoryService) -> None:
-    """Killed while threads are talking to one agent, and started again while they still do."""
+    """The server is killed while threads use one agent, and started again while they still do."""
     agent = redis_agent(place, max_history=1000)
     asked: list[str] = []
     enough = threading.Event()
@@ -360,7 +360,7 @@ def test_state_in_an_outage(call: Call, mortal: RunningServer, place: RedisMemor
 
 
 def test_no_conversation_waits_for_a_dead_server(mortal: RunningServer, prefix: str) -> None:
-    """Once it is known to be down only a thread in the background tries it."""
+    """Once the server is known to be down, only a background thread tries it."""
     others = set(threading.enumerate())  # agents of other tests may still try their own servers
     tried: list[str] = []
 
@@ -385,7 +385,7 @@ def test_no_conversation_waits_for_a_dead_server(mortal: RunningServer, prefix: 
 
 
 def test_a_server_that_refuses_is_no_server(prefix: str, warnings: Callable[[], list[str]]) -> None:
-    """A wrong password, say: the warning has the reason, never the password."""
+    """For example, a wrong password: the warning has the reason, never the password."""
     with running_server("redis", password="right") as guarded:
         url = f"redis://:wrong-secret@127.0.0.1:{guarded.port}/0"
         agent = RedisAgent("energy", "s", model=numbered(), memory=RedisMemoryService(url=url, prefix=prefix))

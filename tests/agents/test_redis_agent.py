@@ -63,7 +63,7 @@ def test_the_server_keeps_no_more_than_asked(memory: RedisMemoryService) -> None
 
 
 def test_a_base_agent_with_redis_keeps_its_history_there(call: Call, memory: RedisMemoryService) -> None:
-    """Asking for Redis is asking for a history: loaded on creation, saved after each chat, removed by a reset."""
+    """``use_redis=True`` implies a history: loaded on creation, saved after each chat, removed by a reset."""
     agent = BaseAgent("energy", session_id="s", use_redis=True, model=numbered(), memory=memory)
     call(agent, "chat", "one?")
     assert texts(memory.get_conversation_history("energy", "s")) == dialogue("one?")
@@ -75,7 +75,7 @@ def test_a_base_agent_with_redis_keeps_its_history_there(call: Call, memory: Red
 
 
 def test_a_session_says_what_is_known_of_it(call: Call, memory: RedisMemoryService) -> None:
-    """The server's own figures, JSON-able; renewed by ``extend_session``."""
+    """The session's figures are the server's own and JSON-able; ``extend_session`` renews it."""
     agent = redis_agent(memory, memory_ttl=100)
     assert call(agent, "get_session_info") == {
         "agent_id": "energy",
@@ -120,7 +120,7 @@ def test_how_long_a_session_lives(redis_server: RunningServer, prefix: str) -> N
 
 
 def test_state_is_the_agents_own(call: Call, memory: RedisMemoryService) -> None:
-    """Any JSON-able value, seen by every session and process."""
+    """A state is any JSON-able value, visible to every session and process."""
     agent = redis_agent(memory)
     assert call(agent, "load_state") is None
     state = {"step": 3, "nested": {"list": [1, 2.5, None, True, "é"]}}
@@ -133,7 +133,7 @@ def test_state_is_the_agents_own(call: Call, memory: RedisMemoryService) -> None
 
 
 def test_without_redis_all_is_in_the_process(call: Call) -> None:
-    """The same object, and nothing reaches for a server."""
+    """With ``use_redis=False`` the agent keeps everything in the process, and contacts no server."""
     agent = RedisAgent("energy", "s", use_redis=False, model=numbered())
     state = {"step": [1]}
     call(agent, "save_state", state)
@@ -146,7 +146,7 @@ def test_without_redis_all_is_in_the_process(call: Call) -> None:
 
 
 def test_a_history_that_is_refused_is_not_kept(memory: RedisMemoryService) -> None:
-    """``keep_history=False`` said of a RedisAgent counts; its state is kept all the same."""
+    """``keep_history=False`` applies to a RedisAgent too; its state is still stored."""
     redis_agent(memory).chat("one?")
     agent = redis_agent(memory, keep_history=False)
     agent.chat("two?")

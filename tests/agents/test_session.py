@@ -60,7 +60,7 @@ def events_of(request: pytest.FixtureRequest) -> Any:
 
 
 def test_a_turn_tells_what_happens(events_of: Any) -> None:
-    """Who is asked and why, each one's words as they come, each one's end, and the answer marked as such."""
+    """Events report the chosen groups and the reason, each group's tokens and end, and the final answer."""
     seen = events_of(session_on(None, model()), Turn("energy+digital: b?", "s"))
     assert isinstance(seen[0], Routed)
     assert seen[0].groups == ("energy", "digital")
@@ -142,7 +142,7 @@ def test_a_turn_is_stopped_between_two_steps(events_of: Any, memory: RedisMemory
 
 
 def test_what_was_said_of_a_broken_answer_is_kept_where_it_is_asked_for(memory: RedisMemoryService) -> None:
-    """Marked as broken off, under its speaker's name; the next turn knows of it."""
+    """An interrupted answer is stored with a mark, under its speaker's name; the next turn's prompt has it."""
     chat = model(energy="one two three")
     session = session_on(memory, chat)
     turn = Turn("energy: a?", "s")

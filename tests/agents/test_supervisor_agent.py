@@ -118,14 +118,14 @@ def test_a_stream_has_what_failures_add() -> None:
 
 
 def test_chat_is_the_supervisors_own_answer(call: Call) -> None:
-    """Whomever the question would concern; it is part of the conversation."""
+    """The named group answers whatever the question is about; it is part of the conversation."""
     agent = supervisor()
     assert call(agent, "chat", "energy: a?") == "supervisor speaks."
     assert texts(agent.history) == ["energy: a?", "supervisor speaks."]
 
 
 def test_delegating(call: Call, kept: RedisMemoryService | None) -> None:
-    """The named group answers, whomever the question concerns; it is part of the conversation."""
+    """The named group answers whatever the question is about; it is part of the conversation."""
     agent = supervisor(kept)
     assert call(agent, "delegate_to_agent", "digital", "energy: a?") == "digital speaks."
     assert texts(agent.history) == ["energy: a?", "digital speaks."]
@@ -209,7 +209,7 @@ def test_without_history_each_question_stands_for_itself(call: Call, memory: Red
 
 
 def test_a_reset_forgets_the_session(call: Call, kept: RedisMemoryService | None) -> None:
-    """Transcript, thread and groups' histories of this session; not other sessions, nor session data."""
+    """A reset removes the session's transcript, thread and groups' histories, but no session data."""
     scripted = model()
     agent = supervisor(kept, model=scripted)
     other = supervisor(kept, session_id="other")
@@ -263,7 +263,7 @@ def test_a_transcript_without_a_thread_is_gone_on_with(memory: RedisMemoryServic
 
 
 def test_two_turns_at_the_same_time(kept: RedisMemoryService | None) -> None:
-    """They are answered one after the other and both remembered, and the next turn knows of both."""
+    """Concurrent questions are answered one after the other, both are remembered, and the next turn knows both."""
     under_way: list[int] = []
 
     def answers(_: Any) -> str:
@@ -389,7 +389,7 @@ def test_a_new_group_can_be_registered() -> None:
 
 
 def test_nobody_is_registered_unasked() -> None:
-    """``auto_register=False`` begins without groups: the supervisor answers all until some are registered."""
+    """``auto_register=False`` starts without groups: the supervisor answers until some are registered."""
     agent = supervisor(auto_register=False, router="lexical")
     question = "How do we extend the solar grid of the power pool?"
     assert agent.get_registered_agents() == []

@@ -122,7 +122,7 @@ def test_what_others_said_meanwhile_comes_first(mortal: RunningServer, prefix: s
 
 
 def test_a_run_that_dies_with_redis_keeps_nobody_out(mortal: RunningServer, prefix: str) -> None:
-    """A thread that the run could not let go of is let go of when Redis is back, not seconds later."""
+    """A lease that the run could not release is released when Redis is back, not seconds later."""
     with RedisMemoryService(url=mortal.url, prefix=prefix) as place:
         agent = supervisor(place, model=numbered())
         answer = agent.stream("energy: one?")
@@ -136,7 +136,7 @@ def test_a_run_that_dies_with_redis_keeps_nobody_out(mortal: RunningServer, pref
 
 
 def test_an_answer_is_heard_without_blanks_around_it() -> None:
-    """Whatever the pieces, joined they are the text stripped."""
+    """Whatever the pieces, joined they are the stripped text."""
     text = " \n one \n two  three\t \n"
     for size in range(1, len(text) + 1):
         hearing = Hearing()

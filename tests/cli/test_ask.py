@@ -59,7 +59,7 @@ def test_a_session_goes_on(run: Run, environment: pytest.MonkeyPatch, stub: Olla
 def test_histories_are_readable_on_the_server(
     run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str
 ) -> None:
-    """Each group's history of the session lies under the published key as JSON with role and content."""
+    """Each group's history of the session is stored under the published key as JSON with role and content."""
     run("ask", BOTH, "--session", "s")
     with redis_server.client() as client:
         for group in ("energy", "digital"):
@@ -89,7 +89,7 @@ def test_a_general_question_is_the_supervisors(run: Run, environment: pytest.Mon
 def test_nothing_is_kept_where_the_settings_say_so(
     run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str
 ) -> None:
-    """With ``AGENT_USE_REDIS_MEMORY=false`` no key is written, and the remark says that nothing is kept."""
+    """With ``AGENT_USE_REDIS_MEMORY=false``, no key is written, and a remark says that nothing is stored."""
     environment.setenv("AGENT_USE_REDIS_MEMORY", "false")
     ended = run("ask", SOLAR)
     assert ended.code == 0

@@ -65,7 +65,7 @@ def test_everything_and_back(run: Run, saver: RedisSaver, redis_server: RunningS
 
 
 def test_one_session(run: Run, saver: RedisSaver) -> None:
-    """A session that is named comes with its data and its thread, and nothing else."""
+    """Exporting a session includes its data and its thread, and nothing else."""
     assert types_in(run("sessions", "export", "first").out) == ["history", "session-data", "thread"]
     assert types_in(run("sessions", "export", "second").out) == ["history"]
     report = json.loads(run("sessions", "export", "first", "second", "-o", "two.jsonl", "--json").out)
@@ -136,7 +136,7 @@ def test_a_pipe_moves_everything(saver: RedisSaver, redis_server: RunningServer,
 
 
 def test_bad_files(run: Run, saver: RedisSaver) -> None:
-    """A file that was cut short, is no text or comes from a newer version is named in one line, exit code 2."""
+    """A truncated file, one that is not text, or one of a newer version is named in one line, exit code 2."""
     run("threads", "export", "-o", "good.jsonl")
     lines = Path("good.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     saver.delete_thread("first")
@@ -168,7 +168,7 @@ def test_a_failed_export_leaves_the_file(run: Run, saver: RedisSaver, environmen
 
 @pytest.mark.parametrize("arguments", [["export", "-o", "t.jsonl"], ["import", "old.jsonl"]], ids=" ".join)
 def test_progress_is_shown_on_a_terminal(run: Run, saver: RedisSaver, arguments: list[str]) -> None:
-    """A bar on standard error, where that is a terminal; elsewhere there is none."""
+    """A progress bar appears on standard error only if that is a terminal."""
     quiet = run("threads", "export", "-o", "old.jsonl")
     assert "━" not in quiet.err
     ours, theirs = pty.openpty()
@@ -213,7 +213,7 @@ sys.exit(main())
 def test_no_line_is_read_without_end(
     redis_server: RunningServer, prefix: str, tmp_path: Path, kind: str, what: str
 ) -> None:
-    """A little that unpacks to gigabytes, or a stream that never ends its line, is refused in little memory."""
+    """A small file that unpacks to gigabytes, or a line without end, is refused within little memory."""
     line = b'{"type": "history", "messages": "'
     if kind == "a line without end":
         source = tmp_path / "endless"

@@ -183,7 +183,7 @@ def test_a_picture_has_no_place(
     ids=" ".join,
 )
 def test_what_is_wrong_is_a_sentence_of_its_own(run: Run, arguments: list[str]) -> None:
-    """It ends before the hint begins, and names no class of a library."""
+    """The message is a sentence that ends before the hint begins, and names no class of a library."""
     said = run(*arguments).err
     assert ". See `ecowas-lc " in said
     assert "Value error" not in said

@@ -42,7 +42,7 @@ def test_every_line_is_answered(run: Run, environment: pytest.MonkeyPatch) -> No
 
 
 def test_the_end_of_input_ends_it(run: Run, environment: pytest.MonkeyPatch) -> None:
-    """A pipe that ends without ``quit`` is as good, the last line without its line end too."""
+    """A pipe may end without ``quit``, and its last line without a line end."""
     ended = run("chat", stdin=SOLAR)
     assert (ended.code, ended.out.count("Good morning.")) == (0, 1)
 

@@ -43,7 +43,7 @@ def test_options_are_for_one_command(run: Run, elsewhere: tuple[str, str]) -> No
 def test_a_url_is_used_where_redis_is_turned_off(
     run: Run, elsewhere: tuple[str, str], environment: pytest.MonkeyPatch
 ) -> None:
-    """A server that is named is used, also where ``AGENT_USE_REDIS_MEMORY`` says that none is."""
+    """A named server is used, even if ``AGENT_USE_REDIS_MEMORY`` is false."""
     url, prefix = elsewhere
     environment.setenv("AGENT_USE_REDIS_MEMORY", "false")
     question = "Which solar tariffs does the power pool charge?"
@@ -54,7 +54,7 @@ def test_a_url_is_used_where_redis_is_turned_off(
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "", " "])
 def test_a_url_that_cannot_be_used(run: Run, environment: pytest.MonkeyPatch, url: str) -> None:
-    """It is refused as an argument, and nothing is read elsewhere."""
+    """An invalid URL is refused as an argument; no other server is read instead."""
     ended = run("sessions", "list", "--url", url)
     assert (ended.code, ended.out) == (2, "")
     assert "Traceback" not in ended.err
@@ -68,7 +68,7 @@ def test_an_empty_prefix_is_refused(run: Run, environment: pytest.MonkeyPatch) -
 
 
 def test_no_password_of_a_url_is_shown(run: Run, environment: pytest.MonkeyPatch) -> None:
-    """A password on the command line is in no message, with ``--debug`` neither."""
+    """No message shows a password from the command line, not even with ``--debug``."""
     for more in ((), ("--debug",)):
         ended = run("sessions", "list", "--url", "redis://:s3cret-pass@127.0.0.1:1/0", *more)
         assert ended.code == 1

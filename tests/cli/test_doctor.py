@@ -60,7 +60,7 @@ def own() -> Iterator[RunningServer]:
 
 
 def test_all_is_well(examine: Examine, own: RunningServer) -> None:
-    """On a server that loses nothing every finding about it is good, and the exit code is 0."""
+    """On a server that loses no data, every finding about it is good, and the exit code is 0."""
     code, found = examine(REDIS_URL=own.url)
     assert code == 0
     about_redis = {what: finding["state"] for what, finding in found.items() if finding["area"] == "Redis"}
@@ -97,7 +97,7 @@ def test_it_leaves_nothing_behind(examine: Examine, own: RunningServer, prefix: 
 
 
 def test_nobody_answers(examine: Examine) -> None:
-    """A server that is down is broken, with the command that starts it, and never a password."""
+    """A server that is down is broken, with the command that starts it, and without its password."""
     port = closed_port()
     code, found = examine(REDIS_URL=f"redis://:hunter2@127.0.0.1:{port}")
     assert code == 1
@@ -156,7 +156,7 @@ def test_eviction(examine: Examine, own: RunningServer, policy: str) -> None:
 
 
 def test_memory_is_nearly_full(examine: Examine, own: RunningServer) -> None:
-    """A limit that is nearly reached is warned of before writes are refused."""
+    """A warning says that a limit is nearly reached, before writes are refused."""
     with own.client() as client:
         used = client.info("memory")["used_memory"]
         client.config_set("maxmemory", str(used + 40_000))
@@ -230,7 +230,7 @@ def test_tls(examine: Examine, tmp_path: Path, days: int, state: str) -> None:
 
 
 def test_sentinels(examine: Examine, tmp_path: Path) -> None:
-    """Sentinels that are down, or too few to agree on another primary, are warned of; enough of them are good."""
+    """Sentinels that are down, or too few to elect another primary, are a warning; enough of them are good."""
     with running_server("redis") as primary, running_sentinel(tmp_path, primary) as first:
         down = closed_port()
         code, found = examine(REDIS_URL=f"redis+sentinel://127.0.0.1:{first}/main/0")
@@ -399,7 +399,7 @@ def test_the_model_server_is_down(examine: Examine, own: RunningServer) -> None:
 
 
 def test_people_get_marks(run: Run, environment: pytest.MonkeyPatch, own: RunningServer) -> None:
-    """For people each finding has a mark, each problem its command, and the last line says how it stands."""
+    """In text output each finding has a mark, each problem its command, and the last line is a summary."""
     environment.setenv("REDIS_URL", own.url)
     environment.setenv("OLLAMA_MODEL", "llama3.2:3b")
     ended = run("doctor")

@@ -56,7 +56,7 @@ def test_the_model_is_not_pulled(run: Run, environment: pytest.MonkeyPatch) -> N
 
 
 def test_the_model_fails_while_it_answers(run: Run, environment: pytest.MonkeyPatch, stub: OllamaStub) -> None:
-    """A model that breaks off is an error, not a traceback; the question is kept and may be asked again."""
+    """If a model's answer breaks off, that is an error without traceback; the question can be asked again."""
     stub.error = (500, "the model crashed")
     ended = run("ask", SOLAR, "--session", "s")
     assert ended.code == 1

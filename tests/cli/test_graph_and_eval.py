@@ -48,7 +48,7 @@ def test_the_picture_is_written(run: Run, name: str) -> None:
 
 
 def test_routers_are_measured(run: Run) -> None:
-    """Each router that was named has its figures, as a table or as JSON."""
+    """Each named router has its figures, as a table or as JSON."""
     ended = run("eval", "--router", "lexical", "--data", "dev", "--json")
     figures = json.loads(ended.out)
     assert list(figures) == ["lexical"]
@@ -74,7 +74,7 @@ def test_dialogues_are_measured_too(run: Run) -> None:
 
 
 def test_questions_of_ones_own(run: Run) -> None:
-    """A file of labelled questions is measured as the sets that ship are."""
+    """A file of labelled questions is evaluated like the sets that ship with the package."""
     rows = [
         {"question": "Which solar tariffs does the power pool charge?", "twgs": ["energy"]},
         {"question": "Which solar tariffs does the power pool charge?", "twgs": ["protocol"]},

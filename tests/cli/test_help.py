@@ -140,7 +140,7 @@ def test_every_command_has_help(run: Run, command: list[str]) -> None:
 
 
 def test_no_command_is_undocumented(run: Run) -> None:
-    """The list of commands that tests go by is the whole of them."""
+    """The list of commands in the tests is complete."""
     from typer.main import get_command
 
     from ecowas_lc.cli.commands import app

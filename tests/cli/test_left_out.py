@@ -49,7 +49,7 @@ def test_lists_leave_it_out(run: Run, form: tuple[str, ...]) -> None:
 @pytest.mark.usefixtures("spoilt")
 @pytest.mark.parametrize("output", [True, False], ids=["file", "standard output"])
 def test_exports_leave_it_out(run: Run, tmp_path: Path, output: bool) -> None:
-    """A backup holds all that can be read, and the exit code says that this is not everything."""
+    """A backup contains everything readable, and the exit code says that some data is missing."""
     file = tmp_path / "backup.jsonl"
     ended = run("sessions", "export", *(("--output", str(file)) if output else ()))
     assert ended.code == 1, ended
@@ -74,7 +74,7 @@ def test_a_session_shows_what_can_be_read(run: Run) -> None:
 
 @pytest.mark.usefixtures("spoilt")
 def test_pruning_all_leaves_it_as_it_is(run: Run) -> None:
-    """One thread that can't be read does not keep the others from being pruned."""
+    """One unreadable thread does not prevent the others from being pruned."""
     ended = run("threads", "prune", "--all", "--yes")
     assert ended.code == 1
     assert "The thread 'two' can't be read" in " ".join(ended.err.split())

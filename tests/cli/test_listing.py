@@ -22,7 +22,7 @@ AGENTS = "agriculture, digital, energy, minerals, protocol, resource_mobilizatio
 
 @pytest.mark.parametrize("width", [40, 50, 80, 100, 200])
 def test_nothing_is_broken_at_any_width(width: int) -> None:
-    """Each id stands whole in one line and nothing else is wider than the terminal, of whatever letters."""
+    """Each id is whole on one line, and nothing else is wider than the terminal, whatever the script."""
     console = terminal(width)
     show_rows(HEADINGS, ROWS, ("agents", [AGENTS] * len(ROWS)), console)
     lines = shown(console).splitlines()
@@ -65,7 +65,7 @@ def test_words_stand_beside_what_is_short() -> None:
 
 
 def test_columns_stand_under_each_other() -> None:
-    """Letters that take two columns move nothing."""
+    """Wide characters do not shift the columns."""
     console = terminal(80)
     show_rows(HEADINGS, [ROWS[0], ROWS[4]], console=console)
     lines = shown(console).splitlines()

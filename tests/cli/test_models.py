@@ -88,7 +88,7 @@ def test_the_demo_goes_on_with_the_local_model(stub: OllamaStub, started: list[i
 
 
 def test_a_served_local_model_is_used(stub: OllamaStub, started: list[int]) -> None:
-    """``local-model serve`` in another terminal is enough: its model is asked although the default is another."""
+    """``local-model serve`` in another terminal is enough: its model is used although the default is another."""
     stub.models = [MODEL_NAME]
     stub.version = {"version": "0.1.0", "server": SERVER_NAME}
     for chosen in ((), ("ollama_base_url",)):

@@ -1,4 +1,4 @@
-"""Questions from a pipe: read whole, and refused by name where they are not UTF-8."""
+"""Questions from a pipe are read whole, and refused by name if they are not UTF-8."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def shown(console: Console) -> str:
 
 
 def test_the_first_to_speak_has_the_floor() -> None:
-    """Bits of two speakers never mix: the second's follow when the first has come to its end."""
+    """Tokens of two speakers never mix: the second's appear when the first has finished."""
     console = pipe()
     screen = Screen(NAMES, console)
     screen.show(Token("energy", "1", "Solar "))
@@ -64,7 +64,7 @@ def test_a_speaker_who_ended_while_waiting_is_heard_whole() -> None:
 
 
 def test_what_is_broken_off_is_shown() -> None:
-    """When an answer is broken off, all that was said until then is on the screen."""
+    """When an answer is interrupted, all of its text so far is on the screen."""
     console = pipe()
     screen = Screen(NAMES, console)
     screen.show(Token("energy", "1", "Solar pow"))
@@ -161,7 +161,7 @@ def test_a_model_cannot_steer_the_terminal() -> None:
 
 
 def test_wide_characters_count_twice() -> None:
-    """Lines fit the terminal also where characters take two columns."""
+    """Lines fit the terminal even if characters take two columns."""
     console = terminal(12)
     prose = Prose(console)
     prose.write("西非 电力 联营")

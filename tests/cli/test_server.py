@@ -68,7 +68,7 @@ def test_a_server_that_is_not_used_is_said(folder: Path, bare: pytest.MonkeyPatc
 
 
 def test_a_missing_binary(folder: Path, bare: pytest.MonkeyPatch) -> None:
-    """Without the binary the error says how to do without it, in one line, exit code 1."""
+    """Without the binary, the error says how to do without it, in one line, exit code 1."""
     bare.setenv("ECOWAS_LC_VALKEY_SERVER", "/no/such/valkey-server")
     ended = command("start")
     assert (ended.code, ended.out) == (1, "")

@@ -59,7 +59,7 @@ def test_a_session_is_shown(run: Run) -> None:
 
 @pytest.mark.usefixtures("talked")
 def test_a_session_is_extended(run: Run, redis_server: RunningServer, prefix: str) -> None:
-    """Histories and thread live as long as was asked for, others as before."""
+    """Histories and thread live as long as requested, others as before."""
     assert run("sessions", "extend", "first", "--ttl", "100").code == 0
     with redis_server.client() as client:
         for key in ("history:energy:first", "history:supervisor:first", "checkpoint:{first}"):
@@ -151,7 +151,7 @@ def test_what_is_removed_is_asked_first(
     ids=" ".join,
 )
 def test_what_is_not_there(run: Run, environment: pytest.MonkeyPatch, command: list[str]) -> None:
-    """A session or thread that is not kept ends with exit code 1 and the command that lists those there are."""
+    """A missing session or thread ends with exit code 1 and the command that lists the existing ones."""
     ended = run(*command)
     assert (ended.code, ended.out) == (1, "")
     assert f"There is no {command[0][:-1]} 'none'. `ecowas-lc {command[0]} list` lists" in ended.err
@@ -169,7 +169,7 @@ def test_nothing_there_yet(run: Run, environment: pytest.MonkeyPatch) -> None:
 @pytest.mark.rights("+scan")
 @pytest.mark.usefixtures("environment")
 def test_histories_of_other_programs_are_found(run: Run, redis_server: RunningServer, prefix: str) -> None:
-    """A history that no index knows is listed after ``sessions reindex``, which finds nothing twice."""
+    """``sessions reindex`` adds a history that no index lists, and a second run adds nothing."""
     with redis_server.client() as client:
         client.rpush(f"{prefix}:history:energy:old", json.dumps({"role": "user", "content": SOLAR}))
     assert json.loads(run("sessions", "list", "--json").out) == []
@@ -220,7 +220,7 @@ def _age(redis_server: RunningServer, prefix: str, session: str, seconds: float)
 
 @pytest.mark.usefixtures("talked")
 def test_active_sessions_are_listed(run: Run, redis_server: RunningServer, prefix: str) -> None:
-    """Only those in which something happened within the time are shown."""
+    """Only sessions with activity within the time are shown."""
     _age(redis_server, prefix, "first", 7200)
     listed = run("sessions", "list", "--active", "1h", "--json")
     assert [row["session"] for row in json.loads(listed.out)] == ["second"]
@@ -233,7 +233,7 @@ def test_active_sessions_are_listed(run: Run, redis_server: RunningServer, prefi
 
 @pytest.mark.usefixtures("talked")
 def test_idle_sessions_are_cleared(run: Run, redis_server: RunningServer, prefix: str) -> None:
-    """Only those in which nothing happened for so long go, after a question that names them; no other."""
+    """Only sessions idle for this long are deleted, after a question that names them."""
     assert "No session has been idle" in run("sessions", "clear", "--idle", "30d", "--yes").out
     _age(redis_server, prefix, "first", 40 * 86400)
     unanswered = run("sessions", "clear", "--idle", "30d")
@@ -255,7 +255,7 @@ def test_idle_sessions_are_cleared(run: Run, redis_server: RunningServer, prefix
 def test_an_idle_session_that_is_in_use_stays(
     run: Run, redis_server: RunningServer, prefix: str, still: str
 ) -> None:
-    """One agent's history, the thread or a decision that is due keeps a session."""
+    """One agent's recent history, the thread or a pending decision keeps a session."""
     _age(redis_server, prefix, "first", 40 * 86400)
     with redis_server.client() as client:
         if still == "history":

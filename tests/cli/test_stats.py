@@ -1,4 +1,4 @@
-"""``stats``: once, or again and again."""
+"""``stats``: once, or repeatedly."""
 
 from __future__ import annotations
 

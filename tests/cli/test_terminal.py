@@ -1,4 +1,4 @@
-"""Whatever ids, messages, answers or backups hold, nothing that is printed steers a terminal."""
+"""Whatever ids, messages, answers or backups contain, no output can control the terminal."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def steering(text: str) -> set[str]:
 
 
 def test_what_is_taken_out() -> None:
-    """Text keeps its letters, line ends and tabs; JSON keeps its meaning; neither keeps anything that steers."""
+    """Text keeps its letters, line ends and tabs; JSON keeps its meaning; control characters are removed."""
     assert clean(f"a{C0}{C1}{BIDI}b\n\tç \u200e会\ud800") == "ab\n\tç \u200e会\ufffd"
     assert one_line("a\nb\tc") == "a␊b␉c"
     value = {"id": EVIL + "\ud800", "text": "ç\n"}
@@ -95,7 +95,7 @@ def test_remarks_results_and_questions(
 
 
 def test_a_row_is_one_row() -> None:
-    """An id with a line end can't add a row to a table, and one of any length takes a bounded line."""
+    """An id with a line end can't add a row to a table, and a long one takes a limited line."""
     console = terminal(80)
     show_rows(("session", "n"), [("a\nquickstart  99", "1"), ("y" * 5000, "2")], console=console)
     lines = shown(console).splitlines()
@@ -107,7 +107,7 @@ def test_a_row_is_one_row() -> None:
 
 
 def test_one_module_writes() -> None:
-    """No other module of the command writes to the terminal or makes a console: that would not be clean."""
+    """No other module of the command writes to the terminal or creates a console, which would be unfiltered."""
     folder = Path(ecowas_lc.cli.__file__).parent
     found = []
     for module in folder.glob("*.py"):

@@ -121,7 +121,7 @@ def test_what_is_not_in_a_thread(run: Run, saver: RedisSaver, steps: list[str]) 
 
 
 def test_copy_and_prune(run: Run, saver: RedisSaver, steps: list[str]) -> None:
-    """A copy holds all that the thread does; pruning leaves the newest checkpoints, of those named or of all."""
+    """A copy contains the whole thread; pruning keeps the newest checkpoints, of named threads or of all."""
     assert run("threads", "copy", "t", "u").out == "Thread u is a copy of t.\n"
     assert json.loads(run("threads", "copy", "t", "v", "--json").out) == {"thread": "t", "copy": "v"}
     assert run("threads", "prune", "u", "--keep", "2", "--yes").code == 0

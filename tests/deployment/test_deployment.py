@@ -84,7 +84,7 @@ def test_each_container_is_pinned_watched_and_kept(name: str) -> None:
 
 
 def test_files_that_are_named_are_there() -> None:
-    """Configurations exist, and all that the Dockerfile copies reaches its build."""
+    """Configuration files exist, and everything that the Dockerfile copies is in the build context."""
     for config in COMPOSE["configs"].values():
         assert (ROOT / config["file"]).is_file()
     ignored = (ROOT / ".dockerignore").read_text().split()
@@ -125,7 +125,7 @@ def commands() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("where", ["Dockerfile", "compose.yaml", "systemd"])
 def test_the_command_line_takes_the_options(where: str) -> None:
-    """The service is started with a command and options that there are."""
+    """The service is started with an existing command and existing options."""
     name, *options = commands()[where]
     serve = get_command(app).commands[name]  # type: ignore[attr-defined]
     context = serve.make_context(name, list(options))
@@ -186,7 +186,7 @@ def test_a_proxy_streams_and_signs_nobody_in(file: str) -> None:
 
 
 def test_alarms_are_on_metrics_that_exist(redis_server: RunningServer, prefix: str) -> None:
-    """Every rule, and every line of the page, names metrics that the service has; and the page names all."""
+    """Every rule, and every line of the page, names existing metrics; and the page names all metrics."""
     metrics = Metrics(Server.from_url(redis_server.url), [prefix])
     metrics.close()
     text, _ = metrics.exposition()

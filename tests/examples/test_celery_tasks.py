@@ -84,7 +84,7 @@ def own_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_broker_is_the_settings_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its URL has the user and the password whole, whatever is in them."""
+    """Its URL contains the user and the password unchanged, whatever their characters."""
     from examples.celery_tasks import broker_url
 
     for name, value in {"HOST": "redis.example", "PORT": "6390", "DB": "2", "PASSWORD": "a/b@c:d"}.items():
@@ -102,7 +102,7 @@ def test_the_broker_is_the_settings_server(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_clean_up_is_due_every_night() -> None:
-    """The schedule that ``--beat`` follows names a task that there is."""
+    """The schedule that ``--beat`` follows names an existing task."""
     from examples.celery_tasks import app
 
     [entry] = app.conf.beat_schedule.values()

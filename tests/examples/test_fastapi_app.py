@@ -139,7 +139,7 @@ def test_a_conversation(api: httpx.Client, ollama: OllamaStub) -> None:
 
 
 def test_what_is_refused(api: httpx.Client) -> None:
-    """Empty, unknown, too long: by a status and a sentence, before any model is asked."""
+    """Empty, unknown or too long input gets a status and a sentence, before any model is asked."""
     for body, status in (
         ({"session_id": "s", "prompt": ""}, 422),
         ({"session_id": "s", "prompt": "   "}, 400),
@@ -222,7 +222,7 @@ def test_what_programs_stored_is_shown(api: httpx.Client, redis_server: RunningS
 
 
 def test_the_server_is_the_settings_own(api: httpx.Client, redis_server: RunningServer) -> None:
-    """No query chooses another, and none is offered."""
+    """No query parameter can choose another server, and the API offers none."""
     asked = api.get("/stats", params={"host": "evil.example", "port": 1, "password": "x", "db": 5})
     assert asked.status_code == 200
     assert asked.json()["nodes"] == 1
@@ -246,7 +246,7 @@ def test_the_server_is_the_settings_own(api: httpx.Client, redis_server: Running
 
 
 def test_health_and_a_model_that_fails(api: httpx.Client, ollama: OllamaStub) -> None:
-    """503 and who is ill; a failing model's question is answered with the reason, in a stream too."""
+    """503 names the part that is down; a failing model's question gets the reason, in a stream too."""
     assert (api.get("/health").status_code, api.get("/health").json()) == (200, {"redis": True, "model": True})
     ollama.error = (500, "out of memory")
     failed = api.post("/chat", json={"session_id": "s", "prompt": "hello"})

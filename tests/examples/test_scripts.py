@@ -37,7 +37,7 @@ def test_the_connection_test(run: Run, redis_server: RunningServer) -> None:
 
 @pytest.mark.rights("~ecowas-example:*")  # it takes a separate prefix
 def test_the_six_memory_examples(run: Run, redis_server: RunningServer) -> None:
-    """History, append and trim, state, session data, several sessions, times to live; nothing is left behind."""
+    """History, append and trim, state, session data, several sessions, times to live; no key remains."""
     done = run("redis_memory_example.py")
     assert (done.returncode, done.stderr) == (0, "")
     for expected in (

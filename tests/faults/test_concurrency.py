@@ -285,7 +285,7 @@ def test_two_writers_of_one_thread(redis_server, connect, prefix, record_row):
 
 @pytest.mark.parametrize("kind", ["single", "cluster", "sentinel"])
 def test_used_up_pool_in_an_event_loop(kind, prefix, connect, cluster, tmp_path):
-    """The same for awaited calls, and for blocking ones of clusters and Sentinel, whose pools do not wait."""
+    """The limit also applies to awaited calls, and to clusters and Sentinel, whose pools do not wait."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(running_server("redis"))
         urls = {"single": server.url, "cluster": cluster.url}

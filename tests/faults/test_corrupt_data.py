@@ -231,7 +231,7 @@ def test_every_kind_of_key_is_there(redis_server, connect, prefix):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", sorted(key_kinds("p")))
 def test_every_corruption_of_every_kind(kind, redis_server, connect, prefix, is_long):
-    """In each kind of key, in each kind of place: nothing, garbage, a bomb, and the value cut anywhere."""
+    """In each kind of key, in each position: nothing, garbage, a bomb, and the value cut anywhere."""
     everything = Everything(connect(redis_server.url), prefix)
     everything.write()
     key = key_kinds(prefix)[kind]
@@ -275,7 +275,7 @@ def test_strange_fields_and_scores(redis_server, connect, prefix):
 
 @pytest.mark.parametrize("kind", ["string", "list", "hash", "set", "zset", "stream"])
 def test_foreign_types_at_every_key(redis_server, connect, prefix, kind):
-    """Another program's data at a key of ours is an error of ours, and is left as it was."""
+    """Another program's data at a key of ours is an error of ours, and is unchanged."""
     everything = Everything(connect(redis_server.url), prefix)
     everything.write()
     makers = {
@@ -441,7 +441,7 @@ def test_numbers_that_python_can_not_hold():
     "target", ["os:system", "subprocess:Popen", "builtins:eval", "pathlib:Path", "antigravity:x"]
 )
 def test_classes_outside_the_allowlist_are_not_imported(target):
-    """A stored payload that names a callable or class that is not allowed is refused, its module not imported."""
+    """A stored payload naming a callable or class outside the allowlist is refused, and nothing is imported."""
     import sys
 
     sys.modules.pop("antigravity", None)
@@ -490,7 +490,7 @@ def test_no_stored_value_runs_anything(form, redis_server, connect, prefix, tmp_
 @pytest.mark.parametrize("lc", [1, 2])
 @pytest.mark.parametrize("path", [["os", "system"], ["danger_zone", "Thing"], ["langchain", "llms", "x", "Y"]])
 def test_no_stored_message_runs_anything(lc, path, redis_server, connect, prefix, tmp_path, monkeypatch):
-    """A message in a history that says that it is a constructor call, as LangChain's own dumps do, is no call."""
+    """A message in a history that claims to be a constructor call, as LangChain's dumps do, is not executed."""
     (tmp_path / "danger_zone.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(str(tmp_path))
     call = {"lc": lc, "type": "constructor", "id": path, "kwargs": {"command": f"touch {tmp_path}/ran"}}
@@ -537,7 +537,7 @@ def test_a_row_that_the_scripts_choke_on(redis_server, connect, prefix):
 
 
 def test_claims_that_would_take_for_ever(redis_server, connect, prefix):
-    """A list that claims milliards of items, and checkpoints that link in a ring, take no time."""
+    """A list that claims billions of items, and checkpoints that link in a ring, take no time."""
     everything = Everything(connect(redis_server.url), prefix)
     everything.write()
     saver = everything.saver

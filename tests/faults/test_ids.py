@@ -256,7 +256,7 @@ def without_nul(value):
 
 
 def test_any_names_in_a_thread(own, is_long):
-    """Namespaces, checkpoints, channels, tasks and runs of any names are kept apart, and go one run at a time."""
+    """Namespaces, checkpoints, channels, tasks and runs of any names are separate, and are deleted run by run."""
     ids = IDS.filter(lambda name: "\0" not in name)
 
     @examples(is_long)

@@ -1,4 +1,4 @@
-"""Scripts that end for reasons which are not the data's: each says which, and none calls healthy data corrupt."""
+"""Scripts that fail for reasons other than the data: each error says why, and none calls healthy data corrupt."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_commands_that_the_server_lacks(kind, name):
 
 @pytest.mark.parametrize("kind", FLAVOURS)
 def test_a_script_that_is_killed(kind):
-    """SCRIPT KILL, which servers advise where they are busy, ends a read by name; the next one is fine."""
+    """SCRIPT KILL, which busy servers suggest, ends a read with a named error; the next read succeeds."""
     with running_server(kind, "--lua-time-limit", "1") as server, RedisSaver.from_url(server.url) as saver:
         messages = [HumanMessage(f"{number}", id=str(number)) for number in range(25_000)]
         Writer(saver).put(m=messages)
@@ -170,7 +170,7 @@ def test_damaged_data_is_read_twice(spoilt, monkeypatch):
 
 
 async def test_damaged_data_is_read_twice_async(spoilt, redis_server, prefix):
-    """The same for asyncio."""
+    """In asyncio, unreadable data is read again before it is called damaged, too."""
     async with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
         with pytest.raises(CorruptDataError, match="when it was read again"):
             await saver.aget_tuple(at())
@@ -228,7 +228,7 @@ def test_a_copy_that_goes_while_it_is_made(redis_server, prefix, monkeypatch):
 
 @pytest.mark.parametrize("answer", [b"OK", 7, None, [], [1], [[b"x"]], [b"x", b"y", b"z", b"w"]])
 def test_answers_of_another_shape(redis_server, prefix, monkeypatch, answer):
-    """An answer to something else, from a line mixed up, is an error of ours; the line is not used again."""
+    """A reply to another call, from a mixed-up connection, is an error of ours; the connection is closed."""
     with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
         Writer(saver).put(a=1)
         dropped = []

@@ -57,7 +57,7 @@ MESSAGE = {"role": "user", "content": "?"}
 
 @pytest.mark.parametrize("said", [PASSWORD, ENCODED, repr(KEY), f"x{base64.b64encode(b'u:' + PASSWORD.encode())}"])
 def test_the_search_finds_them(said):
-    """A secret in any of its forms is found."""
+    """The search finds a secret in any of its forms."""
     assert signs_in(f"redis://{said}@localhost")
 
 
@@ -147,7 +147,7 @@ UNREADABLE = {"not-escaped", "half-escaped", "not-a-port", "not-a-scheme"}
 
 
 def test_every_kind_is_tried(secret_urls):
-    """No URL of the fixture is left out here."""
+    """Every URL of the fixture is tested here."""
     assert {*KINDS, *GOOD} == set(secret_urls)
 
 

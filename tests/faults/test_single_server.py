@@ -92,7 +92,7 @@ def test_connections_refused_for_a_while(flavour, connect, prefix, load_seconds,
 
 
 def test_slow_network(flavour, connect, prefix, load_seconds, record_row, kinds_of_errors):
-    """20 ms more on each way: slower, and nothing else."""
+    """20 ms more each way only makes calls slower."""
     with running_server(flavour) as server, running_proxy(server.port) as proxy:
         with Load(connect(proxy.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)
@@ -124,7 +124,7 @@ def test_network_that_swallows(flavour, connect, prefix, load_seconds, record_ro
 
 
 def test_client_kill(flavour, connect, prefix, load_seconds, is_long, record_row):
-    """CLIENT KILL of every connection, again and again, is noticed by no caller."""
+    """No caller notices repeated CLIENT KILLs of every connection."""
     with running_server(flavour) as server, server.client() as admin:
         with Load(connect(server.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)
@@ -145,7 +145,7 @@ def test_client_kill(flavour, connect, prefix, load_seconds, is_long, record_row
 
 
 def test_script_flush(flavour, connect, prefix, load_seconds, is_long, record_row):
-    """SCRIPT FLUSH at any moment is noticed by no caller."""
+    """No caller notices SCRIPT FLUSH at any moment."""
     with running_server(flavour) as server, server.client() as admin:
         with Load(connect(server.url, **UNHURRIED), prefix) as load:
             load.run_for(load_seconds)

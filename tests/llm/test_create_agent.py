@@ -65,7 +65,7 @@ def test_the_profile_says_what_fits(awkward_model: LocalModel) -> None:
 
 
 async def test_the_profile_in_async_code(awkward_model: LocalModel) -> None:
-    """It is the same, without blocking the event loop."""
+    """The async method returns the same without blocking the event loop."""
     unknown = guarded(awkward_model, num_ctx=None)
     assert (await unknown.awith_profile()).profile == unknown.with_profile().profile
 

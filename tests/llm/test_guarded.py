@@ -92,7 +92,7 @@ def plain(request: pytest.FixtureRequest) -> Any:
 
 
 def test_no_prompt_is_cut_unnoticed(awkward: LocalModel, plain: Any) -> None:
-    """Whatever the language, digits or code: all of a prompt is read, or an error says that it is not."""
+    """In any language, digits or code, the whole prompt is read, or an error says that it is not."""
     outcomes = {"read": 0, "refused": 0}
 
     @settings(max_examples=16, derandomize=True, database=None)
@@ -122,7 +122,7 @@ def test_the_count_is_on_the_safe_side(plain: Any) -> None:
 
 
 def test_the_service_refuses_what_ollama_would_cut(local_model: LocalModel) -> None:
-    """A prompt a little longer than the window is an error from the first call on, never half read."""
+    """A prompt slightly longer than the window is an error from the first call on, never half read."""
     llm = LLMService(local_model.base_url, local_model.model, timeout=120, num_ctx=WINDOW)
     text = " ".join(WORDS["Yoruba"] * 4)
     history = [{"role": "system", "content": text}, {"role": "user", "content": "Go on."}]
@@ -208,7 +208,7 @@ def test_no_way_of_asking_cuts(awkward_model: LocalModel, ask: Any) -> None:
 
 @needs_counts
 def test_the_server_tells_what_it_cut(awkward_model: LocalModel) -> None:
-    """A client that asks as Ollama's own do is cut in silence, and counted: so the test above can fail."""
+    """A client like Ollama's own has its prompt cut silently, which is counted: the test above can fail."""
     before = told(awkward_model, "cuts")
     body = {"model": awkward_model.model, "options": {"num_ctx": WINDOW, "num_predict": 1}, "stream": False}
     long = {"role": "user", "content": TEXTS["digits"] * 20}
@@ -228,7 +228,7 @@ def short_context(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @needs_counts
 @pytest.mark.usefixtures("short_context")
 def test_one_window_for_everything(awkward_model: LocalModel) -> None:
-    """All that a process sends asks for the same context: after the first request nothing is loaded."""
+    """All requests of a process ask for the same context, so nothing is loaded after the first."""
     url, name = awkward_model.base_url, awkward_model.model
     model = guard(awkward_model, num_predict=8)
     model.invoke("Hello?")
@@ -276,7 +276,7 @@ def test_many_at_once(local_model: LocalModel, way: str) -> None:
 
 
 def test_by_any_of_its_names(local_model: LocalModel) -> None:
-    """A model is the same under all the names that Ollama knows it by."""
+    """A model is recognised under all the names that Ollama accepts."""
     for name in (local_model.model.upper(), f"registry.ollama.ai/library/{local_model.model}"):
         llm = LLMService(local_model.base_url, name, timeout=120)
         llm.check()

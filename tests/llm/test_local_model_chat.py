@@ -42,7 +42,7 @@ def test_invoke(chat_ollama: ChatFactory) -> None:
 
 
 def test_num_predict_is_honoured(chat_ollama: ChatFactory) -> None:
-    """``num_predict`` is the most tokens of an answer, and ``done_reason`` says that it was reached."""
+    """``num_predict`` limits an answer's tokens, and ``done_reason`` says that the limit was reached."""
     answer = chat_ollama(num_predict=3, format=ENDLESS_SCHEMA).invoke("Count.")
     assert answer.response_metadata["done_reason"] == "length"
     assert answer.response_metadata["eval_count"] == 3
@@ -73,7 +73,7 @@ def test_structured_output(chat_ollama: ChatFactory) -> None:
 
 
 async def test_structured_output_async(chat_ollama: ChatFactory) -> None:
-    """The same, asynchronously and several at once."""
+    """Several async questions at once are streamed, too."""
     model = chat_ollama(num_predict=300).with_structured_output(Choice, method="json_schema")
     answers = await asyncio.gather(*(model.ainvoke(f"Which group is for dam {n}?") for n in range(3)))
     assert all(isinstance(answer, Choice) for answer in answers)

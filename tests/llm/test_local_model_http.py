@@ -452,7 +452,7 @@ def test_only_names_of_this_machine_are_answered(http: httpx.Client) -> None:
 
 
 def test_only_pages_of_this_machine_are_answered(http: httpx.Client) -> None:
-    """A web page of any other origin can't make the model compute, not even with a body that needs no leave."""
+    """A web page of another origin can't make the model compute, even if the request needs no preflight."""
     for origin, status in (
         ("http://localhost:3000", 200),
         ("http://127.0.0.1", 200),
@@ -504,7 +504,7 @@ def test_only_the_loopback_address_listens(local_model: LocalModel) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_other_port_of_it_lets_anybody_in(local_model: LocalModel) -> None:
-    """Whatever else the engine listens on is on 127.0.0.1 and locked."""
+    """Any other port of the engine is on 127.0.0.1 and requires a key."""
     ports = _listening_ports(local_model.pid)
     assert httpx.URL(local_model.base_url).port in ports
     for port in ports - {httpx.URL(local_model.base_url).port}:

@@ -94,7 +94,7 @@ def test_the_commands_install_what_the_extra_says() -> None:
 
 @pytest.mark.parametrize("has_uv", [True, False])
 def test_without_pip_uv_installs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_uv: bool) -> None:
-    """An environment without pip is filled by uv, if there is one; else the commands name pip all the same."""
+    """In an environment without pip, uv is used if available; otherwise the commands still name pip."""
     monkeypatch.setitem(sys.modules, "pip", None)
     monkeypatch.setenv("PATH", str(tmp_path))
     if has_uv:
@@ -130,7 +130,7 @@ def test_other_hosts_are_refused(host: str) -> None:
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_threads_must_be_positive(threads: int) -> None:
-    """A number of threads that can't be is an error before anything is started."""
+    """An impossible number of threads is an error before anything is started."""
     for start in (lambda: serve(threads=threads), lambda: running_local_model(threads=threads).__enter__()):
         with pytest.raises(ConfigurationError, match="threads"):
             start()

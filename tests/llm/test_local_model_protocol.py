@@ -141,7 +141,7 @@ def test_keep_alive_is_seconds_or_a_duration(value: Any, seconds: float | None) 
 
 @pytest.mark.parametrize("value", ["soon", "", "5", "m", "1.2.3s", "5x", [], True])
 def test_a_bad_keep_alive_is_refused(value: Any) -> None:
-    """In Ollama's words."""
+    """Errors use Ollama's words."""
     with pytest.raises(RefusedError, match="time: invalid duration"):
         keep_seconds(value)
 
@@ -270,7 +270,7 @@ def test_a_full_window_ends_the_reply_as_length() -> None:
     ],
 )
 def test_a_prompt_that_fills_the_window_is_refused(overflow: dict[str, Any]) -> None:
-    """Nothing is cut off in silence, whether num_ctx or llama.cpp's own window is too small."""
+    """Nothing is silently cut, whether num_ctx or llama.cpp's own window is too small."""
     with pytest.raises(RefusedError, match=r"request \(10 tokens\) exceeds the available context size") as refused:
         Reply("m", 10).take(overflow)
     assert refused.value.status == 400

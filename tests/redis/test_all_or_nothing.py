@@ -217,7 +217,7 @@ def commands_of(examples: dict[str, tuple[Step, Step, tuple[Any, ...]]]) -> set[
 
 
 def test_an_append_whose_index_is_refused(prefixes: Callable[[str], Place]) -> None:
-    """A message that is stored is not reported as refused, or its caller would store it twice."""
+    """A stored message is not reported as refused, or its caller would store it twice."""
     place = prefixes("zrevrange")  # which the script that touches only indexes needs
     with pytest.warns(IncompleteWarning, match="Lists may lack the history of 'a' in the session 's'.*zrevrange"):
         assert place.memory.append_to_history("a", "s", SECOND) == 1

@@ -1,4 +1,4 @@
-"""Threads as JSON Lines and back: to the byte, streaming, repeatable, and nothing half done."""
+"""Threads as JSON Lines and back: byte for byte, streaming, repeatable, and never in part."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_importing_again_changes_nothing(saver: RedisSaver, other: RedisSaver, r
 
 
 def test_what_differs_stays_unless_told_otherwise(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """A thread that has gone on since is kept and named in the report; ``overwrite`` takes it back whole."""
+    """A thread that has continued since is kept and named in the report; ``overwrite`` restores the export."""
     grow(saver, steps=3)
     lines, before = list(saver.export_jsonl()), raw.hgetall(key_of(prefix))
     grow(saver, steps=5)
@@ -246,7 +246,7 @@ def test_encrypted_threads_stay_encrypted(server: Any, prefix: str, raw: Any) ->
 
 
 def test_on_a_cluster(cluster: Any, prefix: str) -> None:
-    """Threads of every slot come and go."""
+    """Threads of every slot are exported and imported."""
     with (
         RedisSaver.from_url(cluster.url, prefix=prefix) as saver,
         RedisSaver.from_url(cluster.url, prefix=f"{prefix}-other") as other,
@@ -289,7 +289,7 @@ def test_for_a_restricted_user(server: Any, prefix: str, raw: Any) -> None:
 
 
 def test_a_full_server_can_be_backed_up() -> None:
-    """A server that refuses writes for want of memory is exported all the same."""
+    """A server that refuses writes because its memory is full can still be exported."""
     with running_server("redis") as full, RedisSaver.from_url(full.url) as saver:
         grow(saver)
         with full.client() as client:
@@ -493,7 +493,7 @@ def test_one_file_for_everything(saver: RedisSaver, other: RedisSaver, server: A
 
 
 async def test_async(saver: RedisSaver, server: Any, prefix: str) -> None:
-    """The same for asyncio, from one saver's stream into another's."""
+    """In asyncio, another saver imports a saver's stream, and the result of the sync export."""
     grow(saver)
     async with (
         RedisSaver.from_url(server.url, prefix=prefix) as source,

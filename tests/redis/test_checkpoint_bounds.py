@@ -136,7 +136,7 @@ def test_few_flushes_for_a_whole_thread(
 
 
 async def test_one_flush_each_async(proxy: Proxy, prefix: str) -> None:
-    """The async methods flush as seldom."""
+    """The async methods take the same number of flushes."""
     async with RedisSaver.from_url(proxy.url, prefix=prefix) as saver:
         writer = Writer(saver)
         await writer.aput(a=1)
@@ -156,7 +156,7 @@ async def test_one_flush_each_async(proxy: Proxy, prefix: str) -> None:
 
 
 def test_what_is_equal_is_stored_once(redis_server: Any, prefix: str) -> None:
-    """Equal long texts and messages of a thread, in lists, writes, values and objects, take their room once."""
+    """Equal long texts and messages of a thread, in lists, writes, values and objects, are stored once."""
     with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver, redis_server.client() as raw:
         long = text(random.Random(10), 50_000)
         writer = Writer(saver)

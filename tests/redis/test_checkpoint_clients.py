@@ -115,7 +115,7 @@ def test_a_forked_process(redis_server: Any, prefix: str) -> None:
 async def test_clients_of_any_settings(
     server: Any, prefix: str, protocol: int, decode: bool, encrypted: bool
 ) -> None:
-    """Clients that decode answers, or speak the newer protocol, are as good as others."""
+    """Clients that decode replies, or use the newer protocol, work as well."""
     options: Any = {"host": "127.0.0.1", "port": server.port, "decode_responses": decode, "protocol": protocol}
     serde = EncryptedRedisSerializer(b"k" * 32) if encrypted else None
     with redis.Redis(**options) as client:
@@ -186,7 +186,7 @@ async def test_an_async_client_alone(redis_server: Any, prefix: str) -> None:
 
 
 async def test_managers_and_plain_use(redis_server: Any, prefix: str) -> None:
-    """Plainly, with ``with`` and with ``async with``; a closed object opens again when it is used."""
+    """A saver can be used plainly, with ``with`` and with ``async with``; a closed one reopens when it is used."""
     with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
         Writer(saver).put(a=1)
     assert saver.get_tuple(at()) is not None

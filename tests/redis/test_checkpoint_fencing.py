@@ -68,7 +68,7 @@ def test_beginning_a_thread_twice(saver: RedisSaver) -> None:
 
 
 def test_the_same_checkpoint_again(saver: RedisSaver) -> None:
-    """A checkpoint that is put again, as after a lost answer, is no conflict with itself."""
+    """A checkpoint that is put again, as after a lost reply, does not conflict with itself."""
     writer = Writer(saver)
     writer.put("0001", a=1)
     writer.put("0002", a=2)
@@ -77,7 +77,7 @@ def test_the_same_checkpoint_again(saver: RedisSaver) -> None:
 
 
 def test_a_lost_answer_is_no_conflict(redis_server: Any, prefix: str) -> None:
-    """A checkpoint whose answer is lost is sent again by the client, and does not fail for being there."""
+    """If the reply to a checkpoint is lost, the client sends it again, and it does not fail for existing."""
     with (
         running_proxy(redis_server.port) as proxy,
         RedisSaver.from_url(proxy.url, prefix=prefix, fencing=True) as saver,
@@ -211,7 +211,7 @@ def test_processes_race(redis_server: Any, prefix: str) -> None:
 
 
 def test_without_fencing_the_last_wins(redis_server: Any, prefix: str) -> None:
-    """Without it, runs fork as with every saver, and no config holds a mark of ours."""
+    """Without fencing, runs fork as with every saver, and no config has a mark of ours."""
     with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
         writer = Writer(saver)
         common = writer.put(a=1)

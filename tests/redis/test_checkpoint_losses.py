@@ -1,4 +1,4 @@
-"""A thread that is lost, foreign, damaged or full under a live writer: no hole, no foreign exception, no harm."""
+"""A thread that is lost, foreign, damaged or too large during writes: no gap, no foreign exception, no harm."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_lost_under_a_live_writer(
 def test_lost_before_pending_writes(
     saver: RedisSaver, fresh: RedisSaver, raw: Any, prefix: str, loss: Callable[..., None]
 ) -> None:
-    """Pending writes whose elements the server had and lost are sent whole."""
+    """Pending writes whose elements the server has lost are sent whole."""
     writer = Writer(saver)
     last = writer.put(messages=[HumanMessage(LONG)])
     saver.put_writes(last, [("messages", [HumanMessage(LONG)]), ("text", LONG)], "one")
@@ -316,7 +316,7 @@ EXPECTED = (CorruptDataError, TypeNotAllowedError, FormatVersionError, WrongType
 
 @pytest.mark.parametrize("serde", SERDES.values(), ids=SERDES.keys())
 def test_garbage_in_every_field(redis_server: Any, prefix: str, serde: Callable[[], Any]) -> None:
-    """Damage to any stored field ends in an error of ours, or in nothing: never in an exception of another."""
+    """Damage to any stored field causes an error of ours, or none: never another library's exception."""
     options: dict[str, Any] = {"prefix": prefix, "serde": serde()}
     generator = random.Random(4)
     key = key_of(prefix)
@@ -396,7 +396,7 @@ def test_links_in_a_circle(saver: RedisSaver, raw: Any, prefix: str, circle: Cal
 
 
 async def test_a_checkpoint_that_extends_itself(redis_server: Any, prefix: str) -> None:
-    """A checkpoint put again on top of itself, as tools that rewrite metadata do, sends no walk into a circle."""
+    """A checkpoint that replaces itself, as tools that rewrite metadata do, sends no walk into a circle."""
     async with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
         writer = Writer(saver)
         first = writer.put("0001", a=[HumanMessage(LONG)])

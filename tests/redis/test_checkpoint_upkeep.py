@@ -81,7 +81,7 @@ def test_pruning_gives_memory_back(saver: RedisSaver, raw: Any, prefix: str) -> 
 
 
 def test_namespaces_that_vanish(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """Runs whose every checkpoint goes take their namespaces, list logs and run marks with them."""
+    """Deleting all checkpoints of a run also removes its namespaces, list logs and run marks."""
     grow(saver, steps=2)
     for number in range(5):
         writer = Writer(saver, ns=f"sub:{number}")
@@ -117,7 +117,7 @@ def test_deleting_the_latest_run(saver: RedisSaver, raw: Any, prefix: str) -> No
 
 
 def test_deleting_all_runs_deletes_the_thread(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """A thread of which nothing is left is gone: its key, its place in the index, and its runs' indexes."""
+    """A thread without checkpoints is deleted: its key, its index entry, and its runs' index entries."""
     grow(saver)
     grow(saver, "other")
     saver.delete_for_runs(["run0", "run1", "run2"])
@@ -151,7 +151,7 @@ def test_strategies(saver: RedisSaver, strategy: str) -> None:
     ids=str,
 )
 def test_what_prune_does_not_know(saver: RedisSaver, arguments: Any) -> None:
-    """Arguments that mean nothing are refused before anything is touched."""
+    """Meaningless arguments are refused before anything is changed."""
     with pytest.raises(InvalidInputError):
         saver.prune(["t"], **arguments)
 
@@ -204,7 +204,7 @@ def test_copies_are_whole_and_apart(saver: RedisSaver, raw: Any, prefix: str) ->
 
 
 def test_copies_onto_something(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    """A copy onto a thread, or onto itself, is refused and changes nothing; one of nothing copies nothing."""
+    """Copying onto an existing thread, or onto itself, is refused; copying a missing thread copies nothing."""
     grow(saver)
     Writer(saver, "other").put(a=1)
     with pytest.raises(InvalidInputError, match="already exists and was not changed"):
@@ -249,7 +249,7 @@ def once(batch: Any) -> Any:
 
 
 def test_a_server_that_goes_away_half_way(server: Any, prefix: str, raw: Any) -> None:
-    """Work whose connection breaks for good ends in an error of ours, and the thread is as it was, or done."""
+    """If the connection breaks for good, an error of ours is raised; the thread is unchanged, or the work done."""
     with running_proxy(server.port) as proxy, RedisSaver.from_url(proxy.url, prefix=prefix) as saver:
         grow(saver)
         before = everything(saver)

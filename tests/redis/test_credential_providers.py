@@ -1,4 +1,4 @@
-"""Passwords that rotate: redis-py's credential providers, through all that takes an address, on real servers."""
+"""Rotating passwords: redis-py's credential providers, with every class that takes an address, on real servers."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_passwords_rotate(group: Group, prefix: str) -> None:
 
 @pytest.mark.parametrize("kind", [Provider, SyncProvider])
 async def test_passwords_rotate_in_an_event_loop(group: Group, prefix: str, kind: Any) -> None:
-    """The same for asyncio; a provider without a method for it is asked in a worker thread."""
+    """In asyncio, the same holds; a provider without an async method is called in a worker thread."""
     group.asked.clear()
     async with AsyncRedisMemoryService(url=group.url, credential_provider=kind(group), prefix=prefix) as memory:
         saver = RedisSaver.from_url(group.url, credential_provider=kind(group), prefix=prefix)

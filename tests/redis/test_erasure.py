@@ -81,7 +81,7 @@ def test_everything_of_a_user_goes_and_nothing_else(server: RunningServer, prefi
 
 
 async def test_on_a_cluster(cluster: RunningCluster, prefix: str) -> None:
-    """The same on a cluster, without blocking the event loop."""
+    """On a cluster it works as well, without blocking the event loop."""
     fill(cluster.url, prefix)
     receipt = await aerase("ama", url=cluster.url, prefix=prefix)
     assert receipt.found == {"threads": 3, "sessions": 2, "items": 4}

@@ -80,7 +80,7 @@ def test_a_removal_finds_what_another_index_knows(memory, raw, prefix):
 
 
 async def test_the_async_services_say_so_too(memory, prefix):
-    """The same programs, awaited."""
+    """The async methods report the same."""
     async with AsyncRedisMemoryService(server=memory.server, prefix=prefix) as awaited:
         with pytest.warns(IncompleteWarning, match="Removing the session 's'"):
             assert await awaited.clear_session("s") == 0
@@ -131,7 +131,7 @@ def test_runs_are_looked_for_everywhere_where_indexes_may_be_lost(saver, raw, pr
 
 
 def test_a_user_who_may_not_ask_is_not_bothered(evicting, prefix):
-    """Without the right to INFO nothing is known of evictions: removals and exports work, in silence."""
+    """Without the permission for INFO, evictions are unknown: removals and exports work without a warning."""
     evicting.limit(prefix)
     try:
         with RedisMemoryService(url=evicting.url, prefix=prefix) as memory, warnings.catch_warnings():
@@ -143,7 +143,7 @@ def test_a_user_who_may_not_ask_is_not_bothered(evicting, prefix):
 
 
 def test_ids_are_known_on_a_server_that_really_evicts(prefix):
-    """Histories whose companion went under memory pressure: the same message again is stored once."""
+    """If a history's companion key was evicted, the same message sent again is stored once."""
     options = ("--maxmemory-policy", "allkeys-lru", "--maxmemory-samples", "10")
     with (
         running_server("redis", *options) as server,

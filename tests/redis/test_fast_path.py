@@ -1,4 +1,4 @@
-"""The short way of a script past redis-py's bookkeeping: no wrong reply, no lost connection, none too many."""
+"""The fast path of scripts around redis-py's bookkeeping: no wrong reply, no lost connection, none too many."""
 
 from __future__ import annotations
 
@@ -391,7 +391,7 @@ NAMES = "not other_redis_py and not metrics"  # redis-py has metrics since 7.1
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("version", ["6.2", "7"])
 def test_other_redis_py_versions(version):
-    """Savers and the short way work with the oldest redis-py that is supported, and with the one before this."""
+    """Savers and the fast path work with the oldest supported redis-py, and with the previous one."""
     folder = VERSIONS / version
     if not folder.is_dir():
         need(f"redis-py {version} in {folder.relative_to(VERSIONS.parents[1])}: `make test` puts it there")
@@ -407,7 +407,7 @@ def test_other_redis_py_versions(version):
 
 
 def test_which_redis_py_this_is():
-    """The tests of other versions run with those, and with the short way."""
+    """The tests of other versions run with those, and with the fast path."""
     if version := os.environ.get("REDIS_PY"):
         assert redis.__version__.startswith(version)
     assert fast_path.IS_USABLE

@@ -1,4 +1,4 @@
-"""Processes that are forked while their threads are in the middle of calls: every thread of a child can work."""
+"""Processes forked while their threads are in the middle of calls: every thread of a child can work."""
 
 from __future__ import annotations
 
@@ -135,15 +135,14 @@ def outage(port: int) -> tuple[str, str]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_outages_in_a_child(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No server at the default address is an error by name in each thread of a child, and nothing waits."""
+    """A missing server at the default address is a named error in each thread of a child, without waiting."""
     monkeypatch.setattr("ecowas_lc.storage.error_translation._UNLESS_SET", f"localhost:{(port := free_port())}")
     assert WAYS[way](lambda: outage(port)) == ("RedisUnavailableError", "RedisUnavailableError")
 
 
 def test_what_waits_is_the_parents(prefix: str) -> None:
-    """A child repeats nothing that waits for the server in its parent: it deletes nothing, and doubles nothing.
-
-    Not when it ends, not when it uses the same agent.
+    """A child repeats no work that its parent has pending: it deletes nothing, and doubles nothing,
+    neither when it ends nor when it uses the same agent.
     """
     with running_server("redis") as server:
         memory = RedisMemoryService(url=server.url, prefix=prefix, socket_timeout=2, connect_timeout=2)

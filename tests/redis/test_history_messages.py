@@ -274,7 +274,7 @@ def test_a_message_without_an_id_is_another_each_time(history):
 
 
 async def test_a_message_without_an_id_is_another_each_time_async(history):
-    """The same promise for the async methods."""
+    """The async methods keep the same promise."""
     message = HumanMessage("yes")
     await history.aadd_messages([message])
     await history.aadd_messages([message])
@@ -338,7 +338,7 @@ def test_ids_are_forgotten_once_their_time_is_over(server, prefix):
 
 
 def test_operations_are_remembered_by_time(server, prefix):
-    """An append that is sent again within two minutes is known, whatever came in between, and later forgotten."""
+    """A repeated append is recognised within two minutes, whatever came in between, and later forgotten."""
     history = RedisChatMessageHistory("energy", "s", server.url, prefix=prefix)
     place = Keys(prefix).history("energy", "s")
     keys = (place, Keys(prefix).companion(place))
@@ -371,7 +371,7 @@ def test_operations_are_remembered_by_time(server, prefix):
 
 
 def test_importing_is_silent():
-    """Importing and using the history warns of nothing, though LangChain deprecated its base class."""
+    """Importing and using the history triggers no warning, though LangChain deprecated its base class."""
     code = (
         "from ecowas_lc.history import RedisChatMessageHistory, history_factory\n"
         "from langchain_core.chat_history import BaseChatMessageHistory\n"

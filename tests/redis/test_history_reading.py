@@ -282,7 +282,7 @@ def test_in_langchains_runnable(chain, make):
 
 
 async def test_in_langchains_runnable_async(chain, make):
-    """The same for asyncio."""
+    """``RunnableWithMessageHistory`` does the same in asyncio."""
     config = {"configurable": {"agent_id": "energy", "session_id": "s"}}
     await chain.ainvoke([HumanMessage("one")], config)
     assert (await chain.ainvoke([HumanMessage("two")], config)).content == "I see 3 messages"

@@ -88,7 +88,7 @@ def test_a_named_removal_is_made_once(history):
 
 
 async def test_a_named_removal_is_made_once_async(history):
-    """The same promise for the async method."""
+    """The async method keeps the same promise."""
     await history.aadd_messages([HumanMessage("old", id="1")])
     await history.aclear(operation="tidy1")
     await history.aadd_messages([HumanMessage("new", id="1")])
@@ -97,7 +97,7 @@ async def test_a_named_removal_is_made_once_async(history):
 
 
 def test_a_removal_that_was_held_leaves_what_began_since(history):
-    """One asked for a while ago, that reaches the server only now, leaves a history that began after it."""
+    """A removal requested earlier, which reaches the server only now, keeps a history that began after it."""
     history.add_messages([HumanMessage("new", id="1")])
     history.clear(age=60)
     assert texts(history) == ["new"]
@@ -134,7 +134,7 @@ def test_what_a_process_says_after_its_own_removal_is_kept(history, raw):
 
 
 async def test_what_was_said_before_the_removal_does_not_come_back_async(history):
-    """The same promise for the async methods."""
+    """The async methods keep the same promise."""
     await history.aadd_messages([HumanMessage("secret", id="1")])
     await history.aclear()
     await history.aadd_messages([HumanMessage("secret", id="1"), HumanMessage("said since", id="3")], ages=[20, 0])
@@ -167,7 +167,7 @@ def test_a_removal_is_remembered_for_a_day_where_journals_are_kept(memory, raw, 
 
 
 def test_an_append_that_is_sent_again_does_not_undo_a_removal(memory, history):
-    """Its answer was lost; others removed, or replaced, the history; the retry is known and stores nothing."""
+    """Its reply was lost, and others removed the history: the retry is recognised and stores nothing."""
     place = Keys(memory.prefix).history("energy", "s")
     keys = (place, Keys(memory.prefix).companion(place))
     append = call(APPEND, keys, "> 0 lost1  0", b"", b'{"role":"user","content":"secret"}')

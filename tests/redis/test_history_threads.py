@@ -86,7 +86,7 @@ def test_a_thread_goes_into_a_history(history, saver):
 
 
 def test_there_and_back_changes_nothing(history, saver, prefix):
-    """Moving to and fro any number of times neither loses nor repeats a message, dicts without ids included."""
+    """Copying back and forth any number of times neither loses nor repeats a message, even dicts without ids."""
     memory = RedisMemoryService(server=history.server, prefix=prefix)
     for text in ("a", "b", "a"):
         memory.append_to_history("energy", "s", {"role": "user", "content": text})
@@ -200,7 +200,7 @@ def test_other_channels_are_named(history, saver):
 
 
 async def test_async_both_ways(history, saver):
-    """The same for asyncio."""
+    """The async functions do the same."""
     graph = graph_of(MessagesState, saver)
     await history.aadd_messages(CONVERSATION)
     assert await ahistory_to_thread(history, saver) == 4

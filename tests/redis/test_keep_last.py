@@ -176,7 +176,7 @@ def test_a_cluster(cluster: Any, prefix: str) -> None:
 
 
 def test_forks_and_namespaces(redis_server: Any, prefix: str, raw: Any) -> None:
-    """Each namespace keeps its newest; a checkpoint that is put below the newest removes nothing."""
+    """Each namespace keeps its newest; a checkpoint older than the newest removes nothing."""
     generator = random.Random(4)
     with RedisSaver.from_url(redis_server.url, prefix=prefix, keep_last=3) as saver:
         for _ in range(60):

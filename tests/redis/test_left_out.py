@@ -1,4 +1,4 @@
-"""One thread or history that can't be read ends no listing and no export: it is named and left out."""
+"""One unreadable thread or history does not end a listing or an export: it is named and left out."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_a_thread_that_cant_be_read(saver, raw, prefix, how):
 
 
 async def test_a_history_that_cant_be_read(memory, raw, prefix):
-    """Exports of histories, states and values leave out the bad ones, each by its name, and listings do too."""
+    """Exports of histories, states and values leave out unreadable ones, each by its name, and so do listings."""
     for session in ("a", "b", "c", "d"):
         memory.append_to_history("energy", session, MESSAGE)
     memory.save_agent_state("energy", {"x": 1})

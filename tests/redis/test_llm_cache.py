@@ -75,7 +75,7 @@ def test_messages_come_back_whole(cache: RedisLLMCache) -> None:
 
 
 def test_prompt_and_model_are_told_apart(cache: RedisLLMCache) -> None:
-    """No two pairs of prompt and model meet, wherever one ends and the other begins."""
+    """No two pairs of prompt and model share an entry, wherever one ends and the other begins."""
     cache.update("ab", "c", [Generation(text="1")])
     assert cache.lookup("a", "bc") is None
     assert cache.lookup("ab", "C") is None

@@ -65,7 +65,7 @@ def test_no_default_is_for_ever(server, prefix):
 
 
 def test_a_history_expires_whole(memory, raw, prefix):
-    """A history and all that belongs to it expire at the same moment, and no listing knows it any more."""
+    """A history and all that belongs to it expire at the same moment, and no listing shows it afterwards."""
     memory.append_to_history("energy", "s", {**MESSAGE, "id": "1"}, ttl=1)
     memory.append_to_history("energy", "t", MESSAGE)
     keys = [
@@ -87,7 +87,7 @@ def test_a_history_expires_whole(memory, raw, prefix):
 
 
 def test_what_expired_leaves_the_counts(memory):
-    """Agents and sessions of which nothing is left are soon listed and counted no more, without any write."""
+    """Empty agents and sessions soon disappear from lists and counts, without any write."""
     memory.append_to_history("energy", "s", MESSAGE, ttl=1)
     memory.save_agent_state("digital", {}, ttl=1)
     memory.set_session_data("t", "k", 1, ttl=1)
@@ -127,7 +127,7 @@ def test_indexes_do_not_grow_for_ever(memory, raw, prefix):
 
 
 def test_strays_are_never_listed_and_go_on_reading(memory, raw, prefix):
-    """A name whose history is gone (deleted by hand, a crash) isn't listed, and reading takes it out."""
+    """A name whose history is gone (deleted by hand, a crash) is not listed, and reading removes it."""
     memory.append_to_history("energy", "s", MESSAGE)
     memory.append_to_history("energy", "gone", MESSAGE)
     raw.delete(f"{prefix}:history:energy:gone")

@@ -63,7 +63,7 @@ def test_a_cut_connection_does_not_undo_others(server, prefix, identity):
 
 @pytest.mark.parametrize("kind", ["history", "state", "session-data"])
 def test_a_cut_connection_does_not_change_the_report(memory, kind):
-    """A record that an import sends again, its reply being lost, was written, not found there."""
+    """A record that an import sends again after a lost reply counts as written, not as already present."""
     ids = {"agent": "energy", "session": "s", "key": "k"}
     record = {"type": kind, **ids, "ttl_seconds": 100, "value": 1, "messages": [{**MESSAGE, "id": "1"}]}
     importer = Importer(memory._programs.sessions, overwrite=False)
@@ -90,7 +90,7 @@ def _once(batch):
 
 
 async def test_a_cut_connection_does_not_duplicate_async(server, prefix):
-    """The same for asyncio."""
+    """In asyncio, an append whose reply is lost is sent again and stored once, too."""
     with running_proxy(server.port) as proxy:
         async with AsyncRedisMemoryService(port=proxy.port, prefix=prefix) as memory:
             await memory.append_to_history("energy", "s", numbered(0))
@@ -196,7 +196,7 @@ def test_foreign_types_are_named_and_left(memory, raw, prefix):
 
 
 def test_foreign_data_does_not_stop_a_removal(memory, raw, prefix):
-    """Removing all of an agent, or of a session, passes over keys that another program took, and leaves them."""
+    """Removing all data of an agent, or of a session, skips keys that another program has taken."""
     for session in ("a", "b", "c"):
         memory.append_to_history("energy", session, MESSAGE)
     raw.delete(f"{prefix}:history:energy:b")
@@ -268,7 +268,7 @@ def legacy(raw, prefix):
 
 
 def test_the_older_format_is_read(memory, legacy):
-    """A history kept as one JSON text, as the system before this one did, reads as it was, whole or its end."""
+    """A history in the previous system's format, one JSON text, is read unchanged, whole or its end."""
     assert memory.get_conversation_history("energy", "old") == LEGACY
     assert memory.get_conversation_history("energy", "old", last=1) == LEGACY[1:]
     info = memory.get_session_info("energy", "old")
@@ -317,7 +317,7 @@ def test_ids_of_the_older_format_are_known(memory, raw, prefix):
 
 @pytest.mark.usefixtures("legacy")
 def test_the_older_format_is_converted_once_by_many(memory):
-    """Writers that meet the older format at the same time lose neither its messages nor their own."""
+    """Concurrent writers that find the older format lose neither its messages nor their own."""
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: memory.append_to_history("energy", "old", numbered(n)), range(40)))
     history = memory.get_conversation_history("energy", "old")

@@ -75,7 +75,7 @@ def test_cluster_reindexes_every_node(on_cluster):
 
 
 async def test_cluster_async(cluster, prefix):
-    """The same for asyncio."""
+    """In asyncio, histories, statistics, indexes and removals work on a cluster, too."""
     async with AsyncRedisMemoryService(url=cluster.url, prefix=prefix) as memory:
         for agent in AGENTS:
             await memory.append_to_history(agent, "s", MESSAGE)

@@ -36,7 +36,7 @@ def raw(server):
 
 
 def test_history_comes_back_as_it_was_saved(memory):
-    """A history is the list that was saved, extra keys and all; there is none, it is the empty list."""
+    """A history is the saved list, including extra keys; if there is none, it is the empty list."""
     assert memory.get_conversation_history("energy", "s") == []
     memory.save_conversation_history("energy", "s", HISTORY)
     assert memory.get_conversation_history("energy", "s") == HISTORY
@@ -85,7 +85,7 @@ def test_trimming_never_leaves_an_orphan_result(memory, most):
 
 
 def test_results_without_any_call_are_still_trimmed(memory):
-    """A history of nothing but tool results keeps to its limit: there is no call to keep with them."""
+    """A history of only tool results keeps to its limit: there is no call to keep with them."""
     for number in range(9):
         memory.append_to_history("energy", "s", {"role": "tool", "content": str(number)}, max_history=3)
     assert [m["content"] for m in memory.get_conversation_history("energy", "s")] == list("678")
@@ -109,7 +109,7 @@ def test_state_and_session_data(memory):
 
 
 def test_clearing_says_whether_there_was_something(memory):
-    """Clearing a history says whether there was one, and leaves the agent's others."""
+    """Clearing a history returns whether it existed, and leaves the agent's others."""
     memory.append_to_history("energy", "a", HISTORY[0])
     memory.append_to_history("energy", "b", HISTORY[0])
     assert memory.clear_conversation_history("energy", "a") is True
@@ -225,7 +225,7 @@ def test_bad_ids_are_named_errors(memory, bad):
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, "60", True, 10**11])
 def test_bad_ttls_are_named_errors(memory, bad):
-    """A time to live is a whole number of seconds from 1 on; nothing is written with another."""
+    """A time to live is a whole number of seconds from 1 on; anything else is refused before writing."""
     for attempt in (
         lambda: memory.append_to_history("energy", "s", HISTORY[0], ttl=bad),
         lambda: memory.save_conversation_history("energy", "s", HISTORY, ttl=bad),
@@ -242,7 +242,7 @@ def test_bad_ttls_are_named_errors(memory, bad):
 
 @pytest.mark.parametrize("bad", ["hello", {"role": "user"}, {"content": "x"}, {"role": 1, "content": "x"}, None])
 def test_bad_messages_are_named_errors(memory, bad):
-    """A message is a dict with a role and a content; nothing is written with another."""
+    """A message is a dict with a role and a content; anything else is refused before writing."""
     with pytest.raises(InvalidInputError):
         memory.append_to_history("energy", "s", bad)
     with pytest.raises(InvalidInputError):

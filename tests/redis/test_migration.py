@@ -230,7 +230,7 @@ class Plan:
 
 
 def test_what_can_not_be_moved(redis_server: Any, prefix: str) -> None:
-    """A thread that can't be moved is named with the reason, and the others are moved."""
+    """A thread that can't be moved is reported with the reason, and the others are moved."""
     source = InMemorySaver()
     with RedisSaver.from_url(redis_server.url, prefix=prefix) as target:
         Writer(source, "plan").put(plan=Plan("x"))

@@ -1,4 +1,4 @@
-"""Calls that travel together: each gets its own reply, whatever befalls the others and their connection."""
+"""Calls that share a connection: each gets its own reply, whatever happens to the others and the connection."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ STEPS = st.lists(
 @given(steps=STEPS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_replies_come_to_who_asked(redis_server, echo, steps):
-    """Small, large, refused and cancelled calls, in any order and at any moment: each gets its own reply."""
+    """Small, large, refused and cancelled calls, in any order and at any moment, each get their own reply."""
 
     async def one(client, number, what, pause):
         word = f"{number}.{what}".encode()

@@ -105,7 +105,7 @@ def store_prefix(namespace: tuple[str, ...]) -> Any:
 
 
 async def test_one_flush_each_async(proxy: Proxy, prefix: str) -> None:
-    """The async methods flush as seldom."""
+    """The async methods take the same number of flushes."""
     async with RedisStore.from_url(proxy.url, prefix=prefix) as store:
         await store.aput(NS, "warm", {"n": 1})
         await store.aget(NS, "warm")
@@ -200,7 +200,7 @@ def test_what_is_no_json_object_is_refused(store: RedisStore, value: Any) -> Non
 
 
 def test_a_value_that_contains_itself(store: RedisStore) -> None:
-    """A value without end is refused like any other that JSON can't hold."""
+    """A circular value is refused like any other that JSON can't represent."""
     value: dict[str, Any] = {}
     value["self"] = value
     with pytest.raises(NotSerializableError):
@@ -335,7 +335,7 @@ def test_encrypted_values(redis_server: RunningServer, prefix: str) -> None:
 
 
 def test_clear_removes_what_is_below(store: RedisStore) -> None:
-    """``clear`` deletes the items under a prefix, says how many there were, and leaves the others."""
+    """``clear`` deletes the items under a prefix, returns their number, and leaves the others."""
     store.batch([PutOp(("a", str(n % 3)), f"k{n}", {"n": n}) for n in range(1200)])
     store.put(("ab",), "stays", {})
     assert store.clear(("a", "1")) == 400
@@ -371,7 +371,7 @@ async def test_the_async_twins(redis_server: RunningServer, prefix: str) -> None
 
 
 def test_collections_and_prefixes_share_nothing(redis_server: RunningServer, prefix: str) -> None:
-    """Stores of another prefix or collection never meet."""
+    """Stores of another prefix or collection are separate."""
     stores = [
         RedisStore.from_url(redis_server.url, prefix=prefix),
         RedisStore.from_url(redis_server.url, prefix=prefix, collection="other"),

@@ -51,18 +51,18 @@ async def whole_report(name: str, make: Any) -> Report:
 
 
 async def test_redis_store_on_a_cluster(cluster: RunningCluster, prefix: str) -> None:
-    """The same on a cluster, where namespaces are spread over the nodes."""
+    """On a cluster, where namespaces are spread over the nodes, it keeps each promise, too."""
     await whole_report("cluster", redis_store(cluster.url, prefix))
 
 
 async def test_redis_store_encrypted(redis_server: RunningServer, prefix: str) -> None:
-    """The same with values, vectors and words encrypted."""
+    """With values, vectors and words encrypted, it keeps each promise, too."""
     encryption = EncryptedRedisSerializer(os.urandom(32))
     await whole_report("encrypted", redis_store(redis_server.url, prefix, encryption=encryption))
 
 
 async def test_redis_store_with_vectors_in_32_bits(redis_server: RunningServer, prefix: str) -> None:
-    """The same where copies keep vectors in 32 bits."""
+    """With copies that keep vectors in 32 bits, it keeps each promise, too."""
 
     @contextlib.asynccontextmanager
     async def make(setup: Setup) -> AsyncIterator[BaseStore]:

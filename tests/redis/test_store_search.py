@@ -379,7 +379,7 @@ async def test_lost_indexes_are_made_anew(server: RunningServer, prefix: str) ->
 
 
 async def test_lost_indexes_on_a_cluster(cluster: RunningCluster, prefix: str) -> None:
-    """The same on a cluster, node by node."""
+    """On a cluster, ``reindex`` does so node by node."""
     with redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port) as raw:
         await _reindexed(cluster.url, prefix, raw)
 
@@ -561,7 +561,7 @@ def test_modes_are_the_index_configurations_or_the_searchs(words: RedisStore, st
 
 
 def test_copies_are_bounded(store: RedisStore) -> None:
-    """The process forgets the copies that were used longest ago when they take too much memory."""
+    """The process drops the least recently used copies when they take too much memory."""
     assert store._indexing is not None
     index = store._indexing.index
     index._copies_bytes = 50_000

@@ -1,4 +1,4 @@
-"""Removing a thread again after a lost answer removes nothing that others have begun since."""
+"""Repeating a removal of a thread after a lost reply removes nothing that others have begun since."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_pages_and_filters(saver: RedisSaver) -> None:
 
 
 def test_threads_of_one_moment(redis_server: Any, prefix: str) -> None:
-    """Pages are right too where threads were written at the same time."""
+    """Pages are correct even if threads were written at the same time."""
     with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver, redis_server.client() as raw:
         for number in range(10):
             Writer(saver, f"{number}").put(n=1)
@@ -257,7 +257,7 @@ def test_nothing_readable_of_encrypted_threads(redis_server: Any, prefix: str) -
 
 
 def test_an_entry_that_was_moved(redis_server: Any, prefix: str) -> None:
-    """An encrypted entry opens in its own place only."""
+    """An encrypted entry can be opened only in its own place."""
     serde = EncryptedRedisSerializer(b"k" * 32)
     with RedisSaver.from_url(redis_server.url, prefix=prefix, serde=serde) as saver, redis_server.client() as raw:
         same = "1" * 36
@@ -298,7 +298,7 @@ def test_other_things_under_the_name(saver: RedisSaver, messages: Any) -> None:
 
 
 def test_a_serializer_of_ones_own(redis_server: Any, prefix: str) -> None:
-    """With a serializer of the application's, rows say the same."""
+    """With an application's own serializer, rows are the same."""
     serde = JsonPlusSerializer()
     with RedisSaver.from_url(redis_server.url, prefix=prefix, serde=serde) as saver:
         Writer(saver).put(messages=[HumanMessage("Hello")])
@@ -325,7 +325,7 @@ def test_a_serializer_of_ones_own(redis_server: Any, prefix: str) -> None:
     ],
 )
 def test_arguments(redis_server: Any, prefix: str, arguments: Any) -> None:
-    """An argument that can't be used is refused by name, before anything is asked of the server."""
+    """An invalid argument is refused by name, before any command is sent."""
     with (
         RedisSaver.from_url(redis_server.url, prefix=prefix) as saver,
         pytest.raises(InvalidInputError, match=next(iter(arguments))),

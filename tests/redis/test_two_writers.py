@@ -36,7 +36,7 @@ async def test_ours(server: Any, prefix: str, check: Check, encrypted: bool, she
 
 
 async def test_a_cluster(cluster: Any, prefix: str) -> None:
-    """On a cluster as well."""
+    """On a cluster they keep every promise as well."""
 
     @asynccontextmanager
     async def savers() -> AsyncIterator[Any]:
