@@ -7,6 +7,7 @@ instead.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any, NamedTuple
@@ -36,8 +37,9 @@ def about(values: Mapping[str, Any]) -> About:
         items = getattr(items, "value", None)  # a delta channel's snapshot
         if not isinstance(items, list):
             return UNKNOWN
-    messages = [isinstance(item, BaseMessage) for item in items].count(True)
-    turns = [isinstance(item, HumanMessage) for item in items].count(True)
+    kinds = Counter(map(type, items))
+    messages = sum([count for kind, count in kinds.items() if issubclass(kind, BaseMessage)])
+    turns = sum([count for kind, count in kinds.items() if issubclass(kind, HumanMessage)])
     people = [item for item in islice(items, _LOOKED_AT) if isinstance(item, HumanMessage)]
     # LangChain's SummarizationMiddleware replaces the summarised messages with a summary.
     first = next((item for item in people if not _is_summary(item)), people[0] if people else None)

@@ -454,8 +454,9 @@ class Format:
         if place.namespace:
             return b""
         blob = self.serializer.dump(list(about(checkpoint["channel_values"])))
-        blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"t", place.id))
-        return len(place.id).to_bytes(2, "big") + place.id + blob
+        id_ = place.id
+        blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"t", id_))
+        return len(id_).to_bytes(2, "big") + id_ + blob
 
     # --- reading ---
 

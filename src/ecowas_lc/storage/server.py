@@ -492,7 +492,7 @@ class Server:
             return await arun(self._given_async_client, op, self.where, self._waiting)
         if self._factory is None:
             return await asyncio.to_thread(self.run, op)
-        here = await self._client_of_this_loop(self._factory)
+        here = self._by_loop.get(asyncio.get_running_loop()) or await self._client_of_this_loop(self._factory)
         if here.gate is None:
             return await arun(here.client, op, self.where, self._waiting)
         try:
@@ -506,8 +506,6 @@ class Server:
 
     async def _client_of_this_loop(self, factory: ClientFactory) -> _LoopClient:
         loop = asyncio.get_running_loop()
-        if entry := self._by_loop.get(loop):
-            return entry
         with self._lock:
             # A loop's client refers to the loop, so weak keys alone would keep both forever.
             for gone in [known for known in self._by_loop if known.is_closed()]:

@@ -50,6 +50,7 @@ _TOO_DEEP = f"A value is nested more than {MOST_WRITTEN} deep (or holds itself):
 _DEEPER = "A stored value is nested deeper than any that is written."
 _FEW_LEVELS = 8  # of extensions: msgpack's own limit of 254 in each keeps these well within MOST_NESTED
 _SCALARS = (type(None), bool, int, float, str)
+_UNCHANGED = frozenset((type(None), bool, int, float))  # by lift(), which is not called for them
 
 
 class BlobWriter:
@@ -136,15 +137,23 @@ class BlobWriter:
         if kind is str:
             return self.lift_text(value) if len(value) >= LONG_TEXT else value
         if kind is dict and depth <= _SEARCH_DEPTH and len(value) <= _SEARCH_WIDTH:
-            return {key: self.lift(inner, depth + 1) for key, inner in list(value.items())}
+            return {
+                key: inner if type(inner) in _UNCHANGED else self.lift(inner, depth + 1)
+                for key, inner in list(value.items())
+            }
         if kind is list and depth <= _SEARCH_DEPTH and (len(value) <= _SEARCH_WIDTH or type(value[-1]) in SPECS):
-            return [self.lift(inner, depth + 1) for inner in value]
+            return [inner if type(inner) in _UNCHANGED else self.lift(inner, depth + 1) for inner in value]
         if spec := SPECS.get(kind):
             return self._message(value, spec)
         return value
 
     def _message(self, value: Any, spec: Spec) -> Any:
-        return self._extension(MESSAGE_ARRAY, lambda: [self.lift(field) for field in pack_array(value, spec)])
+        return self._extension(
+            MESSAGE_ARRAY,
+            lambda: [
+                field if type(field) in _UNCHANGED else self.lift(field) for field in pack_array(value, spec)
+            ],
+        )
 
     def large(self, value: Any) -> Any:
         """Return ``value`` lifted, or a reference to it if it is still large."""
@@ -170,7 +179,7 @@ class BlobWriter:
                 head[1] = None
         if head[1] is not None:
             head[1] = self.lift(content)
-        return head + [self.lift(field) for field in array[2:]]
+        return head + [field if type(field) in _UNCHANGED else self.lift(field) for field in array[2:]]
 
     def lift_text(self, text: str) -> Any:
         """Return a reference to a long text if possible, else the text."""
