@@ -1,4 +1,4 @@
-"""Runs notebooks in kernels of their own; ``python -m tests.notebooks.execution`` saves their outputs."""
+"""Runs notebooks in separate kernels; ``python -m tests.notebooks.execution`` saves their outputs."""
 
 from __future__ import annotations
 

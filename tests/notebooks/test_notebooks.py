@@ -56,7 +56,7 @@ def test_runs_top_to_bottom(
 
 @pytest.mark.llm
 def test_runs_where_no_model_server_is_set(tmp_path: Path, local_model: LocalModel) -> None:
-    """Without an address of Ollama, the cell that all notebooks get their model from finds one and names it."""
+    """Without an address for Ollama, the cell that all notebooks share finds a model and names it."""
     env = environment(tmp_path, local_model, os.environ)
     del env["OLLAMA_BASE_URL"], env["OLLAMA_MODEL"]
     [whole] = [path for path in NOTEBOOKS if path.name.startswith("05")]

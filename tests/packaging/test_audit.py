@@ -1,4 +1,4 @@
-"""``make audit`` does its job: asked here of a database of advisories that the test serves."""
+"""``make audit`` works: the tests serve a database of advisories to it."""
 
 from __future__ import annotations
 

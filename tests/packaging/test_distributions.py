@@ -92,7 +92,7 @@ def test_the_sdist_holds_everything(distributions: tuple[Path, Path]) -> None:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(distributions: tuple[Path, Path]) -> None:
-    """Every file of the package is in it, data and scripts for Redis too; no test, no note, no cache."""
+    """The wheel has every file of the package, with data and scripts for Redis, and no test, note or cache."""
     source = ROOT / "src"
     files = {str(path.relative_to(source)) for path in (source / "ecowas_lc").rglob("*") if path.is_file()}
     with zipfile.ZipFile(distributions[1]) as archive:

@@ -1,4 +1,4 @@
-"""Embeddings that only count words: for the logic around embeddings, never for how well they route."""
+"""Embeddings that only count words, for testing the logic around embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Working groups that the package does not know, as a user would write them."""
+"""Working groups unknown to the package, as a user would define them."""
 
 from __future__ import annotations
 

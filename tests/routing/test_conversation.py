@@ -77,7 +77,7 @@ def test_a_follow_up_stays_with_its_groups(router: ConversationRouter, question:
 
 @pytest.mark.parametrize("question", ["Merci beaucoup !", "thanks, have a nice day", "obrigado, está claro"])
 def test_thanks_concern_nobody_and_the_next_turn_goes_on(router: ConversationRouter, question: str) -> None:
-    """Small talk is the supervisor's; the subject waits for it to end."""
+    """Small talk goes to the supervisor, and the subject continues after it."""
     assert router.route(question, conversation=[TARIFFS]).groups == ()
     after = router.route("and in Ghana?", conversation=[TARIFFS, PastTurn(question, ())])
     assert after.groups == ("energy",)
@@ -154,7 +154,7 @@ def test_logistics_about_a_subject_are_protocols_alone(router: ConversationRoute
 
 
 def test_one_goes_back_to_a_subject_by_its_name_or_place(router: ConversationRouter) -> None:
-    """The groups are those of the turn that opened the subject."""
+    """The groups are those of the turn that introduced the subject."""
     asked = [LITHIUM, PastTurn("who pays for that?", ("minerals", "resource_mobilization")), BADGES]
     named = router.route("ok back to the lithium: is it refined here?", conversation=asked)
     assert named.groups == ("minerals",)
@@ -193,7 +193,7 @@ def test_a_conversation_without_a_subject_changes_nothing(router: ConversationRo
 
 
 def test_groups_of_ones_own_are_followed_too() -> None:
-    """Nothing in it is about the summit's six."""
+    """A question about none of the summit's six subjects goes to no group."""
     router = get_router("lexical", groups=[*default_groups(), HEALTH])
     asked = [PastTurn("Which vaccines are in stock?", ("health",))]
     assert router.route("and in Ghana?", conversation=asked).groups == ("health",)
@@ -233,7 +233,7 @@ def test_a_follow_up_costs_at_most_twice_a_question(
 
 @pytest.mark.parametrize("question", ["And in Ghana?", "ok. back to the lithium: who refines it?", "who funds it"])
 async def test_awaiting_decides_the_same(router: ConversationRouter, question: str) -> None:
-    """Both ways run one program."""
+    """Sync and async calls run one program."""
     asked = [LITHIUM, BADGES]
     assert await router.aroute(question, conversation=asked) == router.route(question, conversation=asked)
 
@@ -277,7 +277,7 @@ def test_the_model_is_shown_the_conversation() -> None:
 
 
 def test_failing_embeddings_leave_the_conversation_to_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A follow-up finds its way without embeddings."""
+    """A follow-up is routed without embeddings."""
 
     def fail(self: OfflineEmbeddings, text: str) -> list[float]:
         raise ConnectionError("nobody answers")

@@ -109,13 +109,13 @@ def test_progress_is_told_and_the_first_load_is_not_timed() -> None:
 
 
 def test_no_question_is_an_error() -> None:
-    """Figures over nothing would be a lie."""
+    """An evaluation without questions is refused, because its figures would mean nothing."""
     with pytest.raises(InvalidInputError, match="no question"):
         evaluate(Fixed({}), [])
 
 
 def test_the_json_form_has_the_published_keys() -> None:
-    """Scripts read these names."""
+    """Scripts rely on these names."""
     figures = json.loads(json.dumps(compare_routers(["lexical"]).as_dict()))
     assert set(figures) == {"lexical"}
     assert {"n", "micro_f1", "exact_set", "ms_per_question", "by_group", "by_language"} <= set(figures["lexical"])
@@ -193,7 +193,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, problem: str) -> None:
 
 
 def test_a_file_without_questions_is_named(tmp_path: Path) -> None:
-    """Missing, empty or no text: an error of ours that names the file."""
+    """A file that is missing, empty or not text is an error of ours that names it."""
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n\n")
     binary = tmp_path / "binary.jsonl"
@@ -274,7 +274,7 @@ def test_dialogues_are_read_from_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_dialogue_is_named(tmp_path: Path, line: str, problem: str) -> None:
-    """As a bad question is: by file and line."""
+    """A bad dialogue is named like a bad question, by file and line."""
     file = tmp_path / "mine.jsonl"
     file.write_text(line, "utf-8")
     with pytest.raises(InvalidInputError, match=problem) as caught:

@@ -30,7 +30,7 @@ before Monday. My phone is best in the mornings. Kind regards, the desk officer"
     ],
 )
 def test_of_a_pasted_mail_the_asking_part_counts(question: str, groups: set[str]) -> None:
-    """Politeness, news and other business around a question say nothing about it."""
+    """Politeness, news and other matters around a question do not affect its routing."""
     for name in ("lexical", "hybrid"):
         assert set(get_router(name).route(MAIL.format(question)).groups) == groups
 
@@ -63,12 +63,12 @@ def test_what_is_set_aside_does_not_count(question: str, group: str) -> None:
     ],
 )
 def test_a_slip_in_a_word_is_seen_through(misspelt: str, word: str) -> None:
-    """A letter too many, missing, or in the wrong place."""
+    """A letter too many, missing, or misplaced is corrected."""
     assert Spelling([word], []).corrected(misspelt) == word
 
 
 def test_a_right_word_stays_as_it_is() -> None:
-    """A word that is known, short, or only rhymes with another is no slip."""
+    """A word that is known, short, or only rhymes with another is not corrected."""
     spelling = Spelling(["computing", "farming", "grid"], ["forming"])
     for word in ("competing", "forming", "grit", "harming", "7arming"):
         assert spelling.corrected(word) == word
@@ -83,7 +83,7 @@ def test_misspelt_questions_find_their_groups() -> None:
 
 @given(st.text(max_size=9000))
 def test_any_text_has_a_bounded_question(text: str) -> None:
-    """Whatever is pasted, the parts lie within the text, in order, and are short."""
+    """Whatever the input, the parts lie within the text, in order, and are short."""
     part = focus(text)
     assert len(part.question) <= max(MOST_ASKED, 320) + len(part.asked)
     assert all(0 <= start < end <= len(text) for start, end in (*part.asked, *part.dismissed))

@@ -1,4 +1,4 @@
-"""The working groups as data, and which groups may be used."""
+"""The working groups as data, and which groups are valid."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_each_group_is_complete(group: TWG) -> None:
 
 
 def test_every_term_that_ships_can_be_read() -> None:
-    """A slip in a data file, such as a weight that is no number, is found here and not by a user."""
+    """An error in a data file, such as a weight that is not a number, is found here and not by a user."""
     for group in default_groups():
         for terms in group.terms.values():
             for term in terms:
@@ -92,7 +92,7 @@ def test_a_group_is_a_value() -> None:
     ["", "  ", None, 7, "supervisor", "synthesise", "__start__", "__end__", "__mine", "a|b", "a:b", " a", "a\nb"],
 )
 def test_an_id_that_no_node_can_have_is_refused(group_id: object) -> None:
-    """An id must do as the name of a graph node, and the error says which id can't."""
+    """An id must be a valid name of a graph node, and the error names the invalid one."""
     with pytest.raises(InvalidIdError, match="id"):
         validate_groups([TWG(group_id, "Name", "Prompt")])  # type: ignore[arg-type]
 
@@ -126,6 +126,6 @@ def test_groups_that_can_not_be_used_are_named(groups: list[TWG]) -> None:
 
 
 def test_any_printable_id_is_allowed() -> None:
-    """Ids are the user's own: unicode, blanks inside, stars and dots do."""
+    """Users choose ids freely: unicode, inner blanks, stars and dots are valid."""
     ids = ["énergie", "working group 2", "a*b", "x.y-z"]
     assert [group.id for group in validate_groups(TWG(name, name, "Prompt") for name in ids)] == ids

@@ -79,12 +79,12 @@ def test_it_routes_best_offline(offline: Router, name: str, micro_f1: float, exa
     ],
 )
 def test_general_questions_go_to_no_group(offline: Router, question: str) -> None:
-    """Greetings, thanks, the summit at large and off-topic questions are the supervisor's own."""
+    """Greetings, thanks, general questions about the summit and off-topic ones go to the supervisor."""
     assert offline.route(question).groups == ()
 
 
 async def test_both_ways_to_ask_agree(offline: Router) -> None:
-    """``aroute`` is ``route``; the reason shows words and meaning."""
+    """``aroute`` equals ``route``; the reason shows words and meaning."""
     question = "Who pays for rural electrification?"
     decision = await offline.aroute(question)
     assert decision == offline.route(question)
@@ -99,7 +99,7 @@ async def test_both_ways_to_ask_agree(offline: Router) -> None:
 
 @pytest.mark.usefixtures("words_only")
 def test_without_embeddings_it_is_the_lexical_router() -> None:
-    """Nothing installed is no error: the words decide."""
+    """Without any extra, the words decide, without an error."""
     router, words = get_router("hybrid"), get_router("lexical")
     for question in evaluation_set("dev"):
         assert router.route(question.question) == words.route(question.question)
@@ -114,7 +114,7 @@ async def test_failing_embeddings_leave_the_words() -> None:
 
 
 def test_poor_embeddings_do_not_spoil_what_the_words_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How much meaning counts is measured on the examples: crude embeddings count for little."""
+    """The weight of meaning is measured on the examples: crude embeddings count for little."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     questions = evaluation_set("validation")
     words = evaluate(get_router("lexical"), questions)
@@ -174,7 +174,7 @@ def test_a_model_that_proved_no_better_is_not_asked(tmp_path: Path, offline: Hyb
 
 @pytest.mark.usefixtures("words_only")
 def test_a_measurement_counts_for_what_was_measured_alone(tmp_path: Path) -> None:
-    """Other groups, another model or other cheap routers make it void."""
+    """Other groups, another model or other cheap routers invalidate a measurement."""
     file = save_measurement(measured("words", model_right=12, cheap_right=3), tmp_path / "models.json")
     assert HybridRouter(model=Scripted(sayings=[ANSWER]), measurements=file).asks_model
     other_model = Scripted(sayings=[ANSWER], model="other:3b")
@@ -196,7 +196,7 @@ def test_the_caller_has_the_last_word(unsure: LabelledQuestion) -> None:
 def test_a_model_that_fails_changes_nothing(
     offline: HybridRouter, unsure: LabelledQuestion, said: str | Exception
 ) -> None:
-    """In doubt, and with a model that is of no use, the cheap routers' decision stands."""
+    """In doubt, and with a model that does not help, the cheap routers' decision counts."""
     router = get_router("hybrid", model=Scripted(sayings=[said]), ask_model=True)
     decision = router.route(unsure.question)
     assert decision.groups == offline.route(unsure.question).groups
@@ -205,7 +205,7 @@ def test_a_model_that_fails_changes_nothing(
 
 
 def test_a_model_is_measured_where_the_others_are_unsure(offline: HybridRouter) -> None:
-    """Measuring asks only the doubtful questions, and counts who got them wholly right."""
+    """Measuring asks only the doubtful questions, and counts which router got them entirely right."""
     questions = (*evaluation_set("dev"), *evaluation_set("validation"))
     doubtful = [question for question in questions if offline.weigh(question.question).is_unsure]
     perfect = Scripted(sayings=[_knows({question.question: question.groups for question in questions})])
@@ -222,7 +222,7 @@ def test_a_model_is_measured_where_the_others_are_unsure(offline: HybridRouter) 
 
 
 def test_measurements_are_kept_one_of_a_kind(tmp_path: Path) -> None:
-    """A new measurement replaces its older one and leaves those of other models."""
+    """A new measurement replaces the older one of its model and keeps those of other models."""
     file = tmp_path / "deep" / "models.json"
     first = measured("words", model_right=1, cheap_right=2)
     other = ModelMeasurement("Scripted other", first.groups, "words", 5, 5, 0)

@@ -85,7 +85,7 @@ def test_a_very_long_question_costs_time_in_proportion() -> None:
 
 
 def test_the_same_question_always_gets_the_same_decision() -> None:
-    """Neither the order of sets nor the seed of hashes shows in a decision or its reason."""
+    """Neither the order of sets nor the hash seed affects a decision or its reason."""
     program = (
         "from ecowas_lc.supervisor.routing import get_router\n"
         "from ecowas_lc.twg import evaluation_set\n"
@@ -107,7 +107,7 @@ def test_the_same_question_always_gets_the_same_decision() -> None:
 
 
 async def test_both_ways_to_ask_agree() -> None:
-    """``aroute`` is ``route``, and the router is one by the published protocol."""
+    """``aroute`` equals ``route``, and the router follows the published protocol."""
     assert isinstance(ROUTER, Router)
     question = "Who pays for rural electrification?"
     assert await ROUTER.aroute(question) == ROUTER.route(question)
@@ -115,7 +115,7 @@ async def test_both_ways_to_ask_agree() -> None:
 
 @pytest.mark.parametrize("question", ["", "  \n", None, 3])
 async def test_an_empty_question_is_an_error(question: str) -> None:
-    """Nothing asked is the caller's mistake, not a question for no group."""
+    """An empty question is the caller's mistake, not a question for no group."""
     with pytest.raises(EmptyQuestionError):
         ROUTER.route(question)
     with pytest.raises(EmptyQuestionError):
@@ -147,7 +147,7 @@ def test_dropped_groups_are_never_chosen() -> None:
 
 
 def test_a_groups_own_word_is_no_general_talk() -> None:
-    """Football is off topic until a group says that it is its topic."""
+    """Football is off topic until a group has it as its topic."""
     assert ROUTER.route("Who won the football match?").groups == ()
     router = get_router("lexical", groups=[*default_groups(), SPORT])
     assert router.route("Which stadiums host the football final?").groups == ("sport",)
@@ -160,7 +160,7 @@ def test_a_group_without_terms_is_found_by_its_description() -> None:
 
 
 def test_unusable_groups_are_refused_at_once() -> None:
-    """Bad ids and bad terms are errors when the router is built, not when it routes."""
+    """Invalid ids and terms are errors when the router is built, not when it routes."""
     with pytest.raises(InvalidIdError):
         get_router("lexical", groups=[TWG("a|b", "A", "Prompt")])
     with pytest.raises(InvalidInputError, match="solar\\^high"):

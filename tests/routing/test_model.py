@@ -1,4 +1,4 @@
-"""The router that asks a chat model, whatever the model says."""
+"""The router that asks a chat model, whatever the model answers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def decide(model: Scripted, question: str = QUESTION) -> RouteDecision:
 
 
 async def test_the_model_decides() -> None:
-    """A model's choice is the decision, in the model's order, and says whose it is."""
+    """A model's choice is the decision, in the model's order, and the decision names its source."""
     decision = await decide(Scripted(sayings=['{"groups": ["digital", "agriculture"]}']))
     assert decision.groups == ("digital", "agriculture")
     assert decision.source == "model"
@@ -75,7 +75,7 @@ async def test_no_group_is_an_answer() -> None:
 
 
 def test_the_model_is_held_to_the_registered_ids() -> None:
-    """The schema leaves no other ids, and the model answers steadily, briefly and without thinking aloud."""
+    """The schema allows no other ids, and the model answers deterministically, briefly and without reasoning."""
     model = Scripted(sayings=['{"groups": []}'])
     get_router("model", model=model).route(QUESTION)
     [schema] = model.formats
@@ -103,7 +103,7 @@ def test_the_prompt_describes_the_groups_and_shows_examples() -> None:
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 async def test_garbage_is_asked_about_once_and_then_the_words_decide(garbage: str) -> None:
-    """Whatever a model says, nothing is raised: one repair try, then the lexical router, with the reason."""
+    """Whatever a model answers, nothing is raised: one repair attempt, then the lexical router, with a reason."""
     model = Scripted(sayings=[garbage])
     decision = await decide(model)
     assert decision.groups == ("agriculture",)
@@ -114,7 +114,7 @@ async def test_garbage_is_asked_about_once_and_then_the_words_decide(garbage: st
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 async def test_a_model_may_mend_its_answer(garbage: str) -> None:
-    """The repair try names the problem and the ids; a good second answer is the decision."""
+    """The repair attempt names the problem and the ids; a valid second answer is the decision."""
 
     def mend(messages: Any) -> str:
         assert "can't be used" in messages[-1].text
@@ -150,7 +150,7 @@ async def test_what_can_be_understood_is_accepted(said: str, structured: bool) -
     [ConnectionError("refused"), TimeoutError(), NotImplementedError("tools"), ValueError("bad"), KeyError("x")],
 )
 async def test_a_failing_call_leaves_the_words(error: Exception) -> None:
-    """A server that is gone, slow or refuses the schema is not asked again, and the decision says why."""
+    """A server that is down, slow or refuses the schema is not asked again, and the decision says why."""
     model = Scripted(sayings=[error])
     decision = await decide(model)
     assert decision.groups == ("agriculture",)
@@ -168,7 +168,7 @@ async def test_a_call_that_fails_at_the_repair_leaves_the_words() -> None:
 
 
 async def test_a_model_without_structured_output_is_asked_in_plain_words() -> None:
-    """Its text is read for JSON; only if there is none the words decide."""
+    """The model's text is searched for JSON; only if there is none do the words decide."""
     decision = await decide(Scripted(sayings=['{"groups": ["protocol"]}'], structured=False))
     assert (decision.groups, decision.source) == (("protocol",), "model")
     decision = await decide(Scripted(sayings=["I can not tell."], structured=False))
@@ -187,7 +187,7 @@ async def test_a_question_can_not_leave_the_registered_groups(question: str) -> 
 
 
 def test_nothing_leaves_the_registered_groups() -> None:
-    """Whatever is asked, and whatever a model says, in JSON or prose: a decision names registered groups."""
+    """Whatever the question, and whatever a model answers, a decision names only registered groups."""
     said = [""]
     obedient = [Scripted(sayings=[lambda messages: said[0]], structured=form) for form in (True, False)]
     routers = [get_router("lexical")]
@@ -220,7 +220,7 @@ def test_own_groups_are_the_only_ones() -> None:
 
 
 async def test_an_empty_question_never_reaches_the_model() -> None:
-    """The caller's mistake is an error before anything is spent."""
+    """The caller's mistake is an error before a model is asked."""
     model = Scripted(sayings=['{"groups": []}'])
     router = get_router("model", model=model)
     with pytest.raises(EmptyQuestionError):

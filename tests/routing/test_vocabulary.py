@@ -21,7 +21,7 @@ def weight(question: str, term: Term) -> float:
 
 
 def test_case_accents_and_joins_make_no_difference() -> None:
-    """People leave accents out and write compounds as they like."""
+    """Accents may be missing, and compounds may be written in several ways."""
     assert found("L'ÉLECTRICITE arrive", "électricité") == ["électricité"]
     assert found("Que faire de l'œuf ?", "oeuf") == ["oeuf"]
     assert found("mini grids and Mini-Grids", "mini-grids") == ["mini-grids", "mini-grids"]
@@ -41,7 +41,7 @@ def test_a_phrase_may_hold_little_words() -> None:
 
 
 def test_the_longest_term_hides_those_within_it() -> None:
-    """``data room`` speaks of money and no longer of data."""
+    """``data room`` refers to money and no longer to data."""
     assert found("the data room opens", "data", "data room") == ["data room"]
     assert found("data for the data room", "data", "data room") == ["data", "data room"]
     assert found("in the data room for the staff", "room", "room bank*", "data room") == ["data room"]
@@ -54,7 +54,7 @@ def test_a_term_that_needs_its_accents_gets_them() -> None:
 
 
 def test_a_term_weighs_less_in_another_language() -> None:
-    """``data`` in a Portuguese question is more likely a date than data, yet not surely."""
+    """``data`` in a Portuguese question is more likely a date than data, but not certainly."""
     term = Term("data", "digital", "en")
     assert weight("What does the data show about us?", term) == 1
     assert 0 < weight("Qual é a data da reunião?", term) < 1
@@ -63,7 +63,7 @@ def test_a_term_weighs_less_in_another_language() -> None:
 
 
 def test_one_term_may_point_to_several_labels_with_weights() -> None:
-    """Each label keeps its own weight; said twice, the higher one counts."""
+    """Each label keeps its own weight; of two weights, the higher one counts."""
     terms = [Term("tariff*^0.5", "energy"), Term("tariff*^2", "trade"), Term("tariff*", "energy")]
     [match] = Vocabulary(terms).matches("tariffs")
     assert match.weights == {"energy": 1.0, "trade": 2.0}
@@ -73,7 +73,7 @@ def test_one_term_may_point_to_several_labels_with_weights() -> None:
     "term", ["solar^", "solar^x", "solar^0", "solar^-1", "solar^nan", "solar^inf", "***", "^2"]
 )
 def test_a_term_that_can_not_be_read_is_named(term: str) -> None:
-    """A slip in a user's term is an error that shows the term."""
+    """An error in a user's term is reported with the term."""
     with pytest.raises(InvalidInputError, match=r"[*^]"):
         parse_term(term)
 

@@ -1,4 +1,4 @@
-"""Ways of running a graph: every rule that holds for one holds for both."""
+"""Ways of running a graph: every rule holds for both."""
 
 from __future__ import annotations
 

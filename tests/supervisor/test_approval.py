@@ -1,4 +1,4 @@
-"""Human approval: a held answer waits, days if need be, and its group is not asked again."""
+"""Human approval: a held answer waits, even for days, and its group is not asked again."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_rejected_answer_is_not_said(ask: Ask, decision: Any) -> None:
 
 @pytest.mark.parametrize("nonsense", ["perhaps", {"action": "edit"}, {"action": "edit", "text": " "}, 7])
 def test_what_is_no_decision_is_refused(ask: Ask, nonsense: Any) -> None:
-    """A mistake of the reviewer's is a named error: nothing is stored or released, and the request still waits."""
+    """A reviewer's mistake is a named error: nothing is stored or released, and the request still waits."""
     graph, model = supervisor(["protocol"])
     ask(graph, "protocol: who sits where?")
     before = waiting(graph)["protocol"]
@@ -94,7 +94,7 @@ def test_what_is_no_decision_is_refused(ask: Ask, nonsense: Any) -> None:
 
 
 def test_groups_that_are_not_held_are_not_waited_for(ask: Ask) -> None:
-    """Only the groups named are held; with others the graph does not pause."""
+    """Only the named groups are held; the graph does not pause for others."""
     graph, _ = supervisor(["protocol"])
     assert ask(graph, "energy: a?")["messages"][-1].text == "energy speaks."
 
@@ -129,7 +129,7 @@ def test_several_held_answers_are_decided_one_by_one(ask: Ask) -> None:
 
 
 def test_all_can_be_decided_at_once(ask: Ask) -> None:
-    """One resume may carry every decision."""
+    """One resume may contain every decision."""
     graph, _ = supervisor("all")
     ask(graph, "energy+protocol: a?")
     result = ask(graph, Command(resume={request.id: True for request in waiting(graph).values()}))
@@ -156,7 +156,7 @@ def test_a_held_group_that_fails_needs_no_decision(ask: Ask) -> None:
 
 
 def test_a_question_is_refused_while_an_answer_waits(ask: Ask) -> None:
-    """The new question is not stored; the draft keeps its id and can be decided on. Forks are no way round."""
+    """A new question, in the thread or in a fork, is refused and not stored; the draft can still be decided on."""
     graph, model = supervisor(["protocol"])
     ask(graph, "protocol: a?")
     before = waiting(graph)["protocol"]
@@ -231,7 +231,7 @@ class SubjectRouter(FixedRouter):
 
 
 def test_the_supervisors_own_answer_on_a_held_subject_waits_too(ask: Ask) -> None:
-    """A question that reached no group is no way round the review; small talk does not wait."""
+    """A question that reached no group can't bypass the review; small talk does not wait."""
     model = ScriptedModel(
         script=by_speaker({"supervisor": lambda m: "Hello." if "hi" in m[-1].text else "As protocol said: 7."})
     )

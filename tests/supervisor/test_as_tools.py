@@ -47,7 +47,7 @@ def test_create_agent_asks_the_groups(ask: Ask) -> None:
 
 
 def test_what_the_group_says_is_labelled(stream: Stream) -> None:
-    """Tokens from within a tool carry the group's id, those of the agent none."""
+    """Tokens from within a tool have the group's id, those of the agent have none."""
     model = ScriptedModel(script=agent_script, tools=True)
     agent: Any = create_agent(model, tools=twg_tools(model))
     said: dict[str | None, str] = defaultdict(str)
@@ -69,7 +69,7 @@ def test_a_group_that_fails_is_a_tool_error(ask: Ask) -> None:
 
 
 def test_an_empty_question_is_a_tool_error(ask: Ask) -> None:
-    """Models call tools with nothing in them; no group is asked then."""
+    """Models sometimes call tools with empty arguments; then no group is asked."""
     model = ScriptedModel(script=by_speaker({}))
     [tool] = twg_tools(model, groups=default_groups()[:1])
     answer = tool.invoke({"name": tool.name, "args": {"question": " "}, "id": "1", "type": "tool_call"})

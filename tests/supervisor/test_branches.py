@@ -1,4 +1,4 @@
-"""The thread is the truth: whatever is done to it, prompt, state and histories say the same afterwards."""
+"""The thread is the source of truth: after every operation, prompt, state and histories match it."""
 
 from __future__ import annotations
 

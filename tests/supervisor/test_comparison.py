@@ -42,7 +42,7 @@ def hopping(messages: list[BaseMessage]) -> Answer:
 
 
 def test_one_question_for_one_group() -> None:
-    """Two messages and one model call here; seven messages and three model calls there."""
+    """Two messages and one model call with ours; seven messages and three model calls with theirs."""
     other = ScriptedModel(script=hopping, tools=True)
     left = theirs(other).invoke(QUESTION)["messages"]
     assert (len(left), len(other.calls)) == (7, 3)
@@ -71,7 +71,7 @@ def test_a_model_that_answers_nonsense_still_reaches_the_group() -> None:
 
 
 def test_a_model_that_hands_over_forever_is_no_loop_here() -> None:
-    """There it runs into the recursion limit; here it ends after one call, with a named error."""
+    """Theirs reaches the recursion limit; ours ends after one call, with a named error."""
 
     def forever(messages: list[BaseMessage]) -> Answer:
         if isinstance(messages[0], SystemMessage) and "expert" in messages[0].text:

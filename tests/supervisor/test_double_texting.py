@@ -39,7 +39,7 @@ def texts(graph: Graph, thread: str = "t") -> list[str]:
 
 
 def test_the_second_is_refused(saver: Any) -> None:
-    """With "refuse" it raises a named error and stores nothing; other threads and the next turn are not meant."""
+    """With "refuse" it raises a named error and stores nothing; other threads and the next turn are unaffected."""
     begun, go_on = threading.Event(), threading.Event()
 
     def script(messages: list[BaseMessage]) -> str:
@@ -65,7 +65,7 @@ def test_the_second_is_refused(saver: Any) -> None:
 
 
 def test_waiting_has_an_end(saver: Any) -> None:
-    """With "queue" it waits for as long as it may, then raises the same error."""
+    """With "queue" it waits as long as configured, then raises the same error."""
     begun, go_on = threading.Event(), threading.Event()
 
     def script(messages: list[BaseMessage]) -> str:
@@ -139,7 +139,7 @@ def test_other_processes_are_told(redis_server: RunningServer, prefix: str) -> N
 def test_a_long_run_keeps_its_thread(
     monkeypatch: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str, how: str
 ) -> None:
-    """The hold is renewed for as long as the run lasts."""
+    """The lease is renewed for as long as the run lasts."""
     monkeypatch.setattr(double_texting, "_LEASE_SECONDS", 0.3)
     saver = RedisSaver.from_url(redis_server.url, prefix=prefix)
     graph, model = supervisor(saver, "Done.", on_busy="refuse")

@@ -69,7 +69,7 @@ def test_with_one_answer_left_it_is_passed_on_with_a_note(ask: Ask) -> None:
 
 
 def test_a_group_that_takes_too_long_is_given_up(ask: Ask) -> None:
-    """A group over its time is a missing view; the run does not wait for it."""
+    """A group that exceeds its time is a missing view; the run does not wait for it."""
 
     class Slow(ScriptedModel):
         def _stream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
@@ -92,7 +92,7 @@ def test_a_group_that_takes_too_long_is_given_up(ask: Ask) -> None:
 
 
 def test_a_group_that_was_given_up_says_no_more(stream: Stream) -> None:
-    """Tokens of an answer that came too late are not streamed behind the final answer."""
+    """Tokens of an answer that came too late are not streamed after the final answer."""
     graph = build_supervisor(
         ScriptedModel(script=by_speaker({}), seconds=2),
         router=FixedRouter(),
@@ -160,7 +160,7 @@ def test_an_empty_answer_is_no_answer(ask: Ask) -> None:
 
 
 def test_a_question_that_cannot_fit_is_refused_before_the_call(ask: Ask) -> None:
-    """Ollama would cut it silently: an error, with the figures, and no model is asked."""
+    """Ollama would cut it silently: an error gives the figures, and no model is asked."""
     graph, model = supervisor({}, num_ctx=1024)
     with pytest.raises(ContextOverflowError, match="num_ctx") as caught:
         ask(graph, "energy: " + "mot " * 5000)
@@ -189,7 +189,7 @@ def test_a_server_that_is_down_is_named(ask: Ask) -> None:
 
 
 def test_errors_share_the_packages_base_class(ask: Ask) -> None:
-    """Whatever ends a run on purpose can be caught as one."""
+    """An error that ends a run has the package's base class; the question stays in the thread."""
     graph, _ = supervisor({"energy": RuntimeError("boom")})
     with pytest.raises(EcowasError):
         ask(graph, "energy: a?")

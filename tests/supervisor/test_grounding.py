@@ -76,7 +76,7 @@ def test_what_is_supported_stays_with_its_source(ask: Ask, documents: Documents)
 
 
 def test_an_unusable_answer_gives_way_to_quotations(ask: Ask, documents: Documents) -> None:
-    """Whatever a small model makes of it, the documents' own words answer."""
+    """Whatever a small model writes, the documents' own words answer."""
     graph, _ = graph_of(documents, "energy", says={"energy": "Energy is the future of all member states."})
     assert "420 MW" in ask(graph, LINE)["messages"][-1].text
 
@@ -110,7 +110,7 @@ def test_several_groups_answers_stand_side_by_side(ask: Ask, documents: Document
 
 
 def test_the_supervisor_declines_too(ask: Ask, documents: Documents) -> None:
-    """A factual question for no group is answered from all documents or not at all; small talk is free."""
+    """A factual question for no group is answered from all documents or not at all; small talk needs none."""
     graph, model = graph_of(documents, says={"supervisor": "Hello, how can I help?"})
     assert "420 MW" in ask(graph, LINE, "a")["messages"][-1].text
     assert ask(graph, "Who won the football cup of Lumeira in 2019?", "b")["messages"][-1].text.startswith(
@@ -135,7 +135,7 @@ def test_a_retriever_will_do(ask: Ask) -> None:
 
 
 def test_the_thread_keeps_the_passages(ask: Ask, documents: Documents) -> None:
-    """A fork or a resumed run rests on the passages that were found when the question was asked."""
+    """A fork or a resumed run uses the passages that were found when the question was asked."""
     graph, _ = graph_of(documents, "energy", says={"energy": "420 MW."})
     ask(graph, LINE)
     kept: Graph = graph
@@ -198,7 +198,7 @@ def test_a_group_has_documents_of_its_own(ask: Ask, documents: Documents) -> Non
 
 
 def test_documents_are_named_once() -> None:
-    """Documents of a group that are passed twice, or are none, are refused when the graph is built."""
+    """Documents that are passed twice for a group, or are not documents, are refused when the graph is built."""
     with pytest.raises(ConfigurationError, match="both have documents for agriculture"):
         graph_of({"agriculture": Mill()}, "agriculture", groups=with_own_documents(Mill()))
     with pytest.raises(ConfigurationError, match="can't be used as documents"):
@@ -221,7 +221,7 @@ def tell_time() -> str:
     "bypass", [{"tools": {"energy": [tell_time]}}, {"agents": {"energy": Claiming()}}], ids=["tools", "agent"]
 )
 def test_no_group_bypasses_its_documents(bypass: dict[str, Any], documents: Documents) -> None:
-    """A group that would answer without its documents is refused by name; without documents it is welcome."""
+    """A group that would answer without its documents is refused by name; without documents it is accepted."""
     for given, groups in (
         (documents, None),
         ({"energy": documents}, None),

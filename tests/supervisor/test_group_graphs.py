@@ -99,7 +99,7 @@ def test_a_graph_may_ask_a_person(ask: Ask) -> None:
 
 
 def test_a_graph_is_heard_as_its_group(stream: Stream) -> None:
-    """Without ``subgraphs`` its tokens come under the group's id, with them under its own namespace."""
+    """Without ``subgraphs``, its tokens have the group's id; with it, their own namespace."""
     graph = supervisor(of_agent()[0])
     parts = stream(graph, "energy: a?", stream_mode="messages")
     said = [(chunk.text, metadata) for chunk, metadata in parts if chunk.text]
@@ -112,13 +112,13 @@ def test_a_graph_is_heard_as_its_group(stream: Stream) -> None:
 
 
 def test_a_held_graph_is_not_heard(stream: Stream) -> None:
-    """Of an answer that waits for its release no token is streamed."""
+    """No token of an answer that waits for its release is streamed."""
     graph = supervisor(of_agent()[0], interrupt_before_release=["energy"])
     assert stream(graph, "energy: a?", stream_mode="messages") == []
 
 
 def test_an_answer_that_no_model_made_is_heard_too(stream: Stream) -> None:
-    """A graph may make its answer without a model."""
+    """A graph may answer without a model."""
 
     def answer(state: MessagesState) -> dict[str, Any]:
         return {"messages": [AIMessage("Made by hand.", id="made")]}

@@ -1,4 +1,4 @@
-"""Every speaker keeps its own history of a session, and no crash makes it keep anything twice."""
+"""Every speaker has its own history of a session, and no crash stores anything twice."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_each_speaker_keeps_what_it_said(ask: Ask) -> None:
 
 
 def test_only_what_was_released_is_kept(ask: Ask) -> None:
-    """A held answer enters no history before its release, a rejected one never does."""
+    """A held answer is in no history before its release, and a rejected one never is."""
     histories = Histories()
     graph, _ = supervisor(histories, interrupt_before_release="all")
     ask(graph, "energy: a?")
@@ -114,7 +114,7 @@ def test_only_what_was_released_is_kept(ask: Ask) -> None:
 
 
 def test_a_group_remembers_its_own_words(ask: Ask) -> None:
-    """After a synthesis a group's prompt holds its own answer, not the synthesis in its place."""
+    """After a synthesis, a group's prompt contains its own answer, not the synthesis instead."""
     histories = Histories()
     graph, model = supervisor(histories)
     ask(graph, "energy+digital: a?")
@@ -136,7 +136,7 @@ def test_a_group_remembers_what_it_was_asked_directly(ask: Ask) -> None:
 
 
 def test_a_session_goes_on_from_its_transcript(ask: Ask) -> None:
-    """With an empty thread the transcript is the conversation so far, in each turn, without a replay."""
+    """With an empty thread, the transcript is the conversation so far, in each turn, without being repeated."""
     histories = Histories()
     first, _ = supervisor(histories)
     ask(first, "energy: a?")
@@ -182,7 +182,7 @@ def test_a_history_that_tells_ids_itself_is_not_read_before_a_write(ask: Ask) ->
 
 
 def test_the_same_question_in_two_turns_is_kept_twice(ask: Ask) -> None:
-    """Only a repeated run is left out, never a repeated question."""
+    """Only a repeated run is skipped, never a repeated question."""
     histories = Histories()
     graph, _ = supervisor(histories)
     for _ in range(2):
@@ -240,7 +240,7 @@ class Fragile(Histories):
 @pytest.mark.parametrize("durability", ["sync", "async"])
 @pytest.mark.parametrize("keeps_ids", [True, False], ids=["with ids", "without ids"])
 def test_a_crashed_and_resumed_run_appends_nothing_twice(durability: Any, keeps_ids: bool) -> None:
-    """Wherever a run dies, resumed it leaves every history and the thread as if nothing had happened."""
+    """Wherever a run is killed, resuming it leaves every history and the thread as without the crash."""
     crashes = 0
     nth = 0
     while True:
@@ -276,7 +276,7 @@ def test_a_crashed_and_resumed_run_appends_nothing_twice(durability: Any, keeps_
 
 
 def test_a_run_that_is_cancelled_and_resumed_appends_nothing_twice() -> None:
-    """The same holds for asyncio: cancelled in the middle of its writes, resumed, each history is right."""
+    """In asyncio, a run cancelled in the middle of its writes and resumed leaves each history correct."""
     histories = Histories()
     reached = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Which language a question is in: for the graph's own sentences, and for the words that point to groups."""
+"""The language of a question, which the graph's own sentences and the groups' words depend on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups speak at the same time, but no more of them than allowed."""
+"""Groups answer at the same time, within the configured limit."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_no_more_groups_speak_at_once_than_allowed(ask: Ask) -> None:
 
 
 def test_the_bound_holds_for_all_runs_of_a_graph_together() -> None:
-    """Several threads of conversation share the slots: they share the model server as well."""
+    """Several conversations share the slots, because they share the model server."""
     scripted = ScriptedModel(script=by_speaker({}), seconds=0.1)
     graph = build_supervisor(scripted, router=FixedRouter(), max_parallel=2, checkpointer=InMemorySaver())
 
@@ -78,7 +78,7 @@ def test_the_bound_holds_for_all_runs_of_a_graph_together() -> None:
 
 
 def test_waiting_for_a_slot_does_not_count_as_taking_too_long(ask: Ask) -> None:
-    """The time allowed begins when a group may speak."""
+    """The time limit of a group begins when it may start."""
     scripted = ScriptedModel(script=by_speaker({}), seconds=0.2)
     graph = build_supervisor(scripted, router=FixedRouter(), max_parallel=1, group_timeout=1.0)
     result = ask(graph, "energy+agriculture+minerals+digital+protocol+resource_mobilization: a?")

@@ -51,7 +51,7 @@ def model(request: pytest.FixtureRequest) -> ScriptedModel:
 
 
 def test_a_single_answer_is_heard_once(stream: Stream, model: ScriptedModel) -> None:
-    """Passing an answer on does not say it again."""
+    """Passing an answer on does not stream it again."""
     graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
     parts = stream(graph, "energy: a?", stream_mode="messages")
     assert heard(parts) == {("energy", "energy"): "energy speaks."}
@@ -59,7 +59,7 @@ def test_a_single_answer_is_heard_once(stream: Stream, model: ScriptedModel) -> 
 
 
 def test_several_groups_are_told_apart(stream: Stream, model: ScriptedModel) -> None:
-    """Tokens of groups that speak at the same time carry the id of the group; the synthesis has none."""
+    """Tokens of groups that answer at the same time have the group's id; those of the synthesis have none."""
     graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
     parts = stream(graph, "energy+digital: a?", stream_mode="messages")
     said = heard(parts)
@@ -80,7 +80,7 @@ def test_no_json_is_heard(stream: Stream, model: ScriptedModel) -> None:
 
 
 def test_what_a_router_asks_of_a_model_is_not_heard(stream: Stream) -> None:
-    """Routing is not said aloud, even by a router that takes no care of it."""
+    """Routing is not streamed, even if the router does not prevent it."""
     asking = ScriptedModel(script=lambda messages: "ROUTING")
     graph = build_supervisor(ScriptedModel(script=by_speaker({})), router=ModelAskingRouter(asking))
     parts = stream(graph, "energy: a?", stream_mode="messages")
@@ -111,7 +111,7 @@ def test_history_is_not_replayed(stream: Stream, model: ScriptedModel) -> None:
 
 
 def test_updates_are_labelled_by_node(stream: Stream, model: ScriptedModel) -> None:
-    """In the stream of updates a group's report stands under the group's id, the final answer comes once."""
+    """In the stream of updates, a group's report is under the group's id, and the final answer comes once."""
     graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver())
     updates = stream(graph, "energy+digital: a?", stream_mode="updates")
     by_node = {node: update for part in updates for node, update in part.items()}
@@ -199,7 +199,7 @@ def standing_for_energy(kind: str, model: ScriptedModel) -> dict[str, Any]:
 @pytest.mark.parametrize("subgraphs", [False, True])
 @pytest.mark.parametrize("kind", ["alone", "with tools", "a graph", "an agent"])
 def test_nobody_hears_a_held_answer_before_it_is_released(stream: Stream, kind: str, subgraphs: bool) -> None:
-    """However the group answers, no stream says it, those of subgraphs included; only the reviewer is shown it."""
+    """However the group answers, no stream contains it, even those of subgraphs; only the reviewer sees it."""
     model = ScriptedModel(script=lambda _: "The secret tariff.", tools=True)
     graph = build_supervisor(
         model,
@@ -326,7 +326,7 @@ def test_the_newest_protocol_tells_what_happens() -> None:
 
 
 async def test_langchains_events_tell_what_happens() -> None:
-    """``astream_events`` has the tool's own events under its group, and ours where ``custom`` is asked for."""
+    """``astream_events`` has the tool's own events under its group, and ours if ``custom`` is requested."""
     graph = looks_up_tariffs()
     tools: list[tuple[str, str, Any]] = []
     told: list[Any] = []
@@ -342,7 +342,7 @@ async def test_langchains_events_tell_what_happens() -> None:
 
 
 def test_a_group_with_tools_is_heard_as_itself(stream: Stream) -> None:
-    """Its tokens come under its id, though the model is asked in a graph of the group's own."""
+    """Its tokens have its id, although the model is called in the group's own graph."""
     model = ScriptedModel(script=by_speaker({}), tools=True)
     graph = build_supervisor(model, router=FixedRouter(), tools={"energy": [len]})
     parts = stream(graph, "energy: a?", stream_mode="messages")

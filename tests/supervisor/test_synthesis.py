@@ -61,7 +61,7 @@ def test_a_view_with_foreign_figures_gives_way_to_the_groups_own_words(ask: Ask)
 
 @pytest.mark.parametrize("view", ["energy", "Energy & Infrastructure.", "The view of Energy & Infrastructure."])
 def test_a_view_that_only_names_the_group_gives_way_to_its_own_words(ask: Ask, view: str) -> None:
-    """Weak models write a group's name where its view should be: that is no view, and no agreement either."""
+    """Weak models write a group's name instead of its view: that is no view, and no agreement either."""
     made = {
         **GOOD,
         "views": {**GOOD["views"], "energy": view},
@@ -109,7 +109,7 @@ def test_prose_is_taken_where_no_form_can_be_had(ask: Ask) -> None:
 
 
 def test_nonsense_instead_of_a_form_is_followed_by_prose(ask: Ask) -> None:
-    """A model that breaks the form is asked once more, for prose; after that nothing more is asked."""
+    """A model that breaks the form is asked once more, for prose; after that it is not asked again."""
     graph, model = supervisor("blah")
     result = ask(graph, "energy+digital: a?")
     assert result["synthesis"]["form"] == "text"

@@ -73,7 +73,7 @@ def pictures() -> dict[str, Picture]:
 
 @pytest.mark.parametrize("name", ["route", "state", "activity", "graph", "thread"])
 def test_each_picture_fits_a_notebook(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A picture is as wide as its cell at most, follows its theme, runs and loads nothing, and can be saved."""
+    """A picture is at most as wide as its cell, follows its theme, runs and loads nothing, and can be saved."""
     refuse_connections(monkeypatch)
     picture = pictures()[name]
     bundle = picture._repr_mimebundle_()

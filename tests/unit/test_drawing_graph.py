@@ -94,7 +94,7 @@ def test_svg_shows_every_node_and_edge(graph: Any) -> None:
 
 @pytest.mark.usefixtures("no_network")
 def test_png_is_a_picture_of_some_size(graph: Any) -> None:
-    """The PNG is one, and wide enough to be read."""
+    """The PNG is valid, and wide enough to read."""
     png = draw_graph(graph).png
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = struct.unpack(">II", png[16:24])
@@ -103,7 +103,7 @@ def test_png_is_a_picture_of_some_size(graph: Any) -> None:
 
 
 def test_the_font_is_our_own(graph: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The same picture comes out on a machine without fonts: letters, not boxes."""
+    """The picture is the same on a machine without fonts: letters, not boxes."""
     usual = draw_graph(graph).png
     (tmp_path / "fonts.conf").write_text("<fontconfig></fontconfig>")
     monkeypatch.setenv("FONTCONFIG_FILE", str(tmp_path / "fonts.conf"))
@@ -126,7 +126,7 @@ def test_the_font_is_our_own(graph: Any, monkeypatch: pytest.MonkeyPatch, tmp_pa
     ],
 )
 def test_the_route_of_a_run(graph: Any, question: str, expected: list[tuple[str, str]]) -> None:
-    """A run's result marks exactly the way that it took."""
+    """A run's result highlights exactly its route."""
     result = graph.invoke({"messages": [("user", question)]}, {"configurable": {"thread_id": question}})
     picture = draw_graph(graph, result)
     assert picture.plan.taken == set(expected)
@@ -202,13 +202,13 @@ def test_groups_of_ones_own_have_their_names() -> None:
     ],
 )
 def test_what_is_no_route(graph: Any, route: Any, message: str) -> None:
-    """A route that can't be followed is named instead of being left out."""
+    """An impossible route is named instead of being ignored."""
     with pytest.raises(InvalidInputError, match=message):
         draw_graph(graph, route)
 
 
 def test_what_is_no_graph() -> None:
-    """Something else than a graph is named."""
+    """An object that is not a graph is named in the error."""
     with pytest.raises(InvalidInputError, match="not a graph"):
         draw_graph("energy")
 
@@ -263,14 +263,14 @@ def test_labels_of_ones_own(graph: Any) -> None:
     ],
 )
 def test_saving(graph: Any, tmp_path: Path, name: str, beginning: bytes) -> None:
-    """The file's ending says how it is written."""
+    """The file's extension determines the format."""
     path = draw_graph(graph).save(tmp_path / name)
     assert path == tmp_path / name
     assert path.read_bytes().startswith(beginning)
 
 
 def test_saving_as_something_else(graph: Any, tmp_path: Path) -> None:
-    """Another ending is refused, and nothing is written."""
+    """An unknown extension is refused, and nothing is written."""
     with pytest.raises(InvalidInputError, match=r"\.gif"):
         draw_graph(graph).save(tmp_path / "g.gif")
     assert list(tmp_path.iterdir()) == []

@@ -319,7 +319,7 @@ def test_locks_of_objects_are_free(which: tuple[str, str]) -> None:
 
 
 def test_tables_by_event_loop_are_empty() -> None:
-    """A child knows no client and no slot of its parent's event loops."""
+    """A child has no client and no slot of its parent's event loops."""
     slots = made("supervisor.concurrency", "Slots", 1)()
     server = a_server()
 

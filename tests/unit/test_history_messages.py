@@ -1,4 +1,4 @@
-"""LangChain's messages as published JSON, without a server: nothing is lost, whatever a message holds."""
+"""LangChain's messages as published JSON, without a server: no field is lost."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_field_of_every_class_survives(cls: type[BaseMessage]) -> None:
 @settings(max_examples=200, deadline=None)
 @given(plain_messages)
 def test_the_short_way_is_the_long_way(message: BaseMessage) -> None:
-    """A message of nothing but text is stored without being tried, and as it would be stored otherwise."""
+    """A message of only text is stored without a trial, in the same form as with one."""
     assert messages._plain(message) is not None
     assert list(to_document(message).items()) == list(messages._document(message, whole=False).items())
     assert_same(there_and_back(message), message)

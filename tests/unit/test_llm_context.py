@@ -52,7 +52,7 @@ def ollama(stub: OllamaStub, **options: Any) -> ChatOllama:
 
 
 def test_what_the_caller_set_is_what_holds(stub: OllamaStub, context: Context) -> None:
-    """``num_ctx`` on the model is sent with every call: file and server have no say, nothing is loaded."""
+    """``num_ctx`` on the model is sent with every call: Modelfile and server don't matter, nothing is loaded."""
     stub.parameters, stub.loaded_context = "num_ctx 8192", 16384
     assert context(ollama(stub, num_ctx=12345)) == 12345
     assert [path for path, _ in stub.requests] == ["/api/show"]
@@ -65,7 +65,7 @@ def test_the_models_file_comes_next(stub: OllamaStub, context: Context) -> None:
 
 
 def test_what_others_loaded_does_not_matter(stub: OllamaStub, context: Context) -> None:
-    """Another client may have the model loaded with any context: ours is asked for by name, nothing is loaded."""
+    """Whatever context another client has loaded, ours is requested explicitly, and nothing is loaded."""
     for loaded in (2048, 16384, None):
         stub.loaded_context = loaded
         assert context(ollama(stub)) == 4096
@@ -95,7 +95,7 @@ def test_no_more_than_the_training(stub: OllamaStub, context: Context) -> None:
 
 
 def test_more_than_the_training_is_not_believed(stub: OllamaStub, context: Context) -> None:
-    """A file, or a caller, may set more than the model can read: Ollama lowers it without a word."""
+    """A Modelfile, or a caller, may set more than the model supports: Ollama lowers it silently."""
     stub.parameters = "num_ctx 999999"
     assert context(ollama(stub)) == 32768
     assert context(ollama(stub, num_ctx=999999)) == 32768

@@ -260,7 +260,7 @@ class TestMidAnswer:
 
 
 def test_a_proxy_that_answers_for_ollama(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is named with its variable and the host to leave out; a server on this machine never goes through it."""
+    """The proxy is named with its variable and the host to exclude; a server on this machine never uses it."""
     with answering(403, PAGE.format("Access denied"), HTML) as proxy, serving_stub() as stub:
         for name in ("HTTP_PROXY", "http_proxy"):
             monkeypatch.setenv(name, proxy)
@@ -292,7 +292,7 @@ def test_a_time_out_names_the_setting_that_holds() -> None:
 
 
 def test_what_is_no_text_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that the model can't read is the caller's to leave out, not a fault of the server's."""
+    """A file that the model can't read is the caller's mistake, not the server's fault."""
     with serving_stub() as stub:
         from langchain_core.messages import HumanMessage
 
@@ -302,7 +302,7 @@ def test_what_is_no_text_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_one_line_of_anything() -> None:
-    """Control characters, pages and novels become one short line."""
+    """Control characters, HTML pages and long texts become one short line."""
     assert one_line(PAGE.format("502 Bad &amp; Gateway")) == "a web page, '502 Bad & Gateway'"
     assert one_line("a\x1b[31m\r\n b\x00.") == "a [31m b"
     assert len(one_line("x" * 5000)) == 301

@@ -153,7 +153,7 @@ DOUBTFUL = "word " * 4200  # by the estimate it does not fit, but it may
 
 
 def test_a_prompt_that_may_fit_is_the_servers_to_refuse(stub: OllamaStub, ask: Ask) -> None:
-    """A server that heeds ``truncate`` decides; its refusal, JSON within text or not, is the same error."""
+    """A server that obeys ``truncate`` decides; its refusal, JSON within text or not, is the same error."""
     stub.reads = 4000
     assert ask(model(stub), DOUBTFUL).text == "Good morning."
     for text in (
@@ -219,7 +219,7 @@ def test_a_model_that_counts_otherwise_is_learnt(stub: OllamaStub, ask: Ask) -> 
 
 
 def test_reasoning_is_kept_apart(stub: OllamaStub, ask: Ask) -> None:
-    """In a field or between tags, it is a reasoning block and no text; earlier reasoning is not sent again."""
+    """In a field or between tags, it becomes a reasoning block, not text; earlier reasoning is not sent again."""
     stub.thinking = "hmm"
     answer = ask(model(stub, reasoning=True), "Hello?")
     assert answer.text == "Good morning."

@@ -25,7 +25,7 @@ from ecowas_lc.settings import address_from_host, load_settings
     ],
 )
 def test_one_model_under_many_names(name: str) -> None:
-    """Case, tag, namespace and registry may be left out."""
+    """Case, tag, namespace and registry are optional."""
     assert canonical_name(name) == "registry.ollama.ai/library/qwen2.5:latest"
     assert is_same_model(name, "qwen2.5")
 
@@ -86,7 +86,7 @@ def test_a_servers_own_host_is_this_machine() -> None:
 
 
 def test_ollama_base_url_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OLLAMA_HOST counts only where OLLAMA_BASE_URL says nothing; neither shows its password."""
+    """OLLAMA_HOST counts only if OLLAMA_BASE_URL is not set; neither shows its password."""
     monkeypatch.setenv("OLLAMA_HOST", "someone:hunter2@two.example")
     assert load_settings().ollama_base_url == "http://someone:hunter2@two.example:11434"
     assert "hunter2" not in repr(load_settings())
@@ -114,5 +114,5 @@ def test_ollama_base_url_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_this_machine(address: str, expected: bool) -> None:
-    """No proxy belongs before a server on this machine; a name that only looks like it is another machine's."""
+    """A server on this machine never needs a proxy; a name that only resembles one is another machine's."""
     assert is_loopback(address) is expected

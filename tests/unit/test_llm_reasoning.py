@@ -1,4 +1,4 @@
-"""Reasoning is kept apart from the answer, however a model writes it."""
+"""Reasoning is separated from the answer, however a model writes it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_stream_may_be_cut_anywhere(text: str, answer: str, reasoning: str) ->
     st.lists(st.integers(0, 100), max_size=8),
 )
 def test_pieces_do_not_matter(parts: list[str], cuts: list[int]) -> None:
-    """How a text is cut into pieces changes nothing, whatever it holds."""
+    """The way a text is split into pieces changes nothing, whatever it contains."""
     text = "".join(parts)
     assert in_pieces(text, cuts) == in_pieces(text, [])
 

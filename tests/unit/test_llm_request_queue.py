@@ -55,7 +55,7 @@ def test_waiting_is_not_slowness(stub: OllamaStub, at_once: int, way: str) -> No
 
 
 def test_a_server_that_answers_one_at_a_time_is_not_tried_again_and_again(stub: OllamaStub) -> None:
-    """Once a second request was seen to wait, requests go one by one for a while."""
+    """Once a second request has waited, requests are sent one by one for a while."""
     slowly(stub, at_once=1, words=2, pause=0.02)
     llm = LLMService(stub.url, "tiny", timeout=5)
     with ThreadPoolExecutor(4) as pool:
@@ -117,7 +117,7 @@ def test_a_question_within_an_answer(stub: OllamaStub) -> None:
 
 
 def test_a_request_that_is_given_up_makes_room(stub: OllamaStub) -> None:
-    """A cancelled task leaves the line, whether it was answered or waited."""
+    """A cancelled task leaves the queue, whether it was being answered or waiting."""
     slowly(stub, at_once=1, words=3, pause=0.02)
     stub.stall_before = 1
 
@@ -168,7 +168,7 @@ class TestTheLineItself:
         assert line.limit == 1
 
     def test_what_waited_was_not_answered_at_once(self) -> None:
-        """A second answer that began after the first one's end teaches the line to wait."""
+        """A second answer that began after the first one's end teaches the queue to wait."""
         line = RequestQueue()
         first = waiting_in(line)
         first.heard()

@@ -68,7 +68,7 @@ def test_chat_sends_prompt_system_prompt_and_limits(stub: OllamaStub, chat: Call
 
 
 def test_reasoning_is_off_unless_asked_for(stub: OllamaStub, chat: Callable[..., str]) -> None:
-    """Small models would spend their answer on it."""
+    """Reasoning is off by default, because small models would use their whole answer for it."""
     chat(service(stub), "Hello?")
     assert stub.bodies("/api/chat")[-1]["think"] is False
 
@@ -207,7 +207,7 @@ def test_a_server_that_is_down_is_named(chat: Callable[..., str]) -> None:
 
 
 def test_a_model_that_is_not_pulled_is_named(stub: OllamaStub, chat: Callable[..., str]) -> None:
-    """The message has the command that gets the model."""
+    """The message has the command that pulls the model."""
     llm = LLMService(stub.url, "llama9:1b", timeout=30)
     with pytest.raises(ModelNotFoundError, match="ollama pull llama9:1b"):
         chat(llm, "x")
@@ -217,21 +217,21 @@ def test_a_model_that_is_not_pulled_is_named(stub: OllamaStub, chat: Callable[..
 def test_a_model_that_takes_too_long_is_given_up(
     stub: OllamaStub, chat: Callable[..., str], position: int
 ) -> None:
-    """The time-out holds for the beginning and for every pause."""
+    """The time-out applies to the beginning and to every pause."""
     stub.stall_before = position
     with pytest.raises(ModelTimeoutError, match="LLM_TIMEOUT"):
         chat(service(stub, timeout=0.3), "x")
 
 
 def test_an_answer_without_end_is_given_up(stub: OllamaStub, chat: Callable[..., str]) -> None:
-    """A model that keeps talking is bounded by the same time-out."""
+    """The same time-out limits a model that never stops."""
     stub.words = ["word "] * 200_000
     with pytest.raises(ModelTimeoutError, match=r"0\.2 s"):
         chat(service(stub, timeout=0.2), "x")
 
 
 def test_what_the_caller_takes_is_not_the_models_time(stub: OllamaStub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who reads a stream slowly, on a page or aloud, still gets all of it."""
+    """A slow reader of a stream, such as a page, still gets all of it."""
     clock = [0.0]
     monkeypatch.setattr("ecowas_lc.llm.request_queue.time", SimpleNamespace(monotonic=lambda: clock[0]))
     stub.words = ["one ", "two ", "three"]
@@ -327,14 +327,14 @@ def test_health_check_never_raises(stub: OllamaStub) -> None:
 
 
 def test_list_models(stub: OllamaStub) -> None:
-    """The names that the server has."""
+    """The error lists the models that the server has."""
     stub.models = ["tiny:latest", "qwen2.5:0.5b"]
     assert service(stub).list_models() == ["tiny:latest", "qwen2.5:0.5b"]
     assert asyncio.run(service(stub).alist_models()) == ["tiny:latest", "qwen2.5:0.5b"]
 
 
 def test_a_model_too_large_for_the_server_is_named(stub: OllamaStub, chat: Callable[..., str]) -> None:
-    """A model that does not fit the memory is no puzzle: a smaller one is the way out."""
+    """If a model does not fit into memory, the error suggests a smaller one."""
     stub.error = (500, "model requires more system memory (5.6 GiB) than is available (3.1 GiB)")
     with pytest.raises(ModelError, match=r"5\.6 GiB.*ollama pull"):
         chat(service(stub), "x")

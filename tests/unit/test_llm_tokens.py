@@ -40,7 +40,7 @@ def test_no_text_has_more_tokens_than_bytes(text: str) -> None:
 
 @given(st.text(max_size=200), st.integers(1, 60))
 def test_what_is_shortened_fits(text: str, tokens: int) -> None:
-    """A text that was cut takes no more than it may, but for its mark."""
+    """A shortened text takes no more than allowed, except for its mark."""
     cut = shorten(text, tokens)
     assert cut == text or estimate(cut).tokens <= tokens + 8
 
@@ -98,14 +98,14 @@ class TestCalibration:
         assert learnt.count(yoruba) > 1.9 * count_tokens(yoruba)
 
     def test_short_prompts_teach_nothing(self) -> None:
-        """A handful of tokens is all frame and no text."""
+        """A short prompt is mostly the template's frame, so its count does not change the estimate for texts."""
         learnt = Calibration()
         for _ in range(5):
             learnt.learn([HumanMessage("Hi")], 300)
         assert learnt.count([HumanMessage(ENGLISH)]) == count_tokens([HumanMessage(ENGLISH)])
 
     def test_what_the_server_will_count(self) -> None:
-        """Nothing is expected before some prompts of the kind were counted."""
+        """Nothing is learnt before several prompts of a kind were counted."""
         prompt = [HumanMessage(ENGLISH * 20)]
         learnt = Calibration()
         assert learnt.expected(prompt) is None

@@ -84,14 +84,14 @@ def test_indexes_come_first_and_seldom(conversations, clock):
 
 
 def test_a_history_that_vanished_is_indexed_again(conversations):
-    """An append that finds its history gone, though indexed a moment ago, enters it again afterwards."""
+    """An append that finds its history gone, though just indexed, adds it to the index again."""
     append(conversations, [1, 1, 1, 1, kept(is_new=1)])
     sent, _ = append(conversations, [kept(is_new=1)], [1, 1, 1, 1])
     assert scripts_of(sent[1]) == [TOUCH] * 4
 
 
 def test_a_history_that_never_expires_is_indexed_for_ever(conversations):
-    """When the server says that a history never expires, the indexes learn it."""
+    """When the server reports that a history never expires, the indexes are updated."""
     sent, _ = append(conversations, [1, 1, 1, 1, kept(is_eternal=1)], [1, 1, 1, 1])
     assert sent[1][0].args[0] == ""
     [batch], _ = append(conversations, [kept(is_eternal=1)])
@@ -135,7 +135,7 @@ def test_foreign_data_stops_a_program(conversations):
 
 
 def test_listing_takes_strays_out(conversations):
-    """A listed name whose history is gone is taken out, by the score that was read, and is not in the result."""
+    """A listed name whose history is gone is removed if its score is unchanged, and is not in the result."""
     sessions = Sessions(conversations, Values(conversations.keys, 100))
     program = sessions.of_agent_op("a")
     sent, result = replay(program, [[b"s", b"5", b"t", b"6", b"u", b"7"]], [1, 10, 0, None, 1, 20], [1])
@@ -201,7 +201,7 @@ def test_any_text_is_stored_or_refused(text):
     ],
 )
 def test_refusals_name_the_place(value, place):
-    """The error for a value that JSON can't hold says where in it the trouble is."""
+    """The error for a value that JSON can't represent names the place in it."""
     with pytest.raises(NotSerializableError, match=place):
         to_json(value, "state")
 

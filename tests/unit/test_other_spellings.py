@@ -39,7 +39,7 @@ URL = "redis://127.0.0.1:1/0"
     ],
 )
 def test_arguments(cls: Any, name: str, right: str) -> None:
-    """An argument under another library's name is refused with its name here."""
+    """An argument under another library's name is refused with our name for it."""
     with pytest.raises(ConfigurationError) as refused:
         cls(**{name: "redis://:secret@127.0.0.1:1/0"})
     assert f"{cls.__name__} takes no {name}=" in str(refused.value)
@@ -83,7 +83,7 @@ def test_names(name: str) -> None:
 
 
 def test_unknown_names_stay_attribute_errors() -> None:
-    """Any other name is missing as names are in Python."""
+    """Any other missing name raises Python's usual error."""
     assert not hasattr(importlib.import_module("ecowas_lc"), "NoSuchName")
 
 

@@ -1,4 +1,4 @@
-"""Files that are written for others: complete or untouched, and never in place of a device, a pipe or a link."""
+"""Output files are complete or untouched, and never replace a device, a pipe or a link."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_device_of_ones_own_is_written_to(tmp_path: Path) -> None:
 
 
 def test_the_systems_devices_are_written_to() -> None:
-    """/dev/null takes everything, /dev/full nothing, and both are still there."""
+    """/dev/null accepts everything, /dev/full nothing, and both still exist."""
     write(Path("/dev/null"))
     with pytest.raises(OSError, match="No space left"):
         write(Path("/dev/full"))

@@ -1,4 +1,4 @@
-"""The API that users were promised: names, arguments and defaults, documented, and in an example that runs."""
+"""The promised API: names, arguments and defaults, documented, and used in an example that runs."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_the_saver_beyond_what_langgraph_asks_for() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(ecowas_lc.__all__) - {"__version__"}))
 def test_every_name_says_what_it_is(name: str) -> None:
-    """A public name, its methods and its properties each have a docstring of their own."""
+    """A public name, its methods and its properties each have their own docstring."""
     found = getattr(ecowas_lc, name)
     assert inspect.getdoc(found)
     if not inspect.isclass(found):

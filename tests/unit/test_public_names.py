@@ -144,7 +144,7 @@ def test_the_public_names() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_name_is_there(name: str) -> None:
-    """Every public name can be had, and from where ``from ecowas_lc import *`` and completion look."""
+    """Every public name exists, also for ``from ecowas_lc import *`` and completion."""
     assert getattr(ecowas_lc, name) is not None
     assert name in dir(ecowas_lc)
 
@@ -193,7 +193,7 @@ def loaded_by(code: str) -> set[str]:
 
 
 def test_importing_is_silent_and_light() -> None:
-    """``import ecowas_lc`` warns of nothing, prints nothing, and loads one small library."""
+    """``import ecowas_lc`` triggers no warning, prints nothing, and loads one small library."""
     loaded = loaded_by("import ecowas_lc")
     ours = {"ecowas_lc", "lazy_loader"}
     assert {module for module in loaded if module.partition(".")[0] not in sys.stdlib_module_names} == ours

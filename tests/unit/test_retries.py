@@ -14,7 +14,7 @@ from ecowas_lc.storage.clients import ClientFactory
 @pytest.mark.parametrize("url", ["redis://h", "rediss://h", "unix:///s.sock", "redis+sentinel://h/main"])
 @pytest.mark.parametrize("shell", ["make", "make_async"])
 def test_waits_differ(url: str, shell: str) -> None:
-    """Sync and async, three tries wait for times left to chance, together no longer than two seconds."""
+    """Three retries, sync and async, wait for random times of at most two seconds together."""
     client: Any = getattr(ClientFactory(parse_url(url), Settings(_env_file=None)), shell)()
     retry = client.connection_pool.connection_kwargs["retry"]
     tries = retry.get_retries()

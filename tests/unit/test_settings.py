@@ -84,7 +84,7 @@ EXPLICIT: dict[str, Callable[[], object]] = {
 def test_a_named_server_needs_no_settings(
     make: Callable[[], object], place: str, bare: pytest.MonkeyPatch
 ) -> None:
-    """A URL, a host or a client works whatever the settings hold, each of them, wherever it stands."""
+    """A URL, a host or a client wins over any settings, wherever you pass it."""
     if place == "environment":
         for name, value in {**UNUSABLE, "REDIS_PORT": LINK}.items():
             bare.setenv(name, value)
@@ -98,7 +98,7 @@ def test_a_named_server_needs_no_settings(
 
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_it_fails_where_it_is_used(name: str, bare: pytest.MonkeyPatch, said: Callable[[], list[str]]) -> None:
-    """A value that can't be used is an error by name when it is read, and changes nothing for the others."""
+    """An invalid value is a named error when it is read, and does not affect other settings."""
     bare.setenv(name, UNUSABLE[name])
     settings = load_settings()
     with pytest.raises(
@@ -217,7 +217,7 @@ def test_names_of_fields_are_not_ours(name: str, place: str, bare: pytest.Monkey
     ],
 )  # fmt: skip
 def test_durations(text: str, seconds: float, bare: pytest.MonkeyPatch) -> None:
-    """Durations are seconds, or have a unit; the same for each setting that is one."""
+    """Durations are seconds, or have a unit, in every setting that is a duration."""
     names = ["REDIS_SOCKET_TIMEOUT", "REDIS_CONNECT_TIMEOUT", "LLM_TIMEOUT", "ECOWAS_LC_LINGER_SECONDS"]
     for name in names if seconds % 1 or "e" in text else [*names, "REDIS_MEMORY_TTL"]:
         bare.setenv(name, text)
@@ -227,7 +227,7 @@ def test_durations(text: str, seconds: float, bare: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("text", ["2x", "m", "2m 3", "-1m", "0s", "120 # seconds", "1h-30m", "one minute", "nan"])
 def test_what_is_no_duration(text: str, bare: pytest.MonkeyPatch) -> None:
-    """Anything else is an error by name."""
+    """Anything else is a named error."""
     bare.setenv("LLM_TIMEOUT", text)
     with pytest.raises(ConfigurationError, match="LLM_TIMEOUT"):
         _ = load_settings().llm_timeout
@@ -276,7 +276,7 @@ def test_arguments_are_validated_at_once(bare: pytest.MonkeyPatch) -> None:
 
 
 def test_settings_stay_values(bare: pytest.MonkeyPatch) -> None:
-    """With a value that can't be used they can still be compared, hashed, copied and shown."""
+    """Settings with an invalid value can still be compared, hashed, copied and printed."""
     bare.setenv("REDIS_DB", "x")
     one, other = load_settings(), load_settings()
     assert one == other
@@ -288,7 +288,7 @@ def test_settings_stay_values(bare: pytest.MonkeyPatch) -> None:
 
 
 def test_what_names_a_program_or_a_folder() -> None:
-    """A setting that holds a path is not for ``.env``, unless it is a file that is only read."""
+    """A setting that is a path can't be in ``.env``, unless the file is only read."""
     paths = {name for name, field in FIELDS.items() if "Path" in str(Settings.model_fields[field].annotation)}
     only_read = {"REDIS_SSL_CA_CERTS", "REDIS_SSL_CERTFILE", "REDIS_SSL_KEYFILE"}
     assert paths - only_read == NOT_FROM_A_FILE

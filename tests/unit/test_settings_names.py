@@ -65,7 +65,7 @@ def test_a_name_that_is_like_none_of_ours(bare: pytest.MonkeyPatch) -> None:
 
 
 def test_every_name_there_is_warns_of_nothing(bare: pytest.MonkeyPatch) -> None:
-    """Whatever its case."""
+    """All variables of .env.example together trigger no warning, whatever their case."""
     example = Path(__file__).parents[2] / ".env.example"
     lines = [line.removeprefix("#") for line in example.read_text(encoding="utf-8").splitlines() if "=" in line]
     Path(".env").write_text("\n".join(lines), encoding="utf-8")
@@ -76,7 +76,7 @@ def test_every_name_there_is_warns_of_nothing(bare: pytest.MonkeyPatch) -> None:
 
 
 def test_it_is_told_once() -> None:
-    """However often a process reads its settings."""
+    """The warning appears once, however often a process reads its settings."""
     code = "from ecowas_lc.settings import load_settings; load_settings(); load_settings()"
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -22,7 +22,7 @@ graph.invoke({"question": "Hello"})
 
 
 def test_input_and_output_are_typed(tmp_path: Path) -> None:
-    """The state and the output are TypedDicts: a checker finds a key that no run takes or returns."""
+    """State and output are TypedDicts: a type checker finds a key that no run takes or returns."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM, encoding="utf-8")
     command = [

@@ -1,4 +1,4 @@
-"""A release is rolled out: processes of an earlier version and of this share a server, and neither misreads."""
+"""A rolling release: processes of an earlier and of this version share a server, and neither misreads data."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_lists_of_threads(run: Run, encrypted: bool) -> None:
 
 @pytest.mark.parametrize(("first", "second"), ORDERS)
 def test_histories_and_sessions(run: Run, first: str, second: str) -> None:
-    """Messages, states and session data that both write come to both in the order in which they were said."""
+    """Messages, states and session data that both versions write are read by both, in their order."""
     steps = [["history", "energy", "s"], ["memory", "energy", "s"]]
     run(first, ["say", "energy", "s", "one", "two"], ["remember", "energy", "s", "three"])
     run(second, ["say", "energy", "s", "four"], ["remember", "health", "s", "five"])

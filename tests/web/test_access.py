@@ -248,7 +248,8 @@ def test_a_draft_is_nowhere_until_it_is_released(desk: Desk) -> None:
 
 def test_a_link_signs_in_once(desk: Desk) -> None:
     """A token sets a cookie that scripts can't read and other sites don't send, leads to the first page, and is
-    worth nothing afterwards."""
+    invalid afterwards.
+    """
     token = desk.web.access.one_time_token()
     answer = desk.client.get(f"/sign-in?token={token}", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -280,8 +281,9 @@ def test_a_key_signs_in_and_out(desk: Desk) -> None:
 
 
 def test_a_cookie_alone_changes_nothing(desk: Desk) -> None:
-    """Other sites can make a browser send the cookie, and not the token; nor a request that says it is another
-    site's."""
+    """Other sites can make a browser send the cookie, but not the token; nor a request that claims another
+    origin.
+    """
     desk.client.get(f"/sign-in?token={desk.web.access.one_time_token()}", follow_redirects=False)
     token = desk.client.get("/api/me").json()["csrf_token"]
     body = {"question": "energy: x?", "session": "s"}

@@ -1,4 +1,4 @@
-"""Answers as HTML: the marks of Markdown that help to read, and nothing that could do harm."""
+"""Answers as HTML: the part of Markdown that helps reading, and nothing harmful."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def shapes(value: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("kind", sorted(OPERATIONS))
 def test_every_corruption_of_every_kind(kind: str, everything: Everything) -> None:
-    """In each kind of key, in each place, garbage, other shapes and bombs are refused or left out, and no 500."""
+    """In each kind of key, in each position, garbage, other shapes and bombs cause a refusal, never a 500."""
     dice = random.Random(kind)
     for name, value, replace in everything.places(kind):
         garbage = corruptions(value, dice, 2)
@@ -260,7 +260,7 @@ def test_access_data_that_is_wrong_lets_nobody_in(kind: str, everything: Everyth
 
 
 def test_a_key_that_can_not_be_read_is_left_out_and_can_be_removed(everything: Everything) -> None:
-    """One bad key ends no listing of keys or people, and hides no organisation; its id removes it."""
+    """One bad key does not break the lists of keys or people, and hides no organisation; its id removes it."""
     keys, server = everything.keys, everything.desk.web.server
     for bad in (b"", b"[" * 100_000, b"[]", b'{"name": "x"}', b'{"made": "x"}'):
         everything.raw.hset(keys.access_keys(), "d" * 64, bad)
@@ -272,7 +272,7 @@ def test_a_key_that_can_not_be_read_is_left_out_and_can_be_removed(everything: E
 
 
 def test_a_bad_line_is_left_out_of_the_audit_and_ends_no_page(everything: Everything) -> None:
-    """Lines that can't be read are left out, and a page holds as many others as it should."""
+    """Unreadable lines are left out, and a page still has as many lines as it should."""
     client, audit = everything.desk.client, everything.keys.audit()
     for number in range(60):
         everything.raw.xadd(

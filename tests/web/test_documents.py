@@ -60,7 +60,7 @@ def test_what_can_not_be_a_document_is_named(desk: Desk, name: str, content: byt
 
 
 def test_documents_are_added_found_and_removed_on_their_page(desk: Desk) -> None:
-    """Forms without a script add and remove; a refused file is named on the page; only admins see the forms."""
+    """Forms without a script add and remove documents, and name a refused file; only admins see the forms."""
     client = desk.client
     client.post("/sign-in", data={"key": make_key(desk.url, desk.prefix, "root", "admin")})
     token = {"csrf_token": client.get("/api/me").json()["csrf_token"]}
@@ -103,7 +103,7 @@ def test_documents_are_added_found_and_removed_on_their_page(desk: Desk) -> None
 
 
 def test_a_name_leads_nowhere(desk: Desk) -> None:
-    """A path in a file's name is no path: only its last part is kept."""
+    """A file's name may contain a path: only its last part is kept."""
     admin = desk.key("root", "admin")
     for name in ("../../etc/pool.md", "..\\..\\pool.md", "/etc/pool.md"):
         assert added(desk, admin, name).json()["name"] == "pool.md"

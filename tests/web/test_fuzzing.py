@@ -103,7 +103,7 @@ def test_no_request_breaks_the_service(desk: Desk) -> None:
     "name", ["%ff", "%00", "%0a", "%f0%9f%a6%81", "a%2Fb", "%2e%2e", "x" * 201, "{x}", "%25", "*"]
 )
 def test_no_id_breaks_the_service(desk: Desk, name: str) -> None:
-    """Whatever stands where an address has an id, or a number, is not found or refused, never an error."""
+    """Any text in place of an id or number in an address gets 404 or a refusal, never an internal error."""
     admin = desk.key("root", "admin")
     paths = desk.client.get("/api/openapi.json", headers=admin).json()["paths"]
     broken = []

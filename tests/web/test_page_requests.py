@@ -94,7 +94,7 @@ def test_static_files_are_those_of_the_pages_only(desk: Desk) -> None:
 
 
 def test_a_page_shows_no_secret(desk: Desk) -> None:
-    """Neither a key nor a cookie is in the HTML of any page."""
+    """The HTML of a page contains neither a key nor a cookie."""
     key = make_key(desk.url, desk.prefix, "ama", "admin")
     desk.client.post("/sign-in", data={"key": key})
     cookie = next(iter(desk.client.cookies.values()))

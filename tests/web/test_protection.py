@@ -18,7 +18,7 @@ from tests.web.conftest import Desk, bearer, desk_on, make_key, scripted
 
 
 def test_every_answer_is_protected(desk: Desk) -> None:
-    """Pages, data and problems alike forbid inline code, frames and guessing of types, and are not kept."""
+    """Pages, data and problems forbid inline code, frames and type guessing, and are not cached."""
     staff = desk.key("ama", "staff")
     for path, headers in (("/sign-in", {}), ("/health", {}), ("/nothing", {}), ("/api/me", staff), ("/x", staff)):
         answer = desk.client.get(path, headers=headers)
@@ -56,7 +56,7 @@ def test_a_problem_says_what_to_do(desk: Desk) -> None:
 
 
 def test_a_body_of_unknown_length_is_limited_too(desk: Desk) -> None:
-    """A body that is sent in pieces is refused when it grows too long, not when it ends."""
+    """A body sent in chunks is refused as soon as it is too long, not at its end."""
     sent = 0
 
     def pieces() -> Any:

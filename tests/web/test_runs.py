@@ -111,7 +111,7 @@ def test_a_reader_goes_on_where_it_stopped(pair: Processes) -> None:
 
 
 def test_a_run_goes_on_when_nobody_reads(pair: Processes) -> None:
-    """The reader hangs up in the middle of the answer; the run ends all the same, and its answer is stored."""
+    """The reader disconnects in the middle of the answer; the run still ends, and its answer is stored."""
     process = pair.started[0]
     headers = pair.headers
     body = {"question": "energy: one?", "session": "unread"}
@@ -205,7 +205,7 @@ def test_a_question_that_waits_outlives_its_process(processes: Processes) -> Non
 
 @pytest.mark.parametrize("drain_seconds", [0.0, 30.0])
 def test_a_process_that_is_drained_loses_nothing(processes: Processes, drain_seconds: float) -> None:
-    """Asked to end, it takes no new runs and ends its streams; the run ends in its time, or in another process."""
+    """On shutdown, a process takes no new runs and ends its streams; runs end in time, or in another process."""
     first, second = processes.start_all({"holds": "energy", "drain_seconds": drain_seconds}, {})
     run = processes.ask(first, "energy: one?", session="s").json()["run"]
     processes.wait_held()
@@ -298,7 +298,7 @@ def test_an_outage_of_redis_costs_no_answer(tmp_path: Path) -> None:
 
 
 def test_a_process_that_was_stopped_takes_nothing_back(processes: Processes) -> None:
-    """A process that hung for longer than its lease finds its run taken: it adds nothing to it, and works on."""
+    """A process that hung for longer than its lease finds its run taken, adds nothing to it, and keeps working."""
     first, second = processes.start_all({"holds": "energy"}, {})
     run = processes.ask(first, "energy: one?", session="s").json()["run"]
     processes.wait_held()
@@ -320,7 +320,7 @@ def test_a_process_that_was_stopped_takes_nothing_back(processes: Processes) -> 
 
 
 def test_a_branch_outlives_its_process(processes: Processes) -> None:
-    """A question that was changed is answered on its branch though the process was killed."""
+    """An edited question is answered on its branch even if the process was killed."""
     first, second = processes.start_all({"holds": "digital"}, {})
     run = processes.ask(first, "energy: one?", session="s").json()["run"]
     question = processes.events(first, run)[0][2]["question_id"]

@@ -1,4 +1,4 @@
-"""The page's texts: complete, alike and well set in three languages."""
+"""The page's texts: complete, consistent and correctly set in three languages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def forms(language: str, name: str) -> list[str]:
 
 
 def test_every_language_has_every_text() -> None:
-    """No text lacks in a language, and each fills the same gaps in all of them."""
+    """No language lacks a text, and each text has the same placeholders in all of them."""
     names = {language: set(texts_of(language).names()) for language in LANGUAGES}
     assert names["en"] == names["fr"] == names["pt"]
     for name in sorted(names["en"]):
@@ -37,7 +37,7 @@ def test_every_language_has_every_text() -> None:
 
 
 def test_templates_use_texts_that_there_are_and_no_text_is_left_over() -> None:
-    """Each text that a template or a page names exists, and each that exists is named somewhere."""
+    """Each text that a template or a page names exists, and each existing text is used."""
     sources = [*FOLDER.glob("templates/*.html"), *FOLDER.glob("*.py"), *FOLDER.glob("static/*.js")]
     everything = "\n".join(path.read_text("utf-8") for path in sources)
     known = set(texts_of("en").names())
@@ -56,7 +56,7 @@ def test_templates_use_texts_that_there_are_and_no_text_is_left_over() -> None:
 
 
 def test_every_check_of_doctor_has_a_name_in_every_language() -> None:
-    """The system page names each check and its area as the reader's language does."""
+    """The system page names each check and its area in the reader's language."""
     folder = Path(ecowas_lc.cli.__file__).parent
     sources = "\n".join(path.read_text("utf-8") for path in folder.glob("*.py"))
     named = re.findall(r"""\b(?:ok|note|warning|broken)\(\s*(?:AREA|"\w+"),\s*"([\w ]+)",""", sources)
@@ -67,7 +67,7 @@ def test_every_check_of_doctor_has_a_name_in_every_language() -> None:
 
 
 def test_french_sets_spaces_that_do_not_break() -> None:
-    """A French line never begins with a mark that belongs to the word before."""
+    """A French line never begins with a punctuation mark that belongs to the word before."""
     for name in texts_of("fr").names():
         for form in forms("fr", name):
             assert not re.search(r" [?!:;»]|« ", form), (name, form)
@@ -109,7 +109,7 @@ def test_the_browsers_language_is_answered_in(accepted: str, chosen: str | None,
     ],
 )
 def test_numbers_choose_the_form_and_are_written_as_the_language_does(language: str, n: int, text: str) -> None:
-    """French has the singular for nothing too; thousands are set apart as each language does it."""
+    """French uses the singular for zero; each language has its own thousands separator."""
     assert texts_of(language)("sessions.found", n=n) == text
 
 
@@ -124,7 +124,7 @@ def test_numbers_choose_the_form_and_are_written_as_the_language_does(language: 
     ],
 )
 def test_moments_are_told_as_time_that_has_passed(seconds: float, english: str, french: str) -> None:
-    """A clock that is a little behind the server's shows nothing from the future."""
+    """If a clock is slightly behind the server's, no time is shown as in the future."""
     now = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
     for language, text in (("en", english), ("fr", french)):
         found = texts_of(language).moment(now - timedelta(seconds=seconds), now)
@@ -134,7 +134,7 @@ def test_moments_are_told_as_time_that_has_passed(seconds: float, english: str, 
 
 
 def test_no_template_marks_anything_as_safe_or_holds_inline_code() -> None:
-    """Every value is escaped, and the strict content security policy has nothing to block."""
+    """Every value is escaped, and the strict content security policy blocks nothing of ours."""
     for path in sorted(FOLDER.glob("templates/*.html")):
         text = path.read_text("utf-8")
         assert not re.search(r"\|\s*safe\b|autoescape false", text), path.name

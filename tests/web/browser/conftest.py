@@ -1,4 +1,4 @@
-"""A service with a scripted model, and a real Chromium that looks at its pages."""
+"""A service with a scripted model, and a real Chromium that opens its pages."""
 
 from __future__ import annotations
 

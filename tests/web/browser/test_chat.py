@@ -1,4 +1,4 @@
-"""A conversation in a real browser: streams that are cut, tabs side by side, branches, and no mouse."""
+"""A conversation in a real browser: interrupted streams, parallel tabs, branches, and no mouse."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_one_time_link_opens_the_first_page_once(desk: Desk, looking: Looking)
 
 
 def test_signing_in_leads_to_pages_of_this_service_only(desk: Desk) -> None:
-    """An address of another site as the place to go back to is not followed."""
+    """After signing in, a return address on another site is not followed."""
     key = desk.key("eve", "staff")
     with httpx.Client(base_url=desk.address) as client:
         for back in ("https://example.org/", "//example.org", "/\\example.org", "javascript:alert(1)", "\n/x"):
@@ -88,7 +88,7 @@ def test_a_first_question_gives_the_conversation_its_name(looking: Looking, admi
 def test_a_stream_that_is_cut_goes_on_where_it_stopped(
     desk: Desk, looking: Looking, admin: str, proxied: Proxy
 ) -> None:
-    """After a broken connection the reader has the whole answer, and no word twice."""
+    """After a broken connection, the reader has the whole answer, and no word twice."""
     looking.address = f"http://127.0.0.1:{proxied.port}"
     desk.model.hold()
     looking.sign_in(admin)
@@ -107,7 +107,7 @@ def test_a_stream_that_is_cut_goes_on_where_it_stopped(
 
 
 def test_two_tabs_show_the_same_run(desk: Desk, looking: Looking, admin: str) -> None:
-    """A tab that is opened in the middle of an answer follows it too; a second question waits for its end."""
+    """A tab opened in the middle of an answer follows it too; a second question waits for its end."""
     desk.model.hold()
     looking.sign_in(admin)
     page = looking.page
@@ -209,7 +209,7 @@ def test_regenerating_and_editing_make_versions_to_go_back_to(looking: Looking, 
 
 
 def test_a_group_is_chosen_by_typing_at(looking: Looking, admin: str) -> None:
-    """``@`` offers the groups, the keyboard chooses one, and it answers whatever the question is."""
+    """``@`` offers the groups, the keyboard selects one, and it answers whatever the question is about."""
     looking.sign_in(admin)
     page = looking.page
     field = page.locator("#question")
@@ -228,7 +228,7 @@ def test_a_group_is_chosen_by_typing_at(looking: Looking, admin: str) -> None:
 
 
 def test_everything_works_by_keyboard(looking: Looking, admin: str) -> None:
-    """A question is asked, its route opened, its text edited and a page changed to without a mouse."""
+    """You can ask a question, open its route, edit its text and change the page without a mouse."""
     looking.sign_in(admin)
     page = looking.page
 

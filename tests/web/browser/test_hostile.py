@@ -44,7 +44,7 @@ def attacked(desk: Desk) -> str:
 
 
 def test_hostile_text_is_shown_and_never_run(looking: Looking, attacked: str) -> None:
-    """Questions, answers, ids, names, drafts and findings are shown letter by letter on every page."""
+    """Questions, answers, ids, names, drafts and findings are shown literally on every page."""
     requests: list[str] = []
     looking.page.on("request", lambda request: requests.append(request.url))
     page = looking.sign_in(attacked)

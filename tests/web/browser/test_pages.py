@@ -1,4 +1,4 @@
-"""Every page, in every language, at both widths, by day and by night: whole, legible and usable."""
+"""Every page, in every language, at both widths, light and dark, is complete, legible and usable."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def options(language: str, width: int, scheme: str) -> dict:
 def test_every_page_is_accessible_fits_and_speaks_the_browsers_language(
     looking: Looking, admin: str, language: str, width: int, axe: bool
 ) -> None:
-    """No page violates WCAG 2.2 AA, is wider than its window, or or in another language than asked for."""
+    """No page violates WCAG 2.2 AA, is wider than its window, or is in another language than requested."""
     looking.open("/sign-in")
     found = problems_of(looking.page, width, language, axe=axe)
     looking.sign_in(admin)

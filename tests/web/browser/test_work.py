@@ -105,7 +105,7 @@ def test_a_thread_is_forked_from_an_earlier_step(looking: Looking, desk: Desk, a
 
 
 def test_sessions_are_searched_extended_and_cleared(desk: Desk, looking: Looking, admin: str) -> None:
-    """Filters narrow the list as one types; clearing asks first, and takes nothing that was not chosen."""
+    """Filters narrow the list as you type; clearing asks first, and deletes only what was selected."""
     with desk.api(admin) as api:
         for name in ("one", "two", "three"):
             body = {"question": f"Which power lines are {name}?", "session": f"bulk-{name}"}
@@ -163,7 +163,7 @@ def test_figures_are_charts_tables_and_csv(desk: Desk, looking: Looking, admin: 
 
 
 def test_figures_are_kept_apart_by_organisation(desk: Desk, looking: Looking, admin: str) -> None:
-    """The service's own operator may choose an organisation; another organisation's sees none but its own."""
+    """The service's own operator may choose an organisation; an organisation's operator sees only that one."""
     theirs = desk.key("their operator", "operator", organisation="-theirs")
     with desk.api(desk.key("their staff", "staff", organisation="-theirs")) as api:
         assert api.post("/api/chat", json={"question": "Which power lines are late?"}).status_code == 200
