@@ -13,7 +13,7 @@ from ecowas_lc.display.wording import cut
 MOST_LETTERS = 4_000
 """Maximum number of characters shown of one text."""
 
-_HUES = 6
+_HUES, _SIGNS = 6, 12
 _NEUTRAL = frozenset({"supervisor", "assistant", "synthesis", "synthesise"})
 _LISTS = {"bullets": ("ul", "li"), "numbers": ("ol", "li"), "quote": ("blockquote", "p")}
 
@@ -155,7 +155,9 @@ def side_by_side(*boxes: Node) -> Element:
 
 def bar(share: float, least: float | None = None) -> Element:
     """Return a bar from 0 to 1, with a line at the minimum that is needed."""
-    made = element("div", classes="bar")
+    full = round(_SIGNS * min(max(share, 0), 1))
+    signs = element("span", "█" * full + "░" * (_SIGNS - full), classes="sep")  # where styles are removed
+    made = element("div", signs, classes="bar")
     made.append(element("div", classes="fill", style=f"width:{100 * min(max(share, 0), 1):.1f}%"))
     if least is not None:
         made.append(element("div", classes="least", style=f"left:{100 * min(max(least, 0), 1):.1f}%"))
