@@ -92,7 +92,7 @@ def test_a_thread_is_forked_from_an_earlier_step(looking: Looking, desk: Desk, a
     first.click()
     expect(page.locator("#detail h2").first).to_have_text("Answer recorded")
     expect(first).to_have_attribute("aria-current", "true")
-    page.locator("#detail summary", has_text="decision").first.click()
+    page.locator("#detail summary", has_text="Groups asked").first.click()
     expect(page.locator("#detail")).to_contain_text("lexical")
     page.get_by_label("Question to ask from here").fill("Who pays for the power lines?")
     page.get_by_role("button", name="Continue from here").click()
