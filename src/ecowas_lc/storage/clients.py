@@ -55,6 +55,10 @@ class Primary:
         self.service_name = service_name
         self.address: Any = None  # the one found last: connections to others are not used again
 
+    def forget(self) -> None:
+        """Have every connection ask again before its next use: the primary is gone, or has become a replica."""
+        self.address = None
+
     def get_master_address(self) -> Any:
         """Return the primary's address."""
         self.address = found = self.sentinel.discover_master(self.service_name)
@@ -66,13 +70,18 @@ class AsyncPrimary(Primary):
 
     pool: Any = None  # a weak reference to its pool
 
+    def forget(self) -> None:
+        """Have every connection ask again; see :meth:`Primary.forget`."""
+        self.address = None
+        if isinstance(pool := self.pool(), AsyncDirectPool):
+            pool.retire_lines()
+
     async def get_master_address(self) -> Any:
         """Return the primary's address."""
         found = await self.sentinel.discover_master(self.service_name)
         if found != self.address:
+            self.forget()
             self.address = found
-            if isinstance(pool := self.pool(), AsyncDirectPool):
-                pool.retire_lines()
         return found
 
 
@@ -84,7 +93,11 @@ class PrimaryConnection(SentinelManagedConnection):
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         """Return the next answer."""
-        return super().read_response(*args, **{"disconnect_on_error": True} | options)
+        try:
+            return super().read_response(*args, **{"disconnect_on_error": True} | options)
+        except RedisConnectionError:  # redis-py raises this for READONLY as well
+            self.connection_pool.forget()
+            raise
 
     def can_read(self, *args: Any, **options: Any) -> bool:
         """Return whether to reopen the connection: something is unread, or its server is no longer the primary."""
@@ -97,6 +110,14 @@ class PrimaryTLSConnection(PrimaryConnection, SentinelManagedSSLConnection):
 
 class AsyncPrimaryConnection(AsyncSentinelManagedConnection):
     """:class:`PrimaryConnection` for asyncio."""
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """Return the next answer."""
+        try:
+            return await super().read_response(*args, **options)
+        except RedisConnectionError:
+            self.connection_pool.forget()
+            raise
 
     async def connect(self) -> None:
         """Connect to the primary, unless the connection is open and its server is still the primary."""

@@ -342,6 +342,7 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
         self._lines: dict[Any, SharedLine] = {}  # by connection, while redis-py does not read from it
         self._opening: list[asyncio.Future[Any]] | None = None  # callers that wait while one of them opens a line
         self._checks_health = bool(options.get("health_check_interval"))
+        self._asks_where = "connection_pool" in options  # see DirectPool
 
     async def exchange(self, words: tuple[Any, ...]) -> Any:
         """Return the reply to a command; see :meth:`DirectPool.exchange`."""
@@ -393,7 +394,7 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
 
     async def _exchange_alone(self, parts: list[bytes]) -> Any:
         try:
-            connection = await self._one()
+            connection = await (self.get_connection() if self._asks_where else self._one())
         except RedisConnectionError as error:
             if _is_exhausted(error) or not _GREETS_ONCE:
                 raise
@@ -498,6 +499,8 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
                 line = SharedLine(connection, self._line_changed)
             except RedisConnectionError:
                 self._hand_on(connection)
+                if self._asks_where:  # connecting includes the retries: no Sentinel names a primary that answers
+                    raise
                 return None
             except BaseException:
                 self._hand_on(connection)

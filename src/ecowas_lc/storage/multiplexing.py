@@ -172,7 +172,7 @@ class SharedLine(asyncio.Protocol):
         """Pass the replies to the waiting calls, in order."""
         if self.is_broken:
             return
-        reader, sent, is_refused = self._reader, self._sent, False
+        reader, sent, is_refused, is_replica = self._reader, self._sent, False, False
         try:
             reader.feed(data)
             while (reply := reader.gets(False)) is not _NOTHING:
@@ -181,7 +181,9 @@ class SharedLine(asyncio.Protocol):
                 if not future.done():
                     if isinstance(reply, self._elsewhere):
                         # The server is loading, or requires a login: redis-py's retries handle both.
-                        is_refused, reply = True, LOST
+                        is_refused = True
+                        is_replica = is_replica or isinstance(reply, ReadOnlyError)
+                        reply = LOST
                     future.set_result(reply)
                 data = b""
         except (InvalidResponse, IndexError) as error:  # not Redis' protocol, or an unexpected answer
@@ -194,6 +196,8 @@ class SharedLine(asyncio.Protocol):
         self.is_behind_a_long_reply = self._received > _LONG_BYTES
         if is_refused:
             self.retire()
+        if is_replica:
+            self.connection.connection_pool.forget()
         if not sent and not self._unsent:
             if not self.takes_calls:
                 self.give_up(LOST)
