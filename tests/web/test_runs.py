@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ecowas_lc.web import run_driver
 from tests.fixtures.servers import running_server, wait_until
 from tests.web.conftest import Processes, bearer, make_key, processes_on
 from tests.web.program import HELD_AFTER, said
@@ -335,3 +337,31 @@ def test_a_branch_outlives_its_process(processes: Processes) -> None:
     shown = httpx.get(f"{second.address}/api/sessions/s", headers=processes.headers).json()["messages"]
     assert shown[0]["text"] == BOTH
     assert len(shown) == 2
+
+
+async def test_a_task_that_loses_its_cancellation_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shutdown waits for no task forever: one whose inner wait ended as it was cancelled is cancelled again."""
+    monkeypatch.setattr(run_driver, "_CANCEL_AGAIN_SECONDS", 0.01)
+    lost: list[str] = []
+
+    async def work() -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if len(lost) == 2:
+                    raise
+                lost.append("a cancellation")
+
+    async def failing() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise OSError("while it ended")
+
+    tasks = [asyncio.create_task(each) for each in (work(), failing(), asyncio.sleep(0))]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await run_driver.end_tasks(*tasks)
+    assert all(task.done() for task in tasks)
+    assert tasks[0].cancelled()

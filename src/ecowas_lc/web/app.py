@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -33,6 +33,7 @@ from ecowas_lc.web.organisation import Organisation
 from ecowas_lc.web.pages import add_pages
 from ecowas_lc.web.principals import Principal
 from ecowas_lc.web.problems import PROBLEM, problem
+from ecowas_lc.web.run_driver import end_tasks
 from ecowas_lc.web.service import Data, Service
 from ecowas_lc.web.sign_in import add_sign_in
 
@@ -120,9 +121,7 @@ class Web:
         try:
             yield
         finally:
-            looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await looking
+            await end_tasks(looking)
             try:
                 await self.drain()
             finally:

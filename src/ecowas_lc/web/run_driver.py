@@ -33,6 +33,7 @@ _ASKED_SECONDS = 0.1  # how often runs of other processes are polled
 _THREAD_WAIT_SECONDS = 60.0
 _TURN_PAUSE_SECONDS = 0.1
 _STORAGE_RETRY_SECONDS = 0.5
+_CANCEL_AGAIN_SECONDS = 5.0
 _MOST_OUTAGES = 20
 
 OnEnd = Callable[[Run, str, list[dict[str, Any]], float], Any]
@@ -171,10 +172,23 @@ class _Writer:
 
     async def stop(self) -> None:
         """Cancel the delayed flush."""
-        if self._flusher is not None and not self._flusher.done():
-            self._flusher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._flusher
+        if self._flusher is not None:
+            await end_tasks(self._flusher)
+
+
+async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until they have ended, whatever their results.
+
+    A task that ends an inner wait at the moment of its cancellation can lose it, so it is cancelled again.
+    """
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        ended, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_SECONDS)
+        for task in ended:
+            if not task.cancelled():
+                task.exception()  # else asyncio logs that nobody has looked at it
 
 
 class Driver:
@@ -252,13 +266,7 @@ class Driver:
         self.stop_serving()
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=seconds)
-        left = list(self._tasks.values())
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.gather(self._poller, return_exceptions=True)
+        await end_tasks(*self._tasks.values(), *([self._poller] if self._poller is not None else []))
 
     # --- driving ---
 
@@ -356,17 +364,14 @@ class Driver:
         try:
             await asyncio.wait((work, renewing), return_when=asyncio.FIRST_COMPLETED)
             if renewing.done() and not work.done():
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
+                await end_tasks(work)
                 renewing.result()
             await self._finish(run, playing, writer, work, time.monotonic() - began)
         except LostError:
             is_lost = True  # the new process also holds the thread, under the run's name
             raise
         finally:
-            for task in (work, renewing):
-                task.cancel()
-            await asyncio.gather(work, renewing, return_exceptions=True)
+            await end_tasks(work, renewing)
             await writer.stop()
             if not is_lost:
                 with suppress(StorageError):
