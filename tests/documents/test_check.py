@@ -45,6 +45,63 @@ UNSUPPORTED = {
 }
 
 
+ADDED = {
+    "The coastal line has a rated capacity of 420 MW": (
+        ", because the ministers objected",
+        ", when the first phase ended",
+        " in the north of the country",
+        " by order of the president",
+        " to protect farmers",
+        ", more than any other line",
+        ", although nobody asked for it",
+        " if the bank agrees",
+        " after long negotiations",
+        ", which angered the unions",
+        ", unfortunately",
+        " only",
+    ),
+    "La flotte de Senovar compte 3150 pirogues": (
+        ", parce que les ministres s'y sont opposés",
+        ", quand la première phase s'est achevée",
+        " dans le nord du pays",
+        " sur ordre du président",
+        " pour protéger les agriculteurs",
+        ", plus que tout autre État",
+        ", bien que personne ne l'ait demandé",
+        " si la banque est d'accord",
+        " malgré de fortes pluies",
+        " seulement",
+    ),
+    "A linha costeira tem uma capacidade de 420 MW": (
+        ", porque os ministros se opuseram",
+        ", quando terminou a primeira fase",
+        " no norte do país",
+        " por ordem do presidente",
+        " para proteger os agricultores",
+        ", mais do que qualquer outra linha",
+        ", embora ninguém o tenha pedido",
+        " se o banco concordar",
+        " após longas negociações",
+        " apenas",
+    ),
+}
+OTHER_MOOD = (
+    "Each delegation must receive fourteen badges.",
+    "Each delegation may receive fourteen badges.",
+    "Cada delegação pode receber catorze crachás.",
+    "The coastal line could have a rated capacity of 420 MW.",
+    "Production may begin in 2027.",
+    "Kosande perhaps contributed 14,200 tonnes.",
+    "Each delegation receives at least fourteen badges.",
+)
+GARBLED = (
+    "Capacity rated 420 MW of has the line a coastal.",
+    "In expected Production to 2027 is begin.",
+    "Badges fourteen delegation receives each the.",
+    "Senovar de flotte compte pirogues la 3150.",
+)
+
+
 @pytest.mark.parametrize("sentence", SUPPORTED)
 def test_what_a_passage_says_stays(sentence: str, sources: list[Source]) -> None:
     """Other words, other units and other languages don't matter, as long as the facts are the source's."""
@@ -57,6 +114,24 @@ def test_what_no_passage_says_goes(sentence: str, sources: list[Source]) -> None
     """A wrong or computed figure, a swapped name or year, a turned denial, a plan as a fact: none is supported."""
     [found] = check_answer(sentence, sources)
     assert not isinstance(found, Supported), found.sentence.text
+
+
+@pytest.mark.parametrize("sentence", ADDED)
+def test_nothing_may_be_added(sentence: str, sources: list[Source]) -> None:
+    """A supported sentence falls with an invented cause, time, place, agent, purpose, comparison or condition."""
+    assert isinstance(check_answer(f"{sentence}.", sources)[0], Supported)
+    kept = [
+        addition
+        for addition in ADDED[sentence]
+        if isinstance(check_answer(f"{sentence}{addition}.", sources)[0], Supported)
+    ]
+    assert kept == []
+
+
+def test_mood_and_order_are_the_source_s(sources: list[Source]) -> None:
+    """What is so neither must nor may be so, and the source's words in no sensible order say nothing."""
+    kept = [text for text in OTHER_MOOD + GARBLED if isinstance(check_answer(text, sources)[0], Supported)]
+    assert kept == []
 
 
 def test_the_reason_is_told(sources: list[Source]) -> None:

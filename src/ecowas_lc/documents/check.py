@@ -1,17 +1,19 @@
 """The check of answers: a sentence is kept only if a sentence of the passages supports it.
 
 Figures, dates, names and units must occur in the source and belong to the same name there; negations and mere
-plans must stay what they are; most of the wording must be the source's. A figure that was computed from others
-occurs in no source.
+plans must stay what they are; most of the wording must be the source's, phrase by phrase, in a sensible order. A
+figure that was computed from others occurs in no source.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ecowas_lc._language import language_of
 from ecowas_lc.documents.document import Sentence, sentences_of
 from ecowas_lc.documents.evidence import Source, gives_orders
 from ecowas_lc.documents.facts import (
@@ -23,7 +25,15 @@ from ecowas_lc.documents.facts import (
     quantities_in,
     times_in,
 )
-from ecowas_lc.documents.terms import best_likeness, content_words, likeness, names_in, words_of
+from ecowas_lc.documents.terms import (
+    best_likeness,
+    content_words,
+    is_everyday,
+    likeness,
+    names_in,
+    word_list,
+    words_of,
+)
 
 ENOUGH_OF_THE_WORDING = 0.6
 """Share of a sentence's words that the source must contain; measured on the development questions."""
@@ -41,6 +51,94 @@ _SUBSET = re.compile(
     r"^(?:of (?:which|whom)|including|among them|dont|parmi|d[oa]s quais|incluindo|entre (?:os|as) quais)\b",
     re.IGNORECASE,
 )
+# Clauses that say why, when, what for, than what or on what condition: the source must have one of the same kind.
+_RELATIONS = tuple(
+    re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
+    for words in (
+        r"because|since(?! (?:the )?\d)|owing to|due to|caused|as a result|thanks to|therefore|so that|hence"
+        r"|for (?:lack|want|fear)"
+        r"|on account|which is why|following|after|once|parce qu\w*|car|puisqu\w*|en raison|à cause|grâce"
+        r"|faute d\w*|afin|suite à"
+        r"|c'est pourquoi|dû|due|du fait|après|porque|pois|já que|uma vez que|devido|graças|por (?:causa|falta"
+        r"|razões|motivo|isso)"
+        r"|em (?:consequência|virtude)|após|depois",
+        r"when|while|before|until|till|as soon as|as long as|lorsqu\w*|quand|pendant qu\w*|avant|jusqu\w*"
+        r"|dès qu\w*|tant qu\w*"
+        r"|quando|enquanto|antes|até|assim que|logo que",
+        r"in order to|so as to|intended|aimed?|aims|designed to|with a view|afin|en vue|dans le but|destinée?s?"
+        r"|visant"
+        r"|a fim|com o objetivo|com vista|destinad[oa]s?|visando",
+        r"if|unless|provided|in case|subject to|si|à condition|sauf|sous réserve|se|desde que|a menos|caso|salvo",
+        r"although|though|despite|in spite|even though|whereas|unlike|contrary|however|bien qu\w*|malgré"
+        r"|alors qu\w*"
+        r"|contrairement|quoiqu\w*|toutefois|embora|apesar|ao contrário|todavia|contudo",
+        r"than|compared|versus|as (?:many|much|large|high|low) as|twice|double|half|times as|more|most|less"
+        r"|fewer|least"
+        r"|larger|largest|higher|highest|lower|lowest|smaller|smallest|longer|longest|better|best|worse|worst"
+        r"|record"
+        r"|plus|moins|davantage|meilleure?s?|pires?|fois|moitié|mais(?= (?:d[oe]|que|alt|baix|long|grand"
+        r"|pequen))|menos|menor(?:es)?"
+        r"|maior(?:es)?|melhor(?:es)?|pior(?:es)?|dobro|metade|vezes",
+        r"only|solely|exclusively|merely|just|seulement|uniquement|exclusivement|apenas|somente|só|exclusivamente",
+        r"all|every|always|tou(?:s|te|tes|t)|toujours|tod[oa]s?|sempre",
+        r"at least|minimum|no less|au moins|au minimum|pelo menos|no mínimo",
+        r"at most|up to|maximum|at the latest|no more|au plus|au maximum|jusqu\w*|no máximo|até|máximo",
+        r"nearly|almost|about|around|roughly|approximately|presque|environ|près d\w+|quase|cerca|aproximadamente",
+    )
+)
+_OBLIGATION = re.compile(
+    r"\b(?:must|shall|ha(?:s|ve|d) to|required?|requires|obliged|obligatory|compulsory|mandatory|needs? to"
+    r"|doi(?:t|vent)|exigée?s?"
+    r"|exige|obligatoires?|obligée?s?|requi(?:s|se|ert)|tenue?s? de|devem?|exigid[oa]s?|obrigatóri[oa]s?"
+    r"|obrigad[oa]s?"
+    r"|t[êe]m (?:de|que)|requer\w*)\b",
+    re.IGNORECASE,
+)
+_PERMISSION = re.compile(
+    r"\b(?:may|might|can|could|allowed|permitted|entitled|free to|peu(?:t|vent)|pourrai\w+|autorisée?s?"
+    r"|permis\w*|pode[mr]?|poderá\w*"
+    r"|permitid[oa]s?|autorizad[oa]s?)\b(?!\s+\d)",
+    re.IGNORECASE,
+)
+_HEDGED = re.compile(
+    r"\b(?:perhaps|probably|possibly|likely|presumably|apparently|reportedly|seems?|peut-être|probablement"
+    r"|semble\w*|talvez"
+    r"|provavelmente|possivelmente|parece\w*)\b",
+    re.IGNORECASE,
+)
+_ADVERB = re.compile(r"(?:[a-z]{3,}ly|[a-z]{3,}mente|[a-zé]{2,}[aei]mment|[a-zé]{2,}[eé]ment)$")
+_PHRASES = re.compile(
+    r"[;,:()–—]|\s-\s|\b(?:and|but|or|nor|who|which|that|of|in|on|at|by|to|for|from|with|without|into|through"
+    r"|over|under|during|near"
+    r"|towards?|against|between|among|across|along|because|when|while|after|before|until|since|if|although"
+    r"|despite|than|as"
+    r"|et|mais|ou|qui|que|dont|de|du|des|en|dans|sur|sous|par|pour|avec|sans|chez|vers|contre|entre|parmi"
+    r"|pendant|durant|depuis"
+    r"|lorsque|quand|après|avant|car|puisque|afin|malgré|au|aux|à|e|do|da|dos|das|em|no|na|nos|nas|ao|aos|às"
+    r"|por|pelo|pela"
+    r"|pelos|pelas|para|com|sem|sobre|durante|desde|até|após|porque|quando|enquanto|pois|embora)\b|\b[dD]['’]",
+    re.IGNORECASE,
+)
+_ENOUGH_OF_A_PHRASE = 0.5
+_REUSED, _ENOUGH_FOLLOW, _NEAR = 0.75, 0.65, 3
+"""Of a sentence with this share of words from the source, this share must follow each other there as closely."""
+# Pairs of words that follow each other in no sentence.
+_PAIRS = {
+    "en": r"(?:the|an?)\s+(?:the|an?|of|in|on|to|and|or|is|are|was|were|by|for|from|with|at|has|have|will)"
+    r"|(?:of|by|from|for|with|at|and)\s+(?:of|by|for|with|has|have|is|are|was|were|will)",
+    "fr": r"(?:les?|la|une?|du|des)\s+(?:les?|la|une?|du|des|de|et|ou|est|sont|par|pour|avec|dans|sur|a|ont)"
+    r"|(?:de|par|pour|avec|dans|sur)\s+(?:de|par|avec|est|sont|a|ont)",
+    "pt": r"(?:os|as|uma?|dos|das|do|da)\s+(?:os|as|uma?|dos|das|do|da|de|e|ou|é|são|por|para|com|em|no|na|foi"
+    r"|tem)"
+    r"|(?:de|por|para|com|em)\s+(?:de|por|com|em|é|são|tem|foi)",
+}
+_GARBLED = {
+    language: re.compile(
+        rf"\b(?:{pair})\b|\b(\w{{3,}})\s+\1\b|\b(?:the|an?|of|and|to|in|is|from|by|for|with|le|la|les|et|du|de|en|os|uma?|d[ao]s?|em|para)\W*$",
+        re.IGNORECASE,
+    )
+    for language, pair in _PAIRS.items()
+}
 _COMMA = "\ue000"
 _OPENING = re.compile(
     r"^(?:according to[^,]{0,80}, |as (?:stated|noted|mentioned)[^,]{0,80}, |the (?:document|passage"
@@ -177,9 +275,61 @@ class _Claim:
             return "figure"
         if self.is_negative != is_negative(text):
             return "negation"
-        if is_uncertain(text) and not self.is_uncertain:
+        if (is_uncertain(text) and not self.is_uncertain) or not self._has_the_mood_of(text):
             return "certainty"
-        return None if wording >= ENOUGH_OF_THE_WORDING else "wording"
+        if wording < ENOUGH_OF_THE_WORDING or self._adds_to(text, around) or self._is_garbled(text):
+            return "wording"
+        return None
+
+    def _has_the_mood_of(self, text: str) -> bool:
+        """Return whether what must, may or perhaps is does so in the source too."""
+        must, may = _OBLIGATION.search(self.text), _PERMISSION.search(self.text)
+        if must and not _OBLIGATION.search(text):
+            return False
+        if may and not _PERMISSION.search(text):
+            return False
+        if not must and not may and _PERMISSION.search(text) and not is_negative(text):
+            return self.is_uncertain
+        return not _HEDGED.search(self.text) or _HEDGED.search(text) is not None
+
+    def _adds_to(self, text: str, around: Sequence[str]) -> bool:
+        """Return whether a clause, a phrase or an adverb is not the source's: a cause, a place, an agent …"""
+        if any(relation.search(self.text) and not relation.search(text) for relation in _RELATIONS):
+            return True
+        plain = [folded(word) for word in words_of(self.text)]
+        if any(_ADVERB.search(word) and not best_likeness(word, around) for word in plain):
+            return True
+        first = True
+        for phrase in _PHRASES.split(_without_figures(self.text)):
+            words = content_words(phrase or "")
+            if first:
+                words = [word for word in words if not is_everyday(word)]
+            if not words:
+                continue
+            first = False
+            if sum(best_likeness(word, around) for word in words) < _ENOUGH_OF_A_PHRASE * len(words):
+                return True
+        return False
+
+    def _is_garbled(self, text: str) -> bool:
+        """Return whether the words are the source's in no sensible order."""
+        if _GARBLED[language_of(self.text)].search(self.text):
+            return True
+        own, others = words_of(self.text), words_of(text)
+        if any(
+            word[0].isupper() and folded(word) in word_list("empty") and word not in others for word in own[1:]
+        ):
+            return True
+        places: dict[str, list[int]] = {}
+        for index, other in enumerate(others):
+            places.setdefault(folded(other), []).append(index)
+        found = [places.get(folded(word), []) for word in own]
+        if sum(map(bool, found)) < _REUSED * len(found):  # the words are another language's, or a paraphrase
+            return False
+        pairs = list(itertools.pairwise(found))
+        pairs = [(one, two) for one, two in pairs if one and two]
+        follow = sum(any(0 < b - a <= _NEAR for a in one for b in two) for one, two in pairs)
+        return follow < _ENOUGH_FOLLOW * len(pairs)
 
     def _belongs(self, text: str) -> bool:
         """Return whether each figure and date belongs to the same name, year and subset here as in the source."""
@@ -244,6 +394,14 @@ def _holds(part: str, fact: Quantity | TimePoint) -> bool:
 def _is_same(own: Quantity, other: Quantity) -> bool:
     """Return whether a figure of the answer equals the source's, including its unit."""
     return own.family == other.family and own.agrees_with(other)
+
+
+def _without_figures(text: str) -> str:
+    """Return a text without its figures and dates, which are compared as such."""
+    facts: list[Quantity | TimePoint] = [*quantities_in(text), *times_in(text)]
+    for found in sorted(facts, key=lambda one: -one.start):
+        text = f"{text[: found.start]} {text[found.end :]}"
+    return text
 
 
 def _plain(text: str) -> str:

@@ -8,7 +8,6 @@ later.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,18 +17,20 @@ from typing import TYPE_CHECKING
 from ecowas_lc._embeddings import offline_installed
 from ecowas_lc._language import language_of
 from ecowas_lc.documents.document import Document, Passage, Sentence, sentences_of
-from ecowas_lc.documents.facts import Quantity, TimePoint, folded, is_negative, quantities_in, times_in
+from ecowas_lc.documents.facts import Quantity, TimePoint, folded, is_negative, quantities_in, ranks_in, times_in
 from ecowas_lc.documents.question import ParsedQuestion
 from ecowas_lc.documents.terms import (
     best_likeness,
     content_words,
+    is_everyday,
+    is_loose,
     is_verb,
     likeness,
     names_in,
     word_list,
     words_of,
 )
-from ecowas_lc.documents.word_vectors import likeness_by_vector, similarities_to, vectors_of
+from ecowas_lc.documents.word_vectors import likenesses_by_vector, similarities_to
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document as LangChainDocument
@@ -39,85 +40,115 @@ _ENOUGH = -0.5
 """Minimum score of a sentence that answers, in logits."""
 _ALSO_ANSWERS = 6.0
 """How far below the best score a sentence of another document may be and still count as contradicting it."""
-_OTHER_NAMES = 3.0
-"""Penalty of a sentence about names other than the question's, in addition to its weight."""
-_FEW_WORDS, _FEW_WORDS_MORE = 0.5, 4.0
-"""Penalty of a sentence that lacks words of the question; larger if a name occurs only in the sentence before."""
 _BY_ITSELF = 0.3
 _BY_ITSELF_WITHOUT_NAME = 0.6
 """Share of the words that the sentence itself needs if a name occurs only in the sentence before."""
-_FROM_BEFORE = 0.6
-"""Weight of a word that occurs only in the sentences before, not in the sentence or its heading."""
+_FROM_BEFORE, _FROM_BEFORE_POINTED_AT = 0.6, 0.9
+"""Weight of a word that occurs only in the sentences before; more if the sentence begins with "it", "its"."""
 _ENOUGH_WORDS, _FROM_AROUND, _WITHOUT_HEAD, _UNHEARD_OF = 0.6, 0.7, 0.2, 0.2
-_HEAVY = 0.2
+_NAMED = 0.6
+"""How far a sentence answers "who" if it names only a place."""
 _LOOKED_AT = 12
 """Number of sentences compared by meaning; each one must be embedded."""
-_SAME_BY_VECTOR, _TRANSLATED_BY_VECTOR = 0.92, 0.892
-"""Cosines from which two words of one language, or of two languages, count as the same."""
 _WITH_SENSE = 0.85
+_OTHER_LANGUAGE = 0.03
+"""How much closer the vectors of texts in one language are than those of translations."""
 
 # Measured by logistic regression on the sentences of the development questions (scripts/grounding_weights.py).
 _WEIGHTS = {
-    "enough_words": 1.35,
-    "itself": 2.79,
-    "around": 0.80,
-    "worst": -4.76,
-    "absent": -0.50,
-    "absent_heavy": -0.50,
-    "absent_same": -2.00,
-    "worst_same": -1.94,
-    "other_names": -3.91,
-    "name_before": 1.55,
-    "gives": 4.38,
-    "pending": -2.09,
-    "negative": 0.64,
-    "no_head": -0.02,
-    "not_counted": -0.06,
-    "kind": 0.91,
-    "row": -0.89,
-    "few_words": -0.72,
-    "quantity": -0.15,
-    "anything": -0.77,
-    "yes_or_no": -0.84,
-    "length": -1.89,
-    "similarity": 1.01,
-    "above_mean": 0.58,
-    "below_best": 5.85,
-    "bias": -3.07,
+    "enough_words": 1.80,
+    "itself": 0.83,
+    "around": 2.74,
+    "firm": 0.27,
+    "firm_around": 0.97,
+    "no_firm": -0.60,
+    "worst": -1.79,
+    "worst_same": 0.00,
+    "by_words": 2.58,
+    "around_by_words": -0.35,
+    "worst_by_words": -1.15,
+    "worst_by_words_same": -0.24,
+    "everyday": 1.19,
+    "worst_loose": -1.59,
+    "worst_loose_same": -0.40,
+    "absent_same": -1.94,
+    "absent_loose": -0.18,
+    "other_names": -3.58,
+    "name_before": 1.52,
+    "gives": 3.51,
+    "pending": -0.31,
+    "negative": 1.07,
+    "no_head": -0.28,
+    "not_counted": -0.20,
+    "head_absent": -0.71,
+    "kind": 1.01,
+    "row": -3.02,
+    "label": 2.35,
+    "unnamed": -2.90,
+    "uncounted": 0.25,
+    "other_subject": -0.43,
+    "cross": 0.79,
+    "few_words": 0.60,
+    "quantity": -0.23,
+    "who": 0.53,
+    "why": 2.57,
+    "time": 0.00,
+    "where": -0.79,
+    "anything": -0.69,
+    "yes_or_no": -1.42,
+    "length": -3.08,
+    "similarity": 0.54,
+    "above_mean": 3.05,
+    "below_best": 5.02,
+    "bias": -6.54,
 }
 # The weights without the extra ``semantic``.
 _WEIGHTS_BY_WORDS = {
-    "enough_words": 1.73,
-    "itself": 6.02,
-    "around": 2.89,
-    "worst": -3.22,
-    "absent": -0.50,
-    "absent_heavy": -0.50,
-    "absent_same": -2.00,
-    "worst_same": 0.00,
-    "other_names": -3.82,
-    "name_before": -0.91,
-    "gives": 4.11,
-    "pending": -1.97,
-    "negative": 0.41,
-    "no_head": 0.18,
-    "not_counted": -0.40,
-    "kind": 1.01,
-    "row": -0.98,
-    "few_words": -1.35,
-    "quantity": -0.08,
-    "anything": -0.34,
-    "yes_or_no": -0.60,
-    "length": -2.17,
-    "bias": -6.39,
+    "enough_words": 1.30,
+    "itself": 5.75,
+    "around": 2.77,
+    "firm": 0.90,
+    "firm_around": 1.19,
+    "no_firm": 0.29,
+    "worst": -0.70,
+    "worst_same": -1.25,
+    "everyday": 1.25,
+    "worst_loose": -1.56,
+    "worst_loose_same": -0.15,
+    "absent_same": -0.14,
+    "absent_loose": 0.00,
+    "other_names": -3.98,
+    "name_before": -1.12,
+    "gives": 3.63,
+    "pending": -0.35,
+    "negative": 0.77,
+    "no_head": -0.36,
+    "not_counted": -0.49,
+    "head_absent": -0.32,
+    "kind": 1.41,
+    "row": -1.58,
+    "label": 0.00,
+    "unnamed": -2.00,
+    "uncounted": -0.20,
+    "other_subject": -0.80,
+    "cross": 0.35,
+    "few_words": -1.46,
+    "quantity": -0.02,
+    "who": -0.05,
+    "why": 2.12,
+    "time": 0.29,
+    "where": -0.29,
+    "anything": -0.82,
+    "yes_or_no": -1.25,
+    "length": -3.12,
+    "bias": -6.94,
 }
 
 _LABEL = re.compile(r"([^;:|]+):\s*$")
 _LIGHT_WEIGHT = 0.25
 _VERB_WEIGHT = 0.5
 """Weight of a verb; documents often use another verb for the same thing."""
-# Verbs and adverbs that ask or announce, and say little about the subject.
-_LIGHT = word_list("light")
+_EMPTY = word_list("empty")
 
 _ORDER = re.compile(
     r"\b(?:ignore|disregard|forget|override|ignorez|oubliez|n[ée]gligez|ignora|ignorem|desconsidere"
@@ -137,6 +168,11 @@ _PENDING = re.compile(
     r"|decided|selected|designated|approved)"
     r"|pas encore|aucune (?:donnée|information)|aucun chiffre|ne publie|n'est pas connu\w*|reste à"
     r"|ainda não|não (?:publica|dispõe|há dados|foi (?:ainda )?(?:definid|aprovad|escolhid)\w*)|sem dados)\b",
+    re.IGNORECASE,
+)
+_UNANSWERED = re.compile(
+    r"\b(?:no (?:reply|answer|response|decision)|aucune (?:réponse|décision)|sans réponse|sem (?:resposta|decisão)"
+    r"|aguarda-se|on attend|is awaited|are awaited)\b",
     re.IGNORECASE,
 )
 _NONE = re.compile(r"\b(?:no|zero|aucune?|nul(?:le)?|nenhuma?|qualquer)\s+([^\W\d_]+)", re.IGNORECASE)
@@ -174,6 +210,19 @@ _NOW = re.compile(
 _AT_A_PLACE = re.compile(r"\b(?:at|in|near|à|en|em|n[ao]s?|de|du|of|d[ao]s?) (?=[A-ZÀ-Ý])[\w-]+")
 _MEASURES = frozenset(
     ["percent", "watt", "watt-hour", "volt", "bit/s", "metre", "hectare", "second", "day", "month", "gram"]
+)
+_DURATION = re.compile(
+    r"\b(?:how (?:long|old|often)|duration|durée|duração|time|temps|tempo|age|âge|idade|deadline|délai|prazo"
+    r"|notice"
+    r"|préavis|years?|months?|days?|hours?|minutes?|weeks?|ans?|années?|mois|jours?|heures?|semaines?"
+    r"|anos?|meses|mês|dias?|horas?|minutos?|semanas?|term|mandate?o?|period|période|período|limite?)\b",
+    re.IGNORECASE,
+)
+_TIME_OF_DAY = re.compile(
+    r"\b\d{1,2}[:h]\d{2}\b|(?:\b(?:at|from|until|till|to)|à|às?|das|de|jusqu'à|até(?: às)?) \d{1,2} ?(?:h"
+    r"|heures?|horas?"
+    r"|o'clock)\b|\b\d{1,2} ?[ap]\.?m\b|\b(?:noon|midnight|midi|minuit|meio-dia|meia-noite)\b",
+    re.IGNORECASE,
 )
 _PLACE = re.compile(
     r"\b(?:floor|hall|room|terminal|street|road|centre|center|étage|salle|rue|piso|andar|sala|rua|avenida)\b",
@@ -219,7 +268,7 @@ class Corpus:
         """Return a word's weight; rarer words weigh more."""
         having = sum(best_likeness(term, words) > 0 for words in self._words)
         rarity = math.log(1 + len(self._words) / (1 + having)) + 0.5
-        if folded(term) in _LIGHT:
+        if is_everyday(term):
             return _LIGHT_WEIGHT * rarity
         return _VERB_WEIGHT * rarity if is_verb(term) else rarity
 
@@ -250,8 +299,7 @@ def find_evidence(
         if _NOW.search(question.text):
             found += _answers(plain, [source for source in sources if not source.superseded], corpus)[:1]
         return found[:most]
-    current = [source for source in sources if not source.superseded or _is_of_its_time(question, source.document)]
-    answers = _answers(question, current, corpus)
+    answers = _answers(question, current_sources(question, sources), corpus)
     if not answers and question.times:  # a fact about a past date is in a document of that date
         older = [source for source in sources if source.superseded]
         answers = [one for one in _answers(question, older, corpus) if times_in(one.sentence.in_words)]
@@ -264,6 +312,11 @@ def find_evidence(
         if close and _contradicts(other, kept, question):
             kept.append(other)
     return kept[:most]
+
+
+def current_sources(question: ParsedQuestion, sources: Iterable[Source]) -> list[Source]:
+    """Return the passages of documents that are in force, or were at the time of the question."""
+    return [one for one in sources if not one.superseded or _is_of_its_time(question, one.document)]
 
 
 def gives_orders(text: str) -> bool:
@@ -305,10 +358,6 @@ def _answers(question: ParsedQuestion, sources: Sequence[Source], corpus: Corpus
     for candidate in candidates:
         features = candidate.features()
         score = sum(weights[name] * value for name, value in features.items() if name in weights) + weights["bias"]
-        if features["other_names"]:
-            score -= _OTHER_NAMES
-        if not features["enough_words"]:
-            score -= _FEW_WORDS_MORE if features["name_before"] else _FEW_WORDS
         if candidate.gives:
             found.append(
                 Evidence(
@@ -339,11 +388,17 @@ class _Candidate:
     """Confidence that the sentence contains each word of the question."""
     around: dict[str, float]
     """The same confidence including the heading, the title and the sentences before."""
-    absent: set[str]
-    """Words of the question that occur in no passage."""
+    itself_by_words: Mapping[str, float]
+    around_by_words: Mapping[str, float]
+    """Both without word vectors."""
+    anywhere: dict[str, float]
+    """The confidence that any passage contains each word."""
+    context: str
     needed: float | None
     gives: float = 0.0
     """Whether it gives the kind of thing that is asked for: 1, or less if uncertain."""
+    label: float = 0.0
+    """The share of a row's first cell that the question has."""
     similarity: float = 0.0
     same_language: bool = False
     """Whether the document is in the question's language, so that a missing word is not due to translation."""
@@ -368,7 +423,8 @@ class _Candidate:
             itself
             + _FROM_AROUND * (around - itself)
             - _WITHOUT_HEAD * lacks_head
-            - _UNHEARD_OF * bool(self.absent)
+            - _UNHEARD_OF
+            * any(not self.anywhere[word] for word in words if not is_loose(word) and not is_everyday(word))
         )
         return itself >= self.needed and covered >= _ENOUGH_WORDS
 
@@ -376,32 +432,59 @@ class _Candidate:
         """Return the features to which the weights apply."""
         question = self.question
         total = sum(self.weights.values()) or 1.0
-        missing = [weight for word, weight in self.weights.items() if not self.around[word]]
         itself = self.share(self.itself)
-        lacks_head = bool(question.head) and not self.itself.get(question.head, 0.0)
+        lacks_head = 1 - self.itself.get(question.head, 0.0) if question.head else 0.0
         own = words_of(self.text)
+        other = [word for word in self.weights if word not in question.names]
+        everyday = [word for word in other if is_everyday(word)]
+        loose = [word for word in other if is_loose(word) and not is_everyday(word)]
+        firm = [word for word in other if not is_loose(word) and not is_everyday(word)]
+        worst = self._worst(firm)
+        absent = max((self.weights[word] * (1 - self.anywhere[word]) for word in firm), default=0.0) / total
+        absent_loose = max((self.weights[word] * (1 - self.anywhere[word]) for word in loose), default=0.0) / total
+        firm_itself = self._share_of(firm, self.itself)
+        other_subject = not self.sentence.header and self._is_about_something_else(firm)
         return {
             "enough_words": float(self.has_enough_words()),
             "itself": itself,
             "around": self.share(self.around) - itself,
-            "worst": max(missing, default=0.0) / total,
-            "absent": sum(self.weights[word] for word in self.absent) / total,
-            "absent_heavy": float(any(self.weights[word] > _HEAVY * total for word in self.absent)),
-            "absent_same": float(
-                self.same_language and any(self.weights[word] > _HEAVY * total for word in self.absent)
+            "firm": firm_itself,
+            "firm_around": self._share_of(firm, self.around) - firm_itself,
+            "no_firm": float(not firm),
+            "worst": worst,
+            "worst_same": self.same_language * worst,
+            "by_words": self.share(self.itself_by_words),
+            "around_by_words": self.share(self.around_by_words) - self.share(self.itself_by_words),
+            "worst_by_words": self._worst(firm, self.around_by_words),
+            "worst_by_words_same": self.same_language * self._worst(firm, self.around_by_words),
+            "everyday": self._share_of(everyday, self.itself),
+            "worst_loose": self._worst(loose),
+            "worst_loose_same": self.same_language * self._worst(loose),
+            "absent_same": self.same_language * absent,
+            "absent_loose": absent_loose,
+            "other_names": float(
+                self.needed is None or (bool(question.names) and other_subject and question.wanted != "who")
             ),
-            "worst_same": self.same_language * max(missing, default=0.0) / total,
-            "other_names": float(self.needed is None),
             "name_before": float(self.needed == _BY_ITSELF_WITHOUT_NAME),
             "gives": self.gives,
             "pending": float(_PENDING.search(self.text) is not None),
             "negative": float(is_negative(self.text)),
-            "no_head": float(lacks_head),
-            "not_counted": float(lacks_head and not self.sentence.header and question.counts),
-            "kind": float(any(best_likeness(kind, own) for kind in question.kinds)),
+            "no_head": lacks_head,
+            "not_counted": lacks_head * question.counts,
+            "head_absent": question.counts * (1 - self.anywhere[question.head]) if question.head else 0.0,
+            "kind": _mean(best_likeness(kind, own) for kind in question.kinds),
             "row": float(bool(self.sentence.header)),
+            "label": self.label,
+            "unnamed": float(question.wanted == "who" and self.gives < _NAMED),
+            "uncounted": float(question.counts and self.gives < 1),
+            "other_subject": float(other_subject),
+            "cross": float(not self.same_language),
             "few_words": 1 / max(1, len(self.weights)),
             "quantity": float(question.wanted == "quantity"),
+            "who": float(question.wanted == "who"),
+            "why": float(question.wanted == "why"),
+            "time": float(question.wanted == "time"),
+            "where": float(question.wanted == "where"),
             "anything": float(question.wanted == "anything"),
             "yes_or_no": float(question.wanted == "yes or no"),
             "length": min(2.0, len(own) / 30),
@@ -410,12 +493,30 @@ class _Candidate:
             "below_best": 10 * self.below_best,
         }
 
+    def _is_about_something_else(self, firm: Iterable[str]) -> bool:
+        """Return whether a sentence begins with another thing than the question's, and has none of its nouns."""
+        if any(self.itself[word] for word in (*firm, *self.question.names)) or _POINTS_BACK.match(self.text):
+            return False
+        first = next(iter(content_words(self.text)), "")
+        known = (*self.question.terms, *self.question.kinds)
+        return bool(first) and not (is_everyday(first) or best_likeness(first, known))
+
+    def _share_of(self, words: Sequence[str], shares: Mapping[str, float]) -> float:
+        total = sum(self.weights[word] for word in words)
+        return sum(self.weights[word] * shares[word] for word in words) / total if total else 0.0
+
+    def _worst(self, words: Sequence[str], shares: Mapping[str, float] | None = None) -> float:
+        """Return the largest weight that is missing among some words, as a share of the question."""
+        total = sum(self.weights.values()) or 1.0
+        shares = self.around if shares is None else shares
+        return max((self.weights[word] * (1 - shares[word]) for word in words), default=0.0) / total
+
 
 def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Corpus) -> list[_Candidate]:
     """Return the sentences that agree with the question's dates and figures and share most with it."""
     asked = list(dict.fromkeys([*question.names, *question.terms]))
     weights = {word: corpus.weight(word) for word in asked}
-    absent = {word for word in asked if corpus.has_not(word)}
+    anywhere = {word: float(not corpus.has_not(word)) for word in asked}
     language = language_of(question.text)
     found = []
     for source in sources:
@@ -430,14 +531,17 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
             own_quantities = quantities_in(text)
             if any(not any(q.agrees_with(own) for own in own_quantities) for q in question.quantities):
                 continue
+            if _has_another_rank(question, text):
+                continue
             before = " ".join(
                 other.text for other in source.passage.sentences[max(0, index - 2) : index] if not other.header
             )
             own, words_before = words_of(text), words_of(before)
             itself = {word: best_likeness(word, own) for word in asked}
+            from_before = _FROM_BEFORE_POINTED_AT if _POINTS_BACK.match(text) else _FROM_BEFORE
             shares = {
                 word: max(
-                    share, best_likeness(word, words_around), _FROM_BEFORE * best_likeness(word, words_before)
+                    share, best_likeness(word, words_around), from_before * best_likeness(word, words_before)
                 )
                 for word, share in itself.items()
             }
@@ -451,7 +555,10 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
                     weights,
                     itself,
                     shares,
-                    set(absent),
+                    dict(itself),
+                    dict(shares),
+                    dict(anywhere),
+                    f"{around} \n {before}",
                     needed,
                     same_language=source.document.language == language,
                 )
@@ -469,26 +576,28 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
 
 def _compare_by_meaning(question: ParsedQuestion, candidates: Sequence[_Candidate]) -> None:
     """Add scores from embeddings for words outside the glossary and for whole sentences."""
-    missing = sorted(
-        {word for one in candidates for word, share in one.around.items() if not share} - set(question.names)
-    )
-    if missing:
-        language = language_of(question.text)
-        texts = [
-            sorted({word for word in words_of(one.text) if len(word) > 3 and not word[0].isdigit()})
-            for one in candidates
-        ]
-        vectors_of(itertools.chain(missing, *texts))
-        for one, words in zip(candidates, texts, strict=True):
-            enough = _SAME_BY_VECTOR if one.source.document.language == language else _TRANSLATED_BY_VECTOR
-            for word in missing:
-                if one.around[word]:
-                    continue
-                closest = max((likeness_by_vector(word, other) for other in words), default=0.0)
-                if closest >= enough:
-                    sure = 0.8 if closest >= _SAME_BY_VECTOR else 0.7
-                    one.itself[word] = one.around[word] = sure
-                    one.absent.discard(word)
+    asked = [word for word in candidates[0].weights if word not in question.names]
+    missing = [word for word in asked if any(one.around[word] < _WITH_SENSE for one in candidates)]
+    own = [_vector_words(one.text) for one in candidates]
+    around = [_vector_words(one.context) for one in candidates]
+    others = sorted({word for words in (*own, *around) for word in words})
+    if missing and others:
+        alike = likenesses_by_vector(missing, others)
+        column = {word: index for index, word in enumerate(others)}
+        for one, words, words_around in zip(candidates, own, around, strict=True):
+            for row, word in enumerate(missing):
+                in_it = max((float(alike[row, column[other]]) for other in words), default=0.0)
+                near = max((float(alike[row, column[other]]) for other in words_around), default=0.0)
+                one.itself[word] = max(one.itself[word], in_it)
+                one.around[word] = max(one.around[word], in_it, _FROM_BEFORE * near)
+    known = [*question.names, *question.terms, *question.kinds, *(str(time.year) for time in question.times)]
+    for one in candidates:
+        if one.sentence.header:
+            one.label = _how_known(one.sentence.text.split(" | ")[0], known)
+    for word in asked:
+        anywhere = max(candidates[0].anywhere[word], *(one.around[word] for one in candidates))
+        for one in candidates:
+            one.anywhere[word] = anywhere
     similarities = similarities_to(
         question.text,
         [
@@ -496,13 +605,44 @@ def _compare_by_meaning(question: ParsedQuestion, candidates: Sequence[_Candidat
             for one in candidates
         ],
     )
+    similarities = [
+        similarity if one.same_language else similarity + _OTHER_LANGUAGE
+        for one, similarity in zip(candidates, similarities, strict=True)
+    ]
     mean, best = sum(similarities) / len(similarities), max(similarities)
     for one, similarity in zip(candidates, similarities, strict=True):
         one.similarity, one.above_mean, one.below_best = similarity, similarity - mean, similarity - best
 
 
+def _has_another_rank(question: ParsedQuestion, text: str) -> bool:
+    """Return whether a sentence says "second" of what the question calls "first"."""
+    given = ranks_in(text)
+    return bool(question.ranks and given and not question.ranks & given)
+
+
+def _how_known(cell: str, known: Sequence[str]) -> float:
+    """Return the share of a cell's words, without units, that a question has."""
+    words = words_of(re.sub(r"\(.*?\)", " ", cell))
+    words = [word for word in words if folded(word) not in _EMPTY]
+    others = [word.lower() for word in known if not word[0].isdigit()]
+    alike = likenesses_by_vector([word.lower() for word in words], others)
+    close = alike.max(axis=1) if alike.size else [0.0] * len(words)
+    return _mean(max(best_likeness(word, known), float(near)) for word, near in zip(words, close, strict=True))
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found) if found else 0.0
+
+
+def _vector_words(text: str) -> list[str]:
+    return sorted({word.lower() for word in content_words(text) if len(word) > 2})
+
+
 def _gives_what_is_wanted(question: ParsedQuestion, text: str, itself: float, around: float) -> float:
     """Return whether a sentence gives the kind of thing that is asked for, from 0 (no) to 1."""
+    if _UNANSWERED.search(text) and question.wanted != "yes or no":
+        return 0.0
     text = _clause_about(question, text)
     if _PENDING.search(text) and question.wanted != "yes or no":
         return 0.0
@@ -511,11 +651,11 @@ def _gives_what_is_wanted(question: ParsedQuestion, text: str, itself: float, ar
             return _gives_quantity(question, text)
         case "time":
             dated = any(all(not time.is_within(own) for own in question.times) for time in times_in(text))
-            return float(dated or re.search(r"\b\d{1,2}[:h]\d{2}\b", text) is not None)
+            return float(dated or _TIME_OF_DAY.search(text) is not None)
         case "who":
             if _new_names(question, _AT_A_PLACE.sub("", text)):
                 return 0.7 if is_negative(text) else 1.0
-            return 0.6 if _new_names(question, text) else 0.4
+            return _NAMED if _new_names(question, text) else 0.4
         case "where":
             return float(
                 not is_negative(text) and (bool(_new_names(question, text)) or _PLACE.search(text) is not None)
@@ -539,9 +679,13 @@ def _gives_quantity(question: ParsedQuestion, text: str) -> float:
     if question.counts:
         if any(_is_counted(question, text, q) for q in given):
             return 1.0
-        return 0.4 * any(not _label_of(text, q) for q in given)
+        return 0.4 * any(q.family not in _MEASURES and not _label_of(text, q) for q in given)
     if question.asks_for_money:
-        given = [q for q in given if q.family not in _MEASURES and (q.family or not q.text.isalpha())]
+        given = [
+            q for q in given if q.family not in _MEASURES - {"percent"} and (q.family or not q.text.isalpha())
+        ]
+    elif not question.families and not question.counts and not _DURATION.search(question.text):
+        given = [q for q in given if q.family not in ("second", "day", "month")]
     return float(bool(given))
 
 

@@ -229,7 +229,8 @@ _PORTUGUESE = re.compile(r"\b(?:da|dos|das|em|uma|ao|aos|pela|pelo|pelos|é|à|�
 _MODALITY = re.compile(
     r"\b(?:will|would|may|might|could|should|expected|planned|proposed|plans?|aims?|intends?|estimated"
     r"|sera|seront|serait|pourrait|devrait|devraient|doit|doivent|prévue?s?|envisagée?s?|estimée?s?|projetée?s?"
-    r"|será|serão|seria|poderá|poderia|deverá|deve|devem|previst[oa]s?|planead[oa]s?|planejad[oa]s?|estimad[oa]s?)\b",
+    r"|será|serão|seria|poderá|poderia|deverá|deve|devem|previst[oa]s?|planead[oa]s?|planejad[oa]s?"
+    r"|estimad[oa]s?)\b",
     re.IGNORECASE,
 )
 
@@ -343,6 +344,20 @@ def quantities_in(text: str) -> tuple[Quantity, ...]:
         if values:
             found.append(Quantity(values, family, match[0], match.start(), match.end()))
     return tuple(found)
+
+
+_RANK = re.compile(rf"(?<!\w)(?P<o>{_ORDINAL})(?!\w)", re.IGNORECASE)
+
+
+@lru_cache(maxsize=4096)
+def ranks_in(text: str) -> frozenset[int]:
+    """Return the ordinals in a text, from first to fourth, that belong to no date."""
+    covered = [(time.start, time.end) for time in times_in(text)]
+    return frozenset(
+        _ORDINALS[found["o"].lower()]
+        for found in _RANK.finditer(text)
+        if not any(start <= found.start() < end for start, end in covered)
+    )
 
 
 def _values(number: str) -> Iterable[Decimal]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ecowas_lc.documents.facts import Quantity, TimePoint, folded, quantities_in, times_in
-from ecowas_lc.documents.terms import content_words, names_in, word_list
+from ecowas_lc.documents.facts import Quantity, TimePoint, folded, quantities_in, ranks_in, times_in
+from ecowas_lc.documents.terms import content_words, is_everyday, names_in, word_list
 
 AnswerKind = Literal["quantity", "time", "who", "where", "why", "yes or no", "anything"]
 
@@ -34,7 +34,8 @@ _QUANTITY = re.compile(
 )
 _MEASURED = re.compile(
     r"\b(?:what|which|quel(?:le)?s?|qual|quais|jusqu)\b.{0,60}?\b(?:rate|price|tariff|charge|cost|capacity"
-    r"|fine|penalty|duty|deposit|weight|height|depth|temperature|distance|salary|wage|toll|tax|interest|debt|deficit"
+    r"|fine|penalty|duty|deposit|weight|height|depth|temperature|distance|salary|wage|toll|tax|interest|debt"
+    r"|deficit"
     r"|amende|taux|droit|caution|poids|hauteur|profondeur|température|distance|salaire|péage|impôt|dette|déficit"
     r"|multa|peso|altura|profundidade|temperatura|distância|salário|portagem|imposto|dívida|défice|caução|direito"
     r"|value|royalty|grade|limit|number|volume"
@@ -79,8 +80,14 @@ _ASKED = re.compile(
 )
 HEAD = re.compile(
     r"\b(?:how (?:many|much)|what (?:is|was|are|were) the|combien (?:de |d['’])|quel(?:le)?s? (?:est"
-    r"|était|sont|étaient|sera) (?:l[ae]s? |l['’])"
+    r"|était|sont|étaient|sera|seront|a été|ont été|fut|furent) (?:l[ae]s? |l['’])"
     r"|quant[oa]s? |qual (?:é|era|foi|será) [oa] |quais (?:são|eram|foram) [oa]s )",
+    re.IGNORECASE,
+)
+_ENGLISH_HEAD = re.compile(
+    r"\bhow (?:many|much) ((?:[^\W\d_][\w-]+ ){1,4}?)(?=(?:are|is|was|were|did|do|does|has|have|had|can|could"
+    r"|may|must|will"
+    r"|would|should|in|of|on|at|by|per|to|for|from|with|a|an|the|that|which|who)\b)",
     re.IGNORECASE,
 )
 _YES_OR_NO = re.compile(
@@ -98,8 +105,10 @@ _SHARE = re.compile(
 )
 _MONEY = re.compile(
     r"\b(?:costs?|price|tariff|fees?|fine|penalty|budget|salary|wage|how much money|expens\w+|spent|paid|pays?"
-    r"|coût\w*|prix|tarif|frais|amende|salaire|montant|dépens\w+|paie|payé\w*"
-    r"|cust\w+|preço|tarifa|taxa|multa|salário|gast\w+|pag\w+)\b",
+    r"|earn\w*|fetch\w*|lend|lent|borrow\w*"
+    r"|coût\w*|prix|tarif|frais|amende|salaire|montant|dépens\w+|pa(?:ie|ye)\w*|payé\w*|touch\w+|gagn\w+"
+    r"|indemnité\w*|prêt\w*"
+    r"|cust\w+|preço|tarifa|taxa|multa|salário|gast\w+|pag\w+|ganh\w+|auferem?|recebem?)\b",
     re.IGNORECASE,
 )
 _DIMENSIONS = tuple(
@@ -113,10 +122,26 @@ _DIMENSIONS = tuple(
         ),
         (r"weight|poids|peso|how heavy", ("gram",)),
         (
+            r"how long (?:is|was|are|were|will \w+ be)(?= (?:the|an?) (?:[\w-]+ ){0,3}"
+            r"(?:line|road|railway|pipeline|bridge|cable|coast|border|river|canal|track|fence|wall|route|tunnel"
+            r"|network))",
+            ("metre",),
+        ),
+        (
             r"how long|duration|durée|duração|combien de temps|quanto tempo",
             ("metre", "second", "day", "month"),
         ),
     )
+)
+# "Circular 014", "n° 7": the number names a document or a part of one.
+_NUMBERED = re.compile(
+    r"(?:\b(?:circulars?|circulaire|note|nota|report|rapport|relat[óo]rio|decision|d[ée]cision|decisão|decree"
+    r"|décret"
+    r"|decreto|law|loi|lei|directive|diretiva|regulation|règlement|regulamento|article|artigo|annexe?|anexo"
+    r"|chapter"
+    r"|chapitre|capítulo|section|secção|table|tableau|tabela|page|página|resolution|résolution|resolução"
+    r"|document|documento|permit|permis|licen[cs]e|lot|lote|number|numéro|número)|\bno\.|n[º°]|n\.º)\s*$",
+    re.IGNORECASE,
 )
 # Words that name the kind of answer; a passage contains the answer and need not name its kind.
 _KINDS = word_list("kinds")
@@ -142,6 +167,8 @@ class ParsedQuestion:
     """Whether it asks how many."""
     asks_for_share: bool = False
     asks_for_money: bool = False
+    ranks: frozenset[int] = frozenset()
+    """Ordinals, from first to fourth."""
     families: frozenset[str] = frozenset()
     """The families of units that the answer can have; empty means any."""
 
@@ -161,7 +188,8 @@ def read_question(text: str, *, known_names: Iterable[str] = ()) -> ParsedQuesti
         terms=terms,
         kinds=tuple(word for word in words if folded(word) in _KINDS),
         times=times_in(text),
-        quantities=quantities_in(text),
+        ranks=ranks_in(text),
+        quantities=tuple(q for q in quantities_in(text) if not _NUMBERED.search(text[: q.start])),
         head=_head(text, terms) if wanted == "quantity" else "",
         counts=_COUNT.search(text) is not None,
         asks_for_share=_SHARE.search(text) is not None,
@@ -187,9 +215,16 @@ def _wanted(text: str) -> AnswerKind:
 
 
 def _head(text: str, terms: tuple[str, ...]) -> str:
-    """Return the noun (or its adjective) after "how many" or "what is the", or ``""`` if there is none."""
+    """Return the noun after "how many" or "what is the", or ``""`` if there is none.
+
+    In English the last noun of several is the one that is counted ("traffic accidents"), in French and Portuguese
+    the first.
+    """
+    if english := _ENGLISH_HEAD.search(text):
+        nouns = [term for term in content_words(english[1]) if term in terms and not is_everyday(term)]
+        return nouns[-1] if nouns else ""
     found = HEAD.search(text)
     if found is None:
         return ""
     following = {folded(word) for word in content_words(" ".join(text[found.end() :].split()[:2]))}
-    return next((term for term in terms if folded(term) in following), "")
+    return next((term for term in terms if folded(term) in following and not is_everyday(term)), "")

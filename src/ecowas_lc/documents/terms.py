@@ -46,6 +46,8 @@ _WORD = re.compile(r"[^\W_]+(?:['’](?=s\b)[^\W_]+)?")
 _SPLIT_OFF = re.compile(
     r"(?<=[^\W\d_])-(?:t-)?(?:il|elle|ils|elles|on|ce|se|me|te|nos|vos|lhe|lhes|lo|la|los|las)\b"
 )
+# "sages-femmes", "weigh-bridge": one word; capitalised parts are names, and a prefix says little.
+_COMPOUND = re.compile(r"\b[^\W\d_A-ZÀ-Ý][^\W\d_]{2,}(?:-[^\W\d_A-ZÀ-Ý][^\W\d_]{3,})+\b")
 _ELISION = re.compile(r"\b(?:[dlcjmnstDLCJMNST]|[Qq]u|[Jj]usqu|[Ll]orsqu)['’](?=\w)")
 
 _INFINITIVE = re.compile(r"(?<=\w{3})(?:ar|er|ir)$")
@@ -93,6 +95,30 @@ def is_verb(word: str) -> bool:
     return sum(sense[0] == _VERB for sense in found) > len(found) / 2
 
 
+# Endings of adjectives and participles.
+_ADJECTIVE = re.compile(
+    r"\w{3,}(?:[aiá]ble?s?|[áíai]ve(?:l|is)|eux|euse|oso|osa|ous|ful|less|ory|t?oires?|[tr]ório"
+    r"|(?<!t)ée?s?|[^e]ed|[ai]d[oa]s?)$"
+)
+
+
+@lru_cache(maxsize=65536)
+def is_everyday(word: str) -> bool:
+    """Return whether a word is a verb of everyday use, or another word that a passage need not contain."""
+    return folded(word) in word_list("light") or not stems(word).isdisjoint(_everyday_stems())
+
+
+@lru_cache(maxsize=65536)
+def is_loose(word: str) -> bool:
+    """Return whether a passage may well say a word otherwise: a verb or an adjective."""
+    return is_verb(word) or _ADJECTIVE.search(word.lower()) is not None
+
+
+@cache
+def _everyday_stems() -> frozenset[str]:
+    return frozenset(stem for word in word_list("everyday") for stem in stems(word))
+
+
 @lru_cache(maxsize=262144)
 def likeness(first: str, second: str) -> float:
     """Return the confidence that two words mean the same: 1 by stem or glossary, less by sense or spelling."""
@@ -115,7 +141,12 @@ def likeness(first: str, second: str) -> float:
 
 def best_likeness(word: str, others: Iterable[str]) -> float:
     """Return the highest likeness of a word to any of the others."""
-    return max((likeness(word, other) for other in others), default=0.0)
+    others = list(others)
+    whole = max((likeness(word, other) for other in others), default=0.0)
+    if whole < 1 and "-" in word:  # all parts of a compound together say what it says
+        parts = [part for part in word.split("-") if len(part) > 2]
+        whole = max(whole, min((best_likeness(part, others) for part in parts), default=0.0))
+    return whole
 
 
 def words_of(text: str) -> list[str]:
@@ -127,7 +158,8 @@ def words_of(text: str) -> list[str]:
 def content_words(text: str) -> list[str]:
     """Return the words that tell a text's subject, without duplicates, dates, numbers and function words."""
     found: dict[str, str] = {}
-    for word in words_of(text):
+    compounds = [match[0] for match in _COMPOUND.finditer(_SPLIT_OFF.sub(" ", _ELISION.sub(" ", text)))]
+    for word in [*words_of(_COMPOUND.sub(" ", text)), *compounds]:
         plain = folded(word)
         if len(plain) > 1 and plain not in _EMPTY and not plain[0].isdigit() and plain not in MONTH_NAMES:
             found.setdefault(plain, word)
@@ -207,7 +239,7 @@ def _glossary() -> dict[str, frozenset[int]]:
     found: dict[str, set[int]] = {}
     for number, line in enumerate(lines):
         for language, forms in zip(_stemmers(), line.split("|"), strict=True):
-            for word in re.findall(r"[^\W_]+", forms):
+            for word in re.findall(r"[^\W_]+(?:-[^\W_]+)*", forms):
                 plain = folded(word)
                 if plain in _EMPTY:
                     continue
