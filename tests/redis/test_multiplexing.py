@@ -159,7 +159,7 @@ async def counted(cluster, calls):
 
 
 async def test_fan_out_on_a_cluster(cluster, prefix):
-    """A step of 100 tasks takes at most 15 flushes on a cluster of three in asyncio, and 60 in threads."""
+    """A step of 100 tasks takes at most 20 flushes on a cluster of three in asyncio, and 80 in threads."""
 
     async def work(state):
         return {"answers": ["a" * 200]}
@@ -171,7 +171,7 @@ async def test_fan_out_on_a_cluster(cluster, prefix):
             await awaiting.ainvoke({"answers": []}, config(f"warm{n}"))
         found, flushes, connections = await counted(cluster, awaiting.ainvoke({"answers": []}, config("t")))
         assert len(found["answers"]) == 100
-        assert flushes <= 15
+        assert flushes <= 20
         assert connections <= 2  # one of them is redis-py's, which asks for the slots
         every = []
         for n in range(5):
@@ -179,7 +179,7 @@ async def test_fan_out_on_a_cluster(cluster, prefix):
             found, flushes, connections = await counted(cluster, calls)
             assert len(found["answers"]) == 100
             every.append(flushes)
-        assert statistics.median(every) <= 60
+        assert statistics.median(every) <= 80
         assert connections <= 6
 
 
