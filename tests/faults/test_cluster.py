@@ -152,7 +152,14 @@ def moving(source, target, slot):
         here, there = (client.execute_command("CLUSTER", "MYID", NEVER_DECODE=1) for client in (giving, taking))
         taking.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", here)
         giving.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", there)
-        yield lambda key: giving.execute_command("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+
+        def migrate(key):
+            giving.execute_command("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+
+        yield migrate
+        while left := giving.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 10):  # other tests' keys
+            for key in left:
+                migrate(key)
         for client in (taking, giving):
             client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", there)
 
