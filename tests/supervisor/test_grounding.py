@@ -121,6 +121,15 @@ def test_the_supervisor_declines_too(ask: Ask, documents: Documents) -> None:
     assert len(model.calls) == asked + 1
 
 
+@pytest.mark.parametrize("thanks", ["Thank you!", "Merci beaucoup, c'est parfait.", "Muito obrigada pela ajuda!"])
+def test_thanks_for_an_answer_are_not_answered_from_documents(ask: Ask, documents: Documents, thanks: str) -> None:
+    """A turn that only thanks is not completed with the question before it, and quotes nothing."""
+    graph, _ = graph_of(documents, says={"supervisor": "You are welcome."})
+    assert "420 MW" in ask(graph, LINE, "a")["messages"][-1].text
+    assert ask(graph, thanks, "a")["messages"][-1].text == "You are welcome."
+    assert "420 MW" in ask(graph, f"{thanks} {LINE}", "a")["messages"][-1].text
+
+
 def test_a_retriever_will_do(ask: Ask) -> None:
     """Any LangChain retriever can supply passages, for one group or for all."""
 

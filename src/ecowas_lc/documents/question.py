@@ -9,6 +9,7 @@ from typing import Literal
 
 from ecowas_lc.documents.facts import Quantity, TimePoint, folded, quantities_in, ranks_in, times_in
 from ecowas_lc.documents.terms import content_words, is_everyday, names_in, word_list
+from ecowas_lc.search.words import words_of
 
 AnswerKind = Literal["quantity", "time", "who", "where", "why", "yes or no", "anything"]
 
@@ -145,6 +146,8 @@ _NUMBERED = re.compile(
 )
 # Words that name the kind of answer; a passage contains the answer and need not name its kind.
 _KINDS = word_list("kinds")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+")
+_EMPTY, _COURTESIES = word_list("empty"), word_list("courtesies")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +176,20 @@ class ParsedQuestion:
     """The families of units that the answer can have; empty means any."""
 
 
+def is_courtesy(text: str) -> bool:
+    """Return whether a turn only thanks, greets or agrees: it asks documents for nothing."""
+    words = {folded(word) for word in words_of(text) if len(word) > 1}
+    return bool(words & _COURTESIES) and words <= _COURTESIES | _EMPTY and "?" not in text
+
+
+def _without_courtesies(text: str) -> str:
+    asking = [sentence for sentence in _SENTENCE_END.split(text) if not is_courtesy(sentence)]
+    return " ".join(asking) or text
+
+
 def read_question(text: str, *, known_names: Iterable[str] = ()) -> ParsedQuestion:
     """Parse a question; ``known_names`` are names in the documents, which are also recognised at its start."""
+    text = _without_courtesies(text)
     names = names_in(text, known=known_names)
     plain_names = {folded(name) for name in names}
     asked = _ASKED.sub(" ", text)

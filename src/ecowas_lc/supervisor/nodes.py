@@ -14,6 +14,7 @@ from langgraph.types import Command, Send
 from ecowas_lc import errors
 from ecowas_lc._language import language_of
 from ecowas_lc.documents.follow_up import completed_questions
+from ecowas_lc.documents.question import is_courtesy
 from ecowas_lc.effects import Doing, Program
 from ecowas_lc.errors import EcowasError, ModelError, SupervisorError, UnknownGroupError
 from ecowas_lc.llm.answer_checks import empty_answer
@@ -103,7 +104,8 @@ def supervisor(ctx: Context) -> NodeProgram:
     quiet = bool(ctx.held)
 
     def answering(state: State, reports: dict[str, Report]) -> Program[AIMessage]:
-        if ctx.grounding is not None and ctx.grounding.serves(None):
+        is_grounded = ctx.grounding is not None and ctx.grounding.serves(None)
+        if ctx.grounding is not None and is_grounded and not is_courtesy(question_of(state).text):
             in_full = _in_full(state)
             evidence, _, read = yield from evidence_for(ctx.grounding, None, in_full)
             if evidence or asks_for_facts(read):
