@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -85,6 +86,14 @@ def test_files_of_deepagents(server: RunningServer, prefix: str) -> None:
     from deepagents import create_deep_agent
     from deepagents.backends import CompositeBackend, StateBackend, StoreBackend
 
+    def backend(*runtime: Any, **options: Any) -> Any:
+        files: Any = StoreBackend
+        state: Any = StateBackend
+        return CompositeBackend(default=state(*runtime), routes={"/memories/": files(*runtime, **options)})
+
+    takes_runtime = "namespace" not in signature(StoreBackend.__init__).parameters  # before version 0.7
+    chosen = backend if takes_runtime else backend(namespace=lambda _: ("files",))
+
     def ask(thread: str, text: str) -> str:
         with (
             RedisSaver.from_url(server.url, prefix=prefix) as saver,
@@ -92,9 +101,7 @@ def test_files_of_deepagents(server: RunningServer, prefix: str) -> None:
         ):
             agent: Any = create_deep_agent(
                 ScriptedModel(script=file_script, tools=True),
-                backend=lambda runtime: CompositeBackend(
-                    default=StateBackend(runtime), routes={"/memories/": StoreBackend(runtime)}
-                ),
+                backend=chosen,
                 checkpointer=saver,
                 store=store,
             )
