@@ -96,7 +96,8 @@ class NodePools:
     async def finding_async(self) -> AsyncIterator[None]:
         """Limit the connections that redis-py opens to look for slots."""
         try:
-            await asyncio.wait_for(self._finding_async.acquire(), self._timeout)
+            async with asyncio.timeout(self._timeout):
+                await self._finding_async.acquire()
         except TimeoutError:
             raise MaxConnectionsError from None
         try:
