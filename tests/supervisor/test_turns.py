@@ -82,7 +82,7 @@ def test_several_answers_are_brought_together(ask: Ask) -> None:
 
 
 def test_the_thread_holds_questions_and_final_answers_only(ask: Ask) -> None:
-    """No hand-off messages, no drafts, no tool calls: two messages a turn, whoever answered."""
+    """No hand-off messages, no drafts, no tool calls: a turn is two messages, however many groups answered."""
     graph, _ = supervisor()
     for question in ("energy: a?", "energy+digital: b?", "hello"):
         ask(graph, question)

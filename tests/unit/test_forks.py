@@ -302,7 +302,7 @@ def locks_of(thing: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("which", MAKERS, ids=lambda which: which[1])
 def test_locks_of_objects_are_free(which: tuple[str, str]) -> None:
-    """Each lock of an object is free in each thread of a child, whoever held it in the parent."""
+    """Whichever thread of the parent holds an object's lock, each thread of a forked child can take it."""
     thing = MAKERS[which]()
     with ExitStack() as stack:
         for lock in locks_of(thing).values():

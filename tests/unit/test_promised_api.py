@@ -76,7 +76,7 @@ RETURNED = {
     "ThreadPicture",
     "ThreadRow",
 }
-"""What is given, and never made by whoever uses it."""
+"""Classes that users receive and never construct."""
 
 SHOWN = (
     RedisMemoryService,

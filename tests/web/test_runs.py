@@ -1,4 +1,4 @@
-"""Runs outlive connections and processes: the answer is complete and stored once, whoever reads it."""
+"""A run goes on when connections break or processes end: each reader gets the complete answer, stored once."""
 
 from __future__ import annotations
 
