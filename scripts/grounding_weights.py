@@ -4,7 +4,9 @@ Each set is a folder with ``docs/`` and ``q.jsonl`` (the format of ``ecowas-lc e
 tables of weights, with and without the extra ``semantic``, and what each set would reach with weights that were
 fitted on the others.
 
-    python scripts/grounding_weights.py FOLDER FOLDER…
+    python scripts/grounding_weights.py FOLDER FOLDER=3…
+
+``FOLDER=3`` weighs a set three times, as the sets of direct questions were for the weights in use.
 """
 
 from __future__ import annotations
@@ -37,11 +39,24 @@ AT_MOST = dict.fromkeys(
         "no_head",
         "not_counted",
         "head_absent",
+        "counts_other",
+        "no_rank",
+        "uncounted",
+        "lacks",
+        "lacks_same",
+        "lacks_known",
+        "lacks_elsewhere",
+        "lacks_itself",
+        "lacks_verb",
+        "who_lacks_verb",
+        "time_lacks_verb",
+        "another_in_place",
+        "name_only",
     ),
     0.0,
-) | {"other_names": -2.0}
+) | {"other_names": -5.0}
 """What must not count in favour of a sentence, however few examples say otherwise."""
-AT_LEAST = dict.fromkeys(("gives", "label", "kind"), 0.0)
+AT_LEAST = dict.fromkeys(("gives", "label", "kind", "rank"), 0.0)
 ANSWERS, WITHOUT_ANSWER = 2.0, 0.5
 """How much a sentence that answers weighs, and one of a question whose answer was taken out of the documents."""
 
@@ -138,8 +153,12 @@ def reached(rows: list[Asked], names: list[str], weights: Any, enough: float) ->
 
 if __name__ == "__main__":
     for label, by_meaning in (("_WEIGHTS", True), ("_WEIGHTS_BY_WORDS", False)):
-        sets = {folder: examples(Path(folder), by_meaning=by_meaning) for folder in sys.argv[1:]}
-        every = [row for rows in sets.values() for row in rows]
+        sets, times = {}, {}
+        for argument in sys.argv[1:]:
+            folder, _, number = argument.partition("=")
+            sets[folder] = examples(Path(folder), by_meaning=by_meaning)
+            times[folder] = int(number or 1)
+        every = [row for folder, rows in sets.items() for row in rows * times[folder]]
         chosen = next(list(row.candidates[0][0]) for row in every if row.candidates)
         if not by_meaning:
             chosen = [name for name in chosen if name not in MEANING and "by_words" not in name]
@@ -147,7 +166,7 @@ if __name__ == "__main__":
         for name, weight in zip([*chosen, "bias"], fitted(every, chosen), strict=True):
             print(f'    "{name}": {weight:.2f},')
         print("}")
-        for enough in (-1.0, -0.5, 0.0, 0.5):
+        for enough in (-0.75, -0.3):
             for folder, rows in sets.items():
-                others = [row for other, its in sets.items() if other != folder for row in its]
+                others = [row for other, its in sets.items() if other != folder for row in its * times[other]]
                 print(f"# {label} {enough} {folder}: {reached(rows, chosen, fitted(others, chosen), enough)}")

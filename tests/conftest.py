@@ -28,6 +28,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run browser tests last: Playwright's event loop goes on running in their thread, so no other loop may."""
+    items.sort(key=lambda item: "/browser/" in item.nodeid)
+
+
 @pytest.fixture(autouse=True)
 def _nothing_known_of_models() -> Iterator[None]:
     """What a process learnt about a model server is forgotten: another test's server may get the same port."""

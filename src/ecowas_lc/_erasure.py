@@ -11,9 +11,9 @@ from ecowas_lc.checkpoint.reading import outline_op
 from ecowas_lc.checkpoint.saver import context_of
 from ecowas_lc.checkpoint.writing import delete_thread_op
 from ecowas_lc.errors import CorruptDataError, FormatVersionError, InvalidInputError, TypeNotAllowedError
-from ecowas_lc.memory.served_runs import count_runs_op, forget_runs_op
 from ecowas_lc.memory.service import MemoryPrograms
 from ecowas_lc.memory.session_index import entries, listing
+from ecowas_lc.memory.sessions import count_runs_op, forget_runs_op
 from ecowas_lc.search.items import Write, fetch_op, filled_op, ids_op, write_op
 from ecowas_lc.search.place import Collection, place_of, range_of
 from ecowas_lc.settings import Settings, get_settings
@@ -207,14 +207,14 @@ def _sessions_op(marks: _Marks, programs: MemoryPrograms) -> Op[tuple[list[str],
 
 
 def _threads_op(
-    marks: _Marks, at: SaverContext, sessions: list[str], unattributed: dict[str, int]
+    marks: _Marks, ctx: SaverContext, sessions: list[str], unattributed: dict[str, int]
 ) -> Op[list[str]]:
-    [members] = yield (command("ZREVRANGE", at.keys.threads(), 0, -1),)
+    [members] = yield (command("ZREVRANGE", ctx.keys.threads(), 0, -1),)
     own = set(sessions)
     found = []
     for thread in readable_ids(members, "threads"):
         try:
-            users = {each.metadata.get(marks.field) for each in (yield from outline_op(at, thread)) or ()}
+            users = {each.metadata.get(marks.field) for each in (yield from outline_op(ctx, thread)) or ()}
         except _UNREADABLE:
             users = set()
             unattributed["unreadable threads"] = unattributed.get("unreadable threads", 0) + (thread not in own)

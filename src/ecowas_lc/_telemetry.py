@@ -7,6 +7,7 @@ application has set up a tracer provider, with ``opentelemetry-sdk`` or a vendor
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -64,6 +65,7 @@ _NOTHING = _Nothing("", "", {}, None)
 UNWATCHED = nullcontext(_NOTHING)
 _observers: tuple[Observer, ...] = ()
 _content = False
+_PROVIDER_IN_ENVIRONMENT = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ  # set when it is first asked for
 _made: list[Any] = [None, None]  # the provider, and its tracer
 
 
@@ -216,7 +218,10 @@ def _outcome(error: BaseException) -> str:
 def _tracer() -> Any:
     """Return OpenTelemetry's tracer; ``None`` if the application has not set up a provider."""
     trace = sys.modules.get("opentelemetry.trace")
-    provider = getattr(trace, "get_tracer_provider", _nothing)()
+    # As long as no provider is set, asking for it takes longer than a small operation's other bookkeeping.
+    if trace is None or (getattr(trace, "_TRACER_PROVIDER", trace) is None and not _PROVIDER_IN_ENVIRONMENT):
+        return None
+    provider = trace.get_tracer_provider()
     if provider is None or type(provider).__name__ in ("ProxyTracerProvider", "NoOpTracerProvider"):
         return None
     if _made[0] is not provider:

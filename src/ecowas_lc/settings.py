@@ -1,4 +1,4 @@
-"""Settings from the environment and ``.env``. This is the only module that reads either."""
+"""Settings from the environment and ``.env``. This is the only module that reads their values."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from ecowas_lc._connection_settings import DEFAULTS, ENV_FILE
 from ecowas_lc._secret import login_in, safe_url
 from ecowas_lc.errors import ConfigurationError, UnknownSettingWarning
 
 log = logging.getLogger(__name__)
 
-ENV_FILE = ".env"
 PREFIX = "ECOWAS_LC_"
 NOT_FROM_A_FILE = frozenset({"ECOWAS_LC_DATA_DIR", "ECOWAS_LC_VALKEY_SERVER"})
 """Settings that ``.env`` may not set: which program to run, and where to write files on this machine.
@@ -183,13 +183,13 @@ class Settings(BaseSettings):
     redis_db: int = Field(default=0, ge=0)
     redis_username: str | None = None
     redis_password: SecretStr | None = None
-    redis_max_connections: int = Field(default=10, ge=1)
+    redis_max_connections: int = Field(default=DEFAULTS.redis_max_connections, ge=1)
     redis_memory_ttl: WholeSeconds = Field(default=86400, ge=1)
-    redis_socket_timeout: Seconds = Field(default=10.0, gt=0)
-    redis_connect_timeout: Seconds = Field(default=5.0, gt=0)
-    redis_ssl_ca_certs: Path | None = None
-    redis_ssl_certfile: Path | None = None
-    redis_ssl_keyfile: Path | None = None
+    redis_socket_timeout: Seconds = Field(default=DEFAULTS.redis_socket_timeout, gt=0)
+    redis_connect_timeout: Seconds = Field(default=DEFAULTS.redis_connect_timeout, gt=0)
+    redis_ssl_ca_certs: Path | None = DEFAULTS.redis_ssl_ca_certs
+    redis_ssl_certfile: Path | None = DEFAULTS.redis_ssl_certfile
+    redis_ssl_keyfile: Path | None = DEFAULTS.redis_ssl_keyfile
 
     agent_use_redis_memory: bool = True
     agent_max_history: int = Field(default=10, ge=1)
@@ -206,7 +206,7 @@ class Settings(BaseSettings):
     prefix: str = Field(default="ecowas", min_length=1, alias="ECOWAS_LC_PREFIX")
     data_dir: Path | None = Field(default=None, alias="ECOWAS_LC_DATA_DIR")
     valkey_server: Path | None = Field(default=None, alias="ECOWAS_LC_VALKEY_SERVER")
-    wait_replicas: int = Field(default=0, ge=0, alias="ECOWAS_LC_WAIT_REPLICAS")
+    wait_replicas: int = Field(default=DEFAULTS.wait_replicas, ge=0, alias="ECOWAS_LC_WAIT_REPLICAS")
     linger_seconds: Seconds = Field(default=60.0, ge=0, alias="ECOWAS_LC_LINGER_SECONDS")
     router: str = Field(default="hybrid", alias="ECOWAS_LC_ROUTER")
     telemetry_content: bool = Field(default=False, alias="ECOWAS_LC_TELEMETRY_CONTENT")

@@ -7,15 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from ecowas_lc import BaseAgent, RedisMemoryService, RedisSaver
+from ecowas_lc.agents.outage import Held, ServerLink
 from ecowas_lc.agents.transcript import SharedConversation
 from ecowas_lc.checkpoint.lease import ThreadLeases
 from ecowas_lc.effects import run
-from ecowas_lc.errors import RedisTimeoutError
+from ecowas_lc.errors import RedisTimeoutError, RedisUnavailableError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.storage.server import Server
 from tests.agents.conftest import Call, dialogue, model, numbered, redis_agent, supervisor, texts
@@ -106,7 +108,7 @@ def test_what_was_removed_does_not_come_back_late(
     """However long the replayed message takes to arrive, and so however recent it seems, it stays removed."""
     server = LateServer.from_url(mortal.url)
     assert isinstance(server, LateServer)
-    with RedisMemoryService(server=server, prefix=prefix) as late:
+    with closing(server), RedisMemoryService(server=server, prefix=prefix) as late:
         agent = redis_agent(late)
         agent.chat("my secret?")
         REMOVALS[removal](elsewhere)
@@ -287,7 +289,7 @@ def test_memory_in_an_outage_is_bounded(call: Call, mortal: RunningServer, place
     agent = redis_agent(place, max_history=4)
     for n in range(20):
         call(agent, "chat", f"{n}?")
-    said = agent._transcript._said
+    said = agent._transcript._conversation
     assert len(said._unsettled) <= 4
     mortal.kill()
     for n in range(40):
@@ -402,3 +404,29 @@ def test_messages_keep_their_order_when_they_are_large(mortal: RunningServer, pl
     wait_until_stored(agent)
     in_order = [text for n in range(5) for text in (*dialogue(f"{n}?"), "long?", "x" * 300_000)]
     assert stored(place) == [*dialogue("up?"), *in_order]
+
+
+def test_one_write_that_fails_blocks_no_other(
+    redis_server: RunningServer, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A write with a bug is logged and dropped, and the rest of the backlog is stored; an outage keeps it."""
+    link = ServerLink(Server.from_url(redis_server.url), prefix)
+    stored: list[str] = []
+
+    def fails() -> None:
+        raise ValueError("a bug")
+
+    def is_away() -> None:
+        raise RedisUnavailableError("away")
+
+    link._held = {"a": Held(fails, None), "b": Held(lambda: stored.append("b"), None)}
+    link.replay()
+    assert (stored, link.holds, link.is_up) == (["b"], 0, True)
+    assert "The backlog of a could not be stored" in caplog.text
+    link._held = {"c": Held(is_away, lambda _: False)}
+    with pytest.raises(RedisUnavailableError):
+        link.replay()
+    assert link.holds == 1
+    assert repr(link).endswith("up)")
+    link._held = {}
+    link.server.close()

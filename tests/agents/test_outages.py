@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from langchain_core.messages import HumanMessage
 from ecowas_lc import BaseAgent, RedisAgent, RedisMemoryService, SupervisorAgent
 from ecowas_lc.agents.transcript import SharedConversation, storing
 from ecowas_lc.effects import run
-from ecowas_lc.errors import RedisTimeoutError
+from ecowas_lc.errors import InvalidInputError, RedisTimeoutError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.storage.server import Server
 from tests.agents.conftest import Call, dialogue, numbered, redis_agent, supervisor, texts
@@ -89,17 +90,17 @@ def test_down_at_construction(
     """An agent works without its server; earlier messages of others come first once the server is back."""
     redis_agent(place).chat("before?")
     mortal.kill()
-    elsewhere = RedisMemoryService(url=mortal.url, prefix=place.prefix)
-    agent = redis_agent(elsewhere)
-    assert agent.get_session_info()["backend"] == "memory"
-    call(agent, "chat", "one?")
-    assert texts(call(agent, "history")) == dialogue("one?")
-    assert call(agent, "extend_session") is False
-    assert len([text for text in warnings() if "in memory" in text]) == 1
-    mortal.start()
-    wait_until_stored(agent)
-    assert texts(agent.history) == stored(mortal, place.prefix) == dialogue("before?", "one?")
-    assert agent.get_session_info()["ttl"] is not None
+    with RedisMemoryService(url=mortal.url, prefix=place.prefix) as elsewhere:
+        agent = redis_agent(elsewhere)
+        assert agent.get_session_info()["backend"] == "memory"
+        call(agent, "chat", "one?")
+        assert texts(call(agent, "history")) == dialogue("one?")
+        assert call(agent, "extend_session") is False
+        assert len([text for text in warnings() if "in memory" in text]) == 1
+        mortal.start()
+        wait_until_stored(agent)
+        assert texts(agent.history) == stored(mortal, place.prefix) == dialogue("before?", "one?")
+        assert agent.get_session_info()["ttl"] is not None
 
 
 def test_again_and_again(call: Call, mortal: RunningServer, place: RedisMemoryService) -> None:
@@ -242,27 +243,27 @@ def test_the_supervisor_through_an_outage(
 @pytest.mark.parametrize("together", [True, False], ids=["one process", "as two processes"])
 def test_two_agents_of_one_session(mortal: RunningServer, place: RedisMemoryService, together: bool) -> None:
     """Messages of two agents are stored once, in each one's order, or in one process in the common one."""
-    other_place = place if together else RedisMemoryService(url=mortal.url, prefix=place.prefix)
-    one, other = redis_agent(place, max_history=40), redis_agent(other_place, max_history=40)
-    one.chat("one 0?")
-    mortal.kill()
-    for n in (1, 2):
-        one.chat(f"one {n}?")
-        other.chat(f"other {n}?")
-    in_order = dialogue("one 0?", "one 1?", "other 1?", "one 2?", "other 2?")
-    if together:
-        assert texts(one.history) == texts(other.history) == in_order
-    mortal.start()
-    wait_until_stored(one)
-    wait_until_stored(other)
-    found = stored(mortal, place.prefix)
-    assert texts(one.history) == texts(other.history) == found
-    if together:
-        assert found == in_order
-    else:
-        assert sorted(found) == sorted(in_order)
-        for who in ("one", "other"):
-            assert [t for t in found if f"{who} " in t] == [t for t in in_order if f"{who} " in t]
+    with RedisMemoryService(url=mortal.url, prefix=place.prefix) as apart:
+        one, other = redis_agent(place, max_history=40), redis_agent(place if together else apart, max_history=40)
+        one.chat("one 0?")
+        mortal.kill()
+        for n in (1, 2):
+            one.chat(f"one {n}?")
+            other.chat(f"other {n}?")
+        in_order = dialogue("one 0?", "one 1?", "other 1?", "one 2?", "other 2?")
+        if together:
+            assert texts(one.history) == texts(other.history) == in_order
+        mortal.start()
+        wait_until_stored(one)
+        wait_until_stored(other)
+        found = stored(mortal, place.prefix)
+        assert texts(one.history) == texts(other.history) == found
+        if together:
+            assert found == in_order
+        else:
+            assert sorted(found) == sorted(in_order)
+            for who in ("one", "other"):
+                assert [t for t in found if f"{who} " in t] == [t for t in in_order if f"{who} " in t]
 
 
 def test_many_threads(mortal: RunningServer, place: RedisMemoryService) -> None:
@@ -369,19 +370,21 @@ def test_no_conversation_waits_for_a_dead_server(mortal: RunningServer, prefix: 
             tried.append(threading.current_thread().name)
             return super().run(op)
 
-    agent = redis_agent(RedisMemoryService(server=Watched.from_url(mortal.url), prefix=prefix))
-    mortal.kill()
-    agent.chat("one?")
-    tried.clear()
-    for question in ("two?", "three?"):
-        agent.chat(question)
-    wait_until(lambda: len(tried) >= 2, "it is tried again, with pauses")
-    assert set(tried) == {"ecowas-lc-replay"}
-    mortal.start()
-    wait_until_stored(agent)
-    wait_until(
-        lambda: "ecowas-lc-replay" not in {t.name for t in set(threading.enumerate()) - others}, "the thread ends"
-    )
+    with closing(Watched.from_url(mortal.url)) as server:
+        agent = redis_agent(RedisMemoryService(server=server, prefix=prefix))
+        mortal.kill()
+        agent.chat("one?")
+        tried.clear()
+        for question in ("two?", "three?"):
+            agent.chat(question)
+        wait_until(lambda: len(tried) >= 2, "it is tried again, with pauses")
+        assert set(tried) == {"ecowas-lc-replay"}
+        mortal.start()
+        wait_until_stored(agent)
+        wait_until(
+            lambda: "ecowas-lc-replay" not in {t.name for t in set(threading.enumerate()) - others},
+            "the thread ends",
+        )
 
 
 def test_a_server_that_refuses_is_no_server(prefix: str, warnings: Callable[[], list[str]]) -> None:
@@ -470,4 +473,42 @@ def test_a_reset_while_another_is_on_its_way(mortal: RunningServer, prefix: str)
     assert store.messages == []
     with pytest.raises(StopIteration):
         first.send(None)
+    assert not said.waits
+
+
+def test_an_outage_that_nobody_had_noticed(call: Call, mortal: RunningServer, place: RedisMemoryService) -> None:
+    """The first call after an outage has begun answers from memory and starts the replay, whichever call it is."""
+    agent = redis_agent(place)
+    call(agent, "chat", "one?")
+    mortal.kill()
+    assert call(agent, "extend_session") is False
+    assert agent.get_session_info()["backend"] == "memory"
+    assert not agent._keeping.link._takes_writes()
+    agent._state._replay()  # nothing waits, so nothing is sent to the dead server
+    mortal.start()
+    wait_until_stored(agent)
+    assert call(agent, "extend_session") is True
+    agent._state._known.change(b'{"step":1}')
+    assert call(agent, "load_state") == {"step": 1}
+    assert place.get_agent_state("energy") == {"step": 1}
+
+
+def test_a_message_that_spoils_a_batch_is_dropped_alone() -> None:
+    """If the server refuses one message of a batch, only that message is dropped."""
+
+    class Store:
+        def __init__(self) -> None:
+            self.texts: list[str] = []
+
+        def add_messages(self, messages: Any, **_: Any) -> None:
+            if any(message.text == "bad" for message in messages):
+                raise InvalidInputError("bad can't be stored")
+            self.texts += [message.text for message in messages]
+
+    store: Any = Store()
+    said = SharedConversation("energy", "s")
+    said.add([HumanMessage(text, id=text) for text in ("one", "bad", "two")])
+    assert not said.give_up_one(RedisTimeoutError("slow")), "a small message is not why a server does not answer"
+    run(storing(said, store), {})
+    assert store.texts == ["one", "two"]
     assert not said.waits

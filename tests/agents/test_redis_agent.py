@@ -11,7 +11,7 @@ import time
 import pytest
 
 from ecowas_lc import BaseAgent, RedisAgent, RedisMemoryService
-from ecowas_lc.errors import InvalidInputError, NotSerializableError, WrongTypeError
+from ecowas_lc.errors import ConfigurationError, InvalidInputError, NotSerializableError, WrongTypeError
 from ecowas_lc.settings import load_settings
 from tests.agents.conftest import Call, dialogue, numbered, redis_agent, texts
 from tests.fixtures.servers import RunningServer, wait_until
@@ -180,3 +180,9 @@ def test_threads_share_an_agent(memory: RedisMemoryService) -> None:
     stored = texts(memory.get_conversation_history("energy", "s"))
     pairs = list(zip(stored[::2], stored[1::2], strict=True))
     assert sorted(pairs) == sorted((q, f"Answer to: {q}") for q in questions)
+
+
+def test_a_memory_that_is_none_is_refused() -> None:
+    """``memory`` takes a memory service; anything else is an error that says so."""
+    with pytest.raises(ConfigurationError, match="must be a RedisMemoryService"):
+        BaseAgent("energy", use_redis=True, model=numbered(), memory="redis://h")  # type: ignore[arg-type]

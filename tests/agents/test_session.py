@@ -12,17 +12,20 @@ from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langgraph.types import Command
 
-from ecowas_lc import RedisMemoryService, default_groups
+from ecowas_lc import RedisMemoryService, RedisSaver, default_groups
+from ecowas_lc.agents import turn as turn_module
 from ecowas_lc.agents.events import Event, Finished, Routed, SpeakerDone, Token, ToolCalled, ToolReturned, Waiting
 from ecowas_lc.agents.registry import Registry
 from ecowas_lc.agents.session import Session
+from ecowas_lc.agents.thread_journal import RunSaver
 from ecowas_lc.agents.transcript import Keeping
 from ecowas_lc.agents.turn import FinalAnswer, Turn
 from ecowas_lc.effects import arun, run
-from ecowas_lc.errors import TurnStoppedError
+from ecowas_lc.errors import ThreadBusyError, TurnStoppedError
 from ecowas_lc.settings import load_settings
-from tests.agents.conftest import model
+from tests.agents.conftest import model, supervisor
 from tests.fixtures.scripted_model import FixedRouter, ScriptedModel, by_speaker
+from tests.fixtures.servers import RunningServer, wait_until
 
 
 def session_on(memory: RedisMemoryService | None, chat: ScriptedModel, **options: Any) -> Session:
@@ -154,3 +157,123 @@ def test_what_was_said_of_a_broken_answer_is_kept_where_it_is_asked_for(memory: 
     assert [(message.name, message.text) for message in messages] == [(None, "energy: a?"), ("energy", "one […]")]
     list(session.events(Turn("energy: b?", "s")))
     assert [message.text for message in chat.calls[-1][1:]] == ["energy: a?", "one […]", "energy: b?"]
+
+
+def test_the_text_so_far_names_its_speakers() -> None:
+    """An interrupted synthesis is the supervisor's; the unfinished answers of several groups are listed."""
+    turn = Turn("energy: a?", "s", None)
+    assert turn.partial is None
+    turn._said = {"energy": "One", "digital": "Two"}
+    assert turn.partial.text == "energy: One […]\n\ndigital: Two […]"
+    turn._said["synthesis"] = "Both"
+    assert (turn.partial.text, turn.partial.name) == ("Both […]", "supervisor")
+    assert list(turn_module._of_tools("other data")) == []
+
+
+def test_a_session_that_is_cleared_in_an_outage(
+    mortal: RunningServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session cleared before anybody noticed the outage is gone when Redis is back."""
+    monkeypatch.setattr("ecowas_lc.storage.clients._RETRIES", 1)
+    with RedisMemoryService(url=mortal.url, prefix=prefix) as place:
+        session = session_on(place, model())
+        link = session._keeping.link
+        assert link is not None
+        list(session.events(Turn("energy: before?", "s")))
+        run_saver = RunSaver(session._saver, link, session._thread)
+        listed = [each.config for each in run_saver.list(session._config)]
+        assert listed == asyncio.run(listed_of(run_saver, session._config))
+        assert len(listed) > 2
+        mortal.kill()
+        run(session.forget(wholly=True), {})
+        assert not link.is_up
+        mortal.start()
+        wait_until(lambda: link.is_up, "the replay")
+        assert run(session.messages(), {}) == []
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_what_was_said_before_an_outage_is_stored_after_it(
+    mortal: RunningServer, prefix: str, monkeypatch: pytest.MonkeyPatch, is_removed: bool
+) -> None:
+    """An answer interrupted in an outage is stored with a mark after it, unless its thread was removed."""
+    monkeypatch.setattr("ecowas_lc.storage.clients._RETRIES", 1)
+    with RedisMemoryService(url=mortal.url, prefix=prefix) as place:
+        session = session_on(place, model(energy="one two"))
+        turn = Turn("energy: a?", "s")
+        events = session.events(turn)
+        assert any(isinstance(event, Token) for event in events)
+        events.close()  # type: ignore[attr-defined]
+        with RedisSaver.from_url(mortal.url, prefix=prefix) as saver:
+            assert saver.get({"configurable": {"thread_id": "s"}})
+            if is_removed:
+                saver.delete_thread("s")
+        mortal.kill()
+        run(session.broken_off(turn), {})
+        link = session._keeping.link
+        assert link is not None
+        assert not link.is_up
+        mortal.start()
+        wait_until(lambda: link.is_up, "the replay")
+    with RedisMemoryService(url=mortal.url, prefix=prefix) as elsewhere:
+        kept = run(session_on(elsewhere, model()).messages(), {})
+    assert [message.text for message in kept] == ([] if is_removed else ["energy: a?", "one […]"])
+
+
+def test_a_thread_that_another_run_holds_is_written_to_later(
+    mortal: RunningServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Turns from an outage are written once no other process's run holds the thread, even after more outages."""
+    monkeypatch.setattr("ecowas_lc.storage.clients._RETRIES", 1)
+    with (
+        RedisMemoryService(url=mortal.url, prefix=prefix) as place,
+        RedisSaver.from_url(mortal.url, prefix=prefix) as saver,
+    ):
+        session = session_on(place, model(), on_busy="refuse")
+        link = session._keeping.link
+        assert link is not None
+        with monkeypatch.context() as without:
+            without.setattr(link, "_start", lambda: None)  # no retries in the background
+            mortal.kill()
+            list(session.events(Turn("energy: a?", "s")))
+            assert session._thread.waits
+            mortal.start()
+            assert saver.leases.hold("s", "another process", 60)
+            link._problem = None
+            with pytest.raises(ThreadBusyError):
+                list(session.events(Turn("energy: b?", "s")))
+            assert session._thread.waits
+            assert link.holds
+            mortal.kill()
+            run(session._replayed(), {})
+            assert not link.is_up
+        mortal.start()
+        saver.leases.release("s", "another process")
+        link._start()
+        wait_until(lambda: link.is_up and not session._thread.waits, "the replay")
+        assert run(session.messages(), {})[0].text == "energy: a?"
+
+
+async def listed_of(saver: RunSaver, config: Any) -> list[Any]:
+    return [each.config async for each in saver.alist(config)]
+
+
+def test_a_graph_in_another_thread_has_that_threads_history(memory: RedisMemoryService) -> None:
+    """If you run the supervisor's graph in another thread, its transcript is stored under that thread's id."""
+    agent = supervisor(memory)
+    agent.smart_chat("energy: here?")
+    agent.graph.invoke({"messages": [("user", "energy: there?")]}, {"configurable": {"thread_id": "other"}})
+    kept = [message["content"] for message in memory.get_conversation_history("supervisor", "other")]
+    assert kept == ["energy: there?", "energy speaks."]
+    assert [message["content"] for message in agent.history] == ["energy: here?", "energy speaks."]
+    agent.drain()  # nothing runs
+    assert agent.smart_chat("energy: after?") == "energy speaks."
+
+
+def test_messages_without_ids_get_one() -> None:
+    """Messages without an id get one, because a transcript identifies messages by id."""
+    transcript = Keeping(load_settings(), use_redis=False, ttl=None, memory=None).transcript("energy", "s", None)
+    run(transcript.append([AIMessage("One."), AIMessage("Two.")]), {})
+    found = run(transcript.read_stored(), {})
+    assert [message.text for message in found] == ["One.", "Two."]
+    assert len({message.id for message in found}) == 2

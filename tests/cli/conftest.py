@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,15 @@ def environment(
     bare.setenv("OLLAMA_BASE_URL", stub.url)
     bare.setenv("OLLAMA_MODEL", "tiny")
     return bare
+
+
+def raising(error: BaseException) -> Any:
+    """A function that raises an error."""
+
+    def function(*_: Any, **__: Any) -> None:
+        raise error
+
+    return function
 
 
 Run = Callable[..., Ended]

@@ -80,6 +80,9 @@ def test_a_person_is_shown_what_waits_and_asked(run: Run, held: Waiting) -> None
     assert "Ten cents." in left.err
     assert "Energy & Infrastructure" in left.err
     assert left.err.endswith("Nothing was decided.\n")
+    assert "Nothing was decided." in run("threads", "resume", "t", on_terminal=True).err  # Ctrl-D
+    refused = run("threads", "resume", "t", "--edit", "-", on_terminal=True)
+    assert (refused.code, "reads the text from a pipe" in refused.err) == (2, True)
     ended = run("threads", "resume", "t", stdin="what?\na\n", on_terminal=True)
     assert "1 request decided in thread t." in ended.out
     assert "Ten cents." in ended.out
@@ -99,7 +102,10 @@ def test_an_answer_is_edited_on_a_terminal(
     environment.setenv("EDITOR", str(editor))
     assert "Twelve cents." in run("threads", "resume", "t", stdin="e\n", on_terminal=True).out
     held(thread="typed")
+    environment.setenv("EDITOR", "false")
+    assert "The editor 'false' failed" in run("threads", "resume", "typed", stdin="e\n", on_terminal=True).err
     environment.delenv("EDITOR")
+    assert "Nothing was decided." in run("threads", "resume", "typed", stdin="e\n", on_terminal=True).err
     typed = run("threads", "resume", "typed", stdin="e\nIn cents:\n13\n.\n", on_terminal=True)
     assert "In cents:" in typed.out
     assert "13" in typed.out
@@ -116,6 +122,10 @@ def test_one_of_several_requests_is_named(run: Run, held: Waiting, stub: OllamaS
     one = json.loads(run("threads", "resume", "t", "--approve", "--request", first.id, "--json").out)
     assert one["waiting"] == [second.id]
     assert "answer" not in one
+    third, fourth = held(TWO, "text")
+    left = run("threads", "resume", "text", "--edit", "-", "--request", third.id, stdin="Nine cents.\n")
+    assert f"1 request still waiting: {fourth.id}." in left.err
+    assert "1 request decided in thread text." in left.out
     ended = run("threads", "resume", "t", "--reject", "--request", second.value["draft"], "--json")
     other = json.loads(ended.out)
     assert other["waiting"] == []
@@ -176,9 +186,68 @@ def test_a_tool_of_an_own_graph_is_answered(
     assert "--graph" in refused.err
     for name in ("nonsense", "no_such_module_here:graph", "own_payments:none", "own_payments:interrupt"):
         assert run("threads", "resume", "own", "--answer", "yes", "--graph", name).code != 0
-    ended = run("threads", "resume", "own", "--answer", "yes", "--graph", "own_payments:graph", "--json")
+    own = ("threads", "resume", "own", "--graph", "own_payments:graph")
+    assert "neither a compiled graph" in run(*own[:3], "--answer", "yes", "--graph", "own_payments:START").err
+    assert "can't be edited here" in run(*own, "--edit", "no").err
+    assert "Nothing was decided." in run(*own, stdin="\n", on_terminal=True).err
+    ended = run(*own, "--answer", "yes", "--json")
     assert json.loads(ended.out)["answer"] == "Paid."
     with RedisStore.from_url(redis_server.url, prefix=prefix) as store:
         found = store.get(("payments",), "accra")
     assert found is not None
     assert found.value == {"amount": 10}
+
+
+HELD_TOOL = """
+from langchain_core.messages import AIMessage
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import interrupt
+
+
+def pay(state):
+    decided = interrupt({"action_requests": [{"name": "pay", "args": {"amount": 10}}], "review_configs": []})
+    return {"messages": [AIMessage(str(decided), id="a")]}
+
+
+graph = StateGraph(MessagesState).add_node("pay", pay).add_edge(START, "pay").compile()
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "typed", "decided"),
+    [
+        (["--approve"], "", "{'decisions': [{'type': 'approve'}]}"),
+        (["--reject", "--reason", "no"], "", "{'decisions': [{'type': 'reject', 'message': 'no'}]}"),
+        (["--reject"], "", "{'decisions': [{'type': 'reject', 'message': 'Rejected.'}]}"),
+        ([], "what?\na\n", "{'decisions': [{'type': 'approve'}]}"),
+        ([], "r\nno\n", "{'decisions': [{'type': 'reject', 'message': 'no'}]}"),
+    ],
+    ids=["approve", "reject", "reject without a reason", "typed approval", "typed rejection"],
+)
+def test_a_tool_call_that_is_held_is_decided_on(
+    run: Run,
+    environment: pytest.MonkeyPatch,
+    redis_server: RunningServer,
+    prefix: str,
+    tmp_path: Path,
+    options: list[str],
+    typed: str,
+    decided: str,
+) -> None:
+    """A request in the form of LangChain's middleware is approved or rejected, and nothing else."""
+    (tmp_path / "held_tool.py").write_text(HELD_TOOL)
+    scope: dict[str, Any] = {}
+    exec(HELD_TOOL, scope)
+    saver = RedisSaver.from_url(redis_server.url, prefix=prefix)
+    scope["graph"].copy({"checkpointer": saver}).invoke(
+        {"messages": [("user", "Pay.")]}, {"configurable": {"thread_id": "held"}}
+    )
+    command = ("threads", "resume", "held", "--graph", "held_tool:graph")
+    for refused in (("--edit", "x"), ("--answer", "yes")):
+        assert "A tool call waits for approval. Pass --approve" in run(*command, *refused).err
+    left = run(*command, stdin="\n", on_terminal=True)
+    assert "Nothing was decided." in left.err
+    assert "pay" in left.err
+    ended = run(*command, *options, stdin=typed, on_terminal=not options)
+    assert ended.code == 0, ended.err
+    assert saver.thread("held").messages[-1].text == decided

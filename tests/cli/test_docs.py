@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 
+from ecowas_lc.errors import InvalidInputError, ModelError
+from ecowas_lc.supervisor.evaluation.grounding_report import GroundingQuestion, evaluate_grounding, load_grounding
 from tests.cli.conftest import Run
 from tests.documents.conftest import DOSSIER
 
@@ -30,9 +33,18 @@ def test_from_adding_to_removing(run: Run, note: str) -> None:
     assert "Trade on the exchange came to 132 GWh" in run("docs", "show", note).out
     found = json.loads(run("docs", "search", "pertes sur la ligne côtière", "--json").out)
     assert found[0]["document"] == note
+    assert f"{note}  Status of the Maroa interconnection" in run("docs", "search", "coastal line").out
+    assert "No passage matches." in run("docs", "search", "xyzzy").err
+    as_json = json.loads(run("docs", "show", note, "--json").out)
+    assert (as_json["id"], "132 GWh" in as_json["text"]) == (note, True)
+    assert "already added" in run("docs", "add", str(NOTE)).err
+    assert json.loads(run("docs", "reindex", "--json").out) == {"passages": 4}
     assert run("docs", "reindex").out == "Indexed 4 passages.\n"
+    assert run("docs", "remove", note, stdin="n\n", on_terminal=True).out == ""
     assert run("docs", "remove", note, "--yes").out == f"Removed {note}.\n"
     assert "There are no documents" in run("docs", "list").err
+    assert run("docs", "add", str(NOTE)).out.startswith(note)
+    assert json.loads(run("docs", "remove", note, "--yes", "--json").out)["id"] == note
 
 
 def test_an_answer_names_its_sources(run: Run, note: str) -> None:
@@ -46,7 +58,7 @@ def test_an_answer_names_its_sources(run: Run, note: str) -> None:
     assert "The documents do not say." in declined.out
 
 
-def test_what_can_not_be_used_is_named(run: Run, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_can_not_be_used_is_named(run: Run, note: str, tmp_path: Path) -> None:
     """An unusable file, date, language, page or id ends the command with a line that names it."""
     bad = tmp_path / "bad.txt"
     bad.write_bytes(b"\xff\xfe\xfa")
@@ -56,8 +68,29 @@ def test_what_can_not_be_used_is_named(run: Run, environment: pytest.MonkeyPatch
     assert "There is no file or folder" in run("docs", "add", str(tmp_path / "none.md")).err
     assert "2026-03-27" in run("docs", "add", str(NOTE), "--date", "yesterday").err
     assert "not one of en, fr and pt" in run("docs", "add", str(NOTE), "--language", "klingon").err
+    assert "--title is for one document" in run("docs", "add", str(DOSSIER), "--title", "All").err
     assert "There is no document" in run("docs", "show", "0000").err
+    assert "There is no document" in run("docs", "show", "0000#1").err
+    assert "is not a page" in run("docs", "show", f"{note}#one").err
     assert "There is no document" in run("docs", "remove", "0000", "--yes").err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "can't be read"),
+        (b"\xff", "not UTF-8"),
+        (b"", "contains no question"),
+        (b"{}", "line 1 is not a question"),
+    ],
+)
+def test_questions_that_can_not_be_used_are_named(tmp_path: Path, content: bytes | None, said: str) -> None:
+    """A file of questions that can't be read, or holds none, is an error that names the file."""
+    file = tmp_path / "questions.jsonl"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=rf"questions\.jsonl.*{said}"):
+        load_grounding(file)
 
 
 def test_answers_are_measured(run: Run, note: str, tmp_path: Path) -> None:
@@ -82,3 +115,15 @@ def test_answers_are_measured(run: Run, note: str, tmp_path: Path) -> None:
     assert "100% of the answerable questions" in run("eval", "--grounding", str(questions)).out
     questions.write_text("{}\n", encoding="utf-8")
     assert "line 1 is not a question" in run("eval", "--grounding", str(questions)).err
+
+
+def test_a_question_that_fails_is_not_answered() -> None:
+    """The report says why a question failed, counts it as wrong, and continues with the next one."""
+
+    def failing(_: object) -> object:
+        raise ModelError("The model is gone.")
+
+    questions = [GroundingQuestion("1", LINE), GroundingQuestion("2", "Who pays?", answerable=False)]
+    report = evaluate_grounding(RunnableLambda(failing), questions)
+    assert [row.answer for row in report.rows] == ["ModelError: The model is gone."] * 2
+    assert (report.answered, report.declined) == (0.0, 0.0)

@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 import redis
 
+from ecowas_lc.cli.redis_checks import Commands
 from ecowas_lc.llm.served import forget_served_models
+from ecowas_lc.settings import load_settings
 from ecowas_lc.storage.acl import rule
+from ecowas_lc.storage.addresses import parse_url
+from ecowas_lc.storage.server import Server
 from tests.cli.conftest import Run
 from tests.faults.test_sentinel import running_sentinel
 from tests.fixtures.ollama_stub import OllamaStub
@@ -409,3 +413,29 @@ def test_people_get_marks(run: Run, environment: pytest.MonkeyPatch, own: Runnin
     at = next(number for number, line in enumerate(lines) if line.startswith("  ✗ model: "))
     assert lines[at + 1] == "    → ollama pull llama3.2:3b"
     assert lines[-1].startswith("1 problem found")
+
+
+@pytest.mark.parametrize(
+    ("url", "said", "start"),
+    [
+        ("unix:///run/r.sock", "redis-cli -s /run/r.sock", "start it there"),
+        ("redis://10.0.0.9:6380", "redis-cli -h 10.0.0.9 -p 6380", "start it there"),
+        ("redis://localhost", "redis-cli ACL", "redis-server --port 6379"),
+        ("rediss://:secret@localhost", "redis-cli --tls --askpass", "redis-server --port 6379"),
+        ("redis+sentinel://localhost:26379/main", "redis-cli -h PRIMARY", "redis-server sentinel.conf --sentinel"),
+        (None, "server.sock ACL", "ecowas-lc server start"),
+    ],
+)
+def test_the_commands_are_for_the_server_that_is_meant(
+    bare: pytest.MonkeyPatch, tmp_path: Path, url: str | None, said: str, start: str
+) -> None:
+    """Whatever the address, the commands name that server, without its password."""
+    settings = load_settings(ECOWAS_LC_PREFIX="p", ECOWAS_LC_DATA_DIR=tmp_path / "data")
+    if url is None:
+        commands = Commands(settings, None, Server.from_settings(settings))
+    else:
+        commands = Commands(settings, parse_url(url), Server.from_url(url))
+    assert said in commands.new_user()
+    assert commands.new_user().partition("SETUSER ")[2].startswith("p on '>PASSWORD'")
+    assert start in commands.start()
+    assert "secret" not in commands.new_user() + commands.start()

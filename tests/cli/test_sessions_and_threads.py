@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from langgraph.types import Interrupt
 
+from ecowas_lc import RedisStore
 from ecowas_lc.checkpoint import RedisSaver
+from ecowas_lc.search.place import bucket_of
 from ecowas_lc.storage.keys import Keys
 from tests.cli.conftest import Run
 from tests.fixtures.leftovers import left_over
@@ -78,6 +81,16 @@ def test_a_session_is_cleared(run: Run, redis_server: RunningServer, prefix: str
         assert [key for key in left_over(client, prefix) if b"first" in key] == []
     assert [row["session"] for row in json.loads(run("sessions", "list", "--json").out)] == ["second"]
     assert [row["thread"] for row in json.loads(run("threads", "list", "--json").out)] == ["second"]
+
+
+@pytest.mark.usefixtures("talked")
+def test_removals_for_programs(run: Run) -> None:
+    """With ``--json`` a removal says what it removed."""
+    assert json.loads(run("threads", "delete", "first", "--yes", "--json").out) == {
+        "thread": "first",
+        "deleted": True,
+    }
+    assert json.loads(run("sessions", "clear", "second", "--yes", "--json").out)["session"] == "second"
 
 
 @pytest.mark.usefixtures("talked")
@@ -248,10 +261,12 @@ def test_idle_sessions_are_cleared(run: Run, redis_server: RunningServer, prefix
     with redis_server.client() as client:
         assert [key for key in left_over(client, prefix) if b"first" in key] == []
     assert [row["session"] for row in json.loads(run("sessions", "list", "--json").out)] == ["second"]
+    _age(redis_server, prefix, "second", 40 * 86400)
+    assert run("sessions", "clear", "--idle", "30d", "--yes").out == "1 session deleted.\n"
 
 
 @pytest.mark.usefixtures("talked")
-@pytest.mark.parametrize("still", ["history", "thread", "waiting"])
+@pytest.mark.parametrize("still", ["history", "thread", "waiting", "unreadable"])
 def test_an_idle_session_that_is_in_use_stays(
     run: Run, redis_server: RunningServer, prefix: str, still: str
 ) -> None:
@@ -267,11 +282,45 @@ def test_an_idle_session_that_is_in_use_stays(
         latest = saver.get_tuple({"configurable": {"thread_id": "first"}})
         assert latest is not None
         saver.put_writes(latest.config, [("__interrupt__", (Interrupt("Approve?", id="i"),))], "task")
+    elif still == "unreadable":
+        with redis_server.client() as client:
+            key = f"{prefix}:checkpoint:{{first}}"
+            client.hset(key, b"c\0" + client.hget(key, "L"), b"\xff\xff")
     ended = run("sessions", "clear", "--idle", "30d", "--yes", "--json")
     assert json.loads(ended.out)["cleared"] == []
     assert len(json.loads(run("sessions", "list", "--json").out)) == 2
     if still != "history":
         assert "Session first is kept" in ended.err
+
+
+@pytest.mark.usefixtures("talked")
+def test_a_session_that_is_used_while_others_are_cleared_stays(
+    run: Run, redis_server: RunningServer, prefix: str, environment: pytest.MonkeyPatch
+) -> None:
+    """Each session is checked again before it is deleted: the prompt may have been open for a long time."""
+    _age(redis_server, prefix, "first", 40 * 86400)
+    asked: list[str] = []
+
+    def why_kept(store: Any, session: str, before: Any) -> str:
+        asked.append(session)
+        return "something has happened in it" if len(asked) > 1 else ""
+
+    environment.setattr("ecowas_lc.cli.sessions._why_kept", why_kept)
+    ended = run("sessions", "clear", "--idle", "30d", "--yes")
+    assert "Session first is kept: something has happened in it." in ended.err
+    assert "No session was deleted." in ended.out
+
+
+@pytest.mark.rights("+scan")
+@pytest.mark.usefixtures("environment")
+def test_reindexing_tells_how_many_items_it_found(run: Run, redis_server: RunningServer, prefix: str) -> None:
+    """Store items that are missing from the index are added to it again and counted."""
+    with RedisStore.from_url(redis_server.url, prefix=prefix) as store:
+        store.put(("a", "b"), "k", {"n": 1})
+        index = store._at.bucket(bucket_of(("a", "b")))
+    with redis_server.client() as client:
+        client.unlink(*index, store._at.keys.collections())
+    assert "1 item of stores added to the indexes." in run("sessions", "reindex").out
 
 
 @pytest.mark.parametrize(

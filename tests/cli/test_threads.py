@@ -190,6 +190,9 @@ def test_search(run: Run, saver: RedisSaver) -> None:
     lines = run("search", "petrole").out.splitlines()
     assert lines[0].startswith("a: 2 messages, ")
     assert lines[1:] == ["  Le prix du pétrole?"]
+    lines = run("search", "price rises", "--user", "user-a").out.splitlines()
+    assert lines[1] == "  Le prix du pétrole?"
+    assert lines[2].startswith("  The price rises. More of it."), "the words that were found, below the title"
     assert "No thread has these words" in run("search", "absent").err
     ended = run("search", "price", "--since", "soon")
     assert (ended.code, ended.out) == (2, "")

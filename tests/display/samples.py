@@ -255,7 +255,7 @@ def checked(docs: Documents) -> GroundedAnswer:
 def under_way() -> LiveRun:
     """Return a running run: one group calls a tool, the other speaks."""
     run = LiveRun(QUESTIONS[0], "summit-prep")
-    run.take(Routed(("energy", "resource_mobilization"), "lexical", "The question holds words of both."))
+    run.take(Routed(("energy", "resource_mobilization"), "lexical", "The question contains words of both."))
     run.take(ToolCalled("energy", "1", "line_costs", {"corridor": "coastal", "kilometres": 310}))
     run.take(ToolReturned("energy", "1", "line_costs", "about 620 million", "success"))
     run.take(Token("energy", "2", "The coastal backbone costs about **620 million**. It links"))

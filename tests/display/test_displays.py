@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -23,11 +24,14 @@ from ecowas_lc import (
     RedisSaver,
     RedisStore,
     RouteDecision,
+    display,
 )
-from ecowas_lc.display import bundle_of
-from ecowas_lc.display.blocks import prose
+from ecowas_lc.display import blocks, bundle_of, conversation_views, html_elements, routing_views, storage_views
+from ecowas_lc.display.blocks import ago, duration, plain, prose
 from ecowas_lc.storage.server import Server
+from ecowas_lc.supervisor.evaluation.comparison import Comparison
 from ecowas_lc.supervisor.routing.decision import FoundWord, TakenOver
+from ecowas_lc.supervisor.routing.measurement import ModelMeasurement
 from ecowas_lc.supervisor.supervisor_graph import SupervisorResult
 from tests.display.pages import ATTRIBUTES, HOSTILE, MARKER, MEASURE, TAGS, Parsed, Restricted, browser, words
 from tests.display.samples import samples
@@ -92,13 +96,38 @@ def test_every_object_shows_itself(shown: dict[str, dict[str, Any]], name: str) 
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_a_difference_leaves_out_the_graphs_own_bookkeeping(shown: dict[str, dict[str, Any]]) -> None:
+    """People see what changed in the conversation, not a digest by which the graph recognises its histories."""
+    text = Parsed(shown["difference"]["text/html"]).text
+    assert "messages" in text
+    assert "synced" not in text
+
+
+def test_values_of_any_kind_have_a_short_form() -> None:
+    """Whatever a value is, a display shows it on one line, also if its own code fails."""
+
+    class Broken:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    assert plain(b"abc") == "3 bytes"
+    assert plain(Broken()) == "Broken object"
+    assert plain({"a": [1, None, "x"]}) == "{a: [1, None, x]}"
+    assert (duration(None), ago(None)) == ("never expires", "unknown")
+    assert (duration(0.2), duration(5), duration(90), duration(200_000)) == ("200 ms", "5.0 s", "2 min", "2 d")
+    assert "Broken object" in str(bundle_of(Broken()))
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("saver", ("summit-prep", "tools waits", "fetch failed", "release waits", "done")),
+        ("saver", ("summit-prep", "waiting in tools", "fetch failed", "waiting in release", "done")),
         ("thread", ("How can we finance", "route → energy + resource mobilization", "2 reports", "protocol")),
-        ("thread-waiting", ("tools waits for a decision", "book_room", "2026-03-04", "approve", "412 tokens in")),
-        ("threads-row", ("book_room", "approve", "tools waits")),
+        (
+            "thread-waiting",
+            ("Waiting for a decision in tools", "book_room", "2026-03-04", "approve", "412 tokens in"),
+        ),
+        ("threads-row", ("book_room", "approve", "Waiting for a decision in tools")),
         ("difference", ("messages", "The opening ceremony")),
         ("history", ("session summit-prep", "coastal backbone")),
         ("memory", ("1 session", "energy 4", "supervisor 6")),
@@ -111,7 +140,7 @@ def test_every_object_shows_itself(shown: dict[str, dict[str, Any]], name: str) 
         ),
         ("group", ("Energy & Infrastructure", "French")),
         ("result", ("What each group said", "Together", "bankable")),
-        ("result-waiting", ("Waits for a decision", "reject")),
+        ("result-waiting", ("Waiting for a decision", "reject")),
         ("store", ("users / amina / memories", "Eats no fish")),
         ("report", ("micro-F1", "expected ↓ chosen →")),
         ("comparison", ("lexical", "dialogues")),
@@ -347,3 +376,94 @@ def test_markdown_of_a_model_is_shown() -> None:
         "<p><code>&lt;b&gt;</code></p>",
         "<p>one<br />two <strong>bold</strong> [x](y)</p>",
     ]
+
+
+def test_what_is_too_long_or_named_twice_is_cut() -> None:
+    """Long texts, lines and lists of mistakes end with how much is left; a word is marked once."""
+    [*_, rest] = blocks.prose("x" * 30, most=10)
+    assert "20 more characters" in str(html_elements._cell(rest))
+    assert html_elements._fitted("word " * 100, 5)[-1].endswith("…")
+    assert html_elements._inline(html_elements.element("br")) == "\n"
+    words = [FoundWord("a", 0, 5, "energy"), FoundWord("b", 2, 5, "digital")]
+    marked = routing_views.highlighted("solar power", words, blocks.Hues([]))
+    assert str(html_elements._cell(marked)).count("(") <= 1
+
+
+def test_a_picture_that_fails_is_a_plain_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell shows the error's kind and text."""
+    monkeypatch.setattr(display, "_named", lambda _: 1)
+    monkeypatch.setitem(display._PICTURES, "TakenOver", "x:y")
+    assert "It can't be shown now. TypeError" in bundle_of(TakenOver(("energy",), 0, "q"))["text/plain"]
+
+
+def test_views_of_little_and_of_much(running: RunningServer) -> None:
+    """A thread and a history without contents, a difference without changes and one with many have a view each."""
+    with RedisSaver.from_url(running.url, prefix="little") as saver:
+        graph = StateGraph(MessagesState).add_node("a", lambda _: {}).add_edge(START, "a").compile(saver)
+        graph.invoke({"messages": [("user", "Hello?")]}, {"configurable": {"thread_id": "t"}})
+        assert "There is no such thread" in bundle_of(saver.thread("none"))["text/plain"]
+        items = list(saver.list({"configurable": {"thread_id": "t"}}))
+        state = graph.get_state(items[-1].config)
+        graph.update_state(state.config, {"messages": [("user", "Another")]})
+        assert "on other branches" in bundle_of(saver.thread("t"))["text/plain"]
+    history = RedisChatMessageHistory("energy", "none", url=running.url, prefix="little")
+    assert "There are no messages yet." in bundle_of(history)["text/plain"]
+    history.server.close()
+
+    def texts(**channels: Any) -> str:
+        shown = SimpleNamespace(thread="t", before=items[0], after=items[0], channels=channels)
+        return html_elements.formats_of(*storage_views.difference(shown))["text/plain"]  # type: ignore[arg-type]
+
+    change = SimpleNamespace(change="changed", before=1, after=2, added=None, removed=None)
+    many = SimpleNamespace(change="changed", before=None, after=None, added=list(range(500)), removed=None)
+    assert "No value changed." in texts()
+    assert "− 1" in texts(count=change)
+    assert "more items" in texts(many=many)
+
+
+def test_messages_with_sources_and_repeated_steps() -> None:
+    """A source is listed once, whatever else the message holds; a step that ran again is counted."""
+    notes = [{"type": "citation", "title": "A", "cited_text": "x", "extras": {"number": 1}}] * 2
+    message = AIMessage(["text", {"type": "text", "text": "A", "annotations": [*notes, {"type": "other"}]}])
+    [cited] = conversation_views.citations_of(message)
+    assert (cited["number"], cited["title"]) == (1, "A")
+    assert conversation_views.sources(["no source", cited, cited]) is not None
+    assert "2" in conversation_views._folded(["a", "a"])[0]
+    box = conversation_views.report_box("energy", {"status": "answered", "tools": "used"}, blocks.Hues())
+    assert "used tools" in html_elements._cell(box)
+
+
+def test_results_with_and_without_their_past() -> None:
+    """Earlier messages are folded, a group's own sources are listed once, and odd values are left out."""
+    said = [("human", "Before?"), ("ai", "Yes."), ("human", "Now?"), ("ai", "It is so.")]
+    messages = [HumanMessage(text) if who == "human" else AIMessage(text) for who, text in said]
+    cited = {"number": 1, "title": "Tariffs", "cited_text": "118 francs", "document": "d", "page": 3}
+    shown: dict[str, Any] = {
+        "messages": messages,
+        "reports": {"energy": {"status": "answered", "text": "It is so.", "citations": [cited]}},
+        "synthesis": "odd",
+    }
+    told = html_elements.formats_of(*conversation_views.result(shown))["text/plain"]
+    assert "2 earlier messages" in told
+    assert "Tariffs" in told
+    assert conversation_views.synthesis_parts("odd", "") == []
+    measured = ModelMeasurement("tiny", "digest", "words", 20, 18, 9)
+    compared = html_elements.formats_of(*routing_views.comparison(Comparison({}, measured=measured)))["text/plain"]
+    assert "tiny was asked 20 doubtful questions: right 18 times" in " ".join(compared.split())
+
+
+def test_a_thread_is_shown_where_it_stands(running: RunningServer) -> None:
+    """A thread that stopped before a step names the step; a changed message is shown once, in its current form."""
+    with RedisSaver.from_url(running.url, prefix="stands") as saver:
+        answer = AIMessage("First.", id="a")
+        graph = StateGraph(MessagesState).add_node("a", lambda _: {"messages": [answer]})
+        graph.add_node("b", lambda _: {"messages": [AIMessage("Second.", id="a")]})
+        graph.add_edge(START, "a").add_edge("a", "b")
+        on = graph.compile(saver, interrupt_before=["b"])
+        place: Any = {"configurable": {"thread_id": "t"}}
+        on.invoke({"messages": [("user", "Hello?")]}, place)
+        assert html_elements._cell(storage_views._state(saver, saver.threads()[0])).count("before b") == 1
+        on.invoke(None, place)
+        told = bundle_of(saver.thread("t"))["text/plain"]
+        assert "Second." in told
+        assert "First." not in told

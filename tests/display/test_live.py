@@ -9,6 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import RichOutput, capture_output
 from langchain_core.documents import Document
 from langchain_core.language_models import FakeListChatModel
+from langchain_core.messages import AIMessage
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
 from langgraph.checkpoint.memory import InMemorySaver
@@ -17,6 +18,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
 
 from ecowas_lc import InvalidInputError, SupervisorAgent, build_supervisor
+from ecowas_lc.display import event_sources
 from ecowas_lc.display.live import LiveRun
 from ecowas_lc.notebook import awatch, watch
 from tests.display.pages import Parsed
@@ -58,7 +60,7 @@ def test_what_waits_is_shown_and_decided() -> None:
     run = watch(graph, "Does the power pool cover the coastal states?", thread_id="t")
     assert run.answer == ""
     told = text_of(run)
-    for part in ("waits for a decision", "approve", "reject"):
+    for part in ("waiting for a decision", "approve", "reject"):
         assert part in told
     [identity] = run.waiting
     after = watch(graph, Command(resume={identity: "approve"}), thread_id="t")
@@ -74,7 +76,7 @@ def test_any_graph_can_be_watched() -> None:
         "✓ free_rooms(day: 2026-03-04",
         "Plenary (400 seats)",
         "book_room",
-        "waits for a decision",
+        "waiting for a decision",
         "edit",
     ):
         assert part in told
@@ -190,3 +192,22 @@ def test_the_cell_is_updated_and_shows_it_once() -> None:
         assert len(again.outputs) == 1
     finally:
         InteractiveShell.clear_instance()
+
+
+def test_calls_of_a_graph_and_of_a_chain() -> None:
+    """Tools and searches that fail are shown with their error; pieces that can't be added replace each other."""
+    chain = event_sources._Chain()
+    called: Any = chain.callbacks()
+    called.on_tool_start({"name": "add"}, "1", run_id=1)
+    called.on_tool_end(AIMessage("2"), run_id=1)
+    called.on_tool_start(None, "1", run_id=2, inputs={"a": 1})
+    called.on_tool_error(ValueError("no"), run_id=2)
+    called.on_retriever_start({}, "q", run_id=3)
+    called.on_retriever_error(ValueError("away"), run_id=3)
+    texts = [event.text for event in chain.hear({"answer": 1}) if hasattr(event, "status")]
+    assert texts == ["2", "no", "away"]
+    list(chain.hear({"answer": "x"}))
+    assert chain.result == {"answer": "x"}
+    graph = event_sources._Graph()
+    [token] = graph._value("node", "messages", AIMessage("Hello.", id="1"))
+    assert (token.speaker, token.text) == ("node", "Hello.")

@@ -28,6 +28,7 @@ from ecowas_lc.notebook import (
     threads,
 )
 from ecowas_lc.storage.server import Server
+from ecowas_lc.supervisor import build_supervisor
 from ecowas_lc.supervisor.evaluation import evaluate
 from ecowas_lc.supervisor.routing import get_router
 from ecowas_lc.twg import evaluation_set
@@ -48,7 +49,7 @@ def here() -> Iterator[Explorer]:
 def test_three_lines_are_enough(here: Explorer) -> None:
     """An overview, a conversation with completion, and pictures: no setting up."""
     overview = nothing_unsafe_in(here._repr_html_() or "").text
-    for part in ("summit-prep", "tools waits", "1 session", "users / amina", "Look closer"):
+    for part in ("summit-prep", "waiting in tools", "1 session", "users / amina", "Look closer"):
         assert part in overview
     assert "summit-prep" in here.threads._ipython_key_completions_()
     assert "opening ceremony" in (here.threads["summit-prep"]._repr_html_() or "")
@@ -57,6 +58,11 @@ def test_three_lines_are_enough(here: Explorer) -> None:
     assert [row.id for row in here.waiting()] == ["tools", "for-review"]
     assert here.route("power grid", router="lexical").groups == ("energy",)
     assert here.history("energy", "summit-prep").messages
+    nothing_unsafe_in(here.threads._repr_html_() or "")
+    assert "energy" in [group.id for group in here.groups]
+    assert here.activity().infos
+    assert here.picture(build_supervisor(router="lexical"), ["energy"]).ascii
+    assert repr(here).endswith("prefix='here')")
 
 
 @pytest.mark.llm

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from ecowas_lc.documents import check
 from ecowas_lc.documents.check import Supported, answer_sentences, check_answer
 from ecowas_lc.documents.evidence import Source
 
 SUPPORTED = (
+    "The Talvera-Mirabu line has a capacity of 150 MW.",
+    "La ligne Talvera-Mirabu a une capacité de 150 MW.",
+    "The line between Mirabu and Talvera is 205 km long.",
     "The coastal line has a rated capacity of 420 MW.",
     "The coastal line has a rated capacity of 0.42 GW.",
     "The coastal line between Kosande and Senovar entered service on 8 March 2025.",
@@ -33,8 +37,12 @@ UNSUPPORTED = {
     "The access rate in Kosande is 64 %.": "figure",
     "La flotte de Senovar compte 920 pirogues.": "figure",
     "Les débarquements ont atteint 47 600 tonnes en 2023.": "figure",
+    "Talvera exported no lithium in 2024-5025.": "figure",
     "The director was appointed on 2 February 2025.": "date",
     "The gala dinner is hosted by President Adaeze Tolin.": "name",
+    "The total capacity is 150 MW.": "name",
+    "La capacité est de 150 MW.": "name",
+    "A linha tem 205 km.": "name",
     "The extension from Senovar to Bracosta is financed.": "negation",
     "Production begins in the second quarter of 2027.": "certainty",
     "The reserve is empty.": "wording",
@@ -156,3 +164,18 @@ def test_sentences_of_an_answer() -> None:
         "It entered service in 2025.",
         "Is that all?",
     ]
+
+
+def test_parts_of_a_claim_are_read_by_themselves() -> None:
+    """A possibility is not stated as a fact, a date stays with its name, and empty words are not a claim."""
+
+    def claim(text: str) -> check._Claim:
+        return check._Claim(text, frozenset({"Senovar", "Bracosta"}))
+
+    assert claim("of the").says_nothing
+    assert not claim("The line carries 420 MW.")._has_the_mood_of("The line may carry 420 MW.")
+    assert claim("Capacity The line has 420 MW")._is_garbled("the line has a capacity of 420 MW")
+    source = "Bracosta opened its office on 3 May, and Senovar opened one on 5 June"
+    assert claim("Senovar opened its office on 5 June")._belongs(source)
+    assert not claim("Senovar opened its office on 3 May")._belongs(source)
+    assert claim("Senovar has 7 boats")._belongs(source), "a figure that the source lacks is looked at elsewhere"

@@ -23,6 +23,9 @@ from ecowas_lc.documents.facts import TimePoint, is_negative, is_uncertain, quan
         ("cinco lugares", "five seats"),
         ("neuf entrepôts", "nine warehouses"),
         ("25 years", "25 ans"),
+        ("3.7 million cubic metres", "3,7 milhões de m³"),
+        ("2 000 litres", "2 m3"),
+        ("40 km²", "40 quilómetros quadrados"),
     ],
 )
 def test_the_same_quantity_in_other_words(one: str, other: str) -> None:
@@ -37,6 +40,7 @@ def test_the_same_quantity_in_other_words(one: str, other: str) -> None:
         ("420 MW", "430 MW"),
         ("420 MW", "420 GW"),
         ("12 %", "12 km"),
+        ("40 km", "40 km²"),
         ("54 GWh", "54 GW"),
         ("2.5 million", "2.5 billion"),
     ],

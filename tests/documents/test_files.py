@@ -11,7 +11,7 @@ import pytest
 
 from ecowas_lc._language import language_of
 from ecowas_lc.documents.document import read_document, sentences_of
-from ecowas_lc.documents.files import read_bytes
+from ecowas_lc.documents.files import MOST_BYTES, MOST_CHARACTERS, read_bytes
 from ecowas_lc.errors import UnreadableDocumentError
 
 PDF = b"""%PDF-1.4
@@ -149,6 +149,8 @@ def bomb() -> bytes:
         (b"%PDF-1.4", "a.pdf", "damaged"),
         (b"PK\x03\x04", "a.docx", "damaged"),
         (b"---\na: [\n---\ntext", "a.md", "not YAML"),
+        (b"x" * (MOST_BYTES + 1), "a.txt", "Split it"),
+        (b"word " * (MOST_CHARACTERS // 4), "a.txt", "Split it"),
     ],
 )
 def test_bad_files_are_named(content: bytes, name: str, said: str) -> None:

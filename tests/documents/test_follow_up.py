@@ -30,6 +30,9 @@ TARIFF = {
         (TARIFF["fr"], "et pour le Kandu ?", "Quel est le tarif domestique au Kandu?"),
         (TARIFF["pt"], "e em Kandu?", "Qual é a tarifa doméstica em Kandu?"),
         ("How much rice did Mirabu import?", "And Talvera?", "How much rice did Talvera import?"),
+        (TARIFF["en"], "And in Cabo Verde?", "What is the household tariff in Cabo Verde?"),
+        ("Did Sorano sell Kandu gas?", "And Mirabu?", "Did Sorano sell Kandu gas Mirabu?"),
+        (LINE["en"], "And on 3 March?", "What was the rated capacity of the coastal line in 3 March 2025?"),
     ],
 )
 def test_another_time_or_place_replaces_the_earlier_one(earlier: str, follow_up: str, completed: str) -> None:

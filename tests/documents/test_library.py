@@ -8,11 +8,14 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from langchain_core.embeddings import Embeddings
 
+from ecowas_lc.cli.demo import DOSSIER_QUESTIONS
 from ecowas_lc.documents.answers import grounded_answer
 from ecowas_lc.documents.library import Documents
 from ecowas_lc.errors import InvalidInputError
 from tests.documents.conftest import DOSSIER
+from tests.documents.test_files import PDF
 from tests.fixtures.servers import RunningServer
 
 QUESTIONS = [
@@ -56,6 +59,267 @@ def test_the_questions_of_the_dossier(documents: Documents) -> None:
     assert recalled / len(answerable) >= 0.95
 
 
+def test_the_last_question_of_the_demonstration_is_declined(documents: Documents) -> None:
+    """The demonstration shows answers and, at the end, a question that the dossier does not answer."""
+    documents.add(DOSSIER)
+    assert [bool(documents.evidence(question)[0]) for question in DOSSIER_QUESTIONS] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        (
+            "How many people work on the Olvar pipeline?",
+            "The Olvar pipeline has a throughput of 3.7 million cubic metres a day.",
+        ),
+        (
+            "Combien de personnes travaillent à l'usine d'Olvar ?",
+            "L'usine d'Olvar a produit 900 litres en mai 2025.",
+        ),
+        ("Quanto custou a barragem de Olvar?", "A barragem de Olvar estava a 62% da sua capacidade em abril."),
+        ("How much did the Olvar bridge cost?", "The Olvar bridge was 40 per cent complete in May 2025."),
+        (
+            "Quem é o ministro da Pecuária de Olvar?",
+            "Oito equipas da pecuária de Olvar não chegaram por causa do rio Ouvim.",
+        ),
+        (
+            "What is the price of sorghum seed?",
+            "Le prix des semences de maïs à Olvar est de 410 dollars la tonne.",
+        ),
+        ("How many cattle died in Olvar?", "Durante a campanha foram encerrados 22 mercados de gado em Olvar."),
+        (
+            "Combien d'interprètes le comité a-t-il recrutés pour l'arabe ?",
+            "Le comité a recruté 36 interprètes, dont quinze pour le portugais.",
+        ),
+        (
+            "How many people work in the mine at Olvar?",
+            "Two fatal accidents were recorded in the mine at Olvar in 2024.",
+        ),
+        ("Who owns the Olvar cable?", "The Olvar cable landed at Lumeira on 19 November 2024."),
+        (
+            "Who owns the Lumeira-Olvar cable?",
+            "The Lumeira-Olvar cable is 90 km long. The data centre at Port-Esra has 320 racks. "
+            "It is owned by Kosande Telecom.",
+        ),
+        ("Where is the gala dinner held?", "The gala dinner is hosted by President Marta Quell."),
+        (
+            "How many firms have tendered in Olvar?",
+            "The Pool invites tenders in Olvar. Lot 3 is reserved for firms tendering in Olvar.",
+        ),
+        ("Who was awarded lot 3?", "The works of lot 2 were awarded to Kosande Works."),
+        ("Where did the Committee meet?", "The Committee examined the road programme."),
+        ("How many racks will Kosande get?", "Kosande asked for 40 racks and awaits a decision."),
+        ("What is the length of the quay?", "The quay has 12 cranes."),
+        ("What is the deposit for lot 4?", "| lot | deposit |\n|---|---|\n| 1 | 90 units |\n| 3 | 70 units |"),
+        (
+            "What was the wheat crop in Merrun?",
+            "Récolte de maïs à Olvar, par État :\n- Kosande : 92 tonnes\n- Merrun : 61 tonnes",
+        ),
+    ],
+)
+def test_another_kind_of_thing_is_no_answer(
+    documents: Documents, tmp_path: Path, question: str, text: str
+) -> None:
+    """Neither a measure nor another thing that is counted, nor a neighbour of what is asked for, answers."""
+    (tmp_path / "note.txt").write_text(f"Title: Note on Olvar\n\n{text}\n", encoding="utf-8")
+    documents.add(tmp_path / "note.txt")
+    assert documents.evidence(question)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "answer"),
+    [
+        (
+            "Why was the opening of the pipeline delayed?",
+            "The pipeline opened in May. The opening was delayed by a landslide at the Merrun pass.",
+            "landslide",
+        ),
+        (
+            "Where is the Kivara Union summit held?",
+            "A cimeira realiza-se no Palácio Miravel, em Ozeth.",
+            "Miravel",
+        ),
+        ("What is the price of maize seed?", "Le prix des semences de maïs est de 410 dollars la tonne.", "410"),
+        (
+            "Who owns the Port-Esra data centre?",
+            "The Olvar cable is 90 km long. The data centre at Port-Esra has 320 racks. "
+            "It is owned by Kosande Telecom.",
+            "The data centre at Port-Esra has 320 racks. It is owned by Kosande Telecom.",
+        ),
+        (
+            "Who owns the data centre at Port-Esra?",
+            "The cable is 90 km long. The data centre at Port-Esra has 320 racks. It was opened in May. "
+            "It is owned by Kosande Telecom.",
+            "The data centre at Port-Esra has 320 racks. It was opened in May. It is owned by Kosande Telecom.",
+        ),
+        (
+            "Who chaired the second session?",
+            "The second session was opened in May. It was chaired by Mr Bram Orsel.",
+            "The second session was opened in May. It was chaired by Mr Bram Orsel.",
+        ),
+        (
+            "What is the deposit for lot 2?",
+            "| lot | work | deposit |\n|---|---|---|\n| 1 | Roof | 90 units |\n| 2 | Wall | 40 units |",
+            "40 units",
+        ),
+        (
+            "What was the rice harvest in Merrun?",
+            "Récolte de riz par État :\n- Kosande : 92 000 tonnes\n- Olvar : 12 000 t\n- Merrun : 61 000 tonnes",
+            "61 000",
+        ),
+    ],
+)
+def test_what_answers(documents: Documents, tmp_path: Path, question: str, text: str, answer: str) -> None:
+    """A cause may be an agent, a place any name after "at"; "it" is quoted with what it stands for.
+
+    A number names a row, and the line before a list is its header.
+    """
+    (tmp_path / "note.txt").write_text(
+        f"Title: Summit of the Kivara Union\nIssuer: Kivara Union\n\n{text}\n", encoding="utf-8"
+    )
+    documents.add(tmp_path / "note.txt")
+    evidence, sources = documents.evidence(question)
+    quoted = grounded_answer("", evidence=evidence, sources=sources, language="en")
+    assert answer in quoted.text
+    assert quoted.citations[0].sentence.text in text
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Who was in the chair at the meeting of the Committee on Fisheries?", "Orsel"),
+        ("Where did the Fisheries Committee meet?", "Lumeira"),
+        ("Onde se reuniu o Comité das Pescas?", "Lumeira"),
+        ("Where did the Committee on Mining meet?", "Place: Ozeth"),
+    ],
+)
+def test_a_committee_is_known_by_what_it_deals_with(
+    documents: Documents, tmp_path: Path, question: str, answer: str
+) -> None:
+    """The noun in a committee's name may stand in the title alone, and in another language."""
+    for topic, chair, place in (
+        ("Fisheries", "Mr Bram Orsel", "Lumeira"),
+        ("Transport", "Ms Ina Toll", "Kosande"),
+    ):
+        (tmp_path / f"{topic}.md").write_text(
+            f"# Minutes of the fourth meeting of the Committee on {topic} of the Kivara Union\n\n"
+            f"The Committee met at {place}. {chair}, of Olvar, was in the chair and 12 delegates attended.\n",
+            encoding="utf-8",
+        )
+    (tmp_path / "minutes.md").write_text(
+        "# Minutes of the Committee on Mining\n\nPlace: Ozeth\n\nThe Committee examined the road programme.\n",
+        encoding="utf-8",
+    )
+    documents.add(tmp_path)
+    assert answer in documents.evidence(question)[0][0].sentence.text
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What was the cost of the canal in the 2024 notice, and what is it now?",
+        "Quel était le coût du canal dans le rapport de 2024, et quel est-il maintenant ?",
+    ],
+)
+def test_both_versions_answer_if_both_are_asked_for(documents: Documents, tmp_path: Path, question: str) -> None:
+    """The second question, "what is it now?", is about the same thing in the document that is in force."""
+    for year, cost in ((2024, "14.2"), (2025, "17.6")):
+        (tmp_path / f"{year}.md").write_text(
+            f"# Notice\n\nDate: 9 July {year}\n\nThe estimated cost of the canal is {cost} million units.\n",
+            encoding="utf-8",
+        )
+        documents.add(tmp_path / f"{year}.md", supersedes=documents.all()[0].id if year == 2025 else "")
+    found = documents.evidence(question)[0]
+    assert [figure for one in found for figure in ("14.2", "17.6") if figure in one.sentence.text] == [
+        "14.2",
+        "17.6",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("question", "notice", "plan", "answers"),
+    [
+        (
+            "What was the cost of the canal in the 2024 notice, and who builds the bridge?",
+            "The cost of the canal is 14.2 million units.",
+            "The bridge is built by Kosande Works.",
+            ["14.2", "Kosande"],
+        ),
+        (
+            "What is the cost of the canal, and how long is it?",
+            "The cost of the canal is 14.2 million units. The canal is 90 km long.",
+            "",
+            ["14.2", "90 km"],
+        ),
+        (
+            "Who builds the canal, and what does it cost?",
+            "The canal costs 14.2 million units. The canal is built by Kosande Works.",
+            "",
+            ["Kosande", "14.2"],
+        ),
+        (
+            "What is the cost of the canal? How many cranes does the port of Sorano have?",
+            "The cost of the canal is 14.2 million units.",
+            "The port of Sorano has 40 cranes.",
+            ["14.2", "40"],
+        ),
+        (
+            "We met yesterday. Combien de grues le port de Sorano a-t-il ? Et quel est le coût du canal ? Merci !",
+            "The cost of the canal is 14.2 million units.",
+            "The port of Sorano has 40 cranes.",
+            ["40", "14.2"],
+        ),
+        (
+            "What was the tariff in Sorano in 2024? And in Kandu? Thank you.",
+            "The tariff in Sorano was 110 francs in 2024. The tariff in Kandu was 95 francs in 2024.",
+            "",
+            ["110", "95"],
+        ),
+    ],
+)
+def test_two_questions_get_two_answers(
+    documents: Documents, tmp_path: Path, question: str, notice: str, plan: str, answers: list[str]
+) -> None:
+    """Each question of a message is answered, and their answers are not said to differ."""
+    for title, year, text in (("Notice", 2024, notice), ("Plan", 2025, plan)):
+        if text:
+            (tmp_path / f"{year}.md").write_text(f"# {title}\n\nDate: 9 July {year}\n\n{text}\n", encoding="utf-8")
+    documents.add(tmp_path)
+    evidence, sources = documents.evidence(question)
+    assert [answer in one.sentence.text for answer, one in zip(answers, evidence, strict=True)] == [True, True]
+    answer = grounded_answer("", evidence=evidence, sources=sources, language="en").text
+    assert "differ" not in answer
+    assert answer.index(answers[0]) < answer.index(answers[1])
+
+
+def test_answers_of_several_documents(documents: Documents, tmp_path: Path) -> None:
+    """Documents are quoted side by side if both are asked for, but not if they agree or have another date."""
+    for name, text in {
+        "notice": "Date: 9 July 2024\n\nThe cost of the canal is 14.2 million units. The port has 40 cranes.",
+        "plan": "Date: 9 July 2025\n\nThe cost of the canal is 17.6 million units. The port has 40 new cranes.",
+        "leaflet": "The cost of the dam is 3.1 million units. The mill is owned by Kosande Telecom.",
+        "report": "Date: 2 May 2025\n\nThe owner of the mill is Kosande Telecom.",
+    }.items():
+        (tmp_path / f"{name}.md").write_text(f"# {name.title()}\n\n{text}\n", encoding="utf-8")
+    documents.add(tmp_path)
+
+    def found(question: str) -> list[str]:
+        return sorted(one.sentence.text for one in documents.evidence(question)[0])
+
+    assert found("What is the cost of the canal according to the notice and according to the plan?") == [
+        "The cost of the canal is 14.2 million units.",
+        "The cost of the canal is 17.6 million units.",
+    ]
+    assert len(found("How many cranes does the port have?")) == 1
+    assert len(found("Who owns the mill?")) == 1
+    assert found("What was the cost of the dam in the 2024 notice?") == [], "the leaflet has no date"
+    (tmp_path / "centre.md").write_text("# The data centre\n\nIt is owned by Olvar Telecom.\n", encoding="utf-8")
+    documents.add(tmp_path / "centre.md")
+    evidence, sources = documents.evidence("Who owns the data centre?")
+    quoted = grounded_answer("", evidence=evidence, sources=sources, language="en")
+    assert quoted.text == "“It is owned by Olvar Telecom.” [1]"
+
+
 def test_adding_again_changes_nothing(documents: Documents) -> None:
     """A document is known by its text, whatever its file is called."""
     first = documents.add(DOSSIER / "energie_tarifs_2025.txt")
@@ -85,6 +349,82 @@ def test_removing_a_document_removes_it_from_every_answer(documents: Documents) 
     assert "380 MW" in one.sentence.text
     with pytest.raises(InvalidInputError, match="no document"):
         documents.remove(report.added[1].id)
+
+
+def test_a_page_and_a_text_are_read(documents: Documents, tmp_path: Path) -> None:
+    """A page of a document has its text; a page or a document that does not exist is an error that says so."""
+    (tmp_path / "wells.pdf").write_bytes(PDF)
+    [paged] = documents.add(tmp_path / "wells.pdf").added
+    assert documents.page(paged.id, 1) in documents.text(paged.id)
+    with pytest.raises(InvalidInputError, match=f"no text on page 99.*1 to {paged.pages}"):
+        documents.page(paged.id, 99)
+    note = tmp_path / "note.md"
+    note.write_text("Title\n=====\n\nSome text.\n\nPart\n----\n\n* one\n* two\n", encoding="utf-8")
+    [plain] = documents.add(note).added
+    with pytest.raises(InvalidInputError, match="has no pages"):
+        documents.page(plain.id, 1)
+    with pytest.raises(InvalidInputError, match="no document"):
+        documents.add(note, supersedes="0000")
+
+
+def test_embeddings_get_the_texts_of_passages(redis_server: RunningServer, prefix: str, tmp_path: Path) -> None:
+    """With embeddings, passages are found by meaning too; a model is given their text and nothing else."""
+
+    class Listening(Embeddings):
+        def __init__(self) -> None:
+            self.texts: list[str] = []
+
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            self.texts += texts
+            return [[1.0, 0.0] for _ in texts]
+
+        def embed_query(self, text: str) -> list[float]:
+            return self.embed_documents([text])[0]
+
+    listening = Listening()
+    documents = Documents.from_url(redis_server.url, prefix=prefix, embeddings=listening)
+    note = tmp_path / "note.md"
+    note.write_text("# Note\n\nThe tariff review begins in Kosande.\n", encoding="utf-8")
+    documents.add(note)
+    assert [source.document.name for source in documents.search("something else")] == ["note.md"]
+    assert listening.texts[-1] == "something else"
+    assert all(text.isprintable() or "\n" in text for text in listening.texts)
+    assert any(text.rstrip().endswith("The tariff review begins in Kosande.") for text in listening.texts)
+    assert prefix in repr(documents)
+
+
+def test_an_interrupted_import_is_resumed(redis_server: RunningServer, prefix: str, tmp_path: Path) -> None:
+    """After an interruption, finished documents are not embedded again, and no half document is found."""
+
+    class Interrupted(Embeddings):
+        def __init__(self) -> None:
+            self.texts: list[str] = []
+            self.stop = True
+
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            if self.stop and any("Senovar" in text for text in texts):
+                raise KeyboardInterrupt
+            self.texts += texts
+            return [[1.0, 0.0] for _ in texts]
+
+        def embed_query(self, text: str) -> list[float]:
+            return [1.0, 0.0]
+
+    embeddings = Interrupted()
+    documents = Documents.from_url(redis_server.url, prefix=prefix, embeddings=embeddings)
+    for number, state in enumerate(("Kosande", "Talvera", "Senovar", "Mirabu")):
+        text = f"# Note {number}\n\nThe tariff review begins in {state}.\n"
+        (tmp_path / f"{number}.md").write_text(text, encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        documents.add(tmp_path)
+    assert sorted(document.name for document in documents.all()) == ["0.md", "1.md"]
+    assert {source.document.name for source in documents.search("tariff review in Senovar")} == {"0.md", "1.md"}
+    embeddings.stop = False
+    report = documents.add(tmp_path)
+    assert [document.name for document in report.known] == ["0.md", "1.md"]
+    assert [document.name for document in report.added] == ["2.md", "3.md"]
+    states = [text.split()[-1] for text in embeddings.texts]
+    assert states == ["Kosande.", "Talvera.", "Senovar.", "Mirabu."]
 
 
 def test_groups_see_their_documents(documents: Documents, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
@@ -49,6 +50,7 @@ def queue(environment: dict[str, str]) -> Iterator[Celery]:
     with Celery(broker=environment["REDIS_URL"], backend=environment["REDIS_URL"]) as app:
         app.conf.update(broker_transport_options=keys, result_backend_transport_options=keys)
         yield app
+        gc.collect()  # results unsubscribe as they are collected: later the server is gone
 
 
 def test_questions_and_the_clean_up(worker: Path, queue: Celery, redis_server: RunningServer, prefix: str) -> None:

@@ -280,7 +280,7 @@ def test_by_any_of_its_names(local_model: LocalModel) -> None:
     for name in (local_model.model.upper(), f"registry.ollama.ai/library/{local_model.model}"):
         llm = LLMService(local_model.base_url, name, timeout=120)
         llm.check()
-        assert llm.chat("Hello?", max_tokens=2)
+        assert llm.chat("Hello?", max_tokens=8, temperature=0)
 
 
 def test_tools_that_the_model_lacks(local_model: LocalModel) -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ecowas_lc.local_model import process
+from ecowas_lc.local_model.engine import Engine
 from ecowas_lc.local_model.protocol import (
     ChatRequest,
     Manner,
@@ -335,3 +342,30 @@ def test_no_messages_is_a_question_whether_it_is_loaded() -> None:
     """An empty message list is answered with ``load`` and no text."""
     answer = loaded("m")
     assert (answer["done"], answer["done_reason"], answer["message"]["content"]) == (True, "load", "")
+
+
+async def test_an_engine_that_fails_answers_with_its_error() -> None:
+    """Any exception of llama.cpp ends the request: refusals with 400, other failures with 500."""
+    engine = Engine.__new__(Engine)
+    engine._workers = ThreadPoolExecutor(1)
+    for error, status in ((ValueError("no grammar"), 400), (RuntimeError("decode failed"), 500)):
+
+        def fail(*_: Any, error: Exception = error) -> None:
+            raise error
+
+        engine._server = SimpleNamespace(handle_chat_completions=fail)
+        with pytest.raises(RefusedError, match=str(error)) as raised:
+            async for _ in engine.chat({}):
+                pass
+        assert raised.value.status == status
+    assert await engine.tail("One two.", 0) == ""
+    engine.__exit__()
+
+
+def test_a_model_process_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process ends when its input is closed, or is killed after a time limit, so none is left running."""
+    monkeypatch.setattr(process, "_STOP_SECONDS", 0.05)
+    code = "import time; time.sleep(600)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process._stop(child)
+    assert child.returncode == -signal.SIGKILL

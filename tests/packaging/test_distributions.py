@@ -112,6 +112,10 @@ def test_the_metadata(distributions: tuple[Path, Path]) -> None:
     others = {path.name for path in (ROOT / "src").rglob("*LICENSE*")}
     assert {Path(name).name for name in metadata.get_all("License-File")} == {"LICENSE", *others}
     assert metadata.get_payload() == (ROOT / "README.md").read_text(encoding="utf-8")
+    table = re.findall(
+        r"^\| `([a-z]+)` \|", metadata.get_payload().split("## Extras")[1].split("\n## ")[0], re.MULTILINE
+    )
+    assert sorted(table) == sorted(metadata.get_all("Provides-Extra")), "the README explains each extra"
     assert set(metadata.get_all("Provides-Extra")) == {*EXTRAS, "server", "all"}
     of_extra: dict[str, set[str]] = {}
     for line in metadata.get_all("Requires-Dist"):

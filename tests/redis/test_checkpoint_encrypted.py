@@ -224,7 +224,7 @@ def test_keys_rotate(redis_server: Any, raw: Any, prefix: str) -> None:
     with saver_of(redis_server, prefix, EncryptedRedisSerializer({"2026": OTHER})) as new:
         assert len(new.get_tuple(at()).checkpoint["channel_values"]["m"]) == 7
         assert len(everything(new, "copy")) == 4
-    refusals = [({"2025": KEY}, "'2026', which was not given"), ({"2026": KEY}, "the key is another one")]
+    refusals = [({"2025": KEY}, "'2026', which was not passed"), ({"2026": KEY}, "the key is wrong")]
     for keys, message in refusals:
         wrong = saver_of(redis_server, prefix, EncryptedRedisSerializer(keys))
         with wrong, pytest.raises(DecryptionError, match=message):

@@ -11,6 +11,7 @@ from langchain_core.messages import HumanMessage
 
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
 from ecowas_lc.errors import InvalidInputError
+from ecowas_lc.storage.keys import Keys
 from tests.fixtures.servers import wait_until
 from tests.redis.writer import Writer, at, id_of, key_of
 
@@ -166,9 +167,11 @@ def test_a_default_is_the_least(server: Any, prefix: str, raw: Any) -> None:
 
 def test_expired_threads_never_show(server: Any, prefix: str, raw: Any) -> None:
     """No result contains expired threads; a listing removes them from the index and shows all others."""
-    with saver_of(server, prefix, ttl=0.05) as brief, saver_of(server, prefix, ttl=1000) as saver:
+    with saver_of(server, prefix, ttl=1000) as saver:
         for number in range(70):
-            Writer(brief if number % 3 else saver, f"t{number:02}").put(a=[HumanMessage(LONG)], n=number)
+            Writer(saver, f"t{number:02}").put(a=[HumanMessage(LONG)], n=number)
+        for number in (number for number in range(70) if number % 3):
+            raw.pexpire(key_of(prefix, f"t{number:02}"), 5)
         wait_until(lambda: not raw.exists(key_of(prefix, "t68")), "expiry")
         assert saver.get_tuple(at("t01")) is None
         assert list(saver.list(at("t01"))) == []
@@ -179,6 +182,20 @@ def test_expired_threads_never_show(server: Any, prefix: str, raw: Any) -> None:
         assert raw.zcard(f"{prefix}:index:threads") == len(alive)
         Writer(saver, "t01").put(a=1)
         assert len(list(saver.list(None, filter={"step": 0}))) == len(alive) + 1
+
+
+def test_expired_threads_leave_the_index_without_a_listing(server: Any, prefix: str, raw: Any) -> None:
+    """New threads remove the names of expired ones, whatever their characters, and no name of a living one."""
+    ids = [f"user:{number} {{%}}\n\x7f é" for number in range(40)]
+    with saver_of(server, prefix, ttl=100) as saver:
+        for id_ in ids:
+            Writer(saver, id_).put(a=1)
+        raw.delete(*(Keys(prefix).thread(id_) for id_ in ids[::2]))  # as if they had expired
+        for number in range(200):
+            Writer(saver, f"new {number}").put(a=1)
+    names = {name.decode() for name in raw.zrange(f"{prefix}:index:threads", 0, -1)}
+    assert names >= {*ids[1::2], *(f"new {number}" for number in range(200))}
+    assert len(names.intersection(ids[::2])) < 10, "20 if nothing removes them; about 1 remains"
 
 
 def test_the_index_keeps_a_thread_that_comes_back(server: Any, prefix: str, raw: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import operator
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, TypedDict
@@ -22,6 +23,9 @@ from tests.redis.stored import assert_whole
 from tests.redis.writer import key_of
 
 LONG = "word " * 60
+# LangGraph stores tasks' results in the background, so they may have later changes in place: since Python 3.13,
+# InMemorySaver differs from itself there.
+RACES_IN_MEMORY = sys.version_info >= (3, 13)
 
 
 @pytest.fixture(params=["plain", "encrypted"])
@@ -35,14 +39,20 @@ def thread(name: str = "t", **more: Any) -> Any:
     return {"configurable": {"thread_id": name, **more}}
 
 
-def history(graph: Any, name: str = "t") -> list[Any]:
-    """A thread's history without random parts."""
+def history(graph: Any, name: str = "t", *, results: bool = True) -> list[Any]:
+    """A thread's history without random parts.
+
+    With ``RACES_IN_MEMORY``, leave out the tasks' ``results`` if nodes change messages in place.
+    """
     return [
         (
             each.values,
             each.next,
             {key: value for key, value in each.metadata.items() if key != "parents"},
-            [(one.name, one.error, tuple(i.value for i in one.interrupts), one.result) for one in each.tasks],
+            [
+                (one.name, one.error, tuple(i.value for i in one.interrupts), one.result if results else None)
+                for one in each.tasks
+            ],
         )
         for each in graph.get_state_history(thread(name))
     ]
@@ -110,15 +120,15 @@ CHATS = {
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 def test_conversations(saver: RedisSaver, redis_server: Any, prefix: str, nodes: Any, durability: Any) -> None:
     """Every checkpoint of a conversation equals the one in memory, whatever nodes do to its messages."""
-    races = (
-        durability == "async" and change_in_place in nodes
-    )  # what is stored in the background may be changed meanwhile
+    changes = change_in_place in nodes
+    races = changes and durability == "async"  # what is stored in the background may be changed meanwhile
+    results = not changes or durability == "exit" or not RACES_IN_MEMORY
     graphs = [chat(*nodes).compile(checkpointer=each) for each in (saver, InMemorySaver())]
     for number in range(6):
         states = [graph.invoke(ask(number), thread(), durability=durability) for graph in graphs]
         assert states[0] == states[1]
         assert repr(states[0]) == repr(states[1])
-    ours, theirs = map(history, graphs)
+    ours, theirs = (history(graph, results=results) for graph in graphs)
     assert len(ours) == len(theirs)
     for each in range(1 if races else len(ours)):
         assert ours[each] == theirs[each]
@@ -127,7 +137,7 @@ def test_conversations(saver: RedisSaver, redis_server: Any, prefix: str, nodes:
         assert_whole(raw.hgetall(key_of(prefix)))
         saver.prune(["t"])
         assert_whole(raw.hgetall(key_of(prefix)), exact=True)
-    assert history(graphs[0])[0] == theirs[0]
+    assert history(graphs[0], results=results)[0] == theirs[0]
     assert graphs[0].invoke(ask(7), thread()) == graphs[1].invoke(ask(7), thread())
 
 
@@ -139,7 +149,8 @@ def test_a_process_that_continues(saver: RedisSaver, redis_server: Any, prefix: 
         ours = chat(answer, change_in_place, window).compile(checkpointer=[saver, *others][number % 3])
         states = [graph.invoke(ask(number), thread(), durability="sync") for graph in (ours, theirs)]
         assert states[0] == states[1]
-    assert repr(history(ours)) == repr(history(theirs))
+    results = not RACES_IN_MEMORY
+    assert repr(history(ours, results=results)) == repr(history(theirs, results=results))
     for other in others:
         other.close()
 

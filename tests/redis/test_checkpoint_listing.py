@@ -148,7 +148,7 @@ def test_bounds_and_filters(saver: RedisSaver) -> None:
         {"no": 1},
         {"no": None},
     ]
-    befores = [None, at("a", "020"), at("a", "0195"), at("x", "zzz"), at("x", "")]
+    befores = [None, at("a", "020"), at("a", "0195"), at("x", "zzz"), at("x", ""), at("a", "005")]
     for config, wanted, before, limit in itertools.product(configs, filters, befores, [None, 0, 2, 100]):
         options: Any = {"filter": wanted, "before": before, "limit": limit}
         ours = [(each.config, each.metadata) for each in saver.list(config, **options)]

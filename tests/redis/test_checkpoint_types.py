@@ -11,6 +11,7 @@ from typing import Any
 
 import ormsgpack
 import pytest
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from ecowas_lc.checkpoint import RedisSaver
 from ecowas_lc.errors import TypeNotAllowedError
@@ -128,6 +129,12 @@ def test_with_allowlist_leaves_the_saver_as_it_was(redis_server: Any, prefix: st
             saver.get_tuple(last)
         with pytest.raises(TypeNotAllowedError):
             Writer(saver).put(a=Hidden())
+    own = JsonPlusSerializer(allowed_msgpack_modules=None)
+    with RedisSaver.from_url(redis_server.url, prefix=prefix, serde=own) as saver:
+        wider = saver.with_allowlist({(MODULE, "Hidden")})
+        last = Writer(wider, "own").put(a=Hidden(x=5))
+        assert wider.get_tuple(last).checkpoint["channel_values"]["a"] == Hidden(x=5)  # type: ignore[union-attr]
+        assert saver.serde is own
 
 
 def test_a_custom_serde_is_used_as_given(redis_server: Any, prefix: str) -> None:

@@ -24,7 +24,9 @@ from ecowas_lc.settings import Settings
 from ecowas_lc.storage import fast_path
 from ecowas_lc.storage.addresses import parse_url
 from ecowas_lc.storage.clients import ClientFactory
-from tests.fixtures.servers import need, wait_until
+from ecowas_lc.storage.multiplexing import SharedLine
+from tests.fixtures.forked import in_child
+from tests.fixtures.servers import need, running_server, wait_until
 
 ECHO = "return {KEYS[1], ARGV[1]}"
 
@@ -67,6 +69,35 @@ def test_never_more_connections_than_allowed(client):
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(work, range(16)))
     assert len(client.connection_pool._connections) <= 2
+
+
+def test_batches_of_large_and_of_wrong_commands(client):
+    """Commands for one node are answered in order, whatever their size; an invalid one is not sent."""
+    pool = client.connection_pool
+    large = b"x" * 3_000_000
+    assert pool.exchange_all([("ECHO", large), ("ECHO", "a")]) == [large, b"a"]
+    with pytest.raises(redis.DataError):
+        pool.exchange_all([("SET", "k", "a"), ("SET", "k", object())])
+    assert client.get("k") is None
+
+
+def test_connections_are_given_back_by_several_threads(client):
+    """A thread does nothing if another one was faster; neither does a forked child."""
+
+    class Emptied(list):
+        def pop(self):
+            self.clear()
+            return super().pop()
+
+    assert ask(client, "x") == [b"k", b"x"]
+    pool = client.connection_pool
+    pool._at_hand = Emptied(pool._at_hand)
+    pool._give_back()
+    assert ask(client, "y") == [b"k", b"y"]
+    mine = pool._connections[0]._sock.getsockname()
+    child = in_child(lambda: [ask(client, "z"), pool._connections[0]._sock.getsockname()])
+    assert child[0] == [b"k", b"z"]
+    assert child[1] != mine
 
 
 def test_waits_for_a_connection_once(client, monkeypatch):
@@ -286,6 +317,31 @@ async def test_async_a_connection_that_the_server_closed(opened, redis_server, m
     assert asyncio.current_task() not in waited
 
 
+async def test_async_a_large_call_on_a_connection_that_was_reset(opened):
+    """A reset connection costs one attempt; asyncio of Python 3.12 then raises an AttributeError."""
+    word = b"x" * 200_000
+    async with opened() as client:
+        assert await aask(client, word) == [b"k", word]
+        [connection] = known_connections(client)
+        connection._writer.transport.abort()
+        await asyncio.sleep(0)
+        assert await aask(client, word) == [b"k", word]
+    calls = [0]
+
+    class Closed:
+        def writelines(self, data):
+            calls[0] += 1
+            raise AttributeError("'NoneType' object has no attribute '_add_writer'")
+
+    async with opened() as client:
+        await aask(client, word)
+        [connection] = known_connections(client)
+        writer, connection._writer = connection._writer, Closed()
+        connection._writer.close = writer.close
+        assert await aask(client, word) == [b"k", word]
+    assert calls == [1]
+
+
 async def test_async_cancelled_calls(opened):
     """Whenever a call is cancelled, its reply reaches no other call, and its connection is not lost."""
     async with opened() as client:
@@ -303,6 +359,123 @@ async def test_async_cancelled_calls(opened):
         pool = client.connection_pool
         held = [await asyncio.wait_for(pool.get_connection(), 5) for _ in range(2)]
         assert set(known_connections(client)) == set(held), "one is lost"
+
+
+async def test_async_batches_that_do_not_go_together(opened, monkeypatch):
+    """A batch that can't be packed is refused; redis-py sends one that is large or that no line accepts."""
+    async with opened() as client:
+        pool = client.connection_pool
+        with pytest.raises(redis.DataError):
+            await pool.exchange_all([("SET", "k", object())])
+        assert await pool.exchange_all([("SET", "k", b"x" * 3_000_000)]) is fast_path.UNSENT
+        assert await pool.exchange_all([("PING",), ("ECHO", "a")]) == [b"PONG", b"a"]
+        waits = asyncio.create_task(pool.exchange_all([("BLPOP", "none", 0.3), ("ECHO", "a")]))
+        await asyncio.sleep(0)
+        waits.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+        assert await aask(client, "mine") == [b"k", b"mine"], "no other call gets the cancelled one's replies"
+
+        def refuse(line, packed):
+            line.takes_calls, took = False, line.takes_calls
+            try:
+                return [line.ask(each) for each in packed]
+            finally:
+                line.takes_calls = took
+
+        with monkeypatch.context() as patched:
+            patched.setattr(SharedLine, "ask_all", refuse)
+            assert await pool.exchange_all([("PING",)]) is fast_path.LOST
+        assert await pool.exchange_all([("PING",)]) == [b"PONG"]
+
+
+async def test_async_connections_that_are_passed_on(opened, monkeypatch):
+    """A caller that is cancelled or fails while getting a connection passes it to the next caller."""
+    async with opened() as client:
+        pool = client.connection_pool
+        held = [await pool.get_connection() for _ in range(2)]
+        first, second = (asyncio.create_task(pool.get_connection()) for _ in range(2))
+        await asyncio.sleep(0)
+        await pool.release(held[0])
+        first.cancel()  # at the moment when it has been given the connection
+        assert await asyncio.wait_for(second, 5) is held[0]
+        assert first.cancelled()
+        for connection in held:
+            await pool.release(connection)
+        await aask(client, "on a line")
+        line = pool._line
+
+        async def fail(_):
+            raise OSError("the loop is closing")
+
+        pool._at_hand.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(SharedLine, "detach", fail)
+            with pytest.raises(OSError, match="closing"):
+                await pool._one()
+        assert pool._at_hand == [line.connection]
+
+
+async def test_async_an_opener_that_is_cancelled(opened, monkeypatch):
+    """If several callers wait for the shared line, one opens it and all of them use it."""
+    async with opened() as client:
+        pool = client.connection_pool
+        await aask(client, "x")
+        line, openers = pool._line, []
+
+        async def open_line(until):
+            openers.append(until)
+            if len(openers) == 1:
+                await asyncio.Event().wait()
+            pool._line = line
+            return line
+
+        pool._line = None
+        monkeypatch.setattr(pool, "_open_line", open_line)
+        first, *others = (asyncio.create_task(pool._next_line()) for _ in range(4))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        first.cancel()
+        assert await asyncio.gather(*others) == [line] * 3
+        assert len(openers) == 2
+
+
+async def test_async_a_line_at_its_ends(opened):
+    """redis-py's stream is notified when the line is full; a closed transport and late replies do no harm."""
+    async with opened() as client:
+        pool = client.connection_pool
+        await aask(client, "x")
+        line = pool._line
+        line.pause_writing()
+        assert line._stream._paused
+        line.resume_writing()
+        assert not line._stream._paused
+        transport = line._transport
+
+        class Closed:
+            """Behaves like uvloop's transport after it was closed."""
+
+            abort = transport.abort
+
+            def write(self, data):
+                raise RuntimeError("unable to perform operation; the handler is closed")
+
+        line._transport = Closed()
+        assert await line.ask(b"*1\r\n$4\r\nPING\r\n") is fast_path.LOST
+        line.data_received(b"+PONG\r\n")
+        assert await aask(client, "next") == [b"k", b"next"]
+
+
+def test_an_error_that_can_not_be_copied_is_shared():
+    """Callers that wait for the same connection all get its error, each a copy if it can be copied."""
+
+    class OddError(Exception):
+        def __init__(self, one, two):
+            super().__init__(one)
+
+    odd, plain = OddError("a", "b"), OSError("a")
+    assert fast_path._another_of(odd) is odd
+    assert fast_path._another_of(plain) is not plain
 
 
 async def test_async_errors_and_large_commands(opened):
@@ -412,3 +585,56 @@ def test_which_redis_py_this_is():
         assert redis.__version__.startswith(version)
     assert fast_path.IS_USABLE
     assert fast_path.IS_USABLE_ASYNC
+
+
+FIRST_CALL = """
+import sys
+import redis, redis.asyncio
+from langgraph.graph import StateGraph
+before = set(sys.modules)
+from ecowas_lc import RedisSaver
+from langgraph.checkpoint.base import empty_checkpoint
+saver = RedisSaver.from_url(sys.argv[1], prefix=sys.argv[2])
+config = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+saver.put(config, empty_checkpoint(), {}, {})
+assert saver.get_tuple(config) is not None
+print(*(set(sys.modules) - before))
+"""
+
+
+def test_a_first_call_loads_only_this_package(redis_server, prefix, tmp_path):
+    """A saver that is given its server loads no library that langgraph and redis-py have not loaded already."""
+    env = {name: text for name, text in os.environ.items() if not name.upper().startswith(("ECOWAS", "REDIS_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_CALL, redis_server.url, prefix],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    loaded = {name for name in done.stdout.split() if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert {name.partition(".")[0] for name in loaded} == {"ecowas_lc", "lazy_loader"}
+    assert not loaded & {"ecowas_lc.settings", "ecowas_lc.embedded", "ecowas_lc.storage.backup_format"}
+    assert len(loaded) <= 45, sorted(loaded)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"), [("", ("redis-py", redis.__version__)), ("?lib_name=mine", ("mine", redis.__version__))]
+)
+def test_a_connection_names_its_library_without_reading_files(monkeypatch, options, told):
+    """New connections send the library's name, or the URL's, and read no file to find its version."""
+
+    async def of_async_client(factory):
+        async with factory.make_async() as client:
+            return await client.client_info()
+
+    with running_server("valkey") as running:  # Debian's Redis does not tell what it was sent
+        if hasattr(redis, "driver_info"):  # redis-py before that reads the version once
+            monkeypatch.setattr("redis.utils.get_lib_version", lambda: pytest.fail("the version was read"))
+        factory = ClientFactory(parse_url(running.url + options), Settings(_env_file=None))
+        with factory.make() as client:
+            infos = [client.client_info(), asyncio.run(of_async_client(factory))]
+        monkeypatch.undo()
+    assert [(info["lib-name"], info["lib-ver"]) for info in infos] == [told, told]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Any, TypedDict
 
@@ -148,7 +149,8 @@ def test_one_flush_and_little_memory(redis_server: Any, prefix: str, raw: Any, m
     send = server_module._send
 
     def counted(client: Any, batch: Any, *others: Any) -> Any:
-        flushes.append(batch)
+        if prefix in str(batch):  # background threads of other tests' agents may still ping their servers
+            flushes.append(batch)
         return send(client, batch, *others)
 
     with RedisSaver.from_url(redis_server.url, prefix=prefix, keep_last=2) as saver:
@@ -159,7 +161,7 @@ def test_one_flush_and_little_memory(redis_server: Any, prefix: str, raw: Any, m
         for number in range(400):
             writer.put(None, {"run_id": f"r{number}"}, messages=[HumanMessage(f"{number} {'x' * 500}")], n=number)
             sizes.append(raw.hlen(key_of(prefix)))
-        assert len(flushes) == 400
+        assert len(flushes) == 400, Counter(str(batch)[:120] for batch in flushes)
         assert max(sizes) <= 160
         assert {name for name in raw.hkeys(key_of(prefix)) if name[:1] == b"r"} == {b"rr398", b"rr399"}
         saver.prune(["t"])

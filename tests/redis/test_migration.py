@@ -25,11 +25,20 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import Command, interrupt
 
-from ecowas_lc import ConfigurationError, EncryptedRedisSerializer, RedisSaver, amigrate_threads, migrate_threads
-from ecowas_lc.cli.migration import _opened
+from ecowas_lc import (
+    ConfigurationError,
+    EncryptedRedisSerializer,
+    RedisRefusedError,
+    RedisSaver,
+    RedisTimeoutError,
+    RedisUnavailableError,
+    amigrate_threads,
+    migrate_threads,
+)
+from ecowas_lc.cli.threads import _opened
 from tests.fixtures.proxy import running_proxy
 from tests.fixtures.servers import free_port, running_server, wait_until
-from tests.redis.writer import Writer, at
+from tests.redis.writer import Writer, at, id_of
 
 
 class Inner(TypedDict):
@@ -249,5 +258,42 @@ def test_what_can_not_be_moved(redis_server: Any, prefix: str) -> None:
         misspelt = migrate_threads(source, allowed, ["fine", "fine", "Fine"])
         assert (misspelt.threads, misspelt.checkpoints, misspelt.is_complete) == (2, 1, False)
         assert misspelt.failed == {"Fine": "The source has no such thread."}
+
+        class Careless(InMemorySaver):
+            """Stores another value than it was given."""
+
+            def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+                return super().put(config, checkpoint, {**metadata, "step": 9}, new_versions)
+
+        careless = migrate_threads(source, Careless(), ["fine"])
+        assert "reads back differently" in careless.failed["fine"]
+
+        class Forgetful(InMemorySaver):
+            """Lists what it no longer has."""
+
+            def get_tuple(self, config: Any) -> None:
+                return None
+
+        forgetful = Forgetful()
+        Writer(forgetful, "lost").put(n=1)
+        assert "no longer in the source" in migrate_threads(forgetful, target).failed["lost"]
+        writer = Writer(target, "sealed")
+        writer.put(n=1)
+        with redis_server.client() as raw:
+            [field] = [name for name in raw.hkeys(f"{prefix}:checkpoint:{{sealed}}") if name.startswith(b"c\0")]
+            raw.hset(f"{prefix}:checkpoint:{{sealed}}", field, b"\xff\xff")
+            Writer(source, "sealed").put(id_of(writer.config), n=1)
+        assert "can't be read from the target" in migrate_threads(source, target, ["sealed"]).failed["sealed"]
+
+        def refuse(*_: Any) -> Any:
+            raise error
+
+        # What concerns the whole server ends the migration: no thread is named for it.
+        for error in (RedisUnavailableError("gone"), RedisTimeoutError("late"), RedisRefusedError("no rights")):
+            for method in ("get_tuple", "put"):
+                leaving = InMemorySaver()
+                setattr(leaving, method, refuse)
+                with pytest.raises(type(error)):
+                    migrate_threads(source, leaving, ["fine"])
         with pytest.raises(ConfigurationError, match="keep_last"):
             migrate_threads(source, RedisSaver(server=target._server, prefix=prefix, keep_last=3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -92,5 +93,7 @@ def test_celery(own_server: RunningServer, prefix: str, tmp_path: Path) -> None:
         assert process.poll() is None, log.read_text()[-3000:]
         tasks = [queue.send_task("everything") for _ in range(4)]
         answers = [task.get(timeout=40) for task in tasks]
+        del tasks
+        gc.collect()  # results unsubscribe as they are collected: later the server is gone
     assert [each["groups"] for each in answers] == [[["energy"]] * 3] * 4
     assert process.pid not in {each["pid"] for each in answers}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from langgraph.store.base import GetOp, InvalidNamespaceError, ListNamespacesOp, PutOp, SearchOp
+from langgraph.store.base import GetOp, InvalidNamespaceError, ListNamespacesOp, MatchCondition, PutOp, SearchOp
 
 from ecowas_lc import (
     ConfigurationError,
@@ -216,6 +216,11 @@ def test_a_value_that_contains_itself(store: RedisStore) -> None:
         lambda store: store.search(NS, filter={"x": {"$near": 1}}),
         lambda store: store.search(NS, filter={"x": [{"y": {"$in": [1]}}]}),
         lambda store: store.search(NS, filter=[("x", 1)]),
+        lambda store: store.search(NS, filter={1: 1}),
+        lambda store: store.put(("langgraph",), "k", {}),
+        lambda store: store.put("users", "k", {}),
+        lambda store: store.put(("a", 1), "k", {}),
+        lambda store: store.batch([ListNamespacesOp(match_conditions=(MatchCondition("middle", ("a",)),))]),
         lambda store: store.search(NS, filter={"$or": [{"x": 1}]}),
         lambda store: store.search(NS, filter={"$gt": 1}),
         lambda store: store.search(NS, query=3),
@@ -484,6 +489,7 @@ def test_search_pages_by_last_change(store: RedisStore) -> None:
     found = [item.key for start in range(0, 2600, 500) for item in store.search(NS, limit=500, offset=start)]
     assert found[0] == "k0100"
     assert sorted(found) == [f"k{n:04}" for n in range(2500)]
+    assert store.batch([SearchOp(NS, limit=0)]) == [[]]
     big = store.search(NS, filter={"n": {"$gte": 2400}}, limit=500)
     assert sorted(item.value["n"] for item in big) == list(range(2400, 2500))
     store.put(("memories", "kofi"), "x", {"n": 1})

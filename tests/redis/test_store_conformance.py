@@ -131,3 +131,10 @@ async def test_what_the_peers_do(make: Any, differs: set[str], check: Check, she
             await run_check(check, make, shell)
     except UnsupportedError:
         assert check.capability == "index"
+
+
+def test_a_report_reads_as_text() -> None:
+    """A report lists each capability with its passed checks, and each failed check with its reason."""
+    report = Report("MyStore", {"ttl": ["a", "b"]}, {"ttl": [("c", "it expired")]}, ["search"])
+    assert str(report).split("\n") == ["MyStore", "  ttl: 2 of 3", "    c: it expired", "  search: not supported"]
+    assert not report.conforms

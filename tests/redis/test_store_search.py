@@ -228,6 +228,17 @@ def test_a_copy_that_is_far_behind(store: RedisStore, redis_server: RunningServe
             assert raw.zcard(store._at.bucket(index_module.bucket_of_id(id_of(NS, "k")))[3]) <= 1000
 
 
+def test_a_first_search_of_many_reads_them_in_pages(
+    store: RedisStore, redis_server: RunningServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of ids is bounded however many items there are, and no item is missed between two pages."""
+    model = {f"k{n:03}": str(n) for n in range(40)}
+    store.batch([PutOp(NS, key, {"text": text}) for key, text in model.items()])
+    monkeypatch.setattr(index_module, "_IDS_AT_ONCE", 8)
+    with RedisStore.from_url(redis_server.url, prefix=prefix, index=INDEX) as fresh:
+        assert keys(fresh.search(NS, query="7", limit=40)) == best(model, "7", 40)
+
+
 def test_nothing_is_stale_after_a_write_has_returned(server: RunningServer, prefix: str) -> None:
     """Threads write and search at once: the next search reflects every finished write and deletion."""
     shared = RedisStore.from_url(server.url, prefix=prefix, index=INDEX)
@@ -290,9 +301,10 @@ def test_a_search_over_all_buckets_on_a_cluster(cluster: RunningCluster, prefix:
             store.put((f"tenant{n}", "notes"), f"k{n}", {"text": str(n)})
             model[f"k{n}"] = str(n)
         assert keys(store.search((), query="3", limit=9)) == best(model, "3", 9)
-        store.delete(("tenant3", "notes"), "k3")
-        del model["k3"]
-        assert keys(store.search((), query="3", limit=9)) == best(model, "3", 9)
+        for n in (3, 4):
+            store.delete((f"tenant{n}", "notes"), f"k{n}")
+            del model[f"k{n}"]
+            assert keys(store.search((), query=str(n), limit=9)) == best(model, str(n), 9)
 
 
 def test_forked_children_search_while_threads_do(redis_server: RunningServer, prefix: str) -> None:
@@ -520,6 +532,10 @@ def test_rare_words_count_more(words: RedisStore) -> None:
 
 def test_words_after_changes(words: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """BM25 uses current counts, after updates and deletions, also after the postings were merged."""
+    merged = []
+    merge = copies.WordCopy._merge
+    monkeypatch.setattr(copies, "_TAIL_TERMS", 500)
+    monkeypatch.setattr(copies.WordCopy, "_merge", lambda copy: merged.append(copy) or merge(copy))
     model = {f"k{n}": f"word{n % 7} word{n % 11} text" for n in range(4000)}
     words.batch([PutOp(("w", "x"), key, {"text": text}) for key, text in model.items()])
     assert len(words.search(("w", "x"), query="word3", limit=5000)) == sum(
@@ -531,6 +547,12 @@ def test_words_after_changes(words: RedisStore, monkeypatch: pytest.MonkeyPatch)
     found = words.search(("w", "x"), query="word3", limit=5000)
     assert len(found) == sum("word3 " in f"{text} " for text in left)
     assert len(words.search(("w", "x"), query="lithium", limit=5000)) == 1000
+    words.batch([PutOp(("w", "x"), f"n{n}", {"text": "lithium copper gold"}) for n in range(1500)])
+    words.batch([PutOp(("w", "x"), f"n{n}", None) for n in range(500)])
+    assert len(words.search(("w", "x"), query="lithium", limit=5000)) == 2000
+    assert len(words.search(("w", "x"), query="word3", limit=5000)) == len(found)
+    assert len(merged) == 2
+    assert words.index_bytes() > 0
 
 
 def test_the_whole_value_is_words(redis_server: RunningServer, prefix: str) -> None:
@@ -558,6 +580,11 @@ def test_modes_are_the_index_configurations_or_the_searchs(words: RedisStore, st
         words.search(NS, query="x", mode="meaning")
     with pytest.raises(InvalidInputError, match="mode"):
         store.search(NS, query="1", mode="fuzzy")  # type: ignore[arg-type]
+    vectors: Any = {**INDEX, "words": False}
+    with RedisStore(server=store._server, prefix="none", index=vectors) as bare:
+        for mode in ("words", "both"):
+            with pytest.raises(InvalidInputError, match="words"):
+                bare.search(NS, query="1", mode=mode)  # type: ignore[arg-type]
 
 
 def test_copies_are_bounded(store: RedisStore) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime as dt
+import enum
 import operator
 from collections.abc import Iterator
 from typing import Annotated, Any, TypedDict
 
+import numpy as np
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveMessage
 from langgraph.channels.delta import DeltaChannel
@@ -16,9 +18,20 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import REMOVE_ALL_MESSAGES, add_messages
 from langgraph.types import Command, interrupt
+from pydantic import BaseModel
 
-from ecowas_lc import InvalidInputError, OpaqueValue, ThreadRow, UnknownCheckpointError, draw_thread
+from ecowas_lc import (
+    IncompleteWarning,
+    InvalidInputError,
+    OpaqueValue,
+    ThreadRow,
+    UnknownCheckpointError,
+    draw_thread,
+    migrate_threads,
+)
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
+from ecowas_lc.checkpoint.listing import _values_op
+from ecowas_lc.checkpoint.viewing import plain
 from ecowas_lc.storage import server as server_module
 from tests.fixtures.proxy import running_proxy
 from tests.redis.stored import read
@@ -213,7 +226,9 @@ def test_forks_and_removed_messages(saver: RedisSaver) -> None:
 
 
 def join(old: list[Any], new: list[Any]) -> list[Any]:
-    return add_messages(old, [each for part in new for each in part])  # type: ignore[return-value]
+    known = {message.id for message in old}
+    added = [each for part in new for each in part if each.type != "remove" or each.id in known]
+    return add_messages(old, added)  # type: ignore[return-value]
 
 
 def test_delta_channels(saver: RedisSaver) -> None:
@@ -229,6 +244,49 @@ def test_delta_channels(saver: RedisSaver) -> None:
     assert len(graph.get_state(config("t")).values["messages"]) == 6
     [row] = saver.threads()
     assert (row.title, row.messages, row.turns) == ("Question 0", 6, 3)
+    # This reducer ignores the removal of a message that does not exist, which add_messages refuses: no title then.
+    graph.update_state(config("t"), {"messages": [RemoveMessage(id="none")]}, as_node="n")
+    [row] = saver.threads()
+    assert (row.title, row.messages) == (None, None)
+
+
+def test_a_thread_whose_values_cant_be_read(redis_server: Any, prefix: str) -> None:
+    """A thread is listed without its title if only its messages can't be read; another unreadable one is named."""
+    key = b"k" * 32
+    with (
+        RedisSaver.from_url(redis_server.url, prefix=prefix, serde=EncryptedRedisSerializer(key)) as sealed,
+        RedisSaver.from_url(redis_server.url, prefix=prefix) as saver,
+        redis_server.client() as raw,
+    ):
+        for thread in ("fine", "sealed", "damaged", "broken"):
+            writer = Writer(sealed if thread == "sealed" else saver, thread)
+            writer.put(messages={"text": "x" * 300} if thread == "sealed" else [HumanMessage("Hello")])
+            writer.saver = saver
+            writer.put(step=1)
+            raw.hdel(key_of(prefix, thread), "T")
+        [message] = [name for name in raw.hkeys(key_of(prefix, "damaged")) if name.startswith(b"e")]
+        raw.hset(key_of(prefix, "damaged"), message, b"\0\0\xc1")
+        latest = b"c\0" + raw.hget(key_of(prefix, "broken"), "L")
+        row = raw.hget(key_of(prefix, "broken"), latest)
+        raw.hset(key_of(prefix, "broken"), latest, row.replace(b"\x9a\x04", b"\xc1\x04"))
+    with (
+        RedisSaver.from_url(redis_server.url, prefix=prefix) as saver,  # with nothing in its memory
+        redis_server.client() as raw,
+    ):
+        with pytest.warns(IncompleteWarning) as found:
+            rows = {row.id: row for row in saver.threads()}
+        told = "\n".join(str(one.message) for one in found)
+        assert "The thread 'broken'" in told
+        assert "The messages of the thread 'damaged'" in told
+        assert {name: row.title for name, row in rows.items()} == {
+            "fine": "Hello",
+            "sealed": None,
+            "damaged": None,
+        }
+        # Between the two reads of a listing, a thread may be deleted or replaced.
+        raw.set(key_of(prefix, "other"), "theirs")
+        values = saver._server.run(_values_op(saver._at, ["gone", "other", "fine"]))
+        assert list(values) == ["fine"]
 
 
 def test_nothing_readable_of_encrypted_threads(redis_server: Any, prefix: str) -> None:
@@ -252,7 +310,7 @@ def test_nothing_readable_of_encrypted_threads(redis_server: Any, prefix: str) -
             assert (row.id, row.title, row.messages, row.waiting) == ("t", None, None, ())
             assert row.last_activity is not None
             assert row.ttl is not None
-            assert "encrypted" in row.unreadable or "does not open" in row.unreadable
+            assert "encrypted" in row.unreadable or "can't be decrypted" in row.unreadable
             assert saver.threads(query="tariff") == []
 
 
@@ -267,7 +325,7 @@ def test_an_entry_that_was_moved(redis_server: Any, prefix: str) -> None:
         rows = {row.id: row for row in saver.threads()}
         assert rows["b"].title == "b"
         assert rows["a"].title is None
-        assert "does not open" in rows["a"].unreadable
+        assert "can't be decrypted" in rows["a"].unreadable
 
 
 def test_the_entry_as_the_page_on_storage_says(redis_server: Any, prefix: str) -> None:
@@ -389,6 +447,13 @@ def test_diff(saver: RedisSaver) -> None:
     assert asyncio.run(saver.adiff("t", ids[0], ids[2])).channels.keys() == {"messages", "number", "fresh", "lost"}
     with pytest.raises(InvalidInputError, match="first"):
         saver.diff("t", after=ids[0])
+    assert [id_of(one.config) for one in saver.thread("t").checkpoints(limit=2)] == [ids[2], ids[1]]
+    with pytest.raises(InvalidInputError, match="where can't be compared"):
+        saver.threads(where={"step": np.array([1, 2])})
+    with pytest.raises(InvalidInputError, match="filter can't be compared"):
+        list(saver.list(None, filter={"step": np.array([1, 2])}))
+    with pytest.raises(InvalidInputError, match="list of thread ids"):
+        migrate_threads(saver, saver, threads="t")  # type: ignore[arg-type]
     for arguments in (("none",), ("t", "x"), ("t", None, "x")):
         with pytest.raises(UnknownCheckpointError):
             saver.diff(*arguments)
@@ -446,3 +511,28 @@ def test_a_second_search_reads_what_is_new(redis_server: Any, prefix: str) -> No
         writers[3].put(messages=[HumanMessage("word9")])
         assert {row.id for row in saver.threads(query="word9")} == {"9", "3"}
         assert [row.id for row in saver.threads(query="word3")] == []
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Form(BaseModel):
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (Colour.RED, "red"),
+        (Form(name="a"), {"class": "Form", "name": "a"}),
+        (Plan("x"), {"class": "Plan", "text": "x"}),
+        (b"abc", {"bytes": 3}),
+        ({1: (1.5, float("inf"))}, {"1": [1.5, "inf"]}),
+        (OpaqueValue("m.C", {"a": 1}), {"class": "m.C", "data": {"a": 1}}),
+        (dt.date(2026, 3, 27), "2026-03-27"),
+    ],
+)
+def test_any_value_is_shown_as_json(value: Any, shown: Any) -> None:
+    """Whatever a state holds, people and programs see it as plain JSON."""
+    assert plain(value) == shown

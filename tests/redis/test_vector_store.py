@@ -234,6 +234,15 @@ def test_two_flushes(redis_server: RunningServer, prefix: str) -> None:
             assert proxy.round_trips == flushes
 
 
+async def test_deleting_everything(store: RedisVectorStore) -> None:
+    """Without ids, both forms of ``delete`` empty the namespace; ids are a list, not one text."""
+    store.add_texts(["one", "two"], ids=["1", "2"])
+    with pytest.raises(InvalidInputError, match="list of texts"):
+        store.delete("1")  # type: ignore[arg-type]
+    assert await store.adelete() is True
+    assert store.get_by_ids(["1", "2"]) == []
+
+
 def test_bad_input(redis_server: RunningServer, prefix: str) -> None:
     """An invalid embedding, a foreign document or a non-text is a named error."""
     with pytest.raises(ConfigurationError, match="Embeddings"):

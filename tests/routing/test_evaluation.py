@@ -319,3 +319,12 @@ def test_the_command_prints_both_sets_and_draws(
     assert "Evaluation set 'dev'" in printed
     assert "Evaluation set 'validation'" in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+    def draw(*_: object) -> None:
+        raise MissingExtraError("Drawing needs the extra drawing.")
+
+    monkeypatch.setattr(command, "draw_confusion", draw)
+    monkeypatch.setattr(command, "EVALUATION_SETS", ("dev",))
+    monkeypatch.setattr(command, "DIALOGUE_SETS", ())
+    assert command.main([str(picture)]) == 0
+    assert "Drawing needs the extra drawing." in capsys.readouterr().out

@@ -13,7 +13,7 @@ from ecowas_lc._embeddings import MOST_AT_ONCE, OfflineEngine, _parts
 from ecowas_lc.supervisor.routing.embedding import OfflineEmbeddings
 from ecowas_lc.supervisor.routing.focus import MOST_ASKED, focus
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter
-from ecowas_lc.supervisor.routing.spelling import Spelling
+from ecowas_lc.supervisor.routing.text import Spelling
 from tests.fixtures.servers import wait_until
 
 MAIL = """Dear all, thank you for the wonderful dinner and the badges, and sorry that we left early. The bank has

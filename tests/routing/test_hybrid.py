@@ -42,11 +42,11 @@ def words_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hybrid, "offline_installed", lambda: False)
 
 
-def measured(beside: str, *, model_right: int, cheap_right: int) -> ModelMeasurement:
+def measured(cheap_router: str, *, model_right: int, cheap_right: int) -> ModelMeasurement:
     return ModelMeasurement(
         model="Scripted scripted:1b",
         groups=groups_digest(default_groups()),
-        beside=beside,
+        cheap_router=cheap_router,
         asked=20,
         model_right=model_right,
         cheap_right=cheap_right,
@@ -113,6 +113,20 @@ async def test_failing_embeddings_leave_the_words() -> None:
         assert "nobody answers" in decision.reason
 
 
+def test_an_engine_that_does_not_load_leaves_the_words(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If an installed engine can't run on this machine, you get a warning and the router still works."""
+
+    def fail(*_: object) -> None:
+        raise OSError("illegal instruction")
+
+    monkeypatch.setattr("ecowas_lc.supervisor.routing.semantic.SemanticRouter", fail)
+    decision = get_router("hybrid").route("What is the electricity tariff?")
+    assert decision.groups == ("energy",)
+    assert "illegal instruction" in caplog.text
+
+
 def test_poor_embeddings_do_not_spoil_what_the_words_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weight of meaning is measured on the examples: crude embeddings count for little."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -151,7 +165,9 @@ async def test_a_model_that_proved_better_is_asked_where_the_others_are_unsure(
     tmp_path: Path, offline: HybridRouter, unsure: LabelledQuestion
 ) -> None:
     """The model is asked only in doubt; otherwise the cheap routers decide without a call."""
-    file = save_measurement(measured(offline.beside, model_right=16, cheap_right=11), tmp_path / "models.json")
+    file = save_measurement(
+        measured(offline.cheap_router, model_right=16, cheap_right=11), tmp_path / "models.json"
+    )
     model = Scripted(sayings=[ANSWER])
     router = HybridRouter(model=model, measurements=file)
     assert router.asks_model
@@ -163,12 +179,17 @@ async def test_a_model_that_proved_better_is_asked_where_the_others_are_unsure(
     assert (decision.groups, decision.source) == (("minerals",), "model")
     assert await router.aroute(unsure.question) == decision
     assert len(model.calls) == 2
+    earlier = tmp_path / "earlier.json"  # with an earlier name of a field
+    earlier.write_text(file.read_text().replace('"cheap_router"', '"beside"'))
+    assert HybridRouter(model=model, measurements=earlier).asks_model
 
 
 @pytest.mark.parametrize("right", [0, 10, 11, 12, 15])
 def test_a_model_that_proved_no_better_is_not_asked(tmp_path: Path, offline: HybridRouter, right: int) -> None:
     """A small model must not make things worse: a lead on 20 questions that may be luck does not count."""
-    file = save_measurement(measured(offline.beside, model_right=right, cheap_right=11), tmp_path / "models.json")
+    file = save_measurement(
+        measured(offline.cheap_router, model_right=right, cheap_right=11), tmp_path / "models.json"
+    )
     assert not HybridRouter(model=Scripted(sayings=[ANSWER]), measurements=file).asks_model
 
 
@@ -214,7 +235,7 @@ def test_a_model_is_measured_where_the_others_are_unsure(offline: HybridRouter) 
     assert result.asked < len(questions) / 5
     assert result.model_right == result.asked > result.cheap_right
     assert result.is_better
-    assert result.beside == offline.beside
+    assert result.cheap_router == offline.cheap_router
     hopeless = measure_model(Scripted(sayings=["nonsense"]))
     assert hopeless.model_right == 0
     assert hopeless.cheap_right == result.cheap_right

@@ -128,7 +128,7 @@ def test_the_reason_names_the_words() -> None:
     assert decision.groups[0] in ("energy", "agriculture")
     assert "solar" in decision.reason
     assert "farm*" in decision.reason
-    assert ROUTER.route("Bonjour").reason == "The question's words are general ones."
+    assert ROUTER.route("Bonjour").reason == "The question has only general words."
     assert ROUTER.route("xyzzy").reason == "No group's words are in the question."
 
 

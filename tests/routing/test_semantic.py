@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ecowas_lc import _embeddings
@@ -149,6 +150,37 @@ def test_a_damaged_store_only_costs_time(tmp_path: Path) -> None:
     nowhere.write_text("not a directory")
     router = SemanticRouter(ONE_GROUP, embeddings=BagOfWords(), cache_dir=nowhere)
     assert router.route("solar power").source == "semantic"
+
+
+def test_vectors_that_can_not_be_written_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk leaves no partial file; stored vectors are identified by their texts; no file means none."""
+    vectors = np.ones((1, 3))
+    with monkeypatch.context() as patched:
+        patched.setattr(embedding.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+        with pytest.raises(OSError, match="full"):
+            embedding.write_vectors(tmp_path / "new.npz", vectors, ["a"])
+    assert list(tmp_path.iterdir()) == []
+    assert embedding.stored_digest(tmp_path / "new.npz") is None
+    embedding.write_vectors(tmp_path / "new.npz", vectors, ["a"])
+    assert embedding.stored_digest(tmp_path / "new.npz") == embedding.text_digest(["a"])
+
+
+@pytest.mark.parametrize("texts", [["a"], ["b"]], ids=["of another size", "of other texts"])
+def test_shipped_vectors_of_another_version_are_not_used(tmp_path: Path, texts: list[str]) -> None:
+    """The vectors are computed again if examples changed or the model's vectors have another size."""
+
+    class Other(OfflineEmbeddings):
+        def __init__(self) -> None:
+            pass
+
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            return [[1.0, 0.0] for _ in texts]
+
+    shipped = tmp_path / "examples.npz"
+    embedding.write_vectors(shipped, np.ones((1, 3)), ["a"])
+    assert embedding.example_vectors(Other(), texts, shipped=shipped).tolist() == [[1.0, 0.0]]
 
 
 async def test_failing_embeddings_leave_the_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -189,6 +189,18 @@ def test_a_question_may_drop_what_nobody_decided(ask: Ask) -> None:
         ask(graph, Command(resume="approve"))
 
 
+@pytest.mark.parametrize("on_waiting", ["drop", "refuse"])
+def test_a_run_from_the_newest_checkpoint_gives_up_nothing(on_waiting: str) -> None:
+    """A run from the newest checkpoint, named or not, keeps what waits there."""
+    graph, model = supervisor(["protocol"], on_waiting=on_waiting)
+    graph.invoke({"messages": [("user", "protocol: a?")]}, in_thread("t"))
+    request = waiting(graph)["protocol"].value
+    graph.invoke(None, graph.get_state(in_thread("t")).config)
+    assert waiting(graph)["protocol"].value["draft"] == request["draft"]
+    assert "dropped" not in graph.get_state(in_thread("t")).values
+    assert len(model.calls) == 1
+
+
 @pytest.mark.parametrize("how", ["plain", "by id", "by draft", "by digest"])
 def test_a_decision_meets_what_was_shown(ask: Ask, how: str) -> None:
     """A decision on a replaced draft releases nothing, however it is passed."""

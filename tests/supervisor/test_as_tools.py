@@ -10,7 +10,7 @@ from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
-from ecowas_lc.errors import ConfigurationError
+from ecowas_lc.errors import ConfigurationError, InvalidInputError
 from ecowas_lc.supervisor import twg_tools
 from ecowas_lc.twg import TWG, default_groups
 from tests.fixtures.scripted_model import Answer, ScriptedModel, by_speaker, speaker_of
@@ -66,6 +66,13 @@ def test_a_group_that_fails_is_a_tool_error(ask: Ask) -> None:
     [told] = [message for message in result["messages"] if isinstance(message, ToolMessage)]
     assert told.status == "error"
     assert "ollama serve" in told.text
+
+
+def test_groups_whose_tools_would_have_one_name_are_refused() -> None:
+    """Two ids that give the same tool name are an error when the tools are made."""
+    groups = [TWG("a b", "A", "You are A."), TWG("a.b", "B", "You are B.")]
+    with pytest.raises(InvalidInputError, match="same tool name"):
+        twg_tools(ScriptedModel(script=by_speaker({})), groups=groups)
 
 
 def test_an_empty_question_is_a_tool_error(ask: Ask) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 
 from ecowas_lc.errors import (
     ContextOverflowError,
     EcowasError,
+    ModelCapabilityError,
     ModelError,
     ModelServerUnavailableError,
     ModelTimeoutError,
@@ -206,3 +209,39 @@ def test_reasoning_is_not_kept_as_speech(ask: Ask) -> None:
     silent = ScriptedModel(script=by_speaker({"energy": "<think>a secret"}))
     with pytest.raises(ModelError, match="empty answer"):
         ask(build_supervisor(silent, router=FixedRouter()), "energy: how many?")
+
+
+def test_a_rejected_and_a_failed_answer_end_the_turn(ask: Ask) -> None:
+    """If one group failed and the other's answer was rejected, the turn ends by saying what is missing."""
+    model = ScriptedModel(script=by_speaker({"energy": "118 francs.", "digital": RuntimeError("no line")}))
+    graph = build_supervisor(
+        model, router=FixedRouter(), checkpointer=InMemorySaver(), interrupt_before_release=["energy"]
+    )
+    ask(graph, "energy+digital: a?")
+    result = ask(graph, Command(resume={"action": "reject", "reason": "wrong"}))
+    assert {group: report["status"] for group, report in result["reports"].items()} == {
+        "energy": "rejected",
+        "digital": "failed",
+    }
+    assert "118" not in result["messages"][-1].text
+
+
+def test_a_model_that_refuses_tools_and_everything_else_is_a_failure(ask: Ask) -> None:
+    """A model that still asks for more without tools is not called again and again."""
+
+    @tool
+    def look(city: str) -> str:
+        """Look at a city."""
+        return city
+
+    asked: list[int] = []
+
+    def script(messages: Any) -> Any:
+        asked.append(len(messages))
+        raise ModelCapabilityError("The model can't chat.")
+
+    model = ScriptedModel(script=script, tools=True)
+    graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver(), tools={"energy": [look]})
+    with pytest.raises(ModelCapabilityError, match="can't chat"):
+        ask(graph, "energy: a?")
+    assert len(asked) == 2

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.caches import InMemoryCache
 from langchain_core.documents import Document as Found
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.retrievers import BaseRetriever
 from langgraph.checkpoint.memory import InMemorySaver
@@ -20,6 +21,7 @@ from ecowas_lc import Documents, RouteDecision, SupervisorAgent
 from ecowas_lc.agents import create_energy_agent, create_supervisor
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.supervisor import build_supervisor
+from ecowas_lc.supervisor.nodes import ALLOWED
 from ecowas_lc.supervisor.routing.decision import TakenOver
 from ecowas_lc.twg import TWG, default_groups
 from tests.documents.conftest import DOSSIER
@@ -75,6 +77,14 @@ def test_what_is_supported_stays_with_its_source(ask: Ask, documents: Documents)
     assert annotation["extras"]["file"] in {passage["file"] for passage in report["passages"]}
 
 
+def test_what_is_not_supported_can_be_marked_instead(ask: Ask, documents: Documents) -> None:
+    """With ``grounding="flag"``, sentences without a source stay in the answer and are marked."""
+    said = "The coastal line has a rated capacity of 420 MW. It will be doubled to 840 MW."
+    graph, _ = graph_of(documents, "energy", says={"energy": said}, grounding="flag")
+    text = ask(graph, LINE)["messages"][-1].text
+    assert text == f"{said.replace('. ', '. [1] ')} (not supported by the documents)"
+
+
 def test_an_unusable_answer_gives_way_to_quotations(ask: Ask, documents: Documents) -> None:
     """Whatever a small model writes, the documents' own words answer."""
     graph, _ = graph_of(documents, "energy", says={"energy": "Energy is the future of all member states."})
@@ -100,33 +110,80 @@ def test_nothing_unchecked_is_streamed(stream: Stream, documents: Documents) -> 
 
 
 def test_several_groups_answers_stand_side_by_side(ask: Ask, documents: Documents) -> None:
-    """Sources are renumbered over all answers; a group whose documents have no answer is named as missing."""
-    graph, _ = graph_of(documents, "energy", "minerals", says={})
+    """Each group answers the question that is its own; sources are renumbered over all answers."""
+    royalty = "The royalty on lithium concentrate in Talvera is 6 per cent of the value. It ends soon."
+    graph, _ = graph_of(documents, "energy", "minerals", says={"energy": "", "minerals": royalty})
     result = ask(graph, f"{LINE} {ROYALTY}")
-    text = result["messages"][-1].text
+    [block] = result["messages"][-1].content_blocks
+    text = block["text"]
     assert result["synthesis"]["form"] == "reports"
-    for annotation in result["messages"][-1].content_blocks[0].get("annotations", []):
-        assert f"[{annotation['extras']['number']}]" in text
+    assert [report["text"].count("[1]") for report in result["reports"].values()] == [1, 1]
+    assert "It ends soon" not in text
+    first, second = block["annotations"]
+    for number, (annotation, figure) in enumerate([(first, "420 MW"), (second, "6 per cent")], 1):
+        assert annotation["extras"]["number"] == number
+        cited = text[annotation["start_index"] : annotation["end_index"]]
+        assert figure in cited
+        assert text[annotation["end_index"] :].startswith(f" [{number}]")
+    assert text.count("[1]") == text.count("[2]") == 1
+    assert text.index("420 MW") < text.index("6 per cent")
+
+
+def test_other_groups_documents_are_searched_before_declining(ask: Ask, documents: Documents) -> None:
+    """If a question goes to the wrong group, the documents of the right one answer, unless that group is held."""
+    graph, _ = graph_of(documents, "agriculture", says={"agriculture": "Nothing."})
+    report = ask(graph, LINE)["reports"]["agriculture"]
+    assert "420 MW" in report["text"]
+    assert report["passages"][0]["file"] == "energy_interconnection_2025.md"
+    held, _ = graph_of(documents, "agriculture", interrupt_before_release=["energy"])
+    report = ask(held, LINE)["reports"]["agriculture"]
+    assert report["declined"]
+    assert "420 MW" not in report["text"]
+
+
+@pytest.mark.parametrize("chosen", [(), ("agriculture",)], ids=["supervisor", "a group"])
+def test_no_answer_uses_what_the_user_may_not_read(chosen: tuple[str, ...], documents: Documents) -> None:
+    """A user who may ask certain groups gets nothing from documents that only others may read."""
+    graph, _ = graph_of(documents, *chosen)
+    for number, (allowed, is_answered) in enumerate(((["agriculture"], False), (["agriculture", "energy"], True))):
+        config: Any = {"configurable": {"thread_id": str(number), ALLOWED: allowed}}
+        result = graph.invoke({"messages": [("user", LINE)]}, config)
+        assert ("420 MW" in result["messages"][-1].text) is is_answered
+        [report] = result["reports"].values()
+        assert is_answered or not report["passages"]
 
 
 def test_the_supervisor_declines_too(ask: Ask, documents: Documents) -> None:
-    """A factual question for no group is answered from all documents or not at all; small talk needs none."""
-    graph, model = graph_of(documents, says={"supervisor": "Hello, how can I help?"})
+    """A factual question for no group is answered from all documents or not at all; small talk claims nothing."""
+    graph, model = graph_of(documents, says={"supervisor": "Hello! The summit of Lumeira cost 9 million."})
     assert "420 MW" in ask(graph, LINE, "a")["messages"][-1].text
     assert ask(graph, "Who won the football cup of Lumeira in 2019?", "b")["messages"][-1].text.startswith(
         "The documents do not say."
     )
     asked = len(model.calls)
-    assert ask(graph, "Good morning!", "c")["messages"][-1].text == "Hello, how can I help?"
-    assert len(model.calls) == asked + 1
+    for number, small_talk in enumerate(["Good morning!", "How are you?", "Write me a poem about the sea."]):
+        answer = ask(graph, small_talk, f"c{number}")["messages"][-1].text
+        assert answer == "Happy to help. What would you like to know from the documents?"
+    assert len(model.calls) == asked
+    flagging, _ = graph_of(documents, says={"supervisor": "Hello!"}, grounding="flag")
+    assert ask(flagging, "Good morning!", "d")["messages"][-1].text == "Hello!"
 
 
-@pytest.mark.parametrize("thanks", ["Thank you!", "Merci beaucoup, c'est parfait.", "Muito obrigada pela ajuda!"])
-def test_thanks_for_an_answer_are_not_answered_from_documents(ask: Ask, documents: Documents, thanks: str) -> None:
-    """A turn that only thanks is not completed with the question before it, and quotes nothing."""
-    graph, _ = graph_of(documents, says={"supervisor": "You are welcome."})
+@pytest.mark.parametrize(
+    ("thanks", "answer"),
+    [
+        ("Thank you!", "Happy to help."),
+        ("Merci beaucoup, c'est parfait.", "À votre service."),
+        ("Muito obrigada pela ajuda!", "Ao dispor."),
+    ],
+)
+def test_thanks_for_an_answer_are_not_answered_from_documents(
+    ask: Ask, documents: Documents, thanks: str, answer: str
+) -> None:
+    """A turn that only thanks is not completed with the question before it, and claims nothing."""
+    graph, _ = graph_of(documents, says={"supervisor": "You are welcome. The line has 999 MW."})
     assert "420 MW" in ask(graph, LINE, "a")["messages"][-1].text
-    assert ask(graph, thanks, "a")["messages"][-1].text == "You are welcome."
+    assert ask(graph, thanks, "a")["messages"][-1].text.startswith(answer)
     assert "420 MW" in ask(graph, f"{thanks} {LINE}", "a")["messages"][-1].text
 
 
@@ -203,7 +260,8 @@ def test_a_group_has_documents_of_its_own(ask: Ask, documents: Documents) -> Non
     for for_all in (None, documents):
         graph, _ = graph_of(for_all, "agriculture", groups=with_own_documents(Mill()))
         assert "40 tonnes" in ask(graph, mill)["messages"][-1].text
-        assert "420 MW" not in ask(graph, LINE, "other")["messages"][-1].text
+        says_it = "420 MW" in ask(graph, LINE, "other")["messages"][-1].text
+        assert says_it == (for_all is not None), "before it declines, it searches those of all groups"
 
 
 def test_documents_are_named_once() -> None:
@@ -409,3 +467,28 @@ def test_a_model_that_does_not_stream_is_checked_too(stream: Stream, documents: 
     graph = build_supervisor(Whole(), router=Chosen("energy"), documents=documents, checkpointer=InMemorySaver())
     heard = "".join(part[0].text for part in stream(graph, LINE, stream_mode="messages"))
     assert heard == f"{SENTENCES[0]} [1]"
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_cached_answer_is_not_asked_for_again(documents: Documents, way: str) -> None:
+    """A repeated question is answered from the cache of answers, checked and streamed like the first one."""
+    graph, model = graph_of(
+        documents,
+        "energy",
+        says={"energy": "The coastal line has a rated capacity of 420 MW. It will be doubled."},
+    )
+    model.cache = InMemoryCache()
+    heard = []
+    for thread in ("a", "b"):
+        given, used = {"messages": [("user", LINE)]}, in_thread(thread)
+        if way == "sync":
+            pieces = [piece for piece, _ in graph.stream(given, used, stream_mode="messages")]
+        else:
+
+            async def streamed(given: Any = given, used: Any = used) -> list[Any]:
+                return [piece async for piece, _ in graph.astream(given, used, stream_mode="messages")]
+
+            pieces = asyncio.run(streamed())
+        heard.append("".join(piece.text for piece in pieces if isinstance(piece, AIMessageChunk)))
+    assert heard == ["The coastal line has a rated capacity of 420 MW. [1]"] * 2
+    assert len(model.calls) == 1

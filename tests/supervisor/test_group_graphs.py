@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, TypedDict
 from uuid import uuid4
@@ -15,7 +16,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
 from ecowas_lc.checkpoint import RedisSaver
-from ecowas_lc.errors import ConfigurationError, ModelError
+from ecowas_lc.errors import ConfigurationError, ModelError, SupervisorError
 from ecowas_lc.history import history_factory
 from ecowas_lc.supervisor import build_supervisor
 from tests.fixtures.proxy import Proxy, running_proxy
@@ -96,6 +97,10 @@ def test_a_graph_may_ask_a_person(ask: Ask) -> None:
     assert [message.type for message in inner.values["messages"]] == ["human", "ai"]
     assert ask(graph, Command(resume="yes"))["messages"][-1].text == "paid No. 1: yes"
     assert len(model.calls) == 2
+    ask(graph, "energy: b?")
+    assert ask(graph, Command(resume="no"))["messages"][-1].text == "paid No. 3: no"
+    told = [message.text for message in model.calls[-1] if isinstance(message, HumanMessage)]
+    assert (len(model.calls), told) == (4, ["energy: a?", "energy: b?"]), "it continues with what it knew"
 
 
 def test_a_graph_is_heard_as_its_group(stream: Stream) -> None:
@@ -194,3 +199,26 @@ def test_a_group_without_tools_is_one_step(proxy: Proxy, redis_server: RunningSe
         graph.invoke(asked(f"energy: question {number}?"), in_thread("t"), durability="sync")
         trips.append(proxy.round_trips)
     assert sorted(trips[1:])[2] <= 13
+
+
+class Asking:
+    """An agent of another library."""
+
+    def __init__(self, says: str | None) -> None:
+        self.says = says
+
+    def chat(self, question: str) -> str:
+        return self.says if self.says is not None else str(interrupt(question))
+
+
+@pytest.mark.parametrize(("says", "reason"), [("", "an empty answer"), (None, "stops inside chat()")])
+def test_an_agent_that_can_not_answer_is_a_named_error(ask: Ask, says: str | None, reason: str) -> None:
+    """An agent without an answer, or one that pauses where it can't be resumed, fails with the reason."""
+    graph = build_supervisor(
+        ScriptedModel(script=by_speaker({})),
+        router=FixedRouter(),
+        agents={"energy": Asking(says)},
+        checkpointer=InMemorySaver(),
+    )
+    with pytest.raises((ModelError, SupervisorError), match=re.escape(reason)):
+        ask(graph, "energy: how?")

@@ -13,8 +13,10 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
+from ecowas_lc.effects import run
 from ecowas_lc.errors import ConfigurationError
-from ecowas_lc.supervisor import build_supervisor
+from ecowas_lc.supervisor import build_supervisor, history_sync
+from ecowas_lc.supervisor.history_sync import Authorship, brought_up
 from tests.fixtures.scripted_model import FixedRouter, ScriptedModel, by_speaker
 from tests.supervisor.conftest import Ask, Graph, asked, in_thread
 
@@ -216,6 +218,52 @@ def test_any_langchain_history_will_do(ask: Ask) -> None:
     ask(graph, "hello")
     assert [m.text for m in histories["energy", "t"].messages] == ["energy: a?", "energy speaks."]
     assert len(histories["supervisor", "t"].messages) == 4
+
+
+def test_a_history_without_ids_is_updated_by_its_texts() -> None:
+    """If its end is where the branch begins, the branch is appended; a history of another branch is replaced."""
+    wrote = Authorship("t")
+    branch = [HumanMessage("a?", id="1"), AIMessage("A.", id="2"), HumanMessage("b?", id="3")]
+    older = HumanMessage("from before")
+    stored = [older, HumanMessage("a?"), AIMessage("A.")]
+    assert brought_up(stored, branch, "energy", wrote) == [older, *branch]
+    assert brought_up([HumanMessage("other")], branch, "energy", wrote) == branch
+
+
+def test_a_minimal_history_follows_a_branch() -> None:
+    """A history that can neither replace messages nor keep ids is cleared and written again."""
+    bare, config = Bare(), {"configurable": {"thread_id": "t"}}
+    bare.messages = [HumanMessage("other"), AIMessage("Other.")]
+    turn = [HumanMessage("a?", id="1"), AIMessage("A.", id="2", name="energy")]
+    run(history_sync.synchronised(lambda *_: bare, ["energy"], config, turn), config)
+    assert [message.text for message in bare.messages] == ["a?", "A."]
+    assert run(history_sync.read(None, "energy", config), config) == []
+    assert history_sync._stands([HumanMessage("a?"), AIMessage("A.")], turn, Authorship("t"))
+    assert history_sync._missing([HumanMessage("x")], [HumanMessage("y")]) == [HumanMessage("y")]
+
+
+def test_what_older_versions_stored_is_known() -> None:
+    """A group's own answer is attached to a final answer once, and one of this thread is not taken again."""
+    final = AIMessage("A.", id="2", name="supervisor")
+    update: dict[str, Any] = {}
+    for _ in range(2):
+        history_sync._attach(final, "energy", "E.", update)
+    assert [message.response_metadata for message in update["messages"]] == [{"answers": {"energy": "E."}}]
+    own = {"energy": [(HumanMessage("a?", id="1"), AIMessage("E."))]}
+    question = HumanMessage("a?", id="1")
+    [_, with_own] = history_sync._with_own_answers([question, final], own)
+    assert with_own.response_metadata == {"answers": {"energy": "E."}}
+    assert history_sync._with_own_answers([question, with_own], own) == [question, with_own]
+    assert not history_sync._is_the_threads([question, question], "t", "energy")
+    written = AIMessage("E.", id=history_sync.answer_id("t", "0", "energy"))
+    assert brought_up([written], [question], "energy", Authorship("t")) == [question]
+
+
+def test_no_histories_can_be_updated_without_them() -> None:
+    """The message names both arguments."""
+    graph = build_supervisor(ScriptedModel(script=by_speaker({})), router=FixedRouter())
+    with pytest.raises(ConfigurationError, match="history_factory= and checkpointer="):
+        graph.sync_histories({"configurable": {"thread_id": "t"}})
 
 
 class CrashError(BaseException):

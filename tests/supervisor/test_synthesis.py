@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import interrupt
 
 from ecowas_lc.supervisor import build_supervisor
 from ecowas_lc.supervisor.synthesis import Digest, Sources, figures_in
@@ -248,3 +249,18 @@ def test_a_failing_group_is_not_named_as_agreeing(ask: Ask) -> None:
     ask(build_supervisor(model, router=FixedRouter()), "energy+digital+minerals: a?")
     [schema] = [schema for schema in model.formats if schema]
     assert list(schema["properties"]["views"]["properties"]) == ["energy", "digital"]
+
+
+def test_prose_in_which_every_figure_is_invented_leaves_the_groups_answers(ask: Ask) -> None:
+    """If a model has no structured output and its prose can't be trusted, the groups' answers remain."""
+    graph, _ = supervisor("It costs 99 billion.", structured=False)
+    synthesis = ask(graph, "energy+digital: what?")["synthesis"]
+    assert synthesis["form"] == "reports"
+    assert "684 million" in synthesis["text"]
+
+
+@pytest.mark.parametrize("structured", [True, False])
+def test_a_pause_in_the_synthesis_is_a_pause_of_the_run(ask: Ask, structured: bool) -> None:
+    """A model that asks a person through langgraph does not count as failed."""
+    graph, _ = supervisor(lambda _: interrupt("May I?"), structured=structured)
+    assert [one.value for one in ask(graph, "energy+digital: what?")["__interrupt__"]] == ["May I?"]

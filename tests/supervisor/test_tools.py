@@ -15,9 +15,10 @@ from langgraph.store.base import BaseStore
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, interrupt
 from ollama import ResponseError
+from pydantic import BaseModel, ConfigDict
 
 from ecowas_lc.errors import AsyncToolError, InvalidInputError, LoopBudgetError, SupervisorError
-from ecowas_lc.supervisor import build_supervisor
+from ecowas_lc.supervisor import build_supervisor, tool_graph
 from tests.fixtures.scripted_model import Answer, FixedRouter, Script, ScriptedModel, by_speaker
 from tests.supervisor.conftest import Ask, Graph, Stream, in_thread
 
@@ -310,3 +311,68 @@ def test_what_was_approved_is_what_runs(ask: Ask) -> None:
         ask(graph, Command(resume="yes"))
     assert ask(graph, None)["messages"][-1].text == "Done."
     assert sorted(ran) == ["noted a", "paid Accra"]
+
+
+@tool(return_direct=True)
+def quote(city: str) -> str:
+    """Quote a tariff."""
+    return f"{city}: 12 cents"
+
+
+def test_a_tool_may_give_the_answer_itself(ask: Ask) -> None:
+    """The results of tools with ``return_direct`` are the group's answer; the model is not asked again."""
+    asked: list[int] = []
+
+    def script(messages: list[BaseMessage]) -> Answer:
+        asked.append(len(messages))
+        calls = [{"name": "quote", "args": {"city": city}, "id": city} for city in ("Lomé", "Accra")]
+        return AIMessage("", tool_calls=calls)
+
+    graph, _ = supervisor(script, tools={"energy": [quote]})
+    result = ask(graph, "energy: tariffs?")
+    assert result["reports"]["energy"]["text"] == "Lomé: 12 cents\n\nAccra: 12 cents"
+    assert len(asked) == 1
+
+
+class Odd:
+    """A type that JSON schema does not know."""
+
+
+def test_a_tool_that_no_model_can_be_told_about_is_refused() -> None:
+    """A tool whose arguments can't be described is an error when the graph is built."""
+
+    def look(at: Odd) -> str:
+        """Look."""
+        return str(at)
+
+    class Args(BaseModel):
+        model_config = ConfigDict(arbitrary_types_allowed=True)
+        at: Odd
+
+    odd = StructuredTool.from_function(look, args_schema=Args)
+    with pytest.raises(InvalidInputError, match="can't be described to a model"):
+        supervisor(by_speaker({}), tools={"energy": [odd]})
+
+
+def test_arguments_that_do_not_fit_are_told_to_the_model(ask: Ask) -> None:
+    """The model is told what its call lacks, and may still answer."""
+
+    def script(messages: list[BaseMessage]) -> Answer:
+        if isinstance(messages[-1], ToolMessage):
+            return f"It failed: {messages[-1].text}"
+        return calling("tariff", town="Lomé")
+
+    graph, _ = supervisor(script)
+    assert "country" in ask(graph, "energy: tariffs?")["reports"]["energy"]["text"]
+
+
+def test_a_tool_that_wants_a_store_needs_one() -> None:
+    """Without a store, the graph is not built, and the error says how to pass one."""
+
+    @tool
+    def recall(city: str, store: Annotated[Any, InjectedStore()]) -> str:
+        """Recall a city."""
+        return city
+
+    with pytest.raises(InvalidInputError, match="wants a store, and there is none"):
+        tool_graph.check_tools("energy", {"recall": recall}, has_store=False)

@@ -61,6 +61,24 @@ def test_fifty_turns_fit(ask: Ask) -> None:
     assert 1 <= summaries <= 25, "a summary is not made for every turn"
 
 
+def test_a_summary_of_messages_that_were_changed_is_not_used(ask: Ask) -> None:
+    """Once a summarised message is corrected, no speaker is given the outdated summary."""
+    model = ScriptedModel(script=by_speaker({"energy": "answer " * 60, "summary": "The user is called Awa."}))
+    graph = build_supervisor(model, router=FixedRouter(), checkpointer=InMemorySaver(), num_ctx=2048)
+
+    def read() -> bool:
+        prompt = next(prompt for prompt in reversed(model.calls) if speaker_of(prompt) == "energy")
+        return any("The user is called Awa." in message.text for message in prompt)
+
+    for turn in range(20):
+        ask(graph, f"energy: turn {turn}, my name is Awa " + "and what else? " * 8)
+    assert read()
+    first = graph.get_state(in_thread("t")).values["messages"][0]
+    graph.update_state(in_thread("t"), {"messages": [HumanMessage("energy: my name is Fatou", id=first.id)]})
+    ask(graph, "energy: and now?")
+    assert not read()
+
+
 def test_without_a_summary_prompts_are_trimmed_all_the_same(ask: Ask) -> None:
     """If a model can't summarise, the oldest turns are lost, never the answer."""
     model = ScriptedModel(script=by_speaker({"energy": "word " * 100, "summary": RuntimeError("boom")}))

@@ -194,6 +194,7 @@ def test_arguments_that_cannot_be_used_are_refused_when_the_graph_is_built() -> 
         {"router": "nobody"},
         {"router": object()},
         {"interrupt_before_release": "protocol"},
+        {"on_waiting": "wait"},
     ):
         with pytest.raises(ConfigurationError):
             build_supervisor(model, **{"router": FixedRouter(), **options})

@@ -36,10 +36,10 @@ def test_urls_are_read(url: str) -> None:
         ("http://secret@h", "must start with one of"),
         ("localhost:6379", "must start with one of"),
         ("redis://u:secret@h:port", "host or port"),
-        ("redis://u:secret@h/a/b", "path that means nothing"),
+        ("redis://u:secret@h/a/b", "path that can.t be used"),
         ("redis://u:secret@h/x", "database must be a number"),
         ("redis+sentinel://secret@h", "names its service"),
-        ("redis+cluster://secret@h/1", "path that means nothing"),
+        ("redis+cluster://secret@h/1", "path that can.t be used"),
         ("unix://secret.sock", "absolute path"),
     ],
 )

@@ -117,6 +117,16 @@ class Frozen:
 
 
 @dataclasses.dataclass
+class Grown:
+    name: str
+    notes: list[int] = dataclasses.field(default_factory=list)
+
+
+class Needy(BaseModel):
+    must: int
+
+
+@dataclasses.dataclass
 class Counting:
     x: int
     scale: dataclasses.InitVar[int] = 1
@@ -395,8 +405,13 @@ class TestClasses:
         assert Serializer([Plan]).load(old) == Plan([1], 0)
         with pytest.raises(CorruptDataError, match="'steps', which the class now requires"):
             Serializer([Plan]).load(blob.replace(b"steps", b"sleps"))
+        grown = Serializer([Grown]).dump(Grown("a", [1]))
+        assert Serializer([Grown]).load(grown.replace(b"notes", b"noted")) == Grown("a", [])
         model = Serializer([Aliased]).dump(Aliased())
         assert Serializer([Aliased]).load(model.replace(b"second_", b"second9")).second_ == 2
+        needy = Serializer([Needy]).dump(Needy(must=1))
+        with pytest.raises(CorruptDataError, match="'must', which the class now requires"):
+            Serializer([Needy]).load(needy.replace(b"must", b"most"))
 
 
 REFUSED = {
@@ -416,6 +431,7 @@ REFUSED = {
     "objects in numpy": np.array([object()]),
     "records in numpy": np.zeros(1, dtype=[("a", "i4")]),
     "a masked array": np.ma.masked_array([1, 2], mask=[True, False]),
+    "broken text before a lock": ["\ud800", threading.Lock()],
     "an enum whose value does not find it": enum.Enum("Lost", {"NAN": math.nan}).NAN,  # type: ignore[attr-defined]
 }
 
@@ -428,6 +444,32 @@ def test_what_could_not_come_back_is_refused(value: Any, wrap: Any) -> None:
     """A value whose type could not be read back is refused when it is written, by an error of ours."""
     with pytest.raises(NotSerializableError, match="can't be stored"):
         serializer.dump(wrap(value))
+
+
+def test_an_enum_member_that_its_value_does_not_find() -> None:
+    """An enum member that would be read back as another one is refused when written."""
+
+    class Changed(enum.Enum):
+        ONE = 1
+        TWO = 2
+
+    Changed.TWO._value_ = 1
+    with pytest.raises(NotSerializableError, match="looking it up by its value does not return it"):
+        Serializer([Changed]).dump(Changed.TWO)
+
+
+@dataclasses.dataclass
+class Endless:
+    x: int = dataclasses.field(init=False)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self, name)
+
+
+def test_an_object_whose_attributes_never_end() -> None:
+    """An object whose parts nest endlessly is refused like any other value that is nested too deeply."""
+    with pytest.raises(NotSerializableError, match="nested"):
+        Serializer([Endless]).dump([Endless()])
 
 
 def test_a_private_attribute_that_could_not_come_back() -> None:

@@ -220,7 +220,10 @@ def test_a_message_made_without_its_fields() -> None:
     """A message built without validation is refused by name if it lacks a required field."""
     empty = lc.HumanMessage("x", additional_kwargs={"a": LONG})
     empty.content = None  # type: ignore[assignment]
-    for message in (lc.ToolMessage.model_construct(content="x"), lc.HumanMessage.model_construct(), empty):
+    lacking = lc.HumanMessage("x", id="1")
+    lacking.__dict__["nickname"] = lacking.__dict__.pop("name")
+    unusable = (lc.ToolMessage.model_construct(content="x"), lc.HumanMessage.model_construct(), empty, lacking)
+    for message in unusable:
         for way in (as_item, as_value):
             with pytest.raises(NotSerializableError, match="can't be stored"):
                 way(message)
@@ -228,6 +231,9 @@ def test_a_message_made_without_its_fields() -> None:
 
 def test_fields_of_another_langchain() -> None:
     """A field that this langchain-core has not got is an extra one, so that no other code stumbles over it."""
+    renamed = lc.HumanMessage("x")
+    renamed.type = "person"  # type: ignore[assignment]
+    assert as_item(renamed).type == as_value(renamed).type == "person"
     array = pack_array(lc.HumanMessage("x", note=1), SPECS[lc.HumanMessage])
     array[-2]["of_tomorrow"] = [1]
     back = unpack_array(array, None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 
+from ecowas_lc.checkpoint import reindex as checkpoint_reindex
 from ecowas_lc.checkpoint.client_cache import ClientCache, SeenList, ThreadMemo
 from ecowas_lc.checkpoint.codec.elements import Collector, pack_row, split_row
 from ecowas_lc.checkpoint.codec.serializer import Serializer
 from ecowas_lc.checkpoint.configs import (
     CheckpointPlace,
+    Extended,
     channel_of,
     decode_part,
     encode_part,
@@ -28,6 +33,7 @@ from ecowas_lc.checkpoint.writing import SaverContext, put_op, put_writes_op
 from ecowas_lc.errors import CorruptDataError, InvalidInputError, StorageError
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.ops import Pause
+from ecowas_lc.store import reindex as store_reindex
 
 DIGESTS = st.lists(st.integers(0, 6).map(lambda number: bytes([number]) * 16), max_size=30).map(b"".join)
 LONG = "word " * 60
@@ -193,7 +199,7 @@ def test_envelopes(checkpoint: Any, inline: Any, metadata: Any) -> None:
     """A checkpoint keeps the types of its versions and any new keys in its envelope."""
     parts, names = pack_envelope({**checkpoint, "id": "1"}, metadata, inline)
     serializer = Serializer()
-    back, said = unpack_envelope(serializer.load(serializer.dump_row(parts, names)), "1")
+    back, said = unpack_envelope(serializer.load(serializer.dump_row(parts, names, None)[0]), "1")
     assert back == {**checkpoint, "id": "1", "channel_values": inline}
     assert repr(back["channel_versions"]) == repr(checkpoint["channel_versions"])
     assert repr(back["versions_seen"]) == repr(checkpoint["versions_seen"])
@@ -210,6 +216,29 @@ def test_rows_that_are_none(raw: bytes) -> None:
         return
     assert len(row.parent) <= len(raw)
     assert split_row(b"\0\0" + pack_row(b"parent", [b"a\0b\0c"]) + b"blob").fields == (b"a\0b\0c",)
+
+
+def test_a_reply_with_half_an_element() -> None:
+    """Digests without their values raise a named error."""
+    with pytest.raises(CorruptDataError, match="half an element"):
+        context().format.elements("t", [b"1" * 16], [])
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda config: pickle.loads(pickle.dumps(config))])
+def test_a_config_of_an_extended_checkpoint_is_copied(copied: Any) -> None:
+    """Applications copy and send configs, so the id in them equals the plain id and looks the same."""
+    config = copied({"checkpoint_id": Extended("1")})
+    assert config == {"checkpoint_id": "1"}
+    assert json.dumps(config) == '{"checkpoint_id": "1"}'
+
+
+@pytest.mark.parametrize("name", [b"p:checkpoint:{%zz}", b"p:checkpoint:{t}:staged", b"q:items:{a:1}:item:x"])
+def test_reindexing_passes_over_what_is_not_ours(name: bytes) -> None:
+    """Keys with similar names are ignored, and no command is sent for them."""
+    for program in (checkpoint_reindex._enter_op(context(), [name]), store_reindex._enter_op(Keys("p"), [name])):
+        with pytest.raises(StopIteration) as ended:
+            next(program)
+        assert ended.value.value == 0
 
 
 def context() -> SaverContext:
@@ -244,8 +273,9 @@ def test_a_put_that_the_server_lacks_things_for() -> None:
     again = put_op(at, CheckpointPlace("t"), checkpoint(**values), {}, {"new": 1}, parent="", fence=b"")
     [third] = next(again)
     assert not any(isinstance(arg, bytes) and LONG.encode() in arg for arg in third.args)
-    known = list(at.format.memo.thread("t").known)
-    [fourth] = again.send([[[b"\0new\0i1"], b"".join(known)]])
+    # If it lacks the message, it may lack the text that this refers to, which is not asked for.
+    [message] = [seen.digests for seen in at.format.memo.thread("t").lists.values()]
+    [fourth] = again.send([[[b"\0new\0i1"], message]])
     assert sum(isinstance(arg, bytes) and LONG.encode() in arg for arg in fourth.args) == 1
     with pytest.raises(StopIteration):
         again.send([[]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from datetime import UTC
 from itertools import pairwise
 from typing import Annotated, Any
 from xml.etree import ElementTree as ET
@@ -11,15 +12,17 @@ from xml.etree import ElementTree as ET
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, HumanMessage, ToolMessage
 from langgraph.channels import DeltaChannel
-from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.base import CheckpointTuple, empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
 from ecowas_lc import InvalidInputError, adraw_thread, draw_thread
-from ecowas_lc.drawing import Moment, ThreadPicture
-from ecowas_lc.drawing.thread_layout import lanes_of
+from ecowas_lc.drawing import Moment, ThreadPicture, picture, requests, state_picture, thread_layout
+from ecowas_lc.drawing.requests import read_request
+from ecowas_lc.drawing.thread_layout import lanes_of, time_of
+from ecowas_lc.drawing.thread_picture import _groups
 from tests.fixtures.network import refuse_connections
 
 CONFIG: dict[str, Any] = {"configurable": {"thread_id": "t"}}
@@ -34,6 +37,61 @@ def talk(saver: InMemorySaver, *questions: str) -> Any:
     for question in questions:
         graph.invoke({"messages": [("user", question)]}, CONFIG)
     return graph
+
+
+def test_titles_that_are_too_long() -> None:
+    """A turn's title names as many groups as fit and counts the others; a picture prints as text."""
+    names = ["energy", "resource_mobilization", "digital", "agriculture"]
+    assert _groups(["energy", "digital"]) == "energy, digital"
+    assert _groups([*names, "protocol"]) == "energy + 4"
+    assert _groups(["a_very_long_name_of_a_group_of_people", "energy"]).endswith("… + 1")
+    saver = InMemorySaver()
+    talk(saver, "one?")
+    drawn = draw_thread(saver, "t")
+    assert str(drawn) == drawn.ascii
+    with pytest.raises(InvalidInputError, match="not a checkpointer"):
+        draw_thread("t", "t")  # type: ignore[arg-type]
+
+
+async def test_what_can_not_be_drawn_is_left_out() -> None:
+    """Other data in a channel, ids of other checkpointers and values that can't be stored end no picture."""
+    assert thread_layout._messages([object()]) == []
+    saver = InMemorySaver()
+    talk(saver, "one?")
+    [item, *_] = saver.list(CONFIG)
+    item.checkpoint["channel_values"]["decision"] = "energy"
+    item.checkpoint["channel_versions"]["decision"] = "2"
+    parent = item._replace(checkpoint={**item.checkpoint, "channel_versions": {}})
+    assert thread_layout._route(item, parent) == (None, "")
+    assert list(requests._ids_of(item._replace(checkpoint={**item.checkpoint, "id": "no hex"}))) == []
+    assert state_picture._size(saver, "x") > 0
+    assert state_picture._size(None, "four") == 4
+    assert (picture.shown("no svg"), picture.saved("no svg")) == ("no svg", "no svg")
+    with pytest.raises(InvalidInputError, match="not a checkpointer"):
+        await adraw_thread("t", "t")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("stored", "hour"),
+    [("2026-03-27T10:00:00", 10), ("2026-03-27T10:00:00+02:00", 8), ("soon", None), (None, None)],
+)
+def test_a_time_that_can_not_be_read_is_none(stored: str | None, hour: int | None) -> None:
+    """A checkpoint's time is in UTC unless it says otherwise; another saver's may be missing or unreadable."""
+    checkpoint: Any = {**empty_checkpoint(), "ts": stored}
+    if stored is None:
+        del checkpoint["ts"]
+    found = time_of(CheckpointTuple(CONFIG, checkpoint, {}))
+    assert (None if found is None else found.astimezone(UTC).hour) == hour
+
+
+def test_a_request_of_a_tool_of_your_own() -> None:
+    """A request names its tool, arguments and choices, however an application spells them."""
+    for value in (
+        {"tool": "pay", "args": {"amount": 3}, "choices": ["yes", "no"]},
+        {"action": "pay", "arguments": {"amount": 3}, "allowed_decisions": ["yes", "no"]},
+    ):
+        [request] = read_request(value, "cashier", "i")
+        assert (request.tool, request.arguments, request.choices) == ("pay", (("amount", "3"),), ("yes", "no"))
 
 
 def told(picture: ThreadPicture) -> list[tuple[int, int | None, str, list[str]]]:
@@ -137,7 +195,7 @@ def test_interrupts_wait_and_are_answered() -> None:
     before = draw_thread(saver, "t")
     assert before[2].waiting == ("question: May I?, choices: yes / no",)
     assert "?  2  start  user: go" in before.ascii
-    assert "waits for an answer: question: May I?" in before.ascii
+    assert "waiting for an answer in ask: question: May I?" in before.ascii
     assert "class m2 waiting" in before.mermaid
     graph.invoke(Command(resume="certainly"), CONFIG)
     after = draw_thread(saver, "t")

@@ -28,7 +28,7 @@ from ecowas_lc import (
     get_router,
 )
 from ecowas_lc.drawing.picture import Picture
-from ecowas_lc.supervisor.routing.decision import FoundWord
+from ecowas_lc.supervisor.routing.decision import FoundWord, TakenOver
 from tests.display.pages import HOSTILE, MARKER, Parsed
 from tests.fixtures.network import refuse_connections
 
@@ -101,6 +101,10 @@ def titles(picture: Picture) -> set[str]:
     return {str(title.text) for title in ET.fromstring(picture.svg.encode()).iter(f"{SVG}title")}
 
 
+def decision_of(question: str) -> RouteDecision:
+    return get_router("lexical").route(question)
+
+
 def test_a_route_shows_why() -> None:
     """The question's decisive words, each group's score, and the threshold; other objects are refused."""
     picture = draw_route(get_router("lexical").route(QUESTION))
@@ -110,6 +114,11 @@ def test_a_route_shows_why() -> None:
     assert "* energy" in picture.ascii
     assert "==>" in picture.mermaid
     assert texts(draw_route(RouteDecision((), "asked", "Because."))).strip() == "Because."
+    earlier = TakenOver(("energy",), 0, "Who pays for the grid?")
+    long = replace(decision_of("Who " + "really " * 40 + "pays?"), taken_over=earlier)
+    told = texts(draw_route(long))
+    assert "Continues “Who pays for the grid?”." in told
+    assert told.count("really") == 40
     with pytest.raises(InvalidInputError, match="not a decision"):
         draw_route("energy")  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ from langchain_core.messages import BaseMessage
 
 from ecowas_lc.errors import NotSerializableError
 from ecowas_lc.history import messages
-from ecowas_lc.history.messages import from_document, to_document, to_entry
+from ecowas_lc.history.messages import from_document, to_document, to_entry, whole
 from tests.fixtures.any_messages import any_message, json_values, of_each_class, plain_messages
 
 
@@ -50,6 +50,26 @@ def test_every_field_of_every_class_survives(cls: type[BaseMessage]) -> None:
     @given(of_each_class[cls])
     def check(message: BaseMessage) -> None:
         assert_same(there_and_back(message), message)
+
+    check()
+
+
+@pytest.mark.parametrize("cls", of_each_class, ids=lambda cls: cls.__name__)
+def test_a_chunk_becomes_the_message_that_it_contains(cls: type[BaseMessage]) -> None:
+    """A chunk's message has the same fields, but for those that only a stream needs."""
+
+    @settings(max_examples=20, deadline=None)
+    @given(of_each_class[cls])
+    def check(message: BaseMessage) -> None:
+        found = whole(message)
+        if not isinstance(message, lc.BaseMessageChunk):
+            assert found is message
+            return
+        assert not isinstance(found, lc.BaseMessageChunk)
+        assert isinstance(message, type(found))
+        assert found.model_dump(exclude={"type"}) == message.model_dump(
+            exclude={"type", "tool_call_chunks", "chunk_position"}
+        )
 
     check()
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import pytest
 
 from ecowas_lc.errors import (
@@ -23,7 +24,7 @@ from ecowas_lc.errors import (
     ModelServerUnavailableError,
     ModelTimeoutError,
 )
-from ecowas_lc.llm import LLMService, named_error
+from ecowas_lc.llm import LLMService, faults, make_chat_model, models, named_error, served
 from ecowas_lc.llm.faults import one_line, timed_out
 from tests.fixtures.ollama_stub import OllamaStub, serving_stub
 from tests.fixtures.servers import closed_port
@@ -308,8 +309,57 @@ def test_one_line_of_anything() -> None:
     assert len(one_line("x" * 5000)) == 301
 
 
+def test_errors_within_errors_are_unwrapped_to_a_bound() -> None:
+    """A forwarded JSON error is shown with its innermost message; endless nesting is shown as text."""
+    text = "no room"
+    for _ in range(3):
+        text = json.dumps({"error": {"message": text}})
+    assert faults._innermost(text) == "no room"
+    for _ in range(9):
+        text = json.dumps({"error": {"message": text}})
+    assert "no room" in faults._innermost(text)
+
+
 def test_what_is_not_about_models_has_no_name() -> None:
     """Errors of other kinds are passed on unchanged."""
     assert named_error(KeyError("x")) is None
     assert named_error(TypeError("x")) is None
     assert isinstance(named_error(NotImplementedError("tools")), ModelCapabilityError)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (NotImplementedError("no tools."), ModelCapabilityError, "tiny can't do this: no tools."),
+        (ValueError("No data received from Ollama stream."), ModelError, "returned nothing"),
+        (httpx.HTTPError("odd"), ModelServerUnavailableError, "is not Ollama"),
+        (KeyError("mine"), None, ""),
+    ],
+)
+def test_errors_are_named_by_their_kind(error: Exception, kind: type[Exception] | None, said: str) -> None:
+    """An error of a client or a library gets a name and a fix; an error of another kind stays what it is."""
+    found = named_error(error, model="tiny", url="http://h:1")
+    assert kind is None if found is None else isinstance(found, kind or ())
+    assert said in str(found)
+    if found is not None:
+        assert named_error(found) is found
+
+
+def test_addresses_and_settings_that_can_not_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address is never shown with its login, and invalid settings stop no model that needs none of them."""
+    assert faults._shown("http://user:secret@[") == "that was given"
+    with pytest.raises(ConfigurationError) as raised:
+        make_chat_model(model="tiny", base_url="http://user:secret@h\u0000st:99999999")
+    assert "secret" not in str(raised.value)
+    for address in ("http://\x7f", "http://é..x", "ftp://user:secret@["):
+        with pytest.raises(ConfigurationError, match=r"can't be used.* OLLAMA_BASE_URL") as raised:
+            make_chat_model(model="tiny", base_url=address)
+        assert "secret" not in str(raised.value)
+    hidden = models._with_hidden_headers({"headers": {"Authorization": "Bearer secret", "X": 1}})
+    assert "secret" not in repr(hidden)
+
+    def invalid() -> None:
+        raise ConfigurationError("no")
+
+    monkeypatch.setattr(served, "get_settings", invalid)
+    assert (served.default_context(), served._parallel()) == (None, None)

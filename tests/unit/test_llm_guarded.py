@@ -6,6 +6,7 @@ import asyncio
 import json
 import pickle
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -16,7 +17,8 @@ from langchain_ollama import ChatOllama
 
 import ecowas_lc
 from ecowas_lc.errors import ContextOverflowError, ModelError, ModelNotFoundError, ModelServerUnavailableError
-from ecowas_lc.llm import held_to, make_chat_model, within_context
+from ecowas_lc.llm import faults, held_to, make_chat_model, within_context
+from ecowas_lc.llm import guarded as guarded_module
 from ecowas_lc.llm.guarded import GuardedChatOllama, guarded
 from ecowas_lc.llm.served import version_heeds_truncate
 from tests.fixtures.ollama_stub import OllamaStub, serving_stub
@@ -85,6 +87,12 @@ def test_options_of_a_call_do_not_take_them_away(stub: OllamaStub, ask: Ask) -> 
     assert sent(stub)["options"]["num_predict"] == 128
     ask(model(stub).bind(stop=["x"]), "Hello?")
     assert sent(stub)["options"]["num_ctx"] == 4096
+
+
+def test_a_call_may_ask_for_the_whole_answer_at_once(stub: OllamaStub, ask: Ask) -> None:
+    """``stream=False`` reaches the server, and the answer is the same."""
+    assert ask(model(stub), "Hello?", stream=False).text == ask(model(stub), "Hello?").text
+    assert [body["stream"] for body in stub.bodies("/api/chat")] == [False, True]
 
 
 def test_what_is_passed_through(stub: OllamaStub, ask: Ask) -> None:
@@ -296,3 +304,39 @@ def test_the_error_is_one_class_for_both() -> None:
     assert ecowas_lc.ContextOverflowError is ContextOverflowError
     again = pickle.loads(pickle.dumps(ContextOverflowError("too long")))
     assert (type(again), str(again)) == (ContextOverflowError, "too long")
+
+
+async def test_what_a_server_does_not_say_is_unknown() -> None:
+    """A client of one's own, no answer, a page and other JSON leave it unknown; a call's model is traced."""
+
+    def client(reply: httpx.Response | Exception) -> Any:
+        def handler(_: httpx.Request) -> httpx.Response:
+            if isinstance(reply, Exception):
+                raise reply
+            return reply
+
+        return SimpleNamespace(_client=httpx.Client(transport=httpx.MockTransport(handler), base_url="http://h"))
+
+    own = SimpleNamespace()
+    assert guarded_module._guarded_client(own) is own
+    assert guarded_module._version(own) == await guarded_module._aversion(own) == {}
+    assert guarded_module._version(client(httpx.Response(200, text="<html>"))) == {}
+    assert guarded_module._version(client(httpx.Response(200, json=[1]))) == {}
+    away: Any = SimpleNamespace(_client=client(httpx.ConnectError("away")))
+    assert guarded_module.version_of(away) == {}
+    model = make_chat_model(model="tiny", base_url="http://127.0.0.1:1")
+    assert model._get_ls_params(model="other")["ls_model_name"] == "other"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "said"),
+    [
+        (503, "loading", "is not ready"),
+        (401, "unauthorized, see ollama.com", "ollama signin"),
+        (-1, "odd", "(odd)"),
+    ],
+)
+def test_answers_about_the_server_are_named(status: int, text: str, said: str) -> None:
+    """Not ready yet, not signed in, or an error without a status in the middle of a stream."""
+    place = faults._Place("tiny", "http://h")
+    assert said in str(faults._about_the_server(place, status, text, text, is_page=False))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
 
 from ecowas_lc.llm.reasoning import (
     ReasoningSplitter,
@@ -15,6 +21,7 @@ from ecowas_lc.llm.reasoning import (
     split_reasoning,
     with_reasoning_apart,
 )
+from ecowas_lc.llm.reasoning_apart import ReasoningApart
 
 MARKED = [
     ("<think>hmm</think>\n\nFive.", "Five.", "hmm"),
@@ -122,3 +129,40 @@ def test_a_message_without_tags_stays_as_it_is() -> None:
     assert with_reasoning_apart(plain) is plain
     assert reasoning_of(plain) == "hmm"
     assert reasoning_of(AIMessage("Five.")) == ""
+
+
+def test_parts_of_a_message_are_taken_apart() -> None:
+    """A model behind the wrapper may answer with a list of parts: reasoning leaves the texts, the rest stays."""
+    picture = {"type": "image", "base64": "aGk="}
+    said: Any = ["<think>hmm</think>One.", {"type": "text", "text": " Two."}, picture]
+
+    class Parts(GenericFakeChatModel):
+        def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
+            yield ChatGenerationChunk(message=AIMessageChunk(said))
+
+    inner = Parts(messages=iter([AIMessage(said)]))
+    model = ReasoningApart(inner=inner)
+    [streamed, *_] = model.stream("Go")
+    assert streamed.content == ["One.", {"type": "text", "text": " Two."}, picture]
+    assert streamed.additional_kwargs["reasoning_content"] == "hmm"
+    whole = model.invoke("Go")
+    assert (whole.text, whole.additional_kwargs["reasoning_content"]) == ("One. Two.", "hmm")
+    assert picture in whole.content
+    assert model._get_llm_string() != inner._get_llm_string()
+
+
+async def test_a_text_that_ends_like_the_start_of_a_tag_is_whole() -> None:
+    """Text held back in case a tag follows is streamed at the end, and so is unclosed reasoning."""
+
+    class Ending(GenericFakeChatModel):
+        said: str
+
+        def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
+            yield ChatGenerationChunk(message=AIMessageChunk(self.said, id="1"))
+            yield ChatGenerationChunk(message=AIMessageChunk("", id="1"))
+
+    for said, text, reasoning in (("1 <", "1 <", ""), ("<think>hmm <", "", "hmm <")):
+        model = ReasoningApart(inner=Ending(messages=iter(()), said=said))
+        for parts in ([*model.stream("Go")], [part async for part in model.astream("Go")]):
+            whole = functools.reduce(operator.add, parts)
+            assert (whole.text, whole.additional_kwargs.get("reasoning_content", "")) == (text, reasoning)

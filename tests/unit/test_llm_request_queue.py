@@ -36,30 +36,39 @@ def slowly(stub: OllamaStub, *, at_once: int, words: int = 6, pause: float = 0.0
 @pytest.mark.parametrize("way", ["threads", "tasks"])
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_waiting_is_not_slowness(stub: OllamaStub, at_once: int, way: str) -> None:
-    """Six answers of 0.3 s from a server that answers one at a time all arrive within a time-out of 0.6 s each."""
+    """Six answers of 0.3 s from a server that answers one at a time all arrive within a time-out of 1.2 s each."""
     slowly(stub, at_once=at_once)
-    llm = LLMService(stub.url, "tiny", timeout=0.6)
-    if way == "threads":
-        with ThreadPoolExecutor(6) as pool:
-            answers = list(pool.map(llm.chat, ["x"] * 6))
-    else:
+    llm = LLMService(stub.url, "tiny", timeout=1.2)
 
-        async def all_six() -> list[str]:
+    def all_six() -> list[str]:
+        if way == "threads":
+            with ThreadPoolExecutor(6) as pool:
+                return list(pool.map(llm.chat, ["x"] * 6))
+
+        async def gathered() -> list[str]:
             return list(await asyncio.gather(*(llm.achat("x") for _ in range(6))))
 
-        answers = asyncio.run(all_six())
-    assert [answer.split() for answer in answers] == [["word"] * 6] * 6
+        return asyncio.run(gathered())
+
+    line = line_for(stub.url, "registry.ollama.ai/library/tiny:latest")
+    for _ in range(5):  # on a busy machine answers may not overlap, which teaches nothing
+        assert [answer.split() for answer in all_six()] == [["word"] * 6] * 6
+        if line.limit > 1 or line._rest_until:
+            break
     assert stub.most_at_once <= at_once + 1, "one more is tried, never a crowd"
-    learnt = line_for(stub.url, "registry.ollama.ai/library/tiny:latest").limit
-    assert (learnt == 1) if at_once == 1 else (learnt > 1)
+    assert (line.limit == 1) if at_once == 1 else (line.limit > 1)
 
 
 def test_a_server_that_answers_one_at_a_time_is_not_tried_again_and_again(stub: OllamaStub) -> None:
     """Once a second request has waited, requests are sent one by one for a while."""
-    slowly(stub, at_once=1, words=2, pause=0.02)
+    slowly(stub, at_once=1, words=2, pause=0.1)
     llm = LLMService(stub.url, "tiny", timeout=5)
+    line = line_for(stub.url, "registry.ollama.ai/library/tiny:latest")
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(llm.chat, ["x"] * 4))
+        for _ in range(20):  # a request that arrives only after another's answer has ended teaches nothing
+            list(pool.map(llm.chat, ["x"] * 4))
+            if line._rest_until:
+                break
         stub.most_at_once = 0
         list(pool.map(llm.chat, ["x"] * 8))
     assert stub.most_at_once == 1
@@ -69,8 +78,8 @@ def test_a_server_that_answers_one_at_a_time_is_not_tried_again_and_again(stub: 
 def test_six_groups_within_their_time(stub: OllamaStub, way: str) -> None:
     """``group_timeout`` does not run while a group waits for its turn; ``max_parallel`` need not be set."""
     slowly(stub, at_once=1)
-    model = make_chat_model(base_url=stub.url, model="tiny", timeout=0.6)
-    graph = build_supervisor(model, router=FixedRouter(), group_timeout=0.9)
+    model = make_chat_model(base_url=stub.url, model="tiny", timeout=1.2)
+    graph = build_supervisor(model, router=FixedRouter(), group_timeout=1.5)
     question = {"messages": [("user", SIX)]}
     result = graph.invoke(question) if way == "sync" else asyncio.run(graph.ainvoke(question))
     assert {report["status"] for report in result["reports"].values()} == {"answered"}
@@ -182,16 +191,25 @@ class TestTheLineItself:
         third.heard()
         assert not waiting_in(line).admitted
 
-    def test_short_answers_are_told_by_their_times(self) -> None:
-        """If the first answer ends before the second begins, the server's own figures show whether it waited."""
+    @pytest.mark.parametrize(("worked", "limit"), [(0.8, 2), (0.4, 1)])
+    def test_short_answers_are_told_by_their_times(self, clock: list[float], worked: float, limit: int) -> None:
+        """If the first answer ends before the second begins, the server's figures show whether they overlapped.
+
+        A request that reached the server only after the first answer has not waited either, and proves nothing.
+        """
         line = RequestQueue()
         first = waiting_in(line)
         first.heard()
         second = waiting_in(line)
+        clock[0] += 0.5
         line._leave(first)
+        clock[0] += 0.5
         second.heard()
-        line.learn(second, 0.001, 0.1)
-        assert line.limit == 2
+        line.learn(second, 0.001, worked)
+        line._leave(second)
+        assert line.limit == limit
+        waiting_in(line).heard()
+        assert waiting_in(line).admitted, "the next attempt need not wait"
 
     def test_a_server_that_answers_fewer_than_before(self, clock: list[float]) -> None:
         """If requests begin to wait, fewer are sent at once."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecowas_lc.errors import NotSerializableError, RedisUnavailableError, WrongTypeError
-from ecowas_lc.memory.histories import APPEND, Conversations, entry
+from ecowas_lc.errors import ConfigurationError, NotSerializableError, RedisUnavailableError, WrongTypeError
+from ecowas_lc.memory import RedisMemoryService
+from ecowas_lc.memory.histories import APPEND, CLEARED, Conversations, entry
 from ecowas_lc.memory.json_values import from_json, to_json
 from ecowas_lc.memory.service import stats_op
 from ecowas_lc.memory.session_index import FORGET, LIST, TOUCH, RecentlyIndexed
@@ -233,3 +235,39 @@ def test_a_value_that_is_mended_while_all_are_read_is_there():
         program = Values(Keys("p"), 100).all_data_op("s")
         _, found = replay(program, [[b"k", b"1", b"l", b"1"]], [foreign, b"1"], [later])
         assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"host": 3}, "host must be text"),
+        ({"host": "redis://h"}, "is a URL"),
+        ({"port": "x"}, "port must be a number"),
+        ({"db": -1}, "database must be a number"),
+        ({"url": "redis://h", "host": "h"}, "Pass only one"),
+    ],
+)
+def test_an_address_that_can_not_be_used_is_named(options, said):
+    """Each part of an address is checked before anything connects; the error names the part."""
+    with pytest.raises(ConfigurationError, match=said):
+        RedisMemoryService(**options)
+
+
+@pytest.mark.parametrize(("seconds", "questions"), [(0.01, 1), (1.5, 2)])
+def test_a_slow_answer_makes_no_message_younger_than_its_removal(conversations, monkeypatch, seconds, questions):
+    """A message was said, its session was removed, and only a repeated attempt reached the server: it stays away.
+
+    Ages are of the moment of a question. If its answer took long, the removal seems older than the message.
+    """
+    passed = [0.0]
+    monkeypatch.setattr("ecowas_lc.memory.histories.time", SimpleNamespace(monotonic=lambda: passed[0]))
+    place = conversations.place("energy", "s")
+    program = conversations.append_op(place, [b"id", entry(MESSAGE)], ages=[500])
+    batch = next(program)
+    for question in range(questions):
+        assert scripts_of(batch) == [CLEARED, CLEARED]
+        passed[0] += 0.01 if question else seconds
+        removed_before = 450 + passed[0] * 1000  # it was removed 50 ms after it had been said
+        batch = program.send([-1, int(removed_before)])
+    append = next(call for call in batch if call.script is APPEND)
+    assert append.args[1:] == (), "no message is left"

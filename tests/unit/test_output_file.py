@@ -146,3 +146,13 @@ def test_what_can_not_be_written(tmp_path: Path) -> None:
         with pytest.raises(OSError, match=r"Is a directory|No such file|symbolic links"):
             write(path)
     assert os.listdir(tmp_path) == ["circle"]
+
+
+def test_a_file_without_permission_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new file could replace it, but its owner made it read-only."""
+    file = tmp_path / "file"
+    file.write_text("old")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError), output_file(file):
+        pass
+    assert file.read_text() == "old"

@@ -203,6 +203,7 @@ def test_a_name_brings_what_it_stands_on_and_no_more() -> None:
     """Importing only the saver does not load the supervisor, the models, the pictures or the embedded server."""
     loaded = loaded_by("from ecowas_lc import RedisSaver")
     assert {module.split(".")[1] for module in loaded if module.startswith("ecowas_lc.")} == {
+        "_connection_settings",
         "_display",
         "_extras",
         "_secret",
@@ -210,7 +211,6 @@ def test_a_name_brings_what_it_stands_on_and_no_more() -> None:
         "checkpoint",
         "errors",
         "forks",
-        "settings",
         "storage",
     }
     assert not loaded & {"langchain_ollama", "ollama", "numpy", "langgraph.pregel", "typer", "rich"}

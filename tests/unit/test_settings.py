@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -309,3 +311,29 @@ def test_a_server_of_the_settings_asks_for_no_other(name: str, value: str, bare:
     bare.delenv(name)
     with pytest.raises(AssertionError, match="embedded"):
         RedisSaver.from_settings(load_settings())
+
+
+@pytest.mark.parametrize(
+    ("env", "file", "timeout", "warning"),
+    [
+        ({}, None, 10.0, ""),
+        ({"redis_socket_timeout": "2s"}, None, 2.0, ""),
+        ({}, "REDIS_SOCKET_TIMEOUT=2s", 2.0, ""),
+        ({"ECOWAS_REDIS_SOCKET_TIMEOUT": "2s"}, None, 10.0, "Did you mean REDIS_SOCKET_TIMEOUT"),
+        ({"OLLAMA_MODEL": "another"}, None, 10.0, ""),
+    ],
+)
+def test_connections_use_what_is_set(env: dict[str, str], file: str | None, timeout: float, warning: str) -> None:
+    """A call that names its server uses what is set, wherever that is, and loads no settings if nothing is."""
+    if file:
+        Path(".env").write_text(file, encoding="utf-8")
+    code = (
+        "import sys; from ecowas_lc.storage.server import Server; found = Server.from_url('redis://:1')._factory; "
+        "print(found.settings.redis_socket_timeout, 'pydantic_settings' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | env, capture_output=True, text=True, check=True
+    )
+    is_set = bool(file) or any(name != "OLLAMA_MODEL" for name in env)
+    assert done.stdout.split() == [str(timeout), str(is_set)]
+    assert warning in done.stderr if warning else not done.stderr

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,13 +125,10 @@ class Processes:
     headers: dict[str, str] = field(default_factory=dict)
     started: list[Process] = field(default_factory=list)
 
-    def start(self, **options: Any) -> Process:
-        return self.start_all(options)[0]
-
-    def start_all(self, *each: dict[str, Any]) -> list[Process]:
-        """Start processes at the same time; each with these options."""
+    def start(self, count: int = 1, **options: Any) -> list[Process]:
+        """Start processes at the same time. A busy machine may pass a run to any of them, so they are alike."""
         fresh = []
-        for options in each:
+        for _ in range(count):
             log = self.folder / f"log{len(self.started)}"
             given = {"url": self.url, "prefix": self.prefix, "folder": str(self.folder), "port": free_port()}
             with log.open("w") as errors:
@@ -175,7 +173,12 @@ class Processes:
         return path.read_text().split() if path.exists() else []
 
     def wait_held(self) -> None:
-        wait_until((self.folder / "held").exists, "the model is in the middle of its message")
+        try:
+            wait_until((self.folder / "held").exists, "the model is in the middle of its message")
+        except TimeoutError as error:
+            for process in self.started:
+                error.add_note(process.log.read_text())
+            raise
 
     def begin_anew(self) -> None:
         """Forget the model's requests, and hold it again."""
@@ -207,6 +210,13 @@ def processes_on(url: str, prefix: str, folder: Path) -> Iterator[Processes]:
         try:
             yield found
         finally:
+            if "COVERAGE_PROCESS_CONFIG" in os.environ:  # what a killed process has run is not counted
+                found.go()
+                for process in found.started:
+                    process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    for process in found.started:
+                        process.popen.wait(10)
             for process in found.started:
                 if process.popen.poll() is None:
                     process.popen.kill()

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from ecowas_lc.web.answer_html import answer_html
-from ecowas_lc.web.views import difference_html
+from ecowas_lc.web.views import answer_html, difference_html
 
 ALLOWED = {"p", "ul", "ol", "li", "h3", "blockquote", "pre", "code", "strong", "em", "del", "ins"}
 

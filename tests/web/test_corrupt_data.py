@@ -48,8 +48,11 @@ class Everything:
         self.programs = RunPrograms(self.keys, 3600)
         self.open, self.waiting = self.begun("o" * 32), self.begun("w" * 32)
         desk.web.server.run(self.programs.claim_op(self.open.id, SESSION, "elsewhere", 600))
-        for member in raw.zrange(self.keys.open_runs(), 0, -1):
-            raw.zadd(self.keys.open_runs(), {member: 1e12})  # this process is not to take them
+        [service] = [each for each in desk.web.services if each.organisation.prefix == desk.prefix]
+        wait_until(lambda: not service.driver.running, "nothing runs")
+        # this process is not to take them
+        raw.delete(self.keys.open_runs())
+        raw.zadd(self.keys.open_runs(), {f"{run.id}:{run.session}": 1e12 for run in (self.open, self.waiting)})
         self.dumped = {key: raw.dump(key) for key in raw.scan_iter(f"{desk.prefix}:*")}
 
     def begun(self, run_id: str, session: str = SESSION) -> Run:

@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage
 
-from ecowas_lc.web import run_driver
+from ecowas_lc.agents.events import Finished, ToolCalled, ToolReturned
+from ecowas_lc.errors import InvalidInputError, NotWaitingError, RedisUnavailableError, StorageError
+from ecowas_lc.storage.ops import command
+from ecowas_lc.web import run_driver, run_events
+from ecowas_lc.web.problems import UNEXPECTED
+from ecowas_lc.web.runs import Run, RunEvent, RunPrograms
 from tests.fixtures.servers import running_server, wait_until
-from tests.web.conftest import Processes, bearer, make_key, processes_on
+from tests.web.conftest import Desk, Processes, bearer, make_key, parsed, processes_on
 from tests.web.program import HELD_AFTER, said
 
 BOTH = "energy+digital: what now?"
@@ -47,10 +54,10 @@ def check_whole(events: list[Any], *answers: str) -> None:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
-    """Two processes that no test ends; in the first, energy is held up in the middle of its message."""
+    """Two processes that no test ends; energy is held up in the middle of its message."""
     folder = tmp_path_factory.mktemp("both")
     with running_server("redis") as server, processes_on(server.url, "tboth", folder) as found:
-        found.start_all({"holds": "energy", "held": ["protocol"]}, {"held": ["protocol"]})
+        found.start(2, holds="energy", held=["protocol"])
         yield found
 
 
@@ -74,7 +81,7 @@ def test_a_killed_process_costs_no_answer(anywhere: Processes) -> None:
     """Another process takes over in the middle of a message: the reader continues there and gets the whole answer
     once, and no group that has answered is asked again.
     """
-    first, second = anywhere.start_all({"holds": "digital"}, {"holds": "digital"})
+    first, second = anywhere.start(2, holds="digital")
     run = anywhere.ask(first, BOTH).json()["run"]
     anywhere.wait_held()
     seen: set[str] = set()
@@ -189,7 +196,7 @@ def test_two_questions_at_once(pair: Processes) -> None:
 
 def test_a_question_that_waits_outlives_its_process(processes: Processes) -> None:
     """Its turn comes in another process, after that of the run before it, which was cut off with it."""
-    first, second = processes.start_all({"holds": "energy"}, {})
+    first, second = processes.start(2, holds="energy")
     processes.ask(first, "energy: one?", session="s")
     processes.wait_held()
     two = processes.ask(first, "digital: two?", session="s", on_busy="queue").json()["run"]
@@ -208,7 +215,7 @@ def test_a_question_that_waits_outlives_its_process(processes: Processes) -> Non
 @pytest.mark.parametrize("drain_seconds", [0.0, 30.0])
 def test_a_process_that_is_drained_loses_nothing(processes: Processes, drain_seconds: float) -> None:
     """On shutdown, a process takes no new runs and ends its streams; runs end in time, or in another process."""
-    first, second = processes.start_all({"holds": "energy", "drain_seconds": drain_seconds}, {})
+    first, second = processes.start(2, holds="energy", drain_seconds=drain_seconds)
     run = processes.ask(first, "energy: one?", session="s").json()["run"]
     processes.wait_held()
     before = processes.events(first, run, until=lambda event: event[1] == "token")
@@ -246,8 +253,7 @@ def test_a_decision_outlives_its_process(processes: Processes) -> None:
     """The process is killed after a draft was approved, while the answers are combined: another one
     releases it, once, and asks no group again.
     """
-    options = {"held": ["energy"], "holds": "synthesis"}
-    first, second = processes.start_all(options, options)
+    first, second = processes.start(2, held=["energy"], holds="synthesis")
     reviewer = bearer(make_key(processes.url, processes.prefix, "kofi", "reviewer"))
     run = processes.ask(first, BOTH, session="s").json()["run"]
     assert processes.events(first, run)[-1][2]["status"] == "waiting"
@@ -280,7 +286,7 @@ def test_an_outage_of_redis_costs_no_answer(tmp_path: Path) -> None:
     """
     with running_server("redis") as server, processes_on(server.url, "toutage", tmp_path) as found:
         limits = {"redis_socket_timeout": 0.3, "redis_connect_timeout": 0.3}
-        process = found.start(holds="energy", settings=limits)
+        [process] = found.start(holds="energy", settings=limits)
         run = found.ask(process, "energy: one?", session="s").json()["run"]
         found.wait_held()
         before = found.events(process, run, until=lambda event: event[1] == "token")
@@ -301,7 +307,7 @@ def test_an_outage_of_redis_costs_no_answer(tmp_path: Path) -> None:
 
 def test_a_process_that_was_stopped_takes_nothing_back(processes: Processes) -> None:
     """A process that hung for longer than its lease finds its run taken, adds nothing to it, and keeps working."""
-    first, second = processes.start_all({"holds": "energy"}, {})
+    first, second = processes.start(2, holds="energy")
     run = processes.ask(first, "energy: one?", session="s").json()["run"]
     processes.wait_held()
     processes.events(first, run, until=lambda event: event[1] == "token")
@@ -323,7 +329,7 @@ def test_a_process_that_was_stopped_takes_nothing_back(processes: Processes) -> 
 
 def test_a_branch_outlives_its_process(processes: Processes) -> None:
     """An edited question is answered on its branch even if the process was killed."""
-    first, second = processes.start_all({"holds": "digital"}, {})
+    first, second = processes.start(2, holds="digital")
     run = processes.ask(first, "energy: one?", session="s").json()["run"]
     question = processes.events(first, run)[0][2]["question_id"]
     body = {"message": question, "question": BOTH}
@@ -337,6 +343,22 @@ def test_a_branch_outlives_its_process(processes: Processes) -> None:
     shown = httpx.get(f"{second.address}/api/sessions/s", headers=processes.headers).json()["messages"]
     assert shown[0]["text"] == BOTH
     assert len(shown) == 2
+
+
+def test_a_run_that_has_ended_is_not_listed_as_open_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report that this process's runs are alive leaves out a run whose end is stored."""
+    web, ama = desk.web, desk.key("ama", "staff")
+    driver = web.service_of(desk.prefix).driver
+    open_runs: list[Any] = []
+
+    async def reported(*_: Any) -> None:
+        await driver.take_over()
+        open_runs.append(await driver.organisation.run(driver.programs.orphans_op(-1)))
+
+    monkeypatch.setattr(driver, "_on_end", reported)
+    desk.ask(ama, "energy: how much?")
+    wait_until(lambda: open_runs, "the run has ended")
+    assert open_runs == [[]]
 
 
 async def test_a_task_that_loses_its_cancellation_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,3 +387,202 @@ async def test_a_task_that_loses_its_cancellation_ends_too(monkeypatch: pytest.M
         await run_driver.end_tasks(*tasks)
     assert all(task.done() for task in tasks)
     assert tasks[0].cancelled()
+
+
+def test_messages_that_no_speaker_finished_are_cut() -> None:
+    """After an interruption, readers drop the text of speakers that had not finished, each message once."""
+    rows = [
+        {"type": "token", "message": "a", "speaker": "energy"},
+        {"type": "token", "message": "b", "speaker": "minerals"},
+        {"type": "finished", "speaker": "energy"},
+        {"type": "token", "message": "c", "speaker": "digital"},
+    ]
+    events = [RunEvent(f"1-{number}", row) for number, row in enumerate(rows)]
+    assert run_driver._unfinished(events) == ["b", "c"]
+    cut = RunEvent("1-9", {"type": "cut", "messages": ["b"]})
+    assert run_driver._unfinished([*events, cut]) == ["c"]
+
+
+async def raising(error: Exception) -> AsyncIterator[Any]:
+    raise error
+    yield
+
+
+def test_a_run_that_fails_is_ended_with_its_reason(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug, too many attempts and a thread that another program holds end the run, and not the service."""
+    ama, service = desk.key("ama", "staff"), desk.web.service_of(desk.prefix)
+    driver, server = service.driver, desk.web.server
+
+    def ask(session: str) -> tuple[int, str]:
+        answer = desk.client.post("/api/chat", json={"question": "energy: x?", "session": session}, headers=ama)
+        return answer.status_code, answer.json()["detail"]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_driver.Playing, "events", lambda _: 1 / 0)
+        assert ask("bug") == (500, UNEXPECTED)
+        away = RedisUnavailableError("Redis is away again.")
+        tried: list[object] = []
+        patched.setattr(run_driver.Playing, "events", lambda playing: tried.append(playing) or raising(away))
+        patched.setattr(run_driver, "_MOST_OUTAGES", 2)
+        status, detail = ask("outages")
+        assert (status, "away again" in detail, len(tried)) == (503, True, 3)
+    assert service.organisation.saver.leases.hold("held", "another", 60.0)
+    monkeypatch.setattr(run_driver, "_THREAD_WAIT_SECONDS", 0.0)
+    assert ask("held")[0] == 409
+    run = Run("r" * 32, "tired", "ask", "ama", given={"question": "?", "question_id": "q"}, began=time.time())
+    server.run(driver.programs.start_op(run, "queue"))
+    server.run(iter_of(command("HSET", driver.programs.keys.served_run("tired", run.id), "attempt", 5)))
+    desk.client.portal.call(adopted, driver, run.id, "tired")
+    [*_, error, done] = events_of(desk, ama, run.id)
+    assert "5 processes ended while executing it" in error["detail"]
+    assert done["status"] == "failed"
+    with monkeypatch.context() as patched:
+        patched.setattr(driver, "_claimed", lambda *_: 1 / 0)
+        desk.client.portal.call(adopted, driver, "s" * 32, "bug")
+    assert f"The run {'s' * 32} failed." in caplog.text
+    driver.stop_serving()
+    assert ask("late")[0] == 503
+
+
+def test_a_server_that_is_away_for_a_moment_ends_no_run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claiming a run and reading its events are tried again; a reader hears that the stream is alive."""
+    driver = desk.web.service_of(desk.prefix).driver
+    monkeypatch.setattr(run_driver, "_STORAGE_RETRY_SECONDS", 0.01)
+    failed: list[str] = []
+    monkeypatch.setattr(RunPrograms, "claim_op", away_once("claim_op", RunPrograms.claim_op, failed))
+    assert desk.ask(desk.key("ama", "staff"), "energy: x?")["status"] == "done"
+    run = Run("r" * 32, "waits", "ask", "ama", given={"question": "?", "question_id": "q"}, began=time.time())
+    desk.web.server.run(driver.programs.start_op(run, "queue"))
+
+    async def heard() -> list[Any]:
+        async with aclosing(driver.follow(run, beat_seconds=0.05)) as events:
+            first = await anext(events)
+            monkeypatch.setattr(RunPrograms, "events_op", away_once("events_op", RunPrograms.events_op, failed))
+            return [first, *[await anext(events) for _ in range(8)]]
+
+    first, *beats = desk.client.portal.call(heard)
+    assert (first.type, beats) == ("begun", [None] * 8)
+    assert failed == ["claim_op", "events_op"]
+
+
+async def test_a_writer_reports_what_broke_it() -> None:
+    """A token that can't be stored ends the attempt, and an endless answer is stored only up to the limit."""
+
+    class Away:
+        async def stored(self, *_: Any) -> bool:
+            raise OSError("gone")
+
+    run, feed = Run("r" * 32, "s", "ask", "ama"), run_driver.Feed("r" * 32, "s")
+    writer = run_driver._Writer(Away(), run, feed)  # type: ignore[arg-type]
+    await writer.add({"type": "token", "message": "m", "text": "a"})
+    await asyncio.wait([writer._flusher])
+    with pytest.raises(OSError, match="gone"):
+        await writer.add({"type": "token", "message": "m", "text": "b"})
+    writer.broken, writer._number = None, run_driver.MOST_EVENTS + 1
+    await writer.add({"type": "token", "message": "m", "text": "c"})
+    assert writer._waiting == []
+
+
+async def adopted(driver: Any, run_id: str, session: str) -> None:
+    """Let this process drive a run, to its end."""
+    driver._adopt(run_id, session)
+    await asyncio.wait([driver._tasks[run_id]])
+
+
+def iter_of(*batch: Any) -> Any:
+    yield batch
+
+
+def events_of(desk: Desk, who: dict[str, str], run_id: str) -> list[Any]:
+    """The data of a run's events."""
+    with desk.client.stream("GET", f"/api/runs/{run_id}/events", headers=who) as answer:
+        return [data for _, _, data in parsed(answer.iter_lines())]
+
+
+def away_once(name: str, op: Any, failed: list[str]) -> Any:
+    """A program that finds no server the first time."""
+
+    def program(*given: Any) -> Any:
+        if name not in failed:
+            failed.append(name)
+            raise StorageError("The server is away.")
+        return (yield from op(*given))
+
+    return program
+
+
+async def test_a_run_begins_where_its_thread_stands() -> None:
+    """A decision that another process applied is not applied again; a question that was overtaken is refused."""
+    shown = {"draft": "d", "group": "energy"}
+    waits = SimpleNamespace(interrupts=[SimpleNamespace(id="i", value=shown)])
+    assert run_events.waiting_events(waits) == [{"type": "waiting", **shown}]  # type: ignore[arg-type]
+    assert run_events.answer_event({"messages": [HumanMessage("x")]}) is None
+    final = AIMessage("A.", name="energy", response_metadata={"groups": ["energy"]})
+    assert run_events.message_as_json(final)["groups"] == ["energy"]
+
+    def playing(kind: str, attempt: int = 1, **given: Any) -> Any:
+        run = Run("r" * 32, "s", kind, "ama", given=given, attempt=attempt)
+        return run_events.Playing(SimpleNamespace(), run)  # type: ignore[arg-type]
+
+    messages = [HumanMessage("a?", id="1"), AIMessage("A.", id="2"), HumanMessage("b?", id="3")]
+    state = SimpleNamespace(
+        interrupts=(), next=(), values={"messages": messages}, config={"configurable": {"checkpoint_id": "c"}}
+    )
+    again = playing("decide", attempt=2, request="i")
+    assert await again._input(None, state) == (None, again.config, True)
+    with pytest.raises(NotWaitingError):
+        await playing("decide", request="i")._input(None, state)
+    [_, _, is_done] = await playing("regenerate", head="older")._input(None, state)
+    assert is_done
+    with pytest.raises(InvalidInputError, match="Another question was asked"):
+        await playing("ask", question="a?", question_id="1")._input(None, state)
+    called = ToolCalled("energy", "1", "add", {})
+    assert run_events._stored_event(called) == {"type": "tool_call", "group": "energy", "id": "1", "name": "add"}
+    returned = ToolReturned("energy", "1", "add", "5", "success")
+    assert run_events._stored_event(returned) == {
+        "type": "tool_result",
+        "group": "energy",
+        "id": "1",
+        "name": "add",
+        "status": "success",
+    }
+    assert run_events._stored_event(Finished("", "", "", "", (), "", "")) is None
+
+
+PLACE = {"configurable": {"checkpoint_id": "c"}}
+
+
+async def test_a_run_without_an_answer_or_a_turn_to_end() -> None:
+    """A graph that ends without an answer fails by name, and a run that has ended gets no partial answer."""
+    state = SimpleNamespace(
+        next=(), interrupts=(), values={"messages": [HumanMessage("a?", id="q")]}, config=PLACE
+    )
+    updated: list[Any] = []
+
+    class Graph:
+        async def aget_state(self, _: Any) -> Any:
+            return state
+
+        async def aupdate_state(self, *given: Any, **_: Any) -> None:
+            updated.append(given)
+
+    async def graph() -> Graph:
+        return Graph()
+
+    run = Run("r" * 32, "s", "ask", "ama", given={"question": "a?", "question_id": "q"})
+    playing = run_events.Playing(SimpleNamespace(graph=graph), run)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="ended without an answer"):
+        [event async for event in playing.events()]
+    await playing.keep_partial()
+    assert updated == []
+
+
+def test_waiting_for_a_run_has_a_limit(desk: Desk) -> None:
+    """A decision returns within a few seconds, with a status that says if the run is still open."""
+    service = desk.web.service_of(desk.prefix)
+    run = Run("w" * 32, "s", "ask", "ama", given={"question": "?", "question_id": "q"}, began=time.time())
+    desk.web.server.run(service.driver.programs.start_op(run, "queue"))
+    found = desk.client.portal.call(service.finished, None, run, 0.05)
+    assert (found.id, found.status) == (run.id, "open")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
 
 import ecowas_lc.cli
 import ecowas_lc.web
+from ecowas_lc.drawing import draw_thread
+from ecowas_lc.web.charts import rails
 from ecowas_lc.web.rendering import _environment
 from ecowas_lc.web.texts import LANGUAGES, texts_of, wanted_language
+from ecowas_lc.web.views import difference_html
 
 FOLDER = Path(ecowas_lc.web.__file__).parent
 GAP = re.compile(r"\{(\w+)\}")
@@ -147,3 +154,39 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
     """Pages work without a network: their files contain no address of another host."""
     for path in [*FOLDER.glob("templates/*.html"), *FOLDER.glob("static/*.css"), *FOLDER.glob("static/*.js")]:
         assert not re.search(r"https?://|[\"'(]//", path.read_text("utf-8")), path.name
+
+
+def test_how_long_something_is_kept() -> None:
+    """A duration is in its largest whole unit; what has no end says so."""
+    texts = texts_of("en")
+    assert texts.lasts(None) == texts("common.never")
+    assert texts.lasts(0.4) == texts("time.lasts_seconds", n=0)
+    assert texts.lasts(7_300) == texts("time.lasts_hours", n=2)
+    assert texts.moment(None) is None
+
+
+def test_long_texts_are_compared_as_a_whole() -> None:
+    """Comparing two very long texts word by word would occupy the service: they are shown one after the other."""
+    old, new = "a " * 4_000, "<b> " * 4_000
+    assert difference_html(old, new) == f"<del>{old}</del><ins>{'&lt;b&gt; ' * 4_000}</ins>"
+    assert difference_html("a b", "a c") == "a <del>b</del><ins>c</ins>"
+
+
+def test_a_timeline_shows_forks_and_where_it_was_cut() -> None:
+    """Each part of a timeline has its lines: forks leave their lane, and dots lead to what is not drawn."""
+    saver = InMemorySaver()
+    graph = StateGraph(MessagesState).add_node("say", lambda _: {"messages": [("ai", "Yes.")]})
+    on = graph.add_edge(START, "say").compile(checkpointer=saver)
+    config: Any = {"configurable": {"thread_id": "t"}}
+    for question in ("one?", "two?"):
+        on.invoke({"messages": [("user", question)]}, config)
+    early = list(on.get_state_history(config))[-2].config
+    on.invoke({"messages": [("user", "other?")]}, early)
+    whole = draw_thread(saver, "t")
+    drawn = [str(rails(moment, whole.moments, whole.lanes)) for moment in whole.moments]
+    assert sum("<path" in part for part in drawn) == 1
+    assert sum(" now" in part for part in drawn) == 1
+    waits = dataclasses.replace(whole.moments[-1], waiting=("May I?",))
+    assert 'class="waits"' in str(rails(waits, whole.moments, whole.lanes))
+    cut = draw_thread(saver, "t", limit=2)
+    assert any("stroke-dasharray" in str(rails(moment, cut.moments, cut.lanes)) for moment in cut.moments)

@@ -162,7 +162,7 @@ class Session:
             lambda _: graph.aupdate_state(self._config, update, as_node=RECORD),
         )
         if saver is not None and saver.is_lost:
-            self._keep(WholeTurn((turn.question, answer), {}, time.monotonic()))
+            self._keep(WholeTurn((turn.question, answer), {}, time.monotonic(), is_broken_off=True))
 
     def _for_one_run(self) -> tuple[SupervisorGraph, RunSaver | None]:
         link = self._keeping.link
@@ -176,7 +176,7 @@ class Session:
         if saver is not None and turn.finished is not None:
             head = self._thread.head
             stored = "" if saver.is_lost or head is None or not saver.is_up else str(head.checkpoint["id"])
-            values = {key: turn.result[key] for key in _TOLD if key in turn.result}
+            values = {key: turn.result[key] for key in _CHANNELS_OF_A_TURN if key in turn.result}
             self._keep(WholeTurn(tuple(turn.messages), values, time.monotonic(), stored))
         return iter(events)
 
@@ -212,7 +212,7 @@ class Session:
         """Write the backlog to the server: a removal, then whole turns in their original order.
 
         The turns come from the journal. The transcript only decides which of them to keep: a turn that another
-        process has since removed is no longer in it.
+        process has since removed is no longer in it. A turn that was broken off never was.
         """
         assert self._saver is not None
         assert self._transcript is not None
@@ -236,7 +236,7 @@ class Session:
             for turn in waiting:
                 if not any(turn is one for one in thread.waiting()):  # reset or stored in the meantime
                     continue
-                if turn.messages[0].id in kept:
+                if turn.is_broken_off or turn.messages[0].id in kept:
                     try:
                         yield from replaying(self.graph, self._config, turn)
                     except (TooLargeError, NotSerializableError) as error:
@@ -290,7 +290,11 @@ class Session:
         return self._keeping.transcript(agent_id, session_id, limit)
 
 
-_TOLD = ("decision", "reports", "synthesis")  # channels that a turn leaves in the thread besides its messages
+_CHANNELS_OF_A_TURN = (
+    "decision",
+    "reports",
+    "synthesis",
+)  # channels that a turn leaves in the thread besides its messages
 
 
 def _stopped(drained: GraphDrained) -> TurnStoppedError:

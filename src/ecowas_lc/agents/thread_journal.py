@@ -39,12 +39,14 @@ class WholeTurn:
     """A question with its final answer and how it was produced.
 
     ``stored_as`` is the id of the checkpoint with which the server acknowledged the turn, or ``""`` if it has not.
+    ``is_broken_off``: the answer is only what was said until the caller stopped reading.
     """
 
     messages: tuple[AnyMessage, ...]
     values: Mapping[str, Any]
     at: float
     stored_as: str = ""
+    is_broken_off: bool = False
 
 
 class Thread:
@@ -333,7 +335,8 @@ class RunLeases:
 def replaying(graph: Any, config: RunnableConfig, turn: WholeTurn) -> Program[None]:
     """Append a whole turn to a thread that lacks it, and give up what a run left unfinished.
 
-    A turn that the server acknowledged is skipped if the thread continued from it: then it was not lost.
+    A turn that the server acknowledged is skipped if the thread continued from it: then it was not lost. A turn
+    that was broken off is skipped if the thread lacks its question: no transcript says whether it was removed.
     """
     state = yield Doing(lambda _: graph.get_state(config), lambda _: graph.aget_state(config))
     held: Sequence[AnyMessage] = state.values.get("messages") or []
@@ -341,6 +344,8 @@ def replaying(graph: Any, config: RunnableConfig, turn: WholeTurn) -> Program[No
     question, answer = turn.messages[0], turn.messages[-1]
     head = state.config.get("configurable", {}).get("checkpoint_id") or ""
     if answer.id in known or (turn.stored_as and head >= turn.stored_as):
+        return
+    if turn.is_broken_off and question.id not in known:
         return
     steps = [[StateUpdate(None, END)]] if state.next else []
     if question.id in known:  # the beginning of its run reached Redis

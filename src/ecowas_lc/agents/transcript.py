@@ -237,27 +237,27 @@ class SharedConversation:
         return done
 
 
-def storing(said: SharedConversation, store: RedisChatMessageHistory) -> Program[None]:
+def storing(conversation: SharedConversation, store: RedisChatMessageHistory) -> Program[None]:
     """Store what the server lacks; a message whose id it already has is left unchanged.
 
     Messages that another process has since removed are not stored again. Messages that the server never accepts
     are dropped.
     """
-    while (reset := (batch := said.batch()).reset) is not None:
+    while (reset := (batch := conversation.batch()).reset) is not None:
         yield _clearing(store, reset)
-        said.was_reset(reset.number)
+        conversation.was_reset(reset.number)
     for some in _in_parts(batch.messages):
         try:
-            yield from _adding(said, store, some)
+            yield from _adding(conversation, store, some)
         except _NEVER as error:
             if len(some) == 1:
-                said.drop(some[0], str(error))
+                conversation.drop(some[0], str(error))
                 continue
             for one in some:
                 try:
-                    yield from _adding(said, store, [one])
+                    yield from _adding(conversation, store, [one])
                 except _NEVER as its_error:
-                    said.drop(one, str(its_error))
+                    conversation.drop(one, str(its_error))
 
 
 # Errors in a message itself, which persist whatever the server's state.
@@ -272,14 +272,16 @@ def _clearing(store: RedisChatMessageHistory, reset: Reset) -> Doing:
     )
 
 
-def _adding(said: SharedConversation, store: RedisChatMessageHistory, some: Sequence[Spoken]) -> Program[None]:
-    now, after = time.monotonic(), said.last_operation
+def _adding(
+    conversation: SharedConversation, store: RedisChatMessageHistory, some: Sequence[Spoken]
+) -> Program[None]:
+    now, after = time.monotonic(), conversation.last_operation
     messages, ages = _messages(some), [each.age(now) for each in some]
     yield Doing(
         lambda _: store.add_messages(messages, ages=ages, after=after),
         lambda _: store.aadd_messages(messages, ages=ages, after=after),
     )
-    said.stored(some)
+    conversation.stored(some)
 
 
 def _in_parts(spoken: Sequence[Spoken]) -> Iterator[list[Spoken]]:
@@ -326,17 +328,17 @@ class Transcript:
 
     def __init__(
         self,
-        said: SharedConversation,
+        conversation: SharedConversation,
         limit: int | None,
         link: ServerLink | None = None,
         store: RedisChatMessageHistory | None = None,
     ) -> None:
-        self._said = said
+        self._conversation = conversation
         self.limit = limit
         self._link = link
         self._store = store
-        said.store = store or said.store
-        said.limit = max(said.limit, self.most)
+        conversation.store = store or conversation.store
+        conversation.limit = max(conversation.limit, self.most)
 
     @property
     def messages(self) -> list[BaseMessage]:
@@ -383,7 +385,7 @@ class Transcript:
 
     def replaced(self, messages: Sequence[BaseMessage]) -> Program[None]:
         """Replace the conversation with the given messages."""
-        self._said.reset()
+        self._conversation.reset()
         yield from self.append(messages)
 
     def read(self, count: int | None = None) -> Program[list[BaseMessage]]:
@@ -393,7 +395,7 @@ class Transcript:
                 return (yield from self.read_stored(count))
             except OUTAGES as error:
                 self._link.failed(error)
-        return self._said.view(count or self.most)
+        return self._conversation.view(count or self.most)
 
     def read_stored(self, count: int | None = None) -> Program[list[BaseMessage]]:
         """Return the last ``count`` messages of the server, including what was said here.
@@ -403,13 +405,13 @@ class Transcript:
         """
         store = self._store
         if store is None:
-            return self._said.view(count or self.most)
-        yield from storing(self._said, store)
+            return self._conversation.view(count or self.most)
+        yield from storing(self._conversation, store)
         if count is not None:
             return list((yield Doing(lambda _: store.latest(count), lambda _: store.alatest(count))))
-        version = self._said.version
+        version = self._conversation.version
         stored: list[BaseMessage] = yield Doing(lambda _: store.messages, lambda _: store.aget_messages())
-        self._said.learn(stored, version)
+        self._conversation.learn(stored, version)
         return stored
 
     def append(self, messages: Sequence[BaseMessage]) -> Program[None]:
@@ -417,12 +419,12 @@ class Transcript:
         for message in messages:
             if message.id is None:
                 message.id = str(uuid4())
-        self._said.add(messages)
+        self._conversation.add(messages)
         yield from self._store_or_hold()
 
     def clear(self) -> Program[None]:
         """Delete the conversation."""
-        self._said.reset()
+        self._conversation.reset()
         yield from self._store_or_hold()
 
     def info(self) -> Program[dict[str, Any]]:
@@ -430,13 +432,13 @@ class Transcript:
         store = self._store
         if self._link is not None and store is not None and self._link.is_up:
             try:
-                yield from storing(self._said, store)
+                yield from storing(self._conversation, store)
                 found: SessionInfo | None = yield Doing(lambda _: store.info(), lambda _: store.ainfo())
             except OUTAGES as error:
                 self._link.failed(error)
             else:
                 if found:
-                    self._said.began, self._said.used = found.first_activity, found.last_activity
+                    self._conversation.began, self._conversation.used = found.first_activity, found.last_activity
                 return {
                     "history_length": found.messages if found else 0,
                     "backend": "redis",
@@ -445,24 +447,24 @@ class Transcript:
                     "last_activity": _text(found.last_activity if found else None),
                 }
         return {
-            "history_length": len(self._said.view(self.most)),
+            "history_length": len(self._conversation.view(self.most)),
             "backend": "memory",
             "ttl": None,
-            "first_activity": _text(self._said.began),
-            "last_activity": _text(self._said.used),
+            "first_activity": _text(self._conversation.began),
+            "last_activity": _text(self._conversation.used),
         }
 
     def _store_or_hold(self) -> Program[None]:
         if self._link is None or self._store is None:
-            self._said.keep_here(self.most)
+            self._conversation.keep_here(self.most)
             return
         if self._link.is_up:
             try:
-                yield from storing(self._said, self._store)
+                yield from storing(self._conversation, self._store)
             except OUTAGES as error:
                 self._link.failed(error)
-        if self._said.waits:
-            self._said.hold(self._link)
+        if self._conversation.waits:
+            self._conversation.hold(self._link)
 
 
 def as_dicts(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
@@ -494,7 +496,7 @@ class Keeping:
             raise ConfigurationError(f"memory must be a RedisMemoryService, not {type(memory).__name__}.")
         self.ttl = None if ttl is None else check_ttl(ttl, "memory_ttl")
         self.link: ServerLink | None = None
-        self._said: dict[tuple[str, str], SharedConversation] = {}
+        self._conversations: dict[tuple[str, str], SharedConversation] = {}
         if not use_redis:
             return
         if memory is None:
@@ -530,7 +532,7 @@ class Keeping:
         most = _MOST_HELD if limit is None else check_count(limit, "max_history")
         key = (agent_id, session_id)
         if self.link is None:
-            return Transcript(self._said.setdefault(key, SharedConversation(*key, most)), limit)
+            return Transcript(self._conversations.setdefault(key, SharedConversation(*key, most)), limit)
         store = RedisChatMessageHistory(
             agent_id,
             session_id,
@@ -541,5 +543,5 @@ class Keeping:
             prefix=self.link.prefix,
             default_ttl=self.memory.default_ttl,
         )
-        said = self.link.shared(("history", *key), lambda: SharedConversation(*key, most))
-        return Transcript(said, limit, self.link, store)
+        conversation = self.link.shared(("history", *key), lambda: SharedConversation(*key, most))
+        return Transcript(conversation, limit, self.link, store)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -64,34 +64,34 @@ _FEWEST, _MOST = 8, 1024  # fields per page
 _THREADS_AT_ONCE = 500
 
 
-def export_walk(at: SaverContext, thread_ids: Sequence[str] | None, on_progress: Progress | None) -> Walk[str]:
+def export_walk(ctx: SaverContext, thread_ids: Sequence[str] | None, on_progress: Progress | None) -> Walk[str]:
     """Yield the lines of these threads, or of all threads, page by page; threads that don't exist are left out."""
     yield [header()]
-    total = (yield _count_op(at)) if thread_ids is None else len(thread_ids)
+    total = (yield _count_op(ctx)) if thread_ids is None else len(thread_ids)
     done = 0
-    ids = _all(at) if thread_ids is None else _these(thread_ids)
+    ids = _all(ctx) if thread_ids is None else _these(thread_ids)
     while (some := (yield from next_page(ids))) is not None:
         for thread_id in some:
-            yield from _thread_walk(at, thread_id)
+            yield from _thread_walk(ctx, thread_id)
             done += 1
             if on_progress is not None:
                 on_progress(done, max(done, total))
     if thread_ids is None:
-        yield warn_of_evictions_op(at.keys, "The export may lack threads", "threads")
+        yield warn_of_evictions_op(ctx.keys, "The export may lack threads", "threads")
 
 
 def _these(thread_ids: Sequence[str]) -> Walk[str]:
     yield list(thread_ids)
 
 
-def _all(at: SaverContext) -> Walk[str]:
-    threads = walk_threads(at, page=_THREADS_AT_ONCE)
+def _all(ctx: SaverContext) -> Walk[str]:
+    threads = walk_threads(ctx, page=_THREADS_AT_ONCE)
     while (page := (yield from next_page(threads))) is not None:
         yield readable_ids((member for member, _ in page), "threads")
 
 
-def _count_op(at: SaverContext) -> Op[int]:
-    [count] = yield (command("ZCARD", at.keys.threads()),)
+def _count_op(ctx: SaverContext) -> Op[int]:
+    [count] = yield (command("ZCARD", ctx.keys.threads()),)
     return int(count)
 
 
@@ -104,8 +104,8 @@ class _Snapshot:
     held: dict[bytes, bytes] | None = None
 
 
-def _thread_walk(at: SaverContext, thread_id: str) -> Walk[str]:
-    snapshot = yield attempted_op(_snapshot_op(at, thread_id))
+def _thread_walk(ctx: SaverContext, thread_id: str) -> Walk[str]:
+    snapshot = yield attempted_op(_snapshot_op(ctx, thread_id))
     if isinstance(snapshot, EcowasError):
         warn_left_out(f"The thread {thread_id!r}", snapshot)
         return
@@ -132,9 +132,9 @@ def _thread_walk(at: SaverContext, thread_id: str) -> Walk[str]:
     yield [line_of({"type": THREAD_END, "thread": thread_id, "digest": digest.hexdigest()})]
 
 
-def _snapshot_op(at: SaverContext, thread_id: str) -> Op[_Snapshot | None]:
-    staging, key = StagingKeys.of(at.keys).thread(thread_id), at.keys.thread(thread_id)
-    [score] = yield (command("ZSCORE", at.keys.threads(), id_bytes(thread_id)),)
+def _snapshot_op(ctx: SaverContext, thread_id: str) -> Op[_Snapshot | None]:
+    staging, key = StagingKeys.of(ctx.keys).thread(thread_id), ctx.keys.thread(thread_id)
+    [score] = yield (command("ZSCORE", ctx.keys.threads(), id_bytes(thread_id)),)
     held = None
     try:
         [answer] = yield (call(_SNAPSHOT, (key, staging), _SNAPSHOT_SECONDS),)
@@ -154,7 +154,7 @@ def _snapshot_op(at: SaverContext, thread_id: str) -> Op[_Snapshot | None]:
     record = {
         "type": THREAD,
         "thread": thread_id,
-        "prefix": at.keys.prefix,
+        "prefix": ctx.keys.prefix,
         "storage_format": stored_format.decode("ascii", "replace"),
         "fields": count,
         "ttl_seconds": None if left < 0 else left / 1000,
@@ -224,8 +224,8 @@ class _OpenThread:
 class ThreadImporter:
     """Makes the program that restores each line; skips the records of the memory service."""
 
-    def __init__(self, at: SaverContext, *, overwrite: bool) -> None:
-        self._at = at
+    def __init__(self, ctx: SaverContext, *, overwrite: bool) -> None:
+        self._at = ctx
         self._overwrite = overwrite
         self._lines = Lines()
         self._pending: _OpenThread | None = None
@@ -372,7 +372,7 @@ class ThreadImporter:
         if pending.prefix == self._at.keys.prefix:
             return
         place = CheckpointPlace(pending.thread_id, None)
-        aside = replace(self._at, keys=pending.staging, refresh_on_read=False)
+        aside = self._at._replace(keys=pending.staging, refresh_on_read=False)
         try:
             [answer] = yield (
                 read_call(aside, place, start="latest", along="", limit=1, writes=False, values=False),

@@ -52,7 +52,7 @@ def _shared(one: bytes, other: bytes) -> int:
     return low
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class ThreadMemo:
     """The stored lists and elements of a thread that this process has seen."""
 
@@ -63,6 +63,8 @@ class ThreadMemo:
         default_factory=dict
     )  # large texts and bytes by digest, most recent last
     sending: dict[bytes, Future[None]] = field(default_factory=dict)  # large elements on their way, until they are
+    # What lists of threads say of the thread, and the version of the channel that it was made from.
+    entry: tuple[Any, bytes] = (None, b"")
     weights: dict[tuple[str, str], int] = field(default_factory=dict)  # of the lists
     weight: int = 0
 
@@ -122,12 +124,16 @@ class ClientCache:
 
     def thread(self, thread_id: str) -> ThreadMemo:
         """Return the thread's memo."""
+        memo = self._threads.get(thread_id)
+        if memo is not None:
+            try:  # noqa: SIM105 - contextlib.suppress would take longer than all else here
+                self._threads.move_to_end(thread_id)  # atomic, like the step before, so it takes no lock
+            except KeyError:  # evicted in the meantime
+                pass
+            return memo
         with self._lock:
-            memo = self._threads.get(thread_id)
-            if memo is None:
-                memo = self._threads[thread_id] = ThreadMemo()
-                self._shrink()
-            self._threads.move_to_end(thread_id)
+            memo = self._threads.setdefault(thread_id, ThreadMemo())
+            self._shrink()
             return memo
 
     def keep(self, thread_id: str, lists: Mapping[tuple[str, str], SeenList]) -> None:

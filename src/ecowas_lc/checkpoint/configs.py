@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -84,19 +85,23 @@ def place_of(config: RunnableConfig, *, every_namespace: bool = False) -> Checkp
     return CheckpointPlace(
         thread_id_of(configurable["thread_id"]),
         namespace if namespace is None else checked_id(namespace, "checkpoint namespace"),
-        checkpoint_id_of(config),
+        _checkpoint_id_in(configurable),
     )
 
 
 def checkpoint_id_of(config: RunnableConfig | None) -> str | None:
     """Return the checkpoint id of a config; ``None`` if it has none."""
-    found = ((config or {}).get("configurable") or {}).get("checkpoint_id")
+    return _checkpoint_id_in((config or {}).get("configurable") or {})
+
+
+def _checkpoint_id_in(configurable: Mapping[str, Any]) -> str | None:
+    found = configurable.get("checkpoint_id")
     return checked_id(found, "checkpoint id") if found else None
 
 
 def thread_id_of(value: Any) -> str:
     """Return a thread id as text; applications also use numbers and UUIDs."""
-    if isinstance(value, (int, uuid.UUID)) and not isinstance(value, bool):
+    if not isinstance(value, (str, bool)) and isinstance(value, (int, uuid.UUID)):
         value = str(value)
     if not isinstance(value, str) or not value:
         raise InvalidIdError("The thread id must be text that is not empty.")
@@ -157,6 +162,8 @@ def channel_of(field: bytes) -> str:
 
 def checked_id(value: Any, what: str) -> str:
     """Return ``value`` if it is text that fits in a row."""
+    if type(value) is str and len(value) <= _MAX_BYTES // 3:  # nearly always
+        return value
     if not isinstance(value, str):
         raise InvalidIdError(f"The {what} must be text, not {type(value).__name__}.")
     if len(value) > _MAX_BYTES // 3 and len(id_bytes(value)) > _MAX_BYTES:

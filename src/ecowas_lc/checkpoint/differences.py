@@ -55,7 +55,7 @@ class ThreadDifference(Displayed):
 
 
 def difference_op(
-    at: SaverContext, thread_id: str, before: str | None, after: str | None, namespace: str
+    ctx: SaverContext, thread_id: str, before: str | None, after: str | None, namespace: str
 ) -> Op[ThreadDifference]:
     """Compare two checkpoints: one flush, or two if the earlier one is the later one's parent.
 
@@ -65,9 +65,9 @@ def difference_op(
     """
     if before is not None:
         places = [CheckpointPlace(thread_id, namespace, before), CheckpointPlace(thread_id, namespace, after)]
-        old, new = yield from together([get_tuple_op(at, place) for place in places])
+        old, new = yield from together([get_tuple_op(ctx, place) for place in places])
     else:
-        new = yield from get_tuple_op(at, CheckpointPlace(thread_id, namespace, after))
+        new = yield from get_tuple_op(ctx, CheckpointPlace(thread_id, namespace, after))
         old = None
         if new is not None:
             if new.parent_config is None:
@@ -75,7 +75,7 @@ def difference_op(
                     f"The checkpoint {new.checkpoint['id']} is the first, so there is nothing to compare it with."
                 )
             before = str(new.parent_config["configurable"]["checkpoint_id"])
-            old = yield from get_tuple_op(at, CheckpointPlace(thread_id, namespace, before))
+            old = yield from get_tuple_op(ctx, CheckpointPlace(thread_id, namespace, before))
     for found, name in ((new, after), (old, before)):
         if found is None:
             what = f"no checkpoint {name!r} in the thread {thread_id!r}" if name else f"no thread {thread_id!r}"

@@ -58,14 +58,18 @@ class EncryptedRedisSerializer(Serializer):
         by_id = {"": keys} if isinstance(keys, bytes) else dict(keys)
         if current is None:
             if len(by_id) != 1:
-                raise ConfigurationError("With several keys, current= names the one that writes.")
+                raise ConfigurationError("With several keys, current= must name the one that encrypts.")
             [current] = by_id
         if current not in by_id:
-            raise ConfigurationError(f"current={current!r} is the id of none of the keys.")
+            raise ConfigurationError(f"current={current!r} is not the id of any key.")
         self.sealer = AesGcmSealer(by_id, current, accept_plaintext)
 
     def with_allowed(self, allow: Any) -> EncryptedRedisSerializer:
-        """Return a serializer with the same keys that also allows these classes."""
+        """Return a serializer with the same keys that also allows these classes.
+
+        Args:
+            allow: Classes, or their names, such as ``"app.models.Order"``.
+        """
         clone = object.__new__(type(self))
         clone.allowed = self.allowed.extended(allow)
         clone.sealer = self.sealer
@@ -120,12 +124,12 @@ class AesGcmSealer:
         head, id_ = sealed[:end], sealed[3:end].decode("utf-8", "replace")
         cipher = self._ciphers.get(id_)
         if cipher is None:
-            raise DecryptionError(f"A stored value was encrypted with the key {id_!r}, which was not given.")
+            raise DecryptionError(f"A stored value was encrypted with the key {id_!r}, which was not passed.")
         try:
             return cipher.decrypt(sealed[end : end + _NONCE_BYTES], sealed[end + _NONCE_BYTES :], head + context)
         except (InvalidTag, ValueError):
             raise DecryptionError(
-                "A stored value does not open: the key is another one, or the value was moved or changed."
+                "A stored value can't be decrypted: the key is wrong, or the value was moved or changed."
             ) from None
 
 

@@ -39,11 +39,17 @@ def about(values: Mapping[str, Any]) -> About:
             return UNKNOWN
     kinds = Counter(map(type, items))
     messages = sum([count for kind, count in kinds.items() if issubclass(kind, BaseMessage)])
-    turns = sum([count for kind, count in kinds.items() if issubclass(kind, HumanMessage)])
-    people = [item for item in islice(items, _LOOKED_AT) if isinstance(item, HumanMessage)]
-    # LangChain's SummarizationMiddleware replaces the summarised messages with a summary.
-    first = next((item for item in people if not _is_summary(item)), people[0] if people else None)
-    return About(None if first is None else _title(text_of(first)), messages, turns)
+    people = {kind: count for kind, count in kinds.items() if issubclass(kind, HumanMessage)}
+    first = None
+    # By type, because isinstance is slow for LangChain's classes, and this is done in each step.
+    for item in islice(items, _LOOKED_AT) if people else ():
+        if type(item) in people:
+            # LangChain's SummarizationMiddleware replaces the summarised messages with a summary.
+            if not _is_summary(item):
+                first = item
+                break
+            first = item if first is None else first
+    return About(None if first is None else _title(text_of(first)), messages, sum(people.values()))
 
 
 def messages_in(values: Mapping[str, Any]) -> list[BaseMessage]:

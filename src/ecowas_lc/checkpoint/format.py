@@ -11,12 +11,13 @@ from __future__ import annotations
 import hmac
 import json
 import struct
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import blake2b
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -29,9 +30,10 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.types import ERROR, _DeltaSnapshot
 
-from ecowas_lc.checkpoint.client_cache import ClientCache, SeenList
+from ecowas_lc.checkpoint.client_cache import ClientCache, SeenList, ThreadMemo
 from ecowas_lc.checkpoint.codec.elements import (
     DIGEST_BYTES,
+    CheckpointRow,
     Collector,
     Digests,
     Elements,
@@ -46,13 +48,14 @@ from ecowas_lc.checkpoint.codec.elements import (
 from ecowas_lc.checkpoint.codec.message_arrays import SPECS
 from ecowas_lc.checkpoint.codec.recipes import Recipe
 from ecowas_lc.checkpoint.configs import CheckpointPlace, channel_of, decode_part, encode_part, field_of
-from ecowas_lc.checkpoint.entries import About, about
+from ecowas_lc.checkpoint.entries import MESSAGES, About, about
 from ecowas_lc.checkpoint.shared_values import Shared, SharedValues
 from ecowas_lc.errors import CorruptDataError, DecryptionError, InvalidInputError, NotSerializableError
 from ecowas_lc.storage.keys import id_bytes, id_text
 
+_MAPPINGS = (dict, Mapping)  # dict alone would do but for its speed: asking the abstract class is slow
 _MAPS = ("channel_values", "channel_versions", "versions_seen")
-_REQUIRED = ("v", "id", "ts", *_MAPS)
+_REQUIRED = frozenset(("v", "id", "ts", *_MAPS))
 _OWN = {"v", "id", "ts", "channel_values", "channel_versions", "versions_seen", "updated_channels"}
 
 
@@ -62,15 +65,16 @@ def check_whole(checkpoint: Any) -> None:
     Raises:
         InvalidInputError: A key is missing, or a value is not a mapping.
     """
-    if not isinstance(checkpoint, Mapping):
+    if not isinstance(checkpoint, _MAPPINGS):
         raise InvalidInputError(f"A checkpoint is a mapping, not a {type(checkpoint).__name__}.")
-    if missing := [name for name in _REQUIRED if name not in checkpoint]:
+    if not checkpoint.keys() >= _REQUIRED:
+        missing = sorted(_REQUIRED - checkpoint.keys())
         raise InvalidInputError(
             f"The checkpoint has no {' and no '.join(map(repr, missing))}. langgraph's empty_checkpoint() "
             "creates a complete one."
         )
     for name in _MAPS:
-        if not isinstance(checkpoint[name], Mapping):
+        if not isinstance(checkpoint[name], _MAPPINGS):
             raise InvalidInputError(
                 f"The checkpoint's {name!r} must be a mapping, not a {type(checkpoint[name]).__name__}."
             )
@@ -80,35 +84,34 @@ def pack_envelope(
     checkpoint: Checkpoint, metadata: CheckpointMetadata, inline: dict[str, Any]
 ) -> tuple[list[Any], str]:
     """Return a checkpoint (without its id, which is its key) and its metadata as one list, and its names."""
-    names: dict[str, int] = {}
-    versions: dict[Any, int] = {}
-    place, number = names.setdefault, versions.setdefault
+    number_of: defaultdict[str, int] = defaultdict(count().__next__)  # channels and nodes by name, as they occur
+    versions: defaultdict[Any, int] = defaultdict(count().__next__)
     current: list[int] = []
     for channel, version in checkpoint["channel_versions"].items():
         # Keyed by type as well: 1 and 1.0 are equal, but each must keep its type.
-        current += place(channel, len(names)), number((type(version), version), len(versions))
+        current += number_of[channel], versions[type(version), version]
     seen: list[list[int]] = []
     for node, by_channel in checkpoint["versions_seen"].items():
-        flat = [place(node, len(names))]
+        flat = [number_of[node]]
         for channel, version in by_channel.items():
-            flat += place(channel, len(names)), number((type(version), version), len(versions))
+            flat += number_of[channel], versions[type(version), version]
         seen.append(flat)
     updated = checkpoint.get("updated_channels")
     small: list[Any] = []
     for channel, value in inline.items():
-        small += place(channel, len(names)), value
+        small += number_of[channel], value
     parts = [
         checkpoint["v"],
         checkpoint["ts"],
         current,
         seen,
-        None if updated is None else [place(channel, len(names)) for channel in updated],
+        None if updated is None else [number_of[channel] for channel in updated],
         small,
         metadata,
         {key: checkpoint[key] for key in checkpoint.keys() - _OWN},  # type: ignore[literal-required]
         [version for _, version in versions],
     ]
-    return parts, _names_text(tuple(names))
+    return parts, _names_text(tuple(number_of))
 
 
 @lru_cache(maxsize=512)
@@ -224,8 +227,7 @@ _MOST_KNOWN = 64  # lists that a page names as known: each call of a subgraph ha
 _FEW_BYTES = 2**20  # of elements, that are not worth being searched for what is not needed any more
 
 
-@dataclass(slots=True)
-class ListValue:
+class ListValue(NamedTuple):
     """A channel's list as digests of its items; ``wrapper``: bare, or in a delta channel's snapshot.
 
     ``mark`` identifies the list, and proves that it is complete and belongs to this place.
@@ -238,7 +240,7 @@ class ListValue:
     recipes: dict[Recipe, bytes]  # its items' digests by recipe
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class CheckpointDraft:
     """The data that one ``put`` stores: the row, its value fields, new values and the elements they may need."""
 
@@ -252,7 +254,7 @@ class CheckpointDraft:
     has_delta: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class Found:
     """One checkpoint as the server returned it."""
 
@@ -261,6 +263,11 @@ class Found:
     values: list[bytes] = field(default_factory=list)
     writes: list[bytes] = field(default_factory=list)
     is_latest: bool = True  # in its namespace
+
+    @cached_property
+    def parts(self) -> CheckpointRow:
+        """The parts of the row; see :func:`split_row`."""
+        return split_row(self.row)
 
 
 _Batch = tuple[str, str, list[tuple[int, str, Any]]]
@@ -289,11 +296,11 @@ class Neighbours:
                 self.elements = kept
                 self.made = {digest: self.made[digest] for digest in listed}
             self.elements.add(elements)
-        self._held_by = Counter(name for found in page for name in split_row(found.row).fields)
+        self._held_by = Counter(name for found in page for name in found.parts.fields)
         self.values = {name: held for name, held in self.values.items() if name in self._held_by}
         lists: dict[tuple[str | None, str], SeenList] = {}
         for found in page:
-            for name, stored in zip(split_row(found.row).fields, found.values, strict=True):
+            for name, stored in zip(found.parts.fields, found.values, strict=True):
                 if stored[:1] == _LIST:
                     lists[found.place.namespace, channel_of(name)] = SeenList(name, stored[2:18], stored[18:])
         self.lists = {seen.mark: seen for seen in [*lists.values()][-_MOST_KNOWN:]}
@@ -400,8 +407,7 @@ class Format:
             raise NotSerializableError(f"A checkpoint of more than {_MOST_FIELDS} channels can't be stored.")
         header = pack_row(id_bytes(parent), fields)
         parts, names = pack_envelope(checkpoint, metadata, inline)
-        blob = self.serializer.dump_row(parts, names, shared if self.shares else None)
-        references = split_blob(blob)[0]
+        blob, references = self.serializer.dump_row(parts, names, shared if self.shares else None)
         if self.sealer is not None:
             blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"c", ns, place.id, header))
         return CheckpointDraft(
@@ -443,17 +449,22 @@ class Format:
             [WRITES_IDX_MAP.get(channel, position), channel, repr(value) if _is_failure(channel, value) else value]
             for position, (channel, value) in enumerate(writes)
         ]
-        blob: bytes = self.serializer.dump_batch(task_id, task_path, rows, shared if self.shares else None)
-        references = split_blob(blob)[0]
+        blob, references = self.serializer.dump_batch(task_id, task_path, rows, shared if self.shares else None)
         if self.sealer is not None:
             blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"w", place.ns, place.id))
         return blob, shared, references
 
-    def entry(self, place: CheckpointPlace, checkpoint: Checkpoint) -> bytes:
+    def entry(
+        self, place: CheckpointPlace, checkpoint: Checkpoint, new_versions: ChannelVersions, memo: ThreadMemo
+    ) -> bytes:
         """Return a checkpoint's entry for lists of threads; empty if it is not in the thread's own namespace."""
         if place.namespace:
             return b""
-        blob = self.serializer.dump(list(about(checkpoint["channel_values"])))
+        version = checkpoint["channel_versions"].get(MESSAGES)
+        known, blob = memo.entry
+        if version is None or version != known or MESSAGES in new_versions:
+            blob = self.serializer.dump(list(about(checkpoint["channel_values"])))
+            memo.entry = version, blob
         id_ = place.id
         blob = seal_blob(blob, self.sealer, self.context(place.thread_id, b"t", id_))
         return len(id_).to_bytes(2, "big") + id_ + blob
@@ -487,7 +498,7 @@ class Format:
             assert neighbours.elements is not None
             elements = neighbours.elements
         elements.reset_counts()
-        row = split_row(found.row)
+        row = found.parts
         checkpoint, metadata = self.envelope(found, elements)
         values = checkpoint["channel_values"]
         shared: dict[str, Shared] = {}
@@ -511,7 +522,7 @@ class Format:
     def envelope(self, found: Found, elements: Elements) -> tuple[Checkpoint, CheckpointMetadata]:
         """Return a checkpoint with only its inline values, and its metadata."""
         place = found.place
-        row = split_row(found.row)
+        row = found.parts
         context = self.context(place.thread_id, b"c", place.ns, place.id, row.header)
         parts = self.serializer.load(open_blob(row.blob, self.sealer, context), elements)
         return unpack_envelope(parts, place.checkpoint_id or "")
@@ -558,7 +569,7 @@ class Format:
 
     def references(self, found: Found) -> list[bytes]:
         """Return the digests of the elements that a checkpoint's row and its pending writes refer to."""
-        blobs = (split_row(found.row).blob, *found.writes)
+        blobs = (found.parts.blob, *found.writes)
         return [digest for blob in blobs for digest in split_blob(blob)[0]]
 
     def expand(self, found: Found, known: dict[bytes, SeenList]) -> None:
@@ -579,7 +590,7 @@ class Format:
     ) -> dict[tuple[str, str], SeenList]:
         """Return the lists of a checkpoint that was read, except those already known."""
         lists: dict[tuple[str, str], SeenList] = {}
-        for name, stored in zip(split_row(found.row).fields, found.values, strict=True):
+        for name, stored in zip(found.parts.fields, found.values, strict=True):
             mark, digests = stored[2:18], stored[18:]
             if stored[:1] == _LIST and mark not in known:
                 channel = channel_of(name)
@@ -660,7 +671,7 @@ def mark_of(name: bytes, wrapper: bytes, digests: bytes, key: bytes) -> bytes:
 def _delta_counters(metadata: CheckpointMetadata) -> Iterator[tuple[str, int]]:
     """Yield the delta channels without a new snapshot, with the number of writes since their last one."""
     counters: Any = metadata.get("counters_since_delta_snapshot")
-    for channel, counter in counters.items() if isinstance(counters, Mapping) else ():
+    for channel, counter in counters.items() if isinstance(counters, _MAPPINGS) else ():
         if isinstance(channel, str) and isinstance(counter, (list, tuple)) and counter:
             yield channel, counter[0]
 

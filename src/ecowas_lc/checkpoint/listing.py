@@ -14,7 +14,6 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, SCHEDULED
 from langgraph.types import Interrupt
 
 from ecowas_lc._display import Displayed
-from ecowas_lc.checkpoint.codec.elements import split_row
 from ecowas_lc.checkpoint.configs import CheckpointPlace, channel_of
 from ecowas_lc.checkpoint.entries import MESSAGES, UNKNOWN, About, about, said_in
 from ecowas_lc.checkpoint.format import Found
@@ -165,34 +164,34 @@ def _place_of(after: ThreadRow | str) -> tuple[float, bytes]:
     return place
 
 
-def rows_walk(at: SaverContext, wanted: ThreadFilter, words: ThreadWords) -> Walk[ThreadRow]:
+def rows_walk(ctx: SaverContext, wanted: ThreadFilter, words: ThreadWords) -> Walk[ThreadRow]:
     """Yield the wanted threads, page by page."""
-    at = replace(at, refresh_on_read=False, fencing=False)
+    ctx = ctx._replace(refresh_on_read=False, fencing=False)
     if wanted.query is not None:
-        yield from _query_walk(at, wanted, words)
+        yield from _query_walk(ctx, wanted, words)
         return
     left = wanted.limit
-    rows = _plain_walk(at, wanted)
+    rows = _plain_walk(ctx, wanted)
     while left != 0 and (page := (yield from next_page(rows))) is not None:
         page = page if left is None else page[:left]
         left = None if left is None else left - len(page)
         yield page
-    yield warn_of_evictions_op(at.keys, "The list may lack threads", "threads")
+    yield warn_of_evictions_op(ctx.keys, "The list may lack threads", "threads")
 
 
-def _plain_walk(at: SaverContext, wanted: ThreadFilter) -> Walk[ThreadRow]:
+def _plain_walk(ctx: SaverContext, wanted: ThreadFilter) -> Walk[ThreadRow]:
     """Yield the wanted threads, page by page, without applying the query or the limit."""
     start = b"+inf" if wanted.after is None else repr(wanted.after[0]).encode()
     above = b"-inf" if wanted.since == -math.inf else repr(math.nextafter(wanted.since, -math.inf)).encode()
     few = wanted.limit is not None and not wanted.is_picky
     size = min(wanted.limit or 0, _THREADS_AT_ONCE) + (wanted.after is not None) if few else _THREADS_AT_ONCE
     sweeps = SWEEPS if wanted.limit is None and wanted.after is None else 1
-    threads = walk_threads(at, page=size, start=start, above=above, sweeps=sweeps)
+    threads = walk_threads(ctx, page=size, start=start, above=above, sweeps=sweeps)
     while (page := (yield from next_page(threads))) is not None:
         entries = [entry for entry in page if _is_wanted(entry, wanted)]
         if not entries:
             continue
-        read = yield _rows_op(at, entries)
+        read = yield _rows_op(ctx, entries)
         yield [row for row, metadata in read if _matches(row, metadata, wanted)]
 
 
@@ -219,7 +218,7 @@ def _matches(row: ThreadRow, metadata: CheckpointMetadata, wanted: ThreadFilter)
 _Read = tuple[ThreadRow, CheckpointMetadata]
 
 
-def _rows_op(at: SaverContext, entries: Sequence[RowEntry]) -> Op[list[_Read]]:
+def _rows_op(ctx: SaverContext, entries: Sequence[RowEntry]) -> Op[list[_Read]]:
     """Return the rows of these threads: one flush, plus one for threads whose entry is of another checkpoint."""
     ids = {member: thread_id for member, _ in entries for thread_id in readable_ids([member], "threads")}
     named = [(ids[entry[0]], entry) for entry in entries if entry[0] in ids]
@@ -227,11 +226,11 @@ def _rows_op(at: SaverContext, entries: Sequence[RowEntry]) -> Op[list[_Read]]:
         each
         for thread_id, _ in named
         for each in (
-            read_call(at, CheckpointPlace(thread_id), start="latest", along="", limit=1, values=False)._replace(
+            read_call(ctx, CheckpointPlace(thread_id), start="latest", along="", limit=1, values=False)._replace(
                 optional=True
             ),
-            command("HGET", at.keys.thread(thread_id), "T", optional=True),
-            command("PTTL", at.keys.thread(thread_id)),
+            command("HGET", ctx.keys.thread(thread_id), "T", optional=True),
+            command("PTTL", ctx.keys.thread(thread_id)),
         )
     )
     read: dict[str, _Read] = {}
@@ -248,7 +247,7 @@ def _rows_op(at: SaverContext, entries: Sequence[RowEntry]) -> Op[list[_Read]]:
             continue
         row = _bare_row(thread_id, entry, left)
         try:
-            found = _row(at, row, answer, raw)
+            found = _row(ctx, row, answer, raw)
         except DecryptionError as error:  # the data is intact, only the key is missing
             read[thread_id] = replace(row, unreadable=str(error)), {}
         except UNREADABLE as error:
@@ -258,11 +257,11 @@ def _rows_op(at: SaverContext, entries: Sequence[RowEntry]) -> Op[list[_Read]]:
                 read[thread_id], is_whole = found
                 if not is_whole:
                     stale.append(thread_id)
-    abouts = yield from _abouts_op(at, stale)
+    abouts = yield from _abouts_op(ctx, stale)
     for thread_id, known in abouts.items():
         row, metadata = read[thread_id]
         read[thread_id] = replace(row, **known._asdict()), metadata
-    yield from together([forget_thread_op(at, entry) for entry in gone])
+    yield from together([forget_thread_op(ctx, entry) for entry in gone])
     return [read[thread_id] for thread_id, _ in named if thread_id in read]
 
 
@@ -276,21 +275,21 @@ def _bare_row(thread_id: str, entry: RowEntry, left: int) -> ThreadRow:
     )
 
 
-def _row(at: SaverContext, row: ThreadRow, answer: Any, raw: bytes | None) -> tuple[_Read, bool] | None:
+def _row(ctx: SaverContext, row: ThreadRow, answer: Any, raw: bytes | None) -> tuple[_Read, bool] | None:
     """Return the row of one thread, its metadata, and whether its entry belongs to this checkpoint."""
-    page, elements = found_elements(at, row.id, answer)
+    page, elements = found_elements(ctx, row.id, answer)
     if not page:  # only its subgraphs have checkpoints, or it has only pending writes
         return None
     [found] = page
-    checkpoint, metadata = at.format.envelope(found, elements)
-    known = at.format.load_entry(found.place, raw)
+    checkpoint, metadata = ctx.format.envelope(found, elements)
+    known = ctx.format.load_entry(found.place, raw)
     step = metadata.get("step")
     channels = [*checkpoint["channel_values"], *_channels(found)]
     row = replace(
         row,
         checkpoint=found.place.checkpoint_id or "",
         steps=step if type(step) is int else None,
-        waiting=waiting_in(at.format.pending_writes(found, elements)),
+        waiting=waiting_in(ctx.format.pending_writes(found, elements)),
         next=tuple(channel.removeprefix(_NEXT) for channel in channels if channel.startswith(_NEXT)),
         metadata={key: value for key, value in metadata.items() if key not in _OF_LANGGRAPH},
         **(known or UNKNOWN)._asdict(),
@@ -300,7 +299,7 @@ def _row(at: SaverContext, row: ThreadRow, answer: Any, raw: bytes | None) -> tu
 
 
 def _channels(found: Found) -> Iterable[str]:
-    return (channel_of(name) for name in split_row(found.row).fields)
+    return (channel_of(name) for name in found.parts.fields)
 
 
 def waiting_in(pending: Iterable[tuple[str, str, Any]]) -> tuple[Interrupt, ...]:
@@ -316,20 +315,20 @@ def waiting_in(pending: Iterable[tuple[str, str, Any]]) -> tuple[Interrupt, ...]
     return tuple(each for task, found in asked.items() if task not in ended for each in found)
 
 
-def _abouts_op(at: SaverContext, thread_ids: Sequence[str]) -> Op[dict[str, About]]:
+def _abouts_op(ctx: SaverContext, thread_ids: Sequence[str]) -> Op[dict[str, About]]:
     """Return the titles and lengths of threads that another version wrote last, by reading their messages."""
     known: dict[str, About] = {}
     for first in range(0, len(thread_ids), _WHOLE_AT_ONCE):
         some = thread_ids[first : first + _WHOLE_AT_ONCE]
-        values = yield from _values_op(at, some)
+        values = yield from _values_op(ctx, some)
         known |= {thread_id: about(found) for thread_id, found in values.items()}
     return known
 
 
-def _values_op(at: SaverContext, thread_ids: Sequence[str]) -> Op[dict[str, Mapping[str, Any]]]:
+def _values_op(ctx: SaverContext, thread_ids: Sequence[str]) -> Op[dict[str, Mapping[str, Any]]]:
     """Return the channel values of threads' latest checkpoints; threads that can't be read are left out."""
     replies = yield tuple(
-        read_call(at, CheckpointPlace(thread_id), start="latest", along="", limit=1, writes=False)._replace(
+        read_call(ctx, CheckpointPlace(thread_id), start="latest", along="", limit=1, writes=False)._replace(
             optional=True
         )
         for thread_id in thread_ids
@@ -338,7 +337,7 @@ def _values_op(at: SaverContext, thread_ids: Sequence[str]) -> Op[dict[str, Mapp
     for thread_id, answer in zip(thread_ids, replies, strict=True):
         if isinstance(answer, Exception):
             continue
-        values = yield from attempted_op(_values_of_op(at, thread_id, answer))
+        values = yield from attempted_op(_values_of_op(ctx, thread_id, answer))
         if isinstance(values, EcowasError):
             warn_left_out(f"The messages of the thread {thread_id!r}", values)
         elif values is not None:
@@ -346,12 +345,12 @@ def _values_op(at: SaverContext, thread_ids: Sequence[str]) -> Op[dict[str, Mapp
     return read
 
 
-def _values_of_op(at: SaverContext, thread_id: str, answer: Any) -> Op[Mapping[str, Any] | None]:
-    page, elements = found_elements(at, thread_id, answer)
+def _values_of_op(ctx: SaverContext, thread_id: str, answer: Any) -> Op[Mapping[str, Any] | None]:
+    page, elements = found_elements(ctx, thread_id, answer)
     if not page:
         return None
     try:
-        read = at.format.checkpoint(page[0], elements)
+        read = ctx.format.checkpoint(page[0], elements)
     except DecryptionError:
         return None
     values = read.checkpoint["channel_values"]
@@ -360,7 +359,7 @@ def _values_of_op(at: SaverContext, thread_id: str, answer: Any) -> Op[Mapping[s
     from langgraph.graph.message import add_messages
 
     # A delta channel without a value here: take its nearest ancestor's value and apply the writes since then.
-    history = (yield from delta_history_op(at, page[0].place, [MESSAGES]))[MESSAGES]
+    history = (yield from delta_history_op(ctx, page[0].place, [MESSAGES]))[MESSAGES]
     seed = getattr(history.get("seed"), "value", history.get("seed"))
     messages = list(seed) if isinstance(seed, list) else []
     for _, _, value in history["writes"]:
@@ -377,24 +376,24 @@ def _values_of_op(at: SaverContext, thread_id: str, answer: Any) -> Op[Mapping[s
 # --- words ---
 
 
-def _query_walk(at: SaverContext, wanted: ThreadFilter, words: ThreadWords) -> Generator[Any, Any, None]:
+def _query_walk(ctx: SaverContext, wanted: ThreadFilter, words: ThreadWords) -> Generator[Any, Any, None]:
     assert wanted.query is not None
     words.check_installed()
     rows: dict[str, ThreadRow] = {}
-    threads = _plain_walk(at, wanted)
+    threads = _plain_walk(ctx, wanted)
     while (page := (yield from next_page(threads))) is not None:
         readable = [row for row in page if not row.unreadable]
         rows |= {row.id: row for row in readable}
         unread = [row for row in readable if not words.has(row.id, row.checkpoint)]
         for first in range(0, len(unread), _WHOLE_AT_ONCE):
             some = unread[first : first + _WHOLE_AT_ONCE]
-            values = yield _values_op(at, [row.id for row in some])
+            values = yield _values_op(ctx, [row.id for row in some])
             words.put([(row.id, row.checkpoint, said_in(values.get(row.id, {}))) for row in some])
     hits = [rows[thread_id] for thread_id in words.best(wanted.query, rows, wanted.speaker)]
-    yield warn_of_evictions_op(at.keys, "The search may lack threads", "threads")
+    yield warn_of_evictions_op(ctx.keys, "The search may lack threads", "threads")
     for first in range(0, len(hits[: wanted.limit]), _WHOLE_AT_ONCE):
         some = hits[: wanted.limit][first : first + _WHOLE_AT_ONCE]
-        values = yield _values_op(at, [row.id for row in some])
+        values = yield _values_op(ctx, [row.id for row in some])
         # Threads that were deleted or changed since they were read are not hits.
         texts = {row.id: words.excerpt(wanted.query, said_in(values.get(row.id, {}))) for row in some}
         yield [replace(row, excerpt=texts[row.id]) for row in some if texts[row.id]]

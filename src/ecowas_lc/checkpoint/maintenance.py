@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 from ecowas_lc.checkpoint.codec.elements import is_sealed, split_blob, split_row
 from ecowas_lc.checkpoint.configs import CheckpointPlace
@@ -45,7 +44,7 @@ _ADOPT = load_script("checkpoint_thread", "checkpoint_adopt")
 _SNAPSHOT = load_script("checkpoint_thread", "checkpoint_snapshot")
 
 
-def copy_thread_op(at: SaverContext, source: str, target: str) -> Op[None]:
+def copy_thread_op(ctx: SaverContext, source: str, target: str) -> Op[None]:
     """Copy a whole thread.
 
     Raises:
@@ -53,24 +52,24 @@ def copy_thread_op(at: SaverContext, source: str, target: str) -> Op[None]:
     """
     if source == target:
         raise InvalidInputError("A thread can't be copied onto itself.")
-    [known] = yield (command("HMGET", at.keys.thread(target), "format", "N"),)
+    [known] = yield (command("HMGET", ctx.keys.thread(target), "format", "N"),)
     if None not in known:
         raise _taken(target)
-    staging = StagingKeys.of(at.keys)
+    staging = StagingKeys.of(ctx.keys)
     copy = staging.thread(target)
-    runs = yield from (_copy_op if at.format.sealer is None else _copy_sealed_op)(at, source, target, staging)
+    runs = yield from (_copy_op if ctx.format.sealer is None else _copy_sealed_op)(ctx, source, target, staging)
     if runs is None:
         return
-    at.format.memo.forget(target)
+    ctx.format.memo.forget(target)
     now, member = time.time(), id_bytes(target)
     # Write the indexes first, and separately, since they may be refused: a superfluous entry is harmless, but a
     # missing one would hide a thread.
     yield (
-        command("ZADD", at.keys.threads(), now, member),
-        *(command("ZADD", at.keys.run(run_id), now, member) for run_id in runs),
-        *(command("EXPIRE", at.keys.run(run_id), RUN_SECONDS) for run_id in runs),
+        command("ZADD", ctx.keys.threads(), now, member),
+        *(command("ZADD", ctx.keys.run(run_id), now, member) for run_id in runs),
+        *(command("EXPIRE", ctx.keys.run(run_id), RUN_SECONDS) for run_id in runs),
     )
-    [adopted] = yield (call(_ADOPT, (at.keys.thread(target), copy), at.ttl()),)
+    [adopted] = yield (call(_ADOPT, (ctx.keys.thread(target), copy), ctx.ttl()),)
     if not adopted:
         raise _taken(target)
     if adopted < 0:
@@ -86,11 +85,11 @@ def _taken(target: str) -> InvalidInputError:
     )
 
 
-def _copy_op(at: SaverContext, source: str, target: str, staging: Keys) -> Op[list[str] | None]:
+def _copy_op(ctx: SaverContext, source: str, target: str, staging: Keys) -> Op[list[str] | None]:
     # No stored byte names its thread, so the fields are copied unchanged.
     # One command reads them all, so that another program's change comes either before the copy or after it.
     copy = staging.thread(target)
-    [reply] = yield (command("HGETALL", at.keys.thread(source)),)
+    [reply] = yield (command("HGETALL", ctx.keys.thread(source)),)
     fields = fields_of(reply)
     if fields and (found := fields.get(b"format")) not in STORED_FORMATS:
         if found is None:
@@ -115,16 +114,15 @@ def _is_sealed(fields: dict[bytes, bytes]) -> bool:
     return row is not None and is_sealed(split_blob(split_row(row).blob)[1])
 
 
-def _copy_sealed_op(at: SaverContext, source: str, target: str, staging: Keys) -> Op[list[str] | None]:
+def _copy_sealed_op(ctx: SaverContext, source: str, target: str, staging: Keys) -> Op[list[str] | None]:
     # Encrypted data is bound to its thread, so it is decrypted and encrypted again, oldest first. That takes many
     # calls, so it is read from a snapshot: others may write to the thread in the meantime, or delete it.
-    snapshot = replace(at, keys=StagingKeys.of(at.keys), refresh_on_read=False)
-    [answer] = yield (call(_SNAPSHOT, (at.keys.thread(source), snapshot.keys.thread(source)), STAGING_SECONDS),)
+    snapshot = ctx._replace(keys=StagingKeys.of(ctx.keys), refresh_on_read=False)
+    [answer] = yield (call(_SNAPSHOT, (ctx.keys.thread(source), snapshot.keys.thread(source)), STAGING_SECONDS),)
     if not answer:
         return None
     every = yield from outline_op(snapshot, source)
-    into = replace(
-        at,
+    into = ctx._replace(
         keys=staging,
         ttl_ms=STAGING_SECONDS * 1000,
         ttl_is_least=False,
@@ -134,9 +132,9 @@ def _copy_sealed_op(at: SaverContext, source: str, target: str, staging: Keys) -
     )
     for outlined in reversed(every):
         [answer] = yield (read_call(snapshot, outlined.place, start="at", along="", limit=1),)
-        page, elements = found_elements(at, source, answer)
+        page, elements = found_elements(ctx, source, answer)
         for found in page:
-            read = at.format.checkpoint(found, elements)
+            read = ctx.format.checkpoint(found, elements)
             place = CheckpointPlace(target, found.place.namespace, found.place.checkpoint_id)
             versions = read.checkpoint["channel_versions"]
             yield from put_op(
@@ -149,7 +147,7 @@ def _copy_sealed_op(at: SaverContext, source: str, target: str, staging: Keys) -
                 fence=b"",
                 parent_may_lack=True,
             )
-            for task_id, task_path, writes in at.format.batches(found, elements):
+            for task_id, task_path, writes in ctx.format.batches(found, elements):
                 yield from put_writes_op(into, place, writes, task_id, task_path)
     yield (command("UNLINK", snapshot.keys.thread(source)),)
     runs = (each.metadata.get("run_id") for each in every)
@@ -161,17 +159,17 @@ _EXPIRY = load_script("checkpoint_thread", "checkpoint_expiry")
 _WALK_PAGE = 500
 
 
-def prune_op(at: SaverContext, thread_id: str, strategy: str, keep_last: int) -> Op[None]:
+def prune_op(ctx: SaverContext, thread_id: str, strategy: str, keep_last: int) -> Op[None]:
     """Keep the newest checkpoints of each namespace and the data that they need, or delete the thread."""
     if strategy == "delete":
-        yield from delete_thread_op(at, thread_id)
+        yield from delete_thread_op(ctx, thread_id)
         return
-    every = yield from outline_op(at, thread_id)
+    every = yield from outline_op(ctx, thread_id)
     by_namespace: dict[str | None, list[Outlined]] = {}
     for each in every:
         by_namespace.setdefault(each.place.namespace, []).append(each)
     kept = [each for newest_first in by_namespace.values() for each in newest_first[:keep_last]]
-    yield from _delete_all_but_op(at, thread_id, kept, every)
+    yield from _delete_all_but_op(ctx, thread_id, kept, every)
 
 
 def check_prune(strategy: str, keep_last: int | None) -> int:
@@ -191,45 +189,45 @@ def check_prune(strategy: str, keep_last: int | None) -> int:
     return keep_last
 
 
-def _delete_all_but_op(at: SaverContext, thread_id: str, kept: list[Outlined], every: list[Outlined]) -> Op[None]:
+def _delete_all_but_op(ctx: SaverContext, thread_id: str, kept: list[Outlined], every: list[Outlined]) -> Op[None]:
     needed = with_what_they_need(kept, every)
     doomed = [each for each in every if each.place not in needed]
     left = {each.metadata.get("run_id") for each in every if each.place in needed}
     gone = {run_id for each in doomed if isinstance(run_id := each.metadata.get("run_id"), str) and run_id}
-    yield from delete_checkpoints_op(at, thread_id, [each.place for each in doomed], gone - left)
+    yield from delete_checkpoints_op(ctx, thread_id, [each.place for each in doomed], gone - left)
 
 
-def delete_for_runs_walk(at: SaverContext, run_ids: Sequence[str]) -> Walk[None]:
+def delete_for_runs_walk(ctx: SaverContext, run_ids: Sequence[str]) -> Walk[None]:
     """Remove the checkpoints that these runs wrote, unless delta channels of others are rebuilt from them."""
     threads: set[str] = set()
     unknown: list[str] = []
     # An index that was evicted and then rebuilt by later writes names only some of its threads.
-    are_lost = yield warn_of_evictions_op(at.keys, "Removing runs may have left checkpoints behind", "threads")
+    are_lost = yield warn_of_evictions_op(ctx.keys, "Removing runs may have left checkpoints behind", "threads")
     for run_id in run_ids:
-        indexed = yield _threads_of_run_op(at, run_id)
+        indexed = yield _threads_of_run_op(ctx, run_id)
         threads.update(indexed)
         if not indexed or are_lost:
             unknown.append(run_id)
     if unknown:
         # The runs' indexes have expired, or the runs never wrote here. The threads record their runs: search them.
-        walk = walk_threads(at, page=_WALK_PAGE)
+        walk = walk_threads(ctx, page=_WALK_PAGE)
         while (page := (yield from next_page(walk))) is not None:
             ids = [id_text(member) for member, _ in page]
-            threads.update((yield _threads_with_runs_op(at, ids, unknown)))
+            threads.update((yield _threads_with_runs_op(ctx, ids, unknown)))
     for thread_id in sorted(threads):
-        yield _delete_runs_of_thread_op(at, thread_id, run_ids)
+        yield _delete_runs_of_thread_op(ctx, thread_id, run_ids)
     if run_ids:
-        yield _forget_runs_op(at, run_ids)
+        yield _forget_runs_op(ctx, run_ids)
 
 
-def _threads_of_run_op(at: SaverContext, run_id: str) -> Op[list[str]]:
-    [members] = yield (command("ZRANGE", at.keys.run(run_id), 0, -1),)
+def _threads_of_run_op(ctx: SaverContext, run_id: str) -> Op[list[str]]:
+    [members] = yield (command("ZRANGE", ctx.keys.run(run_id), 0, -1),)
     return [id_text(member) for member in members]
 
 
-def _threads_with_runs_op(at: SaverContext, thread_ids: list[str], run_ids: list[str]) -> Op[list[str]]:
+def _threads_with_runs_op(ctx: SaverContext, thread_ids: list[str], run_ids: list[str]) -> Op[list[str]]:
     fields = [b"r" + id_bytes(run_id) for run_id in run_ids]
-    answers = yield tuple(command("HMGET", at.keys.thread(thread_id), *fields) for thread_id in thread_ids)
+    answers = yield tuple(command("HMGET", ctx.keys.thread(thread_id), *fields) for thread_id in thread_ids)
     return [
         thread_id
         for thread_id, held in zip(thread_ids, answers, strict=True)
@@ -237,20 +235,20 @@ def _threads_with_runs_op(at: SaverContext, thread_ids: list[str], run_ids: list
     ]
 
 
-def _delete_runs_of_thread_op(at: SaverContext, thread_id: str, run_ids: Collection[str]) -> Op[None]:
-    every = yield from outline_op(at, thread_id)
+def _delete_runs_of_thread_op(ctx: SaverContext, thread_id: str, run_ids: Collection[str]) -> Op[None]:
+    every = yield from outline_op(ctx, thread_id)
     kept = [each for each in every if each.metadata.get("run_id") not in run_ids]
-    yield from _delete_all_but_op(at, thread_id, kept, every)
+    yield from _delete_all_but_op(ctx, thread_id, kept, every)
 
 
-def _forget_runs_op(at: SaverContext, run_ids: Sequence[str]) -> Op[None]:
+def _forget_runs_op(ctx: SaverContext, run_ids: Sequence[str]) -> Op[None]:
     # Delete the index after the checkpoints, so that the call can be repeated after a crash in between.
-    yield tuple(command("UNLINK", at.keys.run(run_id)) for run_id in run_ids)
+    yield tuple(command("UNLINK", ctx.keys.run(run_id)) for run_id in run_ids)
 
 
-def expiry_op(at: SaverContext, thread_id: str, what: str) -> Op[float | None]:
+def expiry_op(ctx: SaverContext, thread_id: str, what: str) -> Op[float | None]:
     """Pin, unpin, touch or query a thread; return the seconds left, ``None`` for never, -1 if it is missing."""
-    [left] = yield (call(_EXPIRY, (at.keys.thread(thread_id),), what, at.ttl()),)
+    [left] = yield (call(_EXPIRY, (ctx.keys.thread(thread_id),), what, ctx.ttl()),)
     if left == -2:
         return -1
     return None if left == -1 else left / 1000

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple, DeltaChannelHistory, PendingWrite
 
 from ecowas_lc.checkpoint.client_cache import SeenList
-from ecowas_lc.checkpoint.codec.elements import Elements, digests_in, is_sealed, split_blob, split_row
+from ecowas_lc.checkpoint.codec.elements import Elements, digests_in, is_sealed, split_blob
 from ecowas_lc.checkpoint.configs import CheckpointPlace, Extended, channel_of, checkpoint_id_of, place_of
 from ecowas_lc.checkpoint.format import Found, Neighbours, found_in
 from ecowas_lc.checkpoint.writing import SaverContext
@@ -35,7 +34,7 @@ RowEntry = tuple[bytes, bytes]
 
 
 def read_call(
-    at: SaverContext,
+    ctx: SaverContext,
     place: CheckpointPlace,
     *,
     start: str,
@@ -52,8 +51,8 @@ def read_call(
     """
     return call(
         _READ,
-        (at.keys.thread(place.thread_id),),
-        at.read_ttl(),
+        (ctx.keys.thread(place.thread_id),),
+        ctx.read_ttl(),
         place.ns,
         int(place.namespace is None),
         start,
@@ -67,10 +66,10 @@ def read_call(
     )
 
 
-def found_elements(at: SaverContext, thread_id: str, answer: Any) -> tuple[list[Found], Elements]:
+def found_elements(ctx: SaverContext, thread_id: str, answer: Any) -> tuple[list[Found], Elements]:
     """Return the checkpoints in the read script's answer, and the elements that came with them."""
     rows, digests, bodies, _ = answer
-    return found_in(thread_id, rows), at.format.elements(thread_id, digests_in(digests), bodies)
+    return found_in(thread_id, rows), ctx.format.elements(thread_id, digests_in(digests), bodies)
 
 
 def _is_last(answer: Any) -> bool:
@@ -80,51 +79,51 @@ def _is_last(answer: Any) -> bool:
 
 def has_sealed(page: list[Found]) -> bool:
     """Return whether one of these checkpoints is encrypted; this needs no key."""
-    return any(is_sealed(split_blob(split_row(found.row).blob)[1]) for found in page)
+    return any(is_sealed(split_blob(found.parts.blob)[1]) for found in page)
 
 
 def _tuple_of(
-    at: SaverContext, found: Found, elements: Elements, neighbours: Neighbours | None = None
+    ctx: SaverContext, found: Found, elements: Elements, neighbours: Neighbours | None = None
 ) -> CheckpointTuple:
-    read = at.format.checkpoint(found, elements, neighbours)
-    if at.fencing and not found.is_latest:
+    read = ctx.format.checkpoint(found, elements, neighbours)
+    if ctx.fencing and not found.is_latest:
         read.config["configurable"]["checkpoint_id"] = Extended(found.place.checkpoint_id)
     return read
 
 
-def get_tuple_op(at: SaverContext, place: CheckpointPlace) -> Op[CheckpointTuple | None]:
+def get_tuple_op(ctx: SaverContext, place: CheckpointPlace) -> Op[CheckpointTuple | None]:
     """Return a checkpoint, or the latest of a thread: one round trip."""
     start = "at" if place.checkpoint_id else "latest"
-    memo = at.format.memo.thread(place.thread_id)
+    memo = ctx.format.memo.thread(place.thread_id)
     known = {seen.mark: seen for seen in memo.lists_in(place.namespace or "")}
     held = memo.held.copy()
-    [answer] = yield (read_call(at, place, start=start, along="", limit=1, known=known.values(), held=held),)
-    page, elements = found_elements(at, place.thread_id, answer)
+    [answer] = yield (read_call(ctx, place, start=start, along="", limit=1, known=known.values(), held=held),)
+    page, elements = found_elements(ctx, place.thread_id, answer)
     elements.hold(held)
     if not page:
         return None
     [found] = page
     for seen in known.values():
         elements.recipes.update({digest: recipe for recipe, digest in seen.recipes.items()})
-    at.format.expand(found, known)
-    read = _tuple_of(at, found, elements)
-    memo.saw(at.format.references(found))
-    at.format.memo.keep(place.thread_id, at.format.lists_of(found, elements, read, known))
-    at.format.memo.hold(place.thread_id, elements.large())
+    ctx.format.expand(found, known)
+    read = _tuple_of(ctx, found, elements)
+    memo.saw(ctx.format.references(found))
+    ctx.format.memo.keep(place.thread_id, ctx.format.lists_of(found, elements, read, known))
+    ctx.format.memo.hold(place.thread_id, elements.large())
     return read
 
 
 def _tuples_of(
-    at: SaverContext, page: list[Found], elements: Elements, neighbours: Neighbours
+    ctx: SaverContext, page: list[Found], elements: Elements, neighbours: Neighbours
 ) -> list[CheckpointTuple]:
     for found in page:
-        at.format.expand(found, neighbours.lists)
+        ctx.format.expand(found, neighbours.lists)
     neighbours.turn_to(page, elements)
-    return [_tuple_of(at, found, elements, neighbours) for found in page]
+    return [_tuple_of(ctx, found, elements, neighbours) for found in page]
 
 
 def list_page_op(
-    at: SaverContext,
+    ctx: SaverContext,
     place: CheckpointPlace,
     neighbours: Neighbours,
     *,
@@ -135,7 +134,7 @@ def list_page_op(
     """Return about ``limit`` checkpoints older than ``before``, newest first, and the start of the next page.
 
     Takes one round trip; with a metadata filter, a second one for the checkpoints that pass it.
-    Of what ``neighbours``, the checkpoints of the pages before, hold already, nothing is read again.
+    Data that ``neighbours``, the checkpoints of earlier pages, already hold is not read again.
     """
     start, along = "latest", "prev"
     if place.checkpoint_id:
@@ -148,39 +147,39 @@ def list_page_op(
     alone = limit == 1 and neighbours.elements is None
     known = list(neighbours.lists.values())
     first = read_call(
-        at, place, start=start, along=along, limit=limit, writes=whole, values=whole, known=known if whole else ()
+        ctx, place, start=start, along=along, limit=limit, writes=whole, values=whole, known=known if whole else ()
     )
     [answer] = yield (first,)
-    page, elements = found_elements(at, place.thread_id, answer)
+    page, elements = found_elements(ctx, place.thread_id, answer)
     following = page[-1].place.checkpoint_id if page and along and not _is_last(answer) else None
     if wanted is None and alone:
-        return [_tuple_of(at, found, elements) for found in page], following
+        return [_tuple_of(ctx, found, elements) for found in page], following
     if wanted is None:
-        return _tuples_of(at, page, elements, neighbours), following
-    chosen = [found.place for found in page if wanted(at.format.envelope(found, elements)[1])]
+        return _tuples_of(ctx, page, elements, neighbours), following
+    chosen = [found.place for found in page if wanted(ctx.format.envelope(found, elements)[1])]
     if not chosen:
         return [], following
-    answers = yield tuple(read_call(at, each, start="at", along="", limit=1, known=known) for each in chosen)
-    page, elements = [], at.format.elements(place.thread_id, [], [])
+    answers = yield tuple(read_call(ctx, each, start="at", along="", limit=1, known=known) for each in chosen)
+    page, elements = [], ctx.format.elements(place.thread_id, [], [])
     for answer in answers:
-        more, their_elements = found_elements(at, place.thread_id, answer)
+        more, their_elements = found_elements(ctx, place.thread_id, answer)
         page += more
         elements.add(their_elements)
-    return _tuples_of(at, page, elements, neighbours), following
+    return _tuples_of(ctx, page, elements, neighbours), following
 
 
-def threads_page_op(at: SaverContext, *, start: bytes, above: bytes, count: int) -> Op[list[RowEntry]]:
+def threads_page_op(ctx: SaverContext, *, start: bytes, above: bytes, count: int) -> Op[list[RowEntry]]:
     """Return the threads last written to at ``start`` or before, and after ``above``, latest first."""
-    [flat] = yield (call(_THREADS, (at.keys.threads(),), start, above, count),)
+    [flat] = yield (call(_THREADS, (ctx.keys.threads(),), start, above, count),)
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
-def forget_thread_op(at: SaverContext, entry: RowEntry) -> Op[None]:
+def forget_thread_op(ctx: SaverContext, entry: RowEntry) -> Op[None]:
     """Remove the index entry of a thread that has expired, unless the thread exists again."""
     member, score = entry
-    [there] = yield (command("EXISTS", at.keys.thread(id_text(member))),)
+    [there] = yield (command("EXISTS", ctx.keys.thread(id_text(member))),)
     if not there:
-        yield (call(_FORGET, (at.keys.threads(),), member, score),)
+        yield (call(_FORGET, (ctx.keys.threads(),), member, score),)
 
 
 _LISTED_AT_ONCE = 20
@@ -218,7 +217,7 @@ def page_op(walk: Walk[T]) -> Op[list[T] | None]:
 
 
 def walk_threads(
-    at: SaverContext,
+    ctx: SaverContext,
     page: int = _LISTED_AT_ONCE,
     *,
     start: bytes = b"+inf",
@@ -234,7 +233,7 @@ def walk_threads(
     for _ in range(sweeps):
         begin, newest, at_start, any_fresh = start, b"", 0, False
         while True:
-            entries = yield threads_page_op(at, start=begin, above=above, count=page + at_start)
+            entries = yield threads_page_op(ctx, start=begin, above=above, count=page + at_start)
             newest = newest or (entries[0][1] if entries else b"")
             fresh = [entry for entry in entries if entry[0] not in met]
             met.update(member for member, _ in fresh)
@@ -256,13 +255,13 @@ class Query:
 
     def __init__(
         self,
-        at: SaverContext,
+        ctx: SaverContext,
         config: RunnableConfig | None,
         wanted: Mapping[str, Any] | None,
         before: RunnableConfig | None,
         limit: int | None,
     ) -> None:
-        self._at = at
+        self._at = ctx
         self._place = place_of(config, every_namespace=True) if config is not None else None
         self._wanted = dict(wanted or {})
         self._before = checkpoint_id_of(before)
@@ -321,7 +320,7 @@ _READ_AT_ONCE = 200
 
 
 def delta_history_op(
-    at: SaverContext, place: CheckpointPlace, channels: Sequence[str]
+    ctx: SaverContext, place: CheckpointPlace, channels: Sequence[str]
 ) -> Op[dict[str, DeltaChannelHistory]]:
     """Return, for each channel, the nearest ancestor's value and all writes since then."""
     collected: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
@@ -332,9 +331,9 @@ def delta_history_op(
     is_target = True  # writes pending on the checkpoint itself come after its value
     while remaining:
         [answer] = yield (
-            read_call(at, cursor, start=start, along="parent", limit=_READ_AT_ONCE, writes=True, values=False),
+            read_call(ctx, cursor, start=start, along="parent", limit=_READ_AT_ONCE, writes=True, values=False),
         )
-        page, elements = found_elements(at, place.thread_id, answer)
+        page, elements = found_elements(ctx, place.thread_id, answer)
         seeded: list[tuple[str, Found]] = []
         for found in page:
             if found.place in met:
@@ -343,11 +342,11 @@ def delta_history_op(
             if is_target:
                 is_target = False
                 continue
-            for write in reversed(at.format.pending_writes(found, elements)):
+            for write in reversed(ctx.format.pending_writes(found, elements)):
                 if write[1] in remaining:
                     collected[write[1]].append(write)
-            inline = at.format.envelope(found, elements)[0]["channel_values"]
-            held = {channel_of(name) for name in split_row(found.row).fields}
+            inline = ctx.format.envelope(found, elements)[0]["channel_values"]
+            held = {channel_of(name) for name in found.parts.fields}
             for channel in sorted(remaining & (held | set(inline))):
                 if channel in inline:
                     seeds[channel] = inline[channel]
@@ -357,8 +356,8 @@ def delta_history_op(
             if not remaining:
                 break
         for channel, found in seeded:
-            yield from _seed_op(at, found.place, channel, seeds)
-        parent = id_text(split_row(page[-1].row).parent) if page else ""
+            yield from _seed_op(ctx, found.place, channel, seeds)
+        parent = id_text(page[-1].parts.parent) if page else ""
         start, cursor = "at", CheckpointPlace(place.thread_id, place.namespace, parent)
         if _is_last(answer) or not parent or cursor in met:
             break
@@ -372,17 +371,16 @@ def _history(channel: str, collected: dict[str, list[PendingWrite]], seeds: dict
     return entry
 
 
-def _seed_op(at: SaverContext, place: CheckpointPlace, channel: str, seeds: dict[str, Any]) -> Op[None]:
-    [answer] = yield (read_call(at, place, start="at", along="", limit=1, writes=False),)
-    page, elements = found_elements(at, place.thread_id, answer)
+def _seed_op(ctx: SaverContext, place: CheckpointPlace, channel: str, seeds: dict[str, Any]) -> Op[None]:
+    [answer] = yield (read_call(ctx, place, start="at", along="", limit=1, writes=False),)
+    page, elements = found_elements(ctx, place.thread_id, answer)
     for found in page:
-        for name, stored in zip(split_row(found.row).fields, found.values, strict=True):
+        for name, stored in zip(found.parts.fields, found.values, strict=True):
             if channel_of(name) == channel:
-                seeds[channel] = at.format.load_value(place, name, stored, elements)
+                seeds[channel] = ctx.format.load_value(place, name, stored, elements)
 
 
-@dataclass(frozen=True, slots=True)
-class Outlined:
+class Outlined(NamedTuple):
     """A checkpoint without its larger values: its place, its parent, and the channels it has values for."""
 
     place: CheckpointPlace
@@ -397,19 +395,19 @@ class Outlined:
         return frozenset(self.metadata.get("counters_since_delta_snapshot") or ())
 
 
-def outline_op(at: SaverContext, thread_id: str) -> Op[list[Outlined]]:
+def outline_op(ctx: SaverContext, thread_id: str) -> Op[list[Outlined]]:
     """Return all checkpoints of a thread without their larger values, newest first."""
     place = CheckpointPlace(thread_id, None)
     out: list[Outlined] = []
     start = "latest"
     while True:
         [answer] = yield (
-            read_call(at, place, start=start, along="prev", limit=_READ_AT_ONCE, writes=False, values=False),
+            read_call(ctx, place, start=start, along="prev", limit=_READ_AT_ONCE, writes=False, values=False),
         )
-        page, elements = found_elements(at, thread_id, answer)
+        page, elements = found_elements(ctx, thread_id, answer)
         for found in page:
-            row = split_row(found.row)
-            checkpoint, metadata = at.format.envelope(found, elements)
+            row = found.parts
+            checkpoint, metadata = ctx.format.envelope(found, elements)
             out.append(
                 Outlined(
                     found.place,

@@ -18,17 +18,17 @@ from ecowas_lc.storage.scanning import scan_op
 _FROM_1582_TO_1970_SECONDS = 12_219_292_800
 
 
-def reindex_op(at: SaverContext) -> Op[int]:
+def reindex_op(ctx: SaverContext) -> Op[int]:
     """Add every thread to the indexes of threads and runs; return how many threads the index lacked."""
     evicted = yield from evicted_op()
-    pattern = id_bytes(at.keys.prefix) + b":checkpoint:{*}"
-    added = yield from scan_op(pattern, lambda names: _enter_op(at, names))
-    yield from made_whole_op(at.keys, "threads", evicted)
+    pattern = id_bytes(ctx.keys.prefix) + b":checkpoint:{*}"
+    added = yield from scan_op(pattern, lambda names: _enter_op(ctx, names))
+    yield from made_whole_op(ctx.keys, "threads", evicted)
     return added
 
 
-def _enter_op(at: SaverContext, names: Iterable[bytes]) -> Op[int]:
-    named = [(name, thread_id) for name in names if (thread_id := _thread_of(at.keys, name)) is not None]
+def _enter_op(ctx: SaverContext, names: Iterable[bytes]) -> Op[int]:
+    named = [(name, thread_id) for name in names if (thread_id := _thread_of(ctx.keys, name)) is not None]
     if not named:
         return 0
     replies = yield tuple(
@@ -37,7 +37,7 @@ def _enter_op(at: SaverContext, names: Iterable[bytes]) -> Op[int]:
         for words in (
             command("HMGET", name, "format", "N", optional=True),
             command("HKEYS", name, optional=True),
-            command("ZSCORE", at.keys.threads(), id_bytes(thread_id)),
+            command("ZSCORE", ctx.keys.threads(), id_bytes(thread_id)),
         )
     )
     rows = zip(named, replies[::3], replies[1::3], replies[2::3], strict=True)
@@ -52,9 +52,9 @@ def _enter_op(at: SaverContext, names: Iterable[bytes]) -> Op[int]:
         added += score is None
         latest = max((_time_of(field) for field in fields if field.startswith(b"c")), default=0.0)
         member = id_bytes(thread_id)
-        calls.append(command("ZADD", at.keys.threads(), "NX", min(latest or now, now), member))
+        calls.append(command("ZADD", ctx.keys.threads(), "NX", min(latest or now, now), member))
         for run_id in runs_in(fields):
-            run = at.keys.run(run_id)
+            run = ctx.keys.run(run_id)
             calls += command("ZADD", run, "NX", now, member), command("EXPIRE", run, RUN_SECONDS)
     if calls:
         yield tuple(calls)

@@ -26,14 +26,11 @@ from ecowas_lc.checkpoint.codec.allowlist import Allow
 from ecowas_lc.checkpoint.codec.serializer import GivenSerializer, Serializer
 from ecowas_lc.checkpoint.configs import CheckpointPlace, Extended, checked_id, place_of, thread_id_of
 from ecowas_lc.checkpoint.format import Format, check_whole
-from ecowas_lc.checkpoint.lease import ThreadLeases
 from ecowas_lc.checkpoint.reading import Query, Walk, delta_history_op, get_tuple_op, page_op
 from ecowas_lc.checkpoint.saved_thread import SavedThread
 from ecowas_lc.checkpoint.thread_words import ThreadWords
 from ecowas_lc.checkpoint.writing import SaverContext, delete_thread_op, put_op, put_writes_op
 from ecowas_lc.errors import InvalidIdError, InvalidInputError
-from ecowas_lc.settings import Settings, get_settings
-from ecowas_lc.storage.backup_format import ImportReport, Progress, checked_lines, one_by_one
 from ecowas_lc.storage.connected import Connected
 from ecowas_lc.storage.keys import Keys, checked_operation
 from ecowas_lc.storage.ops import Op
@@ -43,7 +40,10 @@ from ecowas_lc.storage.server import Server
 if TYPE_CHECKING:
     from ecowas_lc.checkpoint.backup import ThreadImporter
     from ecowas_lc.checkpoint.differences import ThreadDifference
+    from ecowas_lc.checkpoint.lease import ThreadLeases
     from ecowas_lc.checkpoint.listing import ThreadFilter, ThreadRow
+    from ecowas_lc.settings import Settings
+    from ecowas_lc.storage.backup_format import ImportReport, Progress
 
 _LONGEST_TTL = 10_000_000_000  # seconds; a server refuses times that overflow its clock
 _PLAIN = (str, int, float, bool)
@@ -190,6 +190,8 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         Raises:
             ConfigurationError: The settings or an option can't be used.
         """
+        from ecowas_lc.settings import get_settings
+
         settings = settings or get_settings()
         options.setdefault("prefix", settings.prefix)
         if "ttl" not in options:
@@ -231,7 +233,7 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
             raise InvalidIdError("The checkpoint's id is empty.")
         op = put_op(
             self._at,
-            before._replace(checkpoint_id=checkpoint_id),
+            CheckpointPlace(before.thread_id, before.namespace, checkpoint_id),
             checkpoint,
             _whole_metadata(config, metadata),
             new_versions,
@@ -430,6 +432,8 @@ class RedisSaver(SaverBase):
     @property
     def leases(self) -> ThreadLeases:
         """Leases on threads, with which cooperating programs run each thread one after the other."""
+        from ecowas_lc.checkpoint.lease import ThreadLeases
+
         return ThreadLeases(self._server, self._keys)
 
     def thread(self, thread_id: str, *, channel: str = "messages") -> SavedThread:
@@ -557,8 +561,7 @@ class RedisSaver(SaverBase):
         """
         from ecowas_lc.checkpoint.maintenance import delete_for_runs_walk
 
-        for _ in self._walked(delete_for_runs_walk(self._at, run_ids_of(run_ids))):
-            pass
+        list(self._walked(delete_for_runs_walk(self._at, run_ids_of(run_ids))))  # which yields nothing
 
     def prune(
         self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None
@@ -625,6 +628,8 @@ class RedisSaver(SaverBase):
             FormatVersionError: A newer version of this package wrote the lines.
             DecryptionError: An encrypted thread comes from another prefix, so it could not be decrypted here.
         """
+        from ecowas_lc.storage.backup_format import checked_lines
+
         importer = importer_of(self, overwrite=overwrite)
         for line in checked_lines(lines):
             if line.strip():
@@ -838,8 +843,7 @@ class RedisSaver(SaverBase):
         """Like :meth:`delete_for_runs`, without blocking the event loop."""
         from ecowas_lc.checkpoint.maintenance import delete_for_runs_walk
 
-        async for _ in self._awalked(delete_for_runs_walk(self._at, run_ids_of(run_ids))):
-            pass
+        _ = [each async for each in self._awalked(delete_for_runs_walk(self._at, run_ids_of(run_ids)))]
 
     async def aprune(
         self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None
@@ -864,6 +868,8 @@ class RedisSaver(SaverBase):
         self, lines: Iterable[str] | AsyncIterable[str], *, overwrite: bool = False
     ) -> ImportReport:
         """Like :meth:`import_jsonl`, without blocking the event loop; takes async iterables too."""
+        from ecowas_lc.storage.backup_format import one_by_one
+
         importer = importer_of(self, overwrite=overwrite)
         async for line in one_by_one(lines):
             if line.strip():

@@ -6,8 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 
@@ -63,8 +62,7 @@ _ELEMENTS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 32 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class SaverContext:
+class SaverContext(NamedTuple):
     """The data that every program of one saver needs."""
 
     keys: Keys
@@ -90,7 +88,7 @@ class SaverContext:
 
 
 def put_op(
-    at: SaverContext,
+    ctx: SaverContext,
     place: CheckpointPlace,
     checkpoint: Checkpoint,
     metadata: CheckpointMetadata,
@@ -104,29 +102,28 @@ def put_op(
 
     ``parent_may_lack``: ancestors of delta channels may be missing, as in a copy of a pruned thread.
     """
-    memo = at.format.memo.thread(place.thread_id)
-    draft = at.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
-    about = at.format.entry(place, checkpoint)
-    index_keys, beside, entry = _index_calls(at, place.thread_id, metadata.get("run_id"))
+    memo = ctx.format.memo.thread(place.thread_id)
+    draft = ctx.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
+    about = ctx.format.entry(place, checkpoint, new_versions, memo)
+    index_keys, indexing, entry = _index_calls(ctx, place.thread_id, metadata.get("run_id"))
     anew: set[bytes] = set()
     lacking: set[bytes] = set()
-    mine: Future[None] = Future()
+    mine: list[Future[None]] = []
     try:
         for _ in range(_ATTEMPTS):
             try:
                 values, needed, lists = _value_args(draft, memo, anew)
-                send, check = yield from _claimed_op(at, memo, draft.elements, needed, lacking, mine)
+                send, check = yield from _elements_op(ctx, place, memo, draft.elements, needed, lacking, mine)
             except ChangedMeanwhileError:
                 memo.lists.clear()  # lists read earlier may have the digests of other data
-                draft = at.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
-                _add_values(at, place, draft, checkpoint, anew)
+                draft = ctx.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
+                _add_values(ctx, place, draft, checkpoint, anew)
                 continue
-            check += yield from _send_ahead_op(at, place, send)
             required = [name for name in draft.fields if name not in draft.values]
             script = call(
-                _PUT_AND_KEEP if at.keep_last else _PUT,
-                (at.keys.thread(place.thread_id), *index_keys),
-                at.ttl(),
+                _PUT_AND_KEEP if ctx.keep_last else _PUT,
+                (ctx.keys.thread(place.thread_id), *index_keys),
+                ctx.ttl(),
                 place.ns,
                 place.id,
                 draft.row,
@@ -141,42 +138,43 @@ def put_op(
                 b"".join(check),
                 *entry,
                 about,
-                at.keep_last,
+                ctx.keep_last,
                 int(draft.has_delta),
-                _note(metadata.get("run_id"), draft.lacking) if at.keep_last else b"",
+                _note(metadata.get("run_id"), draft.lacking) if ctx.keep_last else b"",
             )
-            answer = (yield (*beside, script))[-1]
+            answer = (yield (*indexing, script))[-1]
             if not answer:
                 memo.saw(needed)
-                at.format.memo.keep(place.thread_id, lists)
-                at.format.memo.hold(place.thread_id, draft.elements.large(needed))
+                ctx.format.memo.keep(place.thread_id, lists)
+                ctx.format.memo.hold(place.thread_id, draft.elements.large(needed))
                 return
             fields, digests = answer
             if absent := draft.idle.intersection(fields):
                 memo.lacks(absent)
-                draft = at.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
+                draft = ctx.format.draft(place, parent, checkpoint, metadata, new_versions, memo.absent)
             anew.update(name for name in fields if name not in absent)
             lacking.update(digests_in(digests))
-            _add_values(at, place, draft, checkpoint, anew)
+            _add_values(ctx, place, draft, checkpoint, anew)
         raise StorageError(_LOSING)
     finally:
-        at.format.memo.release(memo, mine)
+        if mine:
+            ctx.format.memo.release(memo, mine[0])
 
 
 def _note(run_id: Any, lacking: Iterable[bytes]) -> bytes:
-    """Return what pruning must know of a checkpoint: its run, and the delta channels without a value."""
+    """Return what pruning needs to know about a checkpoint: its run, and the delta channels without a value."""
     parts = (id_bytes(run_id) if isinstance(run_id, str) else b"", *lacking)
     return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
 
 
 def _add_values(
-    at: SaverContext, place: CheckpointPlace, draft: CheckpointDraft, checkpoint: Checkpoint, names: set[bytes]
+    ctx: SaverContext, place: CheckpointPlace, draft: CheckpointDraft, checkpoint: Checkpoint, names: set[bytes]
 ) -> None:
     """Make the draft also send values that are not new but that the server lacks."""
     for name in names - draft.values.keys():
         channel = channel_of(name)
         value = checkpoint["channel_values"][channel]
-        draft.values[name] = at.format.value(place, name, channel, value, draft.elements)
+        draft.values[name] = ctx.format.value(place, name, channel, value, draft.elements)
 
 
 def _value_args(
@@ -203,7 +201,11 @@ def _value_args(
 def _elements_to_send(
     elements: Collector, needed: list[bytes], memo: ThreadMemo, lacking: set[bytes]
 ) -> tuple[list[Arg], list[bytes]]:
-    """Return the elements to send, digest and body in turn, and the digests that the server must already have."""
+    """Return the elements to send, digest and body in turn, and the digests that the server must already have.
+
+    An element that the server has is not without those it refers to. If it lacks one, it may lack those too: they
+    join ``lacking``.
+    """
     send: list[Arg] = []
     check: list[bytes] = []
     pending = list(dict.fromkeys(needed))
@@ -212,45 +214,55 @@ def _elements_to_send(
         digest = pending.pop()
         if digest in memo.known and digest not in lacking:
             check.append(digest)
-        else:
-            body = elements.stored(digest)
-            send += digest, body
+            continue
+        send += digest, elements.stored(digest)
         for inner in elements.references(digest):
+            if digest in lacking:
+                lacking.add(inner)
             if inner not in met:
                 met.add(inner)
                 pending.append(inner)
     return send, check
 
 
-def _claimed_op(
-    at: SaverContext,
+def _elements_op(
+    ctx: SaverContext,
+    place: CheckpointPlace,
     memo: ThreadMemo,
     elements: Collector,
     needed: list[bytes],
     lacking: set[bytes],
-    mine: Future[None],
+    mine: list[Future[None]],
 ) -> Op[tuple[list[Arg], list[bytes]]]:
-    """Return what :func:`_elements_to_send` does; a large element that another call is sending is not sent again.
+    """Return what :func:`_elements_to_send` does, once the elements go into one command with the rest.
 
-    A step's writes and its checkpoint are stored at the same time, and often hold the same value. The second call
-    waits for the first and then refers to the element; if the first failed, the second sends it.
+    A large element that another call is sending is not sent again. A step's writes and its checkpoint are stored
+    at the same time, and often hold the same value. The second call waits for the first and then refers to the
+    element; if the first failed, the second sends it. ``mine`` receives what other calls wait for, if this one
+    sends a large element.
     """
     send, check = _elements_to_send(elements, needed, memo, lacking)
-    bodies: Any = zip(send[::2], send[1::2], strict=True)
-    large: Any = [digest for digest, body in bodies if len(body) >= HELD_BYTES]
-    if not large or lacking:
+    bodies: list[Any] = send[1::2]
+    if not bodies:
         return send, check
-    for other in (others := at.format.memo.claim(memo, large, mine)):
-        yield pause(other)
-    if others:
-        at.format.memo.claim(memo, large, mine)
-    if not memo.known.keys().isdisjoint(large):  # the other call has sent them in the meantime
-        send, check = _elements_to_send(elements, needed, memo, lacking)
+    if max(map(len, bodies)) >= HELD_BYTES and not lacking:
+        large: Any = [digest for digest, body in zip(send[::2], bodies, strict=True) if len(body) >= HELD_BYTES]
+        if not mine:  # a future takes as long to make as a small call to encode: only large elements need it
+            mine.append(Future())
+        for other in (others := ctx.format.memo.claim(memo, large, mine[0])):
+            yield pause(other)
+        if others:
+            ctx.format.memo.claim(memo, large, mine[0])
+        if not memo.known.keys().isdisjoint(large):  # the other call has sent them in the meantime
+            send, check = _elements_to_send(elements, needed, memo, lacking)
+            bodies = send[1::2]
+    if len(bodies) > _ELEMENTS_AT_ONCE or sum(map(len, bodies)) > _BYTES_AT_ONCE:
+        check += yield from _send_ahead_op(ctx, place, send)
     return send, check
 
 
-def _send_ahead_op(at: SaverContext, place: CheckpointPlace, send: list[Arg]) -> Op[list[bytes]]:
-    """Send elements before the command that refers to them, if one command would be too large."""
+def _send_ahead_op(ctx: SaverContext, place: CheckpointPlace, send: list[Arg]) -> Op[list[bytes]]:
+    """Send elements before the command that refers to them, as far as one command would be too large."""
     ahead: list[bytes] = []
     while len(send) > 2 * _ELEMENTS_AT_ONCE or sum(map(len, send[1::2])) > _BYTES_AT_ONCE:  # type: ignore[arg-type]
         part: list[Any] = []
@@ -259,26 +271,27 @@ def _send_ahead_op(at: SaverContext, place: CheckpointPlace, send: list[Arg]) ->
             part += send.pop(), send.pop()
             size += len(part[-2])
         part.reverse()
-        yield (call(_ELEMENTS, (at.keys.thread(place.thread_id),), *part),)
+        yield (call(_ELEMENTS, (ctx.keys.thread(place.thread_id),), *part),)
         ahead += part[::2]
     return ahead
 
 
-def put_writes_op(at: SaverContext, place: CheckpointPlace, writes: Any, task_id: str, task_path: str) -> Op[None]:
+def put_writes_op(
+    ctx: SaverContext, place: CheckpointPlace, writes: Any, task_id: str, task_path: str
+) -> Op[None]:
     """Store pending writes: one round trip."""
-    batch, elements, references = at.format.batch(place, writes, task_id, task_path)
-    memo = at.format.memo.thread(place.thread_id)
+    batch, elements, references = ctx.format.batch(place, writes, task_id, task_path)
+    memo = ctx.format.memo.thread(place.thread_id)
     lacking: set[bytes] = set()
-    mine: Future[None] = Future()
+    mine: list[Future[None]] = []
     try:
         for _ in range(_ATTEMPTS):
-            send, check = yield from _claimed_op(at, memo, elements, references, lacking, mine)
-            check += yield from _send_ahead_op(at, place, send)
+            send, check = yield from _elements_op(ctx, place, memo, elements, references, lacking, mine)
             [answer] = yield (
                 call(
                     _PUT_WRITES,
-                    (at.keys.thread(place.thread_id),),
-                    at.ttl(),
+                    (ctx.keys.thread(place.thread_id),),
+                    ctx.ttl(),
                     place.ns,
                     place.id,
                     batch,
@@ -289,61 +302,62 @@ def put_writes_op(at: SaverContext, place: CheckpointPlace, writes: Any, task_id
             )
             if not answer:
                 memo.saw(references)
-                at.format.memo.hold(place.thread_id, elements.large(references))
+                ctx.format.memo.hold(place.thread_id, elements.large(references))
                 return
             lacking.update(digests_in(answer))
         raise StorageError(_LOSING)
     finally:
-        at.format.memo.release(memo, mine)
+        if mine:
+            ctx.format.memo.release(memo, mine[0])
 
 
-def delete_thread_op(at: SaverContext, thread_id: str, operation: str | None = None) -> Op[None]:
+def delete_thread_op(ctx: SaverContext, thread_id: str, operation: str | None = None) -> Op[None]:
     """Remove a thread of any size: two commands in one flush.
 
     A removal that is repeated with the same ``operation`` within an hour keeps data that others have started since
     then. A removal without a name gets one that is remembered for as long as its own retries take. An empty
     ``operation`` leaves no trace.
     """
-    at.format.memo.forget(thread_id)
+    ctx.format.memo.forget(thread_id)
     named = (os.urandom(9).hex(), _RETRIES_MS) if operation is None else (operation, _NAMED_MS)
     answer, _ = yield (
-        call(_DELETE_THREAD, (at.keys.thread(thread_id),), *named),
-        command("ZREM", at.keys.threads(), id_bytes(thread_id)),
+        call(_DELETE_THREAD, (ctx.keys.thread(thread_id),), *named),
+        command("ZREM", ctx.keys.threads(), id_bytes(thread_id)),
     )
     if answer == _BEGUN_ANEW:  # the repeated removal has removed its index entry
-        yield (command("ZADD", at.keys.threads(), time.time(), id_bytes(thread_id)),)
+        yield (command("ZADD", ctx.keys.threads(), time.time(), id_bytes(thread_id)),)
 
 
 def delete_checkpoints_op(
-    at: SaverContext, thread_id: str, doomed: list[CheckpointPlace], run_ids: Iterable[str]
+    ctx: SaverContext, thread_id: str, doomed: list[CheckpointPlace], run_ids: Iterable[str]
 ) -> Op[None]:
     """Remove checkpoints of one thread and the data that only they used: one round trip.
 
     ``run_ids``: runs that have no other checkpoint here.
     """
     if not doomed:
-        yield (settled(at.keys.thread(thread_id)),)
+        yield (settled(ctx.keys.thread(thread_id)),)
         return
-    at.format.memo.forget(thread_id)
+    ctx.format.memo.forget(thread_id)
     names = [part for place in doomed for part in (place.ns, place.id)]
     runs = [id_bytes(run_id) for run_id in run_ids]
-    [left] = yield (call(_DELETE, (at.keys.thread(thread_id),), len(doomed), *names, *runs),)
+    [left] = yield (call(_DELETE, (ctx.keys.thread(thread_id),), len(doomed), *names, *runs),)
     if not left:
-        yield (command("ZREM", at.keys.threads(), id_bytes(thread_id)),)
+        yield (command("ZREM", ctx.keys.threads(), id_bytes(thread_id)),)
 
 
 def _index_calls(
-    at: SaverContext, thread_id: str, run_id: Any
+    ctx: SaverContext, thread_id: str, run_id: Any
 ) -> tuple[tuple[bytes, ...], Batch, tuple[Arg, ...]]:
     """Return index keys for the script (single server) or separate calls (cluster), and the entries they store."""
     # Write the index first: a superfluous entry is harmless and pruned on read; a missing one would hide a thread.
     run = run_id if isinstance(run_id, str) else ""
-    keys = [at.keys.threads()] if at.indexes else []
-    if at.indexes and run:
-        keys.append(at.keys.run(run))
+    keys = [ctx.keys.threads()] if ctx.indexes else []
+    if ctx.indexes and run:
+        keys.append(ctx.keys.run(run))
     member, now = id_bytes(thread_id), time.time()
     entry = (id_bytes(run), member, now)
-    if at.one_slot:
+    if ctx.one_slot:
         return tuple(keys), (), entry
     calls: list[Call] = [command("ZADD", key, now, member) for key in keys]
     calls += [command("EXPIRE", key, RUN_SECONDS) for key in keys[1:]]

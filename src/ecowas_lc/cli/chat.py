@@ -20,10 +20,9 @@ from ecowas_lc.cli.conversation import (
 from ecowas_lc.cli.live_answer import Screen, show_sources, silence
 from ecowas_lc.cli.models import ChosenModel, chosen_model
 from ecowas_lc.cli.options import FAILED, explain
-from ecowas_lc.cli.piped_input import piped_lines, piped_text
 from ecowas_lc.cli.screen import counted, labelled, program, remark, wrapped
 from ecowas_lc.cli.store import chosen_server
-from ecowas_lc.cli.terminal import err, one_line, out, show_json
+from ecowas_lc.cli.terminal import err, one_line, out, piped_lines, piped_text, show_json
 from ecowas_lc.errors import EcowasError, StorageError, TurnStoppedError
 from ecowas_lc.settings import get_settings
 

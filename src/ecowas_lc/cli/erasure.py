@@ -25,7 +25,7 @@ def erase_everything(user: str, *, field: str, label: int, yes: bool, json: bool
     from ecowas_lc import erase
 
     counted = erase(user, field=field, label=label, dry_run=True)
-    if counted.is_empty or not confirmed(f"Delete {_said(counted)} of {one_line(user)}?", yes=yes):
+    if counted.is_empty or not confirmed(f"Delete {_counts(counted)} of {one_line(user)}?", yes=yes):
         receipt = counted
     else:
         receipt = erase(user, field=field, label=label)
@@ -35,12 +35,12 @@ def erase_everything(user: str, *, field: str, label: int, yes: bool, json: bool
     if receipt.is_empty:
         say(f"Nothing belongs to {one_line(user)}.")
     elif not receipt.dry_run:
-        say(f"Deleted {_said(receipt)} of {one_line(user)}.")
+        say(f"Deleted {_counts(receipt)} of {one_line(user)}.")
     if receipt.unattributed:
         kinds = ", ".join(f"{count} {kind}" for kind, count in receipt.unattributed.items())
         remark(f"Not attributed to any user: {kinds}.")
 
 
-def _said(receipt: ErasureReceipt) -> str:
+def _counts(receipt: ErasureReceipt) -> str:
     found = [f"{n} {_ONE[kind] if n == 1 else kind}" for kind, n in receipt.found.items() if n]
     return " and ".join([*([", ".join(found[:-1])] if found[:-1] else []), *found[-1:]])

@@ -232,7 +232,7 @@ Agents = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking for confirmation.")]
-Limit = Annotated[int, typer.Option(metavar="N", min=1, help="How many to show at most.")]
+Limit = Annotated[int, typer.Option(metavar="N", min=1, help="Maximum number to show.")]
 Output = Annotated[
     Path | None,
     typer.Option(

@@ -43,12 +43,12 @@ def show_stats(*, watch: bool, every: float, json: bool) -> None:
         if json or not out().is_terminal:
             for figures in _again_and_again(store, every):
                 show_json(figures, on_one_line=True)
-            return
-        first: dict[str, Any] = {}
-        with Live(console=out(), auto_refresh=False) as live:
-            for figures in _again_and_again(store, every):
-                first = first if "threads" in first else figures
-                live.update(_screen(figures, first, every), refresh=True)
+        else:
+            first: dict[str, Any] = {}
+            with Live(console=out(), auto_refresh=False) as live:
+                for figures in _again_and_again(store, every):
+                    first = first if "threads" in first else figures
+                    live.update(_screen(figures, first, every), refresh=True)
 
 
 def _figures(store: Store) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The only module that writes to standard output and standard error, so that no text can control the terminal.
 
+It also reads piped input.
+
 Ids, models' answers, names in a backup and errors that quote them may contain anything. Text is stripped of its
 control characters (C0 and C1, and with them every escape sequence) and of characters that reorder text (Unicode's
 bidirectional overrides). In JSON, they are escaped, so that its meaning is unchanged.
@@ -10,11 +12,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+
+from ecowas_lc.errors import InvalidInputError
 
 _STEERING = "\x7f-\x9f\u202a-\u202e\u2066-\u2069"
 _CONTROL = re.compile(f"[\x00-\x08\x0b-\x1f{_STEERING}]")
@@ -90,3 +94,39 @@ def write_record(line: str) -> None:
         sys.stdout.write(f"{json_text(line)}\n")
     else:
         sys.stdout.buffer.write(f"{line}\n".encode())
+
+
+_LONGEST_LINE = 4_000_000
+
+
+def piped_lines() -> Iterator[str]:
+    """Yield the lines of standard input, without line endings.
+
+    Raises:
+        InvalidInputError: A line is not UTF-8, or longer than 4 MB; nothing of it is passed on.
+    """
+    source = getattr(sys.stdin, "buffer", sys.stdin)
+    number = 0
+    while line := source.readline(_LONGEST_LINE):
+        number += 1
+        if len(line) == _LONGEST_LINE:
+            raise InvalidInputError(f"Line {number} of the input is longer than 4 MB. Shorten it.")
+        try:
+            text = line if isinstance(line, str) else line.decode("utf-8-sig" if number == 1 else "utf-8")
+            text.encode()
+        except UnicodeError:
+            raise InvalidInputError(
+                f"Line {number} of the input is not UTF-8. Convert it first: iconv -f latin1 -t utf-8 FILE"
+            ) from None
+        yield text.rstrip("\r\n")
+
+
+def piped_text() -> str:
+    """Return all of standard input.
+
+    Raises:
+        InvalidInputError: Standard input is a terminal, or not UTF-8.
+    """
+    if sys.stdin.isatty():
+        raise InvalidInputError('There is no question. Write: ecowas-lc ask "…", or pipe it in: … | ecowas-lc ask')
+    return "\n".join(piped_lines())

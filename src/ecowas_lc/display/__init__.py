@@ -8,9 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from ecowas_lc.display.blocks import heading, note
+from ecowas_lc.display.blocks import cut, heading, note
 from ecowas_lc.display.html_elements import Node, formats_of
-from ecowas_lc.display.wording import cut
 
 _VIEWS = {  # by class name, so that no class is imported to display another
     "RedisSaver": "storage_views:saver",
@@ -26,15 +25,15 @@ _VIEWS = {  # by class name, so that no class is imported to display another
     "RouterReport": "routing_views:router_report",
     "DialogueReport": "routing_views:dialogue_report",
     "Comparison": "routing_views:comparison",
-    "SupervisorResult": "run_views:result",
+    "SupervisorResult": "conversation_views:result",
     "LiveRun": "live:live_run",
     "Explorer": "storage_views:explorer",
     "Records": "storage_views:records",
-    "GroundedAnswer": "run_views:grounded",
+    "GroundedAnswer": "conversation_views:grounded",
 }
 _PICTURES = {
     "SupervisorGraph": "ecowas_lc.drawing:draw_graph",
-    "SupervisorAgent": "ecowas_lc.display.run_views:agent_picture",
+    "SupervisorAgent": "ecowas_lc.display.conversation_views:agent_picture",
 }
 _MOST_LETTERS_OF_TEXT = 20_000
 

@@ -1,14 +1,48 @@
-"""Building blocks of displays: headings, tables, speech, bars, and collapsible parts."""
+"""Building blocks of displays: headings, tables, speech, bars, collapsible parts, and readable times and sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from ecowas_lc._markdown import MarkdownBlock, markdown_blocks, markdown_spans
 from ecowas_lc.display.html_elements import Node, append, element
-from ecowas_lc.display.wording import cut
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in its largest unit; ``None`` means that it does not end."""
+    if seconds is None:
+        return "never expires"
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    if seconds >= 10 or seconds == 0:
+        return f"{seconds:.0f} s"
+    return f"{seconds:.1f} s" if seconds >= 0.95 else f"{seconds * 1000:.0f} ms"
+
+
+def ago(moment: datetime | None, now: datetime | None = None) -> str:
+    """Return how long ago a time was."""
+    if moment is None:
+        return "unknown"
+    passed = ((now or datetime.now(UTC)) - moment).total_seconds()
+    return "just now" if passed < 1 else f"{duration(passed)} ago"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def cut(text: object, most: int) -> str:
+    """Return text cut to a length, with a mark if something was left out."""
+    whole = str(text)
+    return whole if len(whole) <= most else f"{whole[: most - 1].rstrip()}…"
+
 
 MOST_LETTERS = 4_000
 """Maximum number of characters shown of one text."""
@@ -56,6 +90,11 @@ def note(*text: Node) -> Element:
 def label(text: str, hue: str = "") -> Element:
     """Return a highlighted word or two."""
     return element("span", text, classes=f"label {hue}".strip())
+
+
+def waiting_in(step: str) -> Element:
+    """Return a label that says which step waits for a person."""
+    return label(f"waiting in {step}", "waits")
 
 
 def labels(names: Iterable[str], hues: Hues, otherwise: str = "no group") -> Element:
@@ -173,19 +212,14 @@ def speech(speaker: str, *said: Node, hue: str = "", asks: bool = False, about: 
     """Return what one speaker said, with remarks below it."""
     classes = "asks" if asks else hue
     made = element("div", element("dt", element("strong", speaker)), element("dd", *said), classes=classes)
-    beside = [one for one in about if one is not None]
-    if beside:
-        made.append(element("dd", *beside, classes="aside"))
+    asides = [one for one in about if one is not None]
+    if asides:
+        made.append(element("dd", *asides, classes="aside"))
     return made
 
 
-def value(given: Any, most: int = 300) -> Element:
-    """Return any value in short form; a value whose repr fails is shown by its type."""
-    return code(plain(given, most), most)
-
-
 def plain(given: Any, most: int = 300, depth: int = 3) -> str:
-    """Return any value on one line, reading no more of it than is shown."""
+    """Return any value on one line, reading no more of it than is shown; a value whose repr fails, by its type."""
     if isinstance(given, str):
         return cut(given, most)
     if given is None or isinstance(given, (bool, int, float)):

@@ -29,6 +29,8 @@ from ecowas_lc.display.blocks import (
     Hues,
     box,
     code,
+    cut,
+    duration,
     fold,
     heading,
     label,
@@ -44,7 +46,6 @@ from ecowas_lc.display.blocks import (
 from ecowas_lc.display.conversation_views import asked_line, report_box, request_box, sources
 from ecowas_lc.display.event_sources import RunEvents, run_events
 from ecowas_lc.display.html_elements import Node, append, element
-from ecowas_lc.display.wording import cut, duration
 from ecowas_lc.drawing.requests import read_request
 
 _SECONDS_BETWEEN = 0.15
@@ -148,7 +149,7 @@ class LiveRun(Displayed):
             found += [request_box(one, hues) for one in read_request(request, "", identity)]
         if self.finished is not None and not self.finished.speaker:
             pass  # each step has shown what it wrote, and there is no answer
-        elif self.finished is not None and not self._is_said(speakers):
+        elif self.finished is not None and not self._names_speaker(speakers):
             about = [sources(self.finished.citations)]
             said = prose(self.finished.answer) or [note("No text.")]
             found.append(part("Together") if len(speakers) > 1 else None)
@@ -162,7 +163,7 @@ class LiveRun(Displayed):
             found.append(box("The run ended with an error", why, classes="bad"))
         return found
 
-    def _is_said(self, speakers: Sequence[str]) -> bool:
+    def _names_speaker(self, speakers: Sequence[str]) -> bool:
         """Return whether the answer is shown with its speaker; a supervisor combines those of several groups."""
         is_one = len(speakers) == 1 or self.route is None
         return is_one and self.finished is not None and self.finished.speaker in speakers
@@ -171,7 +172,7 @@ class LiveRun(Displayed):
         if self.error is not None:
             return label("failed", "bad")
         if self.waiting:
-            return label("waits for a decision", "waits")
+            return label("waiting for a decision", "waits")
         return label("done", "c1") if self.finished is not None else label("running …", "c0")
 
     def _speaker(self, name: str, hues: Hues) -> Node:

@@ -6,10 +6,23 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
-from ecowas_lc.display.blocks import Hues, code, fold, heading, label, labels, note, part, prose, spoken, table
+from ecowas_lc.display.blocks import (
+    Hues,
+    code,
+    counted,
+    cut,
+    fold,
+    heading,
+    label,
+    labels,
+    note,
+    part,
+    prose,
+    spoken,
+    table,
+)
 from ecowas_lc.display.conversation_views import share_bar
 from ecowas_lc.display.html_elements import Node, append, element
-from ecowas_lc.display.wording import counted, cut
 
 if TYPE_CHECKING:
     from ecowas_lc.supervisor.evaluation import Comparison, DialogueReport, RouterReport
@@ -22,7 +35,7 @@ _SOURCES = {
     "lexical": "by its words",
     "semantic": "by words and meaning",
     "model": "by a model",
-    "repaired": "by a model, at its second try",
+    "repaired": "by a model, on its second try",
     "asked": "as you named them",
 }
 

@@ -10,7 +10,11 @@ from xml.etree.ElementTree import Element
 
 from ecowas_lc.display.blocks import (
     Hues,
+    ago,
     code,
+    counted,
+    cut,
+    duration,
     fold,
     heading,
     in_a_row,
@@ -21,11 +25,12 @@ from ecowas_lc.display.blocks import (
     spoken,
     table,
     talk,
+    waiting_in,
 )
 from ecowas_lc.display.conversation_views import branch_of, conversation, request_box, turn_speech, turns_of
 from ecowas_lc.display.html_elements import Node, element
-from ecowas_lc.display.wording import ago, counted, cut, duration, moment_of
 from ecowas_lc.drawing.requests import failures_of, read_request, requests_of
+from ecowas_lc.drawing.thread_layout import time_of
 from ecowas_lc.memory.session_index import counting, entries, listing
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.left_out import readable_ids
@@ -93,7 +98,7 @@ def _state(reading: Any, row: ThreadRow) -> Element:
     step = spoken(row.next[0]) if row.next else "a step"
     if row.waiting:
         asked = requests_of(latest, is_over=False)[0] if latest is not None else []
-        return label(f"{spoken(asked[0].node) if asked and asked[0].node else step} waits", "waits")
+        return waiting_in(spoken(asked[0].node) if asked and asked[0].node else step)
     if latest is not None and (failed := failures_of(latest)):
         return label(f"{spoken(failed[0].node) or step} failed", "bad")
     return label(f"before {step}")
@@ -120,6 +125,8 @@ def difference(shown: ThreadDifference) -> list[Node]:
     found: list[Node] = [heading(f"What changed in {cut(shown.thread, 60)}")]
     found += [_end(which, item) for which, item in (("From", shown.before), ("To", shown.after))]
     changes = {name: one for name, one in shown.channels.items() if not name.startswith("branch:")}
+    if "decision" in shown.after.checkpoint["channel_values"]:  # a thread of the supervisor
+        changes.pop("synced", None)  # a digest of the messages in the histories, which says nothing to a reader
     if not changes:
         found.append(note("No value changed."))
     for name, change in list(changes.items())[:MOST_CHANNELS]:
@@ -139,7 +146,7 @@ def difference(shown: ThreadDifference) -> list[Node]:
 
 def _end(which: str, item: CheckpointTuple) -> Element:
     """Return one end of a difference: ends on two branches may have the same step, so it names the checkpoint."""
-    step = f"step {item.metadata.get('step')}, {ago(moment_of(item.checkpoint['ts']))}"
+    step = f"step {item.metadata.get('step')}, {ago(time_of(item))}"
     values = item.checkpoint["channel_values"].get("messages")
     last = f", after “{cut(plain(values[-1]), 60)}”" if isinstance(values, list) and values else ""
     return element("p", f"{which} ", code(item.checkpoint["id"]), " ", element("small", f"{step}{last}"))
@@ -162,7 +169,7 @@ def thread(shown: SavedThread) -> list[Node]:
     left = reading.ttl(shown.id)
     latest = newest_first[0]
     every = latest.checkpoint["channel_values"].get(shown.channel)
-    facts: list[str] = [f"active {ago(moment_of(latest.checkpoint['ts']))}"]
+    facts: list[str] = [f"active {ago(time_of(latest))}"]
     facts.append("never expires" if left is None else f"expires in {duration(max(left, 0))}")
     if isinstance(every, list):
         facts.insert(0, counted(len(every), "message"))

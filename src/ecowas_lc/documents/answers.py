@@ -22,7 +22,7 @@ from ecowas_lc.documents.check import (
     last_boundary,
 )
 from ecowas_lc.documents.document import Document, Sentence
-from ecowas_lc.documents.evidence import Evidence, Source
+from ecowas_lc.documents.evidence import Evidence, Source, with_antecedent
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -37,6 +37,7 @@ _PHRASES: dict[str, dict[str, str]] = {
         "differ": "The documents differ:",
         "in": "in {language}",
         "unsupported": "(not supported by the documents)",
+        "courtesy": "Happy to help. What would you like to know from the documents?",
     },
     "fr": {
         "declined": "Les documents ne le disent pas.",
@@ -44,6 +45,7 @@ _PHRASES: dict[str, dict[str, str]] = {
         "differ": "Les documents diffèrent :",
         "in": "en {language}",
         "unsupported": "(non étayé par les documents)",
+        "courtesy": "À votre service. Que souhaitez-vous savoir des documents ?",
     },
     "pt": {
         "declined": "Os documentos não o dizem.",
@@ -51,6 +53,7 @@ _PHRASES: dict[str, dict[str, str]] = {
         "differ": "Os documentos divergem:",
         "in": "em {language}",
         "unsupported": "(não apoiado pelos documentos)",
+        "courtesy": "Ao dispor. O que deseja saber dos documentos?",
     },
 }
 _LANGUAGES = {
@@ -183,6 +186,11 @@ def grounded_answer(
     return _answer_of(said, checked, evidence=evidence, sources=sources, language=language, mode=mode)
 
 
+def courtesy_in(language: str) -> str:
+    """Return the answer to thanks, greetings and small talk, which claims nothing."""
+    return _PHRASES.get(language, _PHRASES["en"])["courtesy"]
+
+
 class CheckedStream:
     """Checks an answer while it is being made: text comes out of it only when its sentence has passed.
 
@@ -264,7 +272,7 @@ def _answer_of(
     # A sentence counts only if the answer as a whole cites a source that answers the question.
     if len(missing) == len(evidence) and mode == "strict":
         lines = []
-    differ = phrases["differ"] if len(evidence) > 1 and len(missing) > 1 else ""
+    differ = phrases["differ"] if sum(not one.answers_second for one in missing) > 1 else ""
     return _written(lines, missing, removed, language, differ)
 
 
@@ -306,7 +314,7 @@ def _written(
             add(line, None, " ")
     if before_quotations:
         add(before_quotations, None, "\n\n")
-    for one in quotations:
+    for one in map(with_antecedent, quotations):
         add(_quoted(one, language, with_title=len(quotations) > 1), (one.source, one.sentence), "\n")
     return GroundedAnswer(text, tuple(spans), quoted=not lines, removed=removed)
 

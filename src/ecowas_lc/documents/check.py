@@ -140,6 +140,7 @@ _GARBLED = {
     for language, pair in _PAIRS.items()
 }
 _COMMA = "\ue000"
+_LABELS = re.compile(r"[^\W\d_]{2,}|\b(?:19|20)\d\d\b")
 _OPENING = re.compile(
     r"^(?:according to[^,]{0,80}, |as (?:stated|noted|mentioned)[^,]{0,80}, |the (?:document|passage"
     r"|text|note|report)s? (?:says?|states?) (?:that )?"
@@ -233,6 +234,8 @@ class _Claim:
         self.words = content_words(self.text)
         self.quantities = quantities_in(self.text)
         self.times = times_in(self.text)
+        # "5025" in "2024-5025": a figure inside a longer word, which is read as neither quantity nor date.
+        self.other_digits = frozenset(re.findall(r"\d+", _without_figures(self.text)))
         self.known = known
         self.names = names_in(self.text, known=known)
         self.is_negative = is_negative(self.text)
@@ -269,7 +272,11 @@ class _Claim:
         around = words_of(
             " ".join((text, before, source.passage.heading, source.document.title, source.document.issuer))
         )
+        if not self.other_digits <= {digits for word in around for digits in re.findall(r"\d+", word)}:
+            return "figure"
         if not all(any(likeness(name, word) >= 0.9 for word in around) for name in self.names):
+            return "name"
+        if not self._names_the_row(sentence):
             return "name"
         if not self._belongs(text):
             return "figure"
@@ -281,8 +288,17 @@ class _Claim:
             return "wording"
         return None
 
+    def _names_the_row(self, sentence: Sentence) -> bool:
+        """Return whether the claim says what a table's row is about: its first cell that has words or a year."""
+        if not sentence.header:
+            return True
+        cells = [words_of(cell) for cell in sentence.text.split(" | ") if _LABELS.search(cell)]
+        label = [word for word in cells[0] if folded(word) not in word_list("empty")] if cells else []
+        own = words_of(self.text)
+        return 2 * sum(best_likeness(word, own) for word in label) >= len(label)
+
     def _has_the_mood_of(self, text: str) -> bool:
-        """Return whether what must, may or perhaps is does so in the source too."""
+        """Return whether obligation, permission and uncertainty are the same in the source."""
         must, may = _OBLIGATION.search(self.text), _PERMISSION.search(self.text)
         if must and not _OBLIGATION.search(text):
             return False

@@ -63,6 +63,15 @@ _UNITS: dict[str, tuple[str, str]] = {
     "quilogramas": ("gram", "1e3"),
     "ha": ("hectare", "1"),
     "hectares": ("hectare", "1"),
+    **dict.fromkeys(("m²", "m2", "square metres", "square meters"), ("square metre", "1")),
+    **dict.fromkeys(("mètres carrés", "metros quadrados"), ("square metre", "1")),
+    **dict.fromkeys(("km²", "km2", "square kilometres", "square kilometers"), ("square metre", "1e6")),
+    **dict.fromkeys(
+        ("kilomètres carrés", "quilómetros quadrados", "quilômetros quadrados"), ("square metre", "1e6")
+    ),
+    **dict.fromkeys(("m³", "m3", "cubic metres", "cubic meters"), ("litre", "1e3")),
+    **dict.fromkeys(("mètres cubes", "metros cúbicos"), ("litre", "1e3")),
+    **dict.fromkeys(("litre", "litres", "liters", "litro", "litros"), ("litre", "1")),
     "second": ("second", "1"),
     "seconds": ("second", "1"),
     "minute": ("second", "60"),
@@ -216,7 +225,7 @@ _WORDS_AS_NUMBERS = "|".join(sorted(map(re.escape, _NUMBER_WORDS), key=len, reve
 _QUANTITY = re.compile(
     rf"(?<![\w.,-])(?:(?P<number>{_NUMBER})|(?P<word>{_WORDS_AS_NUMBERS})(?!\w))"
     rf"(?:[{_SPACES}]*(?P<scale>{_SCALE})\b)?"
-    rf"(?:[{_SPACES}]*(?:(?:de|d'|d’|of)\s+)?(?P<unit>{_UNIT})(?![\w]))?",
+    rf"(?:[{_SPACES}]*(?:(?:de|d'|d’|of|working|business|calendar|consecutive|full)\s+)?(?P<unit>{_UNIT})(?![\w]))?",
     re.IGNORECASE,
 )
 _NEGATION = re.compile(

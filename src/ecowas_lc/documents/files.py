@@ -84,7 +84,7 @@ def read_bytes(content: bytes, name: str) -> FileText:
     if sum(len(block.text) for block in kept) > MOST_CHARACTERS:
         raise UnreadableDocumentError(f"{name} has more than {MOST_CHARACTERS:,} characters of text. Split it.")
     if not any(block.kind != "heading" for block in kept):
-        raise UnreadableDocumentError(f"{name} holds no text.")
+        raise UnreadableDocumentError(f"{name} contains no text.")
     return FileText(name, kept, told)
 
 

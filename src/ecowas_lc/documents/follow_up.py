@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
+from ecowas_lc.documents.evidence import Corpus, Evidence, Source, find_evidence
 from ecowas_lc.documents.facts import MONTH_NAMES, folded, times_in
-from ecowas_lc.documents.question import HEAD, ParsedQuestion, read_question
+from ecowas_lc.documents.question import HEAD, SENTENCE_END, ParsedQuestion, read_question
 from ecowas_lc.documents.terms import best_likeness, content_words, names_in
 
 _MOST_TURNS = 50
@@ -56,6 +58,33 @@ _POINTS_AT_NOTHING = re.compile(
 _TO_THE_ASSISTANT = re.compile(
     r"\b(?:you|your|me|tu|te|toi|vous|votre|vos|você|vocês|consegues|podes|podem)\b", re.IGNORECASE
 )
+
+
+def find_all_evidence(message: str, sources: Sequence[Source], corpus: Corpus) -> list[Evidence]:
+    """Return what :func:`find_evidence` returns for each question of a message, in their order."""
+    found: list[Evidence] = []
+    questions = _questions_in(message)
+    for question, complete in zip(questions, completed_questions(questions), strict=True):
+        answers = find_evidence(read_question(complete, known_names=corpus.names), sources, corpus)
+        if not answers and question != complete:  # perhaps it continues no other question
+            read = read_question(question, known_names=corpus.names)
+            answers = find_evidence(read, sources, corpus) if read.terms else []
+        known = [one.sentence for one in found]
+        found += [
+            replace(one, answers_second=True) if known else one for one in answers if one.sentence not in known
+        ]
+    return found
+
+
+def _questions_in(message: str) -> list[str]:
+    """Return the questions of a message, each with the statements before it; all of it if it has only one."""
+    questions = [""]
+    for sentence in SENTENCE_END.split(message.strip()):
+        questions[-1] = f"{questions[-1]} {sentence}".lstrip()
+        if sentence.endswith("?"):
+            questions.append("")
+    *asked, rest = questions
+    return [*asked[:-1], f"{asked[-1]} {rest}".rstrip()] if len(asked) > 1 else [message]
 
 
 def completed_questions(questions: Sequence[str]) -> list[str]:

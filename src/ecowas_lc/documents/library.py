@@ -16,10 +16,10 @@ from ecowas_lc.documents.document import (
     Sentence,
     read_document,
 )
-from ecowas_lc.documents.evidence import Corpus, Evidence, Source, find_evidence
+from ecowas_lc.documents.evidence import Corpus, Evidence, Source
 from ecowas_lc.documents.facts import TimePoint
 from ecowas_lc.documents.files import is_supported, read_file
-from ecowas_lc.documents.question import read_question
+from ecowas_lc.documents.follow_up import find_all_evidence
 from ecowas_lc.documents.terms import meaning_marks, words_alike
 from ecowas_lc.errors import InvalidInputError, UnreadableDocumentError
 from ecowas_lc.settings import Settings
@@ -143,7 +143,14 @@ class Documents(Displayed):
         embeddings: Embeddings | None = None,
         collection: str = _COLLECTION,
     ) -> Self:
-        """Return the documents under a prefix of a server that is already connected."""
+        """Return the documents under a prefix of a server that is already connected.
+
+        Args:
+            server: The ``.server`` of another object, to share its connections.
+            prefix: The prefix of every key.
+            embeddings: LangChain embeddings, to find passages by meaning as well.
+            collection: The name of these documents under the prefix.
+        """
         from ecowas_lc.store.redis_store import RedisStore
 
         return cls(RedisStore(server=server, prefix=prefix, collection=collection, index=_index_of(embeddings)))
@@ -211,6 +218,9 @@ class Documents(Displayed):
     def remove(self, document_id: str) -> Document:
         """Delete a document with its passages, so that later answers do not use it.
 
+        Args:
+            document_id: The document's id.
+
         Returns:
             The deleted document.
 
@@ -241,17 +251,23 @@ class Documents(Displayed):
     def get(self, document_id: str) -> Document:
         """Return one document.
 
+        Args:
+            document_id: The document's id.
+
         Raises:
             InvalidInputError: There is no such document.
         """
         if (found := self._item(_ABOUT, document_id)) is None:
             raise InvalidInputError(
-                f"There is no document {document_id!r}. `ecowas-lc docs list` shows those that are there."
+                f"There is no document {document_id!r}. `ecowas-lc docs list` shows the documents."
             )
         return _document_of(found)
 
     def text(self, document_id: str) -> str:
         """Return the text of a document.
+
+        Args:
+            document_id: The document's id.
 
         Raises:
             InvalidInputError: There is no such document.
@@ -261,7 +277,11 @@ class Documents(Displayed):
         return "" if found is None else str(found["text"])
 
     def page(self, document_id: str, number: int) -> str:
-        """Return the text of one page, from 1.
+        """Return the text of one page.
+
+        Args:
+            document_id: The document's id.
+            number: The number of the page, from 1.
 
         Raises:
             InvalidInputError: There is no such document or page.
@@ -275,6 +295,9 @@ class Documents(Displayed):
 
     def reindex(self, on_progress: FileProgress | None = None) -> int:
         """Rebuild the index of every passage, for example after changing the embeddings.
+
+        Args:
+            on_progress: Called with the number of documents done, their total, and the last one's name.
 
         Returns:
             The number of passages.
@@ -325,8 +348,7 @@ class Documents(Displayed):
             The sentences, best first (empty if the documents do not answer the question), and the passages.
         """
         sources = self.search(question, group=group)
-        corpus = Corpus(sources)
-        return find_evidence(read_question(question, known_names=corpus.names), sources, corpus), sources
+        return find_all_evidence(question, sources, Corpus(sources)), sources
 
     def close(self) -> None:
         """Close the connections that this object opened."""

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from ecowas_lc._language import language_of
 from ecowas_lc.documents.facts import Quantity, TimePoint, folded, quantities_in, ranks_in, times_in
-from ecowas_lc.documents.terms import content_words, is_everyday, names_in, word_list
+from ecowas_lc.documents.terms import (
+    content_words,
+    is_action,
+    is_everyday,
+    is_institution,
+    names_in,
+    senses,
+    word_list,
+)
 from ecowas_lc.search.words import words_of
 
 AnswerKind = Literal["quantity", "time", "who", "where", "why", "yes or no", "anything"]
 
 _TIME = re.compile(
-    r"\b(?:when|what (?:date|year|day|month|time)|(?:in|on|by|at|from|until|till) (?:which|what) (?:date"
-    r"|year|day|month|time)"
-    r"|quand|en quelle année|quelle (?:est la |était la |sera la )?(?:date|année|heure|échéance)"
+    r"\b(?:when|(?:what|which) (?:date|year|day|month|time)s?"
+    r"|quand|en quelle année|quelles? (?:est la |était la |sera la )?(?:date|année|heure|échéance)s?"
     r"|à quelle (?:date|heure)"
-    r"|quel (?:jour|mois)|quando|em que (?:ano|data|dia|mês)|a que horas?|qual (?:é |foi "
+    r"|quels? (?:jours?|mois)|quando|em que (?:ano|data|dia|mês|meses)s?|a que horas?|qual (?:é |foi "
     r"|será )?(?:a )?(?:data|hora)"
-    r"|que (?:dia|data|ano))\b",
+    r"|que (?:dia|data|ano)s?)\b",
     re.IGNORECASE,
 )
 _QUANTITY = re.compile(
@@ -29,12 +37,14 @@ _QUANTITY = re.compile(
     r"(?= (?:is|are|was|were)\b)"
     r"|what (?:share|percentage|proportion|quantity|amount|number)|combien|quel(?:le)? (?:part"
     r"|pourcentage|proportion|quantité|nombre)"
-    r"|quant[oa]s?|que (?:parte|percentagem|quantidade|proporção|número)|qual (?:é |foi )?a (?:parte"
+    r"|quel(?:le)? (?:montant|somme)|quant[oa]s?|que (?:parte|percentagem|quantidade|proporção|número"
+    r"|montante|valor|verba)|qual (?:é |foi )?a (?:parte"
     r"|percentagem|proporção))\b",
     re.IGNORECASE,
 )
 _MEASURED = re.compile(
-    r"\b(?:what|which|quel(?:le)?s?|qual|quais|jusqu)\b.{0,60}?\b(?:rate|price|tariff|charge|cost|capacity"
+    r"\b(?:what|which|quel(?:le)?s?|qual|quais|jusqu)\b.{0,60}?\b(?:pay|pays|paid|bilan|toll|rate|price"
+    r"|tariff|charge|cost|capacity"
     r"|fine|penalty|duty|deposit|weight|height|depth|temperature|distance|salary|wage|toll|tax|interest|debt"
     r"|deficit"
     r"|amende|taux|droit|caution|poids|hauteur|profondeur|température|distance|salaire|péage|impôt|dette|déficit"
@@ -51,7 +61,8 @@ _MEASURED = re.compile(
     re.IGNORECASE,
 )
 _WHO = re.compile(
-    r"\b(?:who|whom|whose|which (?:\w+ )?(?:company|firm|investor|bank|institution|organi[sz]ation"
+    r"(?<!est-ce )\b(?:who|whom|whose|(?:what|which|quel|qual) (?:is|was|est|était|é|foi) (?:the |le "
+    r"|o )?(?:name|nom|nome)\b|which (?:\w+ )?(?:company|firm|investor|bank|institution|organi[sz]ation"
     r"|agency|authority|ministry|operator"
     r"|contractor|partner|donor|lender|person|minister)|qui|(?:à|de|par|pour) qui"
     r"|quel(?:le)?s? (?:société|entreprise|banque|institution|agence|autorité|investisseur|opérateur"
@@ -70,7 +81,15 @@ _WHERE = re.compile(
     re.IGNORECASE,
 )
 _WHY = re.compile(
-    r"\b(?:why|pourquoi|por que|porqu[eê]|for what reason|pour quelle raison|por que razão)\b", re.IGNORECASE
+    r"\b(?:why|pourquoi|por que|porqu[eê]|for what reason|pour quelle raison|por que razão"
+    r"|what (?:made|makes|explains)|how (?:do|does|did) .{0,60}\bexplain|comment .{0,60}\bexpliqu\w+"
+    r"|como .{0,60}\bexplica\w*"
+    r"|what (?:has |had )?(?:caused|led to|triggered)|(?:qu'est-ce )?qu[ei] a (?:provoqué|causé|entraîné"
+    r"|déclenché)"
+    r"|(?:o que|que) (?:causou|provocou|levou a|originou)"
+    r"|(?:what|quelles?|qual|quais) (?:is|was|were|est|était|sont|é|foi|são|foram) (?:the|la|les"
+    r"|[ao]s?) caus\w+)\b",
+    re.IGNORECASE,
 )
 # "How long does … take" asks for a duration; neither word belongs to the subject.
 _ASKED = re.compile(
@@ -91,6 +110,61 @@ _ENGLISH_HEAD = re.compile(
     r"|would|should|in|of|on|at|by|per|to|for|from|with|a|an|the|that|which|who)\b)",
     re.IGNORECASE,
 )
+_PEOPLE = re.compile(r"\b(?:how many (?:people|persons)|combien de personnes|quantas pessoas)\b", re.IGNORECASE)
+_ASKS_FOR: tuple[tuple[re.Pattern[str], AnswerKind], ...] = (
+    (_WHY, "why"),
+    (_TIME, "time"),
+    (_QUANTITY, "quantity"),
+    (_MEASURED, "quantity"),
+    (_WHERE, "where"),
+    (_WHO, "who"),
+)
+# "… , and until when?": a second question about the same thing.
+_SECOND = re.compile(
+    r",?\s+(?:and|et|e)\s+(?=(?:(?:up to|until|since|from|by|in|on|at|for|jusqu'à|depuis|à|en|dans|de|par"
+    r"|até|desde"
+    r"|em|a|por)\s+)?(?:how|what|when|where|who|which|why|combien|quand|où|quel(?:le)?s?|qui|pourquoi|quando"
+    r"|onde|quant[oa]s?|qual|quais|quem|que|porqu[eê])\b)",
+    re.IGNORECASE,
+)
+_BOTH = re.compile(
+    r"\b(?:(?=according to\b.{3,60}\band according to)|(?=(?:selon|d'après)\b.{3,60}\bet (?:selon|d'après))"
+    r"|(?=segundo\b.{3,60}\be segundo)|(?=by the\b.{3,60}\band by the)"
+    r"|compare|comparez|comparem|different (?:totals|figures|numbers|amounts)"
+    r"|(?:the )?two (?:figures|totals|numbers)"
+    r"|(?:les )?deux chiffres|(?:os )?dois (?:números|valores)|chiffres différents|números diferentes"
+    r"|respectively|respectivement|respectivamente|(?:what|how many|how much) do(?:es)? each \w+|each (?:say|give)"
+    r"|que dit chacune?|chacune? (?:dit|donne)\w*|o que diz cada uma?|cada uma? (?:diz|indica)"
+    r"|(?:do|does|did) (?=[^?]{3,60}\band\b[^?]{3,60}\b(?:say|give|report|state|indicate|announce|quote|show)s?\b)"
+    r"|(?:indiquent|donnent|annoncent|rapportent) (?=[^?]{3,60}\bet\b)"
+    r"|(?:indicam|dão|apontam|anunciam|referem) (?=[^?]{3,60}\be\b)"
+    r"|(?:do|does|did) not agree|disagree|differ|ne sont pas d'accord|divergent|diffèrent|divergem|discordam"
+    r"|(?:the )?(?:two|both) (?:versions?|notes?|editions?|reports?|documents?|sources?)(?: of the \w+)?"
+    r"|(?:les )?deux (?:versions?|notes?|éditions?|rapports?|documents?|sources?)"
+    r"|(?:as )?(?:duas|dois) (?:vers\w+|notas?|edi\w+|relatórios?|documentos?|fontes?)"
+    r"|how (?:has|have|did) (?=.{0,80}\bchanged?\b)|changed? (?=between|from)|a-t-(?:il|elle) (?:changé|évolué)"
+    r"|mudou (?=entre|de)|evoluiu)\b",
+    re.IGNORECASE,
+)
+_HOW = re.compile(r"\bhow (full|old|fast|steep|wet|dry|hot|cold|thick|loud|strong|common)\b", re.IGNORECASE)
+_SAYERS = re.compile(
+    r"\b(?:according to|selon|d'après|segundo)\b[^,?]*?(?=[,?]|\b(?:and|et|e)\b|$)"
+    r"|\bby the\b[^,?]{3,60}\band by the\b[^,?]*",
+    re.IGNORECASE,
+)
+# "…, and what is it now?" asks for the same thing at another time.
+_THE_SAME = re.compile(
+    r"^\W*(?:(?:what|how much) (?:is|was) (?:it|this|that)|(?:quel(?:le)?|combien) (?:est|était)-(?:il|elle|ce)"
+    r"|(?:qual|quanto) (?:é|era|foi|está))"
+    r"(?: (?:now|today|currently|at present|maintenant|aujourd'hui|actuellement|agora|hoje|atualmente))?\W*$",
+    re.IGNORECASE,
+)
+# "Committee on Agriculture", "Comité dos Minerais", "Finance Committee"
+_TOPIC = re.compile(
+    r"\b([A-ZÀ-Ý][\w-]+) (?:(?:on|for|of|des|du|d[aeo]s?|de la|aux)(?: the)? |(?:de l|d|à l)['’])"
+    r"((?:[A-ZÀ-Ý][\w-]+(?:,? (?:and |et |e |of |de |d[ao]s? )?)?)+)"
+)
+_TOPIC_FIRST = re.compile(r"\b((?:[A-ZÀ-Ý][\w-]+ )+)(?=([A-ZÀ-Ý][\w-]+)\b)")
 _YES_OR_NO = re.compile(
     r"^\W*(?:did|do|does|is|are|was|were|has|have|had|can|could|will|would|should|est-ce|y a-t-il"
     r"|(?:\w+ )?\w+-t-(?:il|elle|on|ils|elles)"
@@ -115,7 +189,7 @@ _MONEY = re.compile(
 _DIMENSIONS = tuple(
     (re.compile(rf"\b(?:{words})\b", re.IGNORECASE), frozenset(families))
     for words, families in (
-        (r"area|surface|superfic\w+|superfície|área", ("hectare", "metre")),
+        (r"area|surface|superfic\w+|superfície|área", ("hectare", "square metre", "metre")),
         (
             r"length|distance|height|depth|width|longueur|hauteur|profondeur|largeur"
             r"|comprimento|distância|altura|profundidade|largura|how (?:tall|deep|wide|far|high)",
@@ -135,18 +209,22 @@ _DIMENSIONS = tuple(
     )
 )
 # "Circular 014", "n° 7": the number names a document or a part of one.
-_NUMBERED = re.compile(
+NUMBERED = re.compile(
     r"(?:\b(?:circulars?|circulaire|note|nota|report|rapport|relat[óo]rio|decision|d[ée]cision|decisão|decree"
     r"|décret"
     r"|decreto|law|loi|lei|directive|diretiva|regulation|règlement|regulamento|article|artigo|annexe?|anexo"
     r"|chapter"
     r"|chapitre|capítulo|section|secção|table|tableau|tabela|page|página|resolution|résolution|resolução"
-    r"|document|documento|permit|permis|licen[cs]e|lot|lote|number|numéro|número)|\bno\.|n[º°]|n\.º)\s*$",
+    r"|document|documento|permit|permis|licen[cs]e|lot|lote|number|numéro|número|phase|fase|zone|zona|stage|étape"
+    r"|etapa|tranche|batch|berth|quai|cais|annex|axis|axe|eixo|component|composante|componente|category|catégorie"
+    r"|categoria|block|bloc|bloco|well|puits|poço|gate|room|salle|sala|point|ponto)|\bno\.|n[º°]|n\.º)\s*$",
     re.IGNORECASE,
 )
 # Words that name the kind of answer; a passage contains the answer and need not name its kind.
 _KINDS = word_list("kinds")
-_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+")
+_NO_KINDS_IN_ENGLISH = frozenset(["pays", "data"])
+"""French for a country, and Portuguese for a date."""
+SENTENCE_END = re.compile(r"(?<=[.!?…])\s+")
 _EMPTY, _COURTESIES = word_list("empty"), word_list("courtesies")
 
 
@@ -168,12 +246,18 @@ class ParsedQuestion:
     """What is counted or measured, if the question asks for a quantity."""
     counts: bool = False
     """Whether it asks how many."""
+    counts_people: bool = False
+    """Whether it asks how many people, so that an answer may count any persons."""
     asks_for_share: bool = False
     asks_for_money: bool = False
     ranks: frozenset[int] = frozenset()
     """Ordinals, from first to fourth."""
     families: frozenset[str] = frozenset()
     """The families of units that the answer can have; empty means any."""
+    asks_for_both: bool = False
+    """Whether it asks what each of several documents says."""
+    then: ParsedQuestion | None = None
+    """A second question in the same sentence, as a complete question."""
 
 
 def is_courtesy(text: str) -> bool:
@@ -183,50 +267,88 @@ def is_courtesy(text: str) -> bool:
 
 
 def _without_courtesies(text: str) -> str:
-    asking = [sentence for sentence in _SENTENCE_END.split(text) if not is_courtesy(sentence)]
+    asking = [sentence for sentence in SENTENCE_END.split(text) if not is_courtesy(sentence)]
     return " ".join(asking) or text
 
 
 def read_question(text: str, *, known_names: Iterable[str] = ()) -> ParsedQuestion:
-    """Parse a question; ``known_names`` are names in the documents, which are also recognised at its start."""
+    """Parse a question; ``known_names`` are names in the documents, which are also recognised at its start.
+
+    A second question in the same sentence ("and until when?") is parsed too, as a question about the same thing.
+    """
     text = _without_courtesies(text)
-    names = names_in(text, known=known_names)
+    known = list(known_names)
+    second = _SECOND.search(text)
+    if second is None or times_in(text[second.end() :]):
+        return _read_one(text, text, known)
+    first = _read_one(text[: second.start()], text, known)
+    if _THE_SAME.search(text[second.end() :]):
+        return replace(first, then=replace(first, text=text[second.end() :], times=()))
+    other = _read_one(text[second.end() :], text[second.end() :], known)
+    complete = replace(
+        other,
+        names=tuple(dict.fromkeys([*first.names, *other.names])),
+        terms=tuple(dict.fromkeys([*first.terms, *other.terms])),
+        times=first.times,
+        ranks=first.ranks | other.ranks,
+    )
+    return replace(first, then=complete)
+
+
+def _read_one(asked: str, text: str, known_names: Sequence[str]) -> ParsedQuestion:
+    """Parse the part of a text that asks one question."""
+    topics = _topics_in(asked)
+    names = [name for name in names_in(asked, known=known_names) if folded(name) not in topics]
     plain_names = {folded(name) for name in names}
-    asked = _ASKED.sub(" ", text)
-    words = [word for word in content_words(asked) if folded(word) not in plain_names]
-    wanted = _wanted(text)
-    terms = tuple(word for word in words if folded(word) not in _KINDS)
+    asks_for_both = _BOTH.search(asked) is not None
+    subject = _ASKED.sub(" ", _BOTH.sub(" ", asked))
+    if asks_for_both:
+        subject = _SAYERS.sub(" ", subject)
+    words = [word for word in content_words(subject) if folded(word) not in plain_names]
+    wanted = _wanted(asked)
+    if asks_for_both and wanted == "anything":
+        wanted = "quantity"
+    kinds = _KINDS - _NO_KINDS_IN_ENGLISH if language_of(text) == "en" else _KINDS
+    terms = tuple(word for word in words if folded(word) not in kinds)
+    if asks_for_both:  # those who say it, and that they say it, are no part of the subject
+        terms = tuple(word for word in terms if not (is_institution(word) or is_everyday(word))) or terms
+    head = _head(asked, terms) if wanted == "quantity" else ""
+    counts = _COUNT.search(asked) is not None
+    families = next((families for pattern, families in _DIMENSIONS if pattern.search(asked)), frozenset())
+    if counts and head:  # "combien de fois un poids lourd …" asks for no weight
+        families = frozenset()
     return ParsedQuestion(
         text=text,
         wanted=wanted,
         names=tuple(names),
         terms=terms,
-        kinds=tuple(word for word in words if folded(word) in _KINDS),
-        times=times_in(text),
-        ranks=ranks_in(text),
-        quantities=tuple(q for q in quantities_in(text) if not _NUMBERED.search(text[: q.start])),
-        head=_head(text, terms) if wanted == "quantity" else "",
-        counts=_COUNT.search(text) is not None,
-        asks_for_share=_SHARE.search(text) is not None,
-        asks_for_money=_MONEY.search(text) is not None,
-        families=next((families for pattern, families in _DIMENSIONS if pattern.search(text)), frozenset()),
+        kinds=(*(word for word in words if folded(word) in kinds), *_HOW.findall(asked)),
+        times=times_in(asked),
+        ranks=ranks_in(asked),
+        quantities=tuple(q for q in quantities_in(asked) if not NUMBERED.search(asked[: q.start])),
+        head=head,
+        counts=counts and not families,
+        counts_people=_PEOPLE.search(asked) is not None,
+        asks_for_share=_SHARE.search(asked) is not None,
+        asks_for_money=_MONEY.search(asked) is not None,
+        families=families,
+        asks_for_both=asks_for_both,
     )
 
 
+def _topics_in(text: str) -> set[str]:
+    """Return the nouns in institutions' names ("Committee on Fisheries"), which other languages translate."""
+    topics = [found[2] for found in _TOPIC.finditer(text) if is_institution(found[1])]
+    topics += [found[1] for found in _TOPIC_FIRST.finditer(text) if is_institution(found[2])]
+    return {folded(word) for topic in topics for word in words_of(topic) if senses(word)}
+
+
 def _wanted(text: str) -> AnswerKind:
-    if _WHY.search(text):
-        return "why"
-    if _TIME.search(text):
-        return "time"
-    if _QUANTITY.search(text) or _MEASURED.search(text):
-        return "quantity"
-    if _WHERE.search(text):
-        return "where"
-    if _WHO.search(text):
-        return "who"
-    if _YES_OR_NO.search(text):
-        return "yes or no"
-    return "anything"
+    """Return the kind of answer for which the first of a text's question words asks."""
+    found = [(match.start(), kind) for pattern, kind in _ASKS_FOR if (match := pattern.search(text))]
+    if found:
+        return min(found, key=lambda one: one[0])[1]
+    return "yes or no" if _YES_OR_NO.search(text) else "anything"
 
 
 def _head(text: str, terms: tuple[str, ...]) -> str:
@@ -237,9 +359,12 @@ def _head(text: str, terms: tuple[str, ...]) -> str:
     """
     if english := _ENGLISH_HEAD.search(text):
         nouns = [term for term in content_words(english[1]) if term in terms and not is_everyday(term)]
+        nouns = [noun for noun in nouns if not is_action(noun)] or nouns
         return nouns[-1] if nouns else ""
     found = HEAD.search(text)
     if found is None:
         return ""
-    following = {folded(word) for word in content_words(" ".join(text[found.end() :].split()[:2]))}
+    following = [folded(word) for word in content_words(" ".join(text[found.end() :].split()[:2]))]
+    if following and following[0] in _KINDS:
+        return ""
     return next((term for term in terms if folded(term) in following and not is_everyday(term)), "")

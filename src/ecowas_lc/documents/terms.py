@@ -11,7 +11,7 @@ import gzip
 import itertools
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cache, lru_cache
 from importlib.resources import files
 from importlib.util import find_spec
@@ -36,12 +36,16 @@ _ALIKE = 0.75
 """Minimum similarity, from 0 to 1, of two long words with the same beginning to count as cognates."""
 _SAME_SENSE = 0.85
 """Confidence of a sense shared in WordNet; a word has several senses."""
+_OTHER_MEANING = 0.6
+"""Confidence of a sense shared by words that have different meanings in the glossary."""
 _VERB = "V"
+_SHORT_STEM = 3
 _SHARED_LETTERS, _SHARED_PART = 5, 0.5
 """Minimum shared beginning (letters, share) of two words that count as forms of one: produced, production."""
 _ALIKE_AT_ONCE = 10
 _ENOUGH_LETTERS = 5
 _ALIKE_FROM_THE_START = 7
+_PREFIX = re.compile(r"inter|trans|contr[ae]|super|micro|hydro|hidro|electr|elect")
 _WORD = re.compile(r"[^\W_]+(?:['’](?=s\b)[^\W_]+)?")
 _SPLIT_OFF = re.compile(
     r"(?<=[^\W\d_])-(?:t-)?(?:il|elle|ils|elles|on|ce|se|me|te|nos|vos|lhe|lhes|lo|la|los|las)\b"
@@ -49,6 +53,9 @@ _SPLIT_OFF = re.compile(
 # "sages-femmes", "weigh-bridge": one word; capitalised parts are names, and a prefix says little.
 _COMPOUND = re.compile(r"\b[^\W\d_A-ZÀ-Ý][^\W\d_]{2,}(?:-[^\W\d_A-ZÀ-Ý][^\W\d_]{3,})+\b")
 _ELISION = re.compile(r"\b(?:[dlcjmnstDLCJMNST]|[Qq]u|[Jj]usqu|[Ll]orsqu)['’](?=\w)")
+
+# Only the accent tells these nouns from words that say nothing: French "mais" and "thé", without it.
+_ACCENTED = frozenset(["maïs", "thé", "thés"])
 
 _INFINITIVE = re.compile(r"(?<=\w{3})(?:ar|er|ir)$")
 _PAST = re.compile(r"(?<=\w{3})(?:ou|iu|eu|aram|eram|iram)$")
@@ -64,28 +71,44 @@ def stems(word: str) -> frozenset[str]:
     """Return a word in lower case without accents, and its stems in the three languages."""
     plain = folded(word)
     lowered = word.casefold()
+    if lowered in _ACCENTED:
+        return frozenset([lowered])
     found = {plain}
     for stemmer in _stemmers():
         found.add(folded(stemmer.stemWord(lowered)))
         found.add(stemmer.stemWord(plain))
     if ending := _PAST.search(plain):  # Snowball does not stem these forms of Portuguese verbs
         found.add(plain[: ending.start()])
-    return frozenset(found)
+    # "or" is the stem of "ore" in French, and gold.
+    return frozenset(stem for stem in found if len(stem) > 2 or stem == plain)
 
 
 @lru_cache(maxsize=65536)
 def meanings(word: str) -> frozenset[int]:
     """Return the meanings of a word in the glossary: numbers that translations share."""
     glossary = _glossary()
-    return frozenset().union(*(glossary.get(stem, frozenset()) for stem in stems(word)))
+    return frozenset().union(*_found(word, lambda stem: glossary.get(stem, frozenset())))
 
 
 @lru_cache(maxsize=65536)
 def senses(word: str) -> frozenset[str]:
     """Return all senses of a word in the English, French and Portuguese wordnets."""
-    return frozenset(
-        sense for stem in stems(word) for thesaurus in _thesauri() for sense in thesaurus.get(stem, "").split()
-    )
+    return frozenset(itertools.chain(*_found(word, _senses_of_stem)))
+
+
+def _senses_of_stem(stem: str) -> list[str]:
+    return [sense for thesaurus in _thesauri() for sense in thesaurus.get(stem, "").split()]
+
+
+def _found(word: str, look_up: Callable[[str], Collection[Any]]) -> list[Collection[Any]]:
+    """Look up a word's stems.
+
+    Short stems are shared by unrelated words of other languages ("cas" of "cases" and of "casas"), so they count
+    only if nothing else is found.
+    """
+    plain = folded(word)
+    long = [stem for stem in stems(word) if len(stem) > _SHORT_STEM or stem == plain]
+    return [found for stem in long if (found := look_up(stem))] or [look_up(stem) for stem in stems(word)]
 
 
 @lru_cache(maxsize=65536)
@@ -98,20 +121,59 @@ def is_verb(word: str) -> bool:
 # Endings of adjectives and participles.
 _ADJECTIVE = re.compile(
     r"\w{3,}(?:[aiá]ble?s?|[áíai]ve(?:l|is)|eux|euse|oso|osa|ous|ful|less|ory|t?oires?|[tr]ório"
-    r"|(?<!t)ée?s?|[^e]ed|[ai]d[oa]s?)$"
+    r"|(?<!t)ée?s?|[^e]ed|[ai]d[oa]s?)$|\b\w{2}[ai]d[oa]s?$"
 )
+_PARTICIPLE = re.compile(r"\w{2,}(?:(?<!t)ée?s?|[^e]ed|[ai]d[oa]s?)$")
 
 
 @lru_cache(maxsize=65536)
 def is_everyday(word: str) -> bool:
     """Return whether a word is a verb of everyday use, or another word that a passage need not contain."""
-    return folded(word) in word_list("light") or not stems(word).isdisjoint(_everyday_stems())
+    if is_person(word):  # "élève" has the stem of "élever"
+        return is_light(word)
+    return is_light(word) or not stems(word).isdisjoint(_everyday_stems())
+
+
+@lru_cache(maxsize=65536)
+def is_action(word: str) -> bool:
+    """Return whether a word tells what somebody does, and not only that something is or takes place."""
+    if is_light(word):
+        return False
+    irregular = folded(word) in word_list("irregular")
+    return irregular or is_everyday(word) or is_verb(word) or _PARTICIPLE.search(word.lower()) is not None
 
 
 @lru_cache(maxsize=65536)
 def is_loose(word: str) -> bool:
-    """Return whether a passage may well say a word otherwise: a verb or an adjective."""
-    return is_verb(word) or _ADJECTIVE.search(word.lower()) is not None
+    """Return whether a passage may well use another word instead: true of verbs and adjectives."""
+    return is_verb(word) or folded(word) in word_list("irregular") or _ADJECTIVE.search(word.lower()) is not None
+
+
+def is_empty(word: str) -> bool:
+    """Return whether a word says nothing about a text's subject."""
+    plain = folded(word)
+    return (plain in _EMPTY or plain in MONTH_NAMES) and word.casefold() not in _ACCENTED
+
+
+def is_light(word: str) -> bool:
+    """Return whether a word asks or announces, and says little of the subject."""
+    return folded(word) in word_list("light")
+
+
+def is_institution(word: str) -> bool:
+    """Return whether a word is part of institutions' names, which translate it or leave it out."""
+    return folded(word) in _INSTITUTIONS
+
+
+@lru_cache(maxsize=65536)
+def is_person(word: str) -> bool:
+    """Return whether a word names persons: inhabitants, workers, patients."""
+    return not stems(word).isdisjoint(_stems_for_persons())
+
+
+@cache
+def _stems_for_persons() -> frozenset[str]:
+    return frozenset(stem for word in word_list("persons") for stem in stems(word))
 
 
 @cache
@@ -122,13 +184,19 @@ def _everyday_stems() -> frozenset[str]:
 @lru_cache(maxsize=262144)
 def likeness(first: str, second: str) -> float:
     """Return the confidence that two words mean the same: 1 by stem or glossary, less by sense or spelling."""
+    if is_empty(first) != is_empty(second):
+        return 0.0
     if not stems(first).isdisjoint(stems(second)) or not meanings(first).isdisjoint(meanings(second)):
         return 1.0
     if not senses(first).isdisjoint(senses(second)):
-        return _SAME_SENSE
+        # The glossary tells apart what WordNet joins, such as a dean and a rector.
+        return _OTHER_MEANING if meanings(first) and meanings(second) else _SAME_SENSE
     a, b = folded(first), folded(second)
     shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
-    if shared >= _SHARED_LETTERS and shared >= _SHARED_PART * max(len(a), len(b)):
+    prefix = _PREFIX.match(a)
+    if shared >= _SHARED_LETTERS + (len(prefix[0]) - 2 if prefix else 0) and shared >= _SHARED_PART * max(
+        len(a), len(b)
+    ):
         return _SAME_SENSE
     start = a[:_ALIKE_FROM_THE_START]
     if len(start) == _ALIKE_FROM_THE_START and b.startswith(start):
@@ -143,7 +211,7 @@ def best_likeness(word: str, others: Iterable[str]) -> float:
     """Return the highest likeness of a word to any of the others."""
     others = list(others)
     whole = max((likeness(word, other) for other in others), default=0.0)
-    if whole < 1 and "-" in word:  # all parts of a compound together say what it says
+    if whole < 1 and "-" in word:  # all parts of a compound together mean what it means
         parts = [part for part in word.split("-") if len(part) > 2]
         whole = max(whole, min((best_likeness(part, others) for part in parts), default=0.0))
     return whole
@@ -161,7 +229,7 @@ def content_words(text: str) -> list[str]:
     compounds = [match[0] for match in _COMPOUND.finditer(_SPLIT_OFF.sub(" ", _ELISION.sub(" ", text)))]
     for word in [*words_of(_COMPOUND.sub(" ", text)), *compounds]:
         plain = folded(word)
-        if len(plain) > 1 and plain not in _EMPTY and not plain[0].isdigit() and plain not in MONTH_NAMES:
+        if len(plain) > 1 and not is_empty(word) and not plain[0].isdigit():
             found.setdefault(plain, word)
     return list(found.values())
 
@@ -241,7 +309,10 @@ def _glossary() -> dict[str, frozenset[int]]:
         for language, forms in zip(_stemmers(), line.split("|"), strict=True):
             for word in re.findall(r"[^\W_]+(?:-[^\W_]+)*", forms):
                 plain = folded(word)
-                if plain in _EMPTY:
+                if is_empty(word):
+                    continue
+                if word in _ACCENTED:
+                    found.setdefault(word, set()).add(number)
                     continue
                 forms_of_it = {plain, folded(language.stemWord(word)), language.stemWord(plain)}
                 if ending := _INFINITIVE.search(plain):

@@ -11,7 +11,7 @@ from typing import Any
 
 from ecowas_lc.drawing.canvas import Canvas, CanvasPicture, wide
 from ecowas_lc.drawing.graph_picture import shortened
-from ecowas_lc.drawing.theme import GRID, HUES, QUIET, SOFT
+from ecowas_lc.drawing.picture import GRID, HUES, QUIET, SOFT
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.memory import SessionInfo
 from ecowas_lc.memory.service import MemoryServiceBase

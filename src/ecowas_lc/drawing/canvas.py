@@ -7,8 +7,7 @@ from functools import cached_property
 from xml.sax.saxutils import escape
 
 from ecowas_lc.drawing.graph_picture import FONT, rendered
-from ecowas_lc.drawing.picture import Picture
-from ecowas_lc.drawing.theme import INK, shown
+from ecowas_lc.drawing.picture import INK, Picture, shown
 
 _POINTS_A_CHARACTER = 0.61
 """The average width of a character as a share of the font size."""

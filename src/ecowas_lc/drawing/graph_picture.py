@@ -19,9 +19,8 @@ from unicodedata import east_asian_width, normalize
 from xml.sax.saxutils import escape
 
 from ecowas_lc._extras import install_command
-from ecowas_lc.drawing import render, theme
-from ecowas_lc.drawing.picture import Picture
-from ecowas_lc.drawing.theme import TAKEN, UNTAKEN, shown
+from ecowas_lc.drawing import picture, render
+from ecowas_lc.drawing.picture import TAKEN, UNTAKEN, Picture, shown
 from ecowas_lc.errors import EcowasError, InvalidInputError, MissingExtraError
 
 _CHAIN_ID = re.compile("[0-9a-f]{32}")
@@ -290,7 +289,7 @@ def dot(plan: GraphPlan, *, dpi: int) -> str:
     for edge in plan.edges:
         on_route = plan.taken is not None and edge in plan.taken
         style = {
-            "color": TAKEN if on_route else "#b0b0b0" if marked else theme.LINE,
+            "color": TAKEN if on_route else "#b0b0b0" if marked else picture.LINE,
             "penwidth": "2.6" if on_route else "1",
             "weight": "4" if on_route else "1",
             "style": "dashed" if edge in plan.conditional and not on_route else "solid",
@@ -306,22 +305,22 @@ def _nodes(plan: GraphPlan) -> list[str]:
     for number, (path, nodes) in enumerate(plan.subgraphs().items()):
         if path:
             style = {"label": plan.label(path), "style": "rounded,dashed", "color": UNTAKEN, "fontsize": "10"}
-            style |= {"labelloc": "t", "fontcolor": theme.QUIET, "margin": "8", "bgcolor": "none"}
+            style |= {"labelloc": "t", "fontcolor": picture.QUIET, "margin": "8", "bgcolor": "none"}
             lines.append(f"  subgraph cluster_{number} {{ graph [{_attributes(style)}];")
         for node in nodes:
             on_route = node in plan.visited
             style = {
                 "label": _label(plan.label(node)),
-                "fillcolor": theme.TAKEN_FILL if on_route else theme.PAPER if marked else theme.SOFT,
+                "fillcolor": picture.TAKEN_FILL if on_route else picture.PAPER if marked else picture.SOFT,
                 "color": TAKEN if on_route else UNTAKEN if marked else "#404040",
-                "fontcolor": theme.INK if on_route or not marked else theme.FAINT,
+                "fontcolor": picture.INK if on_route or not marked else picture.FAINT,
                 "penwidth": "2.4" if on_route else "1",
             }
             if about := plan.about.get(node):
                 style["tooltip"] = about
             if node.rpartition(":")[2] in (START, END):
                 style |= {"shape": "box", "style": "rounded,filled", "margin": "0.14,0.02", "height": "0.28"}
-                style |= {"fillcolor": style["color"], "fontcolor": theme.PAPER}
+                style |= {"fillcolor": style["color"], "fontcolor": picture.PAPER}
             lines.append(f"  {_quoted(node)} [{_attributes(style)}];")
         if path:
             lines.append("  }")
@@ -333,12 +332,12 @@ def _legend(plan: GraphPlan) -> str:
     if plan.taken is not None:
         parts.append(f'<FONT COLOR="{TAKEN}"><B>━━▸</B></FONT> the path of this run')
     if plan.conditional:
-        parts.append(f'<FONT COLOR="{theme.LINE}">╌╌▸</FONT> conditional: a step decides')
+        parts.append(f'<FONT COLOR="{picture.LINE}">╌╌▸</FONT> conditional: a step decides')
         if len(plan.conditional) < len(plan.edges):
-            parts.append(f'<FONT COLOR="{theme.LINE}">──▸</FONT> always next')
+            parts.append(f'<FONT COLOR="{picture.LINE}">──▸</FONT> always next')
     if not parts:
         return " "
-    return f'<FONT COLOR="{theme.QUIET}">{"     ".join(parts)}</FONT>'
+    return f'<FONT COLOR="{picture.QUIET}">{"     ".join(parts)}</FONT>'
 
 
 def _depth(plan: GraphPlan) -> int:

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 
 from ecowas_lc.drawing.canvas import Canvas, CanvasPicture
 from ecowas_lc.drawing.graph_picture import mermaid_text, shortened
-from ecowas_lc.drawing.theme import GRID, HUES, INK, QUIET, SOFT, TAKEN
+from ecowas_lc.drawing.picture import GRID, HUES, INK, QUIET, SOFT, TAKEN
 from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.supervisor.routing.decision import RouteDecision
 

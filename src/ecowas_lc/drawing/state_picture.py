@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 from ecowas_lc.checkpoint.viewing import viewed
 from ecowas_lc.drawing.canvas import Canvas, CanvasPicture
 from ecowas_lc.drawing.graph_picture import mermaid_text, shortened
-from ecowas_lc.drawing.theme import GRID, QUIET, SOFT, TAKEN
+from ecowas_lc.drawing.picture import GRID, QUIET, SOFT, TAKEN
 from ecowas_lc.drawing.thread_layout import Moment, moments_of
 from ecowas_lc.errors import InvalidInputError
 

@@ -112,7 +112,7 @@ def moments_of(newest_first: Iterable[CheckpointTuple], channel: str) -> list[Mo
                 config=item.config,
                 source=str(item.metadata.get("source", "loop")),
                 ran=_ran(item, parent) if parent or before is None else (),
-                said=tuple(map(_said, new_messages(item, parent, channel, is_first=before is None))),
+                said=tuple(map(_spoken_line, new_messages(item, parent, channel, is_first=before is None))),
                 waiting=tuple(request.text for request in waiting),
                 answered=tuple(request.text for request in answered),
                 failed=tuple(failure.text for failure in failures),
@@ -186,15 +186,17 @@ def new_messages(
     values = item.checkpoint["channel_values"]
     if channel in values or channel not in item.checkpoint["channel_versions"]:
         old = _messages(parent.checkpoint["channel_values"].get(channel)) if parent else []
-        known = {message.id: _told(message) for message in old}
-        return [message for message in _messages(values.get(channel)) if known.get(message.id) != _told(message)]
+        known = {message.id: _content_of(message) for message in old}
+        return [
+            message for message in _messages(values.get(channel)) if known.get(message.id) != _content_of(message)
+        ]
     # With a DeltaChannel, the value is not in every checkpoint, but the writes that made it are with its parent.
     writes = (parent.pending_writes or []) if parent else []
     return [message for _, name, value in writes if name == channel for message in _messages(value)]
 
 
-def _told(message: BaseMessage) -> tuple[Any, ...]:
-    """Return what a message tells: a streamed chunk and the message that it becomes tell the same."""
+def _content_of(message: BaseMessage) -> tuple[Any, ...]:
+    """Return what identifies the contents of a message; a streamed chunk and its final message have the same."""
     return message.content, message.name, getattr(message, "tool_calls", None)
 
 
@@ -211,7 +213,7 @@ def speaker_of(message: BaseMessage) -> str:
     return message.name or _SPEAKERS.get(message.type, message.type)
 
 
-def _said(message: BaseMessage) -> SpokenLine:
+def _spoken_line(message: BaseMessage) -> SpokenLine:
     speaker = speaker_of(message)
     if isinstance(message, ToolMessage) and message.name:
         speaker = f"tool {message.name}"

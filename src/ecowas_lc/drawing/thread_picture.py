@@ -1,4 +1,4 @@
-"""A picture of a thread: checkpoints from top to bottom, forks beside them, as Graphviz, Mermaid or text."""
+"""A picture of a thread: checkpoints from top to bottom, forks next to them, as Graphviz, Mermaid or text."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from langchain_core.runnables import RunnableConfig
 
 from ecowas_lc.checkpoint.viewing import viewed
 from ecowas_lc.drawing.graph_picture import FONT, cells, mermaid_text, rendered, shortened
-from ecowas_lc.drawing.picture import Picture
-from ecowas_lc.drawing.theme import FAILED, FAILED_FILL, HUES, INK, QUIET, WAITING, WAITING_FILL, shown
+from ecowas_lc.drawing.picture import FAILED, FAILED_FILL, HUES, INK, QUIET, WAITING, WAITING_FILL, Picture, shown
 from ecowas_lc.drawing.thread_layout import Folding, LaneRow, Lanes, Moment, lanes_of, moments_of, rows_of
 from ecowas_lc.errors import InvalidInputError
 
@@ -238,7 +237,7 @@ def _notes(moment: Moment) -> list[TextLine]:
         lines.append(("reports", told, QUIET))
     lines += [(_ANSWERED, text, QUIET) for text in moment.answered]
     nodes = [request.node for request in moment.requests] or [""] * len(moment.waiting)
-    waits = [f"{node.strip('_')} waits for an answer".strip() for node in nodes]
+    waits = [f"waiting for an answer in {node.strip('_')}" if node else "waiting for an answer" for node in nodes]
     lines += [(who, text, WAITING) for who, text in zip(waits, moment.waiting, strict=True)]
     nodes = [failure.node for failure in moment.failures] or [""] * len(moment.failed)
     fails = [f"{node.strip('_')} failed".strip() for node in nodes]
@@ -247,7 +246,7 @@ def _notes(moment: Moment) -> list[TextLine]:
 
 
 def _rows(row: LaneRow, columns: int) -> list[TextLine]:
-    """Return the lines of text beside a row that fit there; in a turn, one for each message."""
+    """Return the lines of text next to a row that fit there; in a turn, one for each message."""
     rows: list[TextLine] = []
     if _is_turn(row):
         notes = [(said.speaker, said.text, INK) for moment in row.moments for said in moment.said]

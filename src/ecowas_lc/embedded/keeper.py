@@ -167,7 +167,7 @@ def server_command(binary: str, directory: str, socket_path: str) -> list[str]:
     return [binary, *(part for name, value in options.items() for part in (f"--{name}", value))]
 
 
-class Keeper:
+class Keeper:  # pragma: no cover - it runs in an interpreter without site-packages, so without coverage
     """Runs or adopts the server of one data directory until it has had no users for the linger time."""
 
     def __init__(self, directory: str, socket_path: str, keeper_lock: int) -> None:
@@ -323,7 +323,7 @@ class Keeper:
         sys.stderr.flush()
 
 
-def main(directory: str, socket_path: str, binary: str) -> None:
+def main(directory: str, socket_path: str, binary: str) -> None:  # pragma: no cover - it runs where Keeper runs
     """Become the keeper; the started process returns as soon as it holds the keeper's lock."""
     os.umask(0o077)
     lock = open_lock(os.path.join(directory, KEEPER_LOCK))

@@ -91,7 +91,7 @@ def wait_until_running(place: ServerPaths, override: Path | None) -> ProbeResult
     while True:
         answer = probe(place.socket)
         if answer.state is ServerState.ABSENT or not keeper.is_held(place.keeper_lock):
-            _mend(place, override)
+            _repair(place, override)
         elif answer.state is ServerState.READY:
             return answer
         if time.monotonic() - begun > limits.get(answer.state, START_SECONDS):
@@ -103,7 +103,7 @@ def wait_until_running(place: ServerPaths, override: Path | None) -> ProbeResult
         pause = _sleep(pause)
 
 
-def _mend(place: ServerPaths, override: Path | None) -> None:
+def _repair(place: ServerPaths, override: Path | None) -> None:
     """Make sure that a server listens and that a keeper watches it."""
     with hold_start_lock(place, START_SECONDS, unless_running=True) as is_ours:
         if not is_ours:

@@ -1,20 +1,29 @@
-"""LangChain's chat message history on Redis or Valkey."""
+"""LangChain's chat message history on Redis or Valkey.
+
+Reading returns all of it, a number of messages, or as many as fit a number of tokens.
+"""
 
 from __future__ import annotations
 
+import inspect
 import secrets
+import uuid
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from langchain_core.chat_history import BaseChatMessageHistory
-from langchain_core.messages import BaseMessage
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.utils import count_tokens_approximately
 
 from ecowas_lc._display import Displayed
 from ecowas_lc.errors import ConfigurationError, InvalidInputError
-from ecowas_lc.history.messages import from_document, to_document, to_entry
-from ecowas_lc.history.window import HistoryTokenCounter, HistoryWindow, read_all_op, read_op
+from ecowas_lc.history.messages import from_document, to_document, to_entry, whole
 from ecowas_lc.memory.connections import shared_server
-from ecowas_lc.memory.histories import SessionInfo
+from ecowas_lc.memory.histories import Conversations, SessionInfo
 from ecowas_lc.memory.json_values import check_count, check_ttl, lifetime_and_rule, shown
 from ecowas_lc.memory.service import MemoryPrograms
 from ecowas_lc.settings import get_settings, usable_settings
@@ -22,6 +31,114 @@ from ecowas_lc.storage.credentials import check_belongs_to_address
 from ecowas_lc.storage.keys import checked_operation
 from ecowas_lc.storage.ops import Op
 from ecowas_lc.storage.server import Server
+
+HistoryTokenCounter = Callable[[list[BaseMessage]], int] | Callable[[BaseMessage], int] | BaseLanguageModel[Any]
+
+_WITHOUT_ID = uuid.UUID("6bb8b9b0-0d0c-4a5e-9d5f-3a4c9e1f7a21")
+_FIRST_PAGE = 16
+_MOST_RESULTS = 100  # of one call, which are read with their call if nothing else would be left
+_RESULTS = frozenset({"tool", "function", "ToolMessageChunk", "FunctionMessageChunk"})
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryWindow:
+    """The limits for reading a history: a number of messages and a number of tokens; ``None``: no limit."""
+
+    max_messages: int | None = None
+    max_tokens: int | None = None
+    token_counter: HistoryTokenCounter | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_messages", "max_tokens"):
+            if getattr(self, name) is not None:
+                check_count(getattr(self, name), name)
+        if self.token_counter is not None and self.max_tokens is None:
+            raise ConfigurationError("token_counter requires max_tokens: pass both.")
+
+
+def read_op(
+    conversations: Conversations, agent_id: str, session_id: str, window: HistoryWindow
+) -> Op[list[BaseMessage]]:
+    """Return the messages in the window, oldest first.
+
+    A window never starts between a tool call and its results: results whose call lies outside are left out. If
+    nothing else would be left of ``max_messages``, their call is read too.
+    """
+    key = conversations.keys.history(agent_id, session_id)
+    most = window.max_messages
+    if most is None and window.max_tokens is None:
+        documents = yield from conversations.slice_op(key, 0, -1)
+        return [from_document(document, key, index) for index, document in enumerate(documents)]
+    wanted = most if window.max_tokens is None else min(_FIRST_PAGE, most or _FIRST_PAGE)
+    assert wanted is not None
+    while True:
+        # Reading one more than wanted shows whether the history continues before the window.
+        documents = yield from conversations.slice_op(key, -wanted - 1, -1)
+        is_cut = len(documents) > wanted
+        messages = _from_end(documents[-wanted:], key)
+        fitting = _fitting(messages, window)
+        if is_cut and len(fitting) == len(messages) and wanted != most and window.max_tokens is not None:
+            wanted = min(wanted * 2, most) if most else wanted * 2
+            continue
+        if not is_cut and len(fitting) == len(messages):
+            return messages
+        paired = _without_orphans(fitting)
+        if paired or len(fitting) < len(messages):
+            return paired
+        return (yield from _with_their_call_op(conversations, key))
+
+
+def read_all_op(conversations: Conversations, agent_id: str, session_id: str) -> Op[list[BaseMessage]]:
+    """Return all messages; one without an id gets an id derived from its text and its number of occurrences."""
+    messages = yield from read_op(conversations, agent_id, session_id, HistoryWindow())
+    seen: Counter[str] = Counter()
+    for message in messages:
+        if message.id is None:
+            text = message.model_dump_json()
+            seen[text] += 1
+            message.id = str(uuid.uuid5(_WITHOUT_ID, f"{seen[text]} {text}"))
+    return messages
+
+
+def _with_their_call_op(conversations: Conversations, key: bytes) -> Op[list[BaseMessage]]:
+    documents = yield from conversations.slice_op(key, -_MOST_RESULTS - 1, -1)
+    messages = _from_end(documents, key)
+    paired = next(
+        (index for index in range(len(messages) - 1, -1, -1) if messages[index].type not in _RESULTS), None
+    )
+    return [] if paired is None or not isinstance(messages[paired], AIMessage) else messages[paired:]
+
+
+def _from_end(documents: list[dict[str, Any]], key: bytes) -> list[BaseMessage]:
+    return [from_document(document, key, index) for index, document in enumerate(documents, -len(documents))]
+
+
+def _fitting(messages: list[BaseMessage], window: HistoryWindow) -> list[BaseMessage]:
+    if window.max_tokens is None:
+        return messages
+    count, budget = _list_counter(window.token_counter or count_tokens_approximately), window.max_tokens
+    fitting = bisect_right(range(1, len(messages) + 1), budget, key=lambda last: count(messages[-last:]))
+    return messages[len(messages) - fitting :]
+
+
+def _list_counter(counter: Any) -> Callable[[list[BaseMessage]], int]:
+    if isinstance(counter, BaseLanguageModel):
+        return counter.get_num_tokens_from_messages
+    try:
+        first = next(iter(inspect.signature(counter, eval_str=True).parameters.values()))
+    except (NameError, StopIteration, ValueError):
+        return counter  # type: ignore[no-any-return]
+    if isinstance(first.annotation, type) and issubclass(first.annotation, BaseMessage):
+        return lambda messages: sum(counter(message) for message in messages)
+    return counter  # type: ignore[no-any-return]
+
+
+def _without_orphans(messages: list[BaseMessage]) -> list[BaseMessage]:
+    for index, message in enumerate(messages):
+        if message.type not in _RESULTS:
+            return messages[index:]
+    return []
+
 
 _ID_BYTES = 12  # long enough never to repeat, short enough to send and store with each message
 
@@ -249,7 +366,7 @@ class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
         if not messages:
             yield from self._programs.sessions.clear_op(self._agent_id, self._session_id)
             return
-        documents = [to_document(message) for message in messages]
+        documents = [to_document(whole(message)) for message in messages]
         conversations = self._programs.conversations
         lifetime, rule = lifetime_and_rule(self._ttl, conversations.default_ttl)
         yield from conversations.replace_op(
@@ -267,18 +384,15 @@ class RedisChatMessageHistory(Displayed, BaseChatMessageHistory):
             raise InvalidInputError(f"There are {len(messages)} messages and {len(ages)} ages: pass one for each.")
         checked_operation(after or None)
         words: list[bytes] = []
-        for message in messages:
+        for message in map(whole, messages):
             if not isinstance(message, BaseMessage):
                 raise InvalidInputError(
                     f"A history holds LangChain messages, not {type(message).__name__}. For dicts with role and "
                     "content use RedisMemoryService, or langchain_core.messages.convert_to_messages."
                 )
-            # Set the id on a copy: if the caller adds the object again, that is another message, and other code
-            # may hold the object too.
-            named = message.id is not None
-            words += to_entry(
-                message if named else message.model_copy(update={"id": secrets.token_urlsafe(_ID_BYTES)})
-            )
+            # The object itself gets no id: if the caller adds it again, that is another message, and other code
+            # may hold it too.
+            words += to_entry(message, secrets.token_urlsafe(_ID_BYTES) if message.id is None else None)
         if words:
             yield from self._programs.conversations.append_op(
                 self._place,

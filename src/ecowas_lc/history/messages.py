@@ -14,6 +14,7 @@ from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     BaseMessage,
+    BaseMessageChunk,
     ChatMessage,
     ChatMessageChunk,
     FunctionMessage,
@@ -66,6 +67,11 @@ _DEFAULTS: dict[type[BaseMessage], dict[str, Any]] = {
     }
     for cls in _CLASSES
 }
+_WHOLE: dict[type[BaseMessage], type[BaseMessage]] = {
+    cls: next(base for base in cls.__mro__[1:] if base in _CLASSES)  # of AIMessageChunk, AIMessage
+    for cls in _CLASSES
+    if issubclass(cls, BaseMessageChunk)
+}
 _EXTRAS = "extras"  # holds extra fields whose names already have a meaning in this format
 _TAKEN = frozenset({"role", _EXTRAS})
 # LangChain rebuilds these fields on construction, and drops the keys that it does not know.
@@ -81,11 +87,40 @@ _BLANK: dict[type[BaseMessage], dict[str, Any]] = {
 }
 
 
-def to_entry(message: BaseMessage) -> Entry:
-    """Return the message's id and its JSON. Raises what :func:`to_document` raises."""
+def whole(message: BaseMessage) -> BaseMessage:
+    """Return the message that a chunk contains; anything else is returned as it is.
+
+    A chain that streams adds the sum of its chunks to the history, which is an ``AIMessageChunk``. What
+    LangChain selects by type (``include_types="ai"``, ``end_on="ai"``) would miss it.
+
+    Raises:
+        NotSerializableError: LangChain refuses the chunk's values in a message.
+    """
+    cls = _WHOLE.get(type(message))
+    if cls is None:
+        return message
+    fields = _document(message, whole=False)
+    for name in type(message).model_fields.keys() - cls.model_fields.keys():
+        fields.pop(name, None)
+    try:
+        return _ours({**fields, "type": cls.model_fields["type"].default}, fields["role"])
+    except (TypeError, ValueError, AttributeError, KeyError):
+        raise _refused(message) from None
+
+
+def to_entry(message: BaseMessage, new_id: str | None = None) -> Entry:
+    """Return the message's id and its JSON, with ``new_id`` if given; the message itself stays unchanged.
+
+    Raises what :func:`to_document` raises.
+    """
     plain = _plain(message)
-    body = _stored(message)[1] if plain is None else texts_to_json(plain, "message")
-    identity = message.id
+    identity = message.id if new_id is None else new_id
+    if plain is None:
+        body = _stored(message if new_id is None else message.model_copy(update={"id": new_id}))[1]
+    else:
+        if new_id is not None:
+            plain["id"] = new_id
+        body = texts_to_json(plain, "message")
     return id_bytes(identity) if isinstance(identity, str) else b"", body
 
 
@@ -113,9 +148,13 @@ def _stored(message: BaseMessage) -> tuple[dict[str, Any], bytes]:
         raw = to_json(document, "message")
         if from_document(document) == message:
             return document, raw
-    raise NotSerializableError(
-        f"This {cls.__name__} can't be stored: it holds values that LangChain itself refuses or changes when "
-        "it creates one. Create it again from valid values."
+    raise _refused(message)
+
+
+def _refused(message: BaseMessage) -> NotSerializableError:
+    return NotSerializableError(
+        f"This {type(message).__name__} can't be stored: it holds values that LangChain itself refuses or changes "
+        "when it creates one. Create it again from valid values."
     )
 
 

@@ -6,10 +6,10 @@ Only this package imports ``ChatOllama``, and only when a model is first created
 from __future__ import annotations
 
 from ecowas_lc._secret import safe_url
-from ecowas_lc.llm.context_size import aeffective_context, effective_context, held_to, within_context
 from ecowas_lc.llm.faults import named_error, named_errors
 from ecowas_lc.llm.models import chat_model, make_chat_model
 from ecowas_lc.llm.service import LLMService, get_llm_service
+from ecowas_lc.llm.tokens import aeffective_context, effective_context, held_to, within_context
 
 __all__ = [
     "LLMService",

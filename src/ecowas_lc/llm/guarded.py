@@ -20,7 +20,7 @@ from pydantic import PrivateAttr, model_validator
 from ecowas_lc import _telemetry, errors
 from ecowas_lc._secret import safe_url
 from ecowas_lc.effects import aserve, serve
-from ecowas_lc.errors import InvalidInputError, ModelNotFoundError
+from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.llm.faults import broken_off, named_errors
 from ecowas_lc.llm.reasoning import ReasoningSplitter
 from ecowas_lc.llm.request_queue import Patience, QueuedRequest, patience
@@ -134,7 +134,11 @@ class GuardedChatOllama(ChatOllama):
         return str(getattr(inner, "base_url", None) or self.base_url or "")
 
     def with_patience(self, clock: Patience) -> Self:
-        """Return a copy of the model with a clock that is paused while its requests wait in the queue."""
+        """Return a copy of the model with a clock that is paused while its requests wait in the queue.
+
+        Args:
+            clock: The clock of the caller that waits for the answer, such as a group with a time limit.
+        """
         copy = self.model_copy()
         copy._patience = clock
         return copy
@@ -404,9 +408,6 @@ def _following(request: _Request) -> Generator[None]:
     except ollama.ResponseError as error:
         if error.status_code == 404:
             request.served.forget()
-        raise
-    except ModelNotFoundError:
-        request.served.forget()
         raise
 
 

@@ -89,6 +89,7 @@ class QueuedRequest:
     companions: frozenset[QueuedRequest] = frozenset()
     admitted: bool = False
     heard_at: float | None = None
+    ended_at: float | None = None
     _handed_at: float | None = None
     _paused: bool = False
 
@@ -206,7 +207,10 @@ class RequestQueue:
             if turn.heard_at is None or not turn.companions:
                 pass  # it failed, or no request was ahead of it: nothing to learn
             elif was_probe and at_once:
-                self._widen(turn)
+                # Without a wait it proves something only if the server had it before the others' answers ended.
+                received_at = time.monotonic() - (waited or 0.0) - worked + _BEYOND_BUFFERS
+                if all(other.ended_at is None or received_at < other.ended_at for other in turn.companions):
+                    self._widen(turn)
             elif was_probe or not (at_once or waited is None):
                 self.limit = max(min(self.limit, len(turn.companions)), 1)
                 self._rest_until = time.monotonic() + self._rest
@@ -250,6 +254,7 @@ class RequestQueue:
 
     def _leave(self, turn: QueuedRequest) -> None:
         turn.resume()
+        turn.ended_at = time.monotonic()
         with self._lock:
             if turn in self._running:
                 self._running.remove(turn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ EXTEND = load_script("history_shared", "history_kind", "history_extend")
 CLEARED = load_script("memory_cleared")
 
 _KEPT, _FOREIGN = 1, 2
+_QUICK_REPLY_MS, _MOST_QUESTIONS = 100, 3
 _JUST_NOW_MS = 40  # an older message waited for the server: first ask whether the history was removed since then
 
 Entry = tuple[bytes, bytes]
@@ -115,9 +117,7 @@ class Conversations:
         """
         key = place.keys[0]
         if ages and max(ages) > _JUST_NOW_MS:
-            marks = self.keys.cleared_agent(place.agent_id), self.keys.cleared_session(place.session_id)
-            replies = yield tuple(call(CLEARED, (mark,)) for mark in marks)
-            oldest = min((since for since in replies if since >= 0), default=None)
+            ages, oldest = yield from self._ages_op(place, ages)
             if oldest is not None:
                 kept = [index for index, age in enumerate(ages) if age <= oldest]
                 words = [word for index in kept for word in words[2 * index : 2 * index + 2]]
@@ -168,6 +168,22 @@ class Conversations:
         if index_again or not is_indexed:
             self.indexed.remember(key, lifetime)
         return length
+
+    def _ages_op(self, place: HistoryPlace, ages: Sequence[int]) -> Op[tuple[list[int], int | None]]:
+        """Return the messages' ages, and how long ago everything of the agent or the session was removed.
+
+        Both are in milliseconds and of the same moment. A reply that was long on its way, for example because the
+        client had to connect again, would make the messages seem younger than the removal: then it is asked again.
+        """
+        began = time.monotonic()
+        marks = self.keys.cleared_agent(place.agent_id), self.keys.cleared_session(place.session_id)
+        for _ in range(_MOST_QUESTIONS):
+            asked = time.monotonic()
+            replies = yield tuple(call(CLEARED, (mark,)) for mark in marks)
+            if (time.monotonic() - asked) * 1000 <= _QUICK_REPLY_MS:
+                break
+        passed = int((asked - began) * 1000)
+        return [age + passed for age in ages], min((since for since in replies if since >= 0), default=None)
 
     def replace_op(
         self,

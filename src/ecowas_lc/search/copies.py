@@ -293,6 +293,9 @@ def _grown(old: NDArray[Any], rows: int) -> NDArray[Any]:
     return new
 
 
+_TAIL_TERMS = 100_000  # unsorted terms, above which they are merged with the sorted ones
+
+
 class WordCopy(_Slots):
     """Words of items as postings: for each term, the items that contain it and how often. Ranked by BM25."""
 
@@ -329,7 +332,7 @@ class WordCopy(_Slots):
             self._tail.append((slot, terms, np.frombuffer(row, dtype=np.uint8, offset=4 + 8 * count)))
             self._tail_size += count
         self._tail_arrays = None
-        if self._tail_size > 100_000 and self._tail_size > len(self._docs) // 4:
+        if self._tail_size > _TAIL_TERMS and self._tail_size > len(self._docs) // 4:
             self._merge()
 
     def remove(self, item_id: bytes, version: int) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ecowas_lc import forks
 from ecowas_lc._extras import install_command
-from ecowas_lc.errors import InvalidInputError, MissingExtraError
+from ecowas_lc.errors import MissingExtraError
 from ecowas_lc.search import words
 from ecowas_lc.search.items import CHANGES, Header, SearchMode, fetch_op, header_of, ids_op, versions_op
 from ecowas_lc.search.place import Collection, Namespace, Range, bucket_of_id, buckets_under, range_of
@@ -84,7 +84,6 @@ class SearchIndex:
             words.check_installed()
         self._at = at
         self.dimensions = dimensions
-        self._has_words = has_words
         self._exact = vectors == "float32"
         self._open = opener
         self._copies: OrderedDict[tuple[str, Namespace], VectorCopy | WordCopy] = OrderedDict()
@@ -96,11 +95,6 @@ class SearchIndex:
         """Drop the copies that another thread was changing when this process was forked."""
         whole = ((key, copy) for key, copy in self._copies.items() if not copy.lock.locked())
         self._copies = OrderedDict(whole)
-
-    def forget(self) -> None:
-        """Drop all copies; the next searches read them again."""
-        with self._lock:
-            self._copies.clear()
 
     def nbytes(self) -> int:
         """Return the approximate memory use of the copies in bytes."""
@@ -160,14 +154,9 @@ class SearchIndex:
             copy = self._copies.get((kind, under))
             if copy is None:
                 if kind == "words":
-                    if not self._has_words:
-                        raise InvalidInputError('This store keeps no words. Set "words": True in its index.')
                     copy = WordCopy()
                 else:
-                    if self.dimensions is None:
-                        raise InvalidInputError(
-                            "This store has no embeddings: search by words, or set embed in its index."
-                        )
+                    assert self.dimensions is not None
                     copy = VectorCopy(self.dimensions, exact=self._exact)
                 self._copies[kind, under] = copy
             self._copies.move_to_end((kind, under))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from ecowas_lc.errors import CorruptDataError, DimensionMismatchError, FormatVersionError, ItemConflictError
+from ecowas_lc.errors import DimensionMismatchError, FormatVersionError, ItemConflictError
 from ecowas_lc.search.place import Collection, Namespace, Range, bucket_of_id, buckets_under, labels_of, range_of
 from ecowas_lc.storage.ops import Arg, Batch, Call, Op, call, command, load_script
 
@@ -94,25 +94,25 @@ def header_of(raw: bytes) -> Header:
 
 
 def write_op(
-    at: Collection, writes: Sequence[Write], dimensions: int | None = None, *, beside: Batch = ()
+    at: Collection, writes: Sequence[Write], dimensions: int | None = None, *, before: Batch = ()
 ) -> Op[list[int]]:
     """Store and delete items in one flush, and the items of each bucket in one atomic step; return their versions.
 
-    ``beside`` is sent first, in the same flush.
+    ``before`` is sent first, in the same flush.
 
     Raises:
         ItemConflictError: An item does not have the expected version; the items of its bucket were not written.
         DimensionMismatchError: The bucket's vectors have other dimensions; its items were not written.
     """
     parts = list(_parts(writes))
-    batch: list[Call] = list(beside)
+    batch: list[Call] = list(before)
     for bucket, part in parts:
         keys = (*at.bucket(bucket), *(at.item(writes[number].item_id) for number in part))
         carries = any(writes[number].vectors for number in part)
         words = [word for number in part for word in writes[number].args()]
         batch.append(call(_PUT, keys, dimensions if carries and dimensions else "", *words))
     versions = [0] * len(writes)
-    replies = (yield tuple(batch))[len(beside) :]
+    replies = (yield tuple(batch))[len(before) :]
     for (_, part), reply in zip(parts, replies, strict=True):
         if reply[0] == b"conflict":
             raise _conflict(writes[part[reply[1] - 1]], int(reply[2]))
@@ -241,17 +241,6 @@ def _conflict(write: Write, version: int) -> ItemConflictError:
         f"Another writer has changed the item: {meant} was expected, and {now}. Read it again and retry; "
         "nothing was written."
     )
-
-
-def fields_of(row: Sequence[bytes | None]) -> bytes:
-    """Return a row's second field, which every item has.
-
-    Raises:
-        CorruptDataError: The field is missing.
-    """
-    if row[1] is None:
-        raise CorruptDataError("A stored item has no value. Delete the item, or put it again.")
-    return row[1]
 
 
 SearchMode = Literal["meaning", "words", "both"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ecowas_lc._secret import Secret
@@ -12,8 +12,7 @@ SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redi
 _DEFAULT_PORTS = {"sentinel": 26379, "cluster": 6379, "": 6379}
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """One server, Sentinel group or cluster; ``str()`` names it for messages, without secrets."""
 
     kind: str  # "single", "unix", "sentinel", "cluster"
@@ -22,9 +21,12 @@ class Address:
     service: str = ""
     db: int = 0
     username: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: str | None = None
     tls: bool = False
-    options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    options: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self})"  # options may hold a password too
 
     def __str__(self) -> str:
         if self.kind == "unix":
@@ -89,7 +91,7 @@ def _parsed(url: str) -> Address:
         service = parts.pop(0)
     if len(parts) > 1 or (mode == "cluster" and parts):
         raise ConfigurationError(
-            "The Redis URL has a path that means nothing: at most /db may end it, as in redis://host:6379/0. "
+            "The Redis URL has a path that can't be used: at most /db may end it, as in redis://host:6379/0. "
             "In a password write / as %2F."
         )
     return Address(

@@ -6,9 +6,8 @@ import asyncio
 import inspect
 import weakref
 from copy import copy
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 import redis.asyncio
@@ -27,21 +26,26 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
 from ecowas_lc import _telemetry
+from ecowas_lc._connection_settings import ConnectionSettings
 from ecowas_lc._secret import Secret
 from ecowas_lc.errors import ConfigurationError
-from ecowas_lc.settings import Settings
 from ecowas_lc.storage.addresses import Address
-from ecowas_lc.storage.clusters import NodePools
 from ecowas_lc.storage.credentials import Credentials
 from ecowas_lc.storage.fast_path import (
+    DRIVER,
     IS_USABLE,
     IS_USABLE_ASYNC,
     AsyncDirectPool,
     DirectPool,
+    driver_option,
     make_async_client,
     make_client,
 )
 from ecowas_lc.storage.ops import ReplicaWait
+
+if TYPE_CHECKING:
+    from ecowas_lc.settings import Settings
+    from ecowas_lc.storage.clusters import NodePools
 
 
 class Primary:
@@ -131,7 +135,7 @@ class AsyncPrimaryTLSConnection(AsyncPrimaryConnection, AsyncSentinelManagedSSLC
 
 
 def _with_names_of_redis_pys(client: Any, sentinel: Any, service: str | None) -> Any:
-    """Return the client with what redis-py's own pool for Sentinel offers to those who ask about the Sentinels."""
+    """Set the attributes of redis-py's own Sentinel pool on the client's pool, for code that looks for them."""
     client.connection_pool.sentinel_manager = sentinel
     client.connection_pool.service_name = service
     return client
@@ -337,12 +341,11 @@ def _host_and_port(host: Any, port: Any, name: str | None) -> tuple[str, int]:
     return host, int(port)
 
 
-@dataclass(frozen=True, slots=True)
-class ClientFactory:
+class ClientFactory(NamedTuple):
     """Creates sync and async clients for one address (``None``: the embedded server)."""
 
     address: Address | None
-    settings: Settings
+    settings: Settings | ConnectionSettings
     credentials: Credentials | None = None
 
     @property
@@ -441,6 +444,7 @@ class ClientFactory:
             "socket_timeout": self.settings.redis_socket_timeout,
             "socket_connect_timeout": self.settings.redis_connect_timeout,
             "protocol": 2,  # bytes in, bytes out: RESP3 would add nothing, and requires Redis 6
+            **DRIVER,
         }
 
     def _login(self) -> dict[str, Any]:
@@ -468,6 +472,8 @@ class ClientFactory:
     def _node_pools(self, pool: Any, tcp: Any, tls: Any, retry: Any) -> NodePools | None:
         if not self.pool_blocks:
             return None
+        from ecowas_lc.storage.clusters import NodePools  # a program with one server needs none of it
+
         # A node that breaks is looked for in the cluster, not tried again.
         options = self._options_of_node(tcp, tls) | {"retry": retry(NoBackoff(), 0, supported_errors=_RETRY_ON)}
         return NodePools(
@@ -531,6 +537,7 @@ def _connection_options(tls: bool, module: Any = redis) -> frozenset[str]:
         "host",
         "port",
         "protocol",
+        "driver_info",
         "decode_responses",
         "retry",
         "retry_on_error",
@@ -566,4 +573,5 @@ def _query_options(address: Address) -> dict[str, Any]:
             unread.append(name)  # not raised here: the error quotes the value
     if unread:
         raise ConfigurationError(f"The Redis URL's option {unread[0]} has a value that can't be read")
-    return options
+    named = {name: options.pop(name) for name in ("lib_name", "lib_version") if name in options}
+    return options | driver_option(**named) if named else options

@@ -169,11 +169,12 @@ def send(client: Any, batch: Batch, waiting: ReplicaWait | None = None) -> list[
             if isinstance(step, float):
                 time.sleep(step)
             elif step.keys:
-                with _closed_by_another_thread(), pools.finding() if pools else contextlib.nullcontext():
+                with contextlib.suppress(_ClosedError), pools.finding() if pools else contextlib.nullcontext():
                     for key in step.keys:
-                        client.execute_command("EXISTS", key)
+                        with _closed_by_another_caller():
+                            client.execute_command("EXISTS", key)
             else:
-                with contextlib.suppress(*FAILURES), _closed_by_another_thread():
+                with contextlib.suppress(*FAILURES), _closed_by_another_caller():
                     client.nodes_manager.initialize()
             step = next(steps)
     except StopIteration as stop:
@@ -196,11 +197,13 @@ async def asend(client: Any, batch: Batch, waiting: ReplicaWait | None = None) -
             if isinstance(step, float):
                 await asyncio.sleep(step)
             elif step.keys:
-                async with pools.finding_async() if pools else contextlib.nullcontext():
-                    for key in step.keys:
-                        await client.execute_command("EXISTS", key)
+                with contextlib.suppress(_ClosedError):
+                    async with pools.finding_async() if pools else contextlib.nullcontext():
+                        for key in step.keys:
+                            with _closed_by_another_caller():
+                                await client.execute_command("EXISTS", key)
             else:
-                with contextlib.suppress(*FAILURES):
+                with contextlib.suppress(*FAILURES), _closed_by_another_caller():
                     await client.nodes_manager.initialize()
             step = next(steps)
     except StopIteration as stop:
@@ -291,20 +294,24 @@ def _flush(client: Any, nodes: list[tuple[Any, list[Words]]]) -> list[list[Any]]
     return [[command.result for command in commands.commands] for commands in sent]
 
 
+class _ClosedError(RedisConnectionError):
+    """Another caller has closed the connection that this one used."""
+
+
 @contextlib.contextmanager
-def _closed_by_another_thread() -> Iterator[None]:
-    """Before redis-py 7, a thread that notices a failover closes connections that other threads read from."""
+def _closed_by_another_caller() -> Iterator[None]:
+    """Before redis-py 7, a thread or task that notices a failover closes connections that others use."""
     try:
         yield
     except AttributeError as error:
         if error.obj is not None:
             raise
-        raise RedisConnectionError("another thread closed the connection") from error
+        raise _ClosedError("another thread or task closed the connection") from error
 
 
 def _read(commands: NodeCommands) -> None:
     try:
-        with _closed_by_another_thread():
+        with _closed_by_another_caller():
             commands.read()
     except RedisConnectionError as error:
         for command in commands.commands:
@@ -317,7 +324,7 @@ def _may_share(queue: list[Words]) -> bool:
 
 def _shared(pools: NodePools, node: Any, queue: list[Words]) -> list[Any]:
     try:
-        with _closed_by_another_thread():
+        with _closed_by_another_caller():
             replies = pools.of(node).exchange_all(queue)
     except _BROKEN as error:
         replies = [_named(error) for _ in queue]
@@ -337,7 +344,7 @@ def _named(error: Exception) -> Exception:
 def _connected(client: Any, pools: NodePools | None, node: Any) -> Iterator[NodeCommands]:
     redis_node = client.get_redis_connection(node)
     pool = pools.of(node) if pools else redis_node.connection_pool
-    with _closed_by_another_thread():
+    with _closed_by_another_caller():
         connection = pool.get_connection()
     try:
         yield NodeCommands(redis_node.parse_response, pool, connection)

@@ -97,18 +97,19 @@ _FORBIDDEN = ("-NOPERM ", ": NOPERM ", "The user executing the script can't", "A
 _FORBIDDEN_KEYS = ("permissions to access", "can't access at least one of the keys")
 
 
+# Patterns, which are compiled only when an error occurs: a program's start doesn't wait for that.
 # Lua's errors when one of our scripts fails on stored data.
-_TRIPPED = re.compile(
+_TRIPPED = (
     r"bad argument|data string too short|too many results to unpack|malformed|"
     r"attempt to (?:perform arithmetic|concatenate|compare|get length|index (?!global))"
 )
 # Lua's errors if the server lacks a library or a function: fakeredis, for example, has no `struct`.
-_LACKS = re.compile(
+_LACKS = (
     r"nonexistent global variable '(\w+)'|"
     r"attempt to (?:index|call) (?:global|field|method) '(\w+)' \(a nil value\)"
 )
-_UNKNOWN_COMMAND = re.compile(r"unknown command [`']([^`']+)[`']", re.IGNORECASE)
-_UNKNOWN_IN_SCRIPT = re.compile(r"Unknown (?:Redis |Valkey )?command called from", re.IGNORECASE)
+_UNKNOWN_COMMAND = r"(?i)unknown command [`']([^`']+)[`']"
+_UNKNOWN_IN_SCRIPT = r"(?i)Unknown (?:Redis |Valkey )?command called from"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Attempt:
 def is_corrupt(error: Exception) -> bool:
     """Return whether a script found that the stored data does not follow the storage format."""
     text = str(error)
-    return "ECOWASCORRUPT" in text or ("user_script" in text and _TRIPPED.search(text) is not None)
+    return "ECOWASCORRUPT" in text or ("user_script" in text and re.search(_TRIPPED, text) is not None)
 
 
 def translate(error: Exception, where: str, attempt: Attempt | None = None) -> EcowasError:
@@ -283,16 +284,16 @@ def _answered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
             f"Redis at {where} ended a script of this call before it wrote anything, because of a "
             "SCRIPT KILL. The stored data is unchanged: try again."
         )
-    if lacking := _LACKS.search(text):
+    if lacking := re.search(_LACKS, text):
         return RedisRefusedError(
             f"The server at {where} can't run this package's scripts: its Lua has no "
             f"{lacking[1] or lacking[2]!r}. Use Redis 6.2 or newer, or Valkey; imitations often lack it."
         )
-    if found := _UNKNOWN_COMMAND.search(text):
+    if found := re.search(_UNKNOWN_COMMAND, text):
         return RedisRefusedError(
             f"Redis at {where} refused: it does not know the command {found[1].upper()}. {_COMMANDS}"
         )
-    if _UNKNOWN_IN_SCRIPT.search(text):
+    if re.search(_UNKNOWN_IN_SCRIPT, text):
         return RedisRefusedError(
             f"Redis at {where} refused: a script of this call uses a command that it does not know. {_COMMANDS}"
         )

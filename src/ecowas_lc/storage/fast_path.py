@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections import deque
 from collections.abc import Sequence
 from copy import copy
 from inspect import signature
 from time import perf_counter, sleep
+from traceback import walk_tb
 from types import FunctionType
 from typing import Any
 
@@ -44,10 +46,42 @@ def _metrics() -> Any:
     return providers.get_observability_instance().get_provider_manager if providers.OTEL_AVAILABLE else None
 
 
+def driver_option(**given: str) -> dict[str, Any]:
+    """Return the option for the library's name and version, which new connections send to the server.
+
+    Without it, each new connection reads the version from the files of the installed package, which takes longer
+    than everything else that creates the connection.
+
+    Args:
+        **given: ``lib_name`` and ``lib_version``, if they are not redis-py's.
+    """
+    takers: tuple[Any, ...] = (
+        redis.connection.AbstractConnection,
+        redis.asyncio.connection.AbstractConnection,
+        redis.asyncio.RedisCluster,
+    )
+    if not all("driver_info" in signature(taker.__init__).parameters for taker in takers):
+        return given  # this redis-py reads its version once
+    from redis.driver_info import DriverInfo
+
+    version = given.get("lib_version", redis.__version__)
+    return {"driver_info": DriverInfo(name=given.get("lib_name", "redis-py"), lib_version=version)}
+
+
+DRIVER = driver_option()
+
 # The private parts of redis-py in use: of a pool, of a connection, and arguments of the connection's methods.
 _NEEDED = (
     ("_checkpid", "pid", "get_connection", "release", "reset"),
-    ("send_packed_command", "read_response", "can_read", "disconnect", "health_check_interval", "_sock"),
+    (
+        "send_packed_command",
+        "read_response",
+        "can_read",
+        "disconnect",
+        "health_check_interval",
+        "_sock",
+        "_parser",
+    ),
     {"read_response": "disable_decoding", "can_read": "timeout"},
 )
 _NEEDED_ASYNC = (
@@ -74,7 +108,7 @@ def _may_be_used(needed: tuple[Any, ...], module: Any) -> bool:
     """Return whether the fast path works with this redis-py; if not, its own slower clients are used."""
     try:
         _metrics()
-        return _has(needed, module.BlockingConnectionPool(), module.Connection())
+        return _has(needed, module.BlockingConnectionPool(), module.Connection(**DRIVER))
     except Exception:  # any error: redis-py may have renamed anything
         return False
 
@@ -141,16 +175,27 @@ def _answer(connection: Any) -> Any:
         return error
 
 
-def _has_unread(connection: Any) -> bool:
-    """Return whether a reply to no command waits on an open connection, or its end."""
-    try:
-        return connection._sock is not None and bool(connection.can_read(timeout=0))
-    except RedisConnectionError:
-        return True
+def _look_at(sock: Any) -> Any:
+    """Return a function that says whether a socket has something to read; ``None`` with TLS and on Windows."""
+    if hasattr(sock, "pending") or not hasattr(select, "poll"):
+        return None
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return poll.poll
 
 
 def _is_exhausted(error: Exception) -> bool:
     return "No connection available" in str(error)
+
+
+def broke_in_writing(error: AttributeError) -> bool:
+    """Return whether asyncio wrote to a connection that the server had already reset.
+
+    Python 3.12 and 3.13 raise this instead of a connection error, because ``writelines`` does not check if the
+    transport is closed (``'NoneType' object has no attribute '_add_writer'``).
+    """
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return frame.f_code.co_name == "writelines"
 
 
 class DirectPool(redis.BlockingConnectionPool):
@@ -232,7 +277,7 @@ class DirectPool(redis.BlockingConnectionPool):
         failure: Any = LOST
         try:
             if queue is not None:
-                if calls[0].is_senders:
+                if queue.is_busy():
                     sleep(0)  # lets other threads prepare their calls
                 calls = queue.take(calls[0])
             packed = calls[0].packed if len(calls) == 1 else b"".join([call.packed for call in calls])
@@ -267,12 +312,30 @@ class DirectPool(redis.BlockingConnectionPool):
             connection = self._at_hand.pop()
         except IndexError:
             return self.get_connection()
-        if _has_unread(connection):
+        if self._has_unread(connection):
             connection.disconnect()
         if self._asks_where and connection._sock is None:  # if it reopened by itself, it would not ask
             self.release(connection)
             return self.get_connection()
         return connection
+
+    def _has_unread(self, connection: Any) -> bool:
+        """Return whether a reply to no command waits on an open connection, or its end."""
+        sock = connection._sock
+        if sock is None:
+            return False
+        if not self._asks_where:
+            looked_at, look = self._looks.get(connection, (None, None))
+            if looked_at is not sock:  # once for each socket: redis-py does this each time, which takes longer
+                look = _look_at(sock)
+                self._looks[connection] = sock, look
+            reader = connection._parser._reader  # None if another thread has just closed the connection
+            if look is not None and not look(0) and reader is not None and not reader.has_data():
+                return False
+        try:
+            return bool(connection.can_read(timeout=0))
+        except RedisConnectionError:
+            return True
 
     def _fail(self, calls: Sequence[ThreadCall], failure: Any) -> None:
         for call in calls:
@@ -294,6 +357,7 @@ class DirectPool(redis.BlockingConnectionPool):
     def reset(self) -> None:
         """Start over, also in a forked process, whose inherited connections belong to its parent."""
         self._at_hand: list[Any] = []
+        self._looks: dict[Any, tuple[Any, Any]] = {}  # by connection: its socket, and how to look at that
         self._queue = CallQueue(self.max_connections)
         self._asking: list[None] = []  # one item per asking thread, since a list counts without a lock
         super().reset()
@@ -410,6 +474,10 @@ class AsyncDirectPool(redis.asyncio.BlockingConnectionPool):
             raise
         except RedisConnectionError:
             return LOST
+        except AttributeError as error:
+            if broke_in_writing(error):
+                return LOST
+            raise
         finally:
             try:
                 if not owes_nothing:

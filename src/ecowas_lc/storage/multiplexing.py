@@ -24,6 +24,9 @@ UNSENT: Any = object()  # not sent, because the connection broke or was needed b
 # After a reply longer than this, the next calls go to another connection.
 _LONG_BYTES = 65_536
 _NOTHING: Any = object()
+# With at most this many calls in the last flush and in the queue, the next flush does not wait for more calls:
+# waiting would take longer than a flush of their own.
+_FEW_CALLS = 4
 
 
 class SharedLine(asyncio.Protocol):
@@ -37,9 +40,8 @@ class SharedLine(asyncio.Protocol):
         self.connection = connection
         self.takes_calls = True
         self.is_broken = False
-        self.is_lent = (
-            True  # if not, its connection is free for others, and a caller that still knows it comes late
-        )
+        # If not, its connection is free for others, and a caller that still knows it comes late.
+        self.is_lent = True
         self.is_behind_a_long_reply = False
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
@@ -98,14 +100,10 @@ class SharedLine(asyncio.Protocol):
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
         waiting = [(packed, future) for packed, future in unsent if not future.done()]
-        if not waiting:
-            if not self._sent:
-                self._on_change(self)
-        elif self.is_broken:
-            for _, future in waiting:
-                future.set_result(UNSENT)
-        else:
+        if waiting:
             self._send(b"".join([packed for packed, _ in waiting]), [future for _, future in waiting])
+        elif not self._sent:
+            self._on_change(self)
 
     def _send(self, data: bytes, futures: Any) -> None:
         deadline = self._loop.time() + self._timeout if self._timeout else 0.0
@@ -255,6 +253,7 @@ class CallQueue:
         self._mutex = threading.Lock()
         self._calls: deque[ThreadCall] = deque()
         self._senders = 0
+        self._sent = 0  # calls in the last flush
 
     def forget_parent(self) -> None:
         """Start empty in a forked child, where no other thread sends or waits."""
@@ -272,11 +271,19 @@ class CallQueue:
             self._calls.append(call)
             return False
 
+    def is_busy(self) -> bool:
+        """Return whether many calls are waiting or were sent last, so that more are likely to follow."""
+        return len(self._calls) + self._sent > _FEW_CALLS
+
     def take(self, first: ThreadCall) -> list[ThreadCall]:
         """Return the calls to send: this one and all waiting ones."""
+        if not self._calls:  # one that joins only now is sent by its own thread
+            self._sent = 1
+            return [first]
         with self._mutex:
             calls = [first, *self._calls]
             self._calls.clear()
+        self._sent = len(calls)
         return calls
 
     def leave(self) -> None:

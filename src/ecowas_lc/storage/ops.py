@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple, TypeVar, cast
@@ -20,8 +19,7 @@ from ecowas_lc.errors import NotReplicatedError
 from ecowas_lc.storage.keys import wait_key
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(NamedTuple):
     """A Lua script and its digest, by which a server that has loaded it knows it."""
 
     name: str
@@ -88,8 +86,7 @@ class ScriptCall(NamedTuple):
 _SEEN = b"redis.call('UNLINK', KEYS[1]) redis.call('SET', KEYS[1], '') return redis.call('UNLINK', KEYS[1])"
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaWait:
+class ReplicaWait(NamedTuple):
     """The number of replicas that must have a write before its call returns, and how long to wait for them."""
 
     replicas: int

@@ -12,9 +12,8 @@ import threading
 import traceback
 from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import redis
@@ -22,14 +21,14 @@ import redis.asyncio
 from redis.exceptions import MaxConnectionsError, NoScriptError, RedisClusterException, ResponseError
 
 from ecowas_lc import _telemetry, forks
+from ecowas_lc._connection_settings import DEFAULTS, ConnectionSettings, may_be_set
 from ecowas_lc._secret import Secret
 from ecowas_lc.errors import ConfigurationError, EcowasError, NotReplicatedError, StorageError
-from ecowas_lc.settings import Settings, get_settings, usable_settings
-from ecowas_lc.storage import clusters
 from ecowas_lc.storage.addresses import Address, parse_url
 from ecowas_lc.storage.clients import AsyncClusterClient, ClientFactory, ClusterClient
 from ecowas_lc.storage.credentials import checked_provider
 from ecowas_lc.storage.error_translation import FAILURES, Attempt, is_corrupt, translate
+from ecowas_lc.storage.fast_path import broke_in_writing
 from ecowas_lc.storage.ops import (
     BYTES_OUT,
     EVERY_NODE,
@@ -42,6 +41,9 @@ from ecowas_lc.storage.ops import (
     prefix_of,
     writes,
 )
+
+if TYPE_CHECKING:  # loaded only where settings are used, because of what they load
+    from ecowas_lc.settings import Settings
 
 T = TypeVar("T")
 
@@ -89,6 +91,11 @@ async def arun(client: Any, op: Op[T], where: str, waiting: ReplicaWait | None =
                 replies = await _asend(client, batch, where, waiting)
             except NotReplicatedError as error:
                 batch = op.throw(error)
+            except AttributeError as error:
+                if not broke_in_writing(error):
+                    raise
+                broken = redis.ConnectionError("Connection reset while writing.")
+                batch = op.throw(translate(broken, where, _attempt(client, batch, times)))
             except FAILURES as error:
                 if times == 1 and _may_read_again(error, batch):
                     times = 2
@@ -161,6 +168,8 @@ def _send(client: Any, batch: Batch, where: str, waiting: ReplicaWait | None) ->
     if waiting is not None and not writes(batch):
         waiting = None
     if _is_cluster(client):
+        from ecowas_lc.storage import clusters  # a program with one server needs none of it
+
         return _checked(batch, clusters.send(client, batch, waiting))
     if waiting is None:
         return _flush(client, batch)
@@ -183,6 +192,8 @@ async def _asend(client: Any, batch: Batch, where: str, waiting: ReplicaWait | N
     if waiting is not None and not writes(batch):
         waiting = None
     if _is_cluster(client):
+        from ecowas_lc.storage import clusters  # as above
+
         return _checked(batch, await clusters.asend(client, batch, waiting))
     if waiting is None:
         return await _aflush(client, batch)
@@ -304,8 +315,7 @@ _SYNC_CLIENTS = (redis.Redis, redis.RedisCluster)
 _ASYNC_CLIENTS = (redis.asyncio.Redis, redis.asyncio.RedisCluster)
 
 
-@dataclass(frozen=True, slots=True)
-class _LoopClient:
+class _LoopClient(NamedTuple):
     client: Any
     closer: AsyncGenerator[None]
     gate: asyncio.Semaphore | None
@@ -357,10 +367,10 @@ class Server:
         Raises:
             ConfigurationError: The URL can't be used, or it contains a login although there is a provider.
         """
-        return cls._at(parse_url(url), settings or usable_settings(), credential_provider)
+        return cls._at(parse_url(url), settings or _connection_settings(), credential_provider)
 
     @classmethod
-    def _at(cls, address: Address, settings: Settings, credential_provider: Any) -> Server:
+    def _at(cls, address: Address, settings: Settings | ConnectionSettings, credential_provider: Any) -> Server:
         has_login = address.username is not None or address.password is not None
         credentials = checked_provider(credential_provider, has_login=has_login)
         return cls(ClientFactory(address, settings, credentials))
@@ -380,7 +390,7 @@ class Server:
         """Return the server at ``host`` and ``port``."""
         password = None if password is None else Secret(password)
         address = Address("single", hosts=((host, port),), db=db, username=username, password=password)
-        return cls._at(address, settings or usable_settings(), credential_provider)
+        return cls._at(address, settings or _connection_settings(), credential_provider)
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, *, credential_provider: Any = None) -> Server:
@@ -389,6 +399,8 @@ class Server:
         This is the first of: ``REDIS_URL``; ``REDIS_HOST`` and its parts; the embedded server, if its binary is
         installed; and ``localhost:6379``.
         """
+        from ecowas_lc.settings import get_settings
+
         settings = settings or get_settings()
         if settings.redis_source == "url":
             assert settings.redis_url is not None
@@ -561,6 +573,14 @@ def _watched(op: Any, where: str) -> AbstractContextManager[_telemetry.Span]:
         db__operation__name=f"{part}.{name}",
         server__address=where,
     )
+
+
+def _connection_settings() -> Settings | ConnectionSettings:
+    if not may_be_set():
+        return DEFAULTS
+    from ecowas_lc.settings import usable_settings
+
+    return usable_settings()
 
 
 def _has_embedded(settings: Settings) -> bool:

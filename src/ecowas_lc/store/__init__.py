@@ -2,9 +2,8 @@
 
 from ecowas_lc.store.batches import FoundItem, StoredItem
 from ecowas_lc.store.indexing import RedisIndexConfig
-from ecowas_lc.store.item_pages import ItemPage
 from ecowas_lc.store.llm_cache import RedisLLMCache
-from ecowas_lc.store.redis_store import RedisStore
+from ecowas_lc.store.redis_store import ItemPage, RedisStore
 from ecowas_lc.store.vector_store import RedisRetriever, RedisVectorStore
 
 __all__ = [

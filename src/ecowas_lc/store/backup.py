@@ -146,8 +146,8 @@ class ItemImporter:
                 return "unchanged"
             if not self._overwrite:
                 return "kept"
-        beside = (command("ZADD", at.keys.collections(), 0, id_bytes(at.name)),)
-        yield from write_op(at, [write], _dimensions_of(write), beside=beside)
+        before = (command("ZADD", at.keys.collections(), 0, id_bytes(at.name)),)
+        yield from write_op(at, [write], _dimensions_of(write), before=before)
         return "written"
 
 

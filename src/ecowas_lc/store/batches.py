@@ -76,7 +76,7 @@ class GuardedPut(PutOp):
 class RankedSearch(SearchOp):
     """A ``SearchOp`` with a mode of comparison and, optionally, the query's vector.
 
-    ``passes`` is a filter as a function, applied in addition to langgraph's.
+    ``passes`` is a filter as a function, applied if there is no filter of langgraph's.
     """
 
     mode: SearchMode | None = None
@@ -94,21 +94,18 @@ class BatchPlan:
     ops: list[StoreOp] = field(default_factory=list)
     puts: dict[bytes, tuple[PutOp, Write]] = field(default_factory=dict)
     fields: dict[bytes, list[str]] = field(default_factory=dict)  # the texts of items to index
-    beside: Batch = ()  # calls to send with the writes
+    before: Batch = ()  # calls to send with the writes
 
     @property
     def texts(self) -> list[str]:
-        """The texts of items that need a vector, without duplicates."""
-        if self.indexing is None or not self.indexing.embeds:
-            return []
+        """The texts of items that are indexed, without duplicates."""
         return list(dict.fromkeys(text for texts in self.fields.values() for text in texts))
 
     @property
     def queries(self) -> list[str]:
-        """The queries that need a vector, without duplicates."""
+        """The queries that need a vector in a store with embeddings, without duplicates."""
         indexing = self.indexing
-        if indexing is None or not indexing.embeds:
-            return []
+        assert indexing is not None
         asked = (op for op in self.ops if isinstance(op, SearchOp) and op.query and vector_of(op) is None)
         return list(dict.fromkeys(op.query or "" for op in asked if indexing.mode_of(op) != "words"))
 
@@ -139,7 +136,7 @@ class BatchPlan:
                 continue
             homes.append([number])
         dimensions = self.indexing.dimensions if self.indexing else None
-        writing = write_op(self.at, writes, dimensions, beside=self.beside)
+        writing = write_op(self.at, writes, dimensions, before=self.before)
         if writes and one_flush:
             answers = (yield from together([*reads, writing]))[:-1]
         else:
@@ -244,10 +241,7 @@ class BatchPlan:
 
     def _wanted(self, op: SearchOp) -> _Passes | None:
         wanted = check_filter(op.filter)
-        function = getattr(op, "passes", None)
-        if wanted and function:
-            return lambda value: passes(value, wanted) and function(value)
-        return (lambda value: passes(value, wanted)) if wanted else function
+        return (lambda value: passes(value, wanted)) if wanted else getattr(op, "passes", None)
 
     def _passing(
         self, item_id: bytes, row: Sequence[bytes | None], wanted: _Passes | None

@@ -46,6 +46,11 @@ def twg_tools(
         groups: The working groups; ``None`` means the summit's six.
         tools: LangChain tools or functions by group id.
         max_parallel: Maximum number of groups that answer at the same time; ``None`` means no limit.
+        group_timeout: Seconds for each answer; ``None`` means only the model's own timeout.
+        max_hops: Maximum number of model calls that a group makes for one question.
+        max_repeats: Maximum number of times that a group makes the same tool call.
+        num_ctx: Context in tokens; ``None`` means what the model or the settings say.
+        token_counter: Counts the tokens of messages.
 
     Returns:
         One tool for each group.
@@ -76,10 +81,10 @@ def twg_tools(
 
 def _tool(ctx: Context, group: TWG) -> BaseTool:
     def ask(question: QuestionArgument, config: RunnableConfig) -> str:
-        return _said(run(outcome_of(ctx, group, _asked(question)), _labelled(config, group)))
+        return _text_of_answer(run(outcome_of(ctx, group, _asked(question)), _labelled(config, group)))
 
     async def aask(question: QuestionArgument, config: RunnableConfig) -> str:
-        return _said(await arun(outcome_of(ctx, group, _asked(question)), _labelled(config, group)))
+        return _text_of_answer(await arun(outcome_of(ctx, group, _asked(question)), _labelled(config, group)))
 
     return StructuredTool.from_function(
         func=ask,
@@ -100,7 +105,7 @@ def _labelled(config: RunnableConfig, group: TWG) -> RunnableConfig:
     return merge_configs(config, {"metadata": {"twg": group.id}})
 
 
-def _said(outcome: GroupOutcome) -> str:
+def _text_of_answer(outcome: GroupOutcome) -> str:
     report = outcome.report
     if report["status"] != "answered":
         raise ToolException(report.get("reason") or "The group could not answer.")

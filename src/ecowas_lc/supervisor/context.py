@@ -94,7 +94,8 @@ class Context:
 
         Estimates are never lowered, because servers do not count what they had cached or cut off.
         """
-        told = answer.usage_metadata["input_tokens"] if answer.usage_metadata else 0
+        used: Mapping[str, Any] = answer.usage_metadata or {}  # of a cached answer, it has only the cost
+        told = used.get("input_tokens", 0)
         estimated = self.counter(prompt) + extra
         if estimated >= _ENOUGH_TO_LEARN_FROM and told > estimated * self.correction:
             self.correction = min(told / estimated, _MOST_CORRECTION)

@@ -111,7 +111,7 @@ class Lease:
                 waited = f" (waited {self.wait_seconds:g} seconds)" if self.on_busy == "queue" else ""
                 raise ThreadBusyError(
                     f"Another run of the thread {self.thread_id!r} is under way{waited}. The question was not "
-                    "stored. Ask again when the answer has come."
+                    "stored. Ask again when that run has finished."
                 )
             yield _pausing(min(pause, left))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

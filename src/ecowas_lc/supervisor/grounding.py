@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -19,7 +19,8 @@ from ecowas_lc.documents.answers import (
     grounded_answer,
     message_of,
 )
-from ecowas_lc.documents.evidence import Corpus, Evidence, Source, find_evidence, sources_of
+from ecowas_lc.documents.evidence import Corpus, Evidence, Source, sources_of
+from ecowas_lc.documents.follow_up import find_all_evidence
 from ecowas_lc.documents.question import ParsedQuestion, read_question
 from ecowas_lc.effects import Doing, Program
 from ecowas_lc.errors import ConfigurationError
@@ -64,6 +65,23 @@ class PassageSearch(Protocol):
 Readable = PassageSearch | BaseRetriever
 
 
+class Readers(NamedTuple):
+    """Whose documents an answer may use in addition to its group's own.
+
+    Args:
+        allowed: The groups that the user may ask; ``None`` means all.
+        withheld: Groups whose answers are held for review; what only they may read is left out.
+    """
+
+    allowed: frozenset[str] | None = None
+    withheld: frozenset[str] = frozenset()
+
+    def may_read(self, source: Source) -> bool:
+        """Return whether one of these groups, or every group, may read the source's document."""
+        groups = frozenset(source.document.groups)
+        return not groups or bool((groups if self.allowed is None else groups & self.allowed) - self.withheld)
+
+
 class Grounding:
     """The documents of one graph: for all groups, or separate ones for each.
 
@@ -84,6 +102,11 @@ class Grounding:
     def serves(self, group: str | None) -> bool:
         """Return whether a group (``None``: the supervisor) has documents."""
         return self.for_all is not None or group in self._by_group
+
+    @property
+    def knows_groups(self) -> bool:
+        """Whether each group reads its own part of documents for all; a retriever does not tell groups apart."""
+        return self.for_all is not None and not isinstance(self.for_all, BaseRetriever)
 
     def search(self, query: str, group: str | None) -> Program[list[Source]]:
         """Return the passages that a group may read, best first."""
@@ -144,14 +167,20 @@ def grounded_report(
     *,
     quiet: bool,
     in_full: str = "",
+    readers: Readers | None = None,
 ) -> Program[Report]:
     """Return a group's answer based on its documents (``None``: the supervisor's, based on all documents).
 
     No model is asked if the documents do not answer the question: nothing that it said would pass the check.
-    ``in_full`` is a follow-up as a complete question, derived from the conversation.
+    ``in_full`` is a follow-up as a complete question, derived from the conversation. Before a group says that the
+    documents do not answer, it searches what ``readers`` may read, if given.
     """
     in_full = in_full or question.text
-    evidence, sources, _ = yield from evidence_for(grounding, group, in_full)
+    evidence, sources, _ = yield from evidence_for(grounding, group, in_full, readers)
+    if not evidence and group is not None and readers is not None and grounding.knows_groups:
+        found, others, _ = yield from evidence_for(grounding, None, in_full, readers)
+        if found:
+            evidence, sources = found, others
     language = language_of(question.text)
     stream = CheckedStream(evidence, sources, language)
     said = ""
@@ -196,13 +225,18 @@ def grounded_report(
 
 
 def evidence_for(
-    grounding: Grounding, group: str | None, question: str
+    grounding: Grounding, group: str | None, question: str, readers: Readers | None = None
 ) -> Program[tuple[list[Evidence], list[Source], ParsedQuestion]]:
-    """Return the sentences that answer a question, the passages found, and the question as interpreted."""
+    """Return the sentences that answer a question, the passages found, and the question as interpreted.
+
+    Without a ``group``, all documents are searched; what ``readers`` may not read is left out.
+    """
     sources = yield from grounding.search(question, group)
+    if group is None and readers is not None:
+        sources = [source for source in sources if readers.may_read(source)]
     corpus = Corpus(sources)
     read = read_question(question, known_names=corpus.names)
-    return find_evidence(read, sources, corpus), sources, read
+    return find_all_evidence(question, sources, corpus), sources, read
 
 
 def asks_for_facts(question: ParsedQuestion) -> bool:

@@ -17,7 +17,7 @@ from ecowas_lc.errors import AsyncToolError, EcowasError, ModelError
 from ecowas_lc.llm.answer_checks import empty_answer
 from ecowas_lc.llm.reasoning import split_reasoning, with_reasoning_apart
 from ecowas_lc.supervisor.context import Context
-from ecowas_lc.supervisor.grounding import grounded_report
+from ecowas_lc.supervisor.grounding import Readers, grounded_report
 from ecowas_lc.supervisor.model_calls import Ask, AskAgent, RunGraph
 from ecowas_lc.supervisor.prompts import phrase, with_summary
 from ecowas_lc.supervisor.state import Report
@@ -36,7 +36,8 @@ class GroupQuestion:
     ``past`` is the conversation as the group remembers it, and ``own`` the part of it that is the group's own.
     With ``quiet``, none of its tokens are streamed. ``so_far`` is the turn up to the point where an earlier
     attempt failed. ``speaks_as`` is the metadata under which its tokens are streamed; ``run`` names the run.
-    ``in_full`` is a follow-up as a complete question, derived from the conversation.
+    ``in_full`` is a follow-up as a complete question, derived from the conversation. ``readers``: whose
+    documents the group may use if its own do not answer.
     """
 
     question: HumanMessage
@@ -48,6 +49,7 @@ class GroupQuestion:
     speaks_as: Mapping[str, Any] = field(default_factory=dict)
     run: str = ""
     in_full: str = ""
+    readers: Readers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ def _answered(ctx: Context, group: TWG, asked: GroupQuestion, progress: dict[str
                 asked.question,
                 quiet=asked.quiet,
                 in_full=asked.in_full,
+                readers=asked.readers,
             )
         )
     window = yield from ctx.window()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, message_chunk_to_message
 from langchain_core.messages.ai import add_ai_message_chunks
@@ -172,7 +173,8 @@ class AskAloud:
     """A model's answer, of which only what has been checked is streamed, under ``message_id``, while it is made.
 
     ``take(text)`` is given each new piece of the answer and returns what may be said by then; ``rest()`` returns
-    what remains when the answer is complete.
+    what remains when the answer is complete. With a cache of model answers, the answer is asked for as a whole,
+    because langchain-core's streaming does not use the cache.
 
     Raises:
         ModelError: The model, or its server, could not answer.
@@ -205,27 +207,42 @@ class AskAloud:
     def _voice(self, chunks: list[AIMessage], config: RunnableConfig) -> StreamedText:
         speaking: Any = reasoning_apart(self.model)
         prompt, quiet = list(self.messages), unheard(config)
-        handlers = stop_handlers()
+        stopping = merge_configs(quiet, {"callbacks": stop_handlers()})
+        is_whole = _has_cache(self.model)
 
         def heard(chunk: AIMessage) -> str:
             chunks.append(chunk)
             return self.take(str(chunk.text))
 
+        async def apieces() -> AsyncIterator[AIMessage]:
+            if is_whole:
+                yield await speaking.ainvoke(prompt, quiet)
+                return
+            async for chunk in speaking.astream(prompt, quiet):
+                yield chunk
+
         def says() -> Iterator[str]:
-            for chunk in speaking.stream(prompt, merge_configs(quiet, {"callbacks": handlers})):
+            pieces = [speaking.invoke(prompt, stopping)] if is_whole else speaking.stream(prompt, stopping)
+            for chunk in pieces:
                 if new := heard(chunk):
                     yield new
             if rest := self.rest():
                 yield rest
 
         async def asays() -> AsyncIterator[str]:
-            async for chunk in speaking.astream(prompt, quiet):
+            async for chunk in apieces():
                 if new := heard(chunk):
                     yield new
             if rest := self.rest():
                 yield rest
 
         return StreamedText(message_id=self.message_id, says=says, asays=asays)
+
+
+def _has_cache(model: Any) -> bool:
+    """Return whether a model's answers are cached: by its own cache, or by LangChain's global one."""
+    own = getattr(model, "cache", None)
+    return get_llm_cache() is not None if own in (None, True) else own is not False
 
 
 def _joined(pieces: Sequence[AIMessage]) -> AIMessage:

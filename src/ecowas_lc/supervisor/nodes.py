@@ -13,6 +13,7 @@ from langgraph.types import Command, Send
 
 from ecowas_lc import errors
 from ecowas_lc._language import language_of
+from ecowas_lc.documents.answers import courtesy_in
 from ecowas_lc.documents.follow_up import completed_questions
 from ecowas_lc.documents.question import is_courtesy
 from ecowas_lc.effects import Doing, Program
@@ -20,7 +21,7 @@ from ecowas_lc.errors import EcowasError, ModelError, SupervisorError, UnknownGr
 from ecowas_lc.llm.answer_checks import empty_answer
 from ecowas_lc.supervisor.approval import Draft, reviewed
 from ecowas_lc.supervisor.context import Context
-from ecowas_lc.supervisor.grounding import asks_for_facts, cited_message, evidence_for, grounded_report
+from ecowas_lc.supervisor.grounding import Readers, asks_for_facts, cited_message, evidence_for, grounded_report
 from ecowas_lc.supervisor.group_node import GroupOutcome, GroupQuestion, outcome_of
 from ecowas_lc.supervisor.history_sync import take_in_groups, take_in_transcript, taken_in, written
 from ecowas_lc.supervisor.model_calls import Ask, unheard
@@ -59,6 +60,8 @@ ROUTE, SYNTHESISE, GATHER, RELEASE, RECORD, SUMMARISE = (
 NODES = (ROUTE, SUPERVISOR, GATHER, RELEASE, SYNTHESISE, RECORD, SUMMARISE)
 
 RUN, GIVEN_UP = "__ecowas_run", "__ecowas_given_up"
+ALLOWED = "ecowas_allowed_groups"
+"""The key of a run's config that holds the groups that its user may ask."""
 """Config keys for the name of a node's run, and for the drafts that the run's question replaces."""
 
 State = Mapping[str, Any]
@@ -103,20 +106,32 @@ def supervisor(ctx: Context) -> NodeProgram:
     prompt = supervisor_prompt(tuple(ctx.groups.values()))
     quiet = bool(ctx.held)
 
-    def answering(state: State, reports: dict[str, Report]) -> Program[AIMessage]:
-        is_grounded = ctx.grounding is not None and ctx.grounding.serves(None)
-        if ctx.grounding is not None and is_grounded and not is_courtesy(question_of(state).text):
-            in_full = _in_full(state)
-            evidence, _, read = yield from evidence_for(ctx.grounding, None, in_full)
-            if evidence or asks_for_facts(read):
-                report = yield from grounded_report(
-                    ctx, ctx.grounding, None, prompt, question_of(state), quiet=quiet, in_full=in_full
+    def answering(state: State, config: RunnableConfig, reports: dict[str, Report]) -> Program[AIMessage]:
+        about: dict[str, Any] = {"groups": []}
+        if ctx.grounding is not None and ctx.grounding.serves(None):
+            question = question_of(state)
+            if not is_courtesy(question.text):
+                in_full = _in_full(state)
+                readers = readers_of(config)
+                evidence, _, read = yield from evidence_for(ctx.grounding, None, in_full, readers)
+                if evidence or asks_for_facts(read):
+                    report = yield from grounded_report(
+                        ctx, ctx.grounding, None, prompt, question, quiet=quiet, in_full=in_full, readers=readers
+                    )
+                    reports[SUPERVISOR] = report
+                    return cited_message(
+                        report, report["text"], id=report["message_id"], name=SUPERVISOR, response_metadata=about
+                    )
+            if ctx.grounding.mode == "strict":  # a model's own words could claim something
+                said = AIMessage(
+                    courtesy_in(language_of(question.text)),
+                    id=str(uuid4()),
+                    name=SUPERVISOR,
+                    response_metadata=about,
                 )
-                about: dict[str, Any] = {"groups": []}
-                reports[SUPERVISOR] = report
-                return cited_message(
-                    report, report["text"], id=report["message_id"], name=SUPERVISOR, response_metadata=about
-                )
+                if not quiet:
+                    yield Say(said.text, str(said.id))
+                return said
         window = yield from ctx.window()
         past = remembered(conversation_of(state), summarised_through(state))
         system = with_summary(prompt, summary_text(state))
@@ -127,11 +142,11 @@ def supervisor(ctx: Context) -> NodeProgram:
         text = yield from whole_text(answer, quiet=quiet)
         if not text:
             raise empty_answer("The supervisor", answer)
-        return AIMessage(text, id=answer.id, name=SUPERVISOR, response_metadata={"groups": []})
+        return AIMessage(text, id=answer.id, name=SUPERVISOR, response_metadata=about)
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
         reports: dict[str, Report] = {}
-        final: AIMessage = yield ctx.limited(answering(state, reports), "The supervisor")
+        final: AIMessage = yield ctx.limited(answering(state, config, reports), "The supervisor")
         if quiet:
             on: RouteDecision = yield _routing(ctx, final.text, ())
             if held := [group for group in on.groups if group in ctx.held]:
@@ -150,6 +165,7 @@ def group(ctx: Context, twg: TWG) -> NodeProgram:
 
     def program(state: State, config: RunnableConfig) -> Program[Command[str]]:
         conversation = conversation_of(state)
+        is_alone = len(state["decision"]["groups"]) == 1
         alone = exchanges((state.get("earlier") or {}).get("groups", {}).get(twg.id, ()))
         outcome: GroupOutcome = yield from outcome_of(
             ctx,
@@ -164,6 +180,7 @@ def group(ctx: Context, twg: TWG) -> NodeProgram:
                 speaks_as=_place_of(config, twg),
                 run=run_of(config),
                 in_full=_in_full(state) if ctx.grounding is not None else "",
+                readers=readers_of(config, ctx.held - {twg.id}) if is_alone else None,
             ),
         )
         update: dict[str, Any] = {}
@@ -172,7 +189,7 @@ def group(ctx: Context, twg: TWG) -> NodeProgram:
         if held:
             draft = _draft(twg.id, twg.name, state, outcome.report)
             return Command(update={**update, "reports": {twg.id: _HELD}}, goto=Send(RELEASE, draft))
-        goto = _after(outcome.report, alone=len(state["decision"]["groups"]) == 1)
+        goto = _after(outcome.report, alone=is_alone)
         if ctx.held.intersection(state["asking"]):
             goto = []  # held groups continue after their release
         return Command(update={**update, "reports": {twg.id: outcome.report}}, goto=goto)
@@ -329,6 +346,12 @@ def _in_full(state: State) -> str:
 def run_of(config: RunnableConfig) -> str:
     """Return the name of the run; a run that resumes it does not repeat an error that it already met."""
     return str(config.get("configurable", {}).get(RUN, ""))
+
+
+def readers_of(config: RunnableConfig, withheld: frozenset[str] = frozenset()) -> Readers:
+    """Return whose documents an answer may use in addition to its group's own, for the user of a run."""
+    allowed = config.get("configurable", {}).get(ALLOWED)
+    return Readers(None if allowed is None else frozenset(allowed), withheld)
 
 
 def _keeping_here(ctx: Context, groups: Iterable[str]) -> list[str]:

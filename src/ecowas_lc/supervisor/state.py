@@ -113,7 +113,7 @@ def merge_messages(old: Any, new: Any) -> Any:
         return add_messages(old, new)
     except ValueError as error:
         raise InvalidInputError(
-            f"The messages can't be changed so: {str(error).rstrip('.')}. "
+            f"The messages can't be changed this way: {str(error).rstrip('.')}. "
             "graph.get_state(config).values['messages'] lists the thread's messages with their ids."
         ) from error
 

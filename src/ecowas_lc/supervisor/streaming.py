@@ -61,7 +61,7 @@ class StreamedText(BaseChatModel):
 
     @property
     def _llm_type(self) -> str:
-        return "voice"
+        return "streamed-text"
 
     def _generate(
         self,

@@ -178,8 +178,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
         ctx = self.supervisor
         if ctx.history_factory is None or not self.checkpointer:
             raise ConfigurationError(
-                "There are no histories to bring up to a thread. "
-                "Pass history_factory= and checkpointer= to build_supervisor."
+                "There are no histories to update. Pass history_factory= and checkpointer= to build_supervisor."
             )
         state = yield self._state(config)
         messages = state.values.get("messages") or []

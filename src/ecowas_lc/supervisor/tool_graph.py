@@ -64,7 +64,7 @@ def tool_graph(ctx: Context, group: TWG) -> Graph:
     builder.add_node(MODEL, as_node(MODEL, _model(ctx, group), {}), destinations=(TOOLS, END))
     runs_tools = ToolNode(
         list(tools.values()),
-        handle_tool_errors=_told,
+        handle_tool_errors=_error_text,
         wrap_tool_call=watched_call,
         awrap_tool_call=awatched_call,
     )
@@ -250,7 +250,7 @@ def _with_tools(ctx: Context, model: Any, tools: Mapping[str, BaseTool]) -> tupl
         return model, False
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """Return a tool's error as text for the model, so that it can try something else."""
     if isinstance(error, ToolInvocationError):
         return str(error.message)

@@ -44,15 +44,15 @@ def remembered(conversation: Sequence[Exchange], through: str | None, group: str
     start = 0
     if through:
         start = next((i + 1 for i, exchange in enumerate(conversation) if exchange[-1].id == through), 0)
-    return [_as_told(exchange, group) for exchange in conversation[start:]]
+    return [_as_own(exchange, group) for exchange in conversation[start:]]
 
 
 def own_part(conversation: Sequence[Exchange], group: str) -> list[Exchange]:
     """Return the exchanges in which a group answered."""
-    return [_as_told(exchange, group) for exchange in conversation if own_answer(exchange[-1], group) is not None]
+    return [_as_own(exchange, group) for exchange in conversation if own_answer(exchange[-1], group) is not None]
 
 
-def _as_told(exchange: Exchange, group: str | None) -> Exchange:
+def _as_own(exchange: Exchange, group: str | None) -> Exchange:
     final = exchange[-1]
     if is_cited(final):
         return [*exchange[:-1], AIMessage(FROM_DOCUMENTS, id=final.id, name=final.name)]

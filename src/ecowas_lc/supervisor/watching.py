@@ -62,8 +62,11 @@ def learnt(seen: _telemetry.Span, messages: Sequence[BaseMessage], answer: Any) 
     """Set on a span what an answer says about its call."""
     if not isinstance(answer, AIMessage):
         return
-    used = answer.usage_metadata or {"input_tokens": None, "output_tokens": None}
-    seen.set(gen_ai__usage__input_tokens=used["input_tokens"], gen_ai__usage__output_tokens=used["output_tokens"])
+    used: Mapping[str, Any] = answer.usage_metadata or {}  # of a cached answer, it has only the cost
+    seen.set(
+        gen_ai__usage__input_tokens=used.get("input_tokens"),
+        gen_ai__usage__output_tokens=used.get("output_tokens"),
+    )
     seen.set_content(
         gen_ai__input__messages=[{"role": one.type, "content": one.text} for one in messages],
         gen_ai__output__messages=[{"role": "assistant", "content": answer.text}],
@@ -73,13 +76,13 @@ def learnt(seen: _telemetry.Span, messages: Sequence[BaseMessage], answer: Any) 
 def watched_call(request: ToolCallRequest, execute: Callable[[ToolCallRequest], Any]) -> Any:
     """Run a tool call in a span."""
     with _tool(request) as seen:
-        return _told(seen, execute(request))
+        return _with_tool_result(seen, execute(request))
 
 
 async def awatched_call(request: ToolCallRequest, execute: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
     """Run a tool call in a span, without blocking the event loop."""
     with _tool(request) as seen:
-        return _told(seen, await execute(request))
+        return _with_tool_result(seen, await execute(request))
 
 
 def _tool(request: ToolCallRequest) -> AbstractContextManager[_telemetry.Span]:
@@ -94,7 +97,7 @@ def _tool(request: ToolCallRequest) -> AbstractContextManager[_telemetry.Span]:
     )
 
 
-def _told(seen: _telemetry.Span, result: Any) -> Any:
+def _with_tool_result(seen: _telemetry.Span, result: Any) -> Any:
     if getattr(result, "status", "success") == "error":
         seen.set(error__type="tool_error")
     text = getattr(result, "text", None)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from ecowas_lc.twg.catalogue import default_groups, general_cues, summit_description
-from ecowas_lc.twg.group import RESERVED_IDS, TWG, validate_groups
+from ecowas_lc.twg.group import (
+    RESERVED_IDS,
+    TWG,
+    default_groups,
+    general_cues,
+    summit_description,
+    validate_groups,
+)
 from ecowas_lc.twg.questions import (
     DIALOGUE_SETS,
     EVALUATION_SETS,

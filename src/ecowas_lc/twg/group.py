@@ -1,9 +1,15 @@
-"""The definition of a technical working group, and the check that a graph can be built from some groups."""
+"""The definition of a technical working group, the check of a set of groups, and the summit's six groups.
+
+The six groups, and the words that count against any group, are data files in this package.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import tomllib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from ecowas_lc._display import Displayed
@@ -77,13 +83,13 @@ def validate_groups(groups: Iterable[TWG], *, reserved: Collection[str] = ()) ->
 
 def _check_id(group_id: object, reserved: Collection[str]) -> None:
     if not isinstance(group_id, str) or not group_id.strip():
-        raise InvalidIdError(f"{group_id!r} is no id for a working group. Use a short text such as 'energy'.")
+        raise InvalidIdError(f"{group_id!r} is not an id for a working group. Use a short text such as 'energy'.")
     if group_id in reserved or group_id.startswith("__"):
         raise InvalidIdError(f"The id {group_id!r} is taken by the graph itself. Choose another for the group.")
     if group_id != group_id.strip() or not group_id.isprintable():
         raise InvalidIdError(f"The id {group_id!r} has blanks around it or unprintable characters. Remove them.")
     if any(character in group_id for character in _FORBIDDEN_CHARACTERS):
-        raise InvalidIdError(f"The id {group_id!r} holds '|' or ':', which LangGraph forbids. Use '_' or '-'.")
+        raise InvalidIdError(f"The id {group_id!r} contains '|' or ':', which LangGraph forbids. Use '_' or '-'.")
 
 
 def _check_text(group: TWG) -> None:
@@ -99,4 +105,59 @@ def _check_text(group: TWG) -> None:
         raise InvalidInputError(
             f"The terms of the working group {group.id!r} are not text by language. "
             'Write them as {"en": ["solar", "grid*"], "fr": ["solaire*"]}.'
+        )
+
+
+DATA = files("ecowas_lc.twg") / "data"
+
+
+@cache
+def default_groups() -> tuple[TWG, ...]:
+    """Return the summit's six technical working groups, in their order of presentation."""
+    return validate_groups(group for _, group in sorted(_read_groups(), key=lambda found: found[0]))
+
+
+@cache
+def summit_description() -> str:
+    """Return a short English text on ECOWAS and its 2026 summit, for prompts that need the setting."""
+    return _unwrapped((DATA / "summit.md").read_text(encoding="utf-8"))
+
+
+@cache
+def general_cues() -> Mapping[str, tuple[str, ...]]:
+    """Return the terms that count against any group (greetings, the summit in general, …), by kind.
+
+    Terms under ``"neutral"`` have no effect themselves; they hide shorter terms within them.
+    """
+    kinds = tomllib.loads((DATA / "cues.toml").read_text(encoding="utf-8"))
+    return {kind: split_terms(content["terms"]) for kind, content in kinds.items()}
+
+
+def split_terms(text: str) -> tuple[str, ...]:
+    """Split a data file's list of terms, which commas or line ends separate; ``#`` starts a comment."""
+    lines = (line.partition("#")[0] for line in text.splitlines())
+    return tuple(term.strip() for line in lines for term in line.split(",") if term.strip())
+
+
+def _unwrapped(text: str) -> str:
+    """Return each paragraph as a single line, because small models copy the line breaks of their prompts."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+def _read_groups() -> Iterator[tuple[int, TWG]]:
+    """Yield each group of the folder with its position."""
+    for file in (DATA / "groups").iterdir():
+        if not file.name.endswith(".toml"):
+            continue
+        fields = tomllib.loads(file.read_text(encoding="utf-8"))
+        prompt = (DATA / "groups" / f"{fields['id']}.md").read_text(encoding="utf-8")
+        yield (
+            fields["place"],
+            TWG(
+                id=fields["id"],
+                name=fields["name"],
+                prompt=_unwrapped(prompt),
+                terms={language: split_terms(text) for language, text in fields["terms"].items()},
+                description=" ".join(fields["description"].split()),
+            ),
         )

@@ -11,7 +11,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from ecowas_lc.errors import InvalidInputError
-from ecowas_lc.twg.catalogue import DATA
+from ecowas_lc.twg.group import DATA
 
 LANGUAGES = ("en", "fr", "pt")
 EVALUATION_SETS = ("dev", "validation", "hard-dev", "hard-validation", "blind")
@@ -170,7 +170,7 @@ def _read(source: Traversable) -> tuple[tuple[LabelledQuestion, ...], tuple[Dial
         else:
             questions.append(row)
     if not questions and not dialogues:
-        raise InvalidInputError(f"{source} holds no question. Put one JSON object on each line.")
+        raise InvalidInputError(f"{source} contains no question. Put one JSON object on each line.")
     return tuple(questions), tuple(dialogues)
 
 
@@ -189,7 +189,7 @@ def _parse_line(line: str, place: str) -> LabelledQuestion | Dialogue:
         return LabelledQuestion(question, groups, language)
     turns, name = row["turns"], row.get("id", "")
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
-        raise InvalidInputError(f'"turns" in {place} is no list of objects with "question" and "twgs".')
+        raise InvalidInputError(f'"turns" in {place} is not a list of objects with "question" and "twgs".')
     if not isinstance(name, str):
         raise InvalidInputError(f'"id" in {place} is not text.')
     return Dialogue(tuple(_parse_turn(turn, place) for turn in turns), language, name)

@@ -126,7 +126,7 @@ class RejectedDraft(Draft):
     reason: str = Field(default="", max_length=2_000)
 
 
-class KeyOfSomebody(_Strict):
+class SignInKey(_Strict):
     """An API key to sign in with."""
 
     key: str = Field(min_length=1, max_length=LONGEST_ID)
@@ -225,7 +225,7 @@ def add_api(router: APIRouter, web: Web) -> None:
     # --- signing in ---
 
     @router.post("/api/sign-in", tags=["access"], responses=problems(*_ALWAYS), status_code=204)
-    async def use_key(request: Request, given: KeyOfSomebody) -> Response:
+    async def use_key(request: Request, given: SignInKey) -> Response:
         """Sign in with an API key. This sets the cookie that the pages use."""
         wait = web.sign_ins.wait_seconds(sender_of(web, request))
         if wait > 0:

@@ -7,7 +7,6 @@ from typing import Any
 
 from fastapi.responses import Response
 
-from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.web.permissions import Permission
 from ecowas_lc.web.reader import Reader
 
@@ -38,10 +37,7 @@ async def documents_page(
     ]
     passages = []
     if search:
-        try:
-            found = await one.service.search_documents(one.by, search, group=group or None, limit=_PASSAGES)
-        except InvalidInputError as error:
-            found, problem = [], one.texts("common.failed", why=str(error))
+        found = await one.service.search_documents(one.by, search, group=group or None, limit=_PASSAGES)
         passages = [{**_shown(one, each), "passage": _shortened(each["passage"])} for each in found]
     return await one.page(
         "documents.html",

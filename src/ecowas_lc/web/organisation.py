@@ -19,6 +19,7 @@ from ecowas_lc.settings import Settings
 from ecowas_lc.storage.keys import Keys
 from ecowas_lc.storage.server import Server
 from ecowas_lc.supervisor import build_supervisor
+from ecowas_lc.supervisor.nodes import ALLOWED
 from ecowas_lc.supervisor.routing import PastTurn, RouteDecision, Router, get_router
 from ecowas_lc.supervisor.supervisor_graph import SupervisorGraph
 from ecowas_lc.twg import TWG, default_groups
@@ -26,9 +27,6 @@ from ecowas_lc.web.problems import NotAllowedError
 
 if TYPE_CHECKING:
     from ecowas_lc.documents import Documents
-
-ALLOWED = "ecowas_allowed_groups"
-"""The key of a run's config that holds the groups its user may ask."""
 
 _DOCUMENTS_KNOWN_SECONDS = 30.0
 

@@ -401,6 +401,7 @@ class Driver:
         self, run: Run, writer: _Writer, status: str, *events: dict[str, Any], seconds: float = 0.0
     ) -> None:
         await writer.end(status, *events)
+        self._runs.pop(run.id, None)  # else it would be listed as open again until this task has ended
         if self._on_end is not None:
             told = [event.data for event in self._feeds[run.id].events] if run.id in self._feeds else []
             with suppress(EcowasError):

@@ -17,10 +17,10 @@ from langgraph.types import Command, StateSnapshot
 from ecowas_lc.agents.events import Event, Routed, SpeakerDone, Token, ToolCalled, ToolReturned
 from ecowas_lc.agents.turn import STREAM_MODES, Turn, citations_of
 from ecowas_lc.errors import InvalidInputError, NotWaitingError
-from ecowas_lc.supervisor.nodes import RECORD
+from ecowas_lc.supervisor.nodes import ALLOWED, RECORD
 from ecowas_lc.supervisor.state import SUPERVISOR, asked_in
 from ecowas_lc.supervisor.supervisor_graph import SupervisorGraph
-from ecowas_lc.web.organisation import ALLOWED, Organisation
+from ecowas_lc.web.organisation import Organisation
 from ecowas_lc.web.runs import Run
 
 Data = dict[str, Any]
@@ -102,7 +102,7 @@ class Playing:
             async with aclosing(stream) as parts:
                 async for mode, part in parts:
                     for event in self._turn.hear(mode, part):
-                        if (told := _told(event)) is not None:
+                        if (told := _stored_event(event)) is not None:
                             yield told
             state = await graph.aget_state(self._thread)
         if waiting := waiting_events(state):
@@ -171,7 +171,7 @@ class Playing:
 _OF_A_REPORT = ("status", "reason", "declined")
 
 
-def _told(event: Event) -> Data | None:
+def _stored_event(event: Event) -> Data | None:
     """Return an event as it is stored, or ``None`` if another event already reports it."""
     match event:
         case Routed(groups, source, reason):

@@ -36,7 +36,7 @@ from ecowas_lc.errors import (
 )
 from ecowas_lc.memory import SessionInfo
 from ecowas_lc.memory.json_values import from_json, lifetime_seconds
-from ecowas_lc.memory.served_runs import forget_runs_op
+from ecowas_lc.memory.sessions import forget_runs_op
 from ecowas_lc.memory.states import Values
 from ecowas_lc.storage.left_out import UNREADABLE, readable_ids
 from ecowas_lc.storage.ops import Op, command
@@ -425,8 +425,7 @@ class Service:
         graph = await self.organisation.graph()
         await self.note(by, "fork", session=thread, detail=checkpoint)
         made = await graph.aupdate_state(self._at(thread, checkpoint), None, as_node="__copy__")
-        if self.organisation.settings is not None:
-            await graph.async_histories(self._head(thread))
+        await graph.async_histories(self._head(thread))
         return {"thread": thread, "checkpoint": made["configurable"]["checkpoint_id"]}
 
     async def regenerate(

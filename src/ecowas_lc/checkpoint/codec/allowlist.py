@@ -15,7 +15,6 @@ import typing
 from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
-from langchain_core.documents import Document
 from langgraph.store.base import GetOp
 from langgraph.types import Command, Interrupt, Overwrite, PregelTask, StateSnapshot, TimeoutPolicy
 from pydantic import BaseModel
@@ -25,7 +24,6 @@ from ecowas_lc.errors import ConfigurationError, CorruptDataError, TypeNotAllowe
 Allow = Literal["any"] | Collection[str | type | tuple[str, ...]]
 
 _ALWAYS_ALLOWED: tuple[type, ...] = (
-    Document,
     Command,
     GetOp,
     Interrupt,
@@ -34,6 +32,8 @@ _ALWAYS_ALLOWED: tuple[type, ...] = (
     StateSnapshot,
     TimeoutPolicy,
 )
+# Imported only when a value holds one, because the import takes as long as that of half the codec.
+_ALWAYS_ALLOWED_NAMES = ("langchain_core.documents.base:Document",)
 # Objects of these classes hold data outside their fields.
 _CONTAINERS = (dict, list, tuple, set, frozenset, str, bytes, int, float)
 
@@ -69,7 +69,7 @@ class Allowlist:
     def __init__(self, allow: Allow = ()) -> None:
         self.any = allow == "any"
         self._classes: dict[str, type] = {}
-        self._names: set[str] = set()
+        self._names: set[str] = set(_ALWAYS_ALLOWED_NAMES)
         self._resolved: set[str] = set()
         for cls in _ALWAYS_ALLOWED:
             self._add(cls)

@@ -9,9 +9,8 @@ are encrypted, so that equal texts in two threads can't be recognised.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from ecowas_lc import forks
 from ecowas_lc.errors import CorruptDataError
@@ -363,8 +362,7 @@ class Elements:
 _SAME = 0xFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointRow:
+class CheckpointRow(NamedTuple):
     """The parts of a checkpoint's row: the ids it links to, the fields of its larger values, its blob."""
 
     parent: bytes

@@ -10,9 +10,8 @@ it was validated, and that must not make a thread unreadable.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_core.messages import (
     AIMessage,
@@ -70,8 +69,7 @@ _FIELDS: dict[type[BaseMessage], tuple[str, ...]] = {
 _NEVER: Any = object()  # equals no value, so that a required field is always written
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(NamedTuple):
     """The stored form of one message class."""
 
     code: int

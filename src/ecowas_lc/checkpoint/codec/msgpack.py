@@ -4,6 +4,10 @@ Five extension types: 1 is a reference (the index of a digest in the blob's list
 data]``, 3 a message's array, 4 a map with keys that are not text, 5 text that has no UTF-8 form. A dictionary is
 always a dictionary: none of its keys has a special meaning. Reading imports and constructs only what the allowlist
 names.
+
+Nesting is limited, on writing as on reading. msgpack's own limit restarts inside each extension, and each level
+takes space on the C stack, which no ``RecursionError`` protects: without a limit of our own, a few kilobytes of
+extensions crash the process.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ormsgpack
+from langgraph.types import Send
 
 from ecowas_lc.checkpoint.codec.allowlist import Allowlist
 from ecowas_lc.checkpoint.codec.elements import (
@@ -24,9 +29,78 @@ from ecowas_lc.checkpoint.codec.elements import (
     is_sealed,
 )
 from ecowas_lc.checkpoint.codec.message_arrays import SPECS, Spec, pack_array, unpack_array
-from ecowas_lc.checkpoint.codec.nesting import MOST_IN_ONE, MOST_NESTED, MOST_READ, MOST_WRITTEN, nests_too_deep
 from ecowas_lc.checkpoint.codec.types import put_together, take_apart
 from ecowas_lc.errors import CorruptDataError, DecryptionError, EcowasError, NotSerializableError
+
+MOST_WRITTEN = 200
+"""Maximum nesting of objects that the writer accepts."""
+MOST_READ = 500
+"""Maximum nesting of objects that the reader accepts: earlier versions wrote as deep as their stack allowed."""
+MOST_NESTED = 2048
+"""Maximum nesting of arrays, maps and extensions, including the contents of extensions."""
+MOST_IN_ONE = 1023
+"""msgpack's own limit for the nesting of arrays and maps, outside of extensions."""
+
+# The number of bytes between a head of this type and its contents, such as those of the length.
+_FIXED = {0xC0: 0, 0xC1: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+_FIXED |= {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
+_BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+_EXTENSIONS = {0xC7: 1, 0xC8: 2, 0xC9: 4}
+_SHORT_EXTENSIONS = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
+_CONTAINERS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+
+
+def nests_too_deep(payload: bytes, opened: frozenset[int]) -> bool:
+    """Return whether a payload nests deeper than ``MOST_NESTED``; ``opened``: extension codes with msgpack.
+
+    It reads the heads one by one without recursion. A truncated payload ends early.
+    """
+    at, size = 0, len(payload)
+    left: list[int] = []  # the number of items left in each open container
+    while at < size:
+        head = payload[at]
+        at += 1
+        items = 0
+        if head < 0x80 or head >= 0xE0:
+            pass
+        elif head < 0xA0:
+            items = 2 * (head & 15) if head < 0x90 else head & 15
+        elif head < 0xC0:
+            at += head & 31
+        elif head in _FIXED:
+            at += _FIXED[head]
+        elif head in _BYTES:
+            width = _BYTES[head]
+            at += width + int.from_bytes(payload[at : at + width], "big")
+        elif head in _CONTAINERS:
+            width, each = _CONTAINERS[head]
+            items = each * int.from_bytes(payload[at : at + width], "big")
+            at += width
+        else:
+            if head in _EXTENSIONS:
+                width = _EXTENSIONS[head]
+                length = int.from_bytes(payload[at : at + width], "big")
+                at += width
+            else:
+                length = _SHORT_EXTENSIONS[head]
+            code = payload[at] if at < size else 0
+            at += 1
+            if code in opened and length:
+                items = 1
+            else:
+                at += length
+        if items:
+            left.append(items)
+            if len(left) > MOST_NESTED:
+                return True
+            continue
+        while left:
+            left[-1] -= 1
+            if left[-1]:
+                break
+            left.pop()
+    return False
+
 
 REFERENCE, OBJECT, MESSAGE_ARRAY, MAP, SURROGATES = 1, 2, 3, 4, 5
 _HOLD_MSGPACK = frozenset({OBJECT, MESSAGE_ARRAY, MAP})
@@ -118,10 +192,7 @@ class BlobWriter:
             spec = SPECS.get(type(value))
             if spec is not None:
                 return self._message(value, spec)
-            parts = take_apart(value, self._allowed)
-            if isinstance(parts, str):
-                return parts
-            return self._extension(OBJECT, lambda: [parts[0], self.lift(parts[1])])
+            return self._object(value)
         except EcowasError as error:
             # ormsgpack replaces a hook's exception with its own error.
             self._failure = error
@@ -129,6 +200,12 @@ class BlobWriter:
         except RecursionError as error:
             self._failure = NotSerializableError(_TOO_DEEP)
             raise TypeError from error
+
+    def _object(self, value: Any) -> Any:
+        parts = take_apart(value, self._allowed)
+        if isinstance(parts, str):
+            return parts
+        return self._extension(OBJECT, lambda: [parts[0], self.lift(parts[1])])
 
     def lift(self, value: Any, depth: int = 0) -> Any:
         """Return ``value`` with its long texts replaced by references, within the limits of the search."""
@@ -145,7 +222,8 @@ class BlobWriter:
             return [inner if type(inner) in _UNCHANGED else self.lift(inner, depth + 1) for inner in value]
         if spec := SPECS.get(kind):
             return self._message(value, spec)
-        return value
+        # Each task of a fan-out is one of these. msgpack would ask for its parts each time it packs the value.
+        return self._object(value) if kind is Send else value
 
     def _message(self, value: Any, spec: Spec) -> Any:
         return self._extension(
@@ -159,14 +237,17 @@ class BlobWriter:
         """Return ``value`` lifted, or a reference to it if it is still large."""
         if self._shared is not None and is_large_bytes(value) and len(self.references) < MAX_REFERENCES:
             return self._refer(self._shared.add_bytes(value))
-        lifted = self.lift(value)
         if self._shared is None or type(value) in _SCALARS:
-            return lifted
+            return self.lift(value)
         inner = BlobWriter(self._allowed, self._shared)
-        payload = inner.pack(inner.lift(value))
-        if len(payload) < LARGE or len(self.references) >= MAX_REFERENCES:
-            return lifted
-        return self._refer(self._shared.add(VALUE, inner.references, payload))
+        lifted = inner.lift(value)
+        payload = inner.pack(lifted)
+        if len(payload) >= LARGE and len(self.references) < MAX_REFERENCES:
+            return self._refer(self._shared.add(VALUE, inner.references, payload))
+        if self.references:
+            return self.lift(value)  # again, because its references have other numbers here
+        self.references, self._deepest = inner.references, max(self._deepest, inner._deepest)
+        return lifted
 
     def lift_array(self, array: list[Any]) -> list[Any]:
         """Return a message's array; long content becomes the blob's first reference, and nil in the array."""
@@ -282,8 +363,6 @@ class BlobReader:
     def _unpacked(self, payload: bytes) -> Any:
         try:
             return ormsgpack.unpackb(payload, ext_hook=self._hook)
-        except EcowasError:
-            raise
         except Exception as error:
             if self._failure is not None:
                 raise self._failure from None

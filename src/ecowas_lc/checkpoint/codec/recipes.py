@@ -7,13 +7,13 @@ own recipe. The recipe of any other item is its stored elements, which equal onl
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import ormsgpack
 from langchain_core.messages import BaseMessage
 
-from ecowas_lc.checkpoint.codec.message_arrays import BY_CODE, SPECS, restore
+from ecowas_lc.checkpoint.codec.message_arrays import BY_CODE, SPECS, is_simple, restore
 from ecowas_lc.checkpoint.codec.msgpack import OPTIONS, may_hold_buffers
 
 Recipe = Any
@@ -56,6 +56,22 @@ def recipe_of(item: Any) -> Recipe | None:
     if len(packed) > _MOST_BYTES or may_hold_buffers(packed, others):
         return None
     return spec.code, content, id_, packed
+
+
+def unchanged(items: list[Any], recipes: Iterable[Recipe]) -> int:
+    """Return how many of the first items still have these recipes, in half the time that making theirs takes."""
+    count = 0
+    for item, recipe in zip(items, recipes, strict=False):
+        if type(recipe) is tuple and len(recipe) == 3 and type(item) is (spec := BY_CODE[recipe[0]]).cls:
+            state = item.__dict__
+            is_same = state.get("content") is recipe[1] and state.get("id") is recipe[2]
+            if is_same and is_simple(item, state, spec):
+                count += 1
+                continue
+        if recipe_of(item) != recipe:
+            break
+        count += 1
+    return count
 
 
 def made(recipe: Recipe) -> BaseMessage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -23,7 +24,7 @@ from ecowas_lc.checkpoint.codec.elements import (
 )
 from ecowas_lc.checkpoint.codec.message_arrays import SPECS, pack_array, unpack_array
 from ecowas_lc.checkpoint.codec.msgpack import FIRST_REFERENCE, LARGE, BlobReader, BlobWriter, is_large_bytes
-from ecowas_lc.checkpoint.codec.recipes import Recipe, made, recipe_of
+from ecowas_lc.checkpoint.codec.recipes import Recipe, made, recipe_of, unchanged
 from ecowas_lc.errors import CorruptDataError, EcowasError
 
 
@@ -40,13 +41,15 @@ class GivenSerializer:
         kind, data = self.serde.dumps_typed(value)
         return pack_blob([], ormsgpack.packb([kind, bytes(data)]))
 
-    def dump_row(self, parts: list[Any], names: str, shared: Collector | None = None) -> bytes:
-        """Return a checkpoint's envelope as a blob."""
-        return self.dump([*parts, names])
+    def dump_row(self, parts: list[Any], names: str, shared: Collector | None) -> tuple[bytes, list[bytes]]:
+        """Return a checkpoint's envelope as a blob, and its references: none."""
+        return self.dump([*parts, names]), []
 
-    def dump_batch(self, task_id: str, task_path: str, rows: list[list[Any]], shared: Collector | None) -> bytes:
-        """Return a batch of pending writes as a blob."""
-        return self.dump([task_id, task_path, rows])
+    def dump_batch(
+        self, task_id: str, task_path: str, rows: list[list[Any]], shared: Collector | None
+    ) -> tuple[bytes, list[bytes]]:
+        """Return a batch of pending writes as a blob, and its references: none."""
+        return self.dump([task_id, task_path, rows]), []
 
     def load(self, blob: bytes, elements: Elements | None = None) -> Any:
         """Return the value that :meth:`dump` serialised."""
@@ -84,7 +87,11 @@ class Serializer:
         self.allowed = Allowlist(allow)
 
     def with_allowed(self, allow: Any) -> Serializer:
-        """Return a serializer that also allows these classes."""
+        """Return a serializer that also allows these classes.
+
+        Args:
+            allow: Classes, or their names, such as ``"app.models.Order"``.
+        """
         clone = Serializer()
         clone.allowed = self.allowed.extended(allow)
         return clone
@@ -121,21 +128,27 @@ class Serializer:
             return pack_blob([shared.add(VALUE, writer.references, payload)], FIRST_REFERENCE)
         return pack_blob(writer.references, payload)
 
-    def dump_batch(self, task_id: str, task_path: str, rows: list[list[Any]], shared: Collector | None) -> bytes:
-        """Return a batch of pending writes (index, channel, value) as a blob; large values become elements.
+    def dump_batch(
+        self, task_id: str, task_path: str, rows: list[list[Any]], shared: Collector | None
+    ) -> tuple[bytes, list[bytes]]:
+        """Return a batch of pending writes (index, channel, value) as a blob, and its references.
 
-        On the next step the channel of a write often has the same value, which is then stored only once.
+        Large values become elements. On the next step the channel of a write often has the same value, which is
+        then stored only once.
         """
         writer = BlobWriter(self.allowed, shared)
         if shared is not None:
             rows = [[*row[:2], writer.large(row[2])] for row in rows]
-        return pack_blob(writer.references, writer.pack([task_id, task_path, rows]))
+        return pack_blob(writer.references, writer.pack([task_id, task_path, rows])), writer.references
 
-    def dump_row(self, parts: list[Any], names: str, shared: Collector | None = None) -> bytes:
-        """Return a checkpoint's envelope as a blob; ``names``, the same in every step, become an element."""
+    def dump_row(self, parts: list[Any], names: str, shared: Collector | None) -> tuple[bytes, list[bytes]]:
+        """Return a checkpoint's envelope as a blob, and its references.
+
+        ``names``, the same in every step, become an element.
+        """
         writer = BlobWriter(self.allowed, shared)
         listed = writer.lift_text(names) if len(names) >= _LONG_NAMES else names
-        return pack_blob(writer.references, writer.pack([*parts, listed]))
+        return pack_blob(writer.references, writer.pack([*parts, listed])), writer.references
 
     def dump_items(
         self, items: list[Any], shared: Collector, known: Mapping[Recipe, bytes] = _NOTHING
@@ -144,12 +157,13 @@ class Serializer:
 
         ``known``: the digests by recipe of an earlier version of the list.
         """
-        digests = []
-        recipes: dict[Recipe, bytes] = {}
+        # In each step, nearly all messages of a long thread have been seen before. A recipe has everything that
+        # the element is made of, so a message that was changed in place is detected.
+        kept = unchanged(items, known)
+        recipes: dict[Recipe, bytes] = dict(islice(known.items(), kept))
+        digests = list(recipes.values())
         seen = shared.seen.messages
-        for item in items:
-            # In each step, nearly all messages of a long thread have been seen before. A recipe has everything
-            # that the element is made of, so a message that was changed in place is detected.
+        for item in islice(items, kept, None):
             recipe = recipe_of(item)
             if recipe is None:
                 digest = self._dump_item(item, shared)

@@ -195,6 +195,20 @@ for first = 1, #words, CHUNK do
   redis.call('HSET', H, unpack(words, first, math.min(first + CHUNK - 1, #words)))
 end
 if not have.format then renew(ttl, true, have.pinned, true) end
+-- An expired thread leaves its name in the index. Each new thread looks at two names, chosen by the clock, and removes
+-- those of expired threads, so that the index stays in proportion to the living ones even if nobody lists them.
+local function tidy_index()
+  local count = redis.call('ZCARD', KEYS[2])
+  for draw = 1, 2 do
+    local place = math.floor(now * (1000003 + 7919 * draw)) % count
+    local name = redis.call('ZRANGE', KEYS[2], place, place)[1]
+    local id = string.gsub(name, '[%%:{}%c]', function(byte) return string.format('%%%02X', string.byte(byte)) end)
+    local key = string.sub(H, 1, (string.find(H, '{', 1, true))) .. id .. '}'
+    if redis.call('EXISTS', key) == 0 then redis.call('ZREM', KEYS[2], name) end
+    count = redis.call('ZCARD', KEYS[2])
+  end
+end
+if not have.format and ttl ~= '' and KEYS[2] then pcall(tidy_index) end
 -- The checkpoint is stored, so a fault in older ones must not be reported to its writer as a failure.
 if keep > 0 and is_latest then pcall(keep_newest, ns, keep, has_delta) end
 return {}

@@ -122,7 +122,7 @@ def measure_model(
     return ModelMeasurement(
         model=router.model_name,
         groups=groups_digest(chosen),
-        beside=cheap.beside,
+        cheap_router=cheap.cheap_router,
         asked=len(unsure),
         model_right=model_right,
         cheap_right=cheap_right,

@@ -99,7 +99,7 @@ def load_grounding(path: str | Path) -> tuple[GroundingQuestion, ...]:
         raise InvalidInputError(f"The questions in {path} can't be read: {reason}.") from None
     found = [_question_of(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
-        raise InvalidInputError(f"{path} holds no question. Put one JSON object on each line.")
+        raise InvalidInputError(f"{path} contains no question. Put one JSON object on each line.")
     return tuple(found)
 
 

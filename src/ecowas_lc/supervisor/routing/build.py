@@ -25,7 +25,7 @@ _LEAST_OFTEN, _LEAST_WEIGHT = 2, 0.3
 _TURN_PENALTY, _STEPS, _PACE = 0.1, 300, 4.0
 
 
-def build_vectors() -> Path:
+def build_vectors() -> Path:  # pragma: no cover - it embeds 1,700 texts; a test compares the digest of its result
     """Compute and write the shipped vectors; return their folder."""
     shipped = {
         SHIPPED: [example.question for example in example_questions()],
@@ -38,7 +38,7 @@ def build_vectors() -> Path:
     return path.parent
 
 
-def fit_turns() -> Path:
+def fit_turns() -> Path:  # pragma: no cover - it takes 12 seconds; make routing-data runs it
     """Fit the model that classifies turns by their words, write it, and return its file."""
     router = LexicalRouter()
     rows = [(turn.text, turn.kind) for turn in learnt_turns()]
@@ -64,7 +64,9 @@ def fit_turns() -> Path:
     return path
 
 
-def _softmax_regression(shown: Array, truth: Array, penalty: float) -> Array:
+def _softmax_regression(
+    shown: Array, truth: Array, penalty: float
+) -> Array:  # pragma: no cover - part of fit_turns
     """Return the weights of a multinomial logistic regression, by Nesterov's method."""
     weights = ahead = np.zeros((shown.shape[1], truth.shape[1]))
     for step in range(_STEPS):

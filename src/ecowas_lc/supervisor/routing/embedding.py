@@ -133,7 +133,7 @@ def example_vectors(
         try:
             write_vectors(stored, vectors, texts)
         except OSError as error:
-            log.info("The vectors could not be kept in %s: %s", stored, error)
+            log.info("The vectors could not be stored in %s: %s", stored, error)
     return vectors
 
 

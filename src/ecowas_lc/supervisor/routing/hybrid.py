@@ -13,9 +13,16 @@ from ecowas_lc.supervisor.routing.decision import PastTurn, RouteDecision, check
 from ecowas_lc.supervisor.routing.embedding import Embedder, check_embeddings
 from ecowas_lc.supervisor.routing.lexical import THRESHOLDS as BY_WORDS
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter, WordEvidence, count_terms
-from ecowas_lc.supervisor.routing.meaning import Asking, Likeness, deciding, without
+from ecowas_lc.supervisor.routing.meaning import (
+    RICH_VOCABULARY,
+    THRESHOLDS,
+    Asking,
+    Likeness,
+    deciding,
+    mix,
+    without,
+)
 from ecowas_lc.supervisor.routing.measurement import groups_digest, load_measurement
-from ecowas_lc.supervisor.routing.mixing import RICH_VOCABULARY, THRESHOLDS, mix
 from ecowas_lc.supervisor.routing.model import ModelRouter
 from ecowas_lc.twg import TWG, default_groups, validate_groups
 
@@ -77,11 +84,11 @@ class HybridRouter:
         self._words = LexicalRouter(self._groups)
         self._telling_silence = {group.id: min(1, count_terms(group) / RICH_VOCABULARY) for group in self._groups}
         self._meaning = _semantic(self._groups, embeddings)
-        self.beside = "words" if self._meaning is None else f"words and {self._meaning.embedder_name}"
+        self.cheap_router = "words" if self._meaning is None else f"words and {self._meaning.embedder_name}"
         self._model = None if model is None or ask_model is False else ModelRouter(model, self._groups)
         if self._model is not None and ask_model is None:
             measured = load_measurement(
-                self._model.model_name, groups_digest(self._groups), self.beside, measurements
+                self._model.model_name, groups_digest(self._groups), self.cheap_router, measurements
             )
             if measured is None or not measured.is_better:
                 self._model = None

@@ -15,8 +15,7 @@ from ecowas_lc.errors import InvalidInputError
 from ecowas_lc.supervisor.routing.decision import FoundWord, PastTurn, RouteDecision, Thresholds, checked_question
 from ecowas_lc.supervisor.routing.focus import Focus, focus
 from ecowas_lc.supervisor.routing.in_conversation import followed, read_turn, resolve
-from ecowas_lc.supervisor.routing.spelling import Spelling
-from ecowas_lc.supervisor.routing.text import Word, fold, words, words_in_place
+from ecowas_lc.supervisor.routing.text import Spelling, Word, fold, words, words_in_place
 from ecowas_lc.supervisor.routing.turns import ELSEWHERE as ELSEWHERE_MARK
 from ecowas_lc.supervisor.routing.turns import GROUP, Marked, features
 from ecowas_lc.twg import TWG, default_groups, example_questions, example_turns, general_cues, validate_groups
@@ -189,11 +188,11 @@ def _vocabulary(groups: tuple[TWG, ...]) -> _Known:
 def _decision(groups: tuple[str, ...], relevance: Mapping[str, float], evidence: WordEvidence) -> RouteDecision:
     if groups:
         found = "; ".join(f"{group} ({', '.join(evidence.terms[group])})" for group in groups)
-        reason = f"The question holds words of {found}."
+        reason = f"The question contains words of {found}."
     elif any(evidence.weights.values()):
         reason = "The question's words point to no group clearly enough."
     elif evidence.general or evidence.elsewhere:
-        reason = "The question's words are general ones."
+        reason = "The question has only general words."
     else:
         reason = "No group's words are in the question."
     return RouteDecision(
@@ -390,9 +389,9 @@ def parse_term(term: str) -> tuple[str, float]:
     except ValueError:
         weight = 0.0
     if not weight > 0 or math.isinf(weight):
-        raise InvalidInputError(f"The weight of {term!r} is no positive number. Write it as in 'tariff*^0.5'.")
+        raise InvalidInputError(f"The weight of {term!r} is not a positive number. Write it as in 'tariff*^0.5'.")
     if not _PART.search(text):
-        raise InvalidInputError(f"The term {term!r} holds no letter and no digit. Remove it.")
+        raise InvalidInputError(f"The term {term!r} contains no letter or digit. Remove it.")
     return text.strip(), weight
 
 

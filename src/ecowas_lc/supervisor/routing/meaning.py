@@ -1,4 +1,4 @@
-"""What routers ask of embeddings and how the answer becomes a decision, as one program for all routers."""
+"""What routers ask of embeddings, how words and meaning are weighed, and how the answer becomes a decision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,39 @@ from ecowas_lc.supervisor.routing.focus import MOST_ASKED
 from ecowas_lc.supervisor.routing.in_conversation import followed, is_plain, read_turn, resolve, weighed_kinds
 
 if TYPE_CHECKING:
+    from ecowas_lc.supervisor.routing.kernel import Array
     from ecowas_lc.supervisor.routing.lexical import LexicalRouter, WordEvidence
+
+
+THRESHOLDS = Thresholds(first=0.35, further=0.5)
+
+RICH_VOCABULARY = 150
+"""Number of terms of a rich vocabulary. With fewer, the absence of a group's words says less against the group."""
+
+_SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def mix(words: float, meaning: float, share: float) -> float:
+    """Return a group's relevance by words and meaning, where words have this share."""
+    return share * words + (1 - share) * meaning
+
+
+def best_share(words: Array, meaning: Array, truth: Array) -> float:
+    """Return the share for words that does best on known sentences, the smallest of equals.
+
+    Rows are sentences and columns groups; ``meaning`` holds the embeddings' scores of each sentence when it is
+    left out of training. Good embeddings get the maximum of 0.7; poor ones must not spoil the result of the words.
+    """
+    from ecowas_lc.supervisor.routing.kernel import quality
+
+    if not truth.size:
+        return _SHARES[0]
+    ratio = THRESHOLDS.further / THRESHOLDS.first
+    scores = {
+        share: quality(share * words + (1 - share) * meaning, truth, THRESHOLDS.first, ratio) for share in _SHARES
+    }
+    return max(scores, key=scores.__getitem__)
+
 
 T = TypeVar("T")
 

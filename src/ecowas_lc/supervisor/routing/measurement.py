@@ -18,17 +18,20 @@ from ecowas_lc.twg import TWG
 log = logging.getLogger(__name__)
 
 
+_OLD_NAMES = {"beside": "cheap_router"}  # of fields, in files that earlier versions wrote
+
+
 @dataclass(frozen=True, slots=True)
 class ModelMeasurement:
     """The accuracy of a model, and of the cheap routers, on the questions where those routers were unsure.
 
-    ``groups`` and ``beside`` identify what was measured with: a digest of the groups, and the kind of cheap
-    router.
+    ``groups`` is a digest of the groups that were measured with, and ``cheap_router`` names what the cheap router
+    compares: words, or words and the meaning by some embeddings.
     """
 
     model: str
     groups: str
-    beside: str
+    cheap_router: str
     asked: int
     model_right: int
     cheap_right: int
@@ -54,10 +57,12 @@ def measurements_file() -> Path:
     return user_data_path("ecowas-lc", appauthor=False) / "routing" / "models.json"
 
 
-def load_measurement(model: str, groups: str, beside: str, file: Path | None = None) -> ModelMeasurement | None:
+def load_measurement(
+    model: str, groups: str, cheap_router: str, file: Path | None = None
+) -> ModelMeasurement | None:
     """Return the measurement of this model with these groups, or ``None``; an unreadable file counts as empty."""
     for measured in _load(file or measurements_file()):
-        if (measured.model, measured.groups, measured.beside) == (model, groups, beside):
+        if (measured.model, measured.groups, measured.cheap_router) == (model, groups, cheap_router):
             return measured
     return None
 
@@ -69,8 +74,8 @@ def save_measurement(measured: ModelMeasurement, file: Path | None = None) -> Pa
         OSError: The file cannot be written.
     """
     path = file or measurements_file()
-    key = (measured.model, measured.groups, measured.beside)
-    others = [old for old in _load(path) if (old.model, old.groups, old.beside) != key]
+    key = (measured.model, measured.groups, measured.cheap_router)
+    others = [old for old in _load(path) if (old.model, old.groups, old.cheap_router) != key]
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps([asdict(row) for row in [*others, measured]], indent=2), encoding="utf-8")
@@ -80,9 +85,10 @@ def save_measurement(measured: ModelMeasurement, file: Path | None = None) -> Pa
 
 def _load(path: Path) -> list[ModelMeasurement]:
     try:
-        return [ModelMeasurement(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [ModelMeasurement(**{_OLD_NAMES.get(name, name): row[name] for name in row}) for row in rows]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError) as error:
-        log.warning("What was measured of models can't be read from %s: %s", path, error)
+        log.warning("The measurements of models can't be read from %s: %s", path, error)
         return []

@@ -82,27 +82,27 @@ class ModelRouter:
         messages = self._questionnaire.messages(question, conversation)
         said = yield messages
         try:
-            return self._evident(
-                self._decision(said, "model", f"{self.model_name} chose so."), question, conversation
-            )
+            return self._evident(self._decision(said, "model"), question, conversation)
         except UnusableAnswerError as error:
             problem = str(error)
         except _CallFailedError as error:
             return self._by_words(question, conversation, str(error))
         said = yield [*messages, ("assistant", _text(said) or "{}"), self._questionnaire.repair(problem)]
         try:
-            reason = f"{self.model_name} chose so when asked again: {problem}."
-            return self._evident(self._decision(said, "repaired", reason), question, conversation)
+            how = f" when asked again: {problem}"
+            return self._evident(self._decision(said, "repaired", how), question, conversation)
         except UnusableAnswerError as error:
             return self._by_words(question, conversation, f"its answers can't be used: {problem}; then {error}")
         except _CallFailedError as error:
             return self._by_words(question, conversation, f"its answer can't be used ({problem}), then {error}")
 
-    def _decision(self, said: Any, source: str, reason: str) -> RouteDecision:
+    def _decision(self, said: Any, source: str, how: str = "") -> RouteDecision:
         if isinstance(said, Exception):
             raise _CallFailedError(f"the call failed: {describe(said)}")
         parsed = said.get("parsed") if isinstance(said, dict) and "raw" in said else said
-        return RouteDecision(self._questionnaire.read(parsed, _text(said)), source, reason)
+        groups = self._questionnaire.read(parsed, _text(said))
+        chosen = "these groups" if groups else "no group"
+        return RouteDecision(groups, source, f"{self.model_name} chose {chosen}{how}.")
 
     def _evident(self, decision: RouteDecision, question: str, conversation: Sequence[PastTurn]) -> RouteDecision:
         """Return a model's decision with the question's words as evidence, or what it takes over without any."""
@@ -225,7 +225,7 @@ class Questionnaire:
         if named is None:
             named = next(_named_within(text), None)
         if named is None:
-            raise UnusableAnswerError("it is no JSON with a list of groups")
+            raise UnusableAnswerError("it is not JSON with a list of groups")
         ids = tuple(dict.fromkeys(self._id_of(name) for name in named))
         if len(ids) > self._most:
             raise UnusableAnswerError(f"it names {len(ids)} groups, and {self._most} is the most")

@@ -27,8 +27,15 @@ from ecowas_lc.supervisor.routing.embedding import (
 from ecowas_lc.supervisor.routing.kernel import Array, KernelModel, best_threshold
 from ecowas_lc.supervisor.routing.lexical import THRESHOLDS as BY_WORDS
 from ecowas_lc.supervisor.routing.lexical import LexicalRouter, WordEvidence, parse_term
-from ecowas_lc.supervisor.routing.meaning import Asking, KindsOf, Likeness, LikenessOf, deciding, without
-from ecowas_lc.supervisor.routing.mixing import best_share
+from ecowas_lc.supervisor.routing.meaning import (
+    Asking,
+    KindsOf,
+    Likeness,
+    LikenessOf,
+    best_share,
+    deciding,
+    without,
+)
 from ecowas_lc.supervisor.routing.turns import KINDS, SUBJECT, learnt_turns
 from ecowas_lc.twg import TWG, default_groups, example_questions, validate_groups
 
@@ -223,9 +230,9 @@ def _decide(evidence: WordEvidence, likeness: Likeness) -> RouteDecision:
     groups = THRESHOLDS.choose(relevance)
     if groups:
         found = ", ".join(f"{group} {relevance[group]:.2f}" for group in groups)
-        reason = f"Like questions of {found}; nearest: {likeness.nearest!r}."
+        reason = f"Similar to questions for {found}; nearest: {likeness.nearest!r}."
     else:
-        reason = f"No group's questions are like it; nearest: {likeness.nearest!r}."
+        reason = f"No group's questions are similar; nearest: {likeness.nearest!r}."
     return RouteDecision(
         groups,
         "semantic",

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ecowas_lc.supervisor.routing.text import Word, words
 from ecowas_lc.twg import TURN_KINDS, ExampleTurn, example_turns
-from ecowas_lc.twg.catalogue import DATA, split_terms
+from ecowas_lc.twg.group import DATA, split_terms
 
 SUBJECT = "subject"
 """The kind of a turn that names its own subject; all other kinds are in :data:`ecowas_lc.twg.TURN_KINDS`."""

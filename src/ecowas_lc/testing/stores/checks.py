@@ -322,7 +322,7 @@ async def _limit_and_offset_page_through(calls: Any) -> None:
 
 @_check("filter")
 async def _filters_compare_values(calls: Any) -> None:
-    """A filter names values that must be equal, each of them."""
+    """A filter names values that must all be equal."""
     await _fill(calls)
     for wanted, count in (
         ({"kind": "report"}, 6),
@@ -531,13 +531,13 @@ async def _the_last_of_several_writes_counts(calls: Any) -> None:
 
 @_check("batch")
 async def _an_empty_batch_does_nothing(calls: Any) -> None:
-    """A batch of nothing returns nothing."""
+    """An empty batch returns nothing."""
     assert await calls("batch", []) == []
 
 
 @_check("batch")
 async def _a_bad_operation_writes_nothing(calls: Any) -> None:
-    """An operation that is refused takes the whole batch with it."""
+    """If an operation is refused, nothing of its batch is written."""
     ops = [PutOp(NS, "a", {"n": 1}), PutOp(NS, "b", {"n": float("nan")})]
     await _raises(Exception, calls("batch", ops), "NaN")
     assert await calls("get", NS, "a") is None, "the batch was written in part"
@@ -562,7 +562,7 @@ async def _concurrent_writes_are_all_there(calls: Any) -> None:
 
 @_check("ttl", ttl={"refresh_on_read": False})
 async def _an_item_expires(calls: Any) -> None:
-    """After its minutes, no method finds an item, and its namespace is not listed; other items stay."""
+    """After its time to live, no method finds an item, and its namespace is not listed; other items stay."""
     await calls("put", NS, "short", {"n": 1}, ttl=_SOON)
     await calls("put", ("stays",), "long", {"n": 2})
     await calls("put", ("stays",), "longer", {"n": 3}, ttl=600)
@@ -578,7 +578,7 @@ async def _an_item_expires(calls: Any) -> None:
 
 @_check("ttl", ttl={"refresh_on_read": True})
 async def _reading_renews(calls: Any) -> None:
-    """An item that is read again and again outlives its minutes; not so with ``refresh_ttl=False``."""
+    """Reading an item renews its time to live, unless ``refresh_ttl=False``."""
     ttl = 3 * _SOON
     await calls("put", NS, "read", {"n": 1}, ttl=ttl)
     await calls("put", NS, "looked at", {"n": 2}, ttl=ttl)
@@ -616,7 +616,7 @@ async def _the_default_holds_unless_a_put_says(calls: Any) -> None:
 
 @_check("ttl", ttl={"refresh_on_read": False})
 async def _a_put_sets_the_time_anew(calls: Any) -> None:
-    """A put without a time to live takes away the one that an earlier put set."""
+    """A put without a time to live removes the one that an earlier put set."""
     await calls("put", NS, "k", {"n": 1}, ttl=_SOON)
     await calls("put", NS, "other", {"n": 1}, ttl=_SOON)
     await calls("put", NS, "k", {"n": 2})
@@ -668,7 +668,7 @@ async def _a_filter_goes_with_a_query(calls: Any) -> None:
 
 @_check("index", index_fields=("text",))
 async def _an_update_is_found_by_its_new_text(calls: Any) -> None:
-    """After an update the new text is what a query finds, and the old one is forgotten."""
+    """After an update, a query finds the new text and no longer the old one."""
     await _fill_index(calls)
     await calls("put", ("docs", "energy"), "sun", {"text": "cattle", "year": 2020})
     assert _keys(await calls("search", ("docs",), query="cattle", limit=1)) == ["sun"]
@@ -677,7 +677,7 @@ async def _an_update_is_found_by_its_new_text(calls: Any) -> None:
 
 @_check("index", index_fields=("text",))
 async def _a_deleted_item_is_not_found(calls: Any) -> None:
-    """What was deleted is no hit, also for a store that keeps a copy of the index."""
+    """A deleted item is not found, even by a store that keeps a copy of the index."""
     await _fill_index(calls)
     assert _keys(await calls("search", ("docs",), query="solar", limit=1)) == ["sun"]
     await calls("delete", ("docs", "energy"), "sun")
@@ -697,7 +697,7 @@ async def _index_false_keeps_an_item_out(calls: Any) -> None:
 
 @_check("index", index_fields=("text",))
 async def _each_put_decides_what_is_indexed(calls: Any) -> None:
-    """An item put again with ``index=False`` is ranked no more, and without it is ranked again."""
+    """An item put again with ``index=False`` is no longer ranked; put without it, it is ranked again."""
     await _fill_index(calls)
     for index, is_ranked in ((None, True), (False, False), (None, True), (["other"], False), (None, True)):
         await calls("put", NS, "changed", {"text": "solar", "n": 1}, index=index)
@@ -730,7 +730,7 @@ async def _an_item_with_several_texts_is_one_hit(calls: Any) -> None:
 
 @_check("index", index_fields=("text",))
 async def _an_item_without_the_text_is_kept(calls: Any) -> None:
-    """An item that lacks the indexed field is stored all the same."""
+    """An item that lacks the indexed field is stored anyway."""
     await calls("put", NS, "a", {"other": "gold"})
     assert (await calls("get", NS, "a")).value == {"other": "gold"}
     await calls("put", NS, "b", {"text": "gold"})

@@ -287,7 +287,7 @@
     if (button.dataset.ask !== undefined) {
       ask(button.dataset.ask);
     } else if (button.dataset.copy !== undefined) {
-      await copied($("[data-markdown]", turn).content.textContent);
+      await copied($("[data-markdown]", button.closest(".answer")).content.textContent);
       const label = $("span", button);
       label.textContent = texts.copied;
       announce(texts.copied);

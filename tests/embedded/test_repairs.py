@@ -422,3 +422,19 @@ def test_keeper_brings_the_log_to_the_disk(home: Home, connect: Connect, monkeyp
     client.set("b", "2")
     watcher._flush()
     assert flushed == [log]
+
+
+def test_a_process_is_signalled_only_if_it_has_the_lock_file_open(tmp_path: Path) -> None:
+    """The number in a lock file may belong to another process by now, which must never be signalled."""
+    descriptor = keeper.open_lock(str(tmp_path / "server.lock"))
+    try:
+        assert keeper.read_pid(descriptor) is None
+        keeper.write_note(descriptor, str(os.getpid()))
+        assert keeper.read_pid(descriptor) == os.getpid()
+        assert keeper._has_open(os.getpid(), descriptor)
+        if Path("/proc/self/fd").is_dir():
+            assert not keeper._has_open(os.getppid(), descriptor)
+            assert not keeper._has_open(2**30, descriptor)
+        assert not keeper.wait_for(lambda: False, 0.01)
+    finally:
+        os.close(descriptor)
