@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks import part
-from benchmarks.contenders import MEMORY, OURS
+from benchmarks.contenders import FLOOR, MEMORY, OURS, WITH_FLOOR
 from benchmarks.pictures import figure as drawing
 from benchmarks.pictures import legend, lines, logarithmic, save, tidy
 from benchmarks.report import Bound, Report, Table, against, figure
@@ -84,7 +84,7 @@ MODES = {"threads": in_threads, "asyncio": in_asyncio}
 
 
 def measure(options: part.Options) -> Report:
-    names, left_out = part.chosen(options)
+    names, left_out = part.chosen(options, *WITH_FLOOR)
     sizes = options.at or ([1, 10, 100] if options.quick else [1, 10, 100, 1000])
     rounds = options.rounds or (1 if options.quick else 3)
     found: dict[tuple[str, str, int], list[Outcome]] = {}
@@ -135,14 +135,19 @@ def _bounds(found: dict[tuple[str, str, int], list[Outcome]]) -> list[Bound]:
         ("time of 99 of 100 turns", 2, MOST_OF_P99),
     ):
         for (mode, size), most in at_most.items():
-            mine, theirs = found.get((OURS, mode, size)), found.get((MEMORY, mode, size))
+            mine, floor, theirs = (found.get((each, mode, size), []) for each in (OURS, FLOOR, MEMORY))
             if not mine or not theirs:
                 continue
-            ratio = against([each[number] for each in mine], [each[number] for each in theirs])
-            ratio = 1 / ratio if number == 0 else ratio  # turns a second are the better the more there are
+            ratio, least = (_ratio(some, theirs, number) if some else None for some in (mine, floor))
+            assert ratio is not None
             name = f"{what}, {size:,} conversations in {mode}, against {MEMORY}"
-            bounds.append(Bound(name, round(most, 2), ratio, " ×"))
+            bounds.append(Bound(name, round(most, 2), ratio, " ×", least))
     return bounds
+
+
+def _ratio(mine: list[Outcome], theirs: list[Outcome], number: int) -> float:
+    ratio = against([each[number] for each in mine], [each[number] for each in theirs])
+    return 1 / ratio if number == 0 else ratio  # turns a second are the better the more there are
 
 
 def _cell(values: Outcome | None) -> str:

@@ -15,6 +15,7 @@ import redis
 import redis.asyncio
 
 OURS, CLUSTER = "RedisSaver", "RedisSaver, 3 primaries"
+FLOOR = "InMemorySaver + round trips"
 MEMORY, SQLITE, POSTGRES = "InMemorySaver", "SqliteSaver", "PostgresSaver"
 VALKEY, MODULES = "ValkeySaver", "langgraph-checkpoint-redis"
 PLAIN, HOTKV = "langgraph-checkpoint-plainredis", "HotKVSaver"
@@ -96,6 +97,28 @@ async def _amemory(url: str) -> AsyncIterator[Any]:
     from langgraph.checkpoint.memory import InMemorySaver
 
     yield InMemorySaver()
+
+
+@contextmanager
+def _floor(url: str) -> Iterator[Any]:
+    from benchmarks.floor import RoundTripSaver
+
+    saver = RoundTripSaver(url)
+    try:
+        yield saver
+    finally:
+        saver.close()
+
+
+@asynccontextmanager
+async def _afloor(url: str) -> AsyncIterator[Any]:
+    from benchmarks.floor import RoundTripSaver
+
+    saver = RoundTripSaver(url)
+    try:
+        yield saver
+    finally:
+        await saver.aclose()
 
 
 def _in_process(url: str) -> int:
@@ -252,6 +275,7 @@ CONTENDERS = {
     each.name: each
     for each in (
         Contender(MEMORY, "langgraph.checkpoint.memory", "nothing", _memory, _amemory, _in_process),
+        Contender(FLOOR, "langgraph.checkpoint.memory", "redis", _floor, _afloor, _in_process),
         Contender(OURS, "ecowas_lc", "redis", _ours, _aours, on_redis),
         Contender(SQLITE, "langgraph.checkpoint.sqlite", "file", _sqlite, _asqlite, _in_file),
         Contender(POSTGRES, "langgraph.checkpoint.postgres", POSTGRES_URL, _postgres, _apostgres, _in_tables),
@@ -262,7 +286,8 @@ CONTENDERS = {
         Contender(CLUSTER, "ecowas_lc", "cluster", _ours, _aours, _nowhere),
     )
 }
-COMPARED = tuple(name for name in CONTENDERS if name != CLUSTER)
-"""All but what :mod:`benchmarks.cluster` compares alone."""
-IN_EACH_ROUND = (MEMORY, OURS)
+COMPARED = tuple(name for name in CONTENDERS if name not in (CLUSTER, FLOOR))
+"""All but what :mod:`benchmarks.cluster` compares alone, and the floor."""
+WITH_FLOOR = tuple(name for name in CONTENDERS if name != CLUSTER)
+IN_EACH_ROUND = (MEMORY, FLOOR, OURS)
 """The others take part only in the first rounds: nothing is required of them, and they are slow."""

@@ -131,14 +131,14 @@ def measure(options: part.Options) -> Report:
                 )
     columns = ["saver", "turn", "ms a turn", "MB stored", "kB sent a turn", "round trips a turn"]
     note = (
-        f"The last {WINDOW} turns before each. InMemorySaver stores in its own process. What others store grows "
-        f"with the square of the turns: they were stopped after {longest}."
+        f"The last {WINDOW} turns before each. InMemorySaver stores in its own process. The storage of the "
+        f"others grows quadratically, so they were stopped after {longest} turns."
     )
     report = Report(left_out=left_out)
     report.tables.append(Table(f"One thread that grows to {turns:,} turns", columns, rows, note))
     report.pictures["growth.png"] = (
         "Milliseconds a turn, megabytes stored, kilobytes sent and round trips against the turn of a thread: "
-        "RedisSaver's room grows in a straight line where that of the others curves upward"
+        "RedisSaver's storage grows linearly, that of the others quadratically"
     )
     return report
 

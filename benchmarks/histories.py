@@ -144,7 +144,7 @@ def measure(options: part.Options) -> Report:
             report.bounds.append(Bound(f"{what}, against {MODULES}", MOST_OF_MODULES, ratio, " ×"))
     title = f"A history of {MESSAGES:,} messages of {CHARACTERS} characters: time, and its ratio to ours"
     report.tables.append(Table(title, ["", *names], rows))
-    report.tables.append(Table("What travelled", ["", *names], travelled))
+    report.tables.append(Table("Data sent", ["", *names], travelled))
     return report
 
 

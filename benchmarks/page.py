@@ -17,10 +17,21 @@ def write(part: str, report: Report, date: str, load: float) -> None:
     """Put a part's tables and pictures in their place, and say on what machine they were measured."""
     command = " ".join(["python -m benchmarks." + part, *(each for each in sys.argv[1:] if each != "--write")])
     text = PAGE.read_text(encoding="utf-8")
-    said = f"Measured on {date} by `{command}`, begun at a load of {load:.1f}."
+    said = f"Measured on {date} by `{command}`, started at a load of {load:.1f}."
     text = _put(text, part, f"{report.markdown(PICTURES.name)}\n\n{said}")
     text = _put(text, "machine", description())
     PAGE.write_text(text, encoding="utf-8")
+
+
+def write_targets(targets: Report, date: str, minutes: float, load: float) -> None:
+    """Put the table of all targets in its place, after a run of all parts."""
+    met = sum(bound.is_met for bound in targets.bounds)
+    said = (
+        f"{met} of {len(targets.bounds)} are met. Measured on {date} by `make bench`, which took {minutes:.0f} "
+        f"minutes and was started at a load of {load:.1f}."
+    )
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(_put(text, "targets", f"{targets.markdown(PICTURES.name)}\n\n{said}"), encoding="utf-8")
 
 
 def _put(text: str, mark: str, block: str) -> str:

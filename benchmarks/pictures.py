@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from PIL import Image
 
-from benchmarks.contenders import MEMORY, MODULES, OURS, POSTGRES, SQLITE, VALKEY
+from benchmarks.contenders import FLOOR, HOTKV, MEMORY, MODULES, OURS, PLAIN, POSTGRES, SQLITE, VALKEY
 
 WIDTH_PIXELS, DPI = 1200, 120
 
@@ -24,6 +24,9 @@ STYLES = {
     POSTGRES: ("#009E73", "D", "\\\\\\"),
     VALKEY: ("#D55E00", "v", "xxx"),
     MODULES: ("#CC79A7", "P", "+++"),
+    PLAIN: ("#56B4E9", "X", "ooo"),
+    HOTKV: ("#F0E442", "*", "---"),
+    FLOOR: ("#000000", "<", "|||"),
 }
 _OTHERS = (("#56B4E9", "X", "ooo"), ("#F0E442", "*", "---"), ("#000000", "<", "|||"))
 
@@ -98,7 +101,7 @@ def logarithmic(axis: Axes, across: Sequence[float], up: bool = True) -> None:
 def legend(out: Figure, axis: Axes) -> None:
     """One legend under all axes."""
     handles, labels = axis.get_legend_handles_labels()
-    out.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), fontsize=11, frameon=False)
+    out.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3), fontsize=11, frameon=False)
 
 
 def bars(path: Path, title: str, groups: Mapping[str, Mapping[str, float]], at: float = 1.0) -> None:
@@ -125,6 +128,6 @@ def bars(path: Path, title: str, groups: Mapping[str, Mapping[str, float]], at: 
     axis.grid(visible=False, axis="x")
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     out.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=4, fontsize=11, frameon=False
+        list(handles.values()), list(handles), loc="outside lower center", ncols=3, fontsize=11, frameon=False
     )
     save(out, path)

@@ -40,24 +40,29 @@ class Table:
 
 @dataclass(frozen=True)
 class Bound:
-    """What must be reached, and what was; more than ``most`` is too much."""
+    """A target, and what was measured; more than ``most`` is too much.
+
+    ``floor`` is what :mod:`benchmarks.floor` took in the same rounds.
+    """
 
     what: str
     most: float
     measured: float
     unit: str = ""
+    floor: float | None = None
 
     @property
     def is_met(self) -> bool:
         return self.measured <= self.most
 
-    def cells(self) -> list[str]:
-        return [
-            self.what,
-            f"≤ {self.most:g}{self.unit}",
-            f"{self.measured:.2f}{self.unit}",
-            "yes" if self.is_met else "NO",
-        ]
+    def cells(self) -> dict[str, str]:
+        return {
+            "bound": self.what,
+            "must be": f"≤ {self.most:g}{self.unit}",
+            "measured": f"{self.measured:.2f}{self.unit}",
+            "floor": "–" if self.floor is None else f"{self.floor:.2f}{self.unit}",
+            "met": "yes" if self.is_met else "NO",
+        }
 
 
 @dataclass
@@ -74,19 +79,22 @@ class Report:
     def every_table(self) -> list[Table]:
         if not self.bounds:
             return self.tables
-        columns = ["bound", "must be", "measured", "met"]
-        return [*self.tables, Table("What must be reached", columns, [bound.cells() for bound in self.bounds])]
+        columns = ["bound", "must be", "measured", "floor", "met"]
+        if all(bound.floor is None for bound in self.bounds):
+            columns.remove("floor")
+        rows = [[cells[column] for column in columns] for cells in (bound.cells() for bound in self.bounds)]
+        return [*self.tables, Table("Targets", columns, rows)]
 
     def show(self, console: Console) -> None:
         for table in self.every_table():
             table.show(console)
         for reason in self.left_out:
-            console.print(f"Left out: {reason}", highlight=False)
+            console.print(f"Skipped: {reason}", highlight=False)
 
     def markdown(self, folder: str) -> str:
         parts = [f"![{text}]({folder}/{name})" for name, text in self.pictures.items()]
         parts += [table.markdown() for table in self.every_table()]
-        parts += [f"Left out: {reason}." for reason in self.left_out]
+        parts += [f"Skipped: {reason}." for reason in self.left_out]
         return "\n\n".join(parts)
 
     def as_json(self) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ import ormsgpack
 import redis
 
 from benchmarks import part
-from benchmarks.contenders import MEMORY, OURS, VALKEY
+from benchmarks.contenders import FLOOR, MEMORY, OURS, VALKEY, WITH_FLOOR
 from benchmarks.pictures import bars
 from benchmarks.places import counted, place
 from benchmarks.report import Bound, Report, Table, against, figure, times
@@ -106,7 +106,7 @@ def numbers_kept(bench: Bench) -> float:
 
 
 def measure(options: part.Options) -> Report:
-    names, left_out = part.chosen(options)
+    names, left_out = part.chosen(options, *WITH_FLOOR)
     if MEMORY not in names:
         names.insert(0, MEMORY)
     options.turns = options.turns or ([30, 200] if options.quick else [30, 200, 800])
@@ -121,7 +121,8 @@ def measure(options: part.Options) -> Report:
             ratios[turns] = {name: against(taken[name], taken[MEMORY]) for name in taken}
             if OURS in taken and turns in MOST_PER_TURN:
                 what = f"time per turn at {turns} turns, against InMemorySaver"
-                report.bounds.append(Bound(what, MOST_PER_TURN[turns], ratios[turns][OURS], " ×"))
+                floor = ratios[turns].get(FLOOR)
+                report.bounds.append(Bound(what, MOST_PER_TURN[turns], ratios[turns][OURS], " ×", floor))
             if OURS in taken and VALKEY in taken and turns == 200:
                 what = "time per turn at 200 turns, against ValkeySaver"
                 report.bounds.append(Bound(what, 0.8, against(taken[OURS], taken[VALKEY]), " ×"))
@@ -142,7 +143,7 @@ def measure(options: part.Options) -> Report:
 def _rest(report: Report, options: part.Options) -> None:
     rows, megabytes, most = footprint((200, 800))
     columns = ["turns", "MB on the server", "kB sent a turn", "round trips a turn", "keys"]
-    report.tables.append(Table("What one thread of RedisSaver takes", columns, rows))
+    report.tables.append(Table("Storage of one thread of RedisSaver", columns, rows))
     reads, ratios = reading(options.rounds or (3 if options.quick else 7))
     columns = ["call", "InMemorySaver, ms", "RedisSaver, ms", "ratio"]
     report.tables.append(Table("Reading a thread of 400 messages", columns, reads))

@@ -13,7 +13,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
 from benchmarks import part
-from benchmarks.contenders import CONTENDERS, MEMORY, OURS
+from benchmarks.contenders import CONTENDERS, FLOOR, MEMORY, OURS, WITH_FLOOR
 from benchmarks.places import counted
 from benchmarks.report import Bound, Report, Table, against, figure, times
 from benchmarks.work import config, seconds, text
@@ -144,7 +144,7 @@ def travelled(worker: Worker) -> dict[str, tuple[float, float]]:
 
 
 def measure(options: part.Options) -> Report:
-    names, left_out = part.chosen(options)
+    names, left_out = part.chosen(options, *WITH_FLOOR)
     rounds = options.rounds or (2 if options.quick else 7)
     taken: dict[tuple[str, str], list[float]] = {}
     with working(names) as workers:
@@ -188,7 +188,8 @@ def measure(options: part.Options) -> Report:
     if {OURS, MEMORY} <= set(names):
         for what, most in MOST_OF_MEMORY.items():
             ratio = against(taken[OURS, what], taken[MEMORY, what])
-            report.bounds.append(Bound(f"{what}, against {MEMORY}", most, ratio, " ×"))
+            floor = against(taken[FLOOR, what], taken[MEMORY, what]) if FLOOR in names else None
+            report.bounds.append(Bound(f"{what}, against {MEMORY}", most, ratio, " ×", floor))
     if OURS in passed:
         report.bounds.append(Bound(f"sent, {CHANGED}", MOST_KILOBYTES, passed[OURS][CHANGED][1], " kB"))
     report.bounds += [

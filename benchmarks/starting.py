@@ -39,19 +39,20 @@ PROGRAMS = {
     "ecowas-lc --version": [COMMAND, "--version"],
     "ecowas-lc --help": [COMMAND, "--help"],
 }
-# What a program with a graph on Redis needs in any case, and the same with a first call of RedisSaver.
+# What a program with a graph on Redis needs in any case, and then a first call of RedisSaver. The processor
+# time of that call is taken in the same process: the difference of two starts of a second would be mostly noise.
 THEIRS = """
 import sys
 import redis, redis.asyncio
 from langgraph.graph import StateGraph
 redis.Redis.from_url(sys.argv[1]).ping()
 """
-OURS = """
-import sys
-import redis, redis.asyncio
-from langgraph.graph import StateGraph
+OURS = f"""{THEIRS}
+import time
+begun = time.process_time()
 from ecowas_lc import RedisSaver
-RedisSaver.from_url(sys.argv[1]).get_tuple({"configurable": {"thread_id": "t"}})
+RedisSaver.from_url(sys.argv[1]).get_tuple({{"configurable": {{"thread_id": "t"}}}})
+print(1000 * (time.process_time() - begun))
 """
 THEIR_CALL, OUR_CALL = "StateGraph, redis, and a PING", "StateGraph, redis, and a first call of RedisSaver"
 MOST_BEYOND_THEIRS = 25  # milliseconds
@@ -78,6 +79,7 @@ def embedded(folder: Path) -> tuple[float, float]:
 def measure(options: part.Options) -> Report:
     rounds = options.rounds or (1 if options.quick else 7)
     taken: dict[str, list[float]] = {}
+    beyond: list[float] = []
     with place("redis") as url:
         calls = {THEIR_CALL: [*PYTHON, THEIRS, url], OUR_CALL: [*PYTHON, OURS, url]}
         for number in range(rounds + 1):
@@ -85,6 +87,7 @@ def measure(options: part.Options) -> Report:
                 milliseconds = 1000 * seconds(lambda command=command: run(command))
                 if number:  # the first round fills the disk's cache, and compiles
                     taken.setdefault(what, []).append(milliseconds)
+            beyond += [float(run(calls[OUR_CALL])) for _ in range(2)]
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(prefix="ecowas-lc-bench-", dir="/tmp") as folder:
             cold, warm = embedded(Path(folder) / "data")
@@ -98,11 +101,13 @@ def measure(options: part.Options) -> Report:
         "Each start is a new process, after one run that warmed the disk cache; the server's data folder is new."
     )
     columns = ["", "median, ms", "least", "most"]
-    beyond = statistics.median(
-        ours - theirs for ours, theirs in zip(taken[OUR_CALL], taken[THEIR_CALL], strict=True)
+    bound = Bound(
+        "import and first call of RedisSaver, beyond langgraph and redis: CPU time",
+        MOST_BEYOND_THEIRS,
+        statistics.median(beyond),
+        " ms",
     )
-    bound = Bound("a first call of RedisSaver, beyond langgraph and redis", MOST_BEYOND_THEIRS, beyond, " ms")
-    return Report(tables=[Table("From nothing to done", columns, rows, note)], bounds=[bound])
+    return Report(tables=[Table("Time from start to finish", columns, rows, note)], bounds=[bound])
 
 
 if __name__ == "__main__":

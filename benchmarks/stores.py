@@ -247,7 +247,7 @@ def measure(options: part.Options) -> Report:
         )
         report.tables.append(
             Table(
-                "What else it costs",
+                "Other costs",
                 ["", f"{size:,} items"],
                 [
                     ["a new process's first search, seconds", figure(first["seconds"])],
