@@ -69,6 +69,7 @@ def test_a_server_that_answers_one_at_a_time_is_not_tried_again_and_again(stub: 
             list(pool.map(llm.chat, ["x"] * 4))
             if line._rest_until:
                 break
+        assert line._rest_until
         stub.most_at_once = 0
         list(pool.map(llm.chat, ["x"] * 8))
     assert stub.most_at_once == 1
