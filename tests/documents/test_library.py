@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ QUESTIONS = [
     .read_text(encoding="utf-8")
     .splitlines()
 ]
+_QUESTION_WORD = re.compile(r"(?:\w+ )?(?:how|what|when|wh|combien|quand|où|qu|onde)", re.IGNORECASE)
 
 
 @pytest.fixture
@@ -57,6 +60,25 @@ def test_the_questions_of_the_dossier(documents: Documents) -> None:
     assert right / len(answerable) >= 0.95
     assert declined / (len(QUESTIONS) - len(answerable)) >= 0.95
     assert recalled / len(answerable) >= 0.95
+
+
+def test_unrelated_questions_joined_by_and(documents: Documents) -> None:
+    """Two questions in one sentence get the answers that each of them gets alone, and no others."""
+    documents.add(DOSSIER)
+
+    @cache
+    def quoted(question: str) -> set[str]:
+        return {one.sentence.text for one in documents.evidence(question)[0]}
+
+    same, others, pairs = 0, 0, 0
+    for language, word in (("en", "and"), ("fr", "et"), ("pt", "e")):
+        asked = [one["q"] for one in QUESTIONS if one["language"] == language][:14]
+        for first, second in pairwise(question for question in asked if _QUESTION_WORD.match(question)):
+            together = quoted(f"{first.rstrip(' ?')} {word} {second[0].lower()}{second[1:]}")
+            alone = quoted(first) | quoted(second)
+            pairs, same, others = pairs + 1, same + (together == alone), others + (not together <= alone)
+    assert same / pairs >= 0.85
+    assert others / pairs <= 0.05
 
 
 def test_the_last_question_of_the_demonstration_is_declined(documents: Documents) -> None:
@@ -256,6 +278,12 @@ def test_both_versions_answer_if_both_are_asked_for(documents: Documents, tmp_pa
             "The canal costs 14.2 million units. The canal is built by Kosande Works.",
             "",
             ["Kosande", "14.2"],
+        ),
+        (
+            "What is the cost of the canal, and how many cranes does the port of Sorano have?",
+            "The cost of the canal is 14.2 million units.",
+            "The port of Sorano has 40 cranes.",
+            ["14.2", "40"],
         ),
         (
             "What is the cost of the canal? How many cranes does the port of Sorano have?",

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from ecowas_lc.documents.evidence import Corpus, Evidence, Source, find_evidence
 from ecowas_lc.documents.facts import MONTH_NAMES, folded, times_in
-from ecowas_lc.documents.question import HEAD, SENTENCE_END, ParsedQuestion, read_question
-from ecowas_lc.documents.terms import best_likeness, content_words, names_in
+from ecowas_lc.documents.question import HEAD, SECOND_QUESTION, SENTENCE_END, ParsedQuestion, read_question
+from ecowas_lc.documents.terms import best_likeness, content_words, is_everyday, names_in
 
 _MOST_TURNS = 50
 _LONGEST_PHRASE = 6
@@ -31,6 +31,7 @@ _SUBJECT = re.compile(
     rf"(?<!\w)(?:(?:{_PREPOSITIONS})(?:\b|(?<=['’]))|(?:the|le|la|les|o|a|os|as|un|une|um|uma|an)\b|l['’])",
     re.IGNORECASE,
 )
+_COMPLEMENT = re.compile(rf"\w\s+(?:{_PREPOSITIONS})(?:\b|(?<=['’]))", re.IGNORECASE)
 _PLACED = re.compile(
     r"\b(?:in|at|for|from|to|of|au|aux|à|en|dans|pour|de|du|em|no|na|nos|nas|para|do|da)\s+(?:(?:the|le|la|o|a)\s+)?$"
     r"|\b(?:l|d)['’]$",
@@ -52,7 +53,8 @@ _WITHOUT_SUBJECT = re.compile(
     re.IGNORECASE,
 )
 _POINTS_AT_NOTHING = re.compile(
-    r"\b(?:(?:does|did|will|would) it take|(?:is|was) it (?:true|possible|correct)|it is (?:true|possible))\b",
+    r"\b(?:(?:does|did|will|would) it (?:take|cost to)|(?:is|was) it (?:true|possible|correct)"
+    r"|it is (?:true|possible))\b",
     re.IGNORECASE,
 )
 _TO_THE_ASSISTANT = re.compile(
@@ -82,9 +84,27 @@ def _questions_in(message: str) -> list[str]:
     for sentence in SENTENCE_END.split(message.strip()):
         questions[-1] = f"{questions[-1]} {sentence}".lstrip()
         if sentence.endswith("?"):
-            questions.append("")
+            *asked, last = _separated(questions.pop())
+            questions += [*asked, last, ""]
     *asked, rest = questions
     return [*asked[:-1], f"{asked[-1]} {rest}".rstrip()] if len(asked) > 1 else [message]
+
+
+def _separated(question: str) -> list[str]:
+    """Split a sentence that joins two questions with "and", unless the second one needs the first."""
+    joined = SECOND_QUESTION.search(question)
+    if joined is None:
+        return [question]
+    first, second = f"{question[: joined.start()]}?", question[joined.end() :]
+    before, asked = read_question(first), read_question(second)
+    if asked.names:
+        is_complete = bool(asked.terms)
+    else:  # "what is the tariff?" leaves out whose; and a word that both have may refer back
+        is_complete = len(asked.terms) > (1 if _COMPLEMENT.search(second) else 2) and not any(
+            best_likeness(word, before.terms) == 1.0 for word in asked.terms
+        )
+    is_about_something = not all(map(is_everyday, (*asked.terms, *asked.names)))
+    return [first, second] if is_complete and is_about_something and not _pointer(second, asked) else [question]
 
 
 def completed_questions(questions: Sequence[str]) -> list[str]:

@@ -120,7 +120,7 @@ _ASKS_FOR: tuple[tuple[re.Pattern[str], AnswerKind], ...] = (
     (_WHO, "who"),
 )
 # "… , and until when?": a second question about the same thing.
-_SECOND = re.compile(
+SECOND_QUESTION = re.compile(
     r",?\s+(?:and|et|e)\s+(?=(?:(?:up to|until|since|from|by|in|on|at|for|jusqu'à|depuis|à|en|dans|de|par"
     r"|até|desde"
     r"|em|a|por)\s+)?(?:how|what|when|where|who|which|why|combien|quand|où|quel(?:le)?s?|qui|pourquoi|quando"
@@ -278,7 +278,7 @@ def read_question(text: str, *, known_names: Iterable[str] = ()) -> ParsedQuesti
     """
     text = _without_courtesies(text)
     known = list(known_names)
-    second = _SECOND.search(text)
+    second = SECOND_QUESTION.search(text)
     if second is None or times_in(text[second.end() :]):
         return _read_one(text, text, known)
     first = _read_one(text[: second.start()], text, known)
