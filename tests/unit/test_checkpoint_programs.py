@@ -7,6 +7,7 @@ import json
 import pickle
 import struct
 import threading
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,7 +33,7 @@ from ecowas_lc.checkpoint.format import Format, edits, is_worth_sharing, pack_en
 from ecowas_lc.checkpoint.writing import SaverContext, put_op, put_writes_op
 from ecowas_lc.errors import CorruptDataError, InvalidInputError, StorageError
 from ecowas_lc.storage.keys import Keys
-from ecowas_lc.storage.ops import Pause
+from ecowas_lc.storage.ops import Pause, ScriptCall
 from ecowas_lc.store import reindex as store_reindex
 
 DIGESTS = st.lists(st.integers(0, 6).map(lambda number: bytes([number]) * 16), max_size=30).map(b"".join)
@@ -111,13 +112,33 @@ def test_memos_forget_the_least_recent() -> None:
         memo.keep("kept", {(f"subgraph:{number}", "m"): seen})
     assert len(memo.thread("kept").lists) <= 64
     memo.keep("forgotten", {("", "m"): seen})
+    memo.hold("forgotten", {b"d" * 16: b"x"})
     assert "forgotten" not in memo._threads
+    for number in range(1000):
+        memo.thread("kept").lacks([number.to_bytes(2, "big")])
+        assert number.to_bytes(2, "big") in memo.thread("kept").absent
+        assert len(memo.thread("kept").absent) <= 65
     memo.forget("kept")
     memo.forget("never there")
     assert "kept" not in memo._threads
     for number in range(5000):
         memo.forget(f"t{number}")
     assert memo._weight == 0
+
+
+def test_a_memo_that_another_thread_evicts_meanwhile() -> None:
+    """A thread's memo that is evicted between the two steps of a look-up is still returned."""
+
+    class Evicting(OrderedDict[str, ThreadMemo]):
+        def move_to_end(self, key: str, last: bool = True) -> None:
+            del self[key]
+            super().move_to_end(key, last)
+
+    cache = ClientCache()
+    memo = cache.thread("t")
+    cache._threads = Evicting(cache._threads)
+    assert cache.thread("t") is memo
+    assert cache.thread("t") is not memo
 
 
 def test_digests_of_texts_are_bounded() -> None:
@@ -326,6 +347,24 @@ def test_a_large_value_that_another_call_is_sending(large: Any, ends: str) -> No
     assert waits.until.done()
     [sent] = put.send([])
     assert holds_it(sent) == (ends != "answered")
+    with pytest.raises(StopIteration):
+        put.send([[]])
+    assert not at.format.memo.thread("t").sending
+
+
+def test_a_call_waits_once_for_each_other_call() -> None:
+    """A checkpoint waits once for writes that carry several of its values, and never for itself."""
+    at = context()
+    values: dict[str, Any] = {"old": {"text": LONG}, "one": b"x" * 50_000, "two": b"y" * 50_000}
+    pairs = [(name, values[name]) for name in ("one", "two")]
+    writes = put_writes_op(at, CheckpointPlace("t", "", "1"), pairs, "task", "")
+    next(writes)
+    put = put_op(at, CheckpointPlace("t"), checkpoint(**values), {}, {"one": 1, "two": 1}, parent="", fence=b"")
+    [waits] = next(put)
+    assert isinstance(waits, Pause)
+    writes.close()
+    first, second = put.send([]), put.send([[[b"\0old\0i1"], b""]])
+    assert [type(sent) for (sent,) in (first, second)] == [ScriptCall] * 2
     with pytest.raises(StopIteration):
         put.send([[]])
     assert not at.format.memo.thread("t").sending

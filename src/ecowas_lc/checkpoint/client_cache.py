@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -173,18 +173,20 @@ class ClientCache:
             self._weight += after - before
             self._shrink()
 
-    def claim(self, memo: ThreadMemo, digests: Iterable[bytes], mine: Future[None]) -> list[Future[None]]:
-        """Let the caller send these elements until it calls :meth:`release`, or return whom to wait for first."""
+    def claim(self, memo: ThreadMemo, digests: Sequence[bytes], mine: Future[None]) -> list[Future[None]]:
+        """Let the caller send these elements until it calls :meth:`release`, or return whom to wait for first.
+
+        A caller may claim elements again, and never waits for itself.
+        """
         with self._lock:
-            if others := [memo.sending[digest] for digest in digests if digest in memo.sending]:
+            sending = dict.fromkeys(memo.sending[digest] for digest in digests if digest in memo.sending)
+            if others := [other for other in sending if other is not mine]:
                 return others
             memo.sending.update(dict.fromkeys(digests, mine))
             return []
 
     def release(self, memo: ThreadMemo, mine: Future[None]) -> None:
         """End a claim, whether or not the elements were sent; calls that waited for it look again."""
-        if not memo.sending:
-            return
         with self._lock:
             for digest in [digest for digest, other in memo.sending.items() if other is mine]:
                 del memo.sending[digest]
