@@ -17,6 +17,7 @@ import sys
 import threading
 import uuid
 import zoneinfo
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -335,6 +336,10 @@ EXACT = {
         GetOp(("a", "b"), "k"),
         Document(page_content="x", metadata={"a": (1, 2)}, id="d"),
     ],
+    "messages at any depth and in lists of any length": [
+        [[[[[[[HumanMessage("x" * 200, id="1")]]]]]]],
+        [*[HumanMessage("x", id="1")] * 70, None],
+    ],
 }
 
 
@@ -635,22 +640,89 @@ def test_what_is_written_is_read(kind: Any) -> None:
         serializer.dump(deep)
 
 
-def test_depth_that_earlier_versions_wrote(request: pytest.FixtureRequest) -> None:
-    """Objects nested 400 deep, which the writer no longer accepts, are still read."""
-    if sys.gettrace() is not None:  # a measurement of coverage takes stack for each call
+@pytest.fixture
+def raise_recursion_limit(request: pytest.FixtureRequest) -> Callable[[int], None]:
+    """Raise the limit of Python's stack, until the test has ended."""
+
+    def raise_limit(times: int) -> None:
         request.addfinalizer(functools.partial(sys.setrecursionlimit, sys.getrecursionlimit()))
-        sys.setrecursionlimit(2 * sys.getrecursionlimit())
+        sys.setrecursionlimit(times * sys.getrecursionlimit())
+
+    return raise_limit
+
+
+def tuples(levels: int) -> bytes:
+    """A blob of tuples in tuples, of which the writer may accept fewer."""
     payload = b"\x90"
-    for _ in range(400):
+    for _ in range(levels):
         body = b"\x92\xa5tuple\x91" + payload
         head = b"\xc7%c" % len(body) if len(body) < 256 else b"\xc8" + len(body).to_bytes(2, "big")
         payload = head + b"\x02" + body
-    value = serializer.load(pack_blob([], payload))
+    return pack_blob([], payload)
+
+
+def test_depth_that_earlier_versions_wrote(raise_recursion_limit: Callable[[int], None]) -> None:
+    """Objects nested 400 deep, which the writer no longer accepts, are still read."""
+    if sys.gettrace() is not None:  # a measurement of coverage takes stack for each call
+        raise_recursion_limit(2)
+    value = serializer.load(tuples(400))
     levels = 0
     while value:
         [value] = value
         levels += 1
     assert levels == 400
+
+
+def test_depth_that_no_version_wrote(raise_recursion_limit: Callable[[int], None]) -> None:
+    """Objects nested more than 500 deep are refused, even if Python's stack has room for more."""
+    raise_recursion_limit(10)
+    assert serializer.load(tuples(500))
+    with pytest.raises(CorruptDataError, match="deeper than any"):
+        serializer.load(tuples(501))
+
+
+def with_frames(left: int, call: Callable[[], Any]) -> Any:
+    """The result of a call that may use this number of frames of Python's stack."""
+    unwound = 0
+
+    def deeper() -> Any:
+        nonlocal unwound
+        try:
+            return deeper()
+        except RecursionError:
+            unwound += 1
+            if unwound != left:
+                raise
+        return call()
+
+    return deeper()
+
+
+def test_a_value_that_the_callers_stack_has_no_room_for() -> None:
+    """A value that takes more of Python's stack than the caller has left is refused like one nested too deeply."""
+    value: Any = "\ud800"
+    for _ in range(190):
+        value = [value]
+    assert through(value) == value
+    with pytest.raises(NotSerializableError, match="nested"):
+        with_frames(100, lambda: serializer.dump(value))
+
+
+def test_ctrl_c_while_a_value_is_read() -> None:
+    """Ctrl-C in code of a stored class stays what it is, though msgpack replaces errors of its hooks."""
+
+    class Interrupted(enum.Enum):
+        ONE = 1
+
+        @classmethod
+        def _missing_(cls, value: object) -> None:
+            raise KeyboardInterrupt
+
+    strict = Serializer([Interrupted])
+    blob = strict.dump([Interrupted.ONE])
+    changed = blob.replace(b"\x01", b"\x02")
+    with pytest.raises(KeyboardInterrupt):
+        strict.load(changed)
 
 
 def test_a_pattern_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
