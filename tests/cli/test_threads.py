@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Interrupt
 
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
-from tests.cli.conftest import Run
-from tests.fixtures.servers import RunningServer
+from tests.cli.conftest import Run, raising
+from tests.fixtures.servers import RunningServer, running_server
 from tests.redis.writer import Writer, at, id_of
 
 
@@ -219,6 +224,61 @@ def test_migrate(run: Run, saver: RedisSaver, tmp_path: Path) -> None:
     assert ended.code == 1
     assert "2 of 3 checkpoints match" in ended.out
     assert "one: The target has another checkpoint" in ended.err
+
+
+@pytest.fixture(params=["postgresql://u:secret@127.0.0.1/x", "rediss://:secret@127.0.0.1"])
+def elsewhere(
+    request: pytest.FixtureRequest, environment: pytest.MonkeyPatch
+) -> tuple[str, list[str], InMemorySaver]:
+    """The address of another library's saver, what is done to it in turn, and the saver that opens there."""
+    done: list[str] = []
+
+    class Saver(InMemorySaver):
+        @classmethod
+        @contextmanager
+        def from_conn_string(cls, address: str) -> Iterator[InMemorySaver]:
+            done.append(address)
+            yield opened
+
+        def setup(self) -> None:
+            done.append("setup")
+
+    opened = Saver()
+    Writer(opened, "one").put(messages=HELLO)
+    library, name = ("redis", "RedisSaver") if request.param.startswith("redis") else ("postgres", "PostgresSaver")
+    environment.setitem(sys.modules, f"langgraph.checkpoint.{library}", SimpleNamespace(**{name: Saver}))  # type: ignore[arg-type]
+    return request.param, done, opened
+
+
+def test_migrate_from_a_server(
+    run: Run, saver: RedisSaver, elsewhere: tuple[str, list[str], InMemorySaver]
+) -> None:
+    """The threads of a PostgreSQL database or of langgraph-checkpoint-redis, which sets itself up, are copied."""
+    address, done, _ = elsewhere
+    assert run("threads", "migrate", address).out == "1 thread: 1 of 1 checkpoint match, 1 of them written now.\n"
+    assert done == ([address] if address.startswith("postgres") else [address, "setup"])
+    assert saver.get_tuple(at("one")).checkpoint["channel_values"]["messages"] == HELLO  # type: ignore[union-attr]
+
+
+def test_whose_fault_a_migration_names(
+    run: Run,
+    environment: pytest.MonkeyPatch,
+    elsewhere: tuple[str, list[str], InMemorySaver],
+) -> None:
+    """A source that fails is named without its password; a server that refuses the copies is not blamed on it."""
+    address, _, source = elsewhere
+    with running_server("redis", "--maxmemory", "1") as full:
+        environment.setenv("REDIS_URL", full.url)
+        refused = run("threads", "migrate", address)
+        environment.setattr(source, "list", raising(ConnectionError(f"{address} hung up")))
+        failed = run("threads", "migrate", address)
+    assert (refused.code, refused.out) == (1, "")
+    assert "memory" in refused.err
+    assert "source" not in refused.err
+    assert (failed.code, failed.out) == (2, "")
+    assert "The source can't be read (ConnectionError): " in failed.err
+    assert "127.0.0.1" in failed.err
+    assert "secret" not in failed.err
 
 
 @pytest.mark.parametrize(
