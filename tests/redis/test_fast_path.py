@@ -281,15 +281,20 @@ async def test_async_never_more_connections_than_allowed(opened):
         assert 200 <= first_half.count("direct") <= 300, "those of one way waited until the other's were done"
 
 
-async def test_async_waits_for_a_connection_once(opened, monkeypatch):
+@pytest.mark.parametrize("word", ["?", b"?" * 200_000], ids=["small", "large"])
+async def test_async_waits_for_a_connection_once(opened, monkeypatch, word):
     """If all connections are in use, the error comes after one wait."""
     async with opened() as client:
         pool = client.connection_pool
         held = [await pool.get_connection(), await pool.get_connection()]
+        waits = []
+        real = pool._another
+        monkeypatch.setattr(pool, "_another", lambda *until: waits.append(until) or real(*until))
         monkeypatch.setattr(pool, "timeout", 0.01)
         monkeypatch.setattr(client, "parse_response", lambda *words: pytest.fail("tried in redis-py's way too"))
         with pytest.raises(RedisConnectionError, match="No connection available"):
-            await aask(client, "?")
+            await aask(client, word)
+        assert len(waits) == 1
         waiting = asyncio.create_task(aask(client, "!"))
         monkeypatch.setattr(pool, "timeout", 30)
         again = asyncio.create_task(aask(client, "!!"))
@@ -298,6 +303,50 @@ async def test_async_waits_for_a_connection_once(opened, monkeypatch):
             await pool.release(connection)
         assert await again == [b"k", b"!!"]
         await asyncio.gather(waiting, return_exceptions=True)
+
+
+@pytest.mark.parametrize("greets_once", [True, False], ids=["redis-py 6", "later"])
+async def test_async_a_connection_that_breaks_while_it_opens(opened, monkeypatch, greets_once):
+    """Where Sentinel names the server, a large call tries again if redis-py has not, and else has its error."""
+    async with opened() as client:
+        pool = client.connection_pool
+        monkeypatch.setattr(fast_path, "_GREETS_ONCE", greets_once)
+        monkeypatch.setattr(pool, "_asks_where", True)
+        real, tried = pool.ensure_connection, []
+
+        async def breaks_once(connection):
+            tried.append(connection)
+            if len(tried) == 1:
+                raise RedisConnectionError("reset")
+            await real(connection)
+
+        monkeypatch.setattr(pool, "ensure_connection", breaks_once)
+        word = b"x" * 200_000
+        if greets_once:
+            assert await aask(client, word) == [b"k", word]
+            assert len(tried) == 2
+        else:
+            with pytest.raises(RedisConnectionError, match="reset"):
+                await aask(client, word)
+            assert len(tried) == 1
+
+
+async def test_async_a_bug_is_no_lost_connection(opened, monkeypatch):
+    """Another AttributeError than that of a reset connection is raised, and its call's reply reaches no other."""
+    word = b"x" * 200_000
+    async with opened() as client:
+        assert await aask(client, word) == [b"k", word]
+        [connection] = known_connections(client)
+
+        async def has_a_bug(**options):
+            raise AttributeError("a bug")
+
+        monkeypatch.setattr(connection, "read_response", has_a_bug)
+        with pytest.raises(AttributeError, match="a bug"):
+            await aask(client, word)
+        assert not connection.is_connected
+        monkeypatch.undo()
+        assert await aask(client, "next") == [b"k", b"next"]
 
 
 async def test_async_a_connection_that_the_server_closed(opened, redis_server, monkeypatch):
@@ -376,16 +425,14 @@ async def test_async_batches_that_do_not_go_together(opened, monkeypatch):
             await waits
         assert await aask(client, "mine") == [b"k", b"mine"], "no other call gets the cancelled one's replies"
 
-        def refuse(line, packed):
-            line.takes_calls, took = False, line.takes_calls
-            try:
-                return [line.ask(each) for each in packed]
-            finally:
-                line.takes_calls = took
+        async def refuse(line, packed):
+            return fast_path.UNSENT
 
         with monkeypatch.context() as patched:
-            patched.setattr(SharedLine, "ask_all", refuse)
+            patched.setattr(SharedLine, "ask", refuse)
+            patched.setattr(SharedLine, "ask_all", lambda line, packed: [line.ask(each) for each in packed])
             assert await pool.exchange_all([("PING",)]) is fast_path.LOST
+            assert await aask(client, "redis-py's") == [b"k", b"redis-py's"]
         assert await pool.exchange_all([("PING",)]) == [b"PONG"]
 
 
