@@ -44,6 +44,29 @@ def test_another_thread_closes_a_connection(
     memory.close()
 
 
+def test_a_reply_that_was_not_read_is_nobodys(
+    cluster: RunningCluster, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C between a command and its reply closes the connection, so that no later call gets the reply."""
+    memory = RedisMemoryService(url=cluster.url, prefix=prefix)
+    memory.set_session_data("s", "key", 1)
+    memory.set_session_data("s", "other", 2)
+    interrupted: list[Connection] = []
+
+    def interrupt(self: Connection, *_: Any, **__: Any) -> Any:
+        interrupted.append(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "read_response", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            memory.get_session_data("s", "key")
+    [connection] = interrupted
+    assert connection._sock is None
+    assert memory.get_session_data("s", "other") == 2
+    memory.close()
+
+
 def _misled(client: Any) -> None:
     """Make a client believe that every slot is served by the next node."""
     slots = client.nodes_manager.slots_cache

@@ -64,8 +64,9 @@ def test_cluster_serves_everything(on_cluster):
     assert left_over(memory.server.client, memory.prefix) == []
 
 
-def test_cluster_reindexes_every_node(on_cluster):
-    """The scan visits every primary of a cluster."""
+def test_cluster_reindexes_every_node(on_cluster, monkeypatch):
+    """The scan visits every primary of a cluster, page by page."""
+    monkeypatch.setattr("ecowas_lc.storage.scanning._KEYS_AT_ONCE", 3)
     for number in range(30):
         on_cluster.append_to_history("energy", f"s{number}", MESSAGE)
     on_cluster.server.client.delete(f"{on_cluster.prefix}:index:sessions:energy")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ecowas_lc.checkpoint import lease
-from ecowas_lc.errors import EcowasError, StorageError
+from ecowas_lc.errors import EcowasError, RedisUnavailableError, StorageError
 from ecowas_lc.settings import load_settings
 from ecowas_lc.storage import server as runners
 from ecowas_lc.storage.ops import call, command
@@ -69,6 +69,35 @@ async def test_an_error_of_the_callers_code_is_raised_as_it_is(own: Server) -> N
         raise TypeError("mine")
 
     assert [str(error) for error in await both(own, op)] == ["mine", "mine"]
+
+
+async def test_a_batch_on_a_connection_that_was_reset(own: Server) -> None:
+    """A reset that Python 3.12 reports as an AttributeError is an error of ours; a bug is raised as it is."""
+
+    def batch_op() -> Any:
+        return (yield (command("PING"), command("PING")))
+
+    class Reset:
+        def writelines(self, data: Any) -> None:
+            raise AttributeError("'NoneType' object has no attribute '_add_writer'")
+
+        def close(self) -> None:
+            writer.close()
+
+    async def has_a_bug(**_: Any) -> Any:
+        raise AttributeError("a bug")
+
+    assert await own.arun(batch_op()) == [True] * 2
+    [connection] = own._by_loop[asyncio.get_running_loop()].client.connection_pool._at_hand
+    writer, connection._writer = connection._writer, Reset()
+    with pytest.raises(RedisUnavailableError):
+        await own.arun(batch_op())
+    assert await own.arun(batch_op()) == [True] * 2
+    connection.read_response = has_a_bug
+    with pytest.raises(AttributeError, match="a bug"):
+        await own.arun(batch_op())
+    del connection.read_response
+    assert await own.arun(batch_op()) == [True] * 2
 
 
 async def test_a_server_without_a_limit_of_its_own_waits_for_its_turn(own: Server) -> None:

@@ -29,6 +29,7 @@ from ecowas_lc import (
     Settings,
     WrongTypeError,
 )
+from ecowas_lc.search.items import ids_op
 from ecowas_lc.search.place import bucket_of, bucket_of_id, id_of, labels_of, place_of, range_of, space_of
 from ecowas_lc.storage import server as server_module
 from tests.fixtures.proxy import Proxy, running_proxy
@@ -480,6 +481,24 @@ def test_a_listing_has_a_cursor(server: RunningServer, prefix: str) -> None:
         for options in ({"limit": 0}, {"limit": 10**6}, {"after": "k"}):
             with pytest.raises(InvalidInputError):
                 store.list_items(**options)  # type: ignore[arg-type]
+
+
+def test_an_item_that_expires_while_it_is_listed(
+    store: RedisStore, redis_server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing leaves out an item that expires after its id was read; the page has the next item instead."""
+    store.batch([PutOp(NS, f"k{n}", {"n": n}) for n in range(5)])
+
+    def then_one_expires(*arguments: Any) -> Any:
+        ids = yield from ids_op(*arguments)
+        raw.delete(store._at.item(id_of(NS, "k1")))
+        return ids
+
+    monkeypatch.setattr("ecowas_lc.store.redis_store.ids_op", then_one_expires)
+    with redis_server.client() as raw:
+        first = store.list_items(NS, limit=3)
+        assert [item.key for item in first.items] == ["k0", "k2", "k3"]
+        assert [item.key for item in store.list_items(NS, after=first.cursor).items] == ["k4"]
 
 
 def test_search_pages_by_last_change(store: RedisStore) -> None:

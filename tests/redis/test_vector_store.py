@@ -23,6 +23,7 @@ from ecowas_lc import (
     RedisVectorStore,
 )
 from ecowas_lc.store import RedisRetriever
+from ecowas_lc.store.vector_store import _documents as documents_of
 from ecowas_lc.testing.stores.running import embed
 from tests.fixtures.proxy import running_proxy
 from tests.fixtures.servers import RunningCluster, RunningServer
@@ -125,13 +126,22 @@ def test_vectors_are_searched_as_texts_are(store: RedisVectorStore) -> None:
         store.similarity_search_by_vector([1.0], k=1)
 
 
-def test_marginal_relevance(store: RedisVectorStore) -> None:
-    """MMR selects the best first, then prefers different texts to repetitions."""
+def test_marginal_relevance(store: RedisVectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MMR selects the best first, then prefers different texts to repetitions, and skips what has expired."""
     assert ids(store.max_marginal_relevance_search("solar wind", k=2, lambda_mult=1.0)) == ["cv", "mali"]
     diverse = ids(store.max_marginal_relevance_search("solar wind", k=2, lambda_mult=0.1))
     assert diverse == ["cv", "ghana"]
     assert ids(asyncio.run(store.amax_marginal_relevance_search("solar wind", k=2, lambda_mult=0.1))) == diverse
     assert store.max_marginal_relevance_search("solar", k=2, filter={"country": "nowhere"}) == []
+    assert store.max_marginal_relevance_search("solar", fetch_k=0) == []
+
+    def then_one_expires(hits: Any) -> list[Document]:
+        found = documents_of(hits)
+        store.delete(["cv"])
+        return found
+
+    monkeypatch.setattr("ecowas_lc.store.vector_store._documents", then_one_expires)
+    assert ids(store.max_marginal_relevance_search("solar wind", k=2, lambda_mult=1.0)) == ["mali", "again"]
 
 
 def test_hybrid_search(store: RedisVectorStore) -> None:

@@ -538,13 +538,11 @@ class RedisStore(Connected, Displayed, BaseStore):
         """Return the first vector of each item; ``None`` for an item without one."""
         ids = [id_of(namespace, key) for key in keys]
         rows = yield from fetch_op(self._at, ids, "hf")
-        indexing = self._indexing
-        if indexing is None or indexing.dimensions is None:
-            return [None for _ in ids]
+        dimensions = self._indexing.dimensions if self._indexing else None
         return [
             None
-            if row[1] is None
-            else first_vector(self._contents.open(row[1], item_id, b"f"), indexing.dimensions)
+            if row[1] is None or dimensions is None
+            else first_vector(self._contents.open(row[1], item_id, b"f"), dimensions)
             for item_id, row in zip(ids, rows, strict=True)
         ]
 
