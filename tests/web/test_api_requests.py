@@ -22,6 +22,7 @@ from ecowas_lc.errors import (
     IncompleteWarning,
     InvalidIdError,
     InvalidInputError,
+    MissingExtraError,
     StorageError,
     TooLargeError,
 )
@@ -210,18 +211,27 @@ def test_a_decision_under_way_is_followed_at_its_turn() -> None:
     assert turn.run.id == "d" * 32
 
 
-def test_two_users_begin_one_session(desk: Desk) -> None:
-    """A session belongs to the user who began it first; the other gets a not-found error."""
+@pytest.mark.parametrize(("role", "found"), [("staff", NotFoundError), ("admin", None)])
+def test_two_users_begin_one_session(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, role: str, found: type[Exception] | None
+) -> None:
+    """A session belongs to the user who began it first; the other gets a not-found error, unless an admin."""
     service = desk.web.service_of(desk.prefix)
-    users = [checked_principal(name, ["staff"], desk.prefix, None) for name in ("ama", "kofi")]
+    first = checked_principal("kofi", ["staff"], desk.prefix, None)
+    second = checked_principal("ama", [role], desk.prefix, None)
+
+    async def begun_meanwhile(session: str) -> bool:
+        monkeypatch.undo()
+        await service._own(first, session, make=True, title="x")
+        return False
 
     async def begin() -> list[Any]:
-        return await asyncio.gather(
-            *(service._own(by, "shared", make=True, title="x") for by in users), return_exceptions=True
-        )
+        return await asyncio.gather(service._own(second, "shared", make=True, title="x"), return_exceptions=True)
 
-    found = desk.client.portal.call(begin)
-    assert sorted(type(each) for each in found if each is not None) == [NotFoundError]
+    monkeypatch.setattr(service, "_exists", begun_meanwhile)
+    [error] = desk.client.portal.call(begin)
+    assert (None if error is None else type(error)) is found
+    assert desk.client.portal.call(service._own, first, "shared") is None
 
 
 async def test_turns_of_a_thread_that_forked_after_an_answer() -> None:
@@ -302,6 +312,11 @@ def test_what_a_service_may_lack(desk: Desk, monkeypatch: pytest.MonkeyPatch) ->
         patched.setattr(type(organisation), "documents", None)
         for session in ("a", "b"):
             assert desk.ask(who, "energy: x?", session=session)["status"] == "done"
+        assert client.get("/api/documents", headers=who).json() == []
+        assert client.get("/api/documents/search", params={"query": "x"}, headers=who).json() == []
+        refused = client.post("/api/documents", files={"file": ("x.md", b"x")}, headers=who)
+        assert refused.status_code == status_of(MissingExtraError())
+        assert "pip install" in refused.json()["detail"]
     monkeypatch.setattr(sessions_page, "_SESSIONS_A_PAGE", 1)
     assert "at=1" in client.get("/sessions", headers=HTML).text
     monkeypatch.setattr(desk.web, "metrics", None)

@@ -446,6 +446,34 @@ def test_a_run_that_fails_is_ended_with_its_reason(
     assert ask("late")[0] == 503
 
 
+def test_a_run_waits_for_its_thread_and_stops_when_it_is_cancelled(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run begins when another program has released its thread; the first event after a cancellation ends it."""
+    ama, service = desk.key("ama", "staff"), desk.web.service_of(desk.prefix)
+    driver, leases, hold = service.driver, service.organisation.saver.leases, service.driver._hold
+    done: list[str] = []
+
+    async def held_once(run: Run) -> bool:
+        is_held = await hold(run)
+        done.append("held" if is_held else "waits")
+        await leases.arelease("s", "another")
+        return is_held
+
+    async def cancelled_meanwhile(playing: run_driver.Playing) -> AsyncIterator[dict[str, Any]]:
+        done.append("begins")
+        await driver.organisation.run(driver.programs.cancel_op(playing._run))
+        yield {"type": "route", "groups": ["energy"]}
+        done.append("goes on")
+
+    assert leases.hold("s", "another", 60.0)
+    monkeypatch.setattr(driver, "_hold", held_once)
+    monkeypatch.setattr(run_driver.Playing, "events", cancelled_meanwhile)
+    assert desk.ask(ama, "energy: x?", session="s")["status"] == "cancelled"
+    assert done[:3] == ["waits", "held", "begins"]
+    assert "goes on" not in done
+
+
 def test_a_server_that_is_away_for_a_moment_ends_no_run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Claiming a run and reading its events are tried again; a reader hears that the stream is alive."""
     driver = desk.web.service_of(desk.prefix).driver
