@@ -255,7 +255,9 @@ def test_migrate_from_a_server(
 ) -> None:
     """The threads of a PostgreSQL database or of langgraph-checkpoint-redis, which sets itself up, are copied."""
     address, done, _ = elsewhere
-    assert run("threads", "migrate", address).out == "1 thread: 1 of 1 checkpoint match, 1 of them written now.\n"
+    assert (
+        run("threads", "migrate", address).out == "1 thread: 1 of 1 checkpoint matches, 1 of them written now.\n"
+    )
     assert done == ([address] if address.startswith("postgres") else [address, "setup"])
     assert saver.get_tuple(at("one")).checkpoint["channel_values"]["messages"] == HELLO  # type: ignore[union-attr]
 

@@ -314,7 +314,7 @@ def migrate(source: str, threads: Sequence[str], allow: Sequence[str], *, json: 
     else:
         say(
             f"{counted(report.threads, 'thread')}: {report.matched} of {counted(report.checkpoints, 'checkpoint')}"
-            f" match, {report.written} of them written now."
+            f" {'matches' if report.matched == 1 else 'match'}, {report.written} of them written now."
         )
         for thread, why in report.failed.items():
             remark(f"{one_line(thread)}: {why}")
