@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 ENV_FILE = ".env"
+LONGEST_TIMEOUT = 10**9
+"""Seconds, about thirty years. Timeouts of sockets and locks overflow above ten times as much."""
+MOST_CONNECTIONS = 100_000
+"""redis-py reserves a place for each connection in advance."""
+LONGEST_TTL = 10**10
+"""Seconds, about three centuries. Redis refuses times that overflow its clock."""
 
 
 class ConnectionSettings(NamedTuple):

@@ -33,7 +33,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from ecowas_lc._connection_settings import DEFAULTS, ENV_FILE
+from ecowas_lc._connection_settings import DEFAULTS, ENV_FILE, LONGEST_TIMEOUT, LONGEST_TTL, MOST_CONNECTIONS
 from ecowas_lc._secret import login_in, safe_url
 from ecowas_lc.errors import ConfigurationError, UnknownSettingWarning
 
@@ -101,8 +101,8 @@ def duration_seconds(text: str) -> float:
     return seconds
 
 
-Seconds = Annotated[float, BeforeValidator(_in_seconds)]
-WholeSeconds = Annotated[int, BeforeValidator(_in_seconds)]
+Seconds = Annotated[float, BeforeValidator(_in_seconds), Field(le=LONGEST_TIMEOUT)]
+WholeSeconds = Annotated[int, BeforeValidator(_in_seconds), Field(le=LONGEST_TTL)]
 
 
 class _Told(str):
@@ -183,7 +183,7 @@ class Settings(BaseSettings):
     redis_db: int = Field(default=0, ge=0)
     redis_username: str | None = None
     redis_password: SecretStr | None = None
-    redis_max_connections: int = Field(default=DEFAULTS.redis_max_connections, ge=1)
+    redis_max_connections: int = Field(default=DEFAULTS.redis_max_connections, ge=1, le=MOST_CONNECTIONS)
     redis_memory_ttl: WholeSeconds = Field(default=86400, ge=1)
     redis_socket_timeout: Seconds = Field(default=DEFAULTS.redis_socket_timeout, gt=0)
     redis_connect_timeout: Seconds = Field(default=DEFAULTS.redis_connect_timeout, gt=0)

@@ -57,6 +57,20 @@ def test_an_unknown_host():
     assert "host name of Redis at no-such-host.invalid:6379 can't be resolved" in str(error)
 
 
+def test_a_fault_of_tls_without_a_reason():
+    """OpenSSL's refusal of an option is named, although Python gives it no reason."""
+    with running_server() as server:
+        error = raised_by(f"rediss://127.0.0.1:{server.port}?ssl_ciphers=none")
+    assert "can't be reached with TLS: No cipher can be selected." in str(error)
+
+
+@pytest.mark.parametrize("requirement", ["CERT_NONE", "none", "cert_required"])
+def test_both_names_of_a_certificate_requirement(requirement):
+    """The names that Celery uses in a URL work as well as redis-py's own, and reach the connection."""
+    error = raised_by(f"rediss://127.0.0.1:{closed_port()}?ssl_cert_reqs={requirement}")
+    assert "can't be reached. Start it" in str(error)
+
+
 @pytest.fixture(scope="module")
 def own():
     with running_server("redis") as server:

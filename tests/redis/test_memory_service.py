@@ -298,9 +298,9 @@ def test_contradicting_arguments_are_refused(server):
 
 
 @pytest.mark.parametrize("name", ["socket_timeout", "connect_timeout", "max_connections"])
-@pytest.mark.parametrize("bad", [0, -1, "5", True, float("nan")])
+@pytest.mark.parametrize("bad", [0, -1, "5", True, float("nan"), 10**10])
 def test_limits_that_can_not_be_used_are_named(name, bad):
-    """A timeout is above 0 seconds, a number of connections is whole; anything else is refused at once."""
+    """A timeout is above 0 seconds, a number of connections is whole, and neither overflows."""
     with pytest.raises(ConfigurationError, match=name):
         RedisMemoryService(**{name: bad})
     with pytest.raises(ConfigurationError, match="max_connections"):

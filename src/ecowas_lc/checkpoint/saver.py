@@ -20,6 +20,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 
+from ecowas_lc._connection_settings import LONGEST_TTL
 from ecowas_lc._display import Displayed
 from ecowas_lc.checkpoint.client_cache import ClientCache
 from ecowas_lc.checkpoint.codec.allowlist import Allow
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from ecowas_lc.settings import Settings
     from ecowas_lc.storage.backup_format import ImportReport, Progress
 
-_LONGEST_TTL = 10_000_000_000  # seconds; a server refuses times that overflow its clock
 _PLAIN = (str, int, float, bool)
 # Set in langgraph's configs for a subgraph that replays the steps after a checkpoint of its parent.
 _REPLAY = "__pregel_replay_state"
@@ -86,7 +86,7 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
         if serde is not None and allow:
             raise InvalidInputError("allow belongs to the default serializer: pass it to your own serde instead.")
         for name, seconds in (("ttl", ttl), ("default_ttl", default_ttl)):
-            if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= _LONGEST_TTL):
+            if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= LONGEST_TTL):
                 minutes = " A dict of minutes, as other savers take, becomes ttl= and refresh_on_read= here."
                 raise InvalidInputError(
                     f"{name} is a number of seconds above 0, or None for threads that never expire."

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ecowas_lc._connection_settings import LONGEST_TTL
 from ecowas_lc.errors import EcowasError
-from ecowas_lc.memory.json_values import FOREVER, LONGEST_TTL_SECONDS, check_history
+from ecowas_lc.memory.json_values import FOREVER, check_history
 from ecowas_lc.memory.session_index import entries, listing
 from ecowas_lc.memory.sessions import Sessions
 from ecowas_lc.storage.backup_format import (
@@ -178,8 +179,8 @@ class Importer:
 def _lifetime(ttl: Any) -> float:
     if ttl is None:
         return FOREVER
-    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 <= ttl <= LONGEST_TTL_SECONDS:
-        raise ValueError(f"ttl_seconds is {ttl!r}, which is not a number from 0 to {LONGEST_TTL_SECONDS}")
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 <= ttl <= LONGEST_TTL:
+        raise ValueError(f"ttl_seconds is {ttl!r}, which is not a number from 0 to {LONGEST_TTL}")
     return max(ttl, 0.001)
 
 

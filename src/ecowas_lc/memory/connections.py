@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ecowas_lc import forks
+from ecowas_lc._connection_settings import LONGEST_TIMEOUT, MOST_CONNECTIONS
 from ecowas_lc._secret import Secret
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.settings import Settings, get_settings, usable_settings
@@ -83,7 +84,7 @@ def server_from(
         "redis_ssl_keyfile": Path(ssl_keyfile) if ssl_keyfile else None,
         "redis_socket_timeout": _positive(socket_timeout, "socket_timeout"),
         "redis_connect_timeout": _positive(connect_timeout, "connect_timeout"),
-        "redis_max_connections": _positive(max_connections, "max_connections", whole=True),
+        "redis_max_connections": _positive(max_connections, "max_connections", MOST_CONNECTIONS, whole=True),
     }
     tls_files = [name for name in given if name.startswith("redis_ssl") and given[name]]
     if tls_files and not (ssl or (isinstance(url, str) and url.startswith("rediss"))):
@@ -111,9 +112,12 @@ def server_from(
     return Server(ClientFactory(address, settings, credentials))
 
 
-def _positive(number: Any, name: str, *, whole: bool = False) -> Any:
+def _positive(number: Any, name: str, most: int = LONGEST_TIMEOUT, *, whole: bool = False) -> Any:
     kinds: Any = int if whole else (int, float)
-    if number is not None and (isinstance(number, bool) or not isinstance(number, kinds) or not number > 0):
-        what = "a whole number, 1 or more" if whole else "a number of seconds, more than 0"
-        raise ConfigurationError(f"{name} must be {what}, not {number!r}.")
+    is_number = isinstance(number, kinds) and not isinstance(number, bool)
+    if number is not None and not (is_number and 0 < number <= most):
+        what = (
+            f"a whole number from 1 to {most}" if whole else f"a number of seconds, more than 0 and at most {most}"
+        )
+        raise ConfigurationError(f"{name} must be {what} and at most {most}, not {number!r}.")
     return number

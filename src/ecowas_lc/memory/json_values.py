@@ -13,10 +13,10 @@ from typing import Any
 import pydantic_core
 from pydantic_core import PydanticSerializationError
 
+from ecowas_lc._connection_settings import LONGEST_TTL
 from ecowas_lc.errors import CorruptDataError, InvalidInputError, NotSerializableError, WrongTypeError
 
 FOREVER = float("inf")
-LONGEST_TTL_SECONDS = 10**10  # three centuries; Redis refuses what overflows its clock
 
 
 def check_ttl(ttl: object, what: str = "ttl") -> int:
@@ -27,8 +27,8 @@ def check_ttl(ttl: object, what: str = "ttl") -> int:
     """
     if isinstance(ttl, bool) or not isinstance(ttl, int):
         raise InvalidInputError(f"{what} must be a whole number of seconds, not {type(ttl).__name__}.")
-    if not 1 <= ttl <= LONGEST_TTL_SECONDS:
-        raise InvalidInputError(f"{what} must be from 1 to {LONGEST_TTL_SECONDS} seconds, not {ttl}.")
+    if not 1 <= ttl <= LONGEST_TTL:
+        raise InvalidInputError(f"{what} must be from 1 to {LONGEST_TTL} seconds, not {ttl}.")
     return ttl
 
 

@@ -7,6 +7,7 @@ import inspect
 import weakref
 from copy import copy
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
@@ -26,7 +27,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
 from ecowas_lc import _telemetry
-from ecowas_lc._connection_settings import ConnectionSettings
+from ecowas_lc._connection_settings import LONGEST_TIMEOUT, MOST_CONNECTIONS, ConnectionSettings
 from ecowas_lc._secret import Secret
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.storage.addresses import Address
@@ -240,6 +241,34 @@ class AsyncCountedRetry(redis.asyncio.retry.Retry):
 
 _RETRY_ON: Any = (RedisConnectionError, ConnectionError)
 _SECRET_OPTIONS = {"password", "ssl_password"}
+_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+
+
+def _within(kind: type[float], most: float) -> Any:
+    def parse(text: str) -> float:
+        number = kind(text)
+        if not 0 < number <= most:
+            raise ValueError("out of range")
+        return number
+
+    return parse
+
+
+def _certificate_requirement(text: str) -> str:
+    """Return redis-py's word for Python's names as well, such as the ``CERT_NONE`` that Celery requires."""
+    word = text.lower().removeprefix("cert_")
+    if word not in ("none", "optional", "required"):
+        raise ValueError("no such requirement")
+    return word
+
+
+_PARSERS: dict[str, Any] = {
+    **URL_QUERY_ARGUMENT_PARSERS,
+    "max_connections": _within(int, MOST_CONNECTIONS),
+    "socket_timeout": _within(float, LONGEST_TIMEOUT),
+    "socket_connect_timeout": _within(float, LONGEST_TIMEOUT),
+    "ssl_cert_reqs": _certificate_requirement,
+}
 
 
 def _socket_of_embedded(settings: Settings) -> str:
@@ -565,13 +594,18 @@ def _query_options(address: Address) -> dict[str, Any]:
         if name == "wait_replicas":
             continue
         if name not in known:
+            if name in _connection_options(True):
+                raise ConfigurationError(f"The Redis URL's option {name} is for TLS. Use rediss:// for TLS.")
             raise ConfigurationError(f"The Redis URL has an unknown option: {name}")
         try:
-            parse: Any = URL_QUERY_ARGUMENT_PARSERS.get(name, str)
+            parse: Any = _PARSERS.get(name, str)
             options[name] = Secret(parse(text)) if name in _SECRET_OPTIONS else parse(text)
         except (TypeError, ValueError):
             unread.append(name)  # not raised here: the error quotes the value
     if unread:
-        raise ConfigurationError(f"The Redis URL's option {unread[0]} has a value that can't be read")
+        raise ConfigurationError(f"The Redis URL's option {unread[0]} has a value that can't be used.")
+    for name in _TLS_FILES:
+        if name in options and not Path(options[name]).is_file():
+            raise ConfigurationError(f"There is no file {options[name]}: fix {name} in the Redis URL.")
     named = {name: options.pop(name) for name in ("lib_name", "lib_version") if name in options}
     return options | driver_option(**named) if named else options

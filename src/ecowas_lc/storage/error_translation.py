@@ -215,7 +215,7 @@ def _unanswered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
         )
     if (fault := _tls_fault(error)) is not None:
         return RedisUnavailableError(
-            f"Redis at {where} can't be reached with TLS: {fault.reason or fault.strerror or 'handshake failed'}. "
+            f"Redis at {where} can't be reached with TLS: {_cause_of(fault)}. "
             "Check REDIS_SSL_CA_CERTS, REDIS_SSL_CERTFILE and REDIS_SSL_KEYFILE, and that the port speaks TLS."
         )
     if type(error) is redis_errors.ClusterError:  # redis-py gave up after its maximum number of redirections
@@ -334,6 +334,12 @@ def _provider_fault(error: BaseException | None) -> CredentialProviderError | No
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def _cause_of(fault: ssl.SSLError) -> str:
+    # Python's own, such as "No cipher can be selected.", have no reason.
+    cause = getattr(fault, "reason", None) or fault.strerror or (fault.args[0] if fault.args else "")
+    return str(cause).removesuffix(".") or "handshake failed"
 
 
 def _tls_fault(error: BaseException | None) -> ssl.SSLError | None:

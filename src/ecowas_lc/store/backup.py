@@ -12,7 +12,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ecowas_lc.memory.json_values import LONGEST_TTL_SECONDS, to_json
+from ecowas_lc._connection_settings import LONGEST_TTL
+from ecowas_lc.memory.json_values import to_json
 from ecowas_lc.search.items import Write, count_op, fetch_op, filled_op, header_of, ids_op, write_op
 from ecowas_lc.search.place import Collection, Namespace, id_of, place_of, range_of
 from ecowas_lc.storage.backup_format import ITEM, ImportReport, Lines, Outcome, Progress, line_of
@@ -161,7 +162,7 @@ def _write_of(record: dict[str, Any]) -> Write:
         raise ValueError("created is no time")
     left, whole = record["ttl_seconds"], record["ttl_milliseconds"]
     for ttl in (left, whole):
-        if ttl is not None and (type(ttl) not in (int, float) or not 0 <= ttl <= 1000 * LONGEST_TTL_SECONDS):
+        if ttl is not None and (type(ttl) not in (int, float) or not 0 <= ttl <= 1000 * LONGEST_TTL):
             raise ValueError("a time to live is not a number")
     if "sealed" in record:
         value = _bytes(record["sealed"])

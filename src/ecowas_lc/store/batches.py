@@ -21,6 +21,7 @@ from langgraph.store.base import (
 )
 from langgraph.store.base import Op as StoreOp
 
+from ecowas_lc._connection_settings import LONGEST_TTL
 from ecowas_lc.errors import CorruptDataError, InvalidIdError, InvalidInputError
 from ecowas_lc.search.items import (
     Header,
@@ -40,7 +41,7 @@ from ecowas_lc.store.filters import check_filter, passes
 from ecowas_lc.store.indexing import Indexing
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LONGEST_TTL_MINUTES = 166_000_000  # three centuries; Redis refuses what overflows its clock
+_LONGEST_TTL_MINUTES = LONGEST_TTL / 60
 _PAGE = 200
 
 _Passes = Callable[[dict[str, Any]], bool]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from langchain_core.caches import BaseCache
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk
 
+from ecowas_lc._connection_settings import LONGEST_TTL
 from ecowas_lc.checkpoint.codec.serializer import Serializer
 from ecowas_lc.errors import CorruptDataError, InvalidInputError
 from ecowas_lc.settings import Settings, get_settings
@@ -25,7 +26,6 @@ _GET = load_script("llm_cache_get")
 _PUT = load_script("llm_cache_put")
 
 _SHARDS = 16  # each one lives in a different cluster slot
-_LONGEST_TTL_SECONDS = 10_000_000_000
 _ALLOWED = (Generation, GenerationChunk, ChatGeneration, ChatGenerationChunk)
 
 
@@ -71,7 +71,7 @@ class RedisLLMCache(Connected, BaseCache):
         encryption: EncryptedRedisSerializer | None = None,
         server: Server | None = None,
     ) -> None:
-        if ttl is not None and (type(ttl) not in (int, float) or not 0 < ttl <= _LONGEST_TTL_SECONDS):
+        if ttl is not None and (type(ttl) not in (int, float) or not 0 < ttl <= LONGEST_TTL):
             raise InvalidInputError("ttl is a number of seconds above 0, or None for answers that never expire.")
         if type(max_entries) is not int or max_entries < 1:
             raise InvalidInputError(f"max_entries must be a whole number, 1 or more, not {max_entries!r}.")
