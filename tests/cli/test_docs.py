@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langchain_core.runnables import RunnableLambda
@@ -56,6 +59,28 @@ def test_an_answer_names_its_sources(run: Run, note: str) -> None:
     assert as_json["citations"][0]["document"] == note
     declined = run("ask", "Who finances the extension to Bracosta?", "--agent", "energy")
     assert "The documents do not say." in declined.out
+
+
+def test_a_folder_is_added_without_what_can_not_be_read(
+    run: Run, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its other files are added, each one left out is named, and the exit code reports it."""
+    (tmp_path / "note.txt").write_text("The canal is 12 km long.")
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "image.png").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.txt")
+    closed, walk = tmp_path / "closed", os.walk
+
+    def refusing(top: Path, onerror: Any) -> Any:  # root, who runs the tests in CI, may read every folder
+        onerror(PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(closed)))
+        return walk(top, onerror=onerror)
+
+    closed.mkdir()
+    environment.setattr(os, "walk", refusing)
+    ended = run("docs", "add", str(tmp_path))
+    assert ended.code == 1, ended
+    assert ended.out.endswith("  note.txt\n")
+    assert ended.err == "Skipped: closed is a folder that can't be read.\nSkipped: empty.txt contains no text.\n"
 
 
 def test_what_can_not_be_used_is_named(run: Run, note: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from ecowas_lc.errors import MissingExtraError
 
 
 def test_files_that_can_not_be_read_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing file, one that is too large, and one with too much text have a message each."""
+    """A missing file, a pipe, one that is too large, and one with too much text have a message each."""
     file = tmp_path / "note.txt"
     with pytest.raises(UnreadableDocumentError, match="can't be read: No such file"):
         files.read_file(file)
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(UnreadableDocumentError, match=r"pipe\.txt is a pipe or a device"):
+        files.read_file(tmp_path / "pipe.txt")
     file.write_text("Five words are in here.")
     monkeypatch.setattr(files, "MOST_CHARACTERS", 10)
     with pytest.raises(UnreadableDocumentError, match="more than 10 characters"):

@@ -9,7 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from ecowas_lc.cli.conversation import checked_groups
+from ecowas_lc.cli.options import FAILED
 from ecowas_lc.cli.screen import confirmed, counted, remark, say, show_rows, shown_progress
 from ecowas_lc.cli.store import answering_server
 from ecowas_lc.cli.terminal import one_line, out, show_json, write
@@ -45,12 +48,14 @@ def add_documents(
     yes: bool,
     json: bool,
 ) -> None:
-    """Add files and folders, and report the result for each.
+    """Add files and folders, and report the result for each; the command fails if it skipped one.
 
     Raises:
         InvalidInputError: A file does not exist, a date or language is not usable, or nothing could be added.
     """
-    files = sum(sum(inner.is_file() for inner in path.rglob("*")) if path.is_dir() else 1 for path in paths)
+    from ecowas_lc.documents.files import files_of
+
+    files = len(files_of(paths))
     if files > _MANY_FILES and not confirmed(f"Add {files} files?", yes=yes):
         return
     if language and language not in ("en", "fr", "pt"):
@@ -86,6 +91,8 @@ def add_documents(
         remark(f"Skipped: {one_line(skipped.reason)}")
     if report.skipped and not (report.added or report.known):
         raise InvalidInputError("No document was added.")
+    if report.skipped:
+        raise typer.Exit(FAILED)
 
 
 def list_documents(group: str | None, *, json: bool) -> None:

@@ -8,7 +8,9 @@ files of a folder can still be added.
 from __future__ import annotations
 
 import io
+import os
 import re
+import stat
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ecowas_lc._extras import install_command
-from ecowas_lc.errors import MissingExtraError, UnreadableDocumentError
+from ecowas_lc.errors import InvalidInputError, MissingExtraError, UnreadableDocumentError
 
 MOST_BYTES = 50_000_000
 MOST_CHARACTERS = 10_000_000
@@ -55,10 +57,13 @@ def read_file(path: Path) -> FileText:
         MissingExtraError: The extra ``documents`` is not installed.
     """
     try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            what = "a folder that can't be read" if stat.S_ISDIR(about.st_mode) else "a pipe or a device"
+            raise UnreadableDocumentError(f"{path.name} is {what}.")
+        if about.st_size > MOST_BYTES:
             raise UnreadableDocumentError(
-                f"{path.name} has {size:,} bytes; the limit is {MOST_BYTES:,}. Split it."
+                f"{path.name} has {about.st_size:,} bytes; the limit is {MOST_BYTES:,}. Split it."
             )
         content = path.read_bytes()
     except OSError as error:
@@ -86,6 +91,28 @@ def read_bytes(content: bytes, name: str) -> FileText:
     if not any(block.kind != "heading" for block in kept):
         raise UnreadableDocumentError(f"{name} contains no text.")
     return FileText(name, kept, told)
+
+
+def files_of(paths: Iterable[str | Path]) -> list[Path]:
+    """Return files, the supported files in folders, and the folders that can't be read.
+
+    Raises:
+        InvalidInputError: There is no such file or folder.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise InvalidInputError(f"There is no file or folder {path}.")
+        found += sorted(_files_in(path)) if path.is_dir() else [path]
+    return found
+
+
+def _files_in(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for inner, _, names in os.walk(folder, onerror=lambda error: found.append(Path(error.filename))):
+        paths = (Path(inner, name) for name in names)
+        found.extend(path for path in paths if is_supported(path) and os.path.isfile(path))
+    return found
 
 
 def is_supported(path: Path) -> bool:

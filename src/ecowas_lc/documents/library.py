@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,7 +18,7 @@ from ecowas_lc.documents.document import (
 )
 from ecowas_lc.documents.evidence import Corpus, Evidence, Source
 from ecowas_lc.documents.facts import TimePoint
-from ecowas_lc.documents.files import is_supported, read_file
+from ecowas_lc.documents.files import files_of, read_file
 from ecowas_lc.documents.follow_up import find_all_evidence
 from ecowas_lc.documents.terms import meaning_marks, words_alike
 from ecowas_lc.errors import InvalidInputError, UnreadableDocumentError
@@ -189,7 +189,7 @@ class Documents(Displayed):
         Raises:
             InvalidInputError: There is no such file or folder, or no document has the id ``supersedes``.
         """
-        files = list(_files_of(paths))
+        files = files_of(paths)
         if supersedes:
             self.get(supersedes)
         added, known, skipped = [], [], []
@@ -451,16 +451,6 @@ def _without_marks(embeddings: Embeddings) -> Embeddings:
             return embeddings.embed_query(text.partition(_MARKS)[0])
 
     return WithoutMarks()
-
-
-def _files_of(paths: Iterable[str | Path]) -> Iterator[Path]:
-    for path in map(Path, paths):
-        if path.is_dir():
-            yield from sorted(inner for inner in path.rglob("*") if inner.is_file() and is_supported(inner))
-        elif path.exists():
-            yield path
-        else:
-            raise InvalidInputError(f"There is no file or folder {path}.")
 
 
 def _scopes(group: str | None) -> list[tuple[str, ...]]:
