@@ -13,7 +13,9 @@ import pytest
 from langchain_core.embeddings import Embeddings
 
 from ecowas_lc.cli.demo import DOSSIER_QUESTIONS
+from ecowas_lc.documents import follow_up
 from ecowas_lc.documents.answers import grounded_answer
+from ecowas_lc.documents.evidence import Corpus
 from ecowas_lc.documents.library import Documents
 from ecowas_lc.errors import InvalidInputError
 from tests.documents.conftest import DOSSIER
@@ -318,6 +320,71 @@ def test_two_questions_get_two_answers(
     answer = grounded_answer("", evidence=evidence, sources=sources, language="en").text
     assert "differ" not in answer
     assert answer.index(answers[0]) < answer.index(answers[1])
+
+
+COST, CRANES, BRIDGE = (
+    "what is the cost of the canal",
+    "how many cranes does the port of Sorano have",
+    "who builds the bridge at Lumbo",
+)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f"{COST} and {CRANES} and {BRIDGE}?",
+        f"{COST} and {CRANES} and {BRIDGE}",
+        f"{COST}, {CRANES}, and {BRIDGE}?",
+        f"{COST}; {CRANES} & {BRIDGE}?",
+        f"{COST} and also {CRANES}? And {BRIDGE}?",
+        f"{COST}. {CRANES}. {BRIDGE}.",
+        f"{COST}\n{CRANES}\n{BRIDGE}",
+        f"Please tell me:\n1. {COST}\n2. {CRANES}\n3) {BRIDGE}",
+        f"- {COST}?\n- {CRANES}?\n- {BRIDGE}?",
+        f"Tell me the cost of the canal and {CRANES} and {BRIDGE}.",
+        "Quel est le coût du canal, combien de grues a le port de Sorano et qui construit le pont de Lumbo ?",
+        "Quanto custa o canal e quantos guindastes tem o porto de Sorano e também quem constrói a ponte de Lumbo",
+    ],
+)
+def test_each_question_of_a_message_is_answered(documents: Documents, tmp_path: Path, message: str) -> None:
+    """Questions in one sentence, in several, in lines or in a list, with question marks or without."""
+    (tmp_path / "note.md").write_text(
+        "# Works\n\nThe cost of the canal is 14.2 million units.\n\nThe port of Sorano has 40 cranes.\n\n"
+        "The bridge at Lumbo is built by Kosande Works.\n"
+    )
+    documents.add(tmp_path)
+    found = [one.sentence.text for one in documents.evidence(message)[0]]
+    assert [answer in text for answer, text in zip(("14.2", "40", "Kosande"), found, strict=True)] == [True] * 3
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts of the questions for which evidence is looked for."""
+    found: list[str] = []
+    monkeypatch.setattr(follow_up, "find_evidence", lambda question, *_: found.append(question.text) or [])
+    return found
+
+
+@pytest.mark.parametrize(
+    "questions",
+    [
+        [f"When the canal was opened, its cost was known. {CRANES}?"],
+        [f"{COST} & why?", f"{CRANES}?"],
+    ],
+    ids=["statement", "needs the one before it"],
+)
+def test_what_is_no_question_of_its_own(asked: list[str], questions: list[str]) -> None:
+    """A statement stays with the question after it, and a question that needs another stays with that one."""
+    follow_up.find_all_evidence(" & ".join(one.rstrip("?") for one in questions) + "?", [], Corpus([]))
+    assert asked == questions
+
+
+@pytest.mark.parametrize("joint", ["? ", " and ", "\n"])
+def test_the_questions_of_a_message_are_bounded(asked: list[str], joint: str) -> None:
+    """A message with hundreds of questions takes no more time than one with twenty."""
+    message = joint.join(COST.replace("canal", f"canal of Sorano{number}") for number in range(400))
+    follow_up.find_all_evidence(message, [], Corpus([]))
+    assert 20 <= len(asked) <= 42
 
 
 def test_answers_of_several_documents(documents: Documents, tmp_path: Path) -> None:

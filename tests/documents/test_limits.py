@@ -113,11 +113,14 @@ def test_citations_that_are_none_are_left_out() -> None:
 
 
 def test_words_and_figures_in_rare_forms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Points may separate thousands, a long shared beginning counts, and what is replaced may have a date."""
+    """Points may separate thousands, what is replaced may have a date, and a long question counts by its end."""
     [quantity] = quantities_in("1.200.500,5 MW")
     assert max(quantity.values) > 1e9
     assert document._replaced_by((), "the circular of 3 March 2024").date.year == 2024
     assert word_vectors.likenesses_by_vector([], ["a"]).shape == (0, 1)
+    monkeypatch.setattr(word_vectors, "_kept", {})
+    asked = "How long is the canal? " * 500
+    assert word_vectors.similarities_to(asked, ["mill"]) == word_vectors.similarities_to(asked[-1500:], ["mill"])
     monkeypatch.setattr(word_vectors, "_kept", {})
     monkeypatch.setattr(word_vectors, "_MOST_KEPT", 2)
     assert len(word_vectors.vectors_of(["canal", "bridge", "mill", "canal"])) == 4

@@ -9,13 +9,27 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 from ecowas_lc.documents.evidence import Corpus, Evidence, Source, find_evidence
 from ecowas_lc.documents.facts import MONTH_NAMES, folded, times_in
-from ecowas_lc.documents.question import HEAD, SECOND_QUESTION, SENTENCE_END, ParsedQuestion, read_question
+from ecowas_lc.documents.question import HEAD, QUESTION_WORDS, SENTENCE_END, ParsedQuestion, read_question
 from ecowas_lc.documents.terms import best_likeness, content_words, is_everyday, names_in
 
 _MOST_TURNS = 50
+_MOST_QUESTIONS = 20
+_LIST_MARK = re.compile(r"^[ \t]*(?:[-*•–]|\d{1,2}[.)])[ \t]+", re.MULTILINE)
+_LINE_THAT_ASKS = re.compile(rf"\n\s*(?={QUESTION_WORDS})", re.IGNORECASE)
+_ASKS = re.compile(rf"\W*{QUESTION_WORDS}", re.IGNORECASE)
+_MAY_STATE = re.compile(
+    r"\W*(?:when|where|who|which|quand|où|qui|quando|onde|quem|que)\b.*,", re.IGNORECASE | re.DOTALL
+)
+# After a comma, other question words mostly begin a relative clause.
+_JOINT = re.compile(
+    rf"(?:[,;]?\s+(?:and|et|e|&)\s+(?:(?:also|aussi|também)\s+)?(?={QUESTION_WORDS})"
+    r"|[,;]\s+(?=(?:how|what|combien|quel(?:le)?s?|quant[oa]s?|qual|quais)\b))",
+    re.IGNORECASE,
+)
 _LONGEST_PHRASE = 6
 _LED = re.compile(
     r"^\W*(?:(?:and|but|or|so|then|et|mais|ou|alors|donc|e|mas|então)\b[\s,]*)?"
@@ -79,23 +93,42 @@ def find_all_evidence(message: str, sources: Sequence[Source], corpus: Corpus) -
 
 
 def _questions_in(message: str) -> list[str]:
-    """Return the questions of a message, each with the statements before it; all of it if it has only one."""
+    """Return the questions of a message, each with the statements before it; all of it if it has only one.
+
+    Question marks and list marks may be missing: a line or a sentence that begins with a question word asks, too.
+    """
     questions = [""]
-    for sentence in SENTENCE_END.split(message.strip()):
+    lines = _LINE_THAT_ASKS.split(_LIST_MARK.sub("", message.strip()))
+    for sentence in (sentence for line in lines for sentence in SENTENCE_END.split(line)):
         questions[-1] = f"{questions[-1]} {sentence}".lstrip()
-        if sentence.endswith("?"):
-            *asked, last = _separated(questions.pop())
-            questions += [*asked, last, ""]
+        if len(questions) > _MOST_QUESTIONS:
+            continue
+        separated = _separated(questions[-1])
+        if sentence.endswith("?") or _asks(sentence) or ("?" not in message and len(separated) > 1):
+            questions[-1:] = [*separated, ""]
     *asked, rest = questions
     return [*asked[:-1], f"{asked[-1]} {rest}".rstrip()] if len(asked) > 1 else [message]
 
 
-def _separated(question: str) -> list[str]:
-    """Split a sentence that joins two questions with "and", unless the second one needs the first."""
-    joined = SECOND_QUESTION.search(question)
-    if joined is None:
-        return [question]
-    first, second = f"{question[: joined.start()]}?", question[joined.end() :]
+def _asks(sentence: str) -> bool:
+    return _ASKS.match(sentence) is not None and _MAY_STATE.match(sentence) is None
+
+
+def _separated(sentence: str) -> list[str]:
+    """Split a sentence that joins questions with "and" or commas, except where one needs those before it."""
+    found: list[str] = []
+    joints = [*_JOINT.finditer(sentence)][:_MOST_QUESTIONS]
+    begin = 0
+    for joint, following in zip_longest(joints, joints[1:]):
+        first = f"{sentence[begin : joint.start()]}?"
+        if _is_complete(sentence[joint.end() : following.start() if following else len(sentence)], first):
+            found.append(first)
+            begin = joint.end()
+    return [*found, sentence[begin:]]
+
+
+def _is_complete(second: str, first: str) -> bool:
+    """Return whether a question that is joined to another can be asked without it."""
     before, asked = read_question(first), read_question(second)
     if asked.names:
         is_complete = bool(asked.terms)
@@ -104,7 +137,7 @@ def _separated(question: str) -> list[str]:
             best_likeness(word, before.terms) == 1.0 for word in asked.terms
         )
     is_about_something = not all(map(is_everyday, (*asked.terms, *asked.names)))
-    return [first, second] if is_complete and is_about_something and not _pointer(second, asked) else [question]
+    return is_complete and is_about_something and not _pointer(second, asked)
 
 
 def completed_questions(questions: Sequence[str]) -> list[str]:

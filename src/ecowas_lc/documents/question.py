@@ -119,14 +119,13 @@ _ASKS_FOR: tuple[tuple[re.Pattern[str], AnswerKind], ...] = (
     (_WHERE, "where"),
     (_WHO, "who"),
 )
-# "… , and until when?": a second question about the same thing.
-SECOND_QUESTION = re.compile(
-    r",?\s+(?:and|et|e)\s+(?=(?:(?:up to|until|since|from|by|in|on|at|for|jusqu'à|depuis|à|en|dans|de|par"
-    r"|até|desde"
-    r"|em|a|por)\s+)?(?:how|what|when|where|who|which|why|combien|quand|où|quel(?:le)?s?|qui|pourquoi|quando"
-    r"|onde|quant[oa]s?|qual|quais|quem|que|porqu[eê])\b)",
-    re.IGNORECASE,
+QUESTION_WORDS = (
+    r"(?:(?:up to|until|since|from|by|in|on|at|for|jusqu'à|depuis|à|en|dans|de|par|até|desde|em|a|por)\s+)?"
+    r"(?:how|what|when|where|who|which|why|combien|quand|où|quel(?:le)?s?|qui|pourquoi|quando"
+    r"|onde|quant[oa]s?|qual|quais|quem|que|porqu[eê])\b"
 )
+# "… , and until when?": a second question about the same thing.
+_SECOND = re.compile(rf",?\s+(?:and|et|e)\s+(?={QUESTION_WORDS})", re.IGNORECASE)
 _BOTH = re.compile(
     r"\b(?:(?=according to\b.{3,60}\band according to)|(?=(?:selon|d'après)\b.{3,60}\bet (?:selon|d'après))"
     r"|(?=segundo\b.{3,60}\be segundo)|(?=by the\b.{3,60}\band by the)"
@@ -278,7 +277,7 @@ def read_question(text: str, *, known_names: Iterable[str] = ()) -> ParsedQuesti
     """
     text = _without_courtesies(text)
     known = list(known_names)
-    second = SECOND_QUESTION.search(text)
+    second = _SECOND.search(text)
     if second is None or times_in(text[second.end() :]):
         return _read_one(text, text, known)
     first = _read_one(text[: second.start()], text, known)

@@ -12,7 +12,7 @@ from importlib.resources import as_file, files
 from typing import Any
 
 from ecowas_lc import forks
-from ecowas_lc._embeddings import offline_engine
+from ecowas_lc._embeddings import MOST_AT_ONCE, offline_engine
 
 # Cosines that one pair of unrelated words in a hundred, or in a thousand, reaches.
 _UNRELATED, _SAME = 0.28, 0.48
@@ -74,6 +74,6 @@ def _projection() -> tuple[Any, Any]:
 
 
 def similarities_to(question: str, texts: Sequence[str]) -> list[float]:
-    """Return the cosines of a question's vector and the vector of each text."""
-    [asked] = vectors_of([question])
+    """Return the cosines of a question's vector and the vector of each text; a long question counts by its end."""
+    [asked] = vectors_of([question[-MOST_AT_ONCE:]])
     return [float(asked @ vector) for vector in vectors_of(texts, as_question=False)]
