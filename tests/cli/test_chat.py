@@ -67,9 +67,11 @@ def test_info(run: Run, environment: pytest.MonkeyPatch, redis_server: RunningSe
 
 
 def test_help(run: Run, environment: pytest.MonkeyPatch) -> None:
-    """``help`` names the four commands."""
+    """``help`` names every command, and their descriptions are in one column."""
     said = run("chat", stdin="help\n").out
-    assert all(f"\n  {word}" in said for word in ("info", "reset", "help", "quit"))
+    lines = [line for line in said.splitlines() if line.startswith("  ") and line[2] != " "]
+    assert [line.split()[0] for line in lines] == ["info", "reset", "continue", "help", "quit"]
+    assert {line.index(line.split(maxsplit=1)[1]) for line in lines} == {12}
 
 
 def test_reset_forgets_the_session_and_no_other(

@@ -26,6 +26,8 @@ SUPPORTED = (
     "According to the document, the Lumen West cable has a design capacity of 24 Tbps.",
     "La flotte de Senovar compte 3150 pirogues.",
     "En 2023, les débarquements ont atteint 51 200 tonnes.",
+    "What the coastal line has is a rated capacity of 420 MW.",
+    "Quanto à linha costeira tem uma capacidade de 420 MW.",
 )
 UNSUPPORTED = {
     "The coastal line has a rated capacity of 430 MW.": "figure",
@@ -50,6 +52,11 @@ UNSUPPORTED = {
     "The tariff has been": "no claim",
     "La capacité de": "no claim",
     "The reserve is a": "no claim",
+    "What is the rated capacity of the coastal line": "no claim",
+    "How many badges does each delegation receive.": "no claim",
+    "Which line between Mirabu and Talvera is 205 km long": "no claim",
+    "Quelle est la capacité de la ligne Talvera-Mirabu": "no claim",
+    "Quem tem uma capacidade de 420 MW na linha costeira": "no claim",
 }
 
 

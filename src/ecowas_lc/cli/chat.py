@@ -173,7 +173,7 @@ def _show_help(console: Console) -> None:
     about = "Type a question in English, French or Portuguese, or one of these commands:"
     console.print(wrapped(about, console))
     for word, what in _COMMANDS.items():
-        labelled(f"  {word}", what, 10, console)
+        labelled(f"  {word}", what, 12, console)
 
 
 def _show_info(conversation: Conversation, model: ChosenModel, place: str, *, as_json: bool) -> None:

@@ -731,7 +731,7 @@ def chat(
 ) -> None:
     """Chat with the groups, line by line.
 
-    Reads from a terminal or a pipe. The words info, reset, help and quit, alone on a line, are commands.
+    Reads from a terminal or a pipe. The words info, reset, continue, help and quit, alone on a line, are commands.
     """
     from ecowas_lc.cli.chat import chat as talk
 

@@ -39,6 +39,16 @@ ENOUGH_OF_THE_WORDING = 0.6
 """Share of a sentence's words that the source must contain; measured on the development questions."""
 _FEWEST_WORDS = 2  # of a sentence without a figure, a date or a name: "The tariff has been" claims nothing
 
+_AUXILIARIES = "is|are|was|were|do|does|did|has|have|had|will|would|can|could|should|must"
+# A model that repeats the question often leaves out its mark.
+_QUESTION = re.compile(
+    rf"\W*(?:(?:what|who|whom|whose|where|when|why) (?:{_AUXILIARIES})\b"
+    rf"|(?:which|what|how) (?!the\b|an?\b|it\b|they\b|we\b)(?:[\w'’-]+ ){{1,6}}?(?:{_AUXILIARIES})\b"
+    r"|quel(?:le)?s? (?!que\b)|combien\b|qui (?:est|sont|était|a|ont)\b|qual (?!quer\b)|quais\b"
+    r"|quant[oa]s? (?!a\b|ao|à)|quem (?:é|foi|são|tem|paga)\b)[^,]*$",
+    re.IGNORECASE,
+)
+
 Reason = Literal["figure", "date", "name", "negation", "certainty", "wording", "no claim"]
 
 _MARK = re.compile(r"\s*\[\d{1,3}\]")
@@ -209,7 +219,7 @@ def last_boundary(text: str) -> int:
 def check_sentence(text: str, sources: Sequence[Source], known: frozenset[str]) -> Supported | Unsupported:
     """Return the support of one sentence: of the sources that agree on every fact, the closest in wording."""
     claim = _Claim(text, known)
-    if claim.says_nothing or text.rstrip().endswith("?"):
+    if claim.says_nothing or text.rstrip().endswith("?") or _QUESTION.match(text):
         return Unsupported(text, "no claim")
     best: tuple[float, Supported] | None = None
     nearest: tuple[float, Reason] = (-1.0, "wording")
