@@ -63,6 +63,7 @@ def test_another_quantity(one: str, other: str) -> None:
         ("no primeiro trimestre de 2025", TimePoint(2025, part=("quarter", 1))),
         ("in the first half of 2024", TimePoint(2024, part=("half", 1))),
         ("em 2021", TimePoint(2021)),
+        ("la panne du MAR-2 en janvier 2025", TimePoint(2025, 1)),
     ],
 )
 def test_dates(text: str, time: TimePoint) -> None:

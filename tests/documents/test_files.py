@@ -60,6 +60,19 @@ def test_a_docx_has_headings_and_tables() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["wells.md", "wells.txt"])
+@pytest.mark.parametrize("line", ["", "--- | ---\n"])
+def test_a_table_needs_no_outer_bars(name: str, line: str) -> None:
+    """Lines that follow each other and have equally many bars are a table; a single bar in a sentence is none."""
+    text = f"# Wells\n\nThe board (a|b) drilled 12 wells.\n\nplace | depth\n{line}Esra | 40 m\nOsk | 55 m\n"
+    [passage] = read_document(read_bytes(text.encode(), name), language_of=language_of).passages
+    assert [sentence.in_words for sentence in passage.sentences][-3:] == [
+        "The board (a|b) drilled 12 wells.",
+        "place: Esra; depth: 40 m",
+        "place: Osk; depth: 55 m",
+    ]
+
+
 def test_html_is_text_alone() -> None:
     """Scripts, styles and the head are not part of a document."""
     body = b"<body><h1>Puits</h1><p>Douze puits.</p><script>x()</script></body>"

@@ -125,6 +125,7 @@ def test_the_last_question_of_the_demonstration_is_declined(documents: Documents
             "The Lumeira-Olvar cable is 90 km long. The data centre at Port-Esra has 320 racks. "
             "It is owned by Kosande Telecom.",
         ),
+        ("Quem preside ao Fundo de Coesão?", "O Fundo de Coesão é alimentado pela Taxa Kosande."),
         ("Where is the gala dinner held?", "The gala dinner is hosted by President Marta Quell."),
         (
             "How many firms have tendered in Olvar?",
@@ -187,6 +188,43 @@ def test_another_kind_of_thing_is_no_answer(
             "40 units",
         ),
         (
+            "How much did the Community Solidarity Levy yield in 2024?",
+            "The Community Solidarity Levy is paid by Merrun and Sorano. The port opened in May. "
+            "The Levy yielded USD 94 million in 2024, without the arrears of Merrun.",
+            "94",
+        ),
+        (
+            "How many people does the Olvar mine employ?",
+            "The Olvar mine opened in 2004. Tin is exported. Wages rose. The mine employs 640 people from Sorano.",
+            "640",
+        ),
+        (
+            "What is the cost of the Olvar line?",
+            "Work on the Olvar line began in May. The line is expected to cost USD 214 million.",
+            "214",
+        ),
+        (
+            "Which country hosts the control room?",
+            "The control room is hosted by Merrun.",
+            "Merrun",
+        ),
+        ("A que horas abre o posto médico?", "O posto médico está aberto entre as 7 e as 22 horas.", "22 horas"),
+        (
+            "Pourquoi le contrat d'Olvar a-t-il été rompu ?",
+            "Le contrat d'Olvar a été résilié, le titulaire n'ayant pas constitué sa garantie.",
+            "garantie",
+        ),
+        (
+            "What is the voltage of the line between Olvar and Merrun?",
+            "Line | States | Voltage\nNorth | Olvar-Merrun | 225 kV\nSouth | Merrun-Sorano | 330 kV",
+            "225",
+        ),
+        (
+            "What was the peak demand in 2025, and what is the figure now?",
+            "The peak demand was 310 MW in 2025.",
+            "310",
+        ),
+        (
             "What was the rice harvest in Merrun?",
             "Récolte de riz par État :\n- Kosande : 92 000 tonnes\n- Olvar : 12 000 t\n- Merrun : 61 000 tonnes",
             "61 000",
@@ -196,7 +234,8 @@ def test_another_kind_of_thing_is_no_answer(
 def test_what_answers(documents: Documents, tmp_path: Path, question: str, text: str, answer: str) -> None:
     """A cause may be an agent, a place any name after "at"; "it" is quoted with what it stands for.
 
-    A number names a row, and the line before a list is its header.
+    A number or a pair of names identifies a row, and the line before a list is its header. "The Levy" and "the
+    mine" stand for the full names before them, and a currency is no name.
     """
     (tmp_path / "note.txt").write_text(
         f"Title: Summit of the Kivara Union\nIssuer: Kivara Union\n\n{text}\n", encoding="utf-8"
@@ -385,6 +424,14 @@ def test_the_questions_of_a_message_are_bounded(asked: list[str], joint: str) ->
     message = joint.join(COST.replace("canal", f"canal of Sorano{number}") for number in range(400))
     follow_up.find_all_evidence(message, [], Corpus([]))
     assert 20 <= len(asked) <= 42
+
+
+def test_a_document_that_is_asked_for_may_be_what_is_counted(documents: Documents, tmp_path: Path) -> None:
+    """A question about a report may ask how many reports there are."""
+    (tmp_path / "report.md").write_text("# Report\n\nDate: 9 July 2024\n\nThe canal is cited in 14 reports.\n")
+    documents.add(tmp_path)
+    [found], _ = documents.evidence("In how many reports is the canal cited, according to the 2024 report?")
+    assert "14" in found.sentence.text
 
 
 def test_answers_of_several_documents(documents: Documents, tmp_path: Path) -> None:

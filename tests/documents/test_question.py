@@ -22,6 +22,8 @@ from ecowas_lc.documents.terms import likeness
         ("Which firm is laying the cable?", "who"),
         ("What was the name of the ship?", "who"),
         ("Onde decorre a sessão?", "where"),
+        ("Que país acolhe a sessão?", "who"),
+        ("What is the total bill for the cable?", "quantity"),
     ],
 )
 def test_the_first_question_word_says_what_is_asked_for(text: str, wanted: AnswerKind) -> None:

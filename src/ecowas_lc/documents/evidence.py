@@ -222,6 +222,7 @@ _NONE = re.compile(r"\b(?:no|zero|aucune?|nul(?:le)?|nenhuma?|qualquer)\s+([^\W\
 _CAUSE = re.compile(
     r"\b(?:because|owing|caused|as a result|on account|thanks to|for (?:lack|want) of|for fear|in order to"
     r"|(?:due|according) to(?! \d)|(?:after|following|since|once)(?! (?:the )?\d)"
+    r"|not having|having (?:failed|refused|missed)|n['’]ayant|n['’]étant|não tendo|por não"
     r"|à cause|en raison|faute d[e']|grâce|afin|suite à|parce|puisque|car|dû|due?s? à|du fait"
     r"|après(?! (?:le )?\d)|à défaut"
     r"|porque|devido|após(?! (?:o )?\d)|por (?:causa|falta|razões|motivo|atraso)|em (?:consequência|virtude)"
@@ -242,6 +243,7 @@ _OF = re.compile(
 )
 _SIDE_BY_SIDE = re.compile(r"\b(?=([^\W\d_A-Z]{3,}) ([^\W\d_A-Z]{3,})\b)")
 _BY = re.compile(r"\b([^\W\d_]{4,}) (?:by|par|por|pel[oa]s?)\b", re.IGNORECASE)
+_WHO_DOES = re.compile(r"\W*(?:who|qui|quem)(?: est-ce qui| é que)? (?:l['’]|s['’])?([^\W\d_]{4,})", re.IGNORECASE)
 _PURPOSE = re.compile(r"\b(?:for|to|pour|par|para|por|as)\b", re.IGNORECASE)
 _POINTS_BACK = re.compile(
     r"^\W*(?:it|its|they|their|this|these|that|he|she|his|her|il|elle|ils|elles|son|sa|ses|leur|leurs|ce"
@@ -253,6 +255,10 @@ _DEFINITE = re.compile(
     r"\b(?:(?:the|this|that|le|la|les|ce|cette|du|au|[oa]s?|este|esta|d[oa]s?|n[oa]s?)\s+"
     r"|l['’])([^\W\d_]{3,})\b",
     re.IGNORECASE,
+)
+_BEGINS_DEFINITE = re.compile(r"\W*(?:(?:[Tt]he|[Ll][ae]s?|[AO]s?)\s+|[Ll]['’])([a-zà-ÿ-]{3,})\b")
+_THE_NAMED = re.compile(
+    r"\b(?:[Tt]he|[Ll][ae]|[AaOo]|[Dd][ao]|[Nn][ao]|[Dd]u|[Aa]u)\s+([A-ZÀ-Ý][\w-]+)\b(?! (?:[A-ZÀ-Ý]))"
 )
 _OF_A_DOCUMENT = re.compile(
     r"\b(?:note|notice|avis|aviso|ata|communiqué|comunicado|briefing|bulletin|memo|guide|boletim|report|document|circular|edition|version|rapport|circulaire|nota|relat[óo]rio|documento"
@@ -300,8 +306,8 @@ _DURATION = re.compile(
     re.IGNORECASE,
 )
 _TIME_OF_DAY = re.compile(
-    r"\b\d{1,2}[:h]\d{2}\b|(?:\b(?:at|from|until|till|to)|à|às?|das|de|jusqu'à|até(?: às)?) \d{1,2} ?(?:h"
-    r"|heures?|horas?"
+    r"\b\d{1,2}[:h]\d{2}\b|(?:\b(?:at|from|until|till|to|and|et|e)|à|às?|as|das|de|jusqu'à|até(?: às)?) \d{1,2} ?"
+    r"(?:h|heures?|horas?"
     r"|o'clock)\b|\b\d{1,2} ?[ap]\.?m\b|\b(?:noon|midnight|midi|minuit|meio-dia|meia-noite)\b",
     re.IGNORECASE,
 )
@@ -366,6 +372,13 @@ class Corpus:
         named = (names_in(" \n ".join(s.text for s in source.passage.sentences)) for source in sources)
         self._named = [frozenset(map(folded, names)) for names in named]
         self.names = frozenset().union(*self._named)
+        self._documents_naming: dict[str, set[str]] = {}
+        self._subjects: set[tuple[str, str]] = set()
+        for source, its_names in zip(sources, self._named, strict=True):
+            for name in its_names:
+                self._documents_naming.setdefault(name, set()).add(source.document.id)
+                if source.passage.number == 0:
+                    self._subjects.add((name, source.document.id))
         titles = {source.document.id: f"{source.document.title} {source.document.issuer}" for source in sources}
         self._titles = [frozenset(map(folded, words_of(title))) for title in titles.values()]
 
@@ -386,9 +399,18 @@ class Corpus:
         name = folded(name)
         return 2 * sum(name in words for words in self._titles) > len(self._titles)
 
+    def is_subject(self, name: str, document: str) -> bool:
+        """Return whether a document's first passage has a name that no other document has."""
+        name = folded(name)
+        return (name, document) in self._subjects and len(self._documents_naming[name]) == 1
+
     def is_common(self, name: str) -> bool:
         """Return whether a name occurs in several passages, as names of states do."""
         return sum(name in names for names in self._named) > 1
+
+    def is_in_several_documents(self, name: str) -> bool:
+        """Return whether a name occurs in passages of several documents."""
+        return len(self._documents_naming.get(name, ())) > 1
 
 
 def find_evidence(
@@ -448,15 +470,11 @@ def find_evidence(
 
 def _without_documents(question: ParsedQuestion, asked_of: Sequence[TimePoint]) -> ParsedQuestion:
     """Return a question without the words and dates that say of which documents it is asked."""
-    return replace(
-        question,
-        times=tuple(time for time in question.times if time not in asked_of),
-        terms=tuple(
-            word
-            for word in question.terms
-            if not (_OF_A_DOCUMENT.match(word) or _NOW.match(word) or is_light(word))
-        ),
+    terms = tuple(
+        word for word in question.terms if not (_OF_A_DOCUMENT.match(word) or _NOW.match(word) or is_light(word))
     )
+    times = tuple(time for time in question.times if time not in asked_of)
+    return replace(question, times=times, terms=terms, head=question.head if question.head in terms else "")
 
 
 def _without_names_of_issuers(
@@ -683,11 +701,13 @@ class _Candidate:
     def _lacks_verb(self) -> float:
         """Return how far the sentence lacks what is done in the question: "Who *owns* the cable?"."""
         asked = self.question.text
+        asker = _WHO_DOES.match(asked)
         verb = next(
             (
                 word
                 for word in self.question.terms
-                if is_action(word) and not _AT_AN_EVENT.search(asked[: max(0, asked.find(word))])
+                if (asker and word == asker[1])
+                or (is_action(word) and not _AT_AN_EVENT.search(asked[: max(0, asked.find(word))]))
             ),
             None,
         )
@@ -792,10 +812,11 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
                     share,
                     best_likeness(word, [*words_around, *listed]),
                     from_before * best_likeness(word, words_before),
+                    _FROM_BEFORE * (word in question.names and corpus.is_subject(word, source.document.id)),
                 )
                 for word, share in itself.items()
             }
-            needed = _share_needed(question, text, before, around, corpus)
+            needed = _share_needed(question, text, before, around, source.document.id, earlier, corpus)
             found.append(
                 _Candidate(
                     question,
@@ -873,7 +894,10 @@ def _compare_by_meaning(question: ParsedQuestion, candidates: Sequence[_Candidat
     for one in candidates:
         if one.sentence.header:
             numbered = any(_numbers_of_the_same(question, one.text.split(";")[0]))
-            one.label = 1.0 if numbered else _how_known(one.sentence.text.split(" | ")[0], known)
+            first, *others = one.sentence.text.split(" | ")
+            one.label = 1.0 if numbered else _how_known(first, known)
+            if any(_names_all(question.names, cell) for cell in others):
+                one.label = 1.0
     for word in asked:
         anywhere = max(candidates[0].anywhere[word], *(one.around[word] for one in candidates))
         for one in candidates:
@@ -939,6 +963,11 @@ def _how_known(cell: str, known: Sequence[str]) -> float:
     alike = likenesses_by_vector([word.lower() for word in words], others)
     close = alike.max(axis=1) if alike.size else [0.0] * len(words)
     return _mean(max(best_likeness(word, known), float(near)) for word, near in zip(words, close, strict=True))
+
+
+def _names_all(names: Sequence[str], cell: str) -> bool:
+    """Return whether a cell is a pair or list of the question's names: "Kosande-Senovar"."""
+    return len(names) > 1 and all(best_likeness(name, words_of(cell)) == 1.0 for name in names)
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -1089,7 +1118,15 @@ def _new_names(question: ParsedQuestion, text: str) -> list[str]:
     ]
 
 
-def _share_needed(question: ParsedQuestion, text: str, before: str, around: str, corpus: Corpus) -> float | None:
+def _share_needed(
+    question: ParsedQuestion,
+    text: str,
+    before: str,
+    around: str,
+    document: str,
+    earlier: Sequence[Sentence],
+    corpus: Corpus,
+) -> float | None:
     """Return the share of the question that a sentence must contain; ``None`` if it is about other names."""
     own = words_of(text)
     needed = _BY_ITSELF
@@ -1100,7 +1137,13 @@ def _share_needed(question: ParsedQuestion, text: str, before: str, around: str,
         if stands_before and _POINTS_BACK.match(text):
             continue
         stands_around = any(likeness(name, word) >= _WITH_SENSE for word in words_of(around))
-        goes_on = stands_before and _takes_up(text, before, corpus)
+        if stands_around and _has_short_form(question, name, text):
+            continue
+        goes_on = (
+            (stands_before and _takes_up(text, before, corpus))
+            or corpus.is_subject(name, document)
+            or _is_the_named(text, name, earlier)
+        )
         if not stands_around and not goes_on:
             return None
         if not stands_around:
@@ -1109,9 +1152,34 @@ def _share_needed(question: ParsedQuestion, text: str, before: str, around: str,
             continue
         asked = {folded(other) for other in question.names}
         rivals = {folded(other) for other in names_in(text, known=corpus.names)} - asked
-        if any(corpus.is_common(rival) for rival in rivals):
+        is_rival = corpus.is_in_several_documents if question.wanted == "who" else corpus.is_common
+        if any(map(is_rival, rivals)):
             return None
     return needed
+
+
+def _is_the_named(text: str, name: str, earlier: Sequence[Sentence]) -> bool:
+    """Return whether a sentence begins with "the mine", and the last mine before it has the name."""
+    begins = _BEGINS_DEFINITE.match(text)
+    if begins is None:
+        return False
+    for sentence in reversed(earlier):
+        words = words_of(sentence.text)
+        if best_likeness(begins[1], words) == 1.0:
+            if best_likeness(name, words) >= _WITH_SENSE:
+                return True
+            if names_in(f"a {sentence.text}"):
+                return False
+    return False
+
+
+def _has_short_form(question: ParsedQuestion, name: str, text: str) -> bool:
+    """Return whether a sentence says "the Levy" for "Community Solidarity Levy"."""
+    return any(
+        found[1] in question.names
+        and re.search(rf"\b{re.escape(name)} (?:(?:d[aeo]s?|of) )?{found[1]}\b", question.text)
+        for found in _THE_NAMED.finditer(text)
+    )
 
 
 def _takes_up(text: str, before: str, corpus: Corpus) -> bool:

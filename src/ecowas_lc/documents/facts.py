@@ -206,11 +206,12 @@ _MONTH = "|".join(sorted(map(re.escape, _MONTHS), key=len, reverse=True))
 _ORDINAL = "|".join(sorted(map(re.escape, _ORDINALS), key=len, reverse=True))
 _YEAR = r"(?:19|20)\d\d"
 _OF = r"(?:\s+(?:of|de|do|da|du|d'|d’|in|en|em))?\s*"
+_DAY_OF = r"(?:\s+(?:of|de|do|da|du|d'|d’))?\s*"
 _TIMES = re.compile(
     rf"""
     (?P<iso>\b(?P<iy>{_YEAR})-(?P<im>\d\d)-(?P<id>\d\d)\b)
-    | \b(?:\d{{1,2}}(?:er|st|nd|rd|th|\.º|º)?(?:\s+(?:and|to|et|au|e|a|-|–)\s+|[-–]))?
-      (?P<d>\d{{1,2}})(?:er|st|nd|rd|th|\.º|º)?{_OF}\b(?P<m>{_MONTH})\b\.?(?:{_OF},?\s*(?P<y>{_YEAR})\b)?
+    | \b(?<![^\W\d_][-–])(?:\d{{1,2}}(?:er|st|nd|rd|th|\.º|º)?(?:\s+(?:and|to|et|au|e|a|-|–)\s+|[-–]))?
+      (?P<d>\d{{1,2}})(?:er|st|nd|rd|th|\.º|º)?{_DAY_OF}\b(?P<m>{_MONTH})\b\.?(?:{_OF},?\s*(?P<y>{_YEAR})\b)?
     | \b(?P<m2>{_MONTH})\b\.?\s+(?P<d2>\d{{1,2}})(?:st|nd|rd|th)?\b(?!\d)(?:,?\s+(?P<y2>{_YEAR})\b)?
     | \b(?P<m3>{_MONTH})\b\.?{_OF}\s*(?P<y3>{_YEAR})\b
     | \b(?P<o>{_ORDINAL})\s+(?P<part>quarter|trimestre|half|semestre)\b(?:{_OF}(?:l'année\s+)?(?P<y4>{_YEAR})\b)?

@@ -196,8 +196,10 @@ def _blocks_of_lines(lines: list[str], *, is_markdown: bool, page: int | None = 
 
     in_table = False
     full = max(map(len, lines), default=0)
-    for line in lines:
-        if _ROW.match(line):
+    columns = [line.strip().strip("|").count("|") for line in lines]
+    for index, line in enumerate(lines):
+        beside = (*columns[max(0, index - 1) : index], *columns[index + 1 : index + 2])
+        if _ROW.match(line) or (columns[index] and columns[index] in beside):
             yield from ended()
             if not _ROW_LINE.match(line):
                 cells = " | ".join(_clean(cell) for cell in line.strip().strip("|").split("|"))

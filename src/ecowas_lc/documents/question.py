@@ -49,7 +49,7 @@ _MEASURED = re.compile(
     r"|deficit"
     r"|amende|taux|droit|caution|poids|hauteur|profondeur|température|distance|salaire|péage|impôt|dette|déficit"
     r"|multa|peso|altura|profundidade|temperatura|distância|salário|portagem|imposto|dívida|défice|caução|direito"
-    r"|value|royalty|grade|limit|number|volume"
+    r"|value|royalty|grade|limit|number|volume|bills?|factures?|faturas?"
     r"|length|share|score|loss(?:es)?|revenues?|target|budget|fees?|size|amount|percentage|population"
     r"|yield|output|production"
     r"|taux|prix|tarif|coût|capacité|valeur|redevance|teneur|limite|nombre|volume|longueur|pertes?"
@@ -61,7 +61,9 @@ _MEASURED = re.compile(
     re.IGNORECASE,
 )
 _WHO = re.compile(
-    r"(?<!est-ce )\b(?:who|whom|whose|(?:what|which|quel|qual) (?:is|was|est|était|é|foi) (?:the |le "
+    r"(?<!est-ce )\b(?:who|whom|whose"
+    r"|(?:which|quels?|que|qual|quais) (?:countr(?:y|ies)|(?:member )?states?|pays|États?|país(?:es)?|estados?)"
+    r"|(?:what|which|quel|qual) (?:is|was|est|était|é|foi) (?:the |le "
     r"|o )?(?:name|nom|nome)\b|which (?:\w+ )?(?:company|firm|investor|bank|institution|organi[sz]ation"
     r"|agency|authority|ministry|operator"
     r"|contractor|partner|donor|lender|person|minister)|qui|(?:à|de|par|pour) qui"
@@ -75,7 +77,7 @@ _WHO = re.compile(
 _WHERE = re.compile(
     r"\b(?:where|(?:in|at) (?:which|what) (?:hotel|city|town|room|place|venue|country|state|hall"
     r"|district|port|building)"
-    r"|which (?:hotel|city|town|room|place|venue|country|state|hall|district|port)|où|(?:dans|à"
+    r"|which (?:hotel|city|town|room|place|venue|hall|district|port)|où|(?:dans|à"
     r"|en) quel(?:le)? (?:hôtel|ville|salle|lieu"
     r"|pays|état|centre)|onde|em que (?:hotel|cidade|sala|lugar|local|país|estado|centro))\b",
     re.IGNORECASE,
@@ -153,8 +155,9 @@ _SAYERS = re.compile(
 )
 # "…, and what is it now?" asks for the same thing at another time.
 _THE_SAME = re.compile(
-    r"^\W*(?:(?:what|how much) (?:is|was) (?:it|this|that)|(?:quel(?:le)?|combien) (?:est|était)-(?:il|elle|ce)"
-    r"|(?:qual|quanto) (?:é|era|foi|está))"
+    r"^\W*(?:(?:what|how much) (?:is|was) (?:it|this|that|the (?:figure|number|amount|value))"
+    r"|(?:quel(?:le)?|combien) (?:est|était)(?:-(?:il|elle|ce)| le (?:chiffre|montant|nombre)| la valeur)"
+    r"|(?:qual|quanto) (?:é|era|foi|está)(?: o (?:valor|montante|número))?)"
     r"(?: (?:now|today|currently|at present|maintenant|aujourd'hui|actuellement|agora|hoje|atualmente))?\W*$",
     re.IGNORECASE,
 )
@@ -178,7 +181,8 @@ _SHARE = re.compile(
     re.IGNORECASE,
 )
 _MONEY = re.compile(
-    r"\b(?:costs?|price|tariff|fees?|fine|penalty|budget|salary|wage|how much money|expens\w+|spent|paid|pays?"
+    r"\b(?:bills?|factures?|faturas?"
+    r"|costs?|price|tariff|fees?|fine|penalty|budget|salary|wage|how much money|expens\w+|spent|paid|pays?"
     r"|earn\w*|fetch\w*|lend|lent|borrow\w*"
     r"|coût\w*|prix|tarif|frais|amende|salaire|montant|dépens\w+|pa(?:ie|ye)\w*|payé\w*|touch\w+|gagn\w+"
     r"|indemnité\w*|prêt\w*"
@@ -191,10 +195,12 @@ _DIMENSIONS = tuple(
         (r"area|surface|superfic\w+|superfície|área", ("hectare", "square metre", "metre")),
         (
             r"length|distance|height|depth|width|longueur|hauteur|profondeur|largeur"
-            r"|comprimento|distância|altura|profundidade|largura|how (?:tall|deep|wide|far|high)",
+            r"|comprimento|distância|altura|profundidade|largura|how (?:tall|deep|wide|far)"
+            r"|how high (?:is|are|was|were) (?:the|an?) (?:[\w-]+ ){0,2}"
+            r"(?:dam|tower|mast|wall|bridge|fence|hill|mountain)",
             ("metre", ""),
         ),
-        (r"weight|poids|peso|how heavy", ("gram",)),
+        (r"weight|poids|peso|how heavy(?!.{0,40}\b(?:fine|penalt|tax|sentence))", ("gram",)),
         (
             r"how long (?:is|was|are|were|will \w+ be)(?= (?:the|an?) (?:[\w-]+ ){0,3}"
             r"(?:line|road|railway|pipeline|bridge|cable|coast|border|river|canal|track|fence|wall|route|tunnel"
