@@ -109,9 +109,10 @@ class Grounding:
         return self.for_all is not None and not isinstance(self.for_all, BaseRetriever)
 
     def search(self, query: str, group: str | None) -> Program[list[Source]]:
-        """Return the passages that a group with documents (see :meth:`serves`) may read, best first."""
+        """Return the passages that a group may read, best first."""
         documents = self._by_group.get(group or "", self.for_all)
-        assert documents is not None
+        if documents is None:
+            return []
         if isinstance(documents, BaseRetriever):
             retriever = documents
             found = yield Retrieve(
