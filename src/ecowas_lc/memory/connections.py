@@ -116,8 +116,6 @@ def _positive(number: Any, name: str, most: int = LONGEST_TIMEOUT, *, whole: boo
     kinds: Any = int if whole else (int, float)
     is_number = isinstance(number, kinds) and not isinstance(number, bool)
     if number is not None and not (is_number and 0 < number <= most):
-        what = (
-            f"a whole number from 1 to {most}" if whole else f"a number of seconds, more than 0 and at most {most}"
-        )
-        raise ConfigurationError(f"{name} must be {what} and at most {most}, not {number!r}.")
+        what = f"a whole number from 1 to {most}" if whole else f"a number of seconds above 0 and at most {most}"
+        raise ConfigurationError(f"{name} must be {what}, not {number!r}.")
     return number
