@@ -298,6 +298,7 @@ _MEASURES = frozenset(
         *("second", "day", "month", "gram"),
     ]
 )
+_ANYBODY = frozenset(["people", "persons", "individuals", "personnes", "individus", "pessoas", "individuos"])
 _DURATION = re.compile(
     r"\b(?:how (?:long|old|often)|duration|durée|duração|time|temps|tempo|age|âge|idade|deadline|délai|prazo"
     r"|notice"
@@ -1074,6 +1075,8 @@ def _is_counted(question: ParsedQuestion, text: str, quantity: Quantity, languag
         return not question.counts_people
     if question.counts_people:
         return any(is_person(word) for word in counted)
+    if is_person(question.head) and not _ANYBODY.isdisjoint(map(folded, counted)):
+        return best_likeness(question.head, words_of(text)) > 0
     return any(best_likeness(word, [question.head] if question.head else question.terms) > 0 for word in counted)
 
 
