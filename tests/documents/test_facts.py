@@ -26,6 +26,7 @@ from ecowas_lc.documents.facts import TimePoint, is_negative, is_uncertain, quan
         ("3.7 million cubic metres", "3,7 milhões de m³"),
         ("2 000 litres", "2 m3"),
         ("40 km²", "40 quilómetros quadrados"),
+        ("24 terabits per second", "24 Tbps"),
     ],
 )
 def test_the_same_quantity_in_other_words(one: str, other: str) -> None:

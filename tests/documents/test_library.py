@@ -125,6 +125,7 @@ def test_the_last_question_of_the_demonstration_is_declined(documents: Documents
             "The Lumeira-Olvar cable is 90 km long. The data centre at Port-Esra has 320 racks. "
             "It is owned by Kosande Telecom.",
         ),
+        ("How much did the Olvar cable cost?", "The Olvar cable has a capacity of 24 terabits per second."),
         ("Quem preside ao Fundo de Coesão?", "O Fundo de Coesão é alimentado pela Taxa Kosande."),
         ("Where is the gala dinner held?", "The gala dinner is hosted by President Marta Quell."),
         (

@@ -373,13 +373,6 @@ class Corpus:
         named = (names_in(" \n ".join(s.text for s in source.passage.sentences)) for source in sources)
         self._named = [frozenset(map(folded, names)) for names in named]
         self.names = frozenset().union(*self._named)
-        self._documents_naming: dict[str, set[str]] = {}
-        self._subjects: set[tuple[str, str]] = set()
-        for source, its_names in zip(sources, self._named, strict=True):
-            for name in its_names:
-                self._documents_naming.setdefault(name, set()).add(source.document.id)
-                if source.passage.number == 0:
-                    self._subjects.add((name, source.document.id))
         titles = {source.document.id: f"{source.document.title} {source.document.issuer}" for source in sources}
         self._titles = [frozenset(map(folded, words_of(title))) for title in titles.values()]
 
@@ -400,18 +393,9 @@ class Corpus:
         name = folded(name)
         return 2 * sum(name in words for words in self._titles) > len(self._titles)
 
-    def is_subject(self, name: str, document: str) -> bool:
-        """Return whether a document's first passage has a name that no other document has."""
-        name = folded(name)
-        return (name, document) in self._subjects and len(self._documents_naming[name]) == 1
-
     def is_common(self, name: str) -> bool:
         """Return whether a name occurs in several passages, as names of states do."""
         return sum(name in names for names in self._named) > 1
-
-    def is_in_several_documents(self, name: str) -> bool:
-        """Return whether a name occurs in passages of several documents."""
-        return len(self._documents_naming.get(name, ())) > 1
 
 
 def find_evidence(
@@ -813,11 +797,10 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
                     share,
                     best_likeness(word, [*words_around, *listed]),
                     from_before * best_likeness(word, words_before),
-                    _FROM_BEFORE * (word in question.names and corpus.is_subject(word, source.document.id)),
                 )
                 for word, share in itself.items()
             }
-            needed = _share_needed(question, text, before, around, source.document.id, earlier, corpus)
+            needed = _share_needed(question, text, before, around, earlier, corpus)
             found.append(
                 _Candidate(
                     question,
@@ -1126,7 +1109,6 @@ def _share_needed(
     text: str,
     before: str,
     around: str,
-    document: str,
     earlier: Sequence[Sentence],
     corpus: Corpus,
 ) -> float | None:
@@ -1142,11 +1124,7 @@ def _share_needed(
         stands_around = any(likeness(name, word) >= _WITH_SENSE for word in words_of(around))
         if stands_around and _has_short_form(question, name, text):
             continue
-        goes_on = (
-            (stands_before and _takes_up(text, before, corpus))
-            or corpus.is_subject(name, document)
-            or _is_the_named(text, name, earlier)
-        )
+        goes_on = (stands_before and _takes_up(text, before, corpus)) or _is_the_named(text, name, earlier)
         if not stands_around and not goes_on:
             return None
         if not stands_around:
@@ -1155,8 +1133,7 @@ def _share_needed(
             continue
         asked = {folded(other) for other in question.names}
         rivals = {folded(other) for other in names_in(text, known=corpus.names)} - asked
-        is_rival = corpus.is_in_several_documents if question.wanted == "who" else corpus.is_common
-        if any(map(is_rival, rivals)):
+        if any(corpus.is_common(rival) for rival in rivals):
             return None
     return needed
 

@@ -36,6 +36,17 @@ _UNITS: dict[str, tuple[str, str]] = {
     "twh": ("watt-hour", "1e12"),
     "kv": ("volt", "1e3"),
     "bps": ("bit/s", "1"),
+    **{
+        f"{prefix}bit{ending}": ("bit/s", scale)
+        for prefix, scale in (
+            ("mega", "1e6"),
+            ("méga", "1e6"),
+            ("giga", "1e9"),
+            ("tera", "1e12"),
+            ("téra", "1e12"),
+        )
+        for ending in ("s per second", "s par seconde", "s por segundo")
+    },
     "kbps": ("bit/s", "1e3"),
     "mbps": ("bit/s", "1e6"),
     "gbps": ("bit/s", "1e9"),
