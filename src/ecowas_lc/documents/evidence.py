@@ -1122,10 +1122,9 @@ def _share_needed(
         if stands_before and _POINTS_BACK.match(text):
             continue
         stands_around = any(likeness(name, word) >= _WITH_SENSE for word in words_of(around))
-        is_introduced = stands_around or any(
-            likeness(name, word) == 1.0 for one in earlier for word in words_of(one.text)
-        )
-        if is_introduced and _has_short_form(question, name, text):
+        if _has_short_form(question, name, text) and (
+            stands_around or any(best_likeness(name, words_of(one.text)) == 1.0 for one in earlier)
+        ):
             continue
         goes_on = (stands_before and _takes_up(text, before, corpus)) or _is_the_named(text, name, earlier)
         if not stands_around and not goes_on:
