@@ -215,6 +215,7 @@ def test_what_fails_says_no_secret(kind, secret_urls, certificates, prefix, hear
         logging.getLogger("app").error("failed", exc_info=found.value)
         said.append(said_by(found.value) + shown(made))
         variables.append(variables_of(found.value))
+        made._server.close()
 
     try:
         settings = settings_for(url, certificates)
@@ -275,7 +276,7 @@ def test_passwords_that_come_alone(name, wrong, redis_server, prefix, heard):
             else:
                 assert memory.get_agent_state("a") is None
             assert not signs_in(shown(memory) + shown(memory.server) + shown(memory.server.client) + heard())
-            memory.close()
+            memory.server.close()
         finally:
             admin.execute_command("ACL", "DELUSER", prefix)
 

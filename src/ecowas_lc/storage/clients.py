@@ -310,9 +310,15 @@ class ClusterClient(redis.RedisCluster):
 
     ERRORS_ALLOW_RETRY = _but_timeouts(redis.RedisCluster.ERRORS_ALLOW_RETRY)
 
-    def __init__(self, pools: NodePools | None, **options: Any) -> None:
+    def __init__(self, pools: NodePools | None, *, startup_nodes: list[ClusterNode], **options: Any) -> None:
         self.pools = pools
-        super().__init__(**options)
+        try:
+            super().__init__(startup_nodes=startup_nodes, **options)
+        except BaseException:  # redis-py leaves the connections open that it has made to these nodes
+            for node in startup_nodes:
+                if node.redis_connection is not None:
+                    node.redis_connection.close()
+            raise
 
     def close(self) -> None:
         """Close all connections. The next use opens new ones."""
