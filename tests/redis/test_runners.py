@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +17,7 @@ from ecowas_lc.settings import load_settings
 from ecowas_lc.storage import server as runners
 from ecowas_lc.storage.ops import call, command
 from ecowas_lc.storage.server import Server
-from tests.fixtures.servers import RunningCluster, RunningServer
+from tests.fixtures.servers import RunningCluster, RunningServer, wait_until
 
 
 @pytest.fixture
@@ -137,3 +139,24 @@ async def test_connections_are_dropped_and_opened_again(own: Server, cluster: Ru
         yield (command("NOSUCHCOMMAND", node="*"),)
 
     assert all(isinstance(error, EcowasError) for error in await both(own, refused_op))
+
+
+def test_a_server_that_nothing_refers_to_closes_its_connections(redis_server: RunningServer, prefix: str) -> None:
+    """They are closed without a warning, although the collector reaches the socket before its client."""
+    with redis_server.client() as admin:
+        before = len(admin.client_list())
+        server: Any = Server.from_url(redis_server.url)
+        server.run(ping_op())
+        server.itself = server
+        [connection] = server.client.connection_pool._at_hand or server.client.connection_pool._connections
+        socket = connection._sock
+        later = [server]
+        del server, connection
+        gc.collect()  # moves what it reaches only through the list behind the socket
+        del socket
+        later.clear()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            gc.collect()
+        assert not [str(each.message) for each in said if "unclosed" in str(each.message)]
+        wait_until(lambda: len(admin.client_list()) == before, "its connection is closed")

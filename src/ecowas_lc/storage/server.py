@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 import redis
 import redis.asyncio
@@ -325,7 +325,8 @@ class Server:
     """One Redis or Valkey server, Sentinel group or cluster, sync and async in one object.
 
     ``run`` runs a program from any thread, ``arun`` from any event loop. Async clients belong to one loop, so each
-    loop gets its own client, which closes with the loop. Connections open on first use.
+    loop gets its own client, which closes with the loop. Connections open on first use. Those of the sync client
+    close with :meth:`close`, or when nothing refers to this object any more.
     """
 
     def __init__(
@@ -334,6 +335,7 @@ class Server:
         self._factory = factory
         self._client = client
         self._given_async_client = async_client
+        self._closer: finalize[..., Server] | None = None
         self._lock = forks.Lock()
         limited = factory is not None and not factory.pool_blocks
         self._limit = factory.settings.redis_max_connections if factory and limited else None
@@ -354,9 +356,10 @@ class Server:
         if len(self._by_loop):
             forks.keep(self._by_loop)
         self._begin()
-        if self._factory is not None and self._client is not None:
-            forks.keep(self._client)
-            self._client = None
+        if self._closer is not None:
+            if parents := self._closer.detach():
+                forks.keep(parents[2])  # its client, but not this object
+            self._client = self._closer = None
 
     @classmethod
     def from_url(cls, url: str, *, settings: Settings | None = None, credential_provider: Any = None) -> Server:
@@ -468,9 +471,13 @@ class Server:
             with self._lock:
                 if self._client is None:
                     try:
-                        self._client = self._factory.make()
+                        client = self._factory.make()
                     except FAILURES as error:
                         raise translate(error, self.where) from error
+                    # In a reference cycle Python might finalize the sockets before the clients that close them.
+                    self._closer = finalize(self, _close, client)
+                    self._closer.atexit = False
+                    self._client = client
         return self._client
 
     def run(self, op: Op[T]) -> T:
@@ -531,10 +538,11 @@ class Server:
     def close(self) -> None:
         """Close the sync client's connections if this object opened them. The next use opens new ones."""
         with self._lock:
-            client, self._client = (self._client, None) if self._factory else (None, self._client)
-        if client is not None:
-            client.close()
-            _close_sentinels(client)
+            closer, self._closer = self._closer, None
+            if closer is not None:
+                self._client = None
+        if closer is not None:
+            closer()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop and of the sync client if this object opened them."""
@@ -589,7 +597,8 @@ def _has_embedded(settings: Settings) -> bool:
     return is_available(settings)
 
 
-def _close_sentinels(client: Any) -> None:
+def _close(client: Any) -> None:
+    client.close()
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     for sentinel in getattr(manager, "sentinels", ()):
         sentinel.close()
