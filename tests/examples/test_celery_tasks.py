@@ -51,6 +51,7 @@ def queue(environment: dict[str, str]) -> Iterator[Celery]:
         app.conf.update(broker_transport_options=keys, result_backend_transport_options=keys)
         yield app
         gc.collect()  # results unsubscribe as they are collected: later the server is gone
+        app.backend.client.connection_pool.disconnect()
 
 
 def test_questions_and_the_clean_up(worker: Path, queue: Celery, redis_server: RunningServer, prefix: str) -> None:
