@@ -80,7 +80,25 @@ def test_a_folder_is_added_without_what_can_not_be_read(
     ended = run("docs", "add", str(tmp_path))
     assert ended.code == 1, ended
     assert ended.out.endswith("  note.txt\n")
-    assert ended.err == "Skipped: closed is a folder that can't be read.\nSkipped: empty.txt contains no text.\n"
+    assert ended.err == (
+        "Skipped: closed is a folder that can't be read.\nSkipped: empty.txt contains no text.\n"
+        "Skipped: pipe.txt is a pipe or a device.\n"
+    )
+
+
+def test_a_folder_is_added_without_what_is_outside(run: Run, tmp_path: Path) -> None:
+    """A link to a file outside is named and left out; one to a file inside is another name of that file."""
+    folder, outside = tmp_path / "notes", tmp_path / "payroll.txt"
+    (folder / "kept").mkdir(parents=True)
+    outside.write_text("The director earns 9,000 a month.")
+    (folder / "kept" / "canal.txt").write_text("The canal is 12 km long.")
+    (folder / "inside.txt").symlink_to(folder / "kept" / "canal.txt")
+    (folder / "link.txt").symlink_to(outside)
+    ended = run("docs", "add", str(folder))
+    assert ended.code == 1
+    assert "link.txt is a link to a file outside the folder. If you want it, add that file itself." in ended.err
+    assert "link.txt" not in run("docs", "list").out
+    assert run("docs", "add", str(folder / "link.txt")).code == 0
 
 
 def test_what_can_not_be_used_is_named(run: Run, note: str, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ class ServerLink:
         self._lock = forks.Lock()
         self._problem: Exception | None = None
         self._held: dict[Hashable, Held] = {}
+        self._lost: dict[Hashable, Held] = {}
         self._worker: threading.Thread | None = None
         self._shared: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
         self._on_failure: WeakSet[Any] = WeakSet()
@@ -150,14 +151,16 @@ class ServerLink:
             )
 
     def try_once_more(self) -> None:
-        """Write the backlog before the process ends or closes its connections; what fails now is lost."""
-        if self.holds:
-            try:
-                self.replay()
-            except EcowasError as error:
-                log.warning(
-                    "%s The process is ending, and the backlog for this server is lost (%d).", error, self.holds
-                )
+        """Write the backlog before the process ends; what fails now is lost, and is not tried again."""
+        if self._held in ({}, self._lost):
+            return
+        try:
+            self.replay()
+        except EcowasError as error:
+            self._lost = dict(self._held)
+            log.warning(
+                "%s The process is ending, and the backlog for this server is lost (%d).", error, self.holds
+            )
 
     def _store(self, held: Held) -> None:
         """Perform one write of the backlog.

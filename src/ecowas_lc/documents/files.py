@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ecowas_lc._extras import install_command
 from ecowas_lc.errors import InvalidInputError, MissingExtraError, UnreadableDocumentError
@@ -48,15 +48,26 @@ class FileText:
     told: dict[str, str]
 
 
-def read_file(path: Path) -> FileText:
-    """Read a file.
+class FoundFile(NamedTuple):
+    """A file, and the folder in which it was found, if it was not named itself."""
+
+    path: Path
+    folder: Path | None = None
+
+
+def read_file(path: Path, folder: Path | None = None) -> FileText:
+    """Read a file, which must not be outside ``folder``, wherever its name links to.
 
     Raises:
         UnreadableDocumentError: The file cannot be opened, is too large, encrypted, scanned, damaged, not UTF-8,
-            or of a format that is not supported; the message says which.
+            outside the folder, or of a format that is not supported; the message says which.
         MissingExtraError: The extra ``documents`` is not installed.
     """
     try:
+        if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
+            raise UnreadableDocumentError(
+                f"{path.name} is a link to a file outside the folder. If you want it, add that file itself."
+            )
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):
             what = "a folder that can't be read" if stat.S_ISDIR(about.st_mode) else "a pipe or a device"
@@ -93,17 +104,20 @@ def read_bytes(content: bytes, name: str) -> FileText:
     return FileText(name, kept, told)
 
 
-def files_of(paths: Iterable[str | Path]) -> list[Path]:
-    """Return files, the supported files in folders, and the folders that can't be read.
+def files_of(paths: Iterable[str | Path]) -> list[FoundFile]:
+    """Return files, what has the name of a supported file in folders, and the folders that can't be read.
 
     Raises:
         InvalidInputError: There is no such file or folder.
     """
-    found: list[Path] = []
+    found: list[FoundFile] = []
     for path in map(Path, paths):
         if not path.exists():
             raise InvalidInputError(f"There is no file or folder {path}.")
-        found += sorted(_files_in(path)) if path.is_dir() else [path]
+        if path.is_dir():
+            found += [FoundFile(file, path) for file in sorted(_files_in(path))]
+        else:
+            found.append(FoundFile(path))
     return found
 
 
@@ -111,7 +125,7 @@ def _files_in(folder: Path) -> list[Path]:
     found: list[Path] = []
     for inner, _, names in os.walk(folder, onerror=lambda error: found.append(Path(error.filename))):
         paths = (Path(inner, name) for name in names)
-        found.extend(path for path in paths if is_supported(path) and os.path.isfile(path))
+        found.extend(path for path in paths if is_supported(path))
     return found
 
 

@@ -193,10 +193,10 @@ class Documents(Displayed):
         if supersedes:
             self.get(supersedes)
         added, known, skipped = [], [], []
-        for number, path in enumerate(files, start=1):
+        for number, (path, folder) in enumerate(files, start=1):
             try:
                 read = read_document(
-                    read_file(path),
+                    read_file(path, folder),
                     language_of=self._language_of,
                     groups=groups,
                     title=title,
