@@ -86,7 +86,9 @@ def test_a_folder_is_added_without_what_can_not_be_read(
     )
 
 
-def test_a_folder_is_added_without_what_is_outside(run: Run, tmp_path: Path) -> None:
+def test_a_folder_is_added_without_what_is_outside(
+    run: Run, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A link to a file outside is named and left out; one to a file inside is another name of that file."""
     folder, outside = tmp_path / "notes", tmp_path / "payroll.txt"
     (folder / "kept").mkdir(parents=True)
