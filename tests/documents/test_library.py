@@ -132,6 +132,7 @@ def test_the_last_question_of_the_demonstration_is_declined(documents: Documents
             "How many firms have tendered in Olvar?",
             "The Pool invites tenders in Olvar. Lot 3 is reserved for firms tendering in Olvar.",
         ),
+        ("Quelle est la production d'or d'Olvar ?", "Olvar a produit 14 500 tonnes d'engrais en 2024."),
         ("Who was awarded lot 3?", "The works of lot 2 were awarded to Kosande Works."),
         ("Where did the Committee meet?", "The Committee examined the road programme."),
         ("How many racks will Kosande get?", "Kosande asked for 40 racks and awaits a decision."),
@@ -165,6 +166,17 @@ def test_another_kind_of_thing_is_no_answer(
             "A cimeira realiza-se no Palácio Miravel, em Ozeth.",
             "Miravel",
         ),
+        (
+            "Quanto custa no máximo uma transferência no OlvarPay?",
+            "O sistema OlvarPay foi lançado em 2024. Uma transferência custa no máximo 1,1 por cento do valor.",
+            "1,1",
+        ),
+        (
+            "À combien s'élèvent les arriérés d'Olvar envers le Fonds ?",
+            "Olvar n'a rien versé au Fonds depuis 2024 et ses arriérés s'élèvent à 3,6 millions de dollars.",
+            "3,6",
+        ),
+        ("How much gold did Olvar produce?", "La production d'or d'Olvar a atteint 9,4 tonnes en 2024.", "9,4"),
         ("What is the price of maize seed?", "Le prix des semences de maïs est de 410 dollars la tonne.", "410"),
         (
             "Who owns the Port-Esra data centre?",

@@ -7,7 +7,7 @@ from importlib.resources import files
 import pytest
 
 from ecowas_lc.documents.question import AnswerKind, read_question
-from ecowas_lc.documents.terms import likeness
+from ecowas_lc.documents.terms import content_words, likeness
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,27 @@ def test_what_is_counted_is_no_measure() -> None:
 def test_stems_of_other_languages_are_no_likeness(first: str, second: str, alike: bool) -> None:
     """A short stem that an unrelated word has in another language is no likeness; a shared meaning is."""
     assert (likeness(first, second) > 0) is alike
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("une mine d'or", ["mine", "gold"]),
+        ("des pièces en or ou en argent", ["pièces", "gold", "argent"]),
+        ("dans l'est du pays", ["east", "pays"]),
+        ("l'été 2025", ["summer"]),
+        ("elle l'est plus qu'elle ne l'a été", []),
+        (
+            "le Fonds a versé, alors que plusieurs autres, malgré tout, n'ont rien versé",
+            ["Fonds", "versé", "malgré"],
+        ),
+        ("antes de outras, contudo, alguns já pagaram", ["pagaram"]),
+        ("several others, however, have always paid", ["paid"]),
+    ],
+)
+def test_function_words_say_nothing(text: str, words: list[str]) -> None:
+    """Some French nouns look like function words: gold, east and summer."""
+    assert content_words(text) == words
 
 
 def test_the_glossary_has_single_words_in_three_languages() -> None:

@@ -291,6 +291,7 @@ _RATE = re.compile(
     r"|prélèvement|intérêts?|droits?|taxas?|tarifas?|multas?|impostos?|juros?|direitos?)\b",
     re.IGNORECASE,
 )
+_COSTS = re.compile(r"\b(?:costs?|co[ûu]te(?:nt)?|custam?)\b", re.IGNORECASE)
 _JOINED = re.compile(r"\w+(?:[-–]\w+)+")
 _MEASURES = frozenset(
     [
@@ -1034,7 +1035,10 @@ def _gives_quantity(question: ParsedQuestion, text: str, language: str) -> float
         given = [
             q
             for q in given
-            if (q.family not in _MEASURES or (q.family == "percent" and _RATE.search(question.text)))
+            if (
+                q.family not in _MEASURES
+                or (q.family == "percent" and (_RATE.search(question.text) or _COSTS.search(text)))
+            )
             and (q.family or not q.text.isalpha())
         ]
     elif not question.families and not question.counts and not _DURATION.search(question.text):

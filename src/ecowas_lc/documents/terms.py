@@ -54,6 +54,12 @@ _SPLIT_OFF = re.compile(
 _COMPOUND = re.compile(r"\b[^\W\d_A-ZÀ-Ý][^\W\d_]{2,}(?:-[^\W\d_A-ZÀ-Ý][^\W\d_]{3,})+\b")
 _ELISION = re.compile(r"\b(?:[dlcjmnstDLCJMNST]|[Qq]u|[Jj]usqu|[Ll]orsqu)['’](?=\w)")
 
+# French nouns that look like words that say nothing: "mine d'or", "dans l'est du pays", "l'été 2025".
+_DISGUISED = re.compile(
+    r"\b(?:[dl]['’](or|été)|(?:à|de|dans|en|pour|sur|vers) (?:l['’](est)|(or)))\b", re.IGNORECASE
+)
+_DISGUISED_AS = {"or": "gold", "est": "east", "été": "summer"}
+
 # Only the accent tells these nouns from words that say nothing: French "mais" and "thé", without it.
 _ACCENTED = frozenset(["maïs", "thé", "thés"])
 
@@ -219,14 +225,19 @@ def best_likeness(word: str, others: Iterable[str]) -> float:
 
 def words_of(text: str) -> list[str]:
     """Return the words and numbers of a text; hyphens, apostrophes and pronouns after a hyphen separate words."""
-    text = _SPLIT_OFF.sub(" ", _ELISION.sub(" ", text))
-    return [re.sub(r"['’]s$", "", word) for word in _WORD.findall(text)]
+    return [re.sub(r"['’]s$", "", word) for word in _WORD.findall(_split(text))]
+
+
+def _split(text: str) -> str:
+    """Return a text without elided words and pronouns after a hyphen, and with clear words for ambiguous ones."""
+    text = _DISGUISED.sub(lambda found: " " + _DISGUISED_AS[found[found.lastindex or 0].lower()], text)
+    return _SPLIT_OFF.sub(" ", _ELISION.sub(" ", text))
 
 
 def content_words(text: str) -> list[str]:
     """Return the words that tell a text's subject, without duplicates, dates, numbers and function words."""
     found: dict[str, str] = {}
-    compounds = [match[0] for match in _COMPOUND.finditer(_SPLIT_OFF.sub(" ", _ELISION.sub(" ", text)))]
+    compounds = [match[0] for match in _COMPOUND.finditer(_split(text))]
     for word in [*words_of(_COMPOUND.sub(" ", text)), *compounds]:
         plain = folded(word)
         if len(plain) > 1 and not is_empty(word) and not plain[0].isdigit():
