@@ -233,6 +233,12 @@ def test_another_kind_of_thing_is_no_answer(
             "225",
         ),
         (
+            "Qual foi o teor médio da bauxite da mina de Olvar em 2023?",
+            "A bauxite de Olvar é explorada pela Companhia do Sul. A produção evoluiu como segue:\n\n"
+            "Ano | Produção | Teor médio\n2022 | 5,1 | 44,6 %\n2023 | 6,2 | 43,9 %",
+            "43,9",
+        ),
+        (
             "What was the peak demand in 2025, and what is the figure now?",
             "The peak demand was 310 MW in 2025.",
             "310",

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from langchain_core.documents import Document as LangChainDocument
 
 
-_ENOUGH = -0.3
+_ENOUGH = -0.7
 """Minimum score of a sentence that answers, in logits."""
 _ENOUGH_OF_ONE = -2.0
 """The same in a document that the question asks for, or next to another answer if it asks for both sides."""
@@ -801,7 +801,7 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
                 )
                 for word, share in itself.items()
             }
-            needed = _share_needed(question, text, before, around, earlier, corpus)
+            needed = _share_needed(question, sentence, before, around, earlier, corpus)
             found.append(
                 _Candidate(
                     question,
@@ -1110,13 +1110,14 @@ def _new_names(question: ParsedQuestion, text: str) -> list[str]:
 
 def _share_needed(
     question: ParsedQuestion,
-    text: str,
+    sentence: Sentence,
     before: str,
     around: str,
     earlier: Sequence[Sentence],
     corpus: Corpus,
 ) -> float | None:
     """Return the share of the question that a sentence must contain; ``None`` if it is about other names."""
+    text = sentence.in_words
     own = words_of(text)
     needed = _BY_ITSELF
     for name in question.names:
@@ -1130,7 +1131,10 @@ def _share_needed(
             stands_around or any(best_likeness(name, words_of(one.text)) == 1.0 for one in earlier)
         ):
             continue
-        goes_on = (stands_before and _takes_up(text, before, corpus)) or _is_the_named(text, name, earlier)
+        if sentence.header:
+            goes_on = stands_before and not names_in(sentence.text, known=corpus.names)
+        else:
+            goes_on = (stands_before and _takes_up(text, before, corpus)) or _is_the_named(text, name, earlier)
         if not stands_around and not goes_on:
             return None
         if not stands_around:

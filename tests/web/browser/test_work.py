@@ -95,7 +95,8 @@ def test_a_thread_is_forked_from_an_earlier_step(looking: Looking, desk: Desk, a
     page.locator("#detail summary", has_text="Groups asked").first.click()
     expect(page.locator("#detail")).to_contain_text("lexical")
     page.get_by_label("Question to ask from here").fill("Who pays for the power lines?")
-    page.get_by_role("button", name="Continue from here").click()
+    with page.expect_request("**/thread/fork"):
+        page.get_by_role("button", name="Continue from here").click()
     expect(page.locator(".said[data-answer]")).to_have_count(2)
     expect(page.locator(".bubble")).to_have_text(["Which power lines are late?", "Who pays for the power lines?"])
     expect(page.locator(".branches")).to_contain_text("Version 2 of 2")
