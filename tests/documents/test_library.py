@@ -132,6 +132,16 @@ def test_the_last_question_of_the_demonstration_is_declined(documents: Documents
             "How many firms have tendered in Olvar?",
             "The Pool invites tenders in Olvar. Lot 3 is reserved for firms tendering in Olvar.",
         ),
+        ("Quel est le taux d'intérêt du prêt d'Olvar ?", "Le prêt d'Olvar est de 120 millions de dollars."),
+        ("Who supplies the compressors of Olvar?", "The compressors of Olvar stand at Bir Naloum."),
+        (
+            "Why was the line extended to Olvar?",
+            "The extension of the line to Olvar remains open and is not planned.",
+        ),
+        (
+            "Pourquoi l'agence Primera a-t-elle abaissé la notation d'Olvar ?",
+            "L'agence Primera a attribué à Olvar la notation BBB+.",
+        ),
         ("Quelle est la production d'or d'Olvar ?", "Olvar a produit 14 500 tonnes d'engrais en 2024."),
         ("Who was awarded lot 3?", "The works of lot 2 were awarded to Kosande Works."),
         ("Where did the Committee meet?", "The Committee examined the road programme."),
@@ -177,6 +187,9 @@ def test_another_kind_of_thing_is_no_answer(
             "3,6",
         ),
         ("How much gold did Olvar produce?", "La production d'or d'Olvar a atteint 9,4 tonnes en 2024.", "9,4"),
+        ("Quel est le taux des prêts aux États ?", "Le taux des prêts aux États est de 3,1 pour cent.", "3,1"),
+        ("Quanto rendeu a taxa de Olvar?", "A taxa de Olvar rendeu 31,8 milhões de dólares em 2024.", "31,8"),
+        ("How much did the quay at Olvar cost?", "The quay at Olvar cost 412 million velms.", "412"),
         ("What is the price of maize seed?", "Le prix des semences de maïs est de 410 dollars la tonne.", "410"),
         (
             "Who owns the Port-Esra data centre?",
@@ -497,6 +510,35 @@ def test_a_superseded_document_answers_only_for_its_time(documents: Documents) -
     assert "420 MW" in now.sentence.text
     both, _ = documents.evidence("What capacity did the 2024 note give for the coastal line, and what is it now?")
     assert ["380 MW" in one.sentence.text for one in both] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("question", "figures"),
+    [
+        ("What was the storage fee in June 2024?", ["1,150"]),
+        ("What storage fee did the June 2024 note give?", ["1,150"]),
+        ("What fee did the June 2024 note give for storage, and what is the fee now?", ["1,150", "1,400"]),
+        ("What was the storage fee in May 2024?", []),
+    ],
+)
+def test_the_month_of_a_document_asks_for_it(
+    documents: Documents, tmp_path: Path, question: str, figures: list[str]
+) -> None:
+    """What it says without a date holds for its month, and "now" is in the document that supersedes it."""
+    (tmp_path / "old.md").write_text(
+        "# Note\n\nDate: 4 June 2024\n\nThe States keep the grain reserve.\nThe storage fee is 1,150 velms.\n"
+    )
+    (tmp_path / "new.md").write_text(
+        "# Note\n\nDate: 9 May 2025\n\nThe States keep the grain reserve.\nThe storage fee is 1,400 velms.\n"
+    )
+    (tmp_path / "other.md").write_text("# Hotels\n\nDate: 9 May 2025\n\nThe luggage storage fee is 3 velms.\n")
+    [old] = documents.add(tmp_path / "old.md").added
+    documents.add(tmp_path / "new.md", supersedes=old.id)
+    documents.add(tmp_path / "other.md")
+    found, _ = documents.evidence(question)
+    assert [
+        figure for one in found for figure in ("1,150", "1,400", "3 velms") if figure in one.sentence.text
+    ] == (figures)
 
 
 def test_removing_a_document_removes_it_from_every_answer(documents: Documents) -> None:

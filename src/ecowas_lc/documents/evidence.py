@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _ENOUGH = -0.7
 """Minimum score of a sentence that answers, in logits."""
-_ENOUGH_OF_ONE = -2.0
+_ENOUGH_OF_ONE = -3.0
 """The same in a document that the question asks for, or next to another answer if it asks for both sides."""
 _ALSO_ANSWERS = 6.0
 """How far below the best score a sentence of another document may be and still count as contradicting it."""
@@ -56,6 +56,8 @@ _FROM_BEFORE, _FROM_BEFORE_POINTED_AT = 0.6, 0.9
 _HEAD_ELSEWHERE = 0.8
 """How far a sentence counts what is asked for if its word stands elsewhere than after the figure."""
 _ENOUGH_WORDS, _FROM_AROUND, _WITHOUT_HEAD, _UNHEARD_OF = 0.6, 0.7, 0.2, 0.2
+_WEAK = 0.5
+"""How far a sentence answers "why" if it has a purpose and no cause."""
 _NAMED = 0.6
 """How far a sentence answers "who" if it names only a place."""
 _LOOKED_AT = 12
@@ -226,7 +228,8 @@ _CAUSE = re.compile(
     r"|à cause|en raison|faute d[e']|grâce|afin|suite à|parce|puisque|car|dû|due?s? à|du fait"
     r"|après(?! (?:le )?\d)|à défaut"
     r"|porque|devido|após(?! (?:o )?\d)|por (?:causa|falta|razões|motivo|atraso)|em (?:consequência|virtude)"
-    r"|graças|a fim|alegando|uma vez que|já que|attributed to|blamed on|attribué\w*|imputé\w*|atribuíd\w+"
+    r"|graças|a fim|alegando|uma vez que|já que|attributed to|blamed on|(?<!\ba )(?<!\bont )attribué\w*"
+    r"|imputé\w*|atribuíd\w+"
     r"|depois d[aeo]s?(?! \d))\b",
     re.IGNORECASE,
 )
@@ -244,7 +247,7 @@ _OF = re.compile(
 _SIDE_BY_SIDE = re.compile(r"\b(?=([^\W\d_A-Z]{3,}) ([^\W\d_A-Z]{3,})\b)")
 _BY = re.compile(r"\b([^\W\d_]{4,}) (?:by|par|por|pel[oa]s?)\b", re.IGNORECASE)
 _WHO_DOES = re.compile(r"\W*(?:who|qui|quem)(?: est-ce qui| é que)? (?:l['’]|s['’])?([^\W\d_]{4,})", re.IGNORECASE)
-_PURPOSE = re.compile(r"\b(?:for|to|pour|par|para|por|as)\b", re.IGNORECASE)
+_PURPOSE = re.compile(r"\b(?i:for|to|pour|par|para|por|as)\b(?! [A-ZÀ-Ý])")
 _POINTS_BACK = re.compile(
     r"^\W*(?:it|its|they|their|this|these|that|he|she|his|her|il|elle|ils|elles|son|sa|ses|leur|leurs|ce"
     r"|cette|ces|cela|celle|celui"
@@ -279,7 +282,8 @@ _OPEN_TIME = re.compile(
 )
 _AT_A_PLACE = re.compile(
     r"\b(?:at|in|near|à|en|em|n[ao]s?|de|du|of|d[ao]s?|[Rr]iver|[Ll]ake|[Mm]ount|[Ff]leuve|[Rr]ivière|[Ll]ac|[Mm]ont|[Rr]io"
-    r"|[Ll]ago|[Mm]onte) (?=[A-ZÀ-Ý])[\w-]+|(?<=\w) [A-ZÀ-Ý][\w-]+ (?:River|Lake|Valley|district|province)\b"
+    r"|[Ll]ago|[Mm]onte) (?=[A-ZÀ-Ý])[\w-]+(?: [A-ZÀ-Ý][\w-]+)*"
+    r"|(?<=\w) [A-ZÀ-Ý][\w-]+ (?:River|Lake|Valley|district|province)\b"
 )
 _IN_A_PLACE = re.compile(
     r"\b(?:at|in|near|to|from|between|through|inside|outside|à|au|aux|en|dans|chez|vers|entre|près|em"
@@ -287,10 +291,11 @@ _IN_A_PLACE = re.compile(
     r"(?:[a-zà-ÿ'’-]+\s+){0,3}(?:[a-zà-ÿ]+['’])?[A-ZÀ-Ý][\w'’-]*(?:\s+(?:d[aeo]s?\s+|de la\s+)?[A-ZÀ-Ý][\w'’-]*)*"
 )
 _RATE = re.compile(
-    r"\b(?:fees?|rates?|tariffs?|levy|levies|tax\w*|dut(?:y|ies)|fines?|penalt\w+|interest|tarifs?|frais|amendes?"
+    r"\b(?:taux|fees?|rates?|tariffs?|levy|levies|tax\w*|dut(?:y|ies)|fines?|penalt\w+|interest|tarifs?|frais|amendes?"
     r"|prélèvement|intérêts?|droits?|taxas?|tarifas?|multas?|impostos?|juros?|direitos?)\b",
     re.IGNORECASE,
 )
+_ASKS_FOR_A_RATE = re.compile(r"\b(?:taux|interest rate|rate of|taxa de juro|coupon|cup[ãa]o)s?\b", re.IGNORECASE)
 _COSTS = re.compile(r"\b(?:costs?|co[ûu]te(?:nt)?|custam?)\b", re.IGNORECASE)
 _JOINED = re.compile(r"\w+(?:[-–]\w+)+")
 _MEASURES = frozenset(
@@ -416,7 +421,9 @@ def find_evidence(
                 plain, [s for s in sources if _is_dated(s.document, time)], corpus, enough=_ENOUGH_OF_ONE
             )[:1]
         ]
+        quoted = {evidence.source.document.id for evidence in found}
         current = [source for source in sources if not source.superseded]
+        current = [source for source in current if quoted & {*source.document.supersedes}] or current
         if question.then is not None and question.then.terms != question.terms:
             rest = _without_documents(question.then, asked_of)
             second = _answers(rest, current, corpus, enough=_ENOUGH_OF_ONE)[:1]
@@ -522,7 +529,7 @@ def _answers(
     for candidate in candidates:
         features = candidate.features()
         score = sum(weights[name] * value for name, value in features.items() if name in weights) + weights["bias"]
-        if candidate.gives:
+        if candidate.gives and not candidate.gives_another_thing():
             found.append(
                 Evidence(
                     candidate.source,
@@ -676,6 +683,17 @@ class _Candidate:
             "above_mean": 10 * self.above_mean,
             "below_best": 10 * self.below_best,
         }
+
+    def gives_another_thing(self) -> bool:
+        """Return whether it gives something doubtful, and lacks what is counted or done in the question."""
+        question, head = self.question, self.question.head
+        if question.wanted == "who":
+            return self.gives <= _NAMED and self._lacks_verb() > _HALF
+        if question.wanted == "why":
+            return self.gives <= _WEAK and self._lacks_verb() > _HALF
+        if question.counts and head and not question.counts_people:
+            return self.gives <= _HALF and max(self.itself[head], self.around[head]) < _HALF
+        return False
 
     def _lacks_rank(self) -> float:
         """Return 1 if the sentence lacks the ordinal of the question, less if the sentence before has it."""
@@ -997,7 +1015,8 @@ def _gives_what_is_wanted(
         case "why":
             if _CAUSE.search(text) or _is_said_to_be_by(question, text):
                 return 1.0
-            return 0.5 if max(itself, 0.9 * around) >= 0.8 and _PURPOSE.search(text) else 0.0
+            has_purpose = _PURPOSE.search(text) and not (is_negative(text) or _PENDING.search(text))
+            return _WEAK if max(itself, 0.9 * around) >= 0.8 and has_purpose else 0.0
         case _:
             return 1.0
 
@@ -1021,6 +1040,10 @@ def _gives_quantity(question: ParsedQuestion, text: str, language: str) -> float
     ]
     if is_negative(text) and any(best_likeness(found[1], question.terms) > 0 for found in _NONE.finditer(text)):
         return 1.0
+    if _ASKS_FOR_A_RATE.search(question.text) and not (
+        _RATE.search(text) or any(q.family == "percent" for q in given)
+    ):
+        return 0.0
     if question.asks_for_share:
         return 1.0 if any(q.family == "percent" for q in given) else 0.4 * bool(given)
     if question.families:
@@ -1203,8 +1226,9 @@ def _is_of_the_time(question: ParsedQuestion, text: str, source: Source, announc
             return False
         if any(_answers_time(time, asked) for time in around):
             continue
-        is_general = asked.month is None and asked.part is None and asked.day is None
-        if own or not is_general or date is None or date.year != asked.year:
+        if own or asked.part is not None or asked.day is not None or asked.year is None or date is None:
+            return False
+        if not TimePoint(date.year, date.month, date.day).is_within(asked):
             return False
     return True
 
