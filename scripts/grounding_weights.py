@@ -166,7 +166,6 @@ if __name__ == "__main__":
         for name, weight in zip([*chosen, "bias"], fitted(every, chosen), strict=True):
             print(f'    "{name}": {weight:.2f},')
         print("}")
-        for enough in (-0.75, -0.3):
-            for folder, rows in sets.items():
-                others = [row for other, its in sets.items() if other != folder for row in its * times[other]]
-                print(f"# {label} {enough} {folder}: {reached(rows, chosen, fitted(others, chosen), enough)}")
+        for folder, rows in sets.items():
+            others = [row for other, its in sets.items() if other != folder for row in its * times[other]]
+            print(f"# {label} {folder}: {reached(rows, chosen, fitted(others, chosen), evidence._ENOUGH)}")

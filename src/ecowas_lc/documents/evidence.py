@@ -621,6 +621,7 @@ class _Candidate:
         known = [
             word for word in nouns if self.around_by_words[word] < _LACKS and (meanings(word) or senses(word))
         ]
+        lacks_verb = self._lacks_verb()
         alone = bool(question.names and firm) and not any(self.itself[word] >= _LACKS for word in (*firm, *loose))
         return {
             "enough_words": float(self.has_enough_words()),
@@ -661,9 +662,9 @@ class _Candidate:
             "lacks_known": min(2.0, len(known)),
             "lacks_elsewhere": float(any(self.anywhere[word] for word in lacking)),
             "lacks_itself": min(2.0, sum(self.itself[word] < _LACKS for word in nouns)),
-            "lacks_verb": self._lacks_verb(),
-            "who_lacks_verb": float(question.wanted == "who") * self._lacks_verb(),
-            "time_lacks_verb": float(question.wanted == "time") * self._lacks_verb(),
+            "lacks_verb": lacks_verb,
+            "who_lacks_verb": float(question.wanted == "who") * lacks_verb,
+            "time_lacks_verb": float(question.wanted == "time") * lacks_verb,
             "another_in_place": self._has_another_in_its_place(nouns),
             "name_only": float(alone and not _POINTS_BACK.match(self.text)),
             "cross": float(not self.same_language),
