@@ -152,8 +152,8 @@ needs_counts = pytest.mark.skipif(bool(REAL_OLLAMA), reason="the local model's s
 
 def by_service(model: LocalModel, messages: list[BaseMessage]) -> None:
     roles = {"human": "user", "ai": "assistant"}
-    llm = LLMService(model.base_url, model.model, timeout=120, num_ctx=WINDOW)
-    llm.chat_with_history([{"role": roles[m.type], "content": m.text} for m in messages], max_tokens=2)
+    llm = LLMService(model.base_url, model.model, timeout=120, num_ctx=WINDOW, temperature=0)
+    llm.chat_with_history([{"role": roles[m.type], "content": m.text} for m in messages], max_tokens=8)
 
 
 def by_supervisor(model: LocalModel, messages: list[BaseMessage]) -> bool:
@@ -245,10 +245,10 @@ def test_one_window_for_everything(awkward_model: LocalModel) -> None:
     )
     graph.invoke({"messages": [("user", "energy+minerals: what now?")]}, config)
     assert graph.get_state(config).values["summary"]["text"]
-    llm = LLMService(url, name, timeout=120)
+    llm = LLMService(url, name, timeout=120, temperature=0)
     llm.check()
-    llm.chat("Hello?", max_tokens=2)
-    list(llm.stream("Hello?", max_tokens=2))
+    llm.chat("Hello?", max_tokens=8)
+    list(llm.stream("Hello?", max_tokens=8))
     agent = create_agent(
         model,
         middleware=[SummarizationMiddleware(model, trigger=("messages", 3), keep=("messages", 1))],
