@@ -146,6 +146,33 @@ def test_a_turn_that_ends_during_the_replay_is_in_the_thread(
     assert stored(place, "supervisor") == dialogue("up?", "down?", "meanwhile?")
 
 
+def test_a_reset_during_the_replay_is_final(
+    mortal: RunningServer, place: RedisMemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replay does not bring back a turn of a conversation that is reset after the replay read it."""
+    agent = supervisor(place, model=numbered())
+    agent.smart_chat("up?")
+    link = place_link(agent)
+    monkeypatch.setattr(link, "_start", lambda: None)  # no retries in the background
+    mortal.kill()
+    agent.smart_chat("down?")
+    mortal.start()
+    link._problem = None
+    read, resets = agent._transcript.read_stored, [agent.reset_history]
+
+    def and_reset(count: int | None = None) -> Any:
+        told = yield from read(count)
+        resets.pop()()
+        return told
+
+    with monkeypatch.context() as during:
+        during.setattr(agent._transcript, "read_stored", and_reset)
+        run(agent._session._replayed(), {})
+    assert not resets
+    assert not agent.graph.get_state({"configurable": {"thread_id": "s"}}).values
+    assert stored(place, "supervisor") == []
+
+
 def test_two_replays_at_once(
     mortal: RunningServer, place: RedisMemoryService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -167,6 +167,14 @@ def test_a_missing_extra_is_named(missing: str) -> None:
     assert done.stderr == f"The command needs {missing}, which is not installed. Run: {install_command('cli')}\n"
 
 
+def test_the_install_command_of_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A checkout on ``PYTHONPATH``, which is not installed, names itself: it knows no requirements of an extra."""
+    assert install_command("cli").startswith("pip install ")
+    assert ".[" not in install_command("cli")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert install_command("cli") == "pip install '.[cli]'"
+
+
 @pytest.mark.parametrize("group", [[], ["local-model"], ["server"], ["sessions"], ["threads"]], ids=" ".join)
 def test_what_commands_do_is_told_whole(run: Run, monkeypatch: pytest.MonkeyPatch, group: list[str]) -> None:
     """At 80 columns, the list of commands has one line per command, and no sentence is cut off."""

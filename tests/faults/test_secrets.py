@@ -71,6 +71,13 @@ def test_variables_are_searched():
     assert signs_in(variables_of(found.value))
 
 
+def test_a_password_is_hidden_in_text():
+    """A password is neither in its repr nor in text that it is put into; libraries get the real one."""
+    password = Secret(PASSWORD)
+    assert not signs_in(f"{password} {password!r} {password:>20} {[password]}" + "{}".format(password))  # noqa: UP032
+    assert (str(password), password.encode()) == (PASSWORD, PASSWORD.encode())
+
+
 def said_by(error: BaseException) -> str:
     """Message, repr and traceback of an error and of all that led to it, as logs show them."""
     said = "".join(traceback.format_exception(error))

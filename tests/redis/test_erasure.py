@@ -19,6 +19,8 @@ from ecowas_lc import (
     aerase,
     erase,
 )
+from ecowas_lc.search.place import id_of
+from ecowas_lc.storage.keys import Keys
 from tests.fixtures.servers import RunningCluster, RunningServer
 
 
@@ -99,6 +101,23 @@ def test_what_is_encrypted(redis_server: RunningServer, prefix: str) -> None:
     receipt = erase("ama", url=redis_server.url, prefix=prefix, encryption=encryption)
     assert receipt.found == {"threads": 3, "sessions": 2, "items": 4}
     check(redis_server.url, prefix, encryption)
+
+
+def test_what_has_expired_is_not_counted(redis_server: RunningServer, prefix: str) -> None:
+    """A receipt leaves out threads and items that expired and are still in an index, and the rest is erased."""
+    fill(redis_server.url, prefix)
+    with (
+        RedisMemoryService(url=redis_server.url, prefix=prefix) as memory,
+        RedisStore.from_url(redis_server.url, prefix=prefix) as store,
+        redis_server.client() as raw,
+    ):
+        memory.set_session_data("ama-0", "user_id", "ama")  # a session with the id of an expired thread
+        item = store._at.item(id_of(("ama", "notes"), "own"))
+        assert raw.delete(Keys(prefix).thread("ama-0"), item) == 2
+    receipt = erase("ama", url=redis_server.url, prefix=prefix)
+    assert receipt.found == {"threads": 2, "sessions": 3, "items": 3}
+    assert receipt.unattributed == {"sessions": 2, "threads": 3, "cached answers": 1}
+    check(redis_server.url, prefix)
 
 
 def test_other_marks(redis_server: RunningServer, prefix: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import tool
-from langgraph.types import Command
+from langgraph.types import Command, interrupt
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -211,16 +211,45 @@ def test_a_search_for_passages_is_a_span(
     assert "retrieval documents" in tree(spans)["invoke_agent ecowas_supervisor"]["invoke_agent energy"]
 
 
-def test_a_pause_is_no_error_and_a_failure_is_one(
+@tool
+def permit(country: str) -> str:
+    """Ask a person."""
+    return str(interrupt(f"May {country}?"))
+
+
+def asking(messages: list[Any]) -> Any:
+    if any(isinstance(message, ToolMessage) for message in messages):
+        return "Done."
+    return AIMessage(
+        "", tool_calls=[{"name": "permit", "args": {"country": "Ghana"}, "id": "a", "type": "tool_call"}]
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{"interrupt_before_release": ["energy"]}, {"tools": {"energy": [permit]}}], ids=["release", "tool"]
+)
+def test_a_pause_is_no_error(
+    redis_server: RunningServer,
+    prefix: str,
+    spans: InMemorySpanExporter,
+    ask: Callable[..., Any],
+    options: dict[str, Any],
+) -> None:
+    """A turn that waits for a reviewer, or a tool of a group that waits for a person, ends well."""
+    model = ScriptedModel(script=by_speaker({"energy": asking} if "tools" in options else {}), tools=True)
+    graph = graph_on(redis_server, prefix, model, **options)
+    assert ask(graph, SOLAR)["__interrupt__"]
+    ask(graph, Command(resume="approve"))
+    found = spans.get_finished_spans()
+    assert {each.status.status_code for each in found} == {trace.StatusCode.UNSET}
+    assert not [each.name for each in found if "error.type" in (each.attributes or {})]
+
+
+def test_a_failure_is_an_error(
     redis_server: RunningServer, prefix: str, spans: InMemorySpanExporter, ask: Callable[..., Any]
 ) -> None:
-    """A turn that waits for a reviewer ends well; a failed group reports only the name of its error."""
+    """A failed group reports only the name of its error."""
     model = ScriptedModel(script=by_speaker({"protocol": lambda _: ValueError(SECRET)}))
-    graph = graph_on(redis_server, prefix, model, interrupt_before_release=["energy"])
-    ask(graph, SOLAR)
-    ask(graph, Command(resume="approve"))
-    assert {each.status.status_code for each in spans.get_finished_spans()} == {trace.StatusCode.UNSET}
-    spans.clear()
     with pytest.raises(Exception, match=SECRET):
         ask(graph_on(redis_server, prefix, model), "protocol: who sits where?", "u")
     turn = named(spans, "invoke_agent ecowas_supervisor")
@@ -329,8 +358,10 @@ def test_the_library_is_not_imported_here() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_nobody_watching_costs_nothing() -> None:
-    """Without a watcher, no span is created, and streams are passed on unchanged."""
+@pytest.mark.parametrize("provider", [None, trace.NoOpTracerProvider()], ids=["none", "no-op"])
+def test_nobody_watching_costs_nothing(monkeypatch: pytest.MonkeyPatch, provider: Any) -> None:
+    """Without a provider that does anything, no span is created, and streams are passed on unchanged."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
     assert not _telemetry.is_watched()
     assert _telemetry.span("turn", "turn") is _telemetry.UNWATCHED
     parts = iter([1])

@@ -101,6 +101,29 @@ def test_a_pipe_that_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert stat.S_ISFIFO((tmp_path / "pipe").lstat().st_mode)
 
 
+def test_a_pipe_that_can_not_be_opened(tmp_path: Path) -> None:
+    """An error of the system, here that no more files may be open, is reported as it is and without a wait."""
+    os.mkfifo(tmp_path / "pipe")
+    code = """
+import resource
+from pathlib import Path
+from tests.unit.test_output_file import write
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+try:
+    write(Path("pipe"))
+except OSError as error:
+    print(error.strerror)
+finally:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+    )
+    assert done.stdout == "Too many open files\n"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
 def test_a_device_of_ones_own_is_written_to(tmp_path: Path) -> None:
     """A device stays a device, also behind a link: root can't lose /dev/null."""
