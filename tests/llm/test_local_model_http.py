@@ -260,7 +260,8 @@ def test_the_awkward_server_cuts_in_silence(http: httpx.Client, is_awkward: bool
         {"role": "user", "content": "Say hello."},
     ]
     options = {"num_ctx": 64, "num_predict": 2}
-    for messages, read in ((long, 64), ([{"role": "user", "content": "word " * 100}], 34)):
+    last = {"role": "user", "content": "word " * 100}
+    for messages, read in ((long, 64), ([last], 34), ([long[0], last], 34)):
         response = http.post("/api/chat", json=body(messages=messages, options=options, stream=False))
         assert response.status_code == (200 if is_awkward else 400)
         if is_awkward:
@@ -286,8 +287,10 @@ def test_ps_shows_what_is_loaded_and_for_how_long(http: httpx.Client) -> None:
     [model] = shown()
     assert model["context_length"] == 4096
     assert model["expires_at"] > datetime.now(UTC).isoformat()
-    ask(messages=[], keep_alive=-1)
-    assert shown()[0]["expires_at"] > "2200"
+    for forever in (-1, 1e300):
+        ask(messages=[], keep_alive=forever)
+        assert shown()[0]["expires_at"] > "2200"
+        ask(messages=[], keep_alive=0)
     ask(options={"num_predict": 1}, keep_alive=0)
     assert shown() == []
 
@@ -490,6 +493,33 @@ async def test_a_full_queue_is_refused() -> None:
         assert "maximum pending requests exceeded" in refused.result().json()["error"]
         SlowEngine.released.set()
         assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200]
+
+
+async def test_a_client_that_leaves_as_its_turn_comes_holds_up_nobody() -> None:
+    """A client may leave at the moment that its request would begin: the next request takes its place."""
+    from ecowas_lc.local_model import app
+
+    class LeftEngine:
+        weights = Path("none.gguf")
+        slots = 1
+        released = asyncio.Event()
+
+        async def chat(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+            await self.released.wait()
+            yield {"choices": [{"delta": {"content": "Well"}, "finish_reason": "stop"}]}
+            leaves.cancel()  # its turn comes before it notices
+
+    transport = httpx.ASGITransport(app.create_app(LeftEngine(), max_queue=1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+        asking = [asyncio.create_task(http.post("/api/chat", json=body(stream=False))) for _ in range(3)]
+        served, leaves, refused = asking
+        assert (await refused).status_code == 503, "the second request waits"
+        LeftEngine.released.set()
+        await asyncio.wait((served, leaves))
+        assert served.result().status_code == 200
+        assert leaves.cancelled()
+        last = await asyncio.wait_for(http.post("/api/chat", json=body(stream=False)), 30)
+        assert last.status_code == 200
 
 
 def test_only_the_loopback_address_listens(local_model: LocalModel) -> None:

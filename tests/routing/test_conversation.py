@@ -141,6 +141,7 @@ def test_a_question_of_its_own_leaves_the_subject_before(
         ("can cattle breeders pay with?", ["cattle"], True),
         ("les éleveurs peuvent vendre leurs bêtes avec ?", ["éleveurs"], True),
         ("which mines dig for lithium?", ["mines"], False),
+        ("?!", [], False),
     ],
 )
 def test_what_links_a_turn_to_the_one_before(text: str, own: list[str], linked: bool) -> None:

@@ -128,6 +128,10 @@ def test_routers_are_compared_on_the_users_questions() -> None:
     """Names and questions can be chosen; without a model all others that are installed take part."""
     assert usable_routers() == ("lexical", "semantic", "hybrid")
     assert usable_routers(model=object()) == ("lexical", "semantic", "model", "hybrid")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ecowas_lc.supervisor.evaluation.comparison.offline_installed", lambda: False)
+        assert usable_routers() == ("lexical", "hybrid")
+        assert usable_routers(embeddings=object()) == ("lexical", "semantic", "hybrid")
     seen: list[tuple[str, int, int]] = []
     comparison = compare_routers(
         ["lexical"],
@@ -285,7 +289,7 @@ def test_a_bad_dialogue_is_named(tmp_path: Path, line: str, problem: str) -> Non
 
 
 def test_the_picture_is_a_legible_png(tmp_path: Path) -> None:
-    """One table per router, large enough to read."""
+    """One table per router, large enough to read, and nothing where a row has no more tables."""
     from matplotlib.image import imread
 
     report = evaluate(Fixed(ANSWERS), QUESTIONS)
@@ -294,6 +298,9 @@ def test_the_picture_is_a_legible_png(tmp_path: Path) -> None:
         height, width, _ = imread(path).shape
         assert height > 400
         assert width > 400 * min(count, 2)
+    picture = imread(draw_confusion({f"router {n}": report for n in range(5)}, tmp_path / "5.png"))
+    height, width, _ = picture.shape
+    assert (picture[height // 2 :, width * 2 // 3 :, :3] == 1).all()
     with pytest.raises(InvalidInputError, match="no report"):
         draw_confusion({}, tmp_path / "none.png")
 

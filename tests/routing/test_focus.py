@@ -109,6 +109,15 @@ def test_a_pasted_document_costs_what_a_page_does(text: str, monkeypatch: pytest
     assert len(focus(long).question) <= MOST_ASKED + 1
 
 
+def test_of_many_long_questions_the_last_count() -> None:
+    """If the questions of a text are longer than what is read of them, the last ones are read."""
+    questions = [f"Which rule on electricity holds in country {n}, {'and so on, ' * 40}if any?" for n in range(4)]
+    text = "We met on Monday. " * 100 + " ".join(questions)
+    asked = focus(text).question
+    assert text.endswith(asked)
+    assert MOST_ASKED - 10 < len(asked) <= MOST_ASKED + 1
+
+
 def test_a_question_at_the_end_of_a_document_counts() -> None:
     """Text after thousands of characters is read as well."""
     document = "The committee met on Monday and took note of the minutes. " * 400

@@ -98,11 +98,12 @@ async def test_both_ways_to_ask_agree(offline: Router) -> None:
 
 
 @pytest.mark.usefixtures("words_only")
-def test_without_embeddings_it_is_the_lexical_router() -> None:
+async def test_without_embeddings_it_is_the_lexical_router() -> None:
     """Without any extra, the words decide, without an error."""
     router, words = get_router("hybrid"), get_router("lexical")
     for question in evaluation_set("dev"):
-        assert router.route(question.question) == words.route(question.question)
+        decision = words.route(question.question)
+        assert router.route(question.question) == await router.aroute(question.question) == decision
 
 
 async def test_failing_embeddings_leave_the_words() -> None:
@@ -230,7 +231,9 @@ def test_a_model_is_measured_where_the_others_are_unsure(offline: HybridRouter) 
     questions = (*evaluation_set("dev"), *evaluation_set("validation"))
     doubtful = [question for question in questions if offline.weigh(question.question).is_unsure]
     perfect = Scripted(sayings=[_knows({question.question: question.groups for question in questions})])
-    result = measure_model(perfect)
+    told: list[tuple[str, int, int]] = []
+    result = measure_model(perfect, on_progress=lambda *step: told.append(step))
+    assert told == [(result.model, done, len(doubtful)) for done in range(1, len(doubtful) + 1)]
     assert result.asked == len(doubtful) == len(perfect.calls)
     assert result.asked < len(questions) / 5
     assert result.model_right == result.asked > result.cheap_right

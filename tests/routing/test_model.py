@@ -132,6 +132,7 @@ async def test_a_model_may_mend_its_answer(garbage: str) -> None:
     "said",
     [
         'Sure! Here you go: {"groups": ["energy"]} Hope that helps.',
+        'Of all {five} groups [as asked]: ["energy"]',
         '```json\n{"groups": ["energy"]}\n```',
         '["energy"]',
         '{"groups": ["Energy"]}',

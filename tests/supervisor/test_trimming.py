@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import interrupt
 
 from ecowas_lc.errors import ContextOverflowError
 from ecowas_lc.llm import make_chat_model
@@ -17,7 +18,7 @@ from ecowas_lc.supervisor import build_supervisor
 from ecowas_lc.supervisor.trimming import exchanges, newest, prompt_of, remembered
 from tests.fixtures.ollama_stub import serving_stub
 from tests.fixtures.scripted_model import Answer, FixedRouter, ScriptedModel, by_speaker, speaker_of
-from tests.supervisor.conftest import Ask, in_thread
+from tests.supervisor.conftest import Ask, asked, in_thread
 
 WINDOW = Window.of(1024)
 
@@ -90,6 +91,33 @@ def test_without_a_summary_prompts_are_trimmed_all_the_same(ask: Ask) -> None:
     assert 1 <= tried <= 10, "a failing summary is not tried with every turn"
     asked = [prompt for prompt in model.calls if speaker_of(prompt) == "energy"]
     assert asked[-1][-1].text == "energy: 19?"
+
+
+def test_a_pause_in_the_summary_is_a_pause_of_the_run(ask: Ask) -> None:
+    """A model that asks a person through langgraph does not count as failed."""
+    script = by_speaker({"energy": "word " * 100, "summary": lambda _: interrupt("May I?")})
+    graph = build_supervisor(
+        ScriptedModel(script=script), router=FixedRouter(), checkpointer=InMemorySaver(), num_ctx=1536
+    )
+    found = next(found for turn in range(20) if (found := ask(graph, f"energy: {turn}?").get("__interrupt__")))
+    assert [one.value for one in found] == ["May I?"]
+
+
+def test_a_summary_that_is_no_longer_needed_is_not_made() -> None:
+    """A run that was interrupted before its summary goes on without one, if the window is larger by now."""
+    script = by_speaker({"energy": "word " * 100, "summary": KeyboardInterrupt()})
+    saver, thread = InMemorySaver(), in_thread("t")
+    graph = build_supervisor(ScriptedModel(script=script), router=FixedRouter(), checkpointer=saver, num_ctx=1536)
+    with pytest.raises(KeyboardInterrupt):
+        for turn in range(20):
+            graph.invoke(asked(f"energy: {turn}?"), thread)
+    assert graph.get_state(thread).next
+    model = ScriptedModel(script=script)
+    larger = build_supervisor(model, router=FixedRouter(), checkpointer=saver, num_ctx=16_384)
+    said = larger.invoke(None, thread)
+    assert not larger.get_state(thread).next
+    assert not said.get("summary")
+    assert not model.calls
 
 
 def test_an_exchange_is_kept_whole_or_not_at_all() -> None:

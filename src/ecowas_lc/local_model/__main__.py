@@ -14,8 +14,8 @@ from ecowas_lc.errors import EcowasError
 from ecowas_lc.local_model.process import serve
 
 
-def main() -> int:
-    """Serve until the parent process is gone; return exit code 2 if the model can't be served."""
+def main() -> None:
+    """Serve until the parent process is gone; exit with code 2 if the model can't be served."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
@@ -34,8 +34,7 @@ def main() -> int:
         serve(port=arguments.port, threads=arguments.threads, awkward=arguments.awkward, on_ready=announce)
     except EcowasError as error:
         sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+        sys.exit(2)
 
 
 def _end_with_parent() -> None:
@@ -44,4 +43,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

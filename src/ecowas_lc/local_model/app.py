@@ -430,12 +430,8 @@ async def _next(lines: AsyncGenerator[_Line, None]) -> _Line:
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
     """Return the result of ``work``; if the client disconnects first, cancel it and raise ClientDisconnect."""
-
-    async def client_gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    task, gone = asyncio.create_task(work), asyncio.create_task(client_gone())
+    # The body has been read, so the next message says that the client is gone.
+    task, gone = asyncio.create_task(work), asyncio.ensure_future(request.receive())
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():

@@ -58,10 +58,8 @@ def asking(model: Any) -> AbstractContextManager[_telemetry.Span]:
     )
 
 
-def learnt(seen: _telemetry.Span, messages: Sequence[BaseMessage], answer: Any) -> None:
+def learnt(seen: _telemetry.Span, messages: Sequence[BaseMessage], answer: AIMessage) -> None:
     """Set on a span what an answer says about its call."""
-    if not isinstance(answer, AIMessage):
-        return
     used: Mapping[str, Any] = answer.usage_metadata or {}  # of a cached answer, it has only the cost
     seen.set(
         gen_ai__usage__input_tokens=used.get("input_tokens"),

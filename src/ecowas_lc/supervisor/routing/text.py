@@ -109,8 +109,6 @@ def _shortened(word: str) -> Iterator[str]:
 
 
 def _is_one_slip(word: str, other: str) -> bool:
-    if abs(len(word) - len(other)) > 1:
-        return False
     start = 0
     while start < min(len(word), len(other)) and word[start] == other[start]:
         start += 1
