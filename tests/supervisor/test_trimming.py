@@ -108,9 +108,13 @@ def test_a_summary_that_is_no_longer_needed_is_not_made() -> None:
     script = by_speaker({"energy": "word " * 100, "summary": KeyboardInterrupt()})
     saver, thread = InMemorySaver(), in_thread("t")
     graph = build_supervisor(ScriptedModel(script=script), router=FixedRouter(), checkpointer=saver, num_ctx=1536)
-    with pytest.raises(KeyboardInterrupt):
+
+    def talk() -> None:
         for turn in range(20):
             graph.invoke(asked(f"energy: {turn}?"), thread)
+
+    with pytest.raises(KeyboardInterrupt):
+        talk()
     assert graph.get_state(thread).next
     model = ScriptedModel(script=script)
     larger = build_supervisor(model, router=FixedRouter(), checkpointer=saver, num_ctx=16_384)

@@ -176,9 +176,7 @@ def _asking_part(plain: str, sentences: list[TextSpan]) -> list[TextSpan]:
     for place in reversed(chosen):
         start, end = sentences[place]
         part.append((max(start, end - room), end))
-        room -= end - start
-        if room <= 0:
-            break
+        room = max(room - (end - start), 0)
     return part[::-1]
 
 
