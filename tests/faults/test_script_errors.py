@@ -8,10 +8,11 @@ import threading
 import pytest
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from redis.exceptions import ResponseError
 
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
-from ecowas_lc.errors import CorruptDataError, EcowasError, RedisRefusedError, StorageError
+from ecowas_lc.errors import CorruptDataError, DecryptionError, EcowasError, RedisRefusedError, StorageError
 from ecowas_lc.memory import RedisMemoryService
 from ecowas_lc.storage import server as server_module
 from ecowas_lc.storage.error_translation import Attempt, translate
@@ -253,6 +254,30 @@ def test_answers_of_another_shape(redis_server, prefix, monkeypatch, answer):
                 assert await other.aget_tuple(at()) is not None
 
         asyncio.run(read())
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (KeyError("mine"), "can't be read with Theirs: 'mine'"),
+        (DecryptionError("Written with another key."), "^Written with another key"),
+    ],
+    ids=["theirs", "ours"],
+)
+def test_errors_of_the_callers_serializer_on_read(redis_server, prefix, raised, expected):
+    """An error of ours from a caller's serializer, which may wrap ours, is left; another names the serializer."""
+
+    class Theirs:
+        dumps_typed = JsonPlusSerializer().dumps_typed
+
+        def loads_typed(self, data):
+            raise raised
+
+    with RedisSaver.from_url(redis_server.url, prefix=prefix, serde=Theirs()) as saver:
+        Writer(saver).put(a=[1])
+        with pytest.raises(EcowasError, match=expected) as error:
+            saver.get_tuple(at())
+    assert type(error.value) is (DecryptionError if raised is error.value else CorruptDataError)
 
 
 def test_errors_of_the_callers_own_code_are_left(redis_server, prefix):

@@ -22,6 +22,7 @@ from langgraph.graph.message import add_messages
 
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
 from ecowas_lc.checkpoint.codec import elements
+from ecowas_lc.errors import NotSerializableError
 from ecowas_lc.storage import server as server_module
 from tests.fixtures.proxy import Proxy, running_proxy
 from tests.fixtures.servers import running_server
@@ -170,6 +171,14 @@ def test_what_is_equal_is_stored_once(redis_server: Any, prefix: str) -> None:
             last = writer.put(m=[message] * 3, d={"text": long, "n": number}, t=(number, Document(long)), h=nested)
             saver.put_writes(last, [("m", message), ("d", {"text": long})], f"task{number}")
         assert raw.memory_usage(key_of(prefix), samples=0) < 50_000 * 3
+
+
+def test_more_channels_than_a_row_can_count(redis_server: Any, prefix: str) -> None:
+    """A checkpoint of more than 65,535 channels with large values is refused, and nothing is stored."""
+    with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver:
+        with pytest.raises(NotSerializableError, match="more than 65535 channels"):
+            Writer(saver).put(**dict.fromkeys(map(str, range(65_536)), "x" * 1_000))
+        assert saver.get_tuple(at()) is None
 
 
 def test_memory_of_the_process_is_bounded(redis_server: Any, prefix: str) -> None:

@@ -175,6 +175,15 @@ def test_a_list_of_another_process_under_the_same_name(saver: RedisSaver, fresh:
     assert fresh.get_tuple(stored).checkpoint["channel_values"]["items"] == [message(n) for n in (1, 2, 3, 7)]
 
 
+def test_large_bytes_that_the_process_has(saver: RedisSaver, fresh: RedisSaver) -> None:
+    """Bytes that a process read as a value come back, without being sent again, in a list of another process."""
+    data, writer = random.Random(1).randbytes(20_000), Writer(saver)
+    writer.put(file=data)
+    assert fresh.get_tuple(at()).checkpoint["channel_values"]["file"] == data
+    writer.put(file=data, parts=[data, b"x" * 500])
+    assert fresh.get_tuple(at()).checkpoint["channel_values"]["parts"] == [data, b"x" * 500]
+
+
 SIZES = [1, 63, 64, 65, 128, 1999, 2001, 8001]
 
 

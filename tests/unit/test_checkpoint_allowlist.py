@@ -41,6 +41,7 @@ class Plan(BaseModel):
     colour: Annotated[Colour, "x"] = Colour.RED
     held: Held | None = None
     mode: Literal["a"] = "a"
+    parts: list[Plan] = []
 
 
 class Box(BaseModel, Generic[T]):
@@ -61,7 +62,12 @@ class Outer:
         x: int
 
 
-VALUE = Plan(first=Step("a"), others={"k": [Step("b"), None]}, held={"steps": [Step("c")]})
+VALUE = Plan(
+    first=Step("a"),
+    others={"k": [Step("b"), None]},
+    held={"steps": [Step("c")]},
+    parts=[Plan(first=Step("d"))],
+)
 
 
 def stored(name: str, data: Any = ()) -> bytes:

@@ -134,6 +134,8 @@ CHANGES: dict[str, Any] = {
     "kwargs 1": lambda m: m.additional_kwargs.__setitem__("n", 1),
     "kwargs True": lambda m: m.additional_kwargs.__setitem__("n", True),
     "kwargs 1.0": lambda m: m.additional_kwargs.__setitem__("n", 1.0),
+    "kwargs bytes": lambda m: m.additional_kwargs.__setitem__("n", b"x"),
+    "kwargs bytearray": lambda m: m.additional_kwargs.__setitem__("n", bytearray(b"x")),
     "metadata": lambda m: m.response_metadata.__setitem__("x", (1, 2)),
     "name": lambda m: setattr(m, "name", "somebody"),
     "id": lambda m: setattr(m, "id", "another"),

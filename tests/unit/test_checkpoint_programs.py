@@ -30,6 +30,7 @@ from ecowas_lc.checkpoint.configs import (
     field_of,
 )
 from ecowas_lc.checkpoint.format import Format, edits, is_worth_sharing, pack_envelope, unpack_envelope
+from ecowas_lc.checkpoint.reading import get_tuple_op
 from ecowas_lc.checkpoint.writing import SaverContext, put_op, put_writes_op
 from ecowas_lc.errors import CorruptDataError, InvalidInputError, StorageError
 from ecowas_lc.storage.keys import Keys
@@ -245,9 +246,19 @@ def test_a_reply_with_half_an_element() -> None:
         context().format.elements("t", [b"1" * 16], [])
 
 
+def test_a_reply_for_a_reader_that_has_more() -> None:
+    """A reply that leaves out a list which this reader did not name as known is a named error."""
+    program = get_tuple_op(context(), CheckpointPlace("t"))
+    next(program)
+    row = b"\0\0" + pack_row(b"", [b"v\0messages\x001"])
+    with pytest.raises(CorruptDataError, match="assumes that a list is known"):
+        program.send([[[[b"", b"1", row, [b"k" + bytes(17)], [], 1]], b"", [], 0]])
+
+
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda config: pickle.loads(pickle.dumps(config))])
 def test_a_config_of_an_extended_checkpoint_is_copied(copied: Any) -> None:
     """Applications copy and send configs, so the id in them equals the plain id and looks the same."""
+    assert copied(Extended("1")) == "1"
     config = copied({"checkpoint_id": Extended("1")})
     assert config == {"checkpoint_id": "1"}
     assert json.dumps(config) == '{"checkpoint_id": "1"}'

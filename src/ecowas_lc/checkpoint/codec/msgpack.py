@@ -183,9 +183,7 @@ class BlobWriter:
             except NotSerializableError:
                 raise
             except TypeError:
-                if self._failure is not None:
-                    raise self._failure from None
-                raise NotSerializableError(f"A value can't be stored: {error}") from error
+                raise self._failure or NotSerializableError(f"A value can't be stored: {error}") from None
 
     def _default(self, value: Any) -> Any:
         try:

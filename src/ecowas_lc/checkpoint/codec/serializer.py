@@ -247,8 +247,6 @@ class Serializer:
                             text = texts[reference] = raw[3:].decode()
                         out.append(unpack_array(unpack(blob[19:]), text))
                         continue
-                    except EcowasError:
-                        raise
                     except Exception:  # noqa: S110 - extension types, or corrupt: the slow path decides
                         pass
             out.append(self._load_item(digest, elements))
