@@ -262,7 +262,7 @@ def test_on_a_cluster(cluster: Any, prefix: str) -> None:
 
 
 def test_for_a_restricted_user(server: Any, prefix: str, raw: Any) -> None:
-    """``~prefix:*`` without dangerous and admin commands is enough; to export, reading is, even without scripts."""
+    """``~prefix:*`` without dangerous and admin commands is enough; to export, reading is, without scripts too."""
     rights = ("on", ">pass", f"~{prefix}:*")
     raw.execute_command("ACL", "SETUSER", f"{prefix}w", *rights, "+@all", "-@dangerous", "-@admin")
     raw.execute_command("ACL", "SETUSER", f"{prefix}r", *rights, "+@all", "-@dangerous", "-@admin", "-@write")

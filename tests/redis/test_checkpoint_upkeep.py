@@ -217,6 +217,22 @@ def test_copies_onto_something(saver: RedisSaver, raw: Any, prefix: str) -> None
     assert raw.keys(f"{prefix}:checkpoint:*:copy:*") == []
 
 
+def test_a_target_that_appears_during_a_copy(saver: RedisSaver) -> None:
+    """A thread that another process starts during the copy under the copy's id is not replaced."""
+    grow(saver)
+
+    def meanwhile() -> Any:
+        copying = copy_thread_op(saver._at, "t", "copy")
+        replies = yield next(copying)
+        Writer(saver, "copy").put(a=1)
+        while True:
+            replies = yield copying.send(replies)
+
+    with pytest.raises(InvalidInputError, match="already exists and was not changed"):
+        saver._server.run(meanwhile())
+    assert saver.get_tuple(at("copy")).checkpoint["channel_values"] == {"a": 1}  # type: ignore[union-attr]
+
+
 def test_copies_that_are_cut_off(saver: RedisSaver, raw: Any, prefix: str) -> None:
     """An interrupted copy leaves no partial thread, and its data expires."""
     grow(saver, steps=3)

@@ -145,6 +145,14 @@ def test_what_has_expired(redis_server: Any, prefix: str) -> None:
         assert raw.zscore(f"{prefix}:index:threads", "4") is None
 
 
+def test_threads_without_a_checkpoint_of_their_own(saver: RedisSaver) -> None:
+    """A thread in which only a subgraph has checkpoints has no row."""
+    for thread, namespace in (("whole", ""), ("part", "sub:1")):
+        Writer(saver, thread, namespace).put(n=1)
+    assert list(saver.list(at("part", ns="sub:1")))
+    assert [row.id for row in saver.threads()] == ["whole"]
+
+
 @pytest.fixture
 def flushes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Flushes, counted by the client: a server replies to a long one before it has all of it."""
@@ -495,10 +503,15 @@ def test_words(saver: RedisSaver) -> None:
     Writer(saver, "d").put(messages=[HumanMessage("Now the electricity.")])
     assert set(found("electricity")) == {"c", "d"}
     assert [row.id for row in asyncio.run(saver.athreads(query="vaccine"))] == ["b"]
+    Writer(saver, "b").put(messages=[HumanMessage("…")])
+    assert found("vaccine") == []
 
 
-def test_a_second_search_reads_what_is_new(redis_server: Any, prefix: str) -> None:
-    """A search reads the messages of threads that changed since the last one, and of its hits."""
+def test_a_second_search_reads_what_is_new(
+    redis_server: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search reads the messages of threads that changed since the last one, and of its hits; of all if the words
+    were too many to keep."""
     with running_proxy(redis_server.port) as proxy, RedisSaver.from_url(proxy.url, prefix=prefix) as saver:
         writers = [Writer(saver, f"{number}") for number in range(40)]
         for number, writer in enumerate(writers):
@@ -511,6 +524,11 @@ def test_a_second_search_reads_what_is_new(redis_server: Any, prefix: str) -> No
         writers[3].put(messages=[HumanMessage("word9")])
         assert {row.id for row in saver.threads(query="word9")} == {"9", "3"}
         assert [row.id for row in saver.threads(query="word3")] == []
+        monkeypatch.setattr("ecowas_lc.checkpoint.thread_words._MOST_BYTES", 1000)
+        assert [row.id for row in saver.threads(query="word7")] == ["7"]
+        proxy.reset_counts()
+        assert [row.id for row in saver.threads(query="word8")] == ["8"]
+        assert proxy.received >= 39 * 4000
 
 
 class Colour(enum.Enum):

@@ -264,7 +264,16 @@ def test_a_config_of_an_extended_checkpoint_is_copied(copied: Any) -> None:
     assert json.dumps(config) == '{"checkpoint_id": "1"}'
 
 
-@pytest.mark.parametrize("name", [b"p:checkpoint:{%zz}", b"p:checkpoint:{t}:staged", b"q:items:{a:1}:item:x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"p:checkpoint:{%zz}",
+        b"p:checkpoint:{\xff}",
+        b"p:checkpoint:{}",
+        b"p:checkpoint:{t}:staged",
+        b"q:items:{a:1}:item:x",
+    ],
+)
 def test_reindexing_passes_over_what_is_not_ours(name: bytes) -> None:
     """Keys with similar names are ignored, and no command is sent for them."""
     for program in (checkpoint_reindex._enter_op(context(), [name]), store_reindex._enter_op(Keys("p"), [name])):
