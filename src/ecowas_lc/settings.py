@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -25,10 +25,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -135,23 +135,6 @@ def _unquoted(key: str, text: str | None) -> str | None:
     """Return a value without the quotes that ``docker run --env-file`` keeps; a password may have its own."""
     quoted = text and key != "redis_password" and re.fullmatch(r"""\s*(["'])(.*)\1\s*""", text, re.DOTALL)
     return quoted[2] if quoted else text
-
-
-class _Names(PydanticBaseSettingsSource):
-    """The variables of one source that are settings, each under its exact name: ``PREFIX`` is not ours."""
-
-    def __init__(self, source: EnvSettingsSource, place: str, names: Mapping[str, str]) -> None:
-        super().__init__(source.settings_cls)
-        self._source, self._place, self._names = source, place, names
-
-    def __call__(self) -> dict[str, Any]:
-        found = (
-            (key, _unquoted(key, self._source.env_vars.get(name.lower()))) for name, key in self._names.items()
-        )
-        return {key: _Told(text, self._place) for key, text in found if text}
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return None, field_name, False
 
 
 class Settings(BaseSettings):
@@ -383,7 +366,10 @@ class Settings(BaseSettings):
             for name in sorted(map(str.upper, source.env_vars)):
                 if name not in allowed and (problem := _problem_of(name, list(names))):
                     warnings.warn(f"{name} in {place} {problem}", UnknownSettingWarning, stacklevel=1)
-            sources.append(_Names(source, place, allowed))
+            # Each under its exact name: pydantic would also take PREFIX, which is not ours.
+            found = ((key, _unquoted(key, source.env_vars.get(name.lower()))) for name, key in allowed.items())
+            told = {key: _Told(text, place) for key, text in found if text}
+            sources.append(InitSettingsSource(settings_cls, told))
         return (*sources, file_secret_settings)
 
     @property

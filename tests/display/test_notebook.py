@@ -134,6 +134,7 @@ def test_checkpoints_and_messages_as_tables(here: Explorer) -> None:
     assert len(messages(here.thread("tools").messages)) == 4
     assert {record["step"] for record in steps(here.saver, ["summit-prep"])} >= {"energy", "route", "record"}
     assert messages([AIMessageChunk("streamed")])[0]["speaker"] == "assistant"
+    assert list(messages(here.saver, "no such thread")) == []
     with pytest.raises(InvalidInputError, match="has no messages"):
         messages(7)
 

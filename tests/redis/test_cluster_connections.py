@@ -124,10 +124,13 @@ async def test_too_many_callers_look_for_slots() -> None:
 
 async def test_a_node_that_the_cluster_has_just_got(cluster: RunningCluster) -> None:
     """A redirection to an unknown node adds that node."""
-    client = await ClientFactory(parse_url(cluster.url), Settings(_env_file=None)).make_async().initialize()
-    made = [client.get_node(node_name="127.0.0.1:1"), client.get_node("127.0.0.1", 1)]
-    assert made[0] is made[1]
-    assert (made[0].host, made[0].port) == ("127.0.0.1", 1)
+    factory = ClientFactory(parse_url(cluster.url), Settings(_env_file=None))
+    client, blocking = await factory.make_async().initialize(), factory.make()
+    for one in (client, blocking):
+        made = [one.get_node(node_name="127.0.0.1:1"), one.get_node("127.0.0.1", 1)]
+        assert made[0] is made[1]
+        assert (made[0].host, made[0].port) == ("127.0.0.1", 1)
+    blocking.close()
     await client.close_connections()
 
 

@@ -159,6 +159,17 @@ def test_session_info(memory):
     assert then.first_activity == first.first_activity < then.last_activity
 
 
+def test_histories_that_contain_a_text(memory):
+    """A text is found in any case, in whichever form a message has its content, and not in its other fields."""
+    contents = ["The Grid", ["of ", "GRIDS"], [{"type": "text", "text": "a grid"}], {"data": {"content": "grid"}}]
+    for number, content in enumerate([*contents, "hydro", None, 7, [7]]):
+        memory.save_conversation_history(
+            "energy", f"s{number}", [{"role": "user", "content": content, "by": "grid"}]
+        )
+    pairs = [("energy", f"s{number}") for number in range(10)]
+    assert memory.get_histories_containing(pairs, "grid") == set(pairs[:4])
+
+
 def test_everything_of_an_agent_goes_at_once(memory, raw, prefix):
     """All histories and the state of an agent are removed and counted; others stay, and no key is left over."""
     for session in ("a", "b", "c"):
@@ -350,6 +361,9 @@ async def test_async_twin_has_the_same_names(server, prefix):
         assert await memory.get_all_sessions_for_agent("energy") == ["s"]
         assert await memory.get_all_agents_for_session("s") == ["energy"]
         assert await memory.get_all_agents() == ["energy"]
+        assert await memory.get_histories_containing([("energy", "s"), ("energy", "t")], "POOL") == {
+            ("energy", "s")
+        }
         assert (await memory.get_session_info("energy", "s")).messages == 2
         assert len(await memory.get_session_infos()) == 1
         assert await memory.extend_ttl("energy", "s", 500) is True

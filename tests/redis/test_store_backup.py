@@ -69,16 +69,21 @@ async def test_encrypted_items_and_async(cluster: RunningCluster, prefix: str) -
     encryption = EncryptedRedisSerializer(b"k" * 32)
     async with RedisStore.from_url(cluster.url, prefix=prefix, index=INDEX, encryption=encryption) as store:
         await store.aput(NS, "k", {"text": "gold of Siguiri"})
+        await store.aput(NS, "n", {"text": "gold of Siguiri"}, index=False)
         async with RedisStore.from_url(cluster.url, prefix=prefix) as keyless:
             lines = [line async for line in keyless.aexport_jsonl()]
             assert not any("Siguiri" in line for line in lines)
+            for key in ("k", "n"):
+                await store.aput(NS, key, {"text": "gold of Kédougou"}, index=None if key == "k" else False)
+            kept = ("item store: memories/ama/k", "item store: memories/ama/n")
+            assert (await keyless.aimport_jsonl(lines)).kept == kept
             await keyless.aclear(())
 
             async def given() -> AsyncIterator[str]:
                 for line in lines:
                     yield line
 
-            assert (await keyless.aimport_jsonl(given())).written == 1
+            assert (await keyless.aimport_jsonl(given())).written == 2
         assert [item.key for item in await store.asearch(NS, query="gold")] == ["k"]
 
 

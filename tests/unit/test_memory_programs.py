@@ -100,6 +100,19 @@ def test_a_history_that_never_expires_is_indexed_for_ever(conversations):
     assert scripts_of(batch) == [APPEND]
 
 
+def test_what_was_indexed_is_remembered_within_bounds(conversations, monkeypatch):
+    """A process that has very many sessions forgets which of them it has indexed, and indexes them again."""
+    monkeypatch.setattr("ecowas_lc.memory.session_index._MOST_REMEMBERED", 2)
+    indexed = []
+    for session in "ababcbca":
+        program = conversations.append_op(conversations.place("a", session), entry(MESSAGE))
+        is_indexed = len(next(program)) == 1
+        with pytest.raises(StopIteration):
+            program.send([kept(2)] if is_indexed else [1, 1, 1, 1, kept(2)])
+        indexed.append(is_indexed)
+    assert indexed == [False, False, True, True, False, False, True, False]
+
+
 def test_clearing_forgets_that_it_was_indexed(conversations):
     """After a clear, the next append sends the index entries again."""
     append(conversations, [1, 1, 1, 1, kept(is_new=1)])

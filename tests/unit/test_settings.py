@@ -274,6 +274,8 @@ def test_arguments_are_validated_at_once(bare: pytest.MonkeyPatch) -> None:
     assert [error["loc"] for error in told.value.errors()] == [("redis_port",)]
     with pytest.raises(ConfigurationError, match="REDIS_PORT"):
         load_settings(redis_port="x")
+    with pytest.raises(ValidationError, match="Settings"):
+        Settings.model_validate("redis://localhost")
     assert load_settings(llm_timeout=7).llm_timeout == 7
 
 

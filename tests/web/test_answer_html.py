@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from ecowas_lc.web.views import answer_html, difference_html
+from ecowas_lc.web.views import MOST_CHARACTERS, answer_html, difference_html
 
 ALLOWED = {"p", "ul", "ol", "li", "h3", "blockquote", "pre", "code", "strong", "em", "del", "ins"}
 
@@ -60,6 +60,12 @@ class Reading(HTMLParser):
 def test_marks_become_elements_and_tags_stay_text(text: str, html: str) -> None:
     """Paragraphs, lists, headings, quotations and emphasis are shown; HTML and links are not created."""
     assert answer_html(text) == html
+
+
+def test_a_very_long_answer_is_plain_text() -> None:
+    """An answer of more characters than the limit is shown without its marks."""
+    assert answer_html("**<b>** ".ljust(MOST_CHARACTERS)) != answer_html("**<b>** ".ljust(MOST_CHARACTERS + 1))
+    assert answer_html("**<b>**".ljust(MOST_CHARACTERS + 1, "x")).startswith("<p>**&lt;b&gt;**xxx")
 
 
 def test_only_numbers_that_are_cited_become_marks() -> None:

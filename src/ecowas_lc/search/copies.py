@@ -25,13 +25,9 @@ _SCALE = np.dtype("<f4")
 _SIGMAS = 6  # standard deviations of the error of 8 bits
 
 
-def _optional(name: str) -> Any:
-    with contextlib.suppress(ImportError):
-        return importlib.import_module(name)
-    return None
-
-
-simsimd = _optional("simsimd")  # multiplies whole numbers of 8 bits, in a third of numpy's time
+simsimd: Any = None  # multiplies whole numbers of 8 bits, in a third of numpy's time
+with contextlib.suppress(ImportError):
+    simsimd = importlib.import_module("simsimd")
 
 
 class Candidate(NamedTuple):
@@ -372,8 +368,7 @@ class WordCopy(_Slots):
     def _postings(self, term: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         key = np.uint64(term)
         place = int(np.searchsorted(self._terms, key))
-        docs: list[NDArray[np.int32]] = []
-        times: list[NDArray[np.uint8]] = []
+        docs, times = [self._docs[:0]], [self._times[:0]]
         if place < len(self._terms) and self._terms[place] == key:
             start, stop = int(self._starts[place]), int(self._starts[place + 1])
             docs.append(self._docs[start:stop])
@@ -383,8 +378,6 @@ class WordCopy(_Slots):
             here = tail_terms == key
             docs.append(tail_docs[here])
             times.append(tail_times[here])
-        if not docs:
-            return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
         return np.concatenate(docs), np.concatenate(times).astype(np.float32)
 
     def _tails(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
