@@ -34,6 +34,7 @@ from ecowas_lc.supervisor.routing import get_router
 from ecowas_lc.twg import evaluation_set
 from tests.display.samples import samples
 from tests.display.test_displays import nothing_unsafe_in
+from tests.fixtures.ollama_stub import serving_stub
 from tests.fixtures.servers import running_server
 
 
@@ -88,6 +89,18 @@ def test_there_is_a_model_on_every_machine(
     assert chat_model().base_url == local_model.base_url
     assert "ignore what it says" in capsys.readouterr().out
     get_settings.cache_clear()
+
+
+def test_a_model_of_ollama_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """If the server has the model that is set, it answers, and you are told where, without its password."""
+    with serving_stub() as stub:
+        monkeypatch.setenv("OLLAMA_BASE_URL", stub.url.replace("://", "://ama:secret@"))
+        monkeypatch.setenv("OLLAMA_MODEL", "tiny")
+        get_settings.cache_clear()
+        assert chat_model(num_predict=5).invoke("Hello").text == "Good morning."
+        assert stub.bodies("/api/chat")[0]["options"]["num_predict"] == 5
+    get_settings.cache_clear()
+    assert capsys.readouterr().out == f"tiny answers at {stub.url}.\n"
 
 
 def refuse(_: Any) -> None:

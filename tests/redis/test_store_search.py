@@ -209,10 +209,30 @@ def test_a_lost_server_is_read_anew(store: RedisStore, redis_server: RunningServ
         for query, key in (("3", "k3"), ("4", "k4"), ("555", "after")):
             store.search(NS, query=query)
             assert keys(store.search(NS, query=query, limit=1)) == [key]
+        assert store.search((), query="3")
         raw.delete(*raw.keys(f"{prefix}:*"))
-    assert store.search(NS, query="3") == []
+    for everywhere in (NS, ()):
+        assert store.search(everywhere, query="3") == []
+    assert store._indexing is not None
+    assert not any(list(copy.ids()) for copy in store._indexing.index._copies.values())
     store.put(NS, "only", {"text": "3"})
-    assert keys(store.search(NS, query="3")) == ["only"]
+    for everywhere in (NS, ()):
+        assert keys(store.search(everywhere, query="3")) == ["only"]
+
+
+def test_an_item_that_is_no_longer_indexed_is_no_hit(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An item may be stored again without an index between the two flushes of a search."""
+    store.batch([PutOp(NS, f"k{n}", {"text": str(n)}) for n in range(20)])
+    fetch = index_module.SearchIndex._fetch_op
+
+    def fetch_late(*given: Any) -> Any:
+        store.put(NS, "k3", {"text": "3"}, index=False)
+        return fetch(*given)
+
+    monkeypatch.setattr(index_module.SearchIndex, "_fetch_op", fetch_late)
+    found = keys(store.search(NS, query="3", limit=20))
+    assert len(found) == 19
+    assert "k3" not in found
 
 
 def test_a_copy_that_is_far_behind(store: RedisStore, redis_server: RunningServer, prefix: str) -> None:

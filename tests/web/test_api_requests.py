@@ -177,6 +177,14 @@ def test_a_conversation_that_others_wrote_to(desk: Desk) -> None:
     assert (source.status_code, "118 francs" in source.text) == (200, True)
     assert client.get("/chat/source?session=s&message=more&number=2", headers=HTML).status_code == 404
     assert client.get("/chat/why?session=s&message=none", headers=HTML).status_code == 404
+    text = f"Date: 3 May 2024\n\n{'Before. ' * 100}The kilowatt-hour costs 118 francs.{' After.' * 100}"
+    files = {"file": ("tariffs.md", text.encode())}
+    document = client.post("/api/documents", files=files, headers=who).json()["document"]
+    dated = message_of("118 [1].", [{**citation, "document": document}], id="dated", name="energy")
+    call(lambda: graph.aupdate_state(thread, {"messages": [dated]}, as_node=RECORD))
+    source = client.get("/chat/source?session=s&message=dated&number=1", headers=HTML).text
+    for part in (f"{texts_of('en')('chat.page', n=3)} · 2024-05-03", "118 francs", "… ", " …", "hour costs"):
+        assert part in source
     exported = client.get("/chat/export?session=s").text
     assert f"1. Tariffs, {texts_of('en')('chat.page', n=3)}: “118 francs”" in exported
     changed = AIMessage("119 francs.", id="more", name="energy")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
+from contextlib import aclosing
 
 import pytest
 
-from ecowas_lc import RedisMemoryService, erase
+from ecowas_lc import AsyncRedisMemoryService, RedisMemoryService, erase
 from ecowas_lc.settings import Settings
-from tests.fixtures.servers import RunningServer
+from ecowas_lc.web.runs import Run
+from tests.fixtures.servers import DEADLINE_SECONDS, RunningServer
 from tests.web.conftest import Desk
 
 SECRET = "energy: what does Ottokar earn?"
@@ -34,6 +38,26 @@ def holding(server: RunningServer, prefix: str, text: str) -> list[bytes]:
     """Return the keys below a prefix that hold a text, whatever their type."""
     with server.client() as raw:
         return [key for key in raw.scan_iter(f"{prefix}:*") if text.encode() in (raw.dump(key) or b"")]
+
+
+def test_a_reader_of_a_run_that_was_removed_is_done(desk: Desk) -> None:
+    """The stream of a run that another process drives ends once the run's events are removed."""
+    driver = desk.web.service_of(desk.prefix).driver
+    run = Run("r" * 32, "s", "ask", "ama", given={"question": "?", "question_id": "q"}, began=time.time())
+    desk.web.server.run(driver.programs.start_op(run, "queue"))
+
+    async def read() -> list[str]:
+        found = []
+        async with asyncio.timeout(DEADLINE_SECONDS), aclosing(driver.follow(run, beat_seconds=0.05)) as events:
+            async for event in events:
+                if event is not None:
+                    found.append(event.type)
+                elif found:
+                    async with AsyncRedisMemoryService(url=desk.url, prefix=desk.prefix) as memory:
+                        await memory.clear_session("s")
+        return found
+
+    assert desk.client.portal.call(read) == ["begun"]
 
 
 @pytest.mark.parametrize("removed", [by_api, by_memory_service, by_erasure])

@@ -175,9 +175,8 @@ class SearchIndex:
         buckets = list(buckets_under(under))
         if len(buckets) > 1:
             versions = yield from versions_op(self._at, buckets)
-            for gone in [bucket for bucket in copy.known if bucket not in versions]:
-                self._drop_bucket(copy, gone)
-            buckets = [bucket for bucket, version in versions.items() if copy.known.get(bucket) != version]
+            either = {**copy.known, **versions}  # a bucket may be gone
+            buckets = [bucket for bucket in either if copy.known.get(bucket) != versions.get(bucket)]
             if not buckets:
                 return
         reach = range_of(under)
