@@ -28,9 +28,9 @@ Waiting = Callable[..., list[Any]]
 def held(environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str) -> Waiting:
     """Ask a question whose answers wait for a reviewer, and return the requests."""
 
-    def ask(question: str = SOLAR, thread: str = "t") -> list[Any]:
+    def ask(question: str = SOLAR, thread: str = "t", answer: str = "Ten cents.") -> list[Any]:
         graph = build_supervisor(
-            FakeListChatModel(responses=["Ten cents."]),
+            FakeListChatModel(responses=[answer]),
             router="lexical",
             checkpointer=RedisSaver.from_url(redis_server.url, prefix=prefix),
             history_factory=history_factory(url=redis_server.url, prefix=prefix),
@@ -86,6 +86,14 @@ def test_a_person_is_shown_what_waits_and_asked(run: Run, held: Waiting) -> None
     ended = run("threads", "resume", "t", stdin="what?\na\n", on_terminal=True)
     assert "1 request decided in thread t." in ended.out
     assert "Ten cents." in ended.out
+
+
+def test_a_person_is_shown_which_groups_an_answer_of_the_supervisor_concerns(run: Run, held: Waiting) -> None:
+    """An answer of the supervisor itself that waits for a reviewer names the groups whose subject it is about."""
+    [request] = held("Good morning!", answer=SOLAR)
+    assert request.value["concerns"] == ["energy"]
+    shown = run("threads", "resume", "t", stdin="\n", on_terminal=True).err
+    assert [" ".join(line.split()) for line in shown.splitlines() if "Concerns" in line] == ["Concerns energy"]
 
 
 def test_an_answer_is_edited_on_a_terminal(
@@ -161,7 +169,8 @@ from langgraph.types import interrupt
 
 def pay(state, runtime: Runtime):
     runtime.store.put(("payments",), "accra", {"amount": 10})
-    return {"messages": [AIMessage("Paid." if interrupt("Pay 10 to Accra?") == "yes" else "Not paid.", id="a")]}
+    is_agreed = interrupt("Pay 10 to Accra?") in ("yes", True)
+    return {"messages": [AIMessage("Paid." if is_agreed else "Not paid.", id="a")]}
 
 
 builder = StateGraph(MessagesState)
@@ -171,8 +180,19 @@ graph = builder.compile()
 """
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--answer", "yes"], "Paid."), (["--approve"], "Paid."), (["--reject"], "Not paid.")],
+    ids=["answer", "approve", "reject"],
+)
 def test_a_tool_of_an_own_graph_is_answered(
-    run: Run, environment: pytest.MonkeyPatch, redis_server: RunningServer, prefix: str, tmp_path: Path
+    run: Run,
+    environment: pytest.MonkeyPatch,
+    redis_server: RunningServer,
+    prefix: str,
+    tmp_path: Path,
+    options: list[str],
+    said: str,
 ) -> None:
     """A thread of another graph continues only with that graph, which you name; the supervisor refuses it."""
     (tmp_path / "own_payments.py").write_text(OWN)
@@ -190,8 +210,8 @@ def test_a_tool_of_an_own_graph_is_answered(
     assert "neither a compiled graph" in run(*own[:3], "--answer", "yes", "--graph", "own_payments:START").err
     assert "can't be edited here" in run(*own, "--edit", "no").err
     assert "Nothing was decided." in run(*own, stdin="\n", on_terminal=True).err
-    ended = run(*own, "--answer", "yes", "--json")
-    assert json.loads(ended.out)["answer"] == "Paid."
+    ended = run(*own, *options, "--json")
+    assert json.loads(ended.out)["answer"] == said
     with RedisStore.from_url(redis_server.url, prefix=prefix) as store:
         found = store.get(("payments",), "accra")
     assert found is not None

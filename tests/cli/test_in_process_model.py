@@ -371,13 +371,17 @@ def test_chats_for_programs_end_with_the_server(model: pytest.MonkeyPatch) -> No
 def test_small_parts_of_commands(
     model: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A command outside PATH is shown by its path, a held tool call with its arguments; a folder is confirmed."""
+    """Only a command outside PATH has its path; a held tool call has its arguments; a folder is confirmed."""
     script = tmp_path / "ecowas-lc"
     script.touch()
     with model.context() as patched:
         patched.setattr("shutil.which", lambda _: None)
         patched.setattr("sys.executable", str(tmp_path / "python"))
         patched.chdir(tmp_path)
+        assert screen.program() == "ecowas-lc"
+        patched.chdir("/usr")
+        assert screen.program() == str(script)
+        patched.setattr("shutil.which", str)
         assert screen.program() == "ecowas-lc"
         script.unlink()
     request = Request("", "", "release?", arguments=(("to", "Lomé\n now"), ("", "as it is")), choices=("approve",))

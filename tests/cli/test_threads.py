@@ -46,7 +46,7 @@ def steps(saver: RedisSaver) -> list[str]:
     made = [
         writer.put(None, {"run_id": "r1"}, messages=HELLO[:1], plan=Plan("first"), score=1.5),
         writer.put(None, {"run_id": "r1"}, messages=HELLO, plan=Plan("second"), note={"a": [1]}),
-        writer.put(None, {"run_id": "r2"}, gone=("score",), **{"branch:to:ask": None}),
+        writer.put(None, {"run_id": "r2", "user_id": "ama"}, gone=("score",), **{"branch:to:ask": None}),
     ]
     saver.put_writes(made[-1], [("__interrupt__", (Interrupt({"question": "Approve?"}, id="i"),))], "task")
     return [id_of(config) for config in made]
@@ -60,11 +60,15 @@ def test_show(run: Run, steps: list[str]) -> None:
     assert lines[1].startswith(f"Checkpoint  {steps[2]} (step 2, loop, ")
     assert lines[2] == f"After       {steps[1]}"
     assert "Run         r2" in lines
+    assert "user_id     ama" in lines
     assert "Next        ask" in lines
     assert "  messages: 2 items\n    user: Hello\n    energy: Good morning.\n" in said
     assert '  plan: {"class": "tests.cli.test_threads.Plan", "data": {"text": "second"}}' in said
     assert said.endswith("Pending\n  interrupt: 1 item\n" + lines[-1] + "\n")
     assert "Approve?" in lines[-1]
+    first = run("threads", "show", "t", "--checkpoint", steps[0]).out.splitlines()
+    assert "After       none (first checkpoint)" in first
+    assert not [line for line in first if line.startswith(("user_id", "Next", "Pending"))]
 
 
 def test_show_for_programs(run: Run, steps: list[str]) -> None:
@@ -123,6 +127,11 @@ def test_what_is_not_in_a_thread(run: Run, saver: RedisSaver, steps: list[str]) 
         ended = run("threads", *arguments)
         assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
         assert message in ended.err
+
+
+def test_nothing_to_prune(run: Run, saver: RedisSaver) -> None:
+    """Pruning all threads where there are none, or none any more, asks nothing and prunes nothing."""
+    assert run("threads", "prune", "--all").out.startswith("0 threads pruned.")
 
 
 def test_copy_and_prune(run: Run, saver: RedisSaver, steps: list[str]) -> None:

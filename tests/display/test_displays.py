@@ -421,6 +421,22 @@ def test_views_of_little_and_of_much(running: RunningServer) -> None:
     assert "more items" in texts(many=many)
 
 
+def test_a_turn_whose_beginning_was_not_read_is_left_out(
+    running: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a long thread, the display shows the last turns that it read whole, and says so."""
+    monkeypatch.setattr(storage_views, "MOST_CHECKPOINTS", 5)
+    with RedisSaver.from_url(running.url, prefix="long") as saver:
+        graph = StateGraph(MessagesState).add_node("a", lambda _: {"messages": [AIMessage("Yes.")]})
+        compiled = graph.add_edge(START, "a").compile(saver)
+        for number in range(3):
+            compiled.invoke({"messages": [("user", f"{number}?")]}, {"configurable": {"thread_id": "t"}})
+        told = bundle_of(saver.thread("t"))["text/plain"]
+    assert "The last 1 turn of this thread." in told
+    assert [f"{number}?" in told for number in range(3)] == [False, False, True]
+    assert told.count("Yes.") == 1
+
+
 def test_messages_with_sources_and_repeated_steps() -> None:
     """A source is listed once, whatever else the message holds; a step that ran again is counted."""
     notes = [{"type": "citation", "title": "A", "cited_text": "x", "extras": {"number": 1}}] * 2

@@ -202,9 +202,10 @@ def test_other_channels_are_named(history, saver):
     assert thread_to_history(saver, history, "no such thread") == 0
 
 
-async def test_async_both_ways(history, saver):
-    """The async functions do the same."""
-    graph = graph_of(MessagesState, saver)
+@pytest.mark.parametrize("state", [MessagesState, DeltaState])
+async def test_async_both_ways(history, saver, state):
+    """The async functions do the same, also if the thread keeps its messages as deltas."""
+    graph = graph_of(state, saver)
     await history.aadd_messages(CONVERSATION)
     assert await ahistory_to_thread(history, saver) == 4
     await graph.ainvoke({"messages": [HumanMessage("?")]}, at())

@@ -503,8 +503,10 @@ def test_words(saver: RedisSaver) -> None:
     Writer(saver, "d").put(messages=[HumanMessage("Now the electricity.")])
     assert set(found("electricity")) == {"c", "d"}
     assert [row.id for row in asyncio.run(saver.athreads(query="vaccine"))] == ["b"]
+    Writer(saver, "b").put(messages=[HumanMessage("Tariff!")])
+    assert found("tariff", limit=1) == ["b"]
     Writer(saver, "b").put(messages=[HumanMessage("…")])
-    assert found("vaccine") == []
+    assert found("tariff", limit=1) == ["c"]
 
 
 def test_a_second_search_reads_what_is_new(

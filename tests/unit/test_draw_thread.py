@@ -274,10 +274,13 @@ def test_what_follows_something_that_is_not_drawn_says_so() -> None:
     assert [moment.is_cut for moment in draw_thread(saver, "t")] == [False] * 7
 
 
-def test_long_names_and_words_are_cut_and_not_dropped() -> None:
-    """A node's long name, and a word longer than the line, show how they begin."""
+@pytest.mark.parametrize(
+    ("more", "drawn_end"), [("", "there is room"), ("_in_the_picture_finally", "there is room in…")]
+)
+def test_long_names_and_words_are_cut_and_not_dropped(more: str, drawn_end: str) -> None:
+    """A long name of a node, which has three lines, and a word longer than the line show how they begin."""
     saver = InMemorySaver()
-    name = "a_node_with_a_name_that_is_longer_than_there_is_room"
+    name = f"a_node_with_a_name_that_is_longer_than_there_is_room{more}"
     graph = StateGraph(MessagesState).add_node(name, echo).add_edge(START, name).compile(checkpointer=saver)
     graph.invoke({"messages": [("user", "x" * 500)]}, CONFIG)
     picture = draw_thread(saver, "t")
@@ -286,6 +289,8 @@ def test_long_names_and_words_are_cut_and_not_dropped() -> None:
         assert "a_node_with_a_name" in text
         assert "xxxxxxxxxxxxxxxxxxxx" in text
         assert name not in text
+        assert "finally" not in text
+    assert drawn_end in drawn
     assert "xxxxxxxxxxxxxxxxxxxx" in picture.mermaid
 
 

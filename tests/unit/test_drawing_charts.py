@@ -197,6 +197,15 @@ def test_a_long_thread_is_folded_and_has_pages() -> None:
     assert not {title for title in titles(draw_graph(graph)) if "executor" in title}
 
 
+def test_a_name_without_a_visible_character_is_drawn_as_nothing() -> None:
+    """A session's id may consist of characters that can't be seen; the picture shows its line without a name."""
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    picture = ActivityPicture((SessionInfo("energy", "\u200b", 1_234, None, now, now),))
+    found = texts(picture).split("\n")
+    assert "1,234" in found
+    assert not [text for text in found if re.fullmatch(r"n\d+", text)], "Graphviz shows its own name of the node"
+
+
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_what_people_and_models_write_is_text(number: int) -> None:
     """A picture shows any text of questions, names, errors and docstrings, and never as markup."""

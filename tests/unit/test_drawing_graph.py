@@ -15,7 +15,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langgraph.checkpoint.memory import InMemorySaver
 
 from ecowas_lc import TWG, MissingExtraError, RouteDecision, build_supervisor, draw_graph
-from ecowas_lc.errors import InvalidInputError
+from ecowas_lc.errors import EcowasError, InvalidInputError
 from tests.fixtures.network import refuse_connections
 from tests.fixtures.scripted_model import FixedRouter, ScriptedModel, by_speaker
 
@@ -283,6 +283,13 @@ def test_notebooks_show_it(graph: Any) -> None:
     assert bundle["image/svg+xml"].startswith("<?xml")
     assert "route" in bundle["text/plain"]
     assert list(draw_graph(graph)._repr_mimebundle_(include=["text/plain"])) == ["text/plain"]
+
+
+def test_a_drawing_process_that_fails(graph: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the process that draws ends without a picture, the error quotes what the process said."""
+    monkeypatch.setenv("PYTHONHOME", str(tmp_path))
+    with pytest.raises(EcowasError, match=r"Graphviz could not draw the graph: (?s:.*)encodings"):
+        _ = draw_graph(graph).svg
 
 
 def test_without_the_extra(graph: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ MARKED = [
     ("Two. <think>hmm</think> Five.", "Two. Five.", "hmm"),
     ("<think>a</think>One. <think>b</think>Two.", "One. Two.", "ab"),
     ("<think>a <think>b</think> c</think>Five.", "Five.", "a b c"),
+    ("<think>a [/THINK] b</think>Five.", "Five.", "a [/THINK] b"),
     ("No tags, 1 < 2 and [x] <b>bold</b>", "No tags, 1 < 2 and [x] <b>bold</b>", ""),
     ("Models write `<think>` before they answer.", "Models write `<think>` before they answer.", ""),
     ("A half tag <thi", "A half tag <thi", ""),

@@ -61,8 +61,6 @@ class Canvas:
         align: str = "LEFT",
     ) -> None:
         """Draw a line of text that is already Graphviz HTML."""
-        if not markup.strip():
-            return
         middle = {"LEFT": x + width / 2, "RIGHT": x - width / 2, "CENTER": x}[align]
         label = (
             f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0"><TR><TD ALIGN="{align}" '
