@@ -13,7 +13,8 @@ import time
 
 import pytest
 
-from ecowas_lc import RedisMemoryService
+from ecowas_lc import RedisMemoryService, RedisStore
+from ecowas_lc.search.place import bucket_of
 from tests.cli.conftest import Run
 from tests.fixtures.servers import DEADLINE_SECONDS, RunningServer
 
@@ -38,8 +39,14 @@ def test_once(run: Run, memory: RedisMemoryService, redis_server: RunningServer,
     assert lines[0] == f"127.0.0.1:{redis_server.port}, prefix {prefix}"
     assert ["sessions", "1"] in [line.split() for line in lines]
     figures = json.loads(run("stats", "--json").out)
-    assert (figures["sessions"], figures["threads"]) == (1, 0)
+    assert (figures["sessions"], figures["threads"], figures["items"]) == (1, 0, 0)
     assert figures["used_memory_bytes"] > 0
+    with RedisStore.from_url(redis_server.url, prefix=prefix) as store, redis_server.client() as raw:
+        for number in range(3):
+            store.put(("docs",), str(number), {})
+        assert json.loads(run("stats", "--json").out)["items"] == 3
+        raw.delete(*store._at.bucket(bucket_of(("docs",))))
+        assert json.loads(run("stats", "--json").out)["items"] == 0
 
 
 def test_watching_for_programs(memory: RedisMemoryService) -> None:

@@ -384,6 +384,30 @@ async def test_a_cancelled_call_leaves_the_line(redis_server, echo):
         assert len(connections_of(client)) == 1
 
 
+async def test_calls_that_are_cancelled_before_they_are_sent_leave_an_idle_line(redis_server, echo):
+    """If all replies are read before the next flush, and nothing is left to send, the connection is free."""
+    async with opened(redis_server.url, redis_max_connections=1) as client, asyncio.timeout(15):
+        pool = client.connection_pool
+        await ask(client, echo, "warm")
+        line, received = pool._line, pool._line.data_received
+        waiting, ping = [], hiredis.pack_command(("PING",))
+
+        def receive(data):
+            waiting.append(line.ask(ping))
+            waiting[-1].cancel()
+            received(data)
+
+        line.data_received = receive
+        first = line.ask(ping)
+        alone = asyncio.create_task(pool.get_connection())
+        assert await first == b"PONG"
+        connection = await alone
+        assert connection is line.connection
+        assert waiting[0].cancelled()
+        await pool.release(connection)
+        assert await ask(client, echo, "next") == answer("next")
+
+
 # --- a line that breaks, or is late ---
 
 
@@ -419,6 +443,21 @@ async def test_a_line_that_breaks(redis_server, echo):
                     found = await asyncio.gather(*(ask(client, echo, word) for word in words))
                     assert found == [answer(word) for word in words]
             assert proxy.cuts == 8
+
+
+async def test_a_line_that_breaks_before_a_flush(redis_server, echo):
+    """Calls that wait for the next flush when their connection breaks are not sent on it, but on another."""
+    async with opened(redis_server.url) as client, asyncio.timeout(15):
+        await ask(client, echo, "warm")
+        line = client.connection_pool._line
+        calls = [asyncio.create_task(ask(client, echo, f"{n}")) for n in range(3)]
+        left = asyncio.create_task(ask(client, echo, "left"))
+        await asyncio.sleep(0)
+        assert (len(line._sent), len(line._unsent)) == (1, 3)
+        left.cancel()
+        line.connection_lost(ConnectionResetError())
+        assert await asyncio.gather(*calls) == [answer(f"{n}") for n in range(3)]
+        assert left.cancelled()
 
 
 def test_a_line_that_breaks_in_threads(redis_server, echo):
@@ -565,6 +604,32 @@ def test_a_thread_that_gives_up_waiting(redis_server, echo, monkeypatch):
         queue.leave()  # it is to send now, and is interrupted before it does
         with pytest.raises(KeyboardInterrupt):
             pool._is_to_send(late, queue)
+        assert ask(client, echo, "on") == answer("on")
+        assert queue._senders == 0
+
+
+def test_a_thread_whose_call_was_sent_waits_for_its_reply(redis_server, echo):
+    """A call that another thread has sent is not sent again, however late its reply: its sender has a timeout."""
+    with connected(redis_server.url, redis_max_connections=1) as client:
+        pool = client.connection_pool
+        ask(client, echo, "warm")
+        queue, held = pool._queue, pool.get_connection()
+        sender, call = fast_path.ThreadCall(b"x"), fast_path.ThreadCall(b"y")
+        assert queue.enter(sender)
+        assert not queue.enter(call)
+        assert queue.take(sender) == [sender, call]
+        waits = []
+
+        class Late:
+            def acquire(self, **options):
+                waits.append(options.get("timeout"))
+                return not options
+
+        call.woken = Late()
+        assert pool._is_to_send(call, queue) is False
+        assert waits == [fast_path._PATIENCE_SECONDS, pool.timeout, None]
+        queue.leave()
+        pool.release(held)
         assert ask(client, echo, "on") == answer("on")
         assert queue._senders == 0
 
