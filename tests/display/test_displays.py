@@ -36,6 +36,7 @@ from ecowas_lc.supervisor.supervisor_graph import SupervisorResult
 from tests.display.pages import ATTRIBUTES, HOSTILE, MARKER, MEASURE, TAGS, Parsed, Restricted, browser, words
 from tests.display.samples import samples
 from tests.fixtures.servers import RunningServer, running_server
+from tests.redis.writer import Writer
 
 
 @pytest.fixture(scope="module")
@@ -406,6 +407,12 @@ def test_views_of_little_and_of_much(running: RunningServer) -> None:
         state = graph.get_state(items[-1].config)
         graph.update_state(state.config, {"messages": [("user", "Another")]})
         assert "on other branches" in bundle_of(saver.thread("t"))["text/plain"]
+        Writer(saver, "odd").put(messages="no list")
+        [row] = [row for row in saver.threads() if row.id == "odd"]
+        for display in (saver.thread("odd"), row):
+            told = bundle_of(display)["text/plain"]
+            assert "never expires" in told
+            assert "message" not in told.partition("never expires")[0]
     history = RedisChatMessageHistory("energy", "none", url=running.url, prefix="little")
     assert "There are no messages yet." in bundle_of(history)["text/plain"]
     history.server.close()

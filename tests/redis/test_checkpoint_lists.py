@@ -184,6 +184,15 @@ def test_large_bytes_that_the_process_has(saver: RedisSaver, fresh: RedisSaver) 
     assert fresh.get_tuple(at()).checkpoint["channel_values"]["parts"] == [data, b"x" * 500]
 
 
+def test_one_item_again_and_again(saver: RedisSaver, fresh: RedisSaver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that repeats an item too often to be read item by item is stored as a whole, and is read back."""
+    for module in ("elements", "serializer"):
+        monkeypatch.setattr(f"ecowas_lc.checkpoint.codec.{module}.MOST_REPEATED", 2**16)
+    items = [{"numbers": list(range(200))}] * 1_100
+    Writer(saver).put(items=items)
+    assert fresh.get_tuple(at()).checkpoint["channel_values"]["items"] == items
+
+
 SIZES = [1, 63, 64, 65, 128, 1999, 2001, 8001]
 
 

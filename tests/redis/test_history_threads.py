@@ -208,6 +208,9 @@ async def test_async_both_ways(history, saver, state):
     graph = graph_of(state, saver)
     await history.aadd_messages(CONVERSATION)
     assert await ahistory_to_thread(history, saver) == 4
+    before = await saver.aget_tuple(at())
+    assert await ahistory_to_thread(history, saver) == 0
+    assert (await saver.aget_tuple(at())).config == before.config
     await graph.ainvoke({"messages": [HumanMessage("?")]}, at())
     assert await athread_to_history(saver, history) == 2
     assert await history.aall_messages() == (await graph.aget_state(at())).values["messages"]

@@ -177,6 +177,14 @@ def test_a_decision_goes_through_the_reviewer() -> None:
     }
 
 
+def test_one_answer_of_several_groups_is_not_combined(graph: Any) -> None:
+    """If all groups but one failed, the route goes past the node that combines answers."""
+    reports = {"energy": {"status": "answered"}, "digital": {"status": "failed"}}
+    run = {"decision": {"groups": ["energy", "digital"]}, "reports": reports}
+    taken = draw_graph(graph, run).plan.taken
+    assert taken == {edge for edge in TWO if "synthesise" not in edge} | {("gather", "record")}
+
+
 def test_groups_of_ones_own_have_their_names() -> None:
     """A user's group is shown by its name, as the summit's are; long names stay inside their box."""
     model = ScriptedModel(script=by_speaker({}), structured=False)
