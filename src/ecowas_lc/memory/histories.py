@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 import warnings
@@ -38,7 +39,7 @@ EXTEND = load_script("history_shared", "history_kind", "history_extend")
 CLEARED = load_script("memory_cleared")
 
 _KEPT, _FOREIGN = 1, 2
-_QUICK_REPLY_MS, _MOST_QUESTIONS = 100, 3
+_QUICK_REPLY_MS, _MOST_QUESTIONS = 5, 5
 _JUST_NOW_MS = 40  # an older message waited for the server: first ask whether the history was removed since then
 
 Entry = tuple[bytes, bytes]
@@ -172,18 +173,23 @@ class Conversations:
     def _ages_op(self, place: HistoryPlace, ages: Sequence[int]) -> Op[tuple[list[int], int | None]]:
         """Return the messages' ages, and how long ago everything of the agent or the session was removed.
 
-        Both are in milliseconds and of the same moment. A reply that was long on its way, for example because the
-        client had to connect again, would make the messages seem younger than the removal: then it is asked again.
+        Both are in milliseconds and of the same moment, which is known as exactly as the reply is quick. A slow
+        reply, for example because the client had to connect again, could make a message seem younger than the
+        removal: then the server is asked again, and the fastest reply counts.
         """
         began = time.monotonic()
         marks = self.keys.cleared_agent(place.agent_id), self.keys.cleared_session(place.session_id)
+        fastest, moment, removed = math.inf, began, [-1]
         for _ in range(_MOST_QUESTIONS):
             asked = time.monotonic()
             replies = yield tuple(call(CLEARED, (mark,)) for mark in marks)
-            if (time.monotonic() - asked) * 1000 <= _QUICK_REPLY_MS:
+            took = time.monotonic() - asked
+            if took < fastest:
+                fastest, moment, removed = took, asked + took / 2, replies
+            if took * 1000 <= _QUICK_REPLY_MS:
                 break
-        passed = int((asked - began) * 1000)
-        return [age + passed for age in ages], min((since for since in replies if since >= 0), default=None)
+        passed = round((moment - began) * 1000)
+        return [age + passed for age in ages], min((since for since in removed if since >= 0), default=None)
 
     def replace_op(
         self,
