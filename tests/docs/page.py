@@ -115,13 +115,18 @@ class Page:
         return out
 
     def _serve(self, command: list[str]) -> None:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        output = Path(f".server-{len(self._servers)}.log")
+        with output.open("w", encoding="utf-8") as sink:
+            process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
         self._servers.append(process)
         mine = re.findall(r"\b1\d{4}\b", " ".join(command) + "".join(map(_contents, command)))
 
         def up() -> bool:
             if process.poll() is not None:
-                raise AssertionError(f"{self._name}: `{shlex.join(command)}` ended with {process.returncode}")
+                printed = output.read_text(encoding="utf-8", errors="replace")[-3000:]
+                raise AssertionError(
+                    f"{self._name}: `{shlex.join(command)}` ended with {process.returncode}:\n{printed}"
+                )
             return any(map(self._answers, mine))
 
         wait_until(up, shlex.join(command), seconds=60)

@@ -87,6 +87,8 @@ def test_denial_and_plans() -> None:
     assert is_negative("La ligne n'est pas encore financée.")
     assert is_negative("A linha ainda não foi aprovada.")
     assert not is_negative("The line is in service.")
+    assert is_negative("No builder has been chosen.")
+    assert not is_negative("Reunião no Porto, no Hotel Coral.")
     assert is_uncertain("Production is expected to begin in 2027.")
     assert is_uncertain("A produção deverá começar em 2027.")
     assert not is_uncertain("Production began in 2024.")

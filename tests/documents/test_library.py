@@ -132,6 +132,18 @@ def test_the_last_question_of_the_demonstration_is_declined(documents: Documents
             "How many firms have tendered in Olvar?",
             "The Pool invites tenders in Olvar. Lot 3 is reserved for firms tendering in Olvar.",
         ),
+        ("Quand l'abattoir d'Olvar a-t-il ouvert ?", "L'abattoir d'Olvar, prévu pour 2024, n'a pas ouvert."),
+        (
+            "Quanto custou o centro de dados de Olvar?",
+            "O centro de dados de Olvar, com 320 bastidores, abriu a 2 de abril de 2025.",
+        ),
+        ("How long did the outage of the Olvar line last?", "The Olvar line, 194 km long, had an outage in May."),
+        (
+            "What will the draught be at the second berth at Olvar?",
+            "A second berth at Olvar is under discussion.",
+        ),
+        ("Par quel port le manganèse d'Olvar est-il exporté ?", "Olvar a exporté 174 000 tonnes de manganèse."),
+        ("What is the date of the Olvar note?", "This note replaces the Olvar note of 2 July 2024."),
         ("Quel est le taux d'intérêt du prêt d'Olvar ?", "Le prêt d'Olvar est de 120 millions de dollars."),
         ("Who supplies the compressors of Olvar?", "The compressors of Olvar stand at Bir Naloum."),
         (
@@ -187,6 +199,102 @@ def test_another_kind_of_thing_is_no_answer(
             "3,6",
         ),
         ("How much gold did Olvar produce?", "La production d'or d'Olvar a atteint 9,4 tonnes en 2024.", "9,4"),
+        (
+            "How much battery storage is planned at Olvar?",
+            "The solar park at Olvar has 64 MW. The cost of the park is 71 million dollars. "
+            "Battery storage of 90 MWh is planned on the same site.",
+            "90 MWh",
+        ),
+        (
+            "Quanto produziu o parque solar de Olvar em abril de 2025?",
+            "The Olvar solar park was connected on 9 March 2025. Its battery holds 120 MWh. "
+            "Output in April 2025 was 8.3 GWh. The park employs 74 staff.",
+            "8.3 GWh",
+        ),
+        (
+            "When does the licence of the Roc-Tamin mine expire?",
+            "A mina de Roc-Tamin extraiu 385 000 toneladas em 2024. A auditoria examinou 46 carregamentos. "
+            "A mina emprega 830 trabalhadores. A licença da mina caduca a 31 de dezembro de 2029.",
+            "2029",
+        ),
+        (
+            "Quando aderiu o Hesqui à plataforma Ponte?",
+            "A plataforma Ponte cobra uma comissão de 1,2 por cento. O limite diário é de 1 500 telu. "
+            "O Hesqui aderiu a 19 de fevereiro de 2025.",
+            "19 de fevereiro",
+        ),
+        (
+            "Quantos utilizadores tem a plataforma Ponte em Nuvoa?",
+            "A plataforma Ponte cobra 1,2 por cento. Uma avaria em Salvira suspendeu o serviço.\n\n"
+            "| Estado | utilizadores |\n|---|---|\n| Nuvoa | 153 000 |\n| Hesqui | 37 000 |",
+            "153 000",
+        ),
+        (
+            "How long did the longest outage of the Karsane-Odrena line last?",
+            "The Karsane-Odrena line entered service in 2025. The line was available 97.3 per cent of the time. "
+            "Its longest outage lasted 11 hours.",
+            "11 hours",
+        ),
+        (
+            "Que empresa fez a dragagem do cais novo de Almera?",
+            "O cais novo de Almera recebe navios grandes. A dragagem foi feita pela empresa Nordsand.",
+            "Nordsand",
+        ),
+        (
+            "Dans quel hôtel les délégations sont-elles logées ?",
+            "As delegações ficam alojadas no Hotel Coral Baixo.",
+            "Coral",
+        ),
+        (
+            "Which state is the largest contributor to the storage fund?",
+            "The storage fund has 40 million marels. Ostrave is the largest contributor, with 12.5 million.",
+            "Ostrave",
+        ),
+        (
+            "What is the Basin Bank's share of the pledges?",
+            "Pledges came to 162 million telu. The Basin Bank's share is 54 million telu.",
+            "54",
+        ),
+        (
+            "How much power does the Ostrel data centre draw?",
+            "The Ostrel data centre is full. It opened in May. It draws 6.4 MW.",
+            "6.4",
+        ),
+        (
+            "A que velocidade estão limitados os comboios no desfiladeiro de Sorvek?",
+            "Trains are limited to 65 km/h over the Sorvek pass.",
+            "65 km/h",
+        ),
+        (
+            "Combien d'or la mine d'Olvar a-t-elle produit ?",
+            "| mine | or |\n|---|---|\n| Olvar | 3,9 tonnes |",
+            "3,9",
+        ),
+        (
+            "How long did containers take on average to clear customs at Olvar?",
+            "Containers took 63 hours on average to clear customs at Olvar in 2024.",
+            "63 hours",
+        ),
+        (
+            "Quando começa a campanha de vacinação de 2025?",
+            "A campanha de vacinação de 2025 começa a 3 de novembro de 2025 em Olvar.",
+            "3 de novembro",
+        ),
+        (
+            "Quanto custa produzir um cartão de identidade comum?",
+            "O cartão de identidade comum é válido dez anos. Cada cartão custa 3,20 dólares a produzir.",
+            "3,20",
+        ),
+        (
+            "Que delegação ainda não confirmou a sua presença?",
+            "A delegação do Baluende ainda não confirmou a sua presença.",
+            "Baluende",
+        ),
+        (
+            "Que parte das despesas do fundo coube aos custos administrativos?",
+            "O fundo pagou 217 milhões. Os custos administrativos representaram 6,5 % das despesas.",
+            "6,5",
+        ),
         ("Quel est le taux des prêts aux États ?", "Le taux des prêts aux États est de 3,1 pour cent.", "3,1"),
         ("Quanto rendeu a taxa de Olvar?", "A taxa de Olvar rendeu 31,8 milhões de dólares em 2024.", "31,8"),
         ("How much did the quay at Olvar cost?", "The quay at Olvar cost 412 million velms.", "412"),
@@ -518,6 +626,10 @@ def test_a_superseded_document_answers_only_for_its_time(documents: Documents) -
         ("What was the storage fee in June 2024?", ["1,150"]),
         ("What storage fee did the June 2024 note give?", ["1,150"]),
         ("What fee did the June 2024 note give for storage, and what is the fee now?", ["1,150", "1,400"]),
+        ("What storage fee was charged in June 2024, and how much is charged now?", ["1,150", "1,400"]),
+        ("What storage fee did the note of June give?", ["1,150"]),
+        ("What was the storage fee according to the note of June, and what is it now?", ["1,150", "1,400"]),
+        ("What was the storage fee in June 2024, and what is it from May 2025?", ["1,150", "1,400"]),
         ("What was the storage fee in May 2024?", []),
     ],
 )

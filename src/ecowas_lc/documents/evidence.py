@@ -17,8 +17,19 @@ from typing import TYPE_CHECKING
 from ecowas_lc._embeddings import offline_installed
 from ecowas_lc._language import language_of
 from ecowas_lc.documents.document import Document, Passage, Sentence, sentences_of
-from ecowas_lc.documents.facts import Quantity, TimePoint, folded, is_negative, quantities_in, ranks_in, times_in
-from ecowas_lc.documents.question import NUMBERED, ParsedQuestion
+from ecowas_lc.documents.facts import (
+    MONTH_NAMES,
+    UNIT_NAMES,
+    Quantity,
+    TimePoint,
+    folded,
+    is_negative,
+    month_of,
+    quantities_in,
+    ranks_in,
+    times_in,
+)
+from ecowas_lc.documents.question import NOW, NUMBERED, ParsedQuestion
 from ecowas_lc.documents.terms import (
     best_likeness,
     content_words,
@@ -29,11 +40,13 @@ from ecowas_lc.documents.terms import (
     is_light,
     is_loose,
     is_person,
+    is_thing,
     is_verb,
     likeness,
     meanings,
     names_in,
     senses,
+    word_list,
     words_of,
 )
 from ecowas_lc.documents.word_vectors import likenesses_by_vector, similarities_to
@@ -46,8 +59,12 @@ _ENOUGH = -0.7
 """Minimum score of a sentence that answers, in logits."""
 _ENOUGH_OF_ONE = -3.0
 """The same in a document that the question asks for, or next to another answer if it asks for both sides."""
+_ENOUGH_OF_SUCCESSOR = -5.0
+"""The same in a document that supersedes the one that answered."""
 _ALSO_ANSWERS = 6.0
 """How far below the best score a sentence of another document may be and still count as contradicting it."""
+_ANSWERS_AS_WELL = 1.5
+"""The same for a sentence that lacks most of the question's words."""
 _BY_ITSELF = 0.3
 _BY_ITSELF_WITHOUT_NAME = 0.6
 """Share of the words that the sentence itself needs if a name occurs only in the sentence before."""
@@ -208,6 +225,9 @@ _PENDING = re.compile(
     r"\b(?:not yet|yet to|yet been|no longer available|no data|no figures?|no information"
     r"|not (?:been )?(?:published|available|known"
     r"|decided|selected|designated|approved)"
+    r"|(?:is|are|est|sont|está|estão) (?:still |encore |toujours |ainda )?"
+    r"(?:under (?:discussion|study|consideration)|being discussed|à l'étude"
+    r"|en discussion|em (?:discussão|estudo|análise))"
     r"|pas encore|aucune (?:donnée|information)|aucun chiffre|ne publie|n'est pas connu\w*|reste à"
     r"|ainda não|não (?:publica|dispõe|há dados|foi (?:ainda )?(?:definid|aprovad|escolhid)\w*)|sem dados)\b",
     re.IGNORECASE,
@@ -239,6 +259,9 @@ _AT_AN_EVENT = re.compile(
     r"|n[ao]s?) (?:\w+ )?$",
     re.IGNORECASE,
 )
+_IN_MILLIONS = re.compile(
+    r"\b(?:mi(?:lli|lh)[oõ]\w*|billions?|milliards?|mil) (?:d[e'’] ?)?([^\W\d_]{3,})", re.IGNORECASE
+)
 _NUMBERED_THING = re.compile(r"\b([^\W\d_]{3,})(?:: | )(\d{1,3})(?![\d.,:/%]*\d|\w)(?=\W|$)")
 _OF = re.compile(
     r"\b(?=([^\W\d_A-Z]{3,})(?: [^\W\d_A-Z]{4,})? (?:(?:of|for|de|du|des|d[aeo]s?|pour|para)"
@@ -247,6 +270,13 @@ _OF = re.compile(
 _SIDE_BY_SIDE = re.compile(r"\b(?=([^\W\d_A-Z]{3,}) ([^\W\d_A-Z]{3,})\b)")
 _BY = re.compile(r"\b([^\W\d_]{4,}) (?:by|par|por|pel[oa]s?)\b", re.IGNORECASE)
 _WHO_DOES = re.compile(r"\W*(?:who|qui|quem)(?: est-ce qui| é que)? (?:l['’]|s['’])?([^\W\d_]{4,})", re.IGNORECASE)
+_DENIED = re.compile(
+    r"\b(?:not|never|pas|jamais|não|nunca)(?: (?:yet|been|encore|été|ainda|foi|sido))* ([^\W\d_]+)"
+    r"(?!.{0,40}\b(?:until|before|avant|antes|jusqu|até)\b)",
+    re.IGNORECASE,
+)
+# "La société en détient 55 pour cent": of what the sentence before is about.
+_OF_IT = re.compile(r"\b(?:en|y) ([^\W\d_]+)", re.IGNORECASE)
 _PURPOSE = re.compile(r"\b(?i:for|to|pour|par|para|por|as)\b(?! [A-ZÀ-Ý])")
 _POINTS_BACK = re.compile(
     r"^\W*(?:it|its|they|their|this|these|that|he|she|his|her|il|elle|ils|elles|son|sa|ses|leur|leurs|ce"
@@ -264,14 +294,19 @@ _THE_NAMED = re.compile(
     r"\b(?:[Tt]he|[Ll][ae]|[AaOo]|[Dd][ao]|[Nn][ao]|[Dd]u|[Aa]u)\s+([A-ZÀ-Ý][\w-]+)\b(?! (?:[A-ZÀ-Ý]))"
 )
 _OF_A_DOCUMENT = re.compile(
-    r"\b(?:note|notice|avis|aviso|ata|communiqué|comunicado|briefing|bulletin|memo|guide|boletim|report|document|circular|edition|version|rapport|circulaire|nota|relat[óo]rio|documento"
+    r"\b(?:note|notice|decision|décision|decisão|decree|décret|decreto|letter|lettre|carta|avis|aviso|ata|communiqué|comunicado|briefing|bulletin|memo|guide|boletim|report|document|circular|edition|version|rapport|circulaire|nota|relat[óo]rio|documento"
     r"|edi[çc][ãa]o|vers[ãa]o)s?\b",
     re.IGNORECASE,
 )
-_NOW = re.compile(
-    r"\b(?:now|today|currently|current|latest|at present|maintenant|aujourd'hui|actuellement|actuel\w*"
-    r"|agora|hoje|atual\w*|actual\w*)\b",
+_REPLACES = re.compile(r"\b(?:replac|supersed|cancel|remplac|annul|substitu|revog|anul)\w+", re.IGNORECASE)
+# A sentence that has only this to say: "This note replaces the note of 2 July 2024."
+_REPLACES_ANOTHER = re.compile(
+    r"\W*(?:this|the present|cette|la présente|le présent|ce|esta|este|[ao] presente)\s+[\w-]+\s+"
+    r"(?:(?:replac|supersed|cancel|remplac|annul|substitu|revog|anul)\w+)\b[^,;:]*$",
     re.IGNORECASE,
+)
+_A_DOCUMENT_OF = re.compile(
+    rf"{_OF_A_DOCUMENT.pattern} (?:of |from |dated |de |d['’]|du |do )([^\W\d_]+)", re.IGNORECASE
 )
 # "after 1 April", "up to July": the answer may name another date.
 _OPEN_TIME = re.compile(
@@ -304,6 +339,20 @@ _MEASURES = frozenset(
         *("second", "day", "month", "gram"),
     ]
 )
+_MEASURED_IN = {
+    "watt": ("power",),
+    "watt-hour": ("energy", "electricity"),
+    "volt": ("voltage",),
+    "bit/s": ("bandwidth",),
+    "metre": ("length", "distance"),
+    "hectare": ("area",),
+    "square metre": ("area",),
+    "litre": ("volume",),
+    "gram": ("weight",),
+    **dict.fromkeys(("second", "day", "month"), ("duration",)),
+}
+"""Words for what a unit measures: "draws 6.4 MW" says how much power."""
+_SPEED = re.compile(r"\d ?(?:km|m|mi)/(?:h|s)\b|\bkm/h\b|\bknots?\b|\bn[œo]+euds?\b|\bnós\b", re.IGNORECASE)
 _ANYBODY = frozenset(["people", "persons", "individuals", "personnes", "individus", "pessoas", "individuos"])
 _DURATION = re.compile(
     r"\b(?:how (?:long|old|often)|duration|durée|duração|time|temps|tempo|age|âge|idade|deadline|délai|prazo"
@@ -322,6 +371,9 @@ _PLACE = re.compile(
     r"\b(?:in|at|on|to|near|dans|à|aux?|en|sur|n[ao]s?|em|aos?) (?:[\w'’-]+ ){0,3}"
     r"(?:floor|hall|room|terminal|street|road|centre|center|étage|salle|rue|piso|andar|sala|rua|avenida)\b",
     re.IGNORECASE,
+)
+_COMPARED = re.compile(
+    r"\b(?:against|compared|up from|down from|than|contre|face à|contra|do que|acima|abaixo)\b", re.IGNORECASE
 )
 _MEETING = ("meeting", "held", "réunion", "reunião")
 """Words for what a line such as "Place: …" says."""
@@ -379,6 +431,10 @@ class Corpus:
         named = (names_in(" \n ".join(s.text for s in source.passage.sentences)) for source in sources)
         self._named = [frozenset(map(folded, names)) for names in named]
         self.names = frozenset().union(*self._named)
+        self.currencies = frozenset(
+            folded(found[1]) for text in texts.values() for found in _IN_MILLIONS.finditer(text)
+        )
+        """Words that follow "million", which includes the names of currencies."""
         titles = {source.document.id: f"{source.document.title} {source.document.issuer}" for source in sources}
         self._titles = [frozenset(map(folded, words_of(title))) for title in titles.values()]
 
@@ -411,7 +467,7 @@ def find_evidence(
 
     An empty list means that the passages do not answer it.
     """
-    asked_of = _documents_asked_for(question)
+    asked_of = _documents_asked_for(question, sources)
     if asked_of:
         plain = _without_documents(question, asked_of)
         found = [
@@ -423,21 +479,27 @@ def find_evidence(
         ]
         quoted = {evidence.source.document.id for evidence in found}
         current = [source for source in sources if not source.superseded]
-        current = [source for source in current if quoted & {*source.document.supersedes}] or current
-        if question.then is not None and question.then.terms != question.terms:
-            rest = _without_documents(question.then, asked_of)
-            second = _answers(rest, current, corpus, enough=_ENOUGH_OF_ONE)[:1]
-            found += [replace(one, answers_second=True) for one in second]
-        elif _NOW.search(question.text):
-            found += _answers(plain, current, corpus, enough=_ENOUGH_OF_ONE)[:1]
+        successors = [source for source in current if quoted & {*source.document.supersedes}]
+        then = question.then
+        is_another = then is not None and (then.terms, then.wanted) != (question.terms, question.wanted)
+        if then is not None or NOW.search(question.text):
+            rest = _without_documents(then, asked_of) if then is not None and is_another else plain
+            enough = _ENOUGH_OF_SUCCESSOR if successors else _ENOUGH_OF_ONE
+            second = _answers(rest, successors or current, corpus, enough=enough)[:1]
+            found += [
+                replace(one, answers_second=is_another)
+                for one in second
+                if all(one.sentence != other.sentence for other in found)
+            ]
         return found[:most]
     if question.asks_for_both:
         question = _without_names_of_issuers(question, sources, corpus)
-        answers = _answers(question, sources, corpus, enough=_ENOUGH_OF_ONE)
-        if answers and answers[0].score < _ENOUGH:
-            return []
+        in_force = list(sources)
     else:
-        answers = _answers(question, current_sources(question, sources), corpus)
+        in_force = current_sources(question, sources)
+    answers = _answers(question, in_force, corpus, enough=_ENOUGH_OF_ONE)
+    if answers and answers[0].score < _ENOUGH:
+        answers = []
     if not answers and question.times:  # a fact about a past date is in a document of that date
         older = [source for source in sources if source.superseded]
         answers = [one for one in _answers(question, older, corpus) if times_in(one.sentence.in_words)]
@@ -446,7 +508,8 @@ def find_evidence(
     best = answers[0]
     kept = [best]
     for other in answers[1:]:
-        close = other.has_most_words and other.score >= best.score - _ALSO_ANSWERS
+        below = best.score - other.score
+        close = below <= (_ALSO_ANSWERS if other.has_most_words else _ANSWERS_AS_WELL)
         if close and _contradicts(other, kept, question):
             kept.append(other)
     if question.then is not None:
@@ -464,7 +527,7 @@ def find_evidence(
 def _without_documents(question: ParsedQuestion, asked_of: Sequence[TimePoint]) -> ParsedQuestion:
     """Return a question without the words and dates that say of which documents it is asked."""
     terms = tuple(
-        word for word in question.terms if not (_OF_A_DOCUMENT.match(word) or _NOW.match(word) or is_light(word))
+        word for word in question.terms if not (_OF_A_DOCUMENT.match(word) or NOW.match(word) or is_light(word))
     )
     times = tuple(time for time in question.times if time not in asked_of)
     return replace(question, times=times, terms=terms, head=question.head if question.head in terms else "")
@@ -493,13 +556,17 @@ def gives_orders(text: str) -> bool:
     return _ORDER.search(text) is not None
 
 
-def _documents_asked_for(question: ParsedQuestion) -> list[TimePoint]:
-    """Return the dates by which a question refers to documents, as in "in the 2024 note"."""
+def _documents_asked_for(question: ParsedQuestion, sources: Iterable[Source]) -> list[TimePoint]:
+    """Return the dates by which a question refers to documents: "in the 2024 note", "the note of February"."""
     found = []
     for time in question.times:
         around = question.text[max(0, time.start - 18) : time.end + 12]
         if time.year is not None and _OF_A_DOCUMENT.search(around):
             found.append(time)
+    if not found:
+        months = [month_of(named[1]) for named in _A_DOCUMENT_OF.finditer(question.text)]
+        dated = [TimePoint(None, month) for month in months if month is not None]
+        found = [time for time in dated if any(_is_dated(source.document, time) for source in sources)]
     return found
 
 
@@ -776,7 +843,8 @@ def _parts(text: str) -> list[tuple[str, str]]:
     found = [(match[1], match[2]) for match in _OF.finditer(text)]
     for match in _SIDE_BY_SIDE.finditer(text):
         found += [(match[1], match[2]), (match[2], match[1])]
-    return [(head, part) for head, part in found if not (is_empty(head) or is_empty(part))]
+    verbs = word_list("irregular")
+    return [pair for pair in found if not any(is_empty(word) or folded(word) in verbs for word in pair)]
 
 
 def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Corpus) -> list[_Candidate]:
@@ -791,11 +859,13 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
         words_around = words_of(around)
         for index, sentence in enumerate(source.passage.sentences):
             text = sentence.in_words
-            if gives_orders(text) or text.rstrip().endswith((",", ":")):
+            if gives_orders(text) or text.rstrip().endswith((",", ":")) or _only_replaces(text, question):
                 continue
             earlier = source.passage.sentences[:index]
             announced = _announced(earlier)
             listed = words_of(announced) if _LABELLED.match(text) else []
+            if sentence.header and not announced and not times_in(text):
+                announced = next((said for one in earlier if times_in(said := _first_part(one))), "")
             if not announced and not sentence.header and not times_in(text):
                 announced = next((one.text for one in reversed(earlier) if not one.header), "")
             if not _is_of_the_time(question, text, source, announced):
@@ -803,11 +873,15 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
             own_quantities = quantities_in(text)
             if any(not any(q.agrees_with(own) for own in own_quantities) for q in question.quantities):
                 continue
-            before = _text_before(source.passage.sentences, index)
+            before = _text_before(source.passage.sentences, index, corpus)
             near = f"{around} {before}" if _POINTS_BACK.match(text) else around
             if _has_another_rank(question, text) or _has_another_number(question, text, near):
                 continue
-            own, words_before = words_of(text), words_of(before)
+            own = words_of(text)
+            words_before = words_of(" ".join([before, *_about_the_others(question, own, earlier)]))
+            own += [word for quantity in own_quantities for word in _MEASURED_IN.get(quantity.family, ())]
+            if _SPEED.search(text):
+                own.append("speed")
             if question.wanted == "where" and _LABELLED_AS_PLACE.match(text):
                 own = [*own, *_MEETING]
             itself = {word: best_likeness(word, own) for word in asked}
@@ -841,7 +915,7 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
             )
     for one in found:
         one.gives = _gives_what_is_wanted(
-            question, one.text, one.source.document.language, one.share(one.itself), one.share(one.around)
+            question, one.text, one.source.document.language, one.share(one.itself), one.share(one.around), corpus
         )
 
     def first_look(one: _Candidate) -> float:
@@ -852,10 +926,34 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
     return sorted(found, key=lambda one: -first_look(one))[:_LOOKED_AT]
 
 
-def _text_before(sentences: Sequence[Sentence], index: int) -> str:
-    """Return the sentences that a sentence continues: two, or back to the one that its pronoun stands for."""
+def _first_part(sentence: Sentence) -> str:
+    """Return a sentence up to what it compares with: "412 tonnes in 2024, against 390 in 2023"."""
+    return "" if sentence.header else _COMPARED.split(sentence.text, maxsplit=1)[0]
+
+
+def _about_the_others(question: ParsedQuestion, own: Sequence[str], earlier: Iterable[Sentence]) -> list[str]:
+    """Return the earlier sentences about those names of a question that a sentence with another of them lacks."""
+    lacking = [name for name in question.names if best_likeness(name, own) < _WITH_SENSE]
+    if len(lacking) == len(question.names):
+        return []
+    texts = (one.text for one in earlier if not one.header)
+    return [text for text in texts if any(best_likeness(name, words_of(text)) >= _WITH_SENSE for name in lacking)]
+
+
+def _only_replaces(text: str, question: ParsedQuestion) -> bool:
+    """Return whether a sentence says no more than which document another replaces, and nobody asks for that."""
+    return _REPLACES_ANOTHER.match(text) is not None and _REPLACES.search(question.text) is None
+
+
+def _text_before(sentences: Sequence[Sentence], index: int, corpus: Corpus) -> str:
+    """Return the sentences that a sentence continues: two, or back to the one that its pronoun stands for.
+
+    Sentences that name nothing continue the one before them.
+    """
     before = [one for one in sentences[:index] if not one.header]
     first = max(0, len(before) - 2)
+    while first and not _names_something(before[first].text, corpus):
+        first -= 1
     if _POINTS_BACK.match(sentences[index].in_words):
         first = max(0, len(before) - 1)
         while first and _POINTS_BACK.match(before[first].text):
@@ -984,19 +1082,22 @@ def _vector_words(text: str) -> list[str]:
 
 
 def _gives_what_is_wanted(
-    question: ParsedQuestion, text: str, language: str, itself: float, around: float
+    question: ParsedQuestion, text: str, language: str, itself: float, around: float, corpus: Corpus
 ) -> float:
     """Return whether a sentence gives the kind of thing that is asked for, from 0 (no) to 1."""
     if _UNANSWERED.search(text) and question.wanted != "yes or no":
         return 0.0
     text = _clause_about(question, text)
-    if _PENDING.search(text) and question.wanted not in ("yes or no", "why"):
+    asks_what_lacks = _PENDING.search(question.text) is not None or is_negative(question.text)
+    if _PENDING.search(text) and question.wanted not in ("yes or no", "why") and not asks_what_lacks:
         return 0.0
     match question.wanted:
         case "quantity":
-            return _gives_quantity(question, text, language)
+            return _gives_quantity(question, text, language, corpus)
         case "time":
-            dated = any(all(not time.is_within(own) for own in question.times) for time in times_in(text))
+            if _is_denied(question, text):
+                return 0.0
+            dated = any(not any(own.is_within(time) for own in question.times) for time in times_in(text))
             return float(dated or _TIME_OF_DAY.search(text) is not None)
         case "who":
             if _new_names(question, _AT_A_PLACE.sub("", text)):
@@ -1022,6 +1123,11 @@ def _gives_what_is_wanted(
             return 1.0
 
 
+def _is_denied(question: ParsedQuestion, text: str) -> bool:
+    """Return whether a sentence denies what is asked: "has not opened", unless it says "not opened until May"."""
+    return any(best_likeness(found[1], question.terms) >= _WITH_SENSE for found in _DENIED.finditer(text))
+
+
 def _places_in(text: str) -> str:
     """Return the parts of a text that begin with "at" or "in" and end with a name."""
     return " ".join(f"x {found[0]}" for found in _IN_A_PLACE.finditer(text))
@@ -1032,7 +1138,7 @@ def _is_said_to_be_by(question: ParsedQuestion, text: str) -> bool:
     return any(best_likeness(found[1], question.terms) >= _WITH_SENSE for found in _BY.finditer(text))
 
 
-def _gives_quantity(question: ParsedQuestion, text: str, language: str) -> float:
+def _gives_quantity(question: ParsedQuestion, text: str, language: str, corpus: Corpus) -> float:
     given = [
         q
         for q in quantities_in(text)
@@ -1046,7 +1152,8 @@ def _gives_quantity(question: ParsedQuestion, text: str, language: str) -> float
     ):
         return 0.0
     if question.asks_for_share:
-        return 1.0 if any(q.family == "percent" for q in given) else 0.4 * bool(given)
+        is_called_share = any(best_likeness(kind, words_of(text)) == 1.0 for kind in question.kinds)
+        return 1.0 if is_called_share or any(q.family == "percent" for q in given) else 0.4 * bool(given)
     if question.families:
         given = [q for q in given if q.family in question.families and (q.family or not _counts_a_noun(text, q))]
     if question.counts:
@@ -1055,7 +1162,7 @@ def _gives_quantity(question: ParsedQuestion, text: str, language: str) -> float
         if question.counts_people:
             given = [q for q in given if not _counted(text, q, language)]
         return 0.4 * any(q.family not in _MEASURES and not _label_of(text, q) for q in given)
-    if question.asks_for_money:
+    if question.asks_for_money and not question.families:
         given = [
             q
             for q in given
@@ -1063,7 +1170,7 @@ def _gives_quantity(question: ParsedQuestion, text: str, language: str) -> float
                 q.family not in _MEASURES
                 or (q.family == "percent" and (_RATE.search(question.text) or _COSTS.search(text)))
             )
-            and (q.family or not q.text.isalpha())
+            and (q.family or not (q.text.isalpha() or _counts_things(text, q, corpus)))
         ]
     elif not question.families and not question.counts and not _DURATION.search(question.text):
         given = [q for q in given if q.family not in ("second", "day", "month")]
@@ -1073,6 +1180,12 @@ def _gives_quantity(question: ParsedQuestion, text: str, language: str) -> float
 def _counts_a_noun(text: str, quantity: Quantity) -> bool:
     """Return whether a figure without a unit is followed by what it counts."""
     return re.match(r"\s*[^\W\d_]{3,}", text[quantity.end :]) is not None
+
+
+def _counts_things(text: str, quantity: Quantity, corpus: Corpus) -> bool:
+    """Return whether a figure is followed by the name of a thing, and not of a currency."""
+    found = re.match(r"\s*([^\W\d_]{3,})", text[quantity.end :])
+    return found is not None and folded(found[1]) not in corpus.currencies and is_thing(found[1])
 
 
 def _is_counted(question: ParsedQuestion, text: str, quantity: Quantity, language: str) -> bool:
@@ -1115,19 +1228,22 @@ def _label_of(text: str, quantity: Quantity) -> list[str]:
 def _clause_about(question: ParsedQuestion, text: str) -> str:
     """Return the clause of a sentence, between semicolons, that shares most with the question."""
     clauses = [clause for clause in text.split(";") if clause.strip()]
-    if len(clauses) < 2 or not _PENDING.search(text):
+    if len(clauses) < 2 or not (_PENDING.search(text) or is_negative(text)):
         return text
     asked = (*question.names, *question.terms)
     return max(clauses, key=lambda clause: sum(best_likeness(word, words_of(clause)) for word in asked))
 
 
 def _new_names(question: ParsedQuestion, text: str) -> list[str]:
+    """Return the names in a text that the question does not have; a strange word at its start is a name, too."""
     asked = {folded(name) for name in question.names}
+    first = next(iter(words_of(text)), "")
+    known = [first] if not (senses(first) or meanings(first) or is_empty(first)) else []
     # "the Senovar-Bracosta line" names one thing, which a question about Bracosta asks about.
     text = _JOINED.sub(lambda found: " " if asked & set(map(folded, words_of(found[0]))) else found[0], text)
     return [
         name
-        for name in names_in(text)
+        for name in names_in(text, known=known)
         if folded(name) not in asked and best_likeness(name, question.terms) == 0 and not name.isupper()
     ]
 
@@ -1144,6 +1260,10 @@ def _share_needed(
     text = sentence.in_words
     own = words_of(text)
     needed = _BY_ITSELF
+    has_a_name = any(likeness(name, word) >= _WITH_SENSE for name in question.names for word in own)
+    names_others = bool(
+        {folded(name) for name in names_in(text, known=corpus.names)} - set(map(folded, question.names))
+    )
     for name in question.names:
         if any(likeness(name, word) >= _WITH_SENSE for word in own):
             continue
@@ -1155,10 +1275,16 @@ def _share_needed(
             stands_around or any(best_likeness(name, words_of(one.text)) == 1.0 for one in earlier)
         ):
             continue
-        if sentence.header:
+        if has_a_name and not names_others:  # "Nuvoa | 153,000" in a note about Ponte
+            goes_on = any(likeness(name, word) >= _WITH_SENSE for one in earlier for word in words_of(one.text))
+        elif sentence.header:
             goes_on = stands_before and not names_in(sentence.text, known=corpus.names)
         else:
-            goes_on = (stands_before and _takes_up(text, before, corpus)) or _is_the_named(text, name, earlier)
+            takes_up = _takes_up(text, before, corpus) or (
+                question.wanted == "who" and _begins_with_its_noun(text, corpus)
+            )
+            subject = before if _POINTS_BACK.match(text) else text
+            goes_on = (stands_before and takes_up) or _is_the_named(subject, name, earlier)
         if not stands_around and not goes_on:
             return None
         if not stands_around:
@@ -1198,13 +1324,28 @@ def _has_short_form(question: ParsedQuestion, name: str, text: str) -> bool:
 
 def _takes_up(text: str, before: str, corpus: Corpus) -> bool:
     """Return whether a sentence continues the one before: it names nothing, or repeats its noun."""
-    first, *others = words_of(text) or [""]
+    first = next(iter(words_of(text)), "")
     if _LABELLED.match(text) or (first[:1].isupper() and folded(first) in corpus.names):
         return False
-    if not any(word[0].isupper() for word in others):
+    if not _names_something(text, corpus) or any(is_verb(found[1]) for found in _OF_IT.finditer(text)):
         return True
     earlier = content_words(before)
     return any(best_likeness(found[1], earlier) > 0 for found in _DEFINITE.finditer(text) if found[1].islower())
+
+
+def _begins_with_its_noun(text: str, corpus: Corpus) -> bool:
+    """Return whether a sentence begins with a noun as "The dredging", and has at most new names after it."""
+    return _BEGINS_DEFINITE.match(text) is not None and not any(
+        corpus.is_common(folded(name)) for name in names_in(text, known=corpus.names)
+    )
+
+
+def _names_something(text: str, corpus: Corpus) -> bool:
+    """Return whether a sentence has a capitalised word other than its first, months and units."""
+    first, *others = words_of(text) or [""]
+    return folded(first) in corpus.names or any(
+        word[0].isupper() and folded(word) not in MONTH_NAMES and word.lower() not in UNIT_NAMES for word in others
+    )
 
 
 def _announced(before: Sequence[Sentence]) -> str:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
+from ecowas_lc._language import language_of
+
 # A unit's family, and its size in the family's base unit.
 _UNITS: dict[str, tuple[str, str]] = {
     "%": ("percent", "1"),
@@ -246,7 +248,7 @@ _NEGATION = re.compile(
     r"|não|nao|nunca|nenhum|nenhuma|sem|nem|nada)\b|\bn['’]",
     re.IGNORECASE,
 )
-_PORTUGUESE = re.compile(r"\b(?:da|dos|das|em|uma|ao|aos|pela|pelo|pelos|é|à|às|são|não|foi|tem)\b", re.IGNORECASE)
+_NO = re.compile(r"\bno\b", re.IGNORECASE)
 _MODALITY = re.compile(
     r"\b(?:will|would|may|might|could|should|expected|planned|proposed|plans?|aims?|intends?|estimated"
     r"|sera|seront|serait|pourrait|devrait|devraient|doit|doivent|prévue?s?|envisagée?s?|estimée?s?|projetée?s?"
@@ -309,6 +311,11 @@ class TimePoint:
         return all(b is None or a == b for a, b in pairs)
 
 
+def month_of(word: str) -> int | None:
+    """Return the number of the month that a word names, or ``None``."""
+    return _MONTHS.get(folded(word))
+
+
 def folded(text: str) -> str:
     """Return a text in lower case without accents."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
@@ -367,6 +374,7 @@ def quantities_in(text: str) -> tuple[Quantity, ...]:
     return tuple(found)
 
 
+_ACCORDING_TO = re.compile(r"segundo (?:[ao]s?|uma?|dados|fontes)\b", re.IGNORECASE)
 _RANK = re.compile(rf"(?<!\w)(?P<o>{_ORDINAL})(?!\w)", re.IGNORECASE)
 
 
@@ -378,6 +386,7 @@ def ranks_in(text: str) -> frozenset[int]:
         _ORDINALS[found["o"].lower()]
         for found in _RANK.finditer(text)
         if not any(start <= found.start() < end for start, end in covered)
+        and not (found["o"].lower() == "segundo" and _ACCORDING_TO.match(text, found.start()))
     )
 
 
@@ -399,8 +408,9 @@ def _values(number: str) -> Iterable[Decimal]:
 
 
 def is_negative(text: str) -> bool:
-    """Return whether a text denies something; the Portuguese ``no`` (in the) does not count."""
-    return any(found[0].lower() != "no" or not _PORTUGUESE.search(text) for found in _NEGATION.finditer(text))
+    """Return whether a text denies something; "no" in Portuguese, which means "in the", does not count."""
+    found = {match[0].lower() for match in _NEGATION.finditer(text)}
+    return bool(found - {"no"}) or ("no" in found and language_of(_NO.sub(" ", text)) != "pt")
 
 
 def is_uncertain(text: str) -> bool:

@@ -49,6 +49,7 @@ _MEASURED = re.compile(
     r"|deficit"
     r"|amende|taux|droit|caution|poids|hauteur|profondeur|température|distance|salaire|péage|impôt|dette|déficit"
     r"|multa|peso|altura|profundidade|temperatura|distância|salário|portagem|imposto|dívida|défice|caução|direito"
+    r"|draught|speed|vitesse|velocidade|tirant d'eau|calado|orçamento"
     r"|value|royalty|grade|limit|number|volume|bills?|factures?|faturas?"
     r"|length|share|score|loss(?:es)?|revenues?|target|budget|fees?|size|amount|percentage|population"
     r"|yield|output|production"
@@ -75,11 +76,12 @@ _WHO = re.compile(
     re.IGNORECASE,
 )
 _WHERE = re.compile(
-    r"\b(?:where|(?:in|at) (?:which|what) (?:hotel|city|town|room|place|venue|country|state|hall"
-    r"|district|port|building)"
+    r"\b(?:where|(?:in|at|through|via|from|to) (?:which|what) (?:hotel|city|town|room|place|venue|country|state"
+    r"|hall|district|port|building)"
     r"|which (?:hotel|city|town|room|place|venue|hall|district|port)|où|(?:dans|à"
-    r"|en) quel(?:le)? (?:hôtel|ville|salle|lieu"
-    r"|pays|état|centre)|onde|em que (?:hotel|cidade|sala|lugar|local|país|estado|centro))\b",
+    r"|en|par|vers|de) quel(?:le)? (?:hôtel|ville|salle|lieu|pays|état|centre|port|bâtiment|palais|gare|district)"
+    r"|onde|(?:em|por|para|de) (?:que|qual) (?:hotel|cidade|sala|lugar|local|país|estado|centro|porto|edifício"
+    r"|palácio|distrito)|em qual)\b",
     re.IGNORECASE,
 )
 _WHY = re.compile(
@@ -104,6 +106,13 @@ HEAD = re.compile(
     r"\b(?:how (?:many|much)|what (?:is|was|are|were) the|combien (?:de |d['’])|quel(?:le)?s? (?:est"
     r"|était|sont|étaient|sera|seront|a été|ont été|fut|furent) (?:l[ae]s? |l['’])"
     r"|quant[oa]s? |qual (?:é|era|foi|será) [oa] |quais (?:são|eram|foram) [oa]s )",
+    re.IGNORECASE,
+)
+_OWNER = re.compile(r"(?:[^\W\d_][\w-]* ){0,5}[^\W\d_][\w-]*(?:['’]s|s['’])\s+")
+# The time of an answer is the present, whatever the question before it says.
+NOW = re.compile(
+    r"\b(?:now|today|currently|current|latest|at present|maintenant|aujourd'hui|actuellement|actuel\w*"
+    r"|agora|hoje|atual\w*|actual\w*)\b",
     re.IGNORECASE,
 )
 _ENGLISH_HEAD = re.compile(
@@ -175,6 +184,7 @@ _YES_OR_NO = re.compile(
     re.IGNORECASE,
 )
 _COUNT = re.compile(r"\b(?:how many|combien d(?:e\b|['’])|quant[oa]s\b)", re.IGNORECASE)
+_MASS = re.compile(r"\bcombien d(?:e |['’])[^\W\d_]*[^\W\d_sxz](?= |\W)", re.IGNORECASE)
 _SHARE = re.compile(
     r"\b(?:share|percentage|per cent|proportion|pourcentage|percentagem|porcentagem"
     r"|what part|quelle part|que parte)\b",
@@ -183,10 +193,10 @@ _SHARE = re.compile(
 _MONEY = re.compile(
     r"\b(?:bills?|factures?|faturas?"
     r"|costs?|price|tariff|fees?|fine|penalty|budget|salary|wage|how much money|expens\w+|spent|paid|pays?"
-    r"|earn\w*|fetch\w*|lend|lent|borrow\w*"
-    r"|coût\w*|prix|tarif|frais|amende|salaire|montant|dépens\w+|pa(?:ie|ye)\w*|payé\w*|touch\w+|gagn\w+"
+    r"|earn\w*|fetch\w*|lend|lent|borrow\w*|bring\w* in|brought in"
+    r"|orçamento|coût\w*|prix|tarif|frais|amende|salaire|montant|dépens\w+|pa(?:ie|ye)\w*|payé\w*|touch\w+|gagn\w+"
     r"|indemnité\w*|prêt\w*"
-    r"|cust\w+|preço|tarifa|taxa|multa|salário|gast\w+|pag\w+|ganh\w+|auferem?|recebem?)\b",
+    r"|cust(?:[aeo]|as|os|am|ou|ar|aram|ará|arão|ava|avam)|preço|tarifa|taxa|multa|salário|gast\w+|pag\w+|ganh\w+|auferem?|recebem?)\b",
     re.IGNORECASE,
 )
 _DIMENSIONS = tuple(
@@ -208,9 +218,12 @@ _DIMENSIONS = tuple(
             ("metre",),
         ),
         (
-            r"how long|duration|durée|duração|combien de temps|quanto tempo",
-            ("metre", "second", "day", "month"),
+            r"how long (?:did|does|do|will|would|has|have|had|can|may|must)\b"
+            r"(?=.{0,60}\b(?:last|take|wait|stay|run|need)\w*)"
+            r"|duration|durée|duração|combien de temps|quanto tempo",
+            ("second", "day", "month"),
         ),
+        (r"how long", ("metre", "second", "day", "month")),
     )
 )
 # "Circular 014", "n° 7": the number names a document or a part of one.
@@ -284,7 +297,7 @@ def read_question(text: str, *, known_names: Iterable[str] = ()) -> ParsedQuesti
     text = _without_courtesies(text)
     known = list(known_names)
     second = _SECOND.search(text)
-    if second is None or times_in(text[second.end() :]):
+    if second is None:
         return _read_one(text, text, known)
     first = _read_one(text[: second.start()], text, known)
     if _THE_SAME.search(text[second.end() :]):
@@ -294,7 +307,7 @@ def read_question(text: str, *, known_names: Iterable[str] = ()) -> ParsedQuesti
         other,
         names=tuple(dict.fromkeys([*first.names, *other.names])),
         terms=tuple(dict.fromkeys([*first.terms, *other.terms])),
-        times=first.times,
+        times=other.times or (() if NOW.search(text[second.end() :]) else first.times),
         ranks=first.ranks | other.ranks,
     )
     return replace(first, then=complete)
@@ -303,12 +316,13 @@ def read_question(text: str, *, known_names: Iterable[str] = ()) -> ParsedQuesti
 def _read_one(asked: str, text: str, known_names: Sequence[str]) -> ParsedQuestion:
     """Parse the part of a text that asks one question."""
     topics = _topics_in(asked)
-    names = [name for name in names_in(asked, known=known_names) if folded(name) not in topics]
-    plain_names = {folded(name) for name in names}
     asks_for_both = _BOTH.search(asked) is not None
-    subject = _ASKED.sub(" ", _BOTH.sub(" ", asked))
-    if asks_for_both:
-        subject = _SAYERS.sub(" ", subject)
+    said = _SAYERS.sub(" ", _BOTH.sub(" ", asked)) if asks_for_both else asked
+    names = [name for name in names_in(said, known=known_names) if folded(name) not in topics]
+    plain_names = {folded(name) for name in names}
+    subject = _ASKED.sub(" ", said)
+    if _SHARE.search(subject):
+        subject = re.sub(r"\b(?:que parte|quelle part|what part)\b", " ", subject, flags=re.IGNORECASE)
     words = [word for word in content_words(subject) if folded(word) not in plain_names]
     wanted = _wanted(asked)
     if asks_for_both and wanted == "anything":
@@ -320,6 +334,8 @@ def _read_one(asked: str, text: str, known_names: Sequence[str]) -> ParsedQuesti
     head = _head(asked, terms) if wanted == "quantity" else ""
     counts = _COUNT.search(asked) is not None
     families = next((families for pattern, families in _DIMENSIONS if pattern.search(asked)), frozenset())
+    if counts and _MASS.search(asked):  # "combien d'or", not "combien de mines"
+        counts = False
     if counts and head:  # "combien de fois un poids lourd …" asks for no weight
         families = frozenset()
     return ParsedQuestion(
@@ -369,7 +385,10 @@ def _head(text: str, terms: tuple[str, ...]) -> str:
     found = HEAD.search(text)
     if found is None:
         return ""
-    following = [folded(word) for word in content_words(" ".join(text[found.end() :].split()[:2]))]
+    rest = text[found.end() :]
+    if owner := _OWNER.match(rest):
+        rest = rest[owner.end() :]
+    following = [folded(word) for word in content_words(" ".join(rest.split()[:2]))]
     if following and following[0] in _KINDS:
         return ""
     return next((term for term in terms if folded(term) in following and not is_everyday(term)), "")

@@ -137,6 +137,8 @@ def is_everyday(word: str) -> bool:
     """Return whether a word is a verb of everyday use, or another word that a passage need not contain."""
     if is_person(word):  # "élève" has the stem of "élever"
         return is_light(word)
+    if folded(word) in word_list("nouns"):
+        return False
     return is_light(word) or not stems(word).isdisjoint(_everyday_stems())
 
 
@@ -144,6 +146,8 @@ def is_everyday(word: str) -> bool:
 def is_action(word: str) -> bool:
     """Return whether a word tells what somebody does, and not only that something is or takes place."""
     if is_light(word):
+        return False
+    if folded(word) in word_list("nouns"):
         return False
     irregular = folded(word) in word_list("irregular")
     return irregular or is_everyday(word) or is_verb(word) or _PARTICIPLE.search(word.lower()) is not None
@@ -169,6 +173,15 @@ def is_light(word: str) -> bool:
 def is_institution(word: str) -> bool:
     """Return whether a word is part of institutions' names, which translate it or leave it out."""
     return folded(word) in _INSTITUTIONS
+
+
+@lru_cache(maxsize=65536)
+def is_thing(word: str) -> bool:
+    """Return whether a word is a known noun that is no currency: "racks" is one, "dollars" and "maros" are not."""
+    if folded(word) in word_list("currencies") or is_empty(word) or is_loose(word):
+        return False
+    known = [stem for stem in stems(word) if len(stem) > _SHORT_STEM]
+    return any(stem in _glossary() or _senses_of_stem(stem) for stem in known)
 
 
 @lru_cache(maxsize=65536)
