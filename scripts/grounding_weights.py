@@ -1,4 +1,4 @@
-"""Fit the weights of ``ecowas_lc.documents.evidence`` on questions whose answers are known.
+"""Fit the weights in ``ecowas_lc.documents.weights`` on questions whose answers are known.
 
 Each set is a folder with ``docs/`` and ``q.jsonl`` (the format of ``ecowas-lc eval --grounding``). Prints the two
 tables of weights, with and without the extra ``semantic``, and what each set would reach with weights that were
@@ -21,6 +21,7 @@ import numpy as np
 
 from ecowas_lc.documents import Documents, evidence
 from ecowas_lc.documents.question import read_question
+from ecowas_lc.documents.sources import Corpus, Source
 from ecowas_lc.settings import Settings
 from ecowas_lc.supervisor.evaluation.grounding_report import load_grounding
 
@@ -84,7 +85,7 @@ def examples(folder: Path, *, by_meaning: bool) -> list[Asked]:
     for asked in load_grounding(folder / "q.jsonl"):
         found = documents.search(asked.q)
 
-        def answers(source: evidence.Source, sentence: Any, support: Any = asked.support) -> bool:
+        def answers(source: Source, sentence: Any, support: Any = asked.support) -> bool:
             return any(
                 source.document.name == name and plain(quote) in plain(sentence.text) for name, quote in support
             )
@@ -100,7 +101,7 @@ def examples(folder: Path, *, by_meaning: bool) -> list[Asked]:
             for one in found
         ]
         for sources in (found, without) if asked.answerable else (found,):
-            corpus = evidence.Corpus(sources)
+            corpus = Corpus(sources)
             question = read_question(asked.q, known_names=corpus.names)
             candidates = evidence._candidates(question, evidence.current_sources(question, sources), corpus)
             if candidates and by_meaning:

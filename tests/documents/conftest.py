@@ -6,8 +6,8 @@ import pytest
 
 from ecowas_lc._language import language_of
 from ecowas_lc.documents.document import DOSSIER, ReadDocument, read_document
-from ecowas_lc.documents.evidence import Source
 from ecowas_lc.documents.files import read_file
+from ecowas_lc.documents.sources import Source
 
 
 @pytest.fixture(scope="session")

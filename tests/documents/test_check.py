@@ -6,7 +6,7 @@ import pytest
 
 from ecowas_lc.documents import check
 from ecowas_lc.documents.check import Supported, answer_sentences, check_answer
-from ecowas_lc.documents.evidence import Source
+from ecowas_lc.documents.sources import Source
 
 SUPPORTED = (
     "The Talvera-Mirabu line has a capacity of 150 MW.",

@@ -15,8 +15,8 @@ from langchain_core.embeddings import Embeddings
 from ecowas_lc.cli.demo import DOSSIER_QUESTIONS
 from ecowas_lc.documents import follow_up
 from ecowas_lc.documents.answers import grounded_answer
-from ecowas_lc.documents.evidence import Corpus
 from ecowas_lc.documents.library import Documents
+from ecowas_lc.documents.sources import Corpus
 from ecowas_lc.errors import InvalidInputError
 from tests.documents.conftest import DOSSIER
 from tests.documents.test_files import PDF

@@ -10,6 +10,6 @@ from .check import check_answer as check_answer
 from .document import Document as Document
 from .document import Passage as Passage
 from .evidence import Evidence as Evidence
-from .evidence import Source as Source
 from .library import AddReport as AddReport
 from .library import Documents as Documents
+from .sources import Source as Source

@@ -22,7 +22,8 @@ from ecowas_lc.documents.check import (
     last_boundary,
 )
 from ecowas_lc.documents.document import Document, Sentence
-from ecowas_lc.documents.evidence import Evidence, Source, with_antecedent
+from ecowas_lc.documents.evidence import Evidence, with_antecedent
+from ecowas_lc.documents.sources import Source
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage

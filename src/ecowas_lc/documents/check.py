@@ -15,7 +15,7 @@ from typing import Literal
 
 from ecowas_lc._language import language_of
 from ecowas_lc.documents.document import Sentence, sentences_of
-from ecowas_lc.documents.evidence import Source, gives_orders
+from ecowas_lc.documents.evidence import gives_orders
 from ecowas_lc.documents.facts import (
     Quantity,
     TimePoint,
@@ -25,6 +25,7 @@ from ecowas_lc.documents.facts import (
     quantities_in,
     times_in,
 )
+from ecowas_lc.documents.sources import Source
 from ecowas_lc.documents.terms import (
     best_likeness,
     content_words,

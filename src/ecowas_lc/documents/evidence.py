@@ -7,30 +7,29 @@ later.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ecowas_lc._embeddings import offline_installed
 from ecowas_lc._language import language_of
-from ecowas_lc.documents.document import Document, Passage, Sentence, sentences_of
-from ecowas_lc.documents.facts import (
-    MONTH_NAMES,
-    UNIT_NAMES,
-    Quantity,
-    TimePoint,
-    folded,
-    is_negative,
-    month_of,
-    quantities_in,
-    ranks_in,
-    times_in,
+from ecowas_lc.documents.answer_kind import (
+    LABELLED_AS_PLACE,
+    MEASURES,
+    NAMED,
+    PENDING,
+    WEAK,
+    gives_what_is_wanted,
+    label_of,
 )
+from ecowas_lc.documents.document import Document, Sentence
+from ecowas_lc.documents.facts import TimePoint, folded, is_negative, month_of, quantities_in, ranks_in, times_in
 from ecowas_lc.documents.question import NOW, NUMBERED, ParsedQuestion
+from ecowas_lc.documents.sources import Corpus, Source
+from ecowas_lc.documents.subject import BY_ITSELF_WITHOUT_NAME, LABELLED, POINTS_BACK, share_needed, text_before
 from ecowas_lc.documents.terms import (
+    SAME_SENSE,
     best_likeness,
     content_words,
     is_action,
@@ -39,21 +38,14 @@ from ecowas_lc.documents.terms import (
     is_institution,
     is_light,
     is_loose,
-    is_person,
-    is_thing,
-    is_verb,
     likeness,
     meanings,
-    names_in,
     senses,
     word_list,
     words_of,
 )
+from ecowas_lc.documents.weights import WEIGHTS, WEIGHTS_BY_WORDS
 from ecowas_lc.documents.word_vectors import likenesses_by_vector, similarities_to
-
-if TYPE_CHECKING:
-    from langchain_core.documents import Document as LangChainDocument
-
 
 _ENOUGH = -0.7
 """Minimum score of a sentence that answers, in logits."""
@@ -65,149 +57,19 @@ _ALSO_ANSWERS = 6.0
 """How far below the best score a sentence of another document may be and still count as contradicting it."""
 _ANSWERS_AS_WELL = 1.5
 """The same for a sentence that lacks most of the question's words."""
-_BY_ITSELF = 0.3
-_BY_ITSELF_WITHOUT_NAME = 0.6
-"""Share of the words that the sentence itself needs if a name occurs only in the sentence before."""
 _FROM_BEFORE, _FROM_BEFORE_POINTED_AT = 0.6, 0.9
 """Weight of a word that occurs only in the sentences before; more if the sentence begins with "it", "its"."""
 _HEAD_ELSEWHERE = 0.8
 """How far a sentence counts what is asked for if its word stands elsewhere than after the figure."""
 _ENOUGH_WORDS, _FROM_AROUND, _WITHOUT_HEAD, _UNHEARD_OF = 0.6, 0.7, 0.2, 0.2
-_WEAK = 0.5
-"""How far a sentence answers "why" if it has a purpose and no cause."""
-_NAMED = 0.6
-"""How far a sentence answers "who" if it names only a place."""
 _LOOKED_AT = 12
 """Number of sentences compared by meaning; each one must be embedded."""
-_WITH_SENSE = 0.85
 _HALF = 0.5
 _LACKS = 0.5
 """Confidence below which a noun of the question counts as missing."""
 _OTHER_LANGUAGE = 0.03
 """How much closer the vectors of texts in one language are than those of translations."""
 
-# Measured by logistic regression on the sentences of the development questions (scripts/grounding_weights.py).
-_WEIGHTS = {
-    "enough_words": 0.81,
-    "itself": 2.53,
-    "around": 1.36,
-    "firm": -1.33,
-    "firm_around": -0.89,
-    "no_firm": -0.49,
-    "worst": -1.29,
-    "worst_same": 0.00,
-    "by_words": 1.62,
-    "around_by_words": 0.30,
-    "worst_by_words": -1.55,
-    "worst_by_words_same": -0.40,
-    "everyday": 1.14,
-    "worst_loose": -1.85,
-    "worst_loose_same": 0.00,
-    "absent_same": -3.34,
-    "absent_loose": -1.11,
-    "other_names": -5.00,
-    "name_before": 2.02,
-    "gives": 4.43,
-    "pending": -1.24,
-    "negative": 0.70,
-    "no_head": -1.08,
-    "not_counted": 0.00,
-    "head_absent": -1.29,
-    "kind": 2.17,
-    "row": -3.25,
-    "label": 3.59,
-    "unnamed": -2.14,
-    "uncounted": -0.13,
-    "other_subject": -0.17,
-    "lacks": 0.00,
-    "lacks_same": 0.00,
-    "lacks_known": -0.86,
-    "lacks_elsewhere": -1.32,
-    "lacks_itself": -0.02,
-    "lacks_verb": -0.28,
-    "who_lacks_verb": -2.71,
-    "time_lacks_verb": -1.53,
-    "another_in_place": -1.28,
-    "name_only": -0.50,
-    "cross": 1.57,
-    "rank": 1.02,
-    "no_rank": -1.60,
-    "counts_other": -0.76,
-    "few_words": -2.43,
-    "quantity": -0.52,
-    "who": 1.16,
-    "why": 1.58,
-    "time": -0.21,
-    "where": -0.11,
-    "anything": -0.84,
-    "yes_or_no": -1.08,
-    "length": -1.76,
-    "similarity": 0.41,
-    "above_mean": 1.66,
-    "below_best": 6.55,
-    "bias": -4.88,
-}
-# The weights without the extra ``semantic``.
-_WEIGHTS_BY_WORDS = {
-    "enough_words": 0.07,
-    "itself": 8.22,
-    "around": 3.27,
-    "firm": 1.06,
-    "firm_around": 1.55,
-    "no_firm": 2.18,
-    "worst": 0.00,
-    "worst_same": -0.96,
-    "everyday": 1.57,
-    "worst_loose": -1.77,
-    "worst_loose_same": -1.27,
-    "absent_same": 0.00,
-    "absent_loose": -0.54,
-    "other_names": -5.38,
-    "name_before": -1.00,
-    "gives": 3.44,
-    "pending": -0.08,
-    "negative": 0.22,
-    "no_head": -0.88,
-    "not_counted": 0.00,
-    "head_absent": 0.00,
-    "kind": 2.87,
-    "row": -1.24,
-    "label": 0.00,
-    "unnamed": -1.93,
-    "uncounted": -1.14,
-    "other_subject": -0.91,
-    "lacks": 0.00,
-    "lacks_same": 0.00,
-    "lacks_known": -2.33,
-    "lacks_elsewhere": -6.56,
-    "lacks_itself": -0.16,
-    "lacks_verb": -0.51,
-    "who_lacks_verb": -3.53,
-    "time_lacks_verb": -0.71,
-    "another_in_place": -0.96,
-    "name_only": -0.48,
-    "cross": 1.24,
-    "rank": 1.36,
-    "no_rank": -1.44,
-    "counts_other": 0.00,
-    "few_words": -3.56,
-    "quantity": -0.53,
-    "who": 1.24,
-    "why": 2.79,
-    "time": -0.77,
-    "where": -0.41,
-    "anything": -1.16,
-    "yes_or_no": -1.19,
-    "length": -2.80,
-    "bias": -6.95,
-}
-
-_LABELLED = re.compile(r"\W*[^\W\d_a-z][\w' -]{1,40} ?:")
-"""The beginning of a line of a list: "Tamble: 310 lorries a day"."""
-_LABEL = re.compile(r"([^;:|]+):\s*$")
-_LIGHT_WEIGHT = 0.25
-_VERB_WEIGHT = 0.5
-"""Weight of a verb; documents often use another verb for the same thing."""
 
 _ORDER = re.compile(
     r"\b(?:ignore|disregard|forget|override|ignorez|oubliez|n[ée]gligez|ignora|ignorem|desconsidere"
@@ -221,46 +83,11 @@ _ORDER = re.compile(
     r"|\b(?:you are|vous êtes|voc[êe] é) (?:now|an? assistant|maintenant|un assistant|agora|um assistente)\b",
     re.IGNORECASE,
 )
-_PENDING = re.compile(
-    r"\b(?:not yet|yet to|yet been|no longer available|no data|no figures?|no information"
-    r"|not (?:been )?(?:published|available|known"
-    r"|decided|selected|designated|approved)"
-    r"|(?:is|are|est|sont|está|estão) (?:still |encore |toujours |ainda )?"
-    r"(?:under (?:discussion|study|consideration)|being discussed|à l'étude"
-    r"|en discussion|em (?:discussão|estudo|análise))"
-    r"|pas encore|aucune (?:donnée|information)|aucun chiffre|ne publie|n'est pas connu\w*|reste à"
-    r"|ainda não|não (?:publica|dispõe|há dados|foi (?:ainda )?(?:definid|aprovad|escolhid)\w*)|sem dados)\b",
-    re.IGNORECASE,
-)
-_UNANSWERED = re.compile(
-    r"\b(?:no (?:reply|answer|response|decision)|aucune (?:réponse|décision)|sans réponse|sem (?:resposta|decisão)"
-    r"|aguarda-se|on attend|is awaited|are awaited"
-    r"|await(?:s|ing)? (?:an? |the )?(?:decision|reply|approval)|attend(?:ent)? (?:une |la |l['’])?"
-    r"(?:décision|accord|réponse)"
-    r"|aguardam? (?:uma |a )?(?:decisão|aprovação|resposta))\b",
-    re.IGNORECASE,
-)
-_NONE = re.compile(r"\b(?:no|zero|aucune?|nul(?:le)?|nenhuma?|qualquer)\s+([^\W\d_]+)", re.IGNORECASE)
-_CAUSE = re.compile(
-    r"\b(?:because|owing|caused|as a result|on account|thanks to|for (?:lack|want) of|for fear|in order to"
-    r"|(?:due|according) to(?! \d)|(?:after|following|since|once)(?! (?:the )?\d)"
-    r"|not having|having (?:failed|refused|missed)|n['’]ayant|n['’]étant|não tendo|por não"
-    r"|à cause|en raison|faute d[e']|grâce|afin|suite à|parce|puisque|car|dû|due?s? à|du fait"
-    r"|après(?! (?:le )?\d)|à défaut"
-    r"|porque|devido|após(?! (?:o )?\d)|por (?:causa|falta|razões|motivo|atraso)|em (?:consequência|virtude)"
-    r"|graças|a fim|alegando|uma vez que|já que|attributed to|blamed on|(?<!\ba )(?<!\bont )attribué\w*"
-    r"|imputé\w*|atribuíd\w+"
-    r"|depois d[aeo]s?(?! \d))\b",
-    re.IGNORECASE,
-)
 # "at the meeting": where something is done, not what is done.
 _AT_AN_EVENT = re.compile(
     r"\b(?:(?:at|during) (?:the|this|its)|(?:lors|au cours) (?:de|du|de la|des)|durante [ao]s?|à la|à cette"
     r"|n[ao]s?) (?:\w+ )?$",
     re.IGNORECASE,
-)
-_IN_MILLIONS = re.compile(
-    r"\b(?:mi(?:lli|lh)[oõ]\w*|billions?|milliards?|mil) (?:d[e'’] ?)?([^\W\d_]{3,})", re.IGNORECASE
 )
 _NUMBERED_THING = re.compile(r"\b([^\W\d_]{3,})(?:: | )(\d{1,3})(?![\d.,:/%]*\d|\w)(?=\W|$)")
 _OF = re.compile(
@@ -268,31 +95,7 @@ _OF = re.compile(
     r"(?: the| la| les| [ao]s?)? |d['’]|de l['’])([^\W\d_A-Z]{3,}))"
 )
 _SIDE_BY_SIDE = re.compile(r"\b(?=([^\W\d_A-Z]{3,}) ([^\W\d_A-Z]{3,})\b)")
-_BY = re.compile(r"\b([^\W\d_]{4,}) (?:by|par|por|pel[oa]s?)\b", re.IGNORECASE)
 _WHO_DOES = re.compile(r"\W*(?:who|qui|quem)(?: est-ce qui| é que)? (?:l['’]|s['’])?([^\W\d_]{4,})", re.IGNORECASE)
-_DENIED = re.compile(
-    r"\b(?:not|never|pas|jamais|não|nunca)(?: (?:yet|been|encore|été|ainda|foi|sido))* ([^\W\d_]+)"
-    r"(?!.{0,40}\b(?:until|before|avant|antes|jusqu|até)\b)",
-    re.IGNORECASE,
-)
-# "La société en détient 55 pour cent": of what the sentence before is about.
-_OF_IT = re.compile(r"\b(?:en|y) ([^\W\d_]+)", re.IGNORECASE)
-_PURPOSE = re.compile(r"\b(?i:for|to|pour|par|para|por|as)\b(?! [A-ZÀ-Ý])")
-_POINTS_BACK = re.compile(
-    r"^\W*(?:it|its|they|their|this|these|that|he|she|his|her|il|elle|ils|elles|son|sa|ses|leur|leurs|ce"
-    r"|cette|ces|cela|celle|celui"
-    r"|ele|ela|eles|elas|seu|sua|seus|suas|este|esta|isto|esse|essa)\b",
-    re.IGNORECASE,
-)
-_DEFINITE = re.compile(
-    r"\b(?:(?:the|this|that|le|la|les|ce|cette|du|au|[oa]s?|este|esta|d[oa]s?|n[oa]s?)\s+"
-    r"|l['’])([^\W\d_]{3,})\b",
-    re.IGNORECASE,
-)
-_BEGINS_DEFINITE = re.compile(r"\W*(?:(?:[Tt]he|[Ll][ae]s?|[AO]s?)\s+|[Ll]['’])([a-zà-ÿ-]{3,})\b")
-_THE_NAMED = re.compile(
-    r"\b(?:[Tt]he|[Ll][ae]|[AaOo]|[Dd][ao]|[Nn][ao]|[Dd]u|[Aa]u)\s+([A-ZÀ-Ý][\w-]+)\b(?! (?:[A-ZÀ-Ý]))"
-)
 _OF_A_DOCUMENT = re.compile(
     r"\b(?:note|notice|decision|décision|decisão|decree|décret|decreto|letter|lettre|carta|avis|aviso|ata|communiqué|comunicado|briefing|bulletin|memo|guide|boletim|report|document|circular|edition|version|rapport|circulaire|nota|relat[óo]rio|documento"
     r"|edi[çc][ãa]o|vers[ãa]o)s?\b",
@@ -315,30 +118,6 @@ _OPEN_TIME = re.compile(
     r"|até)\s+(?:le |the |o |a |end of |fin )?$",
     re.IGNORECASE,
 )
-_AT_A_PLACE = re.compile(
-    r"\b(?:at|in|near|à|en|em|n[ao]s?|de|du|of|d[ao]s?|[Rr]iver|[Ll]ake|[Mm]ount|[Ff]leuve|[Rr]ivière|[Ll]ac|[Mm]ont|[Rr]io"
-    r"|[Ll]ago|[Mm]onte) (?=[A-ZÀ-Ý])[\w-]+(?: [A-ZÀ-Ý][\w-]+)*"
-    r"|(?<=\w) [A-ZÀ-Ý][\w-]+ (?:River|Lake|Valley|district|province)\b"
-)
-_IN_A_PLACE = re.compile(
-    r"\b(?:at|in|near|to|from|between|through|inside|outside|à|au|aux|en|dans|chez|vers|entre|près|em"
-    r"|n[ao]s?|ao|até|para|num|numa|junto)\s+"
-    r"(?:[a-zà-ÿ'’-]+\s+){0,3}(?:[a-zà-ÿ]+['’])?[A-ZÀ-Ý][\w'’-]*(?:\s+(?:d[aeo]s?\s+|de la\s+)?[A-ZÀ-Ý][\w'’-]*)*"
-)
-_RATE = re.compile(
-    r"\b(?:taux|fees?|rates?|tariffs?|levy|levies|tax\w*|dut(?:y|ies)|fines?|penalt\w+|interest|tarifs?|frais|amendes?"
-    r"|prélèvement|intérêts?|droits?|taxas?|tarifas?|multas?|impostos?|juros?|direitos?)\b",
-    re.IGNORECASE,
-)
-_ASKS_FOR_A_RATE = re.compile(r"\b(?:taux|interest rate|rate of|taxa de juro|coupon|cup[ãa]o)s?\b", re.IGNORECASE)
-_COSTS = re.compile(r"\b(?:costs?|co[ûu]te(?:nt)?|custam?)\b", re.IGNORECASE)
-_JOINED = re.compile(r"\w+(?:[-–]\w+)+")
-_MEASURES = frozenset(
-    [
-        *("percent", "watt", "watt-hour", "volt", "bit/s", "metre", "hectare", "square metre", "litre"),
-        *("second", "day", "month", "gram"),
-    ]
-)
 _MEASURED_IN = {
     "watt": ("power",),
     "watt-hour": ("energy", "electricity"),
@@ -353,57 +132,11 @@ _MEASURED_IN = {
 }
 """Words for what a unit measures: "draws 6.4 MW" says how much power."""
 _SPEED = re.compile(r"\d ?(?:km|m|mi)/(?:h|s)\b|\bkm/h\b|\bknots?\b|\bn[œo]+euds?\b|\bnós\b", re.IGNORECASE)
-_ANYBODY = frozenset(["people", "persons", "individuals", "personnes", "individus", "pessoas", "individuos"])
-_DURATION = re.compile(
-    r"\b(?:how (?:long|old|often)|duration|durée|duração|time|temps|tempo|age|âge|idade|deadline|délai|prazo"
-    r"|notice"
-    r"|préavis|years?|months?|days?|hours?|minutes?|weeks?|ans?|années?|mois|jours?|heures?|semaines?"
-    r"|anos?|meses|mês|dias?|horas?|minutos?|semanas?|term|mandate?o?|period|période|período|limite?)\b",
-    re.IGNORECASE,
-)
-_TIME_OF_DAY = re.compile(
-    r"\b\d{1,2}[:h]\d{2}\b|(?:\b(?:at|from|until|till|to|and|et|e)|à|às?|as|das|de|jusqu'à|até(?: às)?) \d{1,2} ?"
-    r"(?:h|heures?|horas?"
-    r"|o'clock)\b|\b\d{1,2} ?[ap]\.?m\b|\b(?:noon|midnight|midi|minuit|meio-dia|meia-noite)\b",
-    re.IGNORECASE,
-)
-_PLACE = re.compile(
-    r"\b(?:in|at|on|to|near|dans|à|aux?|en|sur|n[ao]s?|em|aos?) (?:[\w'’-]+ ){0,3}"
-    r"(?:floor|hall|room|terminal|street|road|centre|center|étage|salle|rue|piso|andar|sala|rua|avenida)\b",
-    re.IGNORECASE,
-)
 _COMPARED = re.compile(
     r"\b(?:against|compared|up from|down from|than|contre|face à|contra|do que|acima|abaixo)\b", re.IGNORECASE
 )
 _MEETING = ("meeting", "held", "réunion", "reunião")
 """Words for what a line such as "Place: …" says."""
-_LABELLED_AS_PLACE = re.compile(r"\W*(?:place|venue|location|lieu|local|lugar) ?:", re.IGNORECASE)
-
-
-# Words between a figure and the noun that it counts, and words that end the phrase with that noun.
-_BEFORE_NOUN = re.compile(
-    r"\s*(?:(?:de|of|more|new|other|additional|plus|mais|nouveaux|nouvelles|autres|nov[oa]s|outr[oa]s"
-    r"|head|heads|t[êe]tes|cabeças|cases|cas|casos|bags|sacs|sacos|pairs|paires|pares"
-    r"|millions?|milhões|milliers|milhares|thousand|dozen)\s+|d['’])",
-    re.IGNORECASE,
-)
-_NOUN_ENDS = re.compile(
-    r"[,;:.|()–—]|\b(?:de|d[aeo]s?|du|des|of|in|on|at|by|for|from|to|with|per|and|or|who|which|that|as|until|since"
-    r"|during|is|are|was|were|has|have|had|will|et|ou|à|au|aux|en|dans|par|pour|sur|avec|qui|que|dont|est|sont"
-    r"|ont|a|e|em|n[ao]s?|por|para|com|são|foi|foram|tem|têm|against|compared|contre|contra|depuis|desde"
-    r"|jusqu|até)\b|\bd['’]",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A passage with its document, as found by a search."""
-
-    document: Document
-    passage: Passage
-    similarity: float = 0.0
-    superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,47 +150,6 @@ class Evidence:
     """Whether it contains most of the question's words, rather than being chosen only by its meaning."""
     answers_second: bool = False
     """Whether it answers a question other than the first, so that it contradicts no other answer."""
-
-
-class Corpus:
-    """Frequencies of words and names over the given passages."""
-
-    def __init__(self, sources: Iterable[Source]) -> None:
-        sources = list(sources)
-        texts = {
-            f"{source.passage.document}/{source.passage.number}": source.passage.for_search for source in sources
-        }
-        self._words = [frozenset(map(folded, words_of(text))) for text in texts.values()]
-        named = (names_in(" \n ".join(s.text for s in source.passage.sentences)) for source in sources)
-        self._named = [frozenset(map(folded, names)) for names in named]
-        self.names = frozenset().union(*self._named)
-        self.currencies = frozenset(
-            folded(found[1]) for text in texts.values() for found in _IN_MILLIONS.finditer(text)
-        )
-        """Words that follow "million", which includes the names of currencies."""
-        titles = {source.document.id: f"{source.document.title} {source.document.issuer}" for source in sources}
-        self._titles = [frozenset(map(folded, words_of(title))) for title in titles.values()]
-
-    def weight(self, term: str) -> float:
-        """Return a word's weight; rarer words weigh more."""
-        having = sum(best_likeness(term, words) > 0 for words in self._words)
-        rarity = math.log(1 + len(self._words) / (1 + having)) + 0.5
-        if is_everyday(term):
-            return _LIGHT_WEIGHT * rarity
-        return _VERB_WEIGHT * rarity if is_verb(term) else rarity
-
-    def has_not(self, term: str) -> bool:
-        """Return whether a word occurs in no passage."""
-        return not any(best_likeness(term, words) for words in self._words)
-
-    def is_everywhere(self, name: str) -> bool:
-        """Return whether most documents have a name in title or issuer, as they have the name of their union."""
-        name = folded(name)
-        return 2 * sum(name in words for words in self._titles) > len(self._titles)
-
-    def is_common(self, name: str) -> bool:
-        """Return whether a name occurs in several passages, as names of states do."""
-        return sum(name in names for names in self._named) > 1
 
 
 def find_evidence(
@@ -587,10 +279,10 @@ def _answers(
     candidates = _candidates(question, sources, corpus)
     if not candidates:
         return []
-    weights = _WEIGHTS_BY_WORDS
+    weights = WEIGHTS_BY_WORDS
     if offline_installed():
         _compare_by_meaning(question, candidates)
-        weights = _WEIGHTS
+        weights = WEIGHTS
     found = []
     left_open = -math.inf
     for candidate in candidates:
@@ -605,7 +297,7 @@ def _answers(
                     bool(features["enough_words"]),
                 )
             )
-        elif _PENDING.search(candidate.text) or is_negative(candidate.text):
+        elif PENDING.search(candidate.text) or is_negative(candidate.text):
             left_open = max(left_open, score + weights["gives"] - weights["pending"] * features["pending"])
     # A closer sentence says that the matter is open or denied: the documents do not answer.
     found = [one for one in found if one.score >= max(enough, left_open)]
@@ -711,9 +403,9 @@ class _Candidate:
             "other_names": float(
                 self.needed is None or (bool(question.names) and other_subject and question.wanted != "who")
             ),
-            "name_before": float(self.needed == _BY_ITSELF_WITHOUT_NAME),
+            "name_before": float(self.needed == BY_ITSELF_WITHOUT_NAME),
             "gives": self.gives,
-            "pending": float(_PENDING.search(self.text) is not None),
+            "pending": float(PENDING.search(self.text) is not None),
             "negative": float(is_negative(self.text)),
             "no_head": lacks_head,
             "not_counted": lacks_head * question.counts,
@@ -721,7 +413,7 @@ class _Candidate:
             "kind": _mean(best_likeness(kind, own) for kind in question.kinds),
             "row": float(bool(self.sentence.header)),
             "label": self.label,
-            "unnamed": float(question.wanted == "who" and self.gives < _NAMED),
+            "unnamed": float(question.wanted == "who" and self.gives < NAMED),
             "uncounted": float(question.counts and self.gives < 1),
             "other_subject": float(other_subject),
             "lacks": min(2.0, len(lacking)),
@@ -733,7 +425,7 @@ class _Candidate:
             "who_lacks_verb": float(question.wanted == "who") * lacks_verb,
             "time_lacks_verb": float(question.wanted == "time") * lacks_verb,
             "another_in_place": self._has_another_in_its_place(nouns),
-            "name_only": float(alone and not _POINTS_BACK.match(self.text)),
+            "name_only": float(alone and not POINTS_BACK.match(self.text)),
             "cross": float(not self.same_language),
             "rank": float(bool(question.ranks & ranks_in(self.text))),
             "no_rank": self._lacks_rank(),
@@ -756,9 +448,9 @@ class _Candidate:
         """Return whether it gives something doubtful, and lacks what is counted or done in the question."""
         question, head = self.question, self.question.head
         if question.wanted == "who":
-            return self.gives <= _NAMED and self._lacks_verb() > _HALF
+            return self.gives <= NAMED and self._lacks_verb() > _HALF
         if question.wanted == "why":
-            return self.gives <= _WEAK and self._lacks_verb() > _HALF
+            return self.gives <= WEAK and self._lacks_verb() > _HALF
         if question.counts and head and not question.counts_people:
             return self.gives <= _HALF and max(self.itself[head], self.around[head]) < _HALF
         return False
@@ -798,7 +490,7 @@ class _Candidate:
         given = _parts(self.text)
         return float(
             any(
-                best_likeness(head, [other]) >= _WITH_SENSE and is_loose(part) == is_loose(instead)
+                best_likeness(head, [other]) >= SAME_SENSE and is_loose(part) == is_loose(instead)
                 for head, part in asked
                 for other, instead in given
                 if not best_likeness(instead, [*self.question.terms, *self.question.kinds])
@@ -808,12 +500,12 @@ class _Candidate:
     def _counts_another_thing(self) -> float:
         """Return the confidence that the figures count something other than what is asked for."""
         head = self.question.head
-        given = [quantity for quantity in quantities_in(self.text) if quantity.family not in _MEASURES]
+        given = [quantity for quantity in quantities_in(self.text) if quantity.family not in MEASURES]
         if not (self.question.counts and head and given):
             return 0.0
         alike = _HEAD_ELSEWHERE * best_likeness(head, words_of(self.text))
         for quantity in given:
-            counted = content_words(self.text[quantity.end :][:60])[:2] + _label_of(self.text, quantity)
+            counted = content_words(self.text[quantity.end :][:60])[:2] + label_of(self.text, quantity)
             if not counted:
                 return 0.0
             alike = max(alike, best_likeness(head, counted))
@@ -821,7 +513,7 @@ class _Candidate:
 
     def _is_about_something_else(self, firm: Iterable[str]) -> bool:
         """Return whether a sentence begins with another thing than the question's, and has none of its nouns."""
-        if any(self.itself[word] for word in (*firm, *self.question.names)) or _POINTS_BACK.match(self.text):
+        if any(self.itself[word] for word in (*firm, *self.question.names)) or POINTS_BACK.match(self.text):
             return False
         first = next(iter(content_words(self.text)), "")
         known = (*self.question.terms, *self.question.kinds)
@@ -863,7 +555,7 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
                 continue
             earlier = source.passage.sentences[:index]
             announced = _announced(earlier)
-            listed = words_of(announced) if _LABELLED.match(text) else []
+            listed = words_of(announced) if LABELLED.match(text) else []
             if sentence.header and not announced and not times_in(text):
                 announced = next((said for one in earlier if times_in(said := _first_part(one))), "")
             if not announced and not sentence.header and not times_in(text):
@@ -873,8 +565,8 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
             own_quantities = quantities_in(text)
             if any(not any(q.agrees_with(own) for own in own_quantities) for q in question.quantities):
                 continue
-            before = _text_before(source.passage.sentences, index, corpus)
-            near = f"{around} {before}" if _POINTS_BACK.match(text) else around
+            before = text_before(source.passage.sentences, index, corpus)
+            near = f"{around} {before}" if POINTS_BACK.match(text) else around
             if _has_another_rank(question, text) or _has_another_number(question, text, near):
                 continue
             own = words_of(text)
@@ -882,10 +574,10 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
             own += [word for quantity in own_quantities for word in _MEASURED_IN.get(quantity.family, ())]
             if _SPEED.search(text):
                 own.append("speed")
-            if question.wanted == "where" and _LABELLED_AS_PLACE.match(text):
+            if question.wanted == "where" and LABELLED_AS_PLACE.match(text):
                 own = [*own, *_MEETING]
             itself = {word: best_likeness(word, own) for word in asked}
-            from_before = _FROM_BEFORE_POINTED_AT if _POINTS_BACK.match(text) else _FROM_BEFORE
+            from_before = _FROM_BEFORE_POINTED_AT if POINTS_BACK.match(text) else _FROM_BEFORE
             shares = {
                 word: max(
                     share,
@@ -894,7 +586,7 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
                 )
                 for word, share in itself.items()
             }
-            needed = _share_needed(question, sentence, before, around, earlier, corpus)
+            needed = share_needed(question, sentence, before, around, earlier, corpus)
             found.append(
                 _Candidate(
                     question,
@@ -908,13 +600,13 @@ def _candidates(question: ParsedQuestion, sources: Sequence[Source], corpus: Cor
                     dict(shares),
                     dict(anywhere),
                     f"{around} \n {before}",
-                    f"{before} {text}" if _POINTS_BACK.match(text) else text,
+                    f"{before} {text}" if POINTS_BACK.match(text) else text,
                     needed,
                     same_language=source.document.language == language,
                 )
             )
     for one in found:
-        one.gives = _gives_what_is_wanted(
+        one.gives = gives_what_is_wanted(
             question, one.text, one.source.document.language, one.share(one.itself), one.share(one.around), corpus
         )
 
@@ -933,11 +625,11 @@ def _first_part(sentence: Sentence) -> str:
 
 def _about_the_others(question: ParsedQuestion, own: Sequence[str], earlier: Iterable[Sentence]) -> list[str]:
     """Return the earlier sentences about those names of a question that a sentence with another of them lacks."""
-    lacking = [name for name in question.names if best_likeness(name, own) < _WITH_SENSE]
+    lacking = [name for name in question.names if best_likeness(name, own) < SAME_SENSE]
     if len(lacking) == len(question.names):
         return []
     texts = (one.text for one in earlier if not one.header)
-    return [text for text in texts if any(best_likeness(name, words_of(text)) >= _WITH_SENSE for name in lacking)]
+    return [text for text in texts if any(best_likeness(name, words_of(text)) >= SAME_SENSE for name in lacking)]
 
 
 def _only_replaces(text: str, question: ParsedQuestion) -> bool:
@@ -945,29 +637,13 @@ def _only_replaces(text: str, question: ParsedQuestion) -> bool:
     return _REPLACES_ANOTHER.match(text) is not None and _REPLACES.search(question.text) is None
 
 
-def _text_before(sentences: Sequence[Sentence], index: int, corpus: Corpus) -> str:
-    """Return the sentences that a sentence continues: two, or back to the one that its pronoun stands for.
-
-    Sentences that name nothing continue the one before them.
-    """
-    before = [one for one in sentences[:index] if not one.header]
-    first = max(0, len(before) - 2)
-    while first and not _names_something(before[first].text, corpus):
-        first -= 1
-    if _POINTS_BACK.match(sentences[index].in_words):
-        first = max(0, len(before) - 1)
-        while first and _POINTS_BACK.match(before[first].text):
-            first -= 1
-    return " ".join(one.text for one in before[first:])
-
-
 def with_antecedent(evidence: Evidence) -> Evidence:
     """Return evidence that begins with "it" or "their" with the sentences back to what that stands for."""
     passage, sentence = evidence.source.passage, evidence.sentence
-    if not _POINTS_BACK.match(sentence.text) or sentence not in passage.sentences:
+    if not POINTS_BACK.match(sentence.text) or sentence not in passage.sentences:
         return evidence
     first = index = passage.sentences.index(sentence)
-    while first and not passage.sentences[first - 1].header and _POINTS_BACK.match(passage.sentences[first].text):
+    while first and not passage.sentences[first - 1].header and POINTS_BACK.match(passage.sentences[first].text):
         first -= 1
     if first == index:
         return evidence
@@ -979,7 +655,7 @@ def with_antecedent(evidence: Evidence) -> Evidence:
 def _compare_by_meaning(question: ParsedQuestion, candidates: Sequence[_Candidate]) -> None:
     """Add scores from embeddings for words outside the glossary and for whole sentences."""
     asked = [word for word in candidates[0].weights if word not in question.names]
-    missing = [word for word in asked if any(one.around[word] < _WITH_SENSE for one in candidates)]
+    missing = [word for word in asked if any(one.around[word] < SAME_SENSE for one in candidates)]
     own = [_vector_words(one.text) for one in candidates]
     around = [_vector_words(one.context) for one in candidates]
     others = sorted({word for words in (*own, *around) for word in words})
@@ -1042,7 +718,7 @@ def _numbers_of_the_same(question: ParsedQuestion, text: str) -> list[bool]:
         number == other
         for thing, number in _numbered_things(question.text)
         for name, other in _numbered_things(text, at_the_start=True)
-        if likeness(thing, name) >= _WITH_SENSE
+        if likeness(thing, name) >= SAME_SENSE
     ]
 
 
@@ -1050,7 +726,7 @@ def _has_another_number(question: ParsedQuestion, text: str, around: str) -> boo
     """Return whether a sentence is about lot 3, and nothing around it is about the lot of the question."""
     given = _numbered_things(text)
     return any(
-        any(likeness(thing, name) >= _WITH_SENSE for name, _ in given)
+        any(likeness(thing, name) >= SAME_SENSE for name, _ in given)
         and number not in (other for _, other in given)
         and re.search(rf"\b0*{number}\b", around) is None
         for thing, number in _numbered_things(question.text)
@@ -1079,273 +755,6 @@ def _mean(values: Iterable[float]) -> float:
 
 def _vector_words(text: str) -> list[str]:
     return sorted({word.lower() for word in content_words(text) if len(word) > 2})
-
-
-def _gives_what_is_wanted(
-    question: ParsedQuestion, text: str, language: str, itself: float, around: float, corpus: Corpus
-) -> float:
-    """Return whether a sentence gives the kind of thing that is asked for, from 0 (no) to 1."""
-    if _UNANSWERED.search(text) and question.wanted != "yes or no":
-        return 0.0
-    text = _clause_about(question, text)
-    asks_what_lacks = _PENDING.search(question.text) is not None or is_negative(question.text)
-    if _PENDING.search(text) and question.wanted not in ("yes or no", "why") and not asks_what_lacks:
-        return 0.0
-    match question.wanted:
-        case "quantity":
-            return _gives_quantity(question, text, language, corpus)
-        case "time":
-            if _is_denied(question, text):
-                return 0.0
-            dated = any(not any(own.is_within(time) for own in question.times) for time in times_in(text))
-            return float(dated or _TIME_OF_DAY.search(text) is not None)
-        case "who":
-            if _new_names(question, _AT_A_PLACE.sub("", text)):
-                return 0.7 if is_negative(text) else 1.0
-            if is_negative(text) and not _new_names(question, text):
-                return 0.0
-            return _NAMED if _new_names(question, text) else 0.4
-        case "where":
-            return float(
-                not is_negative(text)
-                and (
-                    bool(_new_names(question, text if " | " in text or ";" in text else _places_in(text)))
-                    or bool(_LABELLED_AS_PLACE.match(text) and _new_names(question, f"x {text.partition(':')[2]}"))
-                    or _PLACE.search(text) is not None
-                )
-            )
-        case "why":
-            if _CAUSE.search(text) or _is_said_to_be_by(question, text):
-                return 1.0
-            has_purpose = _PURPOSE.search(text) and not (is_negative(text) or _PENDING.search(text))
-            return _WEAK if max(itself, 0.9 * around) >= 0.8 and has_purpose else 0.0
-        case _:
-            return 1.0
-
-
-def _is_denied(question: ParsedQuestion, text: str) -> bool:
-    """Return whether a sentence denies what is asked: "has not opened", unless it says "not opened until May"."""
-    return any(best_likeness(found[1], question.terms) >= _WITH_SENSE for found in _DENIED.finditer(text))
-
-
-def _places_in(text: str) -> str:
-    """Return the parts of a text that begin with "at" or "in" and end with a name."""
-    return " ".join(f"x {found[0]}" for found in _IN_A_PLACE.finditer(text))
-
-
-def _is_said_to_be_by(question: ParsedQuestion, text: str) -> bool:
-    """Return whether a participle of the question is followed by its agent: "was delayed by a landslide"."""
-    return any(best_likeness(found[1], question.terms) >= _WITH_SENSE for found in _BY.finditer(text))
-
-
-def _gives_quantity(question: ParsedQuestion, text: str, language: str, corpus: Corpus) -> float:
-    given = [
-        q
-        for q in quantities_in(text)
-        if not any(q.agrees_with(own) for own in question.quantities)
-        and (q.family or not NUMBERED.search(text[: q.start]))
-    ]
-    if is_negative(text) and any(best_likeness(found[1], question.terms) > 0 for found in _NONE.finditer(text)):
-        return 1.0
-    if _ASKS_FOR_A_RATE.search(question.text) and not (
-        _RATE.search(text) or any(q.family == "percent" for q in given)
-    ):
-        return 0.0
-    if question.asks_for_share:
-        is_called_share = any(best_likeness(kind, words_of(text)) == 1.0 for kind in question.kinds)
-        return 1.0 if is_called_share or any(q.family == "percent" for q in given) else 0.4 * bool(given)
-    if question.families:
-        given = [q for q in given if q.family in question.families and (q.family or not _counts_a_noun(text, q))]
-    if question.counts:
-        if any(_is_counted(question, text, q, language) for q in given):
-            return 1.0
-        if question.counts_people:
-            given = [q for q in given if not _counted(text, q, language)]
-        return 0.4 * any(q.family not in _MEASURES and not _label_of(text, q) for q in given)
-    if question.asks_for_money and not question.families:
-        given = [
-            q
-            for q in given
-            if (
-                q.family not in _MEASURES
-                or (q.family == "percent" and (_RATE.search(question.text) or _COSTS.search(text)))
-            )
-            and (q.family or not (q.text.isalpha() or _counts_things(text, q, corpus)))
-        ]
-    elif not question.families and not question.counts and not _DURATION.search(question.text):
-        given = [q for q in given if q.family not in ("second", "day", "month")]
-    return float(bool(given))
-
-
-def _counts_a_noun(text: str, quantity: Quantity) -> bool:
-    """Return whether a figure without a unit is followed by what it counts."""
-    return re.match(r"\s*[^\W\d_]{3,}", text[quantity.end :]) is not None
-
-
-def _counts_things(text: str, quantity: Quantity, corpus: Corpus) -> bool:
-    """Return whether a figure is followed by the name of a thing, and not of a currency."""
-    found = re.match(r"\s*([^\W\d_]{3,})", text[quantity.end :])
-    return found is not None and folded(found[1]) not in corpus.currencies and is_thing(found[1])
-
-
-def _is_counted(question: ParsedQuestion, text: str, quantity: Quantity, language: str) -> bool:
-    """Return whether a figure counts what is asked for: whether its noun is a word of the question."""
-    if quantity.family in _MEASURES:
-        return best_likeness(quantity.text.split()[-1], (*question.terms, *question.kinds)) > 0
-    counted = _counted(text, quantity, language)
-    if (label := _label_of(text, quantity)) and not counted:
-        return any(best_likeness(word, (*question.terms, *question.kinds)) for word in label)
-    if not counted:
-        return not question.counts_people
-    if question.counts_people:
-        return any(is_person(word) for word in counted)
-    if is_person(question.head) and not _ANYBODY.isdisjoint(map(folded, counted)):
-        return best_likeness(question.head, words_of(text)) > 0
-    return any(best_likeness(word, [question.head] if question.head else question.terms) > 0 for word in counted)
-
-
-def _counted(text: str, quantity: Quantity, language: str) -> list[str]:
-    """Return the words for what a figure counts: "22 cattle markets" and "22 marchés de bétail" count no cattle.
-
-    The noun stands last in English, and first in French and Portuguese, where adjectives may follow it.
-    """
-    start = quantity.end
-    while leading := _BEFORE_NOUN.match(text, start):
-        start = leading.end()
-    end = _NOUN_ENDS.search(text, start)
-    words = [word for word in content_words(text[start : end.start() if end else None][:60]) if len(word) > 2][:4]
-    if language == "en" and words and not is_loose(words[-1]):
-        words = words[-1:]
-    return words_of(text[quantity.end : start]) + words
-
-
-def _label_of(text: str, quantity: Quantity) -> list[str]:
-    """Return the words of a cell's label in a row: "readiness: 38" counts no people. A year is no such label."""
-    found = _LABEL.search(text[: quantity.start])
-    return [word for word in words_of(found[1]) if not word[0].isdigit()] if found else []
-
-
-def _clause_about(question: ParsedQuestion, text: str) -> str:
-    """Return the clause of a sentence, between semicolons, that shares most with the question."""
-    clauses = [clause for clause in text.split(";") if clause.strip()]
-    if len(clauses) < 2 or not (_PENDING.search(text) or is_negative(text)):
-        return text
-    asked = (*question.names, *question.terms)
-    return max(clauses, key=lambda clause: sum(best_likeness(word, words_of(clause)) for word in asked))
-
-
-def _new_names(question: ParsedQuestion, text: str) -> list[str]:
-    """Return the names in a text that the question does not have; a strange word at its start is a name, too."""
-    asked = {folded(name) for name in question.names}
-    first = next(iter(words_of(text)), "")
-    known = [first] if not (senses(first) or meanings(first) or is_empty(first)) else []
-    # "the Senovar-Bracosta line" names one thing, which a question about Bracosta asks about.
-    text = _JOINED.sub(lambda found: " " if asked & set(map(folded, words_of(found[0]))) else found[0], text)
-    return [
-        name
-        for name in names_in(text, known=known)
-        if folded(name) not in asked and best_likeness(name, question.terms) == 0 and not name.isupper()
-    ]
-
-
-def _share_needed(
-    question: ParsedQuestion,
-    sentence: Sentence,
-    before: str,
-    around: str,
-    earlier: Sequence[Sentence],
-    corpus: Corpus,
-) -> float | None:
-    """Return the share of the question that a sentence must contain; ``None`` if it is about other names."""
-    text = sentence.in_words
-    own = words_of(text)
-    needed = _BY_ITSELF
-    has_a_name = any(likeness(name, word) >= _WITH_SENSE for name in question.names for word in own)
-    names_others = bool(
-        {folded(name) for name in names_in(text, known=corpus.names)} - set(map(folded, question.names))
-    )
-    for name in question.names:
-        if any(likeness(name, word) >= _WITH_SENSE for word in own):
-            continue
-        stands_before = any(likeness(name, word) >= _WITH_SENSE for word in words_of(before))
-        if stands_before and _POINTS_BACK.match(text):
-            continue
-        stands_around = any(likeness(name, word) >= _WITH_SENSE for word in words_of(around))
-        if _has_short_form(question, name, text) and (
-            stands_around or any(best_likeness(name, words_of(one.text)) == 1.0 for one in earlier)
-        ):
-            continue
-        if has_a_name and not names_others:  # "Nuvoa | 153,000" in a note about Ponte
-            goes_on = any(likeness(name, word) >= _WITH_SENSE for one in earlier for word in words_of(one.text))
-        elif sentence.header:
-            goes_on = stands_before and not names_in(sentence.text, known=corpus.names)
-        else:
-            takes_up = _takes_up(text, before, corpus) or (
-                question.wanted == "who" and _begins_with_its_noun(text, corpus)
-            )
-            subject = before if _POINTS_BACK.match(text) else text
-            goes_on = (stands_before and takes_up) or _is_the_named(subject, name, earlier)
-        if not stands_around and not goes_on:
-            return None
-        if not stands_around:
-            needed = _BY_ITSELF_WITHOUT_NAME
-        if corpus.is_everywhere(name):
-            continue
-        asked = {folded(other) for other in question.names}
-        rivals = {folded(other) for other in names_in(text, known=corpus.names)} - asked
-        if any(corpus.is_common(rival) for rival in rivals):
-            return None
-    return needed
-
-
-def _is_the_named(text: str, name: str, earlier: Sequence[Sentence]) -> bool:
-    """Return whether a sentence begins with "the mine", and the last mine before it has the name."""
-    begins = _BEGINS_DEFINITE.match(text)
-    if begins is None:
-        return False
-    for sentence in reversed(earlier):
-        words = words_of(sentence.text)
-        if best_likeness(begins[1], words) == 1.0:
-            if best_likeness(name, words) >= _WITH_SENSE:
-                return True
-            if names_in(f"a {sentence.text}"):
-                return False
-    return False
-
-
-def _has_short_form(question: ParsedQuestion, name: str, text: str) -> bool:
-    """Return whether a sentence says "the Levy" for "Community Solidarity Levy"."""
-    return any(
-        found[1] in question.names
-        and re.search(rf"\b{re.escape(name)} (?:(?:d[aeo]s?|of) )?{found[1]}\b", question.text)
-        for found in _THE_NAMED.finditer(text)
-    )
-
-
-def _takes_up(text: str, before: str, corpus: Corpus) -> bool:
-    """Return whether a sentence continues the one before: it names nothing, or repeats its noun."""
-    first = next(iter(words_of(text)), "")
-    if _LABELLED.match(text) or (first[:1].isupper() and folded(first) in corpus.names):
-        return False
-    if not _names_something(text, corpus) or any(is_verb(found[1]) for found in _OF_IT.finditer(text)):
-        return True
-    earlier = content_words(before)
-    return any(best_likeness(found[1], earlier) > 0 for found in _DEFINITE.finditer(text) if found[1].islower())
-
-
-def _begins_with_its_noun(text: str, corpus: Corpus) -> bool:
-    """Return whether a sentence begins with a noun as "The dredging", and has at most new names after it."""
-    return _BEGINS_DEFINITE.match(text) is not None and not any(
-        corpus.is_common(folded(name)) for name in names_in(text, known=corpus.names)
-    )
-
-
-def _names_something(text: str, corpus: Corpus) -> bool:
-    """Return whether a sentence has a capitalised word other than its first, months and units."""
-    first, *others = words_of(text) or [""]
-    return folded(first) in corpus.names or any(
-        word[0].isupper() and folded(word) not in MONTH_NAMES and word.lower() not in UNIT_NAMES for word in others
-    )
 
 
 def _announced(before: Sequence[Sentence]) -> str:
@@ -1396,28 +805,3 @@ def _contradicts(other: Evidence, kept: Sequence[Evidence], question: ParsedQues
                 if one.agrees_with(two):  # type: ignore[attr-defined]
                     return False
     return True
-
-
-def sources_of(found: Iterable[LangChainDocument], language_of: Callable[[str], str]) -> list[Source]:
-    """Return retrieved documents as passages; ``source``, ``title`` and ``page`` of their metadata are kept."""
-    return [_source_of(number, document, language_of) for number, document in enumerate(found)]
-
-
-def _source_of(number: int, found: LangChainDocument, language_of: Callable[[str], str]) -> Source:
-    text = found.page_content
-    name = str(found.metadata.get("source") or found.metadata.get("title") or found.id or "document")
-    identity = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    page = found.metadata.get("page")
-    sentences = tuple(Sentence(text[start:end], start, end) for start, end in sentences_of(text))
-    return Source(
-        Document(identity, name, str(found.metadata.get("title") or name), language=language_of(text)),
-        Passage(
-            document=identity,
-            number=number,
-            text=text,
-            start=0,
-            end=len(text),
-            page=page if isinstance(page, int) else None,
-            sentences=sentences,
-        ),
-    )

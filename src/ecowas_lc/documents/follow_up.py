@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
-from ecowas_lc.documents.evidence import Corpus, Evidence, Source, find_evidence
+from ecowas_lc.documents.evidence import Evidence, find_evidence
 from ecowas_lc.documents.facts import MONTH_NAMES, folded, times_in
 from ecowas_lc.documents.question import HEAD, QUESTION_WORDS, SENTENCE_END, ParsedQuestion, read_question
+from ecowas_lc.documents.sources import Corpus, Source
 from ecowas_lc.documents.terms import best_likeness, content_words, is_everyday, names_in
 
 _MOST_TURNS = 50

@@ -16,10 +16,11 @@ from ecowas_lc.documents.document import (
     Sentence,
     read_document,
 )
-from ecowas_lc.documents.evidence import Corpus, Evidence, Source
+from ecowas_lc.documents.evidence import Evidence
 from ecowas_lc.documents.facts import TimePoint
 from ecowas_lc.documents.files import files_of, read_file
 from ecowas_lc.documents.follow_up import find_all_evidence
+from ecowas_lc.documents.sources import Corpus, Source
 from ecowas_lc.documents.terms import meaning_marks, words_alike
 from ecowas_lc.errors import InvalidInputError, UnreadableDocumentError
 from ecowas_lc.settings import Settings

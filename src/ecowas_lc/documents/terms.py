@@ -34,7 +34,7 @@ def word_list(name: str) -> frozenset[str]:
 
 _ALIKE = 0.75
 """Minimum similarity, from 0 to 1, of two long words with the same beginning to count as cognates."""
-_SAME_SENSE = 0.85
+SAME_SENSE = 0.85
 """Confidence of a sense shared in WordNet; a word has several senses."""
 _OTHER_MEANING = 0.6
 """Confidence of a sense shared by words that have different meanings in the glossary."""
@@ -209,14 +209,14 @@ def likeness(first: str, second: str) -> float:
         return 1.0
     if not senses(first).isdisjoint(senses(second)):
         # The glossary tells apart what WordNet joins, such as a dean and a rector.
-        return _OTHER_MEANING if meanings(first) and meanings(second) else _SAME_SENSE
+        return _OTHER_MEANING if meanings(first) and meanings(second) else SAME_SENSE
     a, b = folded(first), folded(second)
     shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
     prefix = _PREFIX.match(a)
     if shared >= _SHARED_LETTERS + (len(prefix[0]) - 2 if prefix else 0) and shared >= _SHARED_PART * max(
         len(a), len(b)
     ):
-        return _SAME_SENSE
+        return SAME_SENSE
     start = a[:_ALIKE_FROM_THE_START]
     if len(start) == _ALIKE_FROM_THE_START and b.startswith(start):
         return 0.9

@@ -19,9 +19,10 @@ from ecowas_lc.documents.answers import (
     grounded_answer,
     message_of,
 )
-from ecowas_lc.documents.evidence import Corpus, Evidence, Source, sources_of
+from ecowas_lc.documents.evidence import Evidence
 from ecowas_lc.documents.follow_up import find_all_evidence
 from ecowas_lc.documents.question import ParsedQuestion, read_question
+from ecowas_lc.documents.sources import Corpus, Source, sources_of
 from ecowas_lc.effects import Doing, Program
 from ecowas_lc.errors import ConfigurationError
 from ecowas_lc.supervisor.context import Context
