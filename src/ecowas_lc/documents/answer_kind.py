@@ -1,4 +1,4 @@
-"""Whether a sentence gives the kind of thing that a question asks for: a figure, a date, a name, a place or why."""
+"""Whether a sentence gives the kind of thing that a question asks for: a figure, date, name, place or cause."""
 
 from __future__ import annotations
 
