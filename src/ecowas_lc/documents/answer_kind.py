@@ -281,7 +281,7 @@ def _clause_about(question: ParsedQuestion, text: str) -> str:
 
 
 def _new_names(question: ParsedQuestion, text: str) -> list[str]:
-    """Return the names in a text that the question does not have; a strange word at its start is a name, too."""
+    """Return the names in a text that the question does not have; an unknown word at its start counts as one."""
     asked = {folded(name) for name in question.names}
     first = next(iter(words_of(text)), "")
     known = [first] if not (senses(first) or meanings(first) or is_empty(first)) else []

@@ -624,7 +624,7 @@ def _first_part(sentence: Sentence) -> str:
 
 
 def _about_the_others(question: ParsedQuestion, own: Sequence[str], earlier: Iterable[Sentence]) -> list[str]:
-    """Return the earlier sentences about those names of a question that a sentence with another of them lacks."""
+    """Return the earlier sentences that have names which a sentence lacks, if it has another of the question."""
     lacking = [name for name in question.names if best_likeness(name, own) < SAME_SENSE]
     if len(lacking) == len(question.names):
         return []

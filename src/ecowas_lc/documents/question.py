@@ -109,7 +109,7 @@ HEAD = re.compile(
     re.IGNORECASE,
 )
 _OWNER = re.compile(r"(?:[^\W\d_][\w-]* ){0,5}[^\W\d_][\w-]*(?:['’]s|s['’])\s+")
-# The time of an answer is the present, whatever the question before it says.
+# "And now?" asks about the present, whatever time the question before it names.
 NOW = re.compile(
     r"\b(?:now|today|currently|current|latest|at present|maintenant|aujourd'hui|actuellement|actuel\w*"
     r"|agora|hoje|atual\w*|actual\w*)\b",

@@ -146,7 +146,7 @@ def _takes_up(text: str, before: str, corpus: Corpus) -> bool:
 
 
 def _begins_with_its_noun(text: str, corpus: Corpus) -> bool:
-    """Return whether a sentence begins with a noun as "The dredging", and has at most new names after it."""
+    """Return whether a sentence begins with a noun, such as "The dredging", and no name in it is a common one."""
     return _BEGINS_DEFINITE.match(text) is not None and not any(
         corpus.is_common(folded(name)) for name in names_in(text, known=corpus.names)
     )
