@@ -7,7 +7,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -472,26 +472,33 @@ def test_only_pages_of_this_machine_are_answered(http: httpx.Client) -> None:
             assert answer.content == b""
 
 
+class HeldEngine:
+    """An engine with one slot that answers once it is released."""
+
+    weights = Path("none.gguf")
+    slots = 1
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+        self.then: Callable[[], object] = lambda: None
+
+    async def chat(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        await self.released.wait()
+        yield {"choices": [{"delta": {"content": "Well"}, "finish_reason": "stop"}]}
+        self.then()
+
+
 async def test_a_full_queue_is_refused() -> None:
     """More requests than may wait get Ollama's 503, and those before them are answered."""
     from ecowas_lc.local_model import app
 
-    class SlowEngine:
-        weights = Path("none.gguf")
-        slots = 1
-        released = asyncio.Event()
-
-        async def chat(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-            await self.released.wait()
-            yield {"choices": [{"delta": {"content": "Well"}, "finish_reason": "stop"}]}
-
-    transport = httpx.ASGITransport(app.create_app(SlowEngine(), max_queue=1))
+    transport = httpx.ASGITransport(app.create_app(engine := HeldEngine(), max_queue=1))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
         asking = [asyncio.create_task(http.post("/api/chat", json=body(stream=False))) for _ in range(3)]
         [refused], waiting = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
         assert refused.result().status_code == 503
         assert "maximum pending requests exceeded" in refused.result().json()["error"]
-        SlowEngine.released.set()
+        engine.released.set()
         assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200]
 
 
@@ -499,22 +506,13 @@ async def test_a_client_that_leaves_as_its_turn_comes_holds_up_nobody() -> None:
     """A client may leave at the moment that its request would begin: the next request takes its place."""
     from ecowas_lc.local_model import app
 
-    class LeftEngine:
-        weights = Path("none.gguf")
-        slots = 1
-        released = asyncio.Event()
-
-        async def chat(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-            await self.released.wait()
-            yield {"choices": [{"delta": {"content": "Well"}, "finish_reason": "stop"}]}
-            leaves.cancel()  # its turn comes before it notices
-
-    transport = httpx.ASGITransport(app.create_app(LeftEngine(), max_queue=1))
+    transport = httpx.ASGITransport(app.create_app(engine := HeldEngine(), max_queue=1))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
         asking = [asyncio.create_task(http.post("/api/chat", json=body(stream=False))) for _ in range(3)]
         served, leaves, refused = asking
+        engine.then = leaves.cancel  # its turn comes before it notices
         assert (await refused).status_code == 503, "the second request waits"
-        LeftEngine.released.set()
+        engine.released.set()
         await asyncio.wait((served, leaves))
         assert served.result().status_code == 200
         assert leaves.cancelled()

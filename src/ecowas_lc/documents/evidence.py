@@ -50,7 +50,7 @@ from ecowas_lc.documents.word_vectors import likenesses_by_vector, similarities_
 _ENOUGH = -0.7
 """Minimum score of a sentence that answers, in logits."""
 _ENOUGH_OF_ONE = -3.0
-"""The same in a document that the question asks for, or next to another answer if it asks for both sides."""
+"""The same in a document that the question asks for, or beside a better answer that it contradicts."""
 _ENOUGH_OF_SUCCESSOR = -5.0
 """The same in a document that supersedes the one that answered."""
 _ALSO_ANSWERS = 6.0

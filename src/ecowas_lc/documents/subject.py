@@ -72,9 +72,9 @@ def share_needed(
     text = sentence.in_words
     own = words_of(text)
     needed = _BY_ITSELF
-    has_a_name = any(likeness(name, word) >= SAME_SENSE for name in question.names for word in own)
-    names_others = bool(
-        {folded(name) for name in names_in(text, known=corpus.names)} - set(map(folded, question.names))
+    asked = {folded(name) for name in question.names}
+    has_only_asked = any(likeness(name, word) >= SAME_SENSE for name in question.names for word in own) and (
+        asked.issuperset(map(folded, names_in(text, known=corpus.names)))
     )
     for name in question.names:
         if any(likeness(name, word) >= SAME_SENSE for word in own):
@@ -87,7 +87,7 @@ def share_needed(
             stands_around or any(best_likeness(name, words_of(one.text)) == 1.0 for one in earlier)
         ):
             continue
-        if has_a_name and not names_others:  # "Nuvoa | 153,000" in a note about Ponte
+        if has_only_asked:  # "Nuvoa | 153,000" in a note about Ponte
             goes_on = any(likeness(name, word) >= SAME_SENSE for one in earlier for word in words_of(one.text))
         elif sentence.header:
             goes_on = stands_before and not names_in(sentence.text, known=corpus.names)
@@ -103,7 +103,6 @@ def share_needed(
             needed = BY_ITSELF_WITHOUT_NAME
         if corpus.is_everywhere(name):
             continue
-        asked = {folded(other) for other in question.names}
         rivals = {folded(other) for other in names_in(text, known=corpus.names)} - asked
         if any(corpus.is_common(rival) for rival in rivals):
             return None
