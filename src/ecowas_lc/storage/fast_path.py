@@ -120,6 +120,7 @@ _REDIS_PYS_ASYNC = _unless_wrapped(redis.asyncio.Redis.execute_command)
 IS_USABLE = _may_be_used(_NEEDED, redis)
 IS_USABLE_ASYNC = _may_be_used(_NEEDED_ASYNC, redis.asyncio)
 _metrics_in_use = _metrics() if IS_USABLE and IS_USABLE_ASYNC else None
+_SCRIPT_CALLS = {"EVALSHA", "EVAL"}  # a script that the server lacks is sent with its source
 _SMALL_BYTES = 65_536  # a larger command is sent on its own connection
 _LINES_TRIED = 4
 _TRIES = 2  # a shared connection that breaks affects several calls
@@ -377,7 +378,7 @@ class DirectClient(redis.Redis):
     def execute_command(self, *words: Any, **options: Any) -> Any:
         """Return the reply to a command; a script's reply as bytes."""
         if (
-            words[0] != "EVALSHA"
+            words[0] not in _SCRIPT_CALLS
             or redis.Redis.execute_command is not _REDIS_PYS
             or (_metrics_in_use is not None and _metrics_in_use() is not None)
         ):
@@ -644,7 +645,7 @@ class AsyncDirectClient(redis.asyncio.Redis):
     async def execute_command(self, *words: Any, **options: Any) -> Any:
         """Return the reply to a command; a script's reply as bytes."""
         if (
-            words[0] != "EVALSHA"
+            words[0] not in _SCRIPT_CALLS
             or redis.asyncio.Redis.execute_command is not _REDIS_PYS_ASYNC
             or (_metrics_in_use is not None and _metrics_in_use() is not None)
         ):
