@@ -378,7 +378,9 @@ def test_small_parts_of_commands(
         patched.setattr("shutil.which", lambda _: None)
         patched.setattr("sys.executable", str(tmp_path / "python"))
         patched.chdir(tmp_path)
-        assert screen.program() == "ecowas-lc"
+        assert screen.program() == "./ecowas-lc"
+        patched.chdir(tmp_path.parent)
+        assert screen.program() == f"{tmp_path.name}/ecowas-lc"
         patched.chdir("/usr")
         assert screen.program() == str(script)
         patched.setattr("shutil.which", str)

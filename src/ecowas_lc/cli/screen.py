@@ -42,6 +42,8 @@ def program() -> str:
     found = shutil.which(name)
     if found is not None or not script.is_file():
         return name
+    if script.parent == Path.cwd():
+        return f"./{name}"
     return shlex.quote(str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script))
 
 

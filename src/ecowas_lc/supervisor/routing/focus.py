@@ -176,14 +176,16 @@ def _asking_part(plain: str, sentences: list[TextSpan]) -> list[TextSpan]:
     for place in reversed(chosen):
         start, end = sentences[place]
         part.append((max(start, end - room), end))
-        room = max(room - (end - start), 0)
+        room -= end - start + 1  # parts are joined by a space
+        if room <= 0:
+            break
     return part[::-1]
 
 
 def _ends(sentences: list[TextSpan]) -> list[TextSpan]:
     start, end = sentences[0][0], sentences[-1][1]
     half = MOST_ASKED // 2
-    return [(start, end)] if end - start <= MOST_ASKED else [(start, start + half), (end - half, end)]
+    return [(start, end)] if end - start <= MOST_ASKED else [(start, start + half - 1), (end - half, end)]
 
 
 def _split(border: re.Pattern[str], plain: str, span: TextSpan) -> list[TextSpan]:
