@@ -1,4 +1,4 @@
-"""What importing costs beside importing what it stands on: ``python -m benchmarks.imports``.
+"""What importing costs beyond the libraries that it imports: ``python -m benchmarks.imports``.
 
 Each line names a public name. What its import loads that is not ours is imported alone in one process, and all of
 it in another, in turn.

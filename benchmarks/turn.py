@@ -104,7 +104,7 @@ def some_turns(bench: Bench, thread_id: str) -> float:
 def profile(bench: Bench, thread_id: str, turns: int) -> dict[str, float]:
     """Return the shares of a turn's time by whose code runs, in asyncio, where one thread does all the work.
 
-    The whole profile goes to a file beside the results.
+    The whole profile goes to a file next to the results.
     """
     return asyncio.run(_profile(bench, thread_id, turns))
 
@@ -227,7 +227,7 @@ def _draw(
             below += value
     left.set_xticks([3.6 * number + 1 for number in range(len(ticks))], ticks)
     right.set_xticks(range(len(ticks)), ticks)
-    tidy(left, "Milliseconds of one turn, beside its floor", "")
+    tidy(left, "Milliseconds of one turn, and its floor", "")
     tidy(right, "Where the time of a turn goes, %", "")
     for axis, place in ((left, "upper left"), (right, "center left")):
         named = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))

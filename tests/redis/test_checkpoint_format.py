@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 import re
-from hashlib import blake2b
+from functools import partial
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from langchain_core.messages import HumanMessage
 
 from ecowas_lc.checkpoint import EncryptedRedisSerializer, RedisSaver
+from ecowas_lc.checkpoint.codec import elements
 from ecowas_lc.checkpoint.codec.message_arrays import SPECS
 from ecowas_lc.checkpoint.codec.types import BUILTIN_BY_NAME
 from tests.redis.stored import Stored, read
-from tests.redis.writer import Writer, key_of
+from tests.redis.writer import Writer, at, key_of
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "storage-format.md").read_text(encoding="utf-8")
 KEY = bytes(range(32))
@@ -70,7 +72,7 @@ def test_digests_and_marks(redis_server: Any, prefix: str) -> None:
     elements = {name[1:]: value for name, value in fields.items() if name[:1] == b"e"}
     assert len(elements) >= 3
     for digest, blob in elements.items():
-        assert blake2b(blob, digest_size=16).digest() == digest
+        assert sha256(blob).digest()[:16] == digest
     [name] = [name for name, value in stored.values.items() if value[0] == "l"]
     _, wrapper, digests = stored.values[name]
     mark = blake2b(digest_size=16, person=b"list")
@@ -78,6 +80,35 @@ def test_digests_and_marks(redis_server: Any, prefix: str) -> None:
     assert fields[b"v" + name][2:18] == mark.digest()
     assert name == b"sub%25%00\0m\0i" + name.rpartition(b"i")[2]
     assert stored.namespaces == [b"sub%25%00"]
+
+
+def test_a_thread_of_an_earlier_version_goes_on(
+    redis_server: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elements whose digests are of another hash are read, and neither stored again nor lost by what follows."""
+    messages = [HumanMessage(f"{number} {LONG}", id=f"{number}") for number in range(50)]
+    large = bytes(range(256)) * 400
+    with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver, monkeypatch.context() as earlier:
+        earlier.setattr(elements, "sha256", partial(blake2b, digest_size=16))
+        Writer(saver).put("0001", messages=messages, load=large)
+    with RedisSaver.from_url(redis_server.url, prefix=prefix) as saver, redis_server.client() as raw:
+        before = raw.hgetall(key_of(prefix))
+        assert sum(name[:1] == b"e" for name in before) == 101  # texts and messages, and the bytes
+        found = saver.get_tuple(at())
+        values = found.checkpoint["channel_values"]
+        assert values == {"messages": messages, "load": large}
+        added = [*values["messages"], HumanMessage(f"50 {LONG}", id="50")]
+        following = {
+            **found.checkpoint,
+            "id": "0002",
+            "channel_values": {**values, "messages": added},
+            "channel_versions": {**found.checkpoint["channel_versions"], "messages": "2"},
+        }
+        saver.put(found.config, following, {}, {"messages": "2"})
+        after = raw.hgetall(key_of(prefix))
+        assert {name: after.get(name) for name in before if name[:1] == b"e"}.items() <= before.items()
+        assert sum(name[:1] == b"e" for name in after) == 103
+        assert saver.get_tuple(at()).checkpoint["channel_values"] == {"messages": added, "load": large}
 
 
 def parts(*all_: bytes) -> bytes:

@@ -2,14 +2,15 @@
 
 A *blob* is a number of references (2 bytes, big-endian), that many digests (16 bytes each) and a payload in which
 a reference is its index. The server follows references without knowing the payload's contents. An element is a
-blob whose payload starts with a letter for its kind. Its digest is BLAKE2b-128 of the blob; it is keyed if values
-are encrypted, so that equal texts in two threads can't be recognised.
+blob whose payload starts with a letter for its kind. Its digest is the beginning of the blob's SHA-256, for which
+most processors have instructions. If values are encrypted, it is a keyed BLAKE2b, so that equal texts in two
+threads can't be recognised. Only writers compute digests: to a reader they are names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import Any, NamedTuple, Protocol, cast
 
 from ecowas_lc import forks
@@ -137,9 +138,12 @@ class Collector:
     def add(self, kind: bytes, references: list[bytes], payload: bytes) -> bytes:
         """Return the digest of this element, which is sent if the server may lack it."""
         blob = pack_blob(references, kind + payload)
-        digest = blake2b(blob, digest_size=DIGEST_BYTES, key=self.key).digest()
+        digest: bytes = self._hash(blob).digest()[:DIGEST_BYTES]
         self.bodies[digest] = blob
         return digest
+
+    def _hash(self, data: bytes) -> Any:
+        return blake2b(data, digest_size=DIGEST_BYTES, key=self.key) if self.key else sha256(data)
 
     def add_text(self, text: str) -> bytes | None:
         """Return the digest of a long text, or ``None`` if it has no UTF-8 form (lone surrogates)."""
@@ -160,9 +164,9 @@ class Collector:
         with _hashing:
             known, digest = seen.large.get(id(value), (None, b""))
             if known is not value:
-                hashed = blake2b(_head_of_bytes(value), digest_size=DIGEST_BYTES, key=self.key)
+                hashed = self._hash(_head_of_bytes(value))
                 hashed.update(value)
-                digest = hashed.digest()
+                digest = hashed.digest()[:DIGEST_BYTES]
                 seen.large[id(value)] = value, digest
                 seen.characters += len(value)
         self.bodies[digest] = memoryview(value)
