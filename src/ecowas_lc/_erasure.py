@@ -99,7 +99,7 @@ def erase(
         An ``ErasureReceipt``.
 
     Raises:
-        InvalidIdError: ``user`` or ``field`` is empty or no text.
+        InvalidIdError: ``user`` or ``field`` is empty or not a string.
         InvalidInputError: ``label`` is not a whole number, 0 or more.
         StorageError: The server can't be reached, or refuses.
     """

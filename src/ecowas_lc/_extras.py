@@ -8,11 +8,11 @@ import shlex
 _OF_AN_EXTRA = re.compile(r"(?P<requirement>[^;]+?)\s*;.*\bextra\s*==\s*['\"](?P<extra>[\w-]+)['\"]")
 
 
-def install_command(extra: str) -> str:
-    """Return the command that installs the packages of an extra, for however this package was installed.
+def install_command(*extras: str) -> str:
+    """Return the command that installs the packages of extras, for however this package was installed.
 
     Args:
-        extra: The name of the extra, such as ``draw``.
+        *extras: The names of the extras, such as ``draw``.
     """
     from importlib import metadata  # a slow import that only messages need
 
@@ -21,5 +21,5 @@ def install_command(extra: str) -> str:
     except metadata.PackageNotFoundError:  # a checkout on PYTHONPATH
         requirements = []
     matches = filter(None, map(_OF_AN_EXTRA.match, requirements))
-    needed = [match["requirement"] for match in matches if match["extra"] == extra]
-    return shlex.join(["pip", "install", *(needed or [f".[{extra}]"])])
+    needed = [match["requirement"] for match in matches if match["extra"] in extras]
+    return shlex.join(["pip", "install", *(needed or [f".[{','.join(extras)}]"])])

@@ -126,7 +126,7 @@ class TooLargeError(StorageError):
 
 
 class NotReplicatedError(StorageError):
-    """The write succeeded, but too few replicas have it yet: if the primary fails now, the write is lost."""
+    """The write succeeded, but too few replicas have it yet: if the primary fails now, the write may be lost."""
 
 
 class WrongTypeError(StorageError):

@@ -116,22 +116,35 @@ class _Counts:
             return Histogram(name, about, labels, registry=registry, buckets=buckets)
 
         outcome = "outcome"  # ok, paused, cancelled, failed or the name of an error
-        self._turns = histogram("ecowas_turn_seconds", "Turns, from question to answer", [outcome], _TURN_SECONDS)
-        self._groups = histogram("ecowas_group_seconds", "Answers of a group", ["group", outcome], _TURN_SECONDS)
-        self._models = histogram(
-            "ecowas_model_seconds", "Model calls, waiting in line included", ["model", outcome], _TURN_SECONDS
+        self._turns = histogram("ecowas_turn_seconds", "Duration of turns in seconds", [outcome], _TURN_SECONDS)
+        self._groups = histogram(
+            "ecowas_group_seconds", "Duration of groups' answers in seconds", ["group", outcome], _TURN_SECONDS
         )
-        self._tools = histogram("ecowas_tool_seconds", "Tool calls", ["tool", outcome], _TURN_SECONDS)
-        self._searches = histogram("ecowas_retrieval_seconds", "Searches for passages", [outcome], _REDIS_SECONDS)
-        self._redis = histogram("ecowas_redis_seconds", "Operations on Redis", ["part", outcome], _REDIS_SECONDS)
+        self._models = histogram(
+            "ecowas_model_seconds",
+            "Duration of model calls in seconds, with the time in the queue",
+            ["model", outcome],
+            _TURN_SECONDS,
+        )
+        self._tools = histogram(
+            "ecowas_tool_seconds", "Duration of tool calls in seconds", ["tool", outcome], _TURN_SECONDS
+        )
+        self._searches = histogram(
+            "ecowas_retrieval_seconds", "Duration of searches for passages in seconds", [outcome], _REDIS_SECONDS
+        )
+        self._redis = histogram(
+            "ecowas_redis_seconds", "Duration of operations on Redis in seconds", ["part", outcome], _REDIS_SECONDS
+        )
         self._tokens = Counter(
             "ecowas_model_tokens", "Tokens that models read and wrote", ["model", "direction"], registry=registry
         )
         self._retries = Counter(
-            "ecowas_redis_failed_attempts", "Attempts on Redis that failed and were retried", registry=registry
+            "ecowas_redis_failed_attempts", "Failed attempts of Redis calls that were retried", registry=registry
         )
         self._outages = Counter("ecowas_outages", "Times that agents continued without Redis", registry=registry)
-        self._down = Gauge("ecowas_servers_down", "Servers that agents work without now", registry=registry)
+        self._down = Gauge(
+            "ecowas_servers_down", "Redis servers that agents currently work without", registry=registry
+        )
 
     def finished(self, kind: str, seconds: float, outcome: str, attributes: Mapping[str, Any]) -> None:
         """Record how long an operation took."""

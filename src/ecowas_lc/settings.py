@@ -394,8 +394,8 @@ def _problem_of(name: str, settings: list[str]) -> str:
     """Return what is wrong with a name that no setting has; ``""`` if the name is not meant for this package."""
     if name in NOT_FROM_A_FILE:
         return (
-            "sets nothing: a file of the working directory may not choose a program to run, nor where files are "
-            "written. Set it in the environment."
+            "is ignored: for security, a file in the working directory can't choose which program runs or where "
+            "files are written. Set it in the environment."
         )
     if not name.startswith("ECOWAS") or _SERVICE_NAME.fullmatch(name):
         return ""

@@ -16,7 +16,7 @@ def test_keys_and_people_from_adding_to_removing(run: Run, environment: pytest.M
     """A key is shown once; a list names who may do what; a removal says what it removed."""
     assert "No one has access yet" in run("access", "list").err
     key = json.loads(run("access", "add", "ama", "--role", "staff", "--json").out)["key"]
-    assert "may sign in by the proxy as reviewer, staff" in (
+    assert "can now sign in through the proxy as reviewer, staff" in (
         run("access", "add-person", "kofi", "--role", "staff", "--role", "reviewer").out
     )
     added = json.loads(run("access", "add-person", "ama", "--role", "admin", "--group", "energy", "--json").out)

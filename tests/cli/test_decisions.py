@@ -68,7 +68,7 @@ def test_a_decision_in_options(
     assert history["histories"]["supervisor"][-1]["text"] == said
     again = run("threads", "resume", "t", "--approve")
     assert again.code == 1
-    assert "Nothing in thread 't' waits" in again.err
+    assert "Thread 't' has no request that waits" in again.err
 
 
 def test_a_person_is_shown_what_waits_and_asked(run: Run, held: Waiting) -> None:

@@ -195,7 +195,9 @@ def test_routers_are_measured_with_a_model(run: Run, model: pytest.MonkeyPatch, 
     )
     ended = run("eval", "--model", "scripted", "--data", str(file))
     assert NOTE in ended.err
-    assert "(20 questions): scripted 18 right, they 9; so it is asked there." in " ".join(ended.out.split())
+    assert "scripted was right 18 times, and they 9 times. The hybrid router will ask it there." in " ".join(
+        ended.out.split()
+    )
     assert saved == [found]
 
 

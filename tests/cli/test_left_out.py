@@ -88,6 +88,6 @@ def test_threads_are_found_again(run: Run, redis_server: RunningServer, prefix: 
     with redis_server.client() as raw:
         raw.delete(f"{prefix}:index:threads")
     assert run("threads", "list").out == ""
-    assert "3 threads found that no list knew." in run("threads", "reindex").out
+    assert "Added 3 threads to the index." in run("threads", "reindex").out
     assert json.loads(run("threads", "reindex", "--json").out) == {"found": 0}
     assert "three" in run("threads", "list").out

@@ -16,7 +16,7 @@ ROWS = [
     (name, messages, "3 min ago", "24 h")
     for name, messages in (("quickstart", "2"), (UUID, "14"), (LONG, "4"), (PLENARY, "6"), (WIDE, "8"))
 ]
-HEADINGS = ("session", "messages", "active", "lives for")
+HEADINGS = ("session", "messages", "active", "expires in")
 AGENTS = "agriculture, digital, energy, minerals, protocol, resource_mobilization, supervisor"
 
 
@@ -39,7 +39,7 @@ def test_a_screen_of_80_columns() -> None:
     console = terminal(80)
     show_rows(HEADINGS, ROWS[:3], ("agents", ["energy", AGENTS, "energy"]), console)
     assert shown(console).splitlines() == [
-        "session                               messages  active     lives for",
+        "session                               messages  active     expires in",
         "quickstart                            2         3 min ago  24 h",
         "    energy",
         f"{UUID}  14        3 min ago  24 h",
@@ -56,11 +56,11 @@ def test_words_stand_beside_what_is_short() -> None:
     console = terminal(72)
     show_rows(HEADINGS, ROWS[:1], ("agents", [AGENTS]), console)
     assert shown(console).splitlines() == [
-        "session     messages  active     lives for  agents",
-        "quickstart  2         3 min ago  24 h       agriculture, digital,",
-        "                                            energy, minerals, protocol,",
-        "                                            resource_mobilization,",
-        "                                            supervisor",
+        "session     messages  active     expires in  agents",
+        "quickstart  2         3 min ago  24 h        agriculture, digital,",
+        "                                             energy, minerals, protocol,",
+        "                                             resource_mobilization,",
+        "                                             supervisor",
     ]
 
 

@@ -34,7 +34,7 @@ def test_sessions_are_listed(run: Run) -> None:
     assert rows[0]["agents"] == {"energy": 2, "supervisor": 2}
     assert 86000 < rows[0]["ttl_seconds"] <= 86400
     lines = run("sessions", "list").out.splitlines()
-    assert lines[0].split() == ["session", "turns", "lasted", "active", "lives", "for", "agents"]
+    assert lines[0].split() == ["session", "turns", "lasted", "active", "expires", "in", "agents"]
     assert lines[1].split()[:2] == ["second", "1"]
     assert rows[0]["turns"] == 1
     assert 0 <= rows[0]["duration_seconds"] < 60
@@ -140,7 +140,7 @@ def test_what_is_removed_is_asked_first(
             assert (ended.code, ended.out) == (0, "")
             assert "first" in ended.err
             assert "? [y/N] " in ended.err
-            assert ended.err.endswith("Nothing was deleted.\n")
+            assert ended.err.endswith("Nothing was changed.\n")
             assert client.hgetall(f"{prefix}:checkpoint:{{first}}") == before
         assert "first" in run(*command, stdin="y\n", on_terminal=True).err
         assert client.hgetall(f"{prefix}:checkpoint:{{first}}") != before

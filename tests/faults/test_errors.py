@@ -122,7 +122,7 @@ def test_logins(own, admin):
     address = f"127.0.0.1:{own.port}"
     admin.execute_command("ACL", "SETUSER", "limited", "on", f">{PASSWORD}", "~ecowas:*", "+@read", "+evalsha")
     cases = {
-        f"redis://limited:wrong-{PASSWORD}@{address}": "User name or password is wrong",
+        f"redis://limited:wrong-{PASSWORD}@{address}": "The user name or password is wrong",
         f"redis://:{PASSWORD}@{address}": "It has no password",
         f"redis://limited:{PASSWORD}@{address}": "the user 'limited' may not",
     }

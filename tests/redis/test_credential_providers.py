@@ -227,7 +227,7 @@ class Stale(CredentialProvider):
     [
         (Broken, "There is no login for Redis at .*: Broken raised LookupError. Fix the credential_provider"),
         (Odd, "There is no login for Redis at .*: Odd must return a password"),
-        (Stale, "User name or password is wrong"),
+        (Stale, "The user name or password is wrong"),
     ],
 )
 async def test_providers_that_fail(

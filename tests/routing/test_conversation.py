@@ -247,9 +247,9 @@ def test_a_decision_says_what_it_rests_on(router: ConversationRouter) -> None:
     assert all(0 <= score <= 1 for score in decision.scores.values())
     assert ("BARRAGES", "energy") in {(word.text, word.group) for word in decision.words}
     assert all(question[word.start : word.end] == word.text for word in decision.words)
-    assert decision.reason.startswith("After this conversation, ")
+    assert decision.reason.startswith("In this conversation, ")
     taken = router.route("And in Ghana?", conversation=[TARIFFS])
-    assert taken.reason.startswith("After this conversation, it continues what was asked before: energy from ")
+    assert taken.reason.startswith("In this conversation, it continues what was asked before: energy from ")
     assert "()" not in taken.reason, "no words are claimed that are not there"
 
 

@@ -506,7 +506,7 @@ def test_depth_is_refused_when_written_and_never_when_read(wrap: Any) -> None:
     assert refused >= 1
     itself: list[Any] = []
     itself.append(wrap(itself))
-    with pytest.raises(NotSerializableError, match="holds itself"):
+    with pytest.raises(NotSerializableError, match="contains itself"):
         strict.dump(itself)
 
 
@@ -564,7 +564,7 @@ class TestGarbage:
             serializer.load(blob)
 
     def test_nested_extensions_without_end(self) -> None:
-        """Extensions in extensions, deeper than any value, are a named error."""
+        """Extensions in extensions, more deeply than any value, are a named error."""
         blob = ormsgpack.packb(1)
         for _ in range(3000):
             blob = ormsgpack.packb(ormsgpack.Ext(4, blob))
@@ -677,7 +677,7 @@ def test_depth_that_no_version_wrote(raise_recursion_limit: Callable[[int], None
     """Objects nested more than 500 deep are refused, even if Python's stack has room for more."""
     raise_recursion_limit(10)
     assert serializer.load(tuples(500))
-    with pytest.raises(CorruptDataError, match="deeper than any"):
+    with pytest.raises(CorruptDataError, match="more deeply than any"):
         serializer.load(tuples(501))
 
 

@@ -241,7 +241,7 @@ def test_a_file_chooses_no_program_and_no_folder(name: str, spelling: Any) -> No
     """``.env`` can't set which program runs or where files are written; a warning says so, without the value."""
     Path(".env").write_text(f"{spelling(name)}=bin/hunter2\nREDIS_MEMORY_TTL=5\n")
     with pytest.warns(
-        UnknownSettingWarning, match=f"^{name} in .env sets nothing: .*Set it in the environment"
+        UnknownSettingWarning, match=f"^{name} in .env is ignored: .*Set it in the environment"
     ) as told:
         settings = load_settings()
     assert getattr(settings, FIELDS[name]) is None

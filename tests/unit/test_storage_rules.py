@@ -80,7 +80,7 @@ def test_ids_of_any_kind() -> None:
         configs.checked_id(5, "task id")
     with pytest.raises(CorruptDataError):
         place_of(b"no key")
-    with pytest.raises(InvalidInputError, match="a name, and a time"):
+    with pytest.raises(InvalidInputError, match="holder must not be empty"):
         next(lease.hold_op(Keys("p"), "t", "", 1.0))
     with pytest.raises(ConfigurationError, match="must be text, not int"):
         parse_url(5)  # type: ignore[arg-type]

@@ -118,7 +118,8 @@ class BaseAgent:
         max_history: Number of messages to remember.
         session_id: The session to join. Generated if omitted.
         use_redis: Whether to keep the history on the Redis server that the settings name.
-        memory_ttl: Seconds after which an idle history expires. The default is at least ``REDIS_MEMORY_TTL``.
+        memory_ttl: Seconds after which an idle history expires. Default: ``REDIS_MEMORY_TTL``, which never
+            shortens a longer remaining time.
         prompt: The system prompt to use instead of the persona's own.
         model: A chat model, or the name of a model on Ollama. Defaults to the settings' model.
         memory: A memory service whose server, prefix and default time to live replace those of the settings.

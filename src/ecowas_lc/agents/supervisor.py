@@ -45,7 +45,8 @@ class SupervisorAgent(Displayed, BaseAgent):
         session_id: The session to join. Generated if omitted.
         use_redis: Whether to keep the session on the Redis server that the settings name, so that another
             supervisor with the same session id can continue it. If false, it is kept in this process.
-        memory_ttl: Seconds after which an idle session expires. The default is at least ``REDIS_MEMORY_TTL``.
+        memory_ttl: Seconds after which an idle session expires. Default: ``REDIS_MEMORY_TTL``, which never
+            shortens a longer remaining time.
         auto_register: Whether all ``groups`` can be asked from the start. If false, a group is asked only after
             :meth:`register_agent`.
         model: A chat model, or the name of a model on Ollama. Defaults to the settings' model.

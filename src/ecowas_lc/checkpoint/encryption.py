@@ -54,7 +54,7 @@ class EncryptedRedisSerializer(Serializer):
     ) -> None:
         super().__init__(allow)
         if not isinstance(keys, (bytes, Mapping)):
-            raise ConfigurationError("keys is one key of bytes, or several by their ids.")
+            raise ConfigurationError("keys must be one key as bytes, or a dict of several by id.")
         by_id = {"": keys} if isinstance(keys, bytes) else dict(keys)
         if current is None:
             if len(by_id) != 1:

@@ -16,7 +16,7 @@ _LEASE = load_script("thread_lease")
 def hold_op(keys: Keys, thread_id: str, holder: str, seconds: float) -> Op[bool]:
     """Lease a thread to a holder, or renew the lease; return whether the holder has it now."""
     if not holder or seconds <= 0:
-        raise InvalidInputError("Holding a thread requires a name, and a time of more than 0 seconds.")
+        raise InvalidInputError("holder must not be empty, and seconds must be above 0.")
     [taken] = yield (call(_LEASE, (_key(keys, thread_id),), "take", holder, max(1, round(1000 * seconds))),)
     return bool(taken)
 

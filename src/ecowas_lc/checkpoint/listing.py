@@ -56,7 +56,8 @@ class ThreadRow(Displayed):
         turns: The number of these that a person wrote.
         steps: The step of the latest checkpoint, counted from -1 as in langgraph; ``None`` if unknown.
         ttl: Seconds until the thread expires; ``None``: never.
-        waiting: The questions to people: langgraph's ``Interrupt`` objects, in the order of their tasks.
+        waiting: The requests that wait for a person: langgraph's ``Interrupt`` objects, in the order of their
+            tasks.
         next: The nodes that run next; empty if the run has ended.
         metadata: The latest checkpoint's metadata, without langgraph's own keys.
         excerpt: The text around the words of a query; empty without a query.
@@ -121,17 +122,17 @@ def wanted_of(
     if not isinstance(prefix, str):
         raise InvalidInputError("prefix must be text: the beginning of the threads' ids.")
     if where is not None and not isinstance(where, Mapping):
-        raise InvalidInputError('where maps metadata keys to values: where={"user_id": "ada"}')
+        raise InvalidInputError('where must map metadata keys to values: where={"user_id": "ada"}')
     if waiting is not None and type(waiting) is not bool:
-        raise InvalidInputError("waiting is True, False, or None for all threads.")
+        raise InvalidInputError("waiting must be True, False, or None for all threads.")
     if query is not None and (not isinstance(query, str) or not query.strip()):
         raise InvalidInputError("The query is empty. Give it at least one word, or leave it out.")
     if query is not None and after is not None:
         raise InvalidInputError(
-            "Threads found by a query come best first, in one list: raise limit instead of after."
+            "after can't be combined with query, whose threads are sorted by relevance. Raise limit instead."
         )
     if speaker is not None and query is None:
-        raise InvalidInputError("speaker belongs to a query: threads(query=…, speaker=…)")
+        raise InvalidInputError("speaker requires a query: threads(query=…, speaker=…)")
     return ThreadFilter(
         limit,
         None if after is None else _place_of(after),
@@ -148,7 +149,7 @@ def _seconds(since: dt.datetime | float) -> float:
     if isinstance(since, dt.datetime):
         return since.timestamp()  # a datetime without a time zone is in local time
     if isinstance(since, bool) or not isinstance(since, (int, float)) or not math.isfinite(since):
-        raise InvalidInputError("since is a datetime, or seconds since 1970.")
+        raise InvalidInputError("since must be a datetime, or seconds since 1970.")
     return float(since)
 
 
@@ -160,7 +161,7 @@ def _place_of(after: ThreadRow | str) -> tuple[float, bytes]:
     except ValueError:
         place = math.nan, b""
     if not colon or not member or not math.isfinite(place[0]):
-        raise InvalidInputError(f"after is the last row of the page before, or its cursor, not {after!r}.")
+        raise InvalidInputError(f"after must be the last row of the page before, or its cursor, not {after!r}.")
     return place
 
 
@@ -303,7 +304,7 @@ def _channels(found: Found) -> Iterable[str]:
 
 
 def waiting_in(pending: Iterable[tuple[str, str, Any]]) -> tuple[Interrupt, ...]:
-    """Return the questions to people among the pending writes of a thread's latest checkpoint."""
+    """Return the requests that wait for a person among the pending writes of a thread's latest checkpoint."""
     asked: dict[str, list[Interrupt]] = {}
     ended: set[str] = set()
     for task, channel, value in pending:

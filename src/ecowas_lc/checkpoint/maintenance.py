@@ -185,7 +185,7 @@ def check_prune(strategy: str, keep_last: int | None) -> int:
     if isinstance(keep_last, bool) or not isinstance(keep_last, int) or keep_last < 1:
         raise InvalidInputError("keep_last must be a number of checkpoints, 1 or more.")
     if strategy == "delete":
-        raise InvalidInputError("keep_last contradicts strategy='delete'.")
+        raise InvalidInputError("keep_last can't be combined with strategy='delete'. Leave one of them out.")
     return keep_last
 
 

@@ -91,7 +91,7 @@ def migrate_threads(
 
     Raises:
         ConfigurationError: The target keeps only some checkpoints.
-        InvalidInputError: ``threads`` is a single text.
+        InvalidInputError: ``threads`` is a single string.
         StorageError: A server can't be reached; repeat the call to continue.
     """
     return run(_migrating(source, target, threads, on_progress), {})
@@ -115,7 +115,7 @@ def _migrating(
     source: Saver, target: Saver, threads: Sequence[str] | None, on_progress: Progress | None
 ) -> Program[MigrationReport]:
     if isinstance(threads, str):
-        raise InvalidInputError("threads is a list of thread ids.")
+        raise InvalidInputError("threads must be a list of thread ids, not a string.")
     if getattr(target, "_keep_last", 0):
         raise ConfigurationError("The target keeps only the newest checkpoints. Use a saver without keep_last.")
     failed: dict[str, str] = {}

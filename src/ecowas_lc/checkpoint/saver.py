@@ -84,12 +84,12 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
     ) -> None:
         super().__init__(serde=serde if serde is not None else Serializer(allow))
         if serde is not None and allow:
-            raise InvalidInputError("allow belongs to the default serializer: pass it to your own serde instead.")
+            raise InvalidInputError("allow can't be combined with serde. Pass it to your serializer instead.")
         for name, seconds in (("ttl", ttl), ("default_ttl", default_ttl)):
             if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= LONGEST_TTL):
                 minutes = " A dict of minutes, as other savers take, becomes ttl= and refresh_on_read= here."
                 raise InvalidInputError(
-                    f"{name} is a number of seconds above 0, or None for threads that never expire."
+                    f"{name} must be a number of seconds above 0, or None for threads that never expire."
                     f"{minutes if hasattr(seconds, 'keys') else ''}"
                 )
         self._server = server or Server.from_clients(client, async_client)
@@ -262,7 +262,9 @@ class SaverBase(Connected, Displayed, BaseCheckpointSaver[Any]):
     def _writes_op(self, config: RunnableConfig, writes: Any, task_id: str, task_path: str) -> Op[None]:
         place = place_of(config)
         if place.checkpoint_id is None:
-            raise InvalidInputError("Pending writes need the checkpoint_id that they are pending on.")
+            raise InvalidInputError(
+                "The config has no checkpoint_id. put_writes needs the checkpoint that the writes belong to."
+            )
         return put_writes_op(self._at, place, writes, task_id, task_path)
 
     def _prune_op(self, thread_ids: Sequence[str], strategy: str, keep_last: int | None) -> Op[None]:
@@ -371,10 +373,10 @@ def run_ids_of(run_ids: Sequence[str]) -> list[str]:
     """Return run ids as text, without duplicates.
 
     Raises:
-        InvalidInputError: ``run_ids`` is a single text instead of a list.
+        InvalidInputError: ``run_ids`` is a single string instead of a list.
     """
     if isinstance(run_ids, str):
-        raise InvalidInputError("delete_for_runs takes a list of run ids.")
+        raise InvalidInputError("delete_for_runs takes a list of run ids, not a string.")
     return [run_id for run_id in dict.fromkeys(map(str, run_ids)) if run_id]
 
 
@@ -622,7 +624,7 @@ class RedisSaver(SaverBase):
             An ``ImportReport``.
 
         Raises:
-            InvalidInputError: ``lines`` is a single text, or not an iterable of lines.
+            InvalidInputError: ``lines`` is a single string, or not an iterable of lines.
             CorruptDataError: A line can't be read (the message gives its number), or the file is incomplete; the
                 threads before it are imported.
             FormatVersionError: A newer version of this package wrote the lines.
@@ -785,7 +787,7 @@ class RedisSaver(SaverBase):
     # --- async ---
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Like :meth:`get_tuple`, without blocking the event loop."""
+        """Return a checkpoint without blocking the event loop; see :meth:`get_tuple`."""
         return await self._server.arun(get_tuple_op(self._at, place_of(config)))
 
     async def aput(
@@ -795,7 +797,7 @@ class RedisSaver(SaverBase):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Like :meth:`put`, without blocking the event loop."""
+        """Store a checkpoint without blocking the event loop; see :meth:`put`."""
         op, stored = self._put_op(config, checkpoint, metadata, new_versions)
         await self._server.arun(op)
         return stored
@@ -807,7 +809,7 @@ class RedisSaver(SaverBase):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        """Like :meth:`put_writes`, without blocking the event loop."""
+        """Store pending writes without blocking the event loop; see :meth:`put_writes`."""
         await self._server.arun(self._writes_op(config, writes, task_id, task_path))
 
     async def alist(
@@ -818,7 +820,7 @@ class RedisSaver(SaverBase):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """Like :meth:`list`, without blocking the event loop."""
+        """Yield checkpoints without blocking the event loop; see :meth:`list`."""
         async for item in self._awalked(Query(self._at, config, filter, before, limit).walk()):
             yield item
 
@@ -828,19 +830,19 @@ class RedisSaver(SaverBase):
                 yield item
 
     async def adelete_thread(self, thread_id: str, *, operation: str | None = None) -> None:
-        """Like :meth:`delete_thread`, without blocking the event loop."""
+        """Delete a thread without blocking the event loop; see :meth:`delete_thread`."""
         op = delete_thread_op(self._at, thread_id_of(thread_id), checked_operation(operation))
         await self._server.arun(op)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Like :meth:`copy_thread`, without blocking the event loop."""
+        """Copy a thread without blocking the event loop; see :meth:`copy_thread`."""
         from ecowas_lc.checkpoint.maintenance import copy_thread_op
 
         source, target = thread_id_of(source_thread_id), thread_id_of(target_thread_id)
         await self._server.arun(copy_thread_op(self._at, source, target))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Like :meth:`delete_for_runs`, without blocking the event loop."""
+        """Delete checkpoints of runs without blocking the event loop; see :meth:`delete_for_runs`."""
         from ecowas_lc.checkpoint.maintenance import delete_for_runs_walk
 
         _ = [each async for each in self._awalked(delete_for_runs_walk(self._at, run_ids_of(run_ids)))]
@@ -848,26 +850,26 @@ class RedisSaver(SaverBase):
     async def aprune(
         self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None
     ) -> None:
-        """Like :meth:`prune`, without blocking the event loop."""
+        """Remove old checkpoints without blocking the event loop; see :meth:`prune`."""
         await self._server.arun(self._prune_op(thread_ids, strategy, keep_last))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """Like :meth:`get_delta_channel_history`, without blocking the event loop."""
+        """Return delta channels without blocking the event loop; see :meth:`get_delta_channel_history`."""
         return await self._server.arun(delta_history_op(self._at, place_of(config), channels)) if channels else {}
 
     async def aexport_jsonl(
         self, thread_ids: Sequence[str] | None = None, *, on_progress: Progress | None = None
     ) -> AsyncIterator[str]:
-        """Like :meth:`export_jsonl`, without blocking the event loop."""
+        """Export threads without blocking the event loop; see :meth:`export_jsonl`."""
         async for line in self._awalked(self._export_walk(thread_ids, on_progress)):
             yield line
 
     async def aimport_jsonl(
         self, lines: Iterable[str] | AsyncIterable[str], *, overwrite: bool = False
     ) -> ImportReport:
-        """Like :meth:`import_jsonl`, without blocking the event loop; takes async iterables too."""
+        """Import threads without blocking the event loop; see :meth:`import_jsonl`. Takes async iterables too."""
         from ecowas_lc.storage.backup_format import one_by_one
 
         importer = importer_of(self, overwrite=overwrite)
@@ -888,7 +890,7 @@ class RedisSaver(SaverBase):
         query: str | None = None,
         speaker: str | None = None,
     ) -> builtins.list[ThreadRow]:
-        """Like :meth:`threads`, without blocking the event loop."""
+        """List threads without blocking the event loop; see :meth:`threads`."""
         from ecowas_lc.checkpoint.listing import wanted_of
 
         wanted = wanted_of(
@@ -906,35 +908,35 @@ class RedisSaver(SaverBase):
     async def awaiting(
         self, *, limit: int | None = None, where: Mapping[str, Any] | None = None
     ) -> builtins.list[ThreadRow]:
-        """Like :meth:`waiting`, without blocking the event loop."""
+        """List waiting threads without blocking the event loop; see :meth:`waiting`."""
         return await self.athreads(limit=limit, waiting=True, where=where)
 
     async def adiff(
         self, thread_id: str, before: str | None = None, after: str | None = None, *, checkpoint_ns: str = ""
     ) -> ThreadDifference:
-        """Like :meth:`diff`, without blocking the event loop."""
+        """Compare two checkpoints without blocking the event loop; see :meth:`diff`."""
         return await self._server.arun(self._difference_op(thread_id, before, after, checkpoint_ns))
 
     async def areindex(self) -> int:
-        """Like :meth:`reindex`, without blocking the event loop."""
+        """Restore the index of threads without blocking the event loop; see :meth:`reindex`."""
         from ecowas_lc.checkpoint.reindex import reindex_op
 
         return await self._server.arun(reindex_op(self._at))
 
     async def apin(self, thread_id: str) -> bool:
-        """Like :meth:`pin`, without blocking the event loop."""
+        """Pin a thread without blocking the event loop; see :meth:`pin`."""
         return await self._server.arun(self._expiry_op(thread_id, "pin")) != -1
 
     async def aunpin(self, thread_id: str) -> bool:
-        """Like :meth:`unpin`, without blocking the event loop."""
+        """Unpin a thread without blocking the event loop; see :meth:`unpin`."""
         return await self._server.arun(self._expiry_op(thread_id, "unpin")) != -1
 
     async def atouch(self, thread_id: str) -> bool:
-        """Like :meth:`touch`, without blocking the event loop."""
+        """Renew a thread's expiry without blocking the event loop; see :meth:`touch`."""
         return await self._server.arun(self._expiry_op(thread_id, "touch")) != -1
 
     async def attl(self, thread_id: str) -> float | None:
-        """Like :meth:`ttl`, without blocking the event loop."""
+        """Return a thread's remaining time without blocking the event loop; see :meth:`ttl`."""
         return await self._server.arun(self._expiry_op(thread_id, "ttl"))
 
 

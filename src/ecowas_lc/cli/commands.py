@@ -160,7 +160,7 @@ def sessions_import(
 
 @sessions.command("reindex")
 def sessions_reindex(as_json: Json = False, debug: Debug = False) -> None:
-    """Find histories and items of stores that no index contains.
+    """Add histories and store items that are missing from the indexes.
 
     Scans the server once, so that lists and searches also find what other programs wrote, and data whose index
     Redis evicted.
@@ -175,7 +175,7 @@ threads = commands("Show, copy, prune, migrate and back up threads.", stored=Tru
 
 @threads.command("reindex")
 def threads_reindex(as_json: Json = False, debug: Debug = False) -> None:
-    """Find threads that the index lacks.
+    """Add threads that are missing from the index.
 
     Scans the server once. You need this if Redis has evicted the index.
     """
@@ -598,7 +598,7 @@ Organisation = Annotated[
     typer.Option(
         "--organisation",
         metavar="PREFIX",
-        help="Prefix of its keys. Default: ECOWAS_LC_PREFIX.",
+        help="The organisation's prefix in Redis. Default: ECOWAS_LC_PREFIX.",
         show_default=False,
     ),
 ]
@@ -778,17 +778,20 @@ def serve_pages(
         ),
     ] = None,
     queue: Annotated[
-        bool, typer.Option("--queue", help="Let a session's questions wait for each other. Default: refuse.")
+        bool, typer.Option("--queue", help="Queue a question while its session is busy. Default: refuse it.")
     ] = False,
     drain: Annotated[
-        float, typer.Option("--drain", metavar="SECONDS", min=0, help="Time that running answers get at shutdown.")
+        float,
+        typer.Option(
+            "--drain", metavar="SECONDS", min=0, help="Seconds that running answers have to end at shutdown."
+        ),
     ] = 20.0,
     no_link: Annotated[bool, typer.Option("--no-link", help="Print no link to sign in with.")] = False,
     debug: Debug = False,
 ) -> None:
     """Serve the web pages and the API, until Ctrl-C.
 
-    Prints a link to sign in with, once. Others need keys: see `ecowas-lc access`.
+    Prints a link that signs you in once. Other users need an API key: see `ecowas-lc access`.
     """
     from ecowas_lc.cli.serve import serve as run
 
@@ -913,8 +916,8 @@ def erase_user(
 ) -> None:
     """Delete everything that belongs to one user.
 
-    Threads and values of stores name their user as user_id, sessions as their data user_id; items of a store also
-    belong to the first label of their namespace.
+    A thread belongs to the user_id in its metadata, a session to the user_id in its session data with its thread,
+    and a store item to the user_id in its value or the first label of its namespace.
     """
     from ecowas_lc.cli.erasure import erase_everything
 
@@ -942,7 +945,7 @@ def evaluate(
         typer.Option(
             "--model",
             metavar="NAME",
-            help="Measure this chat model too (llama3.2:3b), and remember whether it helps.",
+            help="Measure this chat model too, and save whether the hybrid router should ask it.",
             show_default=False,
         ),
     ] = None,

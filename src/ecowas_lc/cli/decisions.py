@@ -103,21 +103,20 @@ def _readable(store: Store, thread: str) -> CheckpointTuple:
     saver = RedisSaver(server=store.server, prefix=store.settings.prefix)
     found = saver.get_tuple({"configurable": {"thread_id": thread}})
     if found is None:  # pragma: no cover - the thread was deleted since it was looked up
-        raise EcowasError(f"Nothing in thread {thread!r} waits for a decision.")
+        raise EcowasError(f"Thread {thread!r} has no request that waits for a decision.")
     return found
 
 
 def _wanted(waiting: Sequence[Interrupt], thread: str, request: str | None, *, alone: bool) -> list[Interrupt]:
     if not waiting:
         raise EcowasError(
-            f"Nothing in thread {thread!r} waits for a decision. `{program()} threads waiting` lists what does."
+            f"Thread {thread!r} has no request that waits for a decision. To list those that do: "
+            f"`{program()} threads waiting`."
         )
     if request is not None:
         found = [one for one in waiting if request in (one.id, _field(one, "draft"))]
         if not found:
-            raise EcowasError(
-                f"The request {request!r} does not wait in thread {thread!r}. Waiting: {_listed(waiting)}."
-            )
+            raise EcowasError(f"Thread {thread!r} has no waiting request {request!r}. It has: {_listed(waiting)}.")
         return found
     if alone and len(waiting) > 1:
         raise InvalidInputError(

@@ -87,8 +87,8 @@ def _answer_from_documents(model: ChosenModel, settings: Settings) -> None:
     """Ask questions about the fictional dossier, and show sources and what the check removed."""
     from importlib.util import find_spec
 
-    if find_spec("snowballstemmer") is None or find_spec("bs4") is None:
-        remark(f"This part needs the extras documents and search. Run: {install_command('documents')}")
+    if any(find_spec(name) is None for name in ("snowballstemmer", "bs4", "numpy")):
+        remark(f"This part needs the extras documents and search. Run: {install_command('documents', 'search')}")
         return
     from ecowas_lc.documents import Documents
     from ecowas_lc.documents.document import DOSSIER

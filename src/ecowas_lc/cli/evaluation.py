@@ -76,10 +76,10 @@ def evaluate(
         write(f"{format_dialogues(found.dialogues)}\n")
     if found.measured is not None:
         one = found.measured
-        verdict = "so it is asked there" if one.is_better else "so it is not asked"
+        verdict = "will ask it there" if one.is_better else "will not ask it"
         out().print(
-            f"\nWhere the others are unsure ({one.asked} questions): {one.model} {one.model_right} right, "
-            f"they {one.cheap_right}; {verdict}.",
+            f"\nOn the {one.asked} questions where the other routers are unsure, {one.model} was right "
+            f"{one.model_right} times, and they {one.cheap_right} times. The hybrid router {verdict}.",
             markup=False,
         )
     if picture is not None:

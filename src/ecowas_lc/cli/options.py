@@ -207,7 +207,7 @@ Url = Annotated[
     typer.Option(
         "--url",
         metavar="URL",
-        help="Server. Default: REDIS_URL, where passwords belong.",
+        help="URL of the server. Default: REDIS_URL, which can also hold the password.",
         show_default=False,
     ),
 ]
@@ -231,7 +231,7 @@ Agents = Annotated[
         show_default=False,
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking for confirmation.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
 Limit = Annotated[int, typer.Option(metavar="N", min=1, help="Maximum number to show.")]
 Output = Annotated[
     Path | None,

@@ -139,7 +139,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise ConfigurationError(
-            f"{question} Not a terminal, so I can't ask for confirmation. Pass --yes to delete."
+            f"{question} Not a terminal, so I can't ask for confirmation. Pass --yes to confirm."
         )
     console = err()
     console.print(wrapped(f"{question} [y/N]", console), end=" ")
@@ -149,7 +149,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
         err().print()
         agreed = False
     if not agreed:
-        remark("Nothing was deleted.")
+        remark("Nothing was changed.")
     return agreed
 
 

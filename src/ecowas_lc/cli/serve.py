@@ -205,7 +205,7 @@ def add_person(
     if json:
         show_json(owner.as_json())
     else:
-        say(f"{one_line(name)} may sign in by the proxy as {', '.join(sorted(owner.roles))}.")
+        say(f"{one_line(name)} can now sign in through the proxy as {', '.join(sorted(owner.roles))}.")
 
 
 def list_access(*, json: bool) -> None:

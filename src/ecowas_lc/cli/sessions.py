@@ -76,7 +76,7 @@ def list_sessions(
             remark(f"Agent {one_line(agent)} has no sessions. `ecowas-lc sessions list` lists all.")
         return
     show_rows(
-        ("session", "turns", "lasted", "active", "lives for"),
+        ("session", "turns", "lasted", "active", "expires in"),
         [
             (
                 session,
@@ -315,7 +315,7 @@ def _lasted(infos: Sequence[SessionInfo]) -> str:
 
 
 def reindex(*, json: bool) -> None:
-    """Find histories and items of stores that no index contains, by scanning the server."""
+    """Add histories and store items that are missing from the indexes, by scanning the server."""
     from ecowas_lc.store.reindex import reindex_op
 
     with opened_store() as store, err().status("Scanning the server …"):

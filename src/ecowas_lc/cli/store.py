@@ -190,7 +190,7 @@ def ago(moment: datetime | None) -> str:
 def duration(seconds: float | None) -> str:
     """Return a duration as readable text; ``None`` means that it does not end."""
     if seconds is None:
-        return "ever"
+        return "never"
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

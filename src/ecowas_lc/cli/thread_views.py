@@ -59,7 +59,7 @@ def show_checkpoint(thread: str, checkpoint: str | None, namespace: str, *, json
         )
         return
     labelled(
-        "Thread", f"{one_line(thread)}, {'never expires' if left is None else f'lives for {duration(left)}'}", 12
+        "Thread", f"{one_line(thread)}, {'never expires' if left is None else f'expires in {duration(left)}'}", 12
     )
     labelled("Checkpoint", f"{one_line(found.checkpoint['id'])}{_moment(found)}", 12)
     labelled("After", parent or "none (first checkpoint)", 12)

@@ -120,7 +120,7 @@ def list_threads(limit: int, *, json: bool) -> None:
         remark('There are no threads. Start one: ecowas-lc ask "…"')
         return
     show_rows(
-        ("thread", "turns", "messages", "step", "active", "lives for"),
+        ("thread", "turns", "messages", "step", "active", "expires in"),
         [
             (
                 row.id,
@@ -234,13 +234,17 @@ def _moment_of(text: str) -> datetime:
 
 
 def reindex(*, json: bool) -> None:
-    """Find threads that the index does not contain, by scanning the server once."""
+    """Add threads that are missing from the index, by scanning the server once."""
     with opened_store() as store, err().status("Scanning the server …"):
         found = store.saver.reindex()
     if json:
         show_json({"found": found})
     else:
-        say(f"{counted(found, 'thread')} found that no list knew." if found else "Every thread was known already.")
+        say(
+            f"Added {counted(found, 'thread')} to the index."
+            if found
+            else "Every thread was already in the index."
+        )
 
 
 def _shown(value: object) -> str:

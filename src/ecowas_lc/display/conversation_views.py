@@ -377,7 +377,7 @@ def synthesis_parts(synthesis: Any, told: str) -> list[Node]:
             element(
                 "p",
                 *(
-                    label(f"{spoken(str(name))} lacks: {cut(why, 160)}", "bad")
+                    label(f"No answer from {spoken(str(name))}: {cut(why, 160)}", "bad")
                     for name, why in list(missing.items())[:12]
                 ),
             )

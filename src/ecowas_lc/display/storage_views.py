@@ -243,7 +243,7 @@ def memory(shown: MemoryServiceBase) -> list[Node]:
         table(columns, rows, ("short", "wide", "number", "short", "short", "short"))
         if rows
         else note("There are no sessions yet."),
-        note(f"{MOST_SESSIONS} of {sessions:,} sessions, those that live longest.")
+        note(f"{MOST_SESSIONS} of {sessions:,} sessions: those that expire last.")
         if sessions > MOST_SESSIONS
         else None,
     ]

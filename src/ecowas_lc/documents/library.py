@@ -177,10 +177,10 @@ class Documents(Displayed):
             paths: Files and folders; folders are searched recursively.
             groups: The ids of the groups that may read the documents. If empty, those that a document states, or
                 every group.
-            title: The title, if the file does not state it, or states it incorrectly.
-            issuer: The issuer, likewise.
-            date: The date, likewise.
-            language: The language, likewise: ``"en"``, ``"fr"`` or ``"pt"``.
+            title: The title. It replaces the one that the file states, as the next three do.
+            issuer: The issuer.
+            date: The date.
+            language: The language: ``"en"``, ``"fr"`` or ``"pt"``.
             supersedes: The id of a document that these replace.
             on_progress: Called after each file.
 

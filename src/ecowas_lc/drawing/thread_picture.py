@@ -344,7 +344,7 @@ async def adraw_thread(
 
 @dataclass(frozen=True)
 class ThreadPicture(Picture):
-    """A picture of a thread; ``picture[number]`` returns a :class:`Moment`, and iteration all, oldest first."""
+    """A picture of a thread; ``picture[number]`` returns a :class:`Moment`; iterating yields all, oldest first."""
 
     thread_id: str
     moments: tuple[Moment, ...]

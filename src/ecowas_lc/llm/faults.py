@@ -227,7 +227,7 @@ def _from_answer(error: BaseException, place: _Place) -> EcowasError | None:
 def _about_the_prompt(place: _Place, text: str, lowered: str) -> EcowasError | None:
     if any(sign in lowered for sign in _TOO_LONG):
         return errors.ContextOverflowError(
-            f"The prompt does not fit the model {place.name}: {text}. Ask less at once, or raise num_ctx."
+            f"The prompt does not fit the model {place.name}: {text}. Shorten the prompt, or raise num_ctx."
         )
     if any(sign in lowered for sign in _NO_CAPABILITY):
         return ModelCapabilityError(

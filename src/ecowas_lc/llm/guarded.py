@@ -64,7 +64,7 @@ class _Request:
         if self.surely >= self.num_ctx or (self.may_not_fit and not self.served.heeds_truncate):
             raise errors.ContextOverflowError(
                 f"The prompt does not fit the model {self.served.name}: it takes about {self.counted} tokens, and "
-                f"prompt and answer may take {self.num_ctx} together. Ask less at once, or raise num_ctx."
+                f"prompt and answer may take {self.num_ctx} together. Shorten the prompt, or raise num_ctx."
             )
 
     def check_count(self, told: int) -> None:
@@ -83,7 +83,7 @@ class _Request:
         if was_cut and self.params.get("truncate") is not True:
             raise errors.ContextOverflowError(
                 f"The server cut the prompt for the model {self.served.name}: it read {told} of about "
-                f"{self.counted} tokens. Ask less at once, raise num_ctx, or update Ollama to a version that "
+                f"{self.counted} tokens. Shorten the prompt, raise num_ctx, or update Ollama to a version that "
                 "heeds truncate=false."
             )
         if not was_cut:

@@ -25,10 +25,10 @@ def get_redis_memory(
     visible signature has no parameters, so no parameter of a request can choose the server.
 
     Args:
-        host: The server's host name. If you pass only other arguments: ``localhost``.
-        port: The server's port; likewise 6379.
-        password: The server's password; likewise none.
-        db: The number of the database; likewise 0.
+        host: The server's host name. Default, if you pass any other argument: ``localhost``.
+        port: The server's port. Default, if you pass any other argument: 6379.
+        password: The server's password. Default, if you pass any other argument: none.
+        db: The number of the database. Default, if you pass any other argument: 0.
 
     Returns:
         The same object for the same arguments.

@@ -505,7 +505,8 @@ class RedisMemoryService(MemoryServiceBase):
     def reindex(self) -> int:
         """Scan the server once and add histories that are missing from the indexes.
 
-        You need this once, for data that other programs wrote. No other method scans.
+        Call this if other programs wrote data, or if Redis evicted the indexes. No other method scans. The user
+        needs permission for SCAN.
 
         Returns:
             The number of histories added.
@@ -547,7 +548,7 @@ class RedisMemoryService(MemoryServiceBase):
             An ``ImportReport``.
 
         Raises:
-            InvalidInputError: ``lines`` is a single text, or not an iterable of lines.
+            InvalidInputError: ``lines`` is a single string, or not an iterable of lines.
             CorruptDataError: A line can't be read; the message gives its number. The lines before it are imported.
             FormatVersionError: A newer version of this package wrote the lines.
         """

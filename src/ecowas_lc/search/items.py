@@ -235,11 +235,11 @@ def _parts(writes: Sequence[Write]) -> Iterable[tuple[int, list[int]]]:
 
 
 def _conflict(write: Write, version: int) -> ItemConflictError:
-    now = f"it has version {version}" if version else "there is none"
-    meant = f"version {write.expected}" if write.expected else "no such item"
+    found = f"version {version}" if version else "no item"
+    expected = f"version {write.expected}" if write.expected else "no item"
     return ItemConflictError(
-        f"Another writer has changed the item: {meant} was expected, and {now}. Read it again and retry; "
-        "nothing was written."
+        f"Another writer has changed the item: expected {expected}, found {found}. Nothing was written. "
+        "Read it again and retry."
     )
 
 

@@ -186,9 +186,9 @@ def bounded_lines(file: Any, longest: int = LONGEST_LINE) -> Iterator[Any]:
         number += 1
         if len(line) > longest:
             raise InvalidInputError(
-                f"Line {number} is longer than {longest:,} characters and can't be imported. An export has such a "
-                "line only where a single value or history is that large: then raise the limit with "
-                "--longest-line, or give the lines one by one."
+                f"Line {number} is longer than {longest:,} characters. Earlier lines may have been imported, and "
+                "importing them again is safe. If a single value or history really is that large, raise "
+                "--longest-line, or pass an iterable of lines in Python."
             )
         yield line
 
@@ -197,7 +197,7 @@ def checked_lines(lines: Iterable[str]) -> Iterable[str]:
     """Return ``lines`` if they are an iterable of lines; lines of an open file are read up to ``LONGEST_LINE``.
 
     Raises:
-        InvalidInputError: ``lines`` is a single text, which would yield characters, or is not iterable.
+        InvalidInputError: ``lines`` is a single string, which would yield characters, or is not iterable.
     """
     _check_lines(lines)
     return bounded_lines(lines) if hasattr(lines, "readline") else lines

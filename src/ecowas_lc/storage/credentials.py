@@ -55,7 +55,7 @@ class Credentials(CredentialProvider):
         is_login = isinstance(found, tuple | list) and len(found) in (1, 2)
         if not is_login or not all(isinstance(text, str) for text in found):
             raise CredentialProviderError(
-                f"{self._name} must return a password, or a user name and a password, as a tuple of texts"
+                f"{self._name} must return a password, or a user name and a password, as a tuple of strings"
             )
         *name, password = found
         return (*name, Secret(password))

@@ -48,7 +48,7 @@ _REFUSALS = {
     "OOM": "It is out of memory. Raise its maxmemory, or shorten TTLs so that it can free some.",
     "READONLY": "It is a read-only replica. Point REDIS_URL at the primary (or at Sentinel).",
     "NOAUTH": "It requires a password. Set REDIS_PASSWORD, or put it in REDIS_URL.",
-    "WRONGPASS": "User name or password is wrong. Check REDIS_USERNAME and REDIS_PASSWORD or REDIS_URL.",
+    "WRONGPASS": "The user name or password is wrong. Check REDIS_USERNAME and REDIS_PASSWORD or REDIS_URL.",
     "MISCONF": "It refuses writes because it can't save to disk. Free disk space; its log says more.",
     "NOREPLICAS": "It refuses writes because too few replicas follow it. Start them again.",
     "LOADING": "It is still loading its data. Try again in a moment.",
@@ -75,7 +75,8 @@ _WORDS: dict[type[BaseException], str] = {
 }
 # Errors without a specific code.
 _TEXTS = {
-    "without any password configured": "It has no password, but one was sent. Take it out of REDIS_URL.",
+    "without any password configured": "It has no password, but one was sent. Unset REDIS_PASSWORD, or "
+    "remove the password from REDIS_URL.",
     "max number of clients reached": "It has reached its limit of clients. Raise its maxclients, or lower "
     "REDIS_MAX_CONNECTIONS.",
     "invalid username-password pair": _REFUSALS["WRONGPASS"],
@@ -141,7 +142,7 @@ def _named(error: Exception, where: str, attempt: Attempt) -> EcowasError:
     if isinstance(error, redis_errors.MaxConnectionsError) or "No connection available" in str(error):
         return RedisUnavailableError(
             f"All connections to Redis at {where} are in use and none came free in time. "
-            "Raise REDIS_MAX_CONNECTIONS, or ask for less at once."
+            "Raise REDIS_MAX_CONNECTIONS, or make fewer calls at the same time."
         )
     if (failed := _provider_fault(error)) is not None:
         return RedisRefusedError(
@@ -287,7 +288,8 @@ def _answered(error: Exception, where: str, attempt: Attempt) -> EcowasError:
     if lacking := re.search(_LACKS, text):
         return RedisRefusedError(
             f"The server at {where} can't run this package's scripts: its Lua has no "
-            f"{lacking[1] or lacking[2]!r}. Use Redis 6.2 or newer, or Valkey; imitations often lack it."
+            f"{lacking[1] or lacking[2]!r}. Use Redis 6.2 or newer, or Valkey; other compatible servers often "
+            "lack it."
         )
     if found := re.search(_UNKNOWN_COMMAND, text):
         return RedisRefusedError(

@@ -317,7 +317,9 @@ def _add_put(plan: BatchPlan, op: PutOp) -> None:
     _check_key(op.key)
     expected = op.if_version if isinstance(op, GuardedPut) else None
     if expected is not None and (isinstance(expected, bool) or not isinstance(expected, int) or expected < 0):
-        raise InvalidInputError(f"if_version must be an item's version, or 0 for none, not {expected!r}.")
+        raise InvalidInputError(
+            f"if_version must be an item's version, or 0 if the item must not exist, not {expected!r}."
+        )
     item_id = id_of(op.namespace, op.key)
     plan.fields.pop(item_id, None)
     plan.puts.pop(item_id, None)
@@ -365,7 +367,7 @@ def check_namespace(namespace: object, *, may_be_empty: bool = False) -> None:
 
 def _check_labels(namespace: object) -> None:
     if not isinstance(namespace, (tuple, list)):
-        raise InvalidNamespaceError(f"A namespace must be a tuple of texts, not {type(namespace).__name__}.")
+        raise InvalidNamespaceError(f"A namespace must be a tuple of strings, not {type(namespace).__name__}.")
     for label in namespace:
         if not isinstance(label, str):
             raise InvalidNamespaceError(f"Namespace labels must be strings, not {type(label).__name__}.")

@@ -72,7 +72,9 @@ class RedisLLMCache(Connected, BaseCache):
         server: Server | None = None,
     ) -> None:
         if ttl is not None and (type(ttl) not in (int, float) or not 0 < ttl <= LONGEST_TTL):
-            raise InvalidInputError("ttl is a number of seconds above 0, or None for answers that never expire.")
+            raise InvalidInputError(
+                "ttl must be a number of seconds above 0, or None for answers that never expire."
+            )
         if type(max_entries) is not int or max_entries < 1:
             raise InvalidInputError(f"max_entries must be a whole number, 1 or more, not {max_entries!r}.")
         self._server = server or Server.from_clients(client, async_client)

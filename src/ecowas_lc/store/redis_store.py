@@ -371,7 +371,7 @@ class RedisStore(Connected, Displayed, BaseStore):
     ) -> ItemPage:
         """Return one page of the items under a namespace prefix, in a fixed order.
 
-        Unlike pages of ``search``, these pages repeat and miss no item while other programs write.
+        Unlike the pages of ``search``, these pages neither repeat nor skip an item while other programs write.
 
         Args:
             namespace_prefix: The start of the namespaces to list; ``()`` lists all items.

@@ -517,7 +517,7 @@ class RedisVectorStore(Connected, VectorStore):
         puts = []
         for number, text in enumerate(texts):
             if not isinstance(text, str):
-                raise InvalidInputError(f"A text to store must be text, not {type(text).__name__}.")
+                raise InvalidInputError(f"Each text must be a string, not {type(text).__name__}.")
             key = ids[number] if ids and ids[number] is not None else str(uuid.uuid4())
             value = {_TEXT: text, _METADATA: (metadatas[number] if metadatas else None) or {}}
             puts.append(PutOp(self._namespace, key, value, None, minutes))
@@ -534,7 +534,7 @@ class RedisVectorStore(Connected, VectorStore):
         self, query: str, vector: list[float] | None, k: int, wanted: Filter, mode: SearchMode | None
     ) -> RankedSearch:
         if not isinstance(query, str):
-            raise InvalidInputError(f"A query must be text, not {type(query).__name__}.")
+            raise InvalidInputError(f"A query must be a string, not {type(query).__name__}.")
         refresh = (self._store.ttl_config or {}).get("refresh_on_read", True)
         op = RankedSearch(self._namespace, None, k, 0, query, refresh)
         op.mode, op.vector, op.passes = mode, vector, _passing(wanted)
@@ -546,7 +546,7 @@ class RedisVectorStore(Connected, VectorStore):
 
 def _checked_ids(ids: object) -> list[str]:
     if isinstance(ids, str) or not isinstance(ids, Iterable):
-        raise InvalidInputError("ids is a list of texts.")
+        raise InvalidInputError("ids must be a list of strings.")
     return list(ids)
 
 

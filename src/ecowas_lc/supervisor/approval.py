@@ -118,14 +118,14 @@ def check_resume(waiting: Sequence[Interrupt], resume: Any, dropped: Sequence[Dr
             check_decision(by_id[key].value, decision)
         return resume
     if not waiting:
-        raise NotWaitingError("Nothing in this thread waits for a decision. Nothing was released.")
+        raise NotWaitingError("This thread has no request that waits for a decision. Nothing was released.")
     named = resume.get("draft") if isinstance(resume, Mapping) else None
     if named is not None:
         found = [one for one in waiting if isinstance(one.value, Mapping) and one.value.get("draft") == named]
         if not found:
             what = f"The draft {named!r}"
             if named in given_up:
-                what = f"{what} was given up when the user asked {given_up[named]['question'][:80]!r}: it"
+                what = f"{what} was discarded when the user asked {given_up[named]['question'][:80]!r}: it"
             raise NotWaitingError(_gone(what, waiting))
         check_decision(found[0].value, resume)
         return {found[0].id: resume}
@@ -136,9 +136,10 @@ def check_resume(waiting: Sequence[Interrupt], resume: Any, dropped: Sequence[Dr
         )
     if dropped:
         raise NotWaitingError(
-            "The decision does not say what it is about, and something else waited in this thread before: "
-            "nothing was released. Name the request: Command(resume={interrupt id: decision}), or put its draft "
-            "into the decision: {'action': …, 'draft': …}."
+            "The decision does not say which request it is about, and a new question has replaced an earlier "
+            "draft in this thread: it may be meant for that one. Nothing was released. Name the request: "
+            "Command(resume={interrupt id: decision}), or put its draft into the decision: "
+            "{'action': …, 'draft': …}."
         )
     check_decision(waiting[0].value, resume)
     return resume
@@ -157,8 +158,8 @@ def check_decision(request: Any, decision: Any) -> None:
     for key in ("draft", "digest"):
         if key in fields and fields[key] != request[key]:
             raise NotWaitingError(
-                f"The decision is about the {key} {fields[key]!r}, and what waits is {request[key]!r}. "
-                "Nothing was released. Look at what waits, and decide again."
+                f"The decision is about the {key} {fields[key]!r}, but the waiting request has {request[key]!r}. "
+                "Nothing was released. Read the waiting request, and decide again."
             )
     action = _action(decision)
     if action == "edit":

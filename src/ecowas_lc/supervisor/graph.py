@@ -94,10 +94,10 @@ def build_supervisor(
         num_ctx: Context in tokens; ``None`` means what the model or the settings say. A model on Ollama gets no
             more than it was trained for.
         token_counter: Counts the tokens of messages.
-        on_waiting: What a new question does while an answer waits for a reviewer: ``"refuse"`` raises
-            :class:`DecisionPendingError`, ``"drop"`` gives the answer up.
-        on_busy: What a run does while another run of its thread is in progress, in any process that uses the same
-            :class:`~ecowas_lc.RedisSaver` storage: ``"refuse"`` raises :class:`ThreadBusyError`, ``"queue"``
+        on_waiting: What happens to a new question while an answer waits for a reviewer: ``"refuse"`` raises
+            :class:`DecisionPendingError`, ``"drop"`` discards the answer.
+        on_busy: What happens to a run while another run of its thread is in progress, in any process that uses the
+            same :class:`~ecowas_lc.RedisSaver` storage: ``"refuse"`` raises :class:`ThreadBusyError`, ``"queue"``
             waits first, ``None`` lets both run.
         busy_wait_seconds: Maximum time that ``"queue"`` waits, in seconds.
         store: LangGraph's long-term memory, for tools that ask for it.
@@ -271,7 +271,7 @@ def _graph(ctx: Context) -> StateGraph[SupervisorState, None, SupervisorInput, S
     finds = "Finds the groups that the question concerns."
     add(nodes.ROUTE, nodes.route(ctx), *ids, SUPERVISOR, about=finds, watch=ROUTING)
     after_supervisor = (nodes.RECORD, *([nodes.RELEASE] if ctx.held else []))
-    own = "The supervisor answers what concerns no group."
+    own = "Answers questions that concern no group."
     add(SUPERVISOR, nodes.supervisor(ctx), *after_supervisor, about=own, watch=answering(SUPERVISOR))
     for group in ctx.groups.values():
         after = (nodes.RELEASE,) if group.id in ctx.held else (nodes.GATHER, nodes.RECORD)
@@ -290,11 +290,11 @@ def _graph(ctx: Context) -> StateGraph[SupervisorState, None, SupervisorInput, S
         waits = "Holds an answer until a reviewer has decided on it."
         add(nodes.RELEASE, nodes.release(ctx), nodes.GATHER, nodes.RECORD, about=waits)
     add(nodes.GATHER, nodes.gather(ctx), nodes.SYNTHESISE, nodes.RECORD, about="Waits for all groups asked.")
-    brings = "Brings several answers together."
+    brings = "Combines several answers."
     add(nodes.SYNTHESISE, nodes.synthesise(ctx), nodes.RECORD, about=brings, watch=SYNTHESIS)
-    records = "Passes the answer on and brings the histories up to the thread."
+    records = "Returns the answer and updates the histories."
     add(nodes.RECORD, nodes.record(ctx), nodes.SUMMARISE, "__end__", about=records)
-    sums_up = "Works what no longer fits the model's context into a summary."
+    sums_up = "Adds messages that no longer fit the model's context to a summary."
     add(nodes.SUMMARISE, nodes.summarise(ctx), "__end__", about=sums_up, watch=SUMMARY)
     builder.add_edge(START, nodes.ROUTE)
     return builder

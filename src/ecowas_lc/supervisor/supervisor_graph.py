@@ -43,7 +43,7 @@ class SupervisorGraph(Displayed, CompiledStateGraph[SupervisorState, None, Super
     - A decision (``Command(resume=…)``) about something that is not waiting raises :class:`NotWaitingError`; one
       that is not among the possible decisions raises :class:`InvalidDecisionError`.
     - While an answer waits for a reviewer, a new question raises :class:`DecisionPendingError`, or, with
-      ``on_waiting="drop"``, gives up the answer.
+      ``on_waiting="drop"``, discards the answer.
     - With ``on_busy``, a run of a thread with another run in progress raises :class:`ThreadBusyError`, at once or
       after waiting for it.
     """

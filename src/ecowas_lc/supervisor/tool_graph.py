@@ -122,12 +122,12 @@ def check_tools(group: str, tools: Mapping[str, BaseTool], *, has_store: bool | 
         for argument, state_key in needs.state.items():
             if state_key is not None and state_key not in known:
                 raise InvalidInputError(
-                    f"The tool {name!r} of {group} wants {state_key!r} of the state for its argument "
-                    f"{argument!r}. A group's state has: {', '.join(known)}."
+                    f"The tool {name!r} of {group} needs the key {state_key!r} of the state for its argument "
+                    f"{argument!r}, but a group's state has only: {', '.join(known)}."
                 )
         if needs.store and has_store is False:
             raise InvalidInputError(
-                f"The tool {name!r} of {group} wants a store, and there is none. Pass store= to build_supervisor."
+                f"The tool {name!r} of {group} needs a store, but there is none. Pass store= to build_supervisor."
             )
 
 
@@ -172,7 +172,7 @@ class CheckRun:
         wants = needs_store(self.tools)
         if wants is not None and getattr(runtime, "store", None) is None:
             raise InvalidInputError(
-                f"The tool {wants!r} of the working group {self.group} wants a store, and this run has none. "
+                f"The tool {wants!r} of the working group {self.group} needs a store, but this run has none. "
                 "Pass store= to build_supervisor."
             )
 

@@ -107,7 +107,7 @@ def prompt_of(
         raise ContextOverflowError(
             f"The question does not fit: with its instructions it takes about {taken + extra} tokens, and {who} "
             f"reads {window.prompt} at most (a context of {window.context}, {window.answer} of it kept for the "
-            "answer). Ask less at once, or raise num_ctx."
+            "answer). Shorten the question, or raise num_ctx."
         )
     return [
         fixed[0],

@@ -40,7 +40,7 @@ def bucket_of(seconds: float) -> str:
 
 
 def figures_op(keys: Keys, days: int) -> Op[list[dict[str, Any]]]:
-    """Return the figures of the last days, oldest first. Unreadable days are skipped with a warning."""
+    """Return the figures of the last ``days`` days, oldest first; unreadable days are skipped with a warning."""
     now = datetime.now(UTC).date()
     names = [(now - timedelta(days=back)).isoformat() for back in range(days - 1, -1, -1)]
     replies = yield tuple(command("HGETALL", keys.analytics(name), optional=True) for name in names)

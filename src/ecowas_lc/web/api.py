@@ -56,7 +56,9 @@ Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
 Groups = Annotated[list[Id], Field(max_length=50)]
 OnBusyField = Annotated[
     Literal["refuse", "queue"] | None,
-    Field(description="Where another run of the session is under way. Default: the service's."),
+    Field(
+        description="What to do while another run of the session is in progress. Default: the service's setting."
+    ),
 ]
 
 
@@ -111,7 +113,11 @@ class Draft(_Strict):
 
     session: Id
     draft: Id
-    digest: str | None = Field(default=None, max_length=LONGEST_ID, description="As listed: binds to the text.")
+    digest: str | None = Field(
+        default=None,
+        max_length=LONGEST_ID,
+        description="The draft's digest from the list. If the draft has changed, the decision is refused.",
+    )
 
 
 class EditedDraft(Draft):
@@ -142,7 +148,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    error: str | None = Field(default=None, description="The name of the package's error, where it is one.")
+    error: str | None = Field(default=None, description="The class of the error, if it is one of ecowas_lc.")
 
 
 class RunView(BaseModel):
@@ -545,7 +551,7 @@ def add_api(router: APIRouter, web: Web) -> None:
 
     @router.get("/api/analytics", tags=["figures"], responses=problems(*_ALWAYS))
     async def analytics(request: Request, days: Annotated[int, Query(ge=1, le=400)] = 30) -> AnyJSON:
-        """Return the daily figures of the last days."""
+        """Return daily figures for the last ``days`` days."""
         return AnyJSON({"days": await service_of(request).analytics(principal_in(request), days)})
 
     @router.get("/api/system", tags=["figures"], responses=problems(*_ALWAYS))

@@ -276,7 +276,8 @@ def create_app(settings: Settings | None = None, **options: Any) -> FastAPI:
         settings: The settings; by default, they are read from the environment.
         **options:
             ``model``: the chat model; by default, the model of the settings.
-            ``server``, ``groups``, ``router``: as for :func:`~ecowas_lc.build_supervisor`.
+            ``server``: the Redis server; by default, the one of the settings.
+            ``groups``, ``router``: as for :func:`~ecowas_lc.build_supervisor`.
             ``held``: the groups whose answers a reviewer must release.
             ``on_busy``: what happens to a question while its session is busy: ``"refuse"`` or ``"queue"``.
             ``lease_seconds``: how many seconds after a process dies another one takes over its runs.

@@ -331,7 +331,7 @@ class Driver:
             except UNREADABLE:
                 raise
             except StorageError as error:
-                log.warning("A run can't be begun: %s", error)
+                log.warning("A run can't be started: %s", error)
                 await asyncio.sleep(_STORAGE_RETRY_SECONDS)
                 continue
             if claim.how == "yours":
@@ -354,7 +354,7 @@ class Driver:
         if run.attempt > 1:
             await writer.add({"type": "cut", "messages": _unfinished(feed.events), "attempt": run.attempt})
         if run.attempt > _MOST_ATTEMPTS:
-            detail = f"The run was given up: {_MOST_ATTEMPTS} processes ended while executing it. Ask again."
+            detail = f"The run was abandoned: {_MOST_ATTEMPTS} processes ended while executing it. Ask again."
             await self._ended(run, writer, "failed", {"type": "error", "status": 500, "detail": detail})
             return
         is_lost, began = False, time.monotonic()

@@ -632,14 +632,14 @@ class Service:
         library = self.organisation.documents
         if library is None:
             raise MissingExtraError(
-                f"Documents need the extras documents and search: {install_command('documents')}"
+                "Documents need the extras documents and search. Run: " + install_command("documents", "search")
             )
         return library
 
     # --- figures ---
 
     async def analytics(self, by: Principal, days: int = 30) -> list[Data]:
-        """Return the daily figures of the last days."""
+        """Return daily figures for the last ``days`` days."""
         found: list[Data] = await self.organisation.run(analytics.figures_op(self.organisation.keys, days))
         return found
 

@@ -120,8 +120,8 @@ LARGE = 1024  # bytes from which a value becomes a separate element
 FIRST_REFERENCE = ormsgpack.packb(ormsgpack.Ext(REFERENCE, b"\0\0"))
 # The depth and width to which containers are searched for long texts; texts beyond that are stored in place.
 _SEARCH_DEPTH, _SEARCH_WIDTH = 5, 64
-_TOO_DEEP = f"A value is nested more than {MOST_WRITTEN} deep (or holds itself): it can't be stored."
-_DEEPER = "A stored value is nested deeper than any that is written."
+_TOO_DEEP = f"A value can't be stored: it is nested more than {MOST_WRITTEN} levels deep, or contains itself."
+_DEEPER = "A stored value is damaged: it is nested more deeply than any that this package writes."
 _FEW_LEVELS = 8  # of extensions: msgpack's own limit of 254 in each keeps these well within MOST_NESTED
 _SCALARS = (type(None), bool, int, float, str)
 _UNCHANGED = frozenset((type(None), bool, int, float))  # by lift(), which is not called for them

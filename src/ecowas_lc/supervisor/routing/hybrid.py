@@ -146,7 +146,7 @@ class HybridRouter:
         decision = self._words.route(question, conversation=conversation)
         if error is not None:
             problem = describe(error)
-            log.warning("The embeddings failed, the words decide: %s", problem)
+            log.warning("Embeddings failed, so words decide the route: %s", problem)
             decision = replace(decision, reason=f"The embeddings failed ({problem}). {decision.reason}")
         return Weighed(decision, BY_WORDS.is_near(decision.scores, UNSURE_BY_WORDS))
 
@@ -193,7 +193,7 @@ def _semantic(groups: Sequence[TWG], embeddings: Embedder | None) -> SemanticRou
 
         return SemanticRouter(groups)
     except (ImportError, OSError, RuntimeError) as error:  # installed, but its engine does not load
-        log.warning("The offline embeddings can't be used, the words decide: %s", describe(error))
+        log.warning("The offline embeddings can't be used, so words decide the route: %s", describe(error))
         return None
 
 

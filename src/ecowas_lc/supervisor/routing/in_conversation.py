@@ -153,7 +153,7 @@ def resolve(
         said = "small talk" if likeliest == "chat" else "about the whole conversation"
         return Resolution((), f"it is {said}")
     if kinds["outside"] >= _OUTSIDE and own_most < _OWN_OUTSIDE and not back:
-        return Resolution((), "its subject is no group's")
+        return Resolution((), "its subject belongs to no group")
     if turn.evidence.set_aside.intersection(topic):
         left = tuple(group for group in topic if group not in turn.evidence.set_aside)
         new = (
@@ -169,7 +169,7 @@ def resolve(
         return Resolution(own, "it changes the subject")
     if likeliest == "about" and own_most < _OWN_ABOUT:
         if _was_about_nothing(conversation[-1], lexicon):
-            return Resolution((), "it is about the answer just given, which was the supervisor's")
+            return Resolution((), "it is about the supervisor's last answer")
         return _with(past, topic, past.topic, (), "it is about the answer just given")
     follows = kinds["follow"] + kinds["about"]
     new = tuple(g for g in own if g not in topic and relevance[g] >= _NEW + _NEW_IN_FOLLOW_UP * follows)
@@ -240,7 +240,7 @@ def followed(decision: RouteDecision, resolved: Resolution) -> RouteDecision:
     taken = resolved.taken_over
     if not resolved.why:
         return decision
-    why = f"After this conversation, {resolved.why}"
+    why = f"In this conversation, {resolved.why}"
     if taken is not None:
         why += f": {', '.join(taken.groups)} from {_shortened(taken.question)!r}"
     return replace(decision, groups=resolved.groups, reason=f"{why}. {decision.reason}", taken_over=taken)

@@ -116,7 +116,7 @@ class ModelRouter:
         return replace(decision, words=found, question=question)
 
     def _by_words(self, question: str, conversation: Sequence[PastTurn], problem: str) -> RouteDecision:
-        log.warning("The words decide instead of %s: %s", self.model_name, problem)
+        log.warning("%s did not route, so words decide: %s", self.model_name, problem)
         decision = self._words.route(question, conversation=conversation)
         return replace(decision, reason=f"{self.model_name} did not route: {problem}. {decision.reason}")
 

@@ -124,7 +124,7 @@ class SemanticRouter:
 
     def _by_words(self, question: str, conversation: Sequence[PastTurn], error: Exception) -> RouteDecision:
         reason = describe(error)
-        log.warning("The embeddings failed, the words decide: %s", reason)
+        log.warning("Embeddings failed, so words decide the route: %s", reason)
         decision = self._words.route(question, conversation=conversation)
         return replace(decision, reason=f"The embeddings failed ({reason}). {decision.reason}")
 
