@@ -245,9 +245,9 @@ def test_two_flushes(redis_server: RunningServer, prefix: str) -> None:
 
 
 async def test_deleting_everything(store: RedisVectorStore) -> None:
-    """Without ids, both forms of ``delete`` empty the namespace; ids are a list, not one text."""
+    """Without ids, both forms of ``delete`` empty the namespace; ids are a list, not one string."""
     store.add_texts(["one", "two"], ids=["1", "2"])
-    with pytest.raises(InvalidInputError, match="list of texts"):
+    with pytest.raises(InvalidInputError, match="list of strings"):
         store.delete("1")  # type: ignore[arg-type]
     assert await store.adelete() is True
     assert store.get_by_ids(["1", "2"]) == []

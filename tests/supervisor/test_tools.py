@@ -374,5 +374,5 @@ def test_a_tool_that_wants_a_store_needs_one() -> None:
         """Recall a city."""
         return city
 
-    with pytest.raises(InvalidInputError, match="wants a store, and there is none"):
+    with pytest.raises(InvalidInputError, match="needs a store, but there is none"):
         tool_graph.check_tools("energy", {"recall": recall}, has_store=False)
