@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks import part
-from benchmarks.contenders import FLOOR, MEMORY, OURS, WITH_FLOOR
+from benchmarks.contenders import FLOOR, IN_EACH_ROUND, MEMORY, OURS, WITH_FLOOR
 from benchmarks.pictures import figure as drawing
 from benchmarks.pictures import legend, lines, logarithmic, save, tidy
 from benchmarks.report import Bound, Report, Table, against, figure
@@ -21,9 +22,13 @@ TURNS = {1: 60, 10: 20, 100: 3, 1000: 1}  # of each conversation
 LARGE = 100  # conversations; more of them are measured once with the other savers, which take long
 MOST_SECONDS = 20  # for one of these measurements, as the one before lets expect
 
+THREADS, ASYNCIO, RARELY = "threads", "asyncio", "asyncio with rare garbage collection"
+RARE = 50_000, 20, 100  # thresholds of Python's garbage collector, which are 700, 10, 10 by default
+
 # The least share of InMemorySaver's turns a second; and of the time of 99 of 100 turns, the most.
-LEAST_SHARE = {("asyncio", 100): 0.72, ("asyncio", 1000): 0.72, ("threads", 100): 0.85}
-MOST_OF_P99 = {("asyncio", 1000): 1.3}
+LEAST_SHARE = {(ASYNCIO, 100): 0.72, (ASYNCIO, 1000): 0.72, (THREADS, 100): 0.85}
+LEAST_SHARE |= {(RARELY, 100): 0.72, (RARELY, 1000): 0.72}
+MOST_OF_P99 = {(ASYNCIO, 1000): 1.3, (RARELY, 1000): 1.3}
 
 Outcome = list[float]  # turns a second, then milliseconds that half and 99 of 100 turns took at most
 
@@ -36,6 +41,7 @@ def outcome(taken: float, latencies: list[float]) -> Outcome:
 def in_threads(bench: Bench, name: str, conversations: int, turns: int) -> Outcome:
     """A thread for each conversation."""
     graph = bench.graph
+    bench.rehearse_chat(turns)
 
     def converse(number: int) -> list[float]:
         taken = []
@@ -56,6 +62,7 @@ def in_threads(bench: Bench, name: str, conversations: int, turns: int) -> Outco
 
 def in_asyncio(bench: Bench, name: str, conversations: int, turns: int) -> Outcome:
     """A task for each conversation, all on one event loop."""
+    bench.rehearse_chat(max(3, turns))
     return asyncio.run(_in_asyncio(bench, name, conversations, turns))
 
 
@@ -80,7 +87,21 @@ async def _in_asyncio(bench: Bench, name: str, conversations: int, turns: int) -
     return outcome(taken, [each for some in every for each in some])
 
 
-MODES = {"threads": in_threads, "asyncio": in_asyncio}
+def in_asyncio_rarely(bench: Bench, name: str, conversations: int, turns: int) -> Outcome:
+    """As :func:`in_asyncio`, with thresholds of the garbage collector as services with many requests set them."""
+    usual = gc.get_threshold()
+    gc.set_threshold(*RARE)
+    try:
+        return in_asyncio(bench, name, conversations, turns)
+    finally:
+        gc.set_threshold(*usual)
+
+
+MODES = {THREADS: in_threads, ASYNCIO: in_asyncio, RARELY: in_asyncio_rarely}
+
+
+def _is_measured(name: str, mode: str, size: int) -> bool:
+    return mode != RARELY or (size >= LARGE and name in IN_EACH_ROUND)
 
 
 def measure(options: part.Options) -> Report:
@@ -98,6 +119,8 @@ def measure(options: part.Options) -> Report:
                         others = 1 if size > LARGE else ROUNDS_OF_OTHERS
                         if (worker.name, mode) in failed or not worker.takes_part(number, others):
                             continue
+                        if not _is_measured(worker.name, mode, size):
+                            continue
                         turns = TURNS.get(size, 1)
                         slowest = found.get((worker.name, mode, sizes[max(0, sizes.index(size) - 1)]), [[1e9]])
                         if number == 0 and size * turns / slowest[-1][0] > MOST_SECONDS:
@@ -114,12 +137,14 @@ def measure(options: part.Options) -> Report:
         key: [statistics.median(each) for each in zip(*outcomes, strict=True)] for key, outcomes in found.items()
     }
     for mode in MODES:
+        shown = [size for size in sizes if any((name, mode, size) in medians for name in names)]
         rows = []
         for name in names:
-            cells = [_cell(medians.get((name, mode, size))) for size in sizes]
-            rows.append([name, *cells])
+            cells = [_cell(medians.get((name, mode, size))) for size in shown]
+            if mode != RARELY or name in IN_EACH_ROUND:
+                rows.append([name, *cells])
         title = f"Conversations at once, in {mode}: turns a second (p50, p99 of a turn in ms)"
-        report.tables.append(Table(title, ["saver", *(f"{size:,}" for size in sizes)], rows))
+        report.tables.append(Table(title, ["saver", *(f"{size:,}" for size in shown)], rows))
     report.bounds += _bounds(found)
     _draw(options, medians, names, sizes)
     report.pictures["concurrency.png"] = (
@@ -156,7 +181,7 @@ def _cell(values: Outcome | None) -> str:
 
 def _draw(options: part.Options, medians: dict[Any, Outcome], names: list[str], sizes: list[int]) -> None:
     out, axes = drawing(2, 2, 860)
-    places = [(mode, what) for what in (0, 2) for mode in MODES]
+    places = [(mode, what) for what in (0, 2) for mode in (THREADS, ASYNCIO)]
     for axis, (mode, what) in zip(axes, places, strict=True):
         for name in names:
             known = [size for size in sizes if (name, mode, size) in medians]

@@ -15,7 +15,7 @@ import redis
 import redis.asyncio
 
 OURS, CLUSTER = "RedisSaver", "RedisSaver, 3 primaries"
-FLOOR = "InMemorySaver + round trips"
+FLOOR = "InMemorySaver + RedisSaver's commands"
 MEMORY, SQLITE, POSTGRES = "InMemorySaver", "SqliteSaver", "PostgresSaver"
 VALKEY, MODULES = "ValkeySaver", "langgraph-checkpoint-redis"
 PLAIN, HOTKV = "langgraph-checkpoint-plainredis", "HotKVSaver"
@@ -26,7 +26,10 @@ POOL = 10  # connections of a pool, where a saver takes one: as ours
 
 @dataclass(frozen=True)
 class Contender:
-    """One saver; ``needs`` names a place of :mod:`benchmarks.places`, ``package`` what must be installed."""
+    """One saver; ``needs`` names a place of :mod:`benchmarks.places`, ``package`` what must be installed.
+
+    ``rehearse``: what :meth:`benchmarks.workers.Bench.rehearse` calls before work is measured, if anything.
+    """
 
     name: str
     package: str
@@ -34,6 +37,7 @@ class Contender:
     opened: Callable[[str], Any]
     aopened: Callable[[str], Any]
     stored: Callable[[str], int]
+    rehearse: Callable[[str, str, Callable[[Any, str], object]], None] | None = None
 
 
 def missing(contender: Contender) -> str | None:
@@ -101,9 +105,9 @@ async def _amemory(url: str) -> AsyncIterator[Any]:
 
 @contextmanager
 def _floor(url: str) -> Iterator[Any]:
-    from benchmarks.floor import RoundTripSaver
+    from benchmarks.floor import ReplayingSaver
 
-    saver = RoundTripSaver(url)
+    saver = ReplayingSaver(url)
     try:
         yield saver
     finally:
@@ -112,13 +116,20 @@ def _floor(url: str) -> Iterator[Any]:
 
 @asynccontextmanager
 async def _afloor(url: str) -> AsyncIterator[Any]:
-    from benchmarks.floor import RoundTripSaver
+    from benchmarks.floor import ReplayingSaver
 
-    saver = RoundTripSaver(url)
+    saver = ReplayingSaver(url)
+    await saver.connect()
     try:
         yield saver
     finally:
-        await saver.aclose()
+        saver.close()
+
+
+def _rehearse(url: str, name: str, work: Callable[[Any, str], object]) -> None:
+    from benchmarks.floor import rehearse
+
+    rehearse(url, name, work)
 
 
 def _in_process(url: str) -> int:
@@ -275,7 +286,7 @@ CONTENDERS = {
     each.name: each
     for each in (
         Contender(MEMORY, "langgraph.checkpoint.memory", "nothing", _memory, _amemory, _in_process),
-        Contender(FLOOR, "langgraph.checkpoint.memory", "redis", _floor, _afloor, _in_process),
+        Contender(FLOOR, "langgraph.checkpoint.memory", "redis", _floor, _afloor, _in_process, _rehearse),
         Contender(OURS, "ecowas_lc", "redis", _ours, _aours, on_redis),
         Contender(SQLITE, "langgraph.checkpoint.sqlite", "file", _sqlite, _asqlite, _in_file),
         Contender(POSTGRES, "langgraph.checkpoint.postgres", POSTGRES_URL, _postgres, _apostgres, _in_tables),

@@ -67,6 +67,7 @@ def carrying(saver: Any) -> Any:
 
 def spread(bench: Bench, thread_id: str, width: int) -> float:
     """Milliseconds of one run."""
+    bench.rehearse(f"{width} tasks", lambda saver, own: spreading(saver).invoke({"width": width}, config(own)))
     graph = spreading(bench.saver)
     return 1000 * seconds(lambda: graph.invoke({"width": width}, config(thread_id)))
 
@@ -99,13 +100,24 @@ async def _flushes(bench: Bench, thread_id: str, url: str, *, asynchronous: bool
 
 def carry(bench: Bench, thread_id: str, note: str) -> float:
     """Milliseconds a turn, of some; the thread's first turn brings 1 MB, whatever is asked."""
+    _rehearse(bench, note)
     graph = carrying(bench.saver)
     taken = [seconds(lambda: graph.invoke({"note": note}, config(thread_id))) for _ in range(STEPS)]
     return 1000 * statistics.median(taken)
 
 
-def begin(bench: Bench, thread_id: str) -> None:
+def begin(bench: Bench, thread_id: str, note: str) -> None:
+    _rehearse(bench, note)
     carrying(bench.saver).invoke({"note": "change"}, config(thread_id))
+
+
+def _rehearse(bench: Bench, note: str) -> None:
+    def work(saver: Any, thread_id: str) -> None:
+        graph = carrying(saver)
+        for each in ("change", *[note] * STEPS):
+            graph.invoke({"note": each}, config(thread_id))
+
+    bench.rehearse(note, work)
 
 
 def forget(bench: Bench, thread_id: str) -> None:
@@ -131,9 +143,9 @@ def travelled(worker: Worker) -> dict[str, tuple[float, float]]:
     with counted(worker.url) as (url, relay), at(worker.name, url) as through:
         for number, (what, (task, argument)) in enumerate(WORKS.items()):
             thread = fresh(f"counted-{number}")
-            through.do(spread, f"{thread}-warm", 2)
+            through.do(spread, f"{thread}-warm", argument if task is spread else 2)
             if task is carry:
-                through.do(begin, thread)
+                through.do(begin, thread, argument)
             relay.reset_counts()
             through.do(task, thread, argument)
             runs = 1 if task is spread else STEPS
@@ -156,7 +168,7 @@ def measure(options: part.Options) -> Report:
                 for worker in (each for each in workers if each.takes_part(number)):
                     thread = fresh(f"{number}")
                     if task is carry:
-                        worker.do(begin, thread)
+                        worker.do(begin, thread, argument)
                     taken.setdefault((worker.name, what), []).append(worker.do(task, thread, argument))
                     worker.do(forget, thread)
         passed = {worker.name: travelled(worker) for worker in workers}

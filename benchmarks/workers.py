@@ -48,10 +48,20 @@ class Bench:
         """What the contender is: a saver, or what another module compares."""
         return self._open.enter_context(self.contender.opened(self.url))
 
+    def rehearse(self, name: str, work: Callable[[Any, str], object]) -> None:
+        """Let a contender that replays commands prepare for ``work(saver, thread_id)``, which it may run once."""
+        if self.contender.rehearse is not None:
+            self.contender.rehearse(self.url, name, work)
+
+    def rehearse_chat(self, turns: int) -> None:
+        """Prepare for threads of the chat graph with at most this number of turns."""
+        self.rehearse(f"chat {turns}", lambda saver, thread_id: run_turns(build(saver), thread_id, turns))
+
     @cached_property
     def graph(self) -> Any:
         """The chat graph, warm."""
         graph = build(self.saver)
+        self.rehearse_chat(3)
         run_turns(graph, "bench-warm", 3)
         self.saver.delete_thread("bench-warm")
         return graph
