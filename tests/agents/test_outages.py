@@ -15,9 +15,10 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from ecowas_lc import BaseAgent, RedisAgent, RedisMemoryService, SupervisorAgent
+from ecowas_lc.agents.outage import Held, ServerLink
 from ecowas_lc.agents.transcript import SharedConversation, storing
 from ecowas_lc.effects import run
-from ecowas_lc.errors import InvalidInputError, RedisTimeoutError
+from ecowas_lc.errors import InvalidInputError, RedisTimeoutError, RedisUnavailableError
 from ecowas_lc.history import RedisChatMessageHistory
 from ecowas_lc.storage.server import Server
 from tests.agents.conftest import Call, dialogue, numbered, redis_agent, supervisor, texts
@@ -513,3 +514,26 @@ def test_a_message_that_spoils_a_batch_is_dropped_alone() -> None:
     run(storing(said, store), {})
     assert store.texts == ["one", "two"]
     assert not said.waits
+
+
+def test_a_write_that_fails_every_time(mortal: RunningServer, place: RedisMemoryService) -> None:
+    """While the server takes no writes, a write stays in the backlog whole; else a part of it may be dropped."""
+    link = ServerLink(place.server, place.prefix)
+    tries: list[str] = []
+
+    def store() -> None:
+        tries.append("store")
+        raise RedisUnavailableError("away")
+
+    def give_up_one(error: Exception) -> bool:
+        tries.append("give up")
+        return False
+
+    with pytest.raises(RedisUnavailableError):
+        link._store(Held(store, give_up_one))
+    assert tries == ["store", "store", "store", "give up"]
+    mortal.kill()
+    tries.clear()
+    with pytest.raises(RedisUnavailableError):
+        link._store(Held(store, give_up_one))
+    assert tries == ["store"]

@@ -179,6 +179,11 @@ def test_another_kind_of_thing_is_no_answer(
     ("question", "text", "answer"),
     [
         (
+            "How many miners died in Olvar?",
+            "In 2024, seven people died among the miners of Olvar. The mine employs 300 people.",
+            "seven people",
+        ),
+        (
             "Why was the opening of the pipeline delayed?",
             "The pipeline opened in May. The opening was delayed by a landslide at the Merrun pass.",
             "landslide",

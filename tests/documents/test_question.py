@@ -71,6 +71,8 @@ def test_a_question_can_ask_for_both_sides(text: str) -> None:
         ("How many cattle died during the campaign?", "cattle"),
         ("How many fraud cases were reported?", "fraud"),
         ("Combien d'élèves fréquentent les cantines ?", "élèves"),
+        ("What is the park's capacity?", "capacity"),
+        ("What were the dam's annual losses in 2024?", "losses"),
     ],
 )
 def test_the_noun_that_is_counted(text: str, head: str) -> None:

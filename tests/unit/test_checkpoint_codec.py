@@ -681,6 +681,12 @@ def test_depth_that_no_version_wrote(raise_recursion_limit: Callable[[int], None
         serializer.load(tuples(501))
 
 
+def test_a_reference_to_something_else_than_a_text() -> None:
+    """Where a text should be, another element is damage, and is named as such."""
+    with pytest.raises(CorruptDataError, match="the element is not text"):
+        Elements({b"d" * 16: pack_blob([], b"x\x01")}, b"", None).text(b"d" * 16)
+
+
 def with_frames(left: int, call: Callable[[], Any]) -> Any:
     """The result of a call that may use this number of frames of Python's stack."""
     unwound = 0

@@ -108,7 +108,7 @@ HEAD = re.compile(
     r"|quant[oa]s? |qual (?:é|era|foi|será) [oa] |quais (?:são|eram|foram) [oa]s )",
     re.IGNORECASE,
 )
-_OWNER = re.compile(r"(?:[^\W\d_][\w-]* ){0,5}[^\W\d_][\w-]*(?:['’]s|s['’])\s+")
+_OWNER = re.compile(r"\s*(?:[^\W\d_][\w-]* ){0,5}[^\W\d_][\w-]*(?:['’]s|s['’])\s+")
 # "And now?" asks about the present, whatever time the question before it names.
 NOW = re.compile(
     r"\b(?:now|today|currently|current|latest|at present|maintenant|aujourd'hui|actuellement|actuel\w*"
@@ -391,4 +391,5 @@ def _head(text: str, terms: tuple[str, ...]) -> str:
     following = [folded(word) for word in content_words(" ".join(rest.split()[:2]))]
     if following and following[0] in _KINDS:
         return ""
-    return next((term for term in terms if folded(term) in following and not is_everyday(term)), "")
+    named = [term for term in terms if folded(term) in following and not is_everyday(term)]
+    return named[-1 if owner else 0] if named else ""
