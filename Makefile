@@ -60,7 +60,7 @@ check: $(VENV)/.stamp-test ## Run linters and type checks only
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.stamp-bench servers ## Compare it with other libraries, for 20 minutes (BENCH_ARGS=--quick: four)
+bench: $(VENV)/.stamp-bench servers ## Compare it with other libraries, for 25 minutes (BENCH_ARGS=--quick: four)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 # All pins: what the package needs with every extra, and what its tests and benchmarks do. Fails where no advisories
