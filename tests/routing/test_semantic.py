@@ -190,7 +190,7 @@ async def test_failing_embeddings_leave_the_words(tmp_path: Path, caplog: pytest
         assert decision.groups == ("energy",)
         assert decision.source == "lexical"
         assert "ConnectionError: nobody answers at http://localhost:11434" in decision.reason
-    assert "The embeddings failed" in caplog.text
+    assert "Embeddings failed" in caplog.text
 
 
 def test_embeddings_that_lie_about_their_size_leave_the_words(tmp_path: Path) -> None:
