@@ -18,9 +18,9 @@ REDIS_PYS := build/redis-py/6.2/.stamp build/redis-py/7/.stamp
 # A server taken out of an image is used rather than the system's: see server-from-image.
 export PATH := $(CURDIR)/build/server:$(PATH)
 BENCH_ARGS ?=
-# Two test processes, which take the tests in order: those with a browser come last, because asyncio tests can't run
-# in a process that drives one.
-PARALLEL ?= -n 2
+# Three test processes even on two cores, because tests wait for servers. They take the tests in order: those with a browser
+# come last, because asyncio tests can't run in a process that drives one.
+PARALLEL ?= -n 3
 # What shows soonest that a dependency is too old: a library's names and warnings, and the protocol of savers.
 LOWEST_PART ?= tests/unit/test_public_names.py tests/redis/test_checkpoint_conformance.py tests/cli/test_bad_input.py
 
