@@ -92,7 +92,7 @@ def test_a_thread_is_forked_from_an_earlier_step(looking: Looking, desk: Desk, a
     first = steps.filter(has_text="Answer recorded").last
     [step] = parse_qs(urlsplit(first.get_attribute("href") or "").query)["step"]
     first.click()
-    expect(page.locator('#detail input[name="step"]')).to_have_value(step)  # it showed another step with this title
+    expect(page.locator('#detail input[name="step"]')).to_have_value(step)  # another one had this title
     expect(page.locator("#detail h2").first).to_have_text("Answer recorded")
     expect(first).to_have_attribute("aria-current", "true")
     page.locator("#detail summary", has_text="Groups asked").first.click()
