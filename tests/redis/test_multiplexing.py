@@ -129,13 +129,13 @@ def test_fan_out_in_threads(redis_server, prefix, monkeypatch):
         graph = spreading(saver, 100, lambda state: {"answers": ["a" * 200]})
         graph.invoke({"answers": []}, config("warm"))
         flushes = []
-        for n in range(5):
+        for n in range(9):
             proxy.reset_counts()
             found = graph.invoke({"answers": []}, config(f"{n}"))
             flushes.append(proxy.flushes)
             assert len(found["answers"]) == 100
             assert graph.get_state(config(f"{n}")).values == found
-        assert sorted(flushes)[1] <= 40  # threads run when the system lets them, so the others may be more
+        assert statistics.median(flushes) <= 40  # threads run when the system lets them
 
 
 def totals(cluster):

@@ -22,7 +22,7 @@ NO_REFERENCES = b"\x00\x00"
 
 TEXT = b"s"  # UTF-8
 MESSAGE = b"m"  # a LangChain message, see codec/message_arrays.py
-VALUE = b"x"  # any other value, see codec/writer.py
+VALUE = b"x"  # any other value, see codec/msgpack.py
 # 0xC1 is the only byte that msgpack never writes, and not a kind of element: it marks an encrypted payload.
 SEALED = b"\xc1\x01"
 PLAIN_TEXT = NO_REFERENCES + TEXT
