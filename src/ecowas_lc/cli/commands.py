@@ -916,8 +916,8 @@ def erase_user(
 ) -> None:
     """Delete everything that belongs to one user.
 
-    The user of a thread is user_id in its metadata; of a session with its thread, user_id in its session data; of an
-    item in a store, the first label of its namespace or user_id in its value.
+    The user of a thread is user_id in its metadata; of a session with its thread, user_id in its session data;
+    of an item in a store, the first label of its namespace or user_id in its value.
     """
     from ecowas_lc.cli.erasure import erase_everything
 
